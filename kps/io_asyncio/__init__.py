@@ -1,0 +1,1 @@
+"""The asyncio driver: sockets, timers, tasks and signals around the protocol core."""

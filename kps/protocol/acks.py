@@ -1,0 +1,193 @@
+"""Ack requests on the server: who was addressed, who answered, and when it is over.
+
+Every addressed subscriber ends in exactly one outcome: its own answer, ``disconnected``
+or ``timeout`` (spec, section 6).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from kps.protocol.bus import Subscriber
+from kps.protocol.deadlines import Deadlines
+from kps.protocol.messages import AckResponse
+
+
+class AckOwner(Protocol):
+    """Who asked for acks, and wants to know."""
+
+    def ack_updated(self, request: "AckRequest", response: AckResponse) -> None:
+        """One subscriber's outcome is known."""
+
+    def ack_finished(self, request: "AckRequest") -> None:
+        """The last outcome is known, or the time is over."""
+
+
+class AckRequest:
+    """One message that waits for its subscribers' answers."""
+
+    __slots__ = (
+        "_expire",
+        "awaited",
+        "deadline",
+        "id",
+        "owner",
+        "owner_ack_id",
+        "responses",
+        "tells_timeouts",
+    )
+
+    def __init__(
+        self,
+        ack_id: str,
+        owner: AckOwner,
+        owner_ack_id: str,
+        awaited: dict[Subscriber, str],
+        tells_timeouts: bool,
+        deadline: float | None,
+        expire: Callable[["AckRequest"], None],
+    ) -> None:
+        self.id = ack_id
+        """Made by the server; what the subscribers answer with."""
+        self.owner = owner
+        self.owner_ack_id = owner_ack_id
+        """Made by who asked; what they ask about it with."""
+        self.awaited = awaited
+        """Who has not answered, with the client id under which it was addressed."""
+        self.responses: dict[str, AckResponse] = {}
+        self.tells_timeouts = tells_timeouts
+        """Whether the final answer lists who did not answer in time."""
+        self.deadline = deadline
+        """When the time is over; ``None`` once the request has ended."""
+        self._expire = expire
+
+    def status(self) -> dict[str, bool]:
+        """Who was addressed, and whether the outcome is known."""
+        status = dict.fromkeys(self.responses, True)
+        status.update(dict.fromkeys(self.awaited.values(), False))
+        return status
+
+    def next_deadline(self) -> float | None:
+        return self.deadline
+
+    def handle_timeout(self, now: float) -> None:
+        self._expire(self)
+
+
+class DuplicateAckId(Exception):
+    """The same publisher already has a request of that id under way."""
+
+
+class AckBook:
+    """All ack requests under way."""
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._count = 0
+        self._by_id: dict[str, AckRequest] = {}
+        self._by_owner: dict[AckOwner, dict[str, AckRequest]] = {}
+        self._by_subscriber: dict[Subscriber, dict[AckRequest, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def open(
+        self,
+        owner: AckOwner,
+        owner_ack_id: str,
+        subscribers: Iterable[Subscriber],
+        *,
+        tells_timeouts: bool,
+        deadline: float,
+    ) -> AckRequest:
+        """Start a request. Call ``close_if_complete`` once the subscribers were sent it.
+
+        Raises :class:`DuplicateAckId`.
+        """
+        of_owner = self._by_owner.setdefault(owner, {})
+        if owner_ack_id in of_owner:
+            raise DuplicateAckId
+        self._count += 1
+        request = AckRequest(
+            f"ack_{self._count}",
+            owner,
+            owner_ack_id,
+            {subscriber: subscriber.id for subscriber in subscribers},
+            tells_timeouts,
+            deadline,
+            self._expire,
+        )
+        self._by_id[request.id] = request
+        of_owner[owner_ack_id] = request
+        for subscriber in request.awaited:
+            self._by_subscriber.setdefault(subscriber, {})[request] = None
+        self._deadlines.schedule(request)
+        return request
+
+    def close_if_complete(self, request: AckRequest) -> None:
+        """Finish a request that addressed nobody."""
+        if not request.awaited and request.id in self._by_id:
+            self._finish(request)
+
+    def answer(self, subscriber: Subscriber, ack_id: str, error: str | None) -> None:
+        """Take a subscriber's answer. Nothing happens unless it was asked and not yet answered."""
+        request = self._by_id.get(ack_id)
+        if request is not None and subscriber in request.awaited:
+            self._record(request, subscriber, error)
+
+    def drop_subscriber(self, subscriber: Subscriber) -> None:
+        """Note that a subscriber went away: it will not answer."""
+        for request in list(self._by_subscriber.get(subscriber, ())):
+            self._record(request, subscriber, "disconnected")
+
+    def drop_owner(self, owner: AckOwner) -> None:
+        """Note that who asked went away: its requests end, and nobody is told."""
+        for request in list(self._by_owner.get(owner, {}).values()):
+            self._forget(request)
+
+    def cancel(self, owner: AckOwner, owner_ack_id: str) -> None:
+        """End a request without an answer, if it is under way."""
+        request = self.find(owner, owner_ack_id)
+        if request is not None:
+            self._forget(request)
+
+    def find(self, owner: AckOwner, owner_ack_id: str) -> AckRequest | None:
+        """A request under way, by the id that its owner gave it."""
+        return self._by_owner.get(owner, {}).get(owner_ack_id)
+
+    def _record(self, request: AckRequest, subscriber: Subscriber, error: str | None) -> None:
+        client_id = request.awaited.pop(subscriber)
+        of_subscriber = self._by_subscriber[subscriber]
+        del of_subscriber[request]
+        if not of_subscriber:
+            del self._by_subscriber[subscriber]
+        response = AckResponse(client_id, error is None, error, request.id)
+        request.responses[client_id] = response
+        request.owner.ack_updated(request, response)
+        if not request.awaited:
+            self._finish(request)
+
+    def _expire(self, request: AckRequest) -> None:
+        if request.tells_timeouts:
+            for client_id in request.awaited.values():
+                response = AckResponse(client_id, False, "timeout", request.id)
+                request.responses[client_id] = response
+                request.owner.ack_updated(request, response)
+        self._finish(request)
+
+    def _finish(self, request: AckRequest) -> None:
+        self._forget(request)
+        request.owner.ack_finished(request)
+
+    def _forget(self, request: AckRequest) -> None:
+        del self._by_id[request.id]
+        of_owner = self._by_owner[request.owner]
+        del of_owner[request.owner_ack_id]
+        if not of_owner:
+            del self._by_owner[request.owner]
+        for subscriber in request.awaited:
+            of_subscriber = self._by_subscriber[subscriber]
+            del of_subscriber[request]
+            if not of_subscriber:
+                del self._by_subscriber[subscriber]
+        request.deadline = None
+        self._deadlines.cancel(request)

@@ -1,0 +1,63 @@
+"""Where a server is: the forms in which a program may say it."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from kps.errors import InvalidArgument
+from kps.protocol.relay import DEFAULT_PATH
+
+DEFAULT_ADDRESS = "localhost:9313"
+DEFAULT_PORT = 9313
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server's address, read."""
+
+    host: str
+    port: int
+    secure: bool
+    target: str
+    """Path and query of the WebSocket."""
+
+    @property
+    def netloc(self) -> str:
+        """``host:port``, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{'wss' if self.secure else 'ws'}://{self.netloc}{self.target}"
+
+    @classmethod
+    def parse(cls, text: str, *, path: str | None = None, secure: bool = False) -> "Address":
+        """Read ``host``, ``host:port`` or a ``ws://`` or ``wss://`` URL.
+
+        A path and query in the address win over ``path``, a scheme over ``secure``.
+        Without a port it is 9313, or the scheme's own (80, 443) in a URL.
+        Raises :class:`kps.InvalidArgument`.
+        """
+        has_scheme = "://" in text
+        try:
+            parts = urlsplit(text if has_scheme else f"ws://{text}")
+            port = parts.port
+        except ValueError:
+            raise _unreadable(text) from None
+        if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
+            raise _unreadable(text)
+        if any(character.isspace() for character in text) or not text.isascii():
+            raise _unreadable(text)
+        if has_scheme:
+            secure = parts.scheme in ("wss", "https")
+        if port is None:
+            port = (443 if secure else 80) if has_scheme else DEFAULT_PORT
+        target = parts.path or path or DEFAULT_PATH
+        if not target.startswith("/"):
+            target = "/" + target
+        if parts.query:
+            target += "?" + parts.query
+        return cls(parts.hostname, port, secure, target)
+
+
+def _unreadable(text: str) -> InvalidArgument:
+    return InvalidArgument(f"not a server address: {text!r}; it takes host:port or ws://host:port")

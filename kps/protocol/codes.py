@@ -1,0 +1,4 @@
+"""WebSocket close codes with a meaning of our own (spec, section 2)."""
+
+ID_TAKEN = 4001
+"""Another connection registered under this one's id. Coming back would take it in turn."""

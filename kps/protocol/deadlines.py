@@ -1,0 +1,77 @@
+"""One agenda for any number of things that have deadlines."""
+
+import heapq
+from typing import Protocol
+
+
+class Timed(Protocol):
+    """Something that wants to be called at a time of its own choosing."""
+
+    def next_deadline(self) -> float | None:
+        """The time at which ``handle_timeout`` is due, or ``None``."""
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due. May be called early, and must then do nothing."""
+
+
+class Deadlines:
+    """Calls :class:`Timed` items when they are due.
+
+    An item whose deadline moves *later* (each received byte postpones a heartbeat)
+    need not be scheduled again: its old entry comes up, asks the item and goes back
+    into the heap. So postponing costs nothing, which is what makes a deadline per
+    connection affordable.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timed]] = []
+        self._scheduled: dict[Timed, float] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._scheduled)
+
+    def schedule(self, item: Timed) -> None:
+        """Take note of an item whose deadline is new or has moved earlier."""
+        when = item.next_deadline()
+        if when is None:
+            return
+        known = self._scheduled.get(item)
+        if known is None or when < known:
+            self._push(when, item)
+
+    def cancel(self, item: Timed) -> None:
+        """Forget an item; its entries in the heap die with it."""
+        self._scheduled.pop(item, None)
+        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._scheduled):
+            self._compact()
+
+    def next_deadline(self) -> float | None:
+        """The earliest time at which something may be due."""
+        heap = self._heap
+        while heap and self._scheduled.get(heap[0][2]) != heap[0][0]:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def handle_timeout(self, now: float) -> None:
+        """Call every item that is due."""
+        while (when := self.next_deadline()) is not None and when <= now:
+            item = heapq.heappop(self._heap)[2]
+            del self._scheduled[item]
+            actual = item.next_deadline()
+            if actual is not None and actual <= now:
+                item.handle_timeout(now)
+                actual = item.next_deadline()
+                if actual is not None and actual <= now:
+                    raise AssertionError(f"{item!r} is still due after its timeout")
+            if actual is not None and item not in self._scheduled:
+                self._push(actual, item)
+
+    def _push(self, when: float, item: Timed) -> None:
+        self._count += 1  # breaks ties, so that items are never compared
+        self._scheduled[item] = when
+        heapq.heappush(self._heap, (when, self._count, item))
+
+    def _compact(self) -> None:
+        self._heap = [e for e in self._heap if self._scheduled.get(e[2]) == e[0]]
+        heapq.heapify(self._heap)

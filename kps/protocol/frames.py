@@ -1,0 +1,110 @@
+"""WebSocket frames as bytes: the few that need no state (RFC 6455, section 5.2).
+
+wsproto is the authority on frames. What is here does the same for the frames that
+make up nearly all traffic, in a fraction of the time, and a differential test holds
+it to wsproto's answers.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+TEXT_FIN = 0x81
+
+_CONTROL_BIT = 0x08
+_KEYS_AT_ONCE = 1024
+
+
+class Header(NamedTuple):
+    """The head of a frame: what the first two to fourteen bytes say."""
+
+    first: int
+    """The first byte: FIN, reserved bits and opcode."""
+    length: int
+    """Length of the payload in bytes, as claimed."""
+    masked: bool
+    start: int
+    """Where the payload starts."""
+    minimal: bool
+    """Whether the length uses the shortest form, as it must."""
+
+    @property
+    def is_control(self) -> bool:
+        return bool(self.first & _CONTROL_BIT)
+
+
+def read_header(data: bytes, position: int) -> Header | None:
+    """Read the frame header at ``position``, or ``None`` if it is not all there."""
+    available = len(data) - position
+    if available < 2:
+        return None
+    first = data[position]
+    second = data[position + 1]
+    length = second & 0x7F
+    start = position + 2
+    minimal = True
+    if length == 126:
+        if available < 4:
+            return None
+        length = data[start] << 8 | data[start + 1]
+        minimal = length > 125
+        start += 2
+    elif length == 127:
+        if available < 10:
+            return None
+        length = int.from_bytes(data[start : start + 8], "big")
+        minimal = 65535 < length < 1 << 63
+        start += 8
+    masked = second > 127
+    if masked:
+        start += 4
+        if len(data) < start:
+            return None
+    return Header(first, length, masked, start, minimal)
+
+
+def mask(payload: bytes, key: bytes) -> bytes:
+    """XOR the payload with the four-byte key: masks, and unmasks."""
+    size = len(payload)
+    pattern = (key * ((size + 3) // 4))[:size]
+    xored = int.from_bytes(payload, "little") ^ int.from_bytes(pattern, "little")
+    return xored.to_bytes(size, "little")
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A whole unmasked text message, as a server sends it."""
+    size = len(payload)
+    if size < 126:
+        return bytes((TEXT_FIN, size)) + payload
+    if size < 65536:
+        return bytes((TEXT_FIN, 126, size >> 8, size & 0xFF)) + payload
+    return bytes((TEXT_FIN, 127)) + size.to_bytes(8, "big") + payload
+
+
+class Masker:
+    """Makes the frames of a client, each masked with a fresh key (RFC 6455, section 5.3).
+
+    ``entropy(n)`` returns ``n`` unpredictable bytes.
+    """
+
+    __slots__ = ("_entropy", "_keys", "_position")
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._entropy = entropy
+        self._keys = b""
+        self._position = 0
+
+    def text_frame(self, payload: bytes) -> bytes:
+        """A whole masked text message."""
+        if self._position == len(self._keys):
+            self._keys = self._entropy(4 * _KEYS_AT_ONCE)
+            self._position = 0
+        key = self._keys[self._position : self._position + 4]
+        self._position += 4
+        size = len(payload)
+        if size < 126:
+            head = bytes((TEXT_FIN, 0x80 | size))
+        elif size < 65536:
+            head = bytes((TEXT_FIN, 0xFE, size >> 8, size & 0xFF))
+        else:
+            head = bytes((TEXT_FIN, 0xFF)) + size.to_bytes(8, "big")
+        return head + key + mask(payload, key)

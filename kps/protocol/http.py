@@ -1,0 +1,191 @@
+"""What arrives on the server's port before, or instead of, a WebSocket.
+
+:class:`ServerConnection` reads one HTTP request. An upgrade to WebSocket on the bus's
+path becomes a connection of the bus; anything else gets one plain HTTP answer, and
+the connection closes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import h11
+from wsproto.connection import ConnectionType
+from wsproto.events import AcceptConnection, RejectConnection
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import RemoteProtocolError
+
+from kps.protocol.limits import Limits
+from kps.protocol.websocket import Closed, ClosedBy, State, WebSocket
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """The head of an HTTP request. What a hook that judges upgrades gets to see."""
+
+    method: str
+    target: str
+    """The request target as sent: path and query."""
+    headers: tuple[tuple[str, str], ...]
+    """Names in lower case, in the order sent."""
+    peer: str = ""
+    """Address of the other end of the TCP connection, as ``host:port``."""
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> str:
+        return urlsplit(self.target).query
+
+    def header(self, name: str, default: str = "") -> str:
+        """The first header of that name (case does not matter)."""
+        wanted = name.lower()
+        return next((value for key, value in self.headers if key == wanted), default)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A plain HTTP answer."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: tuple[tuple[str, str], ...] = field(default=())
+
+    @classmethod
+    def text(cls, status: int, text: str) -> "HttpResponse":
+        """An answer of one line of text."""
+        return cls(status, text.encode() + b"\n")
+
+
+Responder = Callable[[HttpRequest, float], HttpResponse]
+"""Answers a plain HTTP request at a given time."""
+
+
+class ServerConnection(WebSocket):
+    """A connection of the server, from the first byte of HTTP on."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        path: str,
+        origins: Iterable[str],
+        respond: Responder,
+        peer: str,
+        now: float,
+    ) -> None:
+        super().__init__(is_client=False, limits=limits, now=now)
+        self.request: HttpRequest | None = None
+        """The request, once its head is complete."""
+        self._path = path
+        self._origins = frozenset(origins)
+        self._responder = respond
+        self._peer = peer
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.max_head)
+        self._upgrade: H11Handshake | None = None
+
+    def accept(self, now: float) -> list[bytes]:
+        """Accept the upgrade; return messages that had already come with the request."""
+        messages: list[bytes] = []
+        if self.state is State.REQUEST:
+            assert self._upgrade is not None
+            self.outbox.push(self._upgrade.send(AcceptConnection()))
+            self._opened(self._http.trailing_data[0], messages, now)
+        return messages
+
+    def respond(self, response: HttpResponse, now: float) -> None:
+        """Answer with plain HTTP, and close."""
+        if self.state is not State.HANDSHAKE and self.state is not State.REQUEST:
+            return
+        headers: list[tuple[str, str]] = [
+            ("content-type", response.content_type),
+            ("content-length", str(len(response.body))),
+            ("connection", "close"),
+            *response.headers,
+        ]
+        is_head = self.request is not None and self.request.method == "HEAD"
+        self.outbox.push(
+            (self._http.send(h11.Response(status_code=response.status, headers=headers)) or b"")
+            + (b"" if is_head else self._http.send(h11.Data(data=response.body)) or b"")
+            + (self._http.send(h11.EndOfMessage()) or b"")
+        )
+        self._end(Closed(1006, f"HTTP status {response.status}", ClosedBy.LOCAL), now)
+
+    def handle_timeout(self, now: float) -> None:
+        deadline = self.next_deadline()
+        waits = self.state is State.HANDSHAKE or self.state is State.REQUEST
+        if waits and deadline is not None and now >= deadline:
+            status = 408 if self.state is State.HANDSHAKE else 503
+            self.respond(HttpResponse.text(status, "the request took too long"), now)
+        else:
+            super().handle_timeout(now)
+
+    def _receive_handshake(self, data: bytes, messages: list[bytes], now: float) -> None:
+        try:
+            self._http.receive_data(data)
+            if self.state is State.REQUEST:
+                return  # read on when the upgrade is decided
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            status = error.error_status_hint
+            self.respond(HttpResponse.text(status, f"bad request: {error}"), now)
+            return
+        if isinstance(event, h11.Request):
+            self._judge(event, now)
+
+    def _judge(self, event: h11.Request, now: float) -> None:
+        request = HttpRequest(
+            method=event.method.decode("ascii"),
+            target=event.target.decode("ascii", "replace"),
+            headers=tuple(
+                (name.decode("ascii"), value.decode("latin-1")) for name, value in event.headers
+            ),
+            peer=self._peer,
+        )
+        self.request = request
+        try:
+            path = request.path
+        except ValueError:
+            self.respond(HttpResponse.text(400, "bad request: unreadable target"), now)
+            return
+        if "websocket" not in request.header("upgrade").lower():
+            self.respond(self._responder(request, now), now)
+        elif path != self._path:
+            self.respond(HttpResponse.text(404, "no WebSocket on this path"), now)
+        elif not self._origin_allowed(request):
+            self.respond(HttpResponse.text(403, "origin not allowed"), now)
+        else:
+            self._read_upgrade(request, event, now)
+
+    def _read_upgrade(self, request: HttpRequest, event: h11.Request, now: float) -> None:
+        upgrade = H11Handshake(ConnectionType.SERVER)
+        try:
+            if request.method != "GET" or event.http_version < b"1.1":
+                raise RemoteProtocolError("an upgrade takes GET and HTTP/1.1")
+            upgrade.initiate_upgrade_connection(list(event.headers), request.target)
+        except RemoteProtocolError as error:
+            hint = error.event_hint
+            status = 400
+            extra: tuple[tuple[str, str], ...] = ()
+            if isinstance(hint, RejectConnection):
+                status = hint.status_code
+                extra = tuple((name.decode(), value.decode()) for name, value in hint.headers)
+            body = f"bad upgrade: {error}\n".encode()
+            self.respond(HttpResponse(status, body, headers=extra), now)
+        except (h11.LocalProtocolError, UnicodeError):
+            self.respond(HttpResponse.text(400, "bad upgrade: unreadable headers"), now)
+        else:
+            self._upgrade = upgrade
+            self.state = State.REQUEST
+
+    def _origin_allowed(self, request: HttpRequest) -> bool:
+        origin = request.header("origin")
+        if not origin or "*" in self._origins or origin in self._origins:
+            return True  # only browsers send an origin, and only they need the check
+        try:
+            return urlsplit(origin).netloc.lower() == request.header("host").lower()
+        except ValueError:
+            return False

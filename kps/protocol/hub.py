@@ -1,0 +1,380 @@
+"""The server's state: all its sessions, the bus, the ack requests, its own program.
+
+A driver calls the verbs as things happen, each with the time at which they happen, and
+then does what it is told: handles :meth:`Hub.events`, writes what
+:meth:`Hub.take_unflushed` names, and arms one timer for :meth:`Hub.next_deadline`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from kps.errors import InvalidArgument
+from kps.protocol import level1
+from kps.protocol.acks import AckBook, AckRequest
+from kps.protocol.bus import Bus, Publication
+from kps.protocol.deadlines import Deadlines
+from kps.protocol.envelope import TooDeep, compose
+from kps.protocol.events import (
+    AckChanged,
+    ClientLeft,
+    DirectMessageIgnored,
+    HubEvent,
+    RelayRequested,
+    ServerDataReceived,
+)
+from kps.protocol.http import HttpRequest, HttpResponse
+from kps.protocol.limits import Limits
+from kps.protocol.messages import AckHandle, Acknowledgement, AckResponse, Message
+from kps.protocol.relay import DEFAULT_PATH
+from kps.protocol.server_session import ServerSession
+from kps.protocol.subscriptions import Mailbox, Subscriptions
+from kps.protocol.websocket import ClosedBy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubConfig:
+    """What a server is told once, at its start."""
+
+    id: str
+    """The server's own id, as a sender and for direct messages."""
+    path: str = DEFAULT_PATH
+    origins: tuple[str, ...] = ()
+    """Origins of web pages, beside the server's own, that may connect; ``*`` for all."""
+    asks_upgrade: bool = False
+    """Whether each upgrade waits for :meth:`ServerSession.accept` or ``refuse``."""
+    limits: Limits = field(default_factory=Limits)
+    version: str = ""
+    """Shown by ``/healthz``."""
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts since the start."""
+
+    connections: int = 0
+    """Clients that registered."""
+    lost: int = 0
+    """Registered clients whose connection ended without a closing handshake."""
+    published: int = 0
+    delivered: int = 0
+    """Publications handed to a subscriber's queue or mailbox, one for each."""
+    dropped: int = 0
+    """Messages that full queues and lost connections cost the clients that have gone."""
+    refused: int = 0
+    """Messages that were answered with an error."""
+
+
+class Hub:
+    """Everything that a server knows.
+
+    ``new_id()`` returns a client id that is not in use, for clients that give none.
+    """
+
+    def __init__(self, config: HubConfig, *, new_id: Callable[[], str], now: float) -> None:
+        self.config = config
+        self.limits = config.limits
+        self.bus = Bus()
+        self.deadlines = Deadlines()
+        self.acks = AckBook(self.deadlines)
+        self.local = LocalProgram(self)
+        self.clients: dict[str, ServerSession] = {}
+        """Registered sessions by id."""
+        self.sessions: set[ServerSession] = set()
+        self.stats = Stats()
+        self.now = now
+        """The time of the latest verb."""
+        self.stopping = False
+        self.addresses: set[str] = set()
+        """The addresses, hosts and domains under which other servers may reach this one."""
+        self.new_id = new_id
+        self._started = now
+        self._events: list[HubEvent] = []
+        self._unflushed: dict[ServerSession, None] = {}
+
+    # -- what a driver calls -------------------------------------------------------
+
+    def connect(self, peer: str, now: float) -> ServerSession:
+        """Begin a session for a new TCP connection from ``peer``."""
+        self.now = now
+        session = ServerSession(self, peer, now)
+        self.sessions.add(session)
+        self.deadlines.schedule(session)
+        return session
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` is due, or ``None``."""
+        return self.deadlines.next_deadline()
+
+    def handle_timeout(self, now: float) -> None:
+        """Do everything that is due."""
+        self.now = now
+        self.deadlines.handle_timeout(now)
+
+    def events(self) -> list[HubEvent]:
+        """Take what happened since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def take_unflushed(self) -> list[ServerSession]:
+        """Take the sessions that have something to write, or a transport to close."""
+        unflushed = list(self._unflushed)
+        self._unflushed.clear()
+        return unflushed
+
+    def shutdown(self, grace: float, now: float) -> None:
+        """Close every connection with code 1001, behind what is queued for it.
+
+        What is not written and closed within ``grace`` seconds is dropped.
+        """
+        self.now = now
+        self.stopping = True
+        for session in list(self.sessions):
+            session.shut_down(grace)
+
+    def relay_finished(self, request: RelayRequested, error: str | None, now: float) -> None:
+        """Tell the client how its message to another server fared."""
+        self.now = now
+        request.session.relay_finished(request.to, error)
+
+    # -- what the server's own program calls ----------------------------------------
+
+    def publish(self, topic: str, data: Any, now: float, sender: str = "") -> int:
+        """Publish; return how many subscribers were addressed.
+
+        Raises :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
+        """
+        self.now = now
+        publication = Publication(_checked(topic), sender or self.config.id, data)
+        return self.distribute(self._composed(publication))
+
+    def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
+        """Send a direct message; ``False`` when nobody has that id."""
+        self.now = now
+        compose({"data": data})
+        return self.send_direct(client_id, self.config.id, data)
+
+    def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
+        """Publish, and gather the subscribers' answers."""
+        self.now = now
+        compose({"data": data})
+        handle = LocalAck(self)
+        self.ask_topic(handle, handle.id, _checked(topic), self.config.id, data, timeout)
+        return handle
+
+    def publish_to_id_with_ack(
+        self, client_id: str, data: Any, timeout: float, now: float
+    ) -> AckHandle:
+        """Send a direct message, and wait for the answer."""
+        self.now = now
+        compose({"data": data})
+        handle = LocalAck(self)
+        self.ask_id(handle, handle.id, client_id, self.config.id, data, timeout)
+        return handle
+
+    def ack_status(self, handle: AckHandle) -> dict[str, bool]:
+        """Who was addressed, and whether the outcome is known."""
+        assert isinstance(handle, LocalAck)
+        request = self.acks.find(handle, handle.id)
+        return request.status() if request else dict.fromkeys(handle.responses, True)
+
+    def cancel_ack(self, handle: AckHandle) -> None:
+        """Stop gathering answers."""
+        assert isinstance(handle, LocalAck)
+        self.acks.cancel(handle, handle.id)
+        handle.finished = True
+        self.emit(AckChanged(handle))
+
+    # -- what sessions call --------------------------------------------------------
+
+    def emit(self, event: HubEvent) -> None:
+        self._events.append(event)
+
+    def touch(self, session: ServerSession) -> None:
+        """Note that a session has something for the driver to do."""
+        self._unflushed[session] = None
+
+    def distribute(self, publication: Publication) -> int:
+        """Deliver a publication. Raises ``TooDeep`` before anyone has got it."""
+        if self.bus.subscribers(publication.topic):
+            publication.frame()
+        self.stats.published += 1
+        count = self.bus.publish(publication)
+        self.stats.delivered += count
+        return count
+
+    def send_direct(self, client_id: str, sender: str, data: Any) -> bool:
+        """Deliver a direct message; ``False`` when nobody has that id. Raises ``TooDeep``."""
+        if client_id == self.config.id:
+            if not self.local.subscriptions.deliver_direct(data, sender, 0, "", 0):
+                self.emit(DirectMessageIgnored(sender))
+            return True
+        session = self.clients.get(client_id)
+        if session is None:
+            return False
+        session.send(level1.direct_delivery(sender, data))
+        return True
+
+    def ask_topic(
+        self,
+        owner: "ServerSession | LocalAck",
+        owner_ack_id: str,
+        topic: str,
+        sender: str,
+        data: Any,
+        timeout: float | None,
+    ) -> None:
+        """Publish with acks. Raises ``TooDeep`` and ``DuplicateAckId``, with nothing done."""
+        subscribers = self.bus.subscribers(topic)
+        request = self._open(owner, owner_ack_id, subscribers, topic, sender, data, timeout)
+        publication = Publication(topic, sender, data, request.id)
+        self.stats.published += 1
+        self.stats.delivered += self.bus.publish(publication)
+        self.acks.close_if_complete(request)
+
+    def ask_id(
+        self,
+        owner: "ServerSession | LocalAck",
+        owner_ack_id: str,
+        client_id: str,
+        sender: str,
+        data: Any,
+        timeout: float | None,
+    ) -> None:
+        """Send a direct message with ack. Raises ``TooDeep`` and ``DuplicateAckId``."""
+        target = self.local if client_id == self.config.id else self.clients.get(client_id)
+        targets = [target] if target is not None else []
+        topic = f"__direct_{client_id}"
+        request = self._open(owner, owner_ack_id, targets, topic, sender, data, timeout)
+        if target is not None:
+            number = request.id.rpartition("_")[2]
+            target.deliver_direct(Publication(f"{topic}_{number}", sender, data, request.id))
+        self.acks.close_if_complete(request)
+
+    def _open(
+        self,
+        owner: "ServerSession | LocalAck",
+        owner_ack_id: str,
+        subscribers: Iterable[Any],
+        topic: str,
+        sender: str,
+        data: Any,
+        timeout: float | None,
+    ) -> AckRequest:
+        level1.delivery_with_ack(topic, sender, data, "")  # refuses what is too deep
+        seconds = self.limits.ack_timeout if timeout is None else timeout
+        return self.acks.open(
+            owner,
+            owner_ack_id,
+            subscribers,
+            tells_timeouts=timeout is not None,
+            deadline=self.now + min(seconds, self.limits.max_ack_timeout),
+        )
+
+    def receive_server_data(self, data: Any, sender: str) -> None:
+        """Take a message from another server: for a topic of this one, and for its program."""
+        if type(data) is dict and type(topic := data.get("topic")) is str and topic:
+            self.distribute(Publication(topic, sender, data.get("data")))
+        self.emit(ServerDataReceived(data, sender))
+
+    def forget(self, session: ServerSession) -> None:
+        """The transport of a session is gone."""
+        self.deadlines.cancel(session)
+        self.sessions.discard(session)
+        self._unflushed.pop(session, None)
+        self.stats.dropped += session.dropped
+        if session.id and session.closed is not None:
+            if session.closed.by is ClosedBy.LOST:
+                self.stats.lost += 1
+            self.emit(ClientLeft(session.id, session.closed, session.dropped))
+
+    def dropped(self) -> int:
+        """Messages that slow reading and lost connections cost so far."""
+        return self.stats.dropped + sum(session.dropped for session in self.sessions)
+
+    def respond(self, request: HttpRequest, now: float) -> HttpResponse:
+        """Answer a plain HTTP request."""
+        if request.path == "/healthz" and request.method in ("GET", "HEAD"):
+            health = {
+                "status": "stopping" if self.stopping else "ok",
+                "version": self.config.version,
+                "uptime": round(now - self._started, 3),
+                "clients": len(self.clients),
+                "topics": len(self.bus),
+            }
+            return HttpResponse(200, orjson.dumps(health), "application/json")
+        return HttpResponse.text(404, "not found")
+
+    def _composed(self, publication: Publication) -> Publication:
+        try:
+            compose({"data": publication.data})
+            publication.frame()
+        except TooDeep as error:
+            raise InvalidArgument(str(error)) from None
+        return publication
+
+
+class LocalProgram:
+    """The server's own program as a subscriber among the others."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.id = hub.config.id
+        self.topics: set[str] = set()
+        self.subscriptions = Subscriptions(hub.limits, self._answer)
+        self._hub = hub
+
+    def subscribe(self, topic: str) -> Mailbox:
+        """Subscribe. Raises :class:`kps.InvalidArgument` for an empty topic."""
+        self._hub.bus.subscribe(self, _checked(topic))
+        return self.subscriptions.add(topic)
+
+    def unsubscribe(self, mailbox: Mailbox) -> None:
+        """End one subscription."""
+        if self.subscriptions.remove(mailbox):
+            self._hub.bus.unsubscribe(self, mailbox.topic)
+
+    def settle(self, message: Message, error: str | None, now: float) -> None:
+        """Note that a subscription is done with a message."""
+        self._hub.now = now
+        self.subscriptions.settle(message, error)
+
+    def deliver(self, publication: Publication) -> None:
+        self.subscriptions.deliver(
+            publication.topic, publication.data, publication.sender, 0, publication.ack_id, 0
+        )
+
+    def deliver_direct(self, publication: Publication) -> None:
+        taken = self.subscriptions.deliver_direct(
+            publication.data, publication.sender, 0, publication.ack_id, 0
+        )
+        if not taken:
+            self._hub.acks.answer(self, publication.ack_id, "no subscriber for topic")
+
+    def _answer(self, acknowledgement: Acknowledgement) -> None:
+        self._hub.acks.answer(self, acknowledgement.ack_id, acknowledgement.error)
+
+
+class LocalAck(AckHandle):
+    """An ack request of the server's own program."""
+
+    __slots__ = ("_hub",)
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__("local")
+        self._hub = hub
+
+    def ack_updated(self, request: AckRequest, response: AckResponse) -> None:
+        self.responses[response.client_id] = response
+        self._hub.emit(AckChanged(self))
+
+    def ack_finished(self, request: AckRequest) -> None:
+        self.finished = True
+        self._hub.emit(AckChanged(self))
+
+
+def _checked(topic: str) -> str:
+    if not isinstance(topic, str) or not topic:
+        raise InvalidArgument("a topic is a string that is not empty")
+    return topic

@@ -1,0 +1,194 @@
+"""What waits for the program's callbacks and iterators, at either end.
+
+The client uses it for everything it subscribes to, the server for subscribers within
+its own process: routing by topic, a bounded mailbox for each subscription, and the one
+answer that a message with several subscriptions gives.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from kps.protocol.limits import Limits, Overflow
+from kps.protocol.messages import Acknowledgement, Message
+
+
+class Mailbox:
+    """The messages that wait for one subscription, in order."""
+
+    __slots__ = ("_limits", "_messages", "_overflowing", "closed", "dropped", "size", "topic")
+
+    def __init__(self, topic: str, limits: Limits) -> None:
+        self.topic = topic
+        """The topic; empty for direct messages."""
+        self.size = 0
+        """Bytes that wait."""
+        self.dropped = 0
+        """Messages dropped so far because the mailbox was full."""
+        self.closed = False
+        self._messages: deque[Message] = deque()
+        self._limits = limits
+        self._overflowing = False
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def take(self) -> Message | None:
+        """Remove and return the oldest message, or ``None``."""
+        if not self._messages:
+            return None
+        message = self._messages.popleft()
+        self.size -= message.size
+        self._overflowing = False
+        return message
+
+    def take_all(self) -> list[Message]:
+        """Remove and return everything that waits."""
+        messages = list(self._messages)
+        self._messages.clear()
+        self.size = 0
+        self._overflowing = False
+        return messages
+
+    def put(self, message: Message) -> list[Message]:
+        """Add a message; return the ones that had to be dropped."""
+        dropped: list[Message] = []
+        messages = self._messages
+        if messages and not self._has_room(message.size):
+            if self._limits.mailbox_overflow is Overflow.DROP_NEWEST:
+                self.dropped += 1
+                return [message]
+            while messages and not self._has_room(message.size):
+                oldest = messages.popleft()
+                self.size -= oldest.size
+                dropped.append(oldest)
+            self.dropped += len(dropped)
+        messages.append(message)
+        self.size += message.size
+        return dropped
+
+    def starts_overflowing(self) -> bool:
+        """Whether a drop is the first one since the mailbox was last read from."""
+        first = not self._overflowing
+        self._overflowing = True
+        return first
+
+    def _has_room(self, size: int) -> bool:
+        limits = self._limits
+        return (
+            len(self._messages) < limits.mailbox_messages
+            and self.size + size <= limits.mailbox_bytes
+        )
+
+
+class Subscriptions:
+    """All subscriptions of one program, and the answers they owe.
+
+    ``answer`` is called with each :class:`Acknowledgement` that is settled by all
+    subscriptions that got its message.
+    """
+
+    def __init__(self, limits: Limits, answer: Callable[[Acknowledgement], None]) -> None:
+        self._limits = limits
+        self._answer = answer
+        self._by_topic: dict[str, list[Mailbox]] = {}
+        self._ready: list[Mailbox] = []
+        self._overflowed: list[Mailbox] = []
+        self._direct: Mailbox | None = None
+
+    @property
+    def topics(self) -> list[str]:
+        return list(self._by_topic)
+
+    def mailboxes(self, topic: str) -> list[Mailbox]:
+        """The subscriptions to one topic."""
+        return list(self._by_topic.get(topic, ()))
+
+    def count(self, topic: str) -> int:
+        return len(self._by_topic.get(topic, ()))
+
+    def add(self, topic: str) -> Mailbox:
+        """Make a subscription to a topic."""
+        mailbox = Mailbox(topic, self._limits)
+        self._by_topic.setdefault(topic, []).append(mailbox)
+        return mailbox
+
+    def open_direct(self) -> Mailbox:
+        """Make the subscription to direct messages; there is one at most."""
+        if self._direct is None:
+            self._direct = Mailbox("", self._limits)
+        return self._direct
+
+    def remove(self, mailbox: Mailbox) -> bool:
+        """End a subscription; tell whether it was the last one of its topic.
+
+        What still waits in it is given up; who wants acks for it is told.
+        """
+        if mailbox.closed:
+            return False
+        mailbox.closed = True
+        for message in mailbox.take_all():
+            self.settle(message, "unsubscribed")
+        if mailbox is self._direct:
+            self._direct = None
+            return False
+        others = self._by_topic[mailbox.topic]
+        others.remove(mailbox)
+        if others:
+            return False
+        del self._by_topic[mailbox.topic]
+        return True
+
+    def deliver(
+        self, topic: str, data: object, sender: str, size: int, ack_id: str, epoch: int
+    ) -> bool:
+        """Give a message to every subscription of its topic; ``False`` if there is none.
+
+        Each gets a message object of its own, so that none can change another's.
+        """
+        mailboxes = self._by_topic.get(topic)
+        if mailboxes is None:
+            return False
+        acknowledgement = Acknowledgement(ack_id, epoch, len(mailboxes)) if ack_id else None
+        for mailbox in mailboxes:
+            self._put(mailbox, Message(topic, data, sender, size, acknowledgement))
+        return True
+
+    def deliver_direct(self, data: object, sender: str, size: int, ack_id: str, epoch: int) -> bool:
+        """Give a direct message to its callback; ``False`` if there is none."""
+        if self._direct is None:
+            return False
+        acknowledgement = Acknowledgement(ack_id, epoch, 1) if ack_id else None
+        self._put(self._direct, Message("", data, sender, size, acknowledgement))
+        return True
+
+    def settle(self, message: Message, error: str | None) -> None:
+        """Note that one subscription is done with a message, well or with an error."""
+        acknowledgement = message.acknowledgement
+        if acknowledgement is None:
+            return
+        message.acknowledgement = None  # a second call means nothing
+        if error is not None and acknowledgement.error is None:
+            acknowledgement.error = error
+        acknowledgement.remaining -= 1
+        if acknowledgement.remaining == 0:
+            self._answer(acknowledgement)
+
+    def take_ready(self) -> list[Mailbox]:
+        """The mailboxes that were empty and have got something since the last call."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def take_overflowed(self) -> list[Mailbox]:
+        """The mailboxes that began to drop messages since the last call."""
+        overflowed, self._overflowed = self._overflowed, []
+        return overflowed
+
+    def _put(self, mailbox: Mailbox, message: Message) -> None:
+        if not len(mailbox):
+            self._ready.append(mailbox)
+        dropped = mailbox.put(message)
+        if dropped:
+            if mailbox.starts_overflowing():
+                self._overflowed.append(mailbox)
+            for lost in dropped:
+                self.settle(lost, "queue full")

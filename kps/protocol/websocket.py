@@ -1,0 +1,393 @@
+"""One WebSocket connection, after or during its opening handshake, without I/O.
+
+:class:`WebSocket` is what both ends share: frames in and out, reassembly under a
+limit, ping and pong, heartbeat, the closing handshake, the outgoing queue.
+:class:`ClientWebSocket` adds the client's opening handshake here; the server's, which
+shares its port with plain HTTP, is in :mod:`kps.protocol.http`.
+
+wsproto and h11 are imported by these two modules only.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import RemoteProtocolError
+
+from kps.protocol.frames import TEXT_FIN, mask, read_header
+from kps.protocol.limits import Limits
+from kps.protocol.outbox import Outbox, Push
+
+# A frame of this size that is not all there yet goes to wsproto in pieces, so that
+# the bytes that wait here stay few.
+_STREAM_FROM = 64 * 1024
+
+
+class State(Enum):
+    """Where a connection is in its life."""
+
+    HANDSHAKE = auto()
+    """The opening handshake is under way."""
+    REQUEST = auto()
+    """Server only: a complete upgrade request waits for ``accept`` or ``respond``."""
+    OPEN = auto()
+    CLOSING = auto()
+    """We sent a close frame and wait for the peer's."""
+    DRAINING = auto()
+    """We have nothing more to say: what is queued still goes out, input is ignored."""
+    CLOSED = auto()
+    """The transport is gone."""
+
+
+class Output(Enum):
+    """What the driver does with the transport once everything queued is written."""
+
+    KEEP = auto()
+    HALF_CLOSE = auto()
+    """Shut down the sending side and go on reading, so that the peer gets the last
+    bytes (a full close with unread input would reset the connection). A transport
+    that cannot, such as TLS, is closed."""
+    CLOSE = auto()
+    ABORT = auto()
+    """Drop the transport now, with whatever it still holds."""
+
+
+class ClosedBy(Enum):
+    """Whose doing the end of a connection was."""
+
+    PEER = auto()
+    """The peer closed it in an orderly way."""
+    LOCAL = auto()
+    """The program on our side closed it."""
+    FAULT = auto()
+    """We closed it because the peer broke a rule or a limit."""
+    LOST = auto()
+    """The network or the peer's process went away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """How a connection ended."""
+
+    code: int
+    """The WebSocket close code; 1006 when there was no close frame."""
+    reason: str
+    by: ClosedBy
+
+
+class WebSocket(ABC):
+    """Frames and closing, for either end.
+
+    The owner calls ``receive_data``, ``receive_eof``, ``handle_timeout`` and
+    ``connection_lost`` as things happen, and after each of them looks at ``state``,
+    ``data_to_send``, ``output`` and ``next_deadline``. Nothing that the peer sends
+    makes any of these raise.
+    """
+
+    def __init__(self, *, is_client: bool, limits: Limits, now: float) -> None:
+        self.limits = limits
+        self.state = State.HANDSHAKE
+        self.outbox = Outbox(limits)
+        self.closed: Closed | None = None
+        """How the connection ended, from the moment that it is known."""
+        self._is_client = is_client
+        self._frames: Connection | None = None
+        self._buffer = b""
+        self._passing = 0  # bytes of the current frame that wsproto still gets
+        self._parts: list[bytes] = []
+        self._parts_size = 0
+        self._in_message = False
+        self._eof = False
+        self._abort = False
+        self._last_received = now
+        self._pinged_at: float | None = None
+        self._give_up_at = now + limits.handshake_timeout
+
+    # -- incoming ----------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now: float) -> list[bytes]:
+        """Take bytes from the transport; return the messages that they complete."""
+        self._last_received = now
+        messages: list[bytes] = []
+        if self.state is State.OPEN or self.state is State.CLOSING:
+            self._receive_frames(data, messages, now)
+        elif self.state is State.HANDSHAKE or self.state is State.REQUEST:
+            self._receive_handshake(data, messages, now)
+        return messages
+
+    def receive_eof(self, now: float) -> None:
+        """Note that the peer will send nothing more. May be called twice."""
+        if self._eof or self.state is State.CLOSED:
+            return
+        self._eof = True
+        if self.state is not State.DRAINING:
+            self._end(Closed(1006, "connection lost", ClosedBy.LOST), now)
+
+    def connection_lost(self, now: float) -> None:
+        """Note that the transport is gone. May be called twice."""
+        self.receive_eof(now)
+        self.state = State.CLOSED
+        self.outbox.clear()
+
+    @abstractmethod
+    def _receive_handshake(self, data: bytes, messages: list[bytes], now: float) -> None:
+        """Take bytes before the connection is open."""
+
+    def _opened(self, trailing: bytes, messages: list[bytes], now: float) -> None:
+        role = ConnectionType.CLIENT if self._is_client else ConnectionType.SERVER
+        self._frames = Connection(role)
+        self.state = State.OPEN
+        if trailing:
+            self._receive_frames(trailing, messages, now)
+
+    def _receive_frames(self, data: bytes, messages: list[bytes], now: float) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        position = 0
+        end = len(data)
+        while self.state is State.OPEN or self.state is State.CLOSING:
+            if self._passing:
+                if position == end:
+                    return
+                piece = data[position : position + self._passing]
+                position += len(piece)
+                self._passing -= len(piece)
+                self._feed(piece, messages, now)
+                continue
+            header = read_header(data, position)
+            if header is None:
+                self._buffer = data[position:]
+                return
+            if not header.is_control and self._claims_too_much(header.length):
+                self.fail(1009, "message too big", now)
+                return
+            stop = header.start + header.length
+            if (
+                header.first == TEXT_FIN
+                and header.masked is not self._is_client
+                and header.minimal
+                and not self._in_message
+                and self.state is State.OPEN
+            ):
+                if stop <= end:
+                    payload = data[header.start : stop]
+                    if header.masked:
+                        payload = mask(payload, data[header.start - 4 : header.start])
+                    if _is_utf8(payload):
+                        messages.append(payload)
+                        position = stop
+                        continue
+                elif header.length < _STREAM_FROM:
+                    self._buffer = data[position:]
+                    return
+            self._passing = stop - position
+
+    def _claims_too_much(self, length: int) -> bool:
+        return self._parts_size + length > self.limits.max_message
+
+    def _feed(self, piece: bytes, messages: list[bytes], now: float) -> None:
+        frames = self._frames
+        assert frames is not None
+        frames.receive_data(piece)
+        for event in frames.events():
+            if isinstance(event, (TextMessage, BytesMessage)):
+                part = event.data.encode() if isinstance(event, TextMessage) else bytes(event.data)
+                self._parts.append(part)
+                self._parts_size += len(part)
+                self._in_message = not event.message_finished
+                if event.message_finished:
+                    if self.state is State.OPEN:
+                        messages.append(b"".join(self._parts))
+                    self._parts.clear()
+                    self._parts_size = 0
+            elif isinstance(event, Ping):
+                if self.state is State.OPEN:
+                    self.queue(bytes(frames.send(event.response())), now)
+            elif isinstance(event, CloseConnection):
+                self._receive_close(event, frames, now)
+                return
+
+    def _receive_close(self, event: CloseConnection, frames: Connection, now: float) -> None:
+        code = int(event.code)
+        if frames.state is ConnectionState.REMOTE_CLOSING:
+            self.outbox.push(bytes(frames.send(event.response())))
+            self._end(Closed(code, event.reason or "", ClosedBy.PEER), now)
+        elif frames.state is ConnectionState.CLOSED:  # the answer to our close frame
+            self._end(Closed(code, event.reason or "", ClosedBy.LOCAL), now)
+        else:  # wsproto's way to say that the peer broke the protocol
+            self.fail(code, event.reason or "", now)
+
+    # -- outgoing ----------------------------------------------------------------
+
+    def queue(self, frame: bytes, now: float) -> Push:
+        """Queue a whole frame. Without room, the policy of the limits acts."""
+        if self.state is not State.OPEN:
+            return Push.DROPPED
+        pushed = self.outbox.push(frame)
+        if pushed is Push.OVERFLOW:
+            self.outbox.clear()
+            self.fail(1008, "slow consumer", now)
+        return pushed
+
+    def close(self, code: int, reason: str, now: float, grace: float = 0.0) -> None:
+        """Start the closing handshake, behind whatever is queued. May be called twice.
+
+        It is given up after the limits' ``close_timeout``, or ``grace`` if that is longer.
+        """
+        if self.state is State.OPEN:
+            self._send_close(code, reason)
+            self.state = State.CLOSING
+            self.closed = Closed(code, reason, ClosedBy.LOCAL)
+            self._give_up_at = now + max(grace, self.limits.close_timeout)
+        elif self.state is State.HANDSHAKE or self.state is State.REQUEST:
+            self._end(Closed(1006, reason, ClosedBy.LOCAL), now)
+
+    def fail(self, code: int, reason: str, now: float) -> None:
+        """Close because the peer is at fault: say so, and listen to it no longer."""
+        self._send_close(code, reason)
+        self._end(Closed(code, reason, ClosedBy.FAULT), now)
+
+    def abort(self, reason: str, now: float) -> None:
+        """Drop the connection without a closing handshake."""
+        self._abort = True
+        self._end(Closed(1006, reason, ClosedBy.LOST), now)
+
+    def data_to_send(self, limit: int = 256 * 1024) -> bytes:
+        """Take up to ``limit`` bytes (or one larger frame) to write."""
+        return self.outbox.take(limit) if len(self.outbox) else b""
+
+    @property
+    def output(self) -> Output:
+        """What to do with the transport once ``data_to_send`` is empty."""
+        if self._abort:
+            return Output.ABORT
+        if self.state is State.DRAINING:
+            return Output.CLOSE if self._eof else Output.HALF_CLOSE
+        return Output.KEEP
+
+    @property
+    def wants_pause(self) -> bool:
+        """Whether the driver should read no more for now: backpressure to the peer."""
+        return (
+            self.state is State.REQUEST or self.outbox.pending_answers > self.limits.backlog_bytes
+        )
+
+    def _send_close(self, code: int, reason: str) -> None:
+        frames = self._frames
+        if frames is not None and frames.state in (
+            ConnectionState.OPEN,
+            ConnectionState.REMOTE_CLOSING,
+        ):
+            self.outbox.push(bytes(frames.send(CloseConnection(code, reason))))
+
+    def _end(self, closed: Closed, now: float) -> None:
+        """Nothing more is received, and nothing more is queued."""
+        if self.closed is None:
+            self.closed = closed
+        if self.state is not State.CLOSED and self.state is not State.DRAINING:
+            self.state = State.DRAINING
+            self._give_up_at = now + self.limits.close_timeout
+        self._buffer = b""
+        self._parts.clear()
+
+    # -- time --------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` is due, as an absolute time, or ``None``."""
+        if self.state is State.CLOSED or self._abort:
+            return None
+        if self.state is not State.OPEN:
+            return self._give_up_at
+        if self._awaits_pong():
+            assert self._pinged_at is not None
+            return self._pinged_at + self.limits.heartbeat_timeout
+        return self._last_received + self.limits.heartbeat_interval
+
+    def handle_timeout(self, now: float) -> None:
+        """Act on a deadline: heartbeat, handshake or closing time is over."""
+        deadline = self.next_deadline()
+        if deadline is None or now < deadline:
+            return
+        if self.state is not State.OPEN:
+            self.abort("timed out while " + self.state.name.lower(), now)
+        elif self._awaits_pong():
+            self.abort("no answer to the heartbeat", now)
+        else:
+            assert self._frames is not None
+            self._pinged_at = now
+            self.queue(bytes(self._frames.send(Ping(b""))), now)
+
+    def _awaits_pong(self) -> bool:
+        # Anything received since the ping shows that the peer lives.
+        return self._pinged_at is not None and self._last_received < self._pinged_at
+
+
+class ClientWebSocket(WebSocket):
+    """The client's end of a connection."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        limits: Limits,
+        now: float,
+    ) -> None:
+        super().__init__(is_client=True, limits=limits, now=now)
+        self.refused: int | None = None
+        """The HTTP status of the server's refusal, if it refused."""
+        self._handshake = H11Handshake(ConnectionType.CLIENT)
+        request = Request(
+            host=host,
+            target=target,
+            extra_headers=[(name.encode(), value.encode()) for name, value in headers],
+        )
+        self.outbox.push(self._handshake.send(request))
+
+    def _receive_handshake(self, data: bytes, messages: list[bytes], now: float) -> None:
+        self._buffer += data
+        head, separator, rest = self._buffer.partition(b"\r\n\r\n")
+        if not separator:
+            if len(self._buffer) > self.limits.max_head:
+                self._refuse("the head of the answer is too large", now)
+            return
+        self._buffer = b""
+        try:
+            self._handshake.receive_data(head + separator)
+            events = list(self._handshake.events())
+        except (RemoteProtocolError, UnicodeError) as error:
+            self._refuse(f"not a WebSocket server: {error}", now)
+            return
+        for event in events:
+            if isinstance(event, AcceptConnection):
+                self._opened(rest, messages, now)
+            elif isinstance(event, RejectConnection):
+                self.refused = event.status_code
+                self._refuse(f"refused with HTTP status {event.status_code}", now)
+
+    def _refuse(self, reason: str, now: float) -> None:
+        self._abort = True
+        self._end(Closed(1006, reason, ClosedBy.FAULT), now)
+
+
+def _is_utf8(payload: bytes) -> bool:
+    if payload.isascii():
+        return True
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
