@@ -411,12 +411,8 @@ class ClientSession:
         self._link.queue(frame)
 
     def _send_or_keep(self, message: bytes) -> None:
-        if (
-            self.ready
-            or self._closing
-            or self.ended is not None
-            or not self.config.offline_messages
-        ):
+        ended = self._closing or self.ended is not None
+        if self.ready or ended or not self.config.offline_messages:
             self._require_room(message)
             return
         frame = Droppable(self._masker.text_frame(message))

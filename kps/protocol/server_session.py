@@ -156,9 +156,7 @@ class ServerSession:
         """Close because the server stops."""
         before = self._connection.state
         if before is State.HANDSHAKE or before is State.REQUEST:
-            self._connection.respond(
-                HttpResponse.text(503, "the server is stopping"), self._hub.now
-            )
+            self._connection.respond(_STOPPING, self._hub.now)
         else:
             self._connection.close(1001, "the server is stopping", self._hub.now, grace)
         self._after(before)
@@ -170,7 +168,7 @@ class ServerSession:
         request = self._connection.request
         assert request is not None
         if hub.stopping:
-            self._connection.respond(HttpResponse.text(503, "the server is stopping"), hub.now)
+            self._connection.respond(_STOPPING, hub.now)
         elif hub.config.asks_upgrade:
             hub.emit(UpgradeRequested(self, request))
         else:
@@ -286,11 +284,8 @@ class ServerSession:
         to, proxied = text(fields, "to"), text(fields, "id")
         request = self._connection.request
         reached = request.header("host") if request is not None else ""
-        if not (
-            to in hub.addresses
-            or proxied in hub.addresses
-            or (to and not proxied and to == reached)
-        ):
+        by_this_name = to and not proxied and to == reached
+        if not (to in hub.addresses or proxied in hub.addresses or by_this_name):
             raise InvalidMessage("the message is addressed to another server")
         payload, sender = fields.get("data"), self.id
         if type(payload) is dict and "data" in payload:
@@ -361,6 +356,8 @@ _HANDLERS: dict[str, Callable[[ServerSession, Fields], None]] = {
     "get_ack_status": ServerSession._get_ack_status,
     "cancel_ack": ServerSession._cancel_ack,
 }
+
+_STOPPING = HttpResponse.text(503, "the server is stopping")
 
 _UNREGISTERED = {"subscribe": "client not registered, send ping first"}
 
