@@ -49,6 +49,15 @@ class Mailbox:
         self._overflowing = False
         return messages
 
+    def take_some(self, most: int) -> list[Message]:
+        """Remove and return up to ``most`` messages, the oldest first."""
+        if len(self._messages) <= most:
+            return self.take_all()
+        messages = [self._messages.popleft() for _ in range(most)]
+        self.size -= sum(message.size for message in messages)
+        self._overflowing = False
+        return messages
+
     def put(self, message: Message) -> list[Message]:
         """Add a message; return the ones that had to be dropped."""
         dropped: list[Message] = []

@@ -1,0 +1,503 @@
+"""The asyncio client."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import re
+import signal
+import ssl as tls
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, assert_never
+
+from kps.errors import ClientClosed, RequestTimeout, ServerError
+from kps.io_asyncio.ack import Ack
+from kps.io_asyncio.arrival import Arrival
+from kps.io_asyncio.connection import Connection, Endpoint
+from kps.io_asyncio.dispatch import Callback
+from kps.io_asyncio.driver import Driver
+from kps.protocol.address import DEFAULT_ADDRESS, Address
+from kps.protocol.backoff import Backoff
+from kps.protocol.client_session import Barrier, ClientConfig, ClientSession
+from kps.protocol.events import (
+    AckChanged,
+    AckStatusReceived,
+    BarrierPassed,
+    ClientEvent,
+    ConnectAttemptFailed,
+    Connected,
+    ConnectNeeded,
+    Disconnected,
+    Ended,
+    ErrorReceived,
+    MessageReceived,
+    SubscriptionConfirmed,
+)
+from kps.protocol.limits import Limits
+from kps.protocol.messages import AckHandle, Message
+from kps.protocol.subscriptions import Mailbox, Subscriptions
+from kps.protocol.websocket import ClosedBy
+from kps.unified import UnifiedClient
+
+logger = logging.getLogger("kps")
+
+# Bytes that wait to be written before ``publish`` waits for the network.
+_HIGH_WATER = 128 * 1024
+
+
+class Client(Driver, UnifiedClient):
+    """A connection to the bus that restores itself.
+
+    ::
+
+        async with Client("localhost:9313", id="alice") as client:
+            await client.subscribe("news", on_news)
+            await client.publish("news", {"title": "hello"})
+
+    or ``client = await Client.connect("localhost:9313")`` and later ``await client.close()``.
+
+    All methods belong to the event loop on which the client was started.
+
+    Args:
+        address: ``host:port``, or a ``ws://`` or ``wss://`` URL with path and query.
+        id: The id under which others reach this client; a random one if not given. A second
+            client of the same id replaces the first, which then closes for good.
+        path: Path (and query) of the server's WebSocket, unless the address has one.
+        secure: Whether to use TLS (``wss``), unless the address says so.
+        ssl: The TLS context; the default one verifies the server's certificate.
+        headers: More headers for the opening request, such as ``Authorization``.
+        reconnect: ``True`` (default) for exponential backoff with jitter, a number for a
+            fixed interval in seconds, a :class:`kps.Backoff`, or ``False``. While it is on,
+            a server that is down is waited for, also at the start.
+        offline_queue: How many publications to keep while there is no connection; 0 (the
+            default) raises :class:`kps.NotConnected` instead. They are sent, in order, when
+            the connection is back. At most 16 MiB.
+        connect_timeout: Seconds for opening one TCP and TLS connection.
+        request_timeout: Seconds for the server to answer a request.
+        limits: Bounds and timeouts, see :class:`kps.Limits`.
+        on_id: Called with a :class:`kps.Message` for each direct message.
+        on_connect: Called with :class:`kps.Connected` after each (re)connect.
+        on_disconnect: Called with :class:`kps.Disconnected` when a connection ends.
+        on_error: Called with :class:`kps.ServerError` when the server refuses something.
+        on_frame: Called with every message of the server as it came, and this client.
+        on_close: Called without arguments once the client has closed for good.
+
+    Like a subscription's callback, each may be a coroutine function (runs on the loop) or a
+    plain function (runs in a thread).
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        id: str | None = None,
+        path: str | None = None,
+        secure: bool = False,
+        ssl: tls.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
+        reconnect: bool | float | Backoff = True,
+        offline_queue: int = 0,
+        connect_timeout: float = 10.0,
+        request_timeout: float = 10.0,
+        limits: Limits | None = None,
+        on_id: Callback | None = None,
+        on_connect: Callable[[Connected], Any] | None = None,
+        on_disconnect: Callable[[Disconnected], Any] | None = None,
+        on_error: Callable[[ServerError], Any] | None = None,
+        on_frame: Callable[[dict[str, Any], Any], Any] | None = None,
+        on_close: Callable[[], Any] | None = None,
+    ) -> None:
+        super().__init__(limits or Limits())
+        self._address = Address.parse(address, path=path, secure=secure)
+        self._tls = (ssl or tls.create_default_context()) if self._address.secure else None
+        self._config = ClientConfig(
+            id=id or f"client-{uuid.uuid4().hex[:16]}",
+            host=self._address.netloc,
+            target=self._address.target,
+            headers=tuple((headers or {}).items()),
+            reconnect=_backoff(reconnect),
+            offline_messages=offline_queue,
+            reports_messages=on_frame is not None,
+            limits=self._limits,
+        )
+        self._connect_timeout = connect_timeout
+        self._request_timeout = request_timeout
+        self._on_id = on_id
+        self._on_connect = on_connect
+        self._on_disconnect = on_disconnect
+        self._on_error = on_error
+        self._on_frame = on_frame
+        self.on_close: Callable[[], Any] | None = on_close
+        """Called without arguments once the client has closed for good."""
+        self._session: ClientSession
+        self._connections: set[Connection] = set()
+        self._connecting: asyncio.Task[None] | None = None
+        self._room_is_wanted = False
+        self._news = Arrival()  # about the connection, subscriptions, barriers and room
+        self._statuses: dict[AckHandle, list[asyncio.Future[dict[str, bool]]]] = {}
+
+    # -- life ----------------------------------------------------------------------------
+
+    @classmethod
+    async def connect(cls, address: str = DEFAULT_ADDRESS, **options: Any) -> Self:
+        """Make a client (same arguments) and wait until it is connected.
+
+        Raises :class:`kps.ConnectFailed` when the server refuses, or cannot be reached and
+        ``reconnect`` is off; :class:`kps.InvalidArgument` for an address that cannot be read.
+        """
+        client = cls(address, **options)
+        await client._open()
+        return client
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close for good. May be called twice, also from a callback.
+
+        What was published before is still written. Callbacks that are under way as tasks are
+        cancelled; whatever waits ends with :class:`kps.ClientClosed`.
+        """
+        if self._running_loop is None:
+            return
+        self._session.close(self._now)
+        self._step()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        while self._session.ended is None or self._connections:
+            await self._news.wait()
+        await self._dispatcher.finish_notices()
+        await self._dispatcher.close()
+        self._stop_timer()
+
+    async def run(self) -> None:
+        """Stay until the client is closed; SIGINT and SIGTERM close it."""
+        loop = self._loop
+        closing: list[asyncio.Task[None]] = []
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows, threads
+                loop.add_signal_handler(
+                    number, lambda: closing.append(loop.create_task(self.close()))
+                )
+        try:
+            while self._session.ended is None:
+                await self._news.wait()
+        finally:
+            for number in signals:
+                with contextlib.suppress(NotImplementedError, RuntimeError):
+                    loop.remove_signal_handler(number)
+        await self.close()
+
+    @property
+    def id(self) -> str:
+        """The id under which others reach this client."""
+        return self._session.id if self._running_loop is not None else self._config.id
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the server knows this client at the moment."""
+        return self._running_loop is not None and self._session.ready
+
+    @property
+    def dropped(self) -> int:
+        """Messages accepted by ``publish`` that a lost connection kept from being written."""
+        return self._session.dropped if self._running_loop is not None else 0
+
+    async def _open(self) -> None:
+        if self._running_loop is not None:
+            raise ClientClosed("a client is started once; make a new one")
+        self._bind()
+        self._session = ClientSession(
+            self._config, entropy=os.urandom, chance=random.random, now=self._now
+        )
+        if self._on_id is not None:
+            self._attach_direct(self._on_id)
+        self._step()
+        try:
+            while not self._session.ready:
+                self._raise_if_ended()
+                await self._news.wait()
+        except BaseException:
+            await self.close()
+            raise
+
+    # -- publishing ----------------------------------------------------------------------
+
+    async def publish(self, topic: str, data: Any) -> None:
+        """Publish to everyone who subscribes to the topic.
+
+        Returns when the message is queued, and waits first while the network is slower than
+        the program. At most once: a message may be lost with the connection.
+
+        Raises :class:`kps.NotConnected` without a connection (unless there is an offline
+        queue), :class:`kps.QueueFull` when that is full, :class:`kps.InvalidArgument` for an
+        empty topic or a payload that is not JSON.
+        """
+        self._started.publish(topic, data, self._now)
+        await self._sent()
+
+    async def publish_to_id(self, client_id: str, data: Any) -> None:
+        """Send a direct message to the client, or server, of that id. Raises as ``publish``.
+
+        When nobody has the id, the server's error comes to ``on_error``; use
+        ``publish_to_id_with_ack`` to know.
+        """
+        self._started.publish_to_id(client_id, data, self._now)
+        await self._sent()
+
+    async def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
+        """Have the server send a message to another server (spec, section 7).
+
+        ``addr`` is ``host:port[/path][::proxied-address]``. When the payload is an object
+        with a ``topic``, its ``data`` is published there. A failure comes to ``on_error``.
+        Raises as ``publish``.
+        """
+        self._started.publish_to_server(addr, data, secure, self._now)
+        await self._sent()
+
+    async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack:
+        """Publish, and learn how each subscriber fared: see :class:`kps.Ack`.
+
+        ``timeout`` is how long the subscribers may take, in seconds. Raises as ``publish``;
+        the offline queue does not apply.
+        """
+        handle = self._started.publish_with_ack(topic, data, timeout, self._now)
+        return self._ack_for(handle)
+
+    async def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack:
+        """Send a direct message, and learn how its receiver fared. No response: nobody there."""
+        handle = self._started.publish_to_id_with_ack(client_id, data, timeout, self._now)
+        return self._ack_for(handle)
+
+    async def flush(self) -> None:
+        """Wait until the server has handled everything that was sent before.
+
+        Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
+        :class:`kps.RequestTimeout`.
+        """
+        await self._pass(self._started.barrier(self._now))
+
+    async def _pass(self, barrier: Barrier) -> None:
+        self._progress()
+        async with self._answer_in_time("the server did not answer in time"):
+            while not barrier.passed and barrier.error is None:
+                await self._news.wait()
+        if barrier.error is not None:
+            raise barrier.error
+
+    async def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:
+        """As a server, give another server a message; return what it refused."""
+        self._started.send_to_server(to, proxied, origin, data, self._now)
+        barrier = self._session.barrier(self._now)
+        await self._pass(barrier)
+        return barrier.refusals
+
+    @property
+    def _started(self) -> ClientSession:
+        """The session, if there is one already."""
+        _ = self._loop
+        return self._session
+
+    async def _sent(self) -> None:
+        self._progress()
+        while self._session.backlog > _HIGH_WATER and self._session.ready:
+            self._room_is_wanted = True
+            await self._news.wait()
+
+    # -- what the driver asks --------------------------------------------------------------
+
+    @property
+    def _subscriptions(self) -> Subscriptions:
+        return self._started.subscriptions
+
+    def _next_deadline(self) -> float | None:
+        return self._session.next_deadline()
+
+    def _handle_timeout(self, now: float) -> None:
+        self._session.handle_timeout(now)
+
+    def _open_mailbox(self, topic: str) -> Mailbox:
+        return self._started.subscribe(topic, self._now)
+
+    def _close_mailbox(self, mailbox: Mailbox) -> None:
+        self._session.unsubscribe(mailbox, self._now)
+
+    async def _confirmed(self, mailbox: Mailbox) -> None:
+        session = self._session
+        async with self._answer_in_time(f"no answer to the subscription to {mailbox.topic!r}"):
+            while session.ready and not mailbox.closed and not session.is_confirmed(mailbox.topic):
+                await self._news.wait()
+        self._raise_if_ended()
+
+    def _settle(self, message: Message, error: str | None) -> None:
+        self._session.settle(message, error, self._now)
+        self._progress()
+
+    def _end_of_messages(self) -> Exception | None:
+        ended = self._session.ended
+        if ended is None:
+            return None
+        return ended.error or StopAsyncIteration()
+
+    async def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
+        if not self._started.ask_status(handle, self._now):
+            return dict.fromkeys(handle.responses, True)
+        answer: asyncio.Future[dict[str, bool]] = self._loop.create_future()
+        self._statuses.setdefault(handle, []).append(answer)
+        self._progress()
+        try:
+            async with self._answer_in_time("the server did not tell the status in time"):
+                return await answer
+        finally:
+            waiting = self._statuses.get(handle, [])
+            if answer in waiting:
+                waiting.remove(answer)
+            if not waiting:
+                self._statuses.pop(handle, None)
+
+    def _cancel_ack(self, handle: AckHandle) -> None:
+        self._session.cancel_ack(handle, self._now)
+        self._progress()
+
+    def _attach(self, connection: Connection, peer: str) -> Endpoint:
+        self._connections.add(connection)
+        return self._session.connected(self._now)
+
+    def _detach(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._news.announce()
+
+    def _flush(self) -> None:
+        for connection in list(self._connections):
+            connection.flush()
+        if self._room_is_wanted and self._session.backlog <= _HIGH_WATER:
+            self._room_is_wanted = False
+            self._news.announce()
+
+    # -- what happens ----------------------------------------------------------------------
+
+    def _handle_events(self) -> None:
+        for event in self._session.events():
+            self._handle(event)
+
+    def _handle(self, event: ClientEvent) -> None:
+        match event:
+            case AckChanged(handle):
+                if handle.finished:
+                    self._answer_statuses(handle, dict.fromkeys(handle.responses, True))
+                self._ack_changed(handle)
+            case SubscriptionConfirmed() | BarrierPassed():
+                self._news.announce()
+            case AckStatusReceived(handle, status):
+                self._answer_statuses(handle, status)
+            case MessageReceived(fields):
+                self._dispatcher.notify(self._on_frame, fields, self)
+            case ConnectNeeded():
+                self._connecting = self._loop.create_task(self._connect())
+            case Connected():
+                logger.info("connected to %s as %s", self._address.url, event.client_id)
+                self._dispatcher.notify(self._on_connect, event)
+                self._news.announce()
+            case ConnectAttemptFailed(reason, retry_in):
+                logger.warning(
+                    "cannot connect to %s: %s; next attempt in %.1f s",
+                    self._address.url,
+                    reason,
+                    retry_in,
+                )
+            case Disconnected(closed, retry_in, dropped):
+                level = logging.INFO if closed.by is ClosedBy.LOCAL else logging.WARNING
+                logger.log(
+                    level,
+                    "disconnected from %s: %s (code %d)%s%s",
+                    self._address.url,
+                    closed.reason or "closed",
+                    closed.code,
+                    f"; {dropped} messages were not sent" if dropped else "",
+                    "" if retry_in is None else f"; next attempt in {retry_in:.1f} s",
+                )
+                self._dispatcher.notify(self._on_disconnect, event)
+                self._news.announce()
+            case ErrorReceived(text):
+                logger.warning("error from %s: %s", self._address.url, text)
+                self._dispatcher.notify(self._on_error, ServerError(text))
+            case Ended():
+                self._dispatcher.notify(self.on_close)
+                self._news.announce()
+                self._wake_iterators()
+            case _:
+                assert_never(event)
+
+    async def _connect(self) -> None:
+        address = self._address
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await self._loop.create_connection(
+                    lambda: Connection(self._loop, self), address.host, address.port, ssl=self._tls
+                )
+        except TimeoutError:
+            self._connect_failed("no answer in time")
+        except (OSError, UnicodeError) as error:  # ssl.SSLError is an OSError
+            self._connect_failed(_describe(error))
+
+    def _connect_failed(self, reason: str) -> None:
+        self._session.connect_failed(reason, self._now)
+        self._progress()
+        self._news.announce()
+
+    def _answer_statuses(self, handle: AckHandle, status: dict[str, bool]) -> None:
+        for answer in self._statuses.pop(handle, []):
+            if answer.done():
+                continue
+            if handle.error is not None:
+                answer.set_exception(handle.error)
+            else:
+                answer.set_result(status)
+
+    def _raise_if_ended(self) -> None:
+        ended = self._session.ended
+        if ended is not None:
+            raise ended.error or ClientClosed("the client was closed")
+
+    @contextlib.asynccontextmanager
+    async def _answer_in_time(self, complaint: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                yield
+        except TimeoutError:
+            raise RequestTimeout(complaint) from None
+
+
+def _backoff(reconnect: bool | float | Backoff) -> Backoff | None:
+    if isinstance(reconnect, Backoff):
+        return reconnect
+    if reconnect is True:
+        return Backoff()
+    if reconnect is False:
+        return None
+    return Backoff.every(reconnect)
+
+
+def _describe(error: Exception) -> str:
+    """An operating system's error in a few words, without addresses and numbers."""
+    number = getattr(error, "errno", None)
+    if number is None:  # several addresses were tried, and the errors put into one text
+        numbers = re.findall(r"\[Errno (\d+)\]", str(error))
+        number = int(numbers[0]) if numbers else None
+    if isinstance(error, OSError) and not isinstance(error, tls.SSLError) and number:
+        return os.strerror(number).lower() if number > 0 else str(error.strerror).lower()
+    return str(error) or type(error).__name__

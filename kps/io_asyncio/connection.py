@@ -1,0 +1,123 @@
+"""One transport and what its bytes go to. The same for server and client."""
+
+import asyncio
+from typing import Protocol, cast
+
+from kps.protocol.websocket import Output
+
+# What the transport may hold before it asks to pause. Everything beyond it waits in the
+# core's queue, where it is counted and where the slow-consumer policy acts.
+_TRANSPORT_BUFFER = 64 * 1024
+
+
+class Endpoint(Protocol):
+    """The core's end of a transport: a server session or a client link."""
+
+    def receive_data(self, data: bytes, now: float) -> None: ...
+    def receive_eof(self, now: float) -> None: ...
+    def connection_lost(self, now: float) -> None: ...
+    def data_to_send(self) -> bytes: ...
+    @property
+    def output(self) -> Output: ...
+    @property
+    def wants_pause(self) -> bool: ...
+
+
+class Owner(Protocol):
+    """The client or server that connections belong to."""
+
+    def _attach(self, connection: "Connection", peer: str) -> Endpoint:
+        """Return the endpoint for a new transport, whose other end is ``peer``."""
+
+    def _detach(self, connection: "Connection") -> None:
+        """Forget a connection: its transport is gone."""
+
+    def _progress(self) -> None:
+        """Take note that an endpoint was given something."""
+
+
+class Connection(asyncio.Protocol):
+    """Carries bytes between a transport and an endpoint, and decides nothing."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+        self._loop = loop
+        self._owner = owner
+        self._endpoint: Endpoint
+        self._transport: asyncio.Transport
+        self._is_writable = True
+        self._is_reading = True
+        self._is_half_closed = False
+        self._is_tls = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=_TRANSPORT_BUFFER)
+        self._is_tls = transport.get_extra_info("ssl_object") is not None
+        self._endpoint = self._owner._attach(self, _name(transport.get_extra_info("peername")))
+        self._owner._progress()
+
+    def data_received(self, data: bytes) -> None:
+        self._endpoint.receive_data(data, self._loop.time())
+        self._owner._progress()
+
+    def eof_received(self) -> bool:
+        self._endpoint.receive_eof(self._loop.time())
+        self._owner._progress()
+        return not self._is_tls  # what is queued still goes out, where TLS allows it
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_writable = False
+        self._endpoint.connection_lost(self._loop.time())
+        self._owner._detach(self)
+        self._owner._progress()
+
+    def pause_writing(self) -> None:
+        self._is_writable = False
+
+    def resume_writing(self) -> None:
+        self._is_writable = True
+        self.flush()
+        self._owner._progress()  # who waits for room in the queue has it now
+
+    def abort(self) -> None:
+        """Drop the transport now."""
+        self._transport.abort()
+
+    def flush(self) -> None:
+        """Write what waits, as far as the transport takes it, and do what comes after it."""
+        endpoint = self._endpoint
+        transport = self._transport
+        if transport.is_closing():
+            return
+        while self._is_writable and (data := endpoint.data_to_send()):
+            transport.write(data)
+        output = endpoint.output
+        if output is Output.ABORT:
+            transport.abort()
+        elif output is not Output.KEEP and self._is_writable:
+            self._finish(output)
+        elif self._is_reading == endpoint.wants_pause:
+            self._is_reading = not self._is_reading
+            if self._is_reading:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
+    def _finish(self, output: Output) -> None:
+        transport = self._transport
+        if not self._is_reading:
+            self._is_reading = True
+            transport.resume_reading()  # the peer's end of file is wanted
+        if output is Output.CLOSE or not transport.can_write_eof():
+            transport.close()
+        elif not self._is_half_closed:
+            self._is_half_closed = True
+            transport.write_eof()
+
+
+def _name(peer: object) -> str:
+    """``host:port`` of a socket's peer."""
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        host = f"[{peer[0]}]" if ":" in str(peer[0]) else peer[0]
+        return f"{host}:{peer[1]}"
+    return str(peer or "")

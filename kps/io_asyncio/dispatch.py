@@ -1,0 +1,179 @@
+"""Where the program's callbacks run.
+
+A coroutine function runs as a task on the event loop. A plain function may block, so it
+runs on a thread of a small pool, never on the loop: the connection's heartbeat goes on.
+Either way one subscription's messages are handled one after the other, in order, and
+subscriptions do not wait for each other.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from kps.protocol.messages import Message
+from kps.protocol.subscriptions import Mailbox
+
+Callback = Callable[[Message], Any]
+"""A plain function or a coroutine function that takes a message."""
+
+Settle = Callable[[Message, str | None], None]
+"""Tells the core how handling a message went."""
+
+logger = logging.getLogger("kps")
+
+_THREADS = 16
+_BATCH = 256  # messages handed to a thread at once: the hand-over costs more than a message
+
+
+class Dispatcher:
+    """Runs the callbacks of one client or server."""
+
+    def __init__(self, settle: Settle, max_notices: int) -> None:
+        self._settle = settle
+        self._loop = asyncio.get_running_loop()
+        self._executor: ThreadPoolExecutor | None = None
+        self._callbacks: dict[Mailbox, Callback] = {}
+        self._tasks: dict[Mailbox, asyncio.Task[None]] = {}
+        self._notices: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._max_notices = max_notices
+        self._notifier: asyncio.Task[None] | None = None
+
+    def attach(self, mailbox: Mailbox, callback: Callback) -> None:
+        """Let a callback handle what comes into a mailbox."""
+        self._callbacks[mailbox] = callback
+
+    def detach(self, mailbox: Mailbox) -> None:
+        """Stop handling a mailbox. A callback that is under way finishes."""
+        self._callbacks.pop(mailbox, None)
+
+    def wake(self, mailboxes: Iterable[Mailbox]) -> None:
+        """See to mailboxes that have something."""
+        for mailbox in mailboxes:
+            callback = self._callbacks.get(mailbox)
+            if callback is not None and mailbox not in self._tasks:
+                run = self._on_loop if _is_async(callback) else self._in_threads
+                task = self._loop.create_task(run(mailbox, callback))
+                self._tasks[mailbox] = task
+                task.add_done_callback(partial(self._done, mailbox))
+
+    def notify(self, callback: Callable[..., Any] | None, *args: Any) -> None:
+        """Call a callback about something that is not a message, in order with its like."""
+        if callback is None:
+            return
+        if len(self._notices) >= self._max_notices:
+            logger.warning("dropped a notice for %r: it is too slow", callback)
+            return
+        self._notices.append((callback, args))
+        if self._notifier is None:
+            self._notifier = self._loop.create_task(self._notify_all())
+
+    async def call(self, callback: Callable[..., Any], *args: Any) -> Any:
+        """Call a plain function in a thread, or a coroutine function here; return its result."""
+        if _is_async(callback):
+            return await callback(*args)
+        result = await self._loop.run_in_executor(self._threads(), callback, *args)
+        return await result if inspect.isawaitable(result) else result
+
+    async def close(self) -> None:
+        """End all tasks. A plain function that is under way in a thread runs on alone."""
+        tasks = [*self._tasks.values(), *([self._notifier] if self._notifier else [])]
+        current = asyncio.current_task()
+        others = [task for task in tasks if task is not current]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def finish_notices(self) -> None:
+        """Wait until every notice so far has been given."""
+        notifier = self._notifier
+        if notifier is not None and notifier is not asyncio.current_task():
+            await asyncio.shield(notifier)
+
+    def _done(self, mailbox: Mailbox, task: asyncio.Task[None]) -> None:
+        del self._tasks[mailbox]
+        if len(mailbox):  # something came between the last look and the end of the task
+            self.wake([mailbox])
+
+    async def _on_loop(self, mailbox: Mailbox, callback: Callback) -> None:
+        handled = 0
+        while (message := mailbox.take()) is not None:
+            error: str | None = "cancelled"
+            try:
+                await callback(message)
+                error = None
+            except Exception as failure:
+                error = _report(failure, mailbox.topic)
+            finally:
+                self._settle(message, error)
+            handled += 1
+            if handled % _BATCH == 0:  # a callback that never waits must not starve the loop
+                await asyncio.sleep(0)
+
+    async def _in_threads(self, mailbox: Mailbox, callback: Callback) -> None:
+        while len(mailbox):
+            batch = mailbox.take_some(_BATCH)
+            await self._loop.run_in_executor(
+                self._threads(), self._run_batch, batch, callback, mailbox
+            )
+
+    def _run_batch(self, batch: list[Message], callback: Callback, mailbox: Mailbox) -> None:
+        """In a thread: handle messages, and have the loop settle those that want an ack."""
+        for message in batch:
+            error = "unsubscribed" if mailbox.closed else self._run_one(message, callback)
+            if message.wants_ack:
+                self._from_thread(self._settle, message, error)
+
+    def _run_one(self, message: Message, callback: Callback) -> str | None:
+        try:
+            result = callback(message)
+            if inspect.isawaitable(result):  # a plain function that returned a coroutine
+                asyncio.run_coroutine_threadsafe(_await(result), self._loop).result()
+        except Exception as failure:
+            return _report(failure, message.topic)
+        return None
+
+    def _from_thread(self, function: Callable[..., object], *args: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:
+            logger.debug("the event loop is closed: nobody is left to tell")
+
+    async def _notify_all(self) -> None:
+        try:
+            while self._notices:
+                callback, args = self._notices.popleft()
+                try:
+                    await self.call(callback, *args)
+                except Exception:
+                    logger.exception("a callback failed: %r", callback)
+        finally:
+            self._notifier = None
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="kps-callback")
+        return self._executor
+
+
+def _report(failure: Exception, topic: str) -> str:
+    """Log a callback's exception, and put it into words for the publisher."""
+    where = f"topic {topic!r}" if topic else "direct messages"
+    logger.error("a callback for %s failed", where, exc_info=failure)
+    return str(failure) or type(failure).__name__
+
+
+def _is_async(callback: Callable[..., Any]) -> bool:
+    if inspect.iscoroutinefunction(callback):
+        return True
+    return inspect.iscoroutinefunction(getattr(callback, "__call__", None))  # noqa: B004
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

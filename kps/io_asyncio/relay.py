@@ -1,0 +1,97 @@
+"""Messages to other servers: one link for each address, which lives while there is work."""
+
+import asyncio
+import itertools
+import ssl as tls
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kps.errors import KPSError
+from kps.io_asyncio.client import Client
+from kps.protocol.relay import RelayTarget
+
+Done = Callable[[str | None], None]
+"""Called once with ``None`` when the other server has got the message, or with the error."""
+
+_MAX_WAITING = 1024  # messages for one address
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    target: RelayTarget
+    origin: str
+    data: Any
+    done: Done
+
+
+class Relays:
+    """Sends messages to other servers, in order for each of them, without blocking anyone."""
+
+    def __init__(self, server_id: str, timeout: float, ssl: tls.SSLContext | None) -> None:
+        self._server_id = server_id
+        self._timeout = timeout
+        self._tls = ssl
+        self._numbers = itertools.count(1)
+        self._waiting: dict[tuple[str, str, bool], deque[_Job]] = {}
+        self._links: set[asyncio.Task[None]] = set()
+
+    def send(
+        self, target: RelayTarget, origin: str, data: Any, *, secure: bool, done: Done
+    ) -> None:
+        """Send a message; ``done`` is called later, also when the server stops meanwhile."""
+        key = (target.address, target.path, secure)
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = deque()
+            task = asyncio.get_running_loop().create_task(self._run_link(key))
+            self._links.add(task)
+            task.add_done_callback(self._links.discard)
+        if len(waiting) >= _MAX_WAITING:
+            done("too many messages wait for that server")
+        else:
+            waiting.append(_Job(target, origin, data, done))
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        for link in list(self._links):
+            link.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+
+    async def _run_link(self, key: tuple[str, str, bool]) -> None:
+        """Connect, send everything that waits, and leave."""
+        address, path, secure = key
+        waiting = self._waiting[key]
+        error = "the server is stopping"
+        try:
+            client = await Client.connect(
+                address,
+                path=path,
+                secure=secure,
+                ssl=self._tls if secure else None,
+                id=f"relay-{self._server_id}-{next(self._numbers)}",
+                reconnect=False,
+                connect_timeout=self._timeout,
+                request_timeout=self._timeout,
+            )
+            try:
+                while waiting:
+                    await self._send_first(client, waiting)
+            finally:
+                await client.close()
+        except KPSError as failure:
+            error = str(failure)
+        finally:
+            # From here on a new message starts a new link.
+            del self._waiting[key]
+            for job in waiting:
+                job.done(error)
+
+    async def _send_first(self, client: Client, waiting: deque[_Job]) -> None:
+        job = waiting[0]
+        refusals = await client._send_to_server(
+            job.target.address, job.target.proxied, job.origin, job.data
+        )
+        waiting.popleft()
+        job.done(refusals[0] if refusals else None)

@@ -1,0 +1,532 @@
+"""The asyncio server."""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import signal
+import socket
+import ssl as tls
+import uuid
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import Any, Self, assert_never
+
+from kps.errors import ConnectFailed, InvalidArgument, NotConnected, ServerStartFailed
+from kps.io_asyncio.ack import Ack
+from kps.io_asyncio.arrival import Arrival
+from kps.io_asyncio.connection import Connection, Endpoint
+from kps.io_asyncio.dispatch import Callback
+from kps.io_asyncio.driver import Driver
+from kps.io_asyncio.relay import Relays
+from kps.protocol.address import DEFAULT_ADDRESS, Address
+from kps.protocol.events import (
+    AckChanged,
+    ClientLeft,
+    ClientRegistered,
+    DirectMessageIgnored,
+    HubEvent,
+    RelayRequested,
+    ServerDataReceived,
+    UpgradeRequested,
+)
+from kps.protocol.http import HttpRequest, HttpResponse
+from kps.protocol.hub import Hub, HubConfig
+from kps.protocol.limits import Limits
+from kps.protocol.messages import AckHandle, Message
+from kps.protocol.relay import DEFAULT_PATH, RelayTarget, origin_of
+from kps.protocol.server_session import ServerSession
+from kps.protocol.subscriptions import Mailbox, Subscriptions
+from kps.protocol.websocket import ClosedBy
+from kps.unified import UnifiedServer
+
+logger = logging.getLogger("kps")
+
+UpgradeHook = Callable[[HttpRequest], Any]
+"""Sees the request of a client that wants to connect; returns whether it may.
+
+Also an :class:`HttpResponse` to turn it away with, or an awaitable of either."""
+
+_BACKLOG = 1024
+_REPORT_EVERY = 10.0
+
+
+class Server(Driver, UnifiedServer):
+    """The bus: clients connect to it, and the program that runs it takes part as well.
+
+    ::
+
+        server = Server("localhost:9313")
+        server.run()                      # until SIGINT or SIGTERM
+
+    or, within a program that has an event loop, ``async with Server(...) as server``.
+
+    Args:
+        address: ``host:port`` to listen on. Port 0 lets the system choose: see ``address``.
+        path: Path of the WebSocket.
+        id: The server's own id, as a sender and for direct messages.
+        origins: Origins of web pages (such as ``https://app.example``), beside the server's
+            own, that may connect; ``*`` allows all.
+        ssl: A TLS context, to serve ``wss`` and ``https``.
+        tls_cert: In place of ``ssl``: file of the certificate chain (PEM).
+        tls_key: File of its private key (PEM), unless ``tls_cert`` holds it too.
+        names: Hosts, or ``host:port``, under which other servers reach this one, beside
+            ``address`` itself.
+        limits: Bounds and timeouts, see :class:`kps.Limits`.
+        relay_timeout: Seconds for another server to take a message.
+        relay_ssl: The TLS context for connections to other servers.
+        on_upgrade: Decides on each client, see ``UpgradeHook``. Without it all may connect.
+        on_id: Called with a :class:`kps.Message` for each direct message to the server's id.
+        on_server_data: Called with a :class:`kps.Message` for each message of another server.
+
+    A hook may be a coroutine function (runs on the loop) or a plain function (in a thread).
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        path: str = DEFAULT_PATH,
+        id: str | None = None,
+        origins: Iterable[str] = (),
+        ssl: tls.SSLContext | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
+        names: Iterable[str] = (),
+        limits: Limits | None = None,
+        relay_timeout: float = 5.0,
+        relay_ssl: tls.SSLContext | None = None,
+        on_upgrade: UpgradeHook | None = None,
+        on_id: Callback | None = None,
+        on_server_data: Callback | None = None,
+    ) -> None:
+        super().__init__(limits or Limits())
+        if "://" in address or "/" in address:
+            raise InvalidArgument(f"a server listens on host:port, not on {address!r}")
+        if not path.startswith("/"):
+            raise InvalidArgument(f"a path starts with '/': {path!r}")
+        self._listens_on = Address.parse(address)
+        self._tls = ssl or (_load_tls(tls_cert, tls_key) if tls_cert else None)
+        self._path = path
+        self._id = id or f"server-{uuid.uuid4().hex[:16]}"
+        self._origins = tuple(origins)
+        self._names = frozenset(names)
+        self._relay_timeout = relay_timeout
+        self._relay_tls = relay_ssl
+        self._on_upgrade = on_upgrade
+        self._on_id = on_id
+        self._on_server_data = [on_server_data] if on_server_data else []
+        self._hub: Hub
+        self._relays: Relays
+        self._listener: asyncio.Server | None = None
+        self._address = self._listens_on.netloc
+        self._connections: dict[Connection, ServerSession] = {}
+        self._by_session: dict[ServerSession, Connection] = {}
+        self._decisions: set[asyncio.Task[None]] = set()
+        self._news = Arrival()  # about connections that go, and the end
+        self._is_stopping = False
+        self._is_stopped = False
+        self._reporter: asyncio.TimerHandle | None = None
+        self._reported = (0, 0, 0, 0)
+
+    # -- life ----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen, and return. Raises :class:`kps.ServerStartFailed`."""
+        if self._running_loop is not None:
+            raise ServerStartFailed("a server is started once; make a new one")
+        self._bind()
+        config = HubConfig(
+            id=self._id,
+            path=self._path,
+            origins=self._origins,
+            asks_upgrade=self._on_upgrade is not None,
+            limits=self._limits,
+            version=_version(),
+        )
+        self._hub = Hub(config, new_id=lambda: f"client-{uuid.uuid4().hex[:16]}", now=self._now)
+        self._relays = Relays(self._id, self._relay_timeout, self._relay_tls)
+        if self._on_id is not None:
+            self._attach_direct(self._on_id)
+        self._listener = await self._listen()
+        host, port = self._listener.sockets[0].getsockname()[:2]
+        bound = Address(host, port, False, "")
+        self._address = Address(self._listens_on.host, port, False, "").netloc
+        self._hub.addresses |= {self._address, self._listens_on.host, bound.netloc, *self._names}
+        self._reporter = self._loop.call_later(_REPORT_EVERY, self._report)
+        self._progress()
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Stop gracefully. May be called twice, and from a hook.
+
+        No new connections; what is queued is written and every connection closed with code
+        1001, within ``grace`` seconds; what is left then is dropped.
+        """
+        if self._running_loop is None or self._is_stopped:
+            return
+        if self._is_stopping:
+            await self._until(lambda: self._is_stopped)
+            return
+        self._is_stopping = True
+        if self._listener is not None:
+            self._listener.close()
+        self._hub.shutdown(grace, self._now)
+        self._step()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._until(lambda: not self._connections)
+        for connection in list(self._connections):
+            connection.abort()
+        await self._until(lambda: not self._connections)
+        await self._relays.close()
+        current = asyncio.current_task()
+        for decision in self._decisions:
+            if decision is not current:
+                decision.cancel()
+        self._handle_events()
+        await self._dispatcher.close()
+        self._stop_timer()
+        if self._reporter is not None:
+            self._reporter.cancel()
+        self._is_stopped = True
+        self._wake_iterators()
+        self._news.announce()
+
+    async def serve(self) -> None:
+        """Listen (unless ``start`` was called) and stay until ``stop``."""
+        if self._running_loop is None:
+            await self.start()
+        await self._until(lambda: self._is_stopped)
+
+    def run(self, ready: Callable[["Server"], None] | None = None) -> None:
+        """Serve until SIGINT or SIGTERM, with uvloop where it is installed.
+
+        For programs that have no event loop of their own. ``ready`` is called with the
+        server once it listens. Raises :class:`kps.ServerStartFailed`.
+        """
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(self._run(ready))
+
+    async def _run(self, ready: Callable[["Server"], None] | None) -> None:
+        stops: list[asyncio.Task[None]] = []
+
+        def stop() -> None:
+            # A second signal does not wait any longer.
+            stops.append(self._loop.create_task(self.stop() if not stops else self._stop_now()))
+
+        await self.start()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows, threads
+                self._loop.add_signal_handler(number, stop)
+        if ready is not None:
+            ready(self)
+        try:
+            await self.serve()
+        finally:
+            await self.stop()
+
+    async def _stop_now(self) -> None:
+        for connection in list(self._connections):
+            connection.abort()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    @property
+    def address(self) -> str:
+        """``host:port`` that the server listens on, with the real port once it does."""
+        return self._address
+
+    @property
+    def url(self) -> str:
+        """The URL for clients."""
+        return f"{'wss' if self._tls else 'ws'}://{self._address}{self._path}"
+
+    @property
+    def id(self) -> str:
+        """The server's own id."""
+        return self._id
+
+    # -- hooks -----------------------------------------------------------------------------
+
+    def on_upgrade(self, hook: UpgradeHook) -> UpgradeHook:
+        """Set the hook that decides on clients, before the start. Usable as a decorator."""
+        self._require_not_started()
+        self._on_upgrade = hook
+        return hook
+
+    def on_id(self, callback: Callback) -> Callback:
+        """Set the callback for direct messages to the server. Usable as a decorator."""
+        self._on_id = callback
+        if self._running_loop is not None:
+            self._attach_direct(callback)
+        return callback
+
+    def on_server_data(self, callback: Callback) -> Callback:
+        """Add a callback for messages of other servers. Usable as a decorator."""
+        self._on_server_data.append(callback)
+        return callback
+
+    # -- the server's own program on the bus ---------------------------------------------------
+
+    async def publish(self, topic: str, data: Any) -> int:
+        """Publish with the server's id as sender; return how many subscribers were addressed.
+
+        A client counts once, and so does this program. Raises
+        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
+        """
+        count = self._started.publish(topic, data, self._now)
+        self._progress()
+        return count
+
+    async def publish_to_id(self, client_id: str, data: Any) -> bool:
+        """Send a direct message; ``False`` when nobody has that id. Raises as ``publish``."""
+        found = self._started.publish_to_id(client_id, data, self._now)
+        self._progress()
+        return found
+
+    async def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
+        """Send a message to another server (spec, section 7), and wait until it has it.
+
+        Raises :class:`kps.ConnectFailed` when that fails, :class:`kps.InvalidArgument` for a
+        bad address.
+        """
+        _ = self._started
+        target = RelayTarget.parse(addr)
+        answer: asyncio.Future[str | None] = self._loop.create_future()
+
+        def done(error: str | None) -> None:
+            if not answer.done():
+                answer.set_result(error)
+
+        self._relays.send(target, self._origin(), data, secure=secure, done=done)
+        error = await answer
+        if error is not None:
+            raise ConnectFailed(f"failed to relay to server: {error}")
+
+    async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack:
+        """Publish, and learn how each subscriber fared. Raises as ``publish``."""
+        handle = self._started.publish_with_ack(topic, data, timeout, self._now)
+        return self._ack_for(handle)
+
+    async def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack:
+        """Send a direct message, and learn how its receiver fared. Raises as ``publish``."""
+        handle = self._started.publish_to_id_with_ack(client_id, data, timeout, self._now)
+        return self._ack_for(handle)
+
+    def count_clients(self) -> int:
+        """Clients that are registered."""
+        return len(self._started.clients)
+
+    def count_subscribers(self, topic: str) -> tuple[int, int, int]:
+        """Subscriptions to a topic: of this program, of clients, and both together."""
+        hub = self._started
+        internal = hub.local.subscriptions.count(topic)
+        clients = sum(subscriber is not hub.local for subscriber in hub.bus.subscribers(topic))
+        return internal, clients, internal + clients
+
+    # -- what the driver asks --------------------------------------------------------------
+
+    @property
+    def _started(self) -> Hub:
+        """The hub, if there is one already."""
+        _ = self._loop
+        return self._hub
+
+    @property
+    def _subscriptions(self) -> Subscriptions:
+        return self._started.local.subscriptions
+
+    def _next_deadline(self) -> float | None:
+        return self._hub.next_deadline()
+
+    def _handle_timeout(self, now: float) -> None:
+        self._hub.handle_timeout(now)
+
+    def _open_mailbox(self, topic: str) -> Mailbox:
+        return self._started.local.subscribe(topic)
+
+    def _close_mailbox(self, mailbox: Mailbox) -> None:
+        self._hub.local.unsubscribe(mailbox)
+
+    async def _confirmed(self, mailbox: Mailbox) -> None:
+        """In one process a subscription is in force at once."""
+
+    def _settle(self, message: Message, error: str | None) -> None:
+        self._hub.local.settle(message, error, self._now)
+        self._progress()
+
+    def _end_of_messages(self) -> Exception | None:
+        return StopAsyncIteration() if self._is_stopped else None
+
+    async def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
+        return self._hub.ack_status(handle)
+
+    def _cancel_ack(self, handle: AckHandle) -> None:
+        if not handle.finished:
+            self._hub.cancel_ack(handle)
+            self._progress()
+
+    def _attach(self, connection: Connection, peer: str) -> Endpoint:
+        session = self._hub.connect(peer, self._now)
+        self._connections[connection] = session
+        self._by_session[session] = connection
+        return session
+
+    def _detach(self, connection: Connection) -> None:
+        del self._by_session[self._connections.pop(connection)]
+        if not self._connections:
+            self._news.announce()
+
+    def _flush(self) -> None:
+        for session in self._hub.take_unflushed():
+            connection = self._by_session.get(session)
+            if connection is not None:
+                connection.flush()
+
+    # -- what happens ----------------------------------------------------------------------
+
+    def _handle_events(self) -> None:
+        for event in self._hub.events():
+            self._handle(event)
+
+    def _handle(self, event: HubEvent) -> None:
+        match event:
+            case AckChanged(handle):
+                self._ack_changed(handle)
+            case UpgradeRequested(session, request):
+                decision = self._loop.create_task(self._decide(session, request))
+                self._decisions.add(decision)
+                decision.add_done_callback(self._decisions.discard)
+            case ClientRegistered(session, client_id, previous):
+                renamed = f", before {previous}" if previous else ""
+                logger.debug("client %s from %s%s", client_id, session.peer, renamed)
+            case ClientLeft(client_id, closed, dropped):
+                level = logging.WARNING if closed.by is ClosedBy.FAULT else logging.DEBUG
+                lost = f"; {dropped} messages dropped" if dropped else ""
+                logger.log(
+                    level, "client %s left: %s (%d)%s", client_id, closed.reason, closed.code, lost
+                )
+            case RelayRequested(_, _, target, data, sender, secure):
+                self._relays.send(
+                    target,
+                    self._origin(sender),
+                    data,
+                    secure=secure,
+                    done=lambda error: self._relayed(event, error),
+                )
+            case ServerDataReceived(data, sender):
+                for callback in self._on_server_data:
+                    self._dispatcher.notify(callback, Message("", data, sender))
+            case DirectMessageIgnored(sender):
+                logger.debug("a direct message of %s for the server: it takes none", sender)
+            case _:
+                assert_never(event)
+
+    def _relayed(self, request: RelayRequested, error: str | None) -> None:
+        self._hub.relay_finished(request, error, self._now)
+        self._progress()
+
+    def _origin(self, client_id: str = "") -> str:
+        return origin_of(
+            self._address, self._path, secure=self._tls is not None, client_id=client_id
+        )
+
+    async def _decide(self, session: ServerSession, request: HttpRequest) -> None:
+        assert self._on_upgrade is not None
+        try:
+            verdict = await self._dispatcher.call(self._on_upgrade, request)
+        except Exception:
+            logger.exception("the on_upgrade hook failed for %s", request.peer)
+            verdict = HttpResponse.text(500, "internal server error")
+        if isinstance(verdict, HttpResponse):
+            session.refuse(verdict, self._now)
+        elif verdict:
+            session.accept(self._now)
+        else:
+            session.refuse(HttpResponse.text(403, "forbidden"), self._now)
+        self._progress()
+
+    def _report(self) -> None:
+        """Tell in one line, now and then, what went on."""
+        hub = self._hub
+        stats = hub.stats
+        figures = (len(hub.clients), stats.lost, hub.dropped(), stats.refused)
+        if figures != self._reported:
+            self._reported = figures
+            logger.info(
+                "clients %d (%d lost since the start), topics %d, published %d, "
+                "delivered %d, dropped %d, refused %d",
+                figures[0],
+                stats.lost,
+                len(hub.bus),
+                stats.published,
+                stats.delivered,
+                figures[2],
+                stats.refused,
+            )
+        self._reporter = self._loop.call_later(_REPORT_EVERY, self._report)
+
+    async def _listen(self) -> asyncio.Server:
+        host, port = self._listens_on.host, self._listens_on.port
+        try:
+            if port == 0:  # one address only: each would get a port of its own
+                found = await self._loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+                found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+                host = str(found[0][4][0])
+            return await self._loop.create_server(
+                lambda: Connection(self._loop, self),
+                host,
+                port,
+                ssl=self._tls,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=self._limits.handshake_timeout if self._tls else None,
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ServerStartFailed(
+                f"cannot listen on {self._listens_on.netloc}: {reason}"
+            ) from error
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self._news.wait()
+
+    def _require_not_started(self) -> None:
+        if self._running_loop is not None:
+            raise NotConnected("set this hook before the server starts")
+
+
+def _load_tls(cert: str, key: str | None) -> tls.SSLContext:
+    context = tls.create_default_context(tls.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ServerStartFailed(f"cannot use the certificate {cert}: {error}") from error
+    return context
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        uvloop = importlib.import_module("uvloop")
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _version() -> str:
+    try:
+        return version("kps")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
