@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import random
-import re
 import signal
 import ssl as tls
 import uuid
@@ -19,6 +18,7 @@ from kps.io_asyncio.arrival import Arrival
 from kps.io_asyncio.connection import Connection, Endpoint
 from kps.io_asyncio.dispatch import Callback
 from kps.io_asyncio.driver import Driver
+from kps.io_errors import describe
 from kps.protocol.address import DEFAULT_ADDRESS, Address
 from kps.protocol.backoff import Backoff
 from kps.protocol.client_session import Barrier, ClientConfig, ClientSession
@@ -452,7 +452,7 @@ class Client(Driver, UnifiedClient):
         except TimeoutError:
             self._connect_failed("no answer in time")
         except (OSError, UnicodeError) as error:  # ssl.SSLError is an OSError
-            self._connect_failed(_describe(error))
+            self._connect_failed(describe(error))
 
     def _connect_failed(self, reason: str) -> None:
         self._session.connect_failed(reason, self._now)
@@ -490,14 +490,3 @@ def _backoff(reconnect: bool | float | Backoff) -> Backoff | None:
     if reconnect is False:
         return None
     return Backoff.every(reconnect)
-
-
-def _describe(error: Exception) -> str:
-    """An operating system's error in a few words, without addresses and numbers."""
-    number = getattr(error, "errno", None)
-    if number is None:  # several addresses were tried, and the errors put into one text
-        numbers = re.findall(r"\[Errno (\d+)\]", str(error))
-        number = int(numbers[0]) if numbers else None
-    if isinstance(error, OSError) and not isinstance(error, tls.SSLError) and number:
-        return os.strerror(number).lower() if number > 0 else str(error.strerror).lower()
-    return str(error) or type(error).__name__

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib
 import logging
 import signal
 import socket
@@ -19,7 +18,9 @@ from kps.io_asyncio.arrival import Arrival
 from kps.io_asyncio.connection import Connection, Endpoint
 from kps.io_asyncio.dispatch import Callback
 from kps.io_asyncio.driver import Driver
+from kps.io_asyncio.loop import run
 from kps.io_asyncio.relay import Relays
+from kps.io_errors import describe
 from kps.protocol.address import DEFAULT_ADDRESS, Address
 from kps.protocol.events import (
     AckChanged,
@@ -205,8 +206,7 @@ class Server(Driver, UnifiedServer):
         For programs that have no event loop of their own. ``ready`` is called with the
         server once it listens. Raises :class:`kps.ServerStartFailed`.
         """
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(self._run(ready))
+        run(self._run(ready))
 
     async def _run(self, ready: Callable[["Server"], None] | None) -> None:
         stops: list[asyncio.Task[None]] = []
@@ -493,9 +493,8 @@ class Server(Driver, UnifiedServer):
                 ssl_handshake_timeout=self._limits.handshake_timeout if self._tls else None,
             )
         except OSError as error:
-            reason = error.strerror or str(error)
             raise ServerStartFailed(
-                f"cannot listen on {self._listens_on.netloc}: {reason}"
+                f"cannot listen on {self._listens_on.netloc}: {describe(error)}"
             ) from error
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -512,17 +511,8 @@ def _load_tls(cert: str, key: str | None) -> tls.SSLContext:
     try:
         context.load_cert_chain(cert, key)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ServerStartFailed(f"cannot use the certificate {cert}: {error}") from error
+        raise ServerStartFailed(f"cannot use the certificate {cert}: {describe(error)}") from error
     return context
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        uvloop = importlib.import_module("uvloop")
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 def _version() -> str:

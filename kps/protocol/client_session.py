@@ -359,7 +359,7 @@ class ClientSession:
         if self._closing or self.ended is not None:
             self._end(None)
         elif self.config.reconnect is None or refused_for_good:
-            self._end(error)
+            self._end(ConnectFailed(f"cannot connect to {self.config.host}: {error}", error.status))
         else:
             self._events.append(ConnectAttemptFailed(str(error), self._wait()))
 

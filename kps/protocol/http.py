@@ -7,6 +7,7 @@ the connection closes.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import h11
@@ -108,7 +109,16 @@ class ServerConnection(WebSocket):
         ]
         is_head = self.request is not None and self.request.method == "HEAD"
         self.outbox.push(
-            (self._http.send(h11.Response(status_code=response.status, headers=headers)) or b"")
+            (
+                self._http.send(
+                    h11.Response(
+                        status_code=response.status,
+                        headers=headers,
+                        reason=HTTPStatus(response.status).phrase.encode(),
+                    )
+                )
+                or b""
+            )
             + (b"" if is_head else self._http.send(h11.Data(data=response.body)) or b"")
             + (self._http.send(h11.EndOfMessage()) or b"")
         )

@@ -1,0 +1,19 @@
+"""The operating system's network errors in a few words, the same for every driver."""
+
+import os
+import re
+import ssl
+
+
+def describe(error: BaseException) -> str:
+    """An error without the addresses and numbers that event loops put around it."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)
+    number = getattr(error, "errno", None)
+    if number is None:  # several addresses were tried, and the errors put into one text
+        numbers = re.findall(r"\[Errno (\d+)\]", str(error))
+        number = int(numbers[0]) if numbers else None
+    if number is not None and number > 0:
+        return os.strerror(number).lower()
+    text = error.strerror if isinstance(error, OSError) else None
+    return (text or str(error) or type(error).__name__).lower()
