@@ -139,7 +139,7 @@ class Client(Driver, UnifiedClient):
         self._news = Arrival()  # about the connection, subscriptions, barriers and room
         self._statuses: dict[AckHandle, list[asyncio.Future[dict[str, bool]]]] = {}
 
-    # -- life ----------------------------------------------------------------------------
+    # -- life -----------------------------------------------------------------------------
 
     @classmethod
     async def connect(cls, address: str = DEFAULT_ADDRESS, **options: Any) -> Self:
@@ -235,7 +235,7 @@ class Client(Driver, UnifiedClient):
             await self.close()
             raise
 
-    # -- publishing ----------------------------------------------------------------------
+    # -- publishing -----------------------------------------------------------------------
 
     async def publish(self, topic: str, data: Any) -> None:
         """Publish to everyone who subscribes to the topic.
@@ -318,7 +318,7 @@ class Client(Driver, UnifiedClient):
             self._room_is_wanted = True
             await self._news.wait()
 
-    # -- what the driver asks --------------------------------------------------------------
+    # -- what the driver asks -------------------------------------------------------------
 
     @property
     def _subscriptions(self) -> Subscriptions:
@@ -388,7 +388,7 @@ class Client(Driver, UnifiedClient):
             self._room_is_wanted = False
             self._news.announce()
 
-    # -- what happens ----------------------------------------------------------------------
+    # -- what happens ---------------------------------------------------------------------
 
     def _handle_events(self) -> None:
         for event in self._session.events():

@@ -34,7 +34,7 @@ class Driver(ABC):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
-    # -- what the core is called for -------------------------------------------------
+    # -- what the core is called for ------------------------------------------------------
 
     @property
     @abstractmethod
@@ -73,7 +73,7 @@ class Driver(ABC):
     @abstractmethod
     def _cancel_ack(self, handle: AckHandle) -> None: ...
 
-    # -- running -----------------------------------------------------------------------
+    # -- running --------------------------------------------------------------------------
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -142,7 +142,7 @@ class Driver(ABC):
             self._timer.cancel()
             self._timer = None
 
-    # -- subscriptions and acks ----------------------------------------------------------
+    # -- subscriptions and acks -----------------------------------------------------------
 
     def subscribe(self, topic: str, callback: Callback | None = None) -> Subscription:
         """Subscribe to a topic; ``await`` the result to know that it is in force.

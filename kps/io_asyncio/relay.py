@@ -78,13 +78,14 @@ class Relays:
             try:
                 while waiting:
                     await self._send_first(client, waiting)
+                del self._waiting[key]  # from here on a new message starts a new link
             finally:
                 await client.close()
         except KPSError as failure:
             error = str(failure)
         finally:
-            # From here on a new message starts a new link.
-            del self._waiting[key]
+            if self._waiting.get(key) is waiting:
+                del self._waiting[key]
             for job in waiting:
                 job.done(error)
 

@@ -131,7 +131,7 @@ class Server(Driver, UnifiedServer):
         self._reporter: asyncio.TimerHandle | None = None
         self._reported = (0, 0, 0, 0)
 
-    # -- life ----------------------------------------------------------------------------
+    # -- life -----------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Listen, and return. Raises :class:`kps.ServerStartFailed`."""
@@ -257,7 +257,7 @@ class Server(Driver, UnifiedServer):
         """The server's own id."""
         return self._id
 
-    # -- hooks -----------------------------------------------------------------------------
+    # -- hooks ----------------------------------------------------------------------------
 
     def on_upgrade(self, hook: UpgradeHook) -> UpgradeHook:
         """Set the hook that decides on clients, before the start. Usable as a decorator."""
@@ -277,7 +277,7 @@ class Server(Driver, UnifiedServer):
         self._on_server_data.append(callback)
         return callback
 
-    # -- the server's own program on the bus ---------------------------------------------------
+    # -- the server's own program on the bus ----------------------------------------------
 
     async def publish(self, topic: str, data: Any) -> int:
         """Publish with the server's id as sender; return how many subscribers were addressed.
@@ -335,7 +335,7 @@ class Server(Driver, UnifiedServer):
         clients = sum(subscriber is not hub.local for subscriber in hub.bus.subscribers(topic))
         return internal, clients, internal + clients
 
-    # -- what the driver asks --------------------------------------------------------------
+    # -- what the driver asks -------------------------------------------------------------
 
     @property
     def _started(self) -> Hub:
@@ -394,7 +394,7 @@ class Server(Driver, UnifiedServer):
             if connection is not None:
                 connection.flush()
 
-    # -- what happens ----------------------------------------------------------------------
+    # -- what happens ---------------------------------------------------------------------
 
     def _handle_events(self) -> None:
         for event in self._hub.events():

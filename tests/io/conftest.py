@@ -1,0 +1,61 @@
+"""Fixtures of the socket tests."""
+
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import trustme
+
+from tests.io.harness import AsyncioDriver, Cable
+
+
+@pytest.fixture
+def servers() -> Iterator[AsyncioDriver]:
+    """Makes servers that stop with the test."""
+    driver = AsyncioDriver()
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def clients(servers: AsyncioDriver) -> Iterator[AsyncioDriver]:
+    """Makes clients that close with the test, before the servers stop."""
+    driver = AsyncioDriver()
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def server(servers: AsyncioDriver) -> Any:
+    """A server on a port that the system picked."""
+    return servers.server(id="server")
+
+
+@pytest.fixture
+def connect(clients: AsyncioDriver, server: Any) -> Callable[..., Any]:
+    """Makes clients of ``server``: ``connect("alice")``."""
+
+    def make(client_id: str, **options: Any) -> Any:
+        return clients.client(server.address, id=client_id, **options)
+
+    return make
+
+
+@pytest.fixture
+def cable(server: Any) -> Iterator[Cable]:
+    """A connection to ``server`` that can be cut."""
+    cable = Cable(server.address)
+    yield cable
+    cable.close()
+
+
+@pytest.fixture(scope="session")
+def secure() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """TLS contexts for a server on loopback and for clients that trust it."""
+    authority = trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client

@@ -1,0 +1,118 @@
+"""Messages from server to server."""
+
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import kps
+from tests.io.harness import AsyncioDriver, Inbox
+
+Secure = tuple[ssl.SSLContext, ssl.SSLContext]
+
+
+@pytest.fixture
+def other(servers: AsyncioDriver) -> tuple[Any, Inbox, Inbox]:
+    """A second server, what its program gets from servers, and what its topic gets."""
+    data, topic = Inbox(), Inbox()
+    server = servers.server(id="other", on_server_data=data)
+    server.subscribe("t", topic)
+    return server, data, topic
+
+
+def test_a_client_reaches_another_server(
+    connect: Callable[..., Any], server: Any, other: tuple[Any, Inbox, Inbox]
+) -> None:
+    target, data, topic = other
+    frames = Inbox()
+    client = connect("client", on_frame=lambda fields, client: frames(fields))
+    origin = f"client---ws://{server.address}/ws/bus"
+    for address in (target.address, f"{target.address}/ws/bus"):
+        client.publish_to_server(address, {"topic": "t", "data": [1]})
+        message = topic.get()
+        assert (message.data, message.sender) == ([1], origin)
+        message = data.get()
+        assert (message.data, message.sender) == ({"topic": "t", "data": [1]}, origin)
+        while (fields := frames.get())["action"] != "server_message_sent":
+            pass
+        assert fields["to"] == address
+    client.publish_to_server(target.address, "no topic in this")
+    assert data.data() == "no topic in this"
+
+
+def test_order_is_kept(connect: Callable[..., Any], other: tuple[Any, Inbox, Inbox]) -> None:
+    target, _, topic = other
+    client = connect("client")
+    for number in range(100):
+        client.publish_to_server(target.address, {"topic": "t", "data": number})
+    assert topic.take(100) == list(range(100))
+
+
+def test_a_server_reaches_another_server(server: Any, other: tuple[Any, Inbox, Inbox]) -> None:
+    target, data, _ = other
+    server.publish_to_server(target.address, {"a": 1})
+    message = data.get()
+    assert (message.data, message.sender) == ({"a": 1}, f"ws://{server.address}/ws/bus")
+
+
+def test_a_server_behind_a_proxy_is_named_after_two_colons(
+    server: Any, servers: AsyncioDriver
+) -> None:
+    data = Inbox()
+    hidden = servers.server(names=["hidden.example"], path="/inner", on_server_data=data)
+    server.publish_to_server(f"{hidden.address}::hidden.example/inner", 1)
+    assert data.data() == 1
+    with pytest.raises(kps.ConnectFailed, match="addressed to another server"):
+        server.publish_to_server(f"{hidden.address}/inner::other.example:1/inner", 2)
+    assert data.is_empty()
+
+
+def test_secure_servers(servers: AsyncioDriver, clients: AsyncioDriver, secure: Secure) -> None:
+    server_context, client_context = secure
+    data, errors = Inbox(), Inbox()
+    target = servers.server(ssl=server_context, on_server_data=data)
+    server = servers.server(relay_ssl=client_context)
+    client = clients.client(server.address, id="c", on_error=errors)
+    client.publish_to_server(target.address, 1, secure=True)
+    message = data.get()
+    assert (message.data, message.sender) == (1, f"c---ws://{server.address}/ws/bus")
+    distrustful = servers.server()
+    with pytest.raises(kps.ConnectFailed, match=r"(?i)certificate"):
+        distrustful.publish_to_server(target.address, 1, secure=True)
+    assert data.is_empty()
+
+
+def test_a_dead_server_is_reported_to_the_sender(
+    connect: Callable[..., Any], servers: AsyncioDriver
+) -> None:
+    gone = servers.server()
+    gone.stop()
+    errors = Inbox()
+    client = connect("client", on_error=errors)
+    client.publish_to_server(gone.address, 1)
+    assert str(errors.get()) == (
+        f"failed to relay to server: cannot connect to {gone.address}: connection refused"
+    )
+    client.publish_to_server("bad address", 1)
+    assert str(errors.get()).startswith("failed to relay to server: not a server address")
+
+
+def test_a_server_that_is_silent_blocks_nobody(
+    servers: AsyncioDriver, clients: AsyncioDriver
+) -> None:
+    server = servers.server(relay_timeout=0.5)
+    errors, inbox = Inbox(), Inbox()
+    client = clients.client(server.address, on_error=errors)
+    client.subscribe("t", inbox)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        started = time.monotonic()
+        client.publish_to_server(address, 1)
+        client.publish("t", "meanwhile")
+        assert inbox.data() == "meanwhile"
+        assert errors.is_empty()
+        assert "failed to relay to server" in str(errors.get())
+        assert time.monotonic() - started >= 0.4  # the time that it is given

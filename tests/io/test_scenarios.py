@@ -1,0 +1,574 @@
+"""What users of the bus rely on, over real sockets, whatever the driver."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import kps
+from tests.io.harness import AsyncioDriver, Cable, Inbox, eventually
+
+Connect = Callable[..., Any]
+
+QUICK = kps.Backoff(first=0.01, longest=0.05)
+
+
+# -- publishing ----------------------------------------------------------------------------
+
+
+def test_publication_reaches_every_subscriber_the_publisher_included(connect: Connect) -> None:
+    alice, bob = connect("alice"), connect("bob")
+    at_alice, at_bob, elsewhere = Inbox(), Inbox(), Inbox()
+    alice.subscribe("news", at_alice)
+    bob.subscribe("news", at_bob)
+    bob.subscribe("other", elsewhere)
+    alice.publish("news", {"title": "héllo \U0001f680", "n": 2**63})
+    for inbox in (at_alice, at_bob):
+        message = inbox.get()
+        assert (message.topic, message.sender) == ("news", "alice")
+        assert message.data == {"title": "héllo \U0001f680", "n": 2**63}
+    bob.flush()
+    assert elsewhere.is_empty()
+
+
+def test_one_publishers_messages_arrive_in_order(connect: Connect) -> None:
+    publisher, subscriber = connect("publisher"), connect("subscriber")
+    inbox = Inbox()
+    subscriber.subscribe("count", inbox)
+    for number in range(500):
+        publisher.publish("count", number)
+    assert inbox.take(500) == list(range(500))
+
+
+def test_two_callbacks_on_one_topic_both_get_the_message(connect: Connect) -> None:
+    client = connect("client")
+    first, second = Inbox(), Inbox()
+    client.subscribe("t", first)
+    subscription = client.subscribe("t", second)
+    client.publish("t", 1)
+    assert first.data() == second.data() == 1
+    subscription.unsubscribe()
+    client.publish("t", 2)
+    assert first.data() == 2
+    client.flush()
+    assert second.is_empty()
+
+
+def test_unsubscribed_means_no_more_messages(connect: Connect, server: Any) -> None:
+    client = connect("client")
+    inbox = Inbox()
+    client.subscribe("t", inbox)
+    client.unsubscribe("t")
+    client.publish("t", 1)
+    client.flush()
+    assert inbox.is_empty()
+    assert server.count_subscribers("t") == (0, 0, 0)
+
+
+def test_a_slow_callback_does_not_hold_up_another_topic(connect: Connect) -> None:
+    client = connect("client")
+    release = threading.Event()
+    started = threading.Event()
+
+    def slow(message: kps.Message) -> None:
+        started.set()
+        assert release.wait(20)
+
+    inbox = Inbox()
+    client.subscribe("slow", slow)
+    client.subscribe("fast", inbox)
+    client.publish("slow", 1)
+    assert started.wait(20)
+    client.publish("fast", 2)
+    assert inbox.data() == 2
+    release.set()
+
+
+def test_an_exception_in_a_callback_ends_nothing(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = connect("client")
+    inbox = Inbox()
+
+    def fails_first(message: kps.Message) -> None:
+        if message.data == 1:
+            raise ValueError('no "ones"')
+        inbox(message)
+
+    client.subscribe("t", fails_first)
+    response = client.publish_with_ack("t", 1).wait()["client"]
+    assert (response.success, response.error) == (False, 'no "ones"')
+    client.publish("t", 2)
+    assert inbox.data() == 2
+    assert [record.message for record in caplog.records if record.exc_info] == [
+        "a callback for topic 't' failed"
+    ]
+
+
+def test_what_cannot_be_sent_is_refused_and_changes_nothing(connect: Connect) -> None:
+    client = connect("client")
+    attempts: list[Callable[[], Any]] = [
+        lambda: client.publish("", 1),
+        lambda: client.publish(5, 1),
+        lambda: client.publish("t", object()),
+        lambda: client.publish("t", b"bytes"),
+        lambda: client.publish("t", {1: 2}),
+        lambda: client.publish("t", 2**64),
+        lambda: client.publish("t\ud800", 1),
+        lambda: client.publish_to_id("", 1),
+        lambda: client.publish_with_ack("t", 1, timeout=0),
+        lambda: client.publish_with_ack("t", 1, timeout=-1),
+        lambda: client.subscribe("", Inbox()),
+    ]
+    for attempt in attempts:
+        with pytest.raises(kps.InvalidArgument):
+            attempt()
+    inbox = Inbox()
+    client.subscribe("t", inbox)
+    client.publish("t", "still here")
+    assert inbox.data() == "still here"
+
+
+# -- direct messages -----------------------------------------------------------------------
+
+
+def test_direct_messages(connect: Connect) -> None:
+    inbox, errors = Inbox(), Inbox()
+    alice = connect("alice", on_error=errors)
+    connect("bob", on_id=inbox)
+    alice.publish_to_id("bob", {"data": 5})
+    message = inbox.get()
+    assert (message.data, message.sender, message.topic) == ({"data": 5}, "alice", "")
+    alice.publish_to_id("nobody", 1)
+    assert str(errors.get()) == "no client has the id nobody"
+
+
+def test_direct_message_with_ack(connect: Connect) -> None:
+    def refuse_two(message: kps.Message) -> None:
+        if message.data == 2:
+            raise ValueError("not two")
+
+    alice = connect("alice")
+    connect("bob", on_id=refuse_two)
+    connect("deaf")
+    assert alice.publish_to_id_with_ack("bob", 1).wait()["bob"].success
+    assert alice.publish_to_id_with_ack("bob", 2).wait()["bob"].error == "not two"
+    assert alice.publish_to_id_with_ack("nobody", 3).wait() == {}
+    deaf = alice.publish_to_id_with_ack("deaf", 4).wait()["deaf"]
+    assert (deaf.success, deaf.error) == (False, "no subscriber for topic")
+
+
+# -- acknowledged publishing ---------------------------------------------------------------
+
+
+def test_every_subscriber_ends_in_exactly_one_outcome(
+    connect: Connect, clients: AsyncioDriver, cable: Cable
+) -> None:
+    release = threading.Event()
+    reached = Inbox()
+
+    def fail(message: kps.Message) -> None:
+        raise RuntimeError("boom")
+
+    def hang(message: kps.Message) -> None:
+        reached(message)
+        release.wait(20)
+
+    connect("handles").subscribe("t", Inbox())
+    connect("fails").subscribe("t", fail)
+    connect("hangs").subscribe("t", hang)
+    clients.client(cable.address, id="dies", reconnect=False).subscribe("t", hang)
+    ack = connect("publisher").publish_with_ack("t", 1, timeout=1.0)
+    reached.take(2)
+    cable.cut()
+    responses = ack.wait()
+    release.set()
+    assert {name: (r.success, r.error) for name, r in responses.items()} == {
+        "handles": (True, None),
+        "fails": (False, "boom"),
+        "hangs": (False, "timeout"),
+        "dies": (False, "disconnected"),
+    }
+
+
+def test_who_disconnects_is_not_waited_for(
+    connect: Connect, clients: AsyncioDriver, cable: Cable
+) -> None:
+    release, reached = threading.Event(), Inbox()
+
+    def hang(message: kps.Message) -> None:
+        reached(message)
+        release.wait(20)
+
+    clients.client(cable.address, id="dies", reconnect=False).subscribe("t", hang)
+    ack = connect("publisher").publish_with_ack("t", 1, timeout=300.0)
+    reached.get()
+    cable.cut()
+    assert ack.wait()["dies"].error == "disconnected"  # long before the time is over
+    release.set()
+
+
+def test_answers_that_came_before_wait_are_not_lost(connect: Connect) -> None:
+    client = connect("client")
+    client.subscribe("t", Inbox())
+    ack = client.publish_with_ack("t", 1)
+    eventually(lambda: bool(ack.responses), "the answer")
+    assert ack.wait()["client"].success
+    assert ack.wait()["client"].success
+    assert ack.wait_any().client_id == "client"
+    assert [response.client_id for response in ack] == ["client"]
+    assert ack.is_complete()
+    assert ack.status() == {"client": True}
+
+
+def test_nobody_subscribed_is_known_at_once(connect: Connect) -> None:
+    ack = connect("client").publish_with_ack("nobody-listens", 1, timeout=300.0)
+    assert ack.wait() == {}
+    assert ack.wait_any() is None
+    assert list(ack) == []
+    assert not ack.is_complete()
+
+
+def test_status_and_cancel(connect: Connect) -> None:
+    release, reached = threading.Event(), Inbox()
+
+    def hang(message: kps.Message) -> None:
+        reached(message)
+        release.wait(20)
+
+    connect("slow").subscribe("t", hang)
+    ack = connect("publisher").publish_with_ack("t", 1, timeout=300.0)
+    reached.get()
+    assert ack.status() == {"slow": False}
+    assert not ack.is_complete()
+    ack.cancel()
+    ack.cancel()
+    assert ack.wait() == {}
+    assert ack.status() == {}
+    release.set()
+
+
+def test_many_requests_at_once_are_kept_apart(connect: Connect) -> None:
+    def odd_only(message: kps.Message) -> None:
+        if message.data % 2 == 0:
+            raise ValueError(str(message.data))
+
+    connect("odd").subscribe("t", odd_only)
+    publisher = connect("publisher")
+    acks = [publisher.publish_with_ack("t", number) for number in range(50)]
+    for number, ack in enumerate(acks):
+        response = ack.wait()["odd"]
+        assert (response.success, response.error) == (
+            (True, None) if number % 2 else (False, str(number))
+        )
+
+
+# -- connections that come and go ----------------------------------------------------------
+
+
+def test_everything_is_restored_after_the_connection_was_cut(
+    connect: Connect, clients: AsyncioDriver, cable: Cable
+) -> None:
+    connected, disconnected = Inbox(), Inbox()
+    direct, news, more = Inbox(), Inbox(), Inbox()
+    client = clients.client(
+        cable.address,
+        id="client",
+        reconnect=QUICK,
+        on_id=direct,
+        on_connect=connected,
+        on_disconnect=disconnected,
+    )
+    client.subscribe("news", news)
+    client.subscribe("more", more)
+    client.subscribe("given up", Inbox())
+    client.unsubscribe("given up")
+    assert not connected.get().again
+    for round in range(3):
+        cable.cut()
+        event = disconnected.get()
+        assert event.closed.code == 1006
+        assert event.retry_in is not None
+        assert connected.get().again
+        client.flush()
+        other = connect(f"other-{round}")
+        other.publish("news", round)
+        other.publish("more", round)
+        other.publish_to_id("client", round)
+        assert [inbox.data() for inbox in (news, more, direct)] == [round] * 3
+
+
+def test_what_was_pending_ends_at_once_with_a_typed_error(
+    connect: Connect, clients: AsyncioDriver, cable: Cable
+) -> None:
+    release, reached = threading.Event(), Inbox()
+
+    def hang(message: kps.Message) -> None:
+        reached(message)
+        release.wait(20)
+
+    connect("slow").subscribe("t", hang)
+    client = clients.client(cable.address, id="client", reconnect=QUICK)
+    ack = client.publish_with_ack("t", 1, timeout=300.0)
+    reached.get()
+    cable.refuses = True
+    cable.cut()
+    for wait in (ack.wait, ack.wait_any, lambda: list(ack)):
+        with pytest.raises(kps.ConnectionLost):
+            wait()
+    assert not ack.is_complete()
+    with pytest.raises(kps.NotConnected):
+        client.publish("t", 2)
+    with pytest.raises(kps.NotConnected):
+        client.publish_with_ack("t", 2)
+    release.set()
+
+
+def test_offline_queue_is_bounded_and_sent_in_order(
+    connect: Connect, clients: AsyncioDriver, cable: Cable
+) -> None:
+    inbox, disconnected = Inbox(), Inbox()
+    connect("subscriber").subscribe("t", inbox)
+    client = clients.client(
+        cable.address, id="client", reconnect=QUICK, offline_queue=3, on_disconnect=disconnected
+    )
+    cable.refuses = True
+    cable.cut()
+    disconnected.get()
+    for number in range(3):
+        client.publish("t", number)
+    with pytest.raises(kps.QueueFull):
+        client.publish("t", 3)
+    cable.refuses = False
+    assert inbox.take(3) == [0, 1, 2]
+    client.publish("t", 4)
+    assert inbox.data() == 4
+
+
+def test_a_server_that_restarts_gets_its_clients_back(
+    servers: AsyncioDriver, clients: AsyncioDriver
+) -> None:
+    first = servers.server(id="first")
+    connected, disconnected, inbox = Inbox(), Inbox(), Inbox()
+    client = clients.client(
+        first.address,
+        id="client",
+        reconnect=QUICK,
+        on_connect=connected,
+        on_disconnect=disconnected,
+    )
+    client.subscribe("t", inbox)
+    connected.get()
+    first.stop()
+    assert disconnected.get().closed.code == 1001
+    second = servers.server(first.address, id="second")
+    connected.get()
+    eventually(lambda: second.count_subscribers("t") == (0, 1, 1), "the subscription")
+    second.publish("t", "back")
+    message = inbox.get()
+    assert (message.data, message.sender) == ("back", "second")
+
+
+def test_a_server_that_is_down_at_the_start_is_waited_for(
+    servers: AsyncioDriver, clients: AsyncioDriver
+) -> None:
+    placeholder = servers.server()
+    address = placeholder.address
+    placeholder.stop()
+    with pytest.raises(kps.ConnectFailed, match=f"{address}: connection refused"):
+        clients.client(address, reconnect=False)
+    found: list[Any] = []
+    waiting = threading.Thread(
+        target=lambda: found.append(clients.client(address, id="early", reconnect=QUICK))
+    )
+    waiting.start()
+    servers.server(address)
+    waiting.join(20)
+    assert found[0].is_connected
+
+
+def test_the_servers_refusal_is_not_retried(clients: AsyncioDriver, server: Any) -> None:
+    with pytest.raises(kps.ConnectFailed) as refusal:
+        clients.client(server.address, path="/elsewhere", reconnect=QUICK)
+    assert refusal.value.status == 404
+
+
+def test_secure_path_and_query_survive_a_reconnect(
+    servers: AsyncioDriver, clients: AsyncioDriver
+) -> None:
+    requests = Inbox()
+
+    def look(request: kps.HttpRequest) -> bool:
+        requests(request)
+        return True
+
+    server = servers.server(path="/bus", on_upgrade=look)
+    cable = Cable(server.address)
+    connected = Inbox()
+    clients.client(
+        f"ws://{cable.address}/bus?token=a%20b",
+        headers={"X-Key": "k"},
+        reconnect=QUICK,
+        on_connect=connected,
+    )
+    connected.get()
+    cable.cut()
+    connected.get()
+    for _ in range(2):
+        request = requests.get()
+        assert (request.path, request.query, request.header("x-key")) == (
+            "/bus",
+            "token=a%20b",
+            "k",
+        )
+    cable.close()
+
+
+def test_a_taken_id_closes_the_older_client_for_good(connect: Connect) -> None:
+    closed, disconnected = Inbox(), Inbox()
+    older = connect("same", on_close=closed, on_disconnect=disconnected)
+    newer = connect("same")
+    event = disconnected.get()
+    assert (event.closed.code, event.retry_in) == (4001, None)
+    closed.get()
+    with pytest.raises(kps.ClientClosed):
+        older.publish("t", 1)
+    assert newer.is_connected
+
+
+def test_closing_writes_what_was_published_and_ends_what_waits(connect: Connect) -> None:
+    inbox, release, reached = Inbox(), threading.Event(), Inbox()
+    listener = connect("listener")
+    listener.subscribe("t", inbox)
+
+    def hang(message: kps.Message) -> None:
+        reached(message)
+        release.wait(20)
+
+    connect("slow").subscribe("slow", hang)
+    closed = Inbox()
+    client = connect("client", on_close=closed)
+    ack = client.publish_with_ack("slow", 1, timeout=300.0)
+    reached.get()
+    for number in range(100):
+        client.publish("t", number)
+    client.close()
+    client.close()
+    with pytest.raises(kps.ClientClosed):
+        ack.wait()
+    for call in (
+        lambda: client.publish("t", 1),
+        lambda: client.subscribe("t", Inbox()),
+        lambda: client.publish_with_ack("t", 1),
+        client.flush,
+    ):
+        with pytest.raises(kps.ClientClosed):
+            call()
+    assert inbox.take(100) == list(range(100))
+    closed.get()
+    release.set()
+
+
+def test_a_dead_peer_is_noticed_by_the_heartbeat(
+    servers: AsyncioDriver, clients: AsyncioDriver
+) -> None:
+    limits = kps.Limits(heartbeat_interval=0.1, heartbeat_timeout=0.1, close_timeout=0.2)
+    server = servers.server(limits=limits)
+    cable = Cable(server.address)
+    disconnected = Inbox()
+    clients.client(cable.address, limits=limits, reconnect=False, on_disconnect=disconnected)
+    eventually(lambda: server.count_clients() == 1, "the client")
+    cable.stalled = True
+    assert disconnected.get().closed.code == 1006
+    eventually(lambda: server.count_clients() == 0, "the server's notice")
+    cable.close()
+
+
+# -- the server ----------------------------------------------------------------------------
+
+
+def test_the_servers_program_takes_part(server: Any, connect: Connect) -> None:
+    inbox, at_client, direct = Inbox(), Inbox(), Inbox()
+    server.subscribe("t", inbox)
+    server.on_id(direct)
+    client = connect("client", on_id=at_client)
+    client.subscribe("t", at_client)
+    assert server.count_clients() == 1
+    assert server.count_subscribers("t") == (1, 1, 2)
+    client.publish("t", 1)
+    assert (inbox.data(), at_client.data()) == (1, 1)
+    assert server.publish("t", 2) == 2
+    assert (inbox.data(), at_client.get().sender) == (2, "server")
+    assert server.publish_to_id("client", 3)
+    assert at_client.data() == 3
+    assert not server.publish_to_id("nobody", 3)
+    client.publish_to_id("server", 4)
+    assert direct.data() == 4
+    responses = server.publish_with_ack("t", 5).wait()
+    assert {name: r.success for name, r in responses.items()} == {"server": True, "client": True}
+    assert client.publish_with_ack("t", 6).wait().keys() == {"server", "client"}
+    assert client.publish_to_id_with_ack("server", 7).wait()["server"].success
+    assert server.publish_to_id_with_ack("client", 8).wait()["client"].success
+    assert server.publish_to_id_with_ack("nobody", 9).wait() == {}
+
+
+def test_the_servers_acks_come_one_by_one(server: Any, connect: Connect) -> None:
+    release, reached = threading.Event(), Inbox()
+
+    def hang(message: kps.Message) -> None:
+        reached(message)
+        release.wait(20)
+
+    connect("fast").subscribe("t", Inbox())
+    connect("slow").subscribe("t", hang)
+    ack = server.publish_with_ack("t", 1, timeout=300.0)
+    assert ack.wait_any().client_id == "fast"
+    assert ack.status() == {"fast": True, "slow": False}
+    outcomes = iter(ack)
+    assert next(outcomes).client_id == "fast"
+    reached.get()
+    release.set()
+    assert next(outcomes).client_id == "slow"
+    assert ack.is_complete()
+
+
+def test_stop_writes_what_is_queued_and_closes_with_1001(
+    servers: AsyncioDriver, clients: AsyncioDriver
+) -> None:
+    server = servers.server()
+    inbox, disconnected = Inbox(), Inbox()
+    client = clients.client(server.address, reconnect=False, on_disconnect=disconnected)
+    client.subscribe("t", inbox)
+    for number in range(1000):
+        server.publish("t", number)
+    server.stop()
+    server.stop()
+    assert inbox.take(1000) == list(range(1000))
+    assert disconnected.get().closed.code == 1001
+    with pytest.raises(kps.ConnectFailed):
+        clients.client(server.address, reconnect=False)
+
+
+def test_a_taken_port_is_told(servers: AsyncioDriver, server: Any) -> None:
+    with pytest.raises(kps.ServerStartFailed, match="address already in use"):
+        servers.server(server.address)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 1_000_000])
+def test_payloads_of_all_sizes(connect: Connect, size: int) -> None:
+    client = connect("client")
+    inbox = Inbox()
+    client.subscribe("t", inbox)
+    client.publish("t", "x" * size)
+    assert inbox.data() == "x" * size
+
+
+def test_a_message_over_the_limit_closes_its_sender_with_1009(connect: Connect) -> None:
+    inbox, disconnected = Inbox(), Inbox()
+    connect("other").subscribe("t", inbox)
+    client = connect("client", reconnect=QUICK, on_disconnect=disconnected)
+    client.publish("t", "x" * 1024 * 1024)
+    assert disconnected.get().closed.code == 1009
+    connect("third").publish("t", "fine")
+    assert inbox.data() == "fine"
