@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-# -- commands ------------------------------------------------------------------------------
+# -- commands ----------------------------------------------------------------------------
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -166,7 +166,7 @@ def _payload(text: str) -> Any:
         return text
 
 
-# -- the command line -------------------------------------------------------------------------
+# -- the command line --------------------------------------------------------------------
 
 
 def _build_parser(

@@ -78,3 +78,7 @@ def _expect(condition: bool, what: str) -> None:
 
 def _tell(what: str) -> None:
     print(f"ok: {what}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -233,7 +233,7 @@ class Network:
         )
 
 
-# -- vectors: what a server must answer, as data -----------------------------------
+# -- vectors: what a server must answer, as data -----------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,17 +383,21 @@ def _compare(expected: Sequence[Any], received: Sequence[str | int], names: "_Na
     if not complaints:
         return ""
     shown = json.dumps(expected, ensure_ascii=False)
-    got_all = "\n            ".join(str(item) for item in received) or "nothing"
+    got_all = "\n            ".join(map(_show, received)) or "nothing"
     known = f"\n  names:    {names.bound}" if names.bound else ""
     wrong = "\n".join(f"  {complaint}" for complaint in complaints)
     return f"{wrong}\n  expected: {shown}\n  received: {got_all}{known}"
+
+
+def _show(received: str | int) -> str:
+    return received if isinstance(received, str) else f"closed with code {received}"
 
 
 def _compare_message(expected: Any, received: str | int, names: "_Names") -> str:
     if isinstance(received, int):
         code = None if received == 1006 else received
         same = isinstance(expected, dict) and expected.get("$closed", 0) == code
-        return "" if same else f": the connection was closed with code {received}"
+        return "" if same else f": {_show(received)}"
     try:
         message = json.loads(received, parse_constant=_refuse_constant)
     except ValueError as error:
@@ -495,7 +499,7 @@ class MemoryTarget:
     ``sizes`` splits what passes into pieces, as for a :class:`Link`.
     """
 
-    address = "memory:9313"
+    address = "localhost:9313"
 
     def __init__(self, config: HubConfig | None = None, *, sizes: Sequence[int] = ()) -> None:
         self.clock = ManualClock()

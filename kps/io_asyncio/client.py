@@ -44,6 +44,8 @@ from kps.unified import UnifiedClient
 
 logger = logging.getLogger("kps")
 
+_LIMITS = Limits(max_message=64 * 1024 * 1024)
+
 # Bytes that wait to be written before ``publish`` waits for the network.
 _HIGH_WATER = 128 * 1024
 
@@ -77,7 +79,8 @@ class Client(Driver, UnifiedClient):
             the connection is back. At most 16 MiB.
         connect_timeout: Seconds for opening one TCP and TLS connection.
         request_timeout: Seconds for the server to answer a request.
-        limits: Bounds and timeouts, see :class:`kps.Limits`.
+        limits: Bounds and timeouts, see :class:`kps.Limits`. By default those, but with
+            ``max_message`` of 64 MiB: what a server sends may be larger than what it takes.
         on_id: Called with a :class:`kps.Message` for each direct message.
         on_connect: Called with :class:`kps.Connected` after each (re)connect.
         on_disconnect: Called with :class:`kps.Disconnected` when a connection ends.
@@ -110,7 +113,7 @@ class Client(Driver, UnifiedClient):
         on_frame: Callable[[dict[str, Any], Any], Any] | None = None,
         on_close: Callable[[], Any] | None = None,
     ) -> None:
-        super().__init__(limits or Limits())
+        super().__init__(limits or _LIMITS)
         self._address = Address.parse(address, path=path, secure=secure)
         self._tls = (ssl or tls.create_default_context()) if self._address.secure else None
         self._config = ClientConfig(

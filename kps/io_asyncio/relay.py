@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kps.errors import KPSError
+from kps.errors import InvalidArgument, KPSError
 from kps.io_asyncio.client import Client
 from kps.protocol.relay import RelayTarget
 
@@ -91,8 +91,13 @@ class Relays:
 
     async def _send_first(self, client: Client, waiting: deque[_Job]) -> None:
         job = waiting[0]
-        refusals = await client._send_to_server(
-            job.target.address, job.target.proxied, job.origin, job.data
-        )
+        error: str | None = None
+        try:
+            refusals = await client._send_to_server(
+                job.target.address, job.target.proxied, job.origin, job.data
+            )
+            error = refusals[0] if refusals else None
+        except InvalidArgument as failure:  # of this message alone: the link is sound
+            error = str(failure)
         waiting.popleft()
-        job.done(refusals[0] if refusals else None)
+        job.done(error)

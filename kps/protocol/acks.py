@@ -137,7 +137,8 @@ class AckBook:
     def drop_subscriber(self, subscriber: Subscriber) -> None:
         """Note that a subscriber went away: it will not answer."""
         for request in list(self._by_subscriber.get(subscriber, ())):
-            self._record(request, subscriber, "disconnected")
+            if request.id in self._by_id:  # telling one owner can make it leave, with its others
+                self._record(request, subscriber, "disconnected")
 
     def drop_owner(self, owner: AckOwner) -> None:
         """Note that who asked went away: its requests end, and nobody is told."""

@@ -45,7 +45,7 @@ class Address:
             raise _unreadable(text) from None
         if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
             raise _unreadable(text)
-        if any(character.isspace() for character in text) or not text.isascii():
+        if not _fits_a_request(text):
             raise _unreadable(text)
         if has_scheme:
             secure = parts.scheme in ("wss", "https")
@@ -56,7 +56,18 @@ class Address:
             target = "/" + target
         if parts.query:
             target += "?" + parts.query
-        return cls(parts.hostname, port, secure, target)
+        if not _fits_a_request(target):
+            raise InvalidArgument(f"not a path on a server: {path!r}")
+        address = cls(parts.hostname, port, secure, target)
+        try:
+            address.netloc.encode("idna")  # as wsproto writes it into the request
+        except UnicodeError:
+            raise _unreadable(text) from None
+        return address
+
+
+def _fits_a_request(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _unreadable(text: str) -> InvalidArgument:

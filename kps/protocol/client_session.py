@@ -119,7 +119,7 @@ class ClientSession:
         self._offline: deque[Droppable] = deque()
         self._offline_size = 0
 
-    # -- what a driver calls -------------------------------------------------------
+    # -- what a driver calls --------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
@@ -162,7 +162,7 @@ class ClientSession:
         events, self._events = self._events, []
         return events
 
-    # -- what the program calls, through the driver ----------------------------------
+    # -- what the program calls, through the driver ---------------------------------------
 
     def subscribe(self, topic: str, now: float) -> Mailbox:
         """Subscribe; the server's word is ``SubscriptionConfirmed``.
@@ -287,7 +287,7 @@ class ClientSession:
         """Bytes that wait to be written."""
         return self._link.pending_bytes if self._link is not None else self._offline_size
 
-    # -- what links call -----------------------------------------------------------
+    # -- what links call ------------------------------------------------------------------
 
     def _received(self, link: "ClientLink", frames: list[bytes], now: float) -> None:
         self._now = now
@@ -339,7 +339,7 @@ class ClientSession:
     def _link_gone(self, link: "ClientLink") -> None:
         self._deadlines.cancel(link)
 
-    # -- connecting ------------------------------------------------------------------
+    # -- connecting -----------------------------------------------------------------------
 
     def _retries(self, closed: Closed) -> bool:
         # Who was replaced under its id must not come back and replace the other in turn.
@@ -393,7 +393,7 @@ class ClientSession:
             raise ClientClosed(f"the client has ended: {self.ended.error}")
         raise NotConnected("not connected to the server at the moment")
 
-    # -- sending ---------------------------------------------------------------------
+    # -- sending --------------------------------------------------------------------------
 
     def _send(self, message: bytes) -> None:
         """Send something of the protocol's own; without a connection it has no meaning."""
@@ -464,7 +464,7 @@ class ClientSession:
         if acknowledgement.epoch == self._epoch:
             self._send(level1.ack(acknowledgement.ack_id, self.id, acknowledgement.error))
 
-    # -- receiving -------------------------------------------------------------------
+    # -- receiving ------------------------------------------------------------------------
 
     def _pong(self, fields: Fields, size: int) -> None:
         link = self._link
@@ -569,7 +569,7 @@ class ClientLink:
             now=now,
         )
 
-    # -- what a driver calls -------------------------------------------------------
+    # -- what a driver calls --------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
@@ -622,7 +622,7 @@ class ClientLink:
             self._connection.abort("the server did not answer the first ping", now)
         self._after()
 
-    # -- what the session calls --------------------------------------------------------
+    # -- what the session calls -----------------------------------------------------------
 
     @property
     def refused(self) -> int | None:

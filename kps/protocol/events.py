@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kps.protocol.relay import RelayTarget
     from kps.protocol.server_session import ServerSession
 
-# -- of both ends ------------------------------------------------------------------
+# -- of both ends -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class AckChanged:
     handle: AckHandle
 
 
-# -- of the server -----------------------------------------------------------------
+# -- of the server -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ HubEvent = (
 )
 
 
-# -- of the client -----------------------------------------------------------------
+# -- of the client -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ class ServerConnection(WebSocket):
         self._responder = respond
         self._peer = peer
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.max_head)
+        self._head_size = 0
         self._upgrade: H11Handshake | None = None
 
     def accept(self, now: float) -> list[bytes]:
@@ -134,17 +135,25 @@ class ServerConnection(WebSocket):
             super().handle_timeout(now)
 
     def _receive_handshake(self, data: bytes, messages: list[bytes], now: float) -> None:
+        if self.state is State.REQUEST:
+            self._http.receive_data(data)  # read on when the upgrade is decided
+            return
+        # Not one byte more is read, so that it makes no difference in which pieces it came.
+        room = self.limits.max_head - self._head_size
+        self._head_size += len(data)
         try:
-            self._http.receive_data(data)
-            if self.state is State.REQUEST:
-                return  # read on when the upgrade is decided
+            self._http.receive_data(data[:room])
             event = self._http.next_event()
         except h11.RemoteProtocolError as error:
             status = error.error_status_hint
             self.respond(HttpResponse.text(status, f"bad request: {error}"), now)
             return
         if isinstance(event, h11.Request):
+            if rest := data[room:]:
+                self._http.receive_data(rest)
             self._judge(event, now)
+        elif self._head_size >= self.limits.max_head:
+            self.respond(HttpResponse.text(431, "bad request: the head is too large"), now)
 
     def _judge(self, event: h11.Request, now: float) -> None:
         request = HttpRequest(

@@ -16,7 +16,7 @@ from kps.protocol import level1
 from kps.protocol.acks import AckBook, AckRequest
 from kps.protocol.bus import Bus, Publication
 from kps.protocol.deadlines import Deadlines
-from kps.protocol.envelope import TooDeep, compose
+from kps.protocol.envelope import compose
 from kps.protocol.events import (
     AckChanged,
     ClientLeft,
@@ -94,7 +94,7 @@ class Hub:
         self._events: list[HubEvent] = []
         self._unflushed: dict[ServerSession, None] = {}
 
-    # -- what a driver calls -------------------------------------------------------
+    # -- what a driver calls --------------------------------------------------------------
 
     def connect(self, peer: str, now: float) -> ServerSession:
         """Begin a session for a new TCP connection from ``peer``."""
@@ -139,7 +139,7 @@ class Hub:
         self.now = now
         request.session.relay_finished(request.to, error)
 
-    # -- what the server's own program calls ----------------------------------------
+    # -- what the server's own program calls ----------------------------------------------
 
     def publish(self, topic: str, data: Any, now: float, sender: str = "") -> int:
         """Publish; return how many subscribers were addressed.
@@ -147,19 +147,19 @@ class Hub:
         Raises :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
         """
         self.now = now
-        publication = Publication(_checked(topic), sender or self.config.id, data)
-        return self.distribute(self._composed(publication))
+        _check_payload(data)
+        return self.distribute(Publication(_checked(topic), sender or self.config.id, data))
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
         """Send a direct message; ``False`` when nobody has that id."""
         self.now = now
-        compose({"data": data})
+        _check_payload(data)
         return self.send_direct(client_id, self.config.id, data)
 
     def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
         """Publish, and gather the subscribers' answers."""
         self.now = now
-        compose({"data": data})
+        _check_payload(data)
         handle = LocalAck(self)
         self.ask_topic(handle, handle.id, _checked(topic), self.config.id, data, timeout)
         return handle
@@ -169,7 +169,7 @@ class Hub:
     ) -> AckHandle:
         """Send a direct message, and wait for the answer."""
         self.now = now
-        compose({"data": data})
+        _check_payload(data)
         handle = LocalAck(self)
         self.ask_id(handle, handle.id, client_id, self.config.id, data, timeout)
         return handle
@@ -187,7 +187,7 @@ class Hub:
         handle.finished = True
         self.emit(AckChanged(handle))
 
-    # -- what sessions call --------------------------------------------------------
+    # -- what sessions call ---------------------------------------------------------------
 
     def emit(self, event: HubEvent) -> None:
         self._events.append(event)
@@ -307,14 +307,6 @@ class Hub:
             return HttpResponse(200, orjson.dumps(health), "application/json")
         return HttpResponse.text(404, "not found")
 
-    def _composed(self, publication: Publication) -> Publication:
-        try:
-            compose({"data": publication.data})
-            publication.frame()
-        except TooDeep as error:
-            raise InvalidArgument(str(error)) from None
-        return publication
-
 
 class LocalProgram:
     """The server's own program as a subscriber among the others."""
@@ -372,6 +364,11 @@ class LocalAck(AckHandle):
     def ack_finished(self, request: AckRequest) -> None:
         self.finished = True
         self._hub.emit(AckChanged(self))
+
+
+def _check_payload(data: Any) -> None:
+    """Refuse a payload of the program that cannot be written into a delivery."""
+    compose({"data": {"data": data}})
 
 
 def _checked(topic: str) -> str:

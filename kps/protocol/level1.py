@@ -8,7 +8,7 @@ from typing import Any
 
 from kps.protocol.envelope import Fields, compose, write
 
-# -- server to client --------------------------------------------------------------
+# -- server to client ---------------------------------------------------------------------
 
 
 def pong(client_id: str) -> bytes:
@@ -68,7 +68,7 @@ def error(text: str) -> bytes:
     return write({"action": "error", "error": text})
 
 
-# -- client to server --------------------------------------------------------------
+# -- client to server --------------------------------------------------------------------
 
 
 def ping(client_id: str) -> bytes:

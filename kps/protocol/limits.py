@@ -68,6 +68,10 @@ class Limits:
     is not one of the choices here. A dropped message that wants an ack is answered
     with ``queue full``."""
 
+    max_error: int = 1000
+    """Characters of a subscriber's error text that its publisher gets; the rest is cut off,
+    so that the answers of many subscribers fit into one message."""
+
     ack_timeout: float = 5.0
     """How long an ack request lasts when its publisher does not say."""
 
@@ -84,6 +88,7 @@ class Limits:
             "queue_bytes",
             "mailbox_messages",
             "mailbox_bytes",
+            "max_error",
             "backlog_bytes",
         ):
             if getattr(self, name) < 1:

@@ -67,6 +67,15 @@ class Outbox:
             self.pending_answers += size
         return Push.QUEUED
 
+    def push_anyway(self, frame: bytes) -> None:
+        """Queue a frame without regard to the limits: a close frame, which is the last one,
+        or what another bounded queue held before."""
+        size = len(frame)
+        self._frames.append(frame)
+        self.pending_bytes += size
+        if not isinstance(frame, Droppable):
+            self.pending_answers += size
+
     def take(self, limit: int) -> bytes:
         """Remove and return whole frames, joined: at least one, else up to ``limit`` bytes."""
         frames = self._frames

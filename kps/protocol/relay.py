@@ -20,8 +20,10 @@ class RelayTarget:
     @classmethod
     def parse(cls, to: str) -> "RelayTarget":
         """Read an address. Raises :class:`kps.InvalidArgument`."""
-        reached, _, proxied = to.partition("::")
+        host = to[: to.find("]") + 1] if to.startswith("[") else ""  # IPv6 has its own colons
+        reached, _, proxied = to[len(host) :].partition("::")
         address, slash, path = reached.partition("/")
+        address = host + address
         proxied_address, proxied_slash, proxied_path = proxied.partition("/")
         if not address or any(c.isspace() or not c.isprintable() for c in to) or "?" in to:
             raise InvalidArgument(

@@ -44,7 +44,7 @@ class ServerSession:
             now=now,
         )
 
-    # -- what a driver calls -------------------------------------------------------
+    # -- what a driver calls --------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
@@ -109,7 +109,7 @@ class ServerSession:
         self._connection.respond(response, now)
         self._after(before)
 
-    # -- what the hub and the bus call -----------------------------------------------
+    # -- what the hub and the bus call ----------------------------------------------------
 
     @property
     def queued_bytes(self) -> int:
@@ -137,6 +137,8 @@ class ServerSession:
         self._queue(text_frame(message))
 
     def relay_finished(self, to: str, error: str | None) -> None:
+        if self._left:
+            return
         if error is None:
             self.send(level1.server_message_sent(to))
         else:
@@ -161,7 +163,7 @@ class ServerSession:
             self._connection.close(1001, "the server is stopping", self._hub.now, grace)
         self._after(before)
 
-    # -- within ------------------------------------------------------------------------
+    # -- within ---------------------------------------------------------------------------
 
     def _decide_upgrade(self) -> None:
         hub = self._hub
@@ -241,6 +243,8 @@ class ServerSession:
             other = hub.clients.get(client_id)
             if other is not None:
                 other._close(ID_TAKEN, "another connection took this id")
+                if self._left:
+                    return  # what its end brought this connection had no room
             if previous:
                 del hub.clients[previous]
             self.id = client_id
@@ -328,7 +332,7 @@ class ServerSession:
         if outcome.get("success") is True:
             error = None
         else:
-            error = reason if type(reason) is str else ""
+            error = reason[: self._hub.limits.max_error] if type(reason) is str else ""
         self._hub.acks.answer(self, ack_id, error)
 
     def _get_ack_status(self, fields: Fields) -> None:

@@ -105,8 +105,8 @@ class WebSocket(ABC):
         self._frames: Connection | None = None
         self._buffer = b""
         self._passing = 0  # bytes of the current frame that wsproto still gets
-        self._parts: list[bytes] = []
-        self._parts_size = 0
+        self._fragments = bytearray()  # of a message that is not all there yet
+        self._claimed = 0  # the size of that message so far, by its frames' headers
         self._in_message = False
         self._eof = False
         self._abort = False
@@ -114,7 +114,7 @@ class WebSocket(ABC):
         self._pinged_at: float | None = None
         self._give_up_at = now + limits.handshake_timeout
 
-    # -- incoming ----------------------------------------------------------------
+    # -- incoming -------------------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> list[bytes]:
         """Take bytes from the transport; return the messages that they complete."""
@@ -193,9 +193,11 @@ class WebSocket(ABC):
                     self._buffer = data[position:]
                     return
             self._passing = stop - position
+            if not header.is_control:
+                self._claimed += header.length
 
     def _claims_too_much(self, length: int) -> bool:
-        return self._parts_size + length > self.limits.max_message
+        return self._claimed + length > self.limits.max_message
 
     def _feed(self, piece: bytes, messages: list[bytes], now: float) -> None:
         frames = self._frames
@@ -203,15 +205,14 @@ class WebSocket(ABC):
         frames.receive_data(piece)
         for event in frames.events():
             if isinstance(event, (TextMessage, BytesMessage)):
-                part = event.data.encode() if isinstance(event, TextMessage) else bytes(event.data)
-                self._parts.append(part)
-                self._parts_size += len(part)
+                part = event.data.encode() if isinstance(event, TextMessage) else event.data
+                self._fragments += part
                 self._in_message = not event.message_finished
                 if event.message_finished:
                     if self.state is State.OPEN:
-                        messages.append(b"".join(self._parts))
-                    self._parts.clear()
-                    self._parts_size = 0
+                        messages.append(bytes(self._fragments))
+                    self._fragments.clear()
+                    self._claimed = 0
             elif isinstance(event, Ping):
                 if self.state is State.OPEN:
                     self.queue(bytes(frames.send(event.response())), now)
@@ -222,14 +223,14 @@ class WebSocket(ABC):
     def _receive_close(self, event: CloseConnection, frames: Connection, now: float) -> None:
         code = int(event.code)
         if frames.state is ConnectionState.REMOTE_CLOSING:
-            self.outbox.push(bytes(frames.send(event.response())))
+            self.outbox.push_anyway(bytes(frames.send(event.response())))
             self._end(Closed(code, event.reason or "", ClosedBy.PEER), now)
         elif frames.state is ConnectionState.CLOSED:  # the answer to our close frame
             self._end(Closed(code, event.reason or "", ClosedBy.LOCAL), now)
         else:  # wsproto's way to say that the peer broke the protocol
             self.fail(code, event.reason or "", now)
 
-    # -- outgoing ----------------------------------------------------------------
+    # -- outgoing -------------------------------------------------------------------------
 
     def queue(self, frame: bytes, now: float) -> Push:
         """Queue a whole frame. Without room, the policy of the limits acts."""
@@ -290,7 +291,7 @@ class WebSocket(ABC):
             ConnectionState.OPEN,
             ConnectionState.REMOTE_CLOSING,
         ):
-            self.outbox.push(bytes(frames.send(CloseConnection(code, reason))))
+            self.outbox.push_anyway(bytes(frames.send(CloseConnection(code, reason))))
 
     def _end(self, closed: Closed, now: float) -> None:
         """Nothing more is received, and nothing more is queued."""
@@ -300,9 +301,9 @@ class WebSocket(ABC):
             self.state = State.DRAINING
             self._give_up_at = now + self.limits.close_timeout
         self._buffer = b""
-        self._parts.clear()
+        self._fragments.clear()
 
-    # -- time --------------------------------------------------------------------
+    # -- time -----------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` is due, as an absolute time, or ``None``."""
@@ -359,11 +360,14 @@ class ClientWebSocket(WebSocket):
 
     def _receive_handshake(self, data: bytes, messages: list[bytes], now: float) -> None:
         self._buffer += data
-        head, separator, rest = self._buffer.partition(b"\r\n\r\n")
+        # Not one byte more is searched, so that it makes no difference in which pieces it came.
+        room = self.limits.max_head
+        head, separator, rest = self._buffer[:room].partition(b"\r\n\r\n")
         if not separator:
-            if len(self._buffer) > self.limits.max_head:
+            if len(self._buffer) >= room:
                 self._refuse("the head of the answer is too large", now)
             return
+        rest += self._buffer[room:]
         self._buffer = b""
         try:
             self._handshake.receive_data(head + separator)

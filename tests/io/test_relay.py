@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kps
-from tests.io.harness import AsyncioDriver, Inbox
+from tests.io.harness import AsyncioDriver, Cable, Inbox
 
 Secure = tuple[ssl.SSLContext, ssl.SSLContext]
 
@@ -63,11 +63,15 @@ def test_a_server_behind_a_proxy_is_named_after_two_colons(
 ) -> None:
     data = Inbox()
     hidden = servers.server(names=["hidden.example"], path="/inner", on_server_data=data)
-    server.publish_to_server(f"{hidden.address}::hidden.example/inner", 1)
+    proxy = Cable(hidden.address)
+    server.publish_to_server(f"{proxy.address}::hidden.example/inner", 1)
     assert data.data() == 1
+    server.publish_to_server(f"{proxy.address}/inner", 2)  # reached under the proxy's own name
+    assert data.data() == 2
     with pytest.raises(kps.ConnectFailed, match="addressed to another server"):
-        server.publish_to_server(f"{hidden.address}/inner::other.example:1/inner", 2)
+        server.publish_to_server(f"{proxy.address}::other.example/inner", 3)
     assert data.is_empty()
+    proxy.close()
 
 
 def test_secure_servers(servers: AsyncioDriver, clients: AsyncioDriver, secure: Secure) -> None:

@@ -1,0 +1,1 @@
+"""Tests with the programs of the original family."""

@@ -1,0 +1,210 @@
+"""The commands, as a user runs them: as processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+PATIENCE = 30.0
+
+
+def run(*arguments: str, input: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "kps", *arguments],
+        input=input,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+class Serve:
+    """A ``kps serve`` process."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "kps", "serve", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | environment,
+        )
+        assert self.process.stdout is not None
+        self.line = self.process.stdout.readline()
+        self.url = self.line.split()[-1] if self.line else ""
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal; return the exit code and what came on standard error."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Serve]]:
+    started: list[Serve] = []
+
+    def start(*arguments: str, **environment: str) -> Serve:
+        started.append(Serve(*arguments, **environment))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_tells_its_address_and_stops_cleanly(
+    serve: Callable[..., Serve], number: int
+) -> None:
+    server = serve("--address", "127.0.0.1:0", "--path", "/bus")
+    assert server.line.startswith("kps serves on ws://127.0.0.1:")
+    assert server.line.endswith("/bus\n")
+    code, errors = server.stop(number)
+    assert (code, errors) == (0, "")
+
+
+def test_pub_and_sub(serve: Callable[..., Serve]) -> None:
+    server = serve("--address", "127.0.0.1:0")
+    subscriber = subprocess.Popen(
+        [sys.executable, "-m", "kps", "sub", "news", "more", "--count", "5", "--id", "reader",
+         "--address", server.url],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not json.loads(run("pub", "news", "1", "--ack", "--address", server.url).stdout or "0"):
+        pass  # until the subscriber is there
+    assert run("pub", "more", '{"a": [1, "é"]}', KPS_ADDRESS=server.url).returncode == 0
+    assert run("pub", "news", "no {json}", "--id", "p", "--address", server.url).returncode == 0
+    assert run("pub", "news", "-", "--address", server.url, input="x\n[2]\n").returncode == 0
+    output, _ = subscriber.communicate(timeout=PATIENCE)
+    assert subscriber.returncode == 0
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert [(line["topic"], line["data"]) for line in lines] == [
+        ("news", 1),
+        ("more", {"a": [1, "é"]}),
+        ("news", "no {json}"),
+        ("news", "x"),
+        ("news", [2]),
+    ]
+    assert lines[2]["from"] == "p"
+
+
+def test_pub_ack_tells_who_answered(serve: Callable[..., Serve]) -> None:
+    server = serve("--address", "127.0.0.1:0")
+    nobody = run("pub", "news", "1", "--ack", "--address", server.url)
+    assert (nobody.returncode, nobody.stdout) == (1, "")
+    assert nobody.stderr == "kps pub: nobody answered on 'news'\n"
+    subscriber = subprocess.Popen(
+        [sys.executable, "-m", "kps", "sub", "news", "--id", "reader", "--address", server.url],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while (result := run("pub", "news", "1", "--ack", "--address", server.url)).returncode:
+        pass  # until the subscriber is there
+    assert json.loads(result.stdout) == {"client_id": "reader", "success": True}
+    server.stop()
+    _, errors = subscriber.communicate(timeout=PATIENCE)
+    assert (subscriber.returncode, errors) == (1, "kps sub: the connection to the server ended\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "error"),
+    [
+        (["serve", "--bogus"], {}, 2, "kps: unrecognized arguments: --bogus (see kps --help)"),
+        ([], {}, 2, "kps: the following arguments are required: COMMAND (see kps --help)"),
+        (["serve", "--max-message", "x"], {}, 2, "kps serve: argument --max-message: must be a "),
+        (["serve", "--address", "a b"], {}, 2, "kps: not a server address: 'a b'"),
+        (["serve", "--address", "x:1/p"], {}, 2, "kps: a server listens on host:port"),
+        (["serve", "--path", "p"], {}, 2, "kps: a path starts with '/': 'p'"),
+        (["serve", "--tls-key", "k"], {}, 2, "kps: --tls-key needs --tls-cert"),
+        (["serve", "--tls-cert", "/nowhere"], {}, 1, "kps serve: cannot use the certificate /no"),
+        (["serve", "--config", "/nowhere"], {}, 2, "kps: cannot read /nowhere: "),
+        (["serve"], {"KPS_MAX_MESSAGE": "0"}, 2, "kps serve: the environment has a bad max_mes"),
+        (["serve"], {"KPS_OVERFLOW": "x"}, 2, "kps serve: the environment has a bad overflow: "),
+        (["pub", "t"], {}, 2, "kps pub: the following arguments are required: DATA"),
+        (["pub", "t", "1", "--timeout", "0"], {}, 2, "kps pub: argument --timeout: must be a nu"),
+        (["pub", "", "1", "--address", "127.0.0.1:1"], {}, 1, "kps pub: cannot connect to 127.0"),
+        (["sub", "t", "--address", "127.0.0.1:1"], {}, 1, "kps sub: cannot connect to 127.0.0.1"),
+    ],
+)
+def test_mistakes_get_one_line_and_no_traceback(
+    arguments: list[str], environment: dict[str, str], code: int, error: str
+) -> None:
+    result = run(*arguments, **environment)
+    assert result.stderr.startswith(error)
+    assert result.stderr.count("\n") == 1
+    assert (result.returncode, result.stdout) == (code, "")
+
+
+def test_a_taken_port(serve: Callable[..., Serve]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = run("serve", "--address", address)
+    assert result.returncode == 1
+    assert result.stderr == f"kps serve: cannot listen on {address}: address already in use\n"
+
+
+def test_variables_and_file(serve: Callable[..., Serve], tmp_path: Path) -> None:
+    config = tmp_path / "kps.toml"
+    config.write_text(
+        'address = "127.0.0.1:0"\npath = "/file"\nmax-message = 1000\norigin = ["a"]\n'
+    )
+    assert serve("--config", str(config)).url.endswith("/file")
+    assert serve(KPS_CONFIG=str(config), KPS_PATH="/variable").url.endswith("/variable")
+    both = serve("--path", "/flag", KPS_CONFIG=str(config), KPS_PATH="/variable")
+    assert both.url.endswith("/flag")
+    result = run("pub", "t", '"' + "x" * 2000 + '"', "--address", both.url)
+    assert (result.returncode, result.stderr) == (
+        1,
+        "kps pub: the connection ended: message too big\n",
+    )
+    for text, error in (
+        ("nonsense = 1", "the file has an unknown option: nonsense"),
+        ("path = 5.5\nid = [1]", "the file has a value of the wrong kind for id"),
+        ("max_message = true", "the file has a value of the wrong kind for max_message"),
+        ("not toml", f"cannot read {config}: "),
+    ):
+        config.write_text(text)
+        result = run("serve", "--config", str(config))
+        assert result.returncode == 2
+        assert error in result.stderr
+
+
+def test_tls(serve: Callable[..., Serve], tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    trust = tmp_path / "ca.pem"
+    trust.write_bytes(authority.cert_pem.bytes())
+    server = serve("--address", "127.0.0.1:0", "--tls-cert", str(cert), "--tls-key", str(key))
+    assert server.url.startswith("wss://")
+    assert run("pub", "t", "1", "--address", server.url, SSL_CERT_FILE=str(trust)).returncode == 0
+    distrusted = run("pub", "t", "1", "--address", server.url)
+    assert distrusted.returncode == 1
+    assert "certificate" in distrusted.stderr.lower()
+
+
+def test_the_smoke_test(serve: Callable[..., Serve]) -> None:
+    def smoke(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-m", "kps.smoke", *arguments],
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+
+    assert smoke().stdout.endswith("kps-test: all works\n")
+    assert smoke(serve("--address", "127.0.0.1:0").url).returncode == 0
+    failed = smoke("127.0.0.1:1")
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
