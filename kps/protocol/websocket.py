@@ -119,6 +119,7 @@ class WebSocket(ABC):
     def receive_data(self, data: bytes, now: float) -> list[bytes]:
         """Take bytes from the transport; return the messages that they complete."""
         self._last_received = now
+        self._pinged_at = None  # anything received shows that the peer lives
         messages: list[bytes] = []
         if self.state is State.OPEN or self.state is State.CLOSING:
             self._receive_frames(data, messages, now)
@@ -311,8 +312,7 @@ class WebSocket(ABC):
             return None
         if self.state is not State.OPEN:
             return self._give_up_at
-        if self._awaits_pong():
-            assert self._pinged_at is not None
+        if self._pinged_at is not None:
             return self._pinged_at + self.limits.heartbeat_timeout
         return self._last_received + self.limits.heartbeat_interval
 
@@ -323,16 +323,12 @@ class WebSocket(ABC):
             return
         if self.state is not State.OPEN:
             self.abort("timed out while " + self.state.name.lower(), now)
-        elif self._awaits_pong():
+        elif self._pinged_at is not None:
             self.abort("no answer to the heartbeat", now)
         else:
             assert self._frames is not None
             self._pinged_at = now
             self.queue(bytes(self._frames.send(Ping(b""))), now)
-
-    def _awaits_pong(self) -> bool:
-        # Anything received since the ping shows that the peer lives.
-        return self._pinged_at is not None and self._last_received < self._pinged_at
 
 
 class ClientWebSocket(WebSocket):
