@@ -190,6 +190,7 @@ class Server(Driver, UnifiedServer):
         self._stop_timer()
         if self._reporter is not None:
             self._reporter.cancel()
+        self._log_figures()
         self._is_stopped = True
         self._wake_iterators()
         self._news.announce()
@@ -459,23 +460,28 @@ class Server(Driver, UnifiedServer):
 
     def _report(self) -> None:
         """Tell in one line, now and then, what went on."""
+        self._log_figures()
+        self._reporter = self._loop.call_later(_REPORT_EVERY, self._report)
+
+    def _log_figures(self) -> None:
         hub = self._hub
         stats = hub.stats
-        figures = (len(hub.clients), stats.lost, hub.dropped(), stats.refused)
-        if figures != self._reported:
-            self._reported = figures
-            logger.info(
-                "clients %d (%d lost since the start), topics %d, published %d, "
-                "delivered %d, dropped %d, refused %d",
-                figures[0],
-                stats.lost,
-                len(hub.bus),
-                stats.published,
-                stats.delivered,
-                figures[2],
-                stats.refused,
-            )
-        self._reporter = self._loop.call_later(_REPORT_EVERY, self._report)
+        figures = (stats.connections, stats.lost, hub.dropped(), stats.refused)
+        if figures == self._reported:
+            return
+        self._reported = figures
+        logger.info(
+            "clients %d (%d since the start, %d of them lost), topics %d, published %d, "
+            "delivered %d, dropped %d, refused %d",
+            len(hub.clients),
+            stats.connections,
+            stats.lost,
+            len(hub.bus),
+            stats.published,
+            stats.delivered,
+            figures[2],
+            stats.refused,
+        )
 
     async def _listen(self) -> asyncio.Server:
         host, port = self._listens_on.host, self._listens_on.port

@@ -9,6 +9,7 @@ wsproto and h11 are imported by these two modules only.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -116,16 +117,18 @@ class WebSocket(ABC):
 
     # -- incoming -------------------------------------------------------------------------
 
-    def receive_data(self, data: bytes, now: float) -> list[bytes]:
-        """Take bytes from the transport; return the messages that they complete."""
+    def receive_data(self, data: bytes, now: float) -> Iterator[bytes]:
+        """Take bytes from the transport; yield the messages that they complete.
+
+        What is behind a message is read when the next one is asked for, so that answers to
+        it are queued before a close frame or a pong that follows from what is behind it.
+        """
         self._last_received = now
         self._pinged_at = None  # anything received shows that the peer lives
-        messages: list[bytes] = []
-        if self.state is State.OPEN or self.state is State.CLOSING:
-            self._receive_frames(data, messages, now)
-        elif self.state is State.HANDSHAKE or self.state is State.REQUEST:
-            self._receive_handshake(data, messages, now)
-        return messages
+        if self.state is State.HANDSHAKE or self.state is State.REQUEST:
+            self._receive_handshake(data, now)
+            data = b""
+        return self._receive_frames(data, now)
 
     def receive_eof(self, now: float) -> None:
         """Note that the peer will send nothing more. May be called twice."""
@@ -142,30 +145,29 @@ class WebSocket(ABC):
         self.outbox.clear()
 
     @abstractmethod
-    def _receive_handshake(self, data: bytes, messages: list[bytes], now: float) -> None:
+    def _receive_handshake(self, data: bytes, now: float) -> None:
         """Take bytes before the connection is open."""
 
-    def _opened(self, trailing: bytes, messages: list[bytes], now: float) -> None:
+    def _opened(self, trailing: bytes) -> None:
         role = ConnectionType.CLIENT if self._is_client else ConnectionType.SERVER
         self._frames = Connection(role)
+        self._buffer = trailing
         self.state = State.OPEN
-        if trailing:
-            self._receive_frames(trailing, messages, now)
 
-    def _receive_frames(self, data: bytes, messages: list[bytes], now: float) -> None:
-        if self._buffer:
-            data = self._buffer + data
-            self._buffer = b""
+    def _receive_frames(self, data: bytes, now: float) -> Iterator[bytes]:
         position = 0
-        end = len(data)
         while self.state is State.OPEN or self.state is State.CLOSING:
+            if self._buffer:
+                data = self._buffer + data
+                self._buffer = b""
+            end = len(data)
             if self._passing:
                 if position == end:
                     return
                 piece = data[position : position + self._passing]
                 position += len(piece)
                 self._passing -= len(piece)
-                self._feed(piece, messages, now)
+                yield from self._feed(piece, now)
                 continue
             header = read_header(data, position)
             if header is None:
@@ -187,8 +189,8 @@ class WebSocket(ABC):
                     if header.masked:
                         payload = mask(payload, data[header.start - 4 : header.start])
                     if _is_utf8(payload):
-                        messages.append(payload)
                         position = stop
+                        yield payload
                         continue
                 elif header.length < _STREAM_FROM:
                     self._buffer = data[position:]
@@ -200,7 +202,7 @@ class WebSocket(ABC):
     def _claims_too_much(self, length: int) -> bool:
         return self._claimed + length > self.limits.max_message
 
-    def _feed(self, piece: bytes, messages: list[bytes], now: float) -> None:
+    def _feed(self, piece: bytes, now: float) -> Iterator[bytes]:
         frames = self._frames
         assert frames is not None
         frames.receive_data(piece)
@@ -210,10 +212,11 @@ class WebSocket(ABC):
                 self._fragments += part
                 self._in_message = not event.message_finished
                 if event.message_finished:
-                    if self.state is State.OPEN:
-                        messages.append(bytes(self._fragments))
+                    message = bytes(self._fragments)
                     self._fragments.clear()
                     self._claimed = 0
+                    if self.state is State.OPEN:
+                        yield message
             elif isinstance(event, Ping):
                 if self.state is State.OPEN:
                     self.queue(bytes(frames.send(event.response())), now)
@@ -354,7 +357,7 @@ class ClientWebSocket(WebSocket):
         )
         self.outbox.push(self._handshake.send(request))
 
-    def _receive_handshake(self, data: bytes, messages: list[bytes], now: float) -> None:
+    def _receive_handshake(self, data: bytes, now: float) -> None:
         self._buffer += data
         # Not one byte more is searched, so that it makes no difference in which pieces it came.
         room = self.limits.max_head
@@ -373,7 +376,7 @@ class ClientWebSocket(WebSocket):
             return
         for event in events:
             if isinstance(event, AcceptConnection):
-                self._opened(rest, messages, now)
+                self._opened(rest)
             elif isinstance(event, RejectConnection):
                 self.refused = event.status_code
                 self._refuse(f"refused with HTTP status {event.status_code}", now)
