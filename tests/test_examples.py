@@ -1,0 +1,106 @@
+"""The programs in ``examples/`` and in the README run, and do what they say."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kps
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+PATIENCE = 30.0
+
+
+def start(*arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]", log: str = "") -> str:
+    """End a program's input and return its output; ``log`` is what its errors must tell."""
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert (log in errors) if log else (errors == "")
+    return output
+
+
+def with_server(program: Path, log: str) -> str:
+    """Run a program that takes the address of a server, and return its output."""
+
+    async def run() -> str:
+        async with kps.Server("127.0.0.1:0") as server:
+            process = start(str(program), server.address)
+            return await asyncio.to_thread(finish, process, log)
+
+    return asyncio.run(run())
+
+
+def test_request_with_acks() -> None:
+    assert with_server(EXAMPLES / "request_with_acks.py", log="ValueError: cannot resize") == (
+        "full: cannot resize cat.png: no space left\nquick: done\nslow: timeout\n"
+    )
+
+
+def test_iot_collector() -> None:
+    output = finish(start(str(EXAMPLES / "iot_collector.py"), "127.0.0.1:0"))
+    lines = output.splitlines()
+    assert len(lines) == 5
+    assert all(re.fullmatch(r"sensor-\d: 20 readings, \d+\.\d °C on average", x) for x in lines)
+
+
+def test_chat() -> None:
+    async def run() -> None:
+        async with kps.Server("127.0.0.1:0") as server:
+            program = str(EXAMPLES / "chat.py")
+            alice, bob = (start(program, name, server.address) for name in ("alice", "bob"))
+            assert alice.stdin is not None
+            assert alice.stdout is not None
+            assert bob.stdout is not None
+            for process in (alice, bob):
+                assert process.stdout is not None
+                line = await asyncio.to_thread(process.stdout.readline)
+                assert line.endswith(" in lobby\n")
+            alice.stdin.write("hello\n")
+            alice.stdin.flush()
+            assert await asyncio.to_thread(alice.stdout.readline) == "  seen by bob\n"
+            assert await asyncio.to_thread(bob.stdout.readline) == "alice: hello\n"
+            for process in (alice, bob):
+                await asyncio.to_thread(finish, process)
+
+    asyncio.run(run())
+
+
+def test_every_example_is_tested() -> None:
+    source = Path(__file__).read_text()
+    for path in EXAMPLES.glob("*.py"):
+        assert path.name in source
+
+
+def test_the_readmes_first_program(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    found = re.search(r"```python\n(.*?)```\n.*?```text\n(.*?)```", readme, re.DOTALL)
+    assert found is not None
+    program, output = found.groups()
+    path = tmp_path / "first.py"
+
+    async def run() -> str:
+        async with kps.Server("127.0.0.1:0") as server:
+            path.write_text(program.replace("localhost:9313", server.address))
+            return await asyncio.to_thread(finish, start(str(path)))
+
+    assert asyncio.run(run()) == output
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "ARCHITECTURE.md"], ids=str)
+def test_links_point_to_something(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), target
