@@ -2,13 +2,10 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import random
 import signal
-import ssl as tls
-import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self, assert_never
 
@@ -16,12 +13,11 @@ from kps.errors import ClientClosed, RequestTimeout, ServerError
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.arrival import Arrival
 from kps.io_asyncio.connection import Connection, Endpoint
-from kps.io_asyncio.dispatch import Callback
 from kps.io_asyncio.driver import Driver
 from kps.io_errors import describe
-from kps.protocol.address import DEFAULT_ADDRESS, Address
-from kps.protocol.backoff import Backoff
-from kps.protocol.client_session import Barrier, ClientConfig, ClientSession
+from kps.logs import log_client_event
+from kps.protocol.address import DEFAULT_ADDRESS
+from kps.protocol.client_session import Barrier, ClientSession
 from kps.protocol.events import (
     AckChanged,
     AckStatusReceived,
@@ -36,21 +32,13 @@ from kps.protocol.events import (
     MessageReceived,
     SubscriptionConfirmed,
 )
-from kps.protocol.limits import Limits
 from kps.protocol.messages import AckHandle, Message
 from kps.protocol.subscriptions import Mailbox, Subscriptions
-from kps.protocol.websocket import ClosedBy
+from kps.settings import HIGH_WATER, ClientSettings
 from kps.unified import UnifiedClient
 
-logger = logging.getLogger("kps")
 
-_LIMITS = Limits(max_message=64 * 1024 * 1024)
-
-# Bytes that wait to be written before ``publish`` waits for the network.
-_HIGH_WATER = 128 * 1024
-
-
-class Client(Driver, UnifiedClient):
+class Client(ClientSettings, Driver, UnifiedClient):
     """A connection to the bus that restores itself.
 
     ::
@@ -61,86 +49,12 @@ class Client(Driver, UnifiedClient):
 
     or ``client = await Client.connect("localhost:9313")`` and later ``await client.close()``.
 
-    All methods belong to the event loop on which the client was started.
-
-    Args:
-        address: ``host:port``, or a ``ws://`` or ``wss://`` URL with path and query.
-        id: The id under which others reach this client; a random one if not given. A second
-            client of the same id replaces the first, which then closes for good.
-        path: Path (and query) of the server's WebSocket, unless the address has one.
-        secure: Whether to use TLS (``wss``), unless the address says so.
-        ssl: The TLS context; the default one verifies the server's certificate.
-        headers: More headers for the opening request, such as ``Authorization``.
-        reconnect: ``True`` (default) for exponential backoff with jitter, a number for a
-            fixed interval in seconds, a :class:`kps.Backoff`, or ``False``. While it is on,
-            a server that is down is waited for, also at the start.
-        offline_queue: How many publications to keep while there is no connection; 0 (the
-            default) raises :class:`kps.NotConnected` instead. They are sent, in order, when
-            the connection is back. At most 16 MiB.
-        connect_timeout: Seconds for opening one TCP and TLS connection.
-        request_timeout: Seconds for the server to answer a request.
-        limits: Bounds and timeouts, see :class:`kps.Limits`. By default those, but with
-            ``max_message`` of 64 MiB: what a server sends may be larger than what it takes.
-        on_id: Called with a :class:`kps.Message` for each direct message.
-        on_connect: Called with :class:`kps.Connected` after each (re)connect.
-        on_disconnect: Called with :class:`kps.Disconnected` when a connection ends.
-        on_error: Called with :class:`kps.ServerError` when the server refuses something.
-        on_frame: Called with every message of the server as it came, and this client.
-        on_close: Called without arguments once the client has closed for good.
-
-    Like a subscription's callback, each may be a coroutine function (runs on the loop) or a
-    plain function (runs in a thread).
+    The arguments are those of :class:`kps.settings.ClientSettings`. Each callback may be a
+    coroutine function (runs on the loop) or a plain function (runs in a thread). All methods
+    belong to the event loop on which the client was started.
     """
 
-    def __init__(
-        self,
-        address: str = DEFAULT_ADDRESS,
-        *,
-        id: str | None = None,
-        path: str | None = None,
-        secure: bool = False,
-        ssl: tls.SSLContext | None = None,
-        headers: Mapping[str, str] | None = None,
-        reconnect: bool | float | Backoff = True,
-        offline_queue: int = 0,
-        connect_timeout: float = 10.0,
-        request_timeout: float = 10.0,
-        limits: Limits | None = None,
-        on_id: Callback | None = None,
-        on_connect: Callable[[Connected], Any] | None = None,
-        on_disconnect: Callable[[Disconnected], Any] | None = None,
-        on_error: Callable[[ServerError], Any] | None = None,
-        on_frame: Callable[[dict[str, Any], Any], Any] | None = None,
-        on_close: Callable[[], Any] | None = None,
-    ) -> None:
-        super().__init__(limits or _LIMITS)
-        self._address = Address.parse(address, path=path, secure=secure)
-        self._tls = (ssl or tls.create_default_context()) if self._address.secure else None
-        self._config = ClientConfig(
-            id=id or f"client-{uuid.uuid4().hex[:16]}",
-            host=self._address.netloc,
-            target=self._address.target,
-            headers=tuple((headers or {}).items()),
-            reconnect=_backoff(reconnect),
-            offline_messages=offline_queue,
-            reports_messages=on_frame is not None,
-            limits=self._limits,
-        )
-        self._connect_timeout = connect_timeout
-        self._request_timeout = request_timeout
-        self._on_id = on_id
-        self._on_connect = on_connect
-        self._on_disconnect = on_disconnect
-        self._on_error = on_error
-        self._on_frame = on_frame
-        self.on_close: Callable[[], Any] | None = on_close
-        """Called without arguments once the client has closed for good."""
-        self._session: ClientSession
-        self._connections: set[Connection] = set()
-        self._connecting: asyncio.Task[None] | None = None
-        self._room_is_wanted = False
-        self._news = Arrival()  # about the connection, subscriptions, barriers and room
-        self._statuses: dict[AckHandle, list[asyncio.Future[dict[str, bool]]]] = {}
+    _session: ClientSession
 
     # -- life -----------------------------------------------------------------------------
 
@@ -224,6 +138,11 @@ class Client(Driver, UnifiedClient):
         if self._running_loop is not None:
             raise ClientClosed("a client is started once; make a new one")
         self._bind()
+        self._connections: set[Connection] = set()
+        self._connecting: asyncio.Task[None] | None = None
+        self._news = Arrival()  # about the connection, subscriptions, barriers and room
+        self._room_is_wanted = False
+        self._statuses: dict[AckHandle, list[asyncio.Future[dict[str, bool]]]] = {}
         self._session = ClientSession(
             self._config, entropy=os.urandom, chance=random.random, now=self._now
         )
@@ -317,7 +236,7 @@ class Client(Driver, UnifiedClient):
 
     async def _sent(self) -> None:
         self._progress()
-        while self._session.backlog > _HIGH_WATER and self._session.ready:
+        while self._session.backlog > HIGH_WATER and self._session.ready:
             self._room_is_wanted = True
             await self._news.wait()
 
@@ -387,7 +306,7 @@ class Client(Driver, UnifiedClient):
     def _flush(self) -> None:
         for connection in list(self._connections):
             connection.flush()
-        if self._room_is_wanted and self._session.backlog <= _HIGH_WATER:
+        if self._room_is_wanted and self._session.backlog <= HIGH_WATER:
             self._room_is_wanted = False
             self._news.announce()
 
@@ -398,6 +317,7 @@ class Client(Driver, UnifiedClient):
             self._handle(event)
 
     def _handle(self, event: ClientEvent) -> None:
+        log_client_event(event, self._address.url)
         match event:
             case AckChanged(handle):
                 if handle.finished:
@@ -412,31 +332,14 @@ class Client(Driver, UnifiedClient):
             case ConnectNeeded():
                 self._connecting = self._loop.create_task(self._connect())
             case Connected():
-                logger.info("connected to %s as %s", self._address.url, event.client_id)
                 self._dispatcher.notify(self._on_connect, event)
                 self._news.announce()
-            case ConnectAttemptFailed(reason, retry_in):
-                logger.warning(
-                    "cannot connect to %s: %s; next attempt in %.1f s",
-                    self._address.url,
-                    reason,
-                    retry_in,
-                )
-            case Disconnected(closed, retry_in, dropped):
-                level = logging.INFO if closed.by is ClosedBy.LOCAL else logging.WARNING
-                logger.log(
-                    level,
-                    "disconnected from %s: %s (code %d)%s%s",
-                    self._address.url,
-                    closed.reason or "closed",
-                    closed.code,
-                    f"; {dropped} messages were not sent" if dropped else "",
-                    "" if retry_in is None else f"; next attempt in {retry_in:.1f} s",
-                )
+            case Disconnected():
                 self._dispatcher.notify(self._on_disconnect, event)
                 self._news.announce()
+            case ConnectAttemptFailed():
+                pass  # logged, and there will be another
             case ErrorReceived(text):
-                logger.warning("error from %s: %s", self._address.url, text)
                 self._dispatcher.notify(self._on_error, ServerError(text))
             case Ended():
                 self._dispatcher.notify(self.on_close)
@@ -483,13 +386,3 @@ class Client(Driver, UnifiedClient):
                 yield
         except TimeoutError:
             raise RequestTimeout(complaint) from None
-
-
-def _backoff(reconnect: bool | float | Backoff) -> Backoff | None:
-    if isinstance(reconnect, Backoff):
-        return reconnect
-    if reconnect is True:
-        return Backoff()
-    if reconnect is False:
-        return None
-    return Backoff.every(reconnect)

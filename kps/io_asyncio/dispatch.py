@@ -8,23 +8,19 @@ subscriptions do not wait for each other.
 
 import asyncio
 import inspect
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from kps.logs import logger, report_failure
 from kps.protocol.messages import Message
 from kps.protocol.subscriptions import Mailbox
-
-Callback = Callable[[Message], Any]
-"""A plain function or a coroutine function that takes a message."""
+from kps.settings import Callback
 
 Settle = Callable[[Message, str | None], None]
 """Tells the core how handling a message went."""
-
-logger = logging.getLogger("kps")
 
 _THREADS = 16
 _BATCH = 256  # messages handed to a thread at once: the hand-over costs more than a message
@@ -109,7 +105,7 @@ class Dispatcher:
                 await callback(message)
                 error = None
             except Exception as failure:
-                error = _report(failure, mailbox.topic)
+                error = report_failure(failure, mailbox.topic)
             finally:
                 self._settle(message, error)
             handled += 1
@@ -136,7 +132,7 @@ class Dispatcher:
             if inspect.isawaitable(result):  # a plain function that returned a coroutine
                 asyncio.run_coroutine_threadsafe(_await(result), self._loop).result()
         except Exception as failure:
-            return _report(failure, message.topic)
+            return report_failure(failure, message.topic)
         return None
 
     def _from_thread(self, function: Callable[..., object], *args: Any) -> None:
@@ -160,13 +156,6 @@ class Dispatcher:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="kps-callback")
         return self._executor
-
-
-def _report(failure: Exception, topic: str) -> str:
-    """Log a callback's exception, and put it into words for the publisher."""
-    where = f"topic {topic!r}" if topic else "direct messages"
-    logger.error("a callback for %s failed", where, exc_info=failure)
-    return str(failure) or type(failure).__name__
 
 
 def _is_async(callback: Callable[..., Any]) -> bool:

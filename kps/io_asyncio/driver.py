@@ -6,26 +6,26 @@ to once with everything that waits for it, and the timer is set to the core's ne
 """
 
 import asyncio
-import logging
 from abc import ABC, abstractmethod
 
 from kps.errors import NotConnected
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.arrival import Arrival
-from kps.io_asyncio.dispatch import Callback, Dispatcher
+from kps.io_asyncio.dispatch import Dispatcher
 from kps.io_asyncio.subscription import Subscription
+from kps.logs import log_overflow
 from kps.protocol.limits import Limits
 from kps.protocol.messages import AckHandle, Message
 from kps.protocol.subscriptions import Mailbox, Subscriptions
-
-logger = logging.getLogger("kps")
+from kps.settings import Callback
 
 
 class Driver(ABC):
     """Runs one core on the event loop."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    _limits: Limits
+
+    def __init__(self) -> None:
         self._running_loop: asyncio.AbstractEventLoop | None = None
         self._dispatcher: Dispatcher
         self._arrivals: dict[Mailbox, Arrival | None] = {}
@@ -113,12 +113,7 @@ class Driver(ABC):
                 if arrival is not None:
                     arrival.announce()
         for mailbox in subscriptions.take_overflowed():
-            logger.warning(
-                "the subscription to %r is too slow: its mailbox is full and drops messages "
-                "(%d so far)",
-                mailbox.topic,
-                mailbox.dropped,
-            )
+            log_overflow(mailbox)
 
     def _set_timer(self) -> None:
         due = self._next_deadline()

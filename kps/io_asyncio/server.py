@@ -5,23 +5,19 @@ import contextlib
 import logging
 import signal
 import socket
-import ssl as tls
-import uuid
-from collections.abc import Callable, Iterable
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, assert_never
 
-from kps.errors import ConnectFailed, InvalidArgument, NotConnected, ServerStartFailed
+from kps.errors import ConnectFailed, NotConnected, ServerStartFailed
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.arrival import Arrival
 from kps.io_asyncio.connection import Connection, Endpoint
-from kps.io_asyncio.dispatch import Callback
 from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.loop import run
 from kps.io_asyncio.relay import Relays
 from kps.io_errors import describe
-from kps.protocol.address import DEFAULT_ADDRESS, Address
+from kps.logs import FiguresLog, log_hub_event
 from kps.protocol.events import (
     AckChanged,
     ClientLeft,
@@ -33,27 +29,20 @@ from kps.protocol.events import (
     UpgradeRequested,
 )
 from kps.protocol.http import HttpRequest, HttpResponse
-from kps.protocol.hub import Hub, HubConfig
-from kps.protocol.limits import Limits
+from kps.protocol.hub import Hub
 from kps.protocol.messages import AckHandle, Message
-from kps.protocol.relay import DEFAULT_PATH, RelayTarget, origin_of
+from kps.protocol.relay import RelayTarget, origin_of
 from kps.protocol.server_session import ServerSession
 from kps.protocol.subscriptions import Mailbox, Subscriptions
-from kps.protocol.websocket import ClosedBy
+from kps.settings import Callback, ServerSettings, UpgradeHook, random_id
 from kps.unified import UnifiedServer
 
 logger = logging.getLogger("kps")
 
-UpgradeHook = Callable[[HttpRequest], Any]
-"""Sees the request of a client that wants to connect; returns whether it may.
-
-Also an :class:`HttpResponse` to turn it away with, or an awaitable of either."""
-
 _BACKLOG = 1024
-_REPORT_EVERY = 10.0
 
 
-class Server(Driver, UnifiedServer):
+class Server(ServerSettings, Driver, UnifiedServer):
     """The bus: clients connect to it, and the program that runs it takes part as well.
 
     ::
@@ -63,73 +52,15 @@ class Server(Driver, UnifiedServer):
 
     or, within a program that has an event loop, ``async with Server(...) as server``.
 
-    Args:
-        address: ``host:port`` to listen on. Port 0 lets the system choose: see ``address``.
-        path: Path of the WebSocket.
-        id: The server's own id, as a sender and for direct messages.
-        origins: Origins of web pages (such as ``https://app.example``), beside the server's
-            own, that may connect; ``*`` allows all.
-        ssl: A TLS context, to serve ``wss`` and ``https``.
-        tls_cert: In place of ``ssl``: file of the certificate chain (PEM).
-        tls_key: File of its private key (PEM), unless ``tls_cert`` holds it too.
-        names: Hosts, or ``host:port``, under which other servers reach this one, beside
-            ``address`` itself.
-        limits: Bounds and timeouts, see :class:`kps.Limits`.
-        relay_timeout: Seconds for another server to take a message.
-        relay_ssl: The TLS context for connections to other servers.
-        on_upgrade: Decides on each client, see ``UpgradeHook``. Without it all may connect.
-        on_id: Called with a :class:`kps.Message` for each direct message to the server's id.
-        on_server_data: Called with a :class:`kps.Message` for each message of another server.
-
-    A hook may be a coroutine function (runs on the loop) or a plain function (in a thread).
+    The arguments are those of :class:`kps.settings.ServerSettings`. A hook may be a coroutine
+    function (runs on the loop) or a plain function (in a thread).
     """
 
-    def __init__(
-        self,
-        address: str = DEFAULT_ADDRESS,
-        *,
-        path: str = DEFAULT_PATH,
-        id: str | None = None,
-        origins: Iterable[str] = (),
-        ssl: tls.SSLContext | None = None,
-        tls_cert: str | None = None,
-        tls_key: str | None = None,
-        names: Iterable[str] = (),
-        limits: Limits | None = None,
-        relay_timeout: float = 5.0,
-        relay_ssl: tls.SSLContext | None = None,
-        on_upgrade: UpgradeHook | None = None,
-        on_id: Callback | None = None,
-        on_server_data: Callback | None = None,
-    ) -> None:
-        super().__init__(limits or Limits())
-        if "://" in address or "/" in address:
-            raise InvalidArgument(f"a server listens on host:port, not on {address!r}")
-        if not path.startswith("/"):
-            raise InvalidArgument(f"a path starts with '/': {path!r}")
-        self._listens_on = Address.parse(address)
-        self._tls = ssl or (_load_tls(tls_cert, tls_key) if tls_cert else None)
-        self._path = path
-        self._id = id or f"server-{uuid.uuid4().hex[:16]}"
-        self._origins = tuple(origins)
-        self._names = frozenset(names)
-        self._relay_timeout = relay_timeout
-        self._relay_tls = relay_ssl
-        self._on_upgrade = on_upgrade
-        self._on_id = on_id
-        self._on_server_data = [on_server_data] if on_server_data else []
-        self._hub: Hub
-        self._relays: Relays
-        self._listener: asyncio.Server | None = None
-        self._address = self._listens_on.netloc
-        self._connections: dict[Connection, ServerSession] = {}
-        self._by_session: dict[ServerSession, Connection] = {}
-        self._decisions: set[asyncio.Task[None]] = set()
-        self._news = Arrival()  # about connections that go, and the end
-        self._is_stopping = False
-        self._is_stopped = False
-        self._reporter: asyncio.TimerHandle | None = None
-        self._reported = (0, 0, 0, 0)
+    _hub: Hub
+    _listener: asyncio.Server | None = None
+    _reporter: asyncio.TimerHandle | None = None
+    _is_stopping = False
+    _is_stopped = False
 
     # -- life -----------------------------------------------------------------------------
 
@@ -138,24 +69,19 @@ class Server(Driver, UnifiedServer):
         if self._running_loop is not None:
             raise ServerStartFailed("a server is started once; make a new one")
         self._bind()
-        config = HubConfig(
-            id=self._id,
-            path=self._path,
-            origins=self._origins,
-            asks_upgrade=self._on_upgrade is not None,
-            limits=self._limits,
-            version=_version(),
-        )
-        self._hub = Hub(config, new_id=lambda: f"client-{uuid.uuid4().hex[:16]}", now=self._now)
+        self._connections: dict[Connection, ServerSession] = {}
+        self._by_session: dict[ServerSession, Connection] = {}
+        self._decisions: set[asyncio.Task[None]] = set()
+        self._news = Arrival()  # about connections that go, and the end
+        self._hub = Hub(self._hub_config(), new_id=lambda: random_id("client"), now=self._now)
+        self._figures = FiguresLog(self._hub)
         self._relays = Relays(self._id, self._relay_timeout, self._relay_tls)
         if self._on_id is not None:
             self._attach_direct(self._on_id)
         self._listener = await self._listen()
         host, port = self._listener.sockets[0].getsockname()[:2]
-        bound = Address(host, port, False, "")
-        self._address = Address(self._listens_on.host, port, False, "").netloc
-        self._hub.addresses |= {self._address, self._listens_on.host, bound.netloc, *self._names}
-        self._reporter = self._loop.call_later(_REPORT_EVERY, self._report)
+        self._hub.addresses |= self._listening_on(host, port)
+        self._reporter = self._loop.call_later(FiguresLog.INTERVAL, self._report)
         self._progress()
 
     async def stop(self, grace: float = 10.0) -> None:
@@ -190,7 +116,7 @@ class Server(Driver, UnifiedServer):
         self._stop_timer()
         if self._reporter is not None:
             self._reporter.cancel()
-        self._log_figures()
+        self._figures.log()
         self._is_stopped = True
         self._wake_iterators()
         self._news.announce()
@@ -242,21 +168,6 @@ class Server(Driver, UnifiedServer):
         traceback: TracebackType | None,
     ) -> None:
         await self.stop()
-
-    @property
-    def address(self) -> str:
-        """``host:port`` that the server listens on, with the real port once it does."""
-        return self._address
-
-    @property
-    def url(self) -> str:
-        """The URL for clients."""
-        return f"{'wss' if self._tls else 'ws'}://{self._address}{self._path}"
-
-    @property
-    def id(self) -> str:
-        """The server's own id."""
-        return self._id
 
     # -- hooks ----------------------------------------------------------------------------
 
@@ -402,6 +313,7 @@ class Server(Driver, UnifiedServer):
             self._handle(event)
 
     def _handle(self, event: HubEvent) -> None:
+        log_hub_event(event)
         match event:
             case AckChanged(handle):
                 self._ack_changed(handle)
@@ -409,15 +321,8 @@ class Server(Driver, UnifiedServer):
                 decision = self._loop.create_task(self._decide(session, request))
                 self._decisions.add(decision)
                 decision.add_done_callback(self._decisions.discard)
-            case ClientRegistered(session, client_id, previous):
-                renamed = f", before {previous}" if previous else ""
-                logger.debug("client %s from %s%s", client_id, session.peer, renamed)
-            case ClientLeft(client_id, closed, dropped):
-                level = logging.WARNING if closed.by is ClosedBy.FAULT else logging.DEBUG
-                lost = f"; {dropped} messages dropped" if dropped else ""
-                logger.log(
-                    level, "client %s left: %s (%d)%s", client_id, closed.reason, closed.code, lost
-                )
+            case ClientRegistered() | ClientLeft() | DirectMessageIgnored():
+                pass  # logged
             case RelayRequested(_, _, target, data, sender, secure):
                 self._relays.send(
                     target,
@@ -429,8 +334,6 @@ class Server(Driver, UnifiedServer):
             case ServerDataReceived(data, sender):
                 for callback in self._on_server_data:
                     self._dispatcher.notify(callback, Message("", data, sender))
-            case DirectMessageIgnored(sender):
-                logger.debug("a direct message of %s for the server: it takes none", sender)
             case _:
                 assert_never(event)
 
@@ -459,29 +362,8 @@ class Server(Driver, UnifiedServer):
         self._progress()
 
     def _report(self) -> None:
-        """Tell in one line, now and then, what went on."""
-        self._log_figures()
-        self._reporter = self._loop.call_later(_REPORT_EVERY, self._report)
-
-    def _log_figures(self) -> None:
-        hub = self._hub
-        stats = hub.stats
-        figures = (stats.connections, stats.lost, hub.dropped(), stats.refused)
-        if figures == self._reported:
-            return
-        self._reported = figures
-        logger.info(
-            "clients %d (%d since the start, %d of them lost), topics %d, published %d, "
-            "delivered %d, dropped %d, refused %d",
-            len(hub.clients),
-            stats.connections,
-            stats.lost,
-            len(hub.bus),
-            stats.published,
-            stats.delivered,
-            figures[2],
-            stats.refused,
-        )
+        self._figures.log()
+        self._reporter = self._loop.call_later(FiguresLog.INTERVAL, self._report)
 
     async def _listen(self) -> asyncio.Server:
         host, port = self._listens_on.host, self._listens_on.port
@@ -510,19 +392,3 @@ class Server(Driver, UnifiedServer):
     def _require_not_started(self) -> None:
         if self._running_loop is not None:
             raise NotConnected("set this hook before the server starts")
-
-
-def _load_tls(cert: str, key: str | None) -> tls.SSLContext:
-    context = tls.create_default_context(tls.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ServerStartFailed(f"cannot use the certificate {cert}: {describe(error)}") from error
-    return context
-
-
-def _version() -> str:
-    try:
-        return version("kps")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"

@@ -573,6 +573,8 @@ async def test_the_log_tells_what_happened(caplog: pytest.LogCaptureFixture) -> 
     assert [record.message for record in caplog.records if record.name == "kps"] == [
         f"connected to ws://{server.address}/ws/bus as alice",
         f"disconnected from ws://{server.address}/ws/bus: closed (code 1000)",
+        "clients 0 (1 since the start, 0 of them lost), topics 0, published 0, delivered 0, "
+        "dropped 0, refused 0",
     ]
 
 

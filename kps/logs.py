@@ -1,0 +1,111 @@
+"""What the drivers log, in the logger ``kps``: the same lines whatever the driver."""
+
+import logging
+
+from kps.protocol.events import (
+    ClientEvent,
+    ClientLeft,
+    ClientRegistered,
+    ConnectAttemptFailed,
+    Connected,
+    DirectMessageIgnored,
+    Disconnected,
+    ErrorReceived,
+    HubEvent,
+)
+from kps.protocol.hub import Hub
+from kps.protocol.subscriptions import Mailbox
+from kps.protocol.websocket import ClosedBy
+
+logger = logging.getLogger("kps")
+
+
+def log_client_event(event: ClientEvent, url: str) -> None:
+    """Log what a client's user should know."""
+    match event:
+        case Connected(client_id):
+            logger.info("connected to %s as %s", url, client_id)
+        case ConnectAttemptFailed(reason, retry_in):
+            logger.warning(
+                "cannot connect to %s: %s; next attempt in %.1f s", url, reason, retry_in
+            )
+        case Disconnected(closed, retry_in, dropped):
+            logger.log(
+                logging.INFO if closed.by is ClosedBy.LOCAL else logging.WARNING,
+                "disconnected from %s: %s (code %d)%s%s",
+                url,
+                closed.reason or "closed",
+                closed.code,
+                f"; {dropped} messages were not sent" if dropped else "",
+                "" if retry_in is None else f"; next attempt in {retry_in:.1f} s",
+            )
+        case ErrorReceived(text):
+            logger.warning("error from %s: %s", url, text)
+
+
+def log_hub_event(event: HubEvent) -> None:
+    """Log what a server's operator may want to know."""
+    match event:
+        case ClientRegistered(session, client_id, previous):
+            renamed = f", before {previous}" if previous else ""
+            logger.debug("client %s from %s%s", client_id, session.peer, renamed)
+        case ClientLeft(client_id, closed, dropped):
+            logger.log(
+                logging.WARNING if closed.by is ClosedBy.FAULT else logging.DEBUG,
+                "client %s left: %s (%d)%s",
+                client_id,
+                closed.reason,
+                closed.code,
+                f"; {dropped} messages dropped" if dropped else "",
+            )
+        case DirectMessageIgnored(sender):
+            logger.debug("a direct message of %s for the server: it takes none", sender)
+
+
+def log_overflow(mailbox: Mailbox) -> None:
+    """Log that a subscription began to drop messages."""
+    logger.warning(
+        "the subscription to %r is too slow: its mailbox is full and drops messages (%d so far)",
+        mailbox.topic,
+        mailbox.dropped,
+    )
+
+
+def report_failure(failure: Exception, topic: str) -> str:
+    """Log a callback's exception, and put it into words for the publisher."""
+    where = f"topic {topic!r}" if topic else "direct messages"
+    logger.error("a callback for %s failed", where, exc_info=failure)
+    return str(failure) or type(failure).__name__
+
+
+class FiguresLog:
+    """One line about what went on at a server, whenever that has changed."""
+
+    INTERVAL = 10.0
+    """Seconds between lines."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._logged = (0, 0, 0, 0)
+
+    def log(self) -> None:
+        """Log the figures, unless nothing worth a line has happened since the last time."""
+        hub = self._hub
+        stats = hub.stats
+        dropped = hub.dropped()
+        figures = (stats.connections, stats.lost, dropped, stats.refused)
+        if figures == self._logged:
+            return
+        self._logged = figures
+        logger.info(
+            "clients %d (%d since the start, %d of them lost), topics %d, published %d, "
+            "delivered %d, dropped %d, refused %d",
+            len(hub.clients),
+            stats.connections,
+            stats.lost,
+            len(hub.bus),
+            stats.published,
+            stats.delivered,
+            dropped,
+            stats.refused,
+        )

@@ -1,0 +1,231 @@
+"""What a program chooses when it makes a client or a server, whatever the driver."""
+
+import ssl as tls
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from kps.errors import InvalidArgument, ServerError, ServerStartFailed
+from kps.io_errors import describe
+from kps.protocol.address import DEFAULT_ADDRESS, Address
+from kps.protocol.backoff import Backoff
+from kps.protocol.client_session import ClientConfig
+from kps.protocol.events import Connected, Disconnected
+from kps.protocol.http import HttpRequest
+from kps.protocol.hub import HubConfig
+from kps.protocol.limits import Limits
+from kps.protocol.messages import Message
+from kps.protocol.relay import DEFAULT_PATH
+
+Callback = Callable[[Message], Any]
+"""Takes a message: a plain function or, on asyncio, also a coroutine function."""
+
+UpgradeHook = Callable[[HttpRequest], Any]
+"""Sees the request of a client that wants to connect; returns whether it may.
+
+Also an :class:`kps.HttpResponse` to turn it away with; on asyncio, also an awaitable of
+either."""
+
+CLIENT_LIMITS = Limits(max_message=64 * 1024 * 1024)
+"""What clients take by default: what a server sends may be larger than what it takes."""
+
+HIGH_WATER = 128 * 1024
+"""Bytes that wait to be written before a client's ``publish`` waits for the network."""
+
+
+class ClientSettings:
+    """The choices of a client.
+
+    Args:
+        address: ``host:port``, or a ``ws://`` or ``wss://`` URL with path and query.
+        id: The id under which others reach this client; a random one if not given. A second
+            client of the same id replaces the first, which then closes for good.
+        path: Path (and query) of the server's WebSocket, unless the address has one.
+        secure: Whether to use TLS (``wss``), unless the address says so.
+        ssl: The TLS context; the default one verifies the server's certificate.
+        headers: More headers for the opening request, such as ``Authorization``.
+        reconnect: ``True`` (default) for exponential backoff with jitter, a number for a
+            fixed interval in seconds, a :class:`kps.Backoff`, or ``False``. While it is on,
+            a server that is down is waited for, also at the start.
+        offline_queue: How many publications to keep while there is no connection; 0 (the
+            default) raises :class:`kps.NotConnected` instead. They are sent, in order, when
+            the connection is back. At most 16 MiB.
+        connect_timeout: Seconds for opening one TCP and TLS connection.
+        request_timeout: Seconds for the server to answer a request.
+        limits: Bounds and timeouts, see :class:`kps.Limits`. By default those, but with
+            ``max_message`` of 64 MiB: what a server sends may be larger than what it takes.
+        on_id: Called with a :class:`kps.Message` for each direct message.
+        on_connect: Called with :class:`kps.Connected` after each (re)connect.
+        on_disconnect: Called with :class:`kps.Disconnected` when a connection ends.
+        on_error: Called with :class:`kps.ServerError` when the server refuses something.
+        on_frame: Called with every message of the server as it came, and this client.
+        on_close: Called without arguments once the client has closed for good.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        id: str | None = None,
+        path: str | None = None,
+        secure: bool = False,
+        ssl: tls.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
+        reconnect: bool | float | Backoff = True,
+        offline_queue: int = 0,
+        connect_timeout: float = 10.0,
+        request_timeout: float = 10.0,
+        limits: Limits | None = None,
+        on_id: Callback | None = None,
+        on_connect: Callable[[Connected], Any] | None = None,
+        on_disconnect: Callable[[Disconnected], Any] | None = None,
+        on_error: Callable[[ServerError], Any] | None = None,
+        on_frame: Callable[[dict[str, Any], Any], Any] | None = None,
+        on_close: Callable[[], Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self._limits = limits or CLIENT_LIMITS
+        self._address = Address.parse(address, path=path, secure=secure)
+        self._tls = (ssl or tls.create_default_context()) if self._address.secure else None
+        self._config = ClientConfig(
+            id=id or random_id("client"),
+            host=self._address.netloc,
+            target=self._address.target,
+            headers=tuple((headers or {}).items()),
+            reconnect=_backoff(reconnect),
+            offline_messages=offline_queue,
+            reports_messages=on_frame is not None,
+            limits=self._limits,
+        )
+        self._connect_timeout = connect_timeout
+        self._request_timeout = request_timeout
+        self._on_id = on_id
+        self._on_connect = on_connect
+        self._on_disconnect = on_disconnect
+        self._on_error = on_error
+        self._on_frame = on_frame
+        self.on_close: Callable[[], Any] | None = on_close
+        """Called without arguments once the client has closed for good."""
+
+
+class ServerSettings:
+    """The choices of a server.
+
+    Args:
+        address: ``host:port`` to listen on. Port 0 lets the system choose: see ``address``.
+        path: Path of the WebSocket.
+        id: The server's own id, as a sender and for direct messages.
+        origins: Origins of web pages (such as ``https://app.example``), beside the server's
+            own, that may connect; ``*`` allows all.
+        ssl: A TLS context, to serve ``wss`` and ``https``.
+        tls_cert: In place of ``ssl``: file of the certificate chain (PEM).
+        tls_key: File of its private key (PEM), unless ``tls_cert`` holds it too.
+        names: Hosts, or ``host:port``, under which other servers reach this one, beside
+            ``address`` itself.
+        limits: Bounds and timeouts, see :class:`kps.Limits`.
+        relay_timeout: Seconds for another server to take a message.
+        relay_ssl: The TLS context for connections to other servers.
+        on_upgrade: Decides on each client, see ``UpgradeHook``. Without it all may connect.
+        on_id: Called with a :class:`kps.Message` for each direct message to the server's id.
+        on_server_data: Called with a :class:`kps.Message` for each message of another server.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        path: str = DEFAULT_PATH,
+        id: str | None = None,
+        origins: Iterable[str] = (),
+        ssl: tls.SSLContext | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
+        names: Iterable[str] = (),
+        limits: Limits | None = None,
+        relay_timeout: float = 5.0,
+        relay_ssl: tls.SSLContext | None = None,
+        on_upgrade: UpgradeHook | None = None,
+        on_id: Callback | None = None,
+        on_server_data: Callback | None = None,
+    ) -> None:
+        super().__init__()
+        if "://" in address or "/" in address:
+            raise InvalidArgument(f"a server listens on host:port, not on {address!r}")
+        if not path.startswith("/"):
+            raise InvalidArgument(f"a path starts with '/': {path!r}")
+        self._limits = limits or Limits()
+        self._listens_on = Address.parse(address)
+        self._tls = ssl or (_load_tls(tls_cert, tls_key) if tls_cert else None)
+        self._path = path
+        self._id = id or random_id("server")
+        self._origins = tuple(origins)
+        self._names = frozenset(names)
+        self._relay_timeout = relay_timeout
+        self._relay_tls = relay_ssl
+        self._on_upgrade = on_upgrade
+        self._on_id = on_id
+        self._on_server_data = [on_server_data] if on_server_data else []
+        self._address = self._listens_on.netloc
+
+    @property
+    def address(self) -> str:
+        """``host:port`` that the server listens on, with the real port once it does."""
+        return self._address
+
+    @property
+    def url(self) -> str:
+        """The URL for clients."""
+        return f"{'wss' if self._tls else 'ws'}://{self._address}{self._path}"
+
+    @property
+    def id(self) -> str:
+        """The server's own id."""
+        return self._id
+
+    def _hub_config(self) -> HubConfig:
+        return HubConfig(
+            id=self._id,
+            path=self._path,
+            origins=self._origins,
+            asks_upgrade=self._on_upgrade is not None,
+            limits=self._limits,
+            version=_version(),
+        )
+
+    def _listening_on(self, host: str, port: int) -> set[str]:
+        """Take note of the socket's address; return the names that other servers may use."""
+        self._address = Address(self._listens_on.host, port, False, "").netloc
+        bound = Address(host, port, False, "").netloc
+        return {self._address, self._listens_on.host, bound, *self._names}
+
+
+def random_id(kind: str) -> str:
+    """An id that nobody else has."""
+    return f"{kind}-{uuid.uuid4().hex[:16]}"
+
+
+def _backoff(reconnect: bool | float | Backoff) -> Backoff | None:
+    if isinstance(reconnect, Backoff):
+        return reconnect
+    if reconnect is True:
+        return Backoff()
+    if reconnect is False:
+        return None
+    return Backoff.every(reconnect)
+
+
+def _load_tls(cert: str, key: str | None) -> tls.SSLContext:
+    context = tls.create_default_context(tls.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ServerStartFailed(f"cannot use the certificate {cert}: {describe(error)}") from error
+    return context
+
+
+def _version() -> str:
+    try:
+        return version("kps")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
