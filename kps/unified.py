@@ -43,122 +43,92 @@ def response_dict(response: AckResponse) -> dict[str, Any]:
     return fields
 
 
-class UnifiedAck:
+class _AckNames:
+    """The names of acks that are the same on every driver."""
+
+    def GetStatus(self: Any) -> Any:
+        """``status``."""
+        return self.status()
+
+    def IsComplete(self: Any) -> Any:
+        """``is_complete``."""
+        return self.is_complete()
+
+    def Cancel(self: Any) -> Any:
+        """``cancel``."""
+        return self.cancel()
+
+
+class UnifiedAck(_AckNames):
     """The unified names of :class:`kps.Ack`."""
 
     async def Wait(self: Any) -> dict[str, dict[str, Any]]:
         """``wait``, as a dictionary of dictionaries."""
-        responses = await self.wait()
-        return {client_id: response_dict(found) for client_id, found in responses.items()}
+        return _response_dicts(await self.wait())
 
     async def WaitAny(self: Any) -> tuple[dict[str, Any], bool]:
         """``wait_any``, as ``(response, whether there was one)``."""
-        response = await self.wait_any()
-        return (response_dict(response), True) if response is not None else ({}, False)
-
-    async def GetStatus(self: Any) -> dict[str, bool]:
-        """``status``."""
-        status: dict[str, bool] = await self.status()
-        return status
-
-    async def IsComplete(self: Any) -> bool:
-        """``is_complete``."""
-        complete: bool = await self.is_complete()
-        return complete
-
-    async def Cancel(self: Any) -> None:
-        """``cancel``."""
-        await self.cancel()
+        return _response_or_not(await self.wait_any())
 
 
-class UnifiedEndpoint:
-    """The unified names that clients and servers have in common."""
+class BlockingUnifiedAck(_AckNames):
+    """The unified names of :class:`kps.sync.Ack`."""
 
-    async def Subscribe(self: Any, topic: str, callback: UnifiedCallback) -> Callable[[], Any]:
-        """``subscribe``; returns a function that unsubscribes, from any thread."""
-        subscription: Any = None
+    def Wait(self: Any) -> dict[str, dict[str, Any]]:
+        """``wait``, as a dictionary of dictionaries."""
+        return _response_dicts(self.wait())
 
-        def unsubscribe() -> Any:
-            return subscription()
+    def WaitAny(self: Any) -> tuple[dict[str, Any], bool]:
+        """``wait_any``, as ``(response, whether there was one)``."""
+        return _response_or_not(self.wait_any())
 
-        subscription = self.subscribe(topic, adapt(callback, unsubscribe))
-        await subscription
-        return unsubscribe
 
-    async def Unsubscribe(self: Any, topic: str) -> None:
+class _EndpointNames:
+    """The names of clients and servers that are the same on every driver.
+
+    On asyncio the results are to be awaited, as those of the Python names are.
+    """
+
+    def Unsubscribe(self: Any, topic: str) -> Any:
         """``unsubscribe``."""
-        await self.unsubscribe(topic)
+        return self.unsubscribe(topic)
 
-    async def Publish(self: Any, topic: str, data: Any) -> None:
+    def Publish(self: Any, topic: str, data: Any) -> Any:
         """``publish``."""
-        await self.publish(topic, data)
+        return self.publish(topic, data)
 
-    async def PublishToID(self: Any, client_id: str, data: Any) -> None:
+    def PublishToID(self: Any, client_id: str, data: Any) -> Any:
         """``publish_to_id``."""
-        await self.publish_to_id(client_id, data)
+        return self.publish_to_id(client_id, data)
 
-    async def PublishToServer(self: Any, addr: str, data: Any, secure: bool = False) -> None:
+    def PublishToServer(self: Any, addr: str, data: Any, secure: bool = False) -> Any:
         """``publish_to_server``."""
-        await self.publish_to_server(addr, data, secure)
+        return self.publish_to_server(addr, data, secure)
 
-    async def PublishWithAck(self: Any, topic: str, data: Any, timeout: float = 5.0) -> Any:
+    def PublishWithAck(self: Any, topic: str, data: Any, timeout: float = 5.0) -> Any:
         """``publish_with_ack``."""
-        return await self.publish_with_ack(topic, data, timeout)
+        return self.publish_with_ack(topic, data, timeout)
 
-    async def PublishToIDWithAck(self: Any, client_id: str, data: Any, timeout: float = 5.0) -> Any:
+    def PublishToIDWithAck(self: Any, client_id: str, data: Any, timeout: float = 5.0) -> Any:
         """``publish_to_id_with_ack``."""
-        return await self.publish_to_id_with_ack(client_id, data, timeout)
+        return self.publish_to_id_with_ack(client_id, data, timeout)
 
 
-class UnifiedClient(UnifiedEndpoint):
-    """The unified names of :class:`kps.Client`."""
-
-    @classmethod
-    async def NewClient(
-        cls: Any,
-        *,
-        Address: str,
-        Id: str | None = None,
-        Secure: bool = False,
-        Path: str | None = None,
-        Autorestart: bool = False,
-        RestartEvery: float = 10.0,
-        OnDataWs: Callable[[dict[str, Any], Any], Any] | None = None,
-        OnId: UnifiedCallback | None = None,
-        OnClose: Callable[[], Any] | None = None,
-    ) -> Any:
-        """``connect``. ``RestartEvery`` is in seconds, and counts with ``Autorestart``.
-
-        ``OnDataWs`` gets every message of the server as it came, and the client;
-        ``OnId`` gets direct messages; ``OnClose`` is called once when the client closes.
-        """
-        return await cls.connect(
-            Address,
-            id=Id,
-            secure=Secure,
-            path=Path,
-            reconnect=RestartEvery if Autorestart else False,
-            on_frame=OnDataWs,
-            on_id=adapt(OnId, _nothing_to_unsubscribe) if OnId is not None else None,
-            on_close=OnClose,
-        )
-
-    async def Close(self: Any) -> None:
+class _ClientNames(_EndpointNames):
+    def Close(self: Any) -> Any:
         """``close``."""
-        await self.close()
+        return self.close()
 
-    async def Run(self: Any) -> None:
+    def Run(self: Any) -> Any:
         """``run``."""
-        await self.run()
+        return self.run()
 
     def OnClose(self: Any, callback: Callable[[], Any] | None) -> None:
         """Set what is called once when the client closes."""
         self.on_close = callback
 
 
-class UnifiedServer(UnifiedEndpoint):
-    """The unified names of :class:`kps.Server`."""
-
+class _ServerNames(_EndpointNames):
     def CountClients(self: Any) -> int:
         """``count_clients``."""
         count: int = self.count_clients()
@@ -173,16 +143,109 @@ class UnifiedServer(UnifiedEndpoint):
         self.on_id(adapt(callback, _nothing_to_unsubscribe))
 
     def OnServerData(self: Any, callback: UnifiedCallback) -> None:
-        """Set ``on_server_data``."""
+        """Add an ``on_server_data`` callback."""
         self.on_server_data(adapt(callback, _nothing_to_unsubscribe))
 
-    async def Stop(self: Any) -> None:
+    def Stop(self: Any) -> Any:
         """``stop``."""
-        await self.stop()
+        return self.stop()
 
     def Run(self: Any) -> None:
         """``run``."""
         self.run()
+
+
+class UnifiedSubscribe:
+    """``Subscribe`` on asyncio."""
+
+    async def Subscribe(self: Any, topic: str, callback: UnifiedCallback) -> Callable[[], Any]:
+        """``subscribe``; returns a function that unsubscribes, from any thread."""
+        unsubscribe = Unsubscriber()
+        unsubscribe.subscription = self.subscribe(topic, adapt(callback, unsubscribe))
+        await unsubscribe.subscription
+        return unsubscribe
+
+
+class BlockingUnifiedSubscribe:
+    """``Subscribe`` on threads."""
+
+    def Subscribe(self: Any, topic: str, callback: UnifiedCallback) -> Callable[[], Any]:
+        """``subscribe``; returns a function that unsubscribes, from any thread."""
+        unsubscribe = Unsubscriber()
+        unsubscribe.subscription = self.subscribe(topic, adapt(callback, unsubscribe))
+        return unsubscribe
+
+
+class UnifiedClient(_ClientNames, UnifiedSubscribe):
+    """The unified names of :class:`kps.Client`."""
+
+    @classmethod
+    async def NewClient(cls: Any, *, Address: str, **options: Any) -> Any:
+        """``connect``.
+
+        The options are ``Id``, ``Secure``, ``Path``, ``Autorestart``, ``RestartEvery`` (in
+        seconds, counts with ``Autorestart``; 10 if not given), ``OnDataWs`` (gets every
+        message of the server as it came, and the client), ``OnId`` (gets direct messages)
+        and ``OnClose`` (called once when the client closes).
+        """
+        return await cls.connect(Address, **_client_options(**options))
+
+
+class BlockingUnifiedClient(_ClientNames, BlockingUnifiedSubscribe):
+    """The unified names of :class:`kps.sync.Client`."""
+
+    @classmethod
+    def NewClient(cls: Any, *, Address: str, **options: Any) -> Any:
+        """``connect``, with the options of :meth:`UnifiedClient.NewClient`."""
+        return cls.connect(Address, **_client_options(**options))
+
+
+class UnifiedServer(_ServerNames, UnifiedSubscribe):
+    """The unified names of :class:`kps.Server`."""
+
+
+class BlockingUnifiedServer(_ServerNames, BlockingUnifiedSubscribe):
+    """The unified names of :class:`kps.sync.Server`."""
+
+
+class Unsubscriber:
+    """What a unified callback gets to unsubscribe with."""
+
+    def __init__(self) -> None:
+        self.subscription: Any = None
+
+    def __call__(self) -> Any:
+        return self.subscription()
+
+
+def _client_options(
+    *,
+    Id: str | None = None,
+    Secure: bool = False,
+    Path: str | None = None,
+    Autorestart: bool = False,
+    RestartEvery: float = 10.0,
+    OnDataWs: Callable[[dict[str, Any], Any], Any] | None = None,
+    OnId: UnifiedCallback | None = None,
+    OnClose: Callable[[], Any] | None = None,
+) -> dict[str, Any]:
+    return {
+        "id": Id,
+        "secure": Secure,
+        "path": Path,
+        "reconnect": RestartEvery if Autorestart else False,
+        "on_frame": OnDataWs,
+        "on_id": adapt(OnId, _nothing_to_unsubscribe) if OnId is not None else None,
+        "on_close": OnClose,
+    }
+
+
+def _response_dicts(responses: dict[str, AckResponse]) -> dict[str, dict[str, Any]]:
+    return {client_id: response_dict(response) for client_id, response in responses.items()}
+
+
+def _response_or_not(response: AckResponse | None) -> tuple[dict[str, Any], bool]:
+    return (response_dict(response), True) if response is not None else ({}, False)
 
 
 def _nothing_to_unsubscribe() -> None:

@@ -74,10 +74,7 @@ class Ack(UnifiedAck):
         :class:`kps.RequestTimeout` when the server does not say.
         """
         if self._handle.finished:
-            return {
-                client_id: response.error != "timeout"
-                for client_id, response in self._handle.responses.items()
-            }
+            return self._handle.known_status()
         return await self._keeper._ack_status(self._handle)
 
     async def is_complete(self) -> bool:

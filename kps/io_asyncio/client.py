@@ -277,7 +277,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
 
     async def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
         if not self._started.ask_status(handle, self._now):
-            return dict.fromkeys(handle.responses, True)
+            return handle.known_status()
         answer: asyncio.Future[dict[str, bool]] = self._loop.create_future()
         self._statuses.setdefault(handle, []).append(answer)
         self._progress()
@@ -321,7 +321,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
         match event:
             case AckChanged(handle):
                 if handle.finished:
-                    self._answer_statuses(handle, dict.fromkeys(handle.responses, True))
+                    self._answer_statuses(handle, handle.known_status())
                 self._ack_changed(handle)
             case SubscriptionConfirmed() | BarrierPassed():
                 self._news.announce()

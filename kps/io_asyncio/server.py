@@ -242,10 +242,7 @@ class Server(ServerSettings, Driver, UnifiedServer):
 
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
         """Subscriptions to a topic: of this program, of clients, and both together."""
-        hub = self._started
-        internal = hub.local.subscriptions.count(topic)
-        clients = sum(subscriber is not hub.local for subscriber in hub.bus.subscribers(topic))
-        return internal, clients, internal + clients
+        return self._started.count_subscribers(topic)
 
     # -- what the driver asks -------------------------------------------------------------
 
@@ -353,12 +350,7 @@ class Server(ServerSettings, Driver, UnifiedServer):
         except Exception:
             logger.exception("the on_upgrade hook failed for %s", request.peer)
             verdict = HttpResponse.text(500, "internal server error")
-        if isinstance(verdict, HttpResponse):
-            session.refuse(verdict, self._now)
-        elif verdict:
-            session.accept(self._now)
-        else:
-            session.refuse(HttpResponse.text(403, "forbidden"), self._now)
+        session.decide(verdict, self._now)
         self._progress()
 
     def _report(self) -> None:

@@ -1,1 +1,1 @@
-"""The blocking driver: sockets and threads around the protocol core. To come."""
+"""The blocking driver: sockets and threads around the protocol core."""

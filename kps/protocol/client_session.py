@@ -1,7 +1,7 @@
 """The client: what it subscribes to and waits for, across any number of connections."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +36,14 @@ from kps.protocol.events import (
 )
 from kps.protocol.frames import Masker
 from kps.protocol.limits import Limits, Overflow
-from kps.protocol.messages import AckHandle, Acknowledgement, AckResponse, Message
-from kps.protocol.outbox import Droppable
+from kps.protocol.messages import (
+    AckHandle,
+    Acknowledgement,
+    AckResponse,
+    Message,
+    check_timeout,
+)
+from kps.protocol.outbox import Droppable, Push
 from kps.protocol.relay import DEFAULT_PATH
 from kps.protocol.subscriptions import Mailbox, Subscriptions
 from kps.protocol.websocket import ClientWebSocket, Closed, ClosedBy, Output, State
@@ -99,8 +105,7 @@ class ClientSession:
         """The id that the server knows; until then the one to be asked for."""
         self.subscriptions = Subscriptions(config.limits, self._answer)
         self.ended: Ended | None = None
-        self.dropped = 0
-        """Messages accepted from the program that were never written."""
+        self._dropped = 0
         self._now = now
         self._masker = Masker(entropy)
         self._chance = chance
@@ -124,7 +129,7 @@ class ClientSession:
     @property
     def ready(self) -> bool:
         """Whether the server knows this client now."""
-        return self._link is not None and self._link.registered
+        return self._link is not None and self._link.registered and not self._closing
 
     def connected(self, now: float) -> "ClientLink":
         """Take note that a transport is open, in answer to ``ConnectNeeded``."""
@@ -245,13 +250,12 @@ class ClientSession:
         """Stop gathering answers. May be called twice."""
         self._now = now
         if self._acks.get(handle.id) is handle:
-            self._send(level1.cancel_ack(handle.id, self.id))
-            self._finish_ack(handle.id)
+            self._give_up_ack(handle)
 
     def send_to_server(self, to: str, proxied: str, origin: str, data: Any, now: float) -> None:
         """As a server, give another server a message. Raises as ``publish`` does."""
         self._now = now
-        self._require_room(level1.server_to_server(to, proxied, origin, data))
+        self._send_or_refuse(level1.server_to_server(to, proxied, origin, data))
 
     def barrier(self, now: float) -> Barrier:
         """Learn by ``BarrierPassed`` when the server has handled what was sent before.
@@ -283,28 +287,32 @@ class ClientSession:
             link.abandon(now)
 
     @property
+    def dropped(self) -> int:
+        """Messages accepted from the program that were never written."""
+        return self._dropped + (self._link.dropped if self._link is not None else 0)
+
+    @property
     def backlog(self) -> int:
         """Bytes that wait to be written."""
         return self._link.pending_bytes if self._link is not None else self._offline_size
 
     # -- what links call ------------------------------------------------------------------
 
-    def _received(self, link: "ClientLink", frames: list[bytes], now: float) -> None:
-        self._now = now
+    def _received(self, link: "ClientLink", frames: Iterable[bytes]) -> None:
         for frame in frames:
-            if link is not self._link:
-                return
             try:
                 messages = read_any(frame)
             except InvalidMessage as error:
                 self._events.append(ErrorReceived(f"unreadable message from the server: {error}"))
                 continue
             for fields in messages:
+                if link is not self._link or self.ended is not None:
+                    return  # an earlier one has ended it
                 if self.config.reports_messages:
                     self._events.append(MessageReceived(fields))
                 handler = _HANDLERS.get(text(fields, "action"))
                 if handler is not None:  # what a later level brings is passed over
-                    handler(self, fields, len(frame))
+                    handler(self, fields, len(frame) // len(messages))
 
     def _open(self, link: "ClientLink") -> None:
         """The opening handshake is done: register."""
@@ -317,7 +325,6 @@ class ClientSession:
         self._epoch += 1
         unsent = link.take_unsent()
         if not link.registered:
-            self.dropped += len(unsent)
             if self._closing:
                 self._end(None)
             else:
@@ -325,12 +332,13 @@ class ClientSession:
             return
         if self.config.offline_messages and not self._closing:
             unsent = self._keep(unsent)
-        self.dropped += len(unsent)
+        dropped = len(unsent) + link.dropped
+        self._dropped += dropped
         lost = ConnectionLost(f"the connection ended: {closed.reason or closed.code}", closed.code)
         self._end_pending(lost)
         retries = not self._closing and self._retries(closed)
         retry_in = self._wait() if retries else None
-        self._events.append(Disconnected(closed, retry_in, len(unsent)))
+        self._events.append(Disconnected(closed, retry_in, dropped))
         if self._closing:
             self._end(None)
         elif not retries:
@@ -377,7 +385,7 @@ class ClientSession:
         if self.ended is None:
             self.ended = Ended(error)
             self._end_pending(error or ClientClosed("the client was closed"))
-            self.dropped += len(self._offline)
+            self._dropped += len(self._offline)
             self._offline.clear()
             self._offline_size = 0
             self._events.append(self.ended)
@@ -400,20 +408,21 @@ class ClientSession:
         if self._link is not None:
             self._link.queue(self._masker.text_frame(message))
 
-    def _require_room(self, message: bytes) -> None:
+    def _send_or_refuse(self, message: bytes, *, droppable: bool = True) -> None:
         """Send something of the program's, or raise."""
-        if self._closing or not self.ready:
+        if not self.ready:
             self._refuse_without_connection()
         assert self._link is not None
-        frame = Droppable(self._masker.text_frame(message))
-        if self.config.limits.overflow is Overflow.CLOSE and not self._link.has_room(len(frame)):
+        frame = self._masker.text_frame(message)
+        may_drop = droppable and self.config.limits.overflow is not Overflow.CLOSE
+        if not may_drop and not self._link.has_room(len(frame)):
             raise QueueFull("the outgoing queue is full: the network is slower than the program")
-        self._link.queue(frame)
+        self._link.queue(Droppable(frame) if droppable else frame)
 
     def _send_or_keep(self, message: bytes) -> None:
         ended = self._closing or self.ended is not None
         if self.ready or ended or not self.config.offline_messages:
-            self._require_room(message)
+            self._send_or_refuse(message)
             return
         frame = Droppable(self._masker.text_frame(message))
         if self._keep([frame]):
@@ -435,23 +444,24 @@ class ClientSession:
 
     def _ask_about(self, topic: str, message: bytes) -> None:
         self._unconfirmed[topic] = self._unconfirmed.get(topic, 0) + 1
-        self._send(message)
+        if self._link is not None:  # bounded by the program's own subscriptions
+            self._link.queue_anyway(self._masker.text_frame(message))
 
     def _new_ack(self, timeout: float) -> "_ClientAck":
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
-            raise InvalidArgument("timeout must be a number of seconds above 0")
+        check_timeout(timeout)
         self._ack_count += 1
         ack_id = f"client_ack_{self.id}_{self._ack_count}"
-        return _ClientAck(ack_id, self._now + timeout + _ACK_GRACE, self._ack_expired)
+        return _ClientAck(ack_id, self._now + timeout + _ACK_GRACE, self._give_up_ack)
 
     def _ask(self, handle: "_ClientAck", message: bytes) -> None:
-        self._require_room(message)
+        # It is neither dropped nor kept for another connection: who waits would not know.
+        self._send_or_refuse(message, droppable=False)
         self._acks[handle.id] = handle
         self._deadlines.schedule(handle)
 
-    def _ack_expired(self, handle: "_ClientAck") -> None:
-        self._send(level1.cancel_ack(handle.id, self.id))
+    def _give_up_ack(self, handle: AckHandle) -> None:
         self._finish_ack(handle.id)
+        self._send(level1.cancel_ack(handle.id, self.id))
 
     def _finish_ack(self, ack_id: str, error: KPSError | None = None) -> None:
         handle = self._acks.pop(ack_id)
@@ -485,8 +495,8 @@ class ClientSession:
             self._ask_about(topic, level1.subscribe(topic, self.id))
         kept, self._offline = self._offline, deque()
         self._offline_size = 0
-        for frame in kept:
-            link.queue(frame)
+        for frame in kept:  # within the limits of the offline queue
+            link.queue_anyway(frame)
 
     def _confirmed(self, fields: Fields, size: int) -> None:
         topic = text(fields, "topic")
@@ -559,8 +569,8 @@ class ClientLink:
         self._session = session
         self._greeted = False
         self._reported = False
+        self._gone = False
         self._register_by: float | None = None
-        self._now = now
         self._connection = ClientWebSocket(
             host=config.host,
             target=config.target,
@@ -573,24 +583,24 @@ class ClientLink:
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
-        self._now = now
+        self._session._now = now
         frames = self._connection.receive_data(data, now)
         if not self._greeted and self._connection.state is State.OPEN:
             self._greeted = True
             self._register_by = now + self._connection.limits.handshake_timeout
             self._session._open(self)
-        if frames:
-            self._session._received(self, frames, now)
+        self._session._received(self, frames)
         self._after()
 
     def receive_eof(self, now: float) -> None:
         """Note that the server will send nothing more."""
-        self._now = now
+        self._session._now = now
         self._connection.receive_eof(now)
         self._after()
 
     def connection_lost(self, now: float) -> None:
-        """Note that the transport is gone."""
+        """Note that the transport is gone. May be called twice."""
+        self._gone = True
         self.receive_eof(now)
         self._connection.connection_lost(now)
         self._session._link_gone(self)
@@ -616,7 +626,7 @@ class ClientLink:
         return min(due, self._register_by)
 
     def handle_timeout(self, now: float) -> None:
-        self._now = now
+        self._session._now = now
         self._connection.handle_timeout(now)
         if not self.registered and self._register_by is not None and now >= self._register_by:
             self._connection.abort("the server did not answer the first ping", now)
@@ -636,16 +646,25 @@ class ClientLink:
         outbox = self._connection.outbox
         return not len(outbox) or outbox.has_room(size)
 
+    @property
+    def dropped(self) -> int:
+        return self._connection.outbox.dropped
+
     def queue(self, frame: bytes) -> None:
-        self._connection.queue(frame, self._session._now)
+        if self._connection.queue(frame, self._session._now) is Push.OVERFLOW:
+            self._after()
+
+    def queue_anyway(self, frame: bytes) -> None:
+        self._connection.queue_anyway(frame)
 
     def take_unsent(self) -> list[Droppable]:
         """Take the publications that the server will not get any more.
 
-        After the program's own ``close`` there are none: they go out before it.
+        After the program's own ``close`` they go out before it, while there is a transport.
         """
         closed = self._connection.closed
-        if closed is None or closed.by is ClosedBy.LOCAL:
+        dropped = self._gone or self.output is Output.ABORT
+        if closed is None or (closed.by is ClosedBy.LOCAL and not dropped):
             return []
         return self._connection.outbox.take_droppable()
 

@@ -5,7 +5,7 @@ path becomes a connection of the bus; anything else gets one plain HTTP answer, 
 the connection closes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -89,14 +89,13 @@ class ServerConnection(WebSocket):
         self._head_size = 0
         self._upgrade: H11Handshake | None = None
 
-    def accept(self, now: float) -> list[bytes]:
-        """Accept the upgrade; return messages that had already come with the request."""
-        messages: list[bytes] = []
+    def accept(self, now: float) -> Iterator[bytes]:
+        """Accept the upgrade; yield messages that had already come with the request."""
         if self.state is State.REQUEST:
             assert self._upgrade is not None
             self.outbox.push(self._upgrade.send(AcceptConnection()))
-            self._opened(self._http.trailing_data[0], messages, now)
-        return messages
+            self._opened(self._http.trailing_data[0])
+        return self._receive_frames(b"", now)
 
     def respond(self, response: HttpResponse, now: float) -> None:
         """Answer with plain HTTP, and close."""
@@ -134,7 +133,7 @@ class ServerConnection(WebSocket):
         else:
             super().handle_timeout(now)
 
-    def _receive_handshake(self, data: bytes, messages: list[bytes], now: float) -> None:
+    def _receive_handshake(self, data: bytes, now: float) -> None:
         if self.state is State.REQUEST:
             self._http.receive_data(data)  # read on when the upgrade is decided
             return

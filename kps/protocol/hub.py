@@ -27,7 +27,13 @@ from kps.protocol.events import (
 )
 from kps.protocol.http import HttpRequest, HttpResponse
 from kps.protocol.limits import Limits
-from kps.protocol.messages import AckHandle, Acknowledgement, AckResponse, Message
+from kps.protocol.messages import (
+    AckHandle,
+    Acknowledgement,
+    AckResponse,
+    Message,
+    check_timeout,
+)
 from kps.protocol.relay import DEFAULT_PATH
 from kps.protocol.server_session import ServerSession
 from kps.protocol.subscriptions import Mailbox, Subscriptions
@@ -141,14 +147,14 @@ class Hub:
 
     # -- what the server's own program calls ----------------------------------------------
 
-    def publish(self, topic: str, data: Any, now: float, sender: str = "") -> int:
+    def publish(self, topic: str, data: Any, now: float) -> int:
         """Publish; return how many subscribers were addressed.
 
         Raises :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
         """
         self.now = now
         _check_payload(data)
-        return self.distribute(Publication(_checked(topic), sender or self.config.id, data))
+        return self.distribute(Publication(_checked(topic), self.config.id, data))
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
         """Send a direct message; ``False`` when nobody has that id."""
@@ -160,6 +166,7 @@ class Hub:
         """Publish, and gather the subscribers' answers."""
         self.now = now
         _check_payload(data)
+        check_timeout(timeout)
         handle = LocalAck(self)
         self.ask_topic(handle, handle.id, _checked(topic), self.config.id, data, timeout)
         return handle
@@ -170,15 +177,22 @@ class Hub:
         """Send a direct message, and wait for the answer."""
         self.now = now
         _check_payload(data)
+        check_timeout(timeout)
         handle = LocalAck(self)
         self.ask_id(handle, handle.id, client_id, self.config.id, data, timeout)
         return handle
+
+    def count_subscribers(self, topic: str) -> tuple[int, int, int]:
+        """Subscriptions to a topic: of this program, of clients, and both together."""
+        internal = self.local.subscriptions.count(topic)
+        clients = len(self.bus.subscribers(topic)) - (topic in self.local.topics)
+        return internal, clients, internal + clients
 
     def ack_status(self, handle: AckHandle) -> dict[str, bool]:
         """Who was addressed, and whether the outcome is known."""
         assert isinstance(handle, LocalAck)
         request = self.acks.find(handle, handle.id)
-        return request.status() if request else dict.fromkeys(handle.responses, True)
+        return request.status() if request else handle.known_status()
 
     def cancel_ack(self, handle: AckHandle) -> None:
         """Stop gathering answers."""
@@ -208,7 +222,8 @@ class Hub:
     def send_direct(self, client_id: str, sender: str, data: Any) -> bool:
         """Deliver a direct message; ``False`` when nobody has that id. Raises ``TooDeep``."""
         if client_id == self.config.id:
-            if not self.local.subscriptions.deliver_direct(data, sender, 0, "", 0):
+            size = len(level1.direct_delivery(sender, data))
+            if not self.local.subscriptions.deliver_direct(data, sender, size, "", 0):
                 self.emit(DirectMessageIgnored(sender))
             return True
         session = self.clients.get(client_id)
@@ -281,8 +296,10 @@ class Hub:
 
     def forget(self, session: ServerSession) -> None:
         """The transport of a session is gone."""
+        if session not in self.sessions:
+            return
         self.deadlines.cancel(session)
-        self.sessions.discard(session)
+        self.sessions.remove(session)
         self._unflushed.pop(session, None)
         self.stats.dropped += session.dropped
         if session.id and session.closed is not None:
@@ -333,13 +350,15 @@ class LocalProgram:
         self.subscriptions.settle(message, error)
 
     def deliver(self, publication: Publication) -> None:
+        size = len(publication.frame())
         self.subscriptions.deliver(
-            publication.topic, publication.data, publication.sender, 0, publication.ack_id, 0
+            publication.topic, publication.data, publication.sender, size, publication.ack_id, 0
         )
 
     def deliver_direct(self, publication: Publication) -> None:
+        size = len(publication.frame())
         taken = self.subscriptions.deliver_direct(
-            publication.data, publication.sender, 0, publication.ack_id, 0
+            publication.data, publication.sender, size, publication.ack_id, 0
         )
         if not taken:
             self._hub.acks.answer(self, publication.ack_id, "no subscriber for topic")

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from kps.errors import InvalidArgument
+
 
 class Acknowledgement:
     """The answer that one message still needs, from all subscriptions that got it."""
@@ -30,7 +32,7 @@ class Message:
     sender: str
     """The id of who published it."""
     size: int = field(default=0, repr=False, compare=False)
-    """Bytes of the WebSocket message that brought it; 0 within one process."""
+    """Bytes of the WebSocket message that brought it; within one process, that would have."""
     acknowledgement: Acknowledgement | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -65,3 +67,13 @@ class AckHandle:
         """Nothing more will come: complete, out of time, cancelled or lost."""
         self.error: Exception | None = None
         """Why it ended without the server's answer, if it did."""
+
+    def known_status(self) -> dict[str, bool]:
+        """Who was addressed and has answered, as far as the outcomes tell."""
+        return {name: outcome.error != "timeout" for name, outcome in self.responses.items()}
+
+
+def check_timeout(seconds: Any) -> None:
+    """Refuse what is no time to wait for answers. Raises :class:`kps.InvalidArgument`."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+        raise InvalidArgument("timeout must be a number of seconds above 0")

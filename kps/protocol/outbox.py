@@ -69,7 +69,7 @@ class Outbox:
 
     def push_anyway(self, frame: bytes) -> None:
         """Queue a frame without regard to the limits: a close frame, which is the last one,
-        or what another bounded queue held before."""
+        or what something else bounds."""
         size = len(frame)
         self._frames.append(frame)
         self.pending_bytes += size

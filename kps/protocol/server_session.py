@@ -1,6 +1,6 @@
 """The server's side of one connection: what each action of a client does (spec, section 4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from kps.errors import InvalidArgument
@@ -61,12 +61,12 @@ class ServerSession:
     def receive_eof(self, now: float) -> None:
         """Note that the peer will send nothing more."""
         self._hub.now = now
+        before = self._connection.state
         self._connection.receive_eof(now)
-        self._leave()
-        self._hub.touch(self)
+        self._after(before)
 
     def connection_lost(self, now: float) -> None:
-        """Note that the transport is gone. The session is over."""
+        """Note that the transport is gone. The session is over. May be called twice."""
         hub = self._hub
         hub.now = now
         self._connection.connection_lost(now)
@@ -94,6 +94,15 @@ class ServerSession:
         before = self._connection.state
         self._connection.handle_timeout(now)
         self._after(before)
+
+    def decide(self, verdict: object, now: float) -> None:
+        """Accept or refuse, by what a hook returned: an ``HttpResponse``, or yes or no."""
+        if isinstance(verdict, HttpResponse):
+            self.refuse(verdict, now)
+        elif verdict:
+            self.accept(now)
+        else:
+            self.refuse(HttpResponse.text(403, "forbidden"), now)
 
     def accept(self, now: float) -> None:
         """Let the client in, in answer to ``UpgradeRequested``."""
@@ -214,10 +223,8 @@ class ServerSession:
         self._hub.stats.refused += 1
         self.send(level1.error(reason))
 
-    def _handle(self, messages: list[bytes]) -> None:
-        for frame in messages:
-            if self._left:
-                return  # it was closed for its own fault, by an answer that had no room
+    def _handle(self, messages: Iterable[bytes]) -> None:
+        for frame in messages:  # there are no more once it is closed, for want of room too
             try:
                 fields = read(frame)
                 action = text(fields, "action")

@@ -155,12 +155,12 @@ class WebSocket(ABC):
         self.state = State.OPEN
 
     def _receive_frames(self, data: bytes, now: float) -> Iterator[bytes]:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
         position = 0
+        end = len(data)
         while self.state is State.OPEN or self.state is State.CLOSING:
-            if self._buffer:
-                data = self._buffer + data
-                self._buffer = b""
-            end = len(data)
             if self._passing:
                 if position == end:
                     return
@@ -245,6 +245,11 @@ class WebSocket(ABC):
             self.outbox.clear()
             self.fail(1008, "slow consumer", now)
         return pushed
+
+    def queue_anyway(self, frame: bytes) -> None:
+        """Queue a whole frame without regard to the limits."""
+        if self.state is State.OPEN:
+            self.outbox.push_anyway(frame)
 
     def close(self, code: int, reason: str, now: float, grace: float = 0.0) -> None:
         """Start the closing handshake, behind whatever is queued. May be called twice.
@@ -349,6 +354,7 @@ class ClientWebSocket(WebSocket):
         super().__init__(is_client=True, limits=limits, now=now)
         self.refused: int | None = None
         """The HTTP status of the server's refusal, if it refused."""
+        self._head = b""
         self._handshake = H11Handshake(ConnectionType.CLIENT)
         request = Request(
             host=host,
@@ -358,16 +364,17 @@ class ClientWebSocket(WebSocket):
         self.outbox.push(self._handshake.send(request))
 
     def _receive_handshake(self, data: bytes, now: float) -> None:
-        self._buffer += data
+        received = self._head + data
         # Not one byte more is searched, so that it makes no difference in which pieces it came.
         room = self.limits.max_head
-        head, separator, rest = self._buffer[:room].partition(b"\r\n\r\n")
+        head, separator, rest = received[:room].partition(b"\r\n\r\n")
         if not separator:
-            if len(self._buffer) >= room:
+            self._head = received
+            if len(received) >= room:
                 self._refuse("the head of the answer is too large", now)
             return
-        rest += self._buffer[room:]
-        self._buffer = b""
+        rest += received[room:]
+        self._head = b""
         try:
             self._handshake.receive_data(head + separator)
             events = list(self._handshake.events())

@@ -1,0 +1,127 @@
+"""The thread on which the program's callbacks run.
+
+One worker thread for each client or server: its callbacks never run at the same time, and
+each subscription's messages are handled in order. The thread begins with the first callback.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from kps.logs import logger, report_failure
+from kps.protocol.messages import Message
+from kps.protocol.subscriptions import Mailbox
+from kps.settings import Callback
+
+Settle = Callable[[Message, str | None], None]
+"""Tells the core how handling a message went. Called without the lock."""
+
+_BATCH = 64  # messages of one subscription before it is another one's turn
+
+
+class Dispatcher:
+    """Runs the callbacks of one client or server.
+
+    ``lock`` is the core's; all methods but ``finish`` are called with it held.
+    """
+
+    def __init__(self, lock: threading.RLock, settle: Settle, max_notices: int) -> None:
+        self._news = threading.Condition(lock)
+        self._settle = settle
+        self._callbacks: dict[Mailbox, Callback] = {}
+        self._ready: dict[Mailbox, None] = {}
+        self._notices: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._max_notices = max_notices
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+
+    def attach(self, mailbox: Mailbox, callback: Callback) -> None:
+        """Let a callback handle what comes into a mailbox."""
+        self._callbacks[mailbox] = callback
+
+    def detach(self, mailbox: Mailbox) -> None:
+        """Stop handling a mailbox. A callback that is under way finishes."""
+        self._callbacks.pop(mailbox, None)
+        self._ready.pop(mailbox, None)
+
+    def wake(self, mailboxes: Iterable[Mailbox]) -> None:
+        """See to mailboxes that have something."""
+        for mailbox in mailboxes:
+            if mailbox in self._callbacks:
+                self._ready[mailbox] = None
+        if self._ready:
+            self._start()
+
+    def notify(self, callback: Callable[..., Any] | None, *args: Any) -> None:
+        """Call a callback about something that is not a message, in order with its like."""
+        if callback is None:
+            return
+        if len(self._notices) >= self._max_notices:
+            logger.warning("dropped a notice for %r: it is too slow", callback)
+            return
+        self._notices.append((callback, args))
+        self._start()
+
+    def close(self) -> None:
+        """End the thread once the notices so far are given. Messages that wait are given up."""
+        self._is_closed = True
+        self._ready.clear()
+        self._news.notify_all()
+
+    def finish(self, timeout: float) -> None:
+        """Without the lock, after ``close``: wait for the thread, unless this is it."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _start(self) -> None:
+        if self._thread is None:
+            # A program that forgets to close must still be able to end.
+            self._thread = threading.Thread(target=self._run, name="kps-callbacks", daemon=True)
+            self._thread.start()
+        self._news.notify_all()
+
+    def _run(self) -> None:
+        while (work := self._next_work()) is not None:
+            work()
+
+    def _next_work(self) -> Callable[[], None] | None:
+        with self._news:
+            while not (self._ready or self._notices or self._is_closed):
+                self._news.wait()
+            if self._notices:
+                return partial(_call, *self._notices.popleft())
+            return None if self._is_closed else self._next_batch()
+
+    def _next_batch(self) -> Callable[[], None]:
+        mailbox = next(iter(self._ready))
+        del self._ready[mailbox]
+        batch = mailbox.take_some(_BATCH)
+        if len(mailbox):
+            self._ready[mailbox] = None  # behind the others
+        callback = self._callbacks[mailbox]
+        return partial(self._handle, mailbox, batch, callback)
+
+    def _handle(self, mailbox: Mailbox, batch: list[Message], callback: Callback) -> None:
+        for message in batch:
+            error: str | None = None
+            if mailbox.closed:
+                error = "unsubscribed"
+            elif self._is_closed:
+                error = "closed"
+            else:
+                try:
+                    callback(message)
+                except Exception as failure:
+                    error = report_failure(failure, mailbox.topic)
+            if message.wants_ack:
+                self._settle(message, error)
+
+
+def _call(callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        callback(*args)
+    except Exception:
+        logger.exception("a callback failed: %r", callback)

@@ -1,0 +1,110 @@
+"""Messages to other servers: one thread for each address, which lives while there is work."""
+
+import itertools
+import ssl as tls
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kps.errors import InvalidArgument, KPSError
+from kps.io_sync.client import Client
+from kps.protocol.relay import RelayTarget
+
+Done = Callable[[str | None], None]
+"""Called once with ``None`` when the other server has got the message, or with the error.
+
+In the thread of the link, without a lock."""
+
+_MAX_WAITING = 1024  # messages for one address
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    target: RelayTarget
+    origin: str
+    data: Any
+    done: Done
+
+
+class Relays:
+    """Sends messages to other servers, in order for each of them, without blocking anyone."""
+
+    def __init__(self, server_id: str, timeout: float, ssl: tls.SSLContext | None) -> None:
+        self._server_id = server_id
+        self._timeout = timeout
+        self._tls = ssl
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._waiting: dict[tuple[str, str, bool], deque[_Job]] = {}
+        self._is_closed = False
+
+    def send(
+        self, target: RelayTarget, origin: str, data: Any, *, secure: bool, done: Done
+    ) -> None:
+        """Send a message; ``done`` is called later, also when the server stops meanwhile."""
+        key = (target.address, target.path, secure)
+        job = _Job(target, origin, data, done)
+        with self._lock:
+            waiting = self._waiting.get(key)
+            if waiting is None:
+                self._waiting[key] = deque([job])
+                # A daemon: a server that is silent must not hold up the end of the program.
+                threading.Thread(
+                    target=self._run_link, args=(key,), name="kps-relay", daemon=True
+                ).start()
+                return
+            is_full = len(waiting) >= _MAX_WAITING
+            if not is_full:
+                waiting.append(job)
+        if is_full:
+            done("too many messages wait for that server")
+
+    def close(self) -> None:
+        """Send nothing more. What is under way ends within the timeout."""
+        self._is_closed = True
+
+    def _run_link(self, key: tuple[str, str, bool]) -> None:
+        """Connect, send everything that waits, and leave."""
+        address, path, secure = key
+        error = "the server is stopping"
+        try:
+            with Client(
+                address,
+                path=path,
+                secure=secure,
+                ssl=self._tls if secure else None,
+                id=f"relay-{self._server_id}-{next(self._numbers)}",
+                reconnect=False,
+                connect_timeout=self._timeout,
+                request_timeout=self._timeout,
+            ) as client:
+                while not self._is_closed and (job := self._first(key)) is not None:
+                    self._send_one(client, job)
+                    self._waiting[key].popleft()
+        except KPSError as failure:
+            error = str(failure)
+        with self._lock:
+            left = self._waiting.pop(key, ())
+        for job in left:
+            job.done(error)
+
+    def _first(self, key: tuple[str, str, bool]) -> _Job | None:
+        """The first job that waits; without one, the next message starts a new link."""
+        with self._lock:
+            if not self._waiting[key]:
+                del self._waiting[key]
+                return None
+            return self._waiting[key][0]
+
+    def _send_one(self, client: Client, job: _Job) -> None:
+        error: str | None = None
+        try:
+            refusals = client._send_to_server(
+                job.target.address, job.target.proxied, job.origin, job.data
+            )
+            error = refusals[0] if refusals else None
+        except InvalidArgument as failure:  # of this message alone: the link is sound
+            error = str(failure)
+        job.done(error)

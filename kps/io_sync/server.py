@@ -1,0 +1,477 @@
+"""The threaded server."""
+
+import contextlib
+import errno
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, assert_never
+
+from kps.errors import ConnectFailed, NotConnected, ServerStartFailed
+from kps.io_errors import describe
+from kps.io_sync.ack import Ack
+from kps.io_sync.connection import Connection, Waker, clock, new_selector
+from kps.io_sync.driver import Driver
+from kps.io_sync.relay import Relays
+from kps.logs import FiguresLog, log_hub_event, logger
+from kps.protocol.events import (
+    AckChanged,
+    ClientLeft,
+    ClientRegistered,
+    DirectMessageIgnored,
+    HubEvent,
+    RelayRequested,
+    ServerDataReceived,
+    UpgradeRequested,
+)
+from kps.protocol.http import HttpRequest, HttpResponse
+from kps.protocol.hub import Hub
+from kps.protocol.messages import AckHandle, Message
+from kps.protocol.relay import RelayTarget, origin_of
+from kps.protocol.server_session import ServerSession
+from kps.protocol.subscriptions import Mailbox, Subscriptions
+from kps.settings import Callback, ServerSettings, UpgradeHook, random_id
+from kps.unified import BlockingUnifiedServer
+
+_BACKLOG = 1024
+
+
+class Server(ServerSettings, Driver, BlockingUnifiedServer):
+    """The bus on plain threads, for programs without an event loop.
+
+    ::
+
+        server = Server("localhost:9313")
+        server.run()                      # until SIGINT or SIGTERM
+
+    or, within a threaded program, ``with Server(...) as server``.
+
+    The arguments are those of :class:`kps.settings.ServerSettings`. Each connection has one
+    thread; one more accepts connections and keeps all deadlines, and one runs the callbacks.
+    The ``on_upgrade`` hook runs in the thread of the connection that it decides on.
+    """
+
+    _hub: Hub
+    _is_stopping = False
+    _is_stopped = False
+    _listeners: list[socket.socket] = []  # noqa: RUF012
+
+    # -- life -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen, and return. Raises :class:`kps.ServerStartFailed`."""
+        with self._lock:
+            if self._is_started:
+                raise ServerStartFailed("a server is started once; make a new one")
+            self._connections: dict[ServerSession, Connection] = {}
+            self._deciding: dict[ServerSession, HttpRequest] = {}
+            self._acceptor_waits_until: float | None = None
+            self._hub = Hub(self._hub_config(), new_id=lambda: random_id("client"), now=clock())
+            self._figures = FiguresLog(self._hub)
+            self._relays = Relays(self._id, self._relay_timeout, self._relay_tls)
+            self._start_dispatcher()
+            if self._on_id is not None:
+                self._attach_direct(self._on_id)
+            self._listeners = self._listen()
+            host, port = self._listeners[0].getsockname()[:2]
+            self._hub.addresses |= self._listening_on(host, port)
+            self._waker = Waker()
+            self._acceptor = threading.Thread(target=self._accept, name="kps-accept", daemon=True)
+            self._acceptor.start()
+
+    def stop(self, grace: float = 10.0) -> None:
+        """Stop gracefully. May be called twice, from any thread, and from a callback.
+
+        No new connections; what is queued is written and every connection closed with code
+        1001, within ``grace`` seconds; what is left then is dropped.
+        """
+        with self._lock:
+            if not self._is_started or self._is_stopped:
+                return
+            if self._is_stopping:
+                self._wait_for(lambda: self._is_stopped)
+                return
+            self._is_stopping = True
+            if self._listeners:
+                self._hub.shutdown(grace, clock())
+                self._progress()
+                self._waker.wake()
+                if not self._wait_for(lambda: not self._connections, grace):
+                    for connection in self._connections.values():
+                        connection.abort()
+                    # A hook that stops the server is in the thread of a connection itself.
+                    self._wait_for(lambda: not self._connections, 1.0)
+            self._relays.close()
+            self._handle_events()
+            self._dispatcher.close()
+            self._figures.log()
+        if self._listeners:
+            self._acceptor.join(1.0)
+        self._dispatcher.finish(grace)
+        with self._lock:
+            self._is_stopped = True
+            self._news.notify_all()
+
+    def serve(self) -> None:
+        """Listen (unless ``start`` was called) and stay until ``stop``."""
+        if not self._is_started:
+            self.start()
+        with self._lock:
+            while not self._is_stopped:
+                self._news.wait(0.5)  # in steps, so that signals get through everywhere
+
+    def run(self, ready: Callable[["Server"], None] | None = None) -> None:
+        """Serve until SIGINT or SIGTERM, in the main thread.
+
+        ``ready`` is called with the server once it listens. Raises
+        :class:`kps.ServerStartFailed`.
+        """
+        stops = 0
+
+        def on_signal(*_: object) -> None:
+            # In a thread, since the handler may have interrupted one that has the lock. A
+            # second signal does not wait any longer.
+            nonlocal stops
+            stops += 1
+            target = self.stop if stops == 1 else self._stop_now
+            threading.Thread(target=target, daemon=True).start()
+
+        previous: dict[signal.Signals, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                previous[number] = signal.signal(number, on_signal)
+        try:
+            self.start()
+            if ready is not None:
+                ready(self)
+            self.serve()
+        finally:
+            self.stop()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _stop_now(self) -> None:
+        with self._lock:
+            for connection in self._connections.values():
+                connection.abort()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # -- hooks ----------------------------------------------------------------------------
+
+    def on_upgrade(self, hook: UpgradeHook) -> UpgradeHook:
+        """Set the hook that decides on clients, before the start. Usable as a decorator."""
+        if self._is_started:
+            raise NotConnected("set this hook before the server starts")
+        self._on_upgrade = hook
+        return hook
+
+    def on_id(self, callback: Callback) -> Callback:
+        """Set the callback for direct messages to the server. Usable as a decorator."""
+        with self._lock:
+            self._on_id = callback
+            if self._is_started:
+                self._attach_direct(callback)
+        return callback
+
+    def on_server_data(self, callback: Callback) -> Callback:
+        """Add a callback for messages of other servers. Usable as a decorator."""
+        self._on_server_data.append(callback)
+        return callback
+
+    # -- the server's own program on the bus ----------------------------------------------
+
+    def publish(self, topic: str, data: Any) -> int:
+        """Publish with the server's id as sender; return how many subscribers were addressed.
+
+        A client counts once, and so does this program. Raises
+        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
+        """
+        with self._lock:
+            count = self._started.publish(topic, data, clock())
+            self._progress()
+            return count
+
+    def publish_to_id(self, client_id: str, data: Any) -> bool:
+        """Send a direct message; ``False`` when nobody has that id. Raises as ``publish``."""
+        with self._lock:
+            found = self._started.publish_to_id(client_id, data, clock())
+            self._progress()
+            return found
+
+    def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
+        """Send a message to another server (spec, section 7), and wait until it has it.
+
+        Raises :class:`kps.ConnectFailed` when that fails, :class:`kps.InvalidArgument` for a
+        bad address.
+        """
+        _ = self._started
+        target = RelayTarget.parse(addr)
+        errors: list[str | None] = []
+
+        def done(error: str | None) -> None:
+            with self._lock:
+                errors.append(error)
+                self._news.notify_all()
+
+        self._relays.send(target, self._origin(), data, secure=secure, done=done)
+        with self._lock:
+            self._wait_for(lambda: bool(errors))
+        if errors[0] is not None:
+            raise ConnectFailed(f"failed to relay to server: {errors[0]}")
+
+    def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack:
+        """Publish, and learn how each subscriber fared. Raises as ``publish``."""
+        with self._lock:
+            return self._ack_for(self._started.publish_with_ack(topic, data, timeout, clock()))
+
+    def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack:
+        """Send a direct message, and learn how its receiver fared. Raises as ``publish``."""
+        with self._lock:
+            handle = self._started.publish_to_id_with_ack(client_id, data, timeout, clock())
+            return self._ack_for(handle)
+
+    def count_clients(self) -> int:
+        """Clients that are registered."""
+        with self._lock:
+            return len(self._started.clients)
+
+    def count_subscribers(self, topic: str) -> tuple[int, int, int]:
+        """Subscriptions to a topic: of this program, of clients, and both together."""
+        with self._lock:
+            return self._started.count_subscribers(topic)
+
+    # -- what the driver asks -------------------------------------------------------------
+
+    @property
+    def _started(self) -> Hub:
+        """The hub, if there is one already."""
+        self._require_started()
+        return self._hub
+
+    @property
+    def _subscriptions(self) -> Subscriptions:
+        return self._hub.local.subscriptions
+
+    def _deadline(self) -> float | None:
+        """The thread that accepts keeps the deadlines of all connections."""
+        return None
+
+    def _handle_timeout(self, now: float) -> None:
+        self._hub.handle_timeout(now)
+
+    def _open_mailbox(self, topic: str) -> Mailbox:
+        return self._hub.local.subscribe(topic)
+
+    def _close_mailbox(self, mailbox: Mailbox) -> None:
+        self._hub.local.unsubscribe(mailbox)
+
+    def _confirm(self, mailbox: Mailbox) -> None:
+        """In one process a subscription is in force at once."""
+
+    def _settle_in_core(self, message: Message, error: str | None) -> None:
+        self._hub.local.settle(message, error, clock())
+
+    def _end_of_messages(self) -> Exception | None:
+        return StopIteration() if self._is_stopped else None
+
+    def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
+        return self._hub.ack_status(handle)
+
+    def _cancel_ack(self, handle: AckHandle) -> None:
+        if not handle.finished:
+            self._hub.cancel_ack(handle)
+            self._progress()
+
+    def _wake_connections(self) -> None:
+        for session in self._hub.take_unflushed():
+            connection = self._connections.get(session)
+            if connection is not None:
+                connection.wake()
+        due = self._hub.next_deadline()
+        if due is not None:
+            waits_until = self._acceptor_waits_until
+            if waits_until is None or due < waits_until:
+                self._waker.wake()
+
+    def _wake_idle(self) -> None:
+        self._waker.wake()
+
+    # -- the thread that accepts --------------------------------------------------------------
+
+    def _accept(self) -> None:
+        """Accept connections and keep the deadlines, until the last connection has gone."""
+        selector = new_selector()
+        selector.register(self._waker, selectors.EVENT_READ)
+        for listener in self._listeners:
+            selector.register(listener, selectors.EVENT_READ)
+        next_figures = clock() + FiguresLog.INTERVAL
+        is_listening = True
+        while True:
+            with self._lock:
+                self._waker.reset()
+                now = clock()
+                self._hub.handle_timeout(now)
+                self._progress()
+                if now >= next_figures:
+                    self._figures.log()
+                    next_figures = now + FiguresLog.INTERVAL
+                if self._is_stopping and is_listening:
+                    is_listening = False
+                    for listener in self._listeners:
+                        selector.unregister(listener)
+                        listener.close()
+                if self._is_stopping and not self._connections:
+                    break
+                due = self._hub.next_deadline()
+                wait_until = next_figures if due is None else min(due, next_figures)
+                self._acceptor_waits_until = wait_until
+            for key, _ in selector.select(max(0.0, wait_until - clock())):
+                if isinstance(key.fileobj, socket.socket):
+                    self._accept_one(key.fileobj)
+        selector.close()
+        self._waker.close()
+
+    def _accept_one(self, listener: socket.socket) -> None:
+        try:
+            sock, peer = listener.accept()
+        except OSError as error:  # it went away again, or there are no descriptors left
+            logger.warning("cannot accept a connection: %s", describe(error))
+            time.sleep(0.05)  # it is still there to be accepted, and would be at once
+            return
+        host = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
+        thread = threading.Thread(
+            target=self._serve_one,
+            args=(sock, f"{host}:{peer[1]}"),
+            name="kps-connection",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            logger.warning("cannot serve a connection: %s", error)
+            sock.close()
+
+    def _serve_one(self, sock: socket.socket, peer: str) -> None:
+        """In a thread of its own: one connection, to its end."""
+        if self._tls is not None:
+            sock.settimeout(self._limits.handshake_timeout)
+            try:
+                sock = self._tls.wrap_socket(sock, server_side=True)
+            except OSError:
+                sock.close()
+                return
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self._lock:
+            session = self._hub.connect(peer, clock())
+            asks = None if self._on_upgrade is None else partial(self._decide, session)
+            connection = Connection(sock, session, self, before_step=asks)
+            self._connections[session] = connection
+            if self._is_stopping:
+                session.shut_down(0.0)
+            self._progress()
+        try:
+            connection.run()
+        finally:
+            with self._lock:
+                del self._connections[session]
+                self._deciding.pop(session, None)
+                self._progress()
+                self._waker.wake()  # it waits for the last one when the server stops
+
+    def _decide(self, session: ServerSession) -> None:
+        """In the connection's thread, without the lock: ask the hook, if it is to be asked."""
+        with self._lock:
+            request = self._deciding.pop(session, None)
+        if request is None:
+            return
+        assert self._on_upgrade is not None
+        try:
+            verdict = self._on_upgrade(request)
+        except Exception:
+            logger.exception("the on_upgrade hook failed for %s", request.peer)
+            verdict = HttpResponse.text(500, "internal server error")
+        with self._lock:
+            session.decide(verdict, clock())
+            self._progress()
+
+    # -- what happens ---------------------------------------------------------------------
+
+    def _handle_events(self) -> None:
+        for event in self._hub.events():
+            log_hub_event(event)
+            self._handle(event)
+
+    def _handle(self, event: HubEvent) -> None:
+        match event:
+            case AckChanged():
+                pass  # whoever waits for it looks at its state
+            case UpgradeRequested(session, request):
+                self._deciding[session] = request
+            case ClientRegistered() | ClientLeft() | DirectMessageIgnored():
+                pass  # logged
+            case RelayRequested(_, _, target, data, sender, secure):
+                self._relays.send(
+                    target,
+                    self._origin(sender),
+                    data,
+                    secure=secure,
+                    done=lambda error: self._relayed(event, error),
+                )
+            case ServerDataReceived(data, sender):
+                for callback in self._on_server_data:
+                    self._dispatcher.notify(callback, Message("", data, sender))
+            case _:
+                assert_never(event)
+
+    def _relayed(self, request: RelayRequested, error: str | None) -> None:
+        with self._lock:
+            self._hub.relay_finished(request, error, clock())
+            self._progress()
+
+    def _origin(self, client_id: str = "") -> str:
+        return origin_of(
+            self._address, self._path, secure=self._tls is not None, client_id=client_id
+        )
+
+    def _listen(self) -> list[socket.socket]:
+        host, port = self._listens_on.host, self._listens_on.port
+        listeners: list[socket.socket] = []
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+            if port == 0:  # one address only: each would get a port of its own
+                del found[1:]
+            for family, _, _, _, address in found:
+                try:
+                    listener = socket.create_server(
+                        (str(address[0]), port), family=family, backlog=_BACKLOG
+                    )
+                except OSError as error:
+                    if error.errno == errno.EADDRNOTAVAIL and listeners:
+                        continue  # a name that also has an address of a family that is off
+                    raise
+                listeners.append(listener)
+        except OSError as error:
+            for listener in listeners:
+                listener.close()
+            raise ServerStartFailed(
+                f"cannot listen on {self._listens_on.netloc}: {describe(error)}"
+            ) from error
+        return listeners
