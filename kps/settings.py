@@ -3,6 +3,7 @@
 import ssl as tls
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -198,6 +199,11 @@ class ServerSettings:
         self._address = Address(self._listens_on.host, port, False, "").netloc
         bound = Address(host, port, False, "").netloc
         return {self._address, self._listens_on.host, bound, *self._names}
+
+
+def relay_limits(timeout: float) -> Limits:
+    """The limits of a connection to another server, none of whose stages may take longer."""
+    return replace(CLIENT_LIMITS, handshake_timeout=timeout, close_timeout=timeout)
 
 
 def random_id(kind: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from kps.errors import InvalidArgument, KPSError
 from kps.io_asyncio.client import Client
 from kps.protocol.relay import RelayTarget
+from kps.settings import relay_limits
 
 Done = Callable[[str | None], None]
 """Called once with ``None`` when the other server has got the message, or with the error."""
@@ -74,6 +75,7 @@ class Relays:
                 reconnect=False,
                 connect_timeout=self._timeout,
                 request_timeout=self._timeout,
+                limits=relay_limits(self._timeout),
             )
             try:
                 while waiting:

@@ -101,6 +101,7 @@ class Ack(BlockingUnifiedAck):
             yield from more
             given += len(more)
             if not more and self._handle.finished:
+                self._until(lambda: False)  # raises what it ended with, if anything
                 return
             self._until(lambda: len(self._handle.responses) > given)  # noqa: B023
 

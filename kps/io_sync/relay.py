@@ -11,6 +11,7 @@ from typing import Any
 from kps.errors import InvalidArgument, KPSError
 from kps.io_sync.client import Client
 from kps.protocol.relay import RelayTarget
+from kps.settings import relay_limits
 
 Done = Callable[[str | None], None]
 """Called once with ``None`` when the other server has got the message, or with the error.
@@ -49,10 +50,10 @@ class Relays:
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is None:
-                self._waiting[key] = deque([job])
+                waiting = self._waiting[key] = deque([job])
                 # A daemon: a server that is silent must not hold up the end of the program.
                 threading.Thread(
-                    target=self._run_link, args=(key,), name="kps-relay", daemon=True
+                    target=self._run_link, args=(key, waiting), name="kps-relay", daemon=True
                 ).start()
                 return
             is_full = len(waiting) >= _MAX_WAITING
@@ -65,7 +66,7 @@ class Relays:
         """Send nothing more. What is under way ends within the timeout."""
         self._is_closed = True
 
-    def _run_link(self, key: tuple[str, str, bool]) -> None:
+    def _run_link(self, key: tuple[str, str, bool], waiting: deque[_Job]) -> None:
         """Connect, send everything that waits, and leave."""
         address, path, secure = key
         error = "the server is stopping"
@@ -79,24 +80,25 @@ class Relays:
                 reconnect=False,
                 connect_timeout=self._timeout,
                 request_timeout=self._timeout,
+                limits=relay_limits(self._timeout),
             ) as client:
-                while not self._is_closed and (job := self._first(key)) is not None:
-                    self._send_one(client, job)
-                    self._waiting[key].popleft()
+                while not self._is_closed and self._has_work(key, waiting):
+                    self._send_one(client, waiting[0])
+                    waiting.popleft()
         except KPSError as failure:
             error = str(failure)
         with self._lock:
-            left = self._waiting.pop(key, ())
-        for job in left:
+            if self._waiting.get(key) is waiting:
+                del self._waiting[key]
+        for job in waiting:
             job.done(error)
 
-    def _first(self, key: tuple[str, str, bool]) -> _Job | None:
-        """The first job that waits; without one, the next message starts a new link."""
+    def _has_work(self, key: tuple[str, str, bool], waiting: deque[_Job]) -> bool:
+        """Whether something waits; if not, the next message starts a new link."""
         with self._lock:
-            if not self._waiting[key]:
+            if not waiting:
                 del self._waiting[key]
-                return None
-            return self._waiting[key][0]
+            return bool(waiting)
 
     def _send_one(self, client: Client, job: _Job) -> None:
         error: str | None = None

@@ -7,33 +7,33 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.io.harness import AsyncioDriver, Cable
+from tests.io.harness import DRIVERS, AnyDriver, Cable
 
 
-@pytest.fixture
-def servers() -> Iterator[AsyncioDriver]:
+@pytest.fixture(params=DRIVERS, ids="{}-server".format)
+def servers(request: pytest.FixtureRequest) -> Iterator[AnyDriver]:
     """Makes servers that stop with the test."""
-    driver = AsyncioDriver()
+    driver = DRIVERS[request.param]()
     yield driver
     driver.close()
 
 
-@pytest.fixture
-def clients(servers: AsyncioDriver) -> Iterator[AsyncioDriver]:
+@pytest.fixture(params=DRIVERS, ids="{}-client".format)
+def clients(request: pytest.FixtureRequest, servers: AnyDriver) -> Iterator[AnyDriver]:
     """Makes clients that close with the test, before the servers stop."""
-    driver = AsyncioDriver()
+    driver = DRIVERS[request.param]()
     yield driver
     driver.close()
 
 
 @pytest.fixture
-def server(servers: AsyncioDriver) -> Any:
+def server(servers: AnyDriver) -> Any:
     """A server on a port that the system picked."""
     return servers.server(id="server")
 
 
 @pytest.fixture
-def connect(clients: AsyncioDriver, server: Any) -> Callable[..., Any]:
+def connect(clients: AnyDriver, server: Any) -> Callable[..., Any]:
     """Makes clients of ``server``: ``connect("alice")``."""
 
     def make(client_id: str, **options: Any) -> Any:

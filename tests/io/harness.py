@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import kps
+import kps.sync
 
 PATIENCE = 20.0
 """Seconds after which something that should have happened counts as never happening."""
@@ -97,6 +98,33 @@ class AsyncioDriver:
         for close in reversed(self._open):
             self._thread.call(close)
         self._thread.close()
+
+
+class ThreadsDriver:
+    """Makes clients and servers of the blocking driver."""
+
+    def __init__(self) -> None:
+        self._open: list[Any] = []
+
+    def server(self, address: str = "127.0.0.1:0", **options: Any) -> Any:
+        server = kps.sync.Server(address, **options)
+        server.start()
+        self._open.append(server.stop)
+        return server
+
+    def client(self, address: str, **options: Any) -> Any:
+        client = kps.sync.Client.connect(address, **options)
+        self._open.append(client.close)
+        return client
+
+    def close(self) -> None:
+        for close in reversed(self._open):
+            close()
+
+
+AnyDriver = AsyncioDriver | ThreadsDriver
+
+DRIVERS: dict[str, type[AnyDriver]] = {"asyncio": AsyncioDriver, "threads": ThreadsDriver}
 
 
 class Inbox:

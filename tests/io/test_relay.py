@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 import kps
-from tests.io.harness import AsyncioDriver, Cable, Inbox
+from tests.io.harness import AnyDriver, Cable, Inbox
 
 Secure = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
 @pytest.fixture
-def other(servers: AsyncioDriver) -> tuple[Any, Inbox, Inbox]:
+def other(servers: AnyDriver) -> tuple[Any, Inbox, Inbox]:
     """A second server, what its program gets from servers, and what its topic gets."""
     data, topic = Inbox(), Inbox()
     server = servers.server(id="other", on_server_data=data)
@@ -58,9 +58,7 @@ def test_a_server_reaches_another_server(server: Any, other: tuple[Any, Inbox, I
     assert (message.data, message.sender) == ({"a": 1}, f"ws://{server.address}/ws/bus")
 
 
-def test_a_server_behind_a_proxy_is_named_after_two_colons(
-    server: Any, servers: AsyncioDriver
-) -> None:
+def test_a_server_behind_a_proxy_is_named_after_two_colons(server: Any, servers: AnyDriver) -> None:
     data = Inbox()
     hidden = servers.server(names=["hidden.example"], path="/inner", on_server_data=data)
     proxy = Cable(hidden.address)
@@ -74,7 +72,7 @@ def test_a_server_behind_a_proxy_is_named_after_two_colons(
     proxy.close()
 
 
-def test_secure_servers(servers: AsyncioDriver, clients: AsyncioDriver, secure: Secure) -> None:
+def test_secure_servers(servers: AnyDriver, clients: AnyDriver, secure: Secure) -> None:
     server_context, client_context = secure
     data, errors = Inbox(), Inbox()
     target = servers.server(ssl=server_context, on_server_data=data)
@@ -90,7 +88,7 @@ def test_secure_servers(servers: AsyncioDriver, clients: AsyncioDriver, secure: 
 
 
 def test_a_dead_server_is_reported_to_the_sender(
-    connect: Callable[..., Any], servers: AsyncioDriver
+    connect: Callable[..., Any], servers: AnyDriver
 ) -> None:
     gone = servers.server()
     gone.stop()
@@ -104,9 +102,7 @@ def test_a_dead_server_is_reported_to_the_sender(
     assert str(errors.get()).startswith("failed to relay to server: not a server address")
 
 
-def test_a_server_that_is_silent_blocks_nobody(
-    servers: AsyncioDriver, clients: AsyncioDriver
-) -> None:
+def test_a_server_that_is_silent_blocks_nobody(servers: AnyDriver, clients: AnyDriver) -> None:
     server = servers.server(relay_timeout=0.5)
     errors, inbox = Inbox(), Inbox()
     client = clients.client(server.address, on_error=errors)
