@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+import kps.sync
 from kps.errors import InvalidArgument, KPSError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import run
@@ -74,7 +75,8 @@ def _serve(options: argparse.Namespace) -> int:
     )
     if options.tls_key and not options.tls_cert:
         raise InvalidArgument("--tls-key needs --tls-cert")
-    server = Server(
+    make = kps.sync.Server if options.threads else Server
+    server = make(
         options.address,
         path=options.path,
         id=options.id,
@@ -201,6 +203,7 @@ def _build_parser(
         help="what happens to a client that reads too slowly; default: %(default)s")  # fmt: skip
     add("--tls-cert", metavar="FILE", help="certificate chain (PEM): serve wss and https")
     add("--tls-key", metavar="FILE", help="its private key (PEM)")
+    add("--threads", action="store_true", help="a thread for each connection, not asyncio")
     _add_log_level(serve, "info")
     _set_defaults(serve, config or {}, "the file")
     _set_defaults(serve, _variables(serve, environment), "the environment")
@@ -247,6 +250,11 @@ def _set_defaults(parser: argparse.ArgumentParser, values: Mapping[str, Any], so
         action = actions.get(key)
         if action is None or key in ("help", "config"):
             parser.error(f"{source} has an unknown option: {name}")
+        if isinstance(action, argparse._StoreTrueAction):
+            if not isinstance(value, bool) and value not in ("0", "1"):
+                parser.error(f"{source} has a bad {name}: it takes true or false (0 or 1)")
+            parser.set_defaults(**{key: value in (True, "1")})
+            continue
         several = isinstance(action, argparse._AppendAction)
         if several != isinstance(value, list) or isinstance(value, (bool, dict)):
             parser.error(f"{source} has a value of the wrong kind for {name}")

@@ -139,7 +139,9 @@ class Driver(ABC):
 
     # -- subscriptions and acks -----------------------------------------------------------
 
-    def subscribe(self, topic: str, callback: Callback | None = None) -> Subscription:
+    def subscribe(
+        self, topic: str, callback: Callback | None = None, timeout: float | None = None
+    ) -> Subscription:
         """Subscribe to a topic; ``await`` the result to know that it is in force.
 
         ``callback`` takes a :class:`kps.Message`. A coroutine function runs on the event
@@ -148,8 +150,9 @@ class Driver(ABC):
         slow callback holds up no other subscription. An exception is logged, reported to a
         publisher that wants an ack, and ends nothing.
 
-        Without a callback the result is an async iterator of messages. Subscribing takes
-        effect at once if connected, and otherwise when the connection is there (again).
+        Without a callback the result is an async iterator of messages; with ``timeout`` it
+        raises :class:`TimeoutError` when no message comes for that many seconds. Subscribing
+        takes effect at once if connected, and otherwise when the connection is there (again).
 
         Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.NotConnected` when
         not started, :class:`kps.ClientClosed` when closed.
@@ -160,7 +163,7 @@ class Driver(ABC):
         if callback is not None:
             self._dispatcher.attach(mailbox, callback)
         self._progress()
-        return Subscription(self, mailbox, arrival)
+        return Subscription(self, mailbox, arrival, timeout)
 
     async def unsubscribe(self, topic: str) -> None:
         """End every subscription to a topic."""

@@ -47,10 +47,17 @@ class Subscription:
     Cancelling a wait for the next message loses none.
     """
 
-    def __init__(self, owner: SubscriptionOwner, mailbox: Mailbox, arrival: Arrival | None) -> None:
+    def __init__(
+        self,
+        owner: SubscriptionOwner,
+        mailbox: Mailbox,
+        arrival: Arrival | None,
+        timeout: float | None,
+    ) -> None:
         self._owner = owner
         self._mailbox = mailbox
         self._arrival = arrival  # announces messages to an iterator; with a callback: None
+        self._timeout = timeout
         self._current: Message | None = None
 
     def __repr__(self) -> str:
@@ -89,15 +96,20 @@ class Subscription:
     async def __anext__(self) -> Message:
         arrival = self._require_arrival()
         self._settle_current(None)
-        while True:
-            message = self._mailbox.take()
-            if message is not None:
-                self._current = message if message.wants_ack else None
-                return message
-            end = StopAsyncIteration() if self._mailbox.closed else self._owner._end_of_messages()
-            if end is not None:
-                raise end
+        message = self._mailbox.take()
+        if message is None:
+            async with asyncio.timeout(self._timeout):
+                message = await self._wait_for_message(arrival)
+        self._current = message if message.wants_ack else None
+        return message
+
+    async def _wait_for_message(self, arrival: Arrival) -> Message:
+        while (message := self._mailbox.take()) is None:
+            ended = self._owner._end_of_messages()
+            if self._mailbox.closed or ended is not None:
+                raise ended or StopAsyncIteration()
             await arrival.wait()
+        return message
 
     async def __aenter__(self) -> Self:
         await self
