@@ -182,18 +182,19 @@ class SocketTarget:
         self.address = url.split("/")[2]
         self._clients: dict[str, _Client] = {}
         self._marks = itertools.count()
+        self._last = ""
 
     def open(self, client: str) -> None:
         self._clients[client] = _Client(self.url)
 
     def send_text(self, client: str, text: str) -> None:
-        self._clients[client].send(text)
+        self._turn_of(client).send(text)
 
     def send_binary(self, client: str, data: bytes) -> None:
-        self._clients[client].send(data)
+        self._turn_of(client).send(data)
 
     def send_raw(self, client: str, data: bytes) -> None:
-        self._clients[client].connection.socket.sendall(data)
+        self._turn_of(client).connection.socket.sendall(data)
 
     def close(self, client: str) -> None:
         self._clients.pop(client).close()
@@ -220,19 +221,28 @@ class SocketTarget:
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
 
+    def _turn_of(self, client: str) -> _Client:
+        """The client that sends next, once the server has handled what another one sent."""
+        if self._last != client and self._last in self._clients:
+            self._clients[self._last].drain(f"mark-{next(self._marks)}")
+        self._last = client
+        return self._clients[client]
+
     def close_all(self) -> None:
         for client in list(self._clients):
             self.close(client)
 
 
+DRIVERS: dict[str, list[str]] = {"asyncio": [], "threads": ["--threads"]}
+
+
 @contextmanager
-def serving() -> Iterator[str]:
+def serving(driver: str) -> Iterator[str]:
     """A server in a process of its own; its URL."""
     command = [sys.executable, "-m", "kps", "serve", "--address", "127.0.0.1:0"]
+    command += ["--id", "refserver", *DRIVERS[driver]]
     environment = {key: os.environ[key] for key in os.environ if not key.startswith("KPS_")}
-    with subprocess.Popen(
-        [*command, "--id", "refserver"], stdout=subprocess.PIPE, env=environment, text=True
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -252,9 +262,9 @@ def run_over_socket(vector: Vector, url: str) -> None:
         target.close_all()
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving() as url:
+@pytest.fixture(scope="module", params=DRIVERS)
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with serving(request.param) as url:
         yield url
 
 
@@ -267,14 +277,14 @@ def test_server(vector: Vector, url: str) -> None:
 def test_server_as_time_passes() -> None:
     """The vectors that wait do it side by side, each with a server of its own."""
 
-    def run(vector: Vector) -> None:
-        with serving() as url:
+    def run(vector: Vector, driver: str) -> None:
+        with serving(driver) as url:
             run_over_socket(vector, url)
 
-    vectors = [vector for vector in VECTORS if waits(vector)]
-    assert vectors
-    with ThreadPoolExecutor(len(vectors)) as pool:
-        list(pool.map(run, vectors))
+    cases = [(vector, driver) for vector in VECTORS if waits(vector) for driver in DRIVERS]
+    assert cases
+    with ThreadPoolExecutor(len(cases)) as pool:
+        list(pool.map(run, *zip(*cases, strict=True)))
 
 
 # -- the runner itself -----------------------------------------------------------------

@@ -2,36 +2,60 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import wraps
 from typing import Any
 
 import pytest
 
 import kps
+import kps.sync
 
 ksps = pytest.importorskip("ksps", reason="the original's client is not installed")
 
 PATIENCE = 20.0
 
 
-def on_a_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    @wraps(test)
-    def run() -> None:
-        asyncio.run(asyncio.wait_for(test(), PATIENCE))
+class ThreadedServer:
+    """Our threaded server, with methods to await as those of the asyncio server are."""
 
+    def __init__(self, address: str, **options: Any) -> None:
+        self._server = kps.sync.Server(address, **options)
+        self.address = ""
+
+    async def start(self) -> None:
+        self._server.start()
+        self.address = self._server.address
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self._server.stop)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+
+Servers = type[kps.Server] | type[ThreadedServer]
+
+
+def on_a_loop(test: Callable[[Servers], Awaitable[None]]) -> Callable[[Servers], None]:
+    """Run a test of a coroutine function with the server of either driver."""
+
+    @pytest.mark.parametrize("servers", [kps.Server, ThreadedServer], ids=["asyncio", "threads"])
+    def run(servers: Servers) -> None:
+        asyncio.run(asyncio.wait_for(test(servers), PATIENCE))
+
+    run.__name__ = test.__name__
     return run
 
 
 class Pair:
     """Our server, an original client and one of ours, with what each has received."""
 
-    def __init__(self) -> None:
+    def __init__(self, servers: Servers) -> None:
+        self.server: Any = servers("127.0.0.1:0", id="server")
         self.theirs_got: asyncio.Queue[Any] = asyncio.Queue()
         self.theirs_direct: asyncio.Queue[Any] = asyncio.Queue()
         self.ours_got: asyncio.Queue[kps.Message] = asyncio.Queue()
 
     async def __aenter__(self) -> "Pair":
-        self.server = kps.Server("127.0.0.1:0", id="server")
         await self.server.start()
         self.ours = await kps.Client.connect(self.server.address, id="ours", on_id=self.keep)
         self.theirs = await ksps.Client.NewClient(
@@ -62,8 +86,8 @@ class Pair:
 
 
 @on_a_loop
-async def test_publishing_both_ways() -> None:
-    async with Pair() as pair:
+async def test_publishing_both_ways(servers: Servers) -> None:
+    async with Pair(servers) as pair:
         await pair.subscribe_both("t")
         for payload in ({"a": [1, None, "é"]}, {"data": 5}, {"data": 1, "from": "zz"}, "x", None):
             await pair.theirs.Publish("t", payload)
@@ -76,8 +100,8 @@ async def test_publishing_both_ways() -> None:
 
 
 @on_a_loop
-async def test_direct_messages_both_ways() -> None:
-    async with Pair() as pair:
+async def test_direct_messages_both_ways(servers: Servers) -> None:
+    async with Pair(servers) as pair:
         await pair.theirs.PublishToID("ours", {"hi": 1})
         message = await pair.ours_got.get()
         assert (message.data, message.sender, message.topic) == ({"hi": 1}, "theirs", "")
@@ -86,8 +110,8 @@ async def test_direct_messages_both_ways() -> None:
 
 
 @on_a_loop
-async def test_acks_both_ways() -> None:
-    async with Pair() as pair:
+async def test_acks_both_ways(servers: Servers) -> None:
+    async with Pair(servers) as pair:
         await pair.subscribe_both("t")
         ack = await pair.theirs.PublishWithAck("t", 1, 5.0)
         responses = await ack.Wait()
@@ -108,8 +132,8 @@ async def test_acks_both_ways() -> None:
 
 
 @on_a_loop
-async def test_their_status_and_cancel_work_with_our_server() -> None:
-    async with Pair() as pair:
+async def test_their_status_and_cancel_work_with_our_server(servers: Servers) -> None:
+    async with Pair(servers) as pair:
         release = asyncio.Event()
 
         async def hang(message: kps.Message) -> None:
@@ -126,8 +150,8 @@ async def test_their_status_and_cancel_work_with_our_server() -> None:
 
 
 @on_a_loop
-async def test_our_failure_reaches_their_publisher() -> None:
-    async with Pair() as pair:
+async def test_our_failure_reaches_their_publisher(servers: Servers) -> None:
+    async with Pair(servers) as pair:
 
         async def fail(message: kps.Message) -> None:
             raise ValueError('said "no"\n')
@@ -139,13 +163,13 @@ async def test_our_failure_reaches_their_publisher() -> None:
 
 
 @on_a_loop
-async def test_their_client_relays_to_another_server() -> None:
+async def test_their_client_relays_to_another_server(servers: Servers) -> None:
     received: asyncio.Queue[kps.Message] = asyncio.Queue()
 
     async def keep(message: kps.Message) -> None:
         received.put_nowait(message)
 
-    async with Pair() as pair, kps.Server("127.0.0.1:0", on_server_data=keep) as other:
+    async with Pair(servers) as pair, kps.Server("127.0.0.1:0", on_server_data=keep) as other:
         await pair.theirs.PublishToServer(other.address, {"a": 1})
         message = await received.get()
         assert message.data == {"a": 1}
@@ -153,10 +177,11 @@ async def test_their_client_relays_to_another_server() -> None:
 
 
 @on_a_loop
-async def test_their_reconnecting_client_comes_back() -> None:
-    async with kps.Server("127.0.0.1:0") as first:
+async def test_their_reconnecting_client_comes_back(servers: Servers) -> None:
+    async with Pair(servers) as pair:
+        first = pair.server
         client = await ksps.Client.NewClient(
-            Id="theirs", Address=first.address, Autorestart=True, RestartEvery=0.05
+            Id="returns", Address=first.address, Autorestart=True, RestartEvery=0.05
         )
         got: asyncio.Queue[Any] = asyncio.Queue()
 
@@ -167,12 +192,25 @@ async def test_their_reconnecting_client_comes_back() -> None:
         while first.count_subscribers("t")[1] != 1:
             await asyncio.sleep(0)
         # Their client takes an orderly close for its own wish; a cut brings it back.
-        for connection in list(first._connections):
-            connection.abort()
+        abort_all(first)
         while first.count_clients():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         while first.count_subscribers("t")[1] != 1:
             await asyncio.sleep(0)
-        await first.publish("t", 1)
+        await (await connect_again(pair)).publish("t", 1)
         assert (await got.get())["data"] == 1
         await client.Close()
+
+
+def abort_all(server: Any) -> None:
+    """Break every connection of a server, whatever its driver."""
+    connections = server._connections
+    for connection in list(connections if isinstance(server, kps.Server) else connections.values()):
+        connection.abort()
+
+
+async def connect_again(pair: Pair) -> kps.Client:
+    """Another client of ours in place of the one that was cut off."""
+    await pair.ours.close()
+    pair.ours = await kps.Client.connect(pair.server.address, id="ours")
+    return pair.ours
