@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import kps
+import kps.sync
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -79,6 +81,57 @@ def test_chat() -> None:
     asyncio.run(run())
 
 
+def test_publish() -> None:
+    async def run() -> None:
+        async with kps.Server("127.0.0.1:0") as server:
+            news = server.subscribe("news")
+            process = start(str(EXAMPLES / "publish.py"), server.address)
+            assert await asyncio.to_thread(finish, process) == ""
+            assert (await anext(news)).data == {"title": "hello"}
+
+    asyncio.run(run())
+
+
+def test_worker() -> None:
+    async def run() -> None:
+        async with kps.Server("127.0.0.1:0", id="boss") as server:
+            worker = start(str(EXAMPLES / "worker.py"), server.address, "2")
+            assert worker.stdout is not None
+            assert await asyncio.to_thread(worker.stdout.readline) == "ready\n"
+            acks = [
+                await server.publish_with_ack("jobs", {"add": numbers}, timeout=PATIENCE)
+                for numbers in ([1, 2], [3, 4])
+            ]
+            for ack in acks:
+                assert (await ack.wait())["worker"].success
+            assert await asyncio.to_thread(finish, worker) == "boss gets 3\nboss gets 7\n"
+
+            worker = start(str(EXAMPLES / "worker.py"), server.address)
+            assert worker.stdout is not None
+            assert await asyncio.to_thread(worker.stdout.readline) == "ready\n"
+            ack = await server.publish_with_ack("jobs", {}, timeout=PATIENCE)
+            assert (await ack.wait())["worker"].error == "'add'"
+            worker.communicate(timeout=PATIENCE)
+            assert worker.returncode == 1
+
+    asyncio.run(run())
+
+
+def test_flask_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("flask", reason="Flask is not installed")
+    with kps.sync.Server("127.0.0.1:0") as server:
+        monkeypatch.setenv("KPS_ADDRESS", server.address)
+        view = runpy.run_path(str(EXAMPLES / "flask_view.py"))
+        client = view["app"].test_client()
+        try:
+            assert client.post("/orders", json={"n": 1}).status_code == 503
+            server.subscribe("orders", lambda message: None)
+            answer = client.post("/orders", json={"n": 1})
+            assert (answer.status_code, answer.json) == (202, {"taken by": [server.id]})
+        finally:
+            view["bus"]().close()
+
+
 def test_every_example_is_tested() -> None:
     source = Path(__file__).read_text()
     for path in EXAMPLES.glob("*.py"):
@@ -100,7 +153,18 @@ def test_the_readmes_first_program(tmp_path: Path) -> None:
     assert asyncio.run(run()) == output
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "ARCHITECTURE.md"], ids=str)
+def test_the_table_of_drivers_has_every_scenario() -> None:
+    suite = (ROOT / "tests" / "io" / "test_scenarios.py").read_text()
+    scenarios = [name.replace("_", " ") for name in re.findall(r"^def test_(\w+)", suite, re.M)]
+    table = (ROOT / "docs" / "drivers.md").read_text()
+    assert re.findall(r"^\| ([^|]+) \| ✓", table, re.M) == scenarios
+    assert "failed" not in table
+
+
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_point_to_something(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
