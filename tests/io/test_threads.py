@@ -210,11 +210,11 @@ def test_close_ends_every_blocked_call_of_other_threads() -> None:
             took = time.monotonic() - began
             hang.set()
             closing.join(PATIENCE)
+        cable.close()
         outcomes = {name: outcome[0] for name, (_, outcome) in blocked.items()}
         assert outcomes.pop("iterator") == []
         assert all(isinstance(error, kps.ClientClosed) for error in outcomes.values()), outcomes
         assert took < 5.0  # the time of a request, or of the ack, would be far longer
-        cable.close()
 
 
 def test_a_callback_may_close_its_client(server: kps.sync.Server) -> None:

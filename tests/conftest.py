@@ -1,0 +1,17 @@
+"""Settings that all tests share."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# A loaded machine makes single examples slow, which says nothing about the code; and a run
+# that failed must fail again when it is repeated. HYPOTHESIS_PROFILE=search looks at other
+# examples each time, and at many more of them.
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile(
+    "repeat", deadline=None, derandomize=True, max_examples=100, suppress_health_check=_SLOW
+)
+settings.register_profile(
+    "search", deadline=None, derandomize=False, max_examples=2000, suppress_health_check=_SLOW
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
