@@ -444,8 +444,9 @@ class ClientSession:
 
     def _ask_about(self, topic: str, message: bytes) -> None:
         self._unconfirmed[topic] = self._unconfirmed.get(topic, 0) + 1
-        if self._link is not None:  # bounded by the program's own subscriptions
-            self._link.queue_anyway(self._masker.text_frame(message))
+        assert self._link is not None
+        # As many as the program's own subscriptions, which bounds them.
+        self._link.queue_anyway(self._masker.text_frame(message))
 
     def _new_ack(self, timeout: float) -> "_ClientAck":
         check_timeout(timeout)

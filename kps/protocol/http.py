@@ -19,6 +19,8 @@ from wsproto.utilities import RemoteProtocolError
 from kps.protocol.limits import Limits
 from kps.protocol.websocket import Closed, ClosedBy, State, WebSocket
 
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
@@ -107,18 +109,14 @@ class ServerConnection(WebSocket):
             ("connection", "close"),
             *response.headers,
         ]
+        head = h11.Response(
+            status_code=response.status,
+            headers=headers,
+            reason=_PHRASES.get(response.status, b""),
+        )
         is_head = self.request is not None and self.request.method == "HEAD"
         self.outbox.push(
-            (
-                self._http.send(
-                    h11.Response(
-                        status_code=response.status,
-                        headers=headers,
-                        reason=HTTPStatus(response.status).phrase.encode(),
-                    )
-                )
-                or b""
-            )
+            (self._http.send(head) or b"")
             + (b"" if is_head else self._http.send(h11.Data(data=response.body)) or b"")
             + (self._http.send(h11.EndOfMessage()) or b"")
         )

@@ -1,0 +1,113 @@
+"""Frames as bytes, held to wsproto."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
+
+from kps.protocol.frames import Masker, mask, read_header, text_frame
+from tests.protocol.helpers import CLOSE, KEY, PING, frame
+
+# Around each point at which the form of the length changes.
+SIZES = [0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 65535, 65536, 70000]
+
+
+def text_by_wsproto(data: bytes, reader: ConnectionType) -> str:
+    connection = Connection(reader)
+    connection.receive_data(data)
+    events = [event for event in connection.events() if isinstance(event, TextMessage)]
+    assert events[-1].message_finished
+    return "".join(event.data for event in events)
+
+
+class TestTextFrame:
+    @pytest.mark.parametrize("size", SIZES)
+    def test_unmasked_is_the_same_as_wsprotos(self, size: int) -> None:
+        payload = b"x" * size
+        expected = Connection(ConnectionType.SERVER).send(TextMessage("x" * size))
+        assert text_frame(payload) == bytes(expected)
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_masked_is_read_by_wsproto(self, size: int) -> None:
+        payload = bytes(33 + i % 90 for i in range(size))
+        data = Masker(lambda n: bytes(range(256)) * (n // 256 + 1)).text_frame(payload)
+        assert text_by_wsproto(data, ConnectionType.SERVER) == payload.decode()
+
+    @given(st.text())
+    def test_any_text_survives(self, text: str) -> None:
+        payload = text.encode()
+        assert text_by_wsproto(text_frame(payload), ConnectionType.CLIENT) == text
+        masked = Masker(lambda n: bytes(255 - i % 256 for i in range(n))).text_frame(payload)
+        assert text_by_wsproto(masked, ConnectionType.SERVER) == text
+
+
+class TestMasker:
+    def test_no_key_is_used_twice(self) -> None:
+        drawn = iter(range(1 << 32))
+        masker = Masker(lambda n: b"".join(next(drawn).to_bytes(4, "big") for _ in range(n // 4)))
+        keys = [masker.text_frame(b"")[2:6] for _ in range(5000)]
+        assert keys == [i.to_bytes(4, "big") for i in range(5000)]
+
+    def test_entropy_is_drawn_in_bulk(self) -> None:
+        draws: list[int] = []
+
+        def entropy(n: int) -> bytes:
+            draws.append(n)
+            return bytes(n)
+
+        masker = Masker(entropy)
+        for _ in range(100):
+            masker.text_frame(b"x")
+        assert len(draws) == 1
+
+    @given(st.binary(max_size=200), st.binary(min_size=4, max_size=4))
+    def test_masking_twice_gives_the_payload_back(self, payload: bytes, key: bytes) -> None:
+        masked = mask(payload, key)
+        assert masked == bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+        assert mask(masked, key) == payload
+
+
+class TestReadHeader:
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("key", [None, KEY])
+    def test_reads_what_was_written(self, size: int, key: bytes | None) -> None:
+        data = frame(bytes(size), key=key)
+        header = read_header(b"before" + data, 6)
+        assert header is not None
+        assert (header.length, header.masked, header.minimal) == (size, key is not None, True)
+        assert header.start == 6 + len(data) - size
+        assert not header.is_control
+
+    @pytest.mark.parametrize("length_bytes", [0, 2, 8])
+    @pytest.mark.parametrize("key", [None, KEY])
+    def test_is_none_until_the_header_is_all_there(
+        self, length_bytes: int, key: bytes | None
+    ) -> None:
+        data = frame(key=key, claim=7, length_bytes=length_bytes)
+        assert [read_header(data[:n], 0) is None for n in range(len(data))] == [True] * len(data)
+        assert read_header(data, 0) is not None
+
+    @pytest.mark.parametrize(
+        ("length_bytes", "claim", "minimal"),
+        [
+            (2, 125, False),
+            (2, 126, True),
+            (8, 65535, False),
+            (8, 65536, True),
+            (8, (1 << 63) - 1, True),
+            (8, 1 << 63, False),
+        ],
+    )
+    def test_knows_which_length_is_minimal(
+        self, length_bytes: int, claim: int, minimal: bool
+    ) -> None:
+        header = read_header(frame(claim=claim, length_bytes=length_bytes), 0)
+        assert header is not None
+        assert (header.length, header.minimal) == (claim, minimal)
+
+    def test_knows_control_frames(self) -> None:
+        for opcode in (PING, CLOSE):
+            header = read_header(frame(opcode=opcode), 0)
+            assert header is not None
+            assert header.is_control
