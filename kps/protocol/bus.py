@@ -8,34 +8,55 @@ from kps.protocol.outbox import Droppable
 
 
 class Publication:
-    """One message on its way to any number of subscribers.
+    """Messages of one sender on one topic, on their way to any number of subscribers.
 
-    Its bytes are made once for each level of the protocol that is among them, and
-    the same object is queued for all.
+    Usually it is one; there are several when they came together, so that each subscriber's
+    queue is touched once for all of them. Their bytes are made once for each level of the
+    protocol that is among the subscribers, and the same object is queued for all.
     """
 
-    __slots__ = ("_frame", "ack_id", "data", "sender", "topic")
+    __slots__ = ("_frames", "_joined", "ack_id", "payloads", "sender", "size", "topic")
 
-    def __init__(self, topic: str, sender: str, data: Any, ack_id: str = "") -> None:
+    def __init__(self, topic: str, sender: str, *payloads: Any, ack_id: str = "") -> None:
         self.topic = topic
         self.sender = sender
-        self.data = data
+        self.payloads = list(payloads)
         self.ack_id = ack_id
         """The server's id of the ack request; empty when no answer is wanted."""
-        self._frame: bytes | None = None
+        self.size = 0
+        """Bytes of the frames that were made so far."""
+        self._frames: list[bytes] = []
+        self._joined: bytes | None = None
+
+    def add(self, data: Any, *, is_wanted: bool) -> None:
+        """Add a message, and make its frame if somebody wants it.
+
+        Raises :class:`~kps.protocol.envelope.TooDeep`, and then nothing is added.
+        """
+        if is_wanted:
+            self._make(data)
+        self.payloads.append(data)
+
+    def frames(self) -> list[bytes]:
+        """The WebSocket frame of each message. Raises ``TooDeep``."""
+        for data in self.payloads[len(self._frames) :]:
+            self._make(data)
+        return self._frames
 
     def frame(self) -> bytes:
-        """The whole WebSocket frame. Raises :class:`~kps.protocol.envelope.TooDeep`."""
-        frame = self._frame
-        if frame is None:
-            if self.ack_id:
-                frame = text_frame(
-                    level1.delivery_with_ack(self.topic, self.sender, self.data, self.ack_id)
-                )
-            else:
-                frame = Droppable(text_frame(level1.delivery(self.topic, self.sender, self.data)))
-            self._frame = frame
-        return frame
+        """All messages in one piece, as whole WebSocket frames. Raises ``TooDeep``."""
+        if self._joined is None:
+            frames = self.frames()
+            self._joined = frames[0] if len(frames) == 1 else Droppable.of(frames)
+        return self._joined
+
+    def _make(self, data: Any) -> None:
+        if self.ack_id:
+            frame = text_frame(level1.delivery_with_ack(self.topic, self.sender, data, self.ack_id))
+        else:
+            frame = Droppable(text_frame(level1.delivery(self.topic, self.sender, data)))
+        self._frames.append(frame)
+        self.size += len(frame)
 
 
 class Subscriber(Protocol):
@@ -58,6 +79,10 @@ class Bus:
     def __len__(self) -> int:
         """Topics that have a subscriber."""
         return len(self._subscribers)
+
+    def __contains__(self, topic: object) -> bool:
+        """Whether a topic has a subscriber."""
+        return topic in self._subscribers
 
     def subscribers(self, topic: str) -> list[Subscriber]:
         return list(self._subscribers.get(topic, ()))

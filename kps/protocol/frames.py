@@ -62,6 +62,34 @@ def read_header(data: bytes, position: int) -> Header | None:
     return Header(first, length, masked, start, minimal)
 
 
+def read_text(data: bytes, position: int, end: int, is_masked: bool) -> tuple[bytes, int] | None:
+    """Read a whole text message in one frame: the payload, and where the next frame starts.
+
+    ``None`` for anything else, also for what is not all there yet, is masked when it must not
+    be (or the reverse), or is not what RFC 6455 asks for. Whether it is UTF-8 is not looked at.
+    """
+    start = position + 2
+    if start > end or data[position] != TEXT_FIN:
+        return None
+    length = data[position + 1]
+    if (length > 127) is not is_masked:
+        return None
+    length &= 0x7F
+    if length > 125:
+        header = read_header(data, position)
+        if header is None or not header.minimal:
+            return None
+        length, start = header.length, header.start
+    elif is_masked:
+        start += 4
+    stop = start + length
+    if stop > end:
+        return None
+    if is_masked:
+        return mask(data[start:stop], data[start - 4 : start]), stop
+    return data[start:stop], stop
+
+
 def mask(payload: bytes, key: bytes) -> bytes:
     """XOR the payload with the four-byte key: masks, and unmasks."""
     size = len(payload)

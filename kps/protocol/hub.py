@@ -212,11 +212,12 @@ class Hub:
 
     def distribute(self, publication: Publication) -> int:
         """Deliver a publication. Raises ``TooDeep`` before anyone has got it."""
-        if self.bus.subscribers(publication.topic):
+        if publication.topic in self.bus:
             publication.frame()
-        self.stats.published += 1
+        messages = len(publication.payloads)
+        self.stats.published += messages
         count = self.bus.publish(publication)
-        self.stats.delivered += count
+        self.stats.delivered += count * messages
         return count
 
     def send_direct(self, client_id: str, sender: str, data: Any) -> bool:
@@ -244,7 +245,7 @@ class Hub:
         """Publish with acks. Raises ``TooDeep`` and ``DuplicateAckId``, with nothing done."""
         subscribers = self.bus.subscribers(topic)
         request = self._open(owner, owner_ack_id, subscribers, topic, sender, data, timeout)
-        publication = Publication(topic, sender, data, request.id)
+        publication = Publication(topic, sender, data, ack_id=request.id)
         self.stats.published += 1
         self.stats.delivered += self.bus.publish(publication)
         self.acks.close_if_complete(request)
@@ -265,7 +266,7 @@ class Hub:
         request = self._open(owner, owner_ack_id, targets, topic, sender, data, timeout)
         if target is not None:
             number = request.id.rpartition("_")[2]
-            target.deliver_direct(Publication(f"{topic}_{number}", sender, data, request.id))
+            target.deliver_direct(Publication(f"{topic}_{number}", sender, data, ack_id=request.id))
         self.acks.close_if_complete(request)
 
     def _open(
@@ -350,15 +351,16 @@ class LocalProgram:
         self.subscriptions.settle(message, error)
 
     def deliver(self, publication: Publication) -> None:
-        size = len(publication.frame())
-        self.subscriptions.deliver(
-            publication.topic, publication.data, publication.sender, size, publication.ack_id, 0
-        )
+        for data, frame in zip(publication.payloads, publication.frames(), strict=True):
+            self.subscriptions.deliver(
+                publication.topic, data, publication.sender, len(frame), publication.ack_id, 0
+            )
 
     def deliver_direct(self, publication: Publication) -> None:
+        (data,) = publication.payloads
         size = len(publication.frame())
         taken = self.subscriptions.deliver_direct(
-            publication.data, publication.sender, size, publication.ack_id, 0
+            data, publication.sender, size, publication.ack_id, 0
         )
         if not taken:
             self._hub.acks.answer(self, publication.ack_id, "no subscriber for topic")

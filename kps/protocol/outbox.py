@@ -1,19 +1,32 @@
 """What waits to be written to one connection: bounded, with a named policy."""
 
 from collections import deque
+from collections.abc import Sequence
 from enum import Enum, auto
+from typing import Self
 
 from kps.protocol.limits import Limits, Overflow
 
 
-class Droppable(bytes):
-    """A frame that carries a publication, and may be dropped by the policy.
+class Frames(bytes):
+    """Several whole frames that are queued as one. Plain ``bytes`` are one frame."""
 
-    All other frames (plain ``bytes``) are answers and requests: never dropped.
-    One object is shared by the queues of all subscribers.
+    messages: int = 1
+    """How many frames these are."""
+
+    @classmethod
+    def of(cls, frames: Sequence[bytes]) -> Self:
+        joined = cls(b"".join(frames))
+        joined.messages = len(frames)
+        return joined
+
+
+class Droppable(Frames):
+    """Frames that carry publications, and may be dropped by the policy.
+
+    All others are answers and requests: never dropped. One object is shared by the queues
+    of all subscribers.
     """
-
-    __slots__ = ()
 
 
 class Push(Enum):
@@ -29,12 +42,20 @@ class Push(Enum):
 class Outbox:
     """A queue of whole frames with limits in messages and bytes."""
 
-    __slots__ = ("_frames", "_limits", "dropped", "pending_answers", "pending_bytes")
+    __slots__ = (
+        "_frames",
+        "_limits",
+        "dropped",
+        "pending_answers",
+        "pending_bytes",
+        "pending_messages",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._frames: deque[bytes] = deque()
         self._limits = limits
         self.pending_bytes = 0
+        self.pending_messages = 0
         self.pending_answers = 0
         """Bytes of the waiting frames that are not droppable frames."""
         self.dropped = 0
@@ -61,77 +82,87 @@ class Outbox:
                     self.dropped += 1
                     return Push.DROPPED
                 return Push.OVERFLOW
-        frames.append(frame)
-        self.pending_bytes += size
-        if not droppable:
-            self.pending_answers += size
+        self._append(frame, size)
         return Push.QUEUED
+
+    def push_all(self, frames: Frames) -> bool:
+        """Queue several frames as one, if there is room for all; ``False`` if there is not."""
+        size = len(frames)
+        if not self.has_room(size, frames.messages):
+            return False
+        self._append(frames, size)
+        return True
 
     def push_anyway(self, frame: bytes) -> None:
         """Queue a frame without regard to the limits: a close frame, which is the last one,
         or what something else bounds."""
-        size = len(frame)
-        self._frames.append(frame)
-        self.pending_bytes += size
-        if not isinstance(frame, Droppable):
-            self.pending_answers += size
+        self._append(frame, len(frame))
 
     def take(self, limit: int) -> bytes:
-        """Remove and return whole frames, joined: at least one, else up to ``limit`` bytes."""
+        """Remove and return what waits, joined: up to ``limit`` bytes, or one entry if larger."""
         frames = self._frames
         if self.pending_bytes <= limit:
             data = b"".join(frames)
-            frames.clear()
-            self.pending_bytes = self.pending_answers = 0
+            self._reset()
             return data
         taken: list[bytes] = []
         size = 0
         while frames and (not taken or size + len(frames[0]) <= limit):
             frame = frames.popleft()
             size += len(frame)
-            if not isinstance(frame, Droppable):
-                self.pending_answers -= len(frame)
             taken.append(frame)
-        self.pending_bytes -= size
+            self._forget(frame)
         return b"".join(taken)
 
     def take_droppable(self) -> list[Droppable]:
         """Remove and return the droppable frames, and leave the others."""
         frames = list(self._frames)
-        taken = [frame for frame in frames if isinstance(frame, Droppable)]
-        self._frames = deque(frame for frame in frames if not isinstance(frame, Droppable))
-        self.pending_bytes = self.pending_answers
-        return taken
+        self._reset()
+        for frame in frames:
+            if not isinstance(frame, Droppable):
+                self._append(frame, len(frame))
+        return [frame for frame in frames if isinstance(frame, Droppable)]
 
     def clear(self) -> None:
         """Give up on everything that waits, and count it as dropped."""
-        self.dropped += len(self._frames)
-        self._frames.clear()
-        self.pending_bytes = self.pending_answers = 0
+        self.dropped += self.pending_messages
+        self._reset()
 
-    def has_room(self, size: int) -> bool:
-        """Whether a frame of that size fits beside what waits."""
+    def has_room(self, size: int, messages: int = 1) -> bool:
+        """Whether so many messages of that size together fit beside what waits."""
         limits = self._limits
         return (
-            len(self._frames) < limits.queue_messages
+            self.pending_messages + messages <= limits.queue_messages
             and self.pending_bytes + size <= limits.queue_bytes
         )
 
+    def _reset(self) -> None:
+        self._frames.clear()
+        self.pending_bytes = self.pending_messages = self.pending_answers = 0
+
+    def _append(self, frame: bytes, size: int) -> None:
+        self._frames.append(frame)
+        self.pending_bytes += size
+        self.pending_messages += frame.messages if isinstance(frame, Frames) else 1
+        if not isinstance(frame, Droppable):
+            self.pending_answers += size
+
+    def _forget(self, frame: bytes) -> None:
+        size = len(frame)
+        self.pending_bytes -= size
+        self.pending_messages -= frame.messages if isinstance(frame, Frames) else 1
+        if not isinstance(frame, Droppable):
+            self.pending_answers -= size
+
     def _drop_oldest_for(self, size: int) -> None:
+        """Drop droppable frames, the oldest first, until one more of that size has room."""
         kept: list[bytes] = []
         frames = self._frames
-        while frames and not self._fits_with(kept, size):
+        while frames and not self.has_room(size):
             frame = frames.popleft()
             if isinstance(frame, Droppable):
-                self.pending_bytes -= len(frame)
-                self.dropped += 1
+                self._forget(frame)
+                self.dropped += frame.messages
             else:
                 kept.append(frame)
         frames.extendleft(reversed(kept))
-
-    def _fits_with(self, kept: list[bytes], size: int) -> bool:
-        limits = self._limits
-        return (
-            len(self._frames) + len(kept) < limits.queue_messages
-            and self.pending_bytes + size <= limits.queue_bytes
-        )

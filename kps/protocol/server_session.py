@@ -1,6 +1,7 @@
 """The server's side of one connection: what each action of a client does (spec, section 4)."""
 
 from collections.abc import Callable, Iterable
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from kps.errors import InvalidArgument
@@ -13,12 +14,17 @@ from kps.protocol.events import ClientRegistered, RelayRequested, UpgradeRequest
 from kps.protocol.frames import text_frame
 from kps.protocol.http import HttpResponse, ServerConnection
 from kps.protocol.messages import AckResponse
-from kps.protocol.outbox import Push
+from kps.protocol.outbox import Frames, Push
 from kps.protocol.relay import RelayTarget
 from kps.protocol.websocket import Closed, Output, State
 
 if TYPE_CHECKING:
     from kps.protocol.hub import Hub
+
+
+# Bytes of the deliveries that are passed on together: enough to make what is done once for
+# all of them cheap, and far below what a queue holds.
+_LONGEST_RUN = 64 * 1024
 
 
 class ServerSession:
@@ -35,6 +41,7 @@ class ServerSession:
         self.topics: set[str] = set()
         self._hub = hub
         self._left = False
+        self._run: Publication | None = None
         self._connection = ServerConnection(
             limits=hub.limits,
             path=hub.config.path,
@@ -43,6 +50,7 @@ class ServerSession:
             peer=peer,
             now=now,
         )
+        self._connection.interlude = self._finish_run
 
     # -- what a driver calls --------------------------------------------------------------
 
@@ -136,7 +144,7 @@ class ServerSession:
         return self._connection.closed
 
     def deliver(self, publication: Publication) -> None:
-        self._queue(publication.frame())
+        self._queue_all(publication.frame(), publication.frames)
 
     def deliver_direct(self, publication: Publication) -> None:
         self._queue(publication.frame())
@@ -219,7 +227,16 @@ class ServerSession:
         else:
             self._hub.touch(self)
 
+    def _queue_all(self, joined: bytes, each: Callable[[], Iterable[bytes]]) -> None:
+        """Queue several frames as one or, if there is no room for all, one by one."""
+        if isinstance(joined, Frames) and self._connection.queue_all(joined):
+            self._hub.touch(self)
+        else:
+            for frame in each():
+                self._queue(frame)
+
     def _refuse(self, reason: str) -> None:
+        self._finish_run()
         self._hub.stats.refused += 1
         self.send(level1.error(reason))
 
@@ -235,9 +252,12 @@ class ServerSession:
                     raise InvalidMessage(f"unknown action: {action}")
                 if not self.id and action != "ping":
                     raise InvalidMessage(_UNREGISTERED.get(action, "client not registered"))
+                if action != "publish":
+                    self._finish_run()
                 handler(self, fields)
             except InvalidMessage as error:
                 self._refuse(str(error))
+        self._finish_run()
 
     def _ping(self, fields: Fields) -> None:
         # Level 2 is negotiated here: a client that speaks it says so with "proto".
@@ -272,8 +292,24 @@ class ServerSession:
 
     def _publish(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
-        self._hub.distribute(Publication(topic, self.id, fields.get("data")))
-        self.send(level1.published(topic))
+        run = self._run
+        if run is None or run.topic != topic or run.size > _LONGEST_RUN:
+            self._finish_run()
+            run = self._run = Publication(topic, self.id)
+        run.add(fields.get("data"), is_wanted=topic in self._hub.bus)
+
+    def _finish_run(self) -> None:
+        """Deliver and confirm the publications that have been gathered.
+
+        Publications on one topic that arrive together are passed on together: what costs
+        something for each subscriber is then done once for all of them.
+        """
+        run, self._run = self._run, None
+        if run is not None and run.payloads:
+            self._hub.distribute(run)
+            confirmation = text_frame(level1.published(run.topic))
+            count = len(run.payloads)
+            self._queue_all(Frames.of([confirmation] * count), lambda: repeat(confirmation, count))
 
     def _direct_message(self, fields: Fields) -> None:
         to = _required(fields, "to", "missing target ID")

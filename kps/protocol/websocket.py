@@ -9,7 +9,7 @@ wsproto and h11 are imported by these two modules only.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -26,9 +26,9 @@ from wsproto.events import (
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
-from kps.protocol.frames import TEXT_FIN, mask, read_header
+from kps.protocol.frames import TEXT_FIN, read_header, read_text
 from kps.protocol.limits import Limits
-from kps.protocol.outbox import Outbox, Push
+from kps.protocol.outbox import Frames, Outbox, Push
 
 # A frame of this size that is not all there yet goes to wsproto in pieces, so that
 # the bytes that wait here stay few.
@@ -109,6 +109,9 @@ class WebSocket(ABC):
         self._fragments = bytearray()  # of a message that is not all there yet
         self._claimed = 0  # the size of that message so far, by its frames' headers
         self._in_message = False
+        self.interlude: Callable[[], None] = _nothing
+        """Called before anything but a whole text message is read, so that an owner who
+        gathers messages can see to those that it has."""
         self._eof = False
         self._abort = False
         self._last_received = now
@@ -160,10 +163,19 @@ class WebSocket(ABC):
             self._buffer = b""
         position = 0
         end = len(data)
+        is_masked = not self._is_client
+        longest = self.limits.max_message
         while self.state is State.OPEN or self.state is State.CLOSING:
+            if not self._passing and not self._in_message and self.state is State.OPEN:
+                whole = read_text(data, position, end, is_masked)
+                if whole is not None and len(whole[0]) <= longest and _is_utf8(whole[0]):
+                    payload, position = whole
+                    yield payload
+                    continue
+            if position == end:
+                return
+            self.interlude()
             if self._passing:
-                if position == end:
-                    return
                 piece = data[position : position + self._passing]
                 position += len(piece)
                 self._passing -= len(piece)
@@ -177,24 +189,16 @@ class WebSocket(ABC):
                 self.fail(1009, "message too big", now)
                 return
             stop = header.start + header.length
-            if (
+            may_be_whole_text = (
                 header.first == TEXT_FIN
-                and header.masked is not self._is_client
+                and header.masked is is_masked
                 and header.minimal
                 and not self._in_message
                 and self.state is State.OPEN
-            ):
-                if stop <= end:
-                    payload = data[header.start : stop]
-                    if header.masked:
-                        payload = mask(payload, data[header.start - 4 : header.start])
-                    if _is_utf8(payload):
-                        position = stop
-                        yield payload
-                        continue
-                elif header.length < _STREAM_FROM:
-                    self._buffer = data[position:]
-                    return
+            )
+            if may_be_whole_text and stop > end and header.length < _STREAM_FROM:
+                self._buffer = data[position:]
+                return
             self._passing = stop - position
             if not header.is_control:
                 self._claimed += header.length
@@ -245,6 +249,10 @@ class WebSocket(ABC):
             self.outbox.clear()
             self.fail(1008, "slow consumer", now)
         return pushed
+
+    def queue_all(self, frames: Frames) -> bool:
+        """Queue several frames as one, if there is room for all; ``False`` if there is not."""
+        return self.state is not State.OPEN or self.outbox.push_all(frames)
 
     def queue_anyway(self, frame: bytes) -> None:
         """Queue a whole frame without regard to the limits."""
@@ -391,6 +399,10 @@ class ClientWebSocket(WebSocket):
     def _refuse(self, reason: str, now: float) -> None:
         self._abort = True
         self._end(Closed(1006, reason, ClosedBy.FAULT), now)
+
+
+def _nothing() -> None:
+    """The interlude of an owner who handles each message at once."""
 
 
 def _is_utf8(payload: bytes) -> bool:

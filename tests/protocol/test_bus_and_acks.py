@@ -95,7 +95,7 @@ class TestPublication:
 
     def test_only_what_wants_no_answer_may_be_dropped(self) -> None:
         assert isinstance(Publication("t", "x", 1).frame(), Droppable)
-        assert not isinstance(Publication("t", "x", 1, "ack_1").frame(), Droppable)
+        assert not isinstance(Publication("t", "x", 1, ack_id="ack_1").frame(), Droppable)
 
     def test_payload_that_is_nested_too_deeply(self) -> None:
         data: list[object] = []
