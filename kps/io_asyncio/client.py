@@ -170,7 +170,9 @@ class Client(ClientSettings, Driver, UnifiedClient):
         empty topic or a payload that is not JSON.
         """
         self._started.publish(topic, data, self._now)
-        await self._sent()
+        self._progress()
+        if self._session.backlog > HIGH_WATER:
+            await self._until_there_is_room()
 
     async def publish_to_id(self, client_id: str, data: Any) -> None:
         """Send a direct message to the client, or server, of that id. Raises as ``publish``.
@@ -179,7 +181,9 @@ class Client(ClientSettings, Driver, UnifiedClient):
         ``publish_to_id_with_ack`` to know.
         """
         self._started.publish_to_id(client_id, data, self._now)
-        await self._sent()
+        self._progress()
+        if self._session.backlog > HIGH_WATER:
+            await self._until_there_is_room()
 
     async def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
         """Have the server send a message to another server (spec, section 7).
@@ -189,7 +193,9 @@ class Client(ClientSettings, Driver, UnifiedClient):
         Raises as ``publish``.
         """
         self._started.publish_to_server(addr, data, secure, self._now)
-        await self._sent()
+        self._progress()
+        if self._session.backlog > HIGH_WATER:
+            await self._until_there_is_room()
 
     async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack:
         """Publish, and learn how each subscriber fared: see :class:`kps.Ack`.
@@ -234,8 +240,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
         _ = self._loop
         return self._session
 
-    async def _sent(self) -> None:
-        self._progress()
+    async def _until_there_is_room(self) -> None:
         while self._session.backlog > HIGH_WATER and self._session.ready:
             self._room_is_wanted = True
             await self._news.wait()

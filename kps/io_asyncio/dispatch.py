@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from kps.logs import logger, report_failure
@@ -23,6 +24,7 @@ Settle = Callable[[Message, str | None], None]
 """Tells the core how handling a message went."""
 
 _THREADS = 16
+_TURN = 0.01  # seconds that a coroutine callback which never waits may run on
 _BATCH = 256  # messages handed to a thread at once: the hand-over costs more than a message
 
 
@@ -99,6 +101,7 @@ class Dispatcher:
 
     async def _on_loop(self, mailbox: Mailbox, callback: Callback) -> None:
         handled = 0
+        turn_ends = monotonic() + _TURN
         while (message := mailbox.take()) is not None:
             error: str | None = "cancelled"
             try:
@@ -109,8 +112,11 @@ class Dispatcher:
             finally:
                 self._settle(message, error)
             handled += 1
-            if handled % _BATCH == 0:  # a callback that never waits must not starve the loop
+            if handled % _BATCH == 0 and monotonic() > turn_ends:
+                # A callback that never waits must not starve the loop, nor the loop, which
+                # reads much at a time, the callback.
                 await asyncio.sleep(0)
+                turn_ends = monotonic() + _TURN
 
     async def _in_threads(self, mailbox: Mailbox, callback: Callback) -> None:
         while len(mailbox):

@@ -13,7 +13,7 @@ from kps.errors import InvalidArgument
 
 Fields = dict[str, Any]
 
-_STRING_FIELDS = ("action", "topic", "from", "to", "id", "error", "ack_id")
+_STRING_FIELDS = frozenset(("action", "topic", "from", "to", "id", "error", "ack_id"))
 
 
 class InvalidMessage(Exception):
@@ -53,9 +53,8 @@ def _load(frame: bytes) -> Any:
 def _checked(fields: Any) -> Fields:
     if type(fields) is not dict:
         raise InvalidMessage("message is not a JSON object")
-    for name in _STRING_FIELDS:
-        value = fields.get(name)
-        if value is not None and type(value) is not str:
+    for name, value in fields.items():
+        if type(value) is not str and value is not None and name in _STRING_FIELDS:
             raise InvalidMessage(f"field {name} must be a string")
     return fields
 

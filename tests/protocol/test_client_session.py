@@ -1032,6 +1032,18 @@ class TestOfflineQueue:
             client.publish("t", "x" * 800)
         assert client.session.backlog == backlog
 
+    def test_is_empty_again_after_it_was_flushed(self) -> None:
+        client = Client(reconnect=RETRY, offline_messages=2, offline_bytes=1000)
+        for _ in range(3):
+            client.publish("t", "x" * 300)
+            client.publish("t", "x" * 300)
+            server = client.connect()
+            assert len(server.take()) == 2
+            server.hang_up()
+            assert client.session.backlog == 0
+            client.advance(1)
+        assert client.session.dropped == 0
+
     def test_may_be_larger_than_the_outgoing_queue(self) -> None:
         client = Client(offline_messages=100, limits=Limits(queue_messages=5))
         for number in range(100):

@@ -151,6 +151,21 @@ def test_what_comes_and_goes_leaves_nothing() -> None:
     assert len(deadlines._heap) < 200
 
 
+def test_order_survives_that_most_are_cancelled() -> None:
+    alarms = [Alarm(float(number * 37 % 1000)) for number in range(1000)]
+    deadlines = agenda(*alarms)
+    kept = alarms[::7]
+    for alarm in alarms:
+        if alarm not in kept:
+            deadlines.cancel(alarm)
+    times = sorted(alarm.at for alarm in kept if alarm.at is not None)
+    for when in times:
+        assert deadlines.next_deadline() == when
+        deadlines.handle_timeout(when)
+    assert sorted(alarm.calls[0] for alarm in kept) == times
+    assert len(deadlines) == 0
+
+
 @given(
     st.lists(
         st.tuples(

@@ -779,6 +779,98 @@ class TestSlowConsumer:
         assert stage.hub.clients == {}
 
 
+class TestFlushing:
+    """A driver writes to those that the hub names, and to nobody else."""
+
+    def stage(self, **config: Any) -> tuple[Stage, Peer, Peer, Peer]:
+        stage = Stage(**config)
+        alice, bob, carol = stage.peer("alice"), stage.peer("bob"), stage.peer("carol")
+        for peer in (bob, carol):
+            peer.ask(subscribe("news"))
+        stage.hub.take_unflushed()
+        return stage, alice, bob, carol
+
+    def named(self, stage: Stage, *peers: Peer) -> None:
+        assert set(stage.hub.take_unflushed()) == {peer.session for peer in peers}
+        assert stage.hub.take_unflushed() == []
+
+    def test_publication(self) -> None:
+        stage, alice, bob, carol = self.stage()
+        alice.send(publish("news", 1), publish("news", 2))
+        self.named(stage, alice, bob, carol)
+        stage.hub.publish("news", 3, stage.clock.now)
+        self.named(stage, bob, carol)
+        stage.hub.publish("nobody subscribed", 4, stage.clock.now)
+        self.named(stage)
+
+    def test_direct_message_and_refusal(self) -> None:
+        stage, _, bob, _ = self.stage()
+        stage.hub.publish_to_id("bob", 1, stage.clock.now)
+        self.named(stage, bob)
+        bob.send({"action": "nonsense"})
+        self.named(stage, bob)
+
+    def test_ack_request_and_its_end(self) -> None:
+        stage, alice, bob, carol = self.stage()
+        alice.send(ask_for_ack("news", "mine"))
+        assert {bob.session, carol.session} <= set(stage.hub.take_unflushed())
+        bob.ask(ack(bob.take()[0]))
+        stage.hub.take_unflushed()
+        stage.advance(5)
+        self.named(stage, alice)
+
+    def test_who_leaves_and_who_waited_for_it(self) -> None:
+        stage, alice, bob, carol = self.stage()
+        carol.ask({"action": "unsubscribe", "topic": "news"})
+        alice.send(ask_for_ack("news", "mine"))
+        stage.hub.take_unflushed()
+        bob.session.connection_lost(stage.clock.now)
+        self.named(stage, alice)
+
+    def test_end_of_file_close_frame_and_takeover(self) -> None:
+        stage, alice, bob, carol = self.stage()
+        alice.session.receive_eof(stage.clock.now)
+        self.named(stage, alice)
+        bob.feed(close_frame(1000))
+        self.named(stage, bob)
+        new = stage.peer("carol")
+        self.named(stage, new, carol)
+
+    def test_slow_consumer(self) -> None:
+        stage, _, bob, carol = self.stage(limits=Limits(queue_messages=2))
+        for number in range(2):
+            stage.hub.publish_to_id("bob", number, stage.clock.now)
+        stage.hub.take_unflushed()
+        stage.hub.publish("news", 1, stage.clock.now)
+        self.named(stage, bob, carol)
+
+    def test_heartbeat_and_shutdown(self) -> None:
+        stage, *peers = self.stage(limits=Limits(heartbeat_interval=25, heartbeat_timeout=20))
+        stage.advance(25)
+        self.named(stage, *peers)
+        stage.advance(20)
+        self.named(stage, *peers)
+        stage, *peers = self.stage()
+        stage.hub.shutdown(5, stage.clock.now)
+        self.named(stage, *peers)
+
+    def test_decision_about_an_upgrade(self) -> None:
+        stage = Stage(asks_upgrade=True)
+        for verdict in (True, False):
+            peer = stage.peer()
+            peer.feed(upgrade())
+            stage.hub.take_unflushed()
+            peer.session.decide(verdict, stage.clock.now)
+            self.named(stage, peer)
+
+    def test_connection_that_is_gone_is_not_named(self) -> None:
+        stage, alice, bob, _ = self.stage()
+        stage.hub.publish_to_id("bob", 1, stage.clock.now)
+        bob.session.connection_lost(stage.clock.now)
+        alice.session.connection_lost(stage.clock.now)
+        self.named(stage)
+
+
 class TestEnds:
     def test_client_closes(self) -> None:
         stage = Stage()
