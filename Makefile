@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: serve test lint clean
+.PHONY: serve test lint bench clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -17,6 +17,9 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+bench: $(VENV)/bench.stamp
+	$(BIN)/python benchmarks/server_load.py --write
+
 clean:
 	rm -rf $(VENV)
 
@@ -28,4 +31,9 @@ $(VENV)/run.stamp: pyproject.toml
 $(VENV)/dev.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/run.stamp
+
+$(VENV)/bench.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[bench]'
 	touch $@ $(VENV)/run.stamp
