@@ -62,8 +62,9 @@ def split(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
 class Link:
     """A transport in memory between two endpoints.
 
-    ``cut`` breaks it as a network does; ``stalled`` lets it swallow everything, as a dead
-    peer behind a live router does; ``sizes`` splits what passes into pieces.
+    ``cut`` breaks it as a network does; ``stalled`` lets nothing through, as ends that do not
+    read; ``swallows`` takes everything and loses it, as a router does in front of a dead host;
+    ``sizes`` splits what passes into pieces.
     """
 
     def __init__(self, client: Endpoint, server: Endpoint, clock: ManualClock) -> None:
@@ -71,6 +72,7 @@ class Link:
         self.server = server
         self.sizes: Sequence[int] = ()
         self.stalled = False
+        self.swallows = False
         self.alive = True
         self._clock = clock
 
@@ -90,10 +92,11 @@ class Link:
 
     def _move(self, source: Endpoint, target: Endpoint) -> bool:
         data = b"" if self.stalled else source.data_to_send()
-        for piece in split(data, self.sizes):
+        for piece in split(b"" if self.swallows else data, self.sizes):
             target.receive_data(piece, self._clock.now)
         output = source.output
-        if output is Output.KEEP or (self.stalled and output is not Output.ABORT):
+        is_deaf = self.stalled or self.swallows
+        if output is Output.KEEP or (is_deaf and output is not Output.ABORT):
             return bool(data)
         if output is Output.HALF_CLOSE:
             before = target.output
