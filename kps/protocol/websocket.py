@@ -32,7 +32,7 @@ from kps.protocol.outbox import Frames, Outbox, Push
 
 # A frame of this size that is not all there yet goes to wsproto in pieces, so that
 # the bytes that wait here stay few.
-_STREAM_FROM = 64 * 1024
+_STREAM_FROM = 16 * 1024
 
 
 class State(Enum):

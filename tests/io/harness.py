@@ -177,6 +177,8 @@ class Cable:
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.stalled = False
         """Whether everything is swallowed."""
+        self.jammed = False
+        """Whether nothing is read from either end."""
         self.refuses = False
         """Whether new connections are dropped at once."""
         self.connections = 0
@@ -205,7 +207,8 @@ class Cable:
     def _run(self) -> None:
         while not self._closed:
             with self._lock:
-                ends = {a: b for pair in self._pairs for a, b in (pair, pair[::-1])}
+                pairs = [] if self.jammed else self._pairs
+                ends = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
                 try:
                     readable, _, _ = select.select([self._listener, *ends], [], [], 0.01)
                 except (OSError, ValueError):

@@ -187,7 +187,7 @@ def test_close_ends_every_blocked_call_of_other_threads() -> None:
             slow.subscribe("slow", lambda message: hang.wait(PATIENCE))
             ack = client.publish_with_ack("slow", 1, timeout=300.0)
             messages = client.subscribe("t")
-            cable.stalled = True
+            cable.jammed = True
 
             def fill() -> None:
                 for _ in range(1000):
@@ -201,7 +201,9 @@ def test_close_ends_every_blocked_call_of_other_threads() -> None:
                 "flush": in_thread(client.flush),
                 "publish": in_thread(fill),
             }
-            eventually(lambda: client._session.backlog > 128 * 1024, "a full queue")
+            queued = -1
+            while queued != (queued := client._session.backlog) or not queued:
+                time.sleep(0.05)  # until the network takes nothing more
             assert all(thread.is_alive() for thread, _ in blocked.values())
             began = time.monotonic()
             closing, _ = in_thread(client.close)
