@@ -19,6 +19,7 @@ lint: $(VENV)/dev.stamp
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/server_load.py --write
+	$(BIN)/python benchmarks/clients.py --write
 
 clean:
 	rm -rf $(VENV)

@@ -110,7 +110,8 @@ class Dispatcher:
             except Exception as failure:
                 error = report_failure(failure, mailbox.topic)
             finally:
-                self._settle(message, error)
+                if message.wants_ack:
+                    self._settle(message, error)
             handled += 1
             if handled % _BATCH == 0 and monotonic() > turn_ends:
                 # A callback that never waits must not starve the loop, nor the loop, which

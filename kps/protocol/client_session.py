@@ -302,9 +302,9 @@ class ClientSession:
     # -- what links call ------------------------------------------------------------------
 
     def _received(self, link: "ClientLink", frames: Iterable[bytes]) -> None:
-        skips = not self.config.reports_messages
+        reports = self.config.reports_messages
         for frame in frames:
-            if skips and frame.startswith(_CONFIRMATION):
+            if not reports and frame.startswith(_CONFIRMATION):
                 continue  # half of what a publisher receives, and nobody waits for it
             try:
                 messages = read_any(frame)
@@ -314,7 +314,7 @@ class ClientSession:
             for fields in messages:
                 if link is not self._link or self.ended is not None:
                     return  # an earlier one has ended it
-                if self.config.reports_messages:
+                if reports:
                     self._events.append(MessageReceived(fields))
                 handler = _HANDLERS.get(text(fields, "action"))
                 if handler is not None:  # what a later level brings is passed over
