@@ -133,7 +133,8 @@ class Hub:
     def shutdown(self, grace: float, now: float) -> None:
         """Close every connection with code 1001, behind what is queued for it.
 
-        What is not written and closed within ``grace`` seconds is dropped.
+        What is not written and closed within ``grace`` seconds, or ``close_timeout`` if that is
+        longer, is dropped.
         """
         self.now = now
         self.stopping = True

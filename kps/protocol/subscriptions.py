@@ -152,7 +152,7 @@ class Subscriptions:
     ) -> bool:
         """Give a message to every subscription of its topic; ``False`` if there is none.
 
-        Each gets a message object of its own, so that none can change another's.
+        Each gets a message object of its own; the payload in it is one and the same for all.
         """
         mailboxes = self._by_topic.get(topic)
         if mailboxes is None:

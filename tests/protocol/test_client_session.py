@@ -1243,9 +1243,12 @@ class TestClosing:
 
     def test_transport_lost_twice(self) -> None:
         client, server = online()
+        server.feed(frame(b"?", opcode=PING, key=None))  # its answer is still waiting
         for _ in range(3):
             server.hang_up()
         assert len(client.take(Disconnected)) == 1
+        assert server.link.data_to_send() == b""
+        server.feed(json_frame(delivery(1), key=None))
         client.check_over()
 
 

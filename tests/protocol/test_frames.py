@@ -1,13 +1,15 @@
 """Frames as bytes, held to wsproto."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
-from kps.protocol.frames import Masker, mask, read_header, text_frame
-from tests.protocol.helpers import CLOSE, KEY, PING, frame
+from kps.protocol.frames import Masker, mask, read_header, read_text, text_frame
+from tests.protocol.helpers import BINARY, CLOSE, CONTINUATION, KEY, PING, frame
 
 # Around each point at which the form of the length changes.
 SIZES = [0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 65535, 65536, 70000]
@@ -66,6 +68,45 @@ class TestMasker:
         masked = mask(payload, key)
         assert masked == bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
         assert mask(masked, key) == payload
+
+
+class TestReadText:
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("key", [None, KEY])
+    def test_whole_message(self, size: int, key: bytes | None) -> None:
+        payload = bytes(i % 251 for i in range(size))
+        data = b"before" + frame(payload, key=key) + b"after"
+        end = len(data) - 5
+        assert read_text(data, 6, end, key is not None) == (payload, end)
+        assert read_text(data, 6, len(data), key is not None) == (payload, end)
+        assert read_text(data, 6, end - 1, key is not None) is None
+        assert read_text(data, 6, end, key is None) is None
+
+    @pytest.mark.parametrize("key", [None, KEY])
+    def test_what_is_not_all_there(self, key: bytes | None) -> None:
+        for size in (0, 1, 125, 126, 65536):
+            data = frame(bytes(size), key=key)
+            for end in [*range(min(16, len(data))), len(data) - 1]:
+                assert read_text(data[:end], 0, end, key is not None) is None
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"opcode": BINARY},
+            {"opcode": CONTINUATION},
+            {"opcode": PING},
+            {"opcode": CLOSE},
+            {"fin": False},
+            {"reserved": 1},
+            {"reserved": 4},
+            {"length_bytes": 2},
+            {"length_bytes": 8},
+        ],
+    )
+    @pytest.mark.parametrize("key", [None, KEY])
+    def test_what_is_left_to_wsproto(self, wrong: dict[str, Any], key: bytes | None) -> None:
+        data = frame(b"payload", key=key, **wrong)
+        assert read_text(data, 0, len(data), key is not None) is None
 
 
 class TestReadHeader:

@@ -174,7 +174,9 @@ class TestHeadSize:
         peer = stage.peer()
         peer.feed(upgrade() + json_frame(PING) + json_frame({"pad": "x" * 1000}), sizes)
         peer.read_upgrade()
-        assert peer.take()[0] == PONG
+        refusal = {"action": "error", "error": "missing or invalid action"}
+        assert peer.take() == [PONG, refusal]
+        assert peer.ask(PING) == [PONG]
 
     def test_default_leaves_room_for_cookies_and_tokens(self) -> None:
         peer = Stage().peer()

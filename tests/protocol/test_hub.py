@@ -413,8 +413,15 @@ def streams(draw: st.DrawFn) -> bytes:
 SIZES = st.lists(st.integers(1, 50), max_size=5)
 
 
-def transcript(data: bytes, sizes: Sequence[int]) -> tuple[bytes, list[str], str]:
-    """All that a server does about a stream of bytes from one client."""
+CONFIRMATION = re.compile(rb'\x81.\{"action":"published",[^}]*\}', re.DOTALL)
+
+
+def transcript(data: bytes, sizes: Sequence[int]) -> tuple[bytes, list[bytes], list[str], str]:
+    """All that a server does about a stream of bytes from one client.
+
+    Confirmations are told apart: those of publications that came together follow after all
+    copies that the publisher gets itself.
+    """
     stage = Stage(limits=Limits(max_message=1000, max_head=1000))
     stage.hub.local.subscribe("x")
     stage.hub.local.subscriptions.open_direct()
@@ -428,7 +435,8 @@ def transcript(data: bytes, sizes: Sequence[int]) -> tuple[bytes, list[str], str
         raw = b"400"  # the text tells what was wrong first, which depends on the pieces
     # So does the reason of an invalid text: the place is counted within a piece.
     raw = re.sub(rb"\x88.\x03\xef'utf-8' codec can't decode.*", b"1007", raw, flags=re.DOTALL)
-    return raw, [describe(event) for event in stage.hub.events()], end
+    events = [describe(event) for event in stage.hub.events()]
+    return CONFIRMATION.sub(b"", raw), CONFIRMATION.findall(raw), events, end
 
 
 def describe(event: HubEvent) -> str:

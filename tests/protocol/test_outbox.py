@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.protocol.limits import Limits, Overflow
-from kps.protocol.outbox import Droppable, Outbox, Push
+from kps.protocol.outbox import Droppable, Frames, Outbox, Push
 
 A, B, C, D = (Droppable(letter * 10) for letter in (b"A", b"B", b"C", b"D"))
 ANSWER = b"answer...."
@@ -112,6 +112,39 @@ class TestFull:
         assert (box.pending_bytes, box.pending_answers) == (0, 0)
 
 
+class TestSeveralAtOnce:
+    def test_fit_or_do_not(self) -> None:
+        box = fill(outbox(messages=4, size=1000), A)
+        assert box.push_all(Droppable.of([B, C, D]))
+        assert (box.pending_messages, box.pending_bytes, box.pending_answers) == (4, 40, 0)
+        assert not box.push_all(Droppable.of([A]))
+        assert box.push(A) is Push.OVERFLOW
+        assert box.take(1000) == A + B + C + D
+        assert box.pending_messages == 0
+        assert not box.push_all(Droppable.of([A] * 5))
+        assert not outbox(size=25).push_all(Droppable.of([A, B, C]))
+
+    def test_count_as_so_many_when_they_are_dropped(self) -> None:
+        box = fill(outbox(Overflow.DROP_OLDEST, messages=4), ANSWER)
+        assert box.push_all(Droppable.of([A, B]))
+        assert box.push_all(Droppable.of([C]))
+        assert box.push(D) is Push.QUEUED
+        assert (box.dropped, box.pending_messages) == (2, 3)
+        assert box.take(1000) == ANSWER + C + D
+        assert box.push_all(Droppable.of([A, B]))
+        box.clear()
+        assert box.dropped == 4
+
+    def test_answers_stay_answers(self) -> None:
+        box = outbox(Overflow.DROP_OLDEST)
+        assert box.push_all(Frames.of([ANSWER] * 3))
+        assert box.pending_answers == 30
+        assert box.push(A) is Push.DROPPED
+        assert box.take_droppable() == []
+        assert (box.pending_messages, box.pending_answers) == (3, 30)
+        assert box.take(5) == ANSWER * 3  # they are one piece now
+
+
 class TestEnd:
     def test_clear_counts_what_it_drops(self) -> None:
         box = fill(outbox(), A, ANSWER)
@@ -126,20 +159,37 @@ class TestEnd:
         assert box.take(1000) == ANSWER
 
 
+def count(frame: bytes) -> int:
+    return frame.messages if isinstance(frame, Frames) else 1
+
+
 class Model:
-    """The same queue in the plainest way: a list that is counted anew each time."""
+    """The same queue in the plainest way: a list that is counted anew each time.
+
+    What was queued together is one entry.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.frames: list[bytes] = []
         self.dropped = 0
 
-    def has_room(self, size: int) -> bool:
+    @property
+    def messages(self) -> int:
+        return sum(count(frame) for frame in self.frames)
+
+    def has_room(self, size: int, messages: int = 1) -> bool:
         total = sum(map(len, self.frames))
         return (
-            len(self.frames) < self.limits.queue_messages
+            self.messages + messages <= self.limits.queue_messages
             and total + size <= self.limits.queue_bytes
         )
+
+    def push_all(self, frames: Frames) -> bool:
+        fits = self.has_room(len(frames), frames.messages)
+        if fits:
+            self.frames.append(frames)
+        return fits
 
     def push(self, frame: bytes) -> Push:
         policy, droppable = self.limits.overflow, isinstance(frame, Droppable)
@@ -152,7 +202,7 @@ class Model:
                 for old in [old for old in self.frames if isinstance(old, Droppable)]:
                     if not self.has_room(len(frame)):
                         self.frames.remove(old)
-                        self.dropped += 1
+                        self.dropped += count(old)
             if droppable and not fits():
                 self.dropped += 1
                 return Push.DROPPED
@@ -176,6 +226,8 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("publication"), st.integers(1, 40)),
         st.tuples(st.just("answer"), st.integers(1, 40)),
+        st.tuples(st.just("publications"), st.integers(1, 20)),
+        st.tuples(st.just("answers"), st.integers(1, 20)),
         st.tuples(st.just("take"), st.integers(1, 100)),
     ),
     max_size=40,
@@ -196,6 +248,10 @@ def test_is_what_the_plain_model_says(
     for number, (step, amount) in enumerate(steps):
         if step == "take":
             assert box.take(amount) == model.take(amount)
+        elif step in ("publications", "answers"):
+            kind = Droppable if step == "publications" else Frames
+            several = kind.of([number.to_bytes(2, "big") * amount] * (1 + amount % 3))
+            assert box.push_all(several) is model.push_all(several)
         else:
             # Each frame differs from all others, so that order shows.
             content = number.to_bytes(2, "big") * amount
@@ -203,6 +259,7 @@ def test_is_what_the_plain_model_says(
             assert box.push(frame) is model.push(frame)
         answers = [frame for frame in model.frames if not isinstance(frame, Droppable)]
         assert len(box) == len(model.frames)
+        assert box.pending_messages == model.messages
         assert box.pending_bytes == sum(map(len, model.frames))
         assert box.pending_answers == sum(map(len, answers))
         assert box.dropped == model.dropped

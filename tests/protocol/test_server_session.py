@@ -4,6 +4,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kps.protocol.events import (
     ClientLeft,
@@ -777,6 +779,168 @@ class TestSlowConsumer:
         alice.send(ping("bob"))
         assert alice.closed == (1008, "slow consumer")
         assert stage.hub.clients == {}
+
+
+class TestRuns:
+    """Publications that arrive together are passed on together, and nobody can tell."""
+
+    def test_subscribers_get_each(self) -> None:
+        stage = Stage()
+        alice, bob, carol = stage.peer("alice"), stage.peer("bob"), stage.peer("carol")
+        mailbox = stage.hub.local.subscribe("news")
+        bob.ask(subscribe("news"))
+        carol.ask(subscribe("news"), subscribe("weather"))
+        sent = [("news", 1), ("news", 2), ("weather", 3), ("news", 4), ("nobody", 5), ("news", 6)]
+        answers = alice.ask(*[publish(topic, number) for topic, number in sent])
+        assert answers == [{"action": "published", "topic": topic} for topic, _ in sent]
+        got = [delivery(topic, "alice", number) for topic, number in sent if topic != "nobody"]
+        assert carol.take() == got
+        assert bob.take() == [message for message in got if message["topic"] == "news"]
+        assert [message.data for message in mailbox.take_all()] == [1, 2, 4, 6]
+        assert mailbox.size == 0
+        assert (stage.hub.stats.published, stage.hub.stats.delivered) == (6, 4 * 3 + 1)
+
+    def test_everything_else_comes_after_them(self) -> None:
+        stage = Stage()
+        alice, bob = stage.peer("alice"), stage.peer("bob")
+        bob.ask(subscribe("news"))
+        published = {"action": "published", "topic": "news"}
+        others: list[tuple[Fields, list[Fields]]] = [
+            (ping("alice"), [pong("alice")]),
+            (subscribe("other"), [{"action": "subscribed", "topic": "other"}]),
+            ({"action": "unsubscribe", "topic": "news"},
+             [{"action": "unsubscribed", "topic": "news"}]),
+            ({"action": "nonsense"}, [refusal("unknown action: nonsense")]),
+            ({"action": "publish"}, [refusal("missing or invalid topic")]),
+            ({"action": "cancel_ack", "ack_id": "x"},
+             [{"action": "ack_cancelled", "ack_id": "x"}]),
+        ]  # fmt: skip
+        for other, answer in others:
+            assert alice.ask(publish("news", 1), publish("news", 2), other) == [
+                published, published, *answer,
+            ]  # fmt: skip
+            assert bob.take() == [delivery("news", "alice", number) for number in (1, 2)]
+        alice.ask(publish("news", 1), {"action": "direct_message", "to": "bob", "data": 2})
+        assert [message["action"] for message in bob.take()] == ["publish", "direct_message"]
+
+    def test_subscribing_in_the_middle_begins_there(self) -> None:
+        alice = Stage().peer("alice")
+        answers = alice.ask(
+            publish("news", 1),
+            subscribe("news"),
+            publish("news", 2),
+            {"action": "unsubscribe", "topic": "news"},
+            publish("news", 3),
+        )
+        assert [m for m in answers if m["action"] == "publish"] == [delivery("news", "alice", 2)]
+
+    def test_renaming_in_the_middle_changes_the_sender_there(self) -> None:
+        stage = Stage()
+        alice, bob = stage.peer("alice"), stage.peer("bob")
+        bob.ask(subscribe("news"))
+        alice.ask(publish("news", 1), ping("anna"), publish("news", 2))
+        assert bob.take() == [delivery("news", "alice", 1), delivery("news", "anna", 2)]
+
+    @pytest.mark.parametrize("end", [frame(opcode=PING), close_frame(1000), b"\xff" * 9, b"\x81"])
+    def test_what_is_no_message_comes_after_them(self, end: bytes) -> None:
+        stage = Stage()
+        alice, bob = stage.peer("alice"), stage.peer("bob")
+        bob.ask(subscribe("news"))
+        alice.feed(json_frame(publish("news", 1)) + json_frame(publish("news", 2)) + end)
+        assert bob.take() == [delivery("news", "alice", number) for number in (1, 2)]
+        assert alice.take() == [{"action": "published", "topic": "news"}] * 2
+        assert alice.inbox.pongs == ([b""] if end == frame(opcode=PING) else [])
+
+    def test_one_that_cannot_be_written_does_not_cost_the_others(self) -> None:
+        stage = Stage()
+        alice, bob = stage.peer("alice"), stage.peer("bob")
+        bob.ask(subscribe("news"))
+        deep = '{"action":"publish","topic":"news","data":%s}' % ("[" * 300 + "]" * 300)
+        alice.feed(
+            json_frame(publish("news", 1)) + frame(deep.encode()) + json_frame(publish("news", 2))
+        )
+        published = {"action": "published", "topic": "news"}
+        assert alice.take() == [published, refusal("message nested too deeply"), published]
+        assert bob.take() == [delivery("news", "alice", number) for number in (1, 2)]
+
+    def test_any_number(self) -> None:
+        stage = Stage()
+        alice, bob = stage.peer("alice"), stage.peer("bob")
+        bob.ask(subscribe("news"))
+        messages = [publish("news", [number, "x" * 500]) for number in range(1000)]
+        assert len(alice.ask(*messages)) == 1000
+        assert [m["data"]["data"][0] for m in bob.take()] == list(range(1000))
+
+    @given(
+        policy=st.sampled_from(list(Overflow)),
+        limit=st.integers(2000, 12_000),
+        sizes=st.lists(st.integers(1, 2000), max_size=5),
+        script=st.lists(
+            st.sampled_from(["red", "red", "red", "green", "whisper", "nonsense"]), max_size=30
+        ),
+    )
+    def test_pieces_make_no_difference_to_one_that_does_not_read(
+        self, policy: Overflow, limit: int, sizes: list[int], script: list[str]
+    ) -> None:
+        def run(sizes: list[int]) -> tuple[bytes, int, list[Fields], list[Fields]]:
+            stage = Stage(limits=Limits(queue_bytes=limit, overflow=policy))
+            alice, bob = stage.peer("alice"), stage.peer("bob")
+            bob.ask(subscribe("red"), subscribe("green"))
+            data = b""
+            for number, topic in enumerate(script):
+                message = publish(topic, [number, "x" * 500])
+                if topic == "whisper":
+                    message = {"action": "direct_message", "to": "bob", "data": [number]}
+                data += json_frame({"action": topic} if topic == "nonsense" else message)
+            alice.feed(data, sizes)
+            raw = bob.read()
+            bob.inbox.feed(raw)
+            return raw, bob.session.dropped, bob.inbox.take(), alice.take()
+
+        whole, pieces = run([]), run(sizes)
+        if policy is not Overflow.DROP_OLDEST:
+            assert whole == pieces
+            return
+        # Here those that came together may have to go together: some more are dropped.
+        sent = [number for number, topic in enumerate(script) if topic in ("red", "green")]
+        for _, dropped, received, answers in (whole, pieces):
+            kept = [m["data"]["data"][0] for m in received if m["action"] == "publish"]
+            assert kept == sent[len(sent) - len(kept) :]
+            assert dropped == len(sent) - len(kept)
+            assert answers == whole[3]
+
+    @given(
+        st.lists(st.sampled_from(["red", "red", "green", "sub", "unsub"]), max_size=20),
+        st.lists(st.integers(1, 200), max_size=5),
+    )
+    def test_publisher_gets_its_own_before_the_confirmation(
+        self, script: list[str], sizes: list[int]
+    ) -> None:
+        alice = Stage().peer("alice")
+        data, expected, subscribed = b"", [], False
+        for number, step in enumerate(script):
+            if step in ("sub", "unsub"):
+                subscribed = step == "sub"
+                data += json_frame({"action": f"{step}scribe", "topic": "red"})
+            else:
+                data += json_frame(publish(step, number))
+                if subscribed and step == "red":
+                    expected.append(number)
+        alice.feed(data, sizes)
+        got: list[int] = []
+        confirmed = 0
+        published = [step for step in script if step in ("red", "green")]
+        numbers = [number for number, step in enumerate(script) if step in ("red", "green")]
+        for message in alice.take():
+            if message["action"] == "publish":
+                got.append(message["data"]["data"])
+            elif message["action"] == "published":
+                assert message["topic"] == published[confirmed]
+                number = numbers[confirmed]
+                assert number not in expected or number in got
+                confirmed += 1
+        assert got == expected
+        assert confirmed == len(published)
 
 
 class TestFlushing:

@@ -1,5 +1,7 @@
 """What waits for the program's callbacks and iterators, and the answers it owes."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,15 +119,15 @@ class TestFull:
         assert program.answers == [("ack 2", 7, "queue full"), ("ack 3", 7, "queue full")]
         assert contents(mailbox) == [0, 1]
 
-    @pytest.mark.parametrize("limits", [{"mailbox_messages": 2}, {"mailbox_bytes": 25}])
+    @pytest.mark.parametrize("limits", [{"mailbox_messages": 3}, {"mailbox_bytes": 35}])
     def test_drop_oldest(self, limits: dict[str, int]) -> None:
         program = Program(mailbox_overflow=Overflow.DROP_OLDEST, **limits)
         mailbox = program.subscriptions.add("t")
-        for number in range(4):
+        for number in range(5):
             program.deliver(number, ack=f"ack {number}")
         assert mailbox.dropped == 2
         assert program.answers == [("ack 0", 7, "queue full"), ("ack 1", 7, "queue full")]
-        assert contents(mailbox) == [2, 3]
+        assert contents(mailbox) == [2, 3, 4]
 
     @pytest.mark.parametrize("policy", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
     def test_large_message_fits_into_an_empty_mailbox(self, policy: Overflow) -> None:
@@ -153,11 +155,24 @@ class TestFull:
         assert program.subscriptions.take_overflowed() == [mailbox]
         program.deliver("x")
         assert program.subscriptions.take_overflowed() == []
-        mailbox.take()
-        for _ in range(3):
-            program.deliver("x")
-        assert program.subscriptions.take_overflowed() == [mailbox]
-        assert mailbox.dropped == 6
+        episodes: list[Callable[[], object]] = [
+            mailbox.take, mailbox.take_all, lambda: mailbox.take_some(1),
+        ]  # fmt: skip
+        for read in episodes:
+            read()
+            for _ in range(3):
+                program.deliver("x")
+            assert program.subscriptions.take_overflowed() == [mailbox]
+        assert mailbox.dropped == 4 + 3 * 2
+
+    def test_reading_a_part_ends_the_episode_too(self) -> None:
+        program = Program(mailbox_messages=3)
+        mailbox = program.subscriptions.add("t")
+        for _ in range(2):
+            for _ in range(5):
+                program.deliver("x")
+            assert program.subscriptions.take_overflowed() == [mailbox]
+            assert len(mailbox.take_some(2)) == 2
 
     def test_closing_is_no_policy_for_a_mailbox(self) -> None:
         with pytest.raises(ValueError, match="mailbox_overflow must be"):
