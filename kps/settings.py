@@ -9,7 +9,7 @@ from typing import Any
 
 from kps.errors import InvalidArgument, ServerError, ServerStartFailed
 from kps.io_errors import describe
-from kps.protocol.address import DEFAULT_ADDRESS, Address
+from kps.protocol.address import DEFAULT_ADDRESS, Address, host_and_port
 from kps.protocol.backoff import Backoff
 from kps.protocol.client_session import ClientConfig
 from kps.protocol.events import Connected, Disconnected
@@ -196,9 +196,8 @@ class ServerSettings:
 
     def _listening_on(self, host: str, port: int) -> set[str]:
         """Take note of the socket's address; return the names that other servers may use."""
-        self._address = Address(self._listens_on.host, port, False, "").netloc
-        bound = Address(host, port, False, "").netloc
-        return {self._address, self._listens_on.host, bound, *self._names}
+        self._address = host_and_port(self._listens_on.host, port)
+        return {self._address, self._listens_on.host, host_and_port(host, port), *self._names}
 
 
 def relay_limits(timeout: float) -> Limits:

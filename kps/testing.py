@@ -21,17 +21,14 @@ from typing import Any, NoReturn, Protocol
 
 from kps.protocol import level1
 from kps.protocol.backoff import Backoff
-from kps.protocol.client_session import ClientConfig, ClientLink, ClientSession
+from kps.protocol.client_session import ClientConfig, ClientSession
+from kps.protocol.endpoint import Endpoint
 from kps.protocol.events import ClientEvent, ConnectNeeded, HubEvent, RelayRequested
 from kps.protocol.frames import Masker
 from kps.protocol.hub import Hub, HubConfig
 from kps.protocol.limits import Limits
 from kps.protocol.relay import origin_of
-from kps.protocol.server_session import ServerSession
 from kps.protocol.websocket import ClientWebSocket, ClosedBy, Output
-
-Endpoint = ClientLink | ServerSession
-"""What the bytes of a transport go to, at either end."""
 
 
 class ManualClock:

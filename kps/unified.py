@@ -31,18 +31,6 @@ def adapt(callback: UnifiedCallback, unsubscribe: Callable[[], Any]) -> Callable
     return handle
 
 
-def response_dict(response: AckResponse) -> dict[str, Any]:
-    """An ack response as the family gives it: ``error`` only when there is one."""
-    fields: dict[str, Any] = {
-        "ack_id": response.ack_id,
-        "client_id": response.client_id,
-        "success": response.success,
-    }
-    if response.error:
-        fields["error"] = response.error
-    return fields
-
-
 class _AckNames:
     """The names of acks that are the same on every driver."""
 
@@ -241,11 +229,11 @@ def _client_options(
 
 
 def _response_dicts(responses: dict[str, AckResponse]) -> dict[str, dict[str, Any]]:
-    return {client_id: response_dict(response) for client_id, response in responses.items()}
+    return {client_id: response.fields() for client_id, response in responses.items()}
 
 
 def _response_or_not(response: AckResponse | None) -> tuple[dict[str, Any], bool]:
-    return (response_dict(response), True) if response is not None else ({}, False)
+    return (response.fields(), True) if response is not None else ({}, False)
 
 
 def _nothing_to_unsubscribe() -> None:

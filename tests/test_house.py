@@ -44,7 +44,7 @@ LAYERS: list[set[str]] = [
     {"backoff", "codes", "deadlines", "frames", "limits"},
     {"outbox", "envelope", "messages", "relay"},
     {"websocket", "address", "level1", "subscriptions"},
-    {"http", "bus"},
+    {"http", "bus", "endpoint"},
     {"acks", "events"},
     {"server_session", "client_session"},
     {"hub"},

@@ -3,24 +3,13 @@
 import asyncio
 from typing import Protocol, cast
 
+from kps.protocol.address import host_and_port
+from kps.protocol.endpoint import Endpoint
 from kps.protocol.websocket import Output
 
 # What the transport may hold before it asks to pause. Everything beyond it waits in the
 # core's queue, where it is counted and where the slow-consumer policy acts.
 _TRANSPORT_BUFFER = 64 * 1024
-
-
-class Endpoint(Protocol):
-    """The core's end of a transport: a server session or a client link."""
-
-    def receive_data(self, data: bytes, now: float) -> None: ...
-    def receive_eof(self, now: float) -> None: ...
-    def connection_lost(self, now: float) -> None: ...
-    def data_to_send(self) -> bytes: ...
-    @property
-    def output(self) -> Output: ...
-    @property
-    def wants_pause(self) -> bool: ...
 
 
 class Owner(Protocol):
@@ -58,6 +47,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._endpoint.receive_data(data, self._loop.time())
+        self._see_to_reading()  # at once: uvloop may read many times in one turn
         self._owner._progress()
 
     def eof_received(self) -> bool:
@@ -96,12 +86,16 @@ class Connection(asyncio.Protocol):
             transport.abort()
         elif output is not Output.KEEP and self._is_writable:
             self._finish(output)
-        elif self._is_reading == endpoint.wants_pause:
+        else:
+            self._see_to_reading()
+
+    def _see_to_reading(self) -> None:
+        if self._is_reading == self._endpoint.wants_pause:
             self._is_reading = not self._is_reading
             if self._is_reading:
-                transport.resume_reading()
+                self._transport.resume_reading()
             else:
-                transport.pause_reading()
+                self._transport.pause_reading()
 
     def _finish(self, output: Output) -> None:
         transport = self._transport
@@ -118,6 +112,5 @@ class Connection(asyncio.Protocol):
 def _name(peer: object) -> str:
     """``host:port`` of a socket's peer."""
     if isinstance(peer, tuple) and len(peer) >= 2:
-        host = f"[{peer[0]}]" if ":" in str(peer[0]) else peer[0]
-        return f"{host}:{peer[1]}"
+        return host_and_port(str(peer[0]), peer[1])
     return str(peer or "")

@@ -4,27 +4,14 @@ import asyncio
 import itertools
 import ssl as tls
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from kps.errors import InvalidArgument, KPSError
 from kps.io_asyncio.client import Client
-from kps.protocol.relay import RelayTarget
+from kps.protocol.relay import MAX_WAITING, Done, RelayJob, RelayTarget
 from kps.settings import relay_limits
 
-Done = Callable[[str | None], None]
-"""Called once with ``None`` when the other server has got the message, or with the error."""
-
-_MAX_WAITING = 1024  # messages for one address
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    target: RelayTarget
-    origin: str
-    data: Any
-    done: Done
+_STOPPING = "the server is stopping"
 
 
 class Relays:
@@ -35,13 +22,17 @@ class Relays:
         self._timeout = timeout
         self._tls = ssl
         self._numbers = itertools.count(1)
-        self._waiting: dict[tuple[str, str, bool], deque[_Job]] = {}
+        self._waiting: dict[tuple[str, str, bool], deque[RelayJob]] = {}
         self._links: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     def send(
         self, target: RelayTarget, origin: str, data: Any, *, secure: bool, done: Done
     ) -> None:
         """Send a message; ``done`` is called later, also when the server stops meanwhile."""
+        if self._is_closed:
+            done(_STOPPING)
+            return
         key = (target.address, target.path, secure)
         waiting = self._waiting.get(key)
         if waiting is None:
@@ -49,22 +40,27 @@ class Relays:
             task = asyncio.get_running_loop().create_task(self._run_link(key))
             self._links.add(task)
             task.add_done_callback(self._links.discard)
-        if len(waiting) >= _MAX_WAITING:
+        if len(waiting) >= MAX_WAITING:
             done("too many messages wait for that server")
         else:
-            waiting.append(_Job(target, origin, data, done))
+            waiting.append(RelayJob(target, origin, data, done))
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Give up what is under way, and tell so."""
+        self._is_closed = True
         for link in list(self._links):
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
+        for waiting in self._waiting.values():  # of links that had not begun
+            for job in waiting:
+                job.done(_STOPPING)
+        self._waiting.clear()
 
     async def _run_link(self, key: tuple[str, str, bool]) -> None:
         """Connect, send everything that waits, and leave."""
         address, path, secure = key
         waiting = self._waiting[key]
-        error = "the server is stopping"
+        error = _STOPPING
         try:
             client = await Client.connect(
                 address,
@@ -91,7 +87,7 @@ class Relays:
             for job in waiting:
                 job.done(error)
 
-    async def _send_first(self, client: Client, waiting: deque[_Job]) -> None:
+    async def _send_first(self, client: Client, waiting: deque[RelayJob]) -> None:
         job = waiting[0]
         error: str | None = None
         try:

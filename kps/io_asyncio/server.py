@@ -12,12 +12,13 @@ from typing import Any, Self, assert_never
 from kps.errors import ConnectFailed, NotConnected, ServerStartFailed
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.arrival import Arrival
-from kps.io_asyncio.connection import Connection, Endpoint
+from kps.io_asyncio.connection import Connection
 from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.loop import run
 from kps.io_asyncio.relay import Relays
 from kps.io_errors import describe
 from kps.logs import FiguresLog, log_hub_event
+from kps.protocol.endpoint import Endpoint
 from kps.protocol.events import (
     AckChanged,
     ClientLeft,

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from kps.protocol.endpoint import Endpoint
 from kps.protocol.websocket import Output
 
 _CHUNK = 256 * 1024
@@ -22,19 +23,6 @@ _READS_AT_ONCE = 16  # then it is the turn of what waits to be written
 
 clock = time.monotonic
 """The time that this driver gives to the core."""
-
-
-class Endpoint(Protocol):
-    """The core's end of a transport: a server session or a client link."""
-
-    def receive_data(self, data: bytes, now: float) -> None: ...
-    def receive_eof(self, now: float) -> None: ...
-    def connection_lost(self, now: float) -> None: ...
-    def data_to_send(self) -> bytes: ...
-    @property
-    def output(self) -> Output: ...
-    @property
-    def wants_pause(self) -> bool: ...
 
 
 class Owner(Protocol):
@@ -72,12 +60,17 @@ class Waker:
             with contextlib.suppress(OSError):  # full, so it wakes up anyway; or closed
                 self._sender.send(b"\0")
 
+    def drain(self) -> None:
+        """In the waiting thread, when its selector says so: end being readable."""
+        with contextlib.suppress(OSError):
+            self._receiver.recv(4096)
+
     def reset(self) -> bool:
-        """In the waiting thread: tell whether it was woken, and let it wait again."""
+        """In the waiting thread: tell whether it was woken, and see to what that was for.
+
+        What is read is read by ``drain`` alone: a byte may arrive after this.
+        """
         was_awake, self._is_awake = self._is_awake, False
-        if was_awake:
-            with contextlib.suppress(OSError):
-                self._receiver.recv(4096)
         return was_awake
 
     def close(self) -> None:
@@ -182,7 +175,9 @@ class Connection:
             deadline = owner._deadline()
         timeout = None if deadline is None else max(0.0, deadline - clock())
         for key, mask in selector.select(timeout):
-            if key.fileobj is self._socket and mask & selectors.EVENT_READ:
+            if key.fileobj is self._waker:
+                self._waker.drain()
+            elif mask & selectors.EVENT_READ:
                 self._read()
         if deadline is not None and clock() >= deadline:
             with owner._lock:

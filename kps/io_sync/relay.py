@@ -4,29 +4,14 @@ import itertools
 import ssl as tls
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from kps.errors import InvalidArgument, KPSError
 from kps.io_sync.client import Client
-from kps.protocol.relay import RelayTarget
+from kps.protocol.relay import MAX_WAITING, Done, RelayJob, RelayTarget
 from kps.settings import relay_limits
 
-Done = Callable[[str | None], None]
-"""Called once with ``None`` when the other server has got the message, or with the error.
-
-In the thread of the link, without a lock."""
-
-_MAX_WAITING = 1024  # messages for one address
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    target: RelayTarget
-    origin: str
-    data: Any
-    done: Done
+_STOPPING = "the server is stopping"
 
 
 class Relays:
@@ -38,15 +23,18 @@ class Relays:
         self._tls = ssl
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._waiting: dict[tuple[str, str, bool], deque[_Job]] = {}
+        self._waiting: dict[tuple[str, str, bool], deque[RelayJob]] = {}
         self._is_closed = False
 
     def send(
         self, target: RelayTarget, origin: str, data: Any, *, secure: bool, done: Done
     ) -> None:
         """Send a message; ``done`` is called later, also when the server stops meanwhile."""
+        if self._is_closed:
+            done(_STOPPING)
+            return
         key = (target.address, target.path, secure)
-        job = _Job(target, origin, data, done)
+        job = RelayJob(target, origin, data, done)
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is None:
@@ -56,7 +44,7 @@ class Relays:
                     target=self._run_link, args=(key, waiting), name="kps-relay", daemon=True
                 ).start()
                 return
-            is_full = len(waiting) >= _MAX_WAITING
+            is_full = len(waiting) >= MAX_WAITING
             if not is_full:
                 waiting.append(job)
         if is_full:
@@ -66,10 +54,10 @@ class Relays:
         """Send nothing more. What is under way ends within the timeout."""
         self._is_closed = True
 
-    def _run_link(self, key: tuple[str, str, bool], waiting: deque[_Job]) -> None:
+    def _run_link(self, key: tuple[str, str, bool], waiting: deque[RelayJob]) -> None:
         """Connect, send everything that waits, and leave."""
         address, path, secure = key
-        error = "the server is stopping"
+        error = _STOPPING
         try:
             with Client(
                 address,
@@ -93,14 +81,14 @@ class Relays:
         for job in waiting:
             job.done(error)
 
-    def _has_work(self, key: tuple[str, str, bool], waiting: deque[_Job]) -> bool:
+    def _has_work(self, key: tuple[str, str, bool], waiting: deque[RelayJob]) -> bool:
         """Whether something waits; if not, the next message starts a new link."""
         with self._lock:
             if not waiting:
                 del self._waiting[key]
             return bool(waiting)
 
-    def _send_one(self, client: Client, job: _Job) -> None:
+    def _send_one(self, client: Client, job: RelayJob) -> None:
         error: str | None = None
         try:
             refusals = client._send_to_server(

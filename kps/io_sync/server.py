@@ -19,6 +19,7 @@ from kps.io_sync.connection import Connection, Waker, clock, new_selector
 from kps.io_sync.driver import Driver
 from kps.io_sync.relay import Relays
 from kps.logs import FiguresLog, log_hub_event, logger
+from kps.protocol.address import host_and_port
 from kps.protocol.events import (
     AckChanged,
     ClientLeft,
@@ -344,6 +345,8 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             for key, _ in selector.select(max(0.0, wait_until - clock())):
                 if isinstance(key.fileobj, socket.socket):
                     self._accept_one(key.fileobj)
+                else:
+                    self._waker.drain()
         selector.close()
         self._waker.close()
 
@@ -354,10 +357,9 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             logger.warning("cannot accept a connection: %s", describe(error))
             time.sleep(0.05)  # it is still there to be accepted, and would be at once
             return
-        host = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
         thread = threading.Thread(
             target=self._serve_one,
-            args=(sock, f"{host}:{peer[1]}"),
+            args=(sock, host_and_port(peer[0], peer[1])),
             name="kps-connection",
             daemon=True,
         )

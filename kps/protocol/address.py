@@ -23,7 +23,7 @@ class Address:
     @property
     def netloc(self) -> str:
         """``host:port``, with brackets around an IPv6 address."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
     @property
     def url(self) -> str:
@@ -64,6 +64,11 @@ class Address:
         except UnicodeError:
             raise _unreadable(text) from None
         return address
+
+
+def host_and_port(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _fits_a_request(text: str) -> bool:

@@ -67,7 +67,7 @@ class Subscriber(Protocol):
     """Kept by the bus."""
 
     def deliver(self, publication: Publication) -> None:
-        """Take a publication. May remove this subscriber from the bus, but no other."""
+        """Take a publication. What has no room may remove subscribers from the bus."""
 
 
 class Bus:

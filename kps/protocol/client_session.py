@@ -42,6 +42,7 @@ from kps.protocol.messages import (
     AckResponse,
     Message,
     check_timeout,
+    check_topic,
 )
 from kps.protocol.outbox import Droppable, Push
 from kps.protocol.relay import DEFAULT_PATH
@@ -178,7 +179,7 @@ class ClientSession:
         Without a connection the subscription is made when there is one.
         """
         self._now = now
-        _check_topic(topic)
+        check_topic(topic)
         self._check_alive()
         if not self.subscriptions.count(topic) and self.ready:
             self._ask_about(topic, level1.subscribe(topic, self.id))
@@ -206,7 +207,7 @@ class ClientSession:
         Raises ``InvalidArgument``, ``NotConnected`` (also ``ClientClosed``), ``QueueFull``.
         """
         self._now = now
-        self._send_or_keep(level1.publish(_check_topic(topic), self.id, data))
+        self._send_or_keep(level1.publish(check_topic(topic), self.id, data))
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> None:
         """Send a direct message. Raises as ``publish`` does."""
@@ -225,7 +226,7 @@ class ClientSession:
         handle = self._new_ack(timeout)
         self._ask(
             handle,
-            level1.publish_with_ack(_check_topic(topic), self.id, data, handle.id, timeout),
+            level1.publish_with_ack(check_topic(topic), self.id, data, handle.id, timeout),
         )
         return handle
 
@@ -728,12 +729,6 @@ _HANDLERS: dict[str, Callable[[ClientSession, Fields, int], None]] = {
     "ack_response": ClientSession._ack_response,
     "ack_status": ClientSession._ack_status,
 }
-
-
-def _check_topic(topic: str) -> str:
-    if not isinstance(topic, str) or not topic:
-        raise InvalidArgument("a topic is a string that is not empty")
-    return topic
 
 
 def _check_id(client_id: str) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 import orjson
 
-from kps.errors import InvalidArgument
 from kps.protocol import level1
 from kps.protocol.acks import AckBook, AckRequest
 from kps.protocol.bus import Bus, Publication
@@ -33,6 +32,7 @@ from kps.protocol.messages import (
     AckResponse,
     Message,
     check_timeout,
+    check_topic,
 )
 from kps.protocol.relay import DEFAULT_PATH
 from kps.protocol.server_session import ServerSession
@@ -155,7 +155,7 @@ class Hub:
         """
         self.now = now
         _check_payload(data)
-        return self.distribute(Publication(_checked(topic), self.config.id, data))
+        return self.distribute(Publication(check_topic(topic), self.config.id, data))
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
         """Send a direct message; ``False`` when nobody has that id."""
@@ -169,7 +169,7 @@ class Hub:
         _check_payload(data)
         check_timeout(timeout)
         handle = LocalAck(self)
-        self.ask_topic(handle, handle.id, _checked(topic), self.config.id, data, timeout)
+        self.ask_topic(handle, handle.id, check_topic(topic), self.config.id, data, timeout)
         return handle
 
     def publish_to_id_with_ack(
@@ -338,7 +338,7 @@ class LocalProgram:
 
     def subscribe(self, topic: str) -> Mailbox:
         """Subscribe. Raises :class:`kps.InvalidArgument` for an empty topic."""
-        self._hub.bus.subscribe(self, _checked(topic))
+        self._hub.bus.subscribe(self, check_topic(topic))
         return self.subscriptions.add(topic)
 
     def unsubscribe(self, mailbox: Mailbox) -> None:
@@ -391,9 +391,3 @@ class LocalAck(AckHandle):
 def _check_payload(data: Any) -> None:
     """Refuse a payload of the program that cannot be written into a delivery."""
     compose({"data": {"data": data}})
-
-
-def _checked(topic: str) -> str:
-    if not isinstance(topic, str) or not topic:
-        raise InvalidArgument("a topic is a string that is not empty")
-    return topic

@@ -53,6 +53,11 @@ class AckResponse:
     ack_id: str = ""
     """The server's id of the request."""
 
+    def fields(self) -> dict[str, Any]:
+        """The response as it goes on the wire: ``error`` only when there is one."""
+        fields = {"ack_id": self.ack_id, "client_id": self.client_id, "success": self.success}
+        return fields | ({"error": self.error} if self.error else {})
+
 
 class AckHandle:
     """What a publisher knows of its ack request; filled in as answers come."""
@@ -71,6 +76,13 @@ class AckHandle:
     def known_status(self) -> dict[str, bool]:
         """Who was addressed and has answered, as far as the outcomes tell."""
         return {name: outcome.error != "timeout" for name, outcome in self.responses.items()}
+
+
+def check_topic(topic: Any) -> str:
+    """Return a topic of the program's. Raises :class:`kps.InvalidArgument`."""
+    if not isinstance(topic, str) or not topic:
+        raise InvalidArgument("a topic is a string that is not empty")
+    return topic
 
 
 def check_timeout(seconds: Any) -> None:

@@ -1,6 +1,8 @@
 """Addresses of other servers, for messages from server to server (spec, section 7)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from kps.errors import InvalidArgument
 
@@ -32,6 +34,23 @@ class RelayTarget:
         if proxied_slash:
             slash, path = proxied_slash, proxied_path
         return cls(address, slash + path if slash else DEFAULT_PATH, proxied_address)
+
+
+Done = Callable[[str | None], None]
+"""Called once with ``None`` when the other server has got the message, or with the error."""
+
+MAX_WAITING = 1024
+"""Messages that may wait for one address."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayJob:
+    """One message for another server."""
+
+    target: RelayTarget
+    origin: str
+    data: Any
+    done: Done
 
 
 def origin_of(address: str, path: str, *, secure: bool, client_id: str = "") -> str:

@@ -166,8 +166,7 @@ class ServerSession:
 
     def ack_finished(self, request: AckRequest) -> None:
         responses = {
-            client_id: _response_fields(response)
-            for client_id, response in request.responses.items()
+            client_id: response.fields() for client_id, response in request.responses.items()
         }
         self.send(level1.ack_response(request.owner_ack_id, responses))
 
@@ -423,14 +422,3 @@ def _timeout(fields: Fields) -> float | None:
     if type(value) not in (int, float) or not value > 0:
         raise InvalidMessage("timeout must be a number of seconds above 0")
     return float(value)
-
-
-def _response_fields(response: AckResponse) -> Fields:
-    fields: Fields = {
-        "ack_id": response.ack_id,
-        "client_id": response.client_id,
-        "success": response.success,
-    }
-    if response.error:
-        fields["error"] = response.error
-    return fields

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import inspect
 import logging
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -539,30 +540,41 @@ def test_dropping_policies_keep_the_connection_and_count(policy: kps.Overflow) -
 async def test_a_publisher_that_does_not_read_its_answers_is_slowed_down_not_cut() -> None:
     async with bus() as (server, alice, _):
         collector = Collector()
-        await alice.subscribe("t", collector)
-        reader, writer = await asyncio.open_connection(*server.address.split(":"), limit=2**24)
-        await _upgrade(reader, writer)
-        writer.write(_masked('{"action":"ping","from":"greedy"}'))
-        _stop_reading(writer)
-        count = 60_000
-        frame = _masked('{"action":"publish","topic":"t","data":1}')
+        topic = "t" * 2000  # so that the answers are more than the buffers on the way hold
+        await alice.subscribe(topic, collector)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            host, port = server.address.split(":")
+            await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+            reader, writer = await asyncio.open_connection(sock=sock, limit=2**24)
+            await _upgrade(reader, writer)
+            writer.write(_masked('{"action":"ping","from":"greedy"}'))
+            _stop_reading(writer)
+            count = 5000
+            message = f'{{"action":"publish","topic":"{topic}","data":1}}'.encode()
+            frame = b"\x81\xfe" + len(message).to_bytes(2, "big") + bytes(4) + message
 
-        async def publish() -> None:
-            for _ in range(count // 100):
-                writer.write(frame * 100)
-                await writer.drain()
+            async def publish() -> None:
+                for _ in range(count // 10):
+                    writer.write(frame * 10)
+                    await writer.drain()
 
-        task = asyncio.create_task(publish())
-        await asyncio.sleep(0.3)  # long enough to fill the buffers on the way
-        session = server._hub.clients["greedy"]
-        assert session.queued_bytes < 2 * server._limits.backlog_bytes
-        _read_on(writer)
-        drained = asyncio.create_task(_discard(reader))
-        await task
-        for _ in range(count):
-            await collector.get()
-        drained.cancel()
-        writer.close()
+            publishing = asyncio.create_task(publish())
+            while "greedy" not in server._hub.clients:
+                await asyncio.sleep(0)
+            session = server._hub.clients["greedy"]
+            while not session.wants_pause:
+                assert not publishing.done(), "it was never slowed down"
+                await asyncio.sleep(0)
+            assert session.queued_bytes < 1024 * 1024
+            _read_on(writer)
+            discarding = asyncio.create_task(_discard(reader))
+            await publishing
+            for _ in range(count):
+                await collector.get()
+            discarding.cancel()
+            writer.close()
 
 
 @on_both_loops

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -116,3 +117,25 @@ def test_a_server_that_is_silent_blocks_nobody(servers: AnyDriver, clients: AnyD
         assert errors.is_empty()
         assert "failed to relay to server" in str(errors.get())
         assert time.monotonic() - started >= 0.4  # the time that it is given
+
+
+def test_who_waits_for_a_silent_server_is_told_when_this_one_stops(
+    servers: AnyDriver,
+) -> None:
+    server = servers.server(relay_timeout=2.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        outcome = Inbox()
+
+        def send() -> None:
+            try:
+                server.publish_to_server(address, 1)
+            except kps.ConnectFailed as error:
+                outcome(error)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        silent.accept()[0].close()  # the link has begun
+        server.stop()
+        assert "failed to relay to server" in str(outcome.get())
+        sender.join()
