@@ -18,6 +18,10 @@ class InvalidArgument(KPSError, ValueError):
     """
 
 
+class MessageTooLarge(KPSError, ValueError):
+    """The message is larger than the server accepts. Nothing was sent."""
+
+
 class NotConnected(KPSError, ConnectionError):
     """The operation needs a connection and there is none at the moment.
 
@@ -63,7 +67,14 @@ class QueueFull(KPSError):
 
 
 class ServerError(KPSError):
-    """The server answered a request with an error message."""
+    """The server answered a request with an error message.
+
+    ``code`` is what a program can rely on (spec, 12.6); empty from a server on level 1.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ServerStartFailed(KPSError, OSError):

@@ -39,7 +39,7 @@ def log_client_event(event: ClientEvent, url: str) -> None:
                 f"; {dropped} messages were not sent" if dropped else "",
                 "" if retry_in is None else f"; next attempt in {retry_in:.1f} s",
             )
-        case ErrorReceived(text):
+        case ErrorReceived(text, _):
             logger.warning("error from %s: %s", url, text)
 
 

@@ -15,6 +15,7 @@ from kps.protocol.client_session import ClientConfig
 from kps.protocol.events import Connected, Disconnected
 from kps.protocol.http import HttpRequest
 from kps.protocol.hub import HubConfig
+from kps.protocol.level2 import LEVEL
 from kps.protocol.limits import Limits
 from kps.protocol.messages import Message
 from kps.protocol.relay import DEFAULT_PATH
@@ -54,6 +55,7 @@ class ClientSettings:
             the connection is back. At most 16 MiB.
         connect_timeout: Seconds for opening one TCP and TLS connection.
         request_timeout: Seconds for the server to answer a request.
+        level: The highest level of the protocol to offer: 2, or 1, as the original clients.
         limits: Bounds and timeouts, see :class:`kps.Limits`. By default those, but with
             ``max_message`` of 64 MiB: what a server sends may be larger than what it takes.
         on_id: Called with a :class:`kps.Message` for each direct message.
@@ -77,6 +79,7 @@ class ClientSettings:
         offline_queue: int = 0,
         connect_timeout: float = 10.0,
         request_timeout: float = 10.0,
+        level: int = LEVEL,
         limits: Limits | None = None,
         on_id: Callback | None = None,
         on_connect: Callable[[Connected], Any] | None = None,
@@ -98,6 +101,7 @@ class ClientSettings:
             offline_messages=offline_queue,
             reports_messages=on_frame is not None,
             limits=self._limits,
+            level=_level(level),
         )
         self._connect_timeout = connect_timeout
         self._request_timeout = request_timeout
@@ -124,6 +128,7 @@ class ServerSettings:
         tls_key: File of its private key (PEM), unless ``tls_cert`` holds it too.
         names: Hosts, or ``host:port``, under which other servers reach this one, beside
             ``address`` itself.
+        level: The highest level of the protocol to speak: 2, or 1, as the original servers.
         limits: Bounds and timeouts, see :class:`kps.Limits`.
         relay_timeout: Seconds for another server to take a message.
         relay_ssl: The TLS context for connections to other servers.
@@ -143,6 +148,7 @@ class ServerSettings:
         tls_cert: str | None = None,
         tls_key: str | None = None,
         names: Iterable[str] = (),
+        level: int = LEVEL,
         limits: Limits | None = None,
         relay_timeout: float = 5.0,
         relay_ssl: tls.SSLContext | None = None,
@@ -162,6 +168,7 @@ class ServerSettings:
         self._id = id or random_id("server")
         self._origins = tuple(origins)
         self._names = frozenset(names)
+        self._level = _level(level)
         self._relay_timeout = relay_timeout
         self._relay_tls = relay_ssl
         self._on_upgrade = on_upgrade
@@ -191,6 +198,7 @@ class ServerSettings:
             origins=self._origins,
             asks_upgrade=self._on_upgrade is not None,
             limits=self._limits,
+            level=self._level,
             version=_version(),
         )
 
@@ -208,6 +216,12 @@ def relay_limits(timeout: float) -> Limits:
 def random_id(kind: str) -> str:
     """An id that nobody else has."""
     return f"{kind}-{uuid.uuid4().hex[:16]}"
+
+
+def _level(level: int) -> int:
+    if level not in (1, LEVEL):
+        raise InvalidArgument(f"level is 1 or {LEVEL}, not {level!r}")
+    return level
 
 
 def _backoff(reconnect: bool | float | Backoff) -> Backoff | None:

@@ -340,9 +340,9 @@ def _run_step(
             target.open(client)
             present[client] = None
             if options.get("registered"):
-                target.send_text(client, json.dumps({"action": "ping", "from": client}))
-                welcome = {"action": "pong", "id": client}
-                return _compare([welcome], target.receive(client, 1), names)
+                ping, pong = _greeting(client, options.get("level", 1))
+                target.send_text(client, json.dumps(ping))
+                return _compare([pong], target.receive(client, 1), names)
         case {"close": str(client)}:
             target.close(client)
             del present[client]
@@ -364,6 +364,20 @@ def _run_step(
         case _:
             raise _Unplayable("there is no such step")
     return ""
+
+
+def _greeting(client: str, level: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The ``ping`` that registers a client, and the ``pong`` that it is answered with."""
+    ping: dict[str, Any] = {"action": "ping", "from": client}
+    pong: dict[str, Any] = {"action": "pong", "id": client}
+    if level > 1:
+        limits = Limits()
+        ping["proto"] = pong["proto"] = level
+        pong["limits"] = {
+            "max_message": limits.max_message,
+            "heartbeat": limits.heartbeat_interval,
+        }
+    return ping, pong
 
 
 def _spell_out(text: str | list[list[Any]]) -> str:

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from kps.protocol.level2 import LEVEL
 from kps.protocol.messages import AckResponse, Message
 
 UnifiedCallback = Callable[[dict[str, Any], Callable[[], Any]], Any]
@@ -173,8 +174,8 @@ class UnifiedClient(_ClientNames, UnifiedSubscribe):
 
         The options are ``Id``, ``Secure``, ``Path``, ``Autorestart``, ``RestartEvery`` (in
         seconds, counts with ``Autorestart``; 10 if not given), ``OnDataWs`` (gets every
-        message of the server as it came, and the client), ``OnId`` (gets direct messages)
-        and ``OnClose`` (called once when the client closes).
+        message of the server as it came, which then speaks level 1, and the client), ``OnId``
+        (gets direct messages) and ``OnClose`` (called once when the client closes).
         """
         return await cls.connect(Address, **_client_options(**options))
 
@@ -223,17 +224,23 @@ def _client_options(
         "path": Path,
         "reconnect": RestartEvery if Autorestart else False,
         "on_frame": OnDataWs,
+        "level": 1 if OnDataWs is not None else LEVEL,
         "on_id": adapt(OnId, _nothing_to_unsubscribe) if OnId is not None else None,
         "on_close": OnClose,
     }
 
 
 def _response_dicts(responses: dict[str, AckResponse]) -> dict[str, dict[str, Any]]:
-    return {client_id: response.fields() for client_id, response in responses.items()}
+    return {client_id: _response_dict(response) for client_id, response in responses.items()}
 
 
 def _response_or_not(response: AckResponse | None) -> tuple[dict[str, Any], bool]:
-    return (response.fields(), True) if response is not None else ({}, False)
+    return (_response_dict(response), True) if response is not None else ({}, False)
+
+
+def _response_dict(response: AckResponse) -> dict[str, Any]:
+    has_result = response.result is not None
+    return response.fields() | ({"result": response.result} if has_result else {})
 
 
 def _nothing_to_unsubscribe() -> None:

@@ -167,7 +167,7 @@ def test_variables_and_file(serve: Callable[..., Serve], tmp_path: Path) -> None
     result = run("pub", "t", '"' + "x" * 2000 + '"', "--address", both.url)
     assert (result.returncode, result.stderr) == (
         1,
-        "kps pub: the connection ended: message too big\n",
+        "kps pub: the message has 2042 bytes, and the server takes 1000 at most\n",
     )
     for text, error in (
         ("nonsense = 1", "the file has an unknown option: nonsense"),

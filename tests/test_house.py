@@ -29,6 +29,7 @@ ALLOWED_IN_PROTOCOL = {
     "heapq",
     "http",  # the names of the status codes
     "itertools",
+    "operator",
     "kps.errors",
     "kps.protocol",
     "orjson",
@@ -43,10 +44,11 @@ WIRE_LIBRARIES = {"h11": {"http"}, "wsproto": {"http", "websocket"}}
 LAYERS: list[set[str]] = [
     {"backoff", "codes", "deadlines", "frames", "limits"},
     {"outbox", "envelope", "messages", "relay"},
-    {"websocket", "address", "level1", "subscriptions"},
+    {"websocket", "address", "level1", "level2", "subscriptions"},
     {"http", "bus", "endpoint"},
     {"acks", "events"},
-    {"server_session", "client_session"},
+    {"server_session", "client_link"},
+    {"client_session"},
     {"hub"},
 ]
 

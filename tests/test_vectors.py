@@ -72,7 +72,7 @@ def test_clauses_are_numbered_without_gaps() -> None:
         else:
             section, clause = section + 1, 0
             assert number == str(section)
-    assert section == 11
+    assert section == 12
 
 
 @by_name(VECTORS)

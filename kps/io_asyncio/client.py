@@ -168,7 +168,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
 
         Raises :class:`kps.NotConnected` without a connection (unless there is an offline
         queue), :class:`kps.QueueFull` when that is full, :class:`kps.InvalidArgument` for an
-        empty topic or a payload that is not JSON.
+        empty topic or a payload that is not JSON, :class:`kps.MessageTooLarge`.
         """
         self._started.publish(topic, data, self._now)
         self._progress()
@@ -219,6 +219,19 @@ class Client(ClientSettings, Driver, UnifiedClient):
         :class:`kps.RequestTimeout`.
         """
         await self._pass(self._started.barrier(self._now))
+
+    async def publish_with_receipt(self, topic: str, data: Any) -> int | None:
+        """Publish, wait until the server has passed it on, and return to how many.
+
+        That is the number of subscribers in whose queues it is; whether they handled it, only
+        ``publish_with_ack`` tells. ``None`` from a server on level 1, which does not say.
+
+        Raises as ``publish`` (the offline queue does not apply), :class:`kps.ConnectionLost`,
+        :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
+        """
+        barrier = self._started.publish_with_receipt(topic, data, self._now)
+        await self._pass(barrier)
+        return barrier.delivered
 
     async def _pass(self, barrier: Barrier) -> None:
         self._progress()
@@ -271,8 +284,8 @@ class Client(ClientSettings, Driver, UnifiedClient):
                 await self._news.wait()
         self._raise_if_ended()
 
-    def _settle(self, message: Message, error: str | None) -> None:
-        self._session.settle(message, error, self._now)
+    def _settle(self, message: Message, error: str | None, result: Any = None) -> None:
+        self._session.settle(message, error, self._now, result)
         self._progress()
 
     def _end_of_messages(self) -> Exception | None:
@@ -345,8 +358,8 @@ class Client(ClientSettings, Driver, UnifiedClient):
                 self._news.announce()
             case ConnectAttemptFailed():
                 pass  # logged, and there will be another
-            case ErrorReceived(text):
-                self._dispatcher.notify(self._on_error, ServerError(text))
+            case ErrorReceived(text, code):
+                self._dispatcher.notify(self._on_error, ServerError(text, code))
             case Ended():
                 self._dispatcher.notify(self.on_close)
                 self._news.announce()

@@ -20,8 +20,8 @@ from kps.protocol.messages import Message
 from kps.protocol.subscriptions import Mailbox
 from kps.settings import Callback
 
-Settle = Callable[[Message, str | None], None]
-"""Tells the core how handling a message went."""
+Settle = Callable[[Message, str | None, Any], None]
+"""Tells the core how handling a message went: the error, or the result."""
 
 _THREADS = 16
 _TURN = 0.01  # seconds that a coroutine callback which never waits may run on
@@ -104,14 +104,15 @@ class Dispatcher:
         turn_ends = monotonic() + _TURN
         while (message := mailbox.take()) is not None:
             error: str | None = "cancelled"
+            result = None
             try:
-                await callback(message)
+                result = await callback(message)
                 error = None
             except Exception as failure:
                 error = report_failure(failure, mailbox.topic)
             finally:
                 if message.wants_ack:
-                    self._settle(message, error)
+                    self._settle(message, error, result)
             handled += 1
             if handled % _BATCH == 0 and monotonic() > turn_ends:
                 # A callback that never waits must not starve the loop, nor the loop, which
@@ -129,18 +130,21 @@ class Dispatcher:
     def _run_batch(self, batch: list[Message], callback: Callback, mailbox: Mailbox) -> None:
         """In a thread: handle messages, and have the loop settle those that want an ack."""
         for message in batch:
-            error = "unsubscribed" if mailbox.closed else self._run_one(message, callback)
+            error: str | None = "unsubscribed"
+            result = None
+            if not mailbox.closed:
+                error, result = self._run_one(message, callback)
             if message.wants_ack:
-                self._from_thread(self._settle, message, error)
+                self._from_thread(self._settle, message, error, result)
 
-    def _run_one(self, message: Message, callback: Callback) -> str | None:
+    def _run_one(self, message: Message, callback: Callback) -> tuple[str | None, Any]:
         try:
             result = callback(message)
             if inspect.isawaitable(result):  # a plain function that returned a coroutine
-                asyncio.run_coroutine_threadsafe(_await(result), self._loop).result()
+                result = asyncio.run_coroutine_threadsafe(_await(result), self._loop).result()
         except Exception as failure:
-            return report_failure(failure, message.topic)
-        return None
+            return report_failure(failure, message.topic), None
+        return None, result
 
     def _from_thread(self, function: Callable[..., object], *args: Any) -> None:
         try:

@@ -7,6 +7,7 @@ to once with everything that waits for it, and the timer is set to the core's ne
 
 import asyncio
 from abc import ABC, abstractmethod
+from typing import Any
 
 from kps.errors import NotConnected
 from kps.io_asyncio.ack import Ack
@@ -62,7 +63,7 @@ class Driver(ABC):
     async def _confirmed(self, mailbox: Mailbox) -> None: ...
 
     @abstractmethod
-    def _settle(self, message: Message, error: str | None) -> None: ...
+    def _settle(self, message: Message, error: str | None, result: Any = None) -> None: ...
 
     @abstractmethod
     def _end_of_messages(self) -> Exception | None: ...

@@ -272,8 +272,8 @@ class Server(ServerSettings, Driver, UnifiedServer):
     async def _confirmed(self, mailbox: Mailbox) -> None:
         """In one process a subscription is in force at once."""
 
-    def _settle(self, message: Message, error: str | None) -> None:
-        self._hub.local.settle(message, error, self._now)
+    def _settle(self, message: Message, error: str | None, result: Any = None) -> None:
+        self._hub.local.settle(message, error, self._now, result)
         self._progress()
 
     def _end_of_messages(self) -> Exception | None:

@@ -171,7 +171,7 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
 
         Raises :class:`kps.NotConnected` without a connection (unless there is an offline
         queue), :class:`kps.QueueFull` when that is full, :class:`kps.InvalidArgument` for an
-        empty topic or a payload that is not JSON.
+        empty topic or a payload that is not JSON, :class:`kps.MessageTooLarge`.
         """
         with self._lock:
             self._started.publish(topic, data, clock())
@@ -222,6 +222,20 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         """
         with self._lock:
             self._pass(self._started.barrier(clock()))
+
+    def publish_with_receipt(self, topic: str, data: Any) -> int | None:
+        """Publish, wait until the server has passed it on, and return to how many.
+
+        That is the number of subscribers in whose queues it is; whether they handled it, only
+        ``publish_with_ack`` tells. ``None`` from a server on level 1, which does not say.
+
+        Raises as ``publish`` (the offline queue does not apply), :class:`kps.ConnectionLost`,
+        :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
+        """
+        with self._lock:
+            barrier = self._started.publish_with_receipt(topic, data, clock())
+            self._pass(barrier)
+            return barrier.delivered
 
     def _pass(self, barrier: Barrier) -> None:
         self._progress()
@@ -287,8 +301,8 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         )
         self._raise_if_ended()
 
-    def _settle_in_core(self, message: Message, error: str | None) -> None:
-        self._session.settle(message, error, clock())
+    def _settle_in_core(self, message: Message, error: str | None, result: Any) -> None:
+        self._session.settle(message, error, clock(), result)
 
     def _end_of_messages(self) -> Exception | None:
         ended = self._session.ended
@@ -403,8 +417,8 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
                 self._dispatcher.notify(self._on_disconnect, event)
             case ConnectAttemptFailed():
                 pass  # logged, and there will be another
-            case ErrorReceived(text):
-                self._dispatcher.notify(self._on_error, ServerError(text))
+            case ErrorReceived(text, code):
+                self._dispatcher.notify(self._on_error, ServerError(text, code))
             case Ended():
                 self._dispatcher.notify(self.on_close)
             case _:

@@ -15,8 +15,8 @@ from kps.protocol.messages import Message
 from kps.protocol.subscriptions import Mailbox
 from kps.settings import Callback
 
-Settle = Callable[[Message, str | None], None]
-"""Tells the core how handling a message went. Called without the lock."""
+Settle = Callable[[Message, str | None, Any], None]
+"""Tells the core how handling a message went: the error, or the result. Called without the lock."""
 
 _BATCH = 64  # messages of one subscription before it is another one's turn
 
@@ -107,17 +107,18 @@ class Dispatcher:
     def _handle(self, mailbox: Mailbox, batch: list[Message], callback: Callback) -> None:
         for message in batch:
             error: str | None = None
+            result = None
             if mailbox.closed:
                 error = "unsubscribed"
             elif self._is_closed:
                 error = "closed"
             else:
                 try:
-                    callback(message)
+                    result = callback(message)
                 except Exception as failure:
                     error = report_failure(failure, mailbox.topic)
             if message.wants_ack:
-                self._settle(message, error)
+                self._settle(message, error, result)
 
 
 def _call(callback: Callable[..., Any], args: tuple[Any, ...]) -> None:

@@ -9,6 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from kps.errors import NotConnected
 from kps.io_sync.ack import Ack
@@ -66,7 +67,7 @@ class Driver(ABC):
     def _confirm(self, mailbox: Mailbox) -> None: ...
 
     @abstractmethod
-    def _settle_in_core(self, message: Message, error: str | None) -> None: ...
+    def _settle_in_core(self, message: Message, error: str | None, result: Any) -> None: ...
 
     @abstractmethod
     def _end_of_messages(self) -> Exception | None: ...
@@ -92,7 +93,7 @@ class Driver(ABC):
         while self._left:
             mailbox, message, error = self._left.popleft()
             if message is not None:
-                self._settle_in_core(message, error)
+                self._settle_in_core(message, error, None)
             self._close_mailbox(mailbox)
         self._handle_events()
         subscriptions = self._subscriptions
@@ -157,9 +158,9 @@ class Driver(ABC):
         self._left.append((mailbox, message, error))
         self._wake_idle()
 
-    def _settle(self, message: Message, error: str | None) -> None:
+    def _settle(self, message: Message, error: str | None, result: Any = None) -> None:
         with self._lock:
-            self._settle_in_core(message, error)
+            self._settle_in_core(message, error, result)
             self._progress()
 
     def _next_message(self, mailbox: Mailbox, timeout: float | None) -> Message:

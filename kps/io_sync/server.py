@@ -285,8 +285,8 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
     def _confirm(self, mailbox: Mailbox) -> None:
         """In one process a subscription is in force at once."""
 
-    def _settle_in_core(self, message: Message, error: str | None) -> None:
-        self._hub.local.settle(message, error, clock())
+    def _settle_in_core(self, message: Message, error: str | None, result: Any) -> None:
+        self._hub.local.settle(message, error, clock(), result)
 
     def _end_of_messages(self) -> Exception | None:
         return StopIteration() if self._is_stopped else None

@@ -5,7 +5,7 @@ or ``timeout`` (spec, section 6).
 """
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from kps.protocol.bus import Subscriber
 from kps.protocol.deadlines import Deadlines
@@ -19,7 +19,7 @@ class AckOwner(Protocol):
         """One subscriber's outcome is known."""
 
     def ack_finished(self, request: "AckRequest") -> None:
-        """The last outcome is known, or the time is over."""
+        """The last outcome is known, or the time is over for those that are missing."""
 
 
 class AckRequest:
@@ -34,6 +34,8 @@ class AckRequest:
         "owner_ack_id",
         "responses",
         "tells_timeouts",
+        "told",
+        "wants_updates",
     )
 
     def __init__(
@@ -43,6 +45,7 @@ class AckRequest:
         owner_ack_id: str,
         awaited: dict[Subscriber, str],
         tells_timeouts: bool,
+        wants_updates: bool,
         deadline: float | None,
         expire: Callable[["AckRequest"], None],
     ) -> None:
@@ -55,10 +58,24 @@ class AckRequest:
         """Who has not answered, with the client id under which it was addressed."""
         self.responses: dict[str, AckResponse] = {}
         self.tells_timeouts = tells_timeouts
-        """Whether the final answer lists who did not answer in time."""
+        """Level 1: whether the final answer lists who did not answer in time."""
+        self.wants_updates = wants_updates
+        """Level 2: whether the owner is told each outcome as soon as it is known."""
+        self.told = 0
+        """How many of the outcomes the owner has been told."""
         self.deadline = deadline
         """When the time is over; ``None`` once the request has ended."""
         self._expire = expire
+
+    def untold(self) -> list[AckResponse]:
+        """The outcomes that the owner does not know yet; from now on it does."""
+        untold = list(self.responses.values())[self.told :]
+        self.told = len(self.responses)
+        return untold
+
+    def missing(self) -> list[str]:
+        """Who has not answered."""
+        return list(self.awaited.values())
 
     def status(self) -> dict[str, bool]:
         """Who was addressed, and whether the outcome is known."""
@@ -98,6 +115,7 @@ class AckBook:
         *,
         tells_timeouts: bool,
         deadline: float,
+        wants_updates: bool = False,
     ) -> AckRequest:
         """Start a request. Call ``close_if_complete`` once the subscribers were sent it.
 
@@ -113,8 +131,9 @@ class AckBook:
             owner_ack_id,
             {subscriber: subscriber.id for subscriber in subscribers},
             tells_timeouts,
+            wants_updates,
             deadline,
-            self._expire,
+            self._finish,
         )
         self._by_id[request.id] = request
         of_owner[owner_ack_id] = request
@@ -128,11 +147,13 @@ class AckBook:
         if not request.awaited and request.id in self._by_id:
             self._finish(request)
 
-    def answer(self, subscriber: Subscriber, ack_id: str, error: str | None) -> None:
+    def answer(
+        self, subscriber: Subscriber, ack_id: str, error: str | None, result: Any = None
+    ) -> None:
         """Take a subscriber's answer. Nothing happens unless it was asked and not yet answered."""
         request = self._by_id.get(ack_id)
         if request is not None and subscriber in request.awaited:
-            self._record(request, subscriber, error)
+            self._record(request, subscriber, error, result)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
         """Note that a subscriber went away: it will not answer."""
@@ -155,25 +176,19 @@ class AckBook:
         """A request under way, by the id that its owner gave it."""
         return self._by_owner.get(owner, {}).get(owner_ack_id)
 
-    def _record(self, request: AckRequest, subscriber: Subscriber, error: str | None) -> None:
+    def _record(
+        self, request: AckRequest, subscriber: Subscriber, error: str | None, result: Any = None
+    ) -> None:
         client_id = request.awaited.pop(subscriber)
         of_subscriber = self._by_subscriber[subscriber]
         del of_subscriber[request]
         if not of_subscriber:
             del self._by_subscriber[subscriber]
-        response = AckResponse(client_id, error is None, error, request.id)
+        response = AckResponse(client_id, error is None, error, request.id, result)
         request.responses[client_id] = response
         request.owner.ack_updated(request, response)
         if not request.awaited:
             self._finish(request)
-
-    def _expire(self, request: AckRequest) -> None:
-        if request.tells_timeouts:
-            for client_id in request.awaited.values():
-                response = AckResponse(client_id, False, "timeout", request.id)
-                request.responses[client_id] = response
-                request.owner.ack_updated(request, response)
-        self._finish(request)
 
     def _finish(self, request: AckRequest) -> None:
         self._forget(request)

@@ -1,8 +1,10 @@
 """Topics and who subscribes to them."""
 
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
-from kps.protocol import level1
+from kps.protocol import level1, level2
 from kps.protocol.frames import text_frame
 from kps.protocol.outbox import Droppable
 
@@ -15,59 +17,69 @@ class Publication:
     protocol that is among the subscribers, and the same object is queued for all.
     """
 
-    __slots__ = ("_frames", "_joined", "ack_id", "payloads", "sender", "size", "topic")
+    __slots__ = ("_joined", "_single", "ack_id", "is_direct", "payloads", "sender", "topic")
 
-    def __init__(self, topic: str, sender: str, *payloads: Any, ack_id: str = "") -> None:
+    def __init__(
+        self, topic: str, sender: str, *payloads: Any, ack_id: str = "", is_direct: bool = False
+    ) -> None:
         self.topic = topic
         self.sender = sender
         self.payloads = list(payloads)
         self.ack_id = ack_id
         """The server's id of the ack request; empty when no answer is wanted."""
-        self.size = 0
-        """Bytes of the frames that were made so far."""
-        self._frames: list[bytes] = []
-        self._joined: bytes | None = None
+        self.is_direct = is_direct
+        """Whether it was sent to an id, and ``topic`` only names that for level 1."""
+        self._joined: dict[int, bytes] = {}
+        self._single: dict[int, list[bytes]] = {}
 
-    def add(self, data: Any, *, is_wanted: bool) -> None:
-        """Add a message, and make its frame if somebody wants it.
-
-        Raises :class:`~kps.protocol.envelope.TooDeep`, and then nothing is added.
-        """
-        if is_wanted:
-            self._make(data)
-        self.payloads.append(data)
-
-    def frames(self) -> list[bytes]:
-        """The WebSocket frame of each message. Raises ``TooDeep``."""
-        for data in self.payloads[len(self._frames) :]:
-            self._make(data)
-        return self._frames
-
-    def frame(self) -> bytes:
+    def frame(self, level: int) -> bytes:
         """All messages in one piece, as whole WebSocket frames. Raises ``TooDeep``."""
-        if self._joined is None:
-            frames = self.frames()
-            self._joined = frames[0] if len(frames) == 1 else Droppable.of(frames)
-        return self._joined
+        joined = self._joined.get(level)
+        if joined is None:
+            joined = self._joined[level] = self._make(level)
+        return joined
 
-    def _make(self, data: Any) -> None:
+    def frames(self, level: int) -> Sequence[bytes]:
+        """The WebSocket frame of each message, for a queue without room for all of them."""
+        if len(self.payloads) == 1:
+            return (self.frame(level),)
+        if level not in self._single:
+            alone = [Publication(self.topic, self.sender, data) for data in self.payloads]
+            self._single[level] = [publication.frame(level) for publication in alone]
+        return self._single[level]
+
+    def _make(self, level: int) -> bytes:
         if self.ack_id:
-            frame = text_frame(level1.delivery_with_ack(self.topic, self.sender, data, self.ack_id))
-        else:
-            frame = Droppable(text_frame(level1.delivery(self.topic, self.sender, data)))
-        self._frames.append(frame)
-        self.size += len(frame)
+            return text_frame(self._with_ack(level))
+        if level == 1:
+            return Droppable.of(
+                [text_frame(level1.delivery(self.topic, self.sender, d)) for d in self.payloads]
+            )
+        batch = level2.delivery(self.topic, self.sender, self.payloads)
+        return Droppable.holding(text_frame(batch), len(self.payloads))
+
+    def _with_ack(self, level: int) -> bytes:
+        (data,) = self.payloads
+        if level == 1:
+            return level1.delivery_with_ack(self.topic, self.sender, data, self.ack_id)
+        topic = "" if self.is_direct else self.topic
+        return level2.delivery_with_ack(topic, self.sender, data, self.ack_id)
 
 
 class Subscriber(Protocol):
     """Whoever can subscribe: a connection, or the server's own program."""
 
     id: str
+    level: int
+    """Of the protocol, in which it takes publications."""
     topics: set[str]
     """Kept by the bus."""
 
-    def deliver(self, publication: Publication) -> None:
-        """Take a publication. What has no room may remove subscribers from the bus."""
+    def deliver(self, publication: Publication) -> bool:
+        """Take a publication; tell whether there was room, for its last message at least.
+
+        What has no room may remove subscribers from the bus.
+        """
 
 
 class Bus:
@@ -107,11 +119,17 @@ class Bus:
             self.unsubscribe(subscriber, topic)
 
     def publish(self, publication: Publication) -> int:
-        """Deliver to every subscriber of the topic; return how many those were."""
+        """Deliver to every subscriber of the topic; return how many had room for it.
+
+        Raises ``TooDeep`` before anyone has got it.
+        """
         subscribers = self._subscribers.get(publication.topic)
         if subscribers is None:
             return 0
         addressed = list(subscribers)
-        for subscriber in addressed:
-            subscriber.deliver(publication)
-        return len(addressed)
+        for level in set(map(_LEVEL, addressed)):
+            publication.frame(level)
+        return sum([subscriber.deliver(publication) for subscriber in addressed])
+
+
+_LEVEL = attrgetter("level")

@@ -1,9 +1,11 @@
 """The client: what it subscribes to and waits for, across any number of connections."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from kps.errors import (
     ClientClosed,
@@ -11,15 +13,17 @@ from kps.errors import (
     ConnectionLost,
     InvalidArgument,
     KPSError,
+    MessageTooLarge,
     NotConnected,
     QueueFull,
     ServerError,
 )
-from kps.protocol import level1
+from kps.protocol import level1, level2
 from kps.protocol.backoff import Backoff
+from kps.protocol.client_link import BatchFrame, ClientLink
 from kps.protocol.codes import ID_TAKEN
 from kps.protocol.deadlines import Deadlines
-from kps.protocol.envelope import Fields, InvalidMessage, read_any, text, unwrap
+from kps.protocol.envelope import Fields, InvalidMessage, check, compose, load, text, unwrap
 from kps.protocol.events import (
     AckChanged,
     AckStatusReceived,
@@ -41,13 +45,15 @@ from kps.protocol.messages import (
     Acknowledgement,
     AckResponse,
     Message,
+    bad_result,
     check_timeout,
     check_topic,
+    timed_out,
 )
-from kps.protocol.outbox import Droppable, Push
+from kps.protocol.outbox import Droppable
 from kps.protocol.relay import DEFAULT_PATH
 from kps.protocol.subscriptions import Mailbox, Subscriptions
-from kps.protocol.websocket import ClientWebSocket, Closed, ClosedBy, Output, State
+from kps.protocol.websocket import Closed
 
 # How a confirmation begins, as every server of the family writes it.
 _CONFIRMATION = b'{"action":"published",'
@@ -55,6 +61,9 @@ _CONFIRMATION = b'{"action":"published",'
 # How much longer than its publisher asked for a client waits for the server's last word
 # on an ack request, which leaves the server when that time is over.
 _ACK_GRACE = 1.0
+
+_OVERHEAD = 16  # bytes of a frame around its message, at most
+_QUEUE_FULL = "the outgoing queue is full: the network is slower than the program"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,17 +84,21 @@ class ClientConfig:
     reports_messages: bool = False
     """Whether every message of the server is emitted as ``MessageReceived``."""
     limits: Limits = field(default_factory=Limits)
+    level: int = level2.LEVEL
+    """The highest level of the protocol that is offered."""
 
 
 class Barrier:
     """A point in what the client sends, and whether the server has got there."""
 
-    __slots__ = ("error", "passed", "refusals")
+    __slots__ = ("delivered", "error", "passed", "refusals")
 
     def __init__(self) -> None:
         self.passed = False
         self.refusals: list[str] = []
         """Errors that the server sent before it got there."""
+        self.delivered: int | None = None
+        """Subscribers that got the message, if it was asked for and the server tells."""
         self.error: KPSError | None = None
         """Why it never will."""
 
@@ -125,10 +138,17 @@ class ClientSession:
         self._acks: dict[str, _ClientAck] = {}
         self._unconfirmed: dict[str, int] = {}  # topic -> answers that are still to come
         self._barriers: deque[Barrier] = deque()
+        self._receipts: dict[str, Barrier] = {}
+        self._receipt_count = 0
         self._offline: deque[Droppable] = deque()
         self._offline_size = 0
 
     # -- what a driver calls --------------------------------------------------------------
+
+    @property
+    def level(self) -> int:
+        """The level of the protocol that is spoken with the server now."""
+        return self._link.level if self._link is not None else 1
 
     @property
     def ready(self) -> bool:
@@ -138,7 +158,7 @@ class ClientSession:
     def connected(self, now: float) -> "ClientLink":
         """Take note that a transport is open, in answer to ``ConnectNeeded``."""
         self._now = now
-        link = ClientLink(self, now)
+        link = ClientLink(self, self._masker, now)
         if self.ended is None and not self._closing:
             self._link = link
         else:
@@ -196,18 +216,45 @@ class ClientSession:
         """Whether the server has answered all that was asked about a topic."""
         return self.ready and topic not in self._unconfirmed
 
-    def settle(self, message: Message, error: str | None, now: float) -> None:
-        """Note that a subscription is done with a message, well or with an error."""
+    def settle(self, message: Message, error: str | None, now: float, result: Any = None) -> None:
+        """Note that a subscription is done with a message, well or with an error.
+
+        ``result`` is what the publisher is to be told on level 2, or ``None``.
+        """
         self._now = now
-        self.subscriptions.settle(message, error)
+        self.subscriptions.settle(message, error, result)
 
     def publish(self, topic: str, data: Any, now: float) -> None:
         """Publish.
 
-        Raises ``InvalidArgument``, ``NotConnected`` (also ``ClientClosed``), ``QueueFull``.
+        Raises ``InvalidArgument`` (also ``MessageTooLarge``), ``NotConnected`` (also
+        ``ClientClosed``), ``QueueFull``.
         """
         self._now = now
-        self._send_or_keep(level1.publish(check_topic(topic), self.id, data))
+        link = self._link
+        if link is None or link.level == 1 or self._closing:
+            self._send_or_keep(level1.publish(check_topic(topic), self.id, data))
+            return
+        if not link.publish(check_topic(topic), compose(data)):
+            raise QueueFull(_QUEUE_FULL)
+
+    def publish_with_receipt(self, topic: str, data: Any, now: float) -> Barrier:
+        """Publish, and learn by ``BarrierPassed`` how many subscribers it was passed on to.
+
+        A server on level 1 does not tell how many. Raises as ``publish``, and is never kept.
+        """
+        self._now = now
+        if self.level == 1:
+            message = level1.publish(check_topic(topic), self.id, data)
+            self._send_or_refuse(message, droppable=False)
+            return self.barrier(now)
+        self._receipt_count += 1
+        receipt = str(self._receipt_count)
+        self._send_or_refuse(
+            level2.publish_with_receipt(check_topic(topic), data, receipt), droppable=False
+        )
+        barrier = self._receipts[receipt] = Barrier()
+        return barrier
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> None:
         """Send a direct message. Raises as ``publish`` does."""
@@ -224,10 +271,12 @@ class ClientSession:
         """Publish, and gather the answers. Raises as ``publish`` does, and is never kept."""
         self._now = now
         handle = self._new_ack(timeout)
-        self._ask(
-            handle,
-            level1.publish_with_ack(check_topic(topic), self.id, data, handle.id, timeout),
-        )
+        check_topic(topic)
+        if self.level == 1:
+            message = level1.publish_with_ack(topic, self.id, data, handle.id, timeout)
+        else:
+            message = level2.publish_with_ack(topic, data, handle.id, timeout)
+        self._ask(handle, message)
         return handle
 
     def publish_to_id_with_ack(
@@ -236,9 +285,11 @@ class ClientSession:
         """Send a direct message, and wait for the answer. Raises as ``publish`` does."""
         self._now = now
         handle = self._new_ack(timeout)
-        message = level1.publish_to_id_with_ack(
-            _check_id(client_id), self.id, data, handle.id, timeout
-        )
+        _check_id(client_id)
+        if self.level == 1:
+            message = level1.publish_to_id_with_ack(client_id, self.id, data, handle.id, timeout)
+        else:
+            message = level2.publish_to_id_with_ack(client_id, data, handle.id, timeout)
         self._ask(handle, message)
         return handle
 
@@ -305,25 +356,37 @@ class ClientSession:
     def _received(self, link: "ClientLink", frames: Iterable[bytes]) -> None:
         reports = self.config.reports_messages
         for frame in frames:
-            if not reports and frame.startswith(_CONFIRMATION):
+            if not reports and frame.startswith(_CONFIRMATION) and link.level == 1:
                 continue  # half of what a publisher receives, and nobody waits for it
             try:
-                messages = read_any(frame)
+                loaded = load(frame)
             except InvalidMessage as error:
-                self._events.append(ErrorReceived(f"unreadable message from the server: {error}"))
+                self._unreadable(error)
                 continue
-            for fields in messages:
+            if type(loaded) is not list:
+                loaded = [loaded]
+            for message in loaded:
                 if link is not self._link or self.ended is not None:
                     return  # an earlier one has ended it
+                try:
+                    fields = check(message)
+                except InvalidMessage as error:
+                    self._unreadable(error)
+                    continue
                 if reports:
                     self._events.append(MessageReceived(fields))
-                handler = _HANDLERS.get(text(fields, "action"))
+                handler = _HANDLERS[link.level].get(text(fields, "action"))
                 if handler is not None:  # what a later level brings is passed over
-                    handler(self, fields, len(frame) // len(messages))
+                    handler(self, fields, len(frame) // len(loaded))
+
+    def _unreadable(self, error: InvalidMessage) -> None:
+        reason = f"unreadable message from the server: {error}"
+        self._events.append(ErrorReceived(reason, error.code))
 
     def _open(self, link: "ClientLink") -> None:
         """The opening handshake is done: register."""
-        link.queue(self._masker.text_frame(level1.ping(self.config.id)))
+        ping = level1.ping if self.config.level == 1 else level2.ping
+        link.send(ping(self.config.id))
 
     def _link_ended(self, link: "ClientLink", closed: Closed) -> None:
         if link is not self._link:
@@ -339,7 +402,7 @@ class ClientSession:
             return
         if self.config.offline_messages and not self._closing:
             unsent = self._keep(unsent)
-        dropped = len(unsent) + link.dropped
+        dropped = sum(frame.messages for frame in unsent) + link.dropped
         self._dropped += dropped
         lost = ConnectionLost(f"the connection ended: {closed.reason or closed.code}", closed.code)
         self._end_pending(lost)
@@ -382,8 +445,10 @@ class ClientSession:
         """Nobody waits in vain: requests end with the connection that they were made on."""
         for ack_id in list(self._acks):
             self._finish_ack(ack_id, error)
-        while self._barriers:
-            barrier = self._barriers.popleft()
+        barriers = [*self._barriers, *self._receipts.values()]
+        self._barriers.clear()
+        self._receipts.clear()
+        for barrier in barriers:
             barrier.error = error
             self._events.append(BarrierPassed(barrier))
         self._unconfirmed.clear()
@@ -413,18 +478,22 @@ class ClientSession:
     def _send(self, message: bytes) -> None:
         """Send something of the protocol's own; without a connection it has no meaning."""
         if self._link is not None:
-            self._link.queue(self._masker.text_frame(message))
+            self._link.send(message)
 
     def _send_or_refuse(self, message: bytes, *, droppable: bool = True) -> None:
         """Send something of the program's, or raise."""
         if not self.ready:
             self._refuse_without_connection()
-        assert self._link is not None
-        frame = self._masker.text_frame(message)
+        link = self._link
+        assert link is not None
+        link.check_size(message)
         may_drop = droppable and self.config.limits.overflow is not Overflow.CLOSE
-        if not may_drop and not self._link.has_room(len(frame)):
-            raise QueueFull("the outgoing queue is full: the network is slower than the program")
-        self._link.queue(Droppable(frame) if droppable else frame)
+        if not may_drop and not link.has_room(len(message) + _OVERHEAD):
+            raise QueueFull(_QUEUE_FULL)
+        if droppable:
+            link.send_droppable(message)
+        else:
+            link.send(message)
 
     def _send_or_keep(self, message: bytes) -> None:
         ended = self._closing or self.ended is not None
@@ -438,7 +507,7 @@ class ClientSession:
     def _keep(self, frames: list[Droppable]) -> list[Droppable]:
         """Keep publications for the next connection; return what is not kept."""
         refused: list[Droppable] = []
-        for frame in frames:
+        for frame in self._singly(frames):
             if (
                 len(self._offline) < self.config.offline_messages
                 and self._offline_size + len(frame) <= self.config.offline_bytes
@@ -449,11 +518,22 @@ class ClientSession:
                 refused.append(frame)
         return refused
 
+    def _singly(self, frames: list[Droppable]) -> Iterator[Droppable]:
+        """Take batches apart: the next connection may be on another level."""
+        for frame in frames:
+            if isinstance(frame, BatchFrame):
+                for payload in frame.batch.payloads:
+                    data = orjson.Fragment(payload)
+                    message = level1.publish(frame.batch.topic, self.id, data)
+                    yield Droppable(self._masker.text_frame(message))
+            else:
+                yield frame
+
     def _ask_about(self, topic: str, message: bytes) -> None:
         self._unconfirmed[topic] = self._unconfirmed.get(topic, 0) + 1
         assert self._link is not None
         # As many as the program's own subscriptions, which bounds them.
-        self._link.queue_anyway(self._masker.text_frame(message))
+        self._link.send_anyway(message)
 
     def _new_ack(self, timeout: float) -> "_ClientAck":
         check_timeout(timeout)
@@ -480,7 +560,23 @@ class ClientSession:
 
     def _answer(self, acknowledgement: Acknowledgement) -> None:
         if acknowledgement.epoch == self._epoch:
-            self._send(level1.ack(acknowledgement.ack_id, self.id, acknowledgement.error))
+            self._send_ack(acknowledgement.ack_id, acknowledgement.error, acknowledgement.result)
+
+    def _send_ack(self, ack_id: str, error: str | None, result: Any = None) -> None:
+        if error is not None:
+            error = error[: self.config.limits.max_error]
+        link = self._link
+        if link is None:
+            return
+        if link.level == 1:
+            link.send(level1.ack(ack_id, self.id, error))
+            return
+        try:
+            message = level2.ack(ack_id, error, result)
+            link.check_size(message)
+        except (InvalidArgument, MessageTooLarge) as reason:
+            message = level2.ack(ack_id, bad_result(reason), None)
+        link.send(message)
 
     # -- receiving ------------------------------------------------------------------------
 
@@ -493,8 +589,12 @@ class ClientSession:
                 barrier.passed = True
                 self._events.append(BarrierPassed(barrier))
             return
-        # Level 2 will be chosen here, when both have said that they speak it.
         link.registered = True
+        if self.config.level > 1 and fields.get("proto") == level2.LEVEL:
+            link.level = level2.LEVEL
+            limits = fields.get("limits")
+            limit = limits.get("max_message") if type(limits) is dict else None
+            link.max_message = limit if type(limit) is int and limit > 0 else None
         self.id = text(fields, "id") or self.id
         self._events.append(Connected(self.id, self._was_connected))
         self._was_connected = True
@@ -517,6 +617,14 @@ class ClientSession:
             del self._unconfirmed[topic]
             self._events.append(SubscriptionConfirmed(topic))
 
+    def _published2(self, fields: Fields, size: int) -> None:
+        batch = fields.get("batch")
+        payloads = batch if type(batch) is list else [fields.get("data")]
+        if payloads:
+            topic, sender = text(fields, "topic"), text(fields, "from")
+            each = size // len(payloads)
+            self.subscriptions.deliver_all(topic, payloads, sender, each)
+
     def _published(self, fields: Fields, size: int) -> None:
         data, sender = unwrap(fields)
         self.subscriptions.deliver(text(fields, "topic"), data, sender, size, "", self._epoch)
@@ -528,7 +636,26 @@ class ClientSession:
         if not taken and topic.startswith(f"__direct_{self.id}"):
             taken = self.subscriptions.deliver_direct(data, sender, size, ack_id, self._epoch)
         if not taken and ack_id:
-            self._send(level1.ack(ack_id, self.id, "no subscriber for topic"))
+            self._send_ack(ack_id, "no subscriber for topic")
+
+    def _published_with_ack2(self, fields: Fields, size: int) -> None:
+        topic, ack_id = text(fields, "topic"), text(fields, "ack_id")
+        data, sender = fields.get("data"), text(fields, "from")
+        subscriptions = self.subscriptions
+        if topic:
+            taken = subscriptions.deliver(topic, data, sender, size, ack_id, self._epoch)
+        else:
+            taken = subscriptions.deliver_direct(data, sender, size, ack_id, self._epoch)
+        if not taken and ack_id:
+            self._send_ack(ack_id, "no subscriber for topic")
+
+    def _receipt(self, fields: Fields, size: int) -> None:
+        barrier = self._receipts.pop(text(fields, "receipt"), None)
+        if barrier is not None:
+            delivered = fields.get("delivered")
+            barrier.delivered = delivered if type(delivered) is int else None
+            barrier.passed = True
+            self._events.append(BarrierPassed(barrier))
 
     def _direct_message(self, fields: Fields, size: int) -> None:
         sender = text(fields, "from")
@@ -544,19 +671,46 @@ class ClientSession:
             return
         if self._barriers:
             self._barriers[0].refusals.append(reason)
-        self._events.append(ErrorReceived(reason))
+        if not self._refused(fields, ServerError(reason, text(fields, "code"))):
+            self._events.append(ErrorReceived(reason, text(fields, "code")))
+
+    def _refused(self, fields: Fields, error: ServerError) -> bool:
+        """Tell who waits for the answer to what was refused, if the server names it."""
+        ack_id = text(fields, "ack_id")
+        if ack_id in self._acks and text(fields, "request").endswith("_with_ack"):
+            self._finish_ack(ack_id, error)
+            return True
+        barrier = self._receipts.pop(text(fields, "receipt"), None)
+        if barrier is not None:
+            barrier.error = error
+            self._events.append(BarrierPassed(barrier))
+        return barrier is not None
 
     def _ack_response(self, fields: Fields, size: int) -> None:
-        ack_id = text(fields, "ack_id")
-        handle = self._acks.get(ack_id)
+        handle = self._told(fields)
+        if handle is not None:
+            self._finish_ack(handle.id)
+
+    def _ack_update(self, fields: Fields, size: int) -> None:
+        handle = self._told(fields)
+        if handle is not None:
+            self._events.append(AckChanged(handle))
+
+    def _told(self, fields: Fields) -> AckHandle | None:
+        """Note the outcomes in a message about an ack request, if that is under way."""
+        handle = self._acks.get(text(fields, "ack_id"))
         if handle is None:
-            return
-        responses = fields.get("responses")
+            return None
+        responses, missing = fields.get("responses"), fields.get("missing")
         if type(responses) is dict:
             for client_id, response in responses.items():
                 if type(response) is dict:
-                    handle.responses[client_id] = _read_response(client_id, response)
-        self._finish_ack(ack_id)
+                    handle.responses[client_id] = _read_response(client_id, response, handle.id)
+        if type(missing) is list:
+            for client_id in missing:
+                if type(client_id) is str:
+                    handle.responses[client_id] = timed_out(client_id, handle.id)
+        return handle
 
     def _ack_status(self, fields: Fields, size: int) -> None:
         handle = self._acks.get(text(fields, "ack_id"))
@@ -566,137 +720,6 @@ class ClientSession:
             self._events.append(
                 AckStatusReceived(handle, {name: value is True for name, value in known.items()})
             )
-
-
-class ClientLink:
-    """One connection of a client session: the bytes of one transport."""
-
-    def __init__(self, session: ClientSession, now: float) -> None:
-        config = session.config
-        self.registered = False
-        self._session = session
-        self._greeted = False
-        self._reported = False
-        self._gone = False
-        self._register_by: float | None = None
-        self._connection = ClientWebSocket(
-            host=config.host,
-            target=config.target,
-            headers=list(config.headers),
-            limits=config.limits,
-            now=now,
-        )
-
-    # -- what a driver calls --------------------------------------------------------------
-
-    def receive_data(self, data: bytes, now: float) -> None:
-        """Take bytes from the transport."""
-        self._session._now = now
-        frames = self._connection.receive_data(data, now)
-        if not self._greeted and self._connection.state is State.OPEN:
-            self._greeted = True
-            self._register_by = now + self._connection.limits.handshake_timeout
-            self._session._open(self)
-        self._session._received(self, frames)
-        self._after()
-
-    def receive_eof(self, now: float) -> None:
-        """Note that the server will send nothing more."""
-        self._session._now = now
-        self._connection.receive_eof(now)
-        self._after()
-
-    def connection_lost(self, now: float) -> None:
-        """Note that the transport is gone. May be called twice."""
-        self._gone = True
-        self.receive_eof(now)
-        self._connection.connection_lost(now)
-        self._session._link_gone(self)
-
-    def data_to_send(self, limit: int = 256 * 1024) -> bytes:
-        """Take bytes to write."""
-        return self._connection.data_to_send(limit)
-
-    @property
-    def output(self) -> Output:
-        """What to do with the transport once all is written."""
-        return self._connection.output
-
-    @property
-    def wants_pause(self) -> bool:
-        """Whether to stop reading for now."""
-        return self._connection.wants_pause
-
-    def next_deadline(self) -> float | None:
-        due = self._connection.next_deadline()
-        if due is None or self._register_by is None or self.registered:
-            return due
-        return min(due, self._register_by)
-
-    def handle_timeout(self, now: float) -> None:
-        self._session._now = now
-        self._connection.handle_timeout(now)
-        if not self.registered and self._register_by is not None and now >= self._register_by:
-            self._connection.abort("the server did not answer the first ping", now)
-        self._after()
-
-    # -- what the session calls -----------------------------------------------------------
-
-    @property
-    def refused(self) -> int | None:
-        return self._connection.refused
-
-    @property
-    def pending_bytes(self) -> int:
-        return self._connection.outbox.pending_bytes
-
-    def has_room(self, size: int) -> bool:
-        outbox = self._connection.outbox
-        return not len(outbox) or outbox.has_room(size)
-
-    @property
-    def dropped(self) -> int:
-        return self._connection.outbox.dropped
-
-    def queue(self, frame: bytes) -> None:
-        if self._connection.queue(frame, self._session._now) is Push.OVERFLOW:
-            self._after()
-
-    def queue_anyway(self, frame: bytes) -> None:
-        self._connection.queue_anyway(frame)
-
-    def take_unsent(self) -> list[Droppable]:
-        """Take the publications that the server will not get any more.
-
-        After the program's own ``close`` they go out before it, while there is a transport.
-        """
-        closed = self._connection.closed
-        dropped = self._gone or self.output is Output.ABORT
-        if closed is None or (closed.by is ClosedBy.LOCAL and not dropped):
-            return []
-        return self._connection.outbox.take_droppable()
-
-    def close(self, now: float) -> None:
-        self._connection.close(1000, "", now)
-        self._session._deadlines.schedule(self)
-
-    def refuse(self, reason: str, now: float) -> None:
-        self._connection.fail(1008, reason, now)
-
-    def abandon(self, now: float) -> None:
-        """Drop the connection: it is not wanted any more."""
-        self._connection.abort("the client was closed", now)
-        self._after()
-
-    def _after(self) -> None:
-        """Tell the session once that the connection has ended, and note new deadlines."""
-        closed = self._connection.closed
-        ended = closed is not None and self._connection.state is not State.CLOSING
-        if ended and not self._reported:
-            assert closed is not None
-            self._reported = True
-            self._session._link_ended(self, closed)
-        self._session._deadlines.schedule(self)
 
 
 class _ClientAck(AckHandle):
@@ -718,7 +741,9 @@ class _ClientAck(AckHandle):
         self._expire(self)
 
 
-_HANDLERS: dict[str, Callable[[ClientSession, Fields, int], None]] = {
+_Handlers = dict[str, Callable[[ClientSession, Fields, int], None]]
+
+_LEVEL_1: _Handlers = {
     "pong": ClientSession._pong,
     "subscribed": ClientSession._confirmed,
     "unsubscribed": ClientSession._confirmed,
@@ -729,6 +754,13 @@ _HANDLERS: dict[str, Callable[[ClientSession, Fields, int], None]] = {
     "ack_response": ClientSession._ack_response,
     "ack_status": ClientSession._ack_status,
 }
+_LEVEL_2: _Handlers = _LEVEL_1 | {
+    "publish": ClientSession._published2,
+    "published": ClientSession._receipt,
+    "publish_ack": ClientSession._published_with_ack2,
+    "ack_update": ClientSession._ack_update,
+}
+_HANDLERS = {1: _LEVEL_1, level2.LEVEL: _LEVEL_2}
 
 
 def _check_id(client_id: str) -> str:
@@ -737,11 +769,12 @@ def _check_id(client_id: str) -> str:
     return client_id
 
 
-def _read_response(client_id: str, fields: Fields) -> AckResponse:
+def _read_response(client_id: str, fields: Fields, request: str) -> AckResponse:
     reason, ack_id = fields.get("error"), fields.get("ack_id")
     return AckResponse(
         client_id,
         fields.get("success") is True,
         reason if type(reason) is str else None,
-        ack_id if type(ack_id) is str else "",
+        ack_id if type(ack_id) is str else request,
+        fields.get("result"),
     )

@@ -17,7 +17,14 @@ _STRING_FIELDS = frozenset(("action", "topic", "from", "to", "id", "error", "ack
 
 
 class InvalidMessage(Exception):
-    """A frame that is not a message of the protocol. ``str()`` is the text for the sender."""
+    """A message that is refused.
+
+    ``str()`` is the text for the sender, ``code`` what its program can rely on (spec, 12.6).
+    """
+
+    def __init__(self, text: str, code: str = "bad_message") -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class TooDeep(InvalidMessage):
@@ -27,30 +34,16 @@ class TooDeep(InvalidMessage):
         super().__init__("message nested too deeply")
 
 
-def read(frame: bytes) -> Fields:
-    """Read one message. Raises :class:`InvalidMessage`, and nothing else."""
-    return _checked(_load(frame))
-
-
-def read_any(frame: bytes) -> list[Fields]:
-    """Read one message or an array of them, as clients accept it.
-
-    Raises :class:`InvalidMessage`, and nothing else.
-    """
-    loaded = _load(frame)
-    if type(loaded) is list:
-        return [_checked(item) for item in loaded]
-    return [_checked(loaded)]
-
-
-def _load(frame: bytes) -> Any:
+def load(frame: bytes) -> Any:
+    """Read the JSON of a frame. Raises :class:`InvalidMessage`, and nothing else."""
     try:
         return orjson.loads(frame)
     except orjson.JSONDecodeError:
         raise InvalidMessage("message is not valid JSON") from None
 
 
-def _checked(fields: Any) -> Fields:
+def check(fields: Any) -> Fields:
+    """Return what is one message. Raises :class:`InvalidMessage`, and nothing else."""
     if type(fields) is not dict:
         raise InvalidMessage("message is not a JSON object")
     for name, value in fields.items():
@@ -67,15 +60,15 @@ def write(fields: Fields) -> bytes:
         raise TooDeep from None
 
 
-def compose(fields: Fields) -> bytes:
-    """Write a message with content that the program gave.
+def compose(content: Any) -> bytes:
+    """Write what the program gave, or a message with it.
 
     Raises :class:`kps.InvalidArgument` when that is not JSON: other types than ``dict``
     with string keys, ``list``, ``str``, ``int`` of 64 bits, ``float``, ``bool`` and
     ``None`` (and those that orjson knows: dataclasses, dates, UUIDs, enums).
     """
     try:
-        return orjson.dumps(fields)
+        return orjson.dumps(content)
     except TypeError as error:
         raise InvalidArgument(f"cannot be written as JSON: {error}") from None
 

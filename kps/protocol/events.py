@@ -161,6 +161,8 @@ class ErrorReceived:
     """The server refused something, or sent something unreadable."""
 
     text: str
+    code: str
+    """What a program can rely on; empty from a server on level 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from kps.protocol import level1
+from kps.errors import InvalidArgument
+from kps.protocol import level1, level2
 from kps.protocol.acks import AckBook, AckRequest
 from kps.protocol.bus import Bus, Publication
 from kps.protocol.deadlines import Deadlines
@@ -31,8 +32,10 @@ from kps.protocol.messages import (
     Acknowledgement,
     AckResponse,
     Message,
+    bad_result,
     check_timeout,
     check_topic,
+    timed_out,
 )
 from kps.protocol.relay import DEFAULT_PATH
 from kps.protocol.server_session import ServerSession
@@ -52,6 +55,8 @@ class HubConfig:
     asks_upgrade: bool = False
     """Whether each upgrade waits for :meth:`ServerSession.accept` or ``refuse``."""
     limits: Limits = field(default_factory=Limits)
+    level: int = level2.LEVEL
+    """The highest level of the protocol that is spoken."""
     version: str = ""
     """Shown by ``/healthz``."""
 
@@ -66,7 +71,7 @@ class Stats:
     """Registered clients whose connection ended without a closing handshake."""
     published: int = 0
     delivered: int = 0
-    """Publications handed to a subscriber's queue or mailbox, one for each."""
+    """Publications that had room in a subscriber's queue or mailbox, one for each."""
     dropped: int = 0
     """Messages that full queues and lost connections cost the clients that have gone."""
     refused: int = 0
@@ -212,12 +217,13 @@ class Hub:
         self._unflushed[session] = None
 
     def distribute(self, publication: Publication) -> int:
-        """Deliver a publication. Raises ``TooDeep`` before anyone has got it."""
-        if publication.topic in self.bus:
-            publication.frame()
+        """Deliver a publication; return how many subscribers had room for it.
+
+        Raises ``TooDeep`` before anyone has got it.
+        """
+        count = self.bus.publish(publication)
         messages = len(publication.payloads)
         self.stats.published += messages
-        count = self.bus.publish(publication)
         self.stats.delivered += count * messages
         return count
 
@@ -242,10 +248,14 @@ class Hub:
         sender: str,
         data: Any,
         timeout: float | None,
+        *,
+        wants_updates: bool = False,
     ) -> None:
         """Publish with acks. Raises ``TooDeep`` and ``DuplicateAckId``, with nothing done."""
         subscribers = self.bus.subscribers(topic)
-        request = self._open(owner, owner_ack_id, subscribers, topic, sender, data, timeout)
+        request = self._open(
+            owner, owner_ack_id, subscribers, topic, sender, data, timeout, wants_updates
+        )
         publication = Publication(topic, sender, data, ack_id=request.id)
         self.stats.published += 1
         self.stats.delivered += self.bus.publish(publication)
@@ -259,15 +269,21 @@ class Hub:
         sender: str,
         data: Any,
         timeout: float | None,
+        *,
+        wants_updates: bool = False,
     ) -> None:
         """Send a direct message with ack. Raises ``TooDeep`` and ``DuplicateAckId``."""
         target = self.local if client_id == self.config.id else self.clients.get(client_id)
         targets = [target] if target is not None else []
         topic = f"__direct_{client_id}"
-        request = self._open(owner, owner_ack_id, targets, topic, sender, data, timeout)
+        request = self._open(
+            owner, owner_ack_id, targets, topic, sender, data, timeout, wants_updates
+        )
         if target is not None:
             number = request.id.rpartition("_")[2]
-            target.deliver_direct(Publication(f"{topic}_{number}", sender, data, ack_id=request.id))
+            target.deliver_direct(
+                Publication(f"{topic}_{number}", sender, data, ack_id=request.id, is_direct=True)
+            )
         self.acks.close_if_complete(request)
 
     def _open(
@@ -279,6 +295,7 @@ class Hub:
         sender: str,
         data: Any,
         timeout: float | None,
+        wants_updates: bool,
     ) -> AckRequest:
         level1.delivery_with_ack(topic, sender, data, "")  # refuses what is too deep
         seconds = self.limits.ack_timeout if timeout is None else timeout
@@ -287,6 +304,7 @@ class Hub:
             owner_ack_id,
             subscribers,
             tells_timeouts=timeout is not None,
+            wants_updates=wants_updates,
             deadline=self.now + min(seconds, self.limits.max_ack_timeout),
         )
 
@@ -332,6 +350,7 @@ class LocalProgram:
 
     def __init__(self, hub: Hub) -> None:
         self.id = hub.config.id
+        self.level = level2.LEVEL
         self.topics: set[str] = set()
         self.subscriptions = Subscriptions(hub.limits, self._answer)
         self._hub = hub
@@ -346,20 +365,24 @@ class LocalProgram:
         if self.subscriptions.remove(mailbox):
             self._hub.bus.unsubscribe(self, mailbox.topic)
 
-    def settle(self, message: Message, error: str | None, now: float) -> None:
+    def settle(self, message: Message, error: str | None, now: float, result: Any = None) -> None:
         """Note that a subscription is done with a message."""
         self._hub.now = now
-        self.subscriptions.settle(message, error)
+        self.subscriptions.settle(message, error, result)
 
-    def deliver(self, publication: Publication) -> None:
-        for data, frame in zip(publication.payloads, publication.frames(), strict=True):
-            self.subscriptions.deliver(
-                publication.topic, data, publication.sender, len(frame), publication.ack_id, 0
-            )
+    def deliver(self, publication: Publication) -> bool:
+        payloads = publication.payloads
+        size = len(publication.frame(self.level)) // len(payloads)
+        topic, sender = publication.topic, publication.sender
+        if publication.ack_id:
+            self.subscriptions.deliver(topic, payloads[0], sender, size, publication.ack_id, 0)
+        else:
+            self.subscriptions.deliver_all(topic, payloads, sender, size)
+        return True
 
     def deliver_direct(self, publication: Publication) -> None:
         (data,) = publication.payloads
-        size = len(publication.frame())
+        size = len(publication.frame(self.level))
         taken = self.subscriptions.deliver_direct(
             data, publication.sender, size, publication.ack_id, 0
         )
@@ -367,7 +390,13 @@ class LocalProgram:
             self._hub.acks.answer(self, publication.ack_id, "no subscriber for topic")
 
     def _answer(self, acknowledgement: Acknowledgement) -> None:
-        self._hub.acks.answer(self, acknowledgement.ack_id, acknowledgement.error)
+        try:
+            _check_payload(acknowledgement.result)
+        except InvalidArgument as error:
+            acknowledgement.error, acknowledgement.result = bad_result(error), None
+        self._hub.acks.answer(
+            self, acknowledgement.ack_id, acknowledgement.error, acknowledgement.result
+        )
 
 
 class LocalAck(AckHandle):
@@ -384,6 +413,8 @@ class LocalAck(AckHandle):
         self._hub.emit(AckChanged(self))
 
     def ack_finished(self, request: AckRequest) -> None:
+        for client_id in request.missing():
+            self.responses[client_id] = timed_out(client_id, request.id)
         self.finished = True
         self._hub.emit(AckChanged(self))
 

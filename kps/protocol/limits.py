@@ -28,7 +28,7 @@ class Limits:
     field allow 8 to 80 KiB; cookies and tokens need more than the smallest of these."""
 
     queue_messages: int = 65_536
-    """Messages that may wait to be written to one connection."""
+    """WebSocket messages that may wait to be written to one connection."""
 
     queue_bytes: int = 16 * 1024 * 1024
     """Bytes that may wait to be written to one connection. A single message that is

@@ -9,7 +9,7 @@ from kps.errors import InvalidArgument
 class Acknowledgement:
     """The answer that one message still needs, from all subscriptions that got it."""
 
-    __slots__ = ("ack_id", "epoch", "error", "remaining")
+    __slots__ = ("ack_id", "epoch", "error", "remaining", "result")
 
     def __init__(self, ack_id: str, epoch: int, remaining: int) -> None:
         self.ack_id = ack_id
@@ -19,6 +19,8 @@ class Acknowledgement:
         """Subscriptions that have not yet told how it went."""
         self.error: str | None = None
         """What the first of them that failed said."""
+        self.result: Any = None
+        """What the first of them that had a result gave."""
 
 
 @dataclass(slots=True)
@@ -40,6 +42,15 @@ class Message:
         """Whether the publisher asked to be told how handling it went."""
         return self.acknowledgement is not None
 
+    def reply(self, result: Any) -> None:
+        """Give a publisher who wants an ack a result: any JSON value.
+
+        It goes with the ack, when the message has been handled. What a callback returns does the
+        same. Nothing happens when nobody wants an ack, or its publisher is on level 1.
+        """
+        if self.acknowledgement is not None and self.acknowledgement.result is None:
+            self.acknowledgement.result = result
+
 
 @dataclass(frozen=True, slots=True)
 class AckResponse:
@@ -51,12 +62,24 @@ class AckResponse:
     """What went wrong: the subscriber's own text, or ``disconnected``, ``timeout``,
     ``queue full``, ``no subscriber for topic``."""
     ack_id: str = ""
-    """The server's id of the request."""
+    """An id of the request: the server's on level 1, the publisher's on level 2."""
+    result: Any = None
+    """What the subscriber's callback returned: any JSON value. Level 2 only."""
 
     def fields(self) -> dict[str, Any]:
-        """The response as it goes on the wire: ``error`` only when there is one."""
+        """The response as level 1 writes it: ``error`` only when there is one."""
         fields = {"ack_id": self.ack_id, "client_id": self.client_id, "success": self.success}
         return fields | ({"error": self.error} if self.error else {})
+
+
+def bad_result(reason: object) -> str:
+    """The error of a subscriber whose result cannot be sent."""
+    return f"the result of the callback is of no use: {reason}"
+
+
+def timed_out(client_id: str, ack_id: str) -> AckResponse:
+    """The outcome of who did not answer in time."""
+    return AckResponse(client_id, False, "timeout", ack_id)
 
 
 class AckHandle:

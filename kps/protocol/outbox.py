@@ -9,16 +9,26 @@ from kps.protocol.limits import Limits, Overflow
 
 
 class Frames(bytes):
-    """Several whole frames that are queued as one. Plain ``bytes`` are one frame."""
+    """Whole frames that are queued as one. Plain ``bytes`` are one frame with one message."""
 
-    messages: int = 1
+    frames: int = 1
     """How many frames these are."""
+    messages: int = 1
+    """How many messages are in them."""
 
     @classmethod
     def of(cls, frames: Sequence[bytes]) -> Self:
+        """Join frames of one message each."""
         joined = cls(b"".join(frames))
-        joined.messages = len(frames)
+        joined.frames = joined.messages = len(frames)
         return joined
+
+    @classmethod
+    def holding(cls, frame: bytes, messages: int) -> Self:
+        """One frame with several messages."""
+        batch = cls(frame)
+        batch.messages = messages
+        return batch
 
 
 class Droppable(Frames):
@@ -48,18 +58,18 @@ class Outbox:
         "dropped",
         "pending_answers",
         "pending_bytes",
-        "pending_messages",
+        "pending_frames",
     )
 
     def __init__(self, limits: Limits) -> None:
         self._frames: deque[bytes] = deque()
         self._limits = limits
         self.pending_bytes = 0
-        self.pending_messages = 0
+        self.pending_frames = 0
         self.pending_answers = 0
         """Bytes of the waiting frames that are not droppable frames."""
         self.dropped = 0
-        """Frames dropped so far, by the policy or with the connection."""
+        """Messages dropped so far, by the policy or with the connection."""
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -68,27 +78,22 @@ class Outbox:
         """Queue a frame, or say why not."""
         size = len(frame)
         frames = self._frames
-        droppable = isinstance(frame, Droppable)
         if frames and not self.has_room(size):
             policy = self._limits.overflow
             if policy is Overflow.CLOSE:
                 return Push.OVERFLOW
-            if policy is Overflow.DROP_NEWEST and droppable:
-                self.dropped += 1
-                return Push.DROPPED
+            if policy is Overflow.DROP_NEWEST and isinstance(frame, Droppable):
+                return self._drop(frame)
             self._drop_oldest_for(size)
             if frames and not self.has_room(size):
-                if droppable:
-                    self.dropped += 1
-                    return Push.DROPPED
-                return Push.OVERFLOW
+                return self._drop(frame) if isinstance(frame, Droppable) else Push.OVERFLOW
         self._append(frame, size)
         return Push.QUEUED
 
     def push_all(self, frames: Frames) -> bool:
         """Queue several frames as one, if there is room for all; ``False`` if there is not."""
         size = len(frames)
-        if not self.has_room(size, frames.messages):
+        if not self.has_room(size, frames.frames):
             return False
         self._append(frames, size)
         return True
@@ -125,34 +130,38 @@ class Outbox:
 
     def clear(self) -> None:
         """Give up on everything that waits, and count it as dropped."""
-        self.dropped += self.pending_messages
+        self.dropped += sum(map(_messages, self._frames))
         self._reset()
 
-    def has_room(self, size: int, messages: int = 1) -> bool:
-        """Whether so many messages of that size together fit beside what waits."""
+    def has_room(self, size: int, count: int = 1) -> bool:
+        """Whether so many frames of that size together fit beside what waits."""
         limits = self._limits
         return (
-            self.pending_messages + messages <= limits.queue_messages
+            self.pending_frames + count <= limits.queue_messages
             and self.pending_bytes + size <= limits.queue_bytes
         )
 
     def _reset(self) -> None:
         self._frames.clear()
-        self.pending_bytes = self.pending_messages = self.pending_answers = 0
+        self.pending_bytes = self.pending_frames = self.pending_answers = 0
 
     def _append(self, frame: bytes, size: int) -> None:
         self._frames.append(frame)
         self.pending_bytes += size
-        self.pending_messages += frame.messages if isinstance(frame, Frames) else 1
+        self.pending_frames += frame.frames if isinstance(frame, Frames) else 1
         if not isinstance(frame, Droppable):
             self.pending_answers += size
 
     def _forget(self, frame: bytes) -> None:
         size = len(frame)
         self.pending_bytes -= size
-        self.pending_messages -= frame.messages if isinstance(frame, Frames) else 1
+        self.pending_frames -= frame.frames if isinstance(frame, Frames) else 1
         if not isinstance(frame, Droppable):
             self.pending_answers -= size
+
+    def _drop(self, frame: Droppable) -> Push:
+        self.dropped += frame.messages
+        return Push.DROPPED
 
     def _drop_oldest_for(self, size: int) -> None:
         """Drop droppable frames, the oldest first, until one more of that size has room."""
@@ -166,3 +175,7 @@ class Outbox:
             else:
                 kept.append(frame)
         frames.extendleft(reversed(kept))
+
+
+def _messages(frame: bytes) -> int:
+    return frame.messages if isinstance(frame, Frames) else 1

@@ -5,15 +5,15 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from kps.errors import InvalidArgument
-from kps.protocol import level1
+from kps.protocol import level1, level2
 from kps.protocol.acks import AckRequest, DuplicateAckId
 from kps.protocol.bus import Publication
 from kps.protocol.codes import ID_TAKEN
-from kps.protocol.envelope import Fields, InvalidMessage, read, text
+from kps.protocol.envelope import Fields, InvalidMessage, TooDeep, check, load, text, write
 from kps.protocol.events import ClientRegistered, RelayRequested, UpgradeRequested
 from kps.protocol.frames import text_frame
 from kps.protocol.http import HttpResponse, ServerConnection
-from kps.protocol.messages import AckResponse
+from kps.protocol.messages import AckResponse, bad_result, timed_out
 from kps.protocol.outbox import Frames, Push
 from kps.protocol.relay import RelayTarget
 from kps.protocol.websocket import Closed, Output, State
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kps.protocol.hub import Hub
 
 
-# Bytes of the deliveries that are passed on together: enough to make what is done once for
+# Bytes of publications that are passed on together: enough to make what is done once for
 # all of them cheap, and far below what a queue holds.
 _LONGEST_RUN = 64 * 1024
 
@@ -37,6 +37,8 @@ class ServerSession:
     def __init__(self, hub: "Hub", peer: str, now: float) -> None:
         self.id = ""
         """The registered id; empty before the first ping."""
+        self.level = 1
+        """Of the protocol; settled by the first ping."""
         self.peer = peer
         self.topics: set[str] = set()
         self._hub = hub
@@ -143,11 +145,12 @@ class ServerSession:
         """How the connection ended, from the moment that it is known."""
         return self._connection.closed
 
-    def deliver(self, publication: Publication) -> None:
-        self._queue_all(publication.frame(), publication.frames)
+    def deliver(self, publication: Publication) -> bool:
+        frame = publication.frame(self.level)
+        return self._queue_all(frame, lambda: publication.frames(self.level))
 
     def deliver_direct(self, publication: Publication) -> None:
-        self._queue(publication.frame())
+        self._queue(publication.frame(self.level))
 
     def send(self, message: bytes) -> None:
         """Queue one message."""
@@ -159,16 +162,22 @@ class ServerSession:
         if error is None:
             self.send(level1.server_message_sent(to))
         else:
-            self._refuse(f"failed to relay to server: {error}")
+            self._refuse(_relay_failed(error), {"action": "publish_to_server", "to": to})
 
     def ack_updated(self, request: AckRequest, response: AckResponse) -> None:
-        """On level 1 a publisher hears of all outcomes together."""
+        if request.wants_updates and request.awaited:  # the last one comes with the end
+            self.send(level2.ack_update(request.owner_ack_id, request.untold()))
 
     def ack_finished(self, request: AckRequest) -> None:
-        responses = {
-            client_id: response.fields() for client_id, response in request.responses.items()
-        }
-        self.send(level1.ack_response(request.owner_ack_id, responses))
+        missing = request.missing()
+        if self.level == 1:
+            responses = request.responses.copy()
+            if request.tells_timeouts:
+                responses.update({name: timed_out(name, request.id) for name in missing})
+            by_client = {name: response.fields() for name, response in responses.items()}
+            self.send(level1.ack_response(request.owner_ack_id, by_client))
+        else:
+            self.send(level2.ack_response(request.owner_ack_id, request.untold(), missing))
 
     def shut_down(self, grace: float) -> None:
         """Close because the server stops."""
@@ -219,51 +228,77 @@ class ServerSession:
         self._connection.close(code, reason, self._hub.now)
         self._after(before)
 
-    def _queue(self, frame: bytes) -> None:
+    def _queue(self, frame: bytes) -> bool:
         pushed = self._connection.queue(frame, self._hub.now)
         if pushed is Push.OVERFLOW:
             self._after(State.OPEN)
         else:
             self._hub.touch(self)
+        return pushed is Push.QUEUED
 
-    def _queue_all(self, joined: bytes, each: Callable[[], Iterable[bytes]]) -> None:
+    def _queue_all(self, joined: bytes, each: Callable[[], Iterable[bytes]]) -> bool:
         """Queue several frames as one or, if there is no room for all, one by one."""
         if isinstance(joined, Frames) and self._connection.queue_all(joined):
             self._hub.touch(self)
-        else:
-            for frame in each():
-                self._queue(frame)
+            return True
+        is_queued = False
+        for frame in each():
+            is_queued = self._queue(frame)
+        return is_queued
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, error: InvalidMessage, request: Fields) -> None:
         self._finish_run()
         self._hub.stats.refused += 1
-        self.send(level1.error(reason))
+        if self.level == 1:
+            self.send(level1.error(str(error)))
+        else:
+            self.send(level2.error(str(error), error.code, request))
 
-    def _handle(self, messages: Iterable[bytes]) -> None:
-        for frame in messages:  # there are no more once it is closed, for want of room too
+    def _handle(self, frames: Iterable[bytes]) -> None:
+        gathered = 0
+        for frame in frames:  # there are no more once it is closed, for want of room too
             try:
-                fields = read(frame)
-                action = text(fields, "action")
-                handler = _HANDLERS.get(action)
-                if not action:
-                    raise InvalidMessage("missing or invalid action")
-                if handler is None:
-                    raise InvalidMessage(f"unknown action: {action}")
-                if not self.id and action != "ping":
-                    raise InvalidMessage(_UNREGISTERED.get(action, "client not registered"))
-                if action != "publish":
-                    self._finish_run()
-                handler(self, fields)
+                loaded = load(frame)
             except InvalidMessage as error:
-                self._refuse(str(error))
+                self._refuse(error, {})
+                continue
+            if type(loaded) is list and self.level > 1:
+                for item in loaded:
+                    if not self._left:
+                        self._act(item)
+            else:
+                self._act(loaded)
+            gathered += len(frame)
+            if gathered > _LONGEST_RUN:
+                self._finish_run()
+                gathered = 0
         self._finish_run()
 
+    def _act(self, message: Any) -> None:
+        """Do what one message asks for, or refuse it."""
+        fields: Fields = {}
+        try:
+            fields = check(message)
+            action = text(fields, "action")
+            handler = _HANDLERS.get(action)
+            if not action:
+                raise InvalidMessage("missing or invalid action")
+            if handler is None:
+                raise InvalidMessage(f"unknown action: {action}", "unknown_action")
+            if not self.id and action != "ping":
+                refusal = _UNREGISTERED.get(action, "client not registered")
+                raise InvalidMessage(refusal, "not_registered")
+            if action != "publish":
+                self._finish_run()
+            handler(self, fields)
+        except InvalidMessage as error:
+            self._refuse(error, fields)
+
     def _ping(self, fields: Fields) -> None:
-        # Level 2 is negotiated here: a client that speaks it says so with "proto".
         hub = self._hub
         client_id = text(fields, "from") or hub.new_id()
         if client_id == hub.config.id:
-            raise InvalidMessage("this id is the server's own")
+            raise InvalidMessage("this id is the server's own", "id_unavailable")
         previous = self.id
         if client_id != previous:
             other = hub.clients.get(client_id)
@@ -273,11 +308,17 @@ class ServerSession:
                     return  # what its end brought this connection had no room
             if previous:
                 del hub.clients[previous]
+            else:
+                self.level = min(_offered_level(fields), hub.config.level)
             self.id = client_id
             hub.clients[client_id] = self
             hub.stats.connections += not previous
             hub.emit(ClientRegistered(self, client_id, previous))
-        self.send(level1.pong(client_id))
+        if self.level == 1:
+            self.send(level1.pong(client_id))
+        else:
+            limits = hub.limits
+            self.send(level2.pong(client_id, limits.max_message, limits.heartbeat_interval))
 
     def _subscribe(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
@@ -291,36 +332,73 @@ class ServerSession:
 
     def _publish(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
+        payloads = self._payloads(fields)
+        receipt = fields.get("receipt") if self.level > 1 else None
+        if receipt is not None:
+            self._publish_with_receipt(topic, payloads, receipt)
+            return
         run = self._run
-        if run is None or run.topic != topic or run.size > _LONGEST_RUN:
+        if run is None or run.topic != topic:
             self._finish_run()
             run = self._run = Publication(topic, self.id)
-        run.add(fields.get("data"), is_wanted=topic in self._hub.bus)
+        run.payloads += payloads
+
+    def _payloads(self, fields: Fields) -> list[Any]:
+        batch = fields.get("batch") if self.level > 1 else None
+        if batch is None:
+            return [fields.get("data")]
+        if type(batch) is not list:
+            raise InvalidMessage("field batch must be an array")
+        return batch
+
+    def _publish_with_receipt(self, topic: str, payloads: list[Any], receipt: Any) -> None:
+        if type(receipt) is not str:
+            raise InvalidMessage("field receipt must be a string")
+        self._finish_run()
+        request = {"action": "publish", "topic": topic, "receipt": receipt}
+        delivered = self._pass_on(Publication(topic, self.id, *payloads), request)
+        self.send(level2.published(topic, receipt, delivered))
 
     def _finish_run(self) -> None:
-        """Deliver and confirm the publications that have been gathered.
+        """Deliver and, on level 1, confirm the publications that have been gathered.
 
         Publications on one topic that arrive together are passed on together: what costs
         something for each subscriber is then done once for all of them.
         """
         run, self._run = self._run, None
-        if run is not None and run.payloads:
-            self._hub.distribute(run)
+        if run is not None:
+            self._pass_on(run, {"action": "publish", "topic": run.topic})
+
+    def _pass_on(self, run: Publication, request: Fields) -> int:
+        """Deliver publications; return how many subscribers had room for the last one."""
+        if not run.payloads:
+            return 0
+        try:
+            delivered = self._hub.distribute(run)
+        except TooDeep as error:
+            if len(run.payloads) == 1:
+                self._refuse(error, request)
+                return 0
+            # Each on its own, so that only those at fault are refused.
+            alone = [Publication(run.topic, run.sender, data) for data in run.payloads]
+            return [self._pass_on(publication, request) for publication in alone][-1]
+        if self.level == 1:
             confirmation = text_frame(level1.published(run.topic))
             count = len(run.payloads)
             self._queue_all(Frames.of([confirmation] * count), lambda: repeat(confirmation, count))
+        return delivered
 
     def _direct_message(self, fields: Fields) -> None:
         to = _required(fields, "to", "missing target ID")
         if not self._hub.send_direct(to, self.id, fields.get("data")):
-            raise InvalidMessage(f"no client has the id {to}")
+            raise InvalidMessage(f"no client has the id {to}", "no_such_client")
 
     def _publish_to_server(self, fields: Fields) -> None:
         to = _required(fields, "to", "missing target server address")
         try:
             target = RelayTarget.parse(to)
         except InvalidArgument as error:
-            raise InvalidMessage(f"failed to relay to server: {error}") from None
+            raise _relay_failed(error) from None
         status = fields.get("status")
         secure = type(status) is dict and status.get("is_secure") is True
         self._hub.emit(RelayRequested(self, to, target, fields.get("data"), self.id, secure))
@@ -332,7 +410,7 @@ class ServerSession:
         reached = request.header("host") if request is not None else ""
         by_this_name = to and not proxied and to == reached
         if not (to in hub.addresses or proxied in hub.addresses or by_this_name):
-            raise InvalidMessage("the message is addressed to another server")
+            raise InvalidMessage("the message is addressed to another server", "wrong_server")
         payload, sender = fields.get("data"), self.id
         if type(payload) is dict and "data" in payload:
             origin = payload.get("from")
@@ -343,39 +421,35 @@ class ServerSession:
     def _publish_with_ack(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
         ack_id = _required(fields, "ack_id", "missing ack_id")
-        timeout = _timeout(fields)
-        try:
-            self._hub.ask_topic(self, ack_id, topic, self.id, fields.get("data"), timeout)
-        except DuplicateAckId:
-            raise InvalidMessage("ack_id is in use") from None
+        self._ask(self._hub.ask_topic, ack_id, topic, fields)
 
     def _publish_to_id_with_ack(self, fields: Fields) -> None:
         to = _required(fields, "to", "missing target ID")
         ack_id = _required(fields, "ack_id", "missing ack_id")
+        self._ask(self._hub.ask_id, ack_id, to, fields)
+
+    def _ask(self, ask: Callable[..., None], ack_id: str, target: str, fields: Fields) -> None:
         timeout = _timeout(fields)
+        wants_updates = self.level > 1 and fields.get("updates") is True
+        data = fields.get("data")
         try:
-            self._hub.ask_id(self, ack_id, to, self.id, fields.get("data"), timeout)
+            ask(self, ack_id, target, self.id, data, timeout, wants_updates=wants_updates)
         except DuplicateAckId:
-            raise InvalidMessage("ack_id is in use") from None
+            raise InvalidMessage("ack_id is in use", "ack_id_in_use") from None
 
     def _ack(self, fields: Fields) -> None:
-        outcome: Any = fields.get("data")
-        ack_id = text(fields, "ack_id")
-        if type(outcome) is not dict:
-            if not ack_id:
-                raise InvalidMessage("missing ack data")
-            outcome = {}
-        inner = outcome.get("ack_id")
-        if not ack_id and type(inner) is str:
-            ack_id = inner
-        if not ack_id:
-            raise InvalidMessage("missing ack_id")
+        ack_id, outcome = _outcome(fields) if self.level == 1 else _outcome2(fields)
         reason = outcome.get("error")
+        error: str | None = reason[: self._hub.limits.max_error] if type(reason) is str else ""
+        result = None
         if outcome.get("success") is True:
             error = None
-        else:
-            error = reason[: self._hub.limits.max_error] if type(reason) is str else ""
-        self._hub.acks.answer(self, ack_id, error)
+            if self.level > 1 and (result := outcome.get("result")) is not None:
+                try:
+                    write({"responses": {"id": {"result": result}}})
+                except TooDeep:
+                    error, result = bad_result("it is nested too deeply"), None
+        self._hub.acks.answer(self, ack_id, error, result)
 
     def _get_ack_status(self, fields: Fields) -> None:
         ack_id = _required(fields, "ack_id", "missing ack_id")
@@ -411,7 +485,7 @@ _UNREGISTERED = {"subscribe": "client not registered, send ping first"}
 def _required(fields: Fields, name: str, refusal: str) -> str:
     value = text(fields, name)
     if not value:
-        raise InvalidMessage(refusal)
+        raise InvalidMessage(refusal, "bad_request")
     return value
 
 
@@ -420,5 +494,36 @@ def _timeout(fields: Fields) -> float | None:
     if value is None:
         return None
     if type(value) not in (int, float) or not value > 0:
-        raise InvalidMessage("timeout must be a number of seconds above 0")
+        raise InvalidMessage("timeout must be a number of seconds above 0", "bad_request")
     return float(value)
+
+
+def _offered_level(fields: Fields) -> int:
+    """The level that a client's first ping asks for."""
+    offered = fields.get("proto")
+    return min(offered, level2.LEVEL) if type(offered) is int and offered > 1 else 1
+
+
+def _relay_failed(reason: object) -> InvalidMessage:
+    return InvalidMessage(f"failed to relay to server: {reason}", "relay_failed")
+
+
+def _outcome(fields: Fields) -> tuple[str, Fields]:
+    """The id and the outcome in an ``ack`` of level 1."""
+    outcome: Any = fields.get("data")
+    ack_id = text(fields, "ack_id")
+    if type(outcome) is not dict:
+        if not ack_id:
+            raise InvalidMessage("missing ack data", "bad_request")
+        outcome = {}
+    inner = outcome.get("ack_id")
+    if not ack_id and type(inner) is str:
+        ack_id = inner
+    if not ack_id:
+        raise InvalidMessage("missing ack_id", "bad_request")
+    return ack_id, outcome
+
+
+def _outcome2(fields: Fields) -> tuple[str, Fields]:
+    """The id and the outcome in an ``ack`` of level 2: its own fields."""
+    return _required(fields, "ack_id", "missing ack_id"), fields

@@ -6,7 +6,8 @@ answer that a message with several subscriptions gives.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from kps.protocol.limits import Limits, Overflow
 from kps.protocol.messages import Acknowledgement, Message
@@ -75,16 +76,24 @@ class Mailbox:
         self.size += message.size
         return dropped
 
+    def put_all(self, messages: list[Message], size: int) -> bool:
+        """Add messages of ``size`` bytes each, if there is room for all; ``False`` if not."""
+        if not self._has_room(size * len(messages), len(messages)):
+            return False
+        self._messages.extend(messages)
+        self.size += size * len(messages)
+        return True
+
     def starts_overflowing(self) -> bool:
         """Whether a drop is the first one since the mailbox was last read from."""
         first = not self._overflowing
         self._overflowing = True
         return first
 
-    def _has_room(self, size: int) -> bool:
+    def _has_room(self, size: int, count: int = 1) -> bool:
         limits = self._limits
         return (
-            len(self._messages) < limits.mailbox_messages
+            len(self._messages) + count <= limits.mailbox_messages
             and self.size + size <= limits.mailbox_bytes
         )
 
@@ -162,6 +171,17 @@ class Subscriptions:
             self._put(mailbox, Message(topic, data, sender, size, acknowledgement))
         return True
 
+    def deliver_all(self, topic: str, payloads: Sequence[object], sender: str, size: int) -> None:
+        """Give several messages that want no ack, of ``size`` bytes each, to every subscription."""
+        for mailbox in self._by_topic.get(topic, ()):
+            messages = [Message(topic, data, sender, size) for data in payloads]
+            if mailbox.put_all(messages, size):
+                if len(mailbox) == len(messages):
+                    self._ready.append(mailbox)
+            else:
+                for message in messages:
+                    self._put(mailbox, message)
+
     def deliver_direct(self, data: object, sender: str, size: int, ack_id: str, epoch: int) -> bool:
         """Give a direct message to its callback; ``False`` if there is none."""
         if self._direct is None:
@@ -170,14 +190,19 @@ class Subscriptions:
         self._put(self._direct, Message("", data, sender, size, acknowledgement))
         return True
 
-    def settle(self, message: Message, error: str | None) -> None:
-        """Note that one subscription is done with a message, well or with an error."""
+    def settle(self, message: Message, error: str | None, result: Any = None) -> None:
+        """Note that one subscription is done with a message, well or with an error.
+
+        ``result`` is what handling it gave, or ``None``.
+        """
         acknowledgement = message.acknowledgement
         if acknowledgement is None:
             return
         message.acknowledgement = None  # a second call means nothing
         if error is not None and acknowledgement.error is None:
             acknowledgement.error = error
+        if acknowledgement.result is None:
+            acknowledgement.result = result
         acknowledgement.remaining -= 1
         if acknowledgement.remaining == 0:
             self._answer(acknowledgement)

@@ -576,8 +576,26 @@ def test_payloads_of_all_sizes(connect: Connect, size: int) -> None:
 def test_a_message_over_the_limit_closes_its_sender_with_1009(connect: Connect) -> None:
     inbox, disconnected = Inbox(), Inbox()
     connect("other").subscribe("t", inbox)
-    client = connect("client", reconnect=QUICK, on_disconnect=disconnected)
+    client = connect("client", reconnect=QUICK, on_disconnect=disconnected, level=1)
     client.publish("t", "x" * 1024 * 1024)
     assert disconnected.get().closed.code == 1009
     connect("third").publish("t", "fine")
     assert inbox.data() == "fine"
+
+
+def test_a_message_over_the_servers_limit_is_refused_to_the_program(connect: Connect) -> None:
+    inbox = Inbox()
+    client = connect("client")
+    client.subscribe("t", inbox)
+    most = 1024 * 1024 - len('{"action":"publish","topic":"t","data":""}')
+    attempts: list[Callable[[], object]] = [
+        lambda: client.publish("t", "x" * (most + 1)),
+        lambda: client.publish_with_ack("t", "x" * most),
+        lambda: client.publish_with_receipt("t", "x" * most),
+        lambda: client.publish_to_id("client", "x" * most),
+    ]
+    for send in attempts:
+        with pytest.raises(kps.MessageTooLarge, match="the server takes 1048576 at most"):
+            send()
+    client.publish("t", "x" * most)
+    assert len(inbox.data()) == most

@@ -114,7 +114,7 @@ def test_the_unified_spelling_blocks(server: kps.sync.Server) -> None:
     client.PublishToID("me", 2)
     assert direct.get() == {"data": 2, "from": "me"}
     ack = client.PublishWithAck("t", 3, 3.0)
-    assert ack.Wait() == {"me": {"ack_id": "ack_1", "client_id": "me", "success": True}}
+    assert ack.Wait() == {"me": {"ack_id": ack.id, "client_id": "me", "success": True}}
     assert ack.WaitAny()[1]
     assert ack.IsComplete()
     unsubscribe()

@@ -16,7 +16,8 @@ from wsproto.events import CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.utilities import generate_accept_token
 
 from kps.protocol.backoff import Backoff
-from kps.protocol.client_session import ClientConfig, ClientLink, ClientSession
+from kps.protocol.client_link import ClientLink
+from kps.protocol.client_session import ClientConfig, ClientSession
 from kps.protocol.events import ClientEvent
 from kps.protocol.hub import Hub, HubConfig
 from kps.protocol.limits import Limits

@@ -18,15 +18,18 @@ from kps.protocol.outbox import Droppable
 class Listener:
     """A subscriber that keeps what it gets, and may do something when it gets it."""
 
+    level = 1
+
     def __init__(self, client_id: str, then: Callable[[], None] = lambda: None) -> None:
         self.id = client_id
         self.topics: set[str] = set()
         self.got: list[Publication] = []
         self._then = then
 
-    def deliver(self, publication: Publication) -> None:
+    def deliver(self, publication: Publication) -> bool:
         self.got.append(publication)
         self._then()
+        return True
 
 
 class TestBus:
@@ -88,21 +91,58 @@ class TestBus:
         assert len(bus) == 0
 
 
+@pytest.mark.parametrize("level", [1, 2])
 class TestPublication:
-    def test_bytes_are_made_once(self) -> None:
-        publication = Publication("news", "alice", {"a": 1})
-        assert publication.frame() is publication.frame()
+    def test_bytes_are_made_once(self, level: int) -> None:
+        publication = Publication("news", "alice", {"a": 1}, 2)
+        assert publication.frame(level) is publication.frame(level)
+        assert publication.frames(level) is publication.frames(level)
 
-    def test_only_what_wants_no_answer_may_be_dropped(self) -> None:
-        assert isinstance(Publication("t", "x", 1).frame(), Droppable)
-        assert not isinstance(Publication("t", "x", 1, ack_id="ack_1").frame(), Droppable)
+    def test_only_what_wants_no_answer_may_be_dropped(self, level: int) -> None:
+        assert isinstance(Publication("t", "x", 1).frame(level), Droppable)
+        assert not isinstance(Publication("t", "x", 1, ack_id="ack_1").frame(level), Droppable)
 
-    def test_payload_that_is_nested_too_deeply(self) -> None:
+    def test_several_are_as_many_frames_or_one(self, level: int) -> None:
+        publication = Publication("t", "x", 1, "two")
+        joined = publication.frame(level)
+        assert isinstance(joined, Droppable)
+        assert (joined.frames, joined.messages) == (3 - level, 2)
+        single = publication.frames(level)
+        assert [Publication("t", "x", data).frame(level) for data in (1, "two")] == single
+        assert all(isinstance(frame, Droppable) and frame.messages == 1 for frame in single)
+
+    def test_payload_that_is_nested_too_deeply(self, level: int) -> None:
         data: list[object] = []
         for _ in range(300):
             data = [data]
         with pytest.raises(TooDeep):
-            Publication("t", "x", data).frame()
+            Publication("t", "x", data).frame(level)
+
+
+class TestLevels:
+    def test_each_gets_its_own_form(self) -> None:
+        bus, old, new = Bus(), Listener("old"), Listener("new")
+        new.level = 2
+        bus.subscribe(old, "t")
+        bus.subscribe(new, "t")
+        publication = Publication("t", "x", 1)
+        assert bus.publish(publication) == 2
+        assert b'"data":{"data":1,"from":"x"}' in publication.frame(1)
+        assert b'"from":"x","data":1' in publication.frame(2)
+
+    def test_too_deep_for_one_form_is_too_deep_for_all(self) -> None:
+        """At the depth at which only level 1, which wraps payloads, cannot be written."""
+        deep: list[object] = []
+        for _ in range(252):
+            deep = [deep]
+        Publication("t", "x", deep).frame(2)
+        bus, old, new = Bus(), Listener("old"), Listener("new")
+        new.level = 2
+        bus.subscribe(new, "t")
+        bus.subscribe(old, "t")
+        with pytest.raises(TooDeep):
+            bus.publish(Publication("t", "x", deep))
+        assert new.got == []
 
 
 class Asker:
@@ -221,11 +261,11 @@ class TestAcks:
         assert desk.asker.finished == []
         desk.deadlines.handle_timeout(5.0)
         assert desk.asker.finished == [request]
-        expected = {"bob": None, "carol": "timeout"} if tells else {"bob": None}
-        assert outcomes(request) == expected
+        assert request.tells_timeouts is tells
+        assert (outcomes(request), request.missing()) == ({"bob": None}, ["carol"])
         desk.check_empty()
         desk.book.answer(desk.carol, request.id, None)
-        assert outcomes(request) == expected
+        assert (outcomes(request), request.missing()) == ({"bob": None}, ["carol"])
 
     def test_nobody_addressed(self) -> None:
         desk = Desk()
@@ -379,7 +419,8 @@ def test_every_subscriber_has_one_outcome_and_nothing_is_left(
         told = asker.finished.count(request)
         assert told == (0 if request in silent else 1)
         if told:
-            assert set(request.responses) == addressed_ids
+            assert {*request.responses, *request.missing()} == addressed_ids
+            assert not set(request.responses) & set(request.missing())
     for asker in askers:
         expected = sum(len(request.responses) for request, owner, _ in requests if owner is asker)
         assert len(asker.updates) == expected

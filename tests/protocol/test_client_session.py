@@ -146,7 +146,7 @@ class TestRegistration:
         server = client.transport()
         assert not client.session.ready
         server.open()
-        assert server.take() == [{"action": "ping", "from": 'a"b'}]
+        assert server.take() == [{"action": "ping", "from": 'a"b', "proto": 2}]
         assert not client.session.ready
         server.send({"action": "pong", "id": 'a"b'})
         assert client.session.ready
@@ -348,7 +348,7 @@ class TestReconnecting:
         server.hang_up()
         client.advance(1)
         server = client.transport().open()
-        assert server.take() == [{"action": "ping", "from": "me"}]
+        assert server.take() == [{"action": "ping", "from": "me", "proto": 2}]
 
     def test_not_when_another_took_its_id(self) -> None:
         client, server = online(reconnect=RETRY)
@@ -563,7 +563,10 @@ class TestReceiving:
     def test_errors_are_reported(self) -> None:
         client, server = online()
         server.send({"action": "error", "error": "no such id"}, {"action": "error"})
-        assert client.take(ErrorReceived) == [ErrorReceived("no such id"), ErrorReceived("")]
+        assert client.take(ErrorReceived) == [
+            ErrorReceived("no such id", ""),
+            ErrorReceived("", ""),
+        ]
 
     def test_all_messages_for_who_asks_for_them(self) -> None:
         client, server = online(reports_messages=True)
@@ -735,8 +738,8 @@ class TestAsking:
         responses = {"bob": {}, "carol": {"success": 1, "error": 5, "ack_id": None}}
         server.send({"action": "ack_response", "ack_id": handle.id, "responses": responses})
         assert handle.responses == {
-            "bob": AckResponse("bob", False),
-            "carol": AckResponse("carol", False),
+            "bob": AckResponse("bob", False, ack_id=handle.id),
+            "carol": AckResponse("carol", False, ack_id=handle.id),
         }
 
     def test_response_nobody_waits_for(self) -> None:

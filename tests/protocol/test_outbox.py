@@ -116,11 +116,11 @@ class TestSeveralAtOnce:
     def test_fit_or_do_not(self) -> None:
         box = fill(outbox(messages=4, size=1000), A)
         assert box.push_all(Droppable.of([B, C, D]))
-        assert (box.pending_messages, box.pending_bytes, box.pending_answers) == (4, 40, 0)
+        assert (box.pending_frames, box.pending_bytes, box.pending_answers) == (4, 40, 0)
         assert not box.push_all(Droppable.of([A]))
         assert box.push(A) is Push.OVERFLOW
         assert box.take(1000) == A + B + C + D
-        assert box.pending_messages == 0
+        assert box.pending_frames == 0
         assert not box.push_all(Droppable.of([A] * 5))
         assert not outbox(size=25).push_all(Droppable.of([A, B, C]))
 
@@ -129,7 +129,7 @@ class TestSeveralAtOnce:
         assert box.push_all(Droppable.of([A, B]))
         assert box.push_all(Droppable.of([C]))
         assert box.push(D) is Push.QUEUED
-        assert (box.dropped, box.pending_messages) == (2, 3)
+        assert (box.dropped, box.pending_frames) == (2, 3)
         assert box.take(1000) == ANSWER + C + D
         assert box.push_all(Droppable.of([A, B]))
         box.clear()
@@ -141,7 +141,7 @@ class TestSeveralAtOnce:
         assert box.pending_answers == 30
         assert box.push(A) is Push.DROPPED
         assert box.take_droppable() == []
-        assert (box.pending_messages, box.pending_answers) == (3, 30)
+        assert (box.pending_frames, box.pending_answers) == (3, 30)
         assert box.take(5) == ANSWER * 3  # they are one piece now
 
 
@@ -259,7 +259,7 @@ def test_is_what_the_plain_model_says(
             assert box.push(frame) is model.push(frame)
         answers = [frame for frame in model.frames if not isinstance(frame, Droppable)]
         assert len(box) == len(model.frames)
-        assert box.pending_messages == model.messages
+        assert box.pending_frames == model.messages
         assert box.pending_bytes == sum(map(len, model.frames))
         assert box.pending_answers == sum(map(len, answers))
         assert box.dropped == model.dropped
