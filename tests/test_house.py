@@ -45,7 +45,7 @@ LAYERS: list[set[str]] = [
     {"backoff", "codes", "deadlines", "frames", "limits"},
     {"outbox", "envelope", "messages", "relay"},
     {"websocket", "address", "level1", "level2", "subscriptions"},
-    {"http", "bus", "endpoint"},
+    {"http", "bus", "endpoint", "flow"},
     {"acks", "events"},
     {"server_session", "client_link"},
     {"client_session"},

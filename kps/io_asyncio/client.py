@@ -147,6 +147,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
         self._session = ClientSession(
             self._config, entropy=os.urandom, chance=random.random, now=self._now
         )
+        self._session.on_resume = self._progress
         if self._on_id is not None:
             self._attach_direct(self._on_id)
         self._step()
@@ -170,9 +171,11 @@ class Client(ClientSettings, Driver, UnifiedClient):
         queue), :class:`kps.QueueFull` when that is full, :class:`kps.InvalidArgument` for an
         empty topic or a payload that is not JSON, :class:`kps.MessageTooLarge`.
         """
-        self._started.publish(topic, data, self._now)
-        self._progress()
-        if self._session.backlog > HIGH_WATER:
+        now = self._clock()
+        waiting = self._session.publish(topic, data, now)
+        if not self._step_is_due:
+            self._progress()
+        if waiting > HIGH_WATER:
             await self._until_there_is_room()
 
     async def publish_to_id(self, client_id: str, data: Any) -> None:

@@ -7,7 +7,8 @@ to once with everything that waits for it, and the timer is set to the core's ne
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from kps.errors import NotConnected
 from kps.io_asyncio.ack import Ack
@@ -28,6 +29,7 @@ class Driver(ABC):
 
     def __init__(self) -> None:
         self._running_loop: asyncio.AbstractEventLoop | None = None
+        self._clock: Callable[[], float] = _not_started
         self._dispatcher: Dispatcher
         self._arrivals: dict[Mailbox, Arrival | None] = {}
         self._acks: dict[AckHandle, Ack] = {}
@@ -79,16 +81,17 @@ class Driver(ABC):
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
         if self._running_loop is None:
-            raise NotConnected("not started yet: use 'async with', or the method that starts it")
+            _not_started()
         return self._running_loop
 
     @property
     def _now(self) -> float:
-        return self._loop.time()
+        return self._clock()
 
     def _bind(self) -> None:
         """Belong to the running event loop from now on."""
         self._running_loop = asyncio.get_running_loop()
+        self._clock = self._running_loop.time
         self._dispatcher = Dispatcher(self._settle, self._limits.mailbox_messages)
 
     def _progress(self) -> None:
@@ -199,3 +202,7 @@ class Driver(ABC):
         for arrival in self._arrivals.values():
             if arrival is not None:
                 arrival.announce()
+
+
+def _not_started() -> NoReturn:
+    raise NotConnected("not started yet: use 'async with', or the method that starts it")

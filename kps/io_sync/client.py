@@ -143,6 +143,7 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
             self._session = ClientSession(
                 self._config, entropy=os.urandom, chance=random.random, now=clock()
             )
+            self._session.on_resume = self._wake_idle
             self._start_dispatcher()
             if self._on_id is not None:
                 self._attach_direct(self._on_id)
@@ -174,8 +175,7 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         empty topic or a payload that is not JSON, :class:`kps.MessageTooLarge`.
         """
         with self._lock:
-            self._started.publish(topic, data, clock())
-            self._sent()
+            self._sent(self._started.publish(topic, data, clock()))
 
     def publish_to_id(self, client_id: str, data: Any) -> None:
         """Send a direct message to the client, or server, of that id. Raises as ``publish``.
@@ -185,7 +185,7 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         """
         with self._lock:
             self._started.publish_to_id(client_id, data, clock())
-            self._sent()
+            self._sent(self._session.backlog)
 
     def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
         """Have the server send a message to another server (spec, section 7).
@@ -196,7 +196,7 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         """
         with self._lock:
             self._started.publish_to_server(addr, data, secure, clock())
-            self._sent()
+            self._sent(self._session.backlog)
 
     def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack:
         """Publish, and learn how each subscriber fared: see :class:`kps.sync.Ack`.
@@ -260,11 +260,12 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         self._require_started()
         return self._session
 
-    def _sent(self) -> None:
-        """With the lock held: have it written, and wait while too much is not."""
-        self._progress()
+    def _sent(self, waiting: int) -> None:
+        """With the lock held: have written what waits, and wait while it is too much."""
+        if self._connection is not None:
+            self._connection.wake()  # its thread sees to whatever follows
         session = self._session
-        if session.backlog > HIGH_WATER and session.ready:
+        if waiting > HIGH_WATER and session.ready:
             self._wait_for(
                 lambda: session.backlog <= HIGH_WATER or not session.ready or self._is_closing
             )

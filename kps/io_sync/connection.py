@@ -150,7 +150,7 @@ class Connection:
             if self._waker.reset():
                 self._owner._progress()
             if not self._unsent:
-                self._unsent = memoryview(endpoint.data_to_send())
+                self._take_unsent()
             output = endpoint.output
             pauses = endpoint.wants_pause
         if output is Output.ABORT or self._is_aborted:
@@ -160,7 +160,7 @@ class Connection:
             return None
         if not is_blocked:
             with self._owner._lock:
-                self._unsent = memoryview(endpoint.data_to_send())
+                self._take_unsent()
                 output = endpoint.output
             if not self._unsent and output is not Output.KEEP and self._finish(output):
                 return None
@@ -168,6 +168,12 @@ class Connection:
         return (selectors.EVENT_READ if reads else 0) | (
             selectors.EVENT_WRITE if self._unsent else 0
         )
+
+    def _take_unsent(self) -> None:
+        """With the lock held: take what to write next; whoever waits for room has it now."""
+        self._unsent = memoryview(self._endpoint.data_to_send())
+        if self._unsent:
+            self._owner._progress()
 
     def _wait(self, selector: selectors.BaseSelector) -> None:
         owner = self._owner

@@ -1,11 +1,13 @@
 """One connection of a client: the bytes of one transport, and what waits to be written."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kps.errors import MessageTooLarge
+from kps.errors import MessageTooLarge, QueueFull
 from kps.protocol import level2
+from kps.protocol.envelope import load
 from kps.protocol.frames import Masker
 from kps.protocol.limits import Overflow
+from kps.protocol.messages import check_topic
 from kps.protocol.outbox import Droppable, Push
 from kps.protocol.websocket import ClientWebSocket, ClosedBy, Output, State
 
@@ -15,20 +17,57 @@ if TYPE_CHECKING:
 # The largest message that is formed of several publications: enough to make what is done
 # once for all of them cheap.
 _LARGEST_BATCH = 64 * 1024
-_AROUND = 32  # bytes of a frame beside head and payloads, at most
+_HEADER = 14  # bytes of a frame before its payload, at most
+_AROUND = 1 + len(level2.BATCH_END) + _HEADER
 
 
 class Batch:
-    """Publications on one topic that will leave in one message."""
+    """Publications on one topic that will leave in one message (spec, 12.3)."""
 
-    __slots__ = ("head", "payloads", "size", "topic")
+    __slots__ = ("_head", "_message", "ahead", "count", "limit", "topic")
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, payload: bytes, *, ahead: int, limit: int) -> None:
         self.topic = topic
-        self.head = level2.publish_head(topic)
-        self.payloads: list[bytes] = []
-        self.size = len(self.head) + _AROUND
-        """Bytes that it will have as a frame, at most."""
+        self.count = 1
+        self.ahead = ahead
+        """Bytes that waited before it was begun."""
+        self.limit = limit
+        """What its message and frame together may grow to, in bytes."""
+        self._head = level2.batch_head(topic)
+        self._message = bytearray(self._head)
+        self._message += payload
+
+    @property
+    def size(self) -> int:
+        """Bytes of its frame, at most."""
+        return len(self._message) + len(level2.BATCH_END) + _HEADER
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait, its own included."""
+        return self.ahead + self.size
+
+    def add(self, payload: bytes) -> int:
+        """Add a payload, if it has room; return the bytes that wait then, or 0 if not."""
+        message = self._message
+        size = len(message) + len(payload) + _AROUND
+        if size > self.limit:
+            return 0
+        message += b","
+        message += payload
+        self.count += 1
+        return self.ahead + size
+
+    def message(self) -> bytes:
+        """The JSON of its message."""
+        if self.count == 1:
+            return level2.publish(self.topic, bytes(self._message[len(self._head) :]))
+        return bytes(self._message) + level2.BATCH_END
+
+    def payloads(self) -> list[Any]:
+        """What is in it, read again."""
+        loaded: list[Any] = load(b"[" + self._message[len(self._head) :] + b"]")
+        return loaded
 
 
 class BatchFrame(Droppable):
@@ -103,7 +142,9 @@ class ClientLink:
     @property
     def wants_pause(self) -> bool:
         """Whether to stop reading for now."""
-        return self._connection.wants_pause
+        connection = self._connection
+        is_flooded = self._session.flow.is_paused and connection.state is State.OPEN
+        return is_flooded or connection.wants_pause
 
     def next_deadline(self) -> float | None:
         due = self._connection.next_deadline()
@@ -127,40 +168,45 @@ class ClientLink:
 
     @property
     def pending_bytes(self) -> int:
-        pending = self._connection.outbox.pending_bytes
-        return pending if self._batch is None else pending + self._batch.size
+        if self._batch is not None:
+            return self._batch.waiting
+        return self._connection.outbox.pending_bytes
 
     @property
     def dropped(self) -> int:
         return self._connection.outbox.dropped
 
-    def publish(self, topic: str, payload: bytes) -> bool:
+    def publish(self, topic: str, payload: bytes) -> int:
         """On level 2: queue a publication, with others of its topic if some wait.
 
-        ``False`` when there is no room for it, and the policy is not to drop any. Raises
-        ``MessageTooLarge``.
+        Returns the bytes that wait then. Raises ``InvalidArgument`` for a bad topic,
+        ``MessageTooLarge``, and ``QueueFull`` unless the policy is to drop something.
         """
         batch = self._batch
-        if batch is not None:
-            size = batch.size + len(payload) + 1
-            if (
-                batch.topic == topic
-                and size <= self._largest_batch
-                and self._connection.outbox.has_room(size)
-            ):
-                batch.payloads.append(payload)
-                batch.size = size
-                return True
-            self._seal()
-        batch = Batch(topic)
-        batch.payloads.append(payload)
-        batch.size += len(payload) + 1
-        if self.max_message is not None and batch.size > self.max_message:
-            self.check_size(level2.publish(batch.head, batch.payloads))
-        if self._connection.limits.overflow is Overflow.CLOSE and not self.has_room(batch.size):
-            return False
+        if batch is not None and batch.topic == topic:
+            waiting = batch.add(payload)
+            if waiting:
+                return waiting
+        self._seal()
+        batch = self._new_batch(topic, payload)
         self._batch = batch
-        return True
+        return batch.waiting
+
+    def _new_batch(self, topic: str, payload: bytes) -> Batch:
+        outbox = self._connection.outbox
+        limits = self._connection.limits
+        room = limits.queue_bytes - outbox.pending_bytes
+        batch = Batch(
+            check_topic(topic),
+            payload,
+            ahead=outbox.pending_bytes,
+            limit=min(_LARGEST_BATCH, room, self.max_message or _LARGEST_BATCH),
+        )
+        if self.max_message is not None and batch.size > self.max_message:
+            self.check_size(batch.message())
+        if limits.overflow is Overflow.CLOSE and not self.has_room(batch.size):
+            raise QueueFull("the outgoing queue is full: the network is slower than the program")
+        return batch
 
     def check_size(self, message: bytes) -> None:
         """Refuse what the server would close the connection for. Raises ``MessageTooLarge``."""
@@ -202,14 +248,9 @@ class ClientLink:
         batch, self._batch = self._batch, None
         if batch is None:
             return
-        message = level2.publish(batch.head, batch.payloads)
-        frame = BatchFrame.holding(self._masker.text_frame(message), len(batch.payloads))
+        frame = BatchFrame.holding(self._masker.text_frame(batch.message()), batch.count)
         frame.batch = batch
         self.queue(frame)
-
-    @property
-    def _largest_batch(self) -> int:
-        return min(_LARGEST_BATCH, self.max_message or _LARGEST_BATCH)
 
     def take_unsent(self) -> list[Droppable]:
         """Take the publications that the server will not get any more.

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from kps.errors import (
     ClientClosed,
     ConnectFailed,
@@ -38,6 +36,7 @@ from kps.protocol.events import (
     MessageReceived,
     SubscriptionConfirmed,
 )
+from kps.protocol.flow import Flow
 from kps.protocol.frames import Masker
 from kps.protocol.limits import Limits, Overflow
 from kps.protocol.messages import (
@@ -63,7 +62,6 @@ _CONFIRMATION = b'{"action":"published",'
 _ACK_GRACE = 1.0
 
 _OVERHEAD = 16  # bytes of a frame around its message, at most
-_QUEUE_FULL = "the outgoing queue is full: the network is slower than the program"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +118,16 @@ class ClientSession:
         self.config = config
         self.id = config.id
         """The id that the server knows; until then the one to be asked for."""
-        self.subscriptions = Subscriptions(config.limits, self._answer)
+        self._deadlines = Deadlines()
+        self.on_resume: Callable[[], None] = _nothing
+        """Called when reading, which was paused, may go on."""
+        self.flow = Flow(self._deadlines, lambda: self._now, lambda: self.on_resume())
+        self.subscriptions = Subscriptions(config.limits, self._answer, self.flow.crowded)
         self.ended: Ended | None = None
         self._dropped = 0
         self._now = now
         self._masker = Masker(entropy)
         self._chance = chance
-        self._deadlines = Deadlines()
         self._events: list[ClientEvent] = [ConnectNeeded()]
         self._link: ClientLink | None = None
         self._epoch = 0
@@ -224,8 +225,8 @@ class ClientSession:
         self._now = now
         self.subscriptions.settle(message, error, result)
 
-    def publish(self, topic: str, data: Any, now: float) -> None:
-        """Publish.
+    def publish(self, topic: str, data: Any, now: float) -> int:
+        """Publish; return the bytes that wait to be written then.
 
         Raises ``InvalidArgument`` (also ``MessageTooLarge``), ``NotConnected`` (also
         ``ClientClosed``), ``QueueFull``.
@@ -234,9 +235,8 @@ class ClientSession:
         link = self._link
         if link is None or link.level == 1 or self._closing:
             self._send_or_keep(level1.publish(check_topic(topic), self.id, data))
-            return
-        if not link.publish(check_topic(topic), compose(data)):
-            raise QueueFull(_QUEUE_FULL)
+            return self.backlog
+        return link.publish(topic, compose(data))
 
     def publish_with_receipt(self, topic: str, data: Any, now: float) -> Barrier:
         """Publish, and learn by ``BarrierPassed`` how many subscribers it was passed on to.
@@ -489,7 +489,7 @@ class ClientSession:
         link.check_size(message)
         may_drop = droppable and self.config.limits.overflow is not Overflow.CLOSE
         if not may_drop and not link.has_room(len(message) + _OVERHEAD):
-            raise QueueFull(_QUEUE_FULL)
+            raise QueueFull("the outgoing queue is full: the network is slower than the program")
         if droppable:
             link.send_droppable(message)
         else:
@@ -522,8 +522,7 @@ class ClientSession:
         """Take batches apart: the next connection may be on another level."""
         for frame in frames:
             if isinstance(frame, BatchFrame):
-                for payload in frame.batch.payloads:
-                    data = orjson.Fragment(payload)
+                for data in frame.batch.payloads():
                     message = level1.publish(frame.batch.topic, self.id, data)
                     yield Droppable(self._masker.text_frame(message))
             else:
@@ -778,3 +777,7 @@ def _read_response(client_id: str, fields: Fields, request: str) -> AckResponse:
         ack_id if type(ack_id) is str else request,
         fields.get("result"),
     )
+
+
+def _nothing() -> None:
+    """What follows a pause for who looks at ``wants_pause`` anyway."""

@@ -90,16 +90,17 @@ def ping(client_id: str) -> bytes:
     return compose({"action": "ping", "from": client_id, "proto": LEVEL})
 
 
-def publish_head(topic: str) -> bytes:
-    """How every publication on a topic begins."""
-    return b'{"action":"publish","topic":' + compose(topic)
+def publish(topic: str, payload: bytes) -> bytes:
+    """A publication of a payload that is JSON already."""
+    return b'{"action":"publish","topic":' + compose(topic) + b',"data":' + payload + b"}"
 
 
-def publish(head: bytes, payloads: Sequence[bytes]) -> bytes:
-    """Publications of payloads that are JSON already."""
-    if len(payloads) == 1:
-        return head + b',"data":' + payloads[0] + b"}"
-    return head + b',"batch":[' + b",".join(payloads) + b"]}"
+def batch_head(topic: str) -> bytes:
+    """What stands before the payloads of a batch, which have commas between them."""
+    return b'{"action":"publish","topic":' + compose(topic) + b',"batch":['
+
+
+BATCH_END = b"]}"
 
 
 def publish_with_receipt(topic: str, data: Any, receipt: str) -> bytes:

@@ -16,7 +16,17 @@ from kps.protocol.messages import Acknowledgement, Message
 class Mailbox:
     """The messages that wait for one subscription, in order."""
 
-    __slots__ = ("_limits", "_messages", "_overflowing", "closed", "dropped", "size", "topic")
+    __slots__ = (
+        "_limits",
+        "_messages",
+        "_overflowing",
+        "closed",
+        "dropped",
+        "on_relief",
+        "size",
+        "taken",
+        "topic",
+    )
 
     def __init__(self, topic: str, limits: Limits) -> None:
         self.topic = topic
@@ -25,6 +35,10 @@ class Mailbox:
         """Bytes that wait."""
         self.dropped = 0
         """Messages dropped so far because the mailbox was full."""
+        self.taken = 0
+        """Messages taken so far."""
+        self.on_relief: Callable[[], None] | None = None
+        """Called once, when no more than a quarter is full."""
         self.closed = False
         self._messages: deque[Message] = deque()
         self._limits = limits
@@ -38,16 +52,14 @@ class Mailbox:
         if not self._messages:
             return None
         message = self._messages.popleft()
-        self.size -= message.size
-        self._overflowing = False
+        self._took(1, message.size)
         return message
 
     def take_all(self) -> list[Message]:
         """Remove and return everything that waits."""
         messages = list(self._messages)
         self._messages.clear()
-        self.size = 0
-        self._overflowing = False
+        self._took(len(messages), self.size)
         return messages
 
     def take_some(self, most: int) -> list[Message]:
@@ -55,8 +67,7 @@ class Mailbox:
         if len(self._messages) <= most:
             return self.take_all()
         messages = [self._messages.popleft() for _ in range(most)]
-        self.size -= sum(message.size for message in messages)
-        self._overflowing = False
+        self._took(most, sum(message.size for message in messages))
         return messages
 
     def put(self, message: Message) -> list[Message]:
@@ -84,11 +95,27 @@ class Mailbox:
         self.size += size * len(messages)
         return True
 
+    def fills(self, part: float) -> bool:
+        """Whether more than such a part of it is full."""
+        limits = self._limits
+        return (
+            len(self._messages) > part * limits.mailbox_messages
+            or self.size > part * limits.mailbox_bytes
+        )
+
     def starts_overflowing(self) -> bool:
         """Whether a drop is the first one since the mailbox was last read from."""
         first = not self._overflowing
         self._overflowing = True
         return first
+
+    def _took(self, count: int, size: int) -> None:
+        self.taken += count
+        self.size -= size
+        self._overflowing = False
+        if self.on_relief is not None and not self.fills(0.25):
+            on_relief, self.on_relief = self.on_relief, None
+            on_relief()
 
     def _has_room(self, size: int, count: int = 1) -> bool:
         limits = self._limits
@@ -102,12 +129,19 @@ class Subscriptions:
     """All subscriptions of one program, and the answers they owe.
 
     ``answer`` is called with each :class:`Acknowledgement` that is settled by all
-    subscriptions that got its message.
+    subscriptions that got its message, ``crowded`` with a mailbox that is more than half full
+    when something has been put into it.
     """
 
-    def __init__(self, limits: Limits, answer: Callable[[Acknowledgement], None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        answer: Callable[[Acknowledgement], None],
+        crowded: Callable[[Mailbox], None] | None = None,
+    ) -> None:
         self._limits = limits
         self._answer = answer
+        self._crowded = crowded
         self._by_topic: dict[str, list[Mailbox]] = {}
         self._ready: list[Mailbox] = []
         self._overflowed: list[Mailbox] = []
@@ -178,6 +212,7 @@ class Subscriptions:
             if mailbox.put_all(messages, size):
                 if len(mailbox) == len(messages):
                     self._ready.append(mailbox)
+                self._after_putting(mailbox)
             else:
                 for message in messages:
                     self._put(mailbox, message)
@@ -226,3 +261,8 @@ class Subscriptions:
                 self._overflowed.append(mailbox)
             for lost in dropped:
                 self.settle(lost, "queue full")
+        self._after_putting(mailbox)
+
+    def _after_putting(self, mailbox: Mailbox) -> None:
+        if self._crowded is not None and mailbox.fills(0.5):
+            self._crowded(mailbox)
