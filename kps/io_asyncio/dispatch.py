@@ -9,7 +9,7 @@ subscriptions do not wait for each other.
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import monotonic
@@ -23,9 +23,11 @@ from kps.settings import Callback
 Settle = Callable[[Message, str | None, Any], None]
 """Tells the core how handling a message went: the error, or the result."""
 
+_Runner = Callable[[Mailbox, Callback], Coroutine[None, None, None]]
+
 _THREADS = 16
 _TURN = 0.01  # seconds that a coroutine callback which never waits may run on
-_BATCH = 256  # messages handed to a thread at once: the hand-over costs more than a message
+_BATCH = 256  # messages taken at once: the hand-over to a thread costs more than a message
 
 
 class Dispatcher:
@@ -35,7 +37,7 @@ class Dispatcher:
         self._settle = settle
         self._loop = asyncio.get_running_loop()
         self._executor: ThreadPoolExecutor | None = None
-        self._callbacks: dict[Mailbox, Callback] = {}
+        self._callbacks: dict[Mailbox, tuple[Callback, _Runner]] = {}
         self._tasks: dict[Mailbox, asyncio.Task[None]] = {}
         self._notices: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._max_notices = max_notices
@@ -43,7 +45,8 @@ class Dispatcher:
 
     def attach(self, mailbox: Mailbox, callback: Callback) -> None:
         """Let a callback handle what comes into a mailbox."""
-        self._callbacks[mailbox] = callback
+        run = self._on_loop if _is_async(callback) else self._in_threads
+        self._callbacks[mailbox] = callback, run
 
     def detach(self, mailbox: Mailbox) -> None:
         """Stop handling a mailbox. A callback that is under way finishes."""
@@ -52,9 +55,9 @@ class Dispatcher:
     def wake(self, mailboxes: Iterable[Mailbox]) -> None:
         """See to mailboxes that have something."""
         for mailbox in mailboxes:
-            callback = self._callbacks.get(mailbox)
-            if callback is not None and mailbox not in self._tasks:
-                run = self._on_loop if _is_async(callback) else self._in_threads
+            found = self._callbacks.get(mailbox)
+            if found is not None and mailbox not in self._tasks:
+                callback, run = found
                 task = self._loop.create_task(run(mailbox, callback))
                 self._tasks[mailbox] = task
                 task.add_done_callback(partial(self._done, mailbox))
@@ -100,21 +103,27 @@ class Dispatcher:
             self.wake([mailbox])
 
     async def _on_loop(self, mailbox: Mailbox, callback: Callback) -> None:
-        handled = 0
         turn_ends = monotonic() + _TURN
-        while (message := mailbox.take()) is not None:
-            error: str | None = "cancelled"
-            result = None
+        while batch := mailbox.take_some(_BATCH):
+            messages = iter(batch)
             try:
-                result = await callback(message)
-                error = None
-            except Exception as failure:
-                error = report_failure(failure, mailbox.topic)
+                for message in messages:
+                    error: str | None = "unsubscribed"
+                    result = None
+                    try:
+                        if not mailbox.closed:
+                            error = "cancelled"
+                            result = await callback(message)
+                            error = None
+                    except Exception as failure:
+                        error = report_failure(failure, mailbox.topic)
+                    finally:
+                        if message.acknowledgement is not None:
+                            self._settle(message, error, result)
             finally:
-                if message.wants_ack:
-                    self._settle(message, error, result)
-            handled += 1
-            if handled % _BATCH == 0 and monotonic() > turn_ends:
+                for message in messages:  # none, unless this is cancelled
+                    self._settle(message, "cancelled", None)
+            if monotonic() > turn_ends:
                 # A callback that never waits must not starve the loop, nor the loop, which
                 # reads much at a time, the callback.
                 await asyncio.sleep(0)

@@ -27,12 +27,14 @@ class Limits:
     """Largest HTTP head (request line and headers). Past it: status 431. Servers in the
     field allow 8 to 80 KiB; cookies and tokens need more than the smallest of these."""
 
-    queue_messages: int = 65_536
+    queue_messages: int = 262_144
     """WebSocket messages that may wait to be written to one connection."""
 
-    queue_bytes: int = 16 * 1024 * 1024
+    queue_bytes: int = 64 * 1024 * 1024
     """Bytes that may wait to be written to one connection. A single message that is
-    larger still passes through an empty queue."""
+    larger still passes through an empty queue. The default is that of nats-server: at full
+    speed it is less than a second's worth. What several connections wait for is in memory
+    once."""
 
     overflow: Overflow = Overflow.CLOSE
     """What happens to a publication for a connection whose queue is full. Answers,
@@ -57,8 +59,10 @@ class Limits:
     close_timeout: float = 5.0
     """Time for the closing handshake, and for the peer to read a last answer."""
 
-    mailbox_messages: int = 65_536
-    """Messages that may wait for one subscription's callback or iterator."""
+    mailbox_messages: int = 262_144
+    """Messages that may wait for one subscription's callback or iterator. A client reads no
+    more while half as many wait for a program that keeps up; the other half has room for
+    what one read can bring."""
 
     mailbox_bytes: int = 64 * 1024 * 1024
     """Bytes (of the messages' JSON) that may wait for one subscription's callback."""

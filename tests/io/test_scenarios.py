@@ -175,6 +175,94 @@ def test_direct_message_with_ack(connect: Connect) -> None:
 # -- acknowledged publishing ---------------------------------------------------------------
 
 
+def test_what_a_callback_returns_comes_back_with_its_ack(connect: Connect) -> None:
+    asker = connect("asker")
+    connect("adder", on_id=lambda message: sum(message.data)).subscribe(
+        "sum", lambda message: {"sum": sum(message.data)}
+    )
+    connect("old", level=1).subscribe("sum", lambda message: "a level 1 client has no results")
+    responses = asker.publish_with_ack("sum", [1, 2]).wait()
+    assert {name: response.result for name, response in responses.items()} == {
+        "adder": {"sum": 3},
+        "old": None,
+    }
+    assert asker.publish_to_id_with_ack("adder", [3, 4]).wait()["adder"].result == 7
+    assert connect("old2", level=1).publish_with_ack("sum", [5]).wait()["adder"].result is None
+
+
+def test_a_result_that_is_not_json_is_an_error(connect: Connect) -> None:
+    connect("odd").subscribe("t", lambda message: object())
+    response = connect("asker").publish_with_ack("t", 1).wait()["odd"]
+    assert not response.success
+    assert "cannot be written as JSON" in str(response.error)
+
+
+def test_the_first_answer_does_not_wait_for_the_others(connect: Connect) -> None:
+    release = threading.Event()
+    connect("quick").subscribe("t", lambda message: "quick")
+    connect("slow").subscribe("t", lambda message: release.wait(20))
+    ack = connect("asker").publish_with_ack("t", 1, timeout=30)
+    assert ack.wait_any().client_id == "quick"
+    assert ack.responses.keys() == {"quick"}
+    answers = iter(ack)
+    assert next(answers).result == "quick"
+    release.set()
+    assert [(answer.client_id, answer.result) for answer in answers] == [("slow", True)]
+
+
+def test_an_iterator_replies_with_the_message(connect: Connect) -> None:
+    asker, worker = connect("asker"), connect("worker")
+    messages = worker.subscribe("t")
+    first, second = asker.publish_with_ack("t", 1), asker.publish_with_ack("t", 2)
+    for message in messages:
+        message.reply(message.data * 10)
+        if message.data == 2:
+            break
+    messages.unsubscribe()
+    assert [ack.wait()["worker"].result for ack in (first, second)] == [10, 20]
+
+
+def test_a_receipt_tells_how_many_got_it(connect: Connect, server: Any) -> None:
+    publisher = connect("publisher")
+    assert publisher.publish_with_receipt("t", 1) == 0
+    connect("a").subscribe("t", Inbox())
+    connect("b", level=1).subscribe("t", Inbox())
+    server.subscribe("t", Inbox())
+    assert publisher.publish_with_receipt("t", 2) == 3
+    assert connect("old", level=1).publish_with_receipt("t", 3) is None
+
+
+def test_both_levels_share_topics_and_ids(connect: Connect) -> None:
+    old, new = connect("old", level=1), connect("new")
+    inboxes = {}
+    for client in (old, new):
+        inboxes[client] = Inbox(), Inbox()
+        client.subscribe("t", inboxes[client][0])
+        client._attach_direct(inboxes[client][1])
+    for sender, receiver in ((old, new), (new, old)):
+        sender.publish("t", {"data": 1, "from": "not the sender"})
+        sender.publish_to_id(receiver.id, [2])
+        for client in (old, new):
+            message = inboxes[client][0].get()
+            assert (message.data, message.sender) == (
+                {"data": 1, "from": "not the sender"},
+                sender.id,
+            )
+        message = inboxes[receiver][1].get()
+        assert (message.data, message.sender) == ([2], sender.id)
+
+
+def test_a_burst_is_taken_at_the_programs_pace(connect: Connect) -> None:
+    limits = kps.Limits(mailbox_messages=1000)
+    subscriber, publisher = connect("subscriber", limits=limits), connect("publisher")
+    inbox = Inbox()
+    subscription = subscriber.subscribe("t", inbox)
+    for number in range(5000):  # so large that few come in one read
+        publisher.publish("t", f"{number:01000}")
+    assert [int(data) for data in inbox.take(5000)] == list(range(5000))
+    assert subscription.dropped == 0
+
+
 def test_every_subscriber_ends_in_exactly_one_outcome(
     connect: Connect, clients: AnyDriver, cable: Cable
 ) -> None:

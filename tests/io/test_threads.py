@@ -177,6 +177,22 @@ def test_the_servers_own_iterators_end_with_it() -> None:
     assert seen == [[1]]
 
 
+def test_who_waits_for_room_goes_on_when_it_is_there_though_no_answers_come() -> None:
+    limits = kps.Limits(heartbeat_interval=10 * PATIENCE)
+    with (
+        kps.sync.Server("127.0.0.1:0", limits=limits) as server,
+        kps.sync.Client(server.address, limits=limits) as client,
+    ):
+
+        def publish() -> None:
+            for _ in range(200):
+                client.publish("t", "x" * 50_000)
+
+        publishing, _ = in_thread(publish)
+        publishing.join(PATIENCE)
+        assert not publishing.is_alive()
+
+
 # -- closing --------------------------------------------------------------------------------
 
 

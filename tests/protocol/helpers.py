@@ -18,10 +18,12 @@ from wsproto.utilities import generate_accept_token
 from kps.protocol.backoff import Backoff
 from kps.protocol.client_link import ClientLink
 from kps.protocol.client_session import ClientConfig, ClientSession
-from kps.protocol.events import ClientEvent
+from kps.protocol.events import ClientEvent, ConnectNeeded
 from kps.protocol.hub import Hub, HubConfig
 from kps.protocol.limits import Limits
+from kps.protocol.messages import AckHandle
 from kps.protocol.server_session import ServerSession
+from kps.protocol.subscriptions import Mailbox
 from kps.protocol.websocket import Output
 from kps.testing import ManualClock, split
 
@@ -324,12 +326,12 @@ class FakeServer:
         self.feed(self.acceptance())
         return self
 
-    def register(self) -> "FakeServer":
+    def register(self, **pong: Any) -> "FakeServer":
         """Go through the opening handshake, and answer the client's ping."""
         self.open()
         (ping,) = self.take()
         assert ping["action"] == "ping"
-        self.send({"action": "pong", "id": ping["from"]})
+        self.send({"action": "pong", "id": ping["from"], **pong})
         return self
 
     def send(self, *messages: Any) -> None:
@@ -378,3 +380,71 @@ def advance(session: ClientSession, clock: ManualClock, seconds: float) -> None:
 def of_type(events: Sequence[ClientEvent], *types: type[Any]) -> list[Any]:
     """The events of the given types, in order."""
     return [event for event in events if isinstance(event, types)]
+
+
+class Client:
+    """A client session, its clock, and the events that it has emitted."""
+
+    def __init__(self, **config: Any) -> None:
+        self.clock = ManualClock()
+        self.session = new_session(self.clock, **config)
+        self.events: list[ClientEvent] = []
+
+    @property
+    def now(self) -> float:
+        return self.clock.now
+
+    def connect(self, **pong: Any) -> FakeServer:
+        """Answer the session's wish for a connection, up to its registration."""
+        return self.transport().register(**pong)
+
+    def transport(self) -> FakeServer:
+        """Answer the session's wish for a connection with a transport."""
+        assert ConnectNeeded() in self.new_events()
+        return FakeServer(self.session, self.clock)
+
+    def new_events(self) -> list[ClientEvent]:
+        events = self.session.events()
+        self.events += events
+        return events
+
+    def take(self, *types: type[Any]) -> list[Any]:
+        """The events of the given types since the last call."""
+        return of_type(self.new_events(), *types)
+
+    def subscribe(self, topic: str) -> Mailbox:
+        return self.session.subscribe(topic, self.now)
+
+    def publish(self, topic: str, data: Any) -> None:
+        self.session.publish(topic, data, self.now)
+
+    def ask(self, topic: str = "job", data: Any = None, timeout: float = 5.0) -> AckHandle:
+        return self.session.publish_with_ack(topic, data, timeout, self.now)
+
+    def advance(self, seconds: float) -> None:
+        advance(self.session, self.clock, seconds)
+
+    def check_nothing_pending(self) -> None:
+        assert self.session._acks == {}
+        assert len(self.session._barriers) == 0
+        assert self.session._unconfirmed == {}
+
+    def check_over(self) -> None:
+        """The client has ended and holds on to nothing."""
+        self.check_nothing_pending()
+        assert self.session.ended is not None
+        assert self.session.next_deadline() is None
+        assert len(self.session._deadlines) == 0
+        assert len(self.session._offline) == 0
+        assert self.session.backlog == 0
+
+
+def online(**config: Any) -> tuple[Client, FakeServer]:
+    client = Client(**config)
+    server = client.connect()
+    client.new_events()
+    return client, server
+
+
+def contents(mailbox: Mailbox) -> list[Any]:
+    return [message.data for message in mailbox.take_all()]

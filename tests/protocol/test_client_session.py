@@ -45,13 +45,15 @@ from tests.protocol.helpers import (
     PING,
     TEXT,
     THOROUGH,
+    Client,
     FakeServer,
-    advance,
     close_frame,
+    contents,
     frame,
     json_frame,
     new_session,
     of_type,
+    online,
     output,
 )
 
@@ -59,78 +61,10 @@ Fields = dict[str, Any]
 RETRY = Backoff(first=1, factor=2, longest=8, jitter=0)
 
 
-class Client:
-    """A client session, its clock, and the events that it has emitted."""
-
-    def __init__(self, **config: Any) -> None:
-        self.clock = ManualClock()
-        self.session = new_session(self.clock, **config)
-        self.events: list[ClientEvent] = []
-
-    @property
-    def now(self) -> float:
-        return self.clock.now
-
-    def connect(self) -> FakeServer:
-        """Answer the session's wish for a connection, up to its registration."""
-        return self.transport().register()
-
-    def transport(self) -> FakeServer:
-        """Answer the session's wish for a connection with a transport."""
-        assert ConnectNeeded() in self.new_events()
-        return FakeServer(self.session, self.clock)
-
-    def new_events(self) -> list[ClientEvent]:
-        events = self.session.events()
-        self.events += events
-        return events
-
-    def take(self, *types: type[Any]) -> list[Any]:
-        """The events of the given types since the last call."""
-        return of_type(self.new_events(), *types)
-
-    def subscribe(self, topic: str) -> Mailbox:
-        return self.session.subscribe(topic, self.now)
-
-    def publish(self, topic: str, data: Any) -> None:
-        self.session.publish(topic, data, self.now)
-
-    def ask(self, topic: str = "job", data: Any = None, timeout: float = 5.0) -> AckHandle:
-        return self.session.publish_with_ack(topic, data, timeout, self.now)
-
-    def advance(self, seconds: float) -> None:
-        advance(self.session, self.clock, seconds)
-
-    def check_nothing_pending(self) -> None:
-        assert self.session._acks == {}
-        assert len(self.session._barriers) == 0
-        assert self.session._unconfirmed == {}
-
-    def check_over(self) -> None:
-        """The client has ended and holds on to nothing."""
-        self.check_nothing_pending()
-        assert self.session.ended is not None
-        assert self.session.next_deadline() is None
-        assert len(self.session._deadlines) == 0
-        assert len(self.session._offline) == 0
-        assert self.session.backlog == 0
-
-
-def online(**config: Any) -> tuple[Client, FakeServer]:
-    client = Client(**config)
-    server = client.connect()
-    client.new_events()
-    return client, server
-
-
 def actions(messages: Sequence[Fields]) -> list[str]:
     return [
         " ".join(str(m[name]) for name in ("action", "topic", "to") if name in m) for m in messages
     ]
-
-
-def contents(mailbox: Mailbox) -> list[Any]:
-    return [message.data for message in mailbox.take_all()]
 
 
 def delivery(data: Any, *, topic: str = "news", ack_id: str = "") -> Fields:
