@@ -2,6 +2,7 @@
 
 import logging
 
+from kps.protocol.address import Address
 from kps.protocol.events import (
     ClientEvent,
     ClientLeft,
@@ -20,27 +21,27 @@ from kps.protocol.websocket import ClosedBy
 logger = logging.getLogger("kps")
 
 
-def log_client_event(event: ClientEvent, url: str) -> None:
+def log_client_event(event: ClientEvent, server: Address) -> None:
     """Log what a client's user should know."""
     match event:
         case Connected(client_id):
-            logger.info("connected to %s as %s", url, client_id)
+            logger.info("connected to %s as %s", server.url, client_id)
         case ConnectAttemptFailed(reason, retry_in):
             logger.warning(
-                "cannot connect to %s: %s; next attempt in %.1f s", url, reason, retry_in
+                "cannot connect to %s: %s; next attempt in %.1f s", server.url, reason, retry_in
             )
         case Disconnected(closed, retry_in, dropped):
             logger.log(
                 logging.INFO if closed.by is ClosedBy.LOCAL else logging.WARNING,
                 "disconnected from %s: %s (code %d)%s%s",
-                url,
+                server.url,
                 closed.reason or "closed",
                 closed.code,
                 f"; {dropped} messages were not sent" if dropped else "",
                 "" if retry_in is None else f"; next attempt in {retry_in:.1f} s",
             )
         case ErrorReceived(text, _):
-            logger.warning("error from %s: %s", url, text)
+            logger.warning("error from %s: %s", server.url, text)
 
 
 def log_hub_event(event: HubEvent) -> None:

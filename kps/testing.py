@@ -288,7 +288,8 @@ class VectorTarget(Protocol):
 
         That is: the server has handled whatever any client sent, and its messages have
         arrived. Where these are fewer than ``count``, wait for the missing ones for a
-        reasonable time. Returns the texts in order, and behind them the close code if the
+        reasonable time. Returns the texts of the messages in order, those of an array one by
+        one (see :func:`messages_in`), and behind them the close code if the
         server has closed the connection (1006 when there was no close frame).
         """
 
@@ -308,6 +309,13 @@ def load_vectors(path: Path | str) -> list[Vector]:
             clauses = (clause,) if isinstance(clause, str) else tuple(clause)
             vectors.append(Vector(item["name"], item["steps"], clauses))
     return vectors
+
+
+def messages_in(text: str) -> list[str]:
+    """The messages in one WebSocket message: its text, or those of the array that it holds."""
+    if not text.startswith("["):
+        return [text]
+    return [json.dumps(message, ensure_ascii=False) for message in json.loads(text)]
 
 
 def run_vector(vector: Vector, target: VectorTarget) -> None:
@@ -529,7 +537,7 @@ class MemoryTarget:
         self._clients: dict[str, _RawClient] = {}
 
     def open(self, client: str) -> None:
-        self._clients[client] = _RawClient(self.hub, self.address, self.clock, self.sizes)
+        self._clients[client] = self._new_client()
         self._run()
 
     def send_text(self, client: str, text: str) -> None:
@@ -578,6 +586,9 @@ class MemoryTarget:
                     moved = True
             self.hub.take_unflushed()
 
+    def _new_client(self) -> "_RawClient":
+        return _RawClient(self.hub, self.address, self._masker, self.clock, self.sizes)
+
     def _relay(self, request: RelayRequested) -> None:
         """Pass a message to another server: to this one, the only one in this memory."""
         error: str | None = "connection refused"
@@ -586,13 +597,13 @@ class MemoryTarget:
             error = None
             path = self.hub.config.path
             origin = origin_of(self.address, path, secure=False, client_id=request.sender)
-            relay = _RawClient(self.hub, self.address, self.clock, self.sizes)
+            relay = self._new_client()
             relay.transfer()
             for message in (
                 level1.ping("relay"),
                 level1.server_to_server(target.address, target.proxied, origin, request.data),
             ):
-                relay.socket.queue(self._masker.text_frame(message), self.clock.now)
+                relay.socket.send(message, self.clock.now)
             relay.socket.close(1000, "", self.clock.now)
             while relay.transfer():
                 pass
@@ -602,11 +613,18 @@ class MemoryTarget:
 class _RawClient:
     """A WebSocket in memory without a client's mind: what is sent and received is JSON text."""
 
-    def __init__(self, hub: Hub, host: str, clock: ManualClock, sizes: Sequence[int]) -> None:
+    def __init__(
+        self, hub: Hub, host: str, masker: Masker, clock: ManualClock, sizes: Sequence[int]
+    ) -> None:
         # It takes whatever comes: judging the server is for others.
         limits = replace(hub.limits, max_message=1 << 30, queue_bytes=1 << 30)
         self.socket = ClientWebSocket(
-            host=host, target=hub.config.path, headers=[], limits=limits, now=clock.now
+            host=host,
+            target=hub.config.path,
+            headers=[],
+            text_frame=masker.text_frame,
+            limits=limits,
+            now=clock.now,
         )
         self.session = hub.connect("memory:0", clock.now)
         self.inbox: list[str | int] = []
@@ -624,7 +642,8 @@ class _RawClient:
             self.session.receive_data(piece, now)
         down = self.session.data_to_send()
         for piece in split(down, self._sizes):
-            self.inbox += [text.decode() for text in self.socket.receive_data(piece, now)]
+            for text in self.socket.receive_data(piece, now):
+                self.inbox += messages_in(text.decode())
         if up or down:
             return True
         if self.socket.output is Output.KEEP and self.session.output is Output.KEEP:

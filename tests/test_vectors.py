@@ -25,6 +25,7 @@ from kps.testing import (
     VectorFailure,
     VectorTarget,
     load_vectors,
+    messages_in,
     run_vector,
 )
 
@@ -158,7 +159,7 @@ class _Client:
         else:
             if isinstance(message, bytes):
                 raise VectorFailure(f"a binary frame came: {message!r}")
-            self.inbox.append(message)
+            self.inbox += messages_in(message)
 
     def drain(self, mark: str) -> None:
         """Take all that the server sends until it has handled what was sent before.

@@ -266,7 +266,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
 
     @property
     def _subscriptions(self) -> Subscriptions:
-        return self._started.subscriptions
+        return self._session.subscriptions
 
     def _next_deadline(self) -> float | None:
         return self._session.next_deadline()
@@ -339,7 +339,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
             self._handle(event)
 
     def _handle(self, event: ClientEvent) -> None:
-        log_client_event(event, self._address.url)
+        log_client_event(event, self._address)
         match event:
             case AckChanged(handle):
                 if handle.finished:

@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
             transport.abort()
         elif output is not Output.KEEP and self._is_writable:
             self._finish(output)
-        else:
+        elif not self._is_reading:
             self._see_to_reading()
 
     def _see_to_reading(self) -> None:

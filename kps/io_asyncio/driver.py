@@ -109,15 +109,16 @@ class Driver(ABC):
 
     def _deliver(self) -> None:
         subscriptions = self._subscriptions
-        ready = subscriptions.take_ready()
-        if ready:
+        if subscriptions.ready:
+            ready = subscriptions.take_ready()
             self._dispatcher.wake(ready)
             for mailbox in ready:
                 arrival = self._arrivals.get(mailbox)
                 if arrival is not None:
                     arrival.announce()
-        for mailbox in subscriptions.take_overflowed():
-            log_overflow(mailbox)
+        if subscriptions.overflowed:
+            for mailbox in subscriptions.take_overflowed():
+                log_overflow(mailbox)
 
     def _set_timer(self) -> None:
         due = self._next_deadline()
@@ -171,6 +172,7 @@ class Driver(ABC):
 
     async def unsubscribe(self, topic: str) -> None:
         """End every subscription to a topic."""
+        _ = self._loop
         for mailbox in self._subscriptions.mailboxes(topic):
             self._unsubscribe(mailbox)
 

@@ -255,7 +255,7 @@ class Server(ServerSettings, Driver, UnifiedServer):
 
     @property
     def _subscriptions(self) -> Subscriptions:
-        return self._started.local.subscriptions
+        return self._hub.local.subscriptions
 
     def _next_deadline(self) -> float | None:
         return self._hub.next_deadline()

@@ -396,7 +396,7 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
 
     def _handle_events(self) -> None:
         for event in self._session.events():
-            log_client_event(event, self._address.url)
+            log_client_event(event, self._address)
             self._handle(event)
 
     def _handle(self, event: ClientEvent) -> None:

@@ -17,7 +17,16 @@ class Publication:
     protocol that is among the subscribers, and the same object is queued for all.
     """
 
-    __slots__ = ("_joined", "_single", "ack_id", "is_direct", "payloads", "sender", "topic")
+    __slots__ = (
+        "_joined",
+        "_messages",
+        "_single",
+        "ack_id",
+        "is_direct",
+        "payloads",
+        "sender",
+        "topic",
+    )
 
     def __init__(
         self, topic: str, sender: str, *payloads: Any, ack_id: str = "", is_direct: bool = False
@@ -30,14 +39,32 @@ class Publication:
         self.is_direct = is_direct
         """Whether it was sent to an id, and ``topic`` only names that for level 1."""
         self._joined: dict[int, bytes] = {}
+        self._messages: dict[int, bytes] = {}
         self._single: dict[int, list[bytes]] = {}
+
+    def make(self, level: int) -> bytes:
+        """Make the bytes for a level, once; return them. Raises ``TooDeep``."""
+        return self.message(level) if self.ack_id else self.frame(level)
 
     def frame(self, level: int) -> bytes:
         """All messages in one piece, as whole WebSocket frames. Raises ``TooDeep``."""
         joined = self._joined.get(level)
         if joined is None:
-            joined = self._joined[level] = self._make(level)
+            joined = self._joined[level] = self._join(level)
         return joined
+
+    def message(self, level: int) -> bytes:
+        """The one message, which wants an answer, as JSON. Raises ``TooDeep``."""
+        message = self._messages.get(level)
+        if message is None:
+            (data,) = self.payloads
+            if level == 1:
+                message = level1.delivery_with_ack(self.topic, self.sender, data, self.ack_id)
+            else:
+                topic = "" if self.is_direct else self.topic
+                message = level2.delivery_with_ack(topic, self.sender, data, self.ack_id)
+            self._messages[level] = message
+        return message
 
     def frames(self, level: int) -> Sequence[bytes]:
         """The WebSocket frame of each message, for a queue without room for all of them."""
@@ -48,22 +75,15 @@ class Publication:
             self._single[level] = [publication.frame(level) for publication in alone]
         return self._single[level]
 
-    def _make(self, level: int) -> bytes:
+    def _join(self, level: int) -> bytes:
         if self.ack_id:
-            return text_frame(self._with_ack(level))
+            return text_frame(self.message(level))
         if level == 1:
             return Droppable.of(
                 [text_frame(level1.delivery(self.topic, self.sender, d)) for d in self.payloads]
             )
         batch = level2.delivery(self.topic, self.sender, self.payloads)
         return Droppable.holding(text_frame(batch), len(self.payloads))
-
-    def _with_ack(self, level: int) -> bytes:
-        (data,) = self.payloads
-        if level == 1:
-            return level1.delivery_with_ack(self.topic, self.sender, data, self.ack_id)
-        topic = "" if self.is_direct else self.topic
-        return level2.delivery_with_ack(topic, self.sender, data, self.ack_id)
 
 
 class Subscriber(Protocol):
@@ -128,7 +148,7 @@ class Bus:
             return 0
         addressed = list(subscribers)
         for level in set(map(_LEVEL, addressed)):
-            publication.frame(level)
+            publication.make(level)
         return sum([subscriber.deliver(publication) for subscriber in addressed])
 
 

@@ -87,16 +87,17 @@ class ClientLink:
         self.max_message: int | None = None
         """The largest message that the server accepts, in bytes, if it has said so."""
         self._session = session
-        self._masker = masker
         self._batch: Batch | None = None
         self._greeted = False
         self._reported = False
+        self._state = State.HANDSHAKE
         self._gone = False
         self._register_by: float | None = None
         self._connection = ClientWebSocket(
             host=config.host,
             target=config.target,
             headers=list(config.headers),
+            text_frame=masker.text_frame,
             limits=config.limits,
             now=now,
         )
@@ -105,7 +106,8 @@ class ClientLink:
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
-        self._seal()  # what follows may end the connection, and the batch must be found then
+        if self._batch is not None:
+            self._seal()  # what follows may end the connection, and the batch must be found
         self._session._now = now
         frames = self._connection.receive_data(data, now)
         if not self._greeted and self._connection.state is State.OPEN:
@@ -131,7 +133,8 @@ class ClientLink:
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""
-        self._seal()
+        if self._batch is not None:
+            self._seal()
         return self._connection.data_to_send(limit)
 
     @property
@@ -170,11 +173,20 @@ class ClientLink:
     def pending_bytes(self) -> int:
         if self._batch is not None:
             return self._batch.waiting
-        return self._connection.outbox.pending_bytes
+        return self._connection.pending_bytes
 
     @property
     def dropped(self) -> int:
         return self._connection.outbox.dropped
+
+    def speak(self, level: int, max_message: int | None) -> None:
+        """Go on on a later level, on which both ends have agreed."""
+        self.level = level
+        self.max_message = max_message
+        connection = self._connection
+        connection.gathers = True
+        if max_message is not None:
+            connection.largest_array = min(connection.largest_array, max_message - 2)
 
     def publish(self, topic: str, payload: bytes) -> int:
         """On level 2: queue a publication, with others of its topic if some wait.
@@ -193,13 +205,13 @@ class ClientLink:
         return batch.waiting
 
     def _new_batch(self, topic: str, payload: bytes) -> Batch:
-        outbox = self._connection.outbox
         limits = self._connection.limits
-        room = limits.queue_bytes - outbox.pending_bytes
+        waiting = self._connection.pending_bytes
+        room = limits.queue_bytes - waiting
         batch = Batch(
             check_topic(topic),
             payload,
-            ahead=outbox.pending_bytes,
+            ahead=waiting,
             limit=min(_LARGEST_BATCH, room, self.max_message or _LARGEST_BATCH),
         )
         if self.max_message is not None and batch.size > self.max_message:
@@ -219,20 +231,21 @@ class ClientLink:
     def has_room(self, size: int) -> bool:
         """Whether a message of that size can be queued behind what waits."""
         self._seal()
-        outbox = self._connection.outbox
-        return not len(outbox) or outbox.has_room(size)
+        return self._connection.has_room(size)
 
     def send(self, message: bytes) -> None:
         """Queue a message."""
-        self.queue(self._masker.text_frame(message))
+        self._seal()
+        if self._connection.send(message, self._session._now) is Push.OVERFLOW:
+            self._after()
 
     def send_droppable(self, message: bytes) -> None:
         """Queue a message that may be dropped by a policy, or kept for another connection."""
-        self.queue(Droppable(self._masker.text_frame(message)))
+        self.queue(Droppable(self._connection.text_frame(message)))
 
     def send_anyway(self, message: bytes) -> None:
         """Queue a message without regard to the limits."""
-        self.queue_anyway(self._masker.text_frame(message))
+        self.queue_anyway(self._connection.text_frame(message))
 
     def queue(self, frame: bytes) -> None:
         self._seal()
@@ -248,7 +261,7 @@ class ClientLink:
         batch, self._batch = self._batch, None
         if batch is None:
             return
-        frame = BatchFrame.holding(self._masker.text_frame(batch.message()), batch.count)
+        frame = BatchFrame.holding(self._connection.text_frame(batch.message()), batch.count)
         frame.batch = batch
         self.queue(frame)
 
@@ -279,8 +292,12 @@ class ClientLink:
 
     def _after(self) -> None:
         """Tell the session once that the connection has ended, and note new deadlines."""
+        state = self._connection.state
+        if state is self._state:
+            return
+        self._state = state
         closed = self._connection.closed
-        ended = closed is not None and self._connection.state is not State.CLOSING
+        ended = closed is not None and state is not State.CLOSING
         if ended and not self._reported:
             assert closed is not None
             self._reported = True

@@ -590,10 +590,9 @@ class ClientSession:
             return
         link.registered = True
         if self.config.level > 1 and fields.get("proto") == level2.LEVEL:
-            link.level = level2.LEVEL
             limits = fields.get("limits")
             limit = limits.get("max_message") if type(limits) is dict else None
-            link.max_message = limit if type(limit) is int and limit > 0 else None
+            link.speak(level2.LEVEL, limit if type(limit) is int and limit > 0 else None)
         self.id = text(fields, "id") or self.id
         self._events.append(Connected(self.id, self._was_connected))
         self._was_connected = True

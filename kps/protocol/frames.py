@@ -75,13 +75,19 @@ def read_text(data: bytes, position: int, end: int, is_masked: bool) -> tuple[by
     if (length > 127) is not is_masked:
         return None
     length &= 0x7F
-    if length > 125:
+    if length == 127 or start + 2 > end:
         header = read_header(data, position)
         if header is None or not header.minimal:
             return None
         length, start = header.length, header.start
-    elif is_masked:
-        start += 4
+    else:
+        if length == 126:
+            length = data[start] << 8 | data[start + 1]
+            if length < 126:
+                return None
+            start += 2
+        if is_masked:
+            start += 4
     stop = start + length
     if stop > end:
         return None

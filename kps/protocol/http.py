@@ -16,6 +16,7 @@ from wsproto.events import AcceptConnection, RejectConnection
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
+from kps.protocol.frames import text_frame
 from kps.protocol.limits import Limits
 from kps.protocol.websocket import Closed, ClosedBy, State, WebSocket
 
@@ -80,7 +81,7 @@ class ServerConnection(WebSocket):
         peer: str,
         now: float,
     ) -> None:
-        super().__init__(is_client=False, limits=limits, now=now)
+        super().__init__(is_client=False, text_frame=text_frame, limits=limits, now=now)
         self.request: HttpRequest | None = None
         """The request, once its head is complete."""
         self._path = path

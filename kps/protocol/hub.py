@@ -372,7 +372,7 @@ class LocalProgram:
 
     def deliver(self, publication: Publication) -> bool:
         payloads = publication.payloads
-        size = len(publication.frame(self.level)) // len(payloads)
+        size = len(publication.make(self.level)) // len(payloads)
         topic, sender = publication.topic, publication.sender
         if publication.ack_id:
             self.subscriptions.deliver(topic, payloads[0], sender, size, publication.ack_id, 0)
@@ -382,7 +382,7 @@ class LocalProgram:
 
     def deliver_direct(self, publication: Publication) -> None:
         (data,) = publication.payloads
-        size = len(publication.frame(self.level))
+        size = len(publication.make(self.level))
         taken = self.subscriptions.deliver_direct(
             data, publication.sender, size, publication.ack_id, 0
         )

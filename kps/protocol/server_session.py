@@ -133,7 +133,7 @@ class ServerSession:
     @property
     def queued_bytes(self) -> int:
         """Bytes that wait to be written."""
-        return self._connection.outbox.pending_bytes
+        return self._connection.pending_bytes
 
     @property
     def dropped(self) -> int:
@@ -146,15 +146,17 @@ class ServerSession:
         return self._connection.closed
 
     def deliver(self, publication: Publication) -> bool:
+        if publication.ack_id and self.level > 1:  # it joins what else waits
+            return self.send(publication.message(self.level))
         frame = publication.frame(self.level)
         return self._queue_all(frame, lambda: publication.frames(self.level))
 
     def deliver_direct(self, publication: Publication) -> None:
-        self._queue(publication.frame(self.level))
+        self.deliver(publication)
 
-    def send(self, message: bytes) -> None:
-        """Queue one message."""
-        self._queue(text_frame(message))
+    def send(self, message: bytes) -> bool:
+        """Queue a message that is not dropped; tell whether there was room."""
+        return self._pushed(self._connection.send(message, self._hub.now))
 
     def relay_finished(self, to: str, error: str | None) -> None:
         if self._left:
@@ -229,7 +231,9 @@ class ServerSession:
         self._after(before)
 
     def _queue(self, frame: bytes) -> bool:
-        pushed = self._connection.queue(frame, self._hub.now)
+        return self._pushed(self._connection.queue(frame, self._hub.now))
+
+    def _pushed(self, pushed: Push) -> bool:
         if pushed is Push.OVERFLOW:
             self._after(State.OPEN)
         else:
@@ -310,6 +314,7 @@ class ServerSession:
                 del hub.clients[previous]
             else:
                 self.level = min(_offered_level(fields), hub.config.level)
+                self._connection.gathers = self.level > 1
             self.id = client_id
             hub.clients[client_id] = self
             hub.stats.connections += not previous

@@ -143,8 +143,10 @@ class Subscriptions:
         self._answer = answer
         self._crowded = crowded
         self._by_topic: dict[str, list[Mailbox]] = {}
-        self._ready: list[Mailbox] = []
-        self._overflowed: list[Mailbox] = []
+        self.ready: list[Mailbox] = []
+        """The mailboxes that were empty and have got something."""
+        self.overflowed: list[Mailbox] = []
+        """The mailboxes that began to drop messages."""
         self._direct: Mailbox | None = None
 
     @property
@@ -211,7 +213,7 @@ class Subscriptions:
             messages = [Message(topic, data, sender, size) for data in payloads]
             if mailbox.put_all(messages, size):
                 if len(mailbox) == len(messages):
-                    self._ready.append(mailbox)
+                    self.ready.append(mailbox)
                 self._after_putting(mailbox)
             else:
                 for message in messages:
@@ -243,22 +245,22 @@ class Subscriptions:
             self._answer(acknowledgement)
 
     def take_ready(self) -> list[Mailbox]:
-        """The mailboxes that were empty and have got something since the last call."""
-        ready, self._ready = self._ready, []
+        """Take what is in ``ready``."""
+        ready, self.ready = self.ready, []
         return ready
 
     def take_overflowed(self) -> list[Mailbox]:
-        """The mailboxes that began to drop messages since the last call."""
-        overflowed, self._overflowed = self._overflowed, []
+        """Take what is in ``overflowed``."""
+        overflowed, self.overflowed = self.overflowed, []
         return overflowed
 
     def _put(self, mailbox: Mailbox, message: Message) -> None:
         if not len(mailbox):
-            self._ready.append(mailbox)
+            self.ready.append(mailbox)
         dropped = mailbox.put(message)
         if dropped:
             if mailbox.starts_overflowing():
-                self._overflowed.append(mailbox)
+                self.overflowed.append(mailbox)
             for lost in dropped:
                 self.settle(lost, "queue full")
         self._after_putting(mailbox)

@@ -30,9 +30,14 @@ from kps.protocol.frames import TEXT_FIN, read_header, read_text
 from kps.protocol.limits import Limits
 from kps.protocol.outbox import Frames, Outbox, Push
 
+# Enough to make cheap what is done once for all messages of an array.
+_LARGEST_ARRAY = 16 * 1024
+
 # A frame of this size that is not all there yet goes to wsproto in pieces, so that
 # the bytes that wait here stay few.
 _STREAM_FROM = 16 * 1024
+
+_AROUND_ARRAY = 16  # bytes of its frame beside the messages and the commas, at most
 
 
 class State(Enum):
@@ -96,12 +101,22 @@ class WebSocket(ABC):
     makes any of these raise.
     """
 
-    def __init__(self, *, is_client: bool, limits: Limits, now: float) -> None:
+    def __init__(
+        self, *, is_client: bool, text_frame: Callable[[bytes], bytes], limits: Limits, now: float
+    ) -> None:
         self.limits = limits
+        self.text_frame = text_frame
+        """Makes a whole frame of a text message."""
         self.state = State.HANDSHAKE
         self.outbox = Outbox(limits)
         self.closed: Closed | None = None
         """How the connection ended, from the moment that it is known."""
+        self.gathers = False
+        """Whether messages that wait together leave together (spec, 12.2)."""
+        self.largest_array = _LARGEST_ARRAY
+        """Bytes of a message that is formed of several."""
+        self._gathered: list[bytes] = []
+        self._gathered_size = 0
         self._is_client = is_client
         self._frames: Connection | None = None
         self._buffer = b""
@@ -144,6 +159,7 @@ class WebSocket(ABC):
     def connection_lost(self, now: float) -> None:
         """Note that the transport is gone. May be called twice."""
         self.receive_eof(now)
+        self._seal()
         self.state = State.CLOSED
         self.outbox.clear()
 
@@ -165,15 +181,13 @@ class WebSocket(ABC):
         end = len(data)
         is_masked = not self._is_client
         longest = self.limits.max_message
-        while self.state is State.OPEN or self.state is State.CLOSING:
+        while position < end and (self.state is State.OPEN or self.state is State.CLOSING):
             if not self._passing and not self._in_message and self.state is State.OPEN:
                 whole = read_text(data, position, end, is_masked)
                 if whole is not None and len(whole[0]) <= longest and _is_utf8(whole[0]):
                     payload, position = whole
                     yield payload
                     continue
-            if position == end:
-                return
             self.interlude()
             if self._passing:
                 piece = data[position : position + self._passing]
@@ -231,6 +245,7 @@ class WebSocket(ABC):
     def _receive_close(self, event: CloseConnection, frames: Connection, now: float) -> None:
         code = int(event.code)
         if frames.state is ConnectionState.REMOTE_CLOSING:
+            self._seal()
             self.outbox.push_anyway(bytes(frames.send(event.response())))
             self._end(Closed(code, event.reason or "", ClosedBy.PEER), now)
         elif frames.state is ConnectionState.CLOSED:  # the answer to our close frame
@@ -240,10 +255,26 @@ class WebSocket(ABC):
 
     # -- outgoing -------------------------------------------------------------------------
 
+    def send(self, message: bytes, now: float) -> Push:
+        """Queue a text message that no policy may drop."""
+        if not self.gathers or self.state is not State.OPEN:
+            return self.queue(self.text_frame(message), now)
+        size = self._gathered_size + len(message) + 1
+        if size > self.largest_array:
+            self._seal()
+            size = len(message) + 1
+        if not self.outbox.has_room(size + _AROUND_ARRAY):
+            return self.queue(self.text_frame(message), now)
+        self._gathered.append(message)
+        self._gathered_size = size
+        return Push.QUEUED
+
     def queue(self, frame: bytes, now: float) -> Push:
         """Queue a whole frame. Without room, the policy of the limits acts."""
         if self.state is not State.OPEN:
             return Push.DROPPED
+        if self._gathered:
+            self._seal()
         pushed = self.outbox.push(frame)
         if pushed is Push.OVERFLOW:
             self.outbox.clear()
@@ -252,12 +283,29 @@ class WebSocket(ABC):
 
     def queue_all(self, frames: Frames) -> bool:
         """Queue several frames as one, if there is room for all; ``False`` if there is not."""
+        if self._gathered:
+            self._seal()
         return self.state is not State.OPEN or self.outbox.push_all(frames)
+
+    def has_room(self, size: int) -> bool:
+        """Whether a frame of that size can be queued behind what waits."""
+        return not self.pending_bytes or self.outbox.has_room(self._gathered_size + size)
 
     def queue_anyway(self, frame: bytes) -> None:
         """Queue a whole frame without regard to the limits."""
         if self.state is State.OPEN:
+            self._seal()
             self.outbox.push_anyway(frame)
+
+    def _seal(self) -> None:
+        """Let nothing more join the messages that have been gathered."""
+        gathered, self._gathered = self._gathered, []
+        self._gathered_size = 0
+        if len(gathered) == 1:
+            self.outbox.push_anyway(self.text_frame(gathered[0]))
+        elif gathered:
+            frame = self.text_frame(b"[" + b",".join(gathered) + b"]")
+            self.outbox.push_anyway(Frames.holding(frame, len(gathered)))
 
     def close(self, code: int, reason: str, now: float, grace: float = 0.0) -> None:
         """Start the closing handshake, behind whatever is queued. May be called twice.
@@ -284,6 +332,8 @@ class WebSocket(ABC):
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take up to ``limit`` bytes (or one larger frame) to write."""
+        if self._gathered:
+            self._seal()
         return self.outbox.take(limit) if len(self.outbox) else b""
 
     @property
@@ -298,11 +348,16 @@ class WebSocket(ABC):
     @property
     def wants_pause(self) -> bool:
         """Whether the driver should read no more for now: backpressure to the peer."""
-        return (
-            self.state is State.REQUEST or self.outbox.pending_answers > self.limits.backlog_bytes
-        )
+        waiting = self.outbox.pending_answers + self._gathered_size
+        return self.state is State.REQUEST or waiting > self.limits.backlog_bytes
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait to be written."""
+        return self.outbox.pending_bytes + self._gathered_size
 
     def _send_close(self, code: int, reason: str) -> None:
+        self._seal()
         frames = self._frames
         if frames is not None and frames.state in (
             ConnectionState.OPEN,
@@ -356,10 +411,11 @@ class ClientWebSocket(WebSocket):
         host: str,
         target: str,
         headers: list[tuple[str, str]],
+        text_frame: Callable[[bytes], bytes],
         limits: Limits,
         now: float,
     ) -> None:
-        super().__init__(is_client=True, limits=limits, now=now)
+        super().__init__(is_client=True, text_frame=text_frame, limits=limits, now=now)
         self.refused: int | None = None
         """The HTTP status of the server's refusal, if it refused."""
         self._head = b""

@@ -138,6 +138,8 @@ class Inbox:
         self._connection = Connection(reader)
         self._text = ""
         self._messages: list[Fields] = []
+        self.frames = 0
+        """Text messages that came; each holds one message of the protocol, or an array."""
         self.pings = 0
         self.pongs: list[bytes] = []
         self.closed: tuple[int, str] | None = None
@@ -153,8 +155,10 @@ class Inbox:
         if isinstance(event, TextMessage):
             self._text += event.data
             if event.message_finished:
-                self._messages.append(orjson.loads(self._text))
+                loaded = orjson.loads(self._text)
+                self._messages += loaded if isinstance(loaded, list) else [loaded]
                 self._text = ""
+                self.frames += 1
         elif isinstance(event, Ping):
             self.pings += 1
         elif isinstance(event, Pong):

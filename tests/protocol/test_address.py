@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from kps.errors import InvalidArgument
 from kps.protocol.address import Address
+from kps.protocol.frames import text_frame
 from kps.protocol.limits import Limits
 from kps.protocol.relay import RelayTarget, origin_of
 from kps.protocol.websocket import ClientWebSocket
@@ -84,7 +85,12 @@ class TestAddress:
         except InvalidArgument:
             return
         end = ClientWebSocket(
-            host=address.netloc, target=address.target, headers=[], limits=Limits(), now=0.0
+            host=address.netloc,
+            target=address.target,
+            headers=[],
+            text_frame=text_frame,
+            limits=Limits(),
+            now=0.0,
         )
         reader = h11.Connection(h11.SERVER)
         reader.receive_data(end.data_to_send())

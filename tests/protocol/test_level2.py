@@ -27,7 +27,16 @@ from kps.protocol.hub import HubConfig
 from kps.protocol.limits import Limits, Overflow
 from kps.protocol.messages import AckResponse
 from kps.testing import Network
-from tests.protocol.helpers import THOROUGH, Client, FakeServer, Fields, Stage, contents
+from tests.protocol.helpers import (
+    THOROUGH,
+    Client,
+    FakeServer,
+    Fields,
+    Peer,
+    Stage,
+    contents,
+    frame,
+)
 
 RETRY = Backoff(first=1, factor=2, longest=8, jitter=0)
 MAX_MESSAGE = 1000
@@ -238,6 +247,85 @@ class TestBatches:
         client.session.close(client.now)
         assert server.take() == [publish(1, 2)]
         assert server.closed == (1000, "")
+
+
+class TestArrays:
+    def test_what_a_client_has_waiting_leaves_in_one_frame(self) -> None:
+        client, server = online()
+        frames = server.inbox.frames
+        handles = [client.ask(data=number) for number in range(3)]
+        client.session.ask_status(handles[0], client.now)
+        assert [m["action"] for m in server.take()] == [*["publish_with_ack"] * 3, "get_ack_status"]
+        assert server.inbox.frames == frames + 1
+        client.session.ask_status(handles[0], client.now)
+        server.take()
+        assert server.inbox.frames == frames + 2
+
+    def test_no_frame_is_larger_than_the_server_takes(self) -> None:
+        client, server = online()
+        for _ in range(40):
+            client.ask(data="x" * 100)
+        frames = []
+        while data := server.link.data_to_send(limit=1):
+            server.inbox.feed(data)
+            frames.append(len(data))
+        assert max(frames) <= MAX_MESSAGE + 8  # head and mask
+        assert len(server.inbox.take()) == 40
+        assert 4 < len(frames) < 20
+
+    def test_a_full_queue_counts_them(self) -> None:
+        client, server = online(limits=Limits(queue_bytes=1000))
+        asked = 0
+        with pytest.raises(QueueFull):
+            for _ in range(100):
+                client.ask(data="x" * 50)
+                asked += 1
+        assert 3 <= asked <= 8
+        assert len(server.take()) == asked
+
+    def peer(self, stage: Stage) -> Peer:
+        peer = stage.peer().upgrade()
+        peer.ask({"action": "ping", "from": "p", "proto": 2})
+        return peer
+
+    def test_answers_of_a_server_leave_together_behind_what_came_before(self) -> None:
+        peer = self.peer(Stage())
+        frames = peer.inbox.frames
+        answers = peer.ask(
+            {"action": "subscribe", "topic": "t"},
+            {"action": "subscribe", "topic": "u"},
+            {"action": "publish", "topic": "t", "data": 1},
+            {"action": "unsubscribe", "topic": "t"},
+            {"action": "direct_message", "to": "p", "data": 2},
+        )
+        assert [m["action"] for m in answers] == [
+            "subscribed",
+            "subscribed",
+            "publish",
+            "unsubscribed",
+            "direct_message",
+        ]
+        assert peer.inbox.frames == frames + 3
+
+    def test_answers_come_before_the_close_frame(self) -> None:
+        peer = self.peer(Stage())
+        peer.send({"action": "subscribe", "topic": "t"}, {"action": "subscribe", "topic": "u"})
+        peer.feed(frame(reserved=4))
+        assert [m["action"] for m in peer.take()] == ["subscribed", "subscribed"]
+        assert peer.closed is not None
+
+    def test_waiting_answers_slow_a_client_down(self) -> None:
+        peer = self.peer(Stage(limits=Limits(backlog_bytes=1000)))
+        while not peer.session.wants_pause:
+            peer.send({"action": "subscribe", "topic": "t"})
+        assert 1000 < peer.session.queued_bytes < 1100
+
+    def test_what_waits_when_the_connection_breaks_is_counted(self) -> None:
+        stage = Stage()
+        peer = self.peer(stage)
+        peer.send({"action": "subscribe", "topic": "t"}, {"action": "subscribe", "topic": "u"})
+        peer.session.connection_lost(stage.clock.now)
+        assert peer.session.dropped == 2
 
 
 Payloads = st.lists(

@@ -1,6 +1,7 @@
 """One WebSocket connection after its handshake: frames, limits, heartbeat, closing."""
 
 from dataclasses import dataclass, field
+from random import Random
 
 import pytest
 from hypothesis import example, given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
 
-from kps.protocol.frames import text_frame
+from kps.protocol.frames import Masker, text_frame
 from kps.protocol.http import HttpResponse, ServerConnection
 from kps.protocol.limits import Limits
 from kps.protocol.outbox import Droppable, Push
@@ -64,7 +65,14 @@ def server_end(limits: Limits = LIMITS) -> ServerConnection:
 
 def client_end(limits: Limits = LIMITS) -> ClientWebSocket:
     """The client's end of a connection that is open."""
-    end = ClientWebSocket(host="localhost", target="/ws/bus", headers=[], limits=limits, now=NOW)
+    end = ClientWebSocket(
+        host="localhost",
+        target="/ws/bus",
+        headers=[],
+        text_frame=Masker(Random(0).randbytes).text_frame,
+        limits=limits,
+        now=NOW,
+    )
     server = ServerConnection(
         limits=limits,
         path="/ws/bus",
@@ -553,6 +561,7 @@ class TestClientHandshake:
             host="localhost:9313",
             target="/ws/bus?x=1",
             headers=[("authorization", "Bearer secret")],
+            text_frame=Masker(Random(0).randbytes).text_frame,
             limits=limits,
             now=NOW,
         )

@@ -1,0 +1,319 @@
+// Made of kps.js by `npm run build`. Do not edit.
+/** The JavaScript client of KPS: publish/subscribe over WebSockets, with acknowledged publishing. */
+
+/** One message, as callbacks and iterators get it. */
+export interface Message<T = any> {
+  /** The topic; empty for a direct message. */
+  readonly topic: string;
+  /** The payload: any JSON value. */
+  readonly data: T;
+  /** The id of who published it. */
+  readonly from: string;
+  /**
+   * Give a publisher who wants an ack a result: any JSON value. It goes with the ack, when the
+   * message has been handled. What a callback returns does the same. Level 2 only.
+   */
+  reply(result: unknown): void;
+}
+
+/** How one addressed subscriber fared with a message. */
+export interface AckResponse<R = any> {
+  clientId: string;
+  /** Whether its callback returned. */
+  success: boolean;
+  /** What went wrong: its own text, or `disconnected`, `timeout`, `queue full` and the like. */
+  error?: string;
+  /** What its callback returned. Level 2 only. */
+  result?: R;
+}
+
+/** How one addressed subscriber fared with a message, in the unified spelling. */
+export interface UnifiedResponse<R = any> {
+  ack_id: string;
+  client_id: string;
+  success: boolean;
+  error?: string;
+  result?: R;
+}
+
+/**
+ * The answers to one message, as they come. They are gathered from the moment of publishing.
+ * Those who wait get `ConnectionLost` or `ClientClosed` at once when the connection ends.
+ */
+export class Ack<R = any> implements AsyncIterable<AckResponse<R>> {
+  private constructor();
+  /** The publisher's id of the request. */
+  readonly id: string;
+  /** Wait until all have answered or the time is over; the outcomes by client id. */
+  wait(): Promise<Map<string, AckResponse<R>>>;
+  /**
+   * Wait for the first outcome; `undefined` if the request ends without one.
+   * A server on level 1 tells all outcomes together, at the end.
+   */
+  waitAny(): Promise<AckResponse<R> | undefined>;
+  /** Ask the server who was addressed, and who of them has answered. */
+  status(): Promise<Map<string, boolean>>;
+  /** Whether all who were addressed have answered. */
+  isComplete(): Promise<boolean>;
+  /** Stop waiting: whoever waits gets what has come so far. */
+  cancel(): void;
+  [Symbol.asyncIterator](): AsyncGenerator<AckResponse<R>, void, void>;
+
+  Wait(): Promise<Record<string, UnifiedResponse<R>>>;
+  WaitAny(): Promise<
+    | { response: UnifiedResponse<R>; success: true }
+    | { response: Partial<UnifiedResponse<R>>; success: false }
+  >;
+  GetStatus(): Promise<Record<string, boolean>>;
+  IsComplete(): Promise<boolean>;
+  Cancel(): void;
+}
+
+/**
+ * A subscription to one topic. Without a callback it is iterated over; leaving the loop ends it.
+ *
+ * A message that wants an ack counts as handled when the next one is asked for, or when
+ * `unsubscribe` is called. Leaving the loop otherwise tells the publisher of a failure.
+ */
+export interface Subscription<T = any> extends AsyncIterableIterator<Message<T>> {
+  readonly topic: string;
+  /** Messages that were dropped because they were handled too slowly. */
+  readonly dropped: number;
+  /** End the subscription. May be called twice. */
+  unsubscribe(): void;
+  return(value?: any): Promise<IteratorResult<Message<T>>>;
+  [Symbol.asyncIterator](): this;
+}
+
+/** A subscription that can be awaited: fulfilled when it is in force on the server. */
+export interface PendingSubscription<T = any> extends Subscription<T>, PromiseLike<Subscription<T>> {}
+
+export interface SubscribeOptions {
+  /** Ends the subscription. */
+  signal?: AbortSignal;
+}
+
+export interface AckOptions {
+  /** How long the subscribers may take, in milliseconds. Default 5000. */
+  timeout?: number;
+  /** Cancels the request; who waits for it gets the signal's reason. */
+  signal?: AbortSignal;
+}
+
+/** Exponential backoff with jitter. Times in milliseconds. */
+export interface Backoff {
+  /** Before the first retry. Default 250. */
+  first?: number;
+  /** Default 2. */
+  factor?: number;
+  /** Default 30 000. */
+  longest?: number;
+  /** Which part of a wait is random, from 0 to 1. Default 0.5. */
+  jitter?: number;
+}
+
+export interface Connected {
+  /** The id under which others reach this client. */
+  id: string;
+  level: 1 | 2;
+  /** Whether there was a connection before. */
+  reconnected: boolean;
+}
+
+export interface Disconnected {
+  /** The WebSocket close code; 1006 when there was none. */
+  code: number;
+  reason: string;
+  /** Milliseconds until the next attempt; `undefined` when there is none. */
+  retryIn: number | undefined;
+}
+
+/** A message of the protocol, as it came. */
+export interface Frame {
+  action?: string;
+  [field: string]: unknown;
+}
+
+/** What the client needs of a WebSocket class: that of browsers, of Node, or of `ws`. */
+export interface WebSocketClass {
+  new (url: string, options?: any): any;
+}
+
+export interface ClientOptions {
+  /** The id under which others reach this client; random if not given. */
+  id?: string;
+  /** Path and query of the server's WebSocket, unless the address has one. Default `/ws/bus`. */
+  path?: string;
+  /** Whether to use TLS, unless the address says so. Default: as the page was loaded. */
+  secure?: boolean;
+  /** Headers of the opening request. Not in browsers. */
+  headers?: Record<string, string>;
+  /** `true` (default): with backoff; a number: that many milliseconds each time; or not. */
+  reconnect?: boolean | number;
+  backoff?: Backoff;
+  /** The WebSocket class. Default: the global one. */
+  WebSocket?: WebSocketClass;
+  /** Milliseconds for the server to answer. Default 10 000. */
+  requestTimeout?: number;
+  /** How many publications to keep while there is no connection. Default 0. */
+  offlineQueue?: number;
+  /** How many messages may wait in one subscription. Default 65 536. */
+  mailbox?: number;
+  /** Closes the client. */
+  signal?: AbortSignal;
+  /** Gets direct messages. */
+  onDirect?: (message: Message) => unknown;
+  /** Called after each (re)connect. */
+  onConnect?: (event: Connected) => unknown;
+  /** Called when a connection ends. */
+  onDisconnect?: (event: Disconnected) => unknown;
+  /**
+   * Gets what is told to nobody else: refusals of the server, failed attempts to connect, what
+   * callbacks throw, dropped messages. Default: `console.error`.
+   */
+  onError?: (error: unknown) => unknown;
+  /** Gets every message of the server as it came. */
+  onFrame?: (frame: Frame, client: Client) => unknown;
+  /** Called once when the client has closed, with the error unless the program closed it. */
+  onClose?: (error?: KPSError) => unknown;
+}
+
+/** The payload and sender of a message, in the unified spelling. */
+export interface UnifiedMessage<T = any> {
+  data: T;
+  from: string;
+}
+
+export type UnifiedCallback<T = any> = (message: UnifiedMessage<T>, unsub: () => void) => unknown;
+
+export interface UnifiedOptions {
+  Address?: string;
+  Path?: string;
+  Secure?: boolean;
+  Id?: string;
+  /** Whether to reconnect. Default `false`. */
+  AutoRestart?: boolean;
+  Autorestart?: boolean;
+  /** Milliseconds between attempts. Default 10 000. */
+  RestartEvery?: number;
+  OnDataWs?: (frame: Frame, client: Client) => unknown;
+  OnId?: UnifiedCallback;
+  OnOpen?: (event: Connected) => unknown;
+  OnClose?: (error?: KPSError) => unknown;
+}
+
+/** A connection to the bus that restores itself. */
+export class Client {
+  /**
+   * @param address `host:port`, or a URL (`ws`, `wss`, `http`, `https`) with path and query.
+   *   Without one: the page's own host, and `localhost:9313` elsewhere.
+   */
+  constructor(address?: string, options?: ClientOptions);
+  constructor(options: ClientOptions);
+  /** Make a client and connect it. */
+  static connect(address?: string, options?: ClientOptions): Promise<Client>;
+  static connect(options: ClientOptions): Promise<Client>;
+
+  /** The id under which others reach this client. */
+  readonly id: string;
+  /** Whether the server knows this client at the moment. */
+  readonly connected: boolean;
+  /** The level of the protocol that is spoken at the moment. */
+  readonly level: 1 | 2 | undefined;
+
+  /**
+   * Connect; fulfilled when the server knows this client. While reconnecting is on, a server that
+   * is down is waited for. Rejected with `ConnectFailed`, `ServerError` or `ClientClosed`.
+   */
+  connect(): Promise<this>;
+  /** Close for good, behind what is queued. What is pending ends at once. May be called twice. */
+  close(): Promise<void>;
+
+  /**
+   * Subscribe. The callback gets one message at a time, in order; it may be async. What it returns
+   * is the result for a publisher who wants an ack, what it throws is the error.
+   */
+  subscribe<T = any>(
+    topic: string,
+    callback: (message: Message<T>) => unknown,
+    options?: SubscribeOptions,
+  ): PendingSubscription<T>;
+  subscribe<T = any>(topic: string, options?: SubscribeOptions): PendingSubscription<T>;
+  /** End all subscriptions to a topic. */
+  unsubscribe(topic: string): void;
+
+  /**
+   * Publish to everyone who subscribes to the topic. Fulfilled when it is queued, and there is room.
+   * Rejected with `NotConnected` (unless there is an offline queue), `QueueFull`,
+   * `InvalidArgument` or `MessageTooLarge`.
+   */
+  publish(topic: string, data?: unknown): Promise<void>;
+  /** Publish, and learn how many subscribers it was passed on to; `undefined` on level 1. */
+  publishWithReceipt(topic: string, data?: unknown): Promise<number | undefined>;
+  /** Send a direct message to the client, or server, of that id. */
+  publishToId(id: string, data?: unknown): Promise<void>;
+  /** Have the server send a message to another server: `host:port[/path][::address]`. */
+  publishToServer(address: string, data?: unknown, secure?: boolean): Promise<void>;
+  /** Publish, and learn how each subscriber fared. */
+  publishWithAck<R = any>(topic: string, data?: unknown, options?: AckOptions): Promise<Ack<R>>;
+  /** Send a direct message, and learn how its receiver fared. No response: nobody there. */
+  publishToIdWithAck<R = any>(id: string, data?: unknown, options?: AckOptions): Promise<Ack<R>>;
+  /** Wait until the server has handled everything that was sent before. */
+  flush(): Promise<void>;
+
+  static NewClient(options?: UnifiedOptions): Promise<Client>;
+  Subscribe<T = any>(topic: string, callback: UnifiedCallback<T>): (() => void) & PromiseLike<() => void>;
+  Unsubscribe(topic: string): void;
+  Publish(topic: string, data?: unknown): Promise<void>;
+  PublishToID(id: string, data?: unknown): Promise<void>;
+  PublishToServer(address: string, data?: unknown, secure?: boolean): Promise<void>;
+  PublishWithAck<R = any>(topic: string, data?: unknown, timeout?: number): Ack<R>;
+  PublishToIDWithAck<R = any>(id: string, data?: unknown, timeout?: number): Ack<R>;
+  Close(): Promise<void>;
+  /** Fulfilled when the client is closed. */
+  Run(): Promise<void>;
+  OnClose(callback: (error?: KPSError) => unknown): void;
+}
+
+/** Every error that the client raises on purpose is one of these. */
+export class KPSError extends Error {}
+
+/** The program passed something that cannot go on the wire; nothing was sent. */
+export class InvalidArgument extends KPSError {}
+
+/** The message is larger than the server accepts; nothing was sent. */
+export class MessageTooLarge extends InvalidArgument {}
+
+/** There is no connection at the moment. */
+export class NotConnected extends KPSError {}
+
+/** The client was closed, by the program or for good by the server. */
+export class ClientClosed extends NotConnected {}
+
+/** No connection could be made. */
+export class ConnectFailed extends KPSError {
+  /** The HTTP status of the server's refusal, where it can be seen: not in browsers. */
+  readonly status?: number;
+}
+
+/** The connection ended while something waited for an answer on it; the outcome is unknown. */
+export class ConnectionLost extends KPSError {
+  /** The WebSocket close code; 1006 when there was none. */
+  readonly code: number;
+}
+
+/** The server did not answer in time. */
+export class RequestTimeout extends KPSError {}
+
+/** A bounded queue has no room. */
+export class QueueFull extends KPSError {}
+
+/** The server refused something. */
+export class ServerError extends KPSError {
+  /** What a program can rely on, such as `no_such_client`. Level 2 only. */
+  readonly code?: string;
+  /** The action that was refused. Level 2 only. */
+  readonly request?: string;
+  readonly topic?: string;
+  readonly to?: string;
+}

@@ -1,0 +1,39 @@
+// A KPS server in a process of its own, for as long as a test needs it.
+
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+
+function python() {
+  const own = `${root}.venv/bin/python`;
+  return process.env.KPS_PYTHON ?? (existsSync(own) ? own : 'python3');
+}
+
+/** Start `kps serve`; its URL, and a function that stops it. */
+export async function serve(...options) {
+  const given = Object.entries(process.env).filter(([name]) => !name.startsWith('KPS_'));
+  const command = ['-m', 'kps', 'serve', '--address', '127.0.0.1:0', ...options];
+  const server = spawn(python(), command, { cwd: root, env: Object.fromEntries(given) });
+  const ended = new Promise((resolve) => {
+    server.on('close', resolve);
+    server.on('error', resolve);
+  });
+  const stop = async () => {
+    server.kill();
+    await ended;
+  };
+  process.once('exit', () => server.kill());
+  let complaints = '';
+  server.stderr.on('data', (data) => { complaints += data; });
+  for await (const line of createInterface({ input: server.stdout })) {
+    const url = /ws:\/\/127\.0\.0\.1:\d+\/ws\/bus/.exec(line)?.[0];
+    if (url) {
+      server.stdout.resume();
+      return { url, stop };
+    }
+  }
+  throw new Error(`no server; KPS_PYTHON names the Python that has kps\n${complaints}`);
+}

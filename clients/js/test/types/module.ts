@@ -1,0 +1,66 @@
+// What a program may write, and with `@ts-expect-error` what it may not. Only compiled, never run.
+
+import {
+  Ack, Client, ClientClosed, ConnectionLost, NotConnected, ServerError, type AckResponse, type Message,
+} from 'kps-client';
+
+interface Order { id: number }
+
+export async function idiomatic(signal: AbortSignal): Promise<void> {
+  const client: Client = await Client.connect('localhost:9313', { id: 'alice', reconnect: 500, signal });
+  await new Client({ backoff: { first: 100 }, headers: { a: 'b' }, WebSocket, onDirect: ({ from }) => from }).connect();
+  const id: string = client.id;
+  const level: 1 | 2 | undefined = client.level;
+
+  const subscription = await client.subscribe<Order>('orders', async ({ data, from, topic }: Message<Order>) => {
+    const order: number = data.id;
+    return { order, from, topic };
+  }, { signal });
+  const dropped: number = subscription.dropped;
+  subscription.unsubscribe();
+  for await (const message of client.subscribe<Order>('orders', { signal })) message.reply(message.data.id + dropped);
+
+  await client.publish('orders', { id });
+  const delivered: number | undefined = await client.publishWithReceipt('orders', level);
+  const ack = await client.publishWithAck<string>('orders', delivered, { timeout: 100, signal });
+  for await (const { clientId, result } of ack) console.log(clientId.length, result?.length);
+  const outcomes: Map<string, AckResponse<string>> = await ack.wait();
+  const first: AckResponse<string> | undefined = await ack.waitAny();
+  const status: Map<string, boolean> = await ack.status();
+  console.log(outcomes, first, status);
+  await client.flush();
+  await client.close();
+
+  // @ts-expect-error: a topic is a string
+  await client.publish(5, 1);
+  // @ts-expect-error: the result of an awaited subscription is no promise
+  subscription.then(() => {});
+  // @ts-expect-error: nobody makes acks but the client
+  new Ack();
+  // @ts-expect-error: there is no such option
+  new Client('h', { Id: 'x' });
+  // @ts-expect-error: the timeout is in an object
+  await client.publishWithAck('t', 1, 500);
+  // @ts-expect-error: only the client says whether it is connected
+  client.connected = true;
+}
+
+export async function unified(): Promise<void> {
+  const client = await Client.NewClient({ Address: 'h:1', Autorestart: true, RestartEvery: 1000, OnId: ({ data, from }, unsub) => [data, from, unsub()] });
+  const unsubscribe: () => void = await client.Subscribe('t', ({ data, from }, unsub) => [data, from, unsub]);
+  client.Subscribe('t', () => {})();
+  const ack: Ack = client.PublishWithAck('t', 1, 1000);
+  const same: Ack = await client.PublishToIDWithAck('bob', 1);
+  const responses = await ack.Wait();
+  const any = await same.WaitAny();
+  if (any.success) console.log(any.response.client_id.length, responses['bob']?.error);
+  unsubscribe();
+  await client.Run();
+}
+
+export function errors(error: unknown): string | number | undefined {
+  if (error instanceof ServerError) return error.code;
+  if (error instanceof ConnectionLost) return error.code;
+  const closed: NotConnected = new ClientClosed('x');
+  return closed.message;
+}
