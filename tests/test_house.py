@@ -29,6 +29,7 @@ ALLOWED_IN_PROTOCOL = {
     "heapq",
     "http",  # the names of the status codes
     "itertools",
+    "math",
     "operator",
     "kps.errors",
     "kps.protocol",

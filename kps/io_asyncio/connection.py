@@ -28,6 +28,18 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """Carries bytes between a transport and an endpoint, and decides nothing."""
 
+    __slots__ = (
+        "__weakref__",
+        "_endpoint",
+        "_is_half_closed",
+        "_is_reading",
+        "_is_tls",
+        "_is_writable",
+        "_loop",
+        "_owner",
+        "_transport",
+    )
+
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
         self._loop = loop
         self._owner = owner

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 TEXT_FIN = 0x81
+PONG_FIN = 0x8A
+SERVER_PING = b"\x89\0"
+"""A heartbeat of a server: a ping without a payload."""
 
 _CONTROL_BIT = 0x08
 _KEYS_AT_ONCE = 1024
@@ -94,6 +97,21 @@ def read_text(data: bytes, position: int, end: int, is_masked: bool) -> tuple[by
     if is_masked:
         return mask(data[start:stop], data[start - 4 : start]), stop
     return data[start:stop], stop
+
+
+def read_pong(data: bytes, position: int, end: int, is_masked: bool) -> int | None:
+    """Read a whole pong, the answer to a heartbeat: where the next frame starts.
+
+    ``None`` for anything else, and for what is not as RFC 6455 asks for.
+    """
+    if position + 2 > end or data[position] != PONG_FIN:
+        return None
+    length = data[position + 1]
+    if (length > 127) is not is_masked:
+        return None
+    length &= 0x7F
+    stop = position + (6 if is_masked else 2) + length
+    return stop if length < 126 and stop <= end else None
 
 
 def mask(payload: bytes, key: bytes) -> bytes:

@@ -68,8 +68,21 @@ Responder = Callable[[HttpRequest, float], HttpResponse]
 """Answers a plain HTTP request at a given time."""
 
 
+class _Opening:
+    """What is needed until the connection is open, and not kept any longer."""
+
+    __slots__ = ("head_size", "http", "upgrade")
+
+    def __init__(self, max_head: int) -> None:
+        self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head)
+        self.head_size = 0
+        self.upgrade: H11Handshake | None = None
+
+
 class ServerConnection(WebSocket):
     """A connection of the server, from the first byte of HTTP on."""
+
+    __slots__ = ("_opening", "_origins", "_path", "_peer", "_responder", "host", "request")
 
     def __init__(
         self,
@@ -83,27 +96,34 @@ class ServerConnection(WebSocket):
     ) -> None:
         super().__init__(is_client=False, text_frame=text_frame, limits=limits, now=now)
         self.request: HttpRequest | None = None
-        """The request, once its head is complete."""
+        """The request, from the end of its head until it is accepted."""
+        self.host = ""
+        """The ``Host`` under which the client reached the server."""
         self._path = path
         self._origins = frozenset(origins)
         self._responder = respond
         self._peer = peer
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.max_head)
-        self._head_size = 0
-        self._upgrade: H11Handshake | None = None
+        self._opening: _Opening | None = _Opening(limits.max_head)
 
     def accept(self, now: float) -> Iterator[bytes]:
         """Accept the upgrade; yield messages that had already come with the request."""
         if self.state is State.REQUEST:
-            assert self._upgrade is not None
-            self.outbox.push(self._upgrade.send(AcceptConnection()))
-            self._opened(self._http.trailing_data[0])
+            opening, self._opening = self._opening, None
+            assert opening is not None
+            assert opening.upgrade is not None
+            assert self.request is not None
+            self.host = self.request.header("host")
+            self.request = None
+            self.outbox.push(opening.upgrade.send(AcceptConnection()))
+            self._opened(opening.http.trailing_data[0])
         return self._receive_frames(b"", now)
 
     def respond(self, response: HttpResponse, now: float) -> None:
         """Answer with plain HTTP, and close."""
         if self.state is not State.HANDSHAKE and self.state is not State.REQUEST:
             return
+        assert self._opening is not None
+        http = self._opening.http
         headers: list[tuple[str, str]] = [
             ("content-type", response.content_type),
             ("content-length", str(len(response.body))),
@@ -117,9 +137,9 @@ class ServerConnection(WebSocket):
         )
         is_head = self.request is not None and self.request.method == "HEAD"
         self.outbox.push(
-            (self._http.send(head) or b"")
-            + (b"" if is_head else self._http.send(h11.Data(data=response.body)) or b"")
-            + (self._http.send(h11.EndOfMessage()) or b"")
+            (http.send(head) or b"")
+            + (b"" if is_head else http.send(h11.Data(data=response.body)) or b"")
+            + (http.send(h11.EndOfMessage()) or b"")
         )
         self._end(Closed(1006, f"HTTP status {response.status}", ClosedBy.LOCAL), now)
 
@@ -133,24 +153,26 @@ class ServerConnection(WebSocket):
             super().handle_timeout(now)
 
     def _receive_handshake(self, data: bytes, now: float) -> None:
+        opening = self._opening
+        assert opening is not None
         if self.state is State.REQUEST:
-            self._http.receive_data(data)  # read on when the upgrade is decided
+            opening.http.receive_data(data)  # read on when the upgrade is decided
             return
         # Not one byte more is read, so that it makes no difference in which pieces it came.
-        room = self.limits.max_head - self._head_size
-        self._head_size += len(data)
+        room = self.limits.max_head - opening.head_size
+        opening.head_size += len(data)
         try:
-            self._http.receive_data(data[:room])
-            event = self._http.next_event()
+            opening.http.receive_data(data[:room])
+            event = opening.http.next_event()
         except h11.RemoteProtocolError as error:
             status = error.error_status_hint
             self.respond(HttpResponse.text(status, f"bad request: {error}"), now)
             return
         if isinstance(event, h11.Request):
             if rest := data[room:]:
-                self._http.receive_data(rest)
+                opening.http.receive_data(rest)
             self._judge(event, now)
-        elif self._head_size >= self.limits.max_head:
+        elif opening.head_size >= self.limits.max_head:
             self.respond(HttpResponse.text(431, "bad request: the head is too large"), now)
 
     def _judge(self, event: h11.Request, now: float) -> None:
@@ -195,7 +217,8 @@ class ServerConnection(WebSocket):
         except (h11.LocalProtocolError, UnicodeError):
             self.respond(HttpResponse.text(400, "bad upgrade: unreadable headers"), now)
         else:
-            self._upgrade = upgrade
+            assert self._opening is not None
+            self._opening.upgrade = upgrade
             self.state = State.REQUEST
 
     def _origin_allowed(self, request: HttpRequest) -> bool:

@@ -49,20 +49,20 @@ class Limits:
     """Time from the TCP connection to the end of the opening handshake."""
 
     heartbeat_interval: float = 25.0
-    """Silence of the peer after which a WebSocket ping is sent. Below the 30 to 60 s
-    after which proxies in the field drop a silent connection."""
+    """Silence of the peer after which a WebSocket ping is sent; up to a 32nd later, so
+    that many connections have theirs together. Below the 30 to 60 s after which proxies in
+    the field drop a silent connection."""
 
     heartbeat_timeout: float = 20.0
     """Silence after that ping which means that the peer is gone. A dead peer is
-    therefore noticed within ``heartbeat_interval + heartbeat_timeout``."""
+    therefore noticed within 33/32 of ``heartbeat_interval``, and ``heartbeat_timeout``."""
 
     close_timeout: float = 5.0
     """Time for the closing handshake, and for the peer to read a last answer."""
 
     mailbox_messages: int = 262_144
     """Messages that may wait for one subscription's callback or iterator. A client reads no
-    more while half as many wait for a program that keeps up; the other half has room for
-    what one read can bring."""
+    more while a 32nd of it waits for a program that keeps up."""
 
     mailbox_bytes: int = 64 * 1024 * 1024
     """Bytes (of the messages' JSON) that may wait for one subscription's callback."""

@@ -34,6 +34,18 @@ class ServerSession:
     and other sessions then have to write is for :meth:`Hub.take_unflushed` to tell.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_hub",
+        "_left",
+        "_run",
+        "id",
+        "level",
+        "peer",
+        "topics",
+    )
+
     def __init__(self, hub: "Hub", peer: str, now: float) -> None:
         self.id = ""
         """The registered id; empty before the first ping."""
@@ -210,7 +222,9 @@ class ServerSession:
             self._leave()
         if connection.state is not before:
             self._hub.deadlines.schedule(self)
-        self._hub.touch(self)
+            self._hub.touch(self)
+        elif connection.pending_bytes:
+            self._hub.touch(self)
 
     def _leave(self) -> None:
         """Take no more part in the bus."""
@@ -411,9 +425,7 @@ class ServerSession:
     def _server_to_server(self, fields: Fields) -> None:
         hub = self._hub
         to, proxied = text(fields, "to"), text(fields, "id")
-        request = self._connection.request
-        reached = request.header("host") if request is not None else ""
-        by_this_name = to and not proxied and to == reached
+        by_this_name = to and not proxied and to == self._connection.host
         if not (to in hub.addresses or proxied in hub.addresses or by_this_name):
             raise InvalidMessage("the message is addressed to another server", "wrong_server")
         payload, sender = fields.get("data"), self.id

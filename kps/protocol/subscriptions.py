@@ -12,6 +12,11 @@ from typing import Any
 from kps.protocol.limits import Limits, Overflow
 from kps.protocol.messages import Acknowledgement, Message
 
+# How full a mailbox is when reading pauses for it, and when that ends. Few messages that wait
+# are better than many: whatever is alive costs memory and the garbage collector's time.
+_CROWDED = 1 / 32
+_RELIEVED = 1 / 64
+
 
 class Mailbox:
     """The messages that wait for one subscription, in order."""
@@ -38,7 +43,7 @@ class Mailbox:
         self.taken = 0
         """Messages taken so far."""
         self.on_relief: Callable[[], None] | None = None
-        """Called once, when no more than a quarter is full."""
+        """Called once, when little is left in it."""
         self.closed = False
         self._messages: deque[Message] = deque()
         self._limits = limits
@@ -113,7 +118,7 @@ class Mailbox:
         self.taken += count
         self.size -= size
         self._overflowing = False
-        if self.on_relief is not None and not self.fills(0.25):
+        if self.on_relief is not None and not self.fills(_RELIEVED):
             on_relief, self.on_relief = self.on_relief, None
             on_relief()
 
@@ -129,8 +134,8 @@ class Subscriptions:
     """All subscriptions of one program, and the answers they owe.
 
     ``answer`` is called with each :class:`Acknowledgement` that is settled by all
-    subscriptions that got its message, ``crowded`` with a mailbox that is more than half full
-    when something has been put into it.
+    subscriptions that got its message, ``crowded`` with a mailbox that has
+    filled up to a mark, when something has been put into it.
     """
 
     def __init__(
@@ -266,5 +271,5 @@ class Subscriptions:
         self._after_putting(mailbox)
 
     def _after_putting(self, mailbox: Mailbox) -> None:
-        if self._crowded is not None and mailbox.fills(0.5):
+        if self._crowded is not None and mailbox.fills(_CROWDED):
             self._crowded(mailbox)

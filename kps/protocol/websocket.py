@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from math import ceil
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import (
@@ -26,7 +27,7 @@ from wsproto.events import (
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
-from kps.protocol.frames import TEXT_FIN, read_header, read_text
+from kps.protocol.frames import SERVER_PING, TEXT_FIN, read_header, read_pong, read_text
 from kps.protocol.limits import Limits
 from kps.protocol.outbox import Frames, Outbox, Push
 
@@ -101,6 +102,31 @@ class WebSocket(ABC):
     makes any of these raise.
     """
 
+    __slots__ = (
+        "_abort",
+        "_buffer",
+        "_claimed",
+        "_eof",
+        "_fragments",
+        "_frames",
+        "_gathered",
+        "_gathered_size",
+        "_give_up_at",
+        "_in_message",
+        "_is_client",
+        "_last_received",
+        "_passing",
+        "_pinged_at",
+        "closed",
+        "gathers",
+        "interlude",
+        "largest_array",
+        "limits",
+        "outbox",
+        "state",
+        "text_frame",
+    )
+
     def __init__(
         self, *, is_client: bool, text_frame: Callable[[bytes], bytes], limits: Limits, now: float
     ) -> None:
@@ -118,7 +144,7 @@ class WebSocket(ABC):
         self._gathered: list[bytes] = []
         self._gathered_size = 0
         self._is_client = is_client
-        self._frames: Connection | None = None
+        self._frames: Connection | None = None  # made when something needs wsproto
         self._buffer = b""
         self._passing = 0  # bytes of the current frame that wsproto still gets
         self._fragments = bytearray()  # of a message that is not all there yet
@@ -168,8 +194,6 @@ class WebSocket(ABC):
         """Take bytes before the connection is open."""
 
     def _opened(self, trailing: bytes) -> None:
-        role = ConnectionType.CLIENT if self._is_client else ConnectionType.SERVER
-        self._frames = Connection(role)
         self._buffer = trailing
         self.state = State.OPEN
 
@@ -187,6 +211,11 @@ class WebSocket(ABC):
                 if whole is not None and len(whole[0]) <= longest and _is_utf8(whole[0]):
                     payload, position = whole
                     yield payload
+                    continue
+            if not self._passing:
+                pong = read_pong(data, position, end, is_masked)
+                if pong is not None:
+                    position = pong
                     continue
             self.interlude()
             if self._passing:
@@ -217,12 +246,18 @@ class WebSocket(ABC):
             if not header.is_control:
                 self._claimed += header.length
 
+    def _wsproto(self) -> Connection:
+        """wsproto's view of the connection; many connections never need it."""
+        if self._frames is None:
+            role = ConnectionType.CLIENT if self._is_client else ConnectionType.SERVER
+            self._frames = Connection(role)
+        return self._frames
+
     def _claims_too_much(self, length: int) -> bool:
         return self._claimed + length > self.limits.max_message
 
     def _feed(self, piece: bytes, now: float) -> Iterator[bytes]:
-        frames = self._frames
-        assert frames is not None
+        frames = self._wsproto()
         frames.receive_data(piece)
         for event in frames.events():
             if isinstance(event, (TextMessage, BytesMessage)):
@@ -358,11 +393,10 @@ class WebSocket(ABC):
 
     def _send_close(self, code: int, reason: str) -> None:
         self._seal()
-        frames = self._frames
-        if frames is not None and frames.state in (
-            ConnectionState.OPEN,
-            ConnectionState.REMOTE_CLOSING,
-        ):
+        if self.state is State.HANDSHAKE or self.state is State.REQUEST:
+            return
+        frames = self._wsproto()
+        if frames.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
             self.outbox.push_anyway(bytes(frames.send(CloseConnection(code, reason))))
 
     def _end(self, closed: Closed, now: float) -> None:
@@ -385,7 +419,10 @@ class WebSocket(ABC):
             return self._give_up_at
         if self._pinged_at is not None:
             return self._pinged_at + self.limits.heartbeat_timeout
-        return self._last_received + self.limits.heartbeat_interval
+        # Many connections then have their heartbeats together: one wake-up for all of them.
+        interval = self.limits.heartbeat_interval
+        step = interval / 32
+        return ceil((self._last_received + interval) / step) * step
 
     def handle_timeout(self, now: float) -> None:
         """Act on a deadline: heartbeat, handshake or closing time is over."""
@@ -397,13 +434,15 @@ class WebSocket(ABC):
         elif self._pinged_at is not None:
             self.abort("no answer to the heartbeat", now)
         else:
-            assert self._frames is not None
             self._pinged_at = now
-            self.queue(bytes(self._frames.send(Ping(b""))), now)
+            is_client = self._is_client
+            self.queue(bytes(self._wsproto().send(Ping(b""))) if is_client else SERVER_PING, now)
 
 
 class ClientWebSocket(WebSocket):
     """The client's end of a connection."""
+
+    __slots__ = ("_handshake", "_head", "refused")
 
     def __init__(
         self,

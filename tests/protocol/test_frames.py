@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
-from kps.protocol.frames import Masker, mask, read_header, read_text, text_frame
-from tests.protocol.helpers import BINARY, CLOSE, CONTINUATION, KEY, PING, frame
+from kps.protocol.frames import Masker, mask, read_header, read_pong, read_text, text_frame
+from tests.protocol.helpers import BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, frame
 
 # Around each point at which the form of the length changes.
 SIZES = [0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 65535, 65536, 70000]
@@ -152,3 +152,27 @@ class TestReadHeader:
             header = read_header(frame(opcode=opcode), 0)
             assert header is not None
             assert header.is_control
+
+
+class TestPong:
+    @pytest.mark.parametrize("key", [None, KEY])
+    @pytest.mark.parametrize("size", [0, 1, 125])
+    def test_a_whole_one_is_passed_over(self, size: int, key: bytes | None) -> None:
+        data = b"before" + frame(b"x" * size, opcode=PONG, key=key)
+        assert read_pong(data + b"after", 6, len(data) + 5, key is not None) == len(data)
+        for end in range(6, len(data)):
+            assert read_pong(data, 6, end, key is not None) is None
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            frame(b"x", opcode=PING),
+            frame(b"x", opcode=PONG, fin=False),
+            frame(b"x", opcode=PONG, reserved=4),
+            frame(b"x", opcode=PONG, key=None),
+            frame(b"x" * 126, opcode=PONG),
+            frame(b"x" * 5, opcode=PONG, length_bytes=2),
+        ],
+    )
+    def test_anything_else_is_not(self, wrong: bytes) -> None:
+        assert read_pong(wrong, 0, len(wrong), True) is None
