@@ -18,8 +18,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 
 bench: $(VENV)/bench.stamp
-	$(BIN)/python benchmarks/server_load.py --write
-	$(BIN)/python benchmarks/clients.py --write
+	$(BIN)/python benchmarks/run.py --write
 
 clean:
 	rm -rf $(VENV)
