@@ -4,7 +4,6 @@ import ssl as tls
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from kps.errors import InvalidArgument, ServerError, ServerStartFailed
@@ -244,6 +243,9 @@ def _load_tls(cert: str, key: str | None) -> tls.SSLContext:
 
 
 def _version() -> str:
+    # Loading this costs more than most of the package, and only a server asks.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("kps")
     except PackageNotFoundError:  # run from a checkout that is not installed
