@@ -28,6 +28,7 @@ from kps.protocol.frames import Masker
 from kps.protocol.hub import Hub, HubConfig
 from kps.protocol.limits import Limits
 from kps.protocol.relay import origin_of
+from kps.protocol.server_session import ServerSession
 from kps.protocol.websocket import ClientWebSocket, ClosedBy, Output
 
 
@@ -71,6 +72,9 @@ class Link:
         self.stalled = False
         self.swallows = False
         self.alive = True
+        self.server_is_due = True
+        """Whether the server has something for its end to do. As a driver does, nobody looks
+        at the server's end otherwise."""
         self._clock = clock
 
     def transfer(self) -> bool:
@@ -78,7 +82,10 @@ class Link:
         if not self.alive:
             return False
         moved = self._move(self.client, self.server)
-        return self._move(self.server, self.client) or moved
+        if self.alive and self.server_is_due:
+            self.server_is_due = self._move(self.server, self.client) or self.stalled
+            moved = moved or self.server_is_due
+        return moved and not (self.stalled and self.alive)
 
     def cut(self) -> None:
         """Break the connection; both ends notice."""
@@ -146,6 +153,7 @@ class Network:
         self.reachable = True
         self.clients: list[MemoryClient] = []
         self.links: list[Link] = []
+        self._by_session: dict[ServerSession, Link] = {}
         self.hub_events: list[HubEvent] = []
         """Everything that the hub emitted, in order."""
         self._config = replace(config or HubConfig(id="server"), limits=self.limits)
@@ -176,10 +184,12 @@ class Network:
         if not self.reachable:
             client.session.connect_failed("connection refused", now)
             return
-        link = Link(client.session.connected(now), self.hub.connect("memory:0", now), self.clock)
+        session = self.hub.connect("memory:0", now)
+        link = Link(client.session.connected(now), session, self.clock)
         client.link = link
         client.links += 1
         self.links.append(link)
+        self._by_session[session] = link
 
     def run(self) -> None:
         """Move bytes and handle events until nothing moves any more."""
@@ -189,11 +199,13 @@ class Network:
             for client in self.clients:
                 moved = client.take() or moved
             self.hub_events += self.hub.events()
-            self.hub.take_unflushed()
+            for session in self.hub.take_unflushed():
+                if session in self._by_session:
+                    self._by_session[session].server_is_due = True
             for link in list(self.links):
                 moved = link.transfer() or moved
-                if not link.alive:
-                    self.links.remove(link)
+            self.links = [link for link in self.links if link.alive]
+            self._by_session = {s: link for s, link in self._by_session.items() if link.alive}
 
     def advance(self, seconds: float) -> None:
         """Let time pass, stopping at every deadline on the way."""

@@ -222,9 +222,9 @@ class ServerSession:
             self._leave()
         if connection.state is not before:
             self._hub.deadlines.schedule(self)
-            self._hub.touch(self)
-        elif connection.pending_bytes:
-            self._hub.touch(self)
+        elif connection.state is State.OPEN and not connection.pending_bytes:
+            return  # nothing to do for the driver
+        self._hub.touch(self)
 
     def _leave(self) -> None:
         """Take no more part in the bus."""

@@ -1078,6 +1078,16 @@ class TestEnds:
         assert output(alice.session) is Output.CLOSE
         assert alice.take() == [delivery("news", "server", 1)]
 
+    def test_end_of_file_of_one_that_has_closed_is_shown_to_the_driver(self) -> None:
+        stage = Stage()
+        peer = stage.peer("alice")
+        peer.feed(close_frame(1000))
+        assert peer.session in stage.hub.take_unflushed()
+        assert output(peer.session) is Output.HALF_CLOSE
+        peer.session.receive_eof(stage.clock.now)
+        assert peer.session in stage.hub.take_unflushed()
+        assert output(peer.session) is Output.CLOSE
+
     def test_end_of_file_of_one_that_does_not_read(self) -> None:
         stage = Stage(limits=Limits(close_timeout=5))
         alice = stage.peer("alice")

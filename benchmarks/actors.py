@@ -1,0 +1,380 @@
+"""The processes with client libraries in them: publishers, subscribers, askers, the idle.
+
+The benchmarks start this file as a program with a role and its arguments; it tells what it
+found as lines of JSON. Each ends by itself, or is ended by who started it.
+"""
+
+import asyncio
+import json
+import math
+import mmap
+import resource
+import selectors
+import signal
+import socket
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from blocking import PAYLOAD, BlockingKps
+from kps.io_asyncio.loop import run
+from libraries import LIBRARIES, Library
+from peers import KPS, KPS_THREADS, NATS, SOCKETIO
+from processes import Failed
+from wires import Wire, connect
+
+LIFE = 300
+"""Seconds after which a process ends in any case."""
+
+IN_FLIGHT = 20_000
+"""Messages under way at most, in all: far below the bounds of any peer's queues."""
+
+BLOCKING = "kps.sync"
+
+
+class Progress:
+    """How many messages each subscriber has: memory that two processes share."""
+
+    def __init__(self, path: str, subscribers: int) -> None:
+        with open(path, "r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 8 * subscribers)
+        self.received = memoryview(self._map).cast("q")
+
+    def receiver(self, number: int) -> Callable[[Any], None]:
+        """What counts the messages of one subscriber, and looks into each."""
+        received = self.received
+        expected = PAYLOAD["n"]
+        count = 0
+
+        def receive(data: Any) -> None:
+            nonlocal count
+            assert data["n"] == expected
+            count += 1
+            received[number] = count
+
+        return receive
+
+
+# -- messages a second: a process of subscribers, a process of publishers ----------------
+
+
+async def subscribe(library: str, address: str, progress: str, pairs: str) -> None:
+    """Subscribe to a topic with each of some connections, until this is ended."""
+    counts = Progress(progress, int(pairs))
+    clients = []
+    for number in range(int(pairs)):
+        client = LIBRARIES[library]()
+        await client.connect(address)
+        await client.subscribe(f"bench.{number}", counts.receiver(number))
+        clients.append(client)
+    tell(ready=True)
+    await asyncio.sleep(LIFE)
+
+
+def subscribe_blocking(library: str, address: str, progress: str, pairs: str) -> None:
+    """The same with the blocking client."""
+    counts = Progress(progress, 1)
+    client = BlockingKps()
+    client.connect(address)
+    client.subscribe("bench.0", counts.receiver(0))
+    tell(ready=True)
+    time.sleep(LIFE)
+
+
+async def publish(library: str, address: str, progress: str, pairs: str, seconds: str) -> None:
+    """Publish for some time with each of some connections; tell when all has arrived."""
+    count = int(pairs)
+    received = Progress(progress, count).received
+    clients: list[Library] = []
+    for _ in range(count):
+        client = LIBRARIES[library]()
+        await client.connect(address)
+        clients.append(client)
+    window = IN_FLIGHT // count
+    pause = max(0.001, count / 10_000)
+    sent = [0] * count
+
+    async def send(number: int, most: float, until: float) -> None:
+        publish = clients[number].publisher(f"bench.{number}")
+        done = sent[number]
+        most += done
+        while done < most:
+            await publish()
+            done += 1
+            if done % 16 == 0:
+                if time.monotonic() >= until:
+                    break
+                while done - received[number] >= window:
+                    sent[number] = done
+                    await asyncio.sleep(pause)
+                if count > 1:
+                    await asyncio.sleep(0)  # the others' turn
+        sent[number] = done
+        await clients[number].flush()
+
+    async def all_received() -> None:
+        progressed = time.monotonic(), sum(received)
+        while (arrived := sum(received)) < sum(sent):
+            now = time.monotonic()
+            if arrived > progressed[1]:
+                progressed = now, arrived
+            elif now - progressed[0] > 10:
+                raise Failed(f"{sum(sent) - arrived} of {sum(sent)} messages did not arrive")
+            await asyncio.sleep(0.001)
+
+    # Everything that happens only once happens before.
+    await asyncio.gather(*(send(number, 100, math.inf) for number in range(count)))
+    await all_received()
+    warm_up = sum(sent)
+    began = time.monotonic()
+    until = began + float(seconds)
+    await asyncio.gather(*(send(number, math.inf, until) for number in range(count)))
+    await all_received()
+    tell(rate=(sum(sent) - warm_up) / (time.monotonic() - began))
+
+
+def publish_blocking(library: str, address: str, progress: str, pairs: str, seconds: str) -> None:
+    """The same with the blocking client."""
+    received = Progress(progress, 1).received
+    client = BlockingKps()
+    client.connect(address)
+    publish = client.publisher("bench.0")
+    sent = 0
+
+    def wait_for(count: int) -> None:
+        deadline = time.monotonic() + 10
+        while received[0] < count:
+            if time.monotonic() > deadline:
+                raise Failed(f"{count - received[0]} of {sent} messages did not arrive")
+            time.sleep(0.001)
+
+    def send(until: float) -> None:
+        nonlocal sent
+        while True:
+            publish()
+            sent += 1
+            if sent % 16 == 0:
+                if time.monotonic() >= until:
+                    break
+                if sent - received[0] >= IN_FLIGHT:
+                    wait_for(sent - IN_FLIGHT + 1)
+        wait_for(sent)
+
+    send(0)
+    warm_up = sent
+    began = time.monotonic()
+    send(began + float(seconds))
+    tell(rate=(sent - warm_up) / (time.monotonic() - began))
+
+
+# -- round trips: a client that receives what it publishes -------------------------------
+
+
+async def echo(library: str, address: str, seconds: str) -> None:
+    """Publish one message, wait until it comes back, and so on."""
+    client = LIBRARIES[library]()
+    await client.connect(address)
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[None] = loop.create_future()
+
+    def receive(data: Any) -> None:
+        assert data["n"] == PAYLOAD["n"]
+        arrived.set_result(None)
+
+    await client.subscribe("bench", receive)
+    publish = client.publisher("bench")
+
+    async def once() -> None:
+        nonlocal arrived
+        arrived = loop.create_future()
+        await publish()
+        await arrived
+
+    for _ in range(100):
+        await once()
+    tell(**percentiles(await repeat(once, float(seconds))))
+
+
+def echo_blocking(library: str, address: str, seconds: str) -> None:
+    """The same with the blocking client and its iterator."""
+    client = BlockingKps()
+    client.connect(address)
+    publish = client.publisher("bench")
+    times: list[float] = []
+    with client.messages("bench") as messages:
+        end = time.monotonic() + float(seconds)
+        while time.monotonic() < end:
+            began = time.perf_counter()
+            publish()
+            message = next(messages)
+            times.append(time.perf_counter() - began)
+            assert message.data["n"] == PAYLOAD["n"]
+    tell(**percentiles(times[100:] or times))
+
+
+# -- requests, or acks -------------------------------------------------------------------
+
+
+async def answer(library: str, address: str) -> None:
+    """Handle what is asked, until this is ended."""
+    client = LIBRARIES[library]()
+    await client.connect(address)
+    await client.answer("bench")
+    tell(ready=True)
+    await asyncio.sleep(LIFE)
+
+
+def answer_blocking(library: str, address: str) -> None:
+    """The same with the blocking client."""
+    client = BlockingKps()
+    client.connect(address)
+    client.subscribe("bench", lambda data: None)
+    tell(ready=True)
+    time.sleep(LIFE)
+
+
+async def ask(library: str, address: str, seconds: str, in_flight: str) -> None:
+    """Ask one after the other, then with many requests under way."""
+    client = LIBRARIES[library]()
+    await client.connect(address)
+    once = client.asker("bench")
+    for _ in range(20):
+        await once()
+    times = await repeat(once, float(seconds))
+    began = time.monotonic()
+    many = await asyncio.gather(*(repeat(once, float(seconds)) for _ in range(int(in_flight))))
+    took = time.monotonic() - began
+    tell(sequential=1 / statistics.fmean(times), parallel=sum(map(len, many)) / took)
+
+
+def ask_blocking(library: str, address: str, seconds: str, in_flight: str) -> None:
+    """The same with the blocking client: many acks are begun before the first is waited for."""
+    client = BlockingKps()
+    client.connect(address)
+
+    def rate(most: int) -> float:
+        began = time.monotonic()
+        pending: deque[Any] = deque()
+        done = 0
+        while time.monotonic() - began < float(seconds):
+            pending.append(client.ask("bench"))
+            if len(pending) == most:
+                assert len(pending.popleft().wait()) == 1
+                done += 1
+        for ack in pending:
+            assert len(ack.wait()) == 1
+            done += 1
+        return done / (time.monotonic() - began)
+
+    rate(1)
+    tell(sequential=rate(1), parallel=rate(int(in_flight)))
+
+
+# -- idle connections --------------------------------------------------------------------
+
+WIRES: dict[str, Wire] = {peer.name: peer.wire for peer in (KPS, KPS_THREADS, NATS, SOCKETIO)}
+
+
+def idle(peer: str, address: str, *counts: str) -> None:
+    """Hold so many connections that do nothing but answer; more at each line of input."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
+    wire = WIRES[peer]
+    selector = selectors.DefaultSelector()
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    connections: list[socket.socket] = []
+    for count in map(int, counts):
+        began = time.monotonic()
+        while len(connections) < count:
+            connection = connect(wire, address, f"idle-{len(connections)}")
+            connection.setblocking(False)
+            selector.register(connection, selectors.EVENT_READ)
+            connections.append(connection)
+            if len(connections) % 100 == 0:
+                _serve(selector, wire, 0)
+        tell(connected=count, seconds=time.monotonic() - began)
+        while not _serve(selector, wire, None):
+            pass
+
+
+def _serve(selector: selectors.BaseSelector, wire: Wire, timeout: float | None) -> bool:
+    """Answer what came; tell whether there was a line of input."""
+    goes_on = False
+    for key, _ in selector.select(timeout):
+        if not isinstance(key.fileobj, socket.socket):
+            goes_on = True
+            if not sys.stdin.readline():  # who started this has gone
+                sys.exit()
+            continue
+        data = key.fileobj.recv(4096)
+        if not data:
+            raise Failed("the server closed an idle connection")
+        if reply := wire.answer(data):
+            key.fileobj.sendall(reply)
+    return goes_on
+
+
+# -- within ------------------------------------------------------------------------------
+
+
+def tell(**findings: float) -> None:
+    print(json.dumps(findings), flush=True)
+
+
+async def repeat(once: Callable[[], Awaitable[object]], seconds: float) -> list[float]:
+    """Do it for some time; return how long each took."""
+    times = []
+    end = time.perf_counter() + seconds
+    before = time.perf_counter()
+    while before < end:
+        await once()
+        now = time.perf_counter()
+        times.append(now - before)
+        before = now
+    return times
+
+
+def percentiles(times: Sequence[float]) -> dict[str, float]:
+    """Median, and what all but one in a hundred, and in a thousand, stay below."""
+    ordered = sorted(times)
+    return {
+        name: ordered[min(len(ordered) - 1, int(len(ordered) * part))]
+        for name, part in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))
+    }
+
+
+ROLES: dict[str, Callable[..., Any]] = {
+    "subscribe": subscribe,
+    "publish": publish,
+    "echo": echo,
+    "answer": answer,
+    "ask": ask,
+}
+BLOCKING_ROLES: dict[str, Callable[..., None]] = {
+    "subscribe": subscribe_blocking,
+    "publish": publish_blocking,
+    "echo": echo_blocking,
+    "answer": answer_blocking,
+    "ask": ask_blocking,
+}
+
+
+def main() -> None:
+    role, name, *arguments = sys.argv[1:]
+    signal.alarm(LIFE)
+    try:
+        if role == "idle":
+            idle(name, *arguments)
+        elif name == BLOCKING:
+            BLOCKING_ROLES[role](name, *arguments)
+        else:
+            run(ROLES[role](name, *arguments))
+    except Failed as failure:
+        sys.exit(str(failure))
+
+
+if __name__ == "__main__":
+    main()

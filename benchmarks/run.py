@@ -1,0 +1,68 @@
+"""KPS beside its peers, all measured in the same run on this machine.
+
+Each scenario starts its servers on loopback, on ports that the system chooses, and measures its
+cases in turn, round after round; what is reported are medians. The peers come from PyPI with the
+extra ``bench``.
+
+    python benchmarks/run.py                      # everything
+    python benchmarks/run.py one_to_one core      # some scenarios, or groups of them
+    python benchmarks/run.py --quick              # one small round: does everything work?
+    python benchmarks/run.py --write              # keep results.md and results.svg
+"""
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+
+import chart
+import model
+import report
+from scenarios import answers, core, costs, fan_out, flow
+
+SCENARIOS: dict[str, model.Scenario] = {
+    scenario.name: scenario
+    for module in (flow, fan_out, answers, costs, core)
+    for scenario in module.SCENARIOS
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "scenarios",
+        nargs="*",
+        metavar="SCENARIO",
+        help=f"{', '.join(SCENARIOS)}; the beginning of names stands for all of them",
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="one small round")
+    parser.add_argument("--write", action="store_true", help="keep results.md and results.svg")
+    options = parser.parse_args()
+    chosen = [
+        scenario
+        for name, scenario in SCENARIOS.items()
+        if not options.scenarios or any(name.startswith(wanted) for wanted in options.scenarios)
+    ]
+    for wanted in options.scenarios:
+        if not any(name.startswith(wanted) for name in SCENARIOS):
+            parser.error(f"there is no scenario {wanted!r}: {', '.join(SCENARIOS)}")
+    # So that the processes which were started are ended in this case too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+    began = time.monotonic()
+    rounds = 1 if options.quick else options.rounds
+    results = [model.run(scenario, rounds, model.Scale(options.quick)) for scenario in chosen]
+    text = report.render(results, time.monotonic() - began, is_quick=options.quick)
+    print(text)
+    if options.write:
+        here = Path(__file__).parent
+        here.joinpath("results.md").write_text(text, encoding="utf-8")
+        chart.draw(results, here / "results.svg")
+    if any(outcome.failures for result in results for outcome in result.outcomes.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
