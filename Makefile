@@ -3,14 +3,26 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
-.PHONY: serve test lint bench clean
+.PHONY: serve test test-python test-js lint bench clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
 
-test: $(VENV)/dev.stamp
+test: test-python test-js
+
+test-python: $(VENV)/dev.stamp
 	$(BIN)/pytest
+
+# The JavaScript client, and the console in a browser. Without Node they are left out.
+test-js: $(VENV)/dev.stamp
+ifeq ($(shell command -v npm),)
+	@echo "no npm here: the tests of the JavaScript client and of the console were skipped"
+else
+	cd clients/js && $(NPM_INSTALL) && KPS_PYTHON=$(abspath $(BIN))/python npm test
+	cd tests/web && $(NPM_INSTALL) && KPS_PYTHON=$(abspath $(BIN))/python npm test
+endif
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check

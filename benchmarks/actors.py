@@ -21,7 +21,7 @@ from typing import Any
 
 from blocking import PAYLOAD, BlockingKps
 from kps.io_asyncio.loop import run
-from libraries import LIBRARIES, Library
+from libraries import LIBRARIES, PLAIN, Library
 from peers import KPS, KPS_THREADS, NATS, SOCKETIO
 from processes import Failed
 from wires import Wire, connect
@@ -371,7 +371,8 @@ def main() -> None:
         elif name == BLOCKING:
             BLOCKING_ROLES[role](name, *arguments)
         else:
-            run(ROLES[role](name, *arguments))
+            on_loop = asyncio.run if name.endswith(PLAIN) else run
+            on_loop(ROLES[role](name, *arguments))
     except Failed as failure:
         sys.exit(str(failure))
 

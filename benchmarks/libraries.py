@@ -229,7 +229,11 @@ LIBRARIES: dict[str, type[Library]] = {
     "nats": Nats,
     "socketio": Socketio,
     "websockets": Websockets,
+    "kps-plain": Kps,
+    "nats-plain": Nats,
 }
+PLAIN = "-plain"
+"""How the names end of those that run on asyncio's own event loop, as programs do by default."""
 
 
 def _read(data: Any) -> None:

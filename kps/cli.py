@@ -85,6 +85,7 @@ def _serve(options: argparse.Namespace) -> int:
         tls_cert=options.tls_cert,
         tls_key=options.tls_key,
         limits=limits,
+        console=not options.no_console,
     )
     server.run(ready=lambda ready: print(f"kps serves on {ready.url}", flush=True))
     return 0
@@ -203,6 +204,7 @@ def _build_parser(
         help="what happens to a client that reads too slowly; default: %(default)s")  # fmt: skip
     add("--tls-cert", metavar="FILE", help="certificate chain (PEM): serve wss and https")
     add("--tls-key", metavar="FILE", help="its private key (PEM)")
+    add("--no-console", action="store_true", help="serve no console page at /")
     add("--threads", action="store_true", help="a thread for each connection, not asyncio")
     _add_log_level(serve, "info")
     _set_defaults(serve, config or {}, "the file")

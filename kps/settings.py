@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from kps.console import pages
 from kps.errors import InvalidArgument, ServerError, ServerStartFailed
 from kps.io_errors import describe
 from kps.protocol.address import DEFAULT_ADDRESS, Address, host_and_port
@@ -129,6 +130,8 @@ class ServerSettings:
             ``address`` itself.
         level: The highest level of the protocol to speak: 2, or 1, as the original servers.
         limits: Bounds and timeouts, see :class:`kps.Limits`.
+        console: Whether to serve the console page at ``/``, and its figures. Whoever may
+            connect may see them.
         relay_timeout: Seconds for another server to take a message.
         relay_ssl: The TLS context for connections to other servers.
         on_upgrade: Decides on each client, see ``UpgradeHook``. Without it all may connect.
@@ -149,6 +152,7 @@ class ServerSettings:
         names: Iterable[str] = (),
         level: int = LEVEL,
         limits: Limits | None = None,
+        console: bool = True,
         relay_timeout: float = 5.0,
         relay_ssl: tls.SSLContext | None = None,
         on_upgrade: UpgradeHook | None = None,
@@ -168,6 +172,7 @@ class ServerSettings:
         self._origins = tuple(origins)
         self._names = frozenset(names)
         self._level = _level(level)
+        self._console = console
         self._relay_timeout = relay_timeout
         self._relay_tls = relay_ssl
         self._on_upgrade = on_upgrade
@@ -198,6 +203,8 @@ class ServerSettings:
             asks_upgrade=self._on_upgrade is not None,
             limits=self._limits,
             level=self._level,
+            pages=pages(self._path, console=self._console),
+            is_monitored=self._console,
             version=_version(),
         )
 

@@ -48,7 +48,8 @@ LAYERS: list[set[str]] = [
     {"websocket", "address", "level1", "level2", "subscriptions"},
     {"http", "bus", "endpoint", "flow"},
     {"acks", "events"},
-    {"server_session", "client_link"},
+    {"monitor", "client_link"},
+    {"server_session"},
     {"client_session"},
     {"hub"},
 ]

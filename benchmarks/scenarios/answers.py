@@ -81,6 +81,8 @@ SCENARIOS: Sequence[Scenario] = (
             _requests("kps.sync, threaded server", "kps.sync", KPS_THREADS),
             _requests("ksps, kps serve", "ksps", KPS),
             _requests("nats-py, nats-server", "nats", NATS),
+            _requests("kps, asyncio's loop", "kps-plain", KPS),
+            _requests("nats-py, asyncio's loop", "nats-plain", NATS),
             _requests("python-socketio", "socketio", SOCKETIO_REQUESTS),
         ),
         reference="nats-py, nats-server",

@@ -48,8 +48,9 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario(
         name="one_to_one",
         title="One publisher, one subscriber",
-        text=_HOW + " The relay made with websockets has thirty lines: it passes text on to "
-        "whoever subscribes to its topic, and has no ids, acks, limits or bounded queues.",
+        text=_HOW + " Two cases run their clients on asyncio's own event loop, as a program does "
+        "that does not choose. The relay made with websockets has thirty lines: it passes text on "
+        "to whoever subscribes to its topic, and has no ids, acks, limits or bounded queues.",
         figures=(RATE,),
         cases=(
             _case("kps", "kps", KPS),
@@ -58,6 +59,8 @@ SCENARIOS: Sequence[Scenario] = (
             _case("kps.sync, threaded server", "kps.sync", KPS_THREADS),
             _case("ksps, kps serve", "ksps", KPS),
             _case("nats-py, nats-server", "nats", NATS),
+            _case("kps, asyncio's loop", "kps-plain", KPS),
+            _case("nats-py, asyncio's loop", "nats-plain", NATS),
             _case("python-socketio", "socketio", SOCKETIO),
             _case("websockets, a relay", "websockets", WEBSOCKETS),
         ),

@@ -1,6 +1,7 @@
 """Topics and who subscribes to them."""
 
 from collections.abc import Sequence
+from itertools import islice
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -102,36 +103,57 @@ class Subscriber(Protocol):
         """
 
 
+class _Topic:
+    """A topic that somebody subscribes to."""
+
+    __slots__ = ("published", "subscribers")
+
+    def __init__(self) -> None:
+        self.subscribers: dict[Subscriber, None] = {}  # a set that keeps its order
+        self.published = 0
+
+
 class Bus:
     """Who gets what."""
 
     def __init__(self) -> None:
-        self._subscribers: dict[str, dict[Subscriber, None]] = {}  # a set that keeps its order
+        self._topics: dict[str, _Topic] = {}
 
     def __len__(self) -> int:
         """Topics that have a subscriber."""
-        return len(self._subscribers)
+        return len(self._topics)
 
     def __contains__(self, topic: object) -> bool:
         """Whether a topic has a subscriber."""
-        return topic in self._subscribers
+        return topic in self._topics
+
+    def topics(self, most: int) -> list[tuple[str, int, int]]:
+        """Up to so many topics: the name, the subscribers, and messages since the first of them."""
+        return [
+            (name, len(topic.subscribers), topic.published)
+            for name, topic in islice(self._topics.items(), most)
+        ]
 
     def subscribers(self, topic: str) -> list[Subscriber]:
-        return list(self._subscribers.get(topic, ()))
+        found = self._topics.get(topic)
+        return list(found.subscribers) if found is not None else []
 
     def subscribe(self, subscriber: Subscriber, topic: str) -> None:
         """Add a subscriber to a topic, once."""
         subscriber.topics.add(topic)
-        self._subscribers.setdefault(topic, {})[subscriber] = None
+        found = self._topics.get(topic)
+        if found is None:
+            found = self._topics[topic] = _Topic()
+        found.subscribers[subscriber] = None
 
     def unsubscribe(self, subscriber: Subscriber, topic: str) -> None:
         """Remove a subscriber from a topic, if it is there."""
         if topic in subscriber.topics:
             subscriber.topics.remove(topic)
-            subscribers = self._subscribers[topic]
+            subscribers = self._topics[topic].subscribers
             del subscribers[subscriber]
             if not subscribers:
-                del self._subscribers[topic]
+                del self._topics[topic]
 
     def remove(self, subscriber: Subscriber) -> None:
         """Remove a subscriber from all its topics."""
@@ -143,12 +165,13 @@ class Bus:
 
         Raises ``TooDeep`` before anyone has got it.
         """
-        subscribers = self._subscribers.get(publication.topic)
-        if subscribers is None:
+        topic = self._topics.get(publication.topic)
+        if topic is None:
             return 0
-        addressed = list(subscribers)
+        addressed = list(topic.subscribers)
         for level in set(map(_LEVEL, addressed)):
             publication.make(level)
+        topic.published += len(publication.payloads)
         return sum([subscriber.deliver(publication) for subscriber in addressed])
 
 

@@ -63,6 +63,14 @@ class HttpResponse:
         """An answer of one line of text."""
         return cls(status, text.encode() + b"\n")
 
+    def unless_known(self, request: HttpRequest) -> "HttpResponse":
+        """This answer or, if the other side says that it still has it, only that it may keep it."""
+        tag = dict(self.headers).get("etag")
+        known = request.header("if-none-match")
+        if tag is not None and tag in (one.strip().removeprefix("W/") for one in known.split(",")):
+            return HttpResponse(304, headers=self.headers)
+        return self
+
 
 Responder = Callable[[HttpRequest, float], HttpResponse]
 """Answers a plain HTTP request at a given time."""
@@ -124,12 +132,12 @@ class ServerConnection(WebSocket):
             return
         assert self._opening is not None
         http = self._opening.http
-        headers: list[tuple[str, str]] = [
-            ("content-type", response.content_type),
-            ("content-length", str(len(response.body))),
-            ("connection", "close"),
-            *response.headers,
-        ]
+        headers: list[tuple[str, str]] = [("connection", "close"), *response.headers]
+        if response.status != HTTPStatus.NOT_MODIFIED:  # which is about a body that is elsewhere
+            headers += [
+                ("content-type", response.content_type),
+                ("content-length", str(len(response.body))),
+            ]
         head = h11.Response(
             status_code=response.status,
             headers=headers,

@@ -5,7 +5,7 @@ then does what it is told: handles :meth:`Hub.events`, writes what
 :meth:`Hub.take_unflushed` names, and arms one timer for :meth:`Hub.next_deadline`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import orjson
 from kps.errors import InvalidArgument
 from kps.protocol import level1, level2
 from kps.protocol.acks import AckBook, AckRequest
-from kps.protocol.bus import Bus, Publication
+from kps.protocol.bus import Bus, Publication, Subscriber
 from kps.protocol.deadlines import Deadlines
 from kps.protocol.envelope import compose
 from kps.protocol.events import (
@@ -37,6 +37,7 @@ from kps.protocol.messages import (
     check_topic,
     timed_out,
 )
+from kps.protocol.monitor import Monitor
 from kps.protocol.relay import DEFAULT_PATH
 from kps.protocol.server_session import ServerSession
 from kps.protocol.subscriptions import Mailbox, Subscriptions
@@ -59,6 +60,10 @@ class HubConfig:
     """The highest level of the protocol that is spoken."""
     version: str = ""
     """Shown by ``/healthz``."""
+    pages: Mapping[str, HttpResponse] = field(default_factory=dict)
+    """What is served besides, by path. The answers have an ``etag``."""
+    is_monitored: bool = False
+    """Whether the figures are published for whoever subscribes to them (spec, 12.8)."""
 
 
 @dataclass(slots=True)
@@ -76,6 +81,10 @@ class Stats:
     """Messages that full queues and lost connections cost the clients that have gone."""
     refused: int = 0
     """Messages that were answered with an error."""
+    bytes_in: int = 0
+    """Read from connections, HTTP and frames included."""
+    bytes_out: int = 0
+    """Given to the driver to be written."""
 
 
 class Hub:
@@ -90,6 +99,7 @@ class Hub:
         self.bus = Bus()
         self.deadlines = Deadlines()
         self.acks = AckBook(self.deadlines)
+        self.monitor = Monitor(self) if config.is_monitored else None
         self.local = LocalProgram(self)
         self.clients: dict[str, ServerSession] = {}
         """Registered sessions by id."""
@@ -238,6 +248,7 @@ class Hub:
         if session is None:
             return False
         session.send(level1.direct_delivery(sender, data))
+        session.delivered += 1
         return True
 
     def ask_topic(
@@ -327,13 +338,28 @@ class Hub:
                 self.stats.lost += 1
             self.emit(ClientLeft(session.id, session.closed, session.dropped))
 
+    def subscribe(self, subscriber: Subscriber, topic: str) -> None:
+        """Add a subscriber to a topic."""
+        self.bus.subscribe(subscriber, topic)
+        if self.monitor is not None:
+            self.monitor.watch(topic)
+
+    def uptime(self) -> float:
+        """Seconds since the start."""
+        return round(self.now - self._started, 3)
+
     def dropped(self) -> int:
         """Messages that slow reading and lost connections cost so far."""
         return self.stats.dropped + sum(session.dropped for session in self.sessions)
 
     def respond(self, request: HttpRequest, now: float) -> HttpResponse:
         """Answer a plain HTTP request."""
-        if request.path == "/healthz" and request.method in ("GET", "HEAD"):
+        if request.method not in ("GET", "HEAD"):
+            return HttpResponse.text(404, "not found")
+        path = request.path
+        if page := self.config.pages.get(path):
+            return page.unless_known(request)
+        if path == "/healthz":
             health = {
                 "status": "stopping" if self.stopping else "ok",
                 "version": self.config.version,
@@ -357,7 +383,7 @@ class LocalProgram:
 
     def subscribe(self, topic: str) -> Mailbox:
         """Subscribe. Raises :class:`kps.InvalidArgument` for an empty topic."""
-        self._hub.bus.subscribe(self, check_topic(topic))
+        self._hub.subscribe(self, check_topic(topic))
         return self.subscriptions.add(topic)
 
     def unsubscribe(self, mailbox: Mailbox) -> None:

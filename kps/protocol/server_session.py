@@ -14,6 +14,7 @@ from kps.protocol.events import ClientRegistered, RelayRequested, UpgradeRequest
 from kps.protocol.frames import text_frame
 from kps.protocol.http import HttpResponse, ServerConnection
 from kps.protocol.messages import AckResponse, bad_result, timed_out
+from kps.protocol.monitor import RESERVED
 from kps.protocol.outbox import Frames, Push
 from kps.protocol.relay import RelayTarget
 from kps.protocol.websocket import Closed, Output, State
@@ -40,9 +41,12 @@ class ServerSession:
         "_hub",
         "_left",
         "_run",
+        "delivered",
         "id",
         "level",
         "peer",
+        "received",
+        "since",
         "topics",
     )
 
@@ -53,6 +57,12 @@ class ServerSession:
         """Of the protocol; settled by the first ping."""
         self.peer = peer
         self.topics: set[str] = set()
+        self.since = now
+        """When it connected."""
+        self.received = 0
+        """Messages that came from it."""
+        self.delivered = 0
+        """Publications and direct messages for it."""
         self._hub = hub
         self._left = False
         self._run: Publication | None = None
@@ -72,6 +82,7 @@ class ServerSession:
         """Take bytes from the transport."""
         hub = self._hub
         hub.now = now
+        hub.stats.bytes_in += len(data)
         connection = self._connection
         before = connection.state
         messages = connection.receive_data(data, now)
@@ -97,7 +108,9 @@ class ServerSession:
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""
-        return self._connection.data_to_send(limit)
+        data = self._connection.data_to_send(limit)
+        self._hub.stats.bytes_out += len(data)
+        return data
 
     @property
     def output(self) -> Output:
@@ -148,6 +161,11 @@ class ServerSession:
         return self._connection.pending_bytes
 
     @property
+    def queued_messages(self) -> int:
+        """Messages that wait to be written."""
+        return self._connection.pending_messages
+
+    @property
     def dropped(self) -> int:
         """Messages for this client that slow reading or a lost connection cost."""
         return self._connection.outbox.dropped
@@ -158,6 +176,7 @@ class ServerSession:
         return self._connection.closed
 
     def deliver(self, publication: Publication) -> bool:
+        self.delivered += len(publication.payloads)
         if publication.ack_id and self.level > 1:  # it joins what else waits
             return self.send(publication.message(self.level))
         frame = publication.frame(self.level)
@@ -294,6 +313,7 @@ class ServerSession:
 
     def _act(self, message: Any) -> None:
         """Do what one message asks for, or refuse it."""
+        self.received += 1
         fields: Fields = {}
         try:
             fields = check(message)
@@ -341,7 +361,7 @@ class ServerSession:
 
     def _subscribe(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
-        self._hub.bus.subscribe(self, topic)
+        self._hub.subscribe(self, topic)
         self.send(level1.subscribed(topic))
 
     def _unsubscribe(self, fields: Fields) -> None:
@@ -352,6 +372,7 @@ class ServerSession:
     def _publish(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
         payloads = self._payloads(fields)
+        self.received += len(payloads) - 1
         receipt = fields.get("receipt") if self.level > 1 else None
         if receipt is not None:
             self._publish_with_receipt(topic, payloads, receipt)
@@ -359,6 +380,7 @@ class ServerSession:
         run = self._run
         if run is None or run.topic != topic:
             self._finish_run()
+            _check_open(topic)
             run = self._run = Publication(topic, self.id)
         run.payloads += payloads
 
@@ -374,6 +396,7 @@ class ServerSession:
         if type(receipt) is not str:
             raise InvalidMessage("field receipt must be a string")
         self._finish_run()
+        _check_open(topic)
         request = {"action": "publish", "topic": topic, "receipt": receipt}
         delivered = self._pass_on(Publication(topic, self.id, *payloads), request)
         self.send(level2.published(topic, receipt, delivered))
@@ -433,11 +456,14 @@ class ServerSession:
             origin = payload.get("from")
             sender = origin if type(origin) is str else sender
             payload = payload["data"]
+        if type(payload) is dict:
+            _check_open(text(payload, "topic"))
         hub.receive_server_data(payload, sender)
 
     def _publish_with_ack(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
         ack_id = _required(fields, "ack_id", "missing ack_id")
+        _check_open(topic)
         self._ask(self._hub.ask_topic, ack_id, topic, fields)
 
     def _publish_to_id_with_ack(self, fields: Fields) -> None:
@@ -513,6 +539,12 @@ def _timeout(fields: Fields) -> float | None:
     if type(value) not in (int, float) or not value > 0:
         raise InvalidMessage("timeout must be a number of seconds above 0", "bad_request")
     return float(value)
+
+
+def _check_open(topic: Any) -> None:
+    """Refuse a topic on which only the server publishes."""
+    if type(topic) is str and topic.startswith(RESERVED):
+        raise InvalidMessage("this topic is the server's own", "forbidden")
 
 
 def _offered_level(fields: Fields) -> int:

@@ -391,6 +391,11 @@ class WebSocket(ABC):
         """Bytes that wait to be written."""
         return self.outbox.pending_bytes + self._gathered_size
 
+    @property
+    def pending_messages(self) -> int:
+        """Messages that wait to be written."""
+        return self.outbox.pending_frames + len(self._gathered)
+
     def _send_close(self, code: int, reason: str) -> None:
         self._seal()
         if self.state is State.HANDSHAKE or self.state is State.REQUEST:

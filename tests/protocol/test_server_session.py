@@ -1083,6 +1083,7 @@ class TestEnds:
         peer = stage.peer("alice")
         peer.feed(close_frame(1000))
         assert peer.session in stage.hub.take_unflushed()
+        peer.read()
         assert output(peer.session) is Output.HALF_CLOSE
         peer.session.receive_eof(stage.clock.now)
         assert peer.session in stage.hub.take_unflushed()

@@ -1,0 +1,64 @@
+// How the console makes elements and writes values. Everything from the bus is hostile: it gets
+// into the page as text only, through `shown` if it is a name.
+
+const LONGEST_NAME = 160;
+const INVISIBLE = /[\p{Cc}\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/gu;
+const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
+const fine = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
+const short = new Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 });
+
+export const byId = (id) => document.getElementById(id);
+
+export function make(tag, properties, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+/** An element that shows a name given by others. */
+export const alien = (tag, name) => make(tag, { className: 'alien', textContent: shown(name), title: shown(name) });
+
+/** A client's id, marked if it is this page's own. */
+export function clientName(id, isOwn) {
+  const name = make('div', { className: 'name' }, alien('span', id));
+  if (isOwn) name.append(make('span', { className: 'badge', title: 'This console' }, 'you'));
+  return name;
+}
+
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export const reveal = (text) => text.replace(INVISIBLE, (character) =>
+  `\\u${character.codePointAt().toString(16).padStart(4, '0')}`);
+
+/** A name as people can read it: not endless, and nothing invisible that makes it look like another. */
+export function shown(name) {
+  return reveal(name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME)}…` : name);
+}
+
+export const count = (number) => (number < 1e5 ? whole : short).format(number);
+
+export function rate(number) {
+  if (number === undefined) return '–';
+  return number < 10 ? fine.format(number) : count(number);
+}
+
+export function bytes(number) {
+  if (number === undefined) return '–';
+  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(number || 1) / 3)));
+  const value = number / 1000 ** power;
+  return `${(value < 10 && power ? fine : whole).format(value)} ${['B', 'kB', 'MB', 'GB', 'TB'][power]}`;
+}
+
+export function duration(seconds) {
+  const units = [['d', 86_400], ['h', 3600], ['min', 60], ['s', 1]];
+  const first = units.findIndex(([, size]) => seconds >= size);
+  if (first < 0) return '0 s';
+  return units.slice(first, first + 2).map(([name, size], index) => {
+    const value = Math.floor((index ? seconds % units[first][1] : seconds) / size);
+    return index && !value ? '' : `${value} ${name}`;
+  }).join(' ').trim();
+}
+
+export const clock = (time) => new Date(time).toLocaleTimeString('en-GB');

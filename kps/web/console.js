@@ -1,0 +1,280 @@
+// The live console of a KPS server: what its statistics tell, and a client of the bus.
+
+import { Client } from './kps.js';
+import { Charts, sparkPath, svg } from './console-charts.js';
+import { Publish } from './console-publish.js';
+import { Table } from './console-table.js';
+import { alien, byId, clientName, count, duration, make, rate, reveal, setText, shown } from './console-view.js';
+import { Watch } from './console-watch.js';
+
+const STATS = '__kps/stats';
+const RETRY = 2000 + Math.random() * 1000; // milliseconds; consoles do not come back all at once
+const SPARKS = 60; // seconds in a topic's small line
+const SILENCE = 5000; // without statistics, after which the page says so
+
+// -- theme ---------------------------------------------------------------------------------------
+
+const THEMES = ['auto', 'light', 'dark'];
+
+/** Storage can be forbidden; then the choice lasts as long as the page. */
+function store(kind, key, value) {
+  try {
+    if (value !== undefined) window[kind].setItem(key, value);
+    return window[kind].getItem(key);
+  } catch {
+    return value;
+  }
+}
+
+function showTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  setText(byId('theme'), theme[0].toUpperCase() + theme.slice(1));
+  byId('theme').ariaLabel = `Theme: ${theme}`;
+}
+
+showTheme(store('localStorage', 'kps-theme') ?? 'auto');
+byId('theme').addEventListener('click', () => {
+  const next = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length];
+  store('localStorage', 'kps-theme', next);
+  showTheme(next);
+});
+
+// -- the connection ------------------------------------------------------------------------------
+
+/** The address of the bus. A token in the page's URL moves to where nobody reads or shares it. */
+function busAddress() {
+  const page = new URL(location.href);
+  const given = page.searchParams.get('token');
+  if (given !== null) {
+    page.searchParams.delete('token');
+    history.replaceState(null, '', page);
+  }
+  const token = store('sessionStorage', 'kps-token', given ?? undefined);
+  const bus = new URL(document.querySelector('meta[name=kps-path]').content, location.origin);
+  if (token) bus.searchParams.set('token', token);
+  return bus.href;
+}
+
+const ownId = `console-${[...crypto.getRandomValues(new Uint8Array(4))].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+let retryAt = 0;
+let silenceTimer;
+
+/** `notice` says in words what the state means; without it the one that is there stays. */
+function showState(state, word, notice) {
+  document.body.dataset.state = state;
+  setText(byId('state-word'), word);
+  setText(byId('countdown'), '');
+  clearTimeout(silenceTimer);
+  if (notice !== undefined) showNotice(notice);
+}
+
+function showNotice(text) {
+  const box = byId('notice');
+  setText(box.firstElementChild, text);
+  box.hidden = !text;
+  box.lastElementChild.hidden = document.body.dataset.state !== 'gone';
+}
+
+function connected() {
+  showState('connected', 'Connected', '');
+  silenceTimer = setTimeout(showNotice, SILENCE, 'This server tells no statistics. Watching and publishing work.');
+}
+
+function waiting(delay, notice) {
+  retryAt = Date.now() + delay;
+  showState('waiting', navigator.onLine ? 'Reconnecting' : 'Offline', notice);
+  countDown();
+}
+
+function countDown() {
+  if (document.body.dataset.state !== 'waiting') return;
+  const seconds = Math.ceil((retryAt - Date.now()) / 1000);
+  setText(byId('countdown'), !navigator.onLine ? '' : seconds > 0 ? ` in ${seconds} s` : ' …');
+}
+
+/** Browsers do not tell why a WebSocket failed; plain HTTP tells at least whether there is a server. */
+async function whyNot() {
+  if (!navigator.onLine) return 'This browser is offline. The console comes back with the network.';
+  try {
+    const { ok } = await fetch('healthz', { cache: 'no-store' });
+    if (ok) return 'The server is there, but does not let this page in. It may want a token: open the page with ?token=… in its address.';
+  } catch { /* said below */ }
+  return 'The server does not answer. The console keeps trying, and then watches the same topics again.';
+}
+
+async function attemptFailed() {
+  waiting(RETRY);
+  const reason = await whyNot();
+  if (document.body.dataset.state === 'waiting') showNotice(reason);
+}
+
+const client = new Client(busAddress(), {
+  id: ownId,
+  reconnect: RETRY,
+  onConnect: connected,
+  onDisconnect: ({ code, retryIn }) => waiting(retryIn, `${code === 1001 ? 'The server stopped' : `The connection broke (${code})`}. What is published meanwhile is not shown later.`),
+  onClose: ({ message }) => showState('gone', 'Gone', `This page does not come back by itself: ${reveal(message)}.`),
+  onDirect: (message) => { watch.take(message); },
+  onError: failed,
+});
+
+function failed(error) {
+  if (error.name === 'ConnectFailed') attemptFailed(); // its text has the URL, and that the token
+  else if (!publish.refused(error)) console.warn(`${error.name}: ${error.message}`);
+}
+
+setInterval(countDown, 250);
+byId('notice').lastElementChild.addEventListener('click', () => location.reload());
+
+// -- statistics ----------------------------------------------------------------------------------
+
+const number = (value) => (Number.isFinite(value) ? value : 0);
+const list = (value, key) => (Array.isArray(value) ? value.filter((each) => typeof each?.[key] === 'string') : []);
+const byKey = (rows, key) => new Map(rows.map((row) => [row[key], row]));
+
+let latest; // the newest statistics, with rates
+let sparks = new Map(); // topic -> its rates
+
+/** Add rates to what the server tells: the differences to what it told before. */
+function withRates(stats, before) {
+  const seconds = number(stats.uptime) - number(before?.uptime);
+  const isComparable = before && stats.id === before.id && seconds > 0;
+  const perSecond = (now, then, name) => isComparable && then
+    ? Math.max(0, number(now[name]) - number(then[name])) / seconds : undefined;
+  const clients = byKey(before?.clients ?? [], 'id');
+  const topics = byKey(before?.topics ?? [], 'topic');
+  return {
+    ...stats,
+    rates: Object.fromEntries(['published', 'delivered', 'bytes_in', 'bytes_out'].map((name) => [name, perSecond(stats, before, name)])),
+    clients: list(stats.clients, 'id').map((each) => ({
+      ...each,
+      in: perSecond(each, clients.get(each.id), 'received'),
+      out: perSecond(each, clients.get(each.id), 'delivered'),
+    })),
+    topics: list(stats.topics, 'topic').map((each) => ({ ...each, rate: perSecond(each, topics.get(each.topic), 'published') })),
+  };
+}
+
+/** Take out what is only there because somebody looks at this page. */
+function withoutConsoles({ rates, topics, ...rest }) {
+  const own = topics.find(({ topic }) => topic === STATS);
+  const [published, delivered] = [own?.rate ?? 0, (own?.rate ?? 0) * number(own?.subscribers)];
+  const less = (value, part) => value && Math.max(0, value - part);
+  return {
+    ...rest,
+    rates: { ...rates, published: less(rates.published, published), delivered: less(rates.delivered, delivered) },
+    topics: topics.filter((each) => each !== own),
+    topic_count: number(rest.topic_count) - (own ? 1 : 0),
+  };
+}
+
+function take({ data, from }) {
+  // Only the server itself tells these, under its own id.
+  if (typeof data !== 'object' || data?.id !== from) return;
+  showState('connected', 'Connected', '');
+  const rated = withRates(data, take.before);
+  take.before = rated;
+  latest = withoutConsoles(rated);
+  const { published, delivered, bytes_in, bytes_out } = latest.rates;
+  if (published !== undefined) charts.add({ time: Date.now(), published, delivered, in: bytes_in, out: bytes_out });
+  sparks = new Map(latest.topics.map(({ topic, rate: now }) => [topic, [...(sparks.get(topic) ?? []), ...(now === undefined ? [] : [now])].slice(-SPARKS)]));
+  if (!document.hidden) show();
+}
+
+function show() {
+  if (!latest) return;
+  showFigures(latest);
+  charts.draw();
+  clients.show(latest.clients, number(latest.client_count), latest.clients.some(({ id }) => id !== client.id));
+  topics.show(latest.topics, latest.topic_count, latest.topics.length > 0);
+  suggest('topic-names', latest.topics.map(({ topic }) => topic));
+  suggest('client-names', latest.clients.map(({ id }) => id));
+}
+
+function showFigures(stats) {
+  const name = shown(String(stats.id));
+  setText(byId('bus'), name);
+  document.title = `${name} · KPS console`;
+  setText(byId('version'), `KPS ${shown(String(stats.version))}`);
+  setText(byId('uptime'), `up ${duration(number(stats.uptime))}`);
+  for (const figure of document.querySelectorAll('[data-figure]')) {
+    const value = number(stats[figure.dataset.figure]);
+    setText(figure, count(value));
+    figure.classList.toggle('alarm', figure.dataset.figure === 'dropped' && value > 0);
+  }
+}
+
+function suggest(listId, names) {
+  const options = byId(listId);
+  const key = JSON.stringify(names);
+  if (options.key === key) return;
+  options.key = key;
+  options.replaceChildren(...names.map((value) => make('option', { value })));
+}
+
+// -- tables --------------------------------------------------------------------------------------
+
+const figure = (name, label, key, text = (value) => count(number(value))) => ({
+  name, label, value: (row) => number(row[key]), text: (row) => text(row[key]),
+});
+
+function buildClient(cell, id) {
+  const more = make('span', { className: 'more alien' });
+  cell.append(clientName(id, id === client.id), more);
+  return (row) => setText(more, [duration(number(row.age)), shown(String(row.address)),
+    row.queue_messages > 0 && `${count(row.queue_messages)} queued`, row.dropped > 0 && `${count(row.dropped)} dropped`].filter(Boolean).join(' · '));
+}
+
+function buildMessageButton(cell, id) {
+  const button = make('button', { type: 'button', onclick: () => publish.address(id) }, 'Message');
+  button.ariaLabel = `Message ${shown(id)}`;
+  cell.append(button);
+  return () => {};
+}
+
+function buildSpark(cell) {
+  const line = svg('path', { class: 'series' });
+  const image = svg('svg', { class: 'spark', viewBox: '0 0 86 20', preserveAspectRatio: 'none', 'aria-hidden': true });
+  image.append(line);
+  cell.append(image);
+  return ({ topic }) => line.setAttribute('d', sparkPath(sparks.get(topic), 86, 20, SPARKS));
+}
+
+function buildWatchButton(cell, topic) {
+  const button = make('button', { type: 'button', onclick: () => watch.toggle(topic) }, 'Watch');
+  button.ariaLabel = `Watch ${shown(topic)}`;
+  cell.append(button);
+  return () => {
+    button.ariaPressed = watch.has(topic);
+    setText(button, watch.has(topic) ? 'Watching' : 'Watch');
+  };
+}
+
+const clients = new Table(byId('clients'), [
+  { name: 'id', label: 'Id', isText: true, value: ({ id }) => id, build: buildClient },
+  { name: 'address', label: 'Address', isText: true, value: ({ address }) => String(address), text: ({ address }) => shown(String(address)) },
+  { ...figure('level', 'Level', 'level', (level) => shown(String(level))), isPlain: true },
+  figure('age', 'Connected', 'age', (age) => duration(number(age))),
+  figure('queue', 'Queue', 'queue_messages'),
+  { ...figure('dropped', 'Drops', 'dropped'), isAlarm: true },
+  figure('received', 'In/s', 'in', rate),
+  figure('delivered', 'Out/s', 'out', rate),
+  { name: 'act', label: 'Actions', isPlain: true, build: buildMessageButton },
+], ({ id }) => id);
+
+const topics = new Table(byId('topics'), [
+  { name: 'topic', label: 'Topic', isText: true, value: ({ topic }) => topic, build: (cell, topic) => { cell.append(alien('div', topic)); return () => {}; } },
+  figure('subscribers', 'Subs', 'subscribers'),
+  figure('rate', 'Msgs/s', 'rate', rate),
+  { name: 'spark', label: 'Last minute', isPlain: true, build: buildSpark },
+  { name: 'act', label: 'Actions', isPlain: true, build: buildWatchButton },
+], ({ topic }) => topic);
+
+// -- together ------------------------------------------------------------------------------------
+
+const charts = new Charts(byId('charts'));
+const watch = new Watch(client, () => topics.draw());
+const publish = new Publish(client);
+document.addEventListener('visibilitychange', () => !document.hidden && show());
+client.subscribe(STATS, take).then(undefined, () => {});
+client.connect().catch(() => {}); // told by onClose

@@ -1,0 +1,78 @@
+// What the tests start: a KPS server in a process of its own, and a browser.
+
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+export const TIME_LIMIT = 15_000; // milliseconds for anything that a test waits for
+
+export function python() {
+  const own = `${root}.venv/bin/python`;
+  return process.env.KPS_PYTHON ?? (existsSync(own) ? own : 'python3');
+}
+
+/** The environment without the options of `kps serve`. */
+const cleanEnvironment = () =>
+  Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('KPS_')));
+
+/** Run `python -m kps …`; it ends with the tests at the latest. */
+export function kps(...options) {
+  const child = spawn(python(), ['-m', 'kps', ...options], { cwd: root, env: cleanEnvironment() });
+  const kill = () => child.kill('SIGKILL');
+  process.once('exit', kill);
+  child.ended = new Promise((resolve) => {
+    child.once('error', resolve);
+    child.once('exit', resolve);
+  }).finally(() => process.off('exit', kill));
+  return child;
+}
+
+/** Start a server; on the port of another one that has gone, if it is given. */
+export async function serve({ port = 0, options = [] } = {}) {
+  const server = kps('serve', '--address', `127.0.0.1:${port}`, '--id', 'hub', ...options);
+  let complaints = '';
+  server.stderr.on('data', (data) => { complaints += data; });
+  for await (const line of createInterface({ input: server.stdout })) {
+    const found = /ws:\/\/(127\.0\.0\.1:(\d+))\/ws\/bus/.exec(line);
+    if (!found) continue;
+    server.stdout.resume();
+    return {
+      url: found[0],
+      page: `http://${found[1]}/`,
+      port: Number(found[2]),
+      async kill() { server.kill('SIGKILL'); await server.ended; },
+    };
+  }
+  throw new Error(`no server; KPS_PYTHON names the Python that has kps\n${complaints}`);
+}
+
+/** Publish with the command line; what it printed. */
+export async function publish(server, topic, payload, ...options) {
+  const child = kps('pub', topic, JSON.stringify(payload), '--address', server.url, ...options);
+  const printed = child.stdout.toArray();
+  const [code] = await once(child, 'close');
+  return { code, text: String(Buffer.concat(await printed)) };
+}
+
+/** The path of Chromium, or nothing. */
+export function chromium() {
+  const name = process.env.KPS_CHROMIUM ?? 'chromium';
+  const found = spawnSync('sh', ['-c', 'command -v "$0"', name], { encoding: 'utf8' });
+  return found.status === 0 ? found.stdout.trim() : undefined;
+}
+
+/** playwright-core's launcher, or nothing if it is not installed. */
+export async function launcher() {
+  try {
+    return (await import('playwright-core')).chromium;
+  } catch {
+    return undefined;
+  }
+}
+
+export async function launch() {
+  return (await launcher()).launch({ executablePath: chromium(), args: ['--no-sandbox'] });
+}

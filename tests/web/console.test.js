@@ -1,0 +1,340 @@
+// The live console, and pages that use the JavaScript client, in a browser.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import WebSocket from 'ws';
+
+import { Client } from '../../clients/js/kps.js';
+import { TIME_LIMIT, chromium, launch, launcher, publish, serve } from './bus.js';
+
+const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
+  : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM' : false;
+const UNREACHABLE = /net::ERR_|WebSocket connection to/; // what browsers write when a server is away
+
+const CHAT = `
+  import { Client } from './kps.js';
+  window.heard = [];
+  window.client = await Client.connect({ id: location.hash.slice(1) });
+  await client.subscribe('chat', ({ from, data }) => { heard.push(from + ': ' + data); });
+  window.isReady = true;`;
+
+describe('in a browser', { skip: missing }, () => {
+  let browser;
+  let server;
+  before(async () => {
+    server = await serve(); // one after the other, so that both are known if one fails
+    browser = await launch();
+  });
+  after(() => Promise.all([browser?.close(), server?.kill()]));
+
+  /** A context whose pages may write nothing to their consoles but what `allowed` matches. */
+  async function browse(t, { allowed = /^$/, ...options } = {}) {
+    const context = await browser.newContext(options);
+    context.setDefaultTimeout(TIME_LIMIT);
+    const complaints = [];
+    context.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
+    context.on('weberror', (error) => complaints.push(String(error.error().stack)));
+    t.after(async () => {
+      await context.close();
+      assert.deepEqual(complaints.filter((text) => !allowed.test(text)), []);
+    });
+    return context;
+  }
+
+  async function openConsole(t, options, { page: url } = server) {
+    const page = await (await browse(t, options)).newPage();
+    await page.goto(url);
+    await isConnected(page);
+    return page;
+  }
+
+  const isConnected = (page) => page.waitForSelector('body[data-state=connected]');
+  const isShown = (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor();
+  const hasGone = (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor({ state: 'detached' });
+
+  /** A client in this process, until the test is over. */
+  async function connect(t, options, { url } = server) {
+    const client = await Client.connect(url, { WebSocket, onError: () => {}, ...options });
+    t.after(() => client.close());
+    return client;
+  }
+
+  async function watch(page, topic) {
+    await page.getByLabel('Topic to watch').fill(topic);
+    await page.getByLabel('Topic to watch').press('Enter');
+    await page.locator('#watched li').first().waitFor();
+    await page.waitForFunction(() => document.body.dataset.state === 'connected');
+  }
+
+  /** Publish until it is seen: a subscription may not be in force yet. */
+  async function publishUntilShown(page, client, topic, data, shown = data) {
+    const seen = isShown(page, '#messages li', shown);
+    let isSeen = false;
+    seen.then(() => { isSeen = true; }, () => { isSeen = true; });
+    while (!isSeen) {
+      if (client.connected) await client.publishWithReceipt(topic, data).catch(() => {});
+      await page.evaluate(() => new Promise(requestAnimationFrame));
+    }
+    await seen;
+  }
+
+  test('two tabs chat', async (t) => {
+    const context = await browse(t);
+    await context.route('**/chat.js', (route) => route.fulfill({ contentType: 'text/javascript', body: CHAT }));
+    const [alice, bob] = await Promise.all(['alice', 'bob'].map(async (id) => {
+      const page = await context.newPage();
+      await page.goto(`${server.page}healthz#${id}`); // a page of the server with nothing on it
+      await page.addScriptTag({ type: 'module', url: 'chat.js' });
+      await page.waitForFunction(() => window.isReady);
+      return page;
+    }));
+    await alice.evaluate(() => window.client.publish('chat', 'hello'));
+    await bob.waitForFunction(() => window.heard.includes('alice: hello'));
+    await bob.evaluate(() => window.client.publish('chat', 'hello yourself'));
+    await alice.waitForFunction(() => window.heard.includes('bob: hello yourself'));
+  });
+
+  test('figures, and rows that come and go', async (t) => {
+    const page = await openConsole(t);
+    await isShown(page, '#clients tbody tr', 'you');
+    await isShown(page, '#bus', 'hub');
+    const carol = await connect(t, { id: 'carol' });
+    await carol.subscribe('weather', () => {});
+    await isShown(page, '#clients tbody tr', 'carol');
+    await isShown(page, '#topics tbody tr', 'weather');
+    assert.equal(await page.locator('#topics tbody tr', { hasText: '__kps' }).count(), 0);
+    await page.getByLabel('Filter clients by id or address').fill('nobody');
+    await hasGone(page, '#clients tbody tr', 'carol');
+    await page.getByLabel('Filter clients by id or address').fill('CAR');
+    await isShown(page, '#clients tbody tr', 'carol');
+    await page.getByRole('button', { name: 'Subs' }).click();
+    assert.equal(await page.locator('th[aria-sort=descending]').innerText(), 'Subs');
+    await carol.close();
+    await hasGone(page, '#clients tbody tr', 'carol');
+    await hasGone(page, '#topics tbody tr', 'weather');
+  });
+
+  test('the charts are read with the keyboard', async (t) => {
+    const page = await openConsole(t);
+    await page.waitForFunction(() => (document.querySelector('.series')?.getAttribute('d').match(/L/g)?.length ?? 0) >= 2);
+    const chart = page.getByRole('slider');
+    await chart.focus();
+    await chart.press('ArrowLeft');
+    assert.match(await chart.getAttribute('aria-valuetext'), /Messages in.*\d\d:\d\d:\d\d.*Bytes/s);
+    await chart.press('Escape');
+    assert.doesNotMatch(await chart.getAttribute('aria-valuetext'), /\d\d:\d\d:\d\d/);
+  });
+
+  test('messages of a topic that was chosen with a click', async (t) => {
+    const page = await openConsole(t);
+    const dave = await connect(t, { id: 'dave' });
+    await dave.subscribe('news', () => {});
+    await page.getByRole('button', { name: 'Watch news' }).click();
+    await publishUntilShown(page, dave, 'news', 'from JavaScript');
+    await isShown(page, '#messages li', 'dave');
+    const { code } = await publish(server, 'news', { text: 'from Python', numbers: [1, 2] });
+    assert.equal(code, 0);
+    await isShown(page, '#messages li', 'from Python');
+    await page.locator('#messages summary', { hasText: 'from Python' }).click();
+    assert.match(await page.locator('#messages pre').innerText(), /\{\n {2}"text": "from Python",\n/);
+    await page.getByRole('button', { name: 'Pause' }).click();
+    await dave.publishWithReceipt('news', 'while it rests');
+    await isShown(page, '#watch-count', '1 wait');
+    assert.equal(await page.locator('#messages li', { hasText: 'while it rests' }).count(), 0);
+    await page.getByRole('button', { name: 'Pause' }).click();
+    await isShown(page, '#messages li', 'while it rests');
+    await page.getByRole('button', { name: 'Clear' }).click();
+    await page.getByRole('button', { name: 'Stop watching news' }).click();
+    assert.equal(await page.locator('#messages li, #watched li').count(), 0);
+  });
+
+  test('a flood leaves the page responsive', async (t) => {
+    const page = await openConsole(t);
+    await watch(page, 'flood');
+    const source = await connect(t);
+    await publishUntilShown(page, source, 'flood', 'first');
+    await page.evaluate(() => {
+      window.longest = 0;
+      let before = performance.now();
+      requestAnimationFrame(function next(now) {
+        window.longest = Math.max(window.longest, now - before);
+        before = now;
+        requestAnimationFrame(next);
+      });
+    });
+    for (let turn = 0; turn < 20; turn++) {
+      for (let i = 0; i < 5000; i++) await source.publish('flood', { turn, i });
+      await source.flush();
+    }
+    await source.publish('flood', 'the last');
+    await isShown(page, '#messages li', 'the last');
+    await isShown(page, '#messages .skipped', 'skipped');
+    assert.ok(await page.locator('#messages > li').count() <= 500);
+    const longest = await page.evaluate(() => window.longest);
+    assert.ok(longest < 1000, `the page stood still for ${longest} ms`);
+  });
+
+  test('acks: results, errors, and who is missing', async (t) => {
+    const page = await openConsole(t);
+    const erin = await connect(t, { id: 'erin' });
+    const frank = await connect(t, { id: 'frank' });
+    const grace = await connect(t, { id: 'grace' });
+    await erin.subscribe('sum', ({ data }) => data.a + data.b);
+    await frank.subscribe('sum', () => { throw new Error('cannot count'); });
+    await grace.subscribe('sum', () => new Promise(() => {}));
+    await page.getByLabel('Topic', { exact: true }).last().fill('sum');
+    await page.getByLabel('Payload', { exact: true }).fill('{"a": 1, "b": 41}');
+    await page.getByLabel('Time limit of acks').fill('2');
+    await page.getByRole('button', { name: 'With ack' }).click();
+    await isShown(page, '.answers li', /✓.*erin.*42/s);
+    await isShown(page, '.answers li', /✗.*frank.*failed: cannot count/s);
+    await isShown(page, '.answers li', /grace.*has not answered yet/s);
+    await isShown(page, '.answers li', /grace.*missing: no answer in time/s);
+    await isShown(page, '.outcome', '1 of 3 handled it; 1 failed, 1 missing');
+  });
+
+  test('receipts, refusals, and a message to one client', async (t) => {
+    const page = await openConsole(t);
+    const got = [];
+    const heidi = await connect(t, { id: 'heidi', onDirect: ({ data }) => { got.push(data); return 'thanks'; } });
+    await heidi.subscribe('places', () => {});
+    await page.locator('#destination').fill('places');
+    await page.getByRole('button', { name: 'With receipt' }).click();
+    await isShown(page, '.outcome', 'Passed on to 1 subscriber.');
+    await page.getByRole('button', { name: 'Message heidi' }).click();
+    assert.equal(await page.locator('#destination').inputValue(), 'heidi');
+    await page.getByText('Text', { exact: true }).click();
+    await page.getByLabel('Payload', { exact: true }).fill('psst');
+    await page.getByRole('button', { name: 'With ack' }).click();
+    await isShown(page, '.answers li', /heidi.*"thanks"/s);
+    assert.deepEqual(got, ['psst']);
+    await page.locator('#destination').fill('nobody');
+    await page.getByRole('button', { name: 'Send' }).click();
+    await isShown(page, '.outcome', 'No client has this id.');
+    const { id } = await page.evaluate(() => ({ id: document.querySelector('#clients tr:has(.badge) .alien').textContent }));
+    await heidi.publishToId(id, 'to you');
+    await isShown(page, '#messages li', /to this console.*heidi.*to you/s);
+  });
+
+  test('publishing with the keyboard alone', async (t) => {
+    const page = await openConsole(t);
+    const ivan = await connect(t);
+    const messages = await ivan.subscribe('keys');
+    await page.locator('#destination').focus();
+    await page.keyboard.type('keys');
+    await page.keyboard.press('Tab'); // JSON or text
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('ControlOrMeta+a');
+    await page.keyboard.type('{"typed": tru');
+    await isShown(page, '#verdict.problem', 'Not JSON yet');
+    await page.keyboard.press('Control+Enter');
+    assert.equal(await page.locator('.outcome').count(), 0);
+    await page.keyboard.type('e}');
+    await isShown(page, '#verdict', 'Valid JSON');
+    await page.keyboard.press('Control+Enter');
+    assert.deepEqual((await messages.next()).value.data, { typed: true });
+    for (let i = 0; i < 3; i++) await page.keyboard.press('Tab');
+    assert.equal(await page.evaluate(() => document.activeElement.value), 'ack');
+    await page.keyboard.press('Enter');
+    assert.deepEqual((await messages.next()).value.data, { typed: true });
+    messages.next();
+    await isShown(page, '.outcome', 'It was handled.');
+  });
+
+  test('hostile names and payloads are only text', async (t) => {
+    const hostile = `<img src=x onerror="window.hacked=1">'"\\&amp;\u202eRTL\u0000\n`;
+    const page = await openConsole(t);
+    const mallory = await connect(t, { id: hostile });
+    const long = await connect(t, { id: `long${'x'.repeat(5000)}` });
+    await mallory.subscribe(hostile, ({ data }) => { if (data === 'no') throw new Error(hostile); return hostile; });
+    await long.subscribe('y'.repeat(5000), () => {});
+    await isShown(page, '#clients tbody tr', '<img src=x onerror=');
+    await isShown(page, '#topics tbody tr', 'yyyyy');
+    await page.locator('#topics tbody tr', { hasText: '<img' }).getByRole('button').click();
+    await publishUntilShown(page, mallory, hostile, hostile, '<img src=x');
+    await page.locator('#messages summary').first().click();
+    await page.locator('#destination').fill(hostile.replace('\n', ''));
+    await page.locator('#clients tbody tr', { hasText: '<img' }).getByRole('button').click();
+    await page.getByRole('button', { name: 'With ack' }).click();
+    await isShown(page, '.outcome', '<img');
+    await page.evaluate(() => new Promise(requestAnimationFrame));
+    assert.equal(await page.locator('main img').count(), 0);
+    assert.equal(await page.evaluate(() => window.hacked), undefined);
+    assert.doesNotMatch(await page.locator('body').innerText(), /\u202e/);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+  });
+
+  test('it comes back after a server was killed, and watches the same topics', async (t) => {
+    let hub = await serve();
+    t.after(() => hub.kill());
+    const page = await openConsole(t, { allowed: UNREACHABLE }, hub);
+    await watch(page, 'survivors');
+    await hub.kill();
+    await page.waitForSelector('body[data-state=waiting]');
+    await isShown(page, '#notice', 'does not answer');
+    await isShown(page, '#countdown', /in \d s/);
+    await page.locator('#destination').fill('survivors');
+    await page.getByRole('button', { name: 'Publish', exact: true }).click();
+    await isShown(page, '.outcome', 'Not sent: there is no connection');
+    hub = await serve({ port: hub.port });
+    await isConnected(page);
+    const client = await connect(t, {}, hub);
+    await publishUntilShown(page, client, 'survivors', 'here again');
+    await page.locator('#notice').waitFor({ state: 'hidden' });
+  });
+
+  test('it tells when it cannot come back by itself', async (t) => {
+    const page = await openConsole(t);
+    await isShown(page, '#clients tbody tr', 'you');
+    const id = await page.locator('#clients tr', { hasText: 'you' }).locator('.alien').first().innerText();
+    await connect(t, { id });
+    await isShown(page, '#state', 'Gone');
+    await isShown(page, '#notice', 'another connection took this id');
+    await page.getByRole('button', { name: 'Reload' }).click();
+    await isConnected(page);
+  });
+
+  test('offline and online again', async (t) => {
+    let hub = await serve();
+    t.after(() => hub.kill());
+    const page = await openConsole(t, { allowed: UNREACHABLE }, hub);
+    await watch(page, 'tunnel');
+    // The emulated network leaves WebSockets alone that are open already: end it at the other side.
+    await page.context().setOffline(true);
+    await hub.kill();
+    await isShown(page, '#state', 'Offline');
+    hub = await serve({ port: hub.port });
+    await page.context().setOffline(false);
+    await isConnected(page);
+    await publishUntilShown(page, await connect(t, {}, hub), 'tunnel', 'light');
+  });
+
+  test('a token goes to the server, and nowhere else', async (t) => {
+    const context = await browse(t);
+    const page = await context.newPage();
+    const sockets = [];
+    page.on('websocket', (socket) => sockets.push(socket.url()));
+    await page.goto(`${server.page}?token=s%26cret&x=1`);
+    await isConnected(page);
+    await page.reload();
+    await isConnected(page);
+    assert.equal(page.url(), `${server.page}?x=1`);
+    for (const url of sockets) assert.equal(new URL(url).searchParams.get('token'), 's&cret');
+    assert.equal(sockets.length, 2);
+    assert.doesNotMatch(await page.content(), /cret/);
+  });
+
+  test('the theme is remembered, and a phone has room for everything', async (t) => {
+    const page = await openConsole(t, { viewport: { width: 360, height: 740 }, colorScheme: 'light' });
+    const background = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+    const light = await background();
+    await page.getByRole('button', { name: 'Theme: auto' }).click();
+    await page.getByRole('button', { name: 'Theme: light' }).click();
+    const dark = await background();
+    assert.notEqual(dark, light);
+    await page.reload();
+    assert.equal(await background(), dark);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+  });
+});
