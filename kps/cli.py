@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import orjson
 
 import kps.sync
+from kps.bench import measure
 from kps.errors import InvalidArgument, KPSError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import run
@@ -27,6 +28,7 @@ from kps.protocol.limits import Limits, Overflow
 from kps.protocol.relay import DEFAULT_PATH
 
 _DEFAULTS = Limits()
+_BENCH_PATIENCE = 20.0  # seconds beyond those of the measurements
 
 
 class _Parser(argparse.ArgumentParser):
@@ -154,6 +156,19 @@ async def _publish(options: argparse.Namespace) -> int:
     return 1 if failed or refusals else 0
 
 
+def _bench(options: argparse.Namespace) -> int:
+    async def show() -> None:
+        async with asyncio.timeout(4 * options.seconds + _BENCH_PATIENCE):
+            async for line in measure(options.address, options.seconds, options.size):
+                print(line, flush=True)
+
+    try:
+        run(show())
+    except TimeoutError:
+        raise KPSError("a message did not arrive: the server is overloaded, or gone") from None
+    return 0
+
+
 def _payloads(data: str) -> Iterator[Any]:
     if data != "-":
         yield _payload(data)
@@ -225,16 +240,29 @@ def _build_parser(
     pub.add_argument("--timeout", type=_seconds, metavar="S", default=5.0,
                      help="seconds that subscribers may take; default: %(default)s")  # fmt: skip
     _add_client_options(pub, environment)
+
+    bench = commands.add_parser("bench", help="measure what a running server carries")
+    bench.set_defaults(run=_bench)
+    _add_address(bench, environment)
+    bench.add_argument("--seconds", type=_seconds, metavar="S", default=2.0,
+                       help="time for each measurement; default: %(default)s")  # fmt: skip
+    bench.add_argument("--size", type=_size, metavar="BYTES", default=64,
+                       help="of the payload; default: %(default)s")  # fmt: skip
+    _add_log_level(bench, "error")
     return parser
 
 
-def _add_client_options(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+def _add_address(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
     parser.add_argument(
         "--address",
         metavar="HOST:PORT|URL",
         default=environment.get("KPS_ADDRESS", DEFAULT_ADDRESS),
         help="the server, also from KPS_ADDRESS; default: %(default)s",
     )
+
+
+def _add_client_options(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    _add_address(parser, environment)
     parser.add_argument("--id", help="the client's id; default: a random one")
     _add_log_level(parser, "error")
 

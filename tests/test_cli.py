@@ -1,7 +1,9 @@
 """The commands, as a user runs them: as processes."""
 
+import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -60,9 +62,8 @@ def serve() -> Iterator[Callable[..., Serve]]:
 
     yield start
     for server in started:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.process.communicate()
+        server.process.kill()
+        server.process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -153,6 +154,30 @@ def test_a_taken_port(serve: Callable[..., Serve]) -> None:
         result = run("serve", "--address", address)
     assert result.returncode == 1
     assert result.stderr == f"kps serve: cannot listen on {address}: address already in use\n"
+
+
+def test_bench(serve: Callable[..., Serve]) -> None:
+    url = serve("--address", "127.0.0.1:0").url
+    result = run("bench", "--address", url, "--seconds", "0.1", "--size", "1000")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = re.findall(r"^(.{12}) +([0-9,]+) ", result.stdout, re.M)
+    assert [name.strip() for name, _ in lines] == ["throughput", "a message", "acks", ""]
+    assert all(int(number.replace(",", "")) > 0 for _, number in lines)
+
+
+def test_bench_without_a_server() -> None:
+    result = run("bench", "--address", "127.0.0.1:1")
+    assert result.returncode == 1
+    assert result.stderr.startswith("kps bench: cannot connect to 127.0.0.1:1: ")
+
+
+def test_the_console_can_be_switched_off(serve: Callable[..., Serve]) -> None:
+    for options, status in (((), 200), (("--no-console",), 404)):
+        address = serve("--address", "127.0.0.1:0", *options).url.split("/")[2]
+        connection = http.client.HTTPConnection(address, timeout=20)
+        connection.request("GET", "/")
+        assert connection.getresponse().status == status
+        connection.close()
 
 
 def test_variables_and_file(serve: Callable[..., Serve], tmp_path: Path) -> None:

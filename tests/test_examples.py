@@ -59,6 +59,23 @@ def test_iot_collector() -> None:
     assert all(re.fullmatch(r"sensor-\d: 20 readings, \d+\.\d °C on average", x) for x in lines)
 
 
+def test_sensors() -> None:
+    async def run() -> None:
+        async with kps.Server("127.0.0.1:0") as server:
+            readings = server.subscribe("readings", timeout=PATIENCE)
+            process = start(str(EXAMPLES / "sensors.py"), server.address)
+            seen = set()
+            async for message in readings:
+                assert 5 < message.data["celsius"] < 25
+                seen.add(message.data["sensor"])
+                if len(seen) == 3:
+                    break
+            process.kill()
+            await asyncio.to_thread(process.communicate)
+
+    asyncio.run(run())
+
+
 def test_chat() -> None:
     async def run() -> None:
         async with kps.Server("127.0.0.1:0") as server:

@@ -27,7 +27,8 @@ _Runner = Callable[[Mailbox, Callback], Coroutine[None, None, None]]
 
 _THREADS = 16
 _TURN = 0.01  # seconds that a coroutine callback which never waits may run on
-_BATCH = 256  # messages taken at once: the hand-over to a thread costs more than a message
+_BATCH = 256  # messages handed to a thread at once: the hand-over costs more than a message
+_BATCH_ON_LOOP = 2048  # a few milliseconds of a callback that never waits
 
 
 class Dispatcher:
@@ -104,7 +105,7 @@ class Dispatcher:
 
     async def _on_loop(self, mailbox: Mailbox, callback: Callback) -> None:
         turn_ends = monotonic() + _TURN
-        while batch := mailbox.take_some(_BATCH):
+        while batch := mailbox.take_some(_BATCH_ON_LOOP):
             messages = iter(batch)
             try:
                 for message in messages:

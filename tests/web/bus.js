@@ -3,6 +3,8 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
@@ -18,9 +20,12 @@ export function python() {
 const cleanEnvironment = () =>
   Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('KPS_')));
 
-/** Run `python -m kps …`; it ends with the tests at the latest. */
-export function kps(...options) {
-  const child = spawn(python(), ['-m', 'kps', ...options], { cwd: root, env: cleanEnvironment() });
+/** Run `python -m kps …`. */
+export const kps = (...options) => run('-m', 'kps', ...options);
+
+/** Run Python; it ends with the tests at the latest. */
+export function run(...options) {
+  const child = spawn(python(), options, { cwd: root, env: cleanEnvironment() });
   const kill = () => child.kill('SIGKILL');
   process.once('exit', kill);
   child.ended = new Promise((resolve) => {
@@ -47,6 +52,17 @@ export async function serve({ port = 0, options = [] } = {}) {
     };
   }
   throw new Error(`no server; KPS_PYTHON names the Python that has kps\n${complaints}`);
+}
+
+/** Serve the pages of `examples/` from an origin of their own. */
+export async function serveExamples() {
+  const server = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, 'http://localhost');
+    const page = await readFile(`${root}examples${pathname}`).catch(() => undefined);
+    response.writeHead(page ? 200 : 404, { 'content-type': 'text/html' }).end(page);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return { origin: `http://127.0.0.1:${server.address().port}`, close: () => server.close() };
 }
 
 /** Publish with the command line; what it printed. */

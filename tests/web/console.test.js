@@ -6,27 +6,23 @@ import { after, before, describe, test } from 'node:test';
 import WebSocket from 'ws';
 
 import { Client } from '../../clients/js/kps.js';
-import { TIME_LIMIT, chromium, launch, launcher, publish, serve } from './bus.js';
+import { TIME_LIMIT, chromium, launch, launcher, publish, run, serve, serveExamples } from './bus.js';
 
 const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
   : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM' : false;
 const UNREACHABLE = /net::ERR_|WebSocket connection to/; // what browsers write when a server is away
 
-const CHAT = `
-  import { Client } from './kps.js';
-  window.heard = [];
-  window.client = await Client.connect({ id: location.hash.slice(1) });
-  await client.subscribe('chat', ({ from, data }) => { heard.push(from + ': ' + data); });
-  window.isReady = true;`;
-
 describe('in a browser', { skip: missing }, () => {
   let browser;
   let server;
+  let examples;
   before(async () => {
-    server = await serve(); // one after the other, so that both are known if one fails
+    examples = await serveExamples();
+    // One after the other, so that both are known if one fails.
+    server = await serve({ options: ['--origin', examples.origin] });
     browser = await launch();
   });
-  after(() => Promise.all([browser?.close(), server?.kill()]));
+  after(() => Promise.all([browser?.close(), server?.kill(), examples?.close()]));
 
   /** A context whose pages may write nothing to their consoles but what `allowed` matches. */
   async function browse(t, { allowed = /^$/, ...options } = {}) {
@@ -81,18 +77,32 @@ describe('in a browser', { skip: missing }, () => {
 
   test('two tabs chat', async (t) => {
     const context = await browse(t);
-    await context.route('**/chat.js', (route) => route.fulfill({ contentType: 'text/javascript', body: CHAT }));
     const [alice, bob] = await Promise.all(['alice', 'bob'].map(async (id) => {
       const page = await context.newPage();
-      await page.goto(`${server.page}healthz#${id}`); // a page of the server with nothing on it
-      await page.addScriptTag({ type: 'module', url: 'chat.js' });
-      await page.waitForFunction(() => window.isReady);
+      await page.goto(`${examples.origin}/chat.html?bus=${new URL(server.page).host}#${id}`);
+      await isShown(page, '#state', `connected as ${id}`);
       return page;
     }));
-    await alice.evaluate(() => window.client.publish('chat', 'hello'));
-    await bob.waitForFunction(() => window.heard.includes('alice: hello'));
-    await bob.evaluate(() => window.client.publish('chat', 'hello yourself'));
-    await alice.waitForFunction(() => window.heard.includes('bob: hello yourself'));
+    await alice.getByLabel('Message').fill('hello');
+    await alice.keyboard.press('Enter');
+    await isShown(bob, '#lines li', 'alice: hello');
+    await isShown(alice, '#state', 'seen by bob');
+    await bob.getByLabel('Message').fill('<b>hello</b> yourself');
+    await bob.keyboard.press('Enter');
+    await isShown(alice, '#lines li', 'bob: <b>hello</b> yourself');
+  });
+
+  test('sensors are plotted', async (t) => {
+    const sensors = run('examples/sensors.py', new URL(server.url).host);
+    t.after(() => { sensors.kill(); return sensors.ended; });
+    const page = await (await browse(t)).newPage();
+    await page.goto(`${examples.origin}/sensors.html?bus=${new URL(server.page).host}`);
+    await isShown(page, '#latest li', /roof: \d+\.\d\d °C/);
+    await page.waitForFunction(() => {
+      const canvas = document.querySelector('canvas');
+      const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+      return data.some((value) => value > 0);
+    });
   });
 
   test('figures, and rows that come and go', async (t) => {
