@@ -2,7 +2,7 @@
 
 import hashlib
 import html
-from importlib.resources import files
+from pathlib import Path
 
 from kps.protocol.http import HttpResponse
 
@@ -29,9 +29,9 @@ _FOR_ALL = (("access-control-allow-origin", "*"),)
 def pages(path: str, *, console: bool) -> dict[str, HttpResponse]:
     """What to answer by path. ``path`` is that of the WebSocket, which the page needs to know."""
     found: dict[str, HttpResponse] = {}
-    for file in files("kps").joinpath("web").iterdir():
+    for file in Path(__file__).with_name("web").iterdir():
         name = file.name
-        content_type = _TYPES.get(name[name.rfind(".") :])
+        content_type = _TYPES.get(file.suffix)
         if content_type is None or not (console or name == _CLIENT):
             continue
         body = file.read_bytes()

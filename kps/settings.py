@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kps.console import pages
 from kps.errors import InvalidArgument, ServerError, ServerStartFailed
 from kps.io_errors import describe
 from kps.protocol.address import DEFAULT_ADDRESS, Address, host_and_port
@@ -196,6 +195,8 @@ class ServerSettings:
         return self._id
 
     def _hub_config(self) -> HubConfig:
+        from kps.console import pages  # not for clients, whose programs load this module too
+
         return HubConfig(
             id=self._id,
             path=self._path,
