@@ -100,8 +100,9 @@ describe('in a browser', { skip: missing }, () => {
     await isShown(page, '#latest li', /roof: \d+\.\d\d °C/);
     await page.waitForFunction(() => {
       const canvas = document.querySelector('canvas');
-      const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-      return data.some((value) => value > 0);
+      const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });
+      copy.drawImage(canvas, 0, 0);
+      return copy.getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0);
     });
   });
 
