@@ -564,8 +564,7 @@ async def test_a_publisher_that_does_not_read_its_answers_is_slowed_down_not_cut
             while "greedy" not in server._hub.clients:
                 await asyncio.sleep(0)
             session = server._hub.clients["greedy"]
-            while not session.wants_pause:
-                assert not publishing.done(), "it was never slowed down"
+            while not session.wants_pause:  # or the time of the test is over
                 await asyncio.sleep(0)
             assert session.queued_bytes < 1024 * 1024
             _read_on(writer)
