@@ -94,7 +94,7 @@ def test_section_10_names_every_difference() -> None:
 
 
 def worked_exchanges() -> Iterator[Vector]:
-    """The exchanges of section 11, read as vectors."""
+    """The exchanges of section 11, and of level 2 in section 12, read as vectors."""
     section = protocol().partition("\n## 11 ")[2]
     for title, block in re.findall(r"^### (.+)\n[^#]*?```text\n(.*?)```", section, re.M | re.S):
         steps: list[dict[str, Any]] = []

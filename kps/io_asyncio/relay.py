@@ -8,10 +8,8 @@ from typing import Any
 
 from kps.errors import InvalidArgument, KPSError
 from kps.io_asyncio.client import Client
-from kps.protocol.relay import MAX_WAITING, Done, RelayJob, RelayTarget
+from kps.protocol.relay import MAX_WAITING, STOPPING, Done, RelayJob, RelayTarget
 from kps.settings import relay_limits
-
-_STOPPING = "the server is stopping"
 
 
 class Relays:
@@ -31,7 +29,7 @@ class Relays:
     ) -> None:
         """Send a message; ``done`` is called later, also when the server stops meanwhile."""
         if self._is_closed:
-            done(_STOPPING)
+            done(STOPPING)
             return
         key = (target.address, target.path, secure)
         waiting = self._waiting.get(key)
@@ -53,14 +51,14 @@ class Relays:
         await asyncio.gather(*self._links, return_exceptions=True)
         for waiting in self._waiting.values():  # of links that had not begun
             for job in waiting:
-                job.done(_STOPPING)
+                job.done(STOPPING)
         self._waiting.clear()
 
     async def _run_link(self, key: tuple[str, str, bool]) -> None:
         """Connect, send everything that waits, and leave."""
         address, path, secure = key
         waiting = self._waiting[key]
-        error = _STOPPING
+        error = STOPPING
         try:
             client = await Client.connect(
                 address,

@@ -8,10 +8,8 @@ from typing import Any
 
 from kps.errors import InvalidArgument, KPSError
 from kps.io_sync.client import Client
-from kps.protocol.relay import MAX_WAITING, Done, RelayJob, RelayTarget
+from kps.protocol.relay import MAX_WAITING, STOPPING, Done, RelayJob, RelayTarget
 from kps.settings import relay_limits
-
-_STOPPING = "the server is stopping"
 
 
 class Relays:
@@ -31,7 +29,7 @@ class Relays:
     ) -> None:
         """Send a message; ``done`` is called later, also when the server stops meanwhile."""
         if self._is_closed:
-            done(_STOPPING)
+            done(STOPPING)
             return
         key = (target.address, target.path, secure)
         job = RelayJob(target, origin, data, done)
@@ -57,7 +55,7 @@ class Relays:
     def _run_link(self, key: tuple[str, str, bool], waiting: deque[RelayJob]) -> None:
         """Connect, send everything that waits, and leave."""
         address, path, secure = key
-        error = _STOPPING
+        error = STOPPING
         try:
             with Client(
                 address,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from kps.errors import MessageTooLarge, QueueFull
 from kps.protocol import level2
 from kps.protocol.envelope import load
-from kps.protocol.frames import Masker
+from kps.protocol.frames import LONGEST_HEADER, Masker
 from kps.protocol.limits import Overflow
 from kps.protocol.messages import check_topic
 from kps.protocol.outbox import Droppable, Push
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 # The largest message that is formed of several publications: enough to make what is done
 # once for all of them cheap.
 _LARGEST_BATCH = 64 * 1024
-_HEADER = 14  # bytes of a frame before its payload, at most
-_AROUND = 1 + len(level2.BATCH_END) + _HEADER
+_AROUND = 1 + len(level2.BATCH_END) + LONGEST_HEADER
 
 
 class Batch:
@@ -40,7 +39,7 @@ class Batch:
     @property
     def size(self) -> int:
         """Bytes of its frame, at most."""
-        return len(self._message) + len(level2.BATCH_END) + _HEADER
+        return len(self._message) + len(level2.BATCH_END) + LONGEST_HEADER
 
     @property
     def waiting(self) -> int:

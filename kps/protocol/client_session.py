@@ -37,7 +37,7 @@ from kps.protocol.events import (
     SubscriptionConfirmed,
 )
 from kps.protocol.flow import Flow
-from kps.protocol.frames import Masker
+from kps.protocol.frames import LONGEST_HEADER, Masker
 from kps.protocol.limits import Limits, Overflow
 from kps.protocol.messages import (
     AckHandle,
@@ -60,8 +60,6 @@ _CONFIRMATION = b'{"action":"published",'
 # How much longer than its publisher asked for a client waits for the server's last word
 # on an ack request, which leaves the server when that time is over.
 _ACK_GRACE = 1.0
-
-_OVERHEAD = 16  # bytes of a frame around its message, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -488,7 +486,7 @@ class ClientSession:
         assert link is not None
         link.check_size(message)
         may_drop = droppable and self.config.limits.overflow is not Overflow.CLOSE
-        if not may_drop and not link.has_room(len(message) + _OVERHEAD):
+        if not may_drop and not link.has_room(len(message) + LONGEST_HEADER):
             raise QueueFull("the outgoing queue is full: the network is slower than the program")
         if droppable:
             link.send_droppable(message)

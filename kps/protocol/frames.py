@@ -8,6 +8,9 @@ it to wsproto's answers.
 from collections.abc import Callable
 from typing import NamedTuple
 
+LONGEST_HEADER = 14
+"""Bytes of a frame before its payload, at most."""
+
 TEXT_FIN = 0x81
 PONG_FIN = 0x8A
 SERVER_PING = b"\x89\0"

@@ -39,6 +39,9 @@ class RelayTarget:
 Done = Callable[[str | None], None]
 """Called once with ``None`` when the other server has got the message, or with the error."""
 
+STOPPING = "the server is stopping"
+"""The error of what was not sent when the first server stopped."""
+
 MAX_WAITING = 1024
 """Messages that may wait for one address."""
 

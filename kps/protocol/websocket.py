@@ -27,7 +27,14 @@ from wsproto.events import (
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
-from kps.protocol.frames import SERVER_PING, TEXT_FIN, read_header, read_pong, read_text
+from kps.protocol.frames import (
+    LONGEST_HEADER,
+    SERVER_PING,
+    TEXT_FIN,
+    read_header,
+    read_pong,
+    read_text,
+)
 from kps.protocol.limits import Limits
 from kps.protocol.outbox import Frames, Outbox, Push
 
@@ -38,7 +45,7 @@ _LARGEST_ARRAY = 16 * 1024
 # the bytes that wait here stay few.
 _STREAM_FROM = 16 * 1024
 
-_AROUND_ARRAY = 16  # bytes of its frame beside the messages and the commas, at most
+_AROUND_ARRAY = LONGEST_HEADER + len("[]")
 
 
 class State(Enum):
