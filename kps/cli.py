@@ -6,36 +6,25 @@ or file that cannot be read. Errors are one line on standard error.
 
 import argparse
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import orjson
 
-import kps.sync
+import kps.serve
+from kps.arguments import Parser, read_config, seconds, set_defaults, size, variables
 from kps.bench import measure
 from kps.errors import InvalidArgument, KPSError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import run
-from kps.io_asyncio.server import Server
-from kps.protocol.address import DEFAULT_ADDRESS
-from kps.protocol.limits import Limits, Overflow
-from kps.protocol.relay import DEFAULT_PATH
+from kps.protocol.address import DEFAULT_ADDRESS, Address
+from kps.tls import client_context
 
-_DEFAULTS = Limits()
 _BENCH_PATIENCE = 20.0  # seconds beyond those of the measurements
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that complains in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -45,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = parser.parse_args(arguments)
     if options.command == "serve" and options.config is not None:
         # The file stands below variables and the command line: parse again on top of it.
-        parser = _build_parser(os.environ, _read_config(parser, options.config))
+        parser = _build_parser(os.environ, read_config(parser, options.config))
         options = parser.parse_args(arguments)
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -66,31 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 # -- commands ----------------------------------------------------------------------------
-
-
-def _serve(options: argparse.Namespace) -> int:
-    limits = Limits(
-        max_message=options.max_message,
-        queue_messages=options.queue_messages,
-        queue_bytes=options.queue_bytes,
-        overflow=Overflow(options.overflow),
-    )
-    if options.tls_key and not options.tls_cert:
-        raise InvalidArgument("--tls-key needs --tls-cert")
-    make = kps.sync.Server if options.threads else Server
-    server = make(
-        options.address,
-        path=options.path,
-        id=options.id,
-        origins=options.origin or (),
-        names=options.name or (),
-        tls_cert=options.tls_cert,
-        tls_key=options.tls_key,
-        limits=limits,
-        console=not options.no_console,
-    )
-    server.run(ready=lambda ready: print(f"kps serves on {ready.url}", flush=True))
-    return 0
 
 
 def _sub(options: argparse.Namespace) -> int:
@@ -114,7 +78,11 @@ async def _subscribe(options: argparse.Namespace) -> int:
                 finished.set()
 
     async with Client(
-        options.address, id=options.id, reconnect=options.reconnect, on_close=finished.set
+        options.address,
+        id=options.id,
+        reconnect=options.reconnect,
+        on_close=finished.set,
+        **_tls(options),
     ) as client:
         for topic in options.topics:
             await client.subscribe(topic, show)
@@ -136,6 +104,7 @@ async def _publish(options: argparse.Namespace) -> int:
         id=options.id,
         reconnect=False,
         on_error=lambda error: refusals.append(str(error)),
+        **_tls(options),
     ) as client:
         for data in _payloads(options.data):
             if not options.ack:
@@ -159,7 +128,9 @@ async def _publish(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     async def show() -> None:
         async with asyncio.timeout(4 * options.seconds + _BENCH_PATIENCE):
-            async for line in measure(options.address, options.seconds, options.size):
+            async for line in measure(
+                options.address, options.seconds, options.size, **_tls(options)
+            ):
                 print(line, flush=True)
 
     try:
@@ -167,6 +138,18 @@ def _bench(options: argparse.Namespace) -> int:
     except TimeoutError:
         raise KPSError("a message did not arrive: the server is overloaded, or gone") from None
     return 0
+
+
+def _tls(options: argparse.Namespace) -> dict[str, Any]:
+    """What a client is given for the options about TLS, if there are any."""
+    if options.tls_ca is options.tls_cert is options.tls_key is None:
+        return {}
+    if options.tls_key is not None and options.tls_cert is None:
+        raise InvalidArgument("--tls-key needs --tls-cert")
+    if not Address.parse(options.address, secure=True).secure:
+        raise InvalidArgument(f"there is no TLS with {options.address}")
+    context = client_context(options.tls_ca, options.tls_cert, options.tls_key)
+    return {"secure": True, "ssl": context}
 
 
 def _payloads(data: str) -> Iterator[Any]:
@@ -190,7 +173,7 @@ def _payload(text: str) -> Any:
 def _build_parser(
     environment: Mapping[str, str], config: Mapping[str, Any] | None = None
 ) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="kps",
         description="A real-time publish/subscribe bus over WebSockets.",
         epilog="Each option of 'kps serve' can also be given as a variable (KPS_ADDRESS, "
@@ -200,35 +183,16 @@ def _build_parser(
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="run a server")
-    serve.set_defaults(run=_serve)
-    add = serve.add_argument
-    add("--config", metavar="FILE", help="a TOML file with any of these options")
-    add("--address", metavar="HOST:PORT", default=DEFAULT_ADDRESS, help="default: %(default)s")
-    add("--path", default=DEFAULT_PATH, help="path of the WebSocket; default: %(default)s")
-    add("--id", help="the server's own id; default: a random one")
-    add("--origin", action="append", help="origin of web pages that may connect; repeatable")
-    add("--name", action="append", help="host under which other servers reach it; repeatable")
-    add("--max-message", type=_size, metavar="BYTES", default=_DEFAULTS.max_message,
-        help="largest message; default: %(default)s")  # fmt: skip
-    add("--queue-messages", type=_size, metavar="N", default=_DEFAULTS.queue_messages,
-        help="messages that may wait for one client; default: %(default)s")  # fmt: skip
-    add("--queue-bytes", type=_size, metavar="BYTES", default=_DEFAULTS.queue_bytes,
-        help="bytes that may wait for one client; default: %(default)s")  # fmt: skip
-    add("--overflow", choices=[policy.value for policy in Overflow],
-        default=_DEFAULTS.overflow.value,
-        help="what happens to a client that reads too slowly; default: %(default)s")  # fmt: skip
-    add("--tls-cert", metavar="FILE", help="certificate chain (PEM): serve wss and https")
-    add("--tls-key", metavar="FILE", help="its private key (PEM)")
-    add("--no-console", action="store_true", help="serve no console page at /")
-    add("--threads", action="store_true", help="a thread for each connection, not asyncio")
+    serve.set_defaults(run=kps.serve.serve)
+    kps.serve.add_options(serve)
     _add_log_level(serve, "info")
-    _set_defaults(serve, config or {}, "the file")
-    _set_defaults(serve, _variables(serve, environment), "the environment")
+    set_defaults(serve, config or {}, "the file")
+    set_defaults(serve, variables(serve, environment), "the environment")
 
     sub = commands.add_parser("sub", help="subscribe, and print one JSON object per message")
     sub.set_defaults(run=_sub)
     sub.add_argument("topics", nargs="+", metavar="TOPIC")
-    sub.add_argument("--count", type=_size, metavar="N", help="end after N messages")
+    sub.add_argument("--count", type=size, metavar="N", help="end after N messages")
     sub.add_argument("--reconnect", action="store_true", help="wait for a server that is away")
     _add_client_options(sub, environment)
 
@@ -237,16 +201,16 @@ def _build_parser(
     pub.add_argument("topic", metavar="TOPIC")
     pub.add_argument("data", metavar="DATA", help="JSON, or else a string; - for lines of input")
     pub.add_argument("--ack", action="store_true", help="print who handled it; exit 1 if not all")
-    pub.add_argument("--timeout", type=_seconds, metavar="S", default=5.0,
+    pub.add_argument("--timeout", type=seconds, metavar="S", default=5.0,
                      help="seconds that subscribers may take; default: %(default)s")  # fmt: skip
     _add_client_options(pub, environment)
 
     bench = commands.add_parser("bench", help="measure what a running server carries")
     bench.set_defaults(run=_bench)
     _add_address(bench, environment)
-    bench.add_argument("--seconds", type=_seconds, metavar="S", default=2.0,
+    bench.add_argument("--seconds", type=seconds, metavar="S", default=2.0,
                        help="time for each measurement; default: %(default)s")  # fmt: skip
-    bench.add_argument("--size", type=_size, metavar="BYTES", default=64,
+    bench.add_argument("--size", type=size, metavar="BYTES", default=64,
                        help="of the payload; default: %(default)s")  # fmt: skip
     _add_log_level(bench, "error")
     return parser
@@ -259,6 +223,10 @@ def _add_address(parser: argparse.ArgumentParser, environment: Mapping[str, str]
         default=environment.get("KPS_ADDRESS", DEFAULT_ADDRESS),
         help="the server, also from KPS_ADDRESS; default: %(default)s",
     )
+    tls = parser.add_argument_group("TLS", "Any of these implies it. Files are PEM.")
+    tls.add_argument("--tls-ca", metavar="FILE", help="authorities to trust, not the system's")
+    tls.add_argument("--tls-cert", metavar="FILE", help="certificate to show to the server")
+    tls.add_argument("--tls-key", metavar="FILE", help="its private key, unless that is in it")
 
 
 def _add_client_options(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
@@ -270,67 +238,3 @@ def _add_client_options(parser: argparse.ArgumentParser, environment: Mapping[st
 def _add_log_level(parser: argparse.ArgumentParser, default: str) -> None:
     levels = ["debug", "info", "warning", "error"]
     parser.add_argument("--log-level", choices=levels, default=default, help="default: %(default)s")
-
-
-def _set_defaults(parser: argparse.ArgumentParser, values: Mapping[str, Any], source: str) -> None:
-    """Take defaults from elsewhere, checked as if they were given on the command line."""
-    actions = {action.dest: action for action in parser._actions}
-    for name, value in values.items():
-        key = name.replace("-", "_")
-        action = actions.get(key)
-        if action is None or key in ("help", "config"):
-            parser.error(f"{source} has an unknown option: {name}")
-        if isinstance(action, argparse._StoreTrueAction):
-            if not isinstance(value, bool) and value not in ("0", "1"):
-                parser.error(f"{source} has a bad {name}: it takes true or false (0 or 1)")
-            parser.set_defaults(**{key: value in (True, "1")})
-            continue
-        several = isinstance(action, argparse._AppendAction)
-        if several != isinstance(value, list) or isinstance(value, (bool, dict)):
-            parser.error(f"{source} has a value of the wrong kind for {name}")
-        for item in value if several else [value]:
-            try:
-                read = action.type(str(item)) if callable(action.type) else str(item)
-            except argparse.ArgumentTypeError as error:
-                parser.error(f"{source} has a bad {name}: {error}")
-            if action.choices is not None and read not in action.choices:
-                parser.error(f"{source} has a bad {name}: {item!r}")
-        parser.set_defaults(**{key: value if several else read})
-
-
-def _variables(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for action in parser._actions:
-        value = environment.get(f"KPS_{action.dest.upper()}")
-        if value is None or action.dest == "help":
-            continue
-        if action.dest == "config":
-            parser.set_defaults(config=value)
-        else:
-            several = isinstance(action, argparse._AppendAction)
-            found[action.dest] = value.split(",") if several else value
-    return found
-
-
-def _read_config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
-    with contextlib.ExitStack() as stack:
-        try:
-            return tomllib.load(stack.enter_context(open(path, "rb")))
-        except (OSError, ValueError) as error:
-            parser.error(f"cannot read {path}: {error}")
-
-
-def _size(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
-    return value

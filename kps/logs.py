@@ -14,6 +14,7 @@ from kps.protocol.events import (
     ErrorReceived,
     HubEvent,
 )
+from kps.protocol.http import HttpResponse
 from kps.protocol.hub import Hub
 from kps.protocol.subscriptions import Mailbox
 from kps.protocol.websocket import ClosedBy
@@ -77,6 +78,12 @@ def report_failure(failure: Exception, topic: str) -> str:
     where = f"topic {topic!r}" if topic else "direct messages"
     logger.error("a callback for %s failed", where, exc_info=failure)
     return str(failure) or type(failure).__name__
+
+
+def hook_failed(peer: str, failure: Exception) -> HttpResponse:
+    """Log the exception of a hook that was to decide on a client; return the client's answer."""
+    logger.error("the hook that decides on %s failed", peer, exc_info=failure)
+    return HttpResponse.text(500, "internal server error")
 
 
 class FiguresLog:

@@ -1,14 +1,17 @@
 """What a program chooses when it makes a client or a server, whatever the driver."""
 
 import ssl as tls
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kps.errors import InvalidArgument, ServerError, ServerStartFailed
-from kps.io_errors import describe
+from kps.errors import InvalidArgument, KPSError, ServerError
+from kps.logs import logger
+from kps.protocol.access import OPEN, Permissions
 from kps.protocol.address import DEFAULT_ADDRESS, Address, host_and_port
+from kps.protocol.admission import read_networks
 from kps.protocol.backoff import Backoff
 from kps.protocol.client_session import ClientConfig
 from kps.protocol.events import Connected, Disconnected
@@ -18,6 +21,7 @@ from kps.protocol.level2 import LEVEL
 from kps.protocol.limits import Limits
 from kps.protocol.messages import Message
 from kps.protocol.relay import DEFAULT_PATH
+from kps.tls import server_context
 
 Callback = Callable[[Message], Any]
 """Takes a message: a plain function or, on asyncio, also a coroutine function."""
@@ -25,8 +29,14 @@ Callback = Callable[[Message], Any]
 UpgradeHook = Callable[[HttpRequest], Any]
 """Sees the request of a client that wants to connect; returns whether it may.
 
-Also an :class:`kps.HttpResponse` to turn it away with; on asyncio, also an awaitable of
-either."""
+Also who it is, as a :class:`kps.Identity`, or an :class:`kps.HttpResponse` to turn it away
+with; on asyncio, also an awaitable of any of these."""
+
+TokenHook = Callable[[str], Any]
+"""Takes a client's token; returns the :class:`kps.Identity` behind it, or ``None``.
+
+Also an :class:`kps.HttpResponse` when it cannot be found out for now; on asyncio, also an
+awaitable of any of these. :class:`kps.TokenFile` and :class:`kps.JWTVerifier` are two."""
 
 CLIENT_LIMITS = Limits(max_message=64 * 1024 * 1024)
 """What clients take by default: what a server sends may be larger than what it takes."""
@@ -122,9 +132,12 @@ class ServerSettings:
         id: The server's own id, as a sender and for direct messages.
         origins: Origins of web pages (such as ``https://app.example``), beside the server's
             own, that may connect; ``*`` allows all.
-        ssl: A TLS context, to serve ``wss`` and ``https``.
+        ssl: A TLS context, to serve ``wss`` and ``https``. It stays the program's: ``reload``
+            does nothing to it.
         tls_cert: In place of ``ssl``: file of the certificate chain (PEM).
         tls_key: File of its private key (PEM), unless ``tls_cert`` holds it too.
+        tls_client_ca: File of authorities (PEM): with it only clients connect that show a
+            certificate of one of them.
         names: Hosts, or ``host:port``, under which other servers reach this one, beside
             ``address`` itself.
         level: The highest level of the protocol to speak: 2, or 1, as the original servers.
@@ -134,6 +147,12 @@ class ServerSettings:
         relay_timeout: Seconds for another server to take a message.
         relay_ssl: The TLS context for connections to other servers.
         on_upgrade: Decides on each client, see ``UpgradeHook``. Without it all may connect.
+        auth: Says who the clients are, by their tokens (spec, 13.2): with it nobody may
+            connect without one, unless ``on_upgrade`` says who that is. See ``TokenHook``.
+        permissions: What clients may do of whom it is not known who they are.
+        proxies: Addresses and networks of proxies in front of this server, whose
+            ``X-Forwarded-For`` tells where a client is.
+        relay_token: The token that this server shows to other servers.
         on_id: Called with a :class:`kps.Message` for each direct message to the server's id.
         on_server_data: Called with a :class:`kps.Message` for each message of another server.
     """
@@ -148,6 +167,7 @@ class ServerSettings:
         ssl: tls.SSLContext | None = None,
         tls_cert: str | None = None,
         tls_key: str | None = None,
+        tls_client_ca: str | None = None,
         names: Iterable[str] = (),
         level: int = LEVEL,
         limits: Limits | None = None,
@@ -155,6 +175,10 @@ class ServerSettings:
         relay_timeout: float = 5.0,
         relay_ssl: tls.SSLContext | None = None,
         on_upgrade: UpgradeHook | None = None,
+        auth: TokenHook | None = None,
+        permissions: Permissions = OPEN,
+        proxies: Iterable[str] = (),
+        relay_token: str | None = None,
         on_id: Callback | None = None,
         on_server_data: Callback | None = None,
     ) -> None:
@@ -165,7 +189,9 @@ class ServerSettings:
             raise InvalidArgument(f"a path starts with '/': {path!r}")
         self._limits = limits or Limits()
         self._listens_on = Address.parse(address)
-        self._tls = ssl or (_load_tls(tls_cert, tls_key) if tls_cert else None)
+        self._tls_files = _tls_files(ssl, tls_cert, tls_key, tls_client_ca)
+        self._tls = ssl if self._tls_files is None else server_context(*self._tls_files)
+        self._is_reloading = threading.Lock()
         self._path = path
         self._id = id or random_id("server")
         self._origins = tuple(origins)
@@ -175,6 +201,10 @@ class ServerSettings:
         self._relay_timeout = relay_timeout
         self._relay_tls = relay_ssl
         self._on_upgrade = on_upgrade
+        self._auth = auth
+        self._permissions = permissions
+        self._proxies = read_networks(proxies)
+        self._relay_token = relay_token
         self._on_id = on_id
         self._on_server_data = [on_server_data] if on_server_data else []
         self._address = self._listens_on.netloc
@@ -194,6 +224,29 @@ class ServerSettings:
         """The server's own id."""
         return self._id
 
+    def _reload(self) -> list[str]:
+        """Read the files again that this server was given; return what they are.
+
+        Either all of them take effect or, when this raises, none. From any thread.
+        """
+        read = []
+        with self._is_reloading:  # so that what was read last also takes effect last
+            if self._tls_files is not None:
+                # A new context: one in use would keep the authorities that it has, and a
+                # certificate of another kind of key beside the new one.
+                self._tls = server_context(*self._tls_files)
+                read.append("the certificate")
+        return read
+
+    def _reload_and_log(self) -> None:
+        """What the signal SIGHUP does."""
+        try:
+            read = self._reload()
+        except KPSError as error:
+            logger.error("cannot reload, and go on as before: %s", error)
+        else:
+            logger.info("reloaded %s", ", ".join(read) or "nothing: there are no files to read")
+
     def _hub_config(self) -> HubConfig:
         from kps.console import pages  # not for clients, whose programs load this module too
 
@@ -202,6 +255,9 @@ class ServerSettings:
             path=self._path,
             origins=self._origins,
             asks_upgrade=self._on_upgrade is not None,
+            asks_token=self._auth is not None,
+            permissions=self._permissions,
+            proxies=self._proxies,
             limits=self._limits,
             level=self._level,
             pages=pages(self._path, console=self._console),
@@ -241,13 +297,16 @@ def _backoff(reconnect: bool | float | Backoff) -> Backoff | None:
     return Backoff.every(reconnect)
 
 
-def _load_tls(cert: str, key: str | None) -> tls.SSLContext:
-    context = tls.create_default_context(tls.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ServerStartFailed(f"cannot use the certificate {cert}: {describe(error)}") from error
-    return context
+def _tls_files(
+    context: tls.SSLContext | None, cert: str | None, key: str | None, client_ca: str | None
+) -> tuple[str, str | None, str | None] | None:
+    if cert is None:
+        if key is not None or client_ca is not None:
+            raise InvalidArgument("tls_key and tls_client_ca need tls_cert")
+        return None
+    if context is not None:
+        raise InvalidArgument("ssl and tls_cert exclude each other")
+    return cert, key, client_ca
 
 
 def _version() -> str:

@@ -20,6 +20,7 @@ from random import Random
 from typing import Any, NoReturn, Protocol
 
 from kps.protocol import level1
+from kps.protocol.access import ALL, OPEN
 from kps.protocol.backoff import Backoff
 from kps.protocol.client_session import ClientConfig, ClientSession
 from kps.protocol.endpoint import Endpoint
@@ -527,6 +528,9 @@ class _Names:
         return self.bound[name]
 
 
+_VECTORS_SERVER = HubConfig(id="refserver", permissions=replace(OPEN, relay=ALL))
+
+
 class MemoryTarget:
     """A server in memory for :func:`run_vector`, whose time is set by hand.
 
@@ -540,7 +544,7 @@ class MemoryTarget:
         self.sizes = sizes
         self.random = Random(0)
         self.hub = Hub(
-            config or HubConfig(id="refserver"),
+            config or _VECTORS_SERVER,
             new_id=lambda: f"generated-{self.random.getrandbits(48):012x}",
             now=self.clock.now,
         )

@@ -28,6 +28,7 @@ ALLOWED_IN_PROTOCOL = {
     "h11",
     "heapq",
     "http",  # the names of the status codes
+    "ipaddress",
     "itertools",
     "math",
     "operator",
@@ -44,7 +45,7 @@ WIRE_LIBRARIES = {"h11": {"http"}, "wsproto": {"http", "websocket"}}
 # From the bottom up. A module may import those of the layers below it, and of its own.
 LAYERS: list[set[str]] = [
     {"backoff", "codes", "deadlines", "frames", "limits"},
-    {"outbox", "envelope", "messages", "relay"},
+    {"outbox", "envelope", "messages", "relay", "access", "admission", "rate"},
     {"websocket", "address", "level1", "level2", "subscriptions"},
     {"http", "bus", "endpoint", "flow"},
     {"acks", "events"},

@@ -15,10 +15,13 @@ from kps.settings import relay_limits
 class Relays:
     """Sends messages to other servers, in order for each of them, without blocking anyone."""
 
-    def __init__(self, server_id: str, timeout: float, ssl: tls.SSLContext | None) -> None:
+    def __init__(
+        self, server_id: str, timeout: float, ssl: tls.SSLContext | None, token: str | None
+    ) -> None:
         self._server_id = server_id
         self._timeout = timeout
         self._tls = ssl
+        self._headers = {"Authorization": f"Bearer {token}"} if token else None
         self._numbers = itertools.count(1)
         self._waiting: dict[tuple[str, str, bool], deque[RelayJob]] = {}
         self._links: set[asyncio.Task[None]] = set()
@@ -65,6 +68,7 @@ class Relays:
                 path=path,
                 secure=secure,
                 ssl=self._tls if secure else None,
+                headers=self._headers,
                 id=f"relay-{self._server_id}-{next(self._numbers)}",
                 reconnect=False,
                 connect_timeout=self._timeout,

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
-import socket
+import ssl
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, assert_never
@@ -16,8 +15,9 @@ from kps.io_asyncio.connection import Connection
 from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.loop import run
 from kps.io_asyncio.relay import Relays
-from kps.io_errors import describe
-from kps.logs import FiguresLog, log_hub_event
+from kps.io_asyncio.tls_listener import TlsListener
+from kps.listening import BACKLOG, listen
+from kps.logs import FiguresLog, hook_failed, log_hub_event
 from kps.protocol.endpoint import Endpoint
 from kps.protocol.events import (
     AckChanged,
@@ -27,9 +27,9 @@ from kps.protocol.events import (
     HubEvent,
     RelayRequested,
     ServerDataReceived,
+    TokenPresented,
     UpgradeRequested,
 )
-from kps.protocol.http import HttpRequest, HttpResponse
 from kps.protocol.hub import Hub
 from kps.protocol.messages import AckHandle, Message
 from kps.protocol.relay import RelayTarget, origin_of
@@ -38,9 +38,7 @@ from kps.protocol.subscriptions import Mailbox, Subscriptions
 from kps.settings import Callback, ServerSettings, UpgradeHook, random_id
 from kps.unified import UnifiedServer
 
-logger = logging.getLogger("kps")
-
-_BACKLOG = 1024
+Hook = Callable[..., Any]
 
 
 class Server(ServerSettings, Driver, UnifiedServer):
@@ -58,7 +56,6 @@ class Server(ServerSettings, Driver, UnifiedServer):
     """
 
     _hub: Hub
-    _listener: asyncio.Server | None = None
     _reporter: asyncio.TimerHandle | None = None
     _is_stopping = False
     _is_stopped = False
@@ -73,14 +70,14 @@ class Server(ServerSettings, Driver, UnifiedServer):
         self._connections: dict[Connection, ServerSession] = {}
         self._by_session: dict[ServerSession, Connection] = {}
         self._decisions: set[asyncio.Task[None]] = set()
+        self._listeners: list[asyncio.Server | TlsListener] = []
         self._news = Arrival()  # about connections that go, and the end
         self._hub = Hub(self._hub_config(), new_id=lambda: random_id("client"), now=self._now)
         self._figures = FiguresLog(self._hub)
-        self._relays = Relays(self._id, self._relay_timeout, self._relay_tls)
+        self._relays = Relays(self._id, self._relay_timeout, self._relay_tls, self._relay_token)
         if self._on_id is not None:
             self._attach_direct(self._on_id)
-        self._listener = await self._listen()
-        host, port = self._listener.sockets[0].getsockname()[:2]
+        host, port = await self._listen()
         self._hub.addresses |= self._listening_on(host, port)
         self._reporter = self._loop.call_later(FiguresLog.INTERVAL, self._report)
         self._progress()
@@ -97,8 +94,8 @@ class Server(ServerSettings, Driver, UnifiedServer):
             await self._until(lambda: self._is_stopped)
             return
         self._is_stopping = True
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         self._hub.shutdown(grace, self._now)
         self._step()
         with contextlib.suppress(TimeoutError):
@@ -107,6 +104,9 @@ class Server(ServerSettings, Driver, UnifiedServer):
         for connection in list(self._connections):
             connection.abort()
         await self._until(lambda: not self._connections)
+        for listener in self._listeners:
+            if isinstance(listener, TlsListener):
+                await listener.wait_closed()
         await self._relays.close()
         current = asyncio.current_task()
         for decision in self._decisions:
@@ -128,11 +128,21 @@ class Server(ServerSettings, Driver, UnifiedServer):
             await self.start()
         await self._until(lambda: self._is_stopped)
 
+    async def reload(self) -> None:
+        """Read the files again that the server was given, such as ``tls_cert``.
+
+        New connections get what is in them; those that there are go on. When a file cannot
+        be used, everything stays as it was, and this raises :class:`kps.ServerStartFailed`.
+        An ``ssl`` context is left alone: it is the program's.
+        """
+        await asyncio.to_thread(self._reload)
+
     def run(self, ready: Callable[["Server"], None] | None = None) -> None:
         """Serve until SIGINT or SIGTERM, with uvloop where it is installed.
 
-        For programs that have no event loop of their own. ``ready`` is called with the
-        server once it listens. Raises :class:`kps.ServerStartFailed`.
+        For programs that have no event loop of their own. SIGHUP means ``reload``, always:
+        it never ends the server. ``ready`` is called with the server once it listens. Raises
+        :class:`kps.ServerStartFailed`.
         """
         run(self._run(ready))
 
@@ -143,10 +153,16 @@ class Server(ServerSettings, Driver, UnifiedServer):
             # A second signal does not wait any longer.
             stops.append(self._loop.create_task(self.stop() if not stops else self._stop_now()))
 
+        def reload() -> None:
+            self._loop.run_in_executor(None, self._reload_and_log)
+
         await self.start()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
+        if hasattr(signal, "SIGHUP"):  # not on Windows
+            handlers[signal.SIGHUP] = reload
+        for number, handler in handlers.items():
             with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows, threads
-                self._loop.add_signal_handler(number, stop)
+                self._loop.add_signal_handler(number, handler)
         if ready is not None:
             ready(self)
         try:
@@ -291,6 +307,8 @@ class Server(ServerSettings, Driver, UnifiedServer):
         session = self._hub.connect(peer, self._now)
         self._connections[connection] = session
         self._by_session[session] = connection
+        if self._is_stopping:  # it was being accepted when that began
+            session.shut_down(0.0)
         return session
 
     def _detach(self, connection: Connection) -> None:
@@ -316,9 +334,9 @@ class Server(ServerSettings, Driver, UnifiedServer):
             case AckChanged(handle):
                 self._ack_changed(handle)
             case UpgradeRequested(session, request):
-                decision = self._loop.create_task(self._decide(session, request))
-                self._decisions.add(decision)
-                decision.add_done_callback(self._decisions.discard)
+                self._ask(self._on_upgrade, request, session.decide, request.peer)
+            case TokenPresented(session, token):
+                self._ask(self._auth, token, session.identify, session.peer)
             case ClientRegistered() | ClientLeft() | DirectMessageIgnored():
                 pass  # logged
             case RelayRequested(_, _, target, data, sender, secure):
@@ -344,39 +362,51 @@ class Server(ServerSettings, Driver, UnifiedServer):
             self._address, self._path, secure=self._tls is not None, client_id=client_id
         )
 
-    async def _decide(self, session: ServerSession, request: HttpRequest) -> None:
-        assert self._on_upgrade is not None
+    def _ask(
+        self, hook: Hook | None, subject: Any, answer: Callable[[Any, float], None], peer: str
+    ) -> None:
+        """Let a hook decide about a client, and tell the core what it decided."""
+        assert hook is not None
+        decision = self._loop.create_task(self._decide(hook, subject, answer, peer))
+        self._decisions.add(decision)
+        decision.add_done_callback(self._decisions.discard)
+
+    async def _decide(
+        self, hook: Hook, subject: Any, answer: Callable[[Any, float], None], peer: str
+    ) -> None:
         try:
-            verdict = await self._dispatcher.call(self._on_upgrade, request)
-        except Exception:
-            logger.exception("the on_upgrade hook failed for %s", request.peer)
-            verdict = HttpResponse.text(500, "internal server error")
-        session.decide(verdict, self._now)
+            verdict = await self._dispatcher.call(hook, subject)
+        except Exception as error:
+            verdict = hook_failed(peer, error)
+        answer(verdict, self._now)
         self._progress()
 
     def _report(self) -> None:
         self._figures.log()
         self._reporter = self._loop.call_later(FiguresLog.INTERVAL, self._report)
 
-    async def _listen(self) -> asyncio.Server:
-        host, port = self._listens_on.host, self._listens_on.port
-        try:
-            if port == 0:  # one address only: each would get a port of its own
-                found = await self._loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
-                found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-                host = str(found[0][4][0])
-            return await self._loop.create_server(
-                lambda: Connection(self._loop, self),
-                host,
-                port,
-                ssl=self._tls,
-                backlog=_BACKLOG,
-                ssl_handshake_timeout=self._limits.handshake_timeout if self._tls else None,
-            )
-        except OSError as error:
-            raise ServerStartFailed(
-                f"cannot listen on {self._listens_on.netloc}: {describe(error)}"
-            ) from error
+    def _latest_tls(self) -> ssl.SSLContext:
+        assert self._tls is not None
+        return self._tls
+
+    async def _listen(self) -> tuple[str, int]:
+        """Listen, and return the first of the addresses."""
+        sockets = await self._loop.run_in_executor(None, listen, self._listens_on)
+        host, port = sockets[0].getsockname()[:2]
+
+        def make() -> Connection:
+            return Connection(self._loop, self)
+
+        for sock in sockets:
+            if self._tls is None:
+                self._listeners.append(
+                    await self._loop.create_server(make, sock=sock, backlog=BACKLOG)
+                )
+            else:
+                self._listeners.append(
+                    TlsListener(sock, make, self._latest_tls, self._limits.handshake_timeout)
+                )
+        return host, port
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

@@ -1,10 +1,10 @@
 """The threaded server."""
 
 import contextlib
-import errno
 import selectors
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +18,8 @@ from kps.io_sync.ack import Ack
 from kps.io_sync.connection import Connection, Waker, clock, new_selector
 from kps.io_sync.driver import Driver
 from kps.io_sync.relay import Relays
-from kps.logs import FiguresLog, log_hub_event, logger
+from kps.listening import listen
+from kps.logs import FiguresLog, hook_failed, log_hub_event, logger
 from kps.protocol.address import host_and_port
 from kps.protocol.events import (
     AckChanged,
@@ -28,9 +29,9 @@ from kps.protocol.events import (
     HubEvent,
     RelayRequested,
     ServerDataReceived,
+    TokenPresented,
     UpgradeRequested,
 )
-from kps.protocol.http import HttpRequest, HttpResponse
 from kps.protocol.hub import Hub
 from kps.protocol.messages import AckHandle, Message
 from kps.protocol.relay import RelayTarget, origin_of
@@ -39,7 +40,8 @@ from kps.protocol.subscriptions import Mailbox, Subscriptions
 from kps.settings import Callback, ServerSettings, UpgradeHook, random_id
 from kps.unified import BlockingUnifiedServer
 
-_BACKLOG = 1024
+_Ask = Callable[[], Any]
+_Answer = Callable[[Any, float], None]
 
 
 class Server(ServerSettings, Driver, BlockingUnifiedServer):
@@ -61,6 +63,7 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
     _is_stopping = False
     _is_stopped = False
     _listeners: list[socket.socket] = []  # noqa: RUF012
+    _shaking: set[ssl.SSLSocket]
 
     # -- life -----------------------------------------------------------------------------
 
@@ -70,15 +73,16 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             if self._is_started:
                 raise ServerStartFailed("a server is started once; make a new one")
             self._connections: dict[ServerSession, Connection] = {}
-            self._deciding: dict[ServerSession, HttpRequest] = {}
+            self._shaking = set()  # whose TLS handshake is under way
+            self._deciding: dict[ServerSession, tuple[_Ask, _Answer]] = {}
             self._acceptor_waits_until: float | None = None
             self._hub = Hub(self._hub_config(), new_id=lambda: random_id("client"), now=clock())
             self._figures = FiguresLog(self._hub)
-            self._relays = Relays(self._id, self._relay_timeout, self._relay_tls)
+            self._relays = Relays(self._id, self._relay_timeout, self._relay_tls, self._relay_token)
             self._start_dispatcher()
             if self._on_id is not None:
                 self._attach_direct(self._on_id)
-            self._listeners = self._listen()
+            self._listeners = listen(self._listens_on)
             host, port = self._listeners[0].getsockname()[:2]
             self._hub.addresses |= self._listening_on(host, port)
             self._waker = Waker()
@@ -99,6 +103,9 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
                 return
             self._is_stopping = True
             if self._listeners:
+                for sock in self._shaking:
+                    with contextlib.suppress(OSError):  # the peer has gone
+                        socket.socket.shutdown(sock, socket.SHUT_RDWR)
                 self._hub.shutdown(grace, clock())
                 self._progress()
                 self._waker.wake()
@@ -126,11 +133,20 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             while not self._is_stopped:
                 self._news.wait(0.5)  # in steps, so that signals get through everywhere
 
+    def reload(self) -> None:
+        """Read the files again that the server was given, such as ``tls_cert``.
+
+        New connections get what is in them; those that there are go on. When a file cannot
+        be used, everything stays as it was, and this raises :class:`kps.ServerStartFailed`.
+        An ``ssl`` context is left alone: it is the program's.
+        """
+        self._reload()
+
     def run(self, ready: Callable[["Server"], None] | None = None) -> None:
         """Serve until SIGINT or SIGTERM, in the main thread.
 
-        ``ready`` is called with the server once it listens. Raises
-        :class:`kps.ServerStartFailed`.
+        SIGHUP means ``reload``, always: it never ends the server. ``ready`` is called with
+        the server once it listens. Raises :class:`kps.ServerStartFailed`.
         """
         stops = 0
 
@@ -142,10 +158,16 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             target = self.stop if stops == 1 else self._stop_now
             threading.Thread(target=target, daemon=True).start()
 
+        def on_hangup(*_: object) -> None:
+            threading.Thread(target=self._reload_and_log, daemon=True).start()
+
+        handlers = {signal.SIGINT: on_signal, signal.SIGTERM: on_signal}
+        if hasattr(signal, "SIGHUP"):  # not on Windows
+            handlers[signal.SIGHUP] = on_hangup
         previous: dict[signal.Signals, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                previous[number] = signal.signal(number, on_signal)
+            for number, handler in handlers.items():
+                previous[number] = signal.signal(number, handler)
         try:
             self.start()
             if ready is not None:
@@ -153,8 +175,8 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             self.serve()
         finally:
             self.stop()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            for number, before in previous.items():
+                signal.signal(number, before)
 
     def _stop_now(self) -> None:
         with self._lock:
@@ -372,18 +394,18 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
     def _serve_one(self, sock: socket.socket, peer: str) -> None:
         """In a thread of its own: one connection, to its end."""
         if self._tls is not None:
-            sock.settimeout(self._limits.handshake_timeout)
             try:
-                sock = self._tls.wrap_socket(sock, server_side=True)
-            except OSError:
-                sock.close()
+                sock = self._shake_hands(sock, self._tls)
+            except OSError as error:
+                logger.debug("no TLS with %s: %s", peer, describe(error))
                 return
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             session = self._hub.connect(peer, clock())
-            asks = None if self._on_upgrade is None else partial(self._decide, session)
-            connection = Connection(sock, session, self, before_step=asks)
+            asks = self._on_upgrade is not None or self._auth is not None
+            decide = partial(self._decide, session) if asks else None
+            connection = Connection(sock, session, self, before_step=decide)
             self._connections[session] = connection
             if self._is_stopping:
                 session.shut_down(0.0)
@@ -397,21 +419,39 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
                 self._progress()
                 self._waker.wake()  # it waits for the last one when the server stops
 
+    def _shake_hands(self, sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+        sock.settimeout(self._limits.handshake_timeout)  # of the handshake as a whole
+        with contextlib.ExitStack() as unless_done:
+            unless_done.callback(sock.close)
+            secure = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            unless_done.callback(secure.close)
+            with self._lock:
+                if self._is_stopping:
+                    raise ConnectionAbortedError("the server is stopping")
+                self._shaking.add(secure)
+            try:
+                secure.do_handshake()
+            finally:
+                with self._lock:
+                    self._shaking.remove(secure)
+            unless_done.pop_all()
+        return secure
+
     def _decide(self, session: ServerSession) -> None:
-        """In the connection's thread, without the lock: ask the hook, if it is to be asked."""
-        with self._lock:
-            request = self._deciding.pop(session, None)
-        if request is None:
-            return
-        assert self._on_upgrade is not None
-        try:
-            verdict = self._on_upgrade(request)
-        except Exception:
-            logger.exception("the on_upgrade hook failed for %s", request.peer)
-            verdict = HttpResponse.text(500, "internal server error")
-        with self._lock:
-            session.decide(verdict, clock())
-            self._progress()
+        """In the connection's thread, without the lock: ask the hooks, if they are to be asked."""
+        while True:
+            with self._lock:
+                asked = self._deciding.pop(session, None)
+            if asked is None:
+                return
+            ask, answer = asked
+            try:
+                verdict = ask()
+            except Exception as error:
+                verdict = hook_failed(session.peer, error)
+            with self._lock:
+                answer(verdict, clock())
+                self._progress()  # and perhaps there is more to be asked
 
     # -- what happens ---------------------------------------------------------------------
 
@@ -425,7 +465,12 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             case AckChanged():
                 pass  # whoever waits for it looks at its state
             case UpgradeRequested(session, request):
-                self._deciding[session] = request
+                assert self._on_upgrade is not None
+                ask = partial(self._on_upgrade, request)
+                self._deciding[session] = ask, session.decide
+            case TokenPresented(session, token):
+                assert self._auth is not None
+                self._deciding[session] = partial(self._auth, token), session.identify
             case ClientRegistered() | ClientLeft() | DirectMessageIgnored():
                 pass  # logged
             case RelayRequested(_, _, target, data, sender, secure):
@@ -451,29 +496,3 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
         return origin_of(
             self._address, self._path, secure=self._tls is not None, client_id=client_id
         )
-
-    def _listen(self) -> list[socket.socket]:
-        host, port = self._listens_on.host, self._listens_on.port
-        listeners: list[socket.socket] = []
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-            if port == 0:  # one address only: each would get a port of its own
-                del found[1:]
-            for family, _, _, _, address in found:
-                try:
-                    listener = socket.create_server(
-                        (str(address[0]), port), family=family, backlog=_BACKLOG
-                    )
-                except OSError as error:
-                    if error.errno == errno.EADDRNOTAVAIL and listeners:
-                        continue  # a name that also has an address of a family that is off
-                    raise
-                listeners.append(listener)
-        except OSError as error:
-            for listener in listeners:
-                listener.close()
-            raise ServerStartFailed(
-                f"cannot listen on {self._listens_on.netloc}: {describe(error)}"
-            ) from error
-        return listeners

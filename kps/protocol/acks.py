@@ -7,8 +7,10 @@ or ``timeout`` (spec, section 6).
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from kps.errors import QueueFull
 from kps.protocol.bus import Subscriber
 from kps.protocol.deadlines import Deadlines
+from kps.protocol.limits import Limits
 from kps.protocol.messages import AckResponse
 
 
@@ -33,6 +35,7 @@ class AckRequest:
         "owner",
         "owner_ack_id",
         "responses",
+        "size",
         "tells_timeouts",
         "told",
         "wants_updates",
@@ -61,6 +64,8 @@ class AckRequest:
         """Level 1: whether the final answer lists who did not answer in time."""
         self.wants_updates = wants_updates
         """Level 2: whether the owner is told each outcome as soon as it is known."""
+        self.size = 0
+        """Bytes of the results so far."""
         self.told = 0
         """How many of the outcomes the owner has been told."""
         self.deadline = deadline
@@ -97,8 +102,10 @@ class DuplicateAckId(Exception):
 class AckBook:
     """All ack requests under way."""
 
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(self, deadlines: Deadlines, limits: Limits) -> None:
         self._deadlines = deadlines
+        self._limits = limits
+        self._awaited = 0  # answers, of all requests
         self._count = 0
         self._by_id: dict[str, AckRequest] = {}
         self._by_owner: dict[AckOwner, dict[str, AckRequest]] = {}
@@ -119,17 +126,24 @@ class AckBook:
     ) -> AckRequest:
         """Start a request. Call ``close_if_complete`` once the subscribers were sent it.
 
-        Raises :class:`DuplicateAckId`.
+        Raises :class:`DuplicateAckId` and :class:`kps.QueueFull`.
         """
-        of_owner = self._by_owner.setdefault(owner, {})
+        of_owner = self._by_owner.get(owner, {})
         if owner_ack_id in of_owner:
             raise DuplicateAckId
+        if len(of_owner) >= self._limits.max_pending_acks:
+            raise QueueFull("this client has too many ack requests under way")
+        awaited = {subscriber: subscriber.id for subscriber in subscribers}
+        if self._awaited + len(awaited) > self._limits.max_awaited_acks:
+            raise QueueFull("the server waits for too many answers")
+        self._by_owner[owner] = of_owner
+        self._awaited += len(awaited)
         self._count += 1
         request = AckRequest(
             f"ack_{self._count}",
             owner,
             owner_ack_id,
-            {subscriber: subscriber.id for subscriber in subscribers},
+            awaited,
             tells_timeouts,
             wants_updates,
             deadline,
@@ -148,11 +162,22 @@ class AckBook:
             self._finish(request)
 
     def answer(
-        self, subscriber: Subscriber, ack_id: str, error: str | None, result: Any = None
+        self,
+        subscriber: Subscriber,
+        ack_id: str,
+        error: str | None,
+        result: Any = None,
+        size: int = 0,
     ) -> None:
-        """Take a subscriber's answer. Nothing happens unless it was asked and not yet answered."""
+        """Take a subscriber's answer, whose result has so many bytes.
+
+        Nothing happens unless it was asked and not yet answered.
+        """
         request = self._by_id.get(ack_id)
         if request is not None and subscriber in request.awaited:
+            if request.size + size > self._limits.max_results:
+                error, result, size = "no room for the result", None, 0
+            request.size += size
             self._record(request, subscriber, error, result)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
@@ -180,6 +205,7 @@ class AckBook:
         self, request: AckRequest, subscriber: Subscriber, error: str | None, result: Any = None
     ) -> None:
         client_id = request.awaited.pop(subscriber)
+        self._awaited -= 1
         of_subscriber = self._by_subscriber[subscriber]
         del of_subscriber[request]
         if not of_subscriber:
@@ -205,5 +231,6 @@ class AckBook:
             del of_subscriber[request]
             if not of_subscriber:
                 del self._by_subscriber[subscriber]
+        self._awaited -= len(request.awaited)
         request.deadline = None
         self._deadlines.cancel(request)

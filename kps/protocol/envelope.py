@@ -52,6 +52,19 @@ def check(fields: Any) -> Fields:
     return fields
 
 
+def is_deeper(payload: Any, most: int) -> bool:
+    """Whether a payload has more than so many levels of arrays and objects."""
+    level = [payload]
+    for _ in range(most + 1):
+        containers = [one for one in level if type(one) is dict or type(one) is list]
+        if not containers:
+            return False
+        level = [
+            part for one in containers for part in (one.values() if type(one) is dict else one)
+        ]
+    return True
+
+
 def write(fields: Fields) -> bytes:
     """Write a message whose content came from the wire, or is our own."""
     try:
@@ -74,8 +87,9 @@ def compose(content: Any) -> bytes:
 
 
 def text(fields: Fields, name: str) -> str:
-    """A string field, or ``""`` when it is missing or null."""
-    return fields.get(name) or ""
+    """A string field, or ``""`` when it is missing, null or not a string."""
+    value = fields.get(name)
+    return value if type(value) is str else ""
 
 
 def unwrap(fields: Fields) -> tuple[Any, str]:

@@ -4,7 +4,7 @@ Drivers match them exhaustively, so that a new one breaks the type check and not
 production.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kps.errors import KPSError
@@ -37,6 +37,14 @@ class UpgradeRequested:
 
     session: "ServerSession"
     request: "HttpRequest"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPresented:
+    """A client showed a token; answer with ``session.identify``."""
+
+    session: "ServerSession"
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,7 @@ class DirectMessageIgnored:
 
 HubEvent = (
     UpgradeRequested
+    | TokenPresented
     | ClientRegistered
     | ClientLeft
     | RelayRequested

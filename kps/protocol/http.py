@@ -6,9 +6,9 @@ the connection closes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import h11
 from wsproto.connection import ConnectionType
@@ -28,12 +28,13 @@ class HttpRequest:
     """The head of an HTTP request. What a hook that judges upgrades gets to see."""
 
     method: str
-    target: str
-    """The request target as sent: path and query."""
-    headers: tuple[tuple[str, str], ...]
-    """Names in lower case, in the order sent."""
+    target: str = field(repr=False)
+    """The request target as sent: path and query. Not shown, as there may be a token in it."""
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    """Names in lower case, in the order sent. Not shown either."""
     peer: str = ""
-    """Address of the other end of the TCP connection, as ``host:port``."""
+    """Address of the client: of the other end of the TCP connection as ``host:port`` or, if
+    that is a proxy that the server knows, what it says in ``X-Forwarded-For``."""
 
     @property
     def path(self) -> str:
@@ -47,6 +48,23 @@ class HttpRequest:
         """The first header of that name (case does not matter)."""
         wanted = name.lower()
         return next((value for key, value in self.headers if key == wanted), default)
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name, with their values as sent."""
+        pairs = (part.partition("=") for part in self.header("cookie").split(";"))
+        return {name.strip(): value.strip() for name, equals, value in pairs if equals}
+
+    @property
+    def token(self) -> str:
+        """The token in ``Authorization: Bearer``, or in the query's ``token``; or empty.
+
+        Browsers cannot set the header.
+        """
+        scheme, _, credentials = self.header("authorization").partition(" ")
+        if scheme.lower() == "bearer":
+            return credentials.strip()
+        return next((value for name, value in parse_qsl(self.query) if name == "token"), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +108,16 @@ class _Opening:
 class ServerConnection(WebSocket):
     """A connection of the server, from the first byte of HTTP on."""
 
-    __slots__ = ("_opening", "_origins", "_path", "_peer", "_responder", "host", "request")
+    __slots__ = (
+        "_client_of",
+        "_opening",
+        "_origins",
+        "_path",
+        "_peer",
+        "_responder",
+        "host",
+        "request",
+    )
 
     def __init__(
         self,
@@ -101,6 +128,7 @@ class ServerConnection(WebSocket):
         respond: Responder,
         peer: str,
         now: float,
+        client_of: Callable[[str, str], str] | None = None,
     ) -> None:
         super().__init__(is_client=False, text_frame=text_frame, limits=limits, now=now)
         self.request: HttpRequest | None = None
@@ -111,6 +139,7 @@ class ServerConnection(WebSocket):
         self._origins = frozenset(origins)
         self._responder = respond
         self._peer = peer
+        self._client_of = client_of
         self._opening: _Opening | None = _Opening(limits.max_head)
 
     def accept(self, now: float) -> Iterator[bytes]:
@@ -190,8 +219,10 @@ class ServerConnection(WebSocket):
             headers=tuple(
                 (name.decode("ascii"), value.decode("latin-1")) for name, value in event.headers
             ),
-            peer=self._peer,
         )
+        forwarded = ",".join(v for name, v in request.headers if name == "x-forwarded-for")
+        peer = self._client_of(self._peer, forwarded) if self._client_of else self._peer
+        request = replace(request, peer=peer)
         self.request = request
         try:
             path = request.path

@@ -13,7 +13,9 @@ import orjson
 
 from kps.errors import InvalidArgument
 from kps.protocol import level1, level2
+from kps.protocol.access import OPEN, Identity, IdOwners, Permissions
 from kps.protocol.acks import AckBook, AckRequest
+from kps.protocol.admission import Admission, Network
 from kps.protocol.bus import Bus, Publication, Subscriber
 from kps.protocol.deadlines import Deadlines
 from kps.protocol.envelope import compose
@@ -54,7 +56,13 @@ class HubConfig:
     origins: tuple[str, ...] = ()
     """Origins of web pages, beside the server's own, that may connect; ``*`` for all."""
     asks_upgrade: bool = False
-    """Whether each upgrade waits for :meth:`ServerSession.accept` or ``refuse``."""
+    """Whether each upgrade waits for :meth:`ServerSession.decide`."""
+    asks_token: bool = False
+    """Whether each client shows a token, which waits for :meth:`ServerSession.identify`."""
+    permissions: Permissions = OPEN
+    """Of clients that have no identity."""
+    proxies: tuple[Network, ...] = ()
+    """Whose ``X-Forwarded-For`` is believed."""
     limits: Limits = field(default_factory=Limits)
     level: int = level2.LEVEL
     """The highest level of the protocol that is spoken."""
@@ -98,7 +106,11 @@ class Hub:
         self.limits = config.limits
         self.bus = Bus()
         self.deadlines = Deadlines()
-        self.acks = AckBook(self.deadlines)
+        self.acks = AckBook(self.deadlines, config.limits)
+        self.admission = Admission(config.limits, config.proxies)
+        self.anybody = Identity("", config.permissions)
+        """Who has no identity."""
+        self.owners = IdOwners(config.limits.max_ids)
         self.monitor = Monitor(self) if config.is_monitored else None
         self.local = LocalProgram(self)
         self.clients: dict[str, ServerSession] = {}
@@ -123,6 +135,7 @@ class Hub:
         session = ServerSession(self, peer, now)
         self.sessions.add(session)
         self.deadlines.schedule(session)
+        self.touch(session)  # it may have been turned away already
         return session
 
     def next_deadline(self) -> float | None:
@@ -179,7 +192,10 @@ class Hub:
         return self.send_direct(client_id, self.config.id, data)
 
     def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
-        """Publish, and gather the subscribers' answers."""
+        """Publish, and gather the subscribers' answers.
+
+        Raises as ``publish``, and :class:`kps.QueueFull` for want of room in the limits.
+        """
         self.now = now
         _check_payload(data)
         check_timeout(timeout)
@@ -262,7 +278,10 @@ class Hub:
         *,
         wants_updates: bool = False,
     ) -> None:
-        """Publish with acks. Raises ``TooDeep`` and ``DuplicateAckId``, with nothing done."""
+        """Publish with acks.
+
+        Raises ``TooDeep``, ``DuplicateAckId`` and ``QueueFull``, with nothing done.
+        """
         subscribers = self.bus.subscribers(topic)
         request = self._open(
             owner, owner_ack_id, subscribers, topic, sender, data, timeout, wants_updates
@@ -283,7 +302,7 @@ class Hub:
         *,
         wants_updates: bool = False,
     ) -> None:
-        """Send a direct message with ack. Raises ``TooDeep`` and ``DuplicateAckId``."""
+        """Send a direct message with ack. Raises as ``ask_topic``."""
         target = self.local if client_id == self.config.id else self.clients.get(client_id)
         targets = [target] if target is not None else []
         topic = f"__direct_{client_id}"

@@ -1,7 +1,11 @@
 """Every bound of the protocol core, in one place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+
+from kps.errors import InvalidArgument
+
+_MAX_DEPTH = 250  # the deepest JSON that orjson writes, less what stands around a payload
 
 
 class Overflow(StrEnum):
@@ -15,13 +19,75 @@ class Overflow(StrEnum):
     """Drop the publication that has no room."""
 
 
+class RatePolicy(StrEnum):
+    """What happens to a connection that sends faster than its limits on rates allow."""
+
+    DELAY = "delay"
+    """Read from it no more until the time is over: TCP slows it down, and nothing is lost."""
+    ERROR = "error"
+    """Refuse each message that is too many, with the code ``rate_limited``."""
+    CLOSE = "close"
+    """Close the connection with code 1008."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on what a connection may cost. Sizes in bytes, times in seconds."""
+    """Bounds on what a connection may cost. Sizes in bytes, times in seconds.
+
+    Those of a server that concern a request of a client are answered with an error of the
+    code ``limit_reached``, unless another answer is named. Raises
+    :class:`kps.InvalidArgument` for bounds that are none.
+    """
 
     max_message: int = 1024 * 1024
     """Largest incoming WebSocket message, reassembled. Past it: close code 1009.
     The default is that of nats-server; the WebSocket libraries' is the same."""
+
+    max_depth: int | None = None
+    """Levels of arrays and objects within each other in a payload. Past it: an error of the
+    code ``bad_message``. ``None`` is as deep as can be written again, which is 250 and a few
+    more, depending on what stands around it, and costs nothing; a number costs a look at
+    each array and object."""
+
+    max_topic: int = 256
+    """Characters of a topic. Past it, or with a control character in it: an error of the
+    code ``bad_request``. NATS and MQTT leave tens of kilobytes; what is stored for each
+    topic and repeated in each message should be short."""
+
+    max_id: int = 256
+    """Characters of a client's id, for which the same holds."""
+
+    max_ack_id: int = 1024
+    """Characters of a publisher's own id of an ack request, in which clients of the family
+    write their id. Past it: an error of the code ``bad_request``."""
+
+    max_subscriptions: int = 10_000
+    """Topics that one connection may be subscribed to."""
+
+    max_topics: int = 1_000_000
+    """Topics that have a subscriber."""
+
+    max_connections: int = 65_536
+    """Connections in all, those included that have not finished their handshake. Past it:
+    status 503. How many descriptors the system gives is a limit of its own."""
+
+    max_connections_per_address: int = 16_384
+    """Connections from one address (of IPv6, from one network of 64 bits). Past it: status
+    503. A quarter of all, as whole offices share an address."""
+
+    max_ids: int = 1000
+    """Ids that are kept for one identity. Past it, the one that was taken longest ago is
+    free for others."""
+
+    max_pending_acks: int = 10_000
+    """Ack requests of one connection that are under way."""
+
+    max_awaited_acks: int = 1_000_000
+    """Answers that the server waits for, of all ack requests together."""
+
+    max_results: int = 16 * 1024 * 1024
+    """Bytes of results that one ack request may gather. Past it, an answer counts as
+    failed, with the error ``no room for the result``."""
 
     max_head: int = 16 * 1024
     """Largest HTTP head (request line and headers). Past it: status 431. Servers in the
@@ -45,8 +111,26 @@ class Limits:
     """Answers that wait for a connection before reading from it pauses, so that who
     asks faster than it reads is slowed down by TCP and does not fill its queue."""
 
+    message_rate: float = 0.0
+    """Messages that one connection may send per second, each payload of a batch being one;
+    0, the default, is as many as it can: what is right depends on the clients. The policies
+    tell what happens past it. On the open internet, a few times what the program's own
+    clients send is a good choice."""
+
+    byte_rate: float = 0.0
+    """Bytes that one connection may send per second; 0, the default, is as many as it can."""
+
+    rate_burst: float = 1.0
+    """Seconds' worth of messages and bytes that may come at once after a pause."""
+
+    rate_policy: RatePolicy = RatePolicy.DELAY
+    """What happens to a connection that sends faster."""
+
     handshake_timeout: float = 10.0
-    """Time from the TCP connection to the end of the opening handshake."""
+    """Time from the TCP connection to the end of the opening handshake. Past it: status 408."""
+
+    register_timeout: float = 10.0
+    """Time from there to the first ``ping`` of the protocol. Past it: close code 1008."""
 
     heartbeat_interval: float = 25.0
     """Silence of the peer after which a WebSocket ping is sent; up to a 32nd later, so
@@ -84,26 +168,15 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.mailbox_overflow is Overflow.CLOSE:
-            raise ValueError("mailbox_overflow must be drop_oldest or drop_newest")
-        for name in (
-            "max_message",
-            "max_head",
-            "queue_messages",
-            "queue_bytes",
-            "mailbox_messages",
-            "mailbox_bytes",
-            "max_error",
-            "backlog_bytes",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        for name in (
-            "handshake_timeout",
-            "heartbeat_interval",
-            "heartbeat_timeout",
-            "close_timeout",
-            "ack_timeout",
-            "max_ack_timeout",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0 seconds")
+            raise InvalidArgument("mailbox_overflow must be drop_oldest or drop_newest")
+        if self.max_depth is not None and not 1 <= self.max_depth <= _MAX_DEPTH:
+            raise InvalidArgument(f"max_depth must be from 1 to {_MAX_DEPTH}, or None")
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in ("message_rate", "byte_rate"):
+                if not value >= 0:
+                    raise InvalidArgument(f"{each.name} must be 0 or above")
+            elif each.type is int and value < 1:
+                raise InvalidArgument(f"{each.name} must be at least 1")
+            elif each.type is float and not value > 0:
+                raise InvalidArgument(f"{each.name} must be above 0 seconds")

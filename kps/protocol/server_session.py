@@ -4,18 +4,31 @@ from collections.abc import Callable, Iterable
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from kps.errors import InvalidArgument
+from kps.errors import InvalidArgument, QueueFull
 from kps.protocol import level1, level2
+from kps.protocol.access import Identity, matches
 from kps.protocol.acks import AckRequest, DuplicateAckId
+from kps.protocol.admission import host_of
 from kps.protocol.bus import Publication
-from kps.protocol.codes import ID_TAKEN
-from kps.protocol.envelope import Fields, InvalidMessage, TooDeep, check, load, text, write
-from kps.protocol.events import ClientRegistered, RelayRequested, UpgradeRequested
+from kps.protocol.codes import EXPIRED, ID_TAKEN
+from kps.protocol.envelope import (
+    Fields,
+    InvalidMessage,
+    TooDeep,
+    check,
+    is_deeper,
+    load,
+    text,
+    write,
+)
+from kps.protocol.events import ClientRegistered, RelayRequested, TokenPresented, UpgradeRequested
 from kps.protocol.frames import text_frame
 from kps.protocol.http import HttpResponse, ServerConnection
+from kps.protocol.limits import Limits, RatePolicy
 from kps.protocol.messages import AckResponse, bad_result, timed_out
 from kps.protocol.monitor import RESERVED
 from kps.protocol.outbox import Frames, Push
+from kps.protocol.rate import limiter
 from kps.protocol.relay import RelayTarget
 from kps.protocol.websocket import Closed, Output, State
 
@@ -38,11 +51,19 @@ class ServerSession:
     __slots__ = (
         "__weakref__",
         "_connection",
+        "_ends_at",
+        "_guarded",
+        "_held",
         "_hub",
         "_left",
+        "_origin",
+        "_rate",
+        "_register_by",
+        "_resume_at",
         "_run",
         "delivered",
         "id",
+        "identity",
         "level",
         "peer",
         "received",
@@ -55,7 +76,10 @@ class ServerSession:
         """The registered id; empty before the first ping."""
         self.level = 1
         """Of the protocol; settled by the first ping."""
+        self.identity: Identity | None = None
+        """Who it is; ``None`` until that is settled, which may take its first ping."""
         self.peer = peer
+        """Address of the client; behind a known proxy, from the end of the request's head on."""
         self.topics: set[str] = set()
         self.since = now
         """When it connected."""
@@ -66,6 +90,13 @@ class ServerSession:
         self._hub = hub
         self._left = False
         self._run: Publication | None = None
+        self._origin: str | None = None  # the address whose place it has taken
+        self._held: list[Any] | None = None  # what waits until its token has been judged
+        self._register_by: float | None = None
+        self._ends_at: float | None = None  # the time of its identity
+        self._rate = limiter(hub.limits, now)
+        self._resume_at: float | None = None  # when it may be read from again
+        self._guarded = hub.limits.max_depth is not None or self._refuses_excess()
         self._connection = ServerConnection(
             limits=hub.limits,
             path=hub.config.path,
@@ -73,8 +104,13 @@ class ServerSession:
             respond=hub.respond,
             peer=peer,
             now=now,
+            client_of=hub.admission.client_of,
         )
         self._connection.interlude = self._finish_run
+        if len(hub.sessions) >= hub.limits.max_connections:
+            self._connection.respond(_TOO_MANY, now)
+        elif not hub.admission.is_proxy(host_of(peer)):
+            self._enter()
 
     # -- what a driver calls --------------------------------------------------------------
 
@@ -85,10 +121,13 @@ class ServerSession:
         hub.stats.bytes_in += len(data)
         connection = self._connection
         before = connection.state
+        received = self.received
         messages = connection.receive_data(data, now)
         if connection.state is State.REQUEST and before is State.HANDSHAKE:
             self._decide_upgrade()
         self._handle(messages)
+        if self._rate is not None:
+            self._slow_down(self.received - received, len(data))
         self._after(before)
 
     def receive_eof(self, now: float) -> None:
@@ -104,6 +143,9 @@ class ServerSession:
         hub.now = now
         self._connection.connection_lost(now)
         self._leave()
+        if self._origin is not None:
+            hub.admission.leave(self._origin)
+            self._origin = None
         hub.forget(self)
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
@@ -120,29 +162,100 @@ class ServerSession:
     @property
     def wants_pause(self) -> bool:
         """Whether to stop reading for now."""
-        return self._connection.wants_pause
+        connection = self._connection
+        waits = self._held is not None or self._resume_at is not None
+        return (waits and connection.state is State.OPEN) or connection.wants_pause
 
     def next_deadline(self) -> float | None:
-        return self._connection.next_deadline()
+        connection = self._connection
+        due = connection.next_deadline()
+        if connection.state is not State.OPEN:
+            return due
+        if self._resume_at is not None:
+            due = self._resume_at  # who is not read from cannot show that it lives
+        for own in (self._register_by, self._ends_at):
+            if own is not None and (due is None or own < due):
+                due = own
+        return due
 
     def handle_timeout(self, now: float) -> None:
-        before = self._connection.state
-        self._connection.handle_timeout(now)
+        connection = self._connection
+        before = connection.state
+        if before is not State.OPEN:
+            connection.handle_timeout(now)
+        elif self._register_by is not None and now >= self._register_by:
+            connection.fail(1008, "there was no ping in time", now)
+        elif self._ends_at is not None and now >= self._ends_at:
+            connection.close(EXPIRED, "the time of the token is over", now)
+        elif self._resume_at is None:
+            connection.handle_timeout(now)
+        elif now >= self._resume_at:
+            self._resume_at = None
+            connection.was_alive(now)
+            self._hub.touch(self)
         self._after(before)
 
     def decide(self, verdict: object, now: float) -> None:
-        """Accept or refuse, by what a hook returned: an ``HttpResponse``, or yes or no."""
+        """Accept or refuse, in answer to ``UpgradeRequested``.
+
+        By what a hook returned: an ``HttpResponse``, an ``Identity``, or yes or no.
+        """
+        request = self._connection.request
         if isinstance(verdict, HttpResponse):
             self.refuse(verdict, now)
-        elif verdict:
-            self.accept(now)
-        else:
+        elif not verdict:
             self.refuse(HttpResponse.text(403, "forbidden"), now)
+        elif isinstance(verdict, Identity):
+            self._is(verdict, now)
+            self.accept(now)
+        elif self._hub.config.asks_token and request is not None and request.token:
+            self._hub.emit(TokenPresented(self, request.token))
+        else:
+            self.accept(now)
+
+    def identify(self, verdict: object, now: float) -> None:
+        """Take the ``Identity`` behind a token, or none, in answer to ``TokenPresented``.
+
+        An ``HttpResponse`` means that it could not be found out.
+        """
+        self._hub.now = now
+        if self._connection.state is State.REQUEST:
+            if isinstance(verdict, HttpResponse):
+                self.refuse(verdict, now)
+            elif isinstance(verdict, Identity):
+                self._is(verdict, now)
+                self.accept(now)
+            else:
+                self.refuse(_UNAUTHORIZED, now)
+            return
+        held, self._held = self._held, None
+        if held is None or self._left:
+            return
+        before = self._connection.state
+        refusal = self._refusal_of(verdict)
+        if isinstance(verdict, Identity) and not refusal:
+            self._is(verdict, now)
+            del held[0]["token"]  # it has been judged
+        elif isinstance(verdict, HttpResponse) and not self.id:
+            self._connection.close(1011, refusal, now)  # and not for good
+        else:
+            self._turn_away(refusal, held.pop(0))
+        for message in held:
+            if self._connection.state is State.OPEN:
+                self._act(message)
+        self._finish_run()
+        self._after(before)
+        self._hub.touch(self)
 
     def accept(self, now: float) -> None:
         """Let the client in, in answer to ``UpgradeRequested``."""
-        self._hub.now = now
+        hub = self._hub
+        hub.now = now
         before = self._connection.state
+        if before is State.REQUEST:
+            if self.identity is None and not hub.config.asks_token:
+                self.identity = hub.anybody
+            self._register_by = now + hub.limits.register_timeout
         self._handle(self._connection.accept(now))
         self._after(before)
 
@@ -227,12 +340,84 @@ class ServerSession:
         hub = self._hub
         request = self._connection.request
         assert request is not None
+        self.peer = request.peer
         if hub.stopping:
             self._connection.respond(_STOPPING, hub.now)
+        elif self._origin is None and not self._enter():
+            return
         elif hub.config.asks_upgrade:
             hub.emit(UpgradeRequested(self, request))
         else:
-            self._handle(self._connection.accept(hub.now))
+            self.decide(True, hub.now)
+
+    def _enter(self) -> bool:
+        """Take one of the places of its address, or turn it away."""
+        hub = self._hub
+        self._origin = hub.admission.enter(self.peer)
+        if self._origin is None:
+            self._connection.respond(_TOO_MANY, hub.now)
+        return self._origin is not None
+
+    def _is(self, identity: Identity, now: float) -> None:
+        self.identity = identity
+        self._ends_at = None if identity.lifetime is None else now + identity.lifetime
+        self._hub.deadlines.schedule(self)
+
+    def _refusal_of(self, verdict: object) -> str:
+        """Why a token is of no use, or nothing."""
+        if isinstance(verdict, HttpResponse):
+            return "the token could not be judged"
+        if not isinstance(verdict, Identity):
+            return "the token is not valid"
+        if self.id and self.identity is not None and verdict.name != self.identity.name:
+            return "the token is that of another identity"
+        return ""
+
+    def _turn_away(self, reason: str, request: Fields) -> None:
+        """Refuse a token: for good, unless the client is known already."""
+        self._refuse(InvalidMessage(reason, "unauthorized"), request)
+        if not self.id:
+            self._close(1008, reason)
+
+    def _slow_down(self, messages: int, size: int) -> None:
+        """See to the limits on rates, where what has come counts as a whole."""
+        assert self._rate is not None
+        if self._rate.policy is RatePolicy.DELAY:
+            now = self._hub.now
+            wait = self._rate.spend(messages, size, now)
+            if wait and self._resume_at is None:
+                self._resume_at = now + wait
+                self._hub.deadlines.schedule(self)
+
+    def _refuses_excess(self) -> bool:
+        return self._rate is not None and self._rate.policy is not RatePolicy.DELAY
+
+    def _check_rate(self, messages: int = 0, size: int = 0) -> None:
+        """See to the limits on rates, where what is too much is refused."""
+        rate, now = self._rate, self._hub.now
+        assert rate is not None
+        if rate.take_messages(messages, now) and rate.take_bytes(size, now):
+            return
+        if rate.policy is RatePolicy.CLOSE:
+            self._connection.fail(1008, _TOO_FAST, now)
+            self._leave()
+        raise InvalidMessage(_TOO_FAST, "rate_limited")
+
+    def _guard(self, fields: Fields) -> None:
+        """See to the limits that are off by default."""
+        batch = fields.get("batch") if self.level > 1 else None
+        if self._refuses_excess():
+            self._check_rate(messages=len(batch) if type(batch) is list else 1)
+        deepest = self._hub.limits.max_depth
+        if deepest is None:
+            return
+        if any(is_deeper(fields.get(name), deepest) for name in ("data", "result")):
+            raise TooDeep
+        if type(batch) is list:
+            kept = [payload for payload in batch if not is_deeper(payload, deepest)]
+            for _ in range(len(batch) - len(kept)):
+                self._refuse(TooDeep(), fields)
+            fields["batch"] = kept
 
     def _after(self, before: State) -> None:
         """What follows any verb: leave if it is over, note new deadlines and output."""
@@ -295,6 +480,8 @@ class ServerSession:
         gathered = 0
         for frame in frames:  # there are no more once it is closed, for want of room too
             try:
+                if self._guarded and self._refuses_excess():
+                    self._check_rate(size=len(frame))
                 loaded = load(frame)
             except InvalidMessage as error:
                 self._refuse(error, {})
@@ -313,10 +500,15 @@ class ServerSession:
 
     def _act(self, message: Any) -> None:
         """Do what one message asks for, or refuse it."""
+        if self._held is not None:
+            self._held.append(message)
+            return
         self.received += 1
         fields: Fields = {}
         try:
             fields = check(message)
+            if self._guarded:
+                self._guard(fields)
             action = text(fields, "action")
             handler = _HANDLERS.get(action)
             if not action:
@@ -334,21 +526,27 @@ class ServerSession:
 
     def _ping(self, fields: Fields) -> None:
         hub = self._hub
+        if hub.config.asks_token:
+            if token := fields.get("token"):
+                self.received -= 1  # it will come again
+                self._held = [fields]
+                hub.emit(TokenPresented(self, str(token)))
+                return
+            if self.identity is None:
+                self._turn_away("a token is needed", fields)
+                return
         client_id = text(fields, "from") or hub.new_id()
-        if client_id == hub.config.id:
-            raise InvalidMessage("this id is the server's own", "id_unavailable")
         previous = self.id
         if client_id != previous:
-            other = hub.clients.get(client_id)
-            if other is not None:
-                other._close(ID_TAKEN, "another connection took this id")
-                if self._left:
-                    return  # what its end brought this connection had no room
+            self._take_id(client_id)
+            if self._left:
+                return  # what the end of the former owner brought had no room
             if previous:
                 del hub.clients[previous]
             else:
                 self.level = min(_offered_level(fields), hub.config.level)
                 self._connection.gathers = self.level > 1
+                self._register_by = None
             self.id = client_id
             hub.clients[client_id] = self
             hub.stats.connections += not previous
@@ -359,10 +557,64 @@ class ServerSession:
             limits = hub.limits
             self.send(level2.pong(client_id, limits.max_message, limits.heartbeat_interval))
 
+    def _take_id(self, client_id: str) -> None:
+        """Make sure that an id may be used by this client, and by nobody else."""
+        hub, identity = self._hub, self._identity
+        if client_id == hub.config.id:
+            raise InvalidMessage("this id is the server's own", "id_unavailable")
+        _check_length(client_id, "id", hub.limits.max_id)
+        permissions = identity.permissions
+        if not matches(client_id, permissions.ids):
+            raise InvalidMessage("this client may not use this id", "forbidden")
+        if _FOREIGN in client_id and not permissions.peer:
+            raise InvalidMessage(f"an id has no {_FOREIGN} in it", "bad_request")
+        other = hub.clients.get(client_id)
+        is_taken = other is not None and other._identity.name != identity.name
+        if is_taken or not hub.owners.may_use(client_id, identity.name):
+            raise InvalidMessage("this id belongs to another client", "id_unavailable")
+        hub.owners.take(client_id, identity.name)
+        if other is not None:
+            other._close(ID_TAKEN, "another connection took this id")
+
+    @property
+    def _identity(self) -> Identity:
+        """Who it is, once that is settled, as it is before anything is done for it."""
+        assert self.identity is not None
+        return self.identity
+
+    def _may_publish(self, topic: str) -> None:
+        """Refuse a topic that is none, or that this client may not publish on."""
+        _check_topic(topic, self._hub.limits)
+        if topic.startswith(RESERVED):
+            raise InvalidMessage("this topic is the server's own", "forbidden")
+        if not matches(topic, self._identity.permissions.publish):
+            raise InvalidMessage("this client may not publish on this topic", "forbidden")
+
+    def _may_send_to(self, client_id: str) -> None:
+        if not matches(client_id, self._identity.permissions.direct):
+            raise InvalidMessage("this client may not send messages to this id", "forbidden")
+
     def _subscribe(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
-        self._hub.subscribe(self, topic)
+        if topic not in self.topics:
+            self._may_subscribe(topic)
+            self._hub.subscribe(self, topic)
         self.send(level1.subscribed(topic))
+
+    def _may_subscribe(self, topic: str) -> None:
+        """Refuse one topic more, if it is none, may not be had, or is too many."""
+        hub, permissions = self._hub, self._identity.permissions
+        _check_topic(topic, hub.limits)
+        if topic.startswith(RESERVED):
+            is_allowed = permissions.console
+        else:
+            is_allowed = matches(topic, permissions.subscribe)
+        if not is_allowed:
+            raise InvalidMessage("this client may not subscribe to this topic", "forbidden")
+        if len(self.topics) >= hub.limits.max_subscriptions:
+            raise InvalidMessage("this client has too many subscriptions", "limit_reached")
+        if len(hub.bus) >= hub.limits.max_topics and topic not in hub.bus:
+            raise InvalidMessage("the server has too many topics", "limit_reached")
 
     def _unsubscribe(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
@@ -380,7 +632,7 @@ class ServerSession:
         run = self._run
         if run is None or run.topic != topic:
             self._finish_run()
-            _check_open(topic)
+            self._may_publish(topic)
             run = self._run = Publication(topic, self.id)
         run.payloads += payloads
 
@@ -396,7 +648,7 @@ class ServerSession:
         if type(receipt) is not str:
             raise InvalidMessage("field receipt must be a string")
         self._finish_run()
-        _check_open(topic)
+        self._may_publish(topic)
         request = {"action": "publish", "topic": topic, "receipt": receipt}
         delivered = self._pass_on(Publication(topic, self.id, *payloads), request)
         self.send(level2.published(topic, receipt, delivered))
@@ -432,6 +684,7 @@ class ServerSession:
 
     def _direct_message(self, fields: Fields) -> None:
         to = _required(fields, "to", "missing target ID")
+        self._may_send_to(to)
         if not self._hub.send_direct(to, self.id, fields.get("data")):
             raise InvalidMessage(f"no client has the id {to}", "no_such_client")
 
@@ -441,12 +694,16 @@ class ServerSession:
             target = RelayTarget.parse(to)
         except InvalidArgument as error:
             raise _relay_failed(error) from None
+        if not matches(target.address, self._identity.permissions.relay):
+            raise InvalidMessage("this client may not relay to this server", "forbidden")
         status = fields.get("status")
         secure = type(status) is dict and status.get("is_secure") is True
         self._hub.emit(RelayRequested(self, to, target, fields.get("data"), self.id, secure))
 
     def _server_to_server(self, fields: Fields) -> None:
         hub = self._hub
+        if not self._identity.permissions.peer:
+            raise InvalidMessage("this client may not speak for another server", "forbidden")
         to, proxied = text(fields, "to"), text(fields, "id")
         by_this_name = to and not proxied and to == self._connection.host
         if not (to in hub.addresses or proxied in hub.addresses or by_this_name):
@@ -454,24 +711,27 @@ class ServerSession:
         payload, sender = fields.get("data"), self.id
         if type(payload) is dict and "data" in payload:
             origin = payload.get("from")
-            sender = origin if type(origin) is str else sender
+            if type(origin) is str and _is_foreign(origin):  # not that of a client of ours
+                sender = origin
             payload = payload["data"]
-        if type(payload) is dict:
-            _check_open(text(payload, "topic"))
+        if type(payload) is dict and type(topic := payload.get("topic")) is str and topic:
+            self._may_publish(topic)
         hub.receive_server_data(payload, sender)
 
     def _publish_with_ack(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
         ack_id = _required(fields, "ack_id", "missing ack_id")
-        _check_open(topic)
+        self._may_publish(topic)
         self._ask(self._hub.ask_topic, ack_id, topic, fields)
 
     def _publish_to_id_with_ack(self, fields: Fields) -> None:
         to = _required(fields, "to", "missing target ID")
         ack_id = _required(fields, "ack_id", "missing ack_id")
+        self._may_send_to(to)
         self._ask(self._hub.ask_id, ack_id, to, fields)
 
     def _ask(self, ask: Callable[..., None], ack_id: str, target: str, fields: Fields) -> None:
+        _check_length(ack_id, "ack_id", self._hub.limits.max_ack_id)
         timeout = _timeout(fields)
         wants_updates = self.level > 1 and fields.get("updates") is True
         data = fields.get("data")
@@ -479,20 +739,22 @@ class ServerSession:
             ask(self, ack_id, target, self.id, data, timeout, wants_updates=wants_updates)
         except DuplicateAckId:
             raise InvalidMessage("ack_id is in use", "ack_id_in_use") from None
+        except QueueFull as error:
+            raise InvalidMessage(str(error), "limit_reached") from None
 
     def _ack(self, fields: Fields) -> None:
         ack_id, outcome = _outcome(fields) if self.level == 1 else _outcome2(fields)
         reason = outcome.get("error")
         error: str | None = reason[: self._hub.limits.max_error] if type(reason) is str else ""
-        result = None
+        result, size = None, 0
         if outcome.get("success") is True:
             error = None
             if self.level > 1 and (result := outcome.get("result")) is not None:
                 try:
-                    write({"responses": {"id": {"result": result}}})
+                    size = len(write({"responses": {"id": {"result": result}}}))
                 except TooDeep:
                     error, result = bad_result("it is nested too deeply"), None
-        self._hub.acks.answer(self, ack_id, error, result)
+        self._hub.acks.answer(self, ack_id, error, result, size)
 
     def _get_ack_status(self, fields: Fields) -> None:
         ack_id = _required(fields, "ack_id", "missing ack_id")
@@ -521,6 +783,11 @@ _HANDLERS: dict[str, Callable[[ServerSession, Fields], None]] = {
 }
 
 _STOPPING = HttpResponse.text(503, "the server is stopping")
+_TOO_MANY = HttpResponse.text(503, "too many connections")
+_UNAUTHORIZED = HttpResponse(
+    401, b"the token is not valid\n", headers=(("www-authenticate", "Bearer"),)
+)
+_TOO_FAST = "too many messages in too short a time"
 
 _UNREGISTERED = {"subscribe": "client not registered, send ping first"}
 
@@ -541,10 +808,24 @@ def _timeout(fields: Fields) -> float | None:
     return float(value)
 
 
-def _check_open(topic: Any) -> None:
-    """Refuse a topic on which only the server publishes."""
-    if type(topic) is str and topic.startswith(RESERVED):
-        raise InvalidMessage("this topic is the server's own", "forbidden")
+def _check_length(name: str, kind: str, most: int) -> None:
+    if len(name) > most:
+        raise InvalidMessage(f"the {kind} has more than {most} characters", "bad_request")
+
+
+def _check_topic(topic: str, limits: Limits) -> None:
+    """Refuse a topic that is too long, or has control characters in it."""
+    _check_length(topic, "topic", limits.max_topic)
+    if not topic.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in topic):
+        raise InvalidMessage("the topic has a control character in it", "bad_request")
+
+
+# Between the id of another server's client and the URL of that server (spec, 7.3).
+_FOREIGN = "---ws"
+
+
+def _is_foreign(sender: str) -> bool:
+    return _FOREIGN in sender or sender.startswith(("ws://", "wss://"))
 
 
 def _offered_level(fields: Fields) -> int:

@@ -436,6 +436,11 @@ class WebSocket(ABC):
         step = interval / 32
         return ceil((self._last_received + interval) / step) * step
 
+    def was_alive(self, now: float) -> None:
+        """Take it that the peer lives, as after a time in which it was not listened to."""
+        self._last_received = now
+        self._pinged_at = None
+
     def handle_timeout(self, now: float) -> None:
         """Act on a deadline: heartbeat, handshake or closing time is over."""
         deadline = self.next_deadline()

@@ -11,6 +11,7 @@ from kps.protocol.acks import AckBook, AckRequest, DuplicateAckId
 from kps.protocol.bus import Bus, Publication
 from kps.protocol.deadlines import Deadlines
 from kps.protocol.envelope import TooDeep
+from kps.protocol.limits import Limits
 from kps.protocol.messages import AckResponse
 from kps.protocol.outbox import Droppable
 
@@ -166,7 +167,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.deadlines = Deadlines()
-        self.book = AckBook(self.deadlines)
+        self.book = AckBook(self.deadlines, Limits())
         self.asker = Asker()
         self.bob, self.carol = Listener("bob"), Listener("carol")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kps.protocol.limits import Limits, Overflow
+from kps.protocol.limits import Limits, Overflow, RatePolicy
 
 
 def test_a_queue_holds_any_single_message() -> None:
@@ -18,14 +18,28 @@ def test_a_queue_holds_any_single_message() -> None:
 
 @pytest.mark.parametrize("field", fields(Limits), ids=lambda field: field.name)
 def test_every_bound_is_checked(field: Any) -> None:
-    if isinstance(field.default, Overflow):
+    wrong_values: tuple[Any, ...]
+    if isinstance(field.default, (Overflow, RatePolicy)):
         return
-    for wrong in (0, -1) if isinstance(field.default, int) else (0.0, -1.0, float("nan")):
+    if field.default == 0.0:  # where that means that there is no bound
+        wrong_values = (-1.0, float("nan"))
+    elif isinstance(field.default, float):
+        wrong_values = (0.0, -1.0, float("nan"))
+    else:
+        wrong_values = (0, -1)
+    for wrong in wrong_values:
         changed: dict[str, Any] = {field.name: wrong}
         with pytest.raises(ValueError, match=f"{field.name} must be"):
             Limits(**changed)
 
 
+def test_depth_is_at_most_what_can_be_written() -> None:
+    assert Limits(max_depth=250).max_depth == 250
+    with pytest.raises(ValueError, match="from 1 to 250"):
+        Limits(max_depth=251)
+
+
 def test_policies_have_names() -> None:
     assert [policy.value for policy in Overflow] == ["close", "drop_oldest", "drop_newest"]
     assert Overflow("drop_oldest") is Overflow.DROP_OLDEST
+    assert [policy.value for policy in RatePolicy] == ["delay", "error", "close"]

@@ -1,0 +1,94 @@
+"""What the command line, variables and a file can hold: values, checked the same way."""
+
+import argparse
+import contextlib
+import tomllib
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def size(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time."""
+    value = _number(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
+    return value
+
+
+def rate(text: str) -> float:
+    """So many per second; 0 for any number."""
+    value = _number(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"must be a number per second, or 0, not {text!r}")
+    return value
+
+
+def set_defaults(parser: argparse.ArgumentParser, values: Mapping[str, Any], source: str) -> None:
+    """Take defaults from elsewhere, checked as if they were given on the command line."""
+    actions = {action.dest: action for action in parser._actions}
+    for name, value in values.items():
+        key = name.replace("-", "_")
+        action = actions.get(key)
+        if action is None or key in ("help", "config"):
+            parser.error(f"{source} has an unknown option: {name}")
+        if isinstance(action, argparse._StoreTrueAction):
+            if not isinstance(value, bool) and value not in ("0", "1"):
+                parser.error(f"{source} has a bad {name}: it takes true or false (0 or 1)")
+            parser.set_defaults(**{key: value in (True, "1")})
+            continue
+        several = isinstance(action, argparse._AppendAction)
+        if several != isinstance(value, list) or isinstance(value, (bool, dict)):
+            parser.error(f"{source} has a value of the wrong kind for {name}")
+        for item in value if several else [value]:
+            try:
+                read = action.type(str(item)) if callable(action.type) else str(item)
+            except argparse.ArgumentTypeError as error:
+                parser.error(f"{source} has a bad {name}: {error}")
+            if action.choices is not None and read not in action.choices:
+                parser.error(f"{source} has a bad {name}: {item!r}")
+        parser.set_defaults(**{key: value if several else read})
+
+
+def variables(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> dict[str, Any]:
+    """The values of a parser's options that are in ``KPS_…`` variables."""
+    found: dict[str, Any] = {}
+    for action in parser._actions:
+        value = environment.get(f"KPS_{action.dest.upper()}")
+        if value is None or action.dest == "help":
+            continue
+        if action.dest == "config":
+            parser.set_defaults(config=value)
+        else:
+            several = isinstance(action, argparse._AppendAction)
+            found[action.dest] = value.split(",") if several else value
+    return found
+
+
+def read_config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
+    """The values of a parser's options that are in a TOML file."""
+    with contextlib.ExitStack() as stack:
+        try:
+            return tomllib.load(stack.enter_context(open(path, "rb")))
+        except (OSError, ValueError) as error:
+            parser.error(f"cannot read {path}: {error}")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0

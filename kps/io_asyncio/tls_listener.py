@@ -1,0 +1,85 @@
+"""Accepting TLS connections on the event loop."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from kps.io_errors import describe
+from kps.logs import logger
+from kps.protocol.address import host_and_port
+
+_PAUSE = 0.05  # seconds, when there are no descriptors left
+
+
+class TlsListener:
+    """Accepts connections, and shakes hands with each.
+
+    In place of ``loop.create_server``, whose context cannot be replaced, and which neither
+    ends a handshake that is under way nor tells why one failed.
+
+    Args:
+        listener: The socket that listens; it is closed with this.
+        make_protocol: Makes what a connection's bytes go to, once it is encrypted.
+        context: Returns the context for a new connection.
+        timeout: Seconds for a handshake as a whole.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        context: Callable[[], ssl.SSLContext],
+        timeout: float,
+    ) -> None:
+        listener.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        self._listener = listener
+        self._make_protocol = make_protocol
+        self._context = context
+        self._timeout = timeout
+        self._shaking: set[socket.socket] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting = self._new_task(self._accept())
+        self._accepting.add_done_callback(lambda _: listener.close())
+
+    def close(self) -> None:
+        """Stop listening, and end the handshakes that are under way."""
+        self._accepting.cancel()
+        for sock in self._shaking:
+            with contextlib.suppress(OSError):  # the peer has gone
+                sock.shutdown(socket.SHUT_RDWR)
+
+    async def wait_closed(self) -> None:
+        """After ``close``: until that is done, which is at once."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                sock, peer = await self._loop.sock_accept(self._listener)
+            except OSError as error:  # it went away again, or there are no descriptors left
+                logger.warning("cannot accept a connection: %s", describe(error))
+                await asyncio.sleep(_PAUSE)
+                continue
+            self._shaking.add(sock)
+            self._new_task(self._shake_hands(sock, peer))
+            await asyncio.sleep(0)  # who connects all the time does not keep others waiting
+
+    async def _shake_hands(self, sock: socket.socket, peer: Any) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                self._make_protocol, sock, ssl=self._context(), ssl_handshake_timeout=self._timeout
+            )
+        except OSError as error:
+            logger.debug("no TLS with %s: %s", host_and_port(*peer[:2]), describe(error))
+        finally:
+            self._shaking.discard(sock)
+
+    def _new_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
