@@ -538,7 +538,7 @@ def test_dropping_policies_keep_the_connection_and_count(policy: kps.Overflow) -
 
 @on_both_loops
 async def test_a_publisher_that_does_not_read_its_answers_is_slowed_down_not_cut() -> None:
-    async with bus() as (server, alice, _):
+    async with bus(limits=kps.Limits(max_topic=2000)) as (server, alice, _):
         collector = Collector()
         topic = "t" * 2000  # so that the answers are more than the buffers on the way hold
         await alice.subscribe(topic, collector)

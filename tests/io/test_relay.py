@@ -15,6 +15,15 @@ from tests.io.harness import AnyDriver, Cable, Inbox
 Secure = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
+RELAYING = kps.Permissions(relay=["*"])
+
+
+@pytest.fixture
+def server(servers: AnyDriver) -> Any:
+    """A server whose clients may send messages to others."""
+    return servers.server(id="server", permissions=RELAYING)
+
+
 @pytest.fixture
 def other(servers: AnyDriver) -> tuple[Any, Inbox, Inbox]:
     """A second server, what its program gets from servers, and what its topic gets."""
@@ -77,7 +86,7 @@ def test_secure_servers(servers: AnyDriver, clients: AnyDriver, secure: Secure) 
     server_context, client_context = secure
     data, errors = Inbox(), Inbox()
     target = servers.server(ssl=server_context, on_server_data=data)
-    server = servers.server(relay_ssl=client_context)
+    server = servers.server(relay_ssl=client_context, permissions=RELAYING)
     client = clients.client(server.address, id="c", on_error=errors)
     client.publish_to_server(target.address, 1, secure=True)
     message = data.get()
@@ -104,7 +113,7 @@ def test_a_dead_server_is_reported_to_the_sender(
 
 
 def test_a_server_that_is_silent_blocks_nobody(servers: AnyDriver, clients: AnyDriver) -> None:
-    server = servers.server(relay_timeout=0.5)
+    server = servers.server(relay_timeout=0.5, permissions=RELAYING)
     errors, inbox = Inbox(), Inbox()
     client = clients.client(server.address, on_error=errors)
     client.subscribe("t", inbox)
@@ -139,3 +148,33 @@ def test_who_waits_for_a_silent_server_is_told_when_this_one_stops(
         server.stop()
         assert "failed to relay to server" in str(outcome.get())
         sender.join()
+
+
+def test_only_to_servers_that_are_allowed(
+    servers: AnyDriver, clients: AnyDriver, other: tuple[Any, Inbox, Inbox]
+) -> None:
+    target, data, _ = other
+    elsewhere = servers.server()
+    server = servers.server(permissions=kps.Permissions(relay=[target.address]))
+    errors = Inbox()
+    client = clients.client(server.address, on_error=errors)
+    client.publish_to_server(elsewhere.address, 1)
+    assert errors.get().code == "forbidden"
+    client.publish_to_server(target.address, 2)
+    assert data.data() == 2
+
+
+def test_the_first_server_shows_its_token(servers: AnyDriver) -> None:
+    data = Inbox()
+
+    def auth(token: str) -> kps.Identity | None:
+        return kps.Identity("first", kps.Permissions(peer=True)) if token == "secret" else None
+
+    target = servers.server(auth=auth, on_server_data=data)
+    servers.server(relay_token="secret").publish_to_server(target.address, 1)
+    assert data.data() == 1
+    with pytest.raises(kps.ConnectFailed, match="401"):
+        servers.server(relay_token="other").publish_to_server(target.address, 2)
+    with pytest.raises(kps.ConnectFailed, match="a token is needed"):
+        servers.server().publish_to_server(target.address, 3)
+    assert data.is_empty()
