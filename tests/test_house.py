@@ -50,6 +50,7 @@ LAYERS: list[set[str]] = [
     {"http", "bus", "endpoint", "flow"},
     {"acks", "events"},
     {"monitor", "client_link"},
+    {"rules"},
     {"server_session"},
     {"client_session"},
     {"hub"},

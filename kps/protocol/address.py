@@ -1,6 +1,6 @@
 """Where a server is: the forms in which a program may say it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from kps.errors import InvalidArgument
@@ -17,7 +17,7 @@ class Address:
     host: str
     port: int
     secure: bool
-    target: str
+    target: str = field(repr=False)
     """Path and query of the WebSocket."""
 
     @property
@@ -27,7 +27,8 @@ class Address:
 
     @property
     def url(self) -> str:
-        return f"{'wss' if self.secure else 'ws'}://{self.netloc}{self.target}"
+        """For people to read: without the query, in which there may be a token."""
+        return f"{'wss' if self.secure else 'ws'}://{self.netloc}{_path_of(self.target)}"
 
     @classmethod
     def parse(cls, text: str, *, path: str | None = None, secure: bool = False) -> "Address":
@@ -57,7 +58,7 @@ class Address:
         if parts.query:
             target += "?" + parts.query
         if not _fits_a_request(target):
-            raise InvalidArgument(f"not a path on a server: {path!r}")
+            raise InvalidArgument(f"not a path on a server: {_path_of(target)!r}")
         address = cls(parts.hostname, port, secure, target)
         try:
             address.netloc.encode("idna")  # as wsproto writes it into the request
@@ -75,5 +76,10 @@ def _fits_a_request(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
 
 
+def _path_of(text: str) -> str:
+    return text.partition("?")[0]
+
+
 def _unreadable(text: str) -> InvalidArgument:
-    return InvalidArgument(f"not a server address: {text!r}; it takes host:port or ws://host:port")
+    shown = _path_of(text)
+    return InvalidArgument(f"not a server address: {shown!r}; it takes host:port or ws://host:port")

@@ -7,7 +7,7 @@ production.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kps.errors import KPSError
+from kps.errors import KPSError, ServerError
 from kps.protocol.envelope import Fields
 from kps.protocol.messages import AckHandle
 from kps.protocol.websocket import Closed
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kps.protocol.http import HttpRequest
     from kps.protocol.relay import RelayTarget
     from kps.protocol.server_session import ServerSession
+    from kps.protocol.subscriptions import Mailbox
 
 # -- of both ends -------------------------------------------------------------------------
 
@@ -151,6 +152,14 @@ class SubscriptionConfirmed:
 
 
 @dataclass(frozen=True, slots=True)
+class SubscriptionRefused:
+    """The server does not let this client have a topic, also one that it had before."""
+
+    mailboxes: "list[Mailbox]"
+    """The subscriptions that this ended. Each has its ``error``, and keeps what waits in it."""
+
+
+@dataclass(frozen=True, slots=True)
 class AckStatusReceived:
     """The server told who has answered an ack request."""
 
@@ -171,7 +180,21 @@ class ErrorReceived:
 
     text: str
     code: str
-    """What a program can rely on; empty from a server on level 1."""
+    """What a program can rely on; empty from a server on level 1, as all that follows."""
+    request: str = ""
+    """The action that was refused."""
+    topic: str = ""
+    to: str = ""
+
+    @classmethod
+    def of(cls, error: ServerError) -> "ErrorReceived":
+        """Tell of an error that nobody waits for."""
+        return cls(str(error), error.code, error.request, error.topic, error.to)
+
+    def error(self) -> ServerError:
+        """The exception for the program."""
+        about = {"request": self.request, "topic": self.topic, "to": self.to}
+        return ServerError(self.text, self.code, **about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +218,7 @@ ClientEvent = (
     | ConnectAttemptFailed
     | Disconnected
     | SubscriptionConfirmed
+    | SubscriptionRefused
     | AckStatusReceived
     | BarrierPassed
     | ErrorReceived

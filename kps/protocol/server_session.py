@@ -5,8 +5,8 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from kps.errors import InvalidArgument, QueueFull
-from kps.protocol import level1, level2
-from kps.protocol.access import Identity, matches
+from kps.protocol import level1, level2, rules
+from kps.protocol.access import Identity
 from kps.protocol.acks import AckRequest, DuplicateAckId
 from kps.protocol.admission import host_of
 from kps.protocol.bus import Publication
@@ -24,9 +24,8 @@ from kps.protocol.envelope import (
 from kps.protocol.events import ClientRegistered, RelayRequested, TokenPresented, UpgradeRequested
 from kps.protocol.frames import text_frame
 from kps.protocol.http import HttpResponse, ServerConnection
-from kps.protocol.limits import Limits, RatePolicy
+from kps.protocol.limits import RatePolicy
 from kps.protocol.messages import AckResponse, bad_result, timed_out
-from kps.protocol.monitor import RESERVED
 from kps.protocol.outbox import Frames, Push
 from kps.protocol.rate import limiter
 from kps.protocol.relay import RelayTarget
@@ -562,12 +561,7 @@ class ServerSession:
         hub, identity = self._hub, self._identity
         if client_id == hub.config.id:
             raise InvalidMessage("this id is the server's own", "id_unavailable")
-        _check_length(client_id, "id", hub.limits.max_id)
-        permissions = identity.permissions
-        if not matches(client_id, permissions.ids):
-            raise InvalidMessage("this client may not use this id", "forbidden")
-        if _FOREIGN in client_id and not permissions.peer:
-            raise InvalidMessage(f"an id has no {_FOREIGN} in it", "bad_request")
+        rules.check_id(client_id, identity.permissions, hub.limits)
         other = hub.clients.get(client_id)
         is_taken = other is not None and other._identity.name != identity.name
         if is_taken or not hub.owners.may_use(client_id, identity.name):
@@ -582,39 +576,20 @@ class ServerSession:
         assert self.identity is not None
         return self.identity
 
-    def _may_publish(self, topic: str) -> None:
-        """Refuse a topic that is none, or that this client may not publish on."""
-        _check_topic(topic, self._hub.limits)
-        if topic.startswith(RESERVED):
-            raise InvalidMessage("this topic is the server's own", "forbidden")
-        if not matches(topic, self._identity.permissions.publish):
-            raise InvalidMessage("this client may not publish on this topic", "forbidden")
-
-    def _may_send_to(self, client_id: str) -> None:
-        if not matches(client_id, self._identity.permissions.direct):
-            raise InvalidMessage("this client may not send messages to this id", "forbidden")
+    def _check_publish(self, topic: str) -> None:
+        rules.check_publish(topic, self._identity.permissions, self._hub.limits)
 
     def _subscribe(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
+        hub = self._hub
         if topic not in self.topics:
-            self._may_subscribe(topic)
-            self._hub.subscribe(self, topic)
+            rules.check_subscribe(topic, self._identity.permissions, hub.limits)
+            if len(self.topics) >= hub.limits.max_subscriptions:
+                raise InvalidMessage("this client has too many subscriptions", "limit_reached")
+            if len(hub.bus) >= hub.limits.max_topics and topic not in hub.bus:
+                raise InvalidMessage("the server has too many topics", "limit_reached")
+            hub.subscribe(self, topic)
         self.send(level1.subscribed(topic))
-
-    def _may_subscribe(self, topic: str) -> None:
-        """Refuse one topic more, if it is none, may not be had, or is too many."""
-        hub, permissions = self._hub, self._identity.permissions
-        _check_topic(topic, hub.limits)
-        if topic.startswith(RESERVED):
-            is_allowed = permissions.console
-        else:
-            is_allowed = matches(topic, permissions.subscribe)
-        if not is_allowed:
-            raise InvalidMessage("this client may not subscribe to this topic", "forbidden")
-        if len(self.topics) >= hub.limits.max_subscriptions:
-            raise InvalidMessage("this client has too many subscriptions", "limit_reached")
-        if len(hub.bus) >= hub.limits.max_topics and topic not in hub.bus:
-            raise InvalidMessage("the server has too many topics", "limit_reached")
 
     def _unsubscribe(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
@@ -632,7 +607,7 @@ class ServerSession:
         run = self._run
         if run is None or run.topic != topic:
             self._finish_run()
-            self._may_publish(topic)
+            self._check_publish(topic)
             run = self._run = Publication(topic, self.id)
         run.payloads += payloads
 
@@ -648,7 +623,7 @@ class ServerSession:
         if type(receipt) is not str:
             raise InvalidMessage("field receipt must be a string")
         self._finish_run()
-        self._may_publish(topic)
+        self._check_publish(topic)
         request = {"action": "publish", "topic": topic, "receipt": receipt}
         delivered = self._pass_on(Publication(topic, self.id, *payloads), request)
         self.send(level2.published(topic, receipt, delivered))
@@ -684,7 +659,7 @@ class ServerSession:
 
     def _direct_message(self, fields: Fields) -> None:
         to = _required(fields, "to", "missing target ID")
-        self._may_send_to(to)
+        rules.check_direct(to, self._identity.permissions)
         if not self._hub.send_direct(to, self.id, fields.get("data")):
             raise InvalidMessage(f"no client has the id {to}", "no_such_client")
 
@@ -694,16 +669,14 @@ class ServerSession:
             target = RelayTarget.parse(to)
         except InvalidArgument as error:
             raise _relay_failed(error) from None
-        if not matches(target.address, self._identity.permissions.relay):
-            raise InvalidMessage("this client may not relay to this server", "forbidden")
+        rules.check_relay(target.address, self._identity.permissions)
         status = fields.get("status")
         secure = type(status) is dict and status.get("is_secure") is True
         self._hub.emit(RelayRequested(self, to, target, fields.get("data"), self.id, secure))
 
     def _server_to_server(self, fields: Fields) -> None:
         hub = self._hub
-        if not self._identity.permissions.peer:
-            raise InvalidMessage("this client may not speak for another server", "forbidden")
+        rules.check_peer(self._identity.permissions)
         to, proxied = text(fields, "to"), text(fields, "id")
         by_this_name = to and not proxied and to == self._connection.host
         if not (to in hub.addresses or proxied in hub.addresses or by_this_name):
@@ -711,27 +684,27 @@ class ServerSession:
         payload, sender = fields.get("data"), self.id
         if type(payload) is dict and "data" in payload:
             origin = payload.get("from")
-            if type(origin) is str and _is_foreign(origin):  # not that of a client of ours
+            if type(origin) is str and rules.is_foreign(origin):  # not that of a client of ours
                 sender = origin
             payload = payload["data"]
         if type(payload) is dict and type(topic := payload.get("topic")) is str and topic:
-            self._may_publish(topic)
+            self._check_publish(topic)
         hub.receive_server_data(payload, sender)
 
     def _publish_with_ack(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
         ack_id = _required(fields, "ack_id", "missing ack_id")
-        self._may_publish(topic)
+        self._check_publish(topic)
         self._ask(self._hub.ask_topic, ack_id, topic, fields)
 
     def _publish_to_id_with_ack(self, fields: Fields) -> None:
         to = _required(fields, "to", "missing target ID")
         ack_id = _required(fields, "ack_id", "missing ack_id")
-        self._may_send_to(to)
+        rules.check_direct(to, self._identity.permissions)
         self._ask(self._hub.ask_id, ack_id, to, fields)
 
     def _ask(self, ask: Callable[..., None], ack_id: str, target: str, fields: Fields) -> None:
-        _check_length(ack_id, "ack_id", self._hub.limits.max_ack_id)
+        rules.check_length(ack_id, "ack_id", self._hub.limits.max_ack_id)
         timeout = _timeout(fields)
         wants_updates = self.level > 1 and fields.get("updates") is True
         data = fields.get("data")
@@ -806,26 +779,6 @@ def _timeout(fields: Fields) -> float | None:
     if type(value) not in (int, float) or not value > 0:
         raise InvalidMessage("timeout must be a number of seconds above 0", "bad_request")
     return float(value)
-
-
-def _check_length(name: str, kind: str, most: int) -> None:
-    if len(name) > most:
-        raise InvalidMessage(f"the {kind} has more than {most} characters", "bad_request")
-
-
-def _check_topic(topic: str, limits: Limits) -> None:
-    """Refuse a topic that is too long, or has control characters in it."""
-    _check_length(topic, "topic", limits.max_topic)
-    if not topic.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in topic):
-        raise InvalidMessage("the topic has a control character in it", "bad_request")
-
-
-# Between the id of another server's client and the URL of that server (spec, 7.3).
-_FOREIGN = "---ws"
-
-
-def _is_foreign(sender: str) -> bool:
-    return _FOREIGN in sender or sender.startswith(("ws://", "wss://"))
 
 
 def _offered_level(fields: Fields) -> int:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kps.errors import KPSError
 from kps.protocol.limits import Limits, Overflow
 from kps.protocol.messages import Acknowledgement, Message
 
@@ -27,10 +28,12 @@ class Mailbox:
         "_overflowing",
         "closed",
         "dropped",
+        "error",
         "on_relief",
         "size",
         "taken",
         "topic",
+        "waiters",
     )
 
     def __init__(self, topic: str, limits: Limits) -> None:
@@ -45,12 +48,22 @@ class Mailbox:
         self.on_relief: Callable[[], None] | None = None
         """Called once, when little is left in it."""
         self.closed = False
+        """Whether the program has ended it, and gives up what waits."""
+        self.error: KPSError | None = None
+        """Why nothing more comes into it, though the program has not ended it."""
+        self.waiters = 0
+        """How many callers wait for the server's word on it, and will raise ``error``."""
         self._messages: deque[Message] = deque()
         self._limits = limits
         self._overflowing = False
 
     def __len__(self) -> int:
         return len(self._messages)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes into it."""
+        return self.closed or self.error is not None
 
     def take(self) -> Message | None:
         """Remove and return the oldest message, or ``None``."""
@@ -190,12 +203,21 @@ class Subscriptions:
         if mailbox is self._direct:
             self._direct = None
             return False
+        if mailbox.error is not None:
+            return False  # it is none of its topic's any more
         others = self._by_topic[mailbox.topic]
         others.remove(mailbox)
         if others:
             return False
         del self._by_topic[mailbox.topic]
         return True
+
+    def refuse(self, topic: str, error: KPSError) -> list[Mailbox]:
+        """End every subscription to a topic for an error; what waits may still be taken."""
+        mailboxes = self._by_topic.pop(topic, [])
+        for mailbox in mailboxes:
+            mailbox.error = error
+        return mailboxes
 
     def deliver(
         self, topic: str, data: object, sender: str, size: int, ack_id: str, epoch: int

@@ -337,8 +337,9 @@ class TestIds:
 
     def test_none_looks_like_that_of_another_server(self) -> None:
         stage = Stage(asks_token=True)
-        foreign = "x---ws://h:1/ws/bus"
-        assert self.refused(stage, ALICE, foreign) == "an id has no ---ws in it"
+        reason = "an id of this form is that of another server"
+        for foreign in ("wss://h/ws/bus", "x---ws://h:1/ws/bus"):
+            assert self.refused(stage, ALICE, foreign) == reason
         peer_of(stage, Identity("server", Permissions(peer=True)), foreign)
 
 
