@@ -78,8 +78,13 @@ class BatchFrame(Droppable):
 class ClientLink:
     """One connection of a client session."""
 
-    def __init__(self, session: "ClientSession", masker: Masker, now: float) -> None:
+    def __init__(
+        self, session: "ClientSession", masker: Masker, token: str | None, now: float
+    ) -> None:
         config = session.config
+        headers = list(config.headers)
+        if token is not None:
+            headers.append(("Authorization", f"Bearer {token}"))
         self.registered = False
         self.level = 1
         """Of the protocol; settled by the first pong."""
@@ -95,7 +100,7 @@ class ClientLink:
         self._connection = ClientWebSocket(
             host=config.host,
             target=config.target,
-            headers=list(config.headers),
+            headers=headers,
             text_frame=masker.text_frame,
             limits=config.limits,
             now=now,

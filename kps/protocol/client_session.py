@@ -35,6 +35,7 @@ from kps.protocol.events import (
     ErrorReceived,
     MessageReceived,
     SubscriptionConfirmed,
+    SubscriptionRefused,
 )
 from kps.protocol.flow import Flow
 from kps.protocol.frames import LONGEST_HEADER, Masker
@@ -57,6 +58,9 @@ from kps.protocol.websocket import Closed
 # How a confirmation begins, as every server of the family writes it.
 _CONFIRMATION = b'{"action":"published",'
 
+# What a server answers to who may not connect, or not with that token (spec, 8.7).
+_DENIED = (401, 403)
+
 # How much longer than its publisher asked for a client waits for the server's last word
 # on an ack request, which leaves the server when that time is over.
 _ACK_GRACE = 1.0
@@ -69,9 +73,11 @@ class ClientConfig:
     id: str
     host: str
     """The ``Host`` of the request: ``host:port``."""
-    target: str = DEFAULT_PATH
+    target: str = field(default=DEFAULT_PATH, repr=False)
     """Path and query of the request."""
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    token: str | Callable[[], str] | None = field(default=None, repr=False)
+    """What shows the server who this is, or what gives it for each connection."""
     reconnect: Backoff | None = field(default_factory=Backoff)
     """``None``: the client ends with its first connection."""
     offline_messages: int = 0
@@ -128,6 +134,7 @@ class ClientSession:
         self._chance = chance
         self._events: list[ClientEvent] = [ConnectNeeded()]
         self._link: ClientLink | None = None
+        self._token = None if callable(config.token) else config.token
         self._epoch = 0
         self._attempt = 0
         self._retry_at: float | None = None
@@ -154,10 +161,29 @@ class ClientSession:
         """Whether the server knows this client now."""
         return self._link is not None and self._link.registered and not self._closing
 
+    def renew_token(self) -> None:
+        """Have the program give the token of the next connection, if it gives one for each.
+
+        To be called in answer to ``ConnectNeeded``, before a transport is opened; without the
+        driver's lock, since it takes as long as the program does. Raises ``ConnectFailed``.
+        """
+        give = self.config.token
+        if not callable(give):
+            return
+        try:
+            token = give()
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}".removesuffix(": ")
+            raise ConnectFailed(f"the function for the token failed: {what}") from error
+        try:
+            self._token = check_token(token)
+        except InvalidArgument as error:
+            raise ConnectFailed(f"the function for the token failed: {error}") from None
+
     def connected(self, now: float) -> "ClientLink":
         """Take note that a transport is open, in answer to ``ConnectNeeded``."""
         self._now = now
-        link = ClientLink(self, self._masker, now)
+        link = ClientLink(self, self._masker, self._token, now)
         if self.ended is None and not self._closing:
             self._link = link
         else:
@@ -193,7 +219,7 @@ class ClientSession:
     # -- what the program calls, through the driver ---------------------------------------
 
     def subscribe(self, topic: str, now: float) -> Mailbox:
-        """Subscribe; the server's word is ``SubscriptionConfirmed``.
+        """Subscribe; the server's word is ``SubscriptionConfirmed`` or ``SubscriptionRefused``.
 
         Without a connection the subscription is made when there is one.
         """
@@ -428,13 +454,16 @@ class ClientSession:
         self._retry_at = self._now + delay
         return delay
 
+    def _is_refused_for_good(self, status: int | None) -> bool:
+        if status in _DENIED:
+            return not callable(self.config.token)  # else there will be another token
+        # A proxy in front of a server that restarts may say anything for a while.
+        return status is not None and 400 <= status < 500 and not self._was_connected
+
     def _attempt_failed(self, error: ConnectFailed) -> None:
-        refused_for_good = (
-            error.status is not None and 400 <= error.status < 500 and not self._was_connected
-        )
         if self._closing or self.ended is not None:
             self._end(None)
-        elif self.config.reconnect is None or refused_for_good:
+        elif self.config.reconnect is None or self._is_refused_for_good(error.status):
             self._end(ConnectFailed(f"cannot connect to {self.config.host}: {error}", error.status))
         else:
             self._events.append(ConnectAttemptFailed(str(error), self._wait()))
@@ -603,15 +632,17 @@ class ClientSession:
             link.queue_anyway(frame)
 
     def _confirmed(self, fields: Fields, size: int) -> None:
-        topic = text(fields, "topic")
-        outstanding = self._unconfirmed.get(topic)
-        if outstanding is None:
-            return
+        self._answered(text(fields, "topic"))
+
+    def _answered(self, topic: str) -> bool:
+        """Note an answer about a topic; tell whether it was the last one to come."""
+        outstanding = self._unconfirmed.get(topic, 0)
         if outstanding > 1:
             self._unconfirmed[topic] = outstanding - 1
-        else:
+        elif outstanding:
             del self._unconfirmed[topic]
             self._events.append(SubscriptionConfirmed(topic))
+        return outstanding == 1
 
     def _published2(self, fields: Fields, size: int) -> None:
         batch = fields.get("batch")
@@ -667,20 +698,39 @@ class ClientSession:
             return
         if self._barriers:
             self._barriers[0].refusals.append(reason)
-        if not self._refused(fields, ServerError(reason, text(fields, "code"))):
-            self._events.append(ErrorReceived(reason, text(fields, "code")))
+        about = {name: text(fields, name) for name in ("code", "request", "topic", "to")}
+        error = ServerError(reason, **about)
+        if link.level == 1 or not self._refused(fields, error):
+            self._events.append(ErrorReceived.of(error))
 
     def _refused(self, fields: Fields, error: ServerError) -> bool:
-        """Tell who waits for the answer to what was refused, if the server names it."""
+        """Tell who waits for the answer to what was refused, as far as the server names it.
+
+        ``False`` if somebody else has to be told.
+        """
+        if error.request in ("subscribe", "unsubscribe"):
+            return self._refused_topic(error)
         ack_id = text(fields, "ack_id")
-        if ack_id in self._acks and text(fields, "request").endswith("_with_ack"):
+        if ack_id in self._acks and error.request.endswith("_with_ack"):
             self._finish_ack(ack_id, error)
             return True
-        barrier = self._receipts.pop(text(fields, "receipt"), None)
-        if barrier is not None:
-            barrier.error = error
-            self._events.append(BarrierPassed(barrier))
-        return barrier is not None
+        if error.request == "ping" and self._barriers:
+            barrier = self._barriers.popleft()
+        elif text(fields, "receipt") in self._receipts:
+            barrier = self._receipts.pop(text(fields, "receipt"))
+        else:
+            return False
+        barrier.error = error
+        self._events.append(BarrierPassed(barrier))
+        return True
+
+    def _refused_topic(self, error: ServerError) -> bool:
+        # Of several questions about a topic the last one says whether it is wanted now.
+        if not self._answered(error.topic) or error.request == "unsubscribe":
+            return False
+        mailboxes = self.subscriptions.refuse(error.topic, error)
+        self._events.append(SubscriptionRefused(mailboxes))
+        return all(mailbox.waiters for mailbox in mailboxes)
 
     def _ack_response(self, fields: Fields, size: int) -> None:
         handle = self._told(fields)
@@ -757,6 +807,15 @@ _LEVEL_2: _Handlers = _LEVEL_1 | {
     "ack_update": ClientSession._ack_update,
 }
 _HANDLERS = {1: _LEVEL_1, level2.LEVEL: _LEVEL_2}
+
+
+def check_token(token: Any) -> str:
+    """Return a token that can be put into a header. Raises ``InvalidArgument``, not showing it."""
+    if not isinstance(token, str) or not token:
+        raise InvalidArgument("a token is a text that is not empty")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise InvalidArgument("a token is ASCII, without spaces and line ends")
+    return token
 
 
 def _check_id(client_id: str) -> str:

@@ -49,6 +49,10 @@ class Limits:
     more, depending on what stands around it, and costs nothing; a number costs a look at
     each array and object."""
 
+    max_batch: int = 65_536
+    """Payloads of one batch, and messages of one array, which may be tiny, and cost something
+    one by one. The clients of KPS stay below it."""
+
     max_topic: int = 256
     """Characters of a topic. Past it, or with a control character in it: an error of the
     code ``bad_request``. NATS and MQTT leave tens of kilobytes; what is stored for each

@@ -482,10 +482,13 @@ class ServerSession:
                 if self._guarded and self._refuses_excess():
                     self._check_rate(size=len(frame))
                 loaded = load(frame)
+                is_array = type(loaded) is list and self.level > 1
+                if is_array and len(loaded) > self._hub.limits.max_batch:
+                    raise InvalidMessage("the array has too many messages", "limit_reached")
             except InvalidMessage as error:
                 self._refuse(error, {})
                 continue
-            if type(loaded) is list and self.level > 1:
+            if is_array:
                 for item in loaded:
                     if not self._left:
                         self._act(item)
@@ -617,6 +620,8 @@ class ServerSession:
             return [fields.get("data")]
         if type(batch) is not list:
             raise InvalidMessage("field batch must be an array")
+        if len(batch) > self._hub.limits.max_batch:
+            raise InvalidMessage("the batch has too many payloads", "limit_reached")
         return batch
 
     def _publish_with_receipt(self, topic: str, payloads: list[Any], receipt: Any) -> None:

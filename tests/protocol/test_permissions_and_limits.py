@@ -176,6 +176,22 @@ class TestLimits:
         assert codes(peer.ask({**answer, "result": [[]]})) == ["bad_message"]
         assert peer.ask({**answer, "result": [1]})[0]["responses"]["a"]["result"] == [1]
 
+    def test_payloads_of_a_batch(self) -> None:
+        stage = Stage(limits=Limits(max_batch=3))
+        peer, bob = peer2(stage, "a"), peer2(stage, "bob")
+        stage.hub.subscribe(bob.session, "t")
+        request = {"action": "publish", "topic": "t"}
+        assert peer.ask({**request, "batch": [1, 2, 3]}) == []
+        assert codes(peer.ask({**request, "batch": [1, 2, 3, 4]})) == ["limit_reached"]
+        assert [message["batch"] for message in bob.take()] == [[1, 2, 3]]
+
+    def test_messages_of_an_array(self) -> None:
+        stage = Stage(limits=Limits(max_batch=3))
+        peer = peer2(stage, "a")
+        subscribe = {"action": "subscribe", "topic": "t"}
+        assert codes(peer.ask([subscribe] * 3)) == ["subscribed"] * 3
+        assert codes(peer.ask([subscribe] * 4)) == ["limit_reached"]
+
     def test_ack_requests_of_a_connection(self) -> None:
         stage = Stage(limits=Limits(max_pending_acks=2))
         peer, bob = peer2(stage, "a"), peer2(stage, "bob")
