@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
-.PHONY: serve test test-python test-js lint bench clean
+.PHONY: serve test test-python test-js lint conformance bench clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -28,6 +28,11 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The WebSocket under the Autobahn suite, which needs a Python 2.7. CASES=full is all of it.
+CASES ?= core
+conformance: $(VENV)/run.stamp
+	$(BIN)/python -m tests.autobahn.run $(CASES)
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/run.py --write

@@ -1,6 +1,7 @@
 """One transport and what its bytes go to. The same for server and client."""
 
 import asyncio
+from time import monotonic
 from typing import Protocol, cast
 
 from kps.protocol.address import host_and_port
@@ -10,6 +11,10 @@ from kps.protocol.websocket import Output
 # What the transport may hold before it asks to pause. Everything beyond it waits in the
 # core's queue, where it is counted and where the slow-consumer policy acts.
 _TRANSPORT_BUFFER = 64 * 1024
+
+# Seconds that one connection may take of a turn of the loop. uvloop reads up to 32 times in
+# one turn, which of frames without content is millions.
+_TURN = 0.01
 
 
 class Owner(Protocol):
@@ -33,6 +38,7 @@ class Connection(asyncio.Protocol):
         "_endpoint",
         "_is_half_closed",
         "_is_reading",
+        "_is_resting",
         "_is_tls",
         "_is_writable",
         "_loop",
@@ -47,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._is_writable = True
         self._is_reading = True
+        self._is_resting = False
         self._is_half_closed = False
         self._is_tls = False
 
@@ -58,7 +65,11 @@ class Connection(asyncio.Protocol):
         self._owner._progress()
 
     def data_received(self, data: bytes) -> None:
+        begun = monotonic()
         self._endpoint.receive_data(data, self._loop.time())
+        if monotonic() - begun > _TURN:
+            self._is_resting = True  # it is the turn of others
+            self._loop.call_soon(self._rested)
         self._see_to_reading()  # at once: uvloop may read many times in one turn
         self._owner._progress()
 
@@ -101,8 +112,13 @@ class Connection(asyncio.Protocol):
         elif not self._is_reading:
             self._see_to_reading()
 
+    def _rested(self) -> None:
+        self._is_resting = False
+        if not self._transport.is_closing():
+            self._see_to_reading()
+
     def _see_to_reading(self) -> None:
-        if self._is_reading == self._endpoint.wants_pause:
+        if self._is_reading == (self._is_resting or self._endpoint.wants_pause):
             self._is_reading = not self._is_reading
             if self._is_reading:
                 self._transport.resume_reading()
@@ -118,7 +134,10 @@ class Connection(asyncio.Protocol):
             transport.close()
         elif not self._is_half_closed:
             self._is_half_closed = True
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:  # the peer has closed its socket already
+                transport.abort()
 
 
 def _name(peer: object) -> str:

@@ -19,6 +19,7 @@ import uvloop
 
 import kps
 from tests.io.harness import PATIENCE, Cable
+from tests.protocol.helpers import close_frame, json_frame, upgrade
 
 QUICK = kps.Backoff(first=0.01, longest=0.05)
 
@@ -644,3 +645,20 @@ def _read_on(writer: asyncio.StreamWriter) -> None:
 async def _discard(reader: asyncio.StreamReader) -> None:
     while await reader.read(65536):
         pass
+
+
+@on_both_loops
+async def test_a_peer_that_does_not_wait_for_the_closing_handshake_harms_nobody() -> None:
+    """On asyncio's own loop a socket that its peer has closed already cannot be shut down."""
+    async with bus() as (server, alice, _):
+        collector = Collector()
+        await alice.subscribe("t", collector)
+        host, _, port = server.address.rpartition(":")
+        with socket.create_connection((host, int(port))) as hasty:
+            hasty.sendall(
+                upgrade()
+                + json_frame({"action": "ping", "from": "hasty"})  # whose answer is written first
+                + json_frame({"action": "publish", "topic": "t", "data": 1})
+                + close_frame(1000)
+            )
+        assert await collector.get() == 1

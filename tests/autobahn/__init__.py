@@ -1,0 +1,1 @@
+"""WebSocket conformance of KPS, judged by the Autobahn test suite."""

@@ -1,0 +1,276 @@
+"""What the Autobahn suite tests: a WebSocket echo at either end, on either driver.
+
+Everything between the socket and the messages is KPS's own: the drivers' connections, and the
+core's WebSocket of server and client. Only the owner of a connection, which otherwise is a bus,
+is an echo here.
+
+    python -m tests.autobahn.testee asyncio server
+    python -m tests.autobahn.testee threads client PORT AGENT COUNT
+
+The server says which port it has, and serves until it is ended. The client has the fuzzing server
+on PORT run its first COUNT cases, and then write its report.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+
+from wsproto.connection import Connection as Wsproto
+from wsproto.connection import ConnectionType
+from wsproto.events import BytesMessage, Event
+
+from kps.io_asyncio.connection import Connection as AsyncioConnection
+from kps.io_asyncio.loop import run
+from kps.io_sync.connection import Connection as ThreadConnection
+from kps.io_sync.connection import clock
+from kps.protocol.endpoint import Endpoint
+from kps.protocol.frames import Masker
+from kps.protocol.http import HttpResponse, ServerConnection
+from kps.protocol.limits import Limits
+from kps.protocol.websocket import ClientWebSocket, Output, State, WebSocket
+
+HOST = "127.0.0.1"
+LIMITS = Limits(max_message=16 * 1024 * 1024)  # the suite's largest message has exactly that
+
+_BINARY_FIN = b"\x82"
+
+
+class Binary(bytes):
+    """A message that came as binary."""
+
+
+class _Noting(Wsproto):
+    """wsproto's view of a connection, with a note of what kind of message it read last."""
+
+    is_binary = False
+
+    def events(self) -> Generator[Event, None, None]:
+        for event in super().events():
+            self.is_binary = isinstance(event, BytesMessage)
+            yield event
+
+
+class _Kinds(WebSocket):
+    """Marks binary messages. To the bus they are as good as text, but an echo must tell them."""
+
+    __slots__ = ()
+
+    def _wsproto(self) -> Wsproto:
+        if self._frames is None:
+            self._frames = _Noting(
+                ConnectionType.CLIENT if self._is_client else ConnectionType.SERVER
+            )
+        return self._frames
+
+    def _feed(self, piece: bytes, now: float) -> Iterator[bytes]:
+        for message in super()._feed(piece, now):
+            frames = self._wsproto()
+            assert isinstance(frames, _Noting)
+            yield Binary(message) if frames.is_binary else message
+
+
+class _Server(_Kinds, ServerConnection):
+    __slots__ = ()
+
+
+class _Client(_Kinds, ClientWebSocket):
+    __slots__ = ()
+
+
+class Echo:
+    """An endpoint that sends every message back."""
+
+    def __init__(self, connection: _Server | _Client) -> None:
+        self._connection = connection
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        connection = self._connection
+        messages = connection.receive_data(data, now)
+        if isinstance(connection, _Server) and connection.state is State.REQUEST:
+            messages = connection.accept(now)
+        for message in messages:
+            if isinstance(message, Binary):
+                frame = connection.text_frame(message)
+                connection.queue(_BINARY_FIN + frame[1:], now)
+            else:
+                connection.send(message, now)
+
+    def receive_eof(self, now: float) -> None:
+        self._connection.receive_eof(now)
+
+    def connection_lost(self, now: float) -> None:
+        self._connection.connection_lost(now)
+
+    def data_to_send(self) -> bytes:
+        return self._connection.data_to_send()
+
+    @property
+    def output(self) -> Output:
+        return self._connection.output
+
+    @property
+    def wants_pause(self) -> bool:
+        return self._connection.wants_pause
+
+    def next_deadline(self) -> float | None:
+        return self._connection.next_deadline()
+
+    def handle_timeout(self, now: float) -> None:
+        self._connection.handle_timeout(now)
+
+
+def server_echo(now: float) -> Echo:
+    """The server's end of a new connection."""
+    return Echo(
+        _Server(
+            limits=LIMITS,
+            path="/",
+            origins=(),
+            respond=lambda request, now: HttpResponse.text(404, "only WebSockets here"),
+            peer="",
+            now=now,
+        )
+    )
+
+
+def client_echo(port: int, target: str, now: float) -> Echo:
+    """The client's end of a new connection."""
+    return Echo(
+        _Client(
+            host=f"{HOST}:{port}",
+            target=target,
+            headers=[],
+            text_frame=Masker(os.urandom).text_frame,
+            limits=LIMITS,
+            now=now,
+        )
+    )
+
+
+# -- asyncio ------------------------------------------------------------------------------
+
+
+class AsyncioOwner:
+    """Has one connection written to at the end of the loop's turn, and keeps its deadline."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, echo: Echo) -> None:
+        self.gone = asyncio.Event()
+        self._loop = loop
+        self._echo = echo
+        self._connection: AsyncioConnection
+        self._step_is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def _attach(self, connection: AsyncioConnection, peer: str) -> Endpoint:
+        self._connection = connection
+        return self._echo
+
+    def _detach(self, connection: AsyncioConnection) -> None:
+        self.gone.set()
+
+    def _progress(self) -> None:
+        if not self._step_is_due:
+            self._step_is_due = True
+            self._loop.call_soon(self._step)
+
+    def _step(self) -> None:
+        self._step_is_due = False
+        self._connection.flush()
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self._echo.next_deadline()
+        self._timer = None if due is None else self._loop.call_at(due, self._timed_out, due)
+
+    def _timed_out(self, due: float) -> None:
+        self._echo.handle_timeout(max(due, self._loop.time()))
+        self._progress()
+
+
+async def asyncio_server(ready: Callable[[int], None]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def new_connection() -> AsyncioConnection:
+        return AsyncioConnection(loop, AsyncioOwner(loop, server_echo(loop.time())))
+
+    server = await loop.create_server(new_connection, HOST, 0)
+    ready(server.sockets[0].getsockname()[1])
+    await server.serve_forever()
+
+
+async def asyncio_client(port: int, targets: list[str]) -> None:
+    for target in targets:
+        await visit(port, target)
+
+
+async def visit(port: int, target: str) -> None:
+    loop = asyncio.get_running_loop()
+    owner = AsyncioOwner(loop, client_echo(port, target, loop.time()))
+    await loop.create_connection(lambda: AsyncioConnection(loop, owner), HOST, port)
+    await owner.gone.wait()
+
+
+# -- threads ------------------------------------------------------------------------------
+
+
+class ThreadOwner:
+    """Lets the thread of one connection keep its deadline."""
+
+    def __init__(self, echo: Echo) -> None:
+        self._lock = threading.RLock()
+        self._echo = echo
+
+    def _progress(self) -> None:
+        """Nobody else is concerned."""
+
+    def _deadline(self) -> float | None:
+        return self._echo.next_deadline()
+
+    def _handle_timeout(self, now: float) -> None:
+        self._echo.handle_timeout(now)
+
+
+def carry(sock: socket.socket, echo: Echo) -> None:
+    """Run one connection to its end, in this thread."""
+    ThreadConnection(sock, echo, ThreadOwner(echo)).run()
+
+
+def threads_server(ready: Callable[[int], None]) -> None:
+    with socket.create_server((HOST, 0)) as listener:
+        ready(listener.getsockname()[1])
+        while True:
+            sock, _ = listener.accept()
+            threading.Thread(target=carry, args=(sock, server_echo(clock())), daemon=True).start()
+
+
+def threads_client(port: int, targets: list[str]) -> None:
+    for target in targets:
+        carry(socket.create_connection((HOST, port)), client_echo(port, target, clock()))
+
+
+def main() -> None:
+    driver, role, *rest = sys.argv[1:]
+
+    def ready(port: int) -> None:
+        print(f"listening on {port}", flush=True)
+
+    if role == "server":
+        if driver == "asyncio":
+            run(asyncio_server(ready))
+        else:
+            threads_server(ready)
+        return
+    port, agent, count = int(rest[0]), rest[1], int(rest[2])
+    targets = [f"/runCase?case={number}&agent={agent}" for number in range(1, count + 1)]
+    targets.append(f"/updateReports?agent={agent}")
+    if driver == "asyncio":
+        # Not uvloop, which the server has: most programs with a client bring their own loop.
+        asyncio.run(asyncio_client(port, targets))
+    else:
+        threads_client(port, targets)
+
+
+if __name__ == "__main__":
+    main()
