@@ -19,10 +19,11 @@ from kps.errors import (
     ServerError,
     ServerStartFailed,
 )
+from kps.protocol.access import Identity, Permissions
 from kps.protocol.backoff import Backoff
 from kps.protocol.events import Connected, Disconnected
 from kps.protocol.http import HttpRequest, HttpResponse
-from kps.protocol.limits import Limits, Overflow
+from kps.protocol.limits import Limits, Overflow, RatePolicy
 from kps.protocol.messages import AckResponse, Message
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from kps.io_asyncio.client import Client
     from kps.io_asyncio.server import Server
     from kps.io_asyncio.subscription import Subscription
+    from kps.jwt import JWTVerifier
+    from kps.tokens import TokenFile
 
 __all__ = [
     "Ack",
@@ -43,27 +46,35 @@ __all__ = [
     "Disconnected",
     "HttpRequest",
     "HttpResponse",
+    "Identity",
     "InvalidArgument",
+    "JWTVerifier",
     "KPSError",
     "Limits",
     "Message",
     "MessageTooLarge",
     "NotConnected",
     "Overflow",
+    "Permissions",
     "QueueFull",
+    "RatePolicy",
     "RequestTimeout",
     "Server",
     "ServerError",
     "ServerStartFailed",
     "Subscription",
+    "TokenFile",
 ]
 
-# Loaded on first use, so that a program without an event loop never imports asyncio.
+# Loaded on first use, so that a program without an event loop never imports asyncio, and a
+# client nothing that only servers need.
 _LAZY = {
     "Ack": "kps.io_asyncio.ack",
     "Client": "kps.io_asyncio.client",
+    "JWTVerifier": "kps.jwt",
     "Server": "kps.io_asyncio.server",
     "Subscription": "kps.io_asyncio.subscription",
+    "TokenFile": "kps.tokens",
 }
 
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 from kps.io_asyncio.client import Client
 from kps.protocol.messages import Message
@@ -12,16 +13,17 @@ _UNDER_WAY = 10_000  # messages that are published and not yet received, at most
 _AT_ONCE = 100  # ack requests
 
 
-async def measure(address: str, seconds: float, size: int) -> AsyncIterator[str]:
+async def measure(address: str, seconds: float, size: int, **options: Any) -> AsyncIterator[str]:
     """Measure one thing after the other, each for so many seconds; yield a line for each.
 
-    ``size`` is that of the payload, in bytes of JSON.
+    ``size`` is that of the payload, in bytes of JSON; ``options`` are those of the clients.
     """
     async with (
-        Client(address, reconnect=False) as publisher,
-        Client(address, reconnect=False) as subscriber,
+        Client(address, reconnect=False, **options) as publisher,
+        Client(address, reconnect=False, **options) as subscriber,
     ):
         bench = _Bench(publisher, seconds, "x" * max(0, size - 2))
+        await publisher.publish_with_receipt(bench.topic, None)  # raises, if it may not
         await subscriber.subscribe(bench.topic, bench.received)
         yield f"throughput   {await bench.throughput():>10,.0f} messages/s"
         p50, p99 = await bench.round_trip()

@@ -18,11 +18,12 @@ import orjson
 import kps.serve
 from kps.arguments import Parser, read_config, seconds, set_defaults, size, variables
 from kps.bench import measure
-from kps.errors import InvalidArgument, KPSError
+from kps.errors import InvalidArgument, KPSError, ServerError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import run
 from kps.protocol.address import DEFAULT_ADDRESS, Address
 from kps.tls import client_context
+from kps.tokens import print_new_token
 
 _BENCH_PATIENCE = 20.0  # seconds beyond those of the measurements
 
@@ -64,6 +65,7 @@ def _sub(options: argparse.Namespace) -> int:
 async def _subscribe(options: argparse.Namespace) -> int:
     left = options.count
     finished = asyncio.Event()
+    refusals: list[ServerError] = []
 
     async def show(message: Any) -> None:
         nonlocal left
@@ -77,19 +79,34 @@ async def _subscribe(options: argparse.Namespace) -> int:
             if left == 0:
                 finished.set()
 
+    async def closed() -> None:
+        finished.set()
+
+    async def refused(error: ServerError) -> None:
+        if error.request == "subscribe":  # after a reconnect
+            refusals.append(error)
+            finished.set()
+
     async with Client(
         options.address,
         id=options.id,
+        token=options.token,
         reconnect=options.reconnect,
-        on_close=finished.set,
+        on_close=closed,
+        on_error=refused,
         **_tls(options),
     ) as client:
-        for topic in options.topics:
-            await client.subscribe(topic, show)
-        await finished.wait()
-        if left == 0:
-            return 0
-    raise KPSError("the connection to the server ended")
+        try:
+            for topic in options.topics:
+                await client.subscribe(topic, show)
+            await finished.wait()
+            if refusals:
+                raise refusals[0]
+        except ServerError as error:
+            raise KPSError(f"cannot subscribe to {error.topic!r}: {error}") from None
+        if left != 0:
+            await client.flush()  # raises why it has ended
+    return 0
 
 
 def _pub(options: argparse.Namespace) -> int:
@@ -102,6 +119,7 @@ async def _publish(options: argparse.Namespace) -> int:
     async with Client(
         options.address,
         id=options.id,
+        token=options.token,
         reconnect=False,
         on_error=lambda error: refusals.append(str(error)),
         **_tls(options),
@@ -129,7 +147,11 @@ def _bench(options: argparse.Namespace) -> int:
     async def show() -> None:
         async with asyncio.timeout(4 * options.seconds + _BENCH_PATIENCE):
             async for line in measure(
-                options.address, options.seconds, options.size, **_tls(options)
+                options.address,
+                options.seconds,
+                options.size,
+                token=options.token,
+                **_tls(options),
             ):
                 print(line, flush=True)
 
@@ -146,8 +168,9 @@ def _tls(options: argparse.Namespace) -> dict[str, Any]:
         return {}
     if options.tls_key is not None and options.tls_cert is None:
         raise InvalidArgument("--tls-key needs --tls-cert")
-    if not Address.parse(options.address, secure=True).secure:
-        raise InvalidArgument(f"there is no TLS with {options.address}")
+    address = Address.parse(options.address, secure=True)
+    if not address.secure:
+        raise InvalidArgument(f"there is no TLS with {address.url}")
     context = client_context(options.tls_ca, options.tls_cert, options.tls_key)
     return {"secure": True, "ssl": context}
 
@@ -205,6 +228,11 @@ def _build_parser(
                      help="seconds that subscribers may take; default: %(default)s")  # fmt: skip
     _add_client_options(pub, environment)
 
+    token = commands.add_parser("token", help="make a token for an identity, as TOML for --tokens")
+    token.set_defaults(run=print_new_token)
+    token.add_argument("name", metavar="NAME", help="of the identity")
+    _add_log_level(token, "error")
+
     bench = commands.add_parser("bench", help="measure what a running server carries")
     bench.set_defaults(run=_bench)
     _add_address(bench, environment)
@@ -222,6 +250,13 @@ def _add_address(parser: argparse.ArgumentParser, environment: Mapping[str, str]
         metavar="HOST:PORT|URL",
         default=environment.get("KPS_ADDRESS", DEFAULT_ADDRESS),
         help="the server, also from KPS_ADDRESS; default: %(default)s",
+    )
+    parser.add_argument(
+        "--token",
+        metavar="TEXT",
+        default=environment.get("KPS_TOKEN") or None,
+        help="what shows the server who this is; better in KPS_TOKEN, because others on this "
+        "machine can read command lines",
     )
     tls = parser.add_argument_group("TLS", "Any of these implies it. Files are PEM.")
     tls.add_argument("--tls-ca", metavar="FILE", help="authorities to trust, not the system's")

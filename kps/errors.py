@@ -69,12 +69,19 @@ class QueueFull(KPSError):
 class ServerError(KPSError):
     """The server answered a request with an error message.
 
-    ``code`` is what a program can rely on (spec, 12.6); empty from a server on level 1.
+    ``code`` is what a program can rely on (spec, 12.6), ``request`` the action that was
+    refused, ``topic`` and ``to`` what it was about. Empty is what the server did not tell; one
+    on level 1 tells none of them.
     """
 
-    def __init__(self, message: str, code: str = "") -> None:
+    def __init__(
+        self, message: str, code: str = "", *, request: str = "", topic: str = "", to: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.request = request
+        self.topic = topic
+        self.to = to
 
 
 class ServerStartFailed(KPSError, OSError):

@@ -4,9 +4,13 @@ import os
 import re
 import ssl
 
+from kps.errors import KPSError
+
 
 def describe(error: BaseException) -> str:
     """An error without the addresses and numbers that event loops put around it."""
+    if isinstance(error, KPSError):
+        return str(error)
     if isinstance(error, ssl.SSLError):
         return error.reason or str(error)
     number = getattr(error, "errno", None)

@@ -41,8 +41,9 @@ def log_client_event(event: ClientEvent, server: Address) -> None:
                 f"; {dropped} messages were not sent" if dropped else "",
                 "" if retry_in is None else f"; next attempt in {retry_in:.1f} s",
             )
-        case ErrorReceived(text, _):
-            logger.warning("error from %s: %s", server.url, text)
+        case ErrorReceived(text, _, request, topic, to):
+            about = f" ({request} {topic or to!r})" if topic or to else ""
+            logger.warning("error from %s: %s%s", server.url, text, about)
 
 
 def log_hub_event(event: HubEvent) -> None:

@@ -1,5 +1,6 @@
 """What a program chooses when it makes a client or a server, whatever the driver."""
 
+import re
 import ssl as tls
 import threading
 import uuid
@@ -13,7 +14,7 @@ from kps.protocol.access import OPEN, Permissions
 from kps.protocol.address import DEFAULT_ADDRESS, Address, host_and_port
 from kps.protocol.admission import read_networks
 from kps.protocol.backoff import Backoff
-from kps.protocol.client_session import ClientConfig
+from kps.protocol.client_session import ClientConfig, check_token
 from kps.protocol.events import Connected, Disconnected
 from kps.protocol.http import HttpRequest
 from kps.protocol.hub import HubConfig
@@ -55,7 +56,10 @@ class ClientSettings:
         path: Path (and query) of the server's WebSocket, unless the address has one.
         secure: Whether to use TLS (``wss``), unless the address says so.
         ssl: The TLS context; the default one verifies the server's certificate.
-        headers: More headers for the opening request, such as ``Authorization``.
+        headers: More headers for the opening request.
+        token: What shows a server that wants one who this is: a text, or a function that
+            returns it, called before each attempt to connect. It must not block for long, and
+            what it raises makes the attempt fail. Sent as ``Authorization: Bearer``.
         reconnect: ``True`` (default) for exponential backoff with jitter, a number for a
             fixed interval in seconds, a :class:`kps.Backoff`, or ``False``. While it is on,
             a server that is down is waited for, also at the start.
@@ -84,6 +88,7 @@ class ClientSettings:
         secure: bool = False,
         ssl: tls.SSLContext | None = None,
         headers: Mapping[str, str] | None = None,
+        token: str | Callable[[], str] | None = None,
         reconnect: bool | float | Backoff = True,
         offline_queue: int = 0,
         connect_timeout: float = 10.0,
@@ -105,7 +110,8 @@ class ClientSettings:
             id=id or random_id("client"),
             host=self._address.netloc,
             target=self._address.target,
-            headers=tuple((headers or {}).items()),
+            headers=_headers(headers or {}, token is not None),
+            token=token if token is None or callable(token) else check_token(token),
             reconnect=_backoff(reconnect),
             offline_messages=offline_queue,
             reports_messages=on_frame is not None,
@@ -148,7 +154,8 @@ class ServerSettings:
         relay_ssl: The TLS context for connections to other servers.
         on_upgrade: Decides on each client, see ``UpgradeHook``. Without it all may connect.
         auth: Says who the clients are, by their tokens (spec, 13.2): with it nobody may
-            connect without one, unless ``on_upgrade`` says who that is. See ``TokenHook``.
+            connect without one, unless ``on_upgrade`` says who that is. See ``TokenHook``. If
+            it has a method ``reload``, that is called when the server reloads.
         permissions: What clients may do of whom it is not known who they are.
         proxies: Addresses and networks of proxies in front of this server, whose
             ``X-Forwarded-For`` tells where a client is.
@@ -230,11 +237,16 @@ class ServerSettings:
         Either all of them take effect or, when this raises, none. From any thread.
         """
         read = []
+        reload_tokens = getattr(self._auth, "reload", None)
         with self._is_reloading:  # so that what was read last also takes effect last
-            if self._tls_files is not None:
-                # A new context: one in use would keep the authorities that it has, and a
-                # certificate of another kind of key beside the new one.
-                self._tls = server_context(*self._tls_files)
+            # A new context: one in use would keep the authorities that it has, and a
+            # certificate of another kind of key beside the new one.
+            context = server_context(*self._tls_files) if self._tls_files is not None else None
+            if reload_tokens is not None:
+                reload_tokens()
+                read.append("the tokens")
+            if context is not None:
+                self._tls = context
                 read.append("the certificate")
         return read
 
@@ -279,6 +291,17 @@ def relay_limits(timeout: float) -> Limits:
 def random_id(kind: str) -> str:
     """An id that nobody else has."""
     return f"{kind}-{uuid.uuid4().hex[:16]}"
+
+
+def _headers(headers: Mapping[str, str], has_token: bool) -> tuple[tuple[str, str], ...]:
+    for name, value in headers.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise InvalidArgument(f"not the name of a header: {name!r}")
+        if value != value.strip() or not value.isprintable():  # not shown: it may be a secret
+            raise InvalidArgument(f"the header {name} has line ends or spaces where none can be")
+        if has_token and name.lower() == "authorization":
+            raise InvalidArgument("there is a token, and the header Authorization for another")
+    return tuple(headers.items())
 
 
 def _level(level: int) -> int:

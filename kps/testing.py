@@ -19,6 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NoReturn, Protocol
 
+from kps.errors import ConnectFailed
 from kps.protocol import level1
 from kps.protocol.access import ALL, OPEN
 from kps.protocol.backoff import Backoff
@@ -184,6 +185,11 @@ class Network:
         now = self.clock.now
         if not self.reachable:
             client.session.connect_failed("connection refused", now)
+            return
+        try:
+            client.session.renew_token()
+        except ConnectFailed as error:
+            client.session.connect_failed(str(error), now)
             return
         session = self.hub.connect("memory:0", now)
         link = Link(client.session.connected(now), session, self.clock)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self, assert_never
 
-from kps.errors import ClientClosed, RequestTimeout, ServerError
+from kps.errors import ClientClosed, RequestTimeout
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.arrival import Arrival
 from kps.io_asyncio.connection import Connection
@@ -32,6 +32,7 @@ from kps.protocol.events import (
     ErrorReceived,
     MessageReceived,
     SubscriptionConfirmed,
+    SubscriptionRefused,
 )
 from kps.protocol.messages import AckHandle, Message
 from kps.protocol.subscriptions import Mailbox, Subscriptions
@@ -282,9 +283,19 @@ class Client(ClientSettings, Driver, UnifiedClient):
 
     async def _confirmed(self, mailbox: Mailbox) -> None:
         session = self._session
-        async with self._answer_in_time(f"no answer to the subscription to {mailbox.topic!r}"):
-            while session.ready and not mailbox.closed and not session.is_confirmed(mailbox.topic):
-                await self._news.wait()
+        mailbox.waiters += 1
+        try:
+            async with self._answer_in_time(f"no answer to the subscription to {mailbox.topic!r}"):
+                while (
+                    session.ready
+                    and not mailbox.is_over
+                    and not session.is_confirmed(mailbox.topic)
+                ):
+                    await self._news.wait()
+        finally:
+            mailbox.waiters -= 1
+        if mailbox.error is not None:
+            raise mailbox.error
         self._raise_if_ended()
 
     def _settle(self, message: Message, error: str | None, result: Any = None) -> None:
@@ -347,6 +358,10 @@ class Client(ClientSettings, Driver, UnifiedClient):
                 self._ack_changed(handle)
             case SubscriptionConfirmed() | BarrierPassed():
                 self._news.announce()
+            case SubscriptionRefused(mailboxes):
+                for mailbox in mailboxes:
+                    self._finish_mailbox(mailbox)
+                self._news.announce()
             case AckStatusReceived(handle, status):
                 self._answer_statuses(handle, status)
             case MessageReceived(fields):
@@ -361,8 +376,8 @@ class Client(ClientSettings, Driver, UnifiedClient):
                 self._news.announce()
             case ConnectAttemptFailed():
                 pass  # logged, and there will be another
-            case ErrorReceived(text, code):
-                self._dispatcher.notify(self._on_error, ServerError(text, code))
+            case ErrorReceived():
+                self._dispatcher.notify(self._on_error, event.error())
             case Ended():
                 self._dispatcher.notify(self.on_close)
                 self._news.announce()
@@ -373,13 +388,14 @@ class Client(ClientSettings, Driver, UnifiedClient):
     async def _connect(self) -> None:
         address = self._address
         try:
+            self._session.renew_token()
             async with asyncio.timeout(self._connect_timeout):
                 await self._loop.create_connection(
                     lambda: Connection(self._loop, self), address.host, address.port, ssl=self._tls
                 )
         except TimeoutError:
             self._connect_failed("no answer in time")
-        except (OSError, UnicodeError) as error:  # ssl.SSLError is an OSError
+        except (OSError, UnicodeError) as error:  # as are SSLError, ConnectFailed
             self._connect_failed(describe(error))
 
     def _connect_failed(self, reason: str) -> None:

@@ -53,6 +53,11 @@ class Dispatcher:
         """Stop handling a mailbox. A callback that is under way finishes."""
         self._callbacks.pop(mailbox, None)
 
+    def finish_mailbox(self, mailbox: Mailbox) -> None:
+        """Stop handling a mailbox, into which nothing more comes, once it is empty."""
+        if not len(mailbox) and mailbox not in self._tasks:
+            self.detach(mailbox)
+
     def wake(self, mailboxes: Iterable[Mailbox]) -> None:
         """See to mailboxes that have something."""
         for mailbox in mailboxes:
@@ -102,6 +107,8 @@ class Dispatcher:
         del self._tasks[mailbox]
         if len(mailbox):  # something came between the last look and the end of the task
             self.wake([mailbox])
+        elif mailbox.error is not None:
+            self.detach(mailbox)
 
     async def _on_loop(self, mailbox: Mailbox, callback: Callback) -> None:
         turn_ends = monotonic() + _TURN

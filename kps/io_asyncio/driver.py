@@ -160,7 +160,9 @@ class Driver(ABC):
         takes effect at once if connected, and otherwise when the connection is there (again).
 
         Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.NotConnected` when
-        not started, :class:`kps.ClientClosed` when closed.
+        not started, :class:`kps.ClientClosed` when closed. Awaiting the result raises
+        :class:`kps.ServerError` when the server refuses the topic, and so does iterating, also
+        when it refuses it after a reconnect.
         """
         mailbox = self._open_mailbox(topic)
         arrival = Arrival() if callback is None else None
@@ -183,6 +185,13 @@ class Driver(ABC):
         if arrival is not None:
             arrival.announce()
         self._progress()
+
+    def _finish_mailbox(self, mailbox: Mailbox) -> None:
+        """Let what a mailbox holds be handled, into which nothing more comes."""
+        self._dispatcher.finish_mailbox(mailbox)
+        arrival = self._arrivals.pop(mailbox, None)
+        if arrival is not None:
+            arrival.announce()
 
     def _attach_direct(self, callback: Callback) -> None:
         """Let a callback handle direct messages."""

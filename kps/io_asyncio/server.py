@@ -35,6 +35,7 @@ from kps.protocol.messages import AckHandle, Message
 from kps.protocol.relay import RelayTarget, origin_of
 from kps.protocol.server_session import ServerSession
 from kps.protocol.subscriptions import Mailbox, Subscriptions
+from kps.protocol.websocket import Output
 from kps.settings import Callback, ServerSettings, UpgradeHook, random_id
 from kps.unified import UnifiedServer
 
@@ -69,6 +70,7 @@ class Server(ServerSettings, Driver, UnifiedServer):
         self._bind()
         self._connections: dict[Connection, ServerSession] = {}
         self._by_session: dict[ServerSession, Connection] = {}
+        self._shaking: dict[Connection, ServerSession] = {}  # whose TLS is not yet there
         self._decisions: set[asyncio.Task[None]] = set()
         self._listeners: list[asyncio.Server | TlsListener] = []
         self._news = Arrival()  # about connections that go, and the end
@@ -304,12 +306,30 @@ class Server(ServerSettings, Driver, UnifiedServer):
             self._progress()
 
     def _attach(self, connection: Connection, peer: str) -> Endpoint:
-        session = self._hub.connect(peer, self._now)
+        session = self._shaking.pop(connection, None) or self._hub.connect(peer, self._now)
         self._connections[connection] = session
         self._by_session[session] = connection
         if self._is_stopping:  # it was being accepted when that began
             session.shut_down(0.0)
+        self._hub.touch(session)  # there may be something to be written already
         return session
+
+    def _admit(self, peer: str) -> Connection | None:
+        """Begin a session for who wants TLS, unless there are too many."""
+        session = self._hub.connect(peer, self._now)
+        self._progress()
+        if session.output is not Output.KEEP:
+            session.connection_lost(self._now)
+            return None
+        connection = Connection(self._loop, self)
+        self._shaking[connection] = session
+        return connection
+
+    def _give_up(self, connection: Connection) -> None:
+        session = self._shaking.pop(connection, None)
+        if session is not None:
+            session.connection_lost(self._now)
+            self._progress()
 
     def _detach(self, connection: Connection) -> None:
         del self._by_session[self._connections.pop(connection)]
@@ -394,18 +414,16 @@ class Server(ServerSettings, Driver, UnifiedServer):
         sockets = await self._loop.run_in_executor(None, listen, self._listens_on)
         host, port = sockets[0].getsockname()[:2]
 
-        def make() -> Connection:
-            return Connection(self._loop, self)
-
+        listener: asyncio.Server | TlsListener
         for sock in sockets:
             if self._tls is None:
-                self._listeners.append(
-                    await self._loop.create_server(make, sock=sock, backlog=BACKLOG)
+                listener = await self._loop.create_server(
+                    lambda: Connection(self._loop, self), sock=sock, backlog=BACKLOG
                 )
             else:
-                self._listeners.append(
-                    TlsListener(sock, make, self._latest_tls, self._limits.handshake_timeout)
-                )
+                timeout = self._limits.handshake_timeout
+                listener = TlsListener(sock, self._admit, self._give_up, self._latest_tls, timeout)
+            self._listeners.append(listener)
         return host, port
 
     async def _until(self, condition: Callable[[], bool]) -> None:

@@ -32,7 +32,7 @@ class SubscriptionOwner(Protocol):
 class Subscription:
     """A subscription to one topic.
 
-    * ``await subscription`` waits until the server has confirmed it.
+    * ``await subscription`` waits until the server has confirmed it, or raises its refusal.
     * With a callback, the callback gets each message until ``unsubscribe``.
     * Without one, it is an async iterator of :class:`Message`, and it ends by itself when
       nothing refers to it any more (so when an ``async for`` over it is left)::
@@ -105,7 +105,7 @@ class Subscription:
 
     async def _wait_for_message(self, arrival: Arrival) -> Message:
         while (message := self._mailbox.take()) is None:
-            ended = self._owner._end_of_messages()
+            ended = self._mailbox.error or self._owner._end_of_messages()
             if self._mailbox.closed or ended is not None:
                 raise ended or StopAsyncIteration()
             await arrival.wait()

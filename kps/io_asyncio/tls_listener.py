@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from kps.io_asyncio.connection import Connection
 from kps.io_errors import describe
 from kps.logs import logger
 from kps.protocol.address import host_and_port
@@ -22,7 +23,9 @@ class TlsListener:
 
     Args:
         listener: The socket that listens; it is closed with this.
-        make_protocol: Makes what a connection's bytes go to, once it is encrypted.
+        admit: Makes what the bytes of a connection from ``host:port`` go to, once they are
+            encrypted. ``None`` turns it away, without the work of a handshake.
+        give_up: Is told when nothing came of such a handshake.
         context: Returns the context for a new connection.
         timeout: Seconds for a handshake as a whole.
     """
@@ -30,14 +33,16 @@ class TlsListener:
     def __init__(
         self,
         listener: socket.socket,
-        make_protocol: Callable[[], asyncio.Protocol],
+        admit: Callable[[str], Connection | None],
+        give_up: Callable[[Connection], None],
         context: Callable[[], ssl.SSLContext],
         timeout: float,
     ) -> None:
         listener.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._listener = listener
-        self._make_protocol = make_protocol
+        self._admit = admit
+        self._give_up = give_up
         self._context = context
         self._timeout = timeout
         self._shaking: set[socket.socket] = set()
@@ -59,24 +64,33 @@ class TlsListener:
     async def _accept(self) -> None:
         while True:
             try:
-                sock, peer = await self._loop.sock_accept(self._listener)
+                sock, address = await self._loop.sock_accept(self._listener)
             except OSError as error:  # it went away again, or there are no descriptors left
                 logger.warning("cannot accept a connection: %s", describe(error))
                 await asyncio.sleep(_PAUSE)
                 continue
-            self._shaking.add(sock)
-            self._new_task(self._shake_hands(sock, peer))
+            peer = host_and_port(*address[:2])
+            connection = self._admit(peer)
+            if connection is None:
+                sock.close()
+            else:
+                self._shaking.add(sock)
+                self._new_task(self._shake_hands(sock, connection, peer))
             await asyncio.sleep(0)  # who connects all the time does not keep others waiting
 
-    async def _shake_hands(self, sock: socket.socket, peer: Any) -> None:
+    async def _shake_hands(self, sock: socket.socket, connection: Connection, peer: str) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                self._make_protocol, sock, ssl=self._context(), ssl_handshake_timeout=self._timeout
+                lambda: connection,
+                sock,
+                ssl=self._context(),
+                ssl_handshake_timeout=self._timeout,
             )
         except OSError as error:
-            logger.debug("no TLS with %s: %s", host_and_port(*peer[:2]), describe(error))
+            logger.debug("no TLS with %s: %s", peer, describe(error))
         finally:
             self._shaking.discard(sock)
+            self._give_up(connection)  # of no effect if it has begun
 
     def _new_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)

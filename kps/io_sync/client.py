@@ -11,7 +11,7 @@ import weakref
 from types import TracebackType
 from typing import Any, Self, assert_never
 
-from kps.errors import ClientClosed, RequestTimeout, ServerError
+from kps.errors import ClientClosed, RequestTimeout
 from kps.io_errors import describe
 from kps.io_sync.ack import Ack
 from kps.io_sync.connection import Connection, clock
@@ -32,6 +32,7 @@ from kps.protocol.events import (
     ErrorReceived,
     MessageReceived,
     SubscriptionConfirmed,
+    SubscriptionRefused,
 )
 from kps.protocol.messages import AckHandle, Message
 from kps.protocol.subscriptions import Mailbox, Subscriptions
@@ -296,10 +297,16 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
 
     def _confirm(self, mailbox: Mailbox) -> None:
         session = self._session
-        self._wait_for_answer(
-            lambda: not session.ready or mailbox.closed or session.is_confirmed(mailbox.topic),
-            f"no answer to the subscription to {mailbox.topic!r}",
-        )
+        mailbox.waiters += 1
+        try:
+            self._wait_for_answer(
+                lambda: not session.ready or mailbox.is_over or session.is_confirmed(mailbox.topic),
+                f"no answer to the subscription to {mailbox.topic!r}",
+            )
+        finally:
+            mailbox.waiters -= 1
+        if mailbox.error is not None:
+            raise mailbox.error
         self._raise_if_ended()
 
     def _settle_in_core(self, message: Message, error: str | None, result: Any) -> None:
@@ -361,10 +368,11 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
     def _connect_and_run(self) -> None:
         address = self._address
         try:
+            self._session.renew_token()
             sock = socket.create_connection(
                 (address.host, address.port), timeout=self._connect_timeout
             )
-        except (OSError, UnicodeError) as error:
+        except (OSError, UnicodeError) as error:  # ConnectFailed is an OSError
             self._connect_failed(error)
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -406,6 +414,9 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
                     self._statuses.pop(handle, None)
             case SubscriptionConfirmed() | BarrierPassed():
                 pass  # whoever waits for it looks at its state
+            case SubscriptionRefused(mailboxes):
+                for mailbox in mailboxes:
+                    self._dispatcher.finish_mailbox(mailbox)
             case AckStatusReceived(handle, status):
                 self._statuses[handle] = status
             case MessageReceived(fields):
@@ -418,8 +429,8 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
                 self._dispatcher.notify(self._on_disconnect, event)
             case ConnectAttemptFailed():
                 pass  # logged, and there will be another
-            case ErrorReceived(text, code):
-                self._dispatcher.notify(self._on_error, ServerError(text, code))
+            case ErrorReceived():
+                self._dispatcher.notify(self._on_error, event.error())
             case Ended():
                 self._dispatcher.notify(self.on_close)
             case _:

@@ -21,6 +21,11 @@ from kps.protocol.websocket import Output
 _CHUNK = 256 * 1024
 _READS_AT_ONCE = 16  # then it is the turn of what waits to be written
 
+# Seconds that one connection may hold the lock for what it has read. Whose bytes cost more, as
+# those of frames without content do, is read from in smaller chunks, down to the least.
+_TURN = 0.01
+_LEAST_CHUNK = 16 * 1024
+
 clock = time.monotonic
 """The time that this driver gives to the core."""
 
@@ -100,6 +105,7 @@ class Connection:
         self._owner = owner
         self._waker = Waker()
         self._unsent = memoryview(b"")
+        self._chunk = _CHUNK
         self._is_half_closed = False
         self._is_at_eof = False
         self._is_tls = isinstance(sock, ssl.SSLSocket)
@@ -193,22 +199,30 @@ class Connection:
     def _read(self) -> None:
         for _ in range(_READS_AT_ONCE):
             try:
-                data = self._socket.recv(_CHUNK)
+                data = self._socket.recv(self._chunk)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
             except OSError:
                 data = b""
             with self._owner._lock:
+                begun = clock()
                 if data:
-                    self._endpoint.receive_data(data, clock())
+                    self._endpoint.receive_data(data, begun)
                 else:
                     self._is_at_eof = True
-                    self._endpoint.receive_eof(clock())
+                    self._endpoint.receive_eof(begun)
                 self._owner._progress()
                 pauses = self._endpoint.wants_pause
+                self._see_to_chunk(len(data), clock() - begun)
             # TLS may hold more than the socket shows; of a plain one select tells.
             if not data or pauses or not self._is_tls:
                 return
+
+    def _see_to_chunk(self, size: int, seconds: float) -> None:
+        if seconds > _TURN:
+            self._chunk = max(_LEAST_CHUNK, size // 2)
+        else:
+            self._chunk = min(_CHUNK, self._chunk * 2)
 
     def _write(self) -> bool | None:
         """Write what is there; tell whether the socket took less, or ``None`` if it is broken."""

@@ -46,6 +46,11 @@ class Dispatcher:
         self._callbacks.pop(mailbox, None)
         self._ready.pop(mailbox, None)
 
+    def finish_mailbox(self, mailbox: Mailbox) -> None:
+        """Stop handling a mailbox, into which nothing more comes, once it is empty."""
+        if not len(mailbox):
+            self.detach(mailbox)
+
     def wake(self, mailboxes: Iterable[Mailbox]) -> None:
         """See to mailboxes that have something."""
         for mailbox in mailboxes:
@@ -102,6 +107,8 @@ class Dispatcher:
         if len(mailbox):
             self._ready[mailbox] = None  # behind the others
         callback = self._callbacks[mailbox]
+        if mailbox.error is not None:
+            self.finish_mailbox(mailbox)
         return partial(self._handle, mailbox, batch, callback)
 
     def _handle(self, mailbox: Mailbox, batch: list[Message], callback: Callback) -> None:

@@ -129,8 +129,9 @@ class Driver(ABC):
         connection the subscription is made when there is one (again).
 
         Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.NotConnected` when
-        not started, :class:`kps.ClientClosed` when closed, :class:`kps.RequestTimeout` when
-        the server does not confirm.
+        not started, :class:`kps.ClientClosed` when closed, :class:`kps.ServerError` when the
+        server refuses the topic, :class:`kps.RequestTimeout` when it does not answer. Iterating
+        raises :class:`kps.ServerError` when it refuses the topic after a reconnect.
         """
         with self._lock:
             self._require_started()
@@ -167,7 +168,9 @@ class Driver(ABC):
         """Wait for a message; raises what ends the iteration."""
         with self._lock:
             arrived = self._wait_for(
-                lambda: bool(len(mailbox)) or mailbox.closed or self._end_of_messages() is not None,
+                lambda: (
+                    bool(len(mailbox)) or mailbox.is_over or self._end_of_messages() is not None
+                ),
                 timeout,
             )
             message = mailbox.take()
@@ -175,6 +178,8 @@ class Driver(ABC):
                 return message
             if not arrived:
                 raise TimeoutError(f"no message on {mailbox.topic!r} for {timeout} s")
+            if mailbox.error is not None:
+                raise mailbox.error
             raise StopIteration() if mailbox.closed else self._end_of_messages() or StopIteration()
 
     def _attach_direct(self, callback: Callback) -> None:

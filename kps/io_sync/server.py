@@ -37,6 +37,7 @@ from kps.protocol.messages import AckHandle, Message
 from kps.protocol.relay import RelayTarget, origin_of
 from kps.protocol.server_session import ServerSession
 from kps.protocol.subscriptions import Mailbox, Subscriptions
+from kps.protocol.websocket import Output
 from kps.settings import Callback, ServerSettings, UpgradeHook, random_id
 from kps.unified import BlockingUnifiedServer
 
@@ -393,23 +394,27 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
 
     def _serve_one(self, sock: socket.socket, peer: str) -> None:
         """In a thread of its own: one connection, to its end."""
-        if self._tls is not None:
-            try:
-                sock = self._shake_hands(sock, self._tls)
-            except OSError as error:
-                logger.debug("no TLS with %s: %s", peer, describe(error))
-                return
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        context = self._tls
+        connection = None
         with self._lock:
             session = self._hub.connect(peer, clock())
-            asks = self._on_upgrade is not None or self._auth is not None
-            decide = partial(self._decide, session) if asks else None
-            connection = Connection(sock, session, self, before_step=decide)
-            self._connections[session] = connection
-            if self._is_stopping:
-                session.shut_down(0.0)
-            self._progress()
+            if context is None:
+                connection = self._begin(sock, session)
+        if context is not None:
+            try:
+                secure = self._shake_hands(sock, session, context)
+            except OSError as error:
+                logger.debug("no TLS with %s: %s", peer, describe(error))
+                with self._lock:
+                    session.connection_lost(clock())
+                    self._progress()
+            else:
+                with self._lock:
+                    connection = self._begin(secure, session)
+        if connection is None:
+            return
         try:
             connection.run()
         finally:
@@ -419,15 +424,35 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
                 self._progress()
                 self._waker.wake()  # it waits for the last one when the server stops
 
-    def _shake_hands(self, sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    def _begin(self, sock: socket.socket, session: ServerSession) -> Connection | None:
+        """With the lock held: let bytes go to a session."""
+        asks = self._on_upgrade is not None or self._auth is not None
+        decide = partial(self._decide, session) if asks else None
+        try:
+            connection = Connection(sock, session, self, before_step=decide)
+        except OSError as error:  # there are no descriptors left
+            logger.warning("cannot serve a connection: %s", describe(error))
+            sock.close()
+            session.connection_lost(clock())
+            return None
+        self._connections[session] = connection
+        if self._is_stopping:
+            session.shut_down(0.0)
+        self._progress()
+        return connection
+
+    def _shake_hands(
+        self, sock: socket.socket, session: ServerSession, context: ssl.SSLContext
+    ) -> ssl.SSLSocket:
+        """Begin TLS. Raises :class:`OSError`, and then has closed the socket."""
         sock.settimeout(self._limits.handshake_timeout)  # of the handshake as a whole
         with contextlib.ExitStack() as unless_done:
             unless_done.callback(sock.close)
             secure = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
             unless_done.callback(secure.close)
             with self._lock:
-                if self._is_stopping:
-                    raise ConnectionAbortedError("the server is stopping")
+                if self._is_stopping or session.output is not Output.KEEP:
+                    raise ConnectionAbortedError("turned away")
                 self._shaking.add(secure)
             try:
                 secure.do_handshake()

@@ -41,7 +41,7 @@ class Permissions:
             if each.name in _SWITCHES:
                 if not isinstance(value, bool):
                     raise InvalidArgument(f"{each.name} is true or false, not {value!r}")
-            elif isinstance(value, str) or not all(isinstance(one, str) for one in value):
+            elif not isinstance(value, (list, tuple)) or not all(type(one) is str for one in value):
                 raise InvalidArgument(f"{each.name} takes a list of patterns, not {value!r}")
             else:
                 object.__setattr__(self, each.name, tuple(value))

@@ -700,7 +700,7 @@ class ClientSession:
             self._barriers[0].refusals.append(reason)
         about = {name: text(fields, name) for name in ("code", "request", "topic", "to")}
         error = ServerError(reason, **about)
-        if link.level == 1 or not self._refused(fields, error):
+        if not self._refused(fields, error):
             self._events.append(ErrorReceived.of(error))
 
     def _refused(self, fields: Fields, error: ServerError) -> bool:
@@ -730,7 +730,7 @@ class ClientSession:
             return False
         mailboxes = self.subscriptions.refuse(error.topic, error)
         self._events.append(SubscriptionRefused(mailboxes))
-        return all(mailbox.waiters for mailbox in mailboxes)
+        return bool(mailboxes) and all(mailbox.waiters for mailbox in mailboxes)
 
     def _ack_response(self, fields: Fields, size: int) -> None:
         handle = self._told(fields)

@@ -90,7 +90,8 @@ class ServerSession:
         self._left = False
         self._run: Publication | None = None
         self._origin: str | None = None  # the address whose place it has taken
-        self._held: list[Any] | None = None  # what waits until its token has been judged
+        self._held: list[Any] | None = None  # what waits until its token has been judged: the
+        # ping with it, and whatever came behind that, as it was loaded
         self._register_by: float | None = None
         self._ends_at: float | None = None  # the time of its identity
         self._rate = limiter(hub.limits, now)
@@ -231,18 +232,24 @@ class ServerSession:
         if held is None or self._left:
             return
         before = self._connection.state
+        received = self.received
+        ping = held.pop(0)
         refusal = self._refusal_of(verdict)
         if isinstance(verdict, Identity) and not refusal:
             self._is(verdict, now)
-            del held[0]["token"]  # it has been judged
+            try:
+                self._register(ping)
+            except InvalidMessage as error:
+                self._refuse(error, ping)
         elif isinstance(verdict, HttpResponse) and not self.id:
             self._connection.close(1011, refusal, now)  # and not for good
         else:
-            self._turn_away(refusal, held.pop(0))
-        for message in held:
-            if self._connection.state is State.OPEN:
-                self._act(message)
+            self._turn_away(refusal, ping)
+        for loaded in held:
+            self._take(loaded)
         self._finish_run()
+        if self._rate is not None:
+            self._slow_down(self.received - received, 0)
         self._after(before)
         self._hub.touch(self)
 
@@ -482,29 +489,34 @@ class ServerSession:
                 if self._guarded and self._refuses_excess():
                     self._check_rate(size=len(frame))
                 loaded = load(frame)
-                is_array = type(loaded) is list and self.level > 1
-                if is_array and len(loaded) > self._hub.limits.max_batch:
-                    raise InvalidMessage("the array has too many messages", "limit_reached")
             except InvalidMessage as error:
                 self._refuse(error, {})
                 continue
-            if is_array:
-                for item in loaded:
-                    if not self._left:
-                        self._act(item)
-            else:
-                self._act(loaded)
+            self._take(loaded)
             gathered += len(frame)
             if gathered > _LONGEST_RUN:
                 self._finish_run()
                 gathered = 0
         self._finish_run()
 
+    def _take(self, loaded: Any) -> None:
+        """Do what a message asks for or, on level 2, an array of them; or keep it for later."""
+        if self._held is not None:
+            self._held.append(loaded)
+        elif type(loaded) is not list or self.level == 1:
+            self._act(loaded)
+        elif len(loaded) > self._hub.limits.max_batch:
+            reason = "the array has too many messages"
+            self._refuse(InvalidMessage(reason, "limit_reached"), {})
+        else:
+            for item in loaded:
+                if self._held is not None:
+                    self._held.append(item)
+                elif not self._left:
+                    self._act(item)
+
     def _act(self, message: Any) -> None:
         """Do what one message asks for, or refuse it."""
-        if self._held is not None:
-            self._held.append(message)
-            return
         self.received += 1
         fields: Fields = {}
         try:
@@ -527,16 +539,21 @@ class ServerSession:
             self._refuse(error, fields)
 
     def _ping(self, fields: Fields) -> None:
-        hub = self._hub
-        if hub.config.asks_token:
-            if token := fields.get("token"):
-                self.received -= 1  # it will come again
+        if self._hub.config.asks_token:
+            token = fields.get("token")
+            if token is not None and type(token) is not str:
+                raise InvalidMessage("field token must be a string")
+            if token:
                 self._held = [fields]
-                hub.emit(TokenPresented(self, str(token)))
+                self._hub.emit(TokenPresented(self, token))
                 return
             if self.identity is None:
                 self._turn_away("a token is needed", fields)
                 return
+        self._register(fields)
+
+    def _register(self, fields: Fields) -> None:
+        hub = self._hub
         client_id = text(fields, "from") or hub.new_id()
         previous = self.id
         if client_id != previous:

@@ -405,6 +405,7 @@ class Client:
     def transport(self) -> FakeServer:
         """Answer the session's wish for a connection with a transport."""
         assert ConnectNeeded() in self.new_events()
+        self.session.renew_token()
         return FakeServer(self.session, self.clock)
 
     def new_events(self) -> list[ClientEvent]:

@@ -49,7 +49,15 @@ class TestPermissions:
         assert hash(Permissions(publish=["a"])) == hash(Permissions(publish=("a",)))
 
     @pytest.mark.parametrize(
-        "wrong", [{"publish": "chat/*"}, {"ids": [1]}, {"console": 1}, {"peer": "yes"}]
+        "wrong",
+        [
+            {"publish": "chat/*"},
+            {"ids": [1]},
+            {"direct": None},
+            {"relay": {}},
+            {"console": 1},
+            {"peer": "yes"},
+        ],
     )
     def test_what_is_no_permission(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(InvalidArgument, match=next(iter(wrong))):

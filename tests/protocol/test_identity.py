@@ -7,6 +7,7 @@ import pytest
 from kps.protocol.access import Identity, Permissions
 from kps.protocol.events import ServerDataReceived, TokenPresented, UpgradeRequested
 from kps.protocol.http import HttpRequest, HttpResponse
+from kps.protocol.limits import Limits, RatePolicy
 from tests.protocol.helpers import Answer, Peer, Stage, upgrade
 
 ALICE, BOB = Identity("alice"), Identity("bob")
@@ -188,8 +189,43 @@ class TestTokenInThePing:
     @pytest.mark.parametrize("token", [5, ["x"], {"a": 1}])
     def test_of_another_type(self, token: Any) -> None:
         stage = Stage(asks_token=True)
-        stage.peer().upgrade().send(ping("a", token))
-        assert presented(stage) == [str(token)]  # which no hook knows
+        (error,) = stage.peer().upgrade().ask(ping("a", token))
+        assert error["error"] == "field token must be a string"
+        assert presented(stage) == []
+
+    def test_an_array_behind_it(self) -> None:
+        """Whether it is one on this level is known when the ping has been handled."""
+        stage = Stage(asks_token=True)
+        peer = stage.peer().upgrade()
+        peer.send(ping("a", "abc", proto=2), [{"action": "subscribe", "topic": t} for t in "xy"])
+        peer.session.identify(ALICE, stage.clock.now)
+        assert [m["action"] for m in peer.take()] == ["pong", "subscribed", "subscribed"]
+
+    def test_another_one_within_an_array(self) -> None:
+        stage = Stage(asks_token=True)
+        peer = peer_of(stage, ALICE, "a", proto=2)
+        peer.send([{"action": "x"}, ping("a", "new"), {"action": "y"}, {"action": "z"}])
+        assert [m["error"] for m in peer.take()] == ["unknown action: x"]
+        peer.session.identify(ALICE, stage.clock.now)
+        assert [m.get("request", "pong") for m in peer.take()] == ["pong", "y", "z"]
+
+    def test_counts_as_one_message(self) -> None:
+        limits = Limits(message_rate=1.0, rate_policy=RatePolicy.ERROR)
+        stage = Stage(asks_token=True, limits=limits)
+        peer = self.peer(stage)
+        peer.session.identify(ALICE, stage.clock.now)
+        assert peer.take() == [{"action": "pong", "id": "a"}]
+
+    def test_what_has_waited_counts(self) -> None:
+        stage = Stage(asks_token=True, limits=Limits(message_rate=10.0))
+        peer = self.peer(stage, *[{"action": "x"}] * 100)
+        assert peer.session.received == 1
+        peer.session.identify(ALICE, stage.clock.now)
+        assert len(peer.take()) == 101
+        stage.advance(9.0)
+        assert peer.session.wants_pause
+        stage.advance(0.1)
+        assert not peer.session.wants_pause
 
     def test_cannot_be_judged(self) -> None:
         """It is not refused, so that the client comes back."""

@@ -583,7 +583,7 @@ class TestAcks:
         assert isinstance(handle.error, ServerError)
         assert (handle.finished, handle.error.code) == (True, "forbidden")
         assert client.take(AckChanged, ErrorReceived) == [
-            ErrorReceived("no", "forbidden"),
+            ErrorReceived("no", "forbidden", "get_ack_status"),
             AckChanged(handle),
         ]
 
