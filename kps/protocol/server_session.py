@@ -1,7 +1,6 @@
 """The server's side of one connection: what each action of a client does (spec, section 4)."""
 
 from collections.abc import Callable, Iterable
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from kps.errors import InvalidArgument, QueueFull
@@ -298,8 +297,12 @@ class ServerSession:
         self.delivered += len(publication.payloads)
         if publication.ack_id and self.level > 1:  # it joins what else waits
             return self.send(publication.message(self.level))
-        frame = publication.frame(self.level)
-        return self._queue_all(frame, lambda: publication.frames(self.level))
+        if self._queue_all(publication.frame(self.level)):
+            return True
+        queued = [self._queue(frame) for frame in publication.frames(self.level)]
+        # By the last one it will be counted as delivered to this subscriber, or not at all.
+        self._hub.stats.delivered += sum(queued) - len(queued) * queued[-1]
+        return queued[-1]
 
     def deliver_direct(self, publication: Publication) -> None:
         self.deliver(publication)
@@ -464,14 +467,11 @@ class ServerSession:
             self._hub.touch(self)
         return pushed is Push.QUEUED
 
-    def _queue_all(self, joined: bytes, each: Callable[[], Iterable[bytes]]) -> bool:
-        """Queue several frames as one or, if there is no room for all, one by one."""
-        if isinstance(joined, Frames) and self._connection.queue_all(joined):
+    def _queue_all(self, joined: bytes) -> bool:
+        """Queue several frames as one, if there is room for all of them."""
+        is_queued = isinstance(joined, Frames) and self._connection.queue_all(joined)
+        if is_queued:
             self._hub.touch(self)
-            return True
-        is_queued = False
-        for frame in each():
-            is_queued = self._queue(frame)
         return is_queued
 
     def _refuse(self, error: InvalidMessage, request: Fields) -> None:
@@ -675,8 +675,10 @@ class ServerSession:
             return [self._pass_on(publication, request) for publication in alone][-1]
         if self.level == 1:
             confirmation = text_frame(level1.published(run.topic))
-            count = len(run.payloads)
-            self._queue_all(Frames.of([confirmation] * count), lambda: repeat(confirmation, count))
+            confirmations = [confirmation] * len(run.payloads)
+            if not self._queue_all(Frames.of(confirmations)):
+                for frame in confirmations:
+                    self._queue(frame)
         return delivered
 
     def _direct_message(self, fields: Fields) -> None:

@@ -12,7 +12,7 @@ import pytest
 from kps.errors import QueueFull
 from kps.protocol.access import OPEN, Permissions
 from kps.protocol.admission import read_networks
-from kps.protocol.limits import Limits, RatePolicy
+from kps.protocol.limits import Limits, Overflow, RatePolicy
 from tests.protocol.helpers import Answer, Fields, Peer, Stage, close_frame, upgrade
 
 MINE = Permissions(publish=["mine/*"], subscribe=["mine/*"], direct=["bob"])
@@ -391,3 +391,26 @@ class TestRates:
         assert not peer.session.wants_pause
         stage.advance(200.0)
         assert peer.session.id not in stage.hub.clients
+
+
+class TestQueueOfAConnection:
+    @pytest.mark.parametrize("level", [1, 2])
+    @pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
+    def test_what_has_room_of_a_batch_is_counted(self, level: int, overflow: Overflow) -> None:
+        """Long and short payloads: of a batch, some have room, also behind one that has none."""
+        stage = Stage(limits=Limits(queue_bytes=1000, overflow=overflow))
+        sender, reader = peer2(stage, "a"), stage.peer("1") if level == 1 else peer2(stage, "2")
+        stage.hub.subscribe(reader.session, "t")
+        batch = ["x" * 10, "x" * 500, "x" * 500, "x" * 10, "x" * 600, "x" * 10]
+        for payloads in (batch, batch[:3], batch[:2]):
+            sender.send({"action": "publish", "topic": "t", "batch": payloads})
+        got = reader.take()
+        stats = stage.hub.stats
+        assert stats.published == 11
+        assert 0 < len(got) < 11
+        if overflow is Overflow.DROP_NEWEST:
+            assert stats.delivered == len(got)
+            assert stage.hub.dropped() == 11 - len(got)
+        else:  # what was delivered may be dropped later
+            assert stats.delivered == 11
+            assert stage.hub.dropped() == 11 - len(got)
