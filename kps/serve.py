@@ -33,6 +33,7 @@ LIMITS = {
     "max_pending_acks": "ack requests of one connection under way",
     "max_awaited_acks": "answers that the server waits for, in all",
     "max_results": "bytes of results that one ack request may gather",
+    "max_all_results": "bytes of results of all ack requests under way",
     "max_error": "characters of a subscriber's error text that are passed on",
     "max_head": "bytes of an HTTP head",
     "queue_messages": "messages that may wait for one client",

@@ -417,9 +417,12 @@ class Server(ServerSettings, Driver, UnifiedServer):
         listener: asyncio.Server | TlsListener
         for sock in sockets:
             if self._tls is None:
+                # asyncio also takes the backlog for how often to accept in one turn, and tries
+                # as often, loudly, when there are no descriptors left.
                 listener = await self._loop.create_server(
-                    lambda: Connection(self._loop, self), sock=sock, backlog=BACKLOG
+                    lambda: Connection(self._loop, self), sock=sock, backlog=1
                 )
+                sock.listen(BACKLOG)
             else:
                 timeout = self._limits.handshake_timeout
                 listener = TlsListener(sock, self._admit, self._give_up, self._latest_tls, timeout)

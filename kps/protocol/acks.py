@@ -106,6 +106,7 @@ class AckBook:
         self._deadlines = deadlines
         self._limits = limits
         self._awaited = 0  # answers, of all requests
+        self._results = 0  # bytes of those that came
         self._count = 0
         self._by_id: dict[str, AckRequest] = {}
         self._by_owner: dict[AckOwner, dict[str, AckRequest]] = {}
@@ -175,9 +176,14 @@ class AckBook:
         """
         request = self._by_id.get(ack_id)
         if request is not None and subscriber in request.awaited:
-            if request.size + size > self._limits.max_results:
+            limits = self._limits
+            if (
+                request.size + size > limits.max_results
+                or self._results + size > limits.max_all_results
+            ):
                 error, result, size = "no room for the result", None, 0
             request.size += size
+            self._results += size
             self._record(request, subscriber, error, result)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
@@ -232,5 +238,6 @@ class AckBook:
             if not of_subscriber:
                 del self._by_subscriber[subscriber]
         self._awaited -= len(request.awaited)
+        self._results -= request.size
         request.deadline = None
         self._deadlines.cancel(request)

@@ -93,6 +93,9 @@ class Limits:
     """Bytes of results that one ack request may gather. Past it, an answer counts as
     failed, with the error ``no room for the result``."""
 
+    max_all_results: int = 256 * 1024 * 1024
+    """Bytes of results that all ack requests together may hold. Past it: the same."""
+
     max_head: int = 16 * 1024
     """Largest HTTP head (request line and headers). Past it: status 431. Servers in the
     field allow 8 to 80 KiB; cookies and tokens need more than the smallest of these."""

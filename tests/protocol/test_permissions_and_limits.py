@@ -242,6 +242,29 @@ class TestLimits:
             "3": {"success": False, "error": "no room for the result"},
         }
 
+    def test_results_of_all_requests(self) -> None:
+        size = len(b'{"responses":{"id":{"result":"xxxx"}}}')
+        stage = Stage(limits=Limits(max_all_results=size))
+        peers = [peer2(stage, str(n)) for n in range(3)]
+        for peer in peers[1:]:  # of whom one will not answer, so that the requests go on
+            stage.hub.subscribe(peer.session, "t")
+
+        def ask(number: str) -> list[Fields]:
+            request = {"action": "publish_with_ack", "topic": "t", "ack_id": number}
+            peers[0].send({**request, "updates": True})
+            ack_id = peers[1].take()[0]["ack_id"]
+            answer = {"action": "ack", "ack_id": ack_id, "success": True, "result": "xxxx"}
+            peers[1].send(answer)
+            return [message["responses"]["1"] for message in peers[0].take()]
+
+        refused = {"success": False, "error": "no room for the result"}
+        assert ask("1") == [{"success": True, "result": "xxxx"}]
+        assert ask("2") == [refused]
+        peers[0].ask({"action": "cancel_ack", "ack_id": "1"})
+        assert ask("3") == [{"success": True, "result": "xxxx"}]
+        peers[0].session.connection_lost(stage.clock.now)
+        assert stage.hub.acks._results == 0
+
     def test_time_of_an_ack_request(self) -> None:
         stage = Stage(limits=Limits(max_ack_timeout=10.0))
         peer = peer2(stage, "a")

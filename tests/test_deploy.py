@@ -1,0 +1,73 @@
+"""The files of ``examples/deploy`` that no proxy reads: the unit and the container."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kps.sync
+from kps.cli import _build_parser
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "examples" / "deploy"
+PATIENCE = 30.0
+
+analyze = shutil.which("systemd-analyze")
+
+
+@pytest.mark.skipif(analyze is None, reason="systemd-analyze is not installed here")
+def test_the_unit_is_what_systemd_understands(tmp_path: Path) -> None:
+    text = (DEPLOY / "kps.service").read_text()
+    command = re.search(r"^ExecStart=(\S+) (.*)$", text, re.M)
+    assert command is not None
+    unit = tmp_path / "kps.service"
+    unit.write_text(text.replace(command[1], sys.executable))  # it must be there
+    assert analyze is not None
+    result = subprocess.run(
+        [analyze, "verify", "--man=no", str(unit)],
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    about_ours = [line for line in result.stderr.splitlines() if "kps.service" in line]
+    assert (result.returncode, about_ours) == (0, [])
+    options = _build_parser({}).parse_args(shlex.split(command[2]))
+    assert options.config == "/etc/kps/kps.toml"
+
+
+def test_the_container_is_made_of_what_there_is() -> None:
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", "")
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    assert ignored[0] == "*"
+    for sources in re.findall(r"^COPY (?!--)(.*) \S+$", text, re.M):
+        for source in sources.split():
+            assert (ROOT / source).exists()
+            assert f"!{source}" in ignored
+    entry = re.search(r"^ENTRYPOINT (.*)$", text, re.M)
+    variable = re.search(r"^ENV KPS_ADDRESS=(.*)$", text, re.M)
+    assert entry is not None
+    assert variable is not None
+    program, *arguments = json.loads(entry[1])
+    assert program == "kps"
+    options = _build_parser({"KPS_ADDRESS": variable[1]}).parse_args(arguments)
+    assert options.address == "0.0.0.0:9313"
+
+
+def test_the_containers_health_check() -> None:
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", "")
+    check = re.search(r"^HEALTHCHECK .* CMD (.*)$", text, re.M)
+    assert check is not None
+
+    def run(address: str) -> int:
+        command = json.loads(check[1].replace("127.0.0.1:9313", address))
+        assert address in command[-1]
+        return subprocess.run(
+            [sys.executable, *command[1:]], capture_output=True, timeout=PATIENCE, check=False
+        ).returncode
+
+    with kps.sync.Server("127.0.0.1:0") as server:
+        assert run(server.address) == 0
+    assert run(server.address) != 0
