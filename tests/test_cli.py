@@ -224,6 +224,63 @@ def test_tls(serve: Callable[..., Serve], tmp_path: Path) -> None:
     assert "certificate" in distrusted.stderr.lower()
 
 
+TOKEN = "a-token-of-thirty-two-characters"
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    file = tmp_path / "tokens.toml"
+    file.touch(0o600)
+    file.write_text(f'[me]\ntoken = "{TOKEN}"\npublish = ["log"]\nsubscribe = ["log"]\n')
+    return file
+
+
+def test_tokens(serve: Callable[..., Serve], token_file: Path) -> None:
+    server = serve("--address", "127.0.0.1:0", "--tokens", str(token_file))
+    to_server = "--address", server.url
+
+    def mine(*arguments: str) -> tuple[int, str, str]:
+        result = run(*arguments, *to_server, KPS_TOKEN=TOKEN)
+        return result.returncode, result.stdout, result.stderr
+
+    assert run("pub", "log", "1", *to_server, "--token", TOKEN).returncode == 0
+    assert mine("pub", "log", "1") == (0, "", "")
+    not_on_this = "this client may not publish on this topic\n"
+    for more in ((), ("--ack",)):
+        assert mine("pub", "news", "1", *more) == (1, "", f"kps pub: {not_on_this}")
+    assert mine("bench", "--seconds", "0.01") == (1, "", f"kps bench: {not_on_this}")
+    assert mine("sub", "log", "news") == (
+        1,
+        "",
+        "kps sub: cannot subscribe to 'news': this client may not subscribe to this topic\n",
+    )
+    for command in (["sub", "log"], ["pub", "log", "1"], ["bench"]):
+        wrong = run(*command, *to_server, "--token", "wrong")
+        assert (wrong.returncode, wrong.stdout) == (1, "")
+        assert re.fullmatch(r"kps \w+: cannot connect to .* HTTP status 401\n", wrong.stderr)
+    bad = run("pub", "log", "1", *to_server, KPS_TOKEN="two words")
+    assert (bad.returncode, bad.stderr.count("\n"), "words" in bad.stderr) == (2, 1, False)
+
+
+def test_sub_ends_when_it_may_not_go_on(serve: Callable[..., Serve], token_file: Path) -> None:
+    first = serve("--address", "127.0.0.1:0", "--tokens", str(token_file))
+    subscriber = subprocess.Popen(
+        [sys.executable, "-m", "kps", "sub", "log", "--reconnect", "--address", first.url],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"KPS_TOKEN": TOKEN},
+    )  # fmt: skip
+    while run("pub", "log", "1", "--ack", "--address", first.url, KPS_TOKEN=TOKEN).returncode:
+        pass  # until the subscriber is there
+    first.stop()
+    token_file.write_text(f'[me]\ntoken = "{TOKEN}"\nsubscribe = []\n')
+    port = first.url.split("/")[2]
+    serve("--address", port, "--tokens", str(token_file))
+    _, errors = subscriber.communicate(timeout=PATIENCE)
+    refusal = "this client may not subscribe to this topic"
+    assert errors == f"kps sub: cannot subscribe to 'log': {refusal}\n"
+    assert subscriber.returncode == 1
+
+
 def test_the_smoke_test(serve: Callable[..., Serve]) -> None:
     def smoke(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -134,10 +134,12 @@ function parseAddress(address, path, secure) {
     const authority = isBare && !port ? `${host}:9313` : host;
     const target = pathname.length > 1 ? pathname : path.replace(/^\/?/, '/');
     return new URL(`ws${isSecure ? 's' : ''}://${authority}${target}${search}`).href;
-  } catch (cause) {
-    throw new InvalidArgument(`not a server address: ${given}`, { cause });
+  } catch { // whose error may show the query, and a token in it
+    throw new InvalidArgument(`not a server address: ${withoutQuery(`${given}`)}`);
   }
 }
+
+const withoutQuery = (url) => url.split('?')[0];
 
 /** A promise and its ends. That nobody waits for it is no error. */
 function deferred() {
@@ -269,9 +271,16 @@ class Connection {
     this.#socket = socket;
     socket.binaryType = 'arraybuffer';
     const giveUpLater = () => this.#after(requestTimeout, () => this.drop('no answer in time'));
-    socket.onopen = () => {
+    socket.onopen = async () => {
       giveUpLater();
-      socket.send(JSON.stringify({ action: 'ping', from: this.id, proto: 2 }));
+      try {
+        let { token } = config;
+        if (typeof token === 'function') token = await token();
+        if (this.ended) return;
+        socket.send(JSON.stringify({ action: 'ping', from: this.id, proto: 2, token }));
+      } catch (error) {
+        if (!this.ended) this.drop(`the function for the token failed: ${describe(error)}`);
+      }
     };
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onerror = ({ message }) => { this.#trouble = text(message); };
@@ -520,10 +529,13 @@ class Connection {
     if (!this.registered) return this.#client._turnedAway(this, error);
     if (ack && /^publish/.test(request)) return ack._finish(error);
     const isAboutTopic = /subscribe$/.test(request);
-    const reply = this.#reply(isAboutTopic ? `topic ${topic}` : `receipt ${receipt}`);
-    if (reply) reply.reject(error);
-    else this.#client._report(error);
-    if (request === 'subscribe') this.#client._endTopic(topic, error);
+    const what = isAboutTopic ? `topic ${topic}` : request === 'ping' ? request : `receipt ${receipt}`;
+    const reply = this.#reply(what);
+    if (!reply) return this.#client._report(error);
+    reply.reject(error);
+    // Of several questions about a topic the last one says whether it is wanted now.
+    const isLast = !this.#replies.has(what);
+    if (request === 'subscribe' && isLast) this.#client._endTopic(topic, error);
   }
 }
 
@@ -1026,7 +1038,9 @@ class Client {
     this.#connection = undefined;
     if (this.#isClosing) return this.#end();
     const error = connection.registered ? lost : this.#failure(reason);
-    const isRefused = error.status >= 400 && error.status < 500 && !this.#wasConnected;
+    const { status } = error;
+    const isDenied = status === 401 || status === 403; // a proxy says other things for a while
+    const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
     const isFinal = this.#config.reconnect === false || lost.code === ID_TAKEN || isRefused;
     const retryIn = isFinal ? undefined : this.#delay();
     if (connection.registered) {
@@ -1040,7 +1054,8 @@ class Client {
   #failure(reason) {
     // That is how `ws` tells; others do not tell.
     const status = Number(/server response: (\d+)/.exec(reason)?.[1]) || undefined;
-    return new ConnectFailed(`cannot connect to ${this.#url}: ${reason || '?'}`, { status });
+    const url = withoutQuery(this.#url);
+    return new ConnectFailed(`cannot connect to ${url}: ${reason || '?'}`, { status });
   }
 
   #delay() {

@@ -85,7 +85,11 @@ export interface Subscription<T = any> extends AsyncIterableIterator<Message<T>>
   [Symbol.asyncIterator](): this;
 }
 
-/** A subscription that can be awaited: fulfilled when it is in force on the server. */
+/**
+ * A subscription that can be awaited: fulfilled when it is in force on the server, rejected with
+ * `ServerError` when the server refuses the topic. Iterating over it throws that error as well, also
+ * when the topic is refused after a reconnect.
+ */
 export interface PendingSubscription<T = any> extends Subscription<T>, PromiseLike<Subscription<T>> {}
 
 export interface SubscribeOptions {
@@ -146,6 +150,11 @@ export interface ClientOptions {
   path?: string;
   /** Whether to use TLS, unless the address says so. Default: as the page was loaded. */
   secure?: boolean;
+  /**
+   * What shows a server that wants one who this is: a text, or a function that gives one for each
+   * connection, also as a promise. What it throws makes the attempt to connect fail.
+   */
+  token?: string | (() => string | Promise<string>);
   /** Headers of the opening request. Not in browsers. */
   headers?: Record<string, string>;
   /** `true` (default): with backoff; a number: that many milliseconds each time; or not. */

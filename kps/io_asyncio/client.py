@@ -98,7 +98,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
             await asyncio.gather(self._connecting, return_exceptions=True)
         while self._session.ended is None or self._connections:
             await self._news.wait()
-        await self._dispatcher.finish_notices()
+        await self._dispatcher.finish_notices(self._limits.close_timeout)
         await self._dispatcher.close()
         self._stop_timer()
 

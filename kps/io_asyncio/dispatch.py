@@ -10,11 +10,11 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import monotonic
 from typing import Any
 
+from kps.io_asyncio.threads import CallbackThreads
 from kps.logs import logger, report_failure
 from kps.protocol.messages import Message
 from kps.protocol.subscriptions import Mailbox
@@ -37,7 +37,7 @@ class Dispatcher:
     def __init__(self, settle: Settle, max_notices: int) -> None:
         self._settle = settle
         self._loop = asyncio.get_running_loop()
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: CallbackThreads | None = None
         self._callbacks: dict[Mailbox, tuple[Callback, _Runner]] = {}
         self._tasks: dict[Mailbox, asyncio.Task[None]] = {}
         self._notices: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
@@ -97,11 +97,11 @@ class Dispatcher:
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def finish_notices(self) -> None:
-        """Wait until every notice so far has been given."""
+    async def finish_notices(self, timeout: float) -> None:
+        """Wait until every notice so far has been given, or one of them takes too long."""
         notifier = self._notifier
         if notifier is not None and notifier is not asyncio.current_task():
-            await asyncio.shield(notifier)
+            await asyncio.wait([notifier], timeout=timeout)
 
     def _done(self, mailbox: Mailbox, task: asyncio.Task[None]) -> None:
         del self._tasks[mailbox]
@@ -180,9 +180,9 @@ class Dispatcher:
         finally:
             self._notifier = None
 
-    def _threads(self) -> ThreadPoolExecutor:
+    def _threads(self) -> CallbackThreads:
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="kps-callback")
+            self._executor = CallbackThreads(_THREADS)
         return self._executor
 
 

@@ -16,7 +16,7 @@ from kps.io_errors import describe
 from kps.io_sync.ack import Ack
 from kps.io_sync.connection import Connection, clock
 from kps.io_sync.driver import Driver
-from kps.logs import log_client_event
+from kps.logs import log_client_event, logger
 from kps.protocol.address import DEFAULT_ADDRESS
 from kps.protocol.client_session import Barrier, ClientSession
 from kps.protocol.events import (
@@ -385,7 +385,15 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
                 return
         with self._lock:
             link = self._session.connected(clock())
-            self._connection = connection = Connection(sock, link, self)
+            try:
+                connection = Connection(sock, link, self)
+            except OSError as error:  # there are no descriptors left
+                logger.warning("cannot use a connection: %s", describe(error))
+                sock.close()
+                link.connection_lost(clock())
+                self._progress()
+                return
+            self._connection = connection
             self._progress()
         try:
             connection.run()

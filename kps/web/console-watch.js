@@ -61,7 +61,7 @@ export class Watch {
     try {
       const subscription = this.#client.subscribe(topic, (message) => { this.take(message); });
       this.#subscriptions.set(topic, subscription);
-      subscription.then(undefined, (error) => this.#refused(topic, error));
+      subscription.then(undefined, (error) => this.#lost(topic, error));
       this.#say();
     } catch (error) {
       this.#say(`Cannot watch that: ${error.message}.`);
@@ -82,7 +82,14 @@ export class Watch {
     this.#drawSoon();
   }
 
-  #refused(topic, error) {
+  /** The server refused something; tells whether it was a topic that is watched here. */
+  refused(error) {
+    const isOurs = error.request === 'subscribe' && this.has(error.topic);
+    if (isOurs) this.#lost(error.topic, error);
+    return isOurs;
+  }
+
+  #lost(topic, error) {
     this.remove(topic);
     this.#say(`${shown(topic)} is not watched: ${error.message}.`);
   }

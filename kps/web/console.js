@@ -56,8 +56,10 @@ function busAddress() {
 }
 
 const ownId = `console-${[...crypto.getRandomValues(new Uint8Array(4))].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+const ENDS = { 1001: 'The server stopped', 4002: 'The time of the token is over' }; // by close code
 let retryAt = 0;
 let silenceTimer;
+let mayHaveFigures = true;
 
 /** `notice` says in words what the state means; without it the one that is there stays. */
 function showState(state, word, notice) {
@@ -78,6 +80,20 @@ function showNotice(text) {
 function connected() {
   showState('connected', 'Connected', '');
   silenceTimer = setTimeout(showNotice, SILENCE, 'This server tells no statistics. Watching and publishing work.');
+  if (!mayHaveFigures) askForFigures(); // it may have changed its mind
+}
+
+function askForFigures() {
+  mayHaveFigures = true;
+  client.subscribe(STATS, take).then(undefined, (error) => error.topic === STATS && failed(error));
+}
+
+function figuresRefused({ code, message }) {
+  mayHaveFigures = false;
+  clearTimeout(silenceTimer);
+  for (const hint of document.querySelectorAll('.list .empty')) hint.hidden = true; // it would not be true
+  const reason = code === 'forbidden' ? 'only clients with a permission for it get them' : reveal(message);
+  showNotice(`The server does not show its figures to this page: ${reason}. Watching and publishing work, where they are allowed.`);
 }
 
 function waiting(delay, notice) {
@@ -112,15 +128,16 @@ const client = new Client(busAddress(), {
   id: ownId,
   reconnect: RETRY,
   onConnect: connected,
-  onDisconnect: ({ code, retryIn }) => waiting(retryIn, `${code === 1001 ? 'The server stopped' : `The connection broke (${code})`}. What is published meanwhile is not shown later.`),
+  onDisconnect: ({ code, retryIn }) => waiting(retryIn, `${ENDS[code] ?? `The connection broke (${code})`}. What is published meanwhile is not shown later.`),
   onClose: ({ message }) => showState('gone', 'Gone', `This page does not come back by itself: ${reveal(message)}.`),
   onDirect: (message) => { watch.take(message); },
   onError: failed,
 });
 
 function failed(error) {
-  if (error.name === 'ConnectFailed') attemptFailed(); // its text has the URL, and that the token
-  else if (!publish.refused(error)) console.warn(`${error.name}: ${error.message}`);
+  if (error.name === 'ConnectFailed') attemptFailed();
+  else if (error.request === 'subscribe' && error.topic === STATS) figuresRefused(error);
+  else if (!watch.refused(error) && !publish.refused(error)) console.warn(`${error.name}: ${error.message}`);
 }
 
 setInterval(countDown, 250);
@@ -276,5 +293,5 @@ const charts = new Charts(byId('charts'));
 const watch = new Watch(client, () => topics.draw());
 const publish = new Publish(client);
 document.addEventListener('visibilitychange', () => !document.hidden && show());
-client.subscribe(STATS, take).then(undefined, () => {});
+askForFigures();
 client.connect().catch(() => {}); // told by onClose

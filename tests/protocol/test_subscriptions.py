@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kps.errors import KPSError
 from kps.protocol.limits import Limits, Overflow
 from kps.protocol.messages import Message
 from kps.protocol.subscriptions import Mailbox, Subscriptions
@@ -65,6 +66,22 @@ class TestRouting:
         assert not program.subscriptions.remove(two)
         assert not program.deliver("for nobody")
         assert program.subscriptions.topics == []
+
+    def test_a_refused_topic_is_over_and_keeps_what_waits(self) -> None:
+        program = Program()
+        one, two = program.subscriptions.add("t"), program.subscriptions.add("t")
+        program.deliver("kept", ack="1")
+        error = KPSError("no")
+        assert program.subscriptions.refuse("t", error) == [one, two]
+        assert program.subscriptions.refuse("t", error) == []
+        assert not program.deliver("for nobody")
+        assert (one.error, one.is_over, two.closed) == (error, True, False)
+        later = program.subscriptions.add("t")
+        assert contents(one) == ["kept"]
+        for mailbox in (one, two):
+            assert not program.subscriptions.remove(mailbox)
+        assert two.take() is None
+        assert program.subscriptions.mailboxes("t") == [later]
 
     def test_direct_messages(self) -> None:
         program = Program()

@@ -1,6 +1,9 @@
 // The live console, and pages that use the JavaScript client, in a browser.
 
 import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
 import WebSocket from 'ws';
@@ -19,7 +22,8 @@ describe('in a browser', { skip: missing }, () => {
   before(async () => {
     examples = await serveExamples();
     // One after the other, so that both are known if one fails.
-    server = await serve({ options: ['--origin', examples.origin] });
+    const options = ['--origin', examples.origin, '--max-id', '6000', '--max-topic', '6000'];
+    server = await serve({ options });
     browser = await launch();
   });
   after(() => Promise.all([browser?.close(), server?.kill(), examples?.close()]));
@@ -255,17 +259,18 @@ describe('in a browser', { skip: missing }, () => {
 
   test('hostile names and payloads are only text', async (t) => {
     const hostile = `<img src=x onerror="window.hacked=1">'"\\&amp;\u202eRTL\u0000\n`;
+    const topic = hostile.replace(/[\0\n]/g, ''); // the server takes those in ids only
     const page = await openConsole(t);
     const mallory = await connect(t, { id: hostile });
     const long = await connect(t, { id: `long${'x'.repeat(5000)}` });
-    await mallory.subscribe(hostile, ({ data }) => { if (data === 'no') throw new Error(hostile); return hostile; });
+    await mallory.subscribe(topic, ({ data }) => { if (data === 'no') throw new Error(hostile); return hostile; });
     await long.subscribe('y'.repeat(5000), () => {});
     await isShown(page, '#clients tbody tr', '<img src=x onerror=');
     await isShown(page, '#topics tbody tr', 'yyyyy');
     await page.locator('#topics tbody tr', { hasText: '<img' }).getByRole('button').click();
-    await publishUntilShown(page, mallory, hostile, hostile, '<img src=x');
+    await publishUntilShown(page, mallory, topic, hostile, '<img src=x');
     await page.locator('#messages summary').first().click();
-    await page.locator('#destination').fill(hostile.replace('\n', ''));
+    await page.locator('#destination').fill(topic);
     await page.locator('#clients tbody tr', { hasText: '<img' }).getByRole('button').click();
     await page.getByRole('button', { name: 'With ack' }).click();
     await isShown(page, '.outcome', '<img');
@@ -334,6 +339,36 @@ describe('in a browser', { skip: missing }, () => {
     for (const url of sockets) assert.equal(new URL(url).searchParams.get('token'), 's&cret');
     assert.equal(sockets.length, 2);
     assert.doesNotMatch(await page.content(), /cret/);
+  });
+
+  test('what its token does not allow is told', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'kps-'));
+    t.after(() => rm(folder, { recursive: true }));
+    const file = join(folder, 'tokens.toml');
+    const token = 'the-token-of-this-page';
+    const allow = (lines) => writeFile(file, `[page]\ntoken = "${token}"\n${lines}\n`, { mode: 0o600 });
+    await allow('subscribe = ["news", "log"]\npublish = ["news"]');
+    let hub = await serve({ options: ['--tokens', file] });
+    t.after(() => hub.kill());
+    const page = await openConsole(t, { allowed: UNREACHABLE }, { page: `${hub.page}?token=${token}` });
+    await isShown(page, '#notice', 'does not show its figures to this page: only clients with a permission');
+    assert.equal(await page.getByText('Nobody else is connected').isVisible(), false);
+    for (const topic of ['news', 'log']) await watch(page, topic);
+    await page.getByLabel('Topic to watch').fill('secret');
+    await page.getByLabel('Topic to watch').press('Enter');
+    await isShown(page, '#watch-status', 'secret is not watched: this client may not subscribe to this topic.');
+    assert.equal(await page.locator('#watched li').count(), 2);
+    await page.locator('#destination').fill('log');
+    await page.getByRole('button', { name: 'Publish', exact: true }).click();
+    await isShown(page, '#outcomes', 'Refused: this client may not publish on this topic.');
+    // It comes back to a server that allows it less of one kind, and more of another.
+    await hub.kill();
+    await allow('subscribe = ["news"]\nconsole = true');
+    hub = await serve({ port: hub.port, options: ['--tokens', file] });
+    await isShown(page, '#watch-status', 'log is not watched: this client may not subscribe to this topic.');
+    assert.equal(await page.locator('#watched li').count(), 1);
+    await isShown(page, '#clients tbody tr', 'you');
+    await page.waitForSelector('#notice', { state: 'hidden' });
   });
 
   test('the theme is remembered, and a phone has room for everything', async (t) => {

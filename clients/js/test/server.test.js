@@ -2,7 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -13,7 +16,7 @@ import { Client, ClientClosed, ConnectFailed, ConnectionLost, MessageTooLarge, S
 import { serve } from './kps-serve.js';
 
 let server;
-before(async () => { server = await serve('--id', 'hub', '--max-message', '100000'); });
+before(async () => { server = await serve('--id', 'hub', '--max-message', '100000', '--relay-to', '*'); });
 after(() => server.stop());
 
 /** A client that is closed when the test is over. */
@@ -243,6 +246,25 @@ test('refusals', async (t) => {
   const { port } = free.address();
   await new Promise((resolve) => { free.close(resolve); });
   await assert.rejects(Client.connect(`127.0.0.1:${port}`, { ...options, reconnect: false }), ConnectFailed);
+});
+
+test('a server that wants tokens', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'kps-'));
+  t.after(() => rm(folder, { recursive: true }));
+  const tokens = join(folder, 'tokens.toml');
+  await writeFile(tokens, '[me]\ntoken = "a-token-of-my-own"\nsubscribe = ["news"]\n', { mode: 0o600 });
+  const guarded = await serve('--tokens', tokens);
+  t.after(() => guarded.stop());
+  const open = (options) => Client.connect(guarded.url, { WebSocket, requestTimeout: 600_000, ...options });
+  for (const [token, message] of [['wrong', 'the token is not valid'], [undefined, 'a token is needed']]) {
+    await assert.rejects(open({ token }), { name: 'ServerError', message });
+  }
+  const headers = { authorization: 'Bearer wrong' };
+  await assert.rejects(open({ headers }), { name: 'ConnectFailed', status: 401 });
+  const client = await open({ token: async () => 'a-token-of-my-own' });
+  t.after(() => client.close());
+  await client.subscribe('news', () => {});
+  await assert.rejects(async () => { await client.subscribe('other'); }, { code: 'forbidden', request: 'subscribe', topic: 'other' });
 });
 
 test('headers are sent', async (t) => {

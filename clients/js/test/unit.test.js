@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
+import { inspect } from 'node:util';
 
 import {
   Client, ClientClosed, ConnectFailed, ConnectionLost, InvalidArgument, KPSError, MessageTooLarge,
@@ -192,6 +193,97 @@ describe('connecting', () => {
     const client = new Client('h', { WebSocket });
     assert.equal(client.connect(), client.connect());
     assert.equal(sockets.length, 1);
+  });
+});
+
+describe('tokens', () => {
+  /** A client that connects with a token, its sockets, and what it reports. */
+  function connecting(token, options) {
+    const { WebSocket, sockets } = fakeNetwork();
+    const errors = [];
+    const onError = (error) => errors.push(error);
+    const client = new Client('h', { WebSocket, id: 'me', token, reconnect: 100, onError, ...options });
+    const opened = client.connect();
+    opened.catch(() => {});
+    return { client, sockets, errors, opened };
+  }
+
+  test('one is in the first message, and nowhere else', async () => {
+    const { client, sockets: [socket], opened } = connecting('secret');
+    socket.open();
+    assert.deepEqual(await socket.sent(), [{ action: 'ping', from: 'me', proto: 2, token: 'secret' }]);
+    assert.doesNotMatch(socket.url, /secret/);
+    socket.says({ action: 'pong', id: 'me', ...LEVEL_2 });
+    await opened;
+    client.flush().catch(() => {});
+    assert.deepEqual(await socket.sent(), [{ action: 'ping', from: 'me' }]);
+  });
+
+  test('a function gives one for each connection, also when its time is over', async () => {
+    let count = 0;
+    const events = [];
+    const give = () => Promise.resolve(`token ${++count}`);
+    const { client, sockets, opened } = connecting(give, { onDisconnect: ({ code }) => events.push(code) });
+    assert.equal(count, 0, 'not before there is a connection');
+    sockets[0].fail('no server');
+    for (const expected of ['token 1', 'token 2']) {
+      await pass(100);
+      const socket = sockets.at(-1);
+      socket.open();
+      assert.equal((await socket.sent())[0].token, expected);
+      socket.says({ action: 'pong', id: 'me', ...LEVEL_2 });
+      await opened;
+      assert.equal(client.connected, true);
+      socket.end(4002, 'the time of the token is over');
+    }
+    assert.deepEqual(events, [4002, 4002]);
+  });
+
+  test('a function that fails makes the attempt fail', async () => {
+    const ways = [() => { throw new Error('no network'); }, () => Promise.reject(new Error('no network')), () => 'good'];
+    const { sockets, errors, opened } = connecting(() => ways.shift()());
+    for (const index of [0, 1]) {
+      sockets[index].open();
+      assert.deepEqual(await sockets[index].sent(), []);
+      await pass(100);
+    }
+    assert.deepEqual(errors.map(String), Array(2).fill(
+      'ConnectFailed: cannot connect to ws://h:9313/ws/bus: the function for the token failed: no network',
+    ));
+    await welcome(sockets[2], 'me');
+    await opened;
+  });
+
+  for (const way of ['gives one too late', 'fails too late']) {
+    test(`a function that ${way} is not waited for`, async () => {
+      const ends = [];
+      const { sockets, errors } = connecting(() => new Promise((...both) => ends.push(both)));
+      sockets[0].open();
+      await pass(10_250);
+      assert.match(String(errors), /no answer in time/);
+      ends[0][way === 'fails too late' ? 1 : 0](new Error('late'));
+      await settled();
+      assert.deepEqual(sockets[0].frames, []);
+      assert.equal(errors.length, 1);
+    });
+  }
+
+  test('closing meanwhile', async () => {
+    const { client, sockets, opened } = connecting(async () => 'secret');
+    sockets[0].open();
+    client.close();
+    await assert.rejects(opened, ClientClosed);
+    assert.deepEqual(await sockets[0].sent(), []);
+  });
+
+  test('no error shows one that is in an address', async () => {
+    const { WebSocket, sockets } = fakeNetwork();
+    for (const address of ['a b?token=secret', 'ws://h:port/?token=secret']) {
+      assert.throws(() => new Client(address, { WebSocket }), (error) => !/secret/.test(inspect(error)));
+    }
+    const opened = new Client('h/x?token=secret', { WebSocket, reconnect: false }).connect();
+    sockets[0].fail('refused');
+    await assert.rejects(opened, (error) => /h:9313\/x: refused/.test(error) && !/secret/.test(inspect(error)));
   });
 });
 
@@ -410,6 +502,57 @@ describe('errors of the server', () => {
     socket.says({ action: 'error', error: 'no', code: 'bad_request', request: 'subscribe', topic: 't' });
     await settled();
     assert.equal(errors.length, 1, 'told, since nobody waited');
+  });
+
+  test('a subscription may be refused after a reconnect', async () => {
+    const { client, socket, sockets, errors } = await connected({ reconnect: 100 });
+    const got = [];
+    const messages = client.subscribe('t');
+    client.subscribe('t', ({ data }) => { got.push(data); });
+    client.subscribe('u', () => {});
+    socket.says({ action: 'subscribed', topic: 't' }, { action: 'publish', topic: 't', batch: [1, 2] });
+    const refusal = { action: 'error', error: 'no', code: 'forbidden', request: 'subscribe', topic: 't' };
+    const topics = [['t', 'u'], ['u']];
+    for (const [index, asked] of topics.entries()) {
+      sockets[index].end(4002);
+      await pass(100);
+      await welcome(sockets[index + 1], 'me');
+      assert.deepEqual((await sockets[index + 1].sent()).map(({ topic }) => topic), asked);
+      if (index === 0) sockets[1].says(refusal);
+    }
+    assert.deepEqual(errors.map(({ code, topic }) => [code, topic]), [['forbidden', 't']]);
+    assert.deepEqual(got, [1, 2]);
+    for (const data of [1, 2]) assert.equal((await messages.next()).value.data, data);
+    await assert.rejects(messages.next(), { name: 'ServerError', code: 'forbidden' });
+  });
+
+  test('an earlier question about a topic says nothing about a later one', async () => {
+    const { client, socket, errors } = await connected();
+    client.subscribe('t', () => {}).unsubscribe();
+    const got = [];
+    const later = client.subscribe('t', ({ data }) => { got.push(data); });
+    socket.says(
+      { action: 'error', error: 'no', code: 'forbidden', request: 'subscribe', topic: 't' },
+      { action: 'unsubscribed', topic: 't' },
+      { action: 'subscribed', topic: 't' },
+    );
+    await later;
+    socket.says({ action: 'publish', topic: 't', data: 1 });
+    // Nor does one that nobody asked.
+    socket.says({ action: 'error', error: 'no', code: 'forbidden', request: 'subscribe', topic: 't' });
+    socket.says({ action: 'publish', topic: 't', data: 2 });
+    await settled();
+    assert.deepEqual(got, [1, 2]);
+    assert.equal(errors.length, 2);
+  });
+
+  test('a refused ping is not taken for the next one', async () => {
+    const { client, socket, errors } = await connected();
+    const [first, second] = [client.flush(), client.flush()];
+    socket.says({ action: 'error', error: 'no', code: 'rate_limited', request: 'ping' }, { action: 'pong', id: 'me' });
+    await assert.rejects(first, { code: 'rate_limited' });
+    await second;
+    assert.deepEqual(errors, []);
   });
 
   test('unreadable messages are reported, and the connection goes on', async () => {
@@ -970,9 +1113,23 @@ describe('reconnecting', () => {
   test('a refusal is not final for a client that was connected before', async () => {
     const { sockets } = await offline({ reconnect: 100 });
     await pass(100);
-    sockets[1].fail('Unexpected server response: 403');
+    sockets[1].fail('Unexpected server response: 404');
     await pass(100);
     assert.equal(sockets.length, 3);
+  });
+
+  test('unless it says that this client may not connect', async () => {
+    for (const status of [401, 403]) {
+      const ends = [];
+      const { client, sockets } = await offline({ reconnect: 100, onClose: (error) => ends.push(error) });
+      const messages = client.subscribe('t');
+      await pass(100);
+      sockets[1].fail(`Unexpected server response: ${status}`);
+      await pass(1000);
+      assert.equal(sockets.length, 2);
+      assert.deepEqual(ends.map((error) => [error.name, error.status]), [['ConnectFailed', status]]);
+      await assert.rejects(messages.next(), { status });
+    }
   });
 
   test('or a fixed time', async () => {

@@ -293,7 +293,7 @@ const waits = ({ steps }) => steps.some(({ wait_s: seconds = 0 }) => seconds >= 
 
 describe('vectors', () => {
   let server;
-  before(async () => { server = await serve('--id', 'refserver'); });
+  before(async () => { server = await serve('--id', 'refserver', '--relay-to', '*'); });
   after(() => server.stop());
 
   for (const vector of vectors.filter((each) => !waits(each))) {
@@ -337,7 +337,7 @@ describe('vectors', () => {
 describe('vectors that wait', { concurrency: true }, () => {
   for (const vector of vectors.filter(waits)) {
     test(vector.name, async () => {
-      const server = await serve('--id', 'refserver');
+      const server = await serve('--id', 'refserver', '--relay-to', '*');
       try {
         await run(vector, server.url);
       } finally {

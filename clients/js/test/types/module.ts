@@ -9,6 +9,9 @@ interface Order { id: number }
 export async function idiomatic(signal: AbortSignal): Promise<void> {
   const client: Client = await Client.connect('localhost:9313', { id: 'alice', reconnect: 500, signal });
   await new Client({ backoff: { first: 100 }, headers: { a: 'b' }, WebSocket, onDirect: ({ from }) => from }).connect();
+  await Client.connect({ token: 'secret' });
+  await Client.connect({ token: () => 'secret' });
+  await Client.connect({ token: async () => (await fetch('/token')).text() });
   const id: string = client.id;
   const level: 1 | 2 | undefined = client.level;
 
@@ -37,6 +40,8 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   subscription.then(() => {});
   // @ts-expect-error: nobody makes acks but the client
   new Ack();
+  // @ts-expect-error: a token is a string
+  new Client('h', { token: () => 5 });
   // @ts-expect-error: there is no such option
   new Client('h', { Id: 'x' });
   // @ts-expect-error: the timeout is in an object
