@@ -132,8 +132,8 @@ class ClientLink:
         """Note that the transport is gone. May be called twice."""
         self._gone = True
         self.receive_eof(now)
-        self._connection.connection_lost(now)
         self._session._link_gone(self)
+        self._connection.connection_lost(now)
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""

@@ -440,6 +440,8 @@ class ClientSession:
 
     def _link_gone(self, link: "ClientLink") -> None:
         self._deadlines.cancel(link)
+        # What was still to go out behind the program's own close, and did not.
+        self._dropped += sum(frame.messages for frame in link.take_unsent())
 
     # -- connecting -----------------------------------------------------------------------
 

@@ -217,6 +217,19 @@ class TestBatches:
         assert client.take(Disconnected)[0].dropped == 3
         assert client.session.dropped == 3
 
+    @pytest.mark.parametrize("has_ended", [False, True])
+    def test_what_did_not_go_out_before_the_end_is_counted(self, has_ended: bool) -> None:
+        """Also when the server's side ends while the program's own close is under way."""
+        client, server = online()
+        for number in range(3):
+            client.publish("t", number)
+        client.session.close(client.now)
+        if has_ended:
+            server.link.receive_eof(client.now)
+        for _ in range(2):
+            server.link.connection_lost(client.now)
+            assert client.session.dropped == 3
+
     @pytest.mark.parametrize("level", [1, 2])
     def test_what_was_not_sent_is_kept_for_whatever_level_comes(self, level: int) -> None:
         client, server = online(reconnect=RETRY, offline_messages=4)
