@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
-.PHONY: serve test test-python test-js lint conformance bench clean
+.PHONY: serve test test-python test-js lint conformance fuzz bench soak clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -34,8 +34,20 @@ CASES ?= core
 conformance: $(VENV)/run.stamp
 	$(BIN)/python -m tests.autobahn.run $(CASES)
 
+# Looks for inputs on which the core fails, so long for each harness.
+FUZZ_SECONDS ?= 30
+fuzz: $(VENV)/fuzz.stamp
+	$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
+
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/run.py --write
+
+# Mixed traffic for an hour, every message of which must be accounted for. DRIVER=threads is the
+# threaded server.
+MINUTES ?= 60
+DRIVER ?= asyncio
+soak: $(VENV)/bench.stamp
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --driver $(DRIVER) --write
 
 clean:
 	rm -rf $(VENV)
@@ -48,6 +60,11 @@ $(VENV)/run.stamp: pyproject.toml
 $(VENV)/dev.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/run.stamp
+
+$(VENV)/fuzz.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[fuzz]'
 	touch $@ $(VENV)/run.stamp
 
 $(VENV)/bench.stamp: pyproject.toml

@@ -57,7 +57,8 @@ class Peer:
         return Server(process, address)
 
 
-def _kps(name: str, *options: str, level: int = 2) -> Peer:
+def kps_serve(name: str, *options: str, level: int = 2) -> Peer:
+    """A server of KPS with some options, spoken to on that level."""
     command = (sys.executable, "-m", "kps", "serve", "--log-level", "error")
     return Peer(
         name,
@@ -78,10 +79,10 @@ def _nats() -> Peer:
     return Peer("nats-server", command, "Listening for client connections on", NatsWire())
 
 
-KPS = _kps("kps serve")
-KPS_LEVEL_1 = _kps("kps serve, level 1", level=1)
-KPS_THREADS = _kps("kps serve --threads", "--threads")
-KPS_THREADS_LEVEL_1 = _kps("kps serve --threads, level 1", "--threads", level=1)
+KPS = kps_serve("kps serve")
+KPS_LEVEL_1 = kps_serve("kps serve, level 1", level=1)
+KPS_THREADS = kps_serve("kps serve --threads", "--threads")
+KPS_THREADS_LEVEL_1 = kps_serve("kps serve --threads, level 1", "--threads", level=1)
 NATS = _nats()
 SOCKETIO = _relay("python-socketio", "socketio_relay.py", SocketioWire())
 SOCKETIO_REQUESTS = _relay("python-socketio", "socketio_relay.py", SocketioWire(), "--requests")

@@ -76,11 +76,29 @@ class Process:
         found: dict[str, Any] = json.loads(self.wait_for(lambda line: line[:1] == "{", patience))
         return found
 
+    def said(self) -> list[str]:
+        """The lines of output that came since; waits for none."""
+        lines: list[str] = []
+        with suppress(queue.Empty):
+            while (line := self._lines.get_nowait()) is not None:
+                lines.append(line)
+        self._said[:] = lines[-1:] or self._said
+        return lines
+
     def tell(self, line: str) -> None:
         """Give the program a line of input."""
         assert self._popen.stdin is not None
         self._popen.stdin.write(line + "\n")
         self._popen.stdin.flush()
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, once it has ended."""
+        return self._popen.poll()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._popen.send_signal(number)
 
     def stop(self) -> None:
         """End it, if it has not ended yet."""
@@ -122,6 +140,11 @@ def cpu_seconds(pid: int) -> float:
     # The name of the program, in brackets, may hold anything; behind it are numbers.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def descriptors(pid: int) -> int:
+    """Files and sockets that a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def _kilobytes(path: Path, *names: str) -> int:

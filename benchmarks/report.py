@@ -31,7 +31,7 @@ def render(results: Sequence[Result], seconds: float, *, is_quick: bool) -> str:
         "# Benchmarks",
         "",
         f"Made by `make bench` on {datetime.date.today():%Y-%m-%d}, in one run of "
-        f"{seconds / 60:.0f} minutes: {_machine()}.",
+        f"{seconds / 60:.0f} minutes: {machine()}.",
         "",
         f"Versions: {_versions()}.",
         "",
@@ -123,7 +123,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("s" if number != 1 else "")
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The machine and its Python, in a few words."""
     system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return (

@@ -19,11 +19,11 @@ from pathlib import Path
 import chart
 import model
 import report
-from scenarios import answers, core, costs, fan_out, flow
+from scenarios import answers, core, costs, fan_out, flow, slow_reader
 
 SCENARIOS: dict[str, model.Scenario] = {
     scenario.name: scenario
-    for module in (flow, fan_out, answers, costs, core)
+    for module in (flow, fan_out, slow_reader, answers, costs, core)
     for scenario in module.SCENARIOS
 }
 

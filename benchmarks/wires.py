@@ -49,6 +49,10 @@ class KpsWire(Wire):
         message = b'{"action":"subscribe","topic":"' + topic.encode() + b'"}'
         return _masked(message), b'"subscribed"'
 
+    def unsubscribing(self, topic: str) -> bytes:
+        """What ends a subscription."""
+        return _masked(b'{"action":"unsubscribe","topic":"' + topic.encode() + b'"}')
+
     def publishing(self, topic: str, payloads: Sequence[bytes]) -> bytes:
         head = b'{"action":"publish","topic":"' + topic.encode() + b'",'
         if self._level == 2:

@@ -211,7 +211,7 @@ class ServerSettings:
         self._auth = auth
         self._permissions = permissions
         self._proxies = read_networks(proxies)
-        self._relay_token = relay_token
+        self._relay_token = None if relay_token is None else check_token(relay_token)
         self._on_id = on_id
         self._on_server_data = [on_server_data] if on_server_data else []
         self._address = self._listens_on.netloc

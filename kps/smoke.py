@@ -1,11 +1,12 @@
 """The command ``kps-test``: does this installation work?
 
 It connects two clients, subscribes, publishes, sends a direct message and asks for acks, on
-a server of its own or on the one whose address it is given.
+a server of its own or on the one whose address it is given; what that wants as a token is in ``KPS_TOKEN``.
 """
 
 import argparse
 import asyncio
+import os
 import sys
 import uuid
 from collections.abc import Sequence
@@ -25,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser = argparse.ArgumentParser(
         prog="kps-test", description="Check that this installation of KPS works."
     )
-    parser.add_argument("address", nargs="?", help="a running server; default: one of its own")
+    parser.add_argument(
+        "address", nargs="?", help="a running server; default: one of its own. Its token: KPS_TOKEN"
+    )
     options = parser.parse_args(arguments)
     try:
         run(_run(options.address))
@@ -38,13 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 async def _run(address: str | None) -> None:
     if address is not None:
-        await asyncio.wait_for(_check(address), _PATIENCE)
+        await asyncio.wait_for(_check(address, os.environ.get("KPS_TOKEN")), _PATIENCE)
         return
     async with Server("127.0.0.1:0") as server:
         await asyncio.wait_for(_check(server.address), _PATIENCE)
 
 
-async def _check(address: str) -> None:
+async def _check(address: str, token: str | None = None) -> None:
     topic = f"kps-test-{uuid.uuid4().hex}"
     payload = {"text": "h\u00e9llo \U0001f680", "number": 2**53 + 1, "list": [None, True, 0.5]}
     received: asyncio.Queue[Any] = asyncio.Queue()
@@ -53,8 +56,8 @@ async def _check(address: str) -> None:
         received.put_nowait(message)
 
     async with (
-        Client(address, reconnect=False, on_id=keep) as alice,
-        Client(address, reconnect=False) as bob,
+        Client(address, token=token, reconnect=False, on_id=keep) as alice,
+        Client(address, token=token, reconnect=False) as bob,
     ):
         _tell(f"two clients connected to {address}")
         await alice.subscribe(topic, keep)

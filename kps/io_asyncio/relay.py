@@ -21,7 +21,7 @@ class Relays:
         self._server_id = server_id
         self._timeout = timeout
         self._tls = ssl
-        self._headers = {"Authorization": f"Bearer {token}"} if token else None
+        self._token = token
         self._numbers = itertools.count(1)
         self._waiting: dict[tuple[str, str, bool], deque[RelayJob]] = {}
         self._links: set[asyncio.Task[None]] = set()
@@ -68,7 +68,7 @@ class Relays:
                 path=path,
                 secure=secure,
                 ssl=self._tls if secure else None,
-                headers=self._headers,
+                token=self._token,
                 id=f"relay-{self._server_id}-{next(self._numbers)}",
                 reconnect=False,
                 connect_timeout=self._timeout,
