@@ -1,7 +1,8 @@
 """The command ``kps-test``: does this installation work?
 
 It connects two clients, subscribes, publishes, sends a direct message and asks for acks, on
-a server of its own or on the one whose address it is given; what that wants as a token is in ``KPS_TOKEN``.
+a server of its own or on the one whose address it is given; the token for that one is in
+``KPS_TOKEN``.
 """
 
 import argparse
