@@ -1,0 +1,248 @@
+"""Peers that mean harm: slow, huge, endless. Each gets its answer, and the others are served."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.faults.processes import Serve
+from tests.faults.proxy import Proxy
+from tests.faults.raw import CONTINUATION, FIN, PING, TEXT, Raw, frame, message
+from tests.io.harness import AnyDriver, Inbox, ThreadsDriver
+
+SLACK = 5.0
+"""Seconds that a loaded machine may take in addition."""
+
+SECONDS = 1.0
+"""For the request, and then for registering."""
+
+OPTIONS = (
+    *("--handshake-timeout", str(SECONDS)),
+    *("--register-timeout", str(SECONDS)),
+    *("--max-message", "100000"),
+)
+
+
+@pytest.fixture
+def clients(serve: Callable[..., Serve], proxy_to: Callable[[str], Proxy]) -> Iterator[AnyDriver]:
+    """Makes the bystanders, of which one kind will do."""
+    driver = ThreadsDriver()
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def server(lasting: Callable[..., Serve]) -> Serve:
+    return lasting(*OPTIONS)
+
+
+@pytest.fixture
+def check(server: Serve, bystanders: Callable[[str], Callable[[], float]]) -> Callable[[], float]:
+    return bystanders(server.address)
+
+
+@pytest.fixture
+def raw(server: Serve, check: Callable[[], float]) -> Iterator[Raw]:
+    with Raw(server.address) as raw:
+        yield raw
+
+
+# -- before the connection is open ---------------------------------------------------------
+
+
+HEAD = b"GET /ws/bus HTTP/1.1\r\nHost: x\r\nX-Filler: "
+
+
+@pytest.mark.parametrize("filler", [b"", b"x"], ids=["nothing", "a-byte-now-and-then"])
+def test_a_request_that_takes_too_long(
+    server: Serve, check: Callable[[], float], filler: bytes
+) -> None:
+    begun = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        raws = [stack.enter_context(Raw(server.address)) for _ in range(20)]
+        connected = time.monotonic()
+        if filler:
+            for raw in raws:
+                raw.send(HEAD)
+        while time.monotonic() - connected < SECONDS / 2:  # well within the time
+            for raw in raws:
+                raw.send(filler)
+            check()
+            time.sleep(0.05)
+        for raw in raws:
+            assert raw.status() == 408
+            raw.rest()
+    took = time.monotonic() - begun
+    assert SECONDS <= took < SECONDS + SLACK
+    server.await_clients(2)
+
+
+def test_bytes_that_keep_coming_do_not_buy_time(server: Serve, check: Callable[[], float]) -> None:
+    with Raw(server.address) as raw:
+        begun = time.monotonic()
+        raw.send(HEAD)
+        raw.socket.settimeout(0.02)
+        got = b""
+        while not got:
+            raw.send(b"x")
+            with contextlib.suppress(TimeoutError):
+                got = raw.socket.recv(100)
+            assert time.monotonic() - begun < SECONDS + SLACK
+        assert got.startswith(b"HTTP/1.1 408 ")
+    check()
+
+
+@pytest.mark.parametrize(
+    ("beginning", "filler"),
+    [
+        (HEAD, b"x" * 1000),
+        (b"GET / HTTP/1.1\r\n", b"X: y\r\n" * 100),
+        (b"GET /", b"x" * 1000),
+        (b"", b"x" * 1000),
+        (b"", b"\r\n" * 500),
+    ],
+    ids=["long-header", "many-headers", "long-target", "long-method", "empty-lines"],
+)
+def test_a_head_without_end(
+    raw: Raw, check: Callable[[], float], beginning: bytes, filler: bytes
+) -> None:
+    sent = 0
+    raw.socket.setblocking(False)
+    answer = b""
+    raw.socket.send(beginning)
+    begun = time.monotonic()
+    while not answer:
+        with contextlib.suppress(BlockingIOError, ConnectionResetError, BrokenPipeError):
+            sent += raw.socket.send(filler)
+        with contextlib.suppress(BlockingIOError):
+            answer = raw.socket.recv(100)
+            assert answer, "closed without an answer"
+        assert time.monotonic() - begun < SLACK + SECONDS
+    assert answer.split()[1] in (b"431", b"400"), answer
+    assert sent < 10_000_000
+    check()
+
+
+def test_a_client_that_never_registers(raw: Raw, check: Callable[[], float]) -> None:
+    begun = time.monotonic()
+    raw.upgrade()
+    raw.send(frame(b"alive", first=FIN | PING))
+    assert raw.frame() == (0xA, b"alive")
+    check()
+    assert raw.close_code() == 1008
+    assert SECONDS <= time.monotonic() - begun < SECONDS + SLACK
+
+
+# -- frames -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [100_001, 2**31, 2**62, 2**63 - 1])
+@pytest.mark.parametrize("first", [FIN | TEXT, TEXT, FIN | 0x2], ids=["text", "part", "binary"])
+def test_a_frame_that_is_announced_too_large(
+    raw: Raw, check: Callable[[], float], size: int, first: int
+) -> None:
+    raw.register("raw")
+    raw.send(bytes((first, 0xFF)) + size.to_bytes(8, "big") + bytes(4))
+    assert raw.close_code() == 1009  # before any of it has come
+    check()
+
+
+@pytest.mark.parametrize("size", [7, 1000, 30_000])
+def test_a_message_of_fragments_without_end(
+    raw: Raw, check: Callable[[], float], size: int
+) -> None:
+    raw.register("raw")
+    raw.send(frame(b"x" * size, first=TEXT))
+    part = frame(b"x" * size, first=CONTINUATION)
+    parts = 100_000 // size - 1  # as many more may come
+    raw.send(part * parts)
+    raw.send(frame(b"", first=FIN | PING))
+    assert raw.frame() == (0xA, b"")
+    check()
+    raw.send(part)
+    assert raw.close_code() == 1009
+
+
+@pytest.mark.slow
+def test_a_flood_of_empty_fragments_does_not_stop_the_others(
+    raw: Raw, check: Callable[[], float], kind: str
+) -> None:
+    raw.register("raw")
+    raw.send(frame(b"", first=TEXT))
+    answered = Inbox()
+
+    def pour() -> None:
+        for _ in range(20):
+            raw.send(frame(b"", first=CONTINUATION) * 10_000)
+        raw.send(frame(b"last", first=FIN | PING))
+        answered(raw.frame())
+
+    raw.socket.settimeout(None)
+    begun = time.monotonic()
+    threading.Thread(target=pour, daemon=True).start()
+    longest = 0.0
+    while answered.is_empty():
+        longest = max(longest, check())
+    took = time.monotonic() - begun
+    assert answered.get() == (0xA, b"last")
+    print(f"{kind}: {took:.1f} s, in which another's message took up to {longest:.2f} s")
+    # It is one of several to be served, however much it wants: so they get their turn in between.
+    assert longest < max(0.7 * took, 1.0)
+
+
+class Sender:
+    """Sends the same messages over and over, as far as they are taken."""
+
+    def __init__(self, raw: Raw, data: bytes) -> None:
+        raw.socket.setblocking(False)
+        self._raw = raw
+        self._data = self._unsent = memoryview(data)
+        self.sent = 0
+
+    def send(self) -> bool:
+        """Send something; tell whether anything was taken."""
+        try:
+            size = self._raw.socket.send(self._unsent)
+        except BlockingIOError:
+            return False
+        self.sent += size
+        self._unsent = self._unsent[size:] or self._data
+        return True
+
+
+def test_a_peer_that_only_makes_mistakes(raw: Raw, check: Callable[[], float]) -> None:
+    raw.register("raw")
+    sender = Sender(raw, frame(b"") * 1000)
+    end = time.monotonic() + 1.0
+    received = 0
+    while time.monotonic() < end:
+        sender.send()
+        with contextlib.suppress(BlockingIOError):
+            received += len(raw.socket.recv(1_000_000))
+        check()
+    assert sender.sent > 6000
+    assert received > sender.sent  # an error is longer than that mistake
+
+
+@pytest.mark.parametrize(
+    "question",
+    [message("ping", **{"from": "raw"}), frame(b"x" * 125, first=FIN | PING)],
+    ids=["ping-messages", "ping-frames"],
+)
+def test_a_client_that_takes_no_answers_is_not_read_from_without_end(
+    raw: Raw, check: Callable[[], float], question: bytes
+) -> None:
+    raw.register("raw")
+    sender = Sender(raw, question * 1000)
+    last = time.monotonic()
+    while time.monotonic() - last < 1.0:  # until nothing is taken any more
+        if sender.send():
+            last = time.monotonic()
+        else:
+            time.sleep(0.01)
+        assert sender.sent < 200_000_000
+    print(f"{sender.sent / 1e6:.1f} MB taken before it stopped")
+    assert sender.sent > 100_000
+    check()
