@@ -1,0 +1,381 @@
+"""An hour of mixed traffic on real servers, in which every message is accounted for.
+
+Three servers run, one under each slow-consumer policy, and processes of clients around them; what
+they do is in ``soak_traffic.py``, and how the accounts are balanced in ``soak_books.py``. The load
+is steady, and far below what the servers can do. It exits with 1 if the sums do not match, if the
+servers do not end as they began, or if their memory grows.
+
+    python benchmarks/soak.py --minutes 60                      # an hour
+    python benchmarks/soak.py --minutes 60 --driver threads     # the threaded server
+    python benchmarks/soak.py --minutes 60 --write              # keep soak.md and soak.svg
+"""
+
+import argparse
+import heapq
+import itertools
+import json
+import random
+import re
+import signal
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import soak_report
+from peers import Peer, Server
+from processes import Failed, Process, cpu_seconds, descriptors, resident
+from soak_books import Balance, Books
+from soak_plan import Plan, Site
+from soak_report import Outcome, Sample
+from soak_traffic import victim_topics
+from wires import KpsWire
+
+HERE = Path(__file__).parent
+
+POLICIES = ("close", "drop_oldest", "drop_newest")
+"""Each server relays to the next one."""
+QUEUE_BYTES = 2 * 2**20
+"""What may wait for one client: little, so that slow readers get to the end of it."""
+
+STALL_EVERY = 40.0
+STALL = 12.0
+"""Seconds for which the slow readers' process is stopped; below the server's heartbeat."""
+KILL_EVERY = 15.0
+PATIENCE = 90.0
+
+LEFT = re.compile(r"client (\S+) left: .*?(?:; (\d+) messages dropped)?$")
+CLIENTS = "clients"
+
+
+class Soak:
+    """One run: its processes, what they have said so far, and what is due when."""
+
+    def __init__(self, minutes: float, driver: str, rate: float, stack: ExitStack) -> None:
+        self.outcome = Outcome(driver, minutes)
+        self._seconds = minutes * 60
+        self._servers: dict[str, Server] = {}
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._done: set[tuple[Process, str]] = set()
+        self._running: list[Process] = []
+        self._victim: Process | None = None
+        self._is_stalled = False
+        self._errors: list[str] = []
+        self._began = time.monotonic()
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-"))
+        sites: list[Site] = []
+        for policy in reversed(POLICIES):
+            onward = sites[-1].address if sites else ""
+            server = stack.enter_context(_peer(policy, driver, onward).start())
+            self._servers[policy] = server
+            sites.append(Site(policy, server.address, onward))
+        self.plan = Plan(sites[::-1], folder, rate / len(sites), int(self._seconds) + 600)
+        self._books = {site.policy: Books(site) for site in self.plan.sites}
+        self._idle = {policy: self._descriptors(policy) for policy in POLICIES}
+        stack.callback(self._end_victim)
+        # In this order, so that everybody who stays is there for the first message.
+        self._slow = stack.enter_context(self._start("slow"))
+        stack.callback(self._slow.signal, signal.SIGCONT)  # or it would not even end
+        self._wait_until(self._slow, "ready")
+        self._regulars = stack.enter_context(self._start("regulars"))
+        self._wait_until(self._regulars, "ready")
+
+    # -- the run --------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Everything, to the balance."""
+        self._began = time.monotonic()
+        processes = {CLIENTS: self._regulars, "slow readers": self._slow}
+        processes |= {_name(policy): self._servers[policy].process for policy in POLICIES}
+        cpu = {name: cpu_seconds(process.pid) for name, process in processes.items()}
+        self._at(5, self._begin_stall)
+        self._at(3, self._bring_victim)
+        while (now := time.monotonic()) < self._began + self._seconds:
+            self._step()
+            while self._agenda and self._agenda[0][0] <= now:
+                heapq.heappop(self._agenda)[2]()
+            time.sleep(0.1)
+        took = time.monotonic() - self._began
+        self.outcome.cpu = {
+            name: (cpu_seconds(process.pid) - cpu[name]) / took
+            for name, process in processes.items()
+        }
+        self._finish()
+
+    def _finish(self) -> None:
+        """Let everything come to rest, and balance the books."""
+        if self._is_stalled:
+            self._slow.signal(signal.SIGCONT)
+        if self._victim is not None:
+            self._kill_victim()
+        self._command(self._regulars, "stop")
+        self._command(self._slow, "flush")
+        self._command(self._regulars, "mark")
+        self._command(self._slow, "finish")
+        self._command(self._regulars, "books")
+        self._command(self._slow, "books")
+        self._close_logs()
+        for process in (self._regulars, self._slow):
+            self._command(process, "leave")
+            self._running.remove(process)
+        self._check_servers()
+        for site in self.plan.sites:
+            for other in self.plan.sites:
+                if other.next_address == site.address:
+                    sent = self._books[other.policy].regulars["sent"]
+                    self._books[site.policy].relayed = sent["to the next server"]
+        for policy, books in self._books.items():
+            balance = Balance(self.plan, books)
+            self.outcome.deliveries[policy] = balance.deliveries
+            self.outcome.others[policy] = balance.others
+            self.outcome.failures += balance.failures
+        for name in self.outcome.samples[0].memory if self.outcome.samples else ():
+            growth = soak_report.growth(self.outcome.samples, name)
+            if growth.is_known and not growth.is_flat:
+                self.outcome.failures.append(
+                    f"{name}: memory grows by {growth.rise / 2**20:.1f} MiB"
+                )
+        self.outcome.failures += self._errors[:20]
+
+    def _close_logs(self) -> None:
+        """Take the sums of the servers' logs, when they have come as far as the last figures."""
+        deadline = time.monotonic() + PATIENCE
+        for books in self._books.values():
+            figures = books.regulars["figures"]
+            gone = figures["dropped"] - sum(client["dropped"] for client in figures["clients"])
+            while books.logged.total() < gone and time.monotonic() < deadline:
+                self._step()
+                time.sleep(0.02)
+            books.gone = books.logged.total()
+
+    def _check_servers(self) -> None:
+        """When everybody has gone, a server is as it was, and ends well."""
+        for policy in POLICIES:
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                health = _health(self._servers[policy].address)
+                open_files = self._descriptors(policy)
+                if (
+                    not health["clients"]
+                    and not health["topics"]
+                    and open_files <= self._idle[policy]
+                ):
+                    break
+                if time.monotonic() > deadline:
+                    self._errors.append(
+                        f"{policy}: left behind: {health}, {open_files} descriptors, "
+                        f"{self._idle[policy]} at the beginning"
+                    )
+                    break
+                time.sleep(0.1)
+            process = self._servers[policy].process
+            process.stop()
+            self._read_server(policy)
+            if process.code != 0:
+                self._errors.append(f"{policy}: the server ended with {process.code}")
+
+    # -- what happens meanwhile -----------------------------------------------------------
+
+    def _at(self, seconds: float, do: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (time.monotonic() + seconds, next(self._numbers), do))
+
+    def _begin_stall(self) -> None:
+        # So that the server has just heard from them, and sends no heartbeat meanwhile, which
+        # would be one more message to lose.
+        self._command(self._slow, "flush")
+        self._slow.signal(signal.SIGSTOP)
+        self._is_stalled = True
+        self._at(STALL, self._end_stall)
+
+    def _end_stall(self) -> None:
+        self._slow.signal(signal.SIGCONT)
+        self._is_stalled = False
+        self._at(STALL_EVERY - STALL, self._begin_stall)
+
+    def _bring_victim(self) -> None:
+        self._victim = self._start("victim")
+        self._wait_until(self._victim, "ready")
+        self._at(random.uniform(0.5, 4), random.choice((self._kill_victim, self._hold_victim)))
+
+    def _hold_victim(self) -> None:
+        """Have something wait for it when it dies."""
+        if self._victim is not None:
+            self._victim.signal(signal.SIGSTOP)
+            self._at(random.uniform(1, 3), self._kill_victim)
+
+    def _kill_victim(self) -> None:
+        victim, self._victim = self._victim, None
+        if victim is None:
+            return
+        self._running.remove(victim)
+        victim.signal(signal.SIGKILL)
+        victim.stop()
+        for site in self.plan.sites:
+            last = {topic: self._last_mark(site, topic) for topic in victim_topics(site)}
+            self._books[site.policy].killed.append(last)
+        self._at(KILL_EVERY, self._bring_victim)
+
+    def _end_victim(self) -> None:
+        if self._victim is not None:
+            self._victim.stop()
+
+    def _last_mark(self, site: Site, topic: str) -> int:
+        marks = np.fromfile(self.plan.marks(site, topic, "victim"), np.uint8)
+        return int(np.flatnonzero(marks)[-1])
+
+    # -- listening ------------------------------------------------------------------------
+
+    def _start(self, role: str) -> Process:
+        command = (sys.executable, str(HERE / "soak_traffic.py"), role, self.plan.to_json())
+        process = Process(*command)
+        self._running.append(process)
+        return process
+
+    def _command(self, process: Process, command: str) -> None:
+        """Tell a process what to do, and wait until it has done it."""
+        process.tell(command)
+        self._wait_until(process, command)
+
+    def _wait_until(self, process: Process, done: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        key = (process, done)
+        while key not in self._done:
+            if time.monotonic() > deadline:
+                raise Failed(f"{process.command[2]} is not done with {done!r}")
+            self._step()
+            time.sleep(0.02)
+        self._done.remove(key)
+
+    def _step(self) -> None:
+        """Take what the processes have said."""
+        for policy, server in self._servers.items():
+            self._read_server(policy)
+            if server.process.code is not None:
+                raise Failed(f"the server ended: {policy}")
+        for process in list(self._running):
+            self._read(process)
+
+    def _read_server(self, policy: str) -> None:
+        for line in self._servers[policy].process.said():
+            if " ERROR " in line or " CRITICAL " in line or line.startswith("Traceback"):
+                self._errors.append(f"{policy}: the server's log: {line}")
+            elif (left := LEFT.search(line)) and left[2]:
+                self._books[policy].logged[left[1]] += int(left[2])
+
+    def _read(self, process: Process) -> None:
+        has_ended = process.code is not None
+        lines = process.said()
+        for line in lines:
+            if line.startswith("{"):
+                self._take(process, json.loads(line))
+            else:
+                print(line, file=sys.stderr, flush=True)
+        if has_ended and not lines:
+            raise Failed(f"{process.command[2]} ended with {process.code}")
+
+    def _take(self, process: Process, report: dict[str, Any]) -> None:
+        if "ready" in report:
+            self._done.add((process, "ready"))
+        elif "done" in report:
+            self._done.add((process, report["done"]))
+        elif "left" in report:
+            self._books[report["left"]["policy"]].left.append(report["left"])
+        elif "sample" in report:
+            self._sample(report["sample"], report["lag"])
+        elif "name" in report:
+            self._books[report["policy"]].slow[report["name"]] = report["books"]
+        else:
+            self._books[report["policy"]].regulars = report["books"]
+
+    def _sample(self, sites: dict[str, dict[str, float]], lag: float) -> None:
+        if time.monotonic() > self._began + self._seconds:
+            return  # the traffic ends
+        pids = {_name(policy): self._servers[policy].process.pid for policy in POLICIES}
+        pids[CLIENTS] = self._regulars.pid
+        sample = Sample(
+            at=time.monotonic() - self._began,
+            memory={name: resident(pid) for name, pid in pids.items()},
+            descriptors={name: descriptors(pid) for name, pid in pids.items()},
+            published=int(sum(site["published"] for site in sites.values())),
+            delivered=int(sum(site["delivered"] for site in sites.values())),
+            lag=lag,
+            round_trip=max(site["round_trip"] for site in sites.values()),
+        )
+        self.outcome.samples.append(sample)
+        if len(self.outcome.samples) % 6 == 0:
+            _log(sample, sites)
+
+    def _descriptors(self, policy: str) -> int:
+        _health(self._servers[policy].address)  # what a first request opens for good
+        return descriptors(self._servers[policy].process.pid)
+
+
+def _peer(policy: str, driver: str, relay_to: str) -> Peer:
+    command = [sys.executable, "-m", "kps", "serve", "--log-level", "debug"]
+    command += ["--address", "127.0.0.1:0", "--overflow", policy]
+    command += ["--queue-bytes", str(QUEUE_BYTES)]
+    if relay_to:
+        command += ["--relay-to", relay_to]
+    if driver == "threads":
+        command.append("--threads")
+    return Peer(_name(policy), tuple(command), "kps serves on", KpsWire())
+
+
+def _name(policy: str) -> str:
+    return f"server, {policy}"
+
+
+def _health(address: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://{address}/healthz", timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def _log(sample: Sample, sites: dict[str, dict[str, float]]) -> None:
+    memory = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in sample.memory.items())
+    dropped = sum(site["dropped"] for site in sites.values())
+    print(
+        f"{sample.at / 60:5.1f} min: published {sample.published:,}, delivered "
+        f"{sample.delivered:,}, dropped {dropped:,}; MiB: {memory}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=60, help="default: %(default)s")
+    parser.add_argument("--driver", choices=("asyncio", "threads"), default="asyncio")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=500,
+        help="small messages a second, over all servers; default: %(default)s",
+    )
+    parser.add_argument("--write", action="store_true", help="keep soak.md and soak.svg")
+    options = parser.parse_args(arguments)
+    # So that the processes which were started are ended in this case too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        with ExitStack() as stack:
+            soak = Soak(options.minutes, options.driver, options.rate, stack)
+            soak.run()
+    except Failed as failure:
+        sys.exit(str(failure))
+    text = soak_report.render(soak.outcome)
+    print(text)
+    if options.write:
+        HERE.joinpath("soak.md").write_text(text, encoding="utf-8")
+        soak_report.draw(soak.outcome, HERE / "soak.svg")
+    sys.exit(1 if soak.outcome.failures else 0)
+
+
+if __name__ == "__main__":
+    main()

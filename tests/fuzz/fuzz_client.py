@@ -1,0 +1,486 @@
+"""A client session: what any server may send, while the program does what it likes.
+
+Servers accept, refuse, answer, send nonsense and vanish; the network fails; the program
+subscribes, publishes, asks and closes; time passes. After each step the books of the session
+must be right, and whatever goes out must be well-formed. In the end nobody may still wait for
+anything, and what the program published must have been written, or counted as dropped.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from kps.errors import KPSError
+from kps.protocol.backoff import Backoff
+from kps.protocol.client_session import Barrier
+from kps.protocol.events import (
+    AckChanged,
+    BarrierPassed,
+    ClientEvent,
+    Connected,
+    ConnectNeeded,
+    Disconnected,
+    Ended,
+    SubscriptionRefused,
+)
+from kps.protocol.limits import Limits, Overflow
+from kps.protocol.messages import AckHandle, Message
+from kps.protocol.subscriptions import Mailbox
+from kps.protocol.websocket import Output
+from tests.fuzz import grammar
+from tests.fuzz.choices import Choices, chunk
+from tests.fuzz.fuzz_frames import any_frame, whole_text
+from tests.fuzz.invariants import check_client, check_nothing_due
+from tests.fuzz.seeds import server_messages
+from tests.protocol.helpers import PONG, Client, FakeServer, Fields, close_frame, frame
+
+WORDS = grammar.WORDS
+MOST_STEPS = 100
+
+LIMITS = (
+    Limits(),
+    Limits(mailbox_messages=40, mailbox_bytes=4000),
+    Limits(queue_messages=4, queue_bytes=2000),
+    Limits(queue_messages=4, queue_bytes=2000, overflow=Overflow.DROP_OLDEST),
+    Limits(
+        queue_messages=4,
+        queue_bytes=2000,
+        overflow=Overflow.DROP_NEWEST,
+        mailbox_messages=3,
+        mailbox_overflow=Overflow.DROP_OLDEST,
+    ),
+    Limits(max_message=700, max_head=300, backlog_bytes=300),
+)
+CONFIGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"reconnect": Backoff(), "offline_messages": 5},
+    {"reconnect": Backoff.every(1.0), "offline_messages": 50, "offline_bytes": 500},
+    {"level": 1, "reconnect": Backoff(), "token": "secret"},
+    {"reconnect": Backoff(), "token": lambda: "secret"},
+    {"level": 1, "reconnect": Backoff(), "offline_messages": 5, "reports_messages": True},
+)
+SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 26.0, 46.0, 310.0)
+PUBLISHES = ("publish", "direct_message", "publish_to_server", "server-to-server")
+
+
+def one_input(data: bytes) -> None:
+    """Bytes: the limits, the configuration, and steps."""
+    Story(Choices(data)).run()
+
+
+class Server(FakeServer):
+    """A server made by hand, with what its link wants noticed as a driver would."""
+
+    def __init__(self, story: "Story") -> None:
+        super().__init__(story.client.session, story.client.clock)
+        self.is_gone = False
+        self.has_accepted = False
+        self.reads = True
+        self.answers = True
+        self.pinged = 0
+        self._head = b""
+
+    def take_some(self, limit: int) -> list[Fields]:
+        """Read up to so many bytes; return the messages in them."""
+        data = self.link.data_to_send(limit)
+        if b"\r\n\r\n" not in self._head:
+            self._head += data
+            self.request, end, data = self._head.partition(b"\r\n\r\n")
+            self.request += end
+        self.inbox.feed(data)
+        return self.inbox.take()
+
+
+class Story:
+    """A client session, its servers and its program, as an input wants them."""
+
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+        self.client = Client(limits=choices.pick(LIMITS), **choices.pick(CONFIGS))
+        self.session = self.client.session
+        self.events: list[ClientEvent] = []
+        self.servers: list[Server] = []
+        self.mailboxes: list[Mailbox] = []
+        self.messages: list[Message] = []
+        self.handles: list[AckHandle] = []
+        self.barriers: list[Barrier] = []
+        self.is_wanted = False
+        """Whether the session has asked for a connection."""
+        self.last = b"x"
+        """The latest ack id of the client's own."""
+        self.published = 0
+        """Messages that the session accepted, and may drop only if it counts them."""
+        self.written = 0
+        """Those of them that a server got."""
+        self.uncounted = 0
+        """Messages at most that waited when a transport was lost that the session had done with."""
+
+    @property
+    def now(self) -> float:
+        return self.client.now
+
+    def run(self) -> None:
+        self.settle()
+        self.step_connect()
+        self.settle()
+        for _ in range(MOST_STEPS):
+            if not self.choices:
+                break
+            step = self.choices.pick(STEPS)
+            step(self)
+            self.settle()
+        self.finish()
+
+    def settle(self) -> None:
+        """Do what a driver does at the end of its turn, and look whether all is well."""
+        for server in self.servers:
+            if not server.is_gone and (server.reads or server.link.output is Output.ABORT):
+                self.read(server)
+        self.take_events()
+        check_client(self.session, self.now)
+        assert self.session.backlog >= 0
+
+    def take_events(self) -> None:
+        for event in self.session.events():
+            self.events.append(event)
+            if isinstance(event, ConnectNeeded):
+                assert not self.is_wanted
+                self.is_wanted = True
+        self.session.subscriptions.take_ready()
+        self.session.subscriptions.take_overflowed()
+
+    def read(self, server: Server) -> None:
+        """Let a server read, and do with its transport what the client wants."""
+        while server.link.pending_bytes:
+            for fields in server.take_some(1 << 20):
+                self.check_sent(fields)
+        output = server.link.output
+        if output in (Output.CLOSE, Output.ABORT):
+            self.lose(server)
+        elif server.answers and server.inbox.pings > server.pinged and output is Output.KEEP:
+            server.pinged = server.inbox.pings
+            server.feed(frame(b"", opcode=PONG, key=None))
+
+    def check_sent(self, fields: Fields) -> None:
+        action = fields["action"]
+        extra = set(fields) - grammar.SENT_BY_CLIENT[action] - {"action"}
+        assert not extra, f"{action} with {extra}"
+        if action in PUBLISHES and "receipt" not in fields:
+            batch = fields.get("batch", [None])
+            assert len(batch) > 0
+            self.written += len(batch)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and a driver act at each deadline on the way."""
+        session, clock = self.session, self.client.clock
+        end = clock.now + seconds
+        while (due := session.next_deadline()) is not None and due <= end:
+            clock.now = max(clock.now, due)
+            session.handle_timeout(clock.now)
+            check_nothing_due(session.next_deadline(), clock.now)
+            self.settle()
+        clock.now = end
+
+    def lose(self, server: Server) -> None:
+        server.is_gone = True
+        if self.session._link is not server.link:
+            self.uncounted += server.link._connection.pending_messages
+        server.hang_up()
+
+    def finish(self) -> None:
+        """The program closes, and the connections end: at once, or as time passes."""
+        if self.choices.flag():
+            for server in self.servers:
+                server.reads, server.answers = True, False
+            self.settle()
+            self.session.close(self.now)
+            self.settle()
+            self.advance(310.0)
+            assert all(server.is_gone for server in self.servers), "a dead peer was not noticed"
+        self.session.close(self.now)
+        for server in self.servers:
+            if not server.is_gone:
+                self.lose(server)
+        for mailbox in self.mailboxes:
+            self.session.unsubscribe(mailbox, self.now)
+        for message in self.messages:
+            self.session.settle(message, None, self.now)
+        self.advance(310.0)
+        self.take_events()
+        self.client.check_over()
+        assert self.session.subscriptions.topics == []
+        self.check_events()
+        known = self.written + self.session.dropped + self.uncounted
+        assert self.published <= known, "lost silently"
+
+    def check_events(self) -> None:
+        """Each thing that was begun has ended, once, and the program was told."""
+        ends = [event for event in self.events if isinstance(event, Ended)]
+        assert len(ends) == 1
+        after = self.events[self.events.index(ends[0]) :]
+        assert not any(isinstance(event, (Connected, Disconnected)) for event in after)
+        is_connected = False
+        for event in self.events:
+            if isinstance(event, (Connected, Disconnected)):
+                assert is_connected is isinstance(event, Disconnected)
+                is_connected = not is_connected
+        changed = {id(event.handle) for event in self.events if isinstance(event, AckChanged)}
+        assert all(handle.finished and id(handle) in changed for handle in self.handles)
+        passed = [id(event.barrier) for event in self.events if isinstance(event, BarrierPassed)]
+        assert len(passed) == len(set(passed))
+        assert {id(barrier) for barrier in self.barriers} == set(passed)
+        for event in self.events:
+            if isinstance(event, SubscriptionRefused):
+                assert all(mailbox.is_over for mailbox in event.mailboxes)
+        assert all(barrier.passed != (barrier.error is not None) for barrier in self.barriers)
+
+    # -- the network and the servers -------------------------------------------------------
+
+    def step_connect(self) -> None:
+        """If it is wanted, open a transport; and let the client in, or not."""
+        way = self.choices.below(4)
+        if not self.is_wanted:
+            return
+        self.is_wanted = False
+        self.session.renew_token()
+        server = Server(self)
+        self.servers.append(server)
+        if way == 0:
+            self.step_let_in()
+            server.send({"action": "pong", "id": "me", "proto": 2})
+        elif way == 1:
+            self.step_let_in()
+            server.send({"action": "pong", "id": "other"})
+        elif way == 2:
+            self.step_let_in()
+
+    def step_let_in(self) -> None:
+        server = self.servers[-1] if self.servers else None
+        if server is not None and not server.has_accepted and not server.is_gone:
+            self.read(server)
+            if not server.is_gone:
+                server.has_accepted = True
+                server.feed(server.acceptance())
+
+    def step_refuse(self) -> None:
+        status = self.choices.pick((b"503", b"403", b"101", b"999", b"x"))
+        server = self.pick()
+        if server is not None:
+            server.feed(b"HTTP/1.1 " + status + b" no\r\nContent-Length: 0\r\n\r\n")
+
+    def step_fail_to_connect(self) -> None:
+        if self.is_wanted:
+            self.is_wanted = False
+            self.session.connect_failed("connection refused", self.now)
+
+    def pick(self) -> Server | None:
+        """One of the servers that are there, the latest first."""
+        there = [server for server in reversed(self.servers) if not server.is_gone]
+        return there[self.choices.byte() % 16 % len(there)] if there else None
+
+    def feed(self, data: bytes) -> None:
+        server = self.pick()
+        if server is not None:
+            server.feed(data, [64] if self.choices.below(4) == 3 else ())
+
+    def message(self) -> bytes:
+        return grammar.message(self.choices, grammar.TO_CLIENT, self.last)
+
+    def step_say(self) -> None:
+        self.feed(whole_text(self.message(), None))
+
+    def step_say_several(self) -> None:
+        self.feed(whole_text(self.message(), None) * self.choices.pick((2, 3, 10, 200)))
+
+    def step_say_array(self) -> None:
+        messages = [self.message() for _ in range(self.choices.below(4))]
+        self.feed(whole_text(b"[" + b",".join(messages) + b"]", None))
+
+    def step_say_text(self) -> None:
+        self.feed(whole_text(self.choices.chunk(), None))
+
+    def step_send_frame(self) -> None:
+        self.feed(any_frame(self.choices, None))
+
+    def step_send_bytes(self) -> None:
+        self.feed(self.choices.chunk())
+
+    def step_server_closes(self) -> None:
+        code = self.choices.pick((1000, 1001, 4001, 1005))
+        self.feed(close_frame(code, key=None))
+
+    def step_server_ends_sending(self) -> None:
+        server = self.pick()
+        if server is not None:
+            server.link.receive_eof(self.now)
+
+    def step_server_vanishes(self) -> None:
+        server = self.pick()
+        if server is not None:
+            self.lose(server)
+
+    def step_stop_reading(self) -> None:
+        server = self.pick()
+        if server is not None:
+            server.reads = not server.reads
+
+    def step_stop_answering(self) -> None:
+        server = self.pick()
+        if server is not None:
+            server.answers = not server.answers
+
+    def step_read_some(self) -> None:
+        server = self.pick()
+        limit = 1 + 8 * self.choices.byte()
+        if server is not None:
+            for fields in server.take_some(limit):
+                self.check_sent(fields)
+
+    def step_wait(self) -> None:
+        self.advance(self.choices.pick(SECONDS))
+
+    # -- the program -----------------------------------------------------------------------
+
+    def step_program(self) -> None:
+        """Something that the program does; what it may not do raises what is documented."""
+        with suppress(KPSError):
+            self.choices.pick(PROGRAM)(self)
+
+    def topic(self) -> str:
+        return self.choices.pick(("red", "green", "blue", ""))
+
+    def payload(self) -> Any:
+        return self.choices.pick((1, "text", None, {"data": 1}, "z" * 1500, {1, 2}, "z" * 190))
+
+    def subscribes(self) -> None:
+        mailbox = self.session.subscribe(self.topic(), self.now)
+        mailbox.waiters = self.choices.below(2)
+        self.mailboxes.append(mailbox)
+
+    def takes_direct(self) -> None:
+        self.session.subscriptions.open_direct()
+
+    def unsubscribes(self) -> None:
+        if self.mailboxes:
+            self.session.unsubscribe(self.mailboxes.pop(0), self.now)
+
+    def publishes(self) -> None:
+        self.session.publish(self.topic(), self.payload(), self.now)
+        self.published += 1
+
+    def publishes_often(self) -> None:
+        topic, payload = self.topic(), self.payload()
+        for _ in range(self.choices.pick((3, 10, 100))):
+            self.session.publish(topic, payload, self.now)
+            self.published += 1
+
+    def writes(self) -> None:
+        self.session.publish_to_id(self.choices.pick(("a", "")), self.payload(), self.now)
+        self.published += 1
+
+    def relays(self) -> None:
+        self.session.publish_to_server("localhost:1", self.payload(), True, self.now)
+        self.published += 1
+
+    def sends_as_server(self) -> None:
+        self.session.send_to_server("localhost:1", "", "origin", self.payload(), self.now)
+        self.published += 1
+
+    def publishes_with_receipt(self) -> None:
+        self.barriers.append(
+            self.session.publish_with_receipt(self.topic(), self.payload(), self.now)
+        )
+
+    def asks(self) -> None:
+        timeout = self.choices.pick((2.0, 0.5, 1e9, 0.0))
+        handle = self.session.publish_with_ack(self.topic(), self.payload(), timeout, self.now)
+        self.handles.append(handle)
+        self.last = handle.id.encode()
+
+    def asks_id(self) -> None:
+        timeout = self.choices.pick((2.0, 0.5, 1e9, -1.0))
+        client_id = self.choices.pick(("a", ""))
+        handle = self.session.publish_to_id_with_ack(client_id, self.payload(), timeout, self.now)
+        self.handles.append(handle)
+        self.last = handle.id.encode()
+
+    def looks(self) -> None:
+        if self.handles:
+            self.session.ask_status(self.choices.pick(self.handles), self.now)
+
+    def cancels(self) -> None:
+        if self.handles:
+            self.session.cancel_ack(self.choices.pick(self.handles), self.now)
+
+    def sets_barrier(self) -> None:
+        self.barriers.append(self.session.barrier(self.now))
+
+    def takes(self) -> None:
+        mailboxes = [*self.mailboxes, self.session.subscriptions.open_direct()]
+        most = self.choices.pick((1, 5, 1000))
+        for mailbox in mailboxes:
+            self.messages += mailbox.take_some(most)
+
+    def settles(self) -> None:
+        error = self.choices.pick((None, "no", "e" * 1500))
+        result = self.choices.pick((None, [1], "r" * 1500, {1}))
+        if self.messages:
+            self.session.settle(self.messages.pop(0), error, self.now, result)
+
+    def closes(self) -> None:
+        self.session.close(self.now)
+
+
+Act = Callable[[Story], None]
+
+STEPS: tuple[Act, ...] = (
+    *(Story.step_say,) * 6,
+    Story.step_say_text,
+    Story.step_say_several,
+    Story.step_say_array,
+    *(Story.step_program,) * 6,
+    *(Story.step_wait,) * 2,
+    *(Story.step_connect,) * 2,
+    Story.step_let_in,
+    Story.step_fail_to_connect,
+    Story.step_stop_reading,
+    Story.step_read_some,
+    Story.step_send_frame,
+    Story.step_send_bytes,
+    Story.step_server_closes,
+    Story.step_server_ends_sending,
+    Story.step_server_vanishes,
+    Story.step_stop_answering,
+    Story.step_refuse,
+)
+PROGRAM: tuple[Act, ...] = (
+    Story.subscribes,
+    Story.publishes,
+    Story.asks,
+    Story.takes,
+    Story.settles,
+    Story.publishes_with_receipt,
+    Story.sets_barrier,
+    Story.unsubscribes,
+    Story.publishes_often,
+    Story.writes,
+    Story.relays,
+    Story.sends_as_server,
+    Story.asks_id,
+    Story.takes_direct,
+    Story.looks,
+    Story.cancels,
+    Story.closes,
+)
+
+
+def seeds() -> Iterator[bytes]:
+    """What servers say in the vectors, to a client that has subscribed and asked."""
+    for number, messages in enumerate(server_messages()):
+        data = bytes([number % len(LIMITS), number % len(CONFIGS), number % 2])
+        for act, more in ((Story.subscribes, [0, 0]), (Story.asks, [0, 0, 0])):
+            data += bytes([STEPS.index(Story.step_program), PROGRAM.index(act), *more])
+        for message in messages:
+            # A chunk, the server, and whether it comes in pieces.
+            data += bytes([STEPS.index(Story.step_say_text)]) + chunk(message) + bytes([0, 0])
+        yield data + bytes([0])

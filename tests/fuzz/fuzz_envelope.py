@@ -1,0 +1,134 @@
+"""Messages: any bytes are read or refused, and what is read can be passed on unchanged."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from math import isfinite
+from typing import Any, NoReturn
+
+from kps.errors import InvalidArgument
+from kps.protocol import level1, level2
+from kps.protocol.envelope import (
+    Fields,
+    InvalidMessage,
+    TooDeep,
+    check,
+    compose,
+    load,
+    text,
+    unwrap,
+    write,
+)
+from kps.protocol.messages import AckResponse
+from tests.fuzz import grammar
+from tests.fuzz.seeds import all_messages
+
+WORDS = grammar.WORDS
+STRINGS = ("action", "topic", "from", "to", "id", "error", "ack_id")
+
+
+def one_input(data: bytes) -> None:
+    """The JSON of one WebSocket message."""
+    try:
+        loaded = load(data)
+    except InvalidMessage:
+        return
+    check_against_standard_library(data, loaded)
+    check_deliveries(loaded)
+    for message in loaded if type(loaded) is list else [loaded]:
+        try:
+            fields = check(message)
+        except InvalidMessage:
+            continue
+        check_fields(fields)
+
+
+def check_against_standard_library(data: bytes, loaded: Any) -> None:
+    """Numbers included, which means that integers of 64 bits are exact."""
+    try:
+        expected = json.loads(data, parse_constant=refuse, parse_int=as_orjson_does)
+    except RecursionError:
+        return  # orjson reads what is nested deeper, too
+    assert same(loaded, expected), (loaded, expected)
+
+
+def refuse(constant: str) -> NoReturn:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def as_orjson_does(digits: str) -> int | float:
+    number = float(digits)  # which takes any number of digits
+    if abs(number) < 1 << 65 and -(1 << 63) <= (exact := int(digits)) < 1 << 64:
+        return exact
+    return number
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal, with types, signs of zero and the order of keys."""
+    return repr(one) == repr(other)
+
+
+def check_fields(fields: Fields) -> None:
+    for name in (*STRINGS, *fields):
+        assert type(text(fields, name)) is str
+    payload, sender = unwrap(fields)
+    assert type(sender) is str
+    check_deliveries(payload)
+    request = level2.error("no", "code", fields)
+    answer = check(load(request))
+    assert (answer["action"], answer["error"], answer["code"]) == ("error", "no", "code")
+
+
+def check_deliveries(data: Any) -> None:
+    """A payload goes through all that carries one."""
+    assert is_finite(data), "a number that JSON cannot say"
+    response = AckResponse("b", True, None, "ack_1", data)
+    carriers: list[tuple[Callable[[], bytes], Callable[[Any], Any]]] = [
+        (lambda: write(data), lambda read: read),
+        (lambda: level1.delivery("t", "a", data), lambda read: unwrap(read)[0]),
+        (lambda: level1.delivery_with_ack("t", "a", data, "1"), lambda read: unwrap(read)[0]),
+        (lambda: level1.direct_delivery("a", data), lambda read: read["data"]),
+        (lambda: level2.delivery("t", "a", [data]), lambda read: read["data"]),
+        (lambda: level2.delivery("t", "a", [data] * 2), lambda read: read["batch"][1]),
+        (lambda: level2.delivery_with_ack("", "a", data, "1"), lambda read: read["data"]),
+        (
+            lambda: level2.ack_update("1", [response]),
+            lambda read: read["responses"]["b"].get("result"),
+        ),
+        # A client writes what its program gives.
+        (lambda: level2.publish("t", compose(data)), lambda read: read["data"]),
+        (lambda: level2.ack("1", None, data), lambda read: read.get("result")),
+    ]
+    for write_it, find in carriers:
+        check_written(write_it, find, data)
+
+
+def check_written(make: Callable[[], bytes], find: Callable[[Any], Any], data: Any) -> None:
+    """What is written can be read, and has the payload in it; unless it is too deep."""
+    with suppress(TooDeep, InvalidArgument):
+        written = make()
+        assert same(find(load(written)), data), written
+
+
+def is_finite(data: Any) -> bool:
+    """Whether no number in a JSON value became one that cannot be written."""
+    waiting = [data]
+    while waiting:
+        value = waiting.pop()
+        if type(value) is float and not isfinite(value):
+            return False
+        if type(value) is dict:
+            waiting += value.values()
+        elif type(value) is list:
+            waiting += value
+    return True
+
+
+def seeds() -> Iterator[bytes]:
+    """Every message of the specification's vectors, and values of each kind."""
+    yield from all_messages()
+    yield b'{"a":[1,-0.0,1.5e300,18446744073709551615,-9223372036854775808]}'
+    yield b"[1e400,123456789012345678901,NaN]"
+    yield '{"ü":"\\ud83d\\ude00\\u0000","b":[[],{},null,true,false,""]}'.encode()
+    for depth in (100, 250, 260, 1000, 1100):
+        yield b"[" * depth + b"]" * depth

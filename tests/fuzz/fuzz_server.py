@@ -1,0 +1,603 @@
+"""A server: what any clients may do, in any order, and what must hold after each step.
+
+Guests connect, register, send messages and nonsense, read or do not read, leave or vanish; the
+server's own program takes part; time passes. After each step the books of the core must be
+right (see :mod:`tests.fuzz.invariants`), and whatever goes out must be well-formed. When all
+have left, nothing may be left of them.
+
+Some inputs run twice, the second time with the bytes of the clients in other pieces: everyone
+must then get the same.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from kps.errors import KPSError
+from kps.protocol.access import ALL, Identity, Permissions
+from kps.protocol.admission import read_networks
+from kps.protocol.events import RelayRequested, TokenPresented, UpgradeRequested
+from kps.protocol.http import HttpResponse
+from kps.protocol.limits import Limits, Overflow, RatePolicy
+from kps.protocol.messages import AckHandle, Message
+from kps.protocol.server_session import ServerSession
+from kps.protocol.subscriptions import Mailbox
+from kps.protocol.websocket import Output
+from tests.fuzz import grammar
+from tests.fuzz.choices import Choices, chunk, sparing
+from tests.fuzz.fuzz_frames import any_frame, whole_text
+from tests.fuzz.invariants import check_hub, check_hub_is_empty, check_nothing_due
+from tests.fuzz.seeds import Step, vectors
+from tests.protocol.helpers import (
+    KEY,
+    PONG,
+    Answer,
+    Fields,
+    Peer,
+    Stage,
+    close_frame,
+    frame,
+    json_frame,
+    upgrade,
+)
+
+WORDS = grammar.WORDS
+MOST_STEPS = 100
+MOST_GUESTS = 10
+
+LIMITS = (
+    Limits(),
+    Limits(max_message=700, backlog_bytes=300, max_depth=3, max_batch=2),
+    Limits(
+        max_topic=100,
+        max_id=8,
+        max_ack_id=8,
+        max_subscriptions=2,
+        max_topics=3,
+        max_connections=6,
+        max_connections_per_address=5,
+        max_ids=2,
+        max_pending_acks=2,
+        max_awaited_acks=4,
+        max_results=100,
+    ),
+    Limits(message_rate=20, byte_rate=4000),
+    Limits(message_rate=20, byte_rate=4000, rate_policy=RatePolicy.ERROR),
+    Limits(message_rate=20, byte_rate=4000, rate_policy=RatePolicy.CLOSE),
+    Limits(queue_messages=4, queue_bytes=2000),
+    Limits(queue_messages=4, queue_bytes=2000, overflow=Overflow.DROP_OLDEST, mailbox_messages=2),
+    Limits(queue_messages=4, queue_bytes=2000, overflow=Overflow.DROP_NEWEST, mailbox_bytes=200),
+)
+ANYTHING = Permissions(relay=ALL, peer=True, console=True)
+LITTLE = Permissions(
+    publish=("r*",), subscribe=("*e*",), direct=("a", "server"), ids=("a", "b", "c"), relay=ALL
+)
+CONFIGS: tuple[dict[str, Any], ...] = (
+    {"permissions": ANYTHING},
+    {"permissions": ANYTHING, "is_monitored": True},
+    {"permissions": ANYTHING, "asks_upgrade": True},
+    {"permissions": ANYTHING, "asks_token": True},
+    {"permissions": ANYTHING, "level": 1},
+    {"permissions": LITTLE, "is_monitored": True},
+    {"permissions": ANYTHING, "proxies": read_networks(["192.0.2.0/24"])},
+)
+IDENTITIES = (
+    Identity("alice", ANYTHING),
+    Identity("bob", LITTLE, 5.0),
+    Identity("", ANYTHING, 0.0),
+)
+LONG_ENOUGH = 2000.0
+"""Seconds after which nothing is waited for: what was sent too fast takes long to be worked off."""
+SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 7.25, 10.0, 26.0, 46.0, 310.0)
+
+
+def one_input(data: bytes) -> None:
+    """Bytes: the limits, the configuration, the sizes of the pieces, and steps."""
+    whole = World(Choices(data), in_pieces=False)
+    whole.run()
+    if whole.has_twin:
+        pieces = World(Choices(data), in_pieces=True)
+        pieces.run()
+        for one, other in zip(whole.guests, pieces.guests, strict=True):
+            one.check_same(other)
+
+
+class Guest:
+    """One connection, and what came over it."""
+
+    def __init__(self, world: "World") -> None:
+        self.peer = Peer(world.stage.hub, world.stage.clock)
+        self.session: ServerSession = self.peer.session
+        self.is_gone = False
+        """Whether its transport is."""
+        self.reads = True
+        self.answers = True
+        """Whether it answers pings."""
+        self.half_closed = False
+        self.was_cut = False
+        self.got: list[Fields] = []
+        """Every message, those of arrays and batches one by one."""
+        self.seen = 0
+        """Publications and direct messages among them."""
+        self.pinged = 0
+        self.requests: Counter[str] = Counter()
+        """How often an ack id may be answered: it was in what this guest sent."""
+        self._head = b""
+
+    @property
+    def is_open(self) -> bool:
+        return self.peer.answer is not None and self.peer.answer.status == 101
+
+    def feed(self, data: bytes, sizes: Sequence[int]) -> None:
+        if not self.is_gone:
+            self.peer.feed(data, sparing(sizes, len(data)))
+
+    def take(self, limit: int) -> bytes:
+        """Read up to so many bytes."""
+        data = self.session.data_to_send(limit)
+        self.peer.raw += data
+        if not self.is_open:
+            self._head += data
+            data = self._open()
+        self.peer.inbox.feed(data)
+        for fields in self.peer.inbox.take():
+            self._check(fields)
+        return data
+
+    def take_all(self) -> None:
+        while self.session.queued_bytes:
+            self.take(1 << 20)
+        assert self.session.data_to_send() == b""
+
+    def end(self, now: float) -> None:
+        self.is_gone = True
+        self.session.connection_lost(now)
+
+    def check_end(self) -> None:
+        """What must hold once it is gone."""
+        if self._head and not self.was_cut:
+            self.peer.answer = Answer(self._head, "HEAD" if self._is_head() else "GET")
+        if self.is_open and self.session.level == 1:
+            assert self.peer.inbox.frames == len(self.got), "an array on level 1"
+        closed = self.session.closed
+        assert closed is not None
+        if closed.reason != "slow consumer":  # what had no room then is not counted
+            assert self.session.delivered <= self.seen + self.session.dropped, "lost silently"
+
+    def check_same(self, other: "Guest") -> None:
+        """The same as in the other world; who was cut off may have read less there."""
+        least = min(len(self.got), len(other.got))
+        assert comparable(self.got[:least]) == comparable(other.got[:least])
+        if not self.was_cut:
+            assert len(self.got) == len(other.got)
+            one, two = self.peer.inbox.closed, other.peer.inbox.closed
+            assert (one and one[0]) == (two and two[0])
+        assert (self.session.id, self.session.level) == (other.session.id, other.session.level)
+
+    def _open(self) -> bytes:
+        """Take the answer to the request, if it is all there; return what is behind it."""
+        if b"\r\n\r\n" not in self._head or not self._head.startswith(b"HTTP/1.1 101 "):
+            return b""
+        self.peer.answer = Answer(self._head)
+        self._head = b""
+        return self.peer.answer.rest
+
+    def _is_head(self) -> bool:
+        request = self.session._connection.request
+        return request is not None and request.method == "HEAD"
+
+    def _check(self, fields: Fields) -> None:
+        action = fields["action"]
+        extra = set(fields) - grammar.SENT_BY_SERVER[action] - {"action"}
+        assert not extra, f"{action} with {extra}"
+        if action == "ack_response":
+            self.requests[fields["ack_id"]] -= 1
+            assert self.requests[fields["ack_id"]] >= 0, "an answer too many"
+        batch = fields.get("batch")
+        if action == "publish" and batch is not None:
+            assert self.session.level > 1
+            assert len(batch) > 1
+            del fields["batch"]
+            self.got += [{**fields, "data": data} for data in batch]
+            self.seen += len(batch)
+        else:
+            self.got.append(fields)
+            self.seen += action in ("publish", "publish_ack", "direct_message")
+
+
+def comparable(messages: Sequence[Fields]) -> list[Fields]:
+    """Without the figures, which count bytes and the like."""
+    return [m for m in messages if not str(m.get("topic", "")).startswith("__kps/")]
+
+
+class World:
+    """A hub, its guests and its own program, as an input wants them."""
+
+    def __init__(self, choices: Choices, *, in_pieces: bool) -> None:
+        self.choices = choices
+        profile = choices.byte()
+        limits = LIMITS[profile % len(LIMITS)]
+        self.has_twin = limits is LIMITS[0] and profile & 0x80 != 0
+        self.stage = Stage(limits=limits, **choices.pick(CONFIGS))
+        self.hub = self.stage.hub
+        self.hub.addresses.add("localhost:9313")
+        sizes = choices.sizes()
+        self.sizes = sizes or [1] if in_pieces else []
+        self.guests: list[Guest] = []
+        self.mailboxes: list[Mailbox] = []
+        self.messages: list[Message] = []
+        self.handles: list[AckHandle] = []
+        self.relays: list[RelayRequested] = []
+        self.upgrades: list[UpgradeRequested] = []
+        self.tokens: list[TokenPresented] = []
+        self._due: dict[ServerSession, None] = {}
+
+    @property
+    def now(self) -> float:
+        return self.stage.clock.now
+
+    def run(self) -> None:
+        for client_id, level in (("a", 1), ("b", 2), ("c", 2)):
+            self.register(self.connect(), client_id, level)
+        for _ in range(MOST_STEPS):
+            if not self.choices:
+                break
+            step = self.choices.pick(STEPS)
+            step(self)
+            self.settle()
+        self.finish()
+
+    def settle(self) -> None:
+        """Do what a driver does at the end of its turn, and look whether all is well."""
+        is_moving = True
+        while is_moving:
+            is_moving = False
+            for event in self.hub.events():
+                if isinstance(event, RelayRequested):
+                    self.relays.append(event)
+                elif isinstance(event, UpgradeRequested):
+                    self.upgrades.append(event)
+                elif isinstance(event, TokenPresented):
+                    self.tokens.append(event)
+            self._due |= dict.fromkeys(self.hub.take_unflushed())
+            for guest in self.guests:
+                if guest.session in self._due and (guest.reads or self.has_twin):
+                    is_moving = True
+                    del self._due[guest.session]
+                    guest.take_all()
+                    self.after_writing(guest)
+        for guest in self.guests:
+            if not guest.is_gone and guest.session not in self._due:
+                # Otherwise no driver would look at it.
+                assert guest.session.queued_bytes == 0
+                assert guest.session.output is Output.KEEP or guest.half_closed
+        assert {guest.session for guest in self.guests if not guest.is_gone} == self.hub.sessions
+        check_hub(self.hub)
+
+    def after_writing(self, guest: Guest) -> None:
+        """Do with a transport what is to be done once all is written; answer pings."""
+        if guest.is_gone:
+            return
+        output = guest.session.output
+        if output is Output.HALF_CLOSE:
+            guest.half_closed = True
+        elif output is not Output.KEEP:
+            guest.was_cut = guest.was_cut or output is Output.ABORT
+            guest.end(self.now)
+        elif guest.answers and guest.peer.inbox.pings > guest.pinged:
+            guest.pinged = guest.peer.inbox.pings
+            guest.feed(frame(b"", opcode=PONG), ())
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and a driver act at each deadline on the way."""
+        end = self.now + seconds
+        while (due := self.hub.next_deadline()) is not None and due <= end:
+            self.stage.clock.now = max(self.now, due)
+            self.hub.handle_timeout(self.now)
+            check_nothing_due(self.hub.next_deadline(), self.now)
+            self.settle()
+        self.stage.clock.now = end
+
+    def finish(self) -> None:
+        """Everyone leaves: some as time passes, because they are silent, the others at once."""
+        if self.choices.flag():
+            for guest in self.guests:
+                guest.reads, guest.answers = True, False
+            self.settle()
+            self.advance(LONG_ENOUGH)
+            assert len(self.hub.acks) == 0
+            assert all(guest.is_gone for guest in self.guests), "a dead peer was not noticed"
+        for guest in self.guests:
+            if not guest.is_gone:
+                guest.was_cut = True
+                guest.end(self.now)
+                self.settle()
+        for mailbox in self.mailboxes:
+            self.hub.local.unsubscribe(mailbox)
+        for message in self.messages:
+            self.hub.local.settle(message, None, self.now)
+        self.advance(LONG_ENOUGH)
+        check_hub_is_empty(self.hub)
+        assert all(handle.finished for handle in self.handles)
+        for guest in self.guests:
+            guest.check_end()
+        stats = self.hub.stats
+        assert stats.bytes_out == sum(len(guest.peer.raw) for guest in self.guests)
+        assert stats.lost <= stats.connections
+
+    # -- guests ----------------------------------------------------------------------------
+
+    def connect(self) -> Guest:
+        guest = Guest(self)
+        self.guests.append(guest)
+        return guest
+
+    def register(self, guest: Guest, client_id: str, level: int) -> None:
+        """Let a guest in, and register it on a level."""
+        guest.feed(upgrade(), self.sizes)
+        self.settle()
+        for request in self.upgrades:
+            if request.session is guest.session:
+                request.session.decide(True, self.now)
+        ping = {"action": "ping", "from": client_id, "proto": level}
+        if self.hub.config.asks_token:
+            ping["token"] = "secret"
+        guest.feed(json_frame(ping), self.sizes)
+        self.settle()
+        for presented in self.tokens:
+            if presented.session is guest.session:
+                presented.session.identify(IDENTITIES[0], self.now)
+        self.settle()
+
+    def pick(self) -> Guest:
+        return self.choices.pick(self.guests)
+
+    def say(self, guest: Guest, text: bytes, times: int = 1) -> None:
+        """A text message of a guest, or several that arrive at once."""
+        self.note(guest, text, times)
+        guest.feed(whole_text(text, KEY) * times, self.sizes)
+
+    def note(self, guest: Guest, text: bytes, times: int) -> None:
+        """Note which ack requests there may be in what a guest says."""
+        with suppress(orjson.JSONDecodeError):
+            loaded = orjson.loads(text)
+            for fields in loaded if isinstance(loaded, list) else [loaded]:
+                if isinstance(fields, dict) and isinstance(fields.get("ack_id"), str):
+                    guest.requests[fields["ack_id"]] += times
+
+    def message(self) -> bytes:
+        last = f"ack_{self.hub.acks._count}".encode()
+        return grammar.message(self.choices, grammar.TO_SERVER, last)
+
+    def step_say(self) -> None:
+        self.say(self.pick(), self.message())
+
+    def step_say_several(self) -> None:
+        guest = self.pick()
+        self.say(guest, self.message(), self.choices.pick((2, 3, 10, 200)))
+
+    def step_say_array(self) -> None:
+        guest = self.pick()
+        messages = [self.message() for _ in range(self.choices.below(4))]
+        self.say(guest, b"[" + b",".join(messages) + b"]")
+
+    def step_say_text(self) -> None:
+        guest = self.pick()
+        self.say(guest, self.choices.chunk())
+
+    def step_send_frame(self) -> None:
+        guest = self.pick()
+        guest.feed(any_frame(self.choices, KEY), self.sizes)
+
+    def step_send_bytes(self) -> None:
+        guest = self.pick()
+        guest.feed(self.choices.chunk(), self.sizes)
+
+    def step_close(self) -> None:
+        guest = self.pick()
+        guest.feed(close_frame(self.choices.pick((1000, 1001, 3000, 1005))), self.sizes)
+
+    def step_end_sending(self) -> None:
+        guest = self.pick()
+        if not guest.is_gone:
+            guest.session.receive_eof(self.now)
+
+    def step_vanish(self) -> None:
+        guest = self.pick()
+        if not guest.is_gone:
+            guest.was_cut = True
+            guest.end(self.now)
+            self._due.pop(guest.session, None)
+
+    def step_connect(self) -> None:
+        if len(self.guests) < MOST_GUESTS:
+            guest = self.connect()
+            level = self.choices.below(3)
+            if level:
+                self.register(guest, self.choices.pick(("a", "b", "c", "d", "")), level)
+            else:
+                guest.feed(upgrade(), self.sizes)
+
+    def step_stop_reading(self) -> None:
+        guest = self.pick()
+        guest.reads = not guest.reads
+
+    def step_stop_answering(self) -> None:
+        guest = self.pick()
+        guest.answers = not guest.answers
+
+    def step_read_some(self) -> None:
+        guest = self.pick()
+        limit = 1 + 8 * self.choices.byte()
+        if not guest.is_gone and not self.has_twin:
+            guest.take(limit)
+            if not guest.session.queued_bytes:
+                self._due.pop(guest.session, None)
+                self.after_writing(guest)
+
+    # -- the server ------------------------------------------------------------------------
+
+    def step_wait(self) -> None:
+        self.advance(self.choices.pick(SECONDS))
+
+    def step_judge_upgrade(self) -> None:
+        verdict = self.choices.pick((True, False, HttpResponse.text(429, "later"), *IDENTITIES))
+        if self.upgrades:
+            self.upgrades.pop(0).session.decide(verdict, self.now)
+
+    def step_judge_token(self) -> None:
+        verdict = self.choices.pick((*IDENTITIES, None, HttpResponse.text(503, "later")))
+        if self.tokens:
+            self.tokens.pop(0).session.identify(verdict, self.now)
+
+    def step_finish_relay(self) -> None:
+        error = self.choices.pick((None, "connection refused"))
+        if self.relays:
+            self.hub.relay_finished(self.relays.pop(0), error, self.now)
+
+    def step_shut_down(self) -> None:
+        grace = self.choices.pick((0.0, 1.0, 60.0))
+        if not self.has_twin:  # in which order the sessions are closed is left open
+            self.hub.shutdown(grace, self.now)
+
+    def step_program(self) -> None:
+        """Something that the server's own program does."""
+        with suppress(KPSError):
+            self.choices.pick(PROGRAM)(self)
+
+    def topic(self) -> str:
+        return self.choices.pick(("red", "green", "blue", ""))
+
+    def payload(self) -> Any:
+        return self.choices.pick((1, "text", None, {"data": 1}, "z" * 3000, {1, 2}))
+
+    def client_id(self) -> str:
+        return self.choices.pick(("a", "b", "c", "server", "nobody"))
+
+    def program_subscribes(self) -> None:
+        self.mailboxes.append(self.hub.local.subscribe(self.topic()))
+
+    def program_takes_direct(self) -> None:
+        self.hub.local.subscriptions.open_direct()
+
+    def program_unsubscribes(self) -> None:
+        if self.mailboxes:
+            self.hub.now = self.now
+            self.hub.local.unsubscribe(self.mailboxes.pop(0))
+
+    def program_publishes(self) -> None:
+        self.hub.publish(self.topic(), self.payload(), self.now)
+
+    def program_writes(self) -> None:
+        self.hub.publish_to_id(self.client_id(), self.payload(), self.now)
+
+    def program_asks_topic(self) -> None:
+        timeout = self.choices.pick((2.0, 0.5, 1e9, 0.0))
+        self.handles.append(
+            self.hub.publish_with_ack(self.topic(), self.payload(), timeout, self.now)
+        )
+
+    def program_asks_id(self) -> None:
+        timeout = self.choices.pick((2.0, 0.5, 1e9, -1.0))
+        self.handles.append(
+            self.hub.publish_to_id_with_ack(self.client_id(), self.payload(), timeout, self.now)
+        )
+
+    def program_cancels(self) -> None:
+        if self.handles:
+            handle = self.choices.pick(self.handles)
+            self.hub.ack_status(handle)
+            self.hub.cancel_ack(handle)
+
+    def program_takes(self) -> None:
+        for mailbox in [*self.mailboxes, self.hub.local.subscriptions.open_direct()]:
+            self.messages += mailbox.take_all()
+
+    def program_settles(self) -> None:
+        error = self.choices.pick((None, "no"))
+        result = self.choices.pick((None, [1], "r" * 3000, {1}))
+        if self.messages:
+            self.hub.local.settle(self.messages.pop(0), error, self.now, result)
+
+
+Act = Callable[[World], None]
+
+STEPS: tuple[Act, ...] = (
+    *(World.step_say,) * 6,
+    World.step_say_text,
+    World.step_say_several,
+    World.step_say_array,
+    *(World.step_program,) * 4,
+    World.step_wait,
+    World.step_connect,
+    World.step_stop_reading,
+    World.step_read_some,
+    World.step_send_frame,
+    World.step_send_bytes,
+    World.step_close,
+    World.step_end_sending,
+    World.step_vanish,
+    World.step_stop_answering,
+    World.step_judge_upgrade,
+    World.step_judge_token,
+    World.step_finish_relay,
+    World.step_shut_down,
+)
+PROGRAM: tuple[Act, ...] = (
+    World.program_subscribes,
+    World.program_publishes,
+    World.program_asks_topic,
+    World.program_takes,
+    World.program_settles,
+    World.program_unsubscribes,
+    World.program_writes,
+    World.program_asks_id,
+    World.program_takes_direct,
+    World.program_cancels,
+)
+
+
+@dataclass
+class Script:
+    """Steps put down as an input."""
+
+    data: bytes
+
+    def step(self, act: Act, *more: int, text: bytes | None = None) -> None:
+        self.data += bytes([STEPS.index(act), *more])
+        self.data += b"" if text is None else chunk(text)
+
+
+def seeds() -> Iterator[bytes]:
+    """The vectors of the specification, whose clients join those that are there."""
+    for number, steps in enumerate(vectors()):
+        script = Script(bytes([0x80 if number % 2 else 0, number % len(CONFIGS), 0]))
+        clients: dict[str, int] = {}
+        for step in steps:
+            add_step(script, clients, step)
+        yield script.data + bytes([0])
+
+
+def add_step(script: Script, clients: dict[str, int], step: Step) -> None:
+    if step.kind == "open":
+        clients[step.client] = 3 + len(clients)
+        script.step(World.step_connect, 0)
+        return
+    if step.kind == "wait":
+        nearest = min(SECONDS, key=lambda seconds: abs(seconds - step.seconds))
+        script.step(World.step_wait, SECONDS.index(nearest))
+        return
+    who = clients[step.client]
+    match step.kind:
+        case "text":
+            script.step(World.step_say_text, who, text=step.data)
+        case "raw":
+            script.step(World.step_send_bytes, who, text=step.data)
+        case "close":
+            script.step(World.step_close, who, 0)
+        case "drop":
+            script.step(World.step_vanish, who)

@@ -1,0 +1,157 @@
+"""Messages put together from decisions: mostly what a peer would send, with some of it odd.
+
+All values are JSON texts, so that there can be some that no library would write.
+"""
+
+from collections.abc import Sequence
+
+from tests.fuzz.choices import Choices
+
+ABSENT = b""
+TOPICS = (
+    b'"red"',
+    b'"red"',
+    b'"green"',
+    b'"blue"',
+    b'"__kps/stats"',
+    b'""',
+    b'"' + b"t" * 300 + b'"',
+)
+IDS = (b'"a"', b'"b"', b'"c"', b'"d"', b'"server"', b'"nobody"', b'""', b'"x\\u0000"')
+ACK_IDS = (b'"1"', b'"1"', b'"2"', b'"$last"', b'"$last"', b'"ack_1"', b'"ack_2"', b'""')
+DATA = (
+    b"1",
+    b'"text"',
+    b"null",
+    b'{"data":1,"from":"forged"}',
+    b'{"topic":"red","data":[1,2]}',
+    b'{"ack_id":"$last","success":true}',
+    b'{"ack_id":"$last","success":false,"error":"no"}',
+    ABSENT,
+    b"[" * 200 + b"]" * 200,
+    b"[" * 251 + b"]" * 251,
+    b"[" * 253 + b"]" * 253,
+    b"[" * 600 + b"]" * 600,
+    b'"' + b"x" * 130 + b'"',
+    b'"' + b"y" * 3000 + b'"',
+    b"18446744073709551615",
+    b'"\\ud83d\\ude00"',
+)
+BATCHES = (
+    ABSENT,
+    ABSENT,
+    ABSENT,
+    b"[1,2,3]",
+    b"[]",
+    b"[1," + b"[" * 253 + b"]" * 253 + b",2]",
+    b"7",
+)
+TIMEOUTS = (ABSENT, b"2", b"7.25", b"0.001", b"0", b"-1", b"1e300", b'"2"', b"true", b"null")
+BOOLEANS = (b"true", b"true", b"false", ABSENT, b"1", b"null")
+ERRORS = (ABSENT, b'"no"', b'"' + b"e" * 1500 + b'"', b"null", b"5")
+
+ODD = (
+    b"null", b"0", b"true", b'"odd"', b"[]", b"{}", b"1e400", b"NaN", b"[", b'"\\ud800"', b'"\xff"',
+)  # fmt: skip
+
+FIELDS: dict[str, Sequence[bytes]] = {
+    "topic": TOPICS,
+    "from": (ABSENT, *IDS),
+    "to": (*IDS, b'"localhost:9313"', b'"localhost:1/x"', b'":"'),
+    "id": IDS,
+    "ack_id": ACK_IDS,
+    "data": DATA,
+    "batch": BATCHES,
+    "timeout": TIMEOUTS,
+    "proto": (ABSENT, b"2", b"2", b"1", b"3", b'"2"', b"true", b"2.0"),
+    "receipt": (ABSENT, b'"1"', b'"2"', b'""', b"null", b"5"),
+    "updates": BOOLEANS,
+    "success": BOOLEANS,
+    "result": DATA,
+    "error": ERRORS,
+    "code": (ABSENT, b'"forbidden"', b"5"),
+    "request": (ABSENT, b'"publish_with_ack"', b'"subscribe"', b'"unsubscribe"', b'"ping"', b"5"),
+    "status": (ABSENT, b'{"is_secure":true}', b'{"a":true,"b":false,"c":0}', b"5"),
+    "delivered": (b"3", ABSENT, b"-1", b"1.5"),
+    "token": (ABSENT, ABSENT, b'"secret"', b'""', b"5", b"{}"),
+    "limits": (ABSENT, b'{"max_message":200}', b'{"max_message":20}', b'{"max_message":0}', b"5"),
+    "missing": (ABSENT, b'["a","b"]', b'["a",5]', b"5"),
+    "responses": (
+        ABSENT,
+        b'{"a":{"ack_id":"1","client_id":"a","success":true,"result":[1]}}',
+        b'{"a":{"success":false,"error":"no"},"b":5}',
+        b"[]",
+    ),
+    "complete": BOOLEANS,
+}
+
+TO_SERVER: dict[str, tuple[str, ...]] = {
+    "publish": ("topic", "data", "batch", "receipt"),
+    "subscribe": ("topic",),
+    "publish_with_ack": ("topic", "ack_id", "data", "timeout", "updates"),
+    "ack": ("ack_id", "data", "success", "error", "result"),
+    "ping": ("from", "proto", "token"),
+    "unsubscribe": ("topic",),
+    "direct_message": ("to", "data"),
+    "publish_to_id_with_ack": ("to", "ack_id", "data", "timeout", "updates"),
+    "get_ack_status": ("ack_id",),
+    "cancel_ack": ("ack_id",),
+    "publish_to_server": ("to", "data", "status"),
+    "server-to-server": ("to", "data", "id"),
+    "odd": ("topic",),
+}
+
+TO_CLIENT: dict[str, tuple[str, ...]] = {
+    "pong": ("id", "proto", "limits"),
+    "publish": ("topic", "data", "batch", "from"),
+    "publish_ack": ("topic", "ack_id", "data", "from"),
+    "subscribed": ("topic",),
+    "ack_response": ("ack_id", "responses", "missing", "complete"),
+    "ack_update": ("ack_id", "responses"),
+    "published": ("topic", "receipt", "delivered"),
+    "error": ("error", "code", "request", "topic", "ack_id", "receipt"),
+    "direct_message": ("from", "data"),
+    "unsubscribed": ("topic",),
+    "ack_status": ("ack_id", "status"),
+    "ack_cancelled": ("ack_id",),
+    "server_message_sent": ("to",),
+    "odd": ("topic",),
+}
+
+# What each end may send: the fields of each action, in all their forms.
+SENT_BY_SERVER: dict[str, frozenset[str]] = {
+    "pong": frozenset(("id", "proto", "limits")),
+    "subscribed": frozenset(("topic",)),
+    "unsubscribed": frozenset(("topic",)),
+    "published": frozenset(("topic", "receipt", "delivered")),
+    "publish": frozenset(("topic", "data", "from", "batch")),
+    "publish_ack": frozenset(("topic", "ack_id", "data", "from")),
+    "direct_message": frozenset(("from", "data")),
+    "server_message_sent": frozenset(("to",)),
+    "ack_response": frozenset(("ack_id", "responses", "complete", "missing")),
+    "ack_update": frozenset(("ack_id", "responses")),
+    "ack_status": frozenset(("ack_id", "status")),
+    "ack_cancelled": frozenset(("ack_id",)),
+    "error": frozenset(("error", "code", "request", "topic", "to", "ack_id", "receipt")),
+}
+SENT_BY_CLIENT: dict[str, frozenset[str]] = {
+    action: frozenset((*fields, "from")) for action, fields in TO_SERVER.items() if action != "odd"
+}
+
+
+WORDS = (
+    *(b'"%s"' % word.encode() for word in sorted({*TO_SERVER, *TO_CLIENT, *FIELDS})),
+    *(b'"action":"', b'"ack_1"', b'"red"', b"null", b"true", b"[[", b"{}", b"1e9", b"\\u0000"),
+)
+"""What libFuzzer puts into its inputs now and then."""
+
+
+def message(choices: Choices, actions: dict[str, tuple[str, ...]], last: bytes) -> bytes:
+    """The JSON of a message; ``last`` is the ack id that stands for ``$last``."""
+    action = choices.pick(list(actions))
+    fields = {name: choices.pick(FIELDS[name]) for name in actions[action]}
+    if choices.below(8) == 7:
+        fields[choices.pick(list(FIELDS))] = choices.pick(ODD)
+    parts = [b'"action":"' + action.encode() + b'"']
+    parts += [b'"' + name.encode() + b'":' + value for name, value in fields.items() if value]
+    return (b"{" + b",".join(parts) + b"}").replace(b"$last", last)

@@ -1,0 +1,76 @@
+"""All kept inputs through their harnesses; and whether these notice a core that is broken."""
+
+import base64
+import json
+from types import SimpleNamespace
+
+import orjson
+import pytest
+
+from kps.protocol import envelope, frames, websocket
+from kps.protocol.acks import AckBook
+from kps.protocol.client_session import ClientSession
+from kps.protocol.hub import Hub
+from tests.fuzz.corpus import HARNESSES, corpus_file, load_corpus, load_regressions
+
+MOST_BYTES = 1_000_000
+
+
+def run_corpus(harness: str) -> None:
+    for one in load_corpus(harness):
+        try:
+            HARNESSES[harness].one_input(one)
+        except Exception as error:
+            error.add_note(f"{harness}, input {base64.b64encode(one).decode()}")
+            raise
+
+
+@pytest.mark.parametrize("harness", HARNESSES)
+def test_corpus(harness: str) -> None:
+    assert load_corpus(harness)
+    run_corpus(harness)
+
+
+@pytest.mark.parametrize(
+    ("harness", "data"),
+    [
+        pytest.param(harness, data, id=name)
+        for harness in HARNESSES
+        for name, data in load_regressions(harness).items()
+    ],
+)
+def test_regression(harness: str, data: bytes) -> None:
+    HARNESSES[harness].one_input(data)
+
+
+def test_corpus_stays_small() -> None:
+    assert sum(corpus_file(harness).stat().st_size for harness in HARNESSES) < MOST_BYTES
+
+
+INEXACT = SimpleNamespace(
+    loads=lambda frame: json.loads(frame, parse_int=float),
+    dumps=orjson.dumps,
+    JSONDecodeError=ValueError,
+)
+
+
+@pytest.mark.parametrize(
+    ("harness", "owner", "name", "broken"),
+    [
+        ("frames", websocket, "_is_utf8", lambda payload: True),
+        ("frames", websocket.WebSocket, "_claims_too_much", lambda self, length: False),
+        ("frames", frames, "mask", lambda payload, key: payload),
+        ("envelope", envelope, "orjson", INEXACT),
+        ("http", websocket.ClientWebSocket, "_refuse", lambda self, reason, now: None),
+        ("server", AckBook, "drop_subscriber", lambda self, subscriber: None),
+        ("server", Hub, "touch", lambda self, session: None),
+        ("client", ClientSession, "_end_pending", lambda self, error: None),
+        ("client", ClientSession, "_keep", lambda self, frames: []),
+    ],
+)
+def test_corpus_notices(
+    harness: str, owner: object, name: str, broken: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, name, broken)
+    with pytest.raises((AssertionError, AttributeError, KeyError)):
+        run_corpus(harness)
