@@ -20,7 +20,7 @@ from kps.settings import TokenHook
 # Each becomes an option.
 LIMITS = {
     "max_message": "bytes of the largest message",
-    "max_depth": "levels of arrays and objects in a payload (up to 250)",
+    "max_depth": "levels of arrays and objects in a payload, at most 128",
     "max_batch": "payloads of one batch, messages of one array",
     "max_topic": "characters of a topic",
     "max_id": "characters of a client's id",

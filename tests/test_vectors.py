@@ -169,10 +169,13 @@ class _Client:
         if not self.over:
             self.send(json.dumps({"action": mark}))
         while not self.over:
+            known = len(self.inbox)
             self.take(PATIENCE)
-            if f'"unknown action: {mark}"' in str(self.inbox[-1]):
-                self.inbox.pop()
-                return
+            # On level 2 others may have come in one array with it, also behind it.
+            for position in range(known, len(self.inbox)):
+                if f'"unknown action: {mark}"' in str(self.inbox[position]):
+                    del self.inbox[position]
+                    return
 
 
 class SocketTarget:

@@ -21,6 +21,7 @@ class Publication:
     __slots__ = (
         "_joined",
         "_messages",
+        "_plain",
         "_single",
         "ack_id",
         "is_direct",
@@ -41,6 +42,7 @@ class Publication:
         """Whether it was sent to an id, and ``topic`` only names that for level 1."""
         self._joined: dict[int, bytes] = {}
         self._messages: dict[int, bytes] = {}
+        self._plain: list[bytes] = []  # the frames of level 1, each as it is
         self._single: dict[int, list[bytes]] = {}
 
     def make(self, level: int) -> bytes:
@@ -71,7 +73,10 @@ class Publication:
         """The WebSocket frame of each message, for a queue without room for all of them."""
         if len(self.payloads) == 1:
             return (self.frame(level),)
-        if level not in self._single:
+        if level == 1 and level not in self._single:
+            self.frame(level)
+            self._single[level] = [Droppable(frame) for frame in self._plain]
+        elif level not in self._single:
             alone = [Publication(self.topic, self.sender, data) for data in self.payloads]
             self._single[level] = [publication.frame(level) for publication in alone]
         return self._single[level]
@@ -80,9 +85,11 @@ class Publication:
         if self.ack_id:
             return text_frame(self.message(level))
         if level == 1:
-            return Droppable.of(
-                [text_frame(level1.delivery(self.topic, self.sender, d)) for d in self.payloads]
-            )
+            frames = [
+                text_frame(level1.delivery(self.topic, self.sender, d)) for d in self.payloads
+            ]
+            self._plain = frames
+            return Droppable.of(frames)
         batch = level2.delivery(self.topic, self.sender, self.payloads)
         return Droppable.holding(text_frame(batch), len(self.payloads))
 

@@ -21,7 +21,17 @@ from kps.protocol.backoff import Backoff
 from kps.protocol.client_link import BatchFrame, ClientLink
 from kps.protocol.codes import ID_TAKEN
 from kps.protocol.deadlines import Deadlines
-from kps.protocol.envelope import Fields, InvalidMessage, check, compose, load, text, unwrap
+from kps.protocol.envelope import (
+    Fields,
+    InvalidMessage,
+    check,
+    check_depth,
+    compose,
+    load,
+    may_be_deeper,
+    text,
+    unwrap,
+)
 from kps.protocol.events import (
     AckChanged,
     AckStatusReceived,
@@ -60,6 +70,10 @@ _CONFIRMATION = b'{"action":"published",'
 
 # What a server answers to who may not connect, or not with that token (spec, 8.7).
 _DENIED = (401, 403)
+
+# Levels of what a server may send: those of a payload, and some around it. What is deeper
+# would harm a program that sent it on (see the limit on depth).
+_DEEPEST = 140
 
 # How much longer than its publisher asked for a client waits for the server's last word
 # on an ack request, which leaves the server when that time is over.
@@ -384,6 +398,8 @@ class ClientSession:
                 continue  # half of what a publisher receives, and nobody waits for it
             try:
                 loaded = load(frame)
+                if len(frame) > _DEEPEST and may_be_deeper(frame, _DEEPEST):
+                    check_depth(loaded, _DEEPEST)
             except InvalidMessage as error:
                 self._unreadable(error)
                 continue

@@ -16,6 +16,9 @@ Fields = dict[str, Any]
 _STRING_FIELDS = frozenset(("action", "topic", "from", "to", "id", "error", "ack_id"))
 
 
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
+
+
 class InvalidMessage(Exception):
     """A message that is refused.
 
@@ -52,6 +55,35 @@ def check(fields: Any) -> Fields:
     return fields
 
 
+def may_be_deeper(json: bytes, most: int) -> bool:
+    """Whether JSON may have more than so many levels of arrays and objects.
+
+    It is a quick look, which costs little where there is nothing to be found: ``False`` is
+    right, and ``True`` may be wrong.
+    """
+    if not (_has_more(json, b"[", most // 2) or _has_more(json, b"{", most // 2)):
+        return False
+    if b'\\"' in json:
+        return True  # where strings end takes a proper look
+    shape = json.translate(None, _NO_STRUCTURE).replace(b'""', b"")
+    if b'"' in shape:
+        return True  # so it does where brackets are within strings
+    for levels in range(1, 5):  # without the innermost ones, what is deep stays
+        shape = shape.replace(b"{}", b"").replace(b"[]", b"")
+        if len(shape) <= 2 * (most - levels):
+            return False
+    return True
+
+
+def _has_more(json: bytes, bracket: bytes, most: int) -> bool:
+    position = -1
+    for _ in range(most + 1):  # several times as fast as to count them
+        position = json.find(bracket, position + 1)
+        if position < 0:
+            return False
+    return True
+
+
 def is_deeper(payload: Any, most: int) -> bool:
     """Whether a payload has more than so many levels of arrays and objects."""
     level = [payload]
@@ -63,6 +95,12 @@ def is_deeper(payload: Any, most: int) -> bool:
             part for one in containers for part in (one.values() if type(one) is dict else one)
         ]
     return True
+
+
+def check_depth(payload: Any, most: int) -> None:
+    """Refuse a payload that is too deep. Raises :class:`TooDeep`."""
+    if is_deeper(payload, most):
+        raise TooDeep
 
 
 def write(fields: Fields) -> bytes:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from kps.errors import InvalidArgument
 
-_MAX_DEPTH = 250  # the deepest JSON that orjson writes, less what stands around a payload
+_MAX_DEPTH = 128
 
 
 class Overflow(StrEnum):
@@ -43,11 +43,10 @@ class Limits:
     """Largest incoming WebSocket message, reassembled. Past it: close code 1009.
     The default is that of nats-server; the WebSocket libraries' is the same."""
 
-    max_depth: int | None = None
+    max_depth: int = 128
     """Levels of arrays and objects within each other in a payload. Past it: an error of the
-    code ``bad_message``. ``None`` is as deep as can be written again, which is 250 and a few
-    more, depending on what stands around it, and costs nothing; a number costs a look at
-    each array and object."""
+    code ``bad_message``. At most 128: to write JSON of more than 200 levels, orjson (3.13, and
+    those before it) may write past the end of its memory."""
 
     max_batch: int = 65_536
     """Payloads of one batch, and messages of one array, which may be tiny, and cost something
@@ -176,8 +175,8 @@ class Limits:
     def __post_init__(self) -> None:
         if self.mailbox_overflow is Overflow.CLOSE:
             raise InvalidArgument("mailbox_overflow must be drop_oldest or drop_newest")
-        if self.max_depth is not None and not 1 <= self.max_depth <= _MAX_DEPTH:
-            raise InvalidArgument(f"max_depth must be from 1 to {_MAX_DEPTH}, or None")
+        if not 1 <= self.max_depth <= _MAX_DEPTH:
+            raise InvalidArgument(f"max_depth must be from 1 to {_MAX_DEPTH}")
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name in ("message_rate", "byte_rate"):

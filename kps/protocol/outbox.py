@@ -133,6 +133,10 @@ class Outbox:
         self.dropped += sum(map(_messages, self._frames))
         self._reset()
 
+    def give_up(self, frame: bytes) -> None:
+        """Count a frame that is not queued as dropped."""
+        self.dropped += _messages(frame)
+
     def has_room(self, size: int, count: int = 1) -> bool:
         """Whether so many frames of that size together fit beside what waits."""
         limits = self._limits

@@ -15,8 +15,10 @@ from kps.protocol.envelope import (
     InvalidMessage,
     TooDeep,
     check,
+    check_depth,
     is_deeper,
     load,
+    may_be_deeper,
     text,
     write,
 )
@@ -50,12 +52,13 @@ class ServerSession:
         "__weakref__",
         "_connection",
         "_ends_at",
-        "_guarded",
         "_held",
         "_hub",
+        "_is_deep",
         "_left",
         "_origin",
         "_rate",
+        "_refuses_excess",
         "_register_by",
         "_resume_at",
         "_run",
@@ -95,7 +98,8 @@ class ServerSession:
         self._ends_at: float | None = None  # the time of its identity
         self._rate = limiter(hub.limits, now)
         self._resume_at: float | None = None  # when it may be read from again
-        self._guarded = hub.limits.max_depth is not None or self._refuses_excess()
+        self._refuses_excess = self._rate is not None and self._rate.policy is not RatePolicy.DELAY
+        self._is_deep = False  # whether what is read now may be too deep
         self._connection = ServerConnection(
             limits=hub.limits,
             path=hub.config.path,
@@ -244,6 +248,7 @@ class ServerSession:
             self._connection.close(1011, refusal, now)  # and not for good
         else:
             self._turn_away(refusal, ping)
+        self._is_deep = True  # it may be
         for loaded in held:
             self._take(loaded)
         self._finish_run()
@@ -297,8 +302,13 @@ class ServerSession:
         self.delivered += len(publication.payloads)
         if publication.ack_id and self.level > 1:  # it joins what else waits
             return self.send(publication.message(self.level))
-        if self._queue_all(publication.frame(self.level)):
+        frame = publication.frame(self.level)
+        if self._queue_all(frame):
             return True
+        if self.level > 1 and len(frame) <= self._hub.limits.queue_bytes:
+            # The policy acts on the message as it is (spec, 12.4). To take it apart, for those of
+            # its publications that may have room, would cost all others more than it is worth.
+            return self._queue(frame)
         queued = [self._queue(frame) for frame in publication.frames(self.level)]
         # By the last one it will be counted as delivered to this subscriber, or not at all.
         self._hub.stats.delivered += sum(queued) - len(queued) * queued[-1]
@@ -398,9 +408,6 @@ class ServerSession:
                 self._resume_at = now + wait
                 self._hub.deadlines.schedule(self)
 
-    def _refuses_excess(self) -> bool:
-        return self._rate is not None and self._rate.policy is not RatePolicy.DELAY
-
     def _check_rate(self, messages: int = 0, size: int = 0) -> None:
         """See to the limits on rates, where what is too much is refused."""
         rate, now = self._rate, self._hub.now
@@ -413,15 +420,14 @@ class ServerSession:
         raise InvalidMessage(_TOO_FAST, "rate_limited")
 
     def _guard(self, fields: Fields) -> None:
-        """See to the limits that are off by default."""
+        """See to the limits that most messages cannot meet."""
         batch = fields.get("batch") if self.level > 1 else None
-        if self._refuses_excess():
+        if self._refuses_excess:
             self._check_rate(messages=len(batch) if type(batch) is list else 1)
-        deepest = self._hub.limits.max_depth
-        if deepest is None:
+        if not self._is_deep:
             return
-        if any(is_deeper(fields.get(name), deepest) for name in ("data", "result")):
-            raise TooDeep
+        deepest = self._hub.limits.max_depth
+        check_depth(fields.get("data"), deepest)
         if type(batch) is list:
             kept = [payload for payload in batch if not is_deeper(payload, deepest)]
             for _ in range(len(batch) - len(kept)):
@@ -458,7 +464,10 @@ class ServerSession:
         self._after(before)
 
     def _queue(self, frame: bytes) -> bool:
-        return self._pushed(self._connection.queue(frame, self._hub.now))
+        pushed = self._connection.queue(frame, self._hub.now)
+        if pushed is Push.OVERFLOW:
+            self._connection.outbox.give_up(frame)
+        return self._pushed(pushed)
 
     def _pushed(self, pushed: Push) -> bool:
         if pushed is Push.OVERFLOW:
@@ -484,14 +493,16 @@ class ServerSession:
 
     def _handle(self, frames: Iterable[bytes]) -> None:
         gathered = 0
+        deepest = self._hub.limits.max_depth
         for frame in frames:  # there are no more once it is closed, for want of room too
             try:
-                if self._guarded and self._refuses_excess():
+                if self._refuses_excess:
                     self._check_rate(size=len(frame))
                 loaded = load(frame)
             except InvalidMessage as error:
                 self._refuse(error, {})
                 continue
+            self._is_deep = len(frame) > 2 * deepest and may_be_deeper(frame, deepest)
             self._take(loaded)
             gathered += len(frame)
             if gathered > _LONGEST_RUN:
@@ -521,7 +532,7 @@ class ServerSession:
         fields: Fields = {}
         try:
             fields = check(message)
-            if self._guarded:
+            if self._refuses_excess or self._is_deep:
                 self._guard(fields)
             action = text(fields, "action")
             handler = _HANDLERS.get(action)
@@ -748,6 +759,8 @@ class ServerSession:
             error = None
             if self.level > 1 and (result := outcome.get("result")) is not None:
                 try:
+                    if self._is_deep:
+                        check_depth(result, self._hub.limits.max_depth)
                     size = len(write({"responses": {"id": {"result": result}}}))
                 except TooDeep:
                     error, result = bad_result("it is nested too deeply"), None

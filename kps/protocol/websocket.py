@@ -327,11 +327,13 @@ class WebSocket(ABC):
         """Queue several frames as one, if there is room for all; ``False`` if there is not."""
         if self._gathered:
             self._seal()
-        return self.state is not State.OPEN or self.outbox.push_all(frames)
+        return self.state is State.OPEN and self.outbox.push_all(frames)
 
     def has_room(self, size: int) -> bool:
         """Whether a frame of that size can be queued behind what waits."""
-        return not self.pending_bytes or self.outbox.has_room(self._gathered_size + size)
+        if self._gathered:  # and become a frame of their own before it
+            return self.outbox.has_room(self._gathered_size + _AROUND_ARRAY + size, 2)
+        return not self.outbox.pending_bytes or self.outbox.has_room(size)
 
     def queue_anyway(self, frame: bytes) -> None:
         """Queue a whole frame without regard to the limits."""

@@ -34,9 +34,9 @@ def test_every_bound_is_checked(field: Any) -> None:
 
 
 def test_depth_is_at_most_what_can_be_written() -> None:
-    assert Limits(max_depth=250).max_depth == 250
-    with pytest.raises(ValueError, match="from 1 to 250"):
-        Limits(max_depth=251)
+    assert Limits(max_depth=128).max_depth == 128
+    with pytest.raises(ValueError, match="from 1 to 128"):
+        Limits(max_depth=129)
 
 
 def test_policies_have_names() -> None:

@@ -685,9 +685,9 @@ class TestSlowConsumer:
         stage.hub.events()
         bob.session.connection_lost(stage.clock.now)
         assert stage.hub.events() == [
-            ClientLeft("bob", Closed(1008, "slow consumer", ClosedBy.FAULT), 5)
+            ClientLeft("bob", Closed(1008, "slow consumer", ClosedBy.FAULT), 6)
         ]
-        assert stage.hub.dropped() == stage.hub.stats.dropped == 5
+        assert stage.hub.dropped() == stage.hub.stats.dropped == 6
         assert alice.ask(ping("alice")) == [pong("alice")]
 
     def test_by_bytes(self) -> None:
