@@ -68,7 +68,7 @@ def may_be_deeper(json: bytes, most: int) -> bool:
     shape = json.translate(None, _NO_STRUCTURE).replace(b'""', b"")
     if b'"' in shape:
         return True  # so it does where brackets are within strings
-    for levels in range(1, 5):  # without the innermost ones, what is deep stays
+    for levels in (2, 4, 6, 8):  # without so many innermost ones at most, what is deep stays
         shape = shape.replace(b"{}", b"").replace(b"[]", b"")
         if len(shape) <= 2 * (most - levels):
             return False

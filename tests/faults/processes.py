@@ -3,10 +3,12 @@
 import http.client
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,9 @@ class Process:
             bufsize=1,
             cwd=ROOT,
         )
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     @property
     def pid(self) -> int:
@@ -46,10 +51,12 @@ class Process:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def line(self) -> str:
-        """The next line of its output; empty when it has ended."""
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().rstrip("\n")
+    def line(self, patience: float = PATIENCE) -> str:
+        """The next line of its output; empty when there is none, because it has ended."""
+        try:
+            return self._lines.get(timeout=patience)
+        except queue.Empty:
+            raise AssertionError(f"the process says nothing:\n{self.errors()}") from None
 
     def expect(self, line: str) -> None:
         """Wait for a line of its output."""
@@ -90,9 +97,16 @@ class Process:
     def close(self) -> None:
         """Kill it, if it is still there, and let go of everything."""
         self.kill()
+        self._reader.join(PATIENCE)
         for file in (self._process.stdin, self._process.stdout, self._errors):
             assert file is not None
             file.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put("")
 
 
 class Serve(Process):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.faults.conftest import Check
 from tests.faults.processes import Serve
 from tests.faults.proxy import Proxy
 from tests.faults.raw import CONTINUATION, FIN, PING, TEXT, Raw, frame, message
@@ -39,12 +40,12 @@ def server(lasting: Callable[..., Serve]) -> Serve:
 
 
 @pytest.fixture
-def check(server: Serve, bystanders: Callable[[str], Callable[[], float]]) -> Callable[[], float]:
+def check(server: Serve, bystanders: Callable[[str], Check]) -> Check:
     return bystanders(server.address)
 
 
 @pytest.fixture
-def raw(server: Serve, check: Callable[[], float]) -> Iterator[Raw]:
+def raw(server: Serve, check: Check) -> Iterator[Raw]:
     with Raw(server.address) as raw:
         yield raw
 
@@ -56,9 +57,7 @@ HEAD = b"GET /ws/bus HTTP/1.1\r\nHost: x\r\nX-Filler: "
 
 
 @pytest.mark.parametrize("filler", [b"", b"x"], ids=["nothing", "a-byte-now-and-then"])
-def test_a_request_that_takes_too_long(
-    server: Serve, check: Callable[[], float], filler: bytes
-) -> None:
+def test_a_request_that_takes_too_long(server: Serve, check: Check, filler: bytes) -> None:
     begun = time.monotonic()
     with contextlib.ExitStack() as stack:
         raws = [stack.enter_context(Raw(server.address)) for _ in range(20)]
@@ -79,7 +78,7 @@ def test_a_request_that_takes_too_long(
     server.await_clients(2)
 
 
-def test_bytes_that_keep_coming_do_not_buy_time(server: Serve, check: Callable[[], float]) -> None:
+def test_bytes_that_keep_coming_do_not_buy_time(server: Serve, check: Check) -> None:
     with Raw(server.address) as raw:
         begun = time.monotonic()
         raw.send(HEAD)
@@ -105,9 +104,7 @@ def test_bytes_that_keep_coming_do_not_buy_time(server: Serve, check: Callable[[
     ],
     ids=["long-header", "many-headers", "long-target", "long-method", "empty-lines"],
 )
-def test_a_head_without_end(
-    raw: Raw, check: Callable[[], float], beginning: bytes, filler: bytes
-) -> None:
+def test_a_head_without_end(raw: Raw, check: Check, beginning: bytes, filler: bytes) -> None:
     sent = 0
     raw.socket.setblocking(False)
     answer = b""
@@ -125,7 +122,7 @@ def test_a_head_without_end(
     check()
 
 
-def test_a_client_that_never_registers(raw: Raw, check: Callable[[], float]) -> None:
+def test_a_client_that_never_registers(raw: Raw, check: Check) -> None:
     begun = time.monotonic()
     raw.upgrade()
     raw.send(frame(b"alive", first=FIN | PING))
@@ -140,9 +137,7 @@ def test_a_client_that_never_registers(raw: Raw, check: Callable[[], float]) -> 
 
 @pytest.mark.parametrize("size", [100_001, 2**31, 2**62, 2**63 - 1])
 @pytest.mark.parametrize("first", [FIN | TEXT, TEXT, FIN | 0x2], ids=["text", "part", "binary"])
-def test_a_frame_that_is_announced_too_large(
-    raw: Raw, check: Callable[[], float], size: int, first: int
-) -> None:
+def test_a_frame_that_is_announced_too_large(raw: Raw, check: Check, size: int, first: int) -> None:
     raw.register("raw")
     raw.send(bytes((first, 0xFF)) + size.to_bytes(8, "big") + bytes(4))
     assert raw.close_code() == 1009  # before any of it has come
@@ -150,9 +145,7 @@ def test_a_frame_that_is_announced_too_large(
 
 
 @pytest.mark.parametrize("size", [7, 1000, 30_000])
-def test_a_message_of_fragments_without_end(
-    raw: Raw, check: Callable[[], float], size: int
-) -> None:
+def test_a_message_of_fragments_without_end(raw: Raw, check: Check, size: int) -> None:
     raw.register("raw")
     raw.send(frame(b"x" * size, first=TEXT))
     part = frame(b"x" * size, first=CONTINUATION)
@@ -165,9 +158,19 @@ def test_a_message_of_fragments_without_end(
     assert raw.close_code() == 1009
 
 
+def found_at_any_moment(waits: list[float]) -> float:
+    """The median of waits as they are found at moments of chance, so that long ones count more."""
+    left = sum(waits) / 2
+    for wait in sorted(waits):
+        left -= wait
+        if left <= 0:
+            return wait
+    return 0.0
+
+
 @pytest.mark.slow
 def test_a_flood_of_empty_fragments_does_not_stop_the_others(
-    raw: Raw, check: Callable[[], float], kind: str
+    raw: Raw, check: Check, kind: str
 ) -> None:
     raw.register("raw")
     raw.send(frame(b"", first=TEXT))
@@ -182,14 +185,19 @@ def test_a_flood_of_empty_fragments_does_not_stop_the_others(
     raw.socket.settimeout(None)
     begun = time.monotonic()
     threading.Thread(target=pour, daemon=True).start()
-    longest = 0.0
+    waits: list[float] = []
     while answered.is_empty():
-        longest = max(longest, check())
+        waits += check()
     took = time.monotonic() - begun
     assert answered.get() == (0xA, b"last")
-    print(f"{kind}: {took:.1f} s, in which another's message took up to {longest:.2f} s")
+    longest, usual = max(waits), found_at_any_moment(waits)
+    print(
+        f"{kind}: {took:.1f} s; a message of others took {usual:.3f} s, and {longest:.2f} s at most"
+    )
     # It is one of several to be served, however much it wants: so they get their turn in between.
-    assert longest < max(0.7 * took, 1.0)
+    assert longest < max(0.7 * took, 0.5)
+    if kind == "threads":  # which reads as little at once as is fair
+        assert usual < max(0.1 * took, 0.1)
 
 
 class Sender:
@@ -212,7 +220,7 @@ class Sender:
         return True
 
 
-def test_a_peer_that_only_makes_mistakes(raw: Raw, check: Callable[[], float]) -> None:
+def test_a_peer_that_only_makes_mistakes(raw: Raw, check: Check) -> None:
     raw.register("raw")
     sender = Sender(raw, frame(b"") * 1000)
     end = time.monotonic() + 1.0
@@ -232,7 +240,7 @@ def test_a_peer_that_only_makes_mistakes(raw: Raw, check: Callable[[], float]) -
     ids=["ping-messages", "ping-frames"],
 )
 def test_a_client_that_takes_no_answers_is_not_read_from_without_end(
-    raw: Raw, check: Callable[[], float], question: bytes
+    raw: Raw, check: Check, question: bytes
 ) -> None:
     raw.register("raw")
     sender = Sender(raw, question * 1000)

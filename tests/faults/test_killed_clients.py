@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.conftest import Check
 from tests.faults.processes import Process, Serve
 from tests.faults.victim import PARTS
 from tests.io.harness import Inbox, eventually
@@ -23,31 +24,26 @@ def victim(processes: Callable[..., Process]) -> Victims:
     """Starts a client that waits to be killed."""
 
     def start(server: Serve, client_id: str, what: str) -> Process:
-        return processes("-m", "tests.faults.victim", server.address, client_id, what)
+        return processes("-m", "tests.faults.victim", server.address, what, client_id)
 
     return start
-
-
-WAYS = [*(f"{part} {size}" for part in PARTS for size in ("small", "large")), "fragments small"]
 
 
 def test_half_a_message_is_delivered_to_nobody(
     lasting: Callable[..., Serve],
     victim: Victims,
     connect: Connect,
-    bystanders: Callable[[str], Callable[[], float]],
+    bystanders: Callable[[str], Check],
 ) -> None:
     server = lasting()
     check = bystanders(server.address)
     inbox = Inbox()
     connect(server.address, "witness").subscribe("by", inbox)
-    victims = [victim(server, f"victim-{n}", way) for n, way in enumerate(WAYS)]
-    for process in victims:
-        process.expect("ready")
-    server.await_clients(3 + len(WAYS))
+    process = victim(server, "victim", "messages")
+    process.expect("ready")
+    server.await_clients(3 + 2 * len(PARTS) + 1)
     check()
-    for process in victims:
-        process.kill()
+    process.kill()
     server.await_clients(3)
     check()
     check()
@@ -61,7 +57,7 @@ def test_who_asked_is_told_at_once_that_a_killed_client_has_gone(
     lasting: Callable[..., Serve],
     victim: Victims,
     connect: Connect,
-    bystanders: Callable[[str], Callable[[], float]],
+    bystanders: Callable[[str], Check],
 ) -> None:
     server = lasting()
     check = bystanders(server.address)

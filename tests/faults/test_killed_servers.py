@@ -12,7 +12,7 @@ import kps
 from kps.protocol.websocket import ClosedBy
 from kps.settings import HIGH_WATER
 from tests.faults.processes import Serve
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Proxy, Way
 from tests.io.harness import PATIENCE, Inbox, eventually
 
 Connect = Callable[..., Any]
@@ -70,8 +70,11 @@ def test_clients_come_back_and_subscribe_again(serve: Start, connect: Connect) -
         assert inbox.is_empty()
 
 
-def test_what_is_pending_ends_at_once(serve: Start, connect: Connect) -> None:
+def test_what_is_pending_ends_at_once(
+    serve: Start, connect: Connect, proxy_to: Callable[[str], Proxy]
+) -> None:
     server = serve()
+    proxy = proxy_to(server.address)
     asked, release = threading.Event(), threading.Event()
 
     def hold(message: kps.Message) -> None:
@@ -79,17 +82,22 @@ def test_what_is_pending_ends_at_once(serve: Start, connect: Connect) -> None:
         release.wait(PATIENCE)
 
     connect(server.address, "slow").subscribe("work", hold)
-    publisher = connect(server.address, "publisher")
+    publisher = connect(proxy.address, "publisher")
     acks = [publisher.publish_with_ack("work", number, timeout=300) for number in range(3)]
     acks.append(publisher.publish_to_id_with_ack("slow", 1, timeout=300))
     assert asked.wait(PATIENCE)
     # Stopped, it takes what is sent and answers nothing more.
     server.signal(signal.SIGSTOP)
     waits = [in_thread(ack.wait) for ack in acks[:3]]
-    waits.append(in_thread(acks[0].status))
-    waits.append(in_thread(publisher.flush))
-    waits.append(in_thread(lambda: publisher.publish_with_receipt("work", 4)))
 
+    def ask(question: Callable[[], Any]) -> None:
+        before = proxy.bytes[Way.UP]
+        waits.append(in_thread(question))
+        eventually(lambda: proxy.bytes[Way.UP] > before, "the question")
+
+    ask(acks[0].status)
+    ask(publisher.flush)
+    ask(lambda: publisher.publish_with_receipt("work", 4))
     server.kill()
     for wait in waits:
         error = wait.get()  # long before the five minutes are over

@@ -35,7 +35,7 @@ def test_two_thousand_clients_come_back_to_a_server_that_was_killed(
     def ask(question: str) -> list[str]:
         for crowd in crowds:
             crowd.tell(question)
-        answers = [crowd.line() for crowd in crowds]
+        answers = [crowd.line(LONGEST) for crowd in crowds]
         assert all(answers), "".join(crowd.errors()[-2000:] for crowd in crowds)
         return answers
 

@@ -1,17 +1,19 @@
-"""A client to be killed: ``python -m tests.faults.victim ADDRESS ID WHAT``.
+"""Clients to be killed: ``python -m tests.faults.victim ADDRESS WHAT ID``.
 
-It says ``ready`` once it is where it should die, and does nothing more.
+``WHAT`` is ``messages`` or ``ack``. It says ``ready`` once it is where it should die, and does
+nothing more.
 """
 
 import sys
 import threading
+from collections.abc import Callable
 from typing import NoReturn
 
 import kps
 import kps.sync
 from tests.faults.raw import CONTINUATION, FIN, TEXT, Raw, frame, message
 
-PARTS = {
+PARTS: dict[str, Callable[[bytes], bytes]] = {
     "head": lambda whole: whole[:3],
     "half": lambda whole: whole[: len(whole) // 2],
     "all-but-one": lambda whole: whole[:-1],
@@ -26,19 +28,27 @@ def stay() -> NoReturn:
     raise AssertionError
 
 
-def in_mid_message(address: str, client_id: str, what: str) -> NoReturn:
-    """Write a part of a message for the topic ``by``: ``PART`` of a ``small`` or ``large`` one,
-    or all fragments of one but the last."""
-    raw = Raw(address)
-    raw.register(client_id)
-    part, _, size = what.rpartition(" ")
-    whole = message("publish", topic="by", data="x" * (200_000 if size == "large" else 10))
-    if part == "fragments":
-        raw.send(frame(b'{"action":"publish","topic":"by",', first=TEXT))
-        raw.send(frame(b'"data":1', first=CONTINUATION))
-        raw.send(frame(b"}", first=CONTINUATION | FIN)[:-1])
-    else:
-        raw.send(PARTS[part](whole))
+def in_mid_message(address: str, client_id: str) -> NoReturn:
+    """Write parts of messages for the topic ``by``, each on a connection of its own.
+
+    Of a small and a large one each of ``PARTS``, and all fragments of one but the last byte.
+    """
+    connections: list[Raw] = []
+
+    def register() -> Raw:
+        raw = Raw(address)
+        raw.register(f"{client_id}-{len(connections)}")
+        connections.append(raw)
+        return raw
+
+    for size in (10, 200_000):
+        whole = message("publish", topic="by", data="x" * size)
+        for part in PARTS.values():
+            register().send(part(whole))
+    raw = register()
+    raw.send(frame(b'{"action":"publish","topic":"by",', first=TEXT))
+    raw.send(frame(b'"data":1', first=CONTINUATION))
+    raw.send(frame(b"}", first=CONTINUATION | FIN)[:-1])
     stay()
 
 
@@ -58,7 +68,7 @@ def in_mid_ack(address: str, client_id: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    server, name, deed = sys.argv[1:]
-    if deed == "ack":
+    server, what, name = sys.argv[1:]
+    if what == "ack":
         in_mid_ack(server, name)
-    in_mid_message(server, name, deed)
+    in_mid_message(server, name)

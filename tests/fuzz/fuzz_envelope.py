@@ -14,16 +14,20 @@ from kps.protocol.envelope import (
     TooDeep,
     check,
     compose,
+    is_deeper,
     load,
+    may_be_deeper,
     text,
     unwrap,
     write,
 )
+from kps.protocol.limits import Limits
 from kps.protocol.messages import AckResponse
 from tests.fuzz import grammar
 from tests.fuzz.seeds import all_messages
 
 WORDS = grammar.WORDS
+DEEPEST = Limits().max_depth
 STRINGS = ("action", "topic", "from", "to", "id", "error", "ack_id")
 
 
@@ -34,6 +38,10 @@ def one_input(data: bytes) -> None:
     except InvalidMessage:
         return
     check_against_standard_library(data, loaded)
+    for most in (1, 2, 5, DEEPEST):
+        assert may_be_deeper(data, most) or not is_deeper(loaded, most), "a quick look was wrong"
+    if is_deeper(loaded, DEEPEST):
+        return  # whoever reads it refuses it
     check_deliveries(loaded)
     for message in loaded if type(loaded) is list else [loaded]:
         try:
@@ -130,5 +138,7 @@ def seeds() -> Iterator[bytes]:
     yield b'{"a":[1,-0.0,1.5e300,18446744073709551615,-9223372036854775808]}'
     yield b"[1e400,123456789012345678901,NaN]"
     yield '{"ü":"\\ud83d\\ude00\\u0000","b":[[],{},null,true,false,""]}'.encode()
-    for depth in (100, 250, 260, 1000, 1100):
+    for depth in (2, 100, 128, 129, 300, 1100):
         yield b"[" * depth + b"]" * depth
+        yield b'{"a":[1,' * (depth // 2) + b'"]{"' + b"]}" * (depth // 2)
+    yield b'["[[[[[[\\"]]]",{"{{{":[]},[[]],[[],{}]]'

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha1
 from pathlib import Path
@@ -28,6 +28,7 @@ from tests.fuzz.corpus import FOLDER, HARNESSES, load_corpus, load_regressions, 
 ROOT = FOLDER.parents[1]
 FINDINGS = FOLDER / "findings"
 NO_ATHERIS = 3
+MOST_KEPT = 300  # inputs of one harness, which all run in every test run
 
 LIMITS = [
     "-max_len=1200",
@@ -88,7 +89,7 @@ def fuzz(harness: str, seconds: int, *, keep: bool) -> bool:
         )
         print(report(harness, code, log, time.monotonic() - started), flush=True)
         if keep and not code:
-            merge(harness, [found, given], work / "merged")
+            merge(harness, [found, given], work)
     return not code
 
 
@@ -129,15 +130,25 @@ def last(pattern: str, log: str) -> str:
     return found[-1] if found else ""
 
 
-def merge(harness: str, folders: Iterable[Path], target: Path) -> None:
-    """Keep the fewest and smallest inputs that together reach all that was reached."""
+def merge(harness: str, folders: Sequence[Path], work: Path) -> None:
+    """Keep few and small inputs: all that are needed to reach every edge that was reached, and
+    of those that reach one in another way or more often, the smallest."""
+    edges = cover(harness, folders, work / "edges", "-use_counters=0")
+    features = cover(harness, folders, work / "features")
+    others = sorted(features - edges, key=lambda one: (len(one), one))
+    kept = [*edges, *others[: MOST_KEPT - len(edges)]]
+    save_corpus(harness, kept)
+    print(f"{harness}: {len(kept)} inputs kept, {sum(map(len, kept))} bytes", flush=True)
+
+
+def cover(harness: str, folders: Iterable[Path], target: Path, *flags: str) -> set[bytes]:
+    """Of the inputs in some folders, those that together reach what all of them do."""
     target.mkdir()
-    code, log = run_worker(harness, *LIMITS, "-merge=1", target, *folders)
-    inputs = [file.read_bytes() for file in target.iterdir()]
+    code, log = run_worker(harness, *LIMITS, *flags, "-set_cover_merge=1", target, *folders)
+    inputs = {file.read_bytes() for file in target.iterdir()}
     if code or not inputs:
         raise SystemExit(f"{harness}: merging failed with code {code}:\n{log[-3000:]}")
-    save_corpus(harness, inputs)
-    print(f"{harness}: {len(inputs)} inputs kept, {sum(map(len, inputs))} bytes", flush=True)
+    return inputs
 
 
 def write_inputs(folder: Path, inputs: Iterable[bytes]) -> None:
