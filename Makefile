@@ -13,7 +13,7 @@ serve: $(VENV)/run.stamp
 test: test-python test-js
 
 test-python: $(VENV)/dev.stamp
-	$(BIN)/pytest
+	$(BIN)/pytest $(PYTEST_ARGS)
 
 # The JavaScript client, and the console in a browser. Without Node they are left out.
 test-js: $(VENV)/dev.stamp
