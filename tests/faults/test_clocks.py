@@ -49,7 +49,8 @@ def test_the_time_of_day_does_not_matter(
     proxy = proxy_to(server.address)
     real, turns = time.time, itertools.count()
     monkeypatch.setattr(time, "time", lambda: real() + (6 if next(turns) % 2 else -6) * HOUR)
-    assert abs(time.time() - time.time()) > 11 * HOUR
+    shown = [time.time() for _ in range(100)]  # others may look at it in between
+    assert max(shown) - min(shown) > 11 * HOUR
     clients = DRIVERS[kind]()
     try:
         _live_with_it(server, proxy, clients)
