@@ -111,7 +111,7 @@ def run_worker(harness: str, *arguments: str | Path) -> tuple[int, str]:
 def report(harness: str, code: int, log: str, seconds: float) -> str:
     """One line about a run."""
     executed = int(last(r"^stat::number_of_executed_units: (\d+)", log) or 0)
-    edges, features = last(r"cov: (\d+)", log), last(r"ft: (\d+)", log)
+    edges, features = last(r"cov: (\d+)", log) or 0, last(r"ft: (\d+)", log) or 0
     said = f"{harness}: {executed} executions, {executed / seconds:.0f}/s, {edges} edges, "
     said += f"{features} features"
     if not code:
