@@ -121,8 +121,7 @@ def render(outcome: Outcome) -> str:
         "",
         "What was on its way when a connection broke cannot be known to either end; here it is the "
         "difference between receipts and arrivals, which must begin where the subscriber's own "
-        "account ends. A message that had no room, for which the policy `close` ended the "
-        "connection, is in it too.",
+        "account ends.",
         "",
         *_table("besides", outcome.others),
         "",

@@ -30,6 +30,7 @@ LIMITS = {
     "max_connections": "connections in all",
     "max_connections_per_address": "connections from one address",
     "max_ids": "ids that are kept for one identity",
+    "max_all_ids": "ids that are kept for all identities",
     "max_pending_acks": "ack requests of one connection under way",
     "max_awaited_acks": "answers that the server waits for, in all",
     "max_results": "bytes of results that one ack request may gather",

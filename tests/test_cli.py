@@ -9,10 +9,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import trustme
+
+from kps.protocol.limits import Limits
 
 PATIENCE = 30.0
 
@@ -206,6 +209,20 @@ def test_variables_and_file(serve: Callable[..., Serve], tmp_path: Path) -> None
         result = run("serve", "--config", str(config))
         assert result.returncode == 2
         assert error in result.stderr
+
+
+def test_every_limit_of_a_server_is_shown_and_can_be_set() -> None:
+    """All but those of a program's mailboxes, as a server has none."""
+    names = {f.name for f in fields(Limits) if not f.name.startswith("mailbox_")}
+    for name, value in (("max_topics", "5"), ("overflow", "drop_oldest"), ("ack_timeout", "2.5")):
+        shown = run("serve", f"--{name.replace('_', '-')}", value, "--show-limits")
+        assert shown.returncode == 0
+        lines = [line.split(maxsplit=2) for line in shown.stdout.splitlines()]
+        assert {line[0] for line in lines} == names
+        assert [line[1] for line in lines if line[0] == name] == [value]
+        assert all(line[2] for line in lines)
+    options = run("serve", "--help").stdout
+    assert [name for name in names if f"--{name.replace('_', '-')}" not in options] == []
 
 
 def test_tls(serve: Callable[..., Serve], tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from kps.protocol.websocket import Output
 from kps.settings import Callback, ServerSettings, UpgradeHook, random_id
 from kps.unified import UnifiedServer
 
-Hook = Callable[..., Any]
+_Hook = Callable[..., Any]
 
 
 class Server(ServerSettings, Driver, UnifiedServer):
@@ -383,7 +383,7 @@ class Server(ServerSettings, Driver, UnifiedServer):
         )
 
     def _ask(
-        self, hook: Hook | None, subject: Any, answer: Callable[[Any, float], None], peer: str
+        self, hook: _Hook | None, subject: Any, answer: Callable[[Any, float], None], peer: str
     ) -> None:
         """Let a hook decide about a client, and tell the core what it decided."""
         assert hook is not None
@@ -392,7 +392,7 @@ class Server(ServerSettings, Driver, UnifiedServer):
         decision.add_done_callback(self._decisions.discard)
 
     async def _decide(
-        self, hook: Hook, subject: Any, answer: Callable[[Any, float], None], peer: str
+        self, hook: _Hook, subject: Any, answer: Callable[[Any, float], None], peer: str
     ) -> None:
         try:
             verdict = await self._dispatcher.call(hook, subject)

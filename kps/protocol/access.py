@@ -67,7 +67,7 @@ class Identity:
 
 def matches(text: str, patterns: Sequence[str]) -> bool:
     """Whether a text matches one of several patterns."""
-    return any(pattern == "*" or _matches(text, pattern) for pattern in patterns)
+    return "*" in patterns or any(_matches(text, pattern) for pattern in patterns)
 
 
 def _matches(text: str, pattern: str) -> bool:
@@ -90,13 +90,15 @@ def _matches(text: str, pattern: str) -> bool:
 class IdOwners:
     """Which identity an id belongs to, also while nobody is connected under it.
 
-    Of each identity only the latest ids are kept, so that none can fill the memory, or make
-    another one lose its ids.
+    Of each identity only the latest ids are kept, so that none can make the others lose
+    theirs, and of all together only so many, so that identities by the million do not fill
+    the memory.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_in_all: int) -> None:
         self._most = most
-        self._owner: dict[str, str] = {}
+        self._most_in_all = most_in_all
+        self._owner: dict[str, str] = {}  # the latest last
         self._ids: dict[str, dict[str, None]] = {}  # by owner, the latest last
 
     def may_use(self, client_id: str, name: str) -> bool:
@@ -110,7 +112,16 @@ class IdOwners:
         ids = self._ids.setdefault(name, {})
         ids.pop(client_id, None)
         ids[client_id] = None
+        self._owner.pop(client_id, None)
         self._owner[client_id] = name
         if len(ids) > self._most:
-            oldest = next(iter(ids))
-            del ids[oldest], self._owner[oldest]
+            self._release(next(iter(ids)))
+        if len(self._owner) > self._most_in_all:
+            self._release(next(iter(self._owner)))
+
+    def _release(self, client_id: str) -> None:
+        name = self._owner.pop(client_id)
+        ids = self._ids[name]
+        del ids[client_id]
+        if not ids:
+            del self._ids[name]

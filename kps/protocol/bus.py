@@ -46,18 +46,18 @@ class Publication:
         self._single: dict[int, list[bytes]] = {}
 
     def make(self, level: int) -> bytes:
-        """Make the bytes for a level, once; return them. Raises ``TooDeep``."""
+        """Make the bytes for a level, once; return them."""
         return self.message(level) if self.ack_id else self.frame(level)
 
     def frame(self, level: int) -> bytes:
-        """All messages in one piece, as whole WebSocket frames. Raises ``TooDeep``."""
+        """All messages in one piece, as whole WebSocket frames."""
         joined = self._joined.get(level)
         if joined is None:
             joined = self._joined[level] = self._join(level)
         return joined
 
     def message(self, level: int) -> bytes:
-        """The one message, which wants an answer, as JSON. Raises ``TooDeep``."""
+        """The one message, which wants an answer, as JSON."""
         message = self._messages.get(level)
         if message is None:
             (data,) = self.payloads
@@ -168,10 +168,7 @@ class Bus:
             self.unsubscribe(subscriber, topic)
 
     def publish(self, publication: Publication) -> int:
-        """Deliver to every subscriber of the topic; return how many had room for it.
-
-        Raises ``TooDeep`` before anyone has got it.
-        """
+        """Deliver to every subscriber of the topic; return how many had room for it."""
         topic = self._topics.get(publication.topic)
         if topic is None:
             return 0

@@ -254,8 +254,6 @@ class ClientLink:
     def queue(self, frame: bytes) -> None:
         self._seal()
         if self._connection.queue(frame, self._session._now) is Push.OVERFLOW:
-            if isinstance(frame, Droppable):  # a batch, whose room something else has taken
-                self._connection.outbox.dropped += frame.messages
             self._after()
 
     def queue_anyway(self, frame: bytes) -> None:

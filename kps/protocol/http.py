@@ -6,7 +6,7 @@ the connection closes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,6 +18,7 @@ from wsproto.utilities import RemoteProtocolError
 
 from kps.protocol.frames import text_frame
 from kps.protocol.limits import Limits
+from kps.protocol.outbox import Frames
 from kps.protocol.websocket import Closed, ClosedBy, State, WebSocket
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -47,7 +48,10 @@ class HttpRequest:
     def header(self, name: str, default: str = "") -> str:
         """The first header of that name (case does not matter)."""
         wanted = name.lower()
-        return next((value for key, value in self.headers if key == wanted), default)
+        for key, value in self.headers:
+            if key == wanted:
+                return value
+        return default
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -151,7 +155,7 @@ class ServerConnection(WebSocket):
             assert self.request is not None
             self.host = self.request.header("host")
             self.request = None
-            self.outbox.push(opening.upgrade.send(AcceptConnection()))
+            self.outbox.push(Frames.holding(opening.upgrade.send(AcceptConnection()), 0))
             self._opened(opening.http.trailing_data[0])
         return self._receive_frames(b"", now)
 
@@ -173,11 +177,12 @@ class ServerConnection(WebSocket):
             reason=_PHRASES.get(response.status, b""),
         )
         is_head = self.request is not None and self.request.method == "HEAD"
-        self.outbox.push(
+        answer = (
             (http.send(head) or b"")
             + (b"" if is_head else http.send(h11.Data(data=response.body)) or b"")
             + (http.send(h11.EndOfMessage()) or b"")
         )
+        self.outbox.push(Frames.holding(answer, 0))
         self._end(Closed(1006, f"HTTP status {response.status}", ClosedBy.LOCAL), now)
 
     def handle_timeout(self, now: float) -> None:
@@ -213,16 +218,18 @@ class ServerConnection(WebSocket):
             self.respond(HttpResponse.text(431, "bad request: the head is too large"), now)
 
     def _judge(self, event: h11.Request, now: float) -> None:
+        fields = list(event.headers)
+        headers = tuple([(name.decode("ascii"), value.decode("latin-1")) for name, value in fields])
+        peer = self._peer
+        if self._client_of is not None:
+            forwarded = ",".join(value for name, value in headers if name == "x-forwarded-for")
+            peer = self._client_of(peer, forwarded)
         request = HttpRequest(
             method=event.method.decode("ascii"),
             target=event.target.decode("ascii", "replace"),
-            headers=tuple(
-                (name.decode("ascii"), value.decode("latin-1")) for name, value in event.headers
-            ),
+            headers=headers,
+            peer=peer,
         )
-        forwarded = ",".join(v for name, v in request.headers if name == "x-forwarded-for")
-        peer = self._client_of(self._peer, forwarded) if self._client_of else self._peer
-        request = replace(request, peer=peer)
         self.request = request
         try:
             path = request.path
@@ -236,14 +243,16 @@ class ServerConnection(WebSocket):
         elif not self._origin_allowed(request):
             self.respond(HttpResponse.text(403, "origin not allowed"), now)
         else:
-            self._read_upgrade(request, event, now)
+            self._read_upgrade(request, fields, event.http_version, now)
 
-    def _read_upgrade(self, request: HttpRequest, event: h11.Request, now: float) -> None:
+    def _read_upgrade(
+        self, request: HttpRequest, fields: list[tuple[bytes, bytes]], version: bytes, now: float
+    ) -> None:
         upgrade = H11Handshake(ConnectionType.SERVER)
         try:
-            if request.method != "GET" or event.http_version < b"1.1":
+            if request.method != "GET" or version < b"1.1":
                 raise RemoteProtocolError("an upgrade takes GET and HTTP/1.1")
-            upgrade.initiate_upgrade_connection(list(event.headers), request.target)
+            upgrade.initiate_upgrade_connection(fields, request.target)
         except RemoteProtocolError as error:
             hint = error.event_hint
             status = 400

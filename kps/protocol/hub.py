@@ -110,7 +110,7 @@ class Hub:
         self.admission = Admission(config.limits, config.proxies)
         self.anybody = Identity("", config.permissions)
         """Who has no identity."""
-        self.owners = IdOwners(config.limits.max_ids)
+        self.owners = IdOwners(config.limits.max_ids, config.limits.max_all_ids)
         self.monitor = Monitor(self) if config.is_monitored else None
         self.local = LocalProgram(self)
         self.clients: dict[str, ServerSession] = {}
@@ -243,10 +243,7 @@ class Hub:
         self._unflushed[session] = None
 
     def distribute(self, publication: Publication) -> int:
-        """Deliver a publication; return how many subscribers had room for it.
-
-        Raises ``TooDeep`` before anyone has got it.
-        """
+        """Deliver a publication; return how many subscribers had room for it."""
         count = self.bus.publish(publication)
         messages = len(publication.payloads)
         self.stats.published += messages
@@ -254,7 +251,7 @@ class Hub:
         return count
 
     def send_direct(self, client_id: str, sender: str, data: Any) -> bool:
-        """Deliver a direct message; ``False`` when nobody has that id. Raises ``TooDeep``."""
+        """Deliver a direct message; ``False`` when nobody has that id."""
         if client_id == self.config.id:
             size = len(level1.direct_delivery(sender, data))
             if not self.local.subscriptions.deliver_direct(data, sender, size, "", 0):
@@ -280,12 +277,10 @@ class Hub:
     ) -> None:
         """Publish with acks.
 
-        Raises ``TooDeep``, ``DuplicateAckId`` and ``QueueFull``, with nothing done.
+        Raises ``DuplicateAckId`` and ``QueueFull``, with nothing done.
         """
         subscribers = self.bus.subscribers(topic)
-        request = self._open(
-            owner, owner_ack_id, subscribers, topic, sender, data, timeout, wants_updates
-        )
+        request = self._open(owner, owner_ack_id, subscribers, timeout, wants_updates)
         publication = Publication(topic, sender, data, ack_id=request.id)
         self.stats.published += 1
         self.stats.delivered += self.bus.publish(publication)
@@ -306,9 +301,7 @@ class Hub:
         target = self.local if client_id == self.config.id else self.clients.get(client_id)
         targets = [target] if target is not None else []
         topic = f"__direct_{client_id}"
-        request = self._open(
-            owner, owner_ack_id, targets, topic, sender, data, timeout, wants_updates
-        )
+        request = self._open(owner, owner_ack_id, targets, timeout, wants_updates)
         if target is not None:
             number = request.id.rpartition("_")[2]
             target.deliver_direct(
@@ -321,13 +314,9 @@ class Hub:
         owner: "ServerSession | LocalAck",
         owner_ack_id: str,
         subscribers: Iterable[Any],
-        topic: str,
-        sender: str,
-        data: Any,
         timeout: float | None,
         wants_updates: bool,
     ) -> AckRequest:
-        level1.delivery_with_ack(topic, sender, data, "")  # refuses what is too deep
         seconds = self.limits.ack_timeout if timeout is None else timeout
         return self.acks.open(
             owner,

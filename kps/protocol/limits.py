@@ -82,6 +82,9 @@ class Limits:
     """Ids that are kept for one identity. Past it, the one that was taken longest ago is
     free for others."""
 
+    max_all_ids: int = 1_000_000
+    """Ids that are kept for all identities together. Past it, likewise."""
+
     max_pending_acks: int = 10_000
     """Ack requests of one connection that are under way."""
 

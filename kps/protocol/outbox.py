@@ -25,7 +25,7 @@ class Frames(bytes):
 
     @classmethod
     def holding(cls, frame: bytes, messages: int) -> Self:
-        """One frame with several messages."""
+        """One frame with several messages, or none: one of the connection itself."""
         batch = cls(frame)
         batch.messages = messages
         return batch

@@ -107,7 +107,7 @@ class ServerSession:
             respond=hub.respond,
             peer=peer,
             now=now,
-            client_of=hub.admission.client_of,
+            client_of=hub.admission.client_of if hub.config.proxies else None,
         )
         self._connection.interlude = self._finish_run
         if len(hub.sessions) >= hub.limits.max_connections:
@@ -223,13 +223,8 @@ class ServerSession:
         """
         self._hub.now = now
         if self._connection.state is State.REQUEST:
-            if isinstance(verdict, HttpResponse):
-                self.refuse(verdict, now)
-            elif isinstance(verdict, Identity):
-                self._is(verdict, now)
-                self.accept(now)
-            else:
-                self.refuse(_UNAUTHORIZED, now)
+            is_settled = isinstance(verdict, (HttpResponse, Identity))
+            self.decide(verdict if is_settled else _UNAUTHORIZED, now)
             return
         held, self._held = self._held, None
         if held is None or self._left:
@@ -309,7 +304,12 @@ class ServerSession:
             # The policy acts on the message as it is (spec, 12.4). To take it apart, for those of
             # its publications that may have room, would cost all others more than it is worth.
             return self._queue(frame)
-        queued = [self._queue(frame) for frame in publication.frames(self.level)]
+        queued: list[bool] = []
+        for frame in publication.frames(self.level):
+            queued.append(self._queue(frame))
+            if self._left:  # for want of room
+                self.delivered -= len(publication.payloads) - len(queued)
+                break
         # By the last one it will be counted as delivered to this subscriber, or not at all.
         self._hub.stats.delivered += sum(queued) - len(queued) * queued[-1]
         return queued[-1]
@@ -464,10 +464,7 @@ class ServerSession:
         self._after(before)
 
     def _queue(self, frame: bytes) -> bool:
-        pushed = self._connection.queue(frame, self._hub.now)
-        if pushed is Push.OVERFLOW:
-            self._connection.outbox.give_up(frame)
-        return self._pushed(pushed)
+        return self._pushed(self._connection.queue(frame, self._hub.now))
 
     def _pushed(self, pushed: Push) -> bool:
         if pushed is Push.OVERFLOW:
@@ -657,8 +654,7 @@ class ServerSession:
             raise InvalidMessage("field receipt must be a string")
         self._finish_run()
         self._check_publish(topic)
-        request = {"action": "publish", "topic": topic, "receipt": receipt}
-        delivered = self._pass_on(Publication(topic, self.id, *payloads), request)
+        delivered = self._pass_on(Publication(topic, self.id, *payloads))
         self.send(level2.published(topic, receipt, delivered))
 
     def _finish_run(self) -> None:
@@ -669,21 +665,13 @@ class ServerSession:
         """
         run, self._run = self._run, None
         if run is not None:
-            self._pass_on(run, {"action": "publish", "topic": run.topic})
+            self._pass_on(run)
 
-    def _pass_on(self, run: Publication, request: Fields) -> int:
+    def _pass_on(self, run: Publication) -> int:
         """Deliver publications; return how many subscribers had room for the last one."""
         if not run.payloads:
             return 0
-        try:
-            delivered = self._hub.distribute(run)
-        except TooDeep as error:
-            if len(run.payloads) == 1:
-                self._refuse(error, request)
-                return 0
-            # Each on its own, so that only those at fault are refused.
-            alone = [Publication(run.topic, run.sender, data) for data in run.payloads]
-            return [self._pass_on(publication, request) for publication in alone][-1]
+        delivered = self._hub.distribute(run)
         if self.level == 1:
             confirmation = text_frame(level1.published(run.topic))
             confirmations = [confirmation] * len(run.payloads)

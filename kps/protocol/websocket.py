@@ -279,7 +279,7 @@ class WebSocket(ABC):
                         yield message
             elif isinstance(event, Ping):
                 if self.state is State.OPEN:
-                    self.queue(bytes(frames.send(event.response())), now)
+                    self.queue(Frames.holding(frames.send(event.response()), 0), now)
             elif isinstance(event, CloseConnection):
                 self._receive_close(event, frames, now)
                 return
@@ -288,7 +288,7 @@ class WebSocket(ABC):
         code = int(event.code)
         if frames.state is ConnectionState.REMOTE_CLOSING:
             self._seal()
-            self.outbox.push_anyway(bytes(frames.send(event.response())))
+            self.outbox.push_anyway(Frames.holding(frames.send(event.response()), 0))
             self._end(Closed(code, event.reason or "", ClosedBy.PEER), now)
         elif frames.state is ConnectionState.CLOSED:  # the answer to our close frame
             self._end(Closed(code, event.reason or "", ClosedBy.LOCAL), now)
@@ -320,6 +320,7 @@ class WebSocket(ABC):
         pushed = self.outbox.push(frame)
         if pushed is Push.OVERFLOW:
             self.outbox.clear()
+            self.outbox.give_up(frame)
             self.fail(1008, "slow consumer", now)
         return pushed
 
@@ -411,7 +412,7 @@ class WebSocket(ABC):
             return
         frames = self._wsproto()
         if frames.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
-            self.outbox.push_anyway(bytes(frames.send(CloseConnection(code, reason))))
+            self.outbox.push_anyway(Frames.holding(frames.send(CloseConnection(code, reason)), 0))
 
     def _end(self, closed: Closed, now: float) -> None:
         """Nothing more is received, and nothing more is queued."""
@@ -454,8 +455,8 @@ class WebSocket(ABC):
             self.abort("no answer to the heartbeat", now)
         else:
             self._pinged_at = now
-            is_client = self._is_client
-            self.queue(bytes(self._wsproto().send(Ping(b""))) if is_client else SERVER_PING, now)
+            ping = self._wsproto().send(Ping(b"")) if self._is_client else SERVER_PING
+            self.queue(Frames.holding(ping, 0), now)
 
 
 class ClientWebSocket(WebSocket):
@@ -483,7 +484,7 @@ class ClientWebSocket(WebSocket):
             target=target,
             extra_headers=[(name.encode(), value.encode()) for name, value in headers],
         )
-        self.outbox.push(self._handshake.send(request))
+        self.outbox.push(Frames.holding(self._handshake.send(request), 0))
 
     def _receive_handshake(self, data: bytes, now: float) -> None:
         received = self._head + data

@@ -12,14 +12,21 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
 from kps.protocol.frames import LONGEST_HEADER, Masker, mask, text_frame
-from kps.protocol.http import HttpResponse, ServerConnection
 from kps.protocol.limits import Limits
-from kps.protocol.websocket import ClientWebSocket, ClosedBy, State, WebSocket
+from kps.protocol.websocket import ClosedBy, State, WebSocket
 from kps.testing import split
 from tests.fuzz.choices import Choices, chunk, sparing
 from tests.fuzz.invariants import check_outbox
 from tests.protocol.helpers import CLOSE, CONTINUATION, KEY, PING, PONG, TEXT, frame
-from tests.protocol.test_websocket import NOW, REST, Outcome, by_wsproto, sent_by
+from tests.protocol.test_websocket import (
+    NOW,
+    REST,
+    Outcome,
+    by_wsproto,
+    new_client_end,
+    new_server_end,
+    sent_by,
+)
 
 UNLIMITED = 1 << 80  # more than any header can claim
 MAX_MESSAGE = (UNLIMITED, UNLIMITED, 200, 20, 65_536)
@@ -65,29 +72,14 @@ def one_input(data: bytes) -> None:
 
 def server_end(limits: Limits) -> WebSocket:
     """The server's end, without the handshake, which would take longer than all the rest."""
-    end = ServerConnection(
-        limits=limits,
-        path="/",
-        origins=(),
-        respond=lambda request, now: HttpResponse.text(404, "not found"),
-        peer="",
-        now=NOW,
-    )
+    end = new_server_end(limits)
     end._opened(b"")
     return end
 
 
 def client_end(limits: Limits) -> WebSocket:
     """The client's end, likewise."""
-    entropy = Random(0).randbytes
-    end = ClientWebSocket(
-        host="localhost",
-        target="/",
-        headers=[],
-        text_frame=Masker(entropy).text_frame,
-        limits=limits,
-        now=NOW,
-    )
+    end = new_client_end(limits)
     end._opened(b"")
     end.data_to_send()  # its request
     return end

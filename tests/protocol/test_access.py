@@ -66,7 +66,7 @@ class TestPermissions:
 
 class TestIdOwners:
     def test_an_id_belongs_to_the_first(self) -> None:
-        owners = IdOwners(10)
+        owners = IdOwners(10, 100)
         assert owners.may_use("a", "alice")
         owners.take("a", "alice")
         assert owners.may_use("a", "alice")
@@ -74,13 +74,20 @@ class TestIdOwners:
         assert not owners.may_use("a", "")
 
     def test_who_has_no_name_owns_nothing(self) -> None:
-        owners = IdOwners(10)
+        owners = IdOwners(10, 100)
         owners.take("a", "")
         assert owners.may_use("a", "alice")
 
     def test_the_oldest_is_free_when_there_are_too_many(self) -> None:
-        owners = IdOwners(2)
+        owners = IdOwners(2, 100)
         owners.take("other", "bob")
         for client_id in ("1", "2", "1", "3"):
             owners.take(client_id, "alice")
         assert [i for i in ("1", "2", "3", "other") if owners.may_use(i, "carol")] == ["2"]
+
+    def test_nor_are_those_of_all_too_many(self) -> None:
+        owners = IdOwners(10, 2)
+        for name in ("alice", "bob", "alice", "carol"):
+            owners.take(f"{name}-1", name)
+        assert [n for n in ("alice", "bob", "carol") if owners.may_use(f"{n}-1", "x")] == ["bob"]
+        assert set(owners._ids) == {"alice", "carol"}

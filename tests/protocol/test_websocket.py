@@ -47,9 +47,9 @@ def feed(end: WebSocket, data: bytes, now: float = NOW) -> list[bytes]:
     return list(end.receive_data(data, now))
 
 
-def server_end(limits: Limits = LIMITS) -> ServerConnection:
-    """The server's end of a connection that is open."""
-    end = ServerConnection(
+def new_server_end(limits: Limits = LIMITS) -> ServerConnection:
+    """The server's end of a connection, before the handshake."""
+    return ServerConnection(
         limits=limits,
         path="/ws/bus",
         origins=(),
@@ -57,6 +57,23 @@ def server_end(limits: Limits = LIMITS) -> ServerConnection:
         peer="",
         now=NOW,
     )
+
+
+def new_client_end(limits: Limits = LIMITS) -> ClientWebSocket:
+    """The client's end of a connection, before the handshake."""
+    return ClientWebSocket(
+        host="localhost",
+        target="/ws/bus",
+        headers=[],
+        text_frame=Masker(Random(0).randbytes).text_frame,
+        limits=limits,
+        now=NOW,
+    )
+
+
+def server_end(limits: Limits = LIMITS) -> ServerConnection:
+    """The server's end of a connection that is open."""
+    end = new_server_end(limits)
     feed(end, upgrade())
     end.accept(NOW)
     assert Answer(end.data_to_send()).status == 101
@@ -65,22 +82,7 @@ def server_end(limits: Limits = LIMITS) -> ServerConnection:
 
 def client_end(limits: Limits = LIMITS) -> ClientWebSocket:
     """The client's end of a connection that is open."""
-    end = ClientWebSocket(
-        host="localhost",
-        target="/ws/bus",
-        headers=[],
-        text_frame=Masker(Random(0).randbytes).text_frame,
-        limits=limits,
-        now=NOW,
-    )
-    server = ServerConnection(
-        limits=limits,
-        path="/ws/bus",
-        origins=(),
-        respond=lambda request, now: HttpResponse.text(404, "not found"),
-        peer="",
-        now=NOW,
-    )
+    end, server = new_client_end(limits), new_server_end(limits)
     feed(server, end.data_to_send())
     server.accept(NOW)
     feed(end, server.data_to_send())
@@ -544,6 +546,22 @@ class TestEndOfFile:
             assert end.closed == Closed(1006, "connection lost", ClosedBy.LOST)
             assert end.data_to_send() == b""
             assert end.outbox.dropped == 1
+
+    def test_what_carries_no_message_is_not_counted_as_one(self) -> None:
+        """Handshakes, pings, pongs and close frames that could not be written."""
+        for new in (new_server_end(), new_client_end()):
+            if isinstance(new, ServerConnection):
+                feed(new, upgrade())
+                new.accept(NOW)
+            new.connection_lost(NOW)
+            assert new.outbox.dropped == 0
+        for end, key in both_ends():
+            end.handle_timeout(NOW + 1000)
+            feed(end, frame(b"", opcode=PING, key=key))
+            end.close(1000, "", NOW)
+            assert end.pending_messages == 3
+            end.connection_lost(NOW)
+            assert end.outbox.dropped == 0
 
     def test_nothing_happens_after_the_end(self) -> None:
         for end, key in both_ends():
