@@ -75,6 +75,7 @@ def seconds(function: Callable[[], Any]) -> float:
 # -- callbacks that hang -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_callback_that_hangs_holds_up_nothing_but_its_subscription(
     servers: AnyDriver,
     clients: AnyDriver,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import kps
 from kps.protocol.websocket import Output
 from kps.testing import MemoryClient, Network
+from tests.faults import EARLY
 from tests.faults.conftest import LIMITS, QUICK
 from tests.faults.processes import KINDS, Serve
 from tests.faults.proxy import BOTH, Proxy
@@ -34,7 +35,8 @@ time.time_ns = lambda: int(time.time() * 1e9)
 """Makes the time of day jump by hours whenever anybody looks at it."""
 
 
-@pytest.mark.parametrize("kind", KINDS, ids="{}".format)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_time_of_day_does_not_matter(
     kind: str,
     serve: Callable[..., Serve],
@@ -74,12 +76,12 @@ def _live_with_it(server: Serve, proxy: Proxy, clients: Any) -> None:
     with Raw(server.address) as raw:
         raw.upgrade()
         assert raw.close_code() == 1008
-    assert REGISTER <= time.monotonic() - begun < REGISTER + SLACK
+    assert REGISTER - EARLY <= time.monotonic() - begun < REGISTER + SLACK
     # And so is who has been asked.
     begun = time.monotonic()
     outcome = client.publish_with_ack("t", 1, timeout=0.5).wait()["other"]
     assert outcome.error == "timeout"
-    assert 0.5 <= time.monotonic() - begun < 0.5 + SLACK
+    assert 0.5 - EARLY <= time.monotonic() - begun < 0.5 + SLACK
     release(None)
     # Heartbeats are sent and answered.
     before = dict(proxy.bytes)
@@ -91,7 +93,7 @@ def _live_with_it(server: Serve, proxy: Proxy, clients: Any) -> None:
     proxy.swallow()
     event = downs.get()
     assert event.closed.reason == "no answer to the heartbeat"
-    assert time.monotonic() - begun >= INTERVAL + TIMEOUT
+    assert time.monotonic() - begun >= INTERVAL + TIMEOUT - EARLY
     assert time.monotonic() - begun < INTERVAL + 2 * TIMEOUT + SLACK
     assert 0 < event.retry_in <= QUICK.longest
     assert ups.get().again

@@ -159,16 +159,6 @@ def test_a_message_of_fragments_without_end(raw: Raw, check: Check, size: int) -
     assert raw.close_code() == 1009
 
 
-def found_at_any_moment(waits: list[float]) -> float:
-    """The median of waits as they are found at moments of chance, so that long ones count more."""
-    left = sum(waits) / 2
-    for wait in sorted(waits):
-        left -= wait
-        if left <= 0:
-            return wait
-    return 0.0
-
-
 @pytest.mark.slow
 def test_a_flood_of_empty_fragments_does_not_stop_the_others(
     raw: Raw, check: Check, kind: str
@@ -191,14 +181,10 @@ def test_a_flood_of_empty_fragments_does_not_stop_the_others(
         waits += check()
     took = time.monotonic() - begun
     assert answered.get() == (0xA, b"last")
-    longest, usual = max(waits), found_at_any_moment(waits)
-    print(
-        f"{kind}: {took:.1f} s; a message of others took {usual:.3f} s, and {longest:.2f} s at most"
-    )
+    longest = max(waits)
+    print(f"{kind}: {took:.1f} s; a message of others took {longest:.2f} s at most")
     # It is one of several to be served, however much it wants: so they get their turn in between.
     assert longest < max(0.7 * took, 0.5)
-    if kind == "threads":  # which reads as little at once as is fair
-        assert usual < max(0.1 * took, 0.1)
 
 
 class Sender:
@@ -235,6 +221,7 @@ def test_a_peer_that_only_makes_mistakes(raw: Raw, check: Check) -> None:
     assert received > sender.sent  # an error is longer than that mistake
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "question",
     [message("ping", **{"from": "raw"}), frame(b"x" * 125, first=FIN | PING)],

@@ -1,0 +1,164 @@
+"""A connection whose bytes cost much time does not take that of the others."""
+
+import asyncio
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+import kps.io_asyncio.connection
+import kps.io_sync.connection
+from kps.protocol.websocket import Output
+from kps.testing import ManualClock
+
+COST = 0.03
+"""Seconds for whatever is read at once: more than a turn may take."""
+
+
+class Costly:
+    """An endpoint that spends much time on what it is given."""
+
+    output = Output.KEEP
+    wants_pause = False
+
+    def __init__(self, clock: ManualClock, cost: float) -> None:
+        self.sizes: list[int] = []
+        self._clock = clock
+        self._cost = cost
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        self.sizes.append(len(data))
+        self._clock.advance(self._cost)
+
+    def receive_eof(self, now: float) -> None:
+        self.output = Output.CLOSE
+
+    def connection_lost(self, now: float) -> None:
+        pass
+
+    def data_to_send(self) -> bytes:
+        return b""
+
+
+class ThreadsOwner:
+    """What a connection of the threads driver belongs to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def _progress(self) -> None:
+        pass
+
+    def _deadline(self) -> float | None:
+        return None
+
+    def _handle_timeout(self, now: float) -> None:
+        pass
+
+
+@pytest.mark.parametrize("cost", [0.0, COST])
+def test_a_thread_reads_less_at_once_of_what_costs_much(
+    monkeypatch: pytest.MonkeyPatch, cost: float
+) -> None:
+    """So that it holds the lock for shorter times; and all of it, all the same."""
+    module = kps.io_sync.connection
+    time = ManualClock()
+    monkeypatch.setattr(module, "clock", lambda: time.now)
+    near, far = socket.socketpair()
+    endpoint = Costly(time, cost)
+    connection = module.Connection(near, endpoint, ThreadsOwner())
+    size = 4 * 1024 * 1024
+
+    def write() -> None:
+        with far:
+            far.sendall(bytes(size))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    connection.run()
+    writer.join()
+    assert sum(endpoint.sizes) == size
+    if cost:
+        assert len(endpoint.sizes) > 100
+        assert max(endpoint.sizes[5:]) <= module._LEAST_CHUNK  # it is halved each time
+    else:
+        assert connection._chunk == module._CHUNK
+
+
+class Transport:
+    """A transport that notes whether it is to read."""
+
+    def __init__(self) -> None:
+        self.reads = True
+
+    def get_extra_info(self, name: str) -> Any:
+        return None
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        assert self.reads
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        assert not self.reads
+        self.reads = True
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class LoopOwner:
+    """What a connection of the asyncio driver belongs to."""
+
+    def __init__(self, endpoint: Costly) -> None:
+        self._endpoint = endpoint
+
+    def _attach(self, connection: Any, peer: str) -> Costly:
+        return self._endpoint
+
+    def _detach(self, connection: Any) -> None:
+        pass
+
+    def _progress(self) -> None:
+        pass
+
+
+def test_what_costs_much_is_read_once_in_a_turn_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Others have theirs before it is read again."""
+    time = ManualClock()
+    monkeypatch.setattr(kps.io_asyncio.connection, "monotonic", lambda: time.now)
+
+    async def main() -> None:
+        endpoint, cheap = Costly(time, COST), Costly(time, 0.0)
+        transport, other = Transport(), Transport()
+        loop = asyncio.get_running_loop()
+        connection = kps.io_asyncio.connection.Connection(loop, LoopOwner(cheap))
+        connection.connection_made(other)  # type: ignore[arg-type]
+        connection.data_received(b"cheap")
+        assert other.reads
+        costly = kps.io_asyncio.connection.Connection(loop, LoopOwner(endpoint))
+        costly.connection_made(transport)  # type: ignore[arg-type]
+        for _ in range(3):
+            costly.data_received(b"costly")
+            assert not transport.reads
+            endpoint.wants_pause = True
+            costly.flush()
+            endpoint.wants_pause = False
+            costly.flush()
+            assert not transport.reads  # it rests, whatever else is the matter
+            await asyncio.sleep(0)
+            assert transport.reads
+        costly.data_received(b"costly")
+        endpoint.wants_pause = True
+        await asyncio.sleep(0)
+        assert not transport.reads  # it has rested, and still wants no more
+        endpoint.wants_pause = False
+        costly.flush()
+        assert transport.reads
+
+    asyncio.run(main())
