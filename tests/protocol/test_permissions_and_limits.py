@@ -13,7 +13,7 @@ from kps.errors import QueueFull
 from kps.protocol.access import OPEN, Permissions
 from kps.protocol.admission import read_networks
 from kps.protocol.limits import Limits, Overflow, RatePolicy
-from tests.protocol.helpers import Answer, Fields, Peer, Stage, close_frame, upgrade
+from tests.protocol.helpers import Answer, Fields, Peer, Stage, close_frame, frame, upgrade
 
 MINE = Permissions(publish=["mine/*"], subscribe=["mine/*"], direct=["bob"])
 
@@ -151,6 +151,17 @@ class TestLimits:
         assert codes(peer.ask(*requests)) == ["bad_message"] * 2
         got = [data for m in bob.take() for data in m.get("batch", [m.get("data")])]
         assert got == [at_the_limit, 5]
+
+    def test_depth_that_the_encoder_cannot_be_trusted_with(self) -> None:
+        """It takes 251 levels, but several such payloads in one message overrun its memory."""
+        stage = Stage()
+        peer, bob = peer2(stage, "a"), peer2(stage, "bob")
+        stage.hub.subscribe(bob.session, "t")
+        deep = "[" * 251 + "]" * 251
+        payloads = ",".join([deep] * 10)
+        peer.feed(frame(f'{{"action":"publish","topic":"t","batch":[{payloads}]}}'.encode()))
+        assert codes(peer.take()) == ["bad_message"] * 10
+        assert bob.take() == []
 
     @pytest.mark.parametrize(
         "request_",
