@@ -638,6 +638,8 @@ class ServerSession:
             self._check_publish(topic)
             run = self._run = Publication(topic, self.id)
         run.payloads += payloads
+        if self.level == 1 and topic in self.topics:
+            self._finish_run()  # its own copies and their answers take turns (spec, 5.4)
 
     def _payloads(self, fields: Fields) -> list[Any]:
         batch = fields.get("batch") if self.level > 1 else None

@@ -841,6 +841,17 @@ class TestRuns:
         )
         assert [m for m in answers if m["action"] == "publish"] == [delivery("news", "alice", 2)]
 
+    def test_own_copies_and_answers_take_turns(self) -> None:
+        alice = Stage().peer("alice")
+        alice.ask(subscribe("news"))
+        published = {"action": "published", "topic": "news"}
+        assert alice.ask(publish("news", 1), publish("news", 2)) == [
+            delivery("news", "alice", 1),
+            published,
+            delivery("news", "alice", 2),
+            published,
+        ]
+
     def test_renaming_in_the_middle_changes_the_sender_there(self) -> None:
         stage = Stage()
         alice, bob = stage.peer("alice"), stage.peer("bob")
