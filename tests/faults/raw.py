@@ -4,31 +4,14 @@ import json
 import socket
 from typing import Any
 
-from tests.io.harness import PATIENCE
-
-UPGRADE = (
-    b"GET /ws/bus HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
+from tests.io.harness import PATIENCE, UPGRADE, masked
 
 FIN, TEXT, CONTINUATION, CLOSE, PING = 0x80, 0x1, 0x0, 0x8, 0x9
 
 
-def frame(payload: bytes, first: int = FIN | TEXT) -> bytes:
-    """A client's frame, with a mask of zeros."""
-    size = len(payload)
-    if size < 126:
-        head = bytes((first, 0x80 | size))
-    elif size < 65536:
-        head = bytes((first, 0xFE)) + size.to_bytes(2, "big")
-    else:
-        head = bytes((first, 0xFF)) + size.to_bytes(8, "big")
-    return head + bytes(4) + payload
-
-
 def message(action: str, **fields: Any) -> bytes:
     """A whole message of the protocol, in one frame."""
-    return frame(json.dumps({"action": action, **fields}).encode())
+    return masked(json.dumps({"action": action, **fields}).encode())
 
 
 class Raw:

@@ -11,8 +11,8 @@ from tests.faults import EARLY
 from tests.faults.conftest import Check
 from tests.faults.processes import Serve
 from tests.faults.proxy import Proxy
-from tests.faults.raw import CONTINUATION, FIN, PING, TEXT, Raw, frame, message
-from tests.io.harness import AnyDriver, Inbox, ThreadsDriver
+from tests.faults.raw import CONTINUATION, FIN, PING, TEXT, Raw, message
+from tests.io.harness import AnyDriver, Inbox, ThreadsDriver, masked
 
 SLACK = 5.0
 """Seconds that a loaded machine may take in addition."""
@@ -126,7 +126,7 @@ def test_a_head_without_end(raw: Raw, check: Check, beginning: bytes, filler: by
 def test_a_client_that_never_registers(raw: Raw, check: Check) -> None:
     begun = time.monotonic()
     raw.upgrade()
-    raw.send(frame(b"alive", first=FIN | PING))
+    raw.send(masked(b"alive", first=FIN | PING))
     assert raw.frame() == (0xA, b"alive")
     check()
     assert raw.close_code() == 1008
@@ -148,11 +148,11 @@ def test_a_frame_that_is_announced_too_large(raw: Raw, check: Check, size: int, 
 @pytest.mark.parametrize("size", [7, 1000, 30_000])
 def test_a_message_of_fragments_without_end(raw: Raw, check: Check, size: int) -> None:
     raw.register("raw")
-    raw.send(frame(b"x" * size, first=TEXT))
-    part = frame(b"x" * size, first=CONTINUATION)
+    raw.send(masked(b"x" * size, first=TEXT))
+    part = masked(b"x" * size, first=CONTINUATION)
     parts = 100_000 // size - 1  # as many more may come
     raw.send(part * parts)
-    raw.send(frame(b"", first=FIN | PING))
+    raw.send(masked(b"", first=FIN | PING))
     assert raw.frame() == (0xA, b"")
     check()
     raw.send(part)
@@ -164,13 +164,13 @@ def test_a_flood_of_empty_fragments_does_not_stop_the_others(
     raw: Raw, check: Check, kind: str
 ) -> None:
     raw.register("raw")
-    raw.send(frame(b"", first=TEXT))
+    raw.send(masked(b"", first=TEXT))
     answered = Inbox()
 
     def pour() -> None:
         for _ in range(20):
-            raw.send(frame(b"", first=CONTINUATION) * 10_000)
-        raw.send(frame(b"last", first=FIN | PING))
+            raw.send(masked(b"", first=CONTINUATION) * 10_000)
+        raw.send(masked(b"last", first=FIN | PING))
         answered(raw.frame())
 
     raw.socket.settimeout(None)
@@ -209,7 +209,7 @@ class Sender:
 
 def test_a_peer_that_only_makes_mistakes(raw: Raw, check: Check) -> None:
     raw.register("raw")
-    sender = Sender(raw, frame(b"") * 1000)
+    sender = Sender(raw, masked(b"") * 1000)
     end = time.monotonic() + 1.0
     received = 0
     while time.monotonic() < end:
@@ -224,7 +224,7 @@ def test_a_peer_that_only_makes_mistakes(raw: Raw, check: Check) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "question",
-    [message("ping", **{"from": "raw"}), frame(b"x" * 125, first=FIN | PING)],
+    [message("ping", **{"from": "raw"}), masked(b"x" * 125, first=FIN | PING)],
     ids=["ping-messages", "ping-frames"],
 )
 def test_a_client_that_takes_no_answers_is_not_read_from_without_end(

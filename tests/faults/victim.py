@@ -11,7 +11,8 @@ from typing import NoReturn
 
 import kps
 import kps.sync
-from tests.faults.raw import CONTINUATION, FIN, TEXT, Raw, frame, message
+from tests.faults.raw import CONTINUATION, FIN, TEXT, Raw, message
+from tests.io.harness import masked
 
 PARTS: dict[str, Callable[[bytes], bytes]] = {
     "head": lambda whole: whole[:3],
@@ -46,9 +47,9 @@ def in_mid_message(address: str, client_id: str) -> NoReturn:
         for part in PARTS.values():
             register().send(part(whole))
     raw = register()
-    raw.send(frame(b'{"action":"publish","topic":"by",', first=TEXT))
-    raw.send(frame(b'"data":1', first=CONTINUATION))
-    raw.send(frame(b"}", first=CONTINUATION | FIN)[:-1])
+    raw.send(masked(b'{"action":"publish","topic":"by",', first=TEXT))
+    raw.send(masked(b'"data":1', first=CONTINUATION))
+    raw.send(masked(b"}", first=CONTINUATION | FIN)[:-1])
     stay()
 
 

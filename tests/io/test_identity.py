@@ -19,8 +19,8 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as dial
 
 import kps
-from tests.io.harness import PATIENCE, AnyDriver, AsyncioDriver, Inbox, eventually
-from tests.io.test_raw_peers import RawPeer, masked
+from tests.io.harness import PATIENCE, AnyDriver, AsyncioDriver, Inbox, eventually, masked
+from tests.io.test_raw_peers import RawPeer
 
 ALICE, BOB, READER = "alice-0123456789abcdef", "bob-0123456789/+abcdef", "reader-0123456789abcdef"
 IDENTITIES = {

@@ -14,14 +14,9 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as dial
 
 import kps
-from tests.io.harness import PATIENCE, AnyDriver, Inbox
+from tests.io.harness import PATIENCE, UPGRADE, AnyDriver, Inbox, masked
 
 Connect = Callable[..., Any]
-
-UPGRADE = (
-    b"GET /ws/bus HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 
 
 @pytest.fixture
@@ -196,18 +191,6 @@ def raw(server: Any) -> Iterator[RawPeer]:
     peer = RawPeer(server)
     yield peer
     peer.close()
-
-
-def masked(payload: bytes, first: int = 0x81) -> bytes:
-    """A frame with a mask of zeros."""
-    size = len(payload)
-    if size < 126:
-        head = bytes((first, 0x80 | size))
-    elif size < 65536:
-        head = bytes((first, 0xFE)) + size.to_bytes(2, "big")
-    else:
-        head = bytes((first, 0xFF)) + size.to_bytes(8, "big")
-    return head + bytes(4) + payload
 
 
 def test_random_bytes_get_400(server: Any, bystanders: Callable[[], None]) -> None:
