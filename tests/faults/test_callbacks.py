@@ -14,8 +14,8 @@ import kps
 from tests.faults.conftest import LIMITS, QUICK
 from tests.faults.processes import Process
 from tests.faults.proxy import Proxy
-from tests.faults.raw import Raw, message
-from tests.io.harness import DRIVERS, PATIENCE, UPGRADE, AnyDriver, AsyncioDriver, Inbox, eventually
+from tests.io.harness import DRIVERS, PATIENCE, AnyDriver, AsyncioDriver, Inbox, eventually
+from tests.io.raw import UPGRADE, Raw, message
 
 Connect = Callable[..., Any]
 

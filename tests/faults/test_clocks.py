@@ -17,8 +17,8 @@ from tests.faults import EARLY
 from tests.faults.conftest import LIMITS, QUICK
 from tests.faults.processes import KINDS, Serve
 from tests.faults.proxy import BOTH, Proxy
-from tests.faults.raw import Raw
 from tests.io.harness import DRIVERS, Inbox, eventually
+from tests.io.raw import Raw
 
 HOUR = 3600.0
 SLACK = 5.0

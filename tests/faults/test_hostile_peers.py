@@ -11,8 +11,8 @@ from tests.faults import EARLY
 from tests.faults.conftest import Check
 from tests.faults.processes import Serve
 from tests.faults.proxy import Proxy
-from tests.faults.raw import CONTINUATION, FIN, PING, TEXT, Raw, message
-from tests.io.harness import AnyDriver, Inbox, ThreadsDriver, masked
+from tests.io.harness import AnyDriver, Inbox, ThreadsDriver
+from tests.io.raw import CONTINUATION, FIN, PING, TEXT, Raw, masked, message
 
 SLACK = 5.0
 """Seconds that a loaded machine may take in addition."""

@@ -11,8 +11,7 @@ from typing import NoReturn
 
 import kps
 import kps.sync
-from tests.faults.raw import CONTINUATION, FIN, TEXT, Raw, message
-from tests.io.harness import masked
+from tests.io.raw import CONTINUATION, FIN, TEXT, Raw, masked, message
 
 PARTS: dict[str, Callable[[bytes], bytes]] = {
     "head": lambda whole: whole[:3],

@@ -247,21 +247,3 @@ class Cable:
                     for side in pair:
                         side.close()
                         ends.pop(side, None)
-
-
-UPGRADE = (
-    b"GET /ws/bus HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-
-
-def masked(payload: bytes, first: int = 0x81) -> bytes:
-    """A frame with a mask of zeros."""
-    size = len(payload)
-    if size < 126:
-        head = bytes((first, 0x80 | size))
-    elif size < 65536:
-        head = bytes((first, 0xFE)) + size.to_bytes(2, "big")
-    else:
-        head = bytes((first, 0xFF)) + size.to_bytes(8, "big")
-    return head + bytes(4) + payload

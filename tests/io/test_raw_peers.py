@@ -1,10 +1,8 @@
 """What arrives on a real port: other WebSocket libraries, plain HTTP, and garbage."""
 
-import contextlib
 import http.client
 import json
 import os
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -14,7 +12,8 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as dial
 
 import kps
-from tests.io.harness import PATIENCE, UPGRADE, AnyDriver, Inbox, masked
+from tests.io.harness import PATIENCE, AnyDriver, Inbox
+from tests.io.raw import Raw, masked
 
 Connect = Callable[..., Any]
 
@@ -145,85 +144,42 @@ def test_foreign_origins(servers: AnyDriver) -> None:
 # -- garbage ------------------------------------------------------------------------------------
 
 
-class RawPeer:
-    """A TCP connection that says anything."""
-
-    def __init__(self, server: Any, upgrade: bool = True) -> None:
-        host, _, port = server.address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
-        self.file = self.socket.makefile("rb")
-        if upgrade:
-            self.send(UPGRADE)
-            assert b" 101 " in self.file.readline()
-            while self.file.readline().strip():
-                pass
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def frame(self) -> tuple[int, bytes]:
-        """Opcode and payload of the next frame."""
-        first, size = self.file.read(2)
-        assert size < 126
-        return first & 0x0F, self.file.read(size)
-
-    def close_code(self) -> int:
-        """The code of the close frame that comes, and that the connection ends after it."""
-        opcode, payload = self.frame()
-        assert opcode == 8, (opcode, payload)
-        assert self.file.read() == b""
-        return int.from_bytes(payload[:2], "big")
-
-    def error(self) -> str:
-        opcode, payload = self.frame()
-        assert opcode == 1
-        message = json.loads(payload)
-        assert message["action"] == "error"
-        return str(message["error"])
-
-    def close(self) -> None:
-        self.file.close()
-        self.socket.close()
-
-
 @pytest.fixture
-def raw(server: Any) -> Iterator[RawPeer]:
-    peer = RawPeer(server)
+def raw(server: Any) -> Iterator[Raw]:
+    peer = Raw(server.address).upgrade()
     yield peer
     peer.close()
 
 
 def test_random_bytes_get_400(server: Any, bystanders: Callable[[], None]) -> None:
-    peer = RawPeer(server, upgrade=False)
+    peer = Raw(server.address)
     peer.send(os.urandom(4096) + b"\r\n\r\n")
-    assert b" 400 " in peer.file.readline()
+    assert peer.status() == 400
     peer.close()
 
 
 def test_a_request_that_never_ends(servers: AnyDriver, bystanders: Callable[[], None]) -> None:
     server = servers.server(limits=kps.Limits(handshake_timeout=0.2))
     for beginning in (b"GET / HTTP/1.1\r\nHost: x\r\n", b""):
-        peer = RawPeer(server, upgrade=False)
+        peer = Raw(server.address)
         peer.send(beginning)
-        assert b" 408 " in peer.file.readline()
+        assert peer.status() == 408
         peer.close()
 
 
 def test_a_head_that_is_too_large(server: Any, bystanders: Callable[[], None]) -> None:
-    peer = RawPeer(server, upgrade=False)
+    peer = Raw(server.address)
     peer.send(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 3000)
-    assert b" 431 " in peer.file.readline()
+    assert peer.status() == 431
     peer.close()
 
 
-def test_a_frame_that_claims_2_to_the_40_bytes(
-    raw: RawPeer, bystanders: Callable[[], None]
-) -> None:
+def test_a_frame_that_claims_2_to_the_40_bytes(raw: Raw, bystanders: Callable[[], None]) -> None:
     raw.send(b"\x81\xff" + (2**40).to_bytes(8, "big") + bytes(4))
     assert raw.close_code() == 1009
 
 
-def test_a_message_of_100_mb(raw: RawPeer, bystanders: Callable[[], None]) -> None:
+def test_a_message_of_100_mb(raw: Raw, bystanders: Callable[[], None]) -> None:
     megabyte = (1_000_000).to_bytes(8, "big") + bytes(4) + b"x" * 1_000_000
     try:
         raw.send(b"\x01\xff" + megabyte)
@@ -252,7 +208,7 @@ def test_a_message_of_100_mb(raw: RawPeer, bystanders: Callable[[], None]) -> No
     ],
 )
 def test_bad_messages_get_an_error_and_change_nothing(
-    raw: RawPeer, bystanders: Callable[[], None], text: bytes, error: str
+    raw: Raw, bystanders: Callable[[], None], text: bytes, error: str
 ) -> None:
     raw.send(masked(b'{"action":"ping","from":"raw"}'))
     raw.frame()
@@ -262,9 +218,7 @@ def test_bad_messages_get_an_error_and_change_nothing(
     assert raw.frame() == (1, b'{"action":"pong","id":"raw"}')
 
 
-def test_deep_nesting_is_refused_to_its_sender(
-    raw: RawPeer, bystanders: Callable[[], None]
-) -> None:
+def test_deep_nesting_is_refused_to_its_sender(raw: Raw, bystanders: Callable[[], None]) -> None:
     raw.send(masked(b'{"action":"ping","from":"raw"}'))
     raw.frame()
     for action, more in (("publish", b""), ("publish_with_ack", b',"ack_id":"A"')):
@@ -291,7 +245,7 @@ def test_deep_nesting_is_refused_to_its_sender(
     ],
 )
 def test_broken_frames_get_their_close_code(
-    raw: RawPeer, bystanders: Callable[[], None], frame: bytes, code: int
+    raw: Raw, bystanders: Callable[[], None], frame: bytes, code: int
 ) -> None:
     raw.send(frame)
     assert raw.close_code() == code
@@ -301,7 +255,7 @@ def test_a_client_that_vanishes_in_the_middle_of_a_message(
     server: Any, bystanders: Callable[[], None]
 ) -> None:
     for cut in (1, 3, 10):
-        peer = RawPeer(server)
+        peer = Raw(server.address).upgrade()
         peer.send(masked(b'{"action":"ping","from":"raw"}'))
         peer.frame()
         peer.send(masked(b'{"action":"publish","topic":"by","data":1}')[:-cut])
@@ -314,10 +268,9 @@ def test_tls_garbage_on_a_tls_port(
 ) -> None:
     server_context, client_context = secure
     server = servers.server(ssl=server_context)
-    peer = RawPeer(server, upgrade=False)
+    peer = Raw(server.address)
     peer.send(b"GET / HTTP/1.1\r\n\r\n")
-    with contextlib.suppress(ConnectionResetError):
-        peer.file.read()
+    peer.rest()
     peer.close()
     client = clients.client(server.url, ssl=client_context, reconnect=False)
     assert client.is_connected

@@ -2,11 +2,28 @@
 
 import json
 import socket
-from typing import Any
+from typing import Any, Self
 
-from tests.io.harness import PATIENCE, UPGRADE, masked
+from tests.io.harness import PATIENCE
+
+UPGRADE = (
+    b"GET /ws/bus HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 FIN, TEXT, CONTINUATION, CLOSE, PING = 0x80, 0x1, 0x0, 0x8, 0x9
+
+
+def masked(payload: bytes, first: int = FIN | TEXT) -> bytes:
+    """A frame with a mask of zeros."""
+    size = len(payload)
+    if size < 126:
+        head = bytes((first, 0x80 | size))
+    elif size < 65536:
+        head = bytes((first, 0xFE)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((first, 0xFF)) + size.to_bytes(8, "big")
+    return head + bytes(4) + payload
 
 
 def message(action: str, **fields: Any) -> bytes:
@@ -26,10 +43,11 @@ class Raw:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
-    def upgrade(self) -> None:
+    def upgrade(self) -> Self:
         """Do the opening handshake."""
         self.send(UPGRADE)
         assert self.status() == 101
+        return self
 
     def register(self, client_id: str) -> None:
         """Do the opening handshake, and become a client."""
@@ -47,8 +65,8 @@ class Raw:
     def frame(self) -> tuple[int, bytes]:
         """Opcode and payload of the next frame."""
         first, size = self._file.read(2)
-        if size == 126:
-            size = int.from_bytes(self._file.read(2), "big")
+        if size >= 126:
+            size = int.from_bytes(self._file.read(2 if size == 126 else 8), "big")
         return first & 0x0F, self._file.read(size)
 
     def message(self) -> Any:
@@ -57,6 +75,12 @@ class Raw:
             pass
         assert got[0] == TEXT, got
         return json.loads(got[1])
+
+    def error(self) -> str:
+        """What the error says that comes next."""
+        message = self.message()
+        assert message["action"] == "error", message
+        return str(message["error"])
 
     def close_code(self) -> int:
         """The code of the close frame that comes next; the connection ends after it."""
@@ -76,7 +100,7 @@ class Raw:
         self._file.close()
         self.socket.close()
 
-    def __enter__(self) -> "Raw":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
