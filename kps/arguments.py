@@ -6,6 +6,8 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+_SWITCH = {"0": False, "1": True, "false": False, "true": True}
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that complains in one line."""
@@ -19,6 +21,13 @@ def size(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
     return int(text)
+
+
+def file(text: str) -> str:
+    """The name of a file. An empty one must not mean that there is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a file")
+    return text
 
 
 def seconds(text: str) -> float:
@@ -46,9 +55,9 @@ def set_defaults(parser: argparse.ArgumentParser, values: Mapping[str, Any], sou
         if action is None or key in ("help", "config"):
             parser.error(f"{source} has an unknown option: {name}")
         if isinstance(action, argparse._StoreTrueAction):
-            if not isinstance(value, bool) and value not in ("0", "1"):
-                parser.error(f"{source} has a bad {name}: it takes true or false (0 or 1)")
-            parser.set_defaults(**{key: value in (True, "1")})
+            if not isinstance(value, bool) and value not in _SWITCH:
+                parser.error(f"{source} has a bad {name}: it takes true or false (1 or 0)")
+            parser.set_defaults(**{key: _SWITCH.get(value, value)})
             continue
         several = isinstance(action, argparse._AppendAction)
         if several != isinstance(value, list) or isinstance(value, (bool, dict)):

@@ -31,7 +31,9 @@ _BENCH_PATIENCE = 20.0  # seconds beyond those of the measurements
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = _build_parser(os.environ)
+    # What is wrong with the variables for a server is no matter of the other commands.
+    config: dict[str, Any] | None = {} if arguments[:1] == ["serve"] else None
+    parser = _build_parser(os.environ, config)
     options = parser.parse_args(arguments)
     if options.command == "serve" and options.config is not None:
         # The file stands below variables and the command line: parse again on top of it.
@@ -194,8 +196,9 @@ def _payload(text: str) -> Any:
 
 
 def _build_parser(
-    environment: Mapping[str, str], config: Mapping[str, Any] | None = None
+    environment: Mapping[str, str], config: Mapping[str, Any] | None
 ) -> argparse.ArgumentParser:
+    """The parser; with a ``config``, a server takes that and the variables as its defaults."""
     parser = Parser(
         prog="kps",
         description="A real-time publish/subscribe bus over WebSockets.",
@@ -209,8 +212,9 @@ def _build_parser(
     serve.set_defaults(run=kps.serve.serve)
     kps.serve.add_options(serve)
     _add_log_level(serve, "info")
-    set_defaults(serve, config or {}, "the file")
-    set_defaults(serve, variables(serve, environment), "the environment")
+    if config is not None:
+        set_defaults(serve, config, "the file")
+        set_defaults(serve, variables(serve, environment), "the environment")
 
     sub = commands.add_parser("sub", help="subscribe, and print one JSON object per message")
     sub.set_defaults(run=_sub)

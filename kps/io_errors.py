@@ -1,10 +1,19 @@
 """The operating system's network errors in a few words, the same for every driver."""
 
+import errno
 import os
 import re
 import ssl
 
 from kps.errors import KPSError
+
+# uvloop raises these without a number.
+_NUMBERS: dict[type[BaseException], int] = {
+    BrokenPipeError: errno.EPIPE,
+    ConnectionAbortedError: errno.ECONNABORTED,
+    ConnectionRefusedError: errno.ECONNREFUSED,
+    ConnectionResetError: errno.ECONNRESET,
+}
 
 
 def describe(error: BaseException) -> str:
@@ -13,7 +22,7 @@ def describe(error: BaseException) -> str:
         return str(error)
     if isinstance(error, ssl.SSLError):
         return error.reason or str(error)
-    number = getattr(error, "errno", None)
+    number = getattr(error, "errno", None) or _NUMBERS.get(type(error))
     if number is None:  # several addresses were tried, and the errors put into one text
         numbers = re.findall(r"\[Errno (\d+)\]", str(error))
         number = int(numbers[0]) if numbers else None

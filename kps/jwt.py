@@ -72,7 +72,7 @@ class JWTVerifier:
         permissions: Permissions = _DEFAULT,
     ) -> None:
         if not _is_installed:
-            raise ServerStartFailed("JSON Web Tokens need PyJWT: pip install 'kps[jwt]'")
+            raise ServerStartFailed("JSON Web Tokens need PyJWT: pip install 'pyjwt[crypto]'")
         if algorithm not in _ALGORITHMS:
             raise InvalidArgument(f"algorithm is one of {', '.join(_ALGORITHMS)}")
         if not keys:

@@ -13,6 +13,7 @@ from kps.protocol.events import (
     Disconnected,
     ErrorReceived,
     HubEvent,
+    StrangerLeft,
 )
 from kps.protocol.http import HttpResponse
 from kps.protocol.hub import Hub
@@ -61,6 +62,8 @@ def log_hub_event(event: HubEvent) -> None:
                 closed.code,
                 f"; {dropped} messages dropped" if dropped else "",
             )
+        case StrangerLeft(peer, closed):
+            logger.debug("nobody registered from %s: %s (%d)", peer, closed.reason, closed.code)
         case DirectMessageIgnored(sender):
             logger.debug("a direct message of %s for the server: it takes none", sender)
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 import kps.sync
-from kps.arguments import rate, seconds, size
+from kps.arguments import file, rate, seconds, size
 from kps.errors import InvalidArgument
 from kps.io_asyncio.server import Server
 from kps.protocol.access import OPEN
@@ -54,6 +54,13 @@ LIMITS = {
     "max_ack_timeout": "seconds of an ack request at most",
 }
 _ALGORITHMS = ("HS256", "RS256", "ES256")
+_NEEDS = {
+    "tls_key": "tls_cert",
+    "tls_client_ca": "tls_cert",
+    "jwt_algorithm": "jwt_key",
+    "jwt_audience": "jwt_key",
+    "jwt_issuer": "jwt_key",
+}
 _RATES = ("message_rate", "byte_rate")
 _DEFAULTS = Limits()
 
@@ -73,20 +80,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--relay-to", action="append", metavar="HOST:PORT",
         help="server that clients without an identity may send messages to through this one, "
         "* for any; default: none; repeatable")  # fmt: skip
-    add("--tls-cert", metavar="FILE", help="certificate chain (PEM): serve wss and https")
-    add("--tls-key", metavar="FILE", help="its private key (PEM)")
-    add("--tls-client-ca", metavar="FILE",
+    add("--relay-token", metavar="TEXT",
+        help="what shows other servers who this one is; better in KPS_RELAY_TOKEN")  # fmt: skip
+    add(
+        "--tls-cert", type=file, metavar="FILE", help="certificate chain (PEM): serve wss and https"
+    )
+    add("--tls-key", type=file, metavar="FILE", help="its private key (PEM)")
+    add("--tls-client-ca", type=file, metavar="FILE",
         help="authorities (PEM): clients must show a certificate of one of them")  # fmt: skip
     add("--no-console", action="store_true", help="serve no console page at /")
     add("--threads", action="store_true", help="a thread for each connection, not asyncio")
 
     who = parser.add_argument_group("who may connect", "Without these, everybody.")
     add = who.add_argument
-    add("--tokens", metavar="FILE", help="a TOML file of identities and their tokens")
-    add("--jwt-key", action="append", metavar="FILE",
+    add("--tokens", type=file, metavar="FILE", help="a TOML file of identities and their tokens")
+    add("--jwt-key", action="append", type=file, metavar="FILE",
         help="accept JWT made with this secret, or checked with this public key (PEM); "
         "repeatable")  # fmt: skip
-    add("--jwt-algorithm", choices=_ALGORITHMS, default=_ALGORITHMS[0], help="default: %(default)s")
+    add("--jwt-algorithm", choices=_ALGORITHMS, help=f"default: {_ALGORITHMS[0]}")
     add("--jwt-audience", metavar="TEXT", help="the aud that they must have")
     add("--jwt-issuer", metavar="TEXT", help="the iss that they must have")
 
@@ -104,9 +115,9 @@ def serve(options: argparse.Namespace) -> int:
         print(_table(limits))
         return 0
     _allow_descriptors()
-    for option in ("tls_key", "tls_client_ca"):
-        if getattr(options, option) is not None and options.tls_cert is None:
-            raise InvalidArgument(f"--{option.replace('_', '-')} needs --tls-cert")
+    for option, other in _NEEDS.items():
+        if getattr(options, option) is not None and getattr(options, other) is None:
+            raise InvalidArgument(f"{_flag(option)} needs {_flag(other)}")
     make = kps.sync.Server if options.threads else Server
     server = make(
         options.address,
@@ -121,6 +132,7 @@ def serve(options: argparse.Namespace) -> int:
         console=not options.no_console,
         auth=_auth(options),
         permissions=replace(OPEN, relay=options.relay_to or ()),
+        relay_token=options.relay_token,
         proxies=options.proxy or (),
     )
     server.run(ready=lambda ready: print(f"kps serves on {ready.url}", flush=True))
@@ -137,19 +149,19 @@ def _allow_descriptors() -> None:
 
 
 def _auth(options: argparse.Namespace) -> TokenHook | None:
-    if options.tokens and options.jwt_key:
+    if options.tokens is not None and options.jwt_key is not None:
         raise InvalidArgument("--tokens and --jwt-key exclude each other")
     # Not before they are wanted: other servers do without.
-    if options.tokens:
+    if options.tokens is not None:
         from kps.tokens import TokenFile
 
         return TokenFile(options.tokens)
-    if options.jwt_key:
+    if options.jwt_key is not None:
         from kps.jwt import JWTVerifier
 
         return JWTVerifier.from_file(
             *options.jwt_key,
-            algorithm=options.jwt_algorithm,
+            algorithm=options.jwt_algorithm or _ALGORITHMS[0],
             audience=options.jwt_audience,
             issuer=options.jwt_issuer,
         )
@@ -159,7 +171,7 @@ def _auth(options: argparse.Namespace) -> TokenHook | None:
 def _add_limit(
     group: argparse._ArgumentGroup, name: str, meaning: str, default: int | float | StrEnum | None
 ) -> None:
-    flag = "--" + name.replace("_", "-")
+    flag = _flag(name)
     shown = f"{meaning}; default: {_shown(default)}".replace("%", "%%")
     if isinstance(default, StrEnum):
         kind = type(default)
@@ -174,6 +186,10 @@ def _add_limit(
     if isinstance(default, float):
         read = rate if name in _RATES else seconds
     group.add_argument(flag, type=read, metavar="N", default=default, help=shown)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _limit(name: str, value: Any) -> Any:

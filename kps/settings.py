@@ -148,8 +148,8 @@ class ServerSettings:
             ``address`` itself.
         level: The highest level of the protocol to speak: 2, or 1, as the original servers.
         limits: Bounds and timeouts, see :class:`kps.Limits`.
-        console: Whether to serve the console page at ``/``, and its figures. Whoever may
-            connect may see them.
+        console: Whether to serve the console page at ``/``, and its figures, for who has the
+            permission ``console``; without ``auth`` that is everybody.
         relay_timeout: Seconds for another server to take a message.
         relay_ssl: The TLS context for connections to other servers.
         on_upgrade: Decides on each client, see ``UpgradeHook``. Without it all may connect.

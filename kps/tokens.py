@@ -70,8 +70,8 @@ class TokenFile:
             place = f" {where.group()}" if where else ""
             text = f"cannot use the tokens in {self._path}: it is not TOML{place}"
             raise ServerStartFailed(text) from None
-        if are_plain and os.name == "posix" and mode & 0o077:
-            logger.warning("others may read the tokens in %s: chmod 600 it", self._path)
+        if are_plain and os.name == "posix" and mode & 0o007:
+            logger.warning("everybody may read the tokens in %s: chmod o= it", self._path)
         self._identities = identities
 
 

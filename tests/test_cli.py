@@ -137,6 +137,13 @@ def test_pub_ack_tells_who_answered(serve: Callable[..., Serve]) -> None:
         (["serve", "--tls-cert", "/nowhere"], {}, 1, "kps serve: cannot use the certificate /no"),
         (["serve", "--config", "/nowhere"], {}, 2, "kps: cannot read /nowhere: "),
         (["serve"], {"KPS_MAX_MESSAGE": "0"}, 2, "kps serve: the environment has a bad max_mes"),
+        (["serve", "--tokens", ""], {}, 2, "kps serve: argument --tokens: must be the name of "),
+        (["serve"], {"KPS_TOKENS": ""}, 2, "kps serve: the environment has a bad tokens: must be"),
+        (["serve"], {"KPS_JWT_KEY": ""}, 2, "kps serve: the environment has a bad jwt_key: must "),
+        (["serve"], {"KPS_THREADS": "x"}, 2, "kps serve: the environment has a bad threads: it t"),
+        (["serve", "--jwt-audience", "x"], {}, 2, "kps: --jwt-audience needs --jwt-key"),
+        (["serve", "--jwt-algorithm", "ES256"], {}, 2, "kps: --jwt-algorithm needs --jwt-key"),
+        (["pub", "t"], {"KPS_THREADS": "x"}, 2, "kps pub: the following arguments are required: "),
         (["serve"], {"KPS_OVERFLOW": "x"}, 2, "kps serve: the environment has a bad overflow: "),
         (["pub", "t"], {}, 2, "kps pub: the following arguments are required: DATA"),
         (["pub", "t", "1", "--timeout", "0"], {}, 2, "kps pub: argument --timeout: must be a nu"),
@@ -203,6 +210,8 @@ def test_variables_and_file(serve: Callable[..., Serve], tmp_path: Path) -> None
         ("nonsense = 1", "the file has an unknown option: nonsense"),
         ("path = 5.5\nid = [1]", "the file has a value of the wrong kind for id"),
         ("max_message = true", "the file has a value of the wrong kind for max_message"),
+        ('tokens = ""', "the file has a bad tokens: must be the name of a file"),
+        ("jwt_key = []", "a verifier needs a key"),
         ("not toml", f"cannot read {config}: "),
     ):
         config.write_text(text)

@@ -34,7 +34,7 @@ def test_the_unit_is_what_systemd_understands(tmp_path: Path) -> None:
     )  # fmt: skip
     about_ours = [line for line in result.stderr.splitlines() if "kps.service" in line]
     assert (result.returncode, about_ours) == (0, [])
-    options = _build_parser({}).parse_args(shlex.split(command[2]))
+    options = _build_parser({}, {}).parse_args(shlex.split(command[2]))
     assert options.config == "/etc/kps/kps.toml"
 
 
@@ -52,7 +52,7 @@ def test_the_container_is_made_of_what_there_is() -> None:
     assert variable is not None
     program, *arguments = json.loads(entry[1])
     assert program == "kps"
-    options = _build_parser({"KPS_ADDRESS": variable[1]}).parse_args(arguments)
+    options = _build_parser({"KPS_ADDRESS": variable[1]}, {}).parse_args(arguments)
     assert options.address == "0.0.0.0:9313"
 
 

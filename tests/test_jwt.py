@@ -547,4 +547,4 @@ def test_without_pyjwt() -> None:
         "    print(error)\n"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout == "JSON Web Tokens need PyJWT: pip install 'kps[jwt]'\n"
+    assert shown.stdout == "JSON Web Tokens need PyJWT: pip install 'pyjwt[crypto]'\n"

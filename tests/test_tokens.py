@@ -241,7 +241,7 @@ def test_reload(write: Write) -> None:
     [
         (ALICE, 0o600, False),
         (ALICE, 0o400, False),
-        (ALICE, 0o640, True),
+        (ALICE, 0o640, False),
         (ALICE, 0o604, True),
         (digest(ALICE), 0o644, False),
     ],
@@ -252,7 +252,7 @@ def test_a_warning_when_others_may_read_tokens(
     path = write(f'[a]\ntoken = "{token}"', mode)
     caplog.set_level(logging.DEBUG)
     TokenFile(path)
-    warnings = [f"others may read the tokens in {path}: chmod 600 it"] if is_warned else []
+    warnings = [f"everybody may read the tokens in {path}: chmod o= it"] if is_warned else []
     assert [record.getMessage() for record in caplog.records] == warnings
 
 

@@ -27,6 +27,7 @@ from kps.protocol.events import (
     HubEvent,
     RelayRequested,
     ServerDataReceived,
+    StrangerLeft,
     TokenPresented,
     UpgradeRequested,
 )
@@ -357,7 +358,7 @@ class Server(ServerSettings, Driver, UnifiedServer):
                 self._ask(self._on_upgrade, request, session.decide, request.peer)
             case TokenPresented(session, token):
                 self._ask(self._auth, token, session.identify, session.peer)
-            case ClientRegistered() | ClientLeft() | DirectMessageIgnored():
+            case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
                 pass  # logged
             case RelayRequested(_, _, target, data, sender, secure):
                 self._relays.send(

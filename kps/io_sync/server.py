@@ -29,6 +29,7 @@ from kps.protocol.events import (
     HubEvent,
     RelayRequested,
     ServerDataReceived,
+    StrangerLeft,
     TokenPresented,
     UpgradeRequested,
 )
@@ -496,7 +497,7 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             case TokenPresented(session, token):
                 assert self._auth is not None
                 self._deciding[session] = partial(self._auth, token), session.identify
-            case ClientRegistered() | ClientLeft() | DirectMessageIgnored():
+            case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
                 pass  # logged
             case RelayRequested(_, _, target, data, sender, secure):
                 self._relays.send(

@@ -69,6 +69,14 @@ class ClientLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class StrangerLeft:
+    """A connection is gone over which nobody registered: refused, plain HTTP, or given up."""
+
+    peer: str
+    closed: Closed
+
+
+@dataclass(frozen=True, slots=True)
 class RelayRequested:
     """A client wants a message sent to another server; answer with ``relay_finished``."""
 
@@ -100,6 +108,7 @@ HubEvent = (
     | TokenPresented
     | ClientRegistered
     | ClientLeft
+    | StrangerLeft
     | RelayRequested
     | ServerDataReceived
     | AckChanged

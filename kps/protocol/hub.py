@@ -26,6 +26,7 @@ from kps.protocol.events import (
     HubEvent,
     RelayRequested,
     ServerDataReceived,
+    StrangerLeft,
 )
 from kps.protocol.http import HttpRequest, HttpResponse
 from kps.protocol.limits import Limits
@@ -341,10 +342,15 @@ class Hub:
         self.sessions.remove(session)
         self._unflushed.pop(session, None)
         self.stats.dropped += session.dropped
-        if session.id and session.closed is not None:
-            if session.closed.by is ClosedBy.LOST:
-                self.stats.lost += 1
-            self.emit(ClientLeft(session.id, session.closed, session.dropped))
+        closed = session.closed
+        if closed is None:
+            return
+        if not session.id:
+            self.emit(StrangerLeft(session.peer, closed))
+            return
+        if closed.by is ClosedBy.LOST:
+            self.stats.lost += 1
+        self.emit(ClientLeft(session.id, closed, session.dropped))
 
     def subscribe(self, subscriber: Subscriber, topic: str) -> None:
         """Add a subscriber to a topic."""

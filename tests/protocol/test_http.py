@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.protocol.events import UpgradeRequested
+from kps.protocol.events import StrangerLeft, UpgradeRequested
 from kps.protocol.http import HttpRequest, HttpResponse
 from kps.protocol.limits import Limits
 from kps.protocol.websocket import Output
@@ -411,7 +411,8 @@ class TestLoss:
             peer.session.connection_lost(stage.clock.now)
         assert stage.hub.sessions == set()
         assert stage.hub.next_deadline() is None
-        assert stage.hub.events() == []
+        assert peer.session.closed is not None
+        assert stage.hub.events() == [StrangerLeft("192.0.2.1:40000", peer.session.closed)]
         assert stage.hub.take_unflushed() == []
 
 

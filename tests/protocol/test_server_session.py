@@ -13,6 +13,7 @@ from kps.protocol.events import (
     ClientRegistered,
     RelayRequested,
     ServerDataReceived,
+    StrangerLeft,
 )
 from kps.protocol.limits import Limits, Overflow
 from kps.protocol.websocket import Closed, ClosedBy, Output
@@ -1161,7 +1162,8 @@ class TestEnds:
         peer = stage.peer().upgrade()
         peer.feed(frame(opcode=CLOSE))
         peer.session.connection_lost(stage.clock.now)
-        assert stage.hub.events() == []
+        left = StrangerLeft("192.0.2.1:40000", Closed(1005, "", ClosedBy.PEER))
+        assert stage.hub.events() == [left]
         assert stage.hub.stats.connections == 0
         check_nothing_left(stage)
 
