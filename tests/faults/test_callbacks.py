@@ -213,9 +213,10 @@ def test_a_hook_that_hangs_keeps_out_only_who_it_decides_on(
 def test_a_program_ends_although_its_callbacks_hang(
     processes: Callable[..., Process], driver: str
 ) -> None:
+    # Two threads write, and print would write the end of its line apart.
     blocking = (
-        "import sys, threading, kps, kps.sync\n"
-        "hang = lambda *_: (print('called', flush=True), threading.Event().wait())\n"
+        "import os, sys, threading, kps, kps.sync\n"
+        "hang = lambda *_: (os.write(1, b'called\\n'), threading.Event().wait())\n"
         "server = kps.sync.Server('127.0.0.1:0', id='server', on_id=hang)\n"
         "server.start()\n"
         "limits = kps.Limits(close_timeout=0.5)\n"
@@ -229,9 +230,9 @@ def test_a_program_ends_although_its_callbacks_hang(
         "print('end', flush=True)\n"
     )
     on_the_loop = (
-        "import asyncio, sys, threading, kps, kps.io_asyncio.threads\n"
+        "import asyncio, os, sys, threading, kps, kps.io_asyncio.threads\n"
         "kps.io_asyncio.threads._PATIENCE = 0.5\n"
-        "hang = lambda *_: (print('called', flush=True), threading.Event().wait())\n"
+        "hang = lambda *_: (os.write(1, b'called\\n'), threading.Event().wait())\n"
         "async def main():\n"
         "    server = kps.Server('127.0.0.1:0', id='server', on_id=hang)\n"
         "    await server.start()\n"
