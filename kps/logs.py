@@ -51,21 +51,22 @@ def log_hub_event(event: HubEvent) -> None:
     """Log what a server's operator may want to know."""
     match event:
         case ClientRegistered(session, client_id, previous):
-            renamed = f", before {previous}" if previous else ""
-            logger.debug("client %s from %s%s", client_id, session.peer, renamed)
+            renamed = f", before {_shown(previous)}" if previous else ""
+            logger.debug("client %s from %s%s", _shown(client_id), _shown(session.peer), renamed)
         case ClientLeft(client_id, closed, dropped):
             logger.log(
                 logging.WARNING if closed.by is ClosedBy.FAULT else logging.DEBUG,
                 "client %s left: %s (%d)%s",
-                client_id,
-                closed.reason,
+                _shown(client_id),
+                _shown(closed.reason),
                 closed.code,
                 f"; {dropped} messages dropped" if dropped else "",
             )
         case StrangerLeft(peer, closed):
-            logger.debug("nobody registered from %s: %s (%d)", peer, closed.reason, closed.code)
+            reason = _shown(closed.reason)
+            logger.debug("nobody registered from %s: %s (%d)", _shown(peer), reason, closed.code)
         case DirectMessageIgnored(sender):
-            logger.debug("a direct message of %s for the server: it takes none", sender)
+            logger.debug("a direct message of %s for the server: it takes none", _shown(sender))
 
 
 def log_overflow(mailbox: Mailbox) -> None:
@@ -121,3 +122,8 @@ class FiguresLog:
             dropped,
             stats.refused,
         )
+
+
+def _shown(text: str) -> str:
+    """A text of a peer, which cannot make up a line of the log."""
+    return text if text.isprintable() else repr(text)

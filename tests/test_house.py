@@ -31,6 +31,7 @@ ALLOWED_IN_PROTOCOL = {
     "ipaddress",
     "itertools",
     "math",
+    "re",
     "operator",
     "kps.errors",
     "kps.protocol",

@@ -8,7 +8,16 @@ from typing import Any
 
 from kps.errors import InvalidArgument, KPSError
 from kps.io_asyncio.client import Client
-from kps.protocol.relay import MAX_WAITING, STOPPING, Done, RelayJob, RelayTarget
+from kps.protocol.relay import (
+    MAX_LINKS,
+    MAX_WAITING,
+    STOPPING,
+    TOO_MANY_LINKS,
+    TOO_MANY_WAITING,
+    Done,
+    RelayJob,
+    RelayTarget,
+)
 from kps.settings import relay_limits
 
 
@@ -36,13 +45,16 @@ class Relays:
             return
         key = (target.address, target.path, secure)
         waiting = self._waiting.get(key)
+        if waiting is None and len(self._waiting) >= MAX_LINKS:
+            done(TOO_MANY_LINKS)
+            return
         if waiting is None:
             waiting = self._waiting[key] = deque()
             task = asyncio.get_running_loop().create_task(self._run_link(key))
             self._links.add(task)
             task.add_done_callback(self._links.discard)
         if len(waiting) >= MAX_WAITING:
-            done("too many messages wait for that server")
+            done(TOO_MANY_WAITING)
         else:
             waiting.append(RelayJob(target, origin, data, done))
 

@@ -5,6 +5,7 @@ import contextlib
 import signal
 import ssl
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, assert_never
 
@@ -72,7 +73,7 @@ class Server(ServerSettings, Driver, UnifiedServer):
         self._connections: dict[Connection, ServerSession] = {}
         self._by_session: dict[ServerSession, Connection] = {}
         self._shaking: dict[Connection, ServerSession] = {}  # whose TLS is not yet there
-        self._decisions: set[asyncio.Task[None]] = set()
+        self._decisions: dict[ServerSession, asyncio.Task[None]] = {}
         self._listeners: list[asyncio.Server | TlsListener] = []
         self._news = Arrival()  # about connections that go, and the end
         self._hub = Hub(self._hub_config(), new_id=lambda: random_id("client"), now=self._now)
@@ -112,7 +113,7 @@ class Server(ServerSettings, Driver, UnifiedServer):
                 await listener.wait_closed()
         await self._relays.close()
         current = asyncio.current_task()
-        for decision in self._decisions:
+        for decision in list(self._decisions.values()):
             if decision is not current:
                 decision.cancel()
         self._handle_events()
@@ -333,7 +334,10 @@ class Server(ServerSettings, Driver, UnifiedServer):
             self._progress()
 
     def _detach(self, connection: Connection) -> None:
-        del self._by_session[self._connections.pop(connection)]
+        session = self._connections.pop(connection)
+        del self._by_session[session]
+        if (decision := self._decisions.get(session)) is not None:
+            decision.cancel()  # nobody waits for it, and others do for the threads
         if not self._connections:
             self._news.announce()
 
@@ -355,9 +359,9 @@ class Server(ServerSettings, Driver, UnifiedServer):
             case AckChanged(handle):
                 self._ack_changed(handle)
             case UpgradeRequested(session, request):
-                self._ask(self._on_upgrade, request, session.decide, request.peer)
+                self._ask(session, self._on_upgrade, request, session.decide)
             case TokenPresented(session, token):
-                self._ask(self._auth, token, session.identify, session.peer)
+                self._ask(session, self._auth, token, session.identify)
             case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
                 pass  # logged
             case RelayRequested(_, _, target, data, sender, secure):
@@ -384,13 +388,21 @@ class Server(ServerSettings, Driver, UnifiedServer):
         )
 
     def _ask(
-        self, hook: _Hook | None, subject: Any, answer: Callable[[Any, float], None], peer: str
+        self,
+        session: ServerSession,
+        hook: _Hook | None,
+        subject: Any,
+        answer: Callable[[Any, float], None],
     ) -> None:
         """Let a hook decide about a client, and tell the core what it decided."""
         assert hook is not None
-        decision = self._loop.create_task(self._decide(hook, subject, answer, peer))
-        self._decisions.add(decision)
-        decision.add_done_callback(self._decisions.discard)
+        decision = self._loop.create_task(self._decide(hook, subject, answer, session.peer))
+        self._decisions[session] = decision
+        decision.add_done_callback(partial(self._decided, session))
+
+    def _decided(self, session: ServerSession, decision: asyncio.Task[None]) -> None:
+        if self._decisions.get(session) is decision:
+            del self._decisions[session]
 
     async def _decide(
         self, hook: _Hook, subject: Any, answer: Callable[[Any, float], None], peer: str

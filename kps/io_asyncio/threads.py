@@ -70,6 +70,8 @@ class CallbackThreads(Executor):
             if future.set_running_or_notify_cancel():
                 try:
                     result = call()
+                except StopIteration as error:  # which a coroutine cannot be given
+                    future.set_exception(RuntimeError(f"it raised {error!r}"))
                 except BaseException as error:
                     future.set_exception(error)
                 else:

@@ -8,7 +8,16 @@ from typing import Any
 
 from kps.errors import InvalidArgument, KPSError
 from kps.io_sync.client import Client
-from kps.protocol.relay import MAX_WAITING, STOPPING, Done, RelayJob, RelayTarget
+from kps.protocol.relay import (
+    MAX_LINKS,
+    MAX_WAITING,
+    STOPPING,
+    TOO_MANY_LINKS,
+    TOO_MANY_WAITING,
+    Done,
+    RelayJob,
+    RelayTarget,
+)
 from kps.settings import relay_limits
 
 
@@ -36,20 +45,32 @@ class Relays:
             return
         key = (target.address, target.path, secure)
         job = RelayJob(target, origin, data, done)
+        if (refusal := self._queue(key, job)) is not None:
+            done(refusal)
+
+    def _queue(self, key: tuple[str, str, bool], job: RelayJob) -> str | None:
+        """Let a message wait for its link, which is begun if there is none; or say why not."""
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is None:
-                waiting = self._waiting[key] = deque([job])
+                if len(self._waiting) >= MAX_LINKS:
+                    return TOO_MANY_LINKS
+                waiting = deque([job])
                 # A daemon: a server that is silent must not hold up the end of the program.
-                threading.Thread(
+                thread = threading.Thread(
                     target=self._run_link, args=(key, waiting), name="kps-relay", daemon=True
-                ).start()
-                return
-            is_full = len(waiting) >= MAX_WAITING
-            if not is_full:
+                )
+                self._waiting[key] = waiting
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the system has no more of them
+                    del self._waiting[key]
+                    return str(error)
+            elif len(waiting) >= MAX_WAITING:
+                return TOO_MANY_WAITING
+            else:
                 waiting.append(job)
-        if is_full:
-            done("too many messages wait for that server")
+        return None
 
     def close(self) -> None:
         """Send nothing more. What is under way ends within the timeout."""

@@ -170,13 +170,14 @@ class AckBook:
         result: Any = None,
         size: int = 0,
     ) -> None:
-        """Take a subscriber's answer, whose result has so many bytes.
+        """Take a subscriber's answer, whose result has so many bytes; error texts count too.
 
         Nothing happens unless it was asked and not yet answered.
         """
         request = self._by_id.get(ack_id)
         if request is not None and subscriber in request.awaited:
             limits = self._limits
+            size += len(error or "")
             if (
                 request.size + size > limits.max_results
                 or self._results + size > limits.max_all_results

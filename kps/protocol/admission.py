@@ -1,7 +1,7 @@
 """Who may connect at all: how many connections there are, in all and from each address."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from kps.errors import InvalidArgument
 from kps.protocol.limits import Limits
@@ -37,7 +37,7 @@ class Admission:
         if not self._proxies:
             return False
         try:
-            known = ip_address(address)
+            known = ip_address(_plain(address))
         except ValueError:
             return False
         return any(known in network for network in self._proxies)
@@ -74,9 +74,21 @@ class Admission:
 
 def _origin(address: str) -> str:
     """What counts as one address: of version 6 a network of 64 bits, which one host may have."""
+    address = _plain(address)
     if ":" not in address:
         return address
     try:
         return str(ip_network((address.partition("%")[0], 64), strict=False))
     except ValueError:
         return address
+
+
+def _plain(address: str) -> str:
+    """An address of version 4 that is written as one of version 6, as what it is."""
+    if ":" not in address:
+        return address
+    try:
+        mapped = IPv6Address(address.partition("%")[0]).ipv4_mapped
+    except ValueError:
+        return address
+    return address if mapped is None else str(mapped)

@@ -1,8 +1,9 @@
 """What waits to be written to one connection: bounded, with a named policy."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
+from itertools import chain
 from typing import Self
 
 from kps.protocol.limits import Limits, Overflow
@@ -55,6 +56,7 @@ class Outbox:
     __slots__ = (
         "_frames",
         "_limits",
+        "_settled",
         "dropped",
         "pending_answers",
         "pending_bytes",
@@ -62,7 +64,10 @@ class Outbox:
     )
 
     def __init__(self, limits: Limits) -> None:
+        self._settled: deque[bytes] = deque()
+        """The first ones, which no policy can drop: they are looked at for that only once."""
         self._frames: deque[bytes] = deque()
+        """Those behind them."""
         self._limits = limits
         self.pending_bytes = 0
         self.pending_frames = 0
@@ -72,20 +77,19 @@ class Outbox:
         """Messages dropped so far, by the policy or with the connection."""
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._settled) + len(self._frames)
 
     def push(self, frame: bytes) -> Push:
         """Queue a frame, or say why not."""
         size = len(frame)
-        frames = self._frames
-        if frames and not self.has_room(size):
+        if self.pending_frames and not self.has_room(size):
             policy = self._limits.overflow
             if policy is Overflow.CLOSE:
                 return Push.OVERFLOW
             if policy is Overflow.DROP_NEWEST and isinstance(frame, Droppable):
                 return self._drop(frame)
             self._drop_oldest_for(size)
-            if frames and not self.has_room(size):
+            if self.pending_frames and not self.has_room(size):
                 return self._drop(frame) if isinstance(frame, Droppable) else Push.OVERFLOW
         self._append(frame, size)
         return Push.QUEUED
@@ -105,15 +109,16 @@ class Outbox:
 
     def take(self, limit: int) -> bytes:
         """Remove and return what waits, joined: up to ``limit`` bytes, or one entry if larger."""
-        frames = self._frames
         if self.pending_bytes <= limit:
-            data = b"".join(frames)
+            data = b"".join(self._all() if self._settled else self._frames)
             self._reset()
             return data
         taken: list[bytes] = []
         size = 0
-        while frames and (not taken or size + len(frames[0]) <= limit):
-            frame = frames.popleft()
+        while (queue := self._settled or self._frames) and (
+            not taken or size + len(queue[0]) <= limit
+        ):
+            frame = queue.popleft()
             size += len(frame)
             taken.append(frame)
             self._forget(frame)
@@ -121,7 +126,7 @@ class Outbox:
 
     def take_droppable(self) -> list[Droppable]:
         """Remove and return the droppable frames, and leave the others."""
-        frames = list(self._frames)
+        frames = list(self._all())
         self._reset()
         for frame in frames:
             if not isinstance(frame, Droppable):
@@ -130,7 +135,7 @@ class Outbox:
 
     def clear(self) -> None:
         """Give up on everything that waits, and count it as dropped."""
-        self.dropped += sum(map(_messages, self._frames))
+        self.dropped += sum(map(_messages, self._all()))
         self._reset()
 
     def give_up(self, frame: bytes) -> None:
@@ -145,7 +150,11 @@ class Outbox:
             and self.pending_bytes + size <= limits.queue_bytes
         )
 
+    def _all(self) -> Iterator[bytes]:
+        return chain(self._settled, self._frames)
+
     def _reset(self) -> None:
+        self._settled.clear()
         self._frames.clear()
         self.pending_bytes = self.pending_frames = self.pending_answers = 0
 
@@ -169,7 +178,6 @@ class Outbox:
 
     def _drop_oldest_for(self, size: int) -> None:
         """Drop droppable frames, the oldest first, until one more of that size has room."""
-        kept: list[bytes] = []
         frames = self._frames
         while frames and not self.has_room(size):
             frame = frames.popleft()
@@ -177,8 +185,7 @@ class Outbox:
                 self._forget(frame)
                 self.dropped += frame.messages
             else:
-                kept.append(frame)
-        frames.extendleft(reversed(kept))
+                self._settled.append(frame)
 
 
 def _messages(frame: bytes) -> int:

@@ -1,5 +1,6 @@
 """Addresses of other servers, for messages from server to server (spec, section 7)."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,10 @@ from typing import Any
 from kps.errors import InvalidArgument
 
 DEFAULT_PATH = "/ws/bus"
+
+# Nothing else, as who may be reached is decided by this text: what a URL may have besides, such
+# as a user or a fragment, would let another server be meant than the one that it begins with.
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,8 @@ class RelayTarget:
         address, slash, path = reached.partition("/")
         address = host + address
         proxied_address, proxied_slash, proxied_path = proxied.partition("/")
-        if not address or any(c.isspace() or not c.isprintable() for c in to) or "?" in to:
+        is_sound = to.isprintable() and not any(c in "?#\\ " for c in to)
+        if not is_sound or not _HOST_AND_PORT.fullmatch(address):
             raise InvalidArgument(
                 f"not a server address: {to!r}; it takes host:port[/path][::proxied-address]"
             )
@@ -44,6 +50,12 @@ STOPPING = "the server is stopping"
 
 MAX_WAITING = 1024
 """Messages that may wait for one address."""
+
+MAX_LINKS = 64
+"""Addresses, with their paths, to which messages may be under way."""
+
+TOO_MANY_WAITING = "too many messages wait for that server"
+TOO_MANY_LINKS = "messages to too many servers are under way"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ class ServerSession:
         "_is_deep",
         "_left",
         "_origin",
+        "_pings_at",
         "_rate",
         "_refuses_excess",
         "_register_by",
@@ -98,6 +99,7 @@ class ServerSession:
         self._ends_at: float | None = None  # the time of its identity
         self._rate = limiter(hub.limits, now)
         self._resume_at: float | None = None  # when it may be read from again
+        self._pings_at = 0.0  # until then
         self._refuses_excess = self._rate is not None and self._rate.policy is not RatePolicy.DELAY
         self._is_deep = False  # whether what is read now may be too deep
         self._connection = ServerConnection(
@@ -124,10 +126,10 @@ class ServerSession:
         hub.stats.bytes_in += len(data)
         connection = self._connection
         before = connection.state
-        received = self.received
         messages = connection.receive_data(data, now)
         if connection.state is State.REQUEST and before is State.HANDSHAKE:
             self._decide_upgrade()
+        received = self.received
         self._handle(messages)
         if self._rate is not None:
             self._slow_down(self.received - received, len(data))
@@ -175,7 +177,9 @@ class ServerSession:
         if connection.state is not State.OPEN:
             return due
         if self._resume_at is not None:
-            due = self._resume_at  # who is not read from cannot show that it lives
+            # Who is not read from cannot show that it lives, but writing to it shows that it has
+            # gone; and it learns that the server lives.
+            due = min(self._resume_at, self._pings_at)
         for own in (self._register_by, self._ends_at):
             if own is not None and (due is None or own < due):
                 due = own
@@ -196,6 +200,9 @@ class ServerSession:
             self._resume_at = None
             connection.was_alive(now)
             self._hub.touch(self)
+        elif now >= self._pings_at:
+            self._pings_at = now + self._hub.limits.heartbeat_interval
+            connection.ping(now)
         self._after(before)
 
     def decide(self, verdict: object, now: float) -> None:
@@ -261,7 +268,10 @@ class ServerSession:
             if self.identity is None and not hub.config.asks_token:
                 self.identity = hub.anybody
             self._register_by = now + hub.limits.register_timeout
+        received = self.received
         self._handle(self._connection.accept(now))
+        if self._rate is not None:
+            self._slow_down(self.received - received, 0)
         self._after(before)
 
     def refuse(self, response: HttpResponse, now: float) -> None:
@@ -406,6 +416,7 @@ class ServerSession:
             wait = self._rate.spend(messages, size, now)
             if wait and self._resume_at is None:
                 self._resume_at = now + wait
+                self._pings_at = now + self._hub.limits.heartbeat_interval
                 self._hub.deadlines.schedule(self)
 
     def _check_rate(self, messages: int = 0, size: int = 0) -> None:
@@ -419,19 +430,25 @@ class ServerSession:
             self._leave()
         raise InvalidMessage(_TOO_FAST, "rate_limited")
 
-    def _guard(self, fields: Fields) -> None:
-        """See to the limits that most messages cannot meet."""
-        batch = fields.get("batch") if self.level > 1 else None
-        if self._refuses_excess:
-            self._check_rate(messages=len(batch) if type(batch) is list else 1)
-        if not self._is_deep:
-            return
+    def _is_in_time(self, message: Any) -> bool:
+        """Refuse a message that comes too fast. Each payload of a batch counts."""
+        request: Fields = message if type(message) is dict else {}
+        batch = request.get("batch") if self.level > 1 else None
+        try:
+            self._check_rate(messages=max(1, len(batch)) if type(batch) is list else 1)
+        except InvalidMessage as error:
+            self._refuse(error, request)
+            return False
+        return True
+
+    def _check_depth(self, fields: Fields) -> None:
+        """Refuse payloads that are too deep; of a batch the others are kept."""
         deepest = self._hub.limits.max_depth
         check_depth(fields.get("data"), deepest)
+        batch = fields.get("batch") if self.level > 1 else None
         if type(batch) is list:
             kept = [payload for payload in batch if not is_deeper(payload, deepest)]
-            for _ in range(len(batch) - len(kept)):
-                self._refuse(TooDeep(), fields)
+            self._refuse(TooDeep(), fields, len(batch) - len(kept))
             fields["batch"] = kept
 
     def _after(self, before: State) -> None:
@@ -480,13 +497,17 @@ class ServerSession:
             self._hub.touch(self)
         return is_queued
 
-    def _refuse(self, error: InvalidMessage, request: Fields) -> None:
+    def _refuse(self, error: InvalidMessage, request: Fields, times: int = 1) -> None:
         self._finish_run()
-        self._hub.stats.refused += 1
+        self._hub.stats.refused += times
         if self.level == 1:
-            self.send(level1.error(str(error)))
+            message = level1.error(str(error))
         else:
-            self.send(level2.error(str(error), error.code, request))
+            message = level2.error(str(error), error.code, request)
+        for _ in range(times):
+            if self._left:
+                return
+            self.send(message)
 
     def _handle(self, frames: Iterable[bytes]) -> None:
         gathered = 0
@@ -497,7 +518,7 @@ class ServerSession:
                     self._check_rate(size=len(frame))
                 loaded = load(frame)
             except InvalidMessage as error:
-                self._refuse(error, {})
+                self._refuse_unread(error)
                 continue
             self._is_deep = len(frame) > 2 * deepest and may_be_deeper(frame, deepest)
             self._take(loaded)
@@ -515,22 +536,33 @@ class ServerSession:
             self._act(loaded)
         elif len(loaded) > self._hub.limits.max_batch:
             reason = "the array has too many messages"
-            self._refuse(InvalidMessage(reason, "limit_reached"), {})
+            self._refuse_unread(InvalidMessage(reason, "limit_reached"))
         else:
             for item in loaded:
                 if self._held is not None:
                     self._held.append(item)
-                elif not self._left:
+                else:
                     self._act(item)
+
+    def _refuse_unread(self, error: InvalidMessage) -> None:
+        """Refuse what counts as one message, whatever is in it."""
+        self.received += 1
+        is_counted = error.code == "rate_limited"
+        if is_counted or not self._refuses_excess or self._is_in_time({}):
+            self._refuse(error, {})
 
     def _act(self, message: Any) -> None:
         """Do what one message asks for, or refuse it."""
+        if self._left:  # by what an earlier one brought
+            return
         self.received += 1
+        if self._refuses_excess and not self._is_in_time(message):
+            return
         fields: Fields = {}
         try:
             fields = check(message)
-            if self._refuses_excess or self._is_deep:
-                self._guard(fields)
+            if self._is_deep:
+                self._check_depth(fields)
             action = text(fields, "action")
             handler = _HANDLERS.get(action)
             if not action:
@@ -542,6 +574,8 @@ class ServerSession:
                 raise InvalidMessage(refusal, "not_registered")
             if action != "publish":
                 self._finish_run()
+                if self._left:
+                    return
             handler(self, fields)
         except InvalidMessage as error:
             self._refuse(error, fields)
@@ -627,7 +661,7 @@ class ServerSession:
     def _publish(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
         payloads = self._payloads(fields)
-        self.received += len(payloads) - 1
+        self.received += max(1, len(payloads)) - 1
         receipt = fields.get("receipt") if self.level > 1 else None
         if receipt is not None:
             self._publish_with_receipt(topic, payloads, receipt)

@@ -455,8 +455,12 @@ class WebSocket(ABC):
             self.abort("no answer to the heartbeat", now)
         else:
             self._pinged_at = now
-            ping = self._wsproto().send(Ping(b"")) if self._is_client else SERVER_PING
-            self.queue(Frames.holding(ping, 0), now)
+            self.ping(now)
+
+    def ping(self, now: float) -> None:
+        """Show the peer that this end lives, and the network that there is something to carry."""
+        ping = self._wsproto().send(Ping(b"")) if self._is_client else SERVER_PING
+        self.queue(Frames.holding(ping, 0), now)
 
 
 class ClientWebSocket(WebSocket):

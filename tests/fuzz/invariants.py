@@ -19,7 +19,7 @@ from kps.protocol.websocket import State, WebSocket
 
 def check_outbox(outbox: Outbox) -> None:
     """What is counted is what waits."""
-    frames = outbox._frames
+    frames = list(outbox._all())
     assert outbox.pending_bytes == sum(map(len, frames))
     assert outbox.pending_frames == sum(
         frame.frames if isinstance(frame, Frames) else 1 for frame in frames

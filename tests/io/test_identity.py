@@ -280,6 +280,12 @@ def test_a_hook_that_cannot_say(servers: AnyDriver) -> None:
         assert end_of(client) == (1011, "the token could not be judged")
 
 
+def test_a_hook_that_raises_what_a_coroutine_may_not(servers: AnyDriver) -> None:
+    """An exhausted iterator in it is a failure like another, and answered as soon."""
+    server = servers.server(auth=lambda token: next(iter(())), limits=PATIENT)
+    assert refusal(server, ALICE).status_code == 500
+
+
 @pytest.mark.parametrize("verdict", [True, "alice", 5, [], b"", object()], ids=repr)
 def test_a_hook_that_returns_something_else(servers: AnyDriver, verdict: Any) -> None:
     """What is no identity opens nothing."""
@@ -349,13 +355,17 @@ def test_a_hook_that_answers_too_late(servers: AnyDriver, way: str) -> None:
 
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "plain"])
 def test_a_hook_that_never_returns_on_asyncio(is_async: bool) -> None:
-    release = threading.Event()
+    """The client is answered in time; a coroutine ends with the connection."""
+    release, ended = threading.Event(), threading.Semaphore(0)
 
     def plain(token: str) -> Any:
         release.wait(PATIENCE)
 
     async def forever(token: str) -> Any:
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.release()
 
     driver = AsyncioDriver()
     try:
@@ -367,6 +377,7 @@ def test_a_hook_that_never_returns_on_asyncio(is_async: bool) -> None:
         with peer(server) as client:
             client.send(json.dumps({"action": "ping", "token": ALICE}))
             assert end_of(client) == (1008, "there was no ping in time")
+        assert not is_async or all(ended.acquire(timeout=PATIENCE) for _ in range(2))
     finally:
         release.set()
         driver.close()
@@ -703,6 +714,20 @@ def test_no_token_gets_into_the_log(
     shown = caplog.text + repr(requests) + repr([record.__dict__ for record in caplog.records])
     assert "client x from 127.0.0.1" in shown
     assert "0123456789" not in shown
+
+
+def test_no_id_makes_up_a_line_of_the_log(
+    servers: AnyDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = servers.server()
+    with peer(server) as client:
+        register(client, "x\nWARNING kps: made up\x1b[2J")
+    eventually(lambda: server.count_clients() == 0, "the end of the client")
+    logged = [record.getMessage() for record in caplog.records]
+    shown = r"'x\nWARNING kps: made up\x1b[2J'"
+    assert len([line for line in logged if shown in line]) == 2
+    assert all(line.isprintable() for line in logged)
 
 
 # -- the page about it ------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import kps
+from kps.protocol.relay import MAX_LINKS, MAX_WAITING
 from tests.io.harness import AnyDriver, Cable, Inbox
 
 Secure = tuple[ssl.SSLContext, ssl.SSLContext]
@@ -148,6 +149,29 @@ def test_who_waits_for_a_silent_server_is_told_when_this_one_stops(
         server.stop()
         assert "failed to relay to server" in str(outcome.get())
         sender.join()
+
+
+@pytest.mark.parametrize(
+    ("most", "path", "reason"),
+    [
+        (MAX_LINKS, "ws/{}", "messages to too many servers are under way"),
+        (MAX_WAITING, "ws", "too many messages wait for that server"),
+    ],
+)
+def test_no_more_is_under_way_than_has_room(
+    servers: AnyDriver, clients: AnyDriver, most: int, path: str, reason: str
+) -> None:
+    server = servers.server(relay_timeout=60.0, permissions=RELAYING)
+    errors = Inbox()
+    client = clients.client(server.address, on_error=errors)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        for number in range(most):
+            client.publish_to_server(f"{address}/{path.format(number)}", number)
+        client.flush()
+        assert errors.is_empty()
+        client.publish_to_server(f"{address}/{path.format(most)}", most)
+        assert str(errors.get()) == f"failed to relay to server: {reason}"
 
 
 def test_only_to_servers_that_are_allowed(

@@ -144,6 +144,13 @@ class TestRelayTarget:
         with pytest.raises(InvalidArgument, match="not a server address"):
             RelayTarget.parse(text)
 
+    @pytest.mark.parametrize(
+        "text", ["10.0.0.1@127.0.0.1:1", "127.0.0.1:22#:1", "a\\b:1", "a:1:2", "http://a:1", "a:x"]
+    )
+    def test_what_would_lead_elsewhere_than_it_says(self, text: str) -> None:
+        with pytest.raises(InvalidArgument, match="not a server address"):
+            RelayTarget.parse(text)
+
     @given(st.text())
     def test_anything_else_raises_nothing_else(self, text: str) -> None:
         try:

@@ -82,3 +82,12 @@ class TestProxies:
             Admission(Limits(), ()),
         ):
             assert admission.client_of("192.0.2.1:1", "203.0.113.9") == "192.0.2.1:1"
+
+
+@pytest.mark.parametrize("form", ["[::ffff:192.0.2.{}]:1", "[::ffff:c000:02{:02x}]:1"])
+def test_addresses_of_version_4_in_the_form_of_version_6(form: str) -> None:
+    admission = Admission(Limits(max_connections_per_address=1), read_networks(["192.0.2.3"]))
+    assert admission.enter(form.format(1)) == "192.0.2.1"
+    assert admission.enter("192.0.2.1:5") is None
+    assert admission.enter(form.format(2)) == "192.0.2.2"
+    assert admission.client_of(form.format(3), "203.0.113.9") == "203.0.113.9"

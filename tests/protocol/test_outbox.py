@@ -264,3 +264,17 @@ def test_is_what_the_plain_model_says(
         assert box.pending_answers == sum(map(len, answers))
         assert box.dropped == model.dropped
     assert box.take(1 << 20) == b"".join(model.frames)
+
+
+def test_what_cannot_be_dropped_is_looked_at_once() -> None:
+    """However many answers wait, a publication for which there is no room costs the same."""
+    box = Outbox(Limits(queue_messages=1000, overflow=Overflow.DROP_OLDEST))
+    for _ in range(999):
+        box.push(b"answer")
+    box.push(Droppable(b"first"))
+    assert box.push(Droppable(b"second")) is Push.QUEUED
+    assert (len(box._settled), len(box._frames)) == (999, 1)
+    assert (len(box), box.dropped) == (1000, 1)
+    assert box.take(6 * 999) == b"answer" * 999
+    assert box.take(100) == b"second"
+    assert (len(box), box.pending_bytes) == (0, 0)

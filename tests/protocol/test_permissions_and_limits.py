@@ -12,8 +12,18 @@ import pytest
 from kps.errors import QueueFull
 from kps.protocol.access import OPEN, Permissions
 from kps.protocol.admission import read_networks
+from kps.protocol.events import UpgradeRequested
 from kps.protocol.limits import Limits, Overflow, RatePolicy
-from tests.protocol.helpers import Answer, Fields, Peer, Stage, close_frame, frame, upgrade
+from tests.protocol.helpers import (
+    Answer,
+    Fields,
+    Peer,
+    Stage,
+    close_frame,
+    frame,
+    json_frame,
+    upgrade,
+)
 
 MINE = Permissions(publish=["mine/*"], subscribe=["mine/*"], direct=["bob"])
 
@@ -256,6 +266,22 @@ class TestLimits:
             "3": {"success": False, "error": "no room for the result"},
         }
 
+    def test_error_texts_take_room_as_well(self) -> None:
+        stage = Stage(limits=Limits(max_results=5))
+        peers = [peer2(stage, str(n)) for n in range(3)]
+        for peer in peers[1:]:
+            stage.hub.subscribe(peer.session, "t")
+        peers[0].send({"action": "publish_with_ack", "topic": "t", "ack_id": "1"})
+        for peer in peers[1:]:
+            ack_id = peer.take()[0]["ack_id"]
+            peer.send({"action": "ack", "ack_id": ack_id, "success": False, "error": "xxx"})
+        (answer,) = peers[0].take()
+        assert answer["responses"] == {
+            "1": {"success": False, "error": "xxx"},
+            "2": {"success": False, "error": "no room for the result"},
+        }
+        assert stage.hub.acks._results == 0
+
     def test_results_of_all_requests(self) -> None:
         size = len(b'{"responses":{"id":{"result":"xxxx"}}}')
         stage = Stage(limits=Limits(max_all_results=size))
@@ -408,17 +434,43 @@ class TestRates:
         stage.advance(4.0)
         assert not peer.session.wants_pause
 
+    def test_what_cannot_be_read_counts_as_well(self) -> None:
+        stage = Stage(limits=Limits(message_rate=4.0, rate_policy=RatePolicy.ERROR))
+        peer = peer2(stage, "a")
+        for nonsense in (b"{", b"[5,5]"):
+            peer.feed(frame(nonsense))
+        assert codes(peer.take()) == ["bad_message"] * 3
+        peer.feed(frame(b"{") + frame(b"5"))
+        assert codes(peer.take()) == ["rate_limited"] * 2
+
+    def test_an_empty_batch_is_a_message(self) -> None:
+        stage = Stage(limits=Limits(message_rate=4.0, rate_policy=RatePolicy.ERROR))
+        peer = peer2(stage, "a")
+        request = {"action": "direct_message", "to": "a", "data": 1, "batch": []}
+        assert codes(peer.ask(*[request] * 5)).count("rate_limited") == 2
+
+    def test_what_came_with_the_request_counts_when_it_is_let_in(self) -> None:
+        stage = Stage(limits=Limits(message_rate=4.0), asks_upgrade=True)
+        peer = stage.peer()
+        publish = {"action": "publish", "topic": "t", "data": 1}
+        peer.feed(upgrade() + json_frame(ping2("a")) + json_frame(publish) * 20)
+        (request,) = stage.hub.events()
+        assert isinstance(request, UpgradeRequested)
+        request.session.decide(True, stage.clock.now)
+        assert stage.hub.stats.published == 20
+        assert peer.session.wants_pause
+
     def test_who_is_not_read_from_is_not_taken_for_dead(self) -> None:
         stage = Stage(limits=Limits(message_rate=1.0))
         peer = stage.peer("a")
         self.published(peer, 100)
         stage.advance(100.0)
         peer.take()
-        assert peer.inbox.pings == 0
+        assert peer.inbox.pings == 3  # which it need not answer, and by which its end is noticed
         assert not peer.session.wants_pause
         stage.advance(26.0)
         peer.take()
-        assert peer.inbox.pings == 1
+        assert peer.inbox.pings == 4
 
     def test_the_end_is_noticed_while_it_waits(self) -> None:
         stage = Stage(limits=Limits(message_rate=1.0))
@@ -431,6 +483,20 @@ class TestRates:
 
 
 class TestQueueOfAConnection:
+    @pytest.mark.parametrize("in_an_array", [True, False])
+    def test_who_left_for_want_of_room_does_nothing_more(self, in_an_array: bool) -> None:
+        stage = Stage(limits=Limits(queue_bytes=10_000))
+        peer, other = peer2(stage, "a"), peer2(stage, "b")
+        peer.ask({"action": "subscribe", "topic": "t"})
+        other.ask({"action": "publish", "topic": "t", "data": "x" * 9500})
+        own = {"action": "publish", "topic": "t", "data": "y" * 1000}
+        messages = [own, {"action": "subscribe", "topic": "u"}]
+        peer.feed(b"".join(map(json_frame, [messages] if in_an_array else messages)))
+        assert peer.session.closed is not None
+        peer.session.connection_lost(stage.clock.now)
+        assert list(stage.hub.bus.subscribers("u")) == []
+        assert len(stage.hub.bus) == 0
+
     @pytest.mark.parametrize("level", [1, 2])
     @pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
     def test_what_has_room_of_a_batch_is_counted(self, level: int, overflow: Overflow) -> None:
