@@ -72,16 +72,15 @@ def log_hub_event(event: HubEvent) -> None:
 def log_overflow(mailbox: Mailbox) -> None:
     """Log that a subscription began to drop messages."""
     logger.warning(
-        "the subscription to %r is too slow: its mailbox is full and drops messages (%d so far)",
-        mailbox.topic,
+        "what handles %s is too slow: its mailbox is full and drops messages (%d so far)",
+        _messages_of(mailbox.topic),
         mailbox.dropped,
     )
 
 
 def report_failure(failure: Exception, topic: str) -> str:
     """Log a callback's exception, and put it into words for the publisher."""
-    where = f"topic {topic!r}" if topic else "direct messages"
-    logger.error("a callback for %s failed", where, exc_info=failure)
+    logger.error("a callback for %s failed", _messages_of(topic), exc_info=failure)
     return str(failure) or type(failure).__name__
 
 
@@ -122,6 +121,10 @@ class FiguresLog:
             dropped,
             stats.refused,
         )
+
+
+def _messages_of(topic: str) -> str:
+    return f"topic {topic!r}" if topic else "messages without a topic"
 
 
 def _shown(text: str) -> str:

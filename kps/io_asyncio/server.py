@@ -27,7 +27,6 @@ from kps.protocol.events import (
     DirectMessageIgnored,
     HubEvent,
     RelayRequested,
-    ServerDataReceived,
     StrangerLeft,
     TokenPresented,
     UpgradeRequested,
@@ -81,6 +80,8 @@ class Server(ServerSettings, Driver, UnifiedServer):
         self._relays = Relays(self._id, self._relay_timeout, self._relay_tls, self._relay_token)
         if self._on_id is not None:
             self._attach_direct(self._on_id)
+        for callback in self._on_server_data:
+            self._attach_server_data(callback)
         host, port = await self._listen()
         self._hub.addresses |= self._listening_on(host, port)
         self._reporter = self._loop.call_later(FiguresLog.INTERVAL, self._report)
@@ -208,7 +209,12 @@ class Server(ServerSettings, Driver, UnifiedServer):
     def on_server_data(self, callback: Callback) -> Callback:
         """Add a callback for messages of other servers. Usable as a decorator."""
         self._on_server_data.append(callback)
+        if self._running_loop is not None:
+            self._attach_server_data(callback)
         return callback
+
+    def _attach_server_data(self, callback: Callback) -> None:
+        self._dispatcher.attach(self._subscriptions.open_server_data(), callback)
 
     # -- the server's own program on the bus ----------------------------------------------
 
@@ -372,9 +378,6 @@ class Server(ServerSettings, Driver, UnifiedServer):
                     secure=secure,
                     done=lambda error: self._relayed(event, error),
                 )
-            case ServerDataReceived(data, sender):
-                for callback in self._on_server_data:
-                    self._dispatcher.notify(callback, Message("", data, sender))
             case _:
                 assert_never(event)
 

@@ -28,7 +28,6 @@ from kps.protocol.events import (
     DirectMessageIgnored,
     HubEvent,
     RelayRequested,
-    ServerDataReceived,
     StrangerLeft,
     TokenPresented,
     UpgradeRequested,
@@ -84,6 +83,8 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             self._start_dispatcher()
             if self._on_id is not None:
                 self._attach_direct(self._on_id)
+            for callback in self._on_server_data:
+                self._attach_server_data(callback)
             self._listeners = listen(self._listens_on)
             host, port = self._listeners[0].getsockname()[:2]
             self._hub.addresses |= self._listening_on(host, port)
@@ -216,8 +217,14 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
 
     def on_server_data(self, callback: Callback) -> Callback:
         """Add a callback for messages of other servers. Usable as a decorator."""
-        self._on_server_data.append(callback)
+        with self._lock:
+            self._on_server_data.append(callback)
+            if self._is_started:
+                self._attach_server_data(callback)
         return callback
+
+    def _attach_server_data(self, callback: Callback) -> None:
+        self._dispatcher.attach(self._subscriptions.open_server_data(), callback)
 
     # -- the server's own program on the bus ----------------------------------------------
 
@@ -507,9 +514,6 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
                     secure=secure,
                     done=lambda error: self._relayed(event, error),
                 )
-            case ServerDataReceived(data, sender):
-                for callback in self._on_server_data:
-                    self._dispatcher.notify(callback, Message("", data, sender))
             case _:
                 assert_never(event)
 

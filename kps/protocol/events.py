@@ -89,14 +89,6 @@ class RelayRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerDataReceived:
-    """Another server sent a message to this one."""
-
-    data: Any
-    sender: str
-
-
-@dataclass(frozen=True, slots=True)
 class DirectMessageIgnored:
     """A direct message for the server came, and its program takes none."""
 
@@ -110,7 +102,6 @@ HubEvent = (
     | ClientLeft
     | StrangerLeft
     | RelayRequested
-    | ServerDataReceived
     | AckChanged
     | DirectMessageIgnored
 )

@@ -25,7 +25,6 @@ from kps.protocol.events import (
     DirectMessageIgnored,
     HubEvent,
     RelayRequested,
-    ServerDataReceived,
     StrangerLeft,
 )
 from kps.protocol.http import HttpRequest, HttpResponse
@@ -332,7 +331,8 @@ class Hub:
         """Take a message from another server: for a topic of this one, and for its program."""
         if type(data) is dict and type(topic := data.get("topic")) is str and topic:
             self.distribute(Publication(topic, sender, data.get("data")))
-        self.emit(ServerDataReceived(data, sender))
+        size = len(level1.direct_delivery(sender, data))
+        self.local.subscriptions.deliver_server_data(data, sender, size)
 
     def forget(self, session: ServerSession) -> None:
         """The transport of a session is gone."""

@@ -38,7 +38,7 @@ class Mailbox:
 
     def __init__(self, topic: str, limits: Limits) -> None:
         self.topic = topic
-        """The topic; empty for direct messages."""
+        """The topic; empty for direct messages and for what other servers send."""
         self.size = 0
         """Bytes that wait."""
         self.dropped = 0
@@ -166,6 +166,7 @@ class Subscriptions:
         self.overflowed: list[Mailbox] = []
         """The mailboxes that began to drop messages."""
         self._direct: Mailbox | None = None
+        self._server_data: list[Mailbox] = []
 
     @property
     def topics(self) -> list[str]:
@@ -189,6 +190,11 @@ class Subscriptions:
         if self._direct is None:
             self._direct = Mailbox("", self._limits)
         return self._direct
+
+    def open_server_data(self) -> Mailbox:
+        """Make a subscription to what other servers send. It lasts."""
+        self._server_data.append(Mailbox("", self._limits))
+        return self._server_data[-1]
 
     def remove(self, mailbox: Mailbox) -> bool:
         """End a subscription; tell whether it was the last one of its topic.
@@ -253,6 +259,11 @@ class Subscriptions:
         acknowledgement = Acknowledgement(ack_id, epoch, 1) if ack_id else None
         self._put(self._direct, Message("", data, sender, size, acknowledgement))
         return True
+
+    def deliver_server_data(self, data: object, sender: str, size: int) -> None:
+        """Give a message of another server to all who take them."""
+        for mailbox in self._server_data:
+            self._put(mailbox, Message("", data, sender, size))
 
     def settle(self, message: Message, error: str | None, result: Any = None) -> None:
         """Note that one subscription is done with a message, well or with an error.

@@ -298,7 +298,7 @@ def test_callbacks_of_a_client_that_raise_are_logged_and_end_nothing(
     client.close()
     logged = faults(caplog)
     assert "a callback for topic 't' failed" in logged
-    assert "a callback for direct messages failed" in logged
+    assert "a callback for messages without a topic failed" in logged
     assert len([line for line in logged if line.startswith("a callback failed")]) >= 5
     other.flush()
     assert server.count_clients() == 1

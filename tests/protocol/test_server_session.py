@@ -12,7 +12,6 @@ from kps.protocol.events import (
     ClientLeft,
     ClientRegistered,
     RelayRequested,
-    ServerDataReceived,
     StrangerLeft,
 )
 from kps.protocol.limits import Limits, Overflow
@@ -622,11 +621,12 @@ class TestServers:
         stage.hub.addresses = {"bus.example", "bus.example:80"}
         other, bob = stage.peer("other"), stage.peer("bob")
         bob.ask(subscribe("news"))
-        stage.hub.events()
+        taken = stage.hub.local.subscriptions.open_server_data()
         data = {"data": {"topic": "news", "data": [1]}, "from": "alice---ws://h:1/ws/bus"}
         assert other.ask({"action": "server-to-server", "data": data, **address}) == []
         assert bob.take() == [delivery("news", "alice---ws://h:1/ws/bus", [1])]
-        assert stage.hub.events() == [ServerDataReceived(data["data"], "alice---ws://h:1/ws/bus")]
+        (message,) = taken.take_all()
+        assert (message.data, message.sender) == (data["data"], "alice---ws://h:1/ws/bus")
 
     @pytest.mark.parametrize(
         ("data", "got", "sender"),
@@ -646,9 +646,26 @@ class TestServers:
         stage = Stage()
         stage.hub.addresses = {"here"}
         other = stage.peer("other")
-        stage.hub.events()
+        taken = stage.hub.local.subscriptions.open_server_data()
         assert other.ask({"action": "server-to-server", "to": "here", "data": data}) == []
-        assert stage.hub.events() == [ServerDataReceived(got, sender)]
+        (message,) = taken.take_all()
+        assert (message.data, message.sender) == (got, sender)
+
+    def test_what_other_servers_send_is_bounded(self) -> None:
+        """By count and by bytes; each who takes it has its own room."""
+        stage = Stage(limits=Limits(mailbox_messages=3, mailbox_bytes=1000))
+        stage.hub.addresses = {"here"}
+        other = stage.peer("other")
+        slow, quick = (stage.hub.local.subscriptions.open_server_data() for _ in range(2))
+        for data in (1, 2, 3, 4, "x" * 980, "y" * 980):
+            other.ask({"action": "server-to-server", "to": "here", "data": data})
+            if len(quick) == 3:
+                assert [message.data for message in quick.take_all()] == [1, 2, 3]
+        assert [message.data for message in slow.take_all()] == [1, 2, 3]
+        assert slow.dropped == 3
+        assert [message.data for message in quick.take_all()] == [4]
+        assert quick.dropped == 2
+        assert stage.hub.local.subscriptions.take_overflowed() == [slow, quick]
 
     @pytest.mark.parametrize(
         "address", [{}, {"to": ""}, {"to": "elsewhere"}, {"to": "localhost:9313", "id": "other"}]
