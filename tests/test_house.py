@@ -25,14 +25,15 @@ ALLOWED_IN_PROTOCOL = {
     "dataclasses",
     "enum",
     "functools",
+    "gc",  # what is in a container
     "h11",
     "heapq",
     "http",  # the names of the status codes
     "ipaddress",
     "itertools",
     "math",
-    "re",
     "operator",
+    "re",
     "kps.errors",
     "kps.protocol",
     "orjson",

@@ -28,7 +28,6 @@ from kps.protocol.envelope import (
     check_depth,
     compose,
     load,
-    may_be_deeper,
     text,
     unwrap,
 )
@@ -398,7 +397,7 @@ class ClientSession:
                 continue  # half of what a publisher receives, and nobody waits for it
             try:
                 loaded = load(frame)
-                if len(frame) > _DEEPEST and may_be_deeper(frame, _DEEPEST):
+                if len(frame) > 2 * _DEEPEST:
                     check_depth(loaded, _DEEPEST)
             except InvalidMessage as error:
                 self._unreadable(error)

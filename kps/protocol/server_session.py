@@ -18,7 +18,6 @@ from kps.protocol.envelope import (
     check_depth,
     is_deeper,
     load,
-    may_be_deeper,
     text,
     write,
 )
@@ -51,11 +50,13 @@ class ServerSession:
     __slots__ = (
         "__weakref__",
         "_connection",
+        "_deep_from",
         "_ends_at",
         "_held",
         "_hub",
         "_is_deep",
         "_left",
+        "_may_publish",
         "_origin",
         "_pings_at",
         "_rate",
@@ -100,7 +101,9 @@ class ServerSession:
         self._rate = limiter(hub.limits, now)
         self._resume_at: float | None = None  # when it may be read from again
         self._pings_at = 0.0  # until then
+        self._may_publish = ""  # the topic for which that was found last
         self._refuses_excess = self._rate is not None and self._rate.policy is not RatePolicy.DELAY
+        self._deep_from = 2 * hub.limits.max_depth  # bytes; what has fewer is never too deep
         self._is_deep = False  # whether what is read now may be too deep
         self._connection = ServerConnection(
             limits=hub.limits,
@@ -389,6 +392,7 @@ class ServerSession:
 
     def _is(self, identity: Identity, now: float) -> None:
         self.identity = identity
+        self._may_publish = ""
         self._ends_at = None if identity.lifetime is None else now + identity.lifetime
         self._hub.deadlines.schedule(self)
 
@@ -511,7 +515,7 @@ class ServerSession:
 
     def _handle(self, frames: Iterable[bytes]) -> None:
         gathered = 0
-        deepest = self._hub.limits.max_depth
+        deep_from = self._deep_from
         for frame in frames:  # there are no more once it is closed, for want of room too
             try:
                 if self._refuses_excess:
@@ -520,8 +524,11 @@ class ServerSession:
             except InvalidMessage as error:
                 self._refuse_unread(error)
                 continue
-            self._is_deep = len(frame) > 2 * deepest and may_be_deeper(frame, deepest)
-            self._take(loaded)
+            self._is_deep = len(frame) > deep_from and is_deeper(loaded, self._hub.limits.max_depth)
+            if type(loaded) is dict and self._held is None:
+                self._act(loaded)
+            else:
+                self._take(loaded)
             gathered += len(frame)
             if gathered > _LONGEST_RUN:
                 self._finish_run()
@@ -530,6 +537,8 @@ class ServerSession:
 
     def _take(self, loaded: Any) -> None:
         """Do what a message asks for or, on level 2, an array of them; or keep it for later."""
+        if self._left:
+            return
         if self._held is not None:
             self._held.append(loaded)
         elif type(loaded) is not list or self.level == 1:
@@ -541,7 +550,7 @@ class ServerSession:
             for item in loaded:
                 if self._held is not None:
                     self._held.append(item)
-                else:
+                elif not self._left:
                     self._act(item)
 
     def _refuse_unread(self, error: InvalidMessage) -> None:
@@ -553,8 +562,6 @@ class ServerSession:
 
     def _act(self, message: Any) -> None:
         """Do what one message asks for, or refuse it."""
-        if self._left:  # by what an earlier one brought
-            return
         self.received += 1
         if self._refuses_excess and not self._is_in_time(message):
             return
@@ -639,7 +646,9 @@ class ServerSession:
         return self.identity
 
     def _check_publish(self, topic: str) -> None:
-        rules.check_publish(topic, self._identity.permissions, self._hub.limits)
+        if topic != self._may_publish:
+            rules.check_publish(topic, self._identity.permissions, self._hub.limits)
+            self._may_publish = topic
 
     def _subscribe(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
@@ -661,7 +670,7 @@ class ServerSession:
     def _publish(self, fields: Fields) -> None:
         topic = _required(fields, "topic", "missing or invalid topic")
         payloads = self._payloads(fields)
-        self.received += max(1, len(payloads)) - 1
+        self.received += (len(payloads) or 1) - 1
         receipt = fields.get("receipt") if self.level > 1 else None
         if receipt is not None:
             self._publish_with_receipt(topic, payloads, receipt)
@@ -669,7 +678,8 @@ class ServerSession:
         run = self._run
         if run is None or run.topic != topic:
             self._finish_run()
-            self._check_publish(topic)
+            if topic != self._may_publish:
+                self._check_publish(topic)
             run = self._run = Publication(topic, self.id)
         run.payloads += payloads
         if self.level == 1 and topic in self.topics:

@@ -379,7 +379,7 @@ class WebSocket(ABC):
         """Take up to ``limit`` bytes (or one larger frame) to write."""
         if self._gathered:
             self._seal()
-        return self.outbox.take(limit) if len(self.outbox) else b""
+        return self.outbox.take(limit) if self.outbox.pending_bytes else b""
 
     @property
     def output(self) -> Output:

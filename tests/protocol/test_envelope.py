@@ -18,6 +18,7 @@ from kps.protocol.envelope import (
     TooDeep,
     check,
     compose,
+    is_deeper,
     load,
     text,
     unwrap,
@@ -100,6 +101,26 @@ class TestRead:
     def test_anything_else_raises_nothing_else(self, frame: bytes) -> None:
         with contextlib.suppress(InvalidMessage):
             read(frame)
+
+
+class TestDepth:
+    @given(JSON, st.integers(0, 6))
+    def test_is_counted_as_it_is_defined(self, value: Any, most: int) -> None:
+        def levels(value: Any) -> int:
+            if not isinstance(value, dict | list):
+                return 0
+            parts = value.values() if isinstance(value, dict) else value
+            return 1 + max(map(levels, parts), default=0)
+
+        loaded = load(json.dumps(value).encode())
+        assert is_deeper(loaded, most) == (levels(value) > most)
+
+    @pytest.mark.parametrize("leaf", [b"", b"1", b'{"a":""}'])
+    def test_far_down(self, leaf: bytes) -> None:
+        loaded = load(b'[0,{"a":' * 60 + b"[" + leaf + b"]" + b"}]" * 60)
+        levels = 122 if leaf.startswith(b"{") else 121
+        assert is_deeper(loaded, levels - 1)
+        assert not is_deeper(loaded, levels)
 
 
 class TestWrite:
