@@ -56,12 +56,11 @@ def check(fields: Any) -> Fields:
 def is_deeper(loaded: Any, most: int) -> bool:
     """Whether what was read has more than so many levels of arrays and objects."""
     level = [loaded]
-    for _ in range(most):
+    while level and most:
         # What is in all of them, in one call: a loop in Python would take as long as reading
         # the JSON did.
         level = gc.get_referents(*level)
-        if not level:
-            return False
+        most -= 1
     return any(type(part) is dict or type(part) is list for part in level)
 
 

@@ -117,7 +117,7 @@ class ServerSession:
         self._connection.interlude = self._finish_run
         if len(hub.sessions) >= hub.limits.max_connections:
             self._connection.respond(_TOO_MANY, now)
-        elif not hub.admission.is_proxy(host_of(peer)):
+        elif not hub.config.proxies or not hub.admission.is_proxy(host_of(peer)):
             self._enter()
 
     # -- what a driver calls --------------------------------------------------------------
@@ -132,6 +132,8 @@ class ServerSession:
         messages = connection.receive_data(data, now)
         if connection.state is State.REQUEST and before is State.HANDSHAKE:
             self._decide_upgrade()
+            if connection.request is None:  # accepted, and what follows from that is done
+                before = State.OPEN
         received = self.received
         self._handle(messages)
         if self._rate is not None:

@@ -69,6 +69,13 @@ class TestMasker:
         assert masked == bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
         assert mask(masked, key) == payload
 
+    @pytest.mark.parametrize("size", [2046, 2048, 2049, 2051, 5001, 65535, 65536, 65537, 100_003])
+    def test_masking_long_payloads(self, size: int) -> None:
+        payload = bytes(i * 7 % 256 for i in range(size))
+        for key in (KEY, b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\1"):
+            expected = bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+            assert mask(payload, key) == expected
+
 
 class TestReadText:
     @pytest.mark.parametrize("size", SIZES)
