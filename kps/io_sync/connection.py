@@ -21,13 +21,17 @@ from kps.protocol.websocket import Output
 _CHUNK = 256 * 1024
 _READS_AT_ONCE = 16  # then it is the turn of what waits to be written
 
-# Seconds that one connection may hold the lock for what it has read. Whose bytes cost more, as
-# those of frames without content do, is read from in smaller chunks, down to the least.
+# Seconds of work that what one connection has read may take while it holds the lock. Whose bytes
+# cost more, as those of frames without content do, is read from in smaller chunks, down to the
+# least.
 _TURN = 0.01
 _LEAST_CHUNK = 16 * 1024
 
 clock = time.monotonic
 """The time that this driver gives to the core."""
+
+time_spent = time.thread_time
+"""The time that this thread has worked, and not waited for others."""
 
 
 class Owner(Protocol):
@@ -205,15 +209,15 @@ class Connection:
             except OSError:
                 data = b""
             with self._owner._lock:
-                begun = clock()
+                begun = time_spent()
                 if data:
-                    self._endpoint.receive_data(data, begun)
+                    self._endpoint.receive_data(data, clock())
                 else:
                     self._is_at_eof = True
-                    self._endpoint.receive_eof(begun)
+                    self._endpoint.receive_eof(clock())
                 self._owner._progress()
                 pauses = self._endpoint.wants_pause
-                self._see_to_chunk(len(data), clock() - begun)
+                self._see_to_chunk(len(data), time_spent() - begun)
             # TLS may hold more than the socket shows; of a plain one select tells.
             if not data or pauses or not self._is_tls:
                 return

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # Bytes of publications that are passed on together: enough to make what is done once for
 # all of them cheap, and far below what a queue holds.
-_LONGEST_RUN = 64 * 1024
+_LONGEST_RUN = 32 * 1024
 
 
 class ServerSession:

@@ -64,7 +64,7 @@ def test_a_thread_reads_less_at_once_of_what_costs_much(
     """So that it holds the lock for shorter times; and all of it, all the same."""
     module = kps.io_sync.connection
     time = ManualClock()
-    monkeypatch.setattr(module, "clock", lambda: time.now)
+    monkeypatch.setattr(module, "time_spent", lambda: time.now)
     near, far = socket.socketpair()
     endpoint = Costly(time, cost)
     connection = module.Connection(near, endpoint, ThreadsOwner())
