@@ -11,7 +11,7 @@ from typing import Any
 
 from kps.errors import KPSError
 from kps.protocol.limits import Limits, Overflow
-from kps.protocol.messages import Acknowledgement, Message
+from kps.protocol.messages import Acknowledgement, Message, make_messages
 
 # How full a mailbox is when reading pauses for it, and when that ends. Few messages that wait
 # are better than many: whatever is alive costs memory and the garbage collector's time.
@@ -243,7 +243,7 @@ class Subscriptions:
     def deliver_all(self, topic: str, payloads: Sequence[object], sender: str, size: int) -> None:
         """Give several messages that want no ack, of ``size`` bytes each, to every subscription."""
         for mailbox in self._by_topic.get(topic, ()):
-            messages = [Message(topic, data, sender, size) for data in payloads]
+            messages = make_messages(topic, payloads, sender, size)
             if mailbox.put_all(messages, size):
                 if len(mailbox) == len(messages):
                     self.ready.append(mailbox)
