@@ -56,7 +56,7 @@ class Message:
 def make_messages(topic: str, payloads: Iterable[Any], sender: str, size: int) -> list[Message]:
     """Messages that want no ack, of ``size`` bytes each.
 
-    Their constructor is gone round: with it, it is what costs most of receiving a message.
+    They are made without the constructor, which would cost most of what receiving them does.
     """
     messages: list[Message] = []
     new = object.__new__
