@@ -6,18 +6,9 @@ import ssl as tls
 from collections import deque
 from typing import Any
 
-from kps.errors import InvalidArgument, KPSError
+from kps.errors import InvalidArgument, KPSError, QueueFull
 from kps.io_asyncio.client import Client
-from kps.protocol.relay import (
-    MAX_LINKS,
-    MAX_WAITING,
-    STOPPING,
-    TOO_MANY_LINKS,
-    TOO_MANY_WAITING,
-    Done,
-    RelayJob,
-    RelayTarget,
-)
+from kps.protocol.relay import STOPPING, Done, Link, RelayJob, RelayQueues, RelayTarget
 from kps.settings import relay_limits
 
 
@@ -32,7 +23,7 @@ class Relays:
         self._tls = ssl
         self._token = token
         self._numbers = itertools.count(1)
-        self._waiting: dict[tuple[str, str, bool], deque[RelayJob]] = {}
+        self._queues = RelayQueues()
         self._links: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -43,20 +34,16 @@ class Relays:
         if self._is_closed:
             done(STOPPING)
             return
-        key = (target.address, target.path, secure)
-        waiting = self._waiting.get(key)
-        if waiting is None and len(self._waiting) >= MAX_LINKS:
-            done(TOO_MANY_LINKS)
+        link = (target.address, target.path, secure)
+        try:
+            waiting = self._queues.add(link, RelayJob(target, origin, data, done))
+        except QueueFull as refusal:
+            done(str(refusal))
             return
-        if waiting is None:
-            waiting = self._waiting[key] = deque()
-            task = asyncio.get_running_loop().create_task(self._run_link(key))
+        if waiting is not None:
+            task = asyncio.get_running_loop().create_task(self._run_link(link, waiting))
             self._links.add(task)
             task.add_done_callback(self._links.discard)
-        if len(waiting) >= MAX_WAITING:
-            done(TOO_MANY_WAITING)
-        else:
-            waiting.append(RelayJob(target, origin, data, done))
 
     async def close(self) -> None:
         """Give up what is under way, and tell so."""
@@ -64,15 +51,12 @@ class Relays:
         for link in list(self._links):
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
-        for waiting in self._waiting.values():  # of links that had not begun
-            for job in waiting:
-                job.done(STOPPING)
-        self._waiting.clear()
+        for job in self._queues.end_all():  # of links that had not begun
+            job.done(STOPPING)
 
-    async def _run_link(self, key: tuple[str, str, bool]) -> None:
+    async def _run_link(self, link: Link, waiting: deque[RelayJob]) -> None:
         """Connect, send everything that waits, and leave."""
-        address, path, secure = key
-        waiting = self._waiting[key]
+        address, path, secure = link
         error = STOPPING
         try:
             client = await Client.connect(
@@ -90,14 +74,13 @@ class Relays:
             try:
                 while waiting:
                     await self._send_first(client, waiting)
-                del self._waiting[key]  # from here on a new message starts a new link
+                self._queues.end(link, waiting)
             finally:
                 await client.close()
         except KPSError as failure:
             error = str(failure)
         finally:
-            if self._waiting.get(key) is waiting:
-                del self._waiting[key]
+            self._queues.end(link, waiting)
             for job in waiting:
                 job.done(error)
 

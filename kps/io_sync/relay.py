@@ -6,18 +6,9 @@ import threading
 from collections import deque
 from typing import Any
 
-from kps.errors import InvalidArgument, KPSError
+from kps.errors import InvalidArgument, KPSError, QueueFull
 from kps.io_sync.client import Client
-from kps.protocol.relay import (
-    MAX_LINKS,
-    MAX_WAITING,
-    STOPPING,
-    TOO_MANY_LINKS,
-    TOO_MANY_WAITING,
-    Done,
-    RelayJob,
-    RelayTarget,
-)
+from kps.protocol.relay import STOPPING, Done, Link, RelayJob, RelayQueues, RelayTarget
 from kps.settings import relay_limits
 
 
@@ -33,7 +24,7 @@ class Relays:
         self._token = token
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._waiting: dict[tuple[str, str, bool], deque[RelayJob]] = {}
+        self._queues = RelayQueues()
         self._is_closed = False
 
     def send(
@@ -43,42 +34,31 @@ class Relays:
         if self._is_closed:
             done(STOPPING)
             return
-        key = (target.address, target.path, secure)
-        job = RelayJob(target, origin, data, done)
-        if (refusal := self._queue(key, job)) is not None:
-            done(refusal)
-
-    def _queue(self, key: tuple[str, str, bool], job: RelayJob) -> str | None:
-        """Let a message wait for its link, which is begun if there is none; or say why not."""
-        with self._lock:
-            waiting = self._waiting.get(key)
-            if waiting is None:
-                if len(self._waiting) >= MAX_LINKS:
-                    return TOO_MANY_LINKS
-                waiting = deque([job])
-                # A daemon: a server that is silent must not hold up the end of the program.
-                thread = threading.Thread(
-                    target=self._run_link, args=(key, waiting), name="kps-relay", daemon=True
-                )
-                self._waiting[key] = waiting
-                try:
-                    thread.start()
-                except RuntimeError as error:  # the system has no more of them
-                    del self._waiting[key]
-                    return str(error)
-            elif len(waiting) >= MAX_WAITING:
-                return TOO_MANY_WAITING
-            else:
-                waiting.append(job)
-        return None
+        link = (target.address, target.path, secure)
+        try:
+            with self._lock:
+                waiting = self._queues.add(link, RelayJob(target, origin, data, done))
+        except QueueFull as refusal:
+            done(str(refusal))
+            return
+        if waiting is None:
+            return
+        # A daemon: a server that is silent must not hold up the end of the program.
+        thread = threading.Thread(
+            target=self._run_link, args=(link, waiting), name="kps-relay", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no more of them
+            self._give_up(link, waiting, str(error))
 
     def close(self) -> None:
         """Send nothing more. What is under way ends within the timeout."""
         self._is_closed = True
 
-    def _run_link(self, key: tuple[str, str, bool], waiting: deque[RelayJob]) -> None:
+    def _run_link(self, link: Link, waiting: deque[RelayJob]) -> None:
         """Connect, send everything that waits, and leave."""
-        address, path, secure = key
+        address, path, secure = link
         error = STOPPING
         try:
             with Client(
@@ -93,22 +73,25 @@ class Relays:
                 request_timeout=self._timeout,
                 limits=relay_limits(self._timeout),
             ) as client:
-                while not self._is_closed and self._has_work(key, waiting):
+                while not self._is_closed and self._has_work(link, waiting):
                     self._send_one(client, waiting[0])
                     waiting.popleft()
         except KPSError as failure:
             error = str(failure)
+        self._give_up(link, waiting, error)
+
+    def _give_up(self, link: Link, waiting: deque[RelayJob], error: str) -> None:
+        """End a queue, and tell those who wait in it, if any."""
         with self._lock:
-            if self._waiting.get(key) is waiting:
-                del self._waiting[key]
+            self._queues.end(link, waiting)
         for job in waiting:
             job.done(error)
 
-    def _has_work(self, key: tuple[str, str, bool], waiting: deque[RelayJob]) -> bool:
+    def _has_work(self, link: Link, waiting: deque[RelayJob]) -> bool:
         """Whether something waits; if not, the next message starts a new link."""
         with self._lock:
             if not waiting:
-                del self._waiting[key]
+                self._queues.end(link, waiting)
             return bool(waiting)
 
     def _send_one(self, client: Client, job: RelayJob) -> None:

@@ -76,9 +76,6 @@ class Outbox:
         self.dropped = 0
         """Messages dropped so far, by the policy or with the connection."""
 
-    def __len__(self) -> int:
-        return len(self._settled) + len(self._frames)
-
     def push(self, frame: bytes) -> Push:
         """Queue a frame, or say why not."""
         size = len(frame)

@@ -1,11 +1,12 @@
 """Addresses of other servers, for messages from server to server (spec, section 7)."""
 
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kps.errors import InvalidArgument
+from kps.errors import InvalidArgument, QueueFull
 
 DEFAULT_PATH = "/ws/bus"
 
@@ -54,8 +55,8 @@ MAX_WAITING = 1024
 MAX_LINKS = 64
 """Addresses, with their paths, to which messages may be under way."""
 
-TOO_MANY_WAITING = "too many messages wait for that server"
-TOO_MANY_LINKS = "messages to too many servers are under way"
+Link = tuple[str, str, bool]
+"""What one connection leads to: an address, a path, and whether that is with TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,40 @@ class RelayJob:
     origin: str
     data: Any
     done: Done
+
+
+class RelayQueues:
+    """The messages that wait for other servers, in order for each link."""
+
+    def __init__(self) -> None:
+        self._by_link: dict[Link, deque[RelayJob]] = {}
+
+    def add(self, link: Link, job: RelayJob) -> deque[RelayJob] | None:
+        """Let a message wait; return its queue if that is new, and the link is to be begun.
+
+        Raises :class:`kps.QueueFull`.
+        """
+        queue = self._by_link.get(link)
+        if queue is None:
+            if len(self._by_link) >= MAX_LINKS:
+                raise QueueFull("messages to too many servers are under way")
+            self._by_link[link] = new = deque([job])
+            return new
+        if len(queue) >= MAX_WAITING:
+            raise QueueFull("too many messages wait for that server")
+        queue.append(job)
+        return None
+
+    def end(self, link: Link, queue: deque[RelayJob]) -> None:
+        """Let the next message begin the link anew. May be called twice."""
+        if self._by_link.get(link) is queue:
+            del self._by_link[link]
+
+    def end_all(self) -> list[RelayJob]:
+        """End all queues; return what waited in them."""
+        jobs = [job for queue in self._by_link.values() for job in queue]
+        self._by_link.clear()
+        return jobs
 
 
 def origin_of(address: str, path: str, *, secure: bool, client_id: str = "") -> str:

@@ -680,8 +680,7 @@ class ServerSession:
         run = self._run
         if run is None or run.topic != topic:
             self._finish_run()
-            if topic != self._may_publish:
-                self._check_publish(topic)
+            self._check_publish(topic)
             run = self._run = Publication(topic, self.id)
         run.payloads += payloads
         if self.level == 1 and topic in self.topics:

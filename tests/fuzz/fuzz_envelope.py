@@ -24,6 +24,7 @@ from kps.protocol.limits import Limits
 from kps.protocol.messages import AckResponse
 from tests.fuzz import grammar
 from tests.fuzz.seeds import all_messages
+from tests.protocol.helpers import levels
 
 WORDS = grammar.WORDS
 DEEPEST = Limits().max_depth
@@ -68,17 +69,6 @@ def as_orjson_does(digits: str) -> int | float:
     if abs(number) < 1 << 65 and -(1 << 63) <= (exact := int(digits)) < 1 << 64:
         return exact
     return number
-
-
-def levels(value: Any) -> int:
-    """How many arrays and objects are within each other, at most."""
-    count, level = 0, [value]
-    while containers := [one for one in level if isinstance(one, dict | list)]:
-        count += 1
-        level = [
-            part for one in containers for part in (one.values() if type(one) is dict else one)
-        ]
-    return count
 
 
 def same(one: Any, other: Any) -> bool:

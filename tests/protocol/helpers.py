@@ -63,6 +63,17 @@ def frame(
     return head + key + bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
 
 
+def levels(value: Any) -> int:
+    """How many arrays and objects are within each other, at most."""
+    count, level = 0, [value]
+    while containers := [one for one in level if isinstance(one, (dict, list))]:
+        count += 1
+        level = [
+            part for one in containers for part in (one.values() if type(one) is dict else one)
+        ]
+    return count
+
+
 def json_frame(fields: Any, *, key: bytes | None = KEY) -> bytes:
     """A text frame of JSON: any value, also one that is no message."""
     return frame(orjson.dumps(fields), key=key)

@@ -24,6 +24,7 @@ from kps.protocol.envelope import (
     unwrap,
     write,
 )
+from tests.protocol.helpers import levels
 
 JSON = st.recursive(
     st.none()
@@ -106,21 +107,15 @@ class TestRead:
 class TestDepth:
     @given(JSON, st.integers(0, 6))
     def test_is_counted_as_it_is_defined(self, value: Any, most: int) -> None:
-        def levels(value: Any) -> int:
-            if not isinstance(value, dict | list):
-                return 0
-            parts = value.values() if isinstance(value, dict) else value
-            return 1 + max(map(levels, parts), default=0)
-
         loaded = load(json.dumps(value).encode())
         assert is_deeper(loaded, most) == (levels(value) > most)
 
     @pytest.mark.parametrize("leaf", [b"", b"1", b'{"a":""}'])
     def test_far_down(self, leaf: bytes) -> None:
         loaded = load(b'[0,{"a":' * 60 + b"[" + leaf + b"]" + b"}]" * 60)
-        levels = 122 if leaf.startswith(b"{") else 121
-        assert is_deeper(loaded, levels - 1)
-        assert not is_deeper(loaded, levels)
+        deepest = 122 if leaf.startswith(b"{") else 121
+        assert is_deeper(loaded, deepest - 1)
+        assert not is_deeper(loaded, deepest)
 
 
 class TestWrite:

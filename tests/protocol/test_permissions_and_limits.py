@@ -249,37 +249,29 @@ class TestLimits:
             peer.session.connection_lost(stage.clock.now)
         assert stage.hub.acks._awaited == 0
 
-    def test_results_of_one_request(self) -> None:
-        size = len(b'{"responses":{"id":{"result":"xxxx"}}}')
-        stage = Stage(limits=Limits(max_results=2 * size))
+    @pytest.mark.parametrize(
+        ("most", "answer"),
+        [
+            (
+                2 * len(b'{"responses":{"id":{"result":"xxxx"}}}'),
+                {"success": True, "result": "xxxx"},
+            ),
+            (2 * len("xxx"), {"success": False, "error": "xxx"}),
+        ],
+        ids=["results", "error texts"],
+    )
+    def test_answers_to_one_request(self, most: int, answer: Fields) -> None:
+        stage = Stage(limits=Limits(max_results=most))
         peers = [peer2(stage, str(n)) for n in range(4)]
         for peer in peers[1:]:
             stage.hub.subscribe(peer.session, "t")
         peers[0].send({"action": "publish_with_ack", "topic": "t", "ack_id": "1"})
         for peer in peers[1:]:
             ack_id = peer.take()[0]["ack_id"]
-            peer.send({"action": "ack", "ack_id": ack_id, "success": True, "result": "xxxx"})
-        (answer,) = peers[0].take()
-        assert answer["responses"] == {
-            "1": {"success": True, "result": "xxxx"},
-            "2": {"success": True, "result": "xxxx"},
-            "3": {"success": False, "error": "no room for the result"},
-        }
-
-    def test_error_texts_take_room_as_well(self) -> None:
-        stage = Stage(limits=Limits(max_results=5))
-        peers = [peer2(stage, str(n)) for n in range(3)]
-        for peer in peers[1:]:
-            stage.hub.subscribe(peer.session, "t")
-        peers[0].send({"action": "publish_with_ack", "topic": "t", "ack_id": "1"})
-        for peer in peers[1:]:
-            ack_id = peer.take()[0]["ack_id"]
-            peer.send({"action": "ack", "ack_id": ack_id, "success": False, "error": "xxx"})
-        (answer,) = peers[0].take()
-        assert answer["responses"] == {
-            "1": {"success": False, "error": "xxx"},
-            "2": {"success": False, "error": "no room for the result"},
-        }
+            peer.send({"action": "ack", "ack_id": ack_id, **answer})
+        (response,) = peers[0].take()
+        refused = {"success": False, "error": "no room for the result"}
+        assert response["responses"] == {"1": answer, "2": answer, "3": refused}
         assert stage.hub.acks._results == 0
 
     def test_results_of_all_requests(self) -> None:
