@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from kps.protocol.frames import Masker
+from kps.protocol.wire.frames import Masker
 from processes import Failed
 
 PAYLOAD = b'{"n":1234567,"text":"' + b"x" * 43 + b'"}'

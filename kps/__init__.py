@@ -19,20 +19,20 @@ from kps.errors import (
     ServerError,
     ServerStartFailed,
 )
-from kps.protocol.access import Identity, Permissions
-from kps.protocol.backoff import Backoff
-from kps.protocol.events import Connected, Disconnected
-from kps.protocol.http import HttpRequest, HttpResponse
+from kps.protocol.access.identity import Identity, Permissions
+from kps.protocol.bus.message import AckResponse, Message
+from kps.protocol.client.events import Connected, Disconnected
+from kps.protocol.client.reconnect import Backoff
 from kps.protocol.limits import Limits, Overflow, RatePolicy
-from kps.protocol.messages import AckResponse, Message
+from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
+    from kps.auth.jwt import JWTVerifier
+    from kps.auth.tokens import TokenFile
     from kps.io_asyncio.ack import Ack
     from kps.io_asyncio.client import Client
     from kps.io_asyncio.server import Server
     from kps.io_asyncio.subscription import Subscription
-    from kps.jwt import JWTVerifier
-    from kps.tokens import TokenFile
 
 __all__ = [
     "Ack",
@@ -71,10 +71,10 @@ __all__ = [
 _LAZY = {
     "Ack": "kps.io_asyncio.ack",
     "Client": "kps.io_asyncio.client",
-    "JWTVerifier": "kps.jwt",
+    "JWTVerifier": "kps.auth.jwt",
     "Server": "kps.io_asyncio.server",
     "Subscription": "kps.io_asyncio.subscription",
-    "TokenFile": "kps.tokens",
+    "TokenFile": "kps.auth.tokens",
 }
 
 

@@ -4,13 +4,15 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "kps"
-PROTOCOL = sorted((PACKAGE / "protocol").glob("*.py"))
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+PROTOCOL = sorted((PACKAGE / "protocol").rglob("*.py"))
 EVERY_SOURCE = sorted(
     path
     for folder in ("kps", "tests", "examples", "benchmarks")
@@ -41,34 +43,54 @@ ALLOWED_IN_PROTOCOL = {
     "urllib.parse",
     "wsproto",
 }
-# Only these know the libraries that read the wire.
-WIRE_LIBRARIES = {"h11": {"http"}, "wsproto": {"http", "websocket"}}
 
-# From the bottom up. A module may import those of the layers below it, and of its own.
-LAYERS: list[set[str]] = [
-    {"backoff", "codes", "deadlines", "frames", "limits"},
-    {"outbox", "envelope", "messages", "relay", "access", "admission", "rate"},
-    {"websocket", "address", "level1", "level2", "subscriptions"},
-    {"http", "bus", "endpoint", "flow"},
-    {"acks", "events"},
-    {"monitor", "client_link"},
-    {"rules"},
-    {"server_session"},
-    {"client_session"},
-    {"hub"},
+# Which modules may know a library that reads or writes the wire.
+LIBRARIES = {
+    "h11": {"kps.protocol.wire"},
+    "wsproto": {"kps.protocol.wire"},
+    "orjson": {"kps.protocol.dialect", "kps.cli"},
+}
+
+# The rooms of the package, from the bottom up. A room imports itself and those above its line
+# here; rooms of one line do not know each other. A name stands for the module or all in it.
+ROOMS: list[set[str]] = [
+    {"kps.errors"},
+    {"kps.protocol.limits", "kps.protocol.timers"},
+    {"kps.protocol.wire"},
+    {"kps.protocol.dialect"},
+    {"kps.protocol.bus"},
+    {"kps.protocol.access"},
+    {"kps.protocol.server", "kps.protocol.client"},
+    {"kps.compat", "kps.web"},
+    {"kps.io_common"},
+    {"kps.io_asyncio", "kps.io_sync"},
+    {"kps.auth", "kps.testing"},
+    {"kps", "kps.sync"},  # the public names
+    {"kps.cli"},
+    {"kps.__main__"},
 ]
 
+MOST_LINES = 500
+MOST_METHODS = 25
+PUBLIC_FACES = {"Client", "Server"}
+"""Classes whose methods are the API."""
 
-def imports(path: Path, *, at_runtime: bool = False) -> Iterator[str]:
-    """The modules that a source file imports; ``at_runtime``, without those for types only."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for_types: set[ast.AST] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            for_types.update(*(ast.walk(statement) for statement in node.body))
-    for node in ast.walk(tree):
-        if at_runtime and node in for_types:
-            continue
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in SOURCES}
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a source file imports, also those for types only."""
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -77,7 +99,7 @@ def imports(path: Path, *, at_runtime: bool = False) -> Iterator[str]:
             # "from package import module" imports a module too.
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                is_module = (ROOT / inner.replace(".", "/")).with_suffix(".py").exists()
+                is_module = inner in MODULES or (ROOT / inner.replace(".", "/")).is_dir()
                 yield inner if is_module else node.module
 
 
@@ -85,41 +107,52 @@ def is_within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
+def room_of(module: str) -> tuple[int, str]:
+    """Number of the line in which a module's room stands, and the room."""
+    found = [
+        (len(room), number, room)
+        for number, line in enumerate(ROOMS)
+        for room in line
+        if is_within(module, room)
+    ]
+    assert found, f"{module} is in no room"
+    _, number, room = max(found)
+    return number, room
+
+
 def test_there_is_something_to_check() -> None:
-    names = {path.stem for path in PROTOCOL}
-    assert {"hub", "client_session", "websocket", "http"} <= names
-    assert set(imports(PACKAGE / "protocol" / "hub.py")) >= {"orjson", "kps.protocol.acks"}
+    assert {"kps.protocol.server.hub", "kps.protocol.client.session"} <= set(MODULES)
+    hub = set(imports(MODULES["kps.protocol.server.hub"]))
+    assert "kps.protocol.bus.acks" in hub
+    assert room_of("kps.protocol.bus.acks") == (4, "kps.protocol.bus")
 
 
 class TestProtocolIsPure:
-    @pytest.mark.parametrize("path", PROTOCOL, ids=lambda path: path.stem)
+    @pytest.mark.parametrize("path", PROTOCOL, ids=name_of)
     def test_imports_nothing_that_acts(self, path: Path) -> None:
         for module in imports(path):
             allowed = any(is_within(module, package) for package in ALLOWED_IN_PROTOCOL)
             assert allowed, f"{path.name} imports {module}"
 
-    @pytest.mark.parametrize("path", PROTOCOL, ids=lambda path: path.stem)
+    @pytest.mark.parametrize("path", PROTOCOL, ids=name_of)
     def test_does_nothing_behind_the_back_of_imports(self, path: Path) -> None:
         calls = {
             node.func.id
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for node in ast.walk(tree_of(path))
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
         assert not calls & {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"}
 
-    @pytest.mark.parametrize("library", WIRE_LIBRARIES)
-    def test_wire_libraries_are_known_to_few(self, library: str) -> None:
-        users = {
-            path.relative_to(PACKAGE).as_posix()
-            for path in PACKAGE.rglob("*.py")
-            if any(is_within(module, library) for module in imports(path))
-        }
-        assert users == {f"protocol/{name}.py" for name in WIRE_LIBRARIES[library]}
+    @pytest.mark.parametrize("library", LIBRARIES)
+    def test_libraries_of_the_wire_stay_in_their_rooms(self, library: str) -> None:
+        for module, path in MODULES.items():
+            if any(is_within(imported, library) for imported in imports(path)):
+                assert any(is_within(module, room) for room in LIBRARIES[library]), module
 
     def test_is_imported_without_any_driver(self) -> None:
         """In a fresh interpreter, so that nothing else has imported them."""
         code = (
-            "import sys, kps.protocol.hub, kps.protocol.client_session\n"
+            "import sys, kps.protocol.server.hub, kps.protocol.client.session\n"
             "unwanted = {'asyncio', 'uvloop', 'threading', 'ssl', 'logging', 'kps.io_asyncio',"
             " 'kps.io_sync'}\n"
             "print(*sorted(unwanted & set(sys.modules)))"
@@ -130,46 +163,95 @@ class TestProtocolIsPure:
         assert shown.stdout.split() == []
 
 
-class TestLayers:
-    def test_every_module_has_one(self) -> None:
-        named = [name for layer in LAYERS for name in layer]
-        assert len(named) == len(set(named))
-        assert set(named) == {path.stem for path in PROTOCOL} - {"__init__"}
+class TestRooms:
+    @pytest.mark.parametrize("module", MODULES)
+    def test_imports_point_downwards(self, module: str) -> None:
+        line, room = room_of(module)
+        if MODULES[module].name == "__init__.py" and is_within(module, "kps.protocol"):
+            # To import one module must not be to import them all.
+            assert list(imports(MODULES[module])) == []
+        for imported in imports(MODULES[module]):
+            if is_within(imported, "kps") and imported != "kps.protocol":
+                other_line, other = room_of(imported)
+                allowed = other == room or other_line < line
+                assert allowed, f"{module} imports {imported}"
 
-    @pytest.mark.parametrize("path", PROTOCOL, ids=lambda path: path.stem)
-    def test_none_imports_what_is_above_it(self, path: Path) -> None:
-        if path.stem == "__init__":
-            assert list(imports(path)) == []  # importing one module must not import them all
-            return
-        level = {name: number for number, layer in enumerate(LAYERS) for name in layer}
-        for module in imports(path, at_runtime=True):
-            if is_within(module, "kps.protocol"):
-                other = module.removeprefix("kps.protocol.")
-                assert level[other] <= level[path.stem], f"{path.stem} imports {other}"
+    def test_no_module_imports_itself_by_way_of_others(self) -> None:
+        circles = circles_among(
+            {
+                module: {
+                    imported
+                    for imported in imports(path)
+                    if imported in MODULES
+                    and imported != module
+                    and MODULES[imported].name != "__init__.py"
+                }
+                for module, path in MODULES.items()
+            }
+        )
+        assert circles == []
 
-    def test_core_does_not_know_its_drivers(self) -> None:
-        for path in [*PROTOCOL, PACKAGE / "errors.py"]:
-            for module in imports(path):
-                assert (
-                    not is_within(module, "kps")
-                    or is_within(module, "kps.protocol")
-                    or (module == "kps.errors")
-                )
-
-    def test_drivers_do_not_know_each_other(self) -> None:
-        for driver, other in (("io_asyncio", "io_sync"), ("io_sync", "io_asyncio")):
-            for path in (PACKAGE / driver).rglob("*.py"):
-                assert not any(is_within(m, f"kps.{other}") for m in imports(path)), path
+    def test_a_circle_would_be_found(self) -> None:
+        assert circles_among({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
     def test_threaded_driver_has_no_event_loop(self) -> None:
         for path in (PACKAGE / "io_sync").rglob("*.py"):
             assert not {"asyncio", "uvloop"} & set(imports(path)), path
 
-    def test_testing_needs_no_test_framework(self) -> None:
-        """``kps.testing`` is for the tests of programs, whatever they are run with."""
-        modules = set(imports(PACKAGE / "testing.py"))
-        assert not modules & {"pytest", "hypothesis", "unittest"}
-        assert not modules & {"socket", "asyncio", "threading", "time"}
+
+def circles_among(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules each of which can be reached from all others of its group."""
+
+    def reachable(start: str) -> set[str]:
+        found: set[str] = set()
+        ahead = [start]
+        while ahead:
+            for neighbour in edges[ahead.pop()] - found:
+                found.add(neighbour)
+                ahead.append(neighbour)
+        return found
+
+    reach = {module: reachable(module) for module in edges}
+    groups = {
+        tuple(sorted(other for other in reach[module] if module in reach[other]))
+        for module in edges
+        if module in reach[module]
+    }
+    return sorted(map(list, groups))
+
+
+class TestSizes:
+    @pytest.mark.parametrize("module", MODULES)
+    def test_files_are_short(self, module: str) -> None:
+        lines = len(MODULES[module].read_text(encoding="utf-8").splitlines())
+        assert lines <= MOST_LINES
+
+    @pytest.mark.parametrize("module", MODULES)
+    def test_classes_are_small(self, module: str) -> None:
+        for node in ast.walk(tree_of(MODULES[module])):
+            if isinstance(node, ast.ClassDef) and node.name not in PUBLIC_FACES:
+                methods = [
+                    part
+                    for part in node.body
+                    if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))
+                ]
+                assert len(methods) <= MOST_METHODS, node.name
+
+    @pytest.mark.parametrize("path", PROTOCOL, ids=name_of)
+    def test_only_dialects_ask_for_the_level(self, path: Path) -> None:
+        if is_within(name_of(path), "kps.protocol.dialect"):
+            return
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Compare):
+                sides = [node.left, *node.comparators]
+                names = {getattr(side, "attr", getattr(side, "id", "")) for side in sides}
+                numbers = [
+                    side
+                    for side in sides
+                    if isinstance(side, ast.Constant) and type(side.value) is int
+                ]
+                is_asked = bool(numbers) and "level" in {name.lstrip("_") for name in names}
+                assert not is_asked, f"line {node.lineno}"
 
 
 class TestSources:
@@ -177,12 +259,12 @@ class TestSources:
         "path", EVERY_SOURCE, ids=lambda path: path.relative_to(ROOT).as_posix()
     )
     def test_has_a_docstring(self, path: Path) -> None:
-        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        docstring = ast.get_docstring(tree_of(path))
         assert docstring, f"{path} does not say what it is for"
 
-    @pytest.mark.parametrize("path", PROTOCOL, ids=lambda path: path.stem)
+    @pytest.mark.parametrize("path", PROTOCOL, ids=name_of)
     def test_public_names_of_the_core_are_documented(self, path: Path) -> None:
         """Classes and functions; methods that a base class documents need not repeat it."""
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{path.stem}.{node.name}"

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from blocking import PAYLOAD
-from kps.protocol.client_link import ClientLink
-from kps.protocol.client_session import ClientConfig, ClientSession
-from kps.protocol.hub import Hub, HubConfig
-from kps.protocol.server_session import ServerSession
+from kps.protocol.client.config import ClientConfig
+from kps.protocol.client.link import ClientLink
+from kps.protocol.client.session import ClientSession
+from kps.protocol.server.config import HubConfig
+from kps.protocol.server.hub import Hub
+from kps.protocol.server.session import ServerSession
 from model import Case, Figure, Sample, Scale, Scenario
 from processes import Failed
 from wires import PAYLOAD as PAYLOAD_BYTES

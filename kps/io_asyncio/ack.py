@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from kps.compat.unified import UnifiedAck
 from kps.io_asyncio.arrival import Arrival
-from kps.protocol.messages import AckHandle, AckResponse
-from kps.unified import UnifiedAck
+from kps.protocol.bus.message import AckHandle, AckResponse
 
 
 class AckKeeper(Protocol):

@@ -9,18 +9,19 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self, assert_never
 
+from kps.compat.unified import UnifiedClient
 from kps.errors import ClientClosed, RequestTimeout
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.arrival import Arrival
 from kps.io_asyncio.connection import Connection
 from kps.io_asyncio.driver import Driver
-from kps.io_errors import describe
-from kps.logs import log_client_event
-from kps.protocol.address import DEFAULT_ADDRESS
-from kps.protocol.client_session import Barrier, ClientSession
-from kps.protocol.endpoint import Endpoint
-from kps.protocol.events import (
-    AckChanged,
+from kps.io_common.logs import log_client_event
+from kps.io_common.settings import HIGH_WATER, ClientSettings
+from kps.io_common.system_errors import describe
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.client.events import (
     AckStatusReceived,
     BarrierPassed,
     ClientEvent,
@@ -34,10 +35,10 @@ from kps.protocol.events import (
     SubscriptionConfirmed,
     SubscriptionRefused,
 )
-from kps.protocol.messages import AckHandle, Message
-from kps.protocol.subscriptions import Mailbox, Subscriptions
-from kps.settings import HIGH_WATER, ClientSettings
-from kps.unified import UnifiedClient
+from kps.protocol.client.pending import Barrier
+from kps.protocol.client.session import ClientSession
+from kps.protocol.dialect.address import DEFAULT_ADDRESS
+from kps.protocol.wire.endpoint import Endpoint
 
 
 class Client(ClientSettings, Driver, UnifiedClient):
@@ -51,7 +52,8 @@ class Client(ClientSettings, Driver, UnifiedClient):
 
     or ``client = await Client.connect("localhost:9313")`` and later ``await client.close()``.
 
-    The arguments are those of :class:`kps.settings.ClientSettings`. Each callback may be a
+    The arguments are those of
+    :class:`kps.io_common.settings.ClientSettings`. Each callback may be a
     coroutine function (runs on the loop) or a plain function (runs in a thread). All methods
     belong to the event loop on which the client was started.
     """

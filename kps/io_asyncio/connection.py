@@ -4,9 +4,9 @@ import asyncio
 from time import monotonic
 from typing import Protocol, cast
 
-from kps.protocol.address import host_and_port
-from kps.protocol.endpoint import Endpoint
-from kps.protocol.websocket import Output
+from kps.protocol.dialect.address import host_and_port
+from kps.protocol.wire.endpoint import Endpoint
+from kps.protocol.wire.websocket import Output
 
 # What the transport may hold before it asks to pause. Everything beyond it waits in the
 # core's queue, where it is counted and where the slow-consumer policy acts.

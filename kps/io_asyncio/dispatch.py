@@ -15,10 +15,10 @@ from time import monotonic
 from typing import Any
 
 from kps.io_asyncio.threads import CallbackThreads
-from kps.logs import logger, report_failure
-from kps.protocol.messages import Message
-from kps.protocol.subscriptions import Mailbox
-from kps.settings import Callback
+from kps.io_common.logs import logger, report_failure
+from kps.io_common.settings import Callback
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import Message
 
 Settle = Callable[[Message, str | None, Any], None]
 """Tells the core how handling a message went: the error, or the result."""

@@ -15,11 +15,12 @@ from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.arrival import Arrival
 from kps.io_asyncio.dispatch import Dispatcher
 from kps.io_asyncio.subscription import Subscription
-from kps.logs import log_overflow
+from kps.io_common.logs import log_overflow
+from kps.io_common.settings import Callback
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import AckHandle, Message
+from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.limits import Limits
-from kps.protocol.messages import AckHandle, Message
-from kps.protocol.subscriptions import Mailbox, Subscriptions
-from kps.settings import Callback
 
 
 class Driver(ABC):

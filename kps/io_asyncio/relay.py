@@ -8,8 +8,9 @@ from typing import Any
 
 from kps.errors import InvalidArgument, KPSError, QueueFull
 from kps.io_asyncio.client import Client
-from kps.protocol.relay import STOPPING, Done, Link, RelayJob, RelayQueues, RelayTarget
-from kps.settings import relay_limits
+from kps.io_common.settings import relay_limits
+from kps.protocol.dialect.address import RelayTarget
+from kps.protocol.server.relays import STOPPING, Done, Link, RelayJob, RelayQueues
 
 
 class Relays:

@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, assert_never
 
+from kps.compat.unified import UnifiedServer
 from kps.errors import ConnectFailed, NotConnected, ServerStartFailed
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.arrival import Arrival
@@ -17,11 +18,14 @@ from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.loop import run
 from kps.io_asyncio.relay import Relays
 from kps.io_asyncio.tls_listener import TlsListener
-from kps.listening import BACKLOG, listen
-from kps.logs import FiguresLog, hook_failed, log_hub_event
-from kps.protocol.endpoint import Endpoint
-from kps.protocol.events import (
-    AckChanged,
+from kps.io_common.listening import BACKLOG, listen
+from kps.io_common.logs import FiguresLog, hook_failed, log_hub_event
+from kps.io_common.settings import Callback, ServerSettings, UpgradeHook, random_id
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.dialect.address import RelayTarget, origin_of
+from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
     DirectMessageIgnored,
@@ -31,14 +35,10 @@ from kps.protocol.events import (
     TokenPresented,
     UpgradeRequested,
 )
-from kps.protocol.hub import Hub
-from kps.protocol.messages import AckHandle, Message
-from kps.protocol.relay import RelayTarget, origin_of
-from kps.protocol.server_session import ServerSession
-from kps.protocol.subscriptions import Mailbox, Subscriptions
-from kps.protocol.websocket import Output
-from kps.settings import Callback, ServerSettings, UpgradeHook, random_id
-from kps.unified import UnifiedServer
+from kps.protocol.server.hub import Hub
+from kps.protocol.server.session import ServerSession
+from kps.protocol.wire.endpoint import Endpoint
+from kps.protocol.wire.websocket import Output
 
 _Hook = Callable[..., Any]
 
@@ -53,7 +53,8 @@ class Server(ServerSettings, Driver, UnifiedServer):
 
     or, within a program that has an event loop, ``async with Server(...) as server``.
 
-    The arguments are those of :class:`kps.settings.ServerSettings`. A hook may be a coroutine
+    The arguments are those of
+    :class:`kps.io_common.settings.ServerSettings`. A hook may be a coroutine
     function (runs on the loop) or a plain function (in a thread).
     """
 

@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from kps.io_asyncio.arrival import Arrival
-from kps.protocol.messages import Message
-from kps.protocol.subscriptions import Mailbox
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import Message
 
 
 class SubscriptionOwner(Protocol):

@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from kps.io_asyncio.connection import Connection
-from kps.io_errors import describe
-from kps.logs import logger
-from kps.protocol.address import host_and_port
+from kps.io_common.logs import logger
+from kps.io_common.system_errors import describe
+from kps.protocol.dialect.address import host_and_port
 
 _PAUSE = 0.05  # seconds, when there are no descriptors left
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from kps.protocol.messages import AckHandle, AckResponse
-from kps.unified import BlockingUnifiedAck
+from kps.compat.unified import BlockingUnifiedAck
+from kps.protocol.bus.message import AckHandle, AckResponse
 
 
 class AckKeeper(Protocol):

@@ -11,16 +11,18 @@ import weakref
 from types import TracebackType
 from typing import Any, Self, assert_never
 
+from kps.compat.unified import BlockingUnifiedClient
 from kps.errors import ClientClosed, RequestTimeout
-from kps.io_errors import describe
+from kps.io_common.logs import log_client_event, logger
+from kps.io_common.settings import HIGH_WATER, ClientSettings
+from kps.io_common.system_errors import describe
 from kps.io_sync.ack import Ack
 from kps.io_sync.connection import Connection, clock
 from kps.io_sync.driver import Driver
-from kps.logs import log_client_event, logger
-from kps.protocol.address import DEFAULT_ADDRESS
-from kps.protocol.client_session import Barrier, ClientSession
-from kps.protocol.events import (
-    AckChanged,
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.client.events import (
     AckStatusReceived,
     BarrierPassed,
     ClientEvent,
@@ -34,10 +36,9 @@ from kps.protocol.events import (
     SubscriptionConfirmed,
     SubscriptionRefused,
 )
-from kps.protocol.messages import AckHandle, Message
-from kps.protocol.subscriptions import Mailbox, Subscriptions
-from kps.settings import HIGH_WATER, ClientSettings
-from kps.unified import BlockingUnifiedClient
+from kps.protocol.client.pending import Barrier
+from kps.protocol.client.session import ClientSession
+from kps.protocol.dialect.address import DEFAULT_ADDRESS
 
 
 class Client(ClientSettings, Driver, BlockingUnifiedClient):
@@ -52,7 +53,8 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
 
     or ``client = Client.connect("localhost:9313")`` and later ``client.close()``.
 
-    The arguments are those of :class:`kps.settings.ClientSettings`. All methods may be called
+    The arguments are those of
+    :class:`kps.io_common.settings.ClientSettings`. All methods may be called
     from any thread. The client has one thread for its socket and, once it is needed, one on
     which all callbacks run. A program that forgets ``close`` still exits.
     """

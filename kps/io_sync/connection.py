@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from kps.protocol.endpoint import Endpoint
-from kps.protocol.websocket import Output
+from kps.protocol.wire.endpoint import Endpoint
+from kps.protocol.wire.websocket import Output
 
 _CHUNK = 256 * 1024
 _READS_AT_ONCE = 16  # then it is the turn of what waits to be written

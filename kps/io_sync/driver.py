@@ -12,15 +12,16 @@ from collections.abc import Callable
 from typing import Any
 
 from kps.errors import NotConnected
+from kps.io_common.logs import log_overflow
+from kps.io_common.settings import Callback
 from kps.io_sync.ack import Ack
 from kps.io_sync.connection import clock
 from kps.io_sync.dispatch import Dispatcher
 from kps.io_sync.subscription import Subscription
-from kps.logs import log_overflow
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import AckHandle, Message
+from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.limits import Limits
-from kps.protocol.messages import AckHandle, Message
-from kps.protocol.subscriptions import Mailbox, Subscriptions
-from kps.settings import Callback
 
 
 class Driver(ABC):

@@ -12,17 +12,21 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, assert_never
 
+from kps.compat.unified import BlockingUnifiedServer
 from kps.errors import ConnectFailed, NotConnected, ServerStartFailed
-from kps.io_errors import describe
+from kps.io_common.listening import listen
+from kps.io_common.logs import FiguresLog, hook_failed, log_hub_event, logger
+from kps.io_common.settings import Callback, ServerSettings, UpgradeHook, random_id
+from kps.io_common.system_errors import describe
 from kps.io_sync.ack import Ack
 from kps.io_sync.connection import Connection, Waker, clock, new_selector
 from kps.io_sync.driver import Driver
 from kps.io_sync.relay import Relays
-from kps.listening import listen
-from kps.logs import FiguresLog, hook_failed, log_hub_event, logger
-from kps.protocol.address import host_and_port
-from kps.protocol.events import (
-    AckChanged,
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.dialect.address import RelayTarget, host_and_port, origin_of
+from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
     DirectMessageIgnored,
@@ -32,14 +36,9 @@ from kps.protocol.events import (
     TokenPresented,
     UpgradeRequested,
 )
-from kps.protocol.hub import Hub
-from kps.protocol.messages import AckHandle, Message
-from kps.protocol.relay import RelayTarget, origin_of
-from kps.protocol.server_session import ServerSession
-from kps.protocol.subscriptions import Mailbox, Subscriptions
-from kps.protocol.websocket import Output
-from kps.settings import Callback, ServerSettings, UpgradeHook, random_id
-from kps.unified import BlockingUnifiedServer
+from kps.protocol.server.hub import Hub
+from kps.protocol.server.session import ServerSession
+from kps.protocol.wire.websocket import Output
 
 _Ask = Callable[[], Any]
 _Answer = Callable[[Any, float], None]
@@ -55,7 +54,8 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
 
     or, within a threaded program, ``with Server(...) as server``.
 
-    The arguments are those of :class:`kps.settings.ServerSettings`. Each connection has one
+    The arguments are those of
+    :class:`kps.io_common.settings.ServerSettings`. Each connection has one
     thread; one more accepts connections and keeps all deadlines, and one runs the callbacks.
     The ``on_upgrade`` hook runs in the thread of the connection that it decides on.
     """

@@ -3,8 +3,8 @@
 from types import TracebackType
 from typing import Protocol, Self
 
-from kps.protocol.messages import Message
-from kps.protocol.subscriptions import Mailbox
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import Message
 
 
 class SubscriptionOwner(Protocol):

@@ -26,11 +26,13 @@ from kps.io_asyncio.connection import Connection as AsyncioConnection
 from kps.io_asyncio.loop import run
 from kps.io_sync.connection import Connection as ThreadConnection
 from kps.io_sync.connection import clock
-from kps.protocol.endpoint import Endpoint
-from kps.protocol.frames import Masker
-from kps.protocol.http import HttpResponse, ServerConnection
 from kps.protocol.limits import Limits
-from kps.protocol.websocket import ClientWebSocket, Output, State, WebSocket
+from kps.protocol.wire.client_handshake import ClientWebSocket
+from kps.protocol.wire.endpoint import Endpoint
+from kps.protocol.wire.frames import Masker
+from kps.protocol.wire.http import HttpResponse
+from kps.protocol.wire.server_handshake import ServerConnection
+from kps.protocol.wire.websocket import Output, State, WebSocket
 
 HOST = "127.0.0.1"
 LIMITS = Limits(max_message=16 * 1024 * 1024)  # the suite's largest message has exactly that

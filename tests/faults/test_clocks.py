@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kps
-from kps.protocol.websocket import Output
-from kps.testing import MemoryClient, Network
+from kps.protocol.wire.websocket import Output
+from kps.testing.network import MemoryClient, Network
 from tests.faults import EARLY
 from tests.faults.conftest import LIMITS, QUICK
 from tests.faults.processes import KINDS, Serve

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kps
-from kps.protocol.websocket import ClosedBy
+from kps.protocol.wire.websocket import ClosedBy
 from tests.faults import EARLY
 from tests.faults.conftest import LIMITS
 from tests.faults.processes import Serve

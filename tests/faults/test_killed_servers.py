@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import kps
-from kps.protocol.websocket import ClosedBy
-from kps.settings import HIGH_WATER
+from kps.io_common.settings import HIGH_WATER
+from kps.protocol.wire.websocket import ClosedBy
 from tests.faults.processes import Serve
 from tests.faults.proxy import Proxy, Way
 from tests.io.harness import PATIENCE, Inbox, eventually

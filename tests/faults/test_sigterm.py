@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import kps
-from kps.protocol.websocket import ClosedBy
+from kps.protocol.wire.websocket import ClosedBy
 from tests.faults.conftest import publish_all
 from tests.faults.processes import Serve
 from tests.faults.proxy import Proxy, Way

@@ -11,10 +11,9 @@ from contextlib import suppress
 from typing import Any
 
 from kps.errors import KPSError
-from kps.protocol.backoff import Backoff
-from kps.protocol.client_session import Barrier
-from kps.protocol.events import (
-    AckChanged,
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.client.events import (
     BarrierPassed,
     ClientEvent,
     Connected,
@@ -23,10 +22,10 @@ from kps.protocol.events import (
     Ended,
     SubscriptionRefused,
 )
+from kps.protocol.client.pending import Barrier
+from kps.protocol.client.reconnect import Backoff
 from kps.protocol.limits import Limits, Overflow
-from kps.protocol.messages import AckHandle, Message
-from kps.protocol.subscriptions import Mailbox
-from kps.protocol.websocket import Output
+from kps.protocol.wire.websocket import Output
 from tests.fuzz import grammar
 from tests.fuzz.choices import Choices, chunk
 from tests.fuzz.fuzz_frames import any_frame, whole_text

@@ -7,8 +7,9 @@ from math import isfinite
 from typing import Any, NoReturn
 
 from kps.errors import InvalidArgument
-from kps.protocol import level1, level2
-from kps.protocol.envelope import (
+from kps.protocol.bus.message import AckResponse
+from kps.protocol.dialect import level1, level2
+from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
     TooDeep,
@@ -21,7 +22,6 @@ from kps.protocol.envelope import (
     write,
 )
 from kps.protocol.limits import Limits
-from kps.protocol.messages import AckResponse
 from tests.fuzz import grammar
 from tests.fuzz.seeds import all_messages
 from tests.protocol.helpers import levels

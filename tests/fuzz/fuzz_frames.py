@@ -11,14 +11,14 @@ from random import Random
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
-from kps.protocol.frames import LONGEST_HEADER, Masker, mask, text_frame
 from kps.protocol.limits import Limits
-from kps.protocol.websocket import ClosedBy, State, WebSocket
-from kps.testing import split
+from kps.protocol.wire.frames import LONGEST_HEADER, Masker, mask, text_frame
+from kps.protocol.wire.websocket import ClosedBy, State, WebSocket
+from kps.testing.network import split
 from tests.fuzz.choices import Choices, chunk, sparing
 from tests.fuzz.invariants import check_outbox
 from tests.protocol.helpers import CLOSE, CONTINUATION, KEY, PING, PONG, TEXT, frame
-from tests.protocol.test_websocket import (
+from tests.protocol.wire.test_websocket import (
     NOW,
     REST,
     Outcome,

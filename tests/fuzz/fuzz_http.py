@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kps.protocol.access import Identity
-from kps.protocol.admission import read_networks
-from kps.protocol.events import Ended, TokenPresented, UpgradeRequested
-from kps.protocol.http import HttpResponse
+from kps.protocol.access.admission import read_networks
+from kps.protocol.access.identity import Identity
+from kps.protocol.client.events import Ended
 from kps.protocol.limits import Limits
-from kps.protocol.websocket import Output, State
+from kps.protocol.server.events import TokenPresented, UpgradeRequested
+from kps.protocol.wire.http import HttpResponse
+from kps.protocol.wire.websocket import Output, State
 from tests.fuzz.choices import Choices
 from tests.fuzz.invariants import check_client, check_hub
 from tests.protocol.helpers import (

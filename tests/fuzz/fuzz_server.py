@@ -18,15 +18,15 @@ from typing import Any
 import orjson
 
 from kps.errors import KPSError
-from kps.protocol.access import ALL, Identity, Permissions
-from kps.protocol.admission import read_networks
-from kps.protocol.events import RelayRequested, TokenPresented, UpgradeRequested
-from kps.protocol.http import HttpResponse
+from kps.protocol.access.admission import read_networks
+from kps.protocol.access.identity import ALL, Identity, Permissions
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.limits import Limits, Overflow, RatePolicy
-from kps.protocol.messages import AckHandle, Message
-from kps.protocol.server_session import ServerSession
-from kps.protocol.subscriptions import Mailbox
-from kps.protocol.websocket import Output
+from kps.protocol.server.events import RelayRequested, TokenPresented, UpgradeRequested
+from kps.protocol.server.session import ServerSession
+from kps.protocol.wire.http import HttpResponse
+from kps.protocol.wire.websocket import Output
 from tests.fuzz import grammar
 from tests.fuzz.choices import Choices, chunk, sparing
 from tests.fuzz.fuzz_frames import any_frame, whole_text

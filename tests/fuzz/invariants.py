@@ -6,15 +6,15 @@ Here, and nowhere else in the harnesses, is known how the core keeps its books.
 from collections import Counter
 from typing import Any
 
-from kps.protocol.acks import AckBook, AckRequest
-from kps.protocol.bus import Subscriber
-from kps.protocol.client_session import ClientSession
-from kps.protocol.deadlines import Deadlines, Timed
-from kps.protocol.hub import Hub
-from kps.protocol.outbox import Droppable, Frames, Outbox
-from kps.protocol.server_session import ServerSession
-from kps.protocol.subscriptions import Mailbox
-from kps.protocol.websocket import State, WebSocket
+from kps.protocol.bus.acks import AckBook, AckRequest
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.topics import Subscriber
+from kps.protocol.client.session import ClientSession
+from kps.protocol.server.hub import Hub
+from kps.protocol.server.session import ServerSession
+from kps.protocol.timers import Deadlines, Timed
+from kps.protocol.wire.outbox import Droppable, Frames, Outbox
+from kps.protocol.wire.websocket import State, WebSocket
 
 
 def check_outbox(outbox: Outbox) -> None:

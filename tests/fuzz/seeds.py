@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kps.testing import Vector, load_vectors
+from kps.testing.vectors import Vector, load_vectors
 
 VECTORS = Path(__file__).parents[2] / "spec" / "vectors"
 LONGEST = 4000  # bytes: longer messages are about limits, and slow everything down

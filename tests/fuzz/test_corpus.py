@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from kps.protocol import envelope, frames, websocket
-from kps.protocol.acks import AckBook
-from kps.protocol.client_session import ClientSession
-from kps.protocol.hub import Hub
+from kps.protocol.bus.acks import AckBook
+from kps.protocol.client.session import ClientSession
+from kps.protocol.dialect import envelope
+from kps.protocol.server.hub import Hub
+from kps.protocol.wire import client_handshake, frames, websocket
 from tests.fuzz.corpus import HARNESSES, corpus_file, load_corpus, load_regressions
 
 MOST_BYTES = 1_000_000
@@ -61,7 +62,7 @@ INEXACT = SimpleNamespace(
         ("frames", websocket.WebSocket, "_claims_too_much", lambda self, length: False),
         ("frames", frames, "mask", lambda payload, key: payload),
         ("envelope", envelope, "orjson", INEXACT),
-        ("http", websocket.ClientWebSocket, "_refuse", lambda self, reason, now: None),
+        ("http", client_handshake.ClientWebSocket, "_refuse", lambda self, reason, now: None),
         ("server", AckBook, "drop_subscriber", lambda self, subscriber: None),
         ("server", Hub, "touch", lambda self, session: None),
         ("client", ClientSession, "_end_pending", lambda self, error: None),

@@ -9,8 +9,8 @@ import pytest
 
 import kps.io_asyncio.connection
 import kps.io_sync.connection
-from kps.protocol.websocket import Output
-from kps.testing import ManualClock
+from kps.protocol.wire.websocket import Output
+from kps.testing.network import ManualClock
 
 COST = 0.03
 """Seconds for whatever is read at once: more than a turn may take."""

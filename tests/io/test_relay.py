@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import kps
-from kps.protocol.relay import MAX_LINKS, MAX_WAITING
+from kps.protocol.server.relays import MAX_LINKS, MAX_WAITING
 from tests.io.harness import AnyDriver, Cable, Inbox
 
 Secure = tuple[ssl.SSLContext, ssl.SSLContext]

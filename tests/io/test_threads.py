@@ -18,8 +18,8 @@ import pytest
 
 import kps
 import kps.sync
+from kps.io_common.settings import HIGH_WATER
 from kps.io_sync.connection import Waker, new_selector
-from kps.settings import HIGH_WATER
 from tests.io.harness import PATIENCE, Cable, Inbox, eventually
 
 QUICK = kps.Backoff(first=0.01, longest=0.05)

@@ -15,17 +15,19 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.utilities import generate_accept_token
 
-from kps.protocol.backoff import Backoff
-from kps.protocol.client_link import ClientLink
-from kps.protocol.client_session import ClientConfig, ClientSession
-from kps.protocol.events import ClientEvent, ConnectNeeded
-from kps.protocol.hub import Hub, HubConfig
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import AckHandle
+from kps.protocol.client.config import ClientConfig
+from kps.protocol.client.events import ClientEvent, ConnectNeeded
+from kps.protocol.client.link import ClientLink
+from kps.protocol.client.reconnect import Backoff
+from kps.protocol.client.session import ClientSession
 from kps.protocol.limits import Limits
-from kps.protocol.messages import AckHandle
-from kps.protocol.server_session import ServerSession
-from kps.protocol.subscriptions import Mailbox
-from kps.protocol.websocket import Output
-from kps.testing import ManualClock, split
+from kps.protocol.server.config import HubConfig
+from kps.protocol.server.hub import Hub
+from kps.protocol.server.session import ServerSession
+from kps.protocol.wire.websocket import Output
+from kps.testing.network import ManualClock, split
 
 Fields = dict[str, Any]
 

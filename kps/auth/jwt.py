@@ -1,0 +1,174 @@
+"""Who clients are, by JSON Web Tokens (RFC 7519). Needs PyJWT: the extra ``kps[jwt]``."""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from kps.auth.tokens import read_permissions
+from kps.errors import InvalidArgument, ServerStartFailed
+from kps.io_common.system_errors import describe
+from kps.protocol.access.identity import Identity, Permissions
+
+try:
+    import jwt
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+except ModuleNotFoundError:
+    _is_installed = False  # whoever makes a verifier is told
+else:
+    _is_installed = True
+    # Its own, and those of what strangers wrote that it does not foresee.
+    _REFUSALS = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+
+logger = logging.getLogger("kps")
+
+_ALGORITHMS = ("HS256", "RS256", "ES256")
+_SHORTEST_SECRET = 32  # bytes (RFC 7518, 3.2)
+_SMALLEST_RSA = 2048  # bits (RFC 7518, 3.3)
+_LONGEST = 16 * 1024  # characters of a token, as many as an HTTP head may have by default
+_FOREVER = 1e12  # seconds since 1970: whatever ends then does not end
+_DEFAULT = Permissions()
+
+
+class JWTVerifier:
+    """Knows clients by what somebody else has signed: an ``auth`` hook for servers.
+
+    ::
+
+        Server(auth=JWTVerifier.from_file("public.pem", algorithm="ES256"))
+
+    A token must be signed with the one algorithm and one of the keys. It must have ``exp``,
+    when the connection ends unless the client has shown a newer token, and ``sub``, which is
+    the identity's name. Its claim ``kps`` may have the fields of :class:`kps.Permissions`.
+    May be called in any thread.
+
+    Args:
+        keys: Secrets of at least 32 bytes (HS256), or public keys in PEM; or paths
+            (``pathlib.Path``) of files with one, where a newline at the end of a secret does
+            not count. Several while one takes the place of another.
+        algorithm: ``HS256``, ``RS256`` or ``ES256``. What a token says about it does not count.
+        audience: What ``aud`` must be or contain, or several texts of which one will do.
+            Without it, a token that has ``aud`` is for somebody else.
+        issuer: What ``iss`` must be, or several texts of which one will do.
+        leeway: Seconds by which the issuer's clock and this one may differ.
+        permissions: What a client may do, as far as its token does not say.
+
+    Raises :class:`kps.InvalidArgument`, and :class:`kps.ServerStartFailed` for a file that
+    cannot be used, or if PyJWT is not installed.
+    """
+
+    def __init__(
+        self,
+        *keys: str | bytes | Path,
+        algorithm: str = "HS256",
+        audience: str | Sequence[str] | None = None,
+        issuer: str | Sequence[str] | None = None,
+        leeway: float = 0.0,
+        permissions: Permissions = _DEFAULT,
+    ) -> None:
+        if not _is_installed:
+            raise ServerStartFailed("JSON Web Tokens need PyJWT: pip install 'pyjwt[crypto]'")
+        if algorithm not in _ALGORITHMS:
+            raise InvalidArgument(f"algorithm is one of {', '.join(_ALGORITHMS)}")
+        if not keys:
+            raise InvalidArgument("a verifier needs a key")
+        if not 0 <= leeway < _FOREVER:
+            raise InvalidArgument(f"leeway is a number of seconds, not {leeway!r}")
+        self._sources = keys
+        self._algorithm = algorithm
+        self._audience = audience
+        self._issuer = issuer
+        self._leeway = leeway
+        self._permissions = permissions
+        self.reload()
+
+    @classmethod
+    def from_file(cls, *paths: str | os.PathLike[str], **options: Any) -> Self:
+        """A verifier with the keys in files, one in each. The options are the same."""
+        return cls(*[Path(path) for path in paths], **options)
+
+    def reload(self) -> None:
+        """Read key files again. What is wrong with one raises, and leaves all as it was."""
+        self._keys = [_load(source, self._algorithm) for source in self._sources]
+
+    def __call__(self, token: str) -> Identity | None:
+        """The identity that a token tells of, if it is valid."""
+        try:
+            if len(token) > _LONGEST:
+                raise ValueError("too long")
+            return self._identity(self._claims(token))
+        except _REFUSALS as error:
+            # Without the error's own text, which may contain what a stranger wrote.
+            logger.debug("a token was refused: %s", type(error).__name__)
+            return None
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        """What a token says, if one of the keys has signed it and its time is right."""
+        wrong = jwt.InvalidSignatureError()
+        for key in self._keys:
+            try:
+                return jwt.decode(
+                    token,
+                    key,
+                    algorithms=[self._algorithm],
+                    audience=self._audience,
+                    issuer=self._issuer,
+                    leeway=self._leeway,
+                    options={"require": ["exp", "sub"]},
+                )
+            except jwt.InvalidSignatureError as error:
+                wrong = error  # perhaps it is that of another key
+        raise wrong
+
+    def _identity(self, claims: dict[str, Any]) -> Identity:
+        name, end = claims["sub"], claims["exp"]
+        if not name or type(name) is not str:
+            raise InvalidArgument("sub must be a text")
+        if type(end) not in (int, float):  # PyJWT takes texts as well
+            raise InvalidArgument("exp must be a number")
+        permissions = self._permissions
+        if "kps" in claims:
+            if type(claims["kps"]) is not dict:
+                raise InvalidArgument("kps must be an object")
+            permissions = read_permissions(claims["kps"], permissions)
+        return Identity(name, permissions, min(end, _FOREVER) + self._leeway - time.time())
+
+
+def _load(source: str | bytes | Path, algorithm: str) -> Any:
+    """A key as PyJWT takes it. Raises as the verifier."""
+    if isinstance(source, (str, bytes)):
+        return _read_key(source.encode() if isinstance(source, str) else source, algorithm)
+    try:
+        content = source.read_bytes()
+        if algorithm == "HS256":
+            content = content.removesuffix(b"\n").removesuffix(b"\r")
+        return _read_key(content, algorithm)
+    except OSError as error:
+        raise ServerStartFailed(f"cannot read the key {source}: {describe(error)}") from error
+    except InvalidArgument as error:
+        raise ServerStartFailed(f"cannot use the key {source}: {error}") from None
+
+
+def _read_key(content: bytes, algorithm: str) -> Any:
+    if algorithm == "HS256":
+        if len(content) < _SHORTEST_SECRET:
+            raise InvalidArgument(f"a secret for HS256 has at least {_SHORTEST_SECRET} bytes")
+        try:
+            return jwt.get_algorithm_by_name(algorithm).prepare_key(content)
+        except jwt.InvalidKeyError:  # anybody may know it
+            raise InvalidArgument("this is a key of another algorithm, no secret") from None
+    try:
+        key = load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm):
+        raise InvalidArgument("there is no public key in PEM in it") from None
+    if algorithm == "RS256":
+        if not isinstance(key, RSAPublicKey) or key.key_size < _SMALLEST_RSA:
+            raise InvalidArgument(f"RS256 takes an RSA key of at least {_SMALLEST_RSA} bits")
+    elif not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
+        raise InvalidArgument("ES256 takes a key on the curve P-256")
+    return key

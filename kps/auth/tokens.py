@@ -1,0 +1,171 @@
+"""Who clients are, by a file of tokens."""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from kps.errors import InvalidArgument, ServerStartFailed
+from kps.io_common.system_errors import describe
+from kps.protocol.access.identity import Identity, Permissions
+
+logger = logging.getLogger("kps")
+
+_SHORTEST = 16  # characters of a token: random ones of that length cannot be guessed
+_DIGEST = "sha256:"
+_DEFAULTS = {field.name: field.default for field in fields(Permissions)}
+
+
+class TokenFile:
+    """The identities in a TOML file, by their tokens: an ``auth`` hook for servers.
+
+    ::
+
+        [alice]
+        token = "sha256:2bd8…"       # or the token itself, of at least 16 characters
+        publish = ["chat/*"]         # any field of kps.Permissions; its default if left out
+
+        [sensor]
+        tokens = ["…", "…"]          # several, while one takes the place of another
+
+    ``kps token NAME`` makes a token, and the lines for it. Raises
+    :class:`kps.ServerStartFailed` for a file that cannot be used. May be called in any thread.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+        self._identities: dict[bytes, Identity] = {}
+        self.reload()
+
+    def __call__(self, token: str) -> Identity | None:
+        """The identity behind a token, if there is one."""
+        # Found by its digest, so that how long it takes says nothing about other tokens.
+        return self._identities.get(_digest(token))
+
+    def reload(self) -> None:
+        """Read the file again. What is wrong with it raises, and leaves all as it was.
+
+        Connections that are open already keep what they may do.
+        """
+        try:
+            with open(self._path, "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                identities, are_plain = _read(tomllib.load(file))
+        except InvalidArgument as error:
+            raise ServerStartFailed(f"cannot use the tokens in {self._path}: {error}") from None
+        except OSError as error:
+            reason = describe(error)
+            raise ServerStartFailed(f"cannot read the tokens in {self._path}: {reason}") from error
+        except (ValueError, RecursionError) as error:
+            # No more of the reason than where: there are secrets in this file.
+            where = re.search(r"\(at [^()]*\)$", str(error))
+            place = f" {where.group()}" if where else ""
+            text = f"cannot use the tokens in {self._path}: it is not TOML{place}"
+            raise ServerStartFailed(text) from None
+        if are_plain and os.name == "posix" and mode & 0o007:
+            logger.warning("everybody may read the tokens in %s: chmod o= it", self._path)
+        self._identities = identities
+
+
+def read_permissions(table: Mapping[str, Any], default: Permissions) -> Permissions:
+    """Permissions from a table of TOML or JSON; what it leaves out is as in ``default``.
+
+    Raises :class:`kps.InvalidArgument`, without what may be secret: the values.
+    """
+    for name, value in table.items():
+        if name not in _DEFAULTS:
+            raise InvalidArgument(f"there is no field {name!r}")
+        if isinstance(_DEFAULTS[name], bool):
+            if not isinstance(value, bool):
+                raise InvalidArgument(f"{name} must be true or false")
+        elif not _are_texts(value):
+            raise InvalidArgument(f"{name} must be a list of patterns")
+    return replace(default, **table)
+
+
+def new_token(name: str) -> tuple[str, str]:
+    """A new random token, and the lines of a token file that give it to an identity."""
+    if not name or not name.isprintable():
+        raise InvalidArgument(f"not a name for an identity: {name!r}")
+    key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+    token = secrets.token_urlsafe(32)
+    return token, f'[{key}]\ntoken = "{_DIGEST}{_digest(token).hex()}"\n'
+
+
+def print_new_token(options: argparse.Namespace) -> int:
+    """The command ``kps token NAME``, whose output may be appended to a token file."""
+    token, lines = new_token(options.name)
+    print(lines, end="", flush=True)
+    print(f"the token, shown only now: {token}", file=sys.stderr)
+    return 0
+
+
+def _read(content: Mapping[str, Any]) -> tuple[dict[bytes, Identity], bool]:
+    """The identities by the digests of their tokens, and whether any token is there in plain."""
+    identities: dict[bytes, Identity] = {}
+    are_plain = False
+    if not all(isinstance(table, dict) for table in content.values()):
+        raise InvalidArgument("there are lines above the first table")  # tokens, perhaps
+    for name, table in content.items():
+        try:
+            if not name:
+                raise InvalidArgument("an identity needs a name")
+            tokens = _take_tokens(table)
+            identity = Identity(name, read_permissions(table, Permissions()))
+            for token in tokens:
+                digest, is_plain = _read_token(token)
+                are_plain = are_plain or is_plain
+                other = identities.setdefault(digest, identity)
+                if other is not identity:
+                    raise InvalidArgument(f"it has a token of {other.name!r}")
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{name!r}: {error}") from None
+    if not identities:  # half-written, perhaps; in any case nobody could connect
+        raise InvalidArgument("there is no identity in it")
+    return identities, are_plain
+
+
+def _take_tokens(table: dict[str, Any]) -> list[str]:
+    """Take the tokens out of a table, to leave the permissions."""
+    tokens = table.pop("tokens", [])
+    if not _are_texts(tokens):
+        raise InvalidArgument("tokens must be a list of strings")
+    token = table.pop("token", None)
+    if token is not None:
+        if not isinstance(token, str):
+            raise InvalidArgument("token must be a string")
+        tokens = [token, *tokens]
+    if not tokens:
+        raise InvalidArgument("it has no token")
+    return list(tokens)
+
+
+def _read_token(token: str) -> tuple[bytes, bool]:
+    """The digest of a token as the file has it, and whether that is the token itself."""
+    if token.startswith(_DIGEST):
+        digest = token.removeprefix(_DIGEST)
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+            raise InvalidArgument("sha256: is followed by 64 hexadecimal digits")
+        return bytes.fromhex(digest), False
+    if len(token) < _SHORTEST:
+        raise InvalidArgument(f"a token has fewer than {_SHORTEST} characters")
+    if not re.fullmatch(r"[!-~]+", token):
+        raise InvalidArgument("a token has characters that no HTTP header can have")
+    return _digest(token), True
+
+
+def _digest(token: str) -> bytes:
+    # Whatever a client sends as a token has a digest, though it may not be a valid text.
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)

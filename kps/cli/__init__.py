@@ -1,0 +1,1 @@
+"""The commands ``kps`` and ``kps-test``."""

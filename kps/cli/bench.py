@@ -1,0 +1,91 @@
+"""The command ``kps bench``: what a server and the network to it carry, from one Python process."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+from kps.io_asyncio.client import Client
+from kps.protocol.bus.message import Message
+
+_UNDER_WAY = 10_000  # messages that are published and not yet received, at most
+_AT_ONCE = 100  # ack requests
+
+
+async def measure(address: str, seconds: float, size: int, **options: Any) -> AsyncIterator[str]:
+    """Measure one thing after the other, each for so many seconds; yield a line for each.
+
+    ``size`` is that of the payload, in bytes of JSON; ``options`` are those of the clients.
+    """
+    async with (
+        Client(address, reconnect=False, **options) as publisher,
+        Client(address, reconnect=False, **options) as subscriber,
+    ):
+        bench = _Bench(publisher, seconds, "x" * max(0, size - 2))
+        await publisher.publish_with_receipt(bench.topic, None)  # raises, if it may not
+        await subscriber.subscribe(bench.topic, bench.received)
+        yield f"throughput   {await bench.throughput():>10,.0f} messages/s"
+        p50, p99 = await bench.round_trip()
+        yield f"a message    {p50 * 1e6:>10,.0f} µs p50, {p99 * 1e6:,.0f} µs p99"
+        yield f"acks         {await bench.acks(1):>10,.0f} /s one at a time"
+        yield f"             {await bench.acks(_AT_ONCE):>10,.0f} /s with {_AT_ONCE} under way"
+
+
+class _Bench:
+    """A topic of its own, a publisher, and the callback of its subscriber."""
+
+    def __init__(self, publisher: Client, seconds: float, payload: str) -> None:
+        self.topic = f"kps-bench-{uuid.uuid4().hex}"
+        self._publisher = publisher
+        self._seconds = seconds
+        self._payload = payload
+        self._received = 0
+        self._arrived = asyncio.Event()
+
+    async def received(self, message: Message) -> None:
+        self._received += 1
+        self._arrived.set()
+
+    async def throughput(self) -> float:
+        """Messages a second, from the first one published to the last one received."""
+        self._received = published = 0
+        began = time.perf_counter()
+        while time.perf_counter() < began + self._seconds:
+            for _ in range(100):
+                await self._publisher.publish(self.topic, self._payload)
+            published += 100
+            await self._until(published - _UNDER_WAY)
+        await self._until(published)
+        return published / (time.perf_counter() - began)
+
+    async def round_trip(self) -> tuple[float, float]:
+        """Seconds from publishing a message to its arrival: the median, and the 99th percentile."""
+        times: list[float] = []
+        ends = time.perf_counter() + self._seconds
+        while (began := time.perf_counter()) < ends:
+            expected = self._received + 1
+            await self._publisher.publish(self.topic, self._payload)
+            await self._until(expected)
+            times.append(time.perf_counter() - began)
+        times.sort()
+        return times[len(times) // 2], times[len(times) * 99 // 100]
+
+    async def acks(self, at_once: int) -> float:
+        """Answered ack requests a second, with so many under way."""
+        began = time.perf_counter()
+
+        async def ask() -> int:
+            answered = 0
+            while time.perf_counter() < began + self._seconds:
+                ack = await self._publisher.publish_with_ack(self.topic, self._payload)
+                answered += len(await ack.wait())
+            return answered
+
+        answered = sum(await asyncio.gather(*(ask() for _ in range(at_once))))
+        return answered / (time.perf_counter() - began)
+
+    async def _until(self, received: int) -> None:
+        while self._received < received:
+            self._arrived.clear()
+            await self._arrived.wait()

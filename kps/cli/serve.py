@@ -1,0 +1,208 @@
+"""The command ``kps serve``: its options, and what it does."""
+
+import argparse
+import contextlib
+from collections.abc import Callable
+from dataclasses import fields, replace
+from enum import StrEnum
+from typing import Any
+
+import kps.sync
+from kps.cli.arguments import file, rate, seconds, size
+from kps.errors import InvalidArgument
+from kps.io_asyncio.server import Server
+from kps.io_common.settings import TokenHook
+from kps.protocol.access.identity import OPEN
+from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
+from kps.protocol.limits import Limits
+
+# Each becomes an option.
+LIMITS = {
+    "max_message": "bytes of the largest message",
+    "max_depth": "levels of arrays and objects in a payload, at most 128",
+    "max_batch": "payloads of one batch, messages of one array",
+    "max_topic": "characters of a topic",
+    "max_id": "characters of a client's id",
+    "max_ack_id": "characters of a publisher's id of an ack request",
+    "max_subscriptions": "topics that one connection may be subscribed to",
+    "max_topics": "topics with a subscriber",
+    "max_connections": "connections in all",
+    "max_connections_per_address": "connections from one address",
+    "max_ids": "ids that are kept for one identity",
+    "max_all_ids": "ids that are kept for all identities",
+    "max_pending_acks": "ack requests of one connection under way",
+    "max_awaited_acks": "answers that the server waits for, in all",
+    "max_results": "bytes of results that one ack request may gather",
+    "max_all_results": "bytes of results of all ack requests under way",
+    "max_error": "characters of a subscriber's error text that are passed on",
+    "max_head": "bytes of an HTTP head",
+    "queue_messages": "messages that may wait for one client",
+    "queue_bytes": "bytes that may wait for one client",
+    "overflow": "what happens to a client that reads too slowly",
+    "backlog_bytes": "bytes of answers that may wait before a client is not read from",
+    "message_rate": "messages per second of one connection; 0: any",
+    "byte_rate": "bytes per second of one connection; 0: any",
+    "rate_burst": "seconds' worth of them that may come at once",
+    "rate_policy": "what happens to a client that sends faster",
+    "handshake_timeout": "seconds for the opening handshake",
+    "register_timeout": "seconds for the first ping",
+    "heartbeat_interval": "seconds of silence after which a client is pinged",
+    "heartbeat_timeout": "seconds that it may take to answer",
+    "close_timeout": "seconds for the closing handshake",
+    "ack_timeout": "seconds of an ack request that does not say",
+    "max_ack_timeout": "seconds of an ack request at most",
+}
+_ALGORITHMS = ("HS256", "RS256", "ES256")
+_NEEDS = {
+    "tls_key": "tls_cert",
+    "tls_client_ca": "tls_cert",
+    "jwt_algorithm": "jwt_key",
+    "jwt_audience": "jwt_key",
+    "jwt_issuer": "jwt_key",
+}
+_RATES = ("message_rate", "byte_rate")
+_DEFAULTS = Limits()
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``kps serve``."""
+    add = parser.add_argument
+    add("--config", metavar="FILE", help="a TOML file with any of these options")
+    add("--address", metavar="HOST:PORT", default=DEFAULT_ADDRESS, help="default: %(default)s")
+    add("--path", default=DEFAULT_PATH, help="path of the WebSocket; default: %(default)s")
+    add("--id", help="the server's own id; default: a random one")
+    add("--origin", action="append", help="origin of web pages that may connect; repeatable")
+    add("--name", action="append", help="host under which other servers reach it; repeatable")
+    add("--proxy", action="append", metavar="ADDRESS",
+        help="address or network of a proxy in front of this server, whose X-Forwarded-For "
+        "is believed; repeatable")  # fmt: skip
+    add("--relay-to", action="append", metavar="HOST:PORT",
+        help="server that clients without an identity may send messages to through this one, "
+        "* for any; default: none; repeatable")  # fmt: skip
+    add("--relay-token", metavar="TEXT",
+        help="what shows other servers who this one is; better in KPS_RELAY_TOKEN")  # fmt: skip
+    add(
+        "--tls-cert", type=file, metavar="FILE", help="certificate chain (PEM): serve wss and https"
+    )
+    add("--tls-key", type=file, metavar="FILE", help="its private key (PEM)")
+    add("--tls-client-ca", type=file, metavar="FILE",
+        help="authorities (PEM): clients must show a certificate of one of them")  # fmt: skip
+    add("--no-console", action="store_true", help="serve no console page at /")
+    add("--threads", action="store_true", help="a thread for each connection, not asyncio")
+
+    who = parser.add_argument_group("who may connect", "Without these, everybody.")
+    add = who.add_argument
+    add("--tokens", type=file, metavar="FILE", help="a TOML file of identities and their tokens")
+    add("--jwt-key", action="append", type=file, metavar="FILE",
+        help="accept JWT made with this secret, or checked with this public key (PEM); "
+        "repeatable")  # fmt: skip
+    add("--jwt-algorithm", choices=_ALGORITHMS, help=f"default: {_ALGORITHMS[0]}")
+    add("--jwt-audience", metavar="TEXT", help="the aud that they must have")
+    add("--jwt-issuer", metavar="TEXT", help="the iss that they must have")
+
+    limits = parser.add_argument_group("limits", "Past each, what the documentation names.")
+    limits.add_argument("--show-limits", action="store_true", help="print them all, and end")
+    for field in fields(Limits):
+        if field.name in LIMITS:
+            _add_limit(limits, field.name, LIMITS[field.name], getattr(_DEFAULTS, field.name))
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Run a server until it is told to stop."""
+    limits = replace(_DEFAULTS, **{name: _limit(name, getattr(options, name)) for name in LIMITS})
+    if options.show_limits:
+        print(_table(limits))
+        return 0
+    _allow_descriptors()
+    for option, other in _NEEDS.items():
+        if getattr(options, option) is not None and getattr(options, other) is None:
+            raise InvalidArgument(f"{_flag(option)} needs {_flag(other)}")
+    make = kps.sync.Server if options.threads else Server
+    server = make(
+        options.address,
+        path=options.path,
+        id=options.id,
+        origins=options.origin or (),
+        names=options.name or (),
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
+        tls_client_ca=options.tls_client_ca,
+        limits=limits,
+        console=not options.no_console,
+        auth=_auth(options),
+        permissions=replace(OPEN, relay=options.relay_to or ()),
+        relay_token=options.relay_token,
+        proxies=options.proxy or (),
+    )
+    server.run(ready=lambda ready: print(f"kps serves on {ready.url}", flush=True))
+    return 0
+
+
+def _allow_descriptors() -> None:
+    """Let there be as many connections as the system allows, and not what a shell starts with."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # not on Windows, or no more
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _auth(options: argparse.Namespace) -> TokenHook | None:
+    if options.tokens is not None and options.jwt_key is not None:
+        raise InvalidArgument("--tokens and --jwt-key exclude each other")
+    # Not before they are wanted: other servers do without.
+    if options.tokens is not None:
+        from kps.auth.tokens import TokenFile
+
+        return TokenFile(options.tokens)
+    if options.jwt_key is not None:
+        from kps.auth.jwt import JWTVerifier
+
+        return JWTVerifier.from_file(
+            *options.jwt_key,
+            algorithm=options.jwt_algorithm or _ALGORITHMS[0],
+            audience=options.jwt_audience,
+            issuer=options.jwt_issuer,
+        )
+    return None
+
+
+def _add_limit(
+    group: argparse._ArgumentGroup, name: str, meaning: str, default: int | float | StrEnum | None
+) -> None:
+    flag = _flag(name)
+    shown = f"{meaning}; default: {_shown(default)}".replace("%", "%%")
+    if isinstance(default, StrEnum):
+        kind = type(default)
+        group.add_argument(
+            flag,
+            choices=[policy.value for policy in kind],
+            default=default.value,
+            help=shown,
+        )
+        return
+    read: Callable[[str], Any] = size
+    if isinstance(default, float):
+        read = rate if name in _RATES else seconds
+    group.add_argument(flag, type=read, metavar="N", default=default, help=shown)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _limit(name: str, value: Any) -> Any:
+    default = getattr(_DEFAULTS, name)
+    return type(default)(value) if isinstance(default, StrEnum) else value
+
+
+def _table(limits: Limits) -> str:
+    rows = [(name, _shown(getattr(limits, name)), meaning) for name, meaning in LIMITS.items()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return "\n".join(
+        f"{name:<{widths[0]}}  {value:>{widths[1]}}  {meaning}" for name, value, meaning in rows
+    )
+
+
+def _shown(value: int | float | StrEnum | None) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,88 @@
+"""The command ``kps-test``: does this installation work?
+
+It connects two clients, subscribes, publishes, sends a direct message and asks for acks, on
+a server of its own or on the one whose address it is given; the token for that one is in
+``KPS_TOKEN``.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from kps.errors import KPSError
+from kps.io_asyncio.client import Client
+from kps.io_asyncio.loop import run
+from kps.io_asyncio.server import Server
+from kps.protocol.bus.message import Message
+
+_PATIENCE = 10.0
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the smoke test and exit: 0 when all works, 1 when not."""
+    parser = argparse.ArgumentParser(
+        prog="kps-test", description="Check that this installation of KPS works."
+    )
+    parser.add_argument(
+        "address", nargs="?", help="a running server; default: one of its own. Its token: KPS_TOKEN"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        run(_run(options.address))
+    except (KPSError, TimeoutError, AssertionError) as error:
+        print(f"kps-test: failed: {error or type(error).__name__}", file=sys.stderr)
+        sys.exit(1)
+    print("kps-test: all works")
+    sys.exit(0)
+
+
+async def _run(address: str | None) -> None:
+    if address is not None:
+        await asyncio.wait_for(_check(address, os.environ.get("KPS_TOKEN")), _PATIENCE)
+        return
+    async with Server("127.0.0.1:0") as server:
+        await asyncio.wait_for(_check(server.address), _PATIENCE)
+
+
+async def _check(address: str, token: str | None = None) -> None:
+    topic = f"kps-test-{uuid.uuid4().hex}"
+    payload = {"text": "h\u00e9llo \U0001f680", "number": 2**53 + 1, "list": [None, True, 0.5]}
+    received: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def keep(message: Message) -> None:
+        received.put_nowait(message)
+
+    async with (
+        Client(address, token=token, reconnect=False, on_id=keep) as alice,
+        Client(address, token=token, reconnect=False) as bob,
+    ):
+        _tell(f"two clients connected to {address}")
+        await alice.subscribe(topic, keep)
+        await bob.publish(topic, payload)
+        message = await received.get()
+        _expect(message.data == payload and message.sender == bob.id, "a publication arrives")
+        await bob.publish_to_id(alice.id, payload)
+        message = await received.get()
+        _expect(message.data == payload, "a direct message arrives")
+        ack = await bob.publish_with_ack(topic, payload)
+        responses = await ack.wait()
+        handled = {client_id for client_id, response in responses.items() if response.success}
+        _expect(handled == {alice.id}, "an ack tells who handled the message")
+
+
+def _expect(condition: bool, what: str) -> None:
+    if not condition:
+        raise AssertionError(f"not so: {what}")
+    _tell(what)
+
+
+def _tell(what: str) -> None:
+    print(f"ok: {what}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The sockets that a server listens on, whatever its driver."""
+
+import errno
+import socket
+
+from kps.errors import ServerStartFailed
+from kps.io_common.system_errors import describe
+from kps.protocol.dialect.address import Address
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted."""
+
+
+def listen(address: Address) -> list[socket.socket]:
+    """Listen on every address that a name stands for; with port 0, on one of them only.
+
+    May wait for a name server. Raises :class:`kps.ServerStartFailed`.
+    """
+    host, port = address.host, address.port
+    listeners: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+        if port == 0:  # one address only: each would get a port of its own
+            del found[1:]
+        for family, _, _, _, resolved in found:
+            try:
+                listener = socket.create_server(
+                    (str(resolved[0]), port), family=family, backlog=BACKLOG
+                )
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL and listeners:
+                    continue  # a name that also has an address of a family that is off
+                raise
+            listeners.append(listener)
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise ServerStartFailed(f"cannot listen on {address.netloc}: {describe(error)}") from error
+    return listeners

@@ -1,0 +1,134 @@
+"""What the drivers log, in the logger ``kps``: the same lines whatever the driver."""
+
+import logging
+
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.client.events import (
+    ClientEvent,
+    ConnectAttemptFailed,
+    Connected,
+    Disconnected,
+    ErrorReceived,
+)
+from kps.protocol.dialect.address import Address
+from kps.protocol.server.events import (
+    ClientLeft,
+    ClientRegistered,
+    DirectMessageIgnored,
+    HubEvent,
+    StrangerLeft,
+)
+from kps.protocol.server.hub import Hub
+from kps.protocol.wire.http import HttpResponse
+from kps.protocol.wire.websocket import ClosedBy
+
+logger = logging.getLogger("kps")
+
+
+def log_client_event(event: ClientEvent, server: Address) -> None:
+    """Log what a client's user should know."""
+    match event:
+        case Connected(client_id):
+            logger.info("connected to %s as %s", server.url, client_id)
+        case ConnectAttemptFailed(reason, retry_in):
+            logger.warning(
+                "cannot connect to %s: %s; next attempt in %.1f s", server.url, reason, retry_in
+            )
+        case Disconnected(closed, retry_in, dropped):
+            logger.log(
+                logging.INFO if closed.by is ClosedBy.LOCAL else logging.WARNING,
+                "disconnected from %s: %s (code %d)%s%s",
+                server.url,
+                closed.reason or "closed",
+                closed.code,
+                f"; {dropped} messages were not sent" if dropped else "",
+                "" if retry_in is None else f"; next attempt in {retry_in:.1f} s",
+            )
+        case ErrorReceived(text, _, request, topic, to):
+            about = f" ({request} {topic or to!r})" if topic or to else ""
+            logger.warning("error from %s: %s%s", server.url, text, about)
+
+
+def log_hub_event(event: HubEvent) -> None:
+    """Log what a server's operator may want to know."""
+    match event:
+        case ClientRegistered(session, client_id, previous):
+            renamed = f", before {_shown(previous)}" if previous else ""
+            logger.debug("client %s from %s%s", _shown(client_id), _shown(session.peer), renamed)
+        case ClientLeft(client_id, closed, dropped):
+            logger.log(
+                logging.WARNING if closed.by is ClosedBy.FAULT else logging.DEBUG,
+                "client %s left: %s (%d)%s",
+                _shown(client_id),
+                _shown(closed.reason),
+                closed.code,
+                f"; {dropped} messages dropped" if dropped else "",
+            )
+        case StrangerLeft(peer, closed):
+            reason = _shown(closed.reason)
+            logger.debug("nobody registered from %s: %s (%d)", _shown(peer), reason, closed.code)
+        case DirectMessageIgnored(sender):
+            logger.debug("a direct message of %s for the server: it takes none", _shown(sender))
+
+
+def log_overflow(mailbox: Mailbox) -> None:
+    """Log that a subscription began to drop messages."""
+    logger.warning(
+        "what handles %s is too slow: its mailbox is full and drops messages (%d so far)",
+        _messages_of(mailbox.topic),
+        mailbox.dropped,
+    )
+
+
+def report_failure(failure: Exception, topic: str) -> str:
+    """Log a callback's exception, and put it into words for the publisher."""
+    logger.error("a callback for %s failed", _messages_of(topic), exc_info=failure)
+    return str(failure) or type(failure).__name__
+
+
+def hook_failed(peer: str, failure: Exception) -> HttpResponse:
+    """Log the exception of a hook that was to decide on a client; return the client's answer."""
+    logger.error("the hook that decides on %s failed", peer, exc_info=failure)
+    return HttpResponse.text(500, "internal server error")
+
+
+class FiguresLog:
+    """One line about what went on at a server, whenever that has changed."""
+
+    INTERVAL = 10.0
+    """Seconds between lines."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._logged = (0, 0, 0, 0)
+
+    def log(self) -> None:
+        """Log the figures, unless nothing worth a line has happened since the last time."""
+        hub = self._hub
+        stats = hub.stats
+        dropped = hub.dropped()
+        figures = (stats.connections, stats.lost, dropped, stats.refused)
+        if figures == self._logged:
+            return
+        self._logged = figures
+        logger.info(
+            "clients %d (%d since the start, %d of them lost), topics %d, published %d, "
+            "delivered %d, dropped %d, refused %d",
+            len(hub.clients),
+            stats.connections,
+            stats.lost,
+            len(hub.bus),
+            stats.published,
+            stats.delivered,
+            dropped,
+            stats.refused,
+        )
+
+
+def _messages_of(topic: str) -> str:
+    return f"topic {topic!r}" if topic else "messages without a topic"
+
+
+def _shown(text: str) -> str:
+    """A text of a peer, which cannot make up a line of the log."""
+    return text if text.isprintable() else repr(text)

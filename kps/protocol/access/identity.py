@@ -1,0 +1,87 @@
+"""Who a client is, and what it may do (spec, section 13)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from kps.errors import InvalidArgument
+
+ALL = ("*",)
+"""The patterns that match everything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permissions:
+    """What a client may do. What it may not is refused with the code ``forbidden``.
+
+    Patterns are texts in which each ``*`` stands for any characters, also for none:
+    ``chat/*``, ``*/status``, ``*``. All others stand for themselves. An empty tuple allows
+    nothing. Raises :class:`kps.InvalidArgument` for patterns that are not texts.
+    """
+
+    publish: Sequence[str] = ALL
+    """Topics that it may publish to, with and without acknowledgement."""
+    subscribe: Sequence[str] = ALL
+    """Topics that it may subscribe to, but for the server's own."""
+    direct: Sequence[str] = ALL
+    """Ids of clients that it may send direct messages to, and the server's id."""
+    ids: Sequence[str] = ALL
+    """Ids that it may register under."""
+    relay: Sequence[str] = ()
+    """Other servers, as ``host:port``, that it may have messages sent to: a way into whatever
+    network the server is in, and therefore closed unless it is opened."""
+    peer: bool = False
+    """Whether it may speak for another server, whose clients then are the senders of what it
+    publishes (spec, 7.4)."""
+    console: bool = False
+    """Whether it may see the server's figures (spec, 12.8)."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in _SWITCHES:
+                if not isinstance(value, bool):
+                    raise InvalidArgument(f"{each.name} is true or false, not {value!r}")
+            elif not isinstance(value, (list, tuple)) or not all(type(one) is str for one in value):
+                raise InvalidArgument(f"{each.name} takes a list of patterns, not {value!r}")
+            else:
+                object.__setattr__(self, each.name, tuple(value))
+
+
+_SWITCHES = ("peer", "console")
+
+OPEN = Permissions(peer=True, console=True)
+"""What anybody may do where nobody says who it is: all but relay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a client is, as far as the server could find out."""
+
+    name: str
+    """Of the user, device or program. Ids belong to it; empty for who has no name."""
+    permissions: Permissions = Permissions()
+    lifetime: float | None = None
+    """Seconds for which this holds, such as those that a token is still valid. Then the
+    connection is closed with code 4002. ``None``: as long as the connection."""
+
+
+def matches(text: str, patterns: Sequence[str]) -> bool:
+    """Whether a text matches one of several patterns."""
+    return "*" in patterns or any(_matches(text, pattern) for pattern in patterns)
+
+
+def _matches(text: str, pattern: str) -> bool:
+    # Not by a regular expression, which a text chosen for it could make very slow.
+    first, *pieces = pattern.split("*")
+    if not pieces:
+        return text == pattern
+    last = pieces.pop()
+    position, end = len(first), len(text) - len(last)
+    if position > end or not text.startswith(first) or not text.endswith(last):
+        return False
+    for piece in pieces:
+        position = text.find(piece, position, end)
+        if position < 0:
+            return False
+        position += len(piece)
+    return True

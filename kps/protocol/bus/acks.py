@@ -1,0 +1,244 @@
+"""Ack requests on the server: who was addressed, who answered, and when it is over.
+
+Every addressed subscriber ends in exactly one outcome: its own answer, ``disconnected``
+or ``timeout`` (spec, section 6).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from kps.errors import QueueFull
+from kps.protocol.bus.message import AckResponse
+from kps.protocol.bus.topics import Subscriber
+from kps.protocol.limits import Limits
+from kps.protocol.timers import Deadlines
+
+
+class AckOwner(Protocol):
+    """Who asked for acks, and wants to know."""
+
+    def ack_updated(self, request: "AckRequest", response: AckResponse) -> None:
+        """One subscriber's outcome is known."""
+
+    def ack_finished(self, request: "AckRequest") -> None:
+        """The last outcome is known, or the time is over for those that are missing."""
+
+
+class AckRequest:
+    """One message that waits for its subscribers' answers."""
+
+    __slots__ = (
+        "_expire",
+        "awaited",
+        "deadline",
+        "id",
+        "owner",
+        "owner_ack_id",
+        "responses",
+        "size",
+        "tells_timeouts",
+        "told",
+        "wants_updates",
+    )
+
+    def __init__(
+        self,
+        ack_id: str,
+        owner: AckOwner,
+        owner_ack_id: str,
+        awaited: dict[Subscriber, str],
+        tells_timeouts: bool,
+        wants_updates: bool,
+        deadline: float | None,
+        expire: Callable[["AckRequest"], None],
+    ) -> None:
+        self.id = ack_id
+        """Made by the server; what the subscribers answer with."""
+        self.owner = owner
+        self.owner_ack_id = owner_ack_id
+        """Made by who asked; what they ask about it with."""
+        self.awaited = awaited
+        """Who has not answered, with the client id under which it was addressed."""
+        self.responses: dict[str, AckResponse] = {}
+        self.tells_timeouts = tells_timeouts
+        """Level 1: whether the final answer lists who did not answer in time."""
+        self.wants_updates = wants_updates
+        """Level 2: whether the owner is told each outcome as soon as it is known."""
+        self.size = 0
+        """Bytes of the results so far."""
+        self.told = 0
+        """How many of the outcomes the owner has been told."""
+        self.deadline = deadline
+        """When the time is over; ``None`` once the request has ended."""
+        self._expire = expire
+
+    def untold(self) -> list[AckResponse]:
+        """The outcomes that the owner does not know yet; from now on it does."""
+        untold = list(self.responses.values())[self.told :]
+        self.told = len(self.responses)
+        return untold
+
+    def missing(self) -> list[str]:
+        """Who has not answered."""
+        return list(self.awaited.values())
+
+    def status(self) -> dict[str, bool]:
+        """Who was addressed, and whether the outcome is known."""
+        status = dict.fromkeys(self.responses, True)
+        status.update(dict.fromkeys(self.awaited.values(), False))
+        return status
+
+    def next_deadline(self) -> float | None:
+        return self.deadline
+
+    def handle_timeout(self, now: float) -> None:
+        self._expire(self)
+
+
+class DuplicateAckId(Exception):
+    """The same publisher already has a request of that id under way."""
+
+
+class AckBook:
+    """All ack requests under way."""
+
+    def __init__(self, deadlines: Deadlines, limits: Limits) -> None:
+        self._deadlines = deadlines
+        self._limits = limits
+        self._awaited = 0  # answers, of all requests
+        self._results = 0  # bytes of those that came
+        self._count = 0
+        self._by_id: dict[str, AckRequest] = {}
+        self._by_owner: dict[AckOwner, dict[str, AckRequest]] = {}
+        self._by_subscriber: dict[Subscriber, dict[AckRequest, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def open(
+        self,
+        owner: AckOwner,
+        owner_ack_id: str,
+        subscribers: Iterable[Subscriber],
+        *,
+        tells_timeouts: bool,
+        deadline: float,
+        wants_updates: bool = False,
+    ) -> AckRequest:
+        """Start a request. Call ``close_if_complete`` once the subscribers were sent it.
+
+        Raises :class:`DuplicateAckId` and :class:`kps.QueueFull`.
+        """
+        of_owner = self._by_owner.get(owner, {})
+        if owner_ack_id in of_owner:
+            raise DuplicateAckId
+        if len(of_owner) >= self._limits.max_pending_acks:
+            raise QueueFull("this client has too many ack requests under way")
+        awaited = {subscriber: subscriber.id for subscriber in subscribers}
+        if self._awaited + len(awaited) > self._limits.max_awaited_acks:
+            raise QueueFull("the server waits for too many answers")
+        self._by_owner[owner] = of_owner
+        self._awaited += len(awaited)
+        self._count += 1
+        request = AckRequest(
+            f"ack_{self._count}",
+            owner,
+            owner_ack_id,
+            awaited,
+            tells_timeouts,
+            wants_updates,
+            deadline,
+            self._finish,
+        )
+        self._by_id[request.id] = request
+        of_owner[owner_ack_id] = request
+        for subscriber in request.awaited:
+            self._by_subscriber.setdefault(subscriber, {})[request] = None
+        self._deadlines.schedule(request)
+        return request
+
+    def close_if_complete(self, request: AckRequest) -> None:
+        """Finish a request that addressed nobody."""
+        if not request.awaited and request.id in self._by_id:
+            self._finish(request)
+
+    def answer(
+        self,
+        subscriber: Subscriber,
+        ack_id: str,
+        error: str | None,
+        result: Any = None,
+        size: int = 0,
+    ) -> None:
+        """Take a subscriber's answer, whose result has so many bytes; error texts count too.
+
+        Nothing happens unless it was asked and not yet answered.
+        """
+        request = self._by_id.get(ack_id)
+        if request is not None and subscriber in request.awaited:
+            limits = self._limits
+            size += len(error or "")
+            if (
+                request.size + size > limits.max_results
+                or self._results + size > limits.max_all_results
+            ):
+                error, result, size = "no room for the result", None, 0
+            request.size += size
+            self._results += size
+            self._record(request, subscriber, error, result)
+
+    def drop_subscriber(self, subscriber: Subscriber) -> None:
+        """Note that a subscriber went away: it will not answer."""
+        for request in list(self._by_subscriber.get(subscriber, ())):
+            if request.id in self._by_id:  # telling one owner can make it leave, with its others
+                self._record(request, subscriber, "disconnected")
+
+    def drop_owner(self, owner: AckOwner) -> None:
+        """Note that who asked went away: its requests end, and nobody is told."""
+        for request in list(self._by_owner.get(owner, {}).values()):
+            self._forget(request)
+
+    def cancel(self, owner: AckOwner, owner_ack_id: str) -> None:
+        """End a request without an answer, if it is under way."""
+        request = self.find(owner, owner_ack_id)
+        if request is not None:
+            self._forget(request)
+
+    def find(self, owner: AckOwner, owner_ack_id: str) -> AckRequest | None:
+        """A request under way, by the id that its owner gave it."""
+        return self._by_owner.get(owner, {}).get(owner_ack_id)
+
+    def _record(
+        self, request: AckRequest, subscriber: Subscriber, error: str | None, result: Any = None
+    ) -> None:
+        client_id = request.awaited.pop(subscriber)
+        self._awaited -= 1
+        of_subscriber = self._by_subscriber[subscriber]
+        del of_subscriber[request]
+        if not of_subscriber:
+            del self._by_subscriber[subscriber]
+        response = AckResponse(client_id, error is None, error, request.id, result)
+        request.responses[client_id] = response
+        request.owner.ack_updated(request, response)
+        if not request.awaited:
+            self._finish(request)
+
+    def _finish(self, request: AckRequest) -> None:
+        self._forget(request)
+        request.owner.ack_finished(request)
+
+    def _forget(self, request: AckRequest) -> None:
+        del self._by_id[request.id]
+        of_owner = self._by_owner[request.owner]
+        del of_owner[request.owner_ack_id]
+        if not of_owner:
+            del self._by_owner[request.owner]
+        for subscriber in request.awaited:
+            of_subscriber = self._by_subscriber[subscriber]
+            del of_subscriber[request]
+            if not of_subscriber:
+                del self._by_subscriber[subscriber]
+        self._awaited -= len(request.awaited)
+        self._results -= request.size
+        request.deadline = None
+        self._deadlines.cancel(request)

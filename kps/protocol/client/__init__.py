@@ -1,0 +1,1 @@
+"""The client: its session across any number of connections."""

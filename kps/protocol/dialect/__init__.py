@@ -1,0 +1,1 @@
+"""Messages as JSON, read and written: one module for each level of the protocol."""

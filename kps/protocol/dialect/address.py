@@ -1,0 +1,129 @@
+"""Where a server is: addresses that programs and clients give, and the path of the bus."""
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from kps.errors import InvalidArgument
+
+DEFAULT_ADDRESS = "localhost:9313"
+DEFAULT_PORT = 9313
+DEFAULT_PATH = "/ws/bus"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server's address, read."""
+
+    host: str
+    port: int
+    secure: bool
+    target: str = field(repr=False)
+    """Path and query of the WebSocket."""
+
+    @property
+    def netloc(self) -> str:
+        """``host:port``, with brackets around an IPv6 address."""
+        return host_and_port(self.host, self.port)
+
+    @property
+    def url(self) -> str:
+        """For people to read: without the query, in which there may be a token."""
+        return f"{'wss' if self.secure else 'ws'}://{self.netloc}{_path_of(self.target)}"
+
+    @classmethod
+    def parse(cls, text: str, *, path: str | None = None, secure: bool = False) -> "Address":
+        """Read ``host``, ``host:port`` or a ``ws://`` or ``wss://`` URL.
+
+        A path and query in the address win over ``path``, a scheme over ``secure``.
+        Without a port it is 9313, or the scheme's own (80, 443) in a URL.
+        Raises :class:`kps.InvalidArgument`.
+        """
+        has_scheme = "://" in text
+        try:
+            parts = urlsplit(text if has_scheme else f"ws://{text}")
+            port = parts.port
+        except ValueError:
+            raise _unreadable(text) from None
+        if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
+            raise _unreadable(text)
+        if not _fits_a_request(text):
+            raise _unreadable(text)
+        if has_scheme:
+            secure = parts.scheme in ("wss", "https")
+        if port is None:
+            port = (443 if secure else 80) if has_scheme else DEFAULT_PORT
+        target = parts.path or path or DEFAULT_PATH
+        if not target.startswith("/"):
+            target = "/" + target
+        if parts.query:
+            target += "?" + parts.query
+        if not _fits_a_request(target):
+            raise InvalidArgument(f"not a path on a server: {_path_of(target)!r}")
+        address = cls(parts.hostname, port, secure, target)
+        try:
+            address.netloc.encode("idna")  # as wsproto writes it into the request
+        except UnicodeError:
+            raise _unreadable(text) from None
+        return address
+
+
+def host_and_port(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _fits_a_request(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+def _path_of(text: str) -> str:
+    return text.partition("?")[0]
+
+
+def _unreadable(text: str) -> InvalidArgument:
+    shown = _path_of(text)
+    return InvalidArgument(f"not a server address: {shown!r}; it takes host:port or ws://host:port")
+
+
+
+# Nothing else, as who may be reached is decided by this text: what a URL may have besides, such
+# as a user or a fragment, would let another server be meant than the one that it begins with.
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class RelayTarget:
+    """``host:port[/path][::proxied-address]``, read."""
+
+    address: str
+    """``host:port`` to connect to, and the ``to`` of the message."""
+    path: str
+    proxied: str
+    """The address of the server behind a proxy, or empty: the ``id`` of the message."""
+
+    @classmethod
+    def parse(cls, to: str) -> "RelayTarget":
+        """Read an address. Raises :class:`kps.InvalidArgument`."""
+        host = to[: to.find("]") + 1] if to.startswith("[") else ""  # IPv6 has its own colons
+        reached, _, proxied = to[len(host) :].partition("::")
+        address, slash, path = reached.partition("/")
+        address = host + address
+        proxied_address, proxied_slash, proxied_path = proxied.partition("/")
+        is_sound = to.isprintable() and not any(c in "?#\\ " for c in to)
+        if not is_sound or not _HOST_AND_PORT.fullmatch(address):
+            raise InvalidArgument(
+                f"not a server address: {to!r}; it takes host:port[/path][::proxied-address]"
+            )
+        if proxied_slash:
+            slash, path = proxied_slash, proxied_path
+        return cls(address, slash + path if slash else DEFAULT_PATH, proxied_address)
+
+
+def origin_of(address: str, path: str, *, secure: bool, client_id: str = "") -> str:
+    """The ``from`` of a relayed message: which server it left, and for which client."""
+    host, _, port = address.rpartition(":")
+    if port == ("443" if secure else "80"):
+        address = host
+    url = f"{'wss' if secure else 'ws'}://{address}{path}"
+    return f"{client_id}---{url}" if client_id else url

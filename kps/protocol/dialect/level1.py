@@ -1,0 +1,155 @@
+"""Level 1: the dialect of the original. Every message that either end sends (spec, section 4).
+
+Each function returns the JSON of one message. Level 2 will be a module like this one,
+and the sessions choose between them after ping and pong have told what the peer speaks.
+"""
+
+from typing import Any
+
+from kps.protocol.dialect.envelope import Fields, compose, write
+
+# -- server to client ---------------------------------------------------------------------
+
+
+def pong(client_id: str) -> bytes:
+    return write({"action": "pong", "id": client_id})
+
+
+def subscribed(topic: str) -> bytes:
+    return write({"action": "subscribed", "topic": topic})
+
+
+def unsubscribed(topic: str) -> bytes:
+    return write({"action": "unsubscribed", "topic": topic})
+
+
+def published(topic: str) -> bytes:
+    return write({"action": "published", "topic": topic})
+
+
+def delivery(topic: str, sender: str, data: Any) -> bytes:
+    """A publication, for every subscriber the same."""
+    return write({"action": "publish", "topic": topic, "data": {"data": data, "from": sender}})
+
+
+def delivery_with_ack(topic: str, sender: str, data: Any, ack_id: str) -> bytes:
+    """A publication that each subscriber answers with ``ack``."""
+    wrapped = {"data": data, "from": sender}
+    return write({"action": "publish_ack", "topic": topic, "ack_id": ack_id, "data": wrapped})
+
+
+def direct_delivery(sender: str, data: Any) -> bytes:
+    return write({"action": "direct_message", "from": sender, "data": data})
+
+
+def server_message_sent(to: str) -> bytes:
+    return write({"action": "server_message_sent", "to": to})
+
+
+def ack_response(ack_id: str, responses: dict[str, Fields]) -> bytes:
+    fields: Fields = {"action": "ack_response", "ack_id": ack_id}
+    if responses:
+        fields["responses"] = responses
+    return write(fields)
+
+
+def ack_status(ack_id: str, status: dict[str, bool]) -> bytes:
+    fields: Fields = {"action": "ack_status", "ack_id": ack_id}
+    if status:
+        fields["status"] = status
+    return write(fields)
+
+
+def ack_cancelled(ack_id: str) -> bytes:
+    return write({"action": "ack_cancelled", "ack_id": ack_id})
+
+
+def error(text: str) -> bytes:
+    return write({"action": "error", "error": text})
+
+
+# -- client to server --------------------------------------------------------------------
+
+
+def ping(client_id: str) -> bytes:
+    return compose({"action": "ping", "from": client_id})
+
+
+def subscribe(topic: str, sender: str) -> bytes:
+    return compose({"action": "subscribe", "topic": topic, "from": sender})
+
+
+def unsubscribe(topic: str, sender: str) -> bytes:
+    return compose({"action": "unsubscribe", "topic": topic, "from": sender})
+
+
+def publish(topic: str, sender: str, data: Any) -> bytes:
+    return compose({"action": "publish", "topic": topic, "data": data, "from": sender})
+
+
+def direct_message(to: str, sender: str, data: Any) -> bytes:
+    return compose({"action": "direct_message", "to": to, "data": data, "from": sender})
+
+
+def publish_to_server(to: str, sender: str, data: Any, secure: bool) -> bytes:
+    return compose(
+        {
+            "action": "publish_to_server",
+            "to": to,
+            "data": data,
+            "from": sender,
+            "status": {"is_secure": secure},
+        }
+    )
+
+
+def server_to_server(to: str, proxied: str, origin: str, data: Any) -> bytes:
+    fields: Fields = {
+        "action": "server-to-server",
+        "to": to,
+        "data": {"data": data, "from": origin},
+    }
+    if proxied:
+        fields["id"] = proxied
+    return compose(fields)
+
+
+def publish_with_ack(topic: str, sender: str, data: Any, ack_id: str, timeout: float) -> bytes:
+    return compose(
+        {
+            "action": "publish_with_ack",
+            "topic": topic,
+            "data": data,
+            "ack_id": ack_id,
+            "from": sender,
+            "timeout": timeout,
+        }
+    )
+
+
+def publish_to_id_with_ack(to: str, sender: str, data: Any, ack_id: str, timeout: float) -> bytes:
+    return compose(
+        {
+            "action": "publish_to_id_with_ack",
+            "to": to,
+            "data": data,
+            "ack_id": ack_id,
+            "from": sender,
+            "timeout": timeout,
+        }
+    )
+
+
+def ack(ack_id: str, client_id: str, error: str | None) -> bytes:
+    outcome: Fields = {"ack_id": ack_id, "client_id": client_id, "success": error is None}
+    if error is not None:
+        outcome["error"] = error
+    return compose({"action": "ack", "ack_id": ack_id, "from": client_id, "data": outcome})
+
+
+def get_ack_status(ack_id: str, sender: str) -> bytes:
+    return compose({"action": "get_ack_status", "ack_id": ack_id, "from": sender})
+
+
+def cancel_ack(ack_id: str, sender: str) -> bytes:
+    return compose({"action": "cancel_ack", "ack_id": ack_id, "from": sender})

@@ -1,0 +1,142 @@
+"""Level 2: what it says otherwise than level 1, or more (spec, section 12).
+
+Messages that are not here are those of :mod:`kps.protocol.level1`. Each function returns the
+JSON of one message.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kps.protocol.bus.message import AckResponse
+from kps.protocol.dialect.envelope import Fields, compose, text, write
+
+LEVEL = 2
+
+_NAMES_A_REQUEST = ("topic", "to", "ack_id", "receipt")
+
+# -- server to client ---------------------------------------------------------------------
+
+
+def pong(client_id: str, max_message: int, heartbeat: float) -> bytes:
+    limits = {"max_message": max_message, "heartbeat": heartbeat}
+    return write({"action": "pong", "id": client_id, "proto": LEVEL, "limits": limits})
+
+
+def published(topic: str, receipt: str, delivered: int) -> bytes:
+    return write(
+        {"action": "published", "topic": topic, "receipt": receipt, "delivered": delivered}
+    )
+
+
+def delivery(topic: str, sender: str, payloads: Sequence[Any]) -> bytes:
+    """Publications of one sender on one topic, for every subscriber the same."""
+    fields: Fields = {"action": "publish", "topic": topic, "from": sender}
+    if len(payloads) == 1:
+        fields["data"] = payloads[0]
+    else:
+        fields["batch"] = payloads
+    return write(fields)
+
+
+def delivery_with_ack(topic: str, sender: str, data: Any, ack_id: str) -> bytes:
+    """A publication that each subscriber answers; with no topic, a direct message."""
+    fields: Fields = {"action": "publish_ack", "ack_id": ack_id, "from": sender, "data": data}
+    if topic:
+        fields["topic"] = topic
+    return write(fields)
+
+
+def ack_update(ack_id: str, responses: Iterable[AckResponse]) -> bytes:
+    return write({"action": "ack_update", "ack_id": ack_id, "responses": _by_client(responses)})
+
+
+def ack_response(ack_id: str, responses: Iterable[AckResponse], missing: Sequence[str]) -> bytes:
+    fields: Fields = {"action": "ack_response", "ack_id": ack_id, "complete": not missing}
+    if told := _by_client(responses):
+        fields["responses"] = told
+    if missing:
+        fields["missing"] = missing
+    return write(fields)
+
+
+def error(reason: str, code: str, request: Fields) -> bytes:
+    """``request`` is what is refused, as far as it could be read."""
+    fields: Fields = {"action": "error", "error": reason, "code": code}
+    if action := text(request, "action"):
+        fields["request"] = action
+    for name in _NAMES_A_REQUEST:
+        value = request.get(name)
+        if type(value) is str:
+            fields[name] = value
+    return write(fields)
+
+
+def _by_client(responses: Iterable[AckResponse]) -> dict[str, Fields]:
+    by_client: dict[str, Fields] = {}
+    for response in responses:
+        fields: Fields = {"success": response.success}
+        if response.error:
+            fields["error"] = response.error
+        if response.result is not None:
+            fields["result"] = response.result
+        by_client[response.client_id] = fields
+    return by_client
+
+
+# -- client to server --------------------------------------------------------------------
+
+
+def ping(client_id: str) -> bytes:
+    return compose({"action": "ping", "from": client_id, "proto": LEVEL})
+
+
+def publish(topic: str, payload: bytes) -> bytes:
+    """A publication of a payload that is JSON already."""
+    return b'{"action":"publish","topic":' + compose(topic) + b',"data":' + payload + b"}"
+
+
+def batch_head(topic: str) -> bytes:
+    """What stands before the payloads of a batch, which have commas between them."""
+    return b'{"action":"publish","topic":' + compose(topic) + b',"batch":['
+
+
+BATCH_END = b"]}"
+
+
+def publish_with_receipt(topic: str, data: Any, receipt: str) -> bytes:
+    return compose({"action": "publish", "topic": topic, "data": data, "receipt": receipt})
+
+
+def publish_with_ack(topic: str, data: Any, ack_id: str, timeout: float) -> bytes:
+    return compose(
+        {
+            "action": "publish_with_ack",
+            "topic": topic,
+            "data": data,
+            "ack_id": ack_id,
+            "timeout": timeout,
+            "updates": True,
+        }
+    )
+
+
+def publish_to_id_with_ack(to: str, data: Any, ack_id: str, timeout: float) -> bytes:
+    return compose(
+        {
+            "action": "publish_to_id_with_ack",
+            "to": to,
+            "data": data,
+            "ack_id": ack_id,
+            "timeout": timeout,
+            "updates": True,
+        }
+    )
+
+
+def ack(ack_id: str, reason: str | None, result: Any) -> bytes:
+    fields: Fields = {"action": "ack", "ack_id": ack_id, "success": reason is None}
+    if reason is not None:
+        fields["error"] = reason
+    elif result is not None:
+        fields["result"] = result
+    return compose(fields)

@@ -1,0 +1,1 @@
+"""The server: its sessions, what each action does, and what they share."""

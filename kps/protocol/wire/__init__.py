@@ -1,0 +1,1 @@
+"""Bytes and messages of one connection: frames, closing, the queue of what waits. No JSON."""

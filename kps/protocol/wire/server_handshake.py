@@ -1,0 +1,205 @@
+"""What arrives on the server's port before, or instead of, a WebSocket.
+
+:class:`ServerConnection` reads one HTTP request. An upgrade to WebSocket on the bus's
+path becomes a connection of the bus; anything else gets one plain HTTP answer, and
+the connection closes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import h11
+from wsproto.connection import ConnectionType
+from wsproto.events import AcceptConnection, RejectConnection
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import RemoteProtocolError
+
+from kps.protocol.limits import Limits
+from kps.protocol.wire.frames import text_frame
+from kps.protocol.wire.http import HttpRequest, HttpResponse, Responder
+from kps.protocol.wire.outbox import Frames
+from kps.protocol.wire.websocket import Closed, ClosedBy, State, WebSocket
+
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class _Opening:
+    """What is needed until the connection is open, and not kept any longer."""
+
+    __slots__ = ("head_size", "http", "upgrade")
+
+    def __init__(self, max_head: int) -> None:
+        self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head)
+        self.head_size = 0
+        self.upgrade: H11Handshake | None = None
+
+
+class ServerConnection(WebSocket):
+    """A connection of the server, from the first byte of HTTP on."""
+
+    __slots__ = (
+        "_client_of",
+        "_opening",
+        "_origins",
+        "_path",
+        "_peer",
+        "_responder",
+        "host",
+        "request",
+    )
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        path: str,
+        origins: Iterable[str],
+        respond: Responder,
+        peer: str,
+        now: float,
+        client_of: Callable[[str, str], str] | None = None,
+    ) -> None:
+        super().__init__(is_client=False, text_frame=text_frame, limits=limits, now=now)
+        self.request: HttpRequest | None = None
+        """The request, from the end of its head until it is accepted."""
+        self.host = ""
+        """The ``Host`` under which the client reached the server."""
+        self._path = path
+        self._origins = frozenset(origins)
+        self._responder = respond
+        self._peer = peer
+        self._client_of = client_of
+        self._opening: _Opening | None = _Opening(limits.max_head)
+
+    def accept(self, now: float) -> Iterator[bytes]:
+        """Accept the upgrade; yield messages that had already come with the request."""
+        if self.state is State.REQUEST:
+            opening, self._opening = self._opening, None
+            assert opening is not None
+            assert opening.upgrade is not None
+            assert self.request is not None
+            self.host = self.request.header("host")
+            self.request = None
+            self.outbox.push(Frames.holding(opening.upgrade.send(AcceptConnection()), 0))
+            self._opened(opening.http.trailing_data[0])
+        return self._receive_frames(b"", now)
+
+    def respond(self, response: HttpResponse, now: float) -> None:
+        """Answer with plain HTTP, and close."""
+        if self.state is not State.HANDSHAKE and self.state is not State.REQUEST:
+            return
+        assert self._opening is not None
+        http = self._opening.http
+        headers: list[tuple[str, str]] = [("connection", "close"), *response.headers]
+        if response.status != HTTPStatus.NOT_MODIFIED:  # which is about a body that is elsewhere
+            headers += [
+                ("content-type", response.content_type),
+                ("content-length", str(len(response.body))),
+            ]
+        head = h11.Response(
+            status_code=response.status,
+            headers=headers,
+            reason=_PHRASES.get(response.status, b""),
+        )
+        is_head = self.request is not None and self.request.method == "HEAD"
+        answer = (
+            (http.send(head) or b"")
+            + (b"" if is_head else http.send(h11.Data(data=response.body)) or b"")
+            + (http.send(h11.EndOfMessage()) or b"")
+        )
+        self.outbox.push(Frames.holding(answer, 0))
+        self._end(Closed(1006, f"HTTP status {response.status}", ClosedBy.LOCAL), now)
+
+    def handle_timeout(self, now: float) -> None:
+        deadline = self.next_deadline()
+        waits = self.state is State.HANDSHAKE or self.state is State.REQUEST
+        if waits and deadline is not None and now >= deadline:
+            status = 408 if self.state is State.HANDSHAKE else 503
+            self.respond(HttpResponse.text(status, "the request took too long"), now)
+        else:
+            super().handle_timeout(now)
+
+    def _receive_handshake(self, data: bytes, now: float) -> None:
+        opening = self._opening
+        assert opening is not None
+        if self.state is State.REQUEST:
+            opening.http.receive_data(data)  # read on when the upgrade is decided
+            return
+        # Not one byte more is read, so that it makes no difference in which pieces it came.
+        room = self.limits.max_head - opening.head_size
+        opening.head_size += len(data)
+        try:
+            opening.http.receive_data(data[:room])
+            event = opening.http.next_event()
+        except h11.RemoteProtocolError as error:
+            status = error.error_status_hint
+            self.respond(HttpResponse.text(status, f"bad request: {error}"), now)
+            return
+        if isinstance(event, h11.Request):
+            if rest := data[room:]:
+                opening.http.receive_data(rest)
+            self._judge(event, now)
+        elif opening.head_size >= self.limits.max_head:
+            self.respond(HttpResponse.text(431, "bad request: the head is too large"), now)
+
+    def _judge(self, event: h11.Request, now: float) -> None:
+        fields = list(event.headers)
+        headers = tuple([(name.decode("ascii"), value.decode("latin-1")) for name, value in fields])
+        peer = self._peer
+        if self._client_of is not None:
+            forwarded = ",".join(value for name, value in headers if name == "x-forwarded-for")
+            peer = self._client_of(peer, forwarded)
+        request = HttpRequest(
+            method=event.method.decode("ascii"),
+            target=event.target.decode("ascii", "replace"),
+            headers=headers,
+            peer=peer,
+        )
+        self.request = request
+        try:
+            path = request.path
+        except ValueError:
+            self.respond(HttpResponse.text(400, "bad request: unreadable target"), now)
+            return
+        if "websocket" not in request.header("upgrade").lower():
+            self.respond(self._responder(request, now), now)
+        elif path != self._path:
+            self.respond(HttpResponse.text(404, "no WebSocket on this path"), now)
+        elif not self._origin_allowed(request):
+            self.respond(HttpResponse.text(403, "origin not allowed"), now)
+        else:
+            self._read_upgrade(request, fields, event.http_version, now)
+
+    def _read_upgrade(
+        self, request: HttpRequest, fields: list[tuple[bytes, bytes]], version: bytes, now: float
+    ) -> None:
+        upgrade = H11Handshake(ConnectionType.SERVER)
+        try:
+            if request.method != "GET" or version < b"1.1":
+                raise RemoteProtocolError("an upgrade takes GET and HTTP/1.1")
+            upgrade.initiate_upgrade_connection(fields, request.target)
+        except RemoteProtocolError as error:
+            hint = error.event_hint
+            status = 400
+            extra: tuple[tuple[str, str], ...] = ()
+            if isinstance(hint, RejectConnection):
+                status = hint.status_code
+                extra = tuple((name.decode(), value.decode()) for name, value in hint.headers)
+            body = f"bad upgrade: {error}\n".encode()
+            self.respond(HttpResponse(status, body, headers=extra), now)
+        except (h11.LocalProtocolError, UnicodeError):
+            self.respond(HttpResponse.text(400, "bad upgrade: unreadable headers"), now)
+        else:
+            assert self._opening is not None
+            self._opening.upgrade = upgrade
+            self.state = State.REQUEST
+
+    def _origin_allowed(self, request: HttpRequest) -> bool:
+        origin = request.header("origin")
+        if not origin or "*" in self._origins or origin in self._origins:
+            return True  # only browsers send an origin, and only they need the check
+        try:
+            return urlsplit(origin).netloc.lower() == request.header("host").lower()
+        except ValueError:
+            return False

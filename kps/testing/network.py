@@ -1,0 +1,238 @@
+"""A bus in memory: a server and clients, links between them, and time set by hand."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from random import Random
+
+from kps.errors import ConnectFailed
+from kps.protocol.client.config import ClientConfig
+from kps.protocol.client.events import ClientEvent, ConnectNeeded
+from kps.protocol.client.reconnect import Backoff
+from kps.protocol.client.session import ClientSession
+from kps.protocol.limits import Limits
+from kps.protocol.server.config import HubConfig
+from kps.protocol.server.events import HubEvent
+from kps.protocol.server.hub import Hub
+from kps.protocol.server.session import ServerSession
+from kps.protocol.wire.endpoint import Endpoint
+from kps.protocol.wire.websocket import Output
+
+
+class ManualClock:
+    """A time that only moves when it is told to. Seconds."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def advance(self, seconds: float) -> float:
+        """Move forward; return the new time."""
+        if seconds < 0:
+            raise ValueError("time does not run backwards")
+        self.now += seconds
+        return self.now
+
+
+def split(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
+    """Cut bytes into pieces of the given sizes, over and over (so ``[1]`` is byte by byte)."""
+    position = 0
+    turn = 0
+    while position < len(data):
+        size = max(1, sizes[turn % len(sizes)]) if sizes else len(data)
+        yield data[position : position + size]
+        position += size
+        turn += 1
+
+
+class Link:
+    """A transport in memory between two endpoints.
+
+    ``cut`` breaks it as a network does; ``stalled`` lets nothing through, as ends that do not
+    read; ``swallows`` takes everything and loses it, as a router does in front of a dead host;
+    ``sizes`` splits what passes into pieces.
+    """
+
+    def __init__(self, client: Endpoint, server: Endpoint, clock: ManualClock) -> None:
+        self.client = client
+        self.server = server
+        self.sizes: Sequence[int] = ()
+        self.stalled = False
+        self.swallows = False
+        self.alive = True
+        self.server_is_due = True
+        """Whether the server has something for its end to do. As a driver does, nobody looks
+        at the server's end otherwise."""
+        self._clock = clock
+
+    def transfer(self) -> bool:
+        """Move what waits, in both directions; tell whether anything moved."""
+        if not self.alive:
+            return False
+        moved = self._move(self.client, self.server)
+        if self.alive and self.server_is_due:
+            self.server_is_due = self._move(self.server, self.client) or self.stalled
+            moved = moved or self.server_is_due
+        return moved and not (self.stalled and self.alive)
+
+    def cut(self) -> None:
+        """Break the connection; both ends notice."""
+        if self.alive:
+            self.alive = False
+            self.client.connection_lost(self._clock.now)
+            self.server.connection_lost(self._clock.now)
+
+    def _move(self, source: Endpoint, target: Endpoint) -> bool:
+        data = b"" if self.stalled else source.data_to_send()
+        for piece in split(b"" if self.swallows else data, self.sizes):
+            target.receive_data(piece, self._clock.now)
+        output = source.output
+        is_deaf = self.stalled or self.swallows
+        if output is Output.KEEP or (is_deaf and output is not Output.ABORT):
+            return bool(data)
+        if output is Output.HALF_CLOSE:
+            before = target.output
+            target.receive_eof(self._clock.now)
+            return bool(data) or target.output is not before
+        self.cut()
+        return True
+
+
+class MemoryClient:
+    """A client session of a :class:`Network`."""
+
+    def __init__(self, network: "Network", session: ClientSession) -> None:
+        self.session = session
+        self.link: Link | None = None
+        """The latest connection."""
+        self.links = 0
+        """Connections made so far."""
+        self.events: list[ClientEvent] = []
+        """Everything that the session emitted, in order."""
+        self._network = network
+
+    def take(self) -> bool:
+        """Handle the session's events; tell whether there were any."""
+        events = self.session.events()
+        self.events += events
+        for event in events:
+            if isinstance(event, ConnectNeeded):
+                self._network.connect(self)
+        return bool(events)
+
+
+class Network:
+    """A server and any number of clients in one process, without sockets.
+
+    ``reachable`` set to ``False`` refuses new connections.
+    """
+
+    def __init__(
+        self,
+        config: HubConfig | None = None,
+        *,
+        limits: Limits | None = None,
+        clock: ManualClock | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.clock = clock or ManualClock()
+        self.random = Random(seed)
+        self.limits = limits or Limits()
+        self.reachable = True
+        self.clients: list[MemoryClient] = []
+        self.links: list[Link] = []
+        self._by_session: dict[ServerSession, Link] = {}
+        self.hub_events: list[HubEvent] = []
+        """Everything that the hub emitted, in order."""
+        self._config = replace(config or HubConfig(id="server"), limits=self.limits)
+        self.hub = self._new_hub()
+
+    def client(self, client_id: str, *, reconnect: Backoff | None = None) -> MemoryClient:
+        """Add a client and let it register."""
+        return self.client_with(
+            ClientConfig(id=client_id, host="memory", reconnect=reconnect, limits=self.limits)
+        )
+
+    def client_with(self, config: ClientConfig) -> MemoryClient:
+        """Add a client of any configuration and let it register."""
+        session = ClientSession(
+            config,
+            entropy=self.random.randbytes,
+            chance=self.random.random,
+            now=self.clock.now,
+        )
+        client = MemoryClient(self, session)
+        self.clients.append(client)
+        self.run()
+        return client
+
+    def connect(self, client: MemoryClient) -> None:
+        """Answer a session's ``ConnectNeeded``."""
+        now = self.clock.now
+        if not self.reachable:
+            client.session.connect_failed("connection refused", now)
+            return
+        try:
+            client.session.renew_token()
+        except ConnectFailed as error:
+            client.session.connect_failed(str(error), now)
+            return
+        session = self.hub.connect("memory:0", now)
+        link = Link(client.session.connected(now), session, self.clock)
+        client.link = link
+        client.links += 1
+        self.links.append(link)
+        self._by_session[session] = link
+
+    def run(self) -> None:
+        """Move bytes and handle events until nothing moves any more."""
+        moved = True
+        while moved:
+            moved = False
+            for client in self.clients:
+                moved = client.take() or moved
+            self.hub_events += self.hub.events()
+            for session in self.hub.take_unflushed():
+                if session in self._by_session:
+                    self._by_session[session].server_is_due = True
+            for link in list(self.links):
+                moved = link.transfer() or moved
+            self.links = [link for link in self.links if link.alive]
+            self._by_session = {s: link for s, link in self._by_session.items() if link.alive}
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, stopping at every deadline on the way."""
+        end = self.clock.now + seconds
+        while True:
+            self.run()
+            due = [d for d in self._deadlines() if d <= end]
+            if not due:
+                break
+            self.clock.now = max(self.clock.now, min(due))
+            self.hub.handle_timeout(self.clock.now)
+            for client in self.clients:
+                client.session.handle_timeout(self.clock.now)
+        self.clock.now = end
+
+    def restart(self) -> None:
+        """Replace the server by a new one that knows nothing, cutting every connection."""
+        for link in list(self.links):
+            link.cut()
+        self.links.clear()
+        self.hub = self._new_hub()
+        self.run()
+
+    def _deadlines(self) -> Iterator[float]:
+        deadlines: list[Callable[[], float | None]] = [self.hub.next_deadline]
+        deadlines += [client.session.next_deadline for client in self.clients]
+        for deadline in deadlines:
+            due = deadline()
+            if due is not None:
+                yield due
+
+    def _new_hub(self) -> Hub:
+        return Hub(
+            self._config,
+            new_id=lambda: f"generated-{self.random.getrandbits(48):012x}",
+            now=self.clock.now,
+        )
+
+

@@ -1,0 +1,1 @@
+"""The files that a server serves besides the bus."""

@@ -1,0 +1,47 @@
+"""The files that a server serves besides the bus: the console page, and the JavaScript client."""
+
+import hashlib
+import html
+from pathlib import Path
+
+from kps.protocol.wire.http import HttpResponse
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+_CLIENT = "kps.js"
+_PAGE = "console.html"
+_SECURITY = (
+    (
+        "content-security-policy",
+        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+)
+# Web pages of other origins may load the client; whether they may connect is for the origin check.
+_FOR_ALL = (("access-control-allow-origin", "*"),)
+
+
+def pages(path: str, *, console: bool) -> dict[str, HttpResponse]:
+    """What to answer by path. ``path`` is that of the WebSocket, which the page needs to know."""
+    found: dict[str, HttpResponse] = {}
+    for file in Path(__file__).parent.iterdir():
+        name = file.name
+        content_type = _TYPES.get(file.suffix)
+        if content_type is None or not (console or name == _CLIENT):
+            continue
+        body = file.read_bytes()
+        if name == _PAGE:
+            body = body.replace(b'content="/ws/bus"', f'content="{html.escape(path)}"'.encode())
+        headers = (
+            ("etag", f'"{hashlib.sha256(body).hexdigest()[:32]}"'),
+            ("cache-control", "no-cache"),  # that is: ask whether it has changed
+            *_SECURITY,
+            *(_FOR_ALL if name == _CLIENT else ()),
+        )
+        found["/" if name == _PAGE else f"/{name}"] = HttpResponse(200, body, content_type, headers)
+    return found

@@ -1,0 +1,320 @@
+"""The commands, as a user runs them: as processes."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import trustme
+
+from kps.protocol.limits import Limits
+
+PATIENCE = 30.0
+
+
+def run(*arguments: str, input: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "kps", *arguments],
+        input=input,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+class Serve:
+    """A ``kps serve`` process."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "kps", "serve", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | environment,
+        )
+        assert self.process.stdout is not None
+        self.line = self.process.stdout.readline()
+        self.url = self.line.split()[-1] if self.line else ""
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal; return the exit code and what came on standard error."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Serve]]:
+    started: list[Serve] = []
+
+    def start(*arguments: str, **environment: str) -> Serve:
+        started.append(Serve(*arguments, **environment))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.process.kill()
+        server.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_tells_its_address_and_stops_cleanly(
+    serve: Callable[..., Serve], number: int
+) -> None:
+    server = serve("--address", "127.0.0.1:0", "--path", "/bus")
+    assert server.line.startswith("kps serves on ws://127.0.0.1:")
+    assert server.line.endswith("/bus\n")
+    code, errors = server.stop(number)
+    assert (code, errors) == (0, "")
+
+
+def test_pub_and_sub(serve: Callable[..., Serve]) -> None:
+    server = serve("--address", "127.0.0.1:0")
+    subscriber = subprocess.Popen(
+        [sys.executable, "-m", "kps", "sub", "news", "more", "--count", "5", "--id", "reader",
+         "--address", server.url],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not json.loads(run("pub", "news", "1", "--ack", "--address", server.url).stdout or "0"):
+        pass  # until the subscriber is there
+    assert run("pub", "more", '{"a": [1, "é"]}', KPS_ADDRESS=server.url).returncode == 0
+    assert run("pub", "news", "no {json}", "--id", "p", "--address", server.url).returncode == 0
+    assert run("pub", "news", "-", "--address", server.url, input="x\n[2]\n").returncode == 0
+    output, _ = subscriber.communicate(timeout=PATIENCE)
+    assert subscriber.returncode == 0
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert [(line["topic"], line["data"]) for line in lines] == [
+        ("news", 1),
+        ("more", {"a": [1, "é"]}),
+        ("news", "no {json}"),
+        ("news", "x"),
+        ("news", [2]),
+    ]
+    assert lines[2]["from"] == "p"
+
+
+def test_pub_ack_tells_who_answered(serve: Callable[..., Serve]) -> None:
+    server = serve("--address", "127.0.0.1:0")
+    nobody = run("pub", "news", "1", "--ack", "--address", server.url)
+    assert (nobody.returncode, nobody.stdout) == (1, "")
+    assert nobody.stderr == "kps pub: nobody answered on 'news'\n"
+    subscriber = subprocess.Popen(
+        [sys.executable, "-m", "kps", "sub", "news", "--id", "reader", "--address", server.url],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while (result := run("pub", "news", "1", "--ack", "--address", server.url)).returncode:
+        pass  # until the subscriber is there
+    assert json.loads(result.stdout) == {"client_id": "reader", "success": True}
+    server.stop()
+    _, errors = subscriber.communicate(timeout=PATIENCE)
+    assert subscriber.returncode == 1
+    ended = "the connection ended: the server is stopping"
+    assert errors == f"kps sub: the client has ended: {ended}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "error"),
+    [
+        (["serve", "--bogus"], {}, 2, "kps: unrecognized arguments: --bogus (see kps --help)"),
+        ([], {}, 2, "kps: the following arguments are required: COMMAND (see kps --help)"),
+        (["serve", "--max-message", "x"], {}, 2, "kps serve: argument --max-message: must be a "),
+        (["serve", "--address", "a b"], {}, 2, "kps: not a server address: 'a b'"),
+        (["serve", "--address", "x:1/p"], {}, 2, "kps: a server listens on host:port"),
+        (["serve", "--path", "p"], {}, 2, "kps: a path starts with '/': 'p'"),
+        (["serve", "--tls-key", "k"], {}, 2, "kps: --tls-key needs --tls-cert"),
+        (["serve", "--tls-cert", "/nowhere"], {}, 1, "kps serve: cannot use the certificate /no"),
+        (["serve", "--config", "/nowhere"], {}, 2, "kps: cannot read /nowhere: "),
+        (["serve"], {"KPS_MAX_MESSAGE": "0"}, 2, "kps serve: the environment has a bad max_mes"),
+        (["serve", "--tokens", ""], {}, 2, "kps serve: argument --tokens: must be the name of "),
+        (["serve"], {"KPS_TOKENS": ""}, 2, "kps serve: the environment has a bad tokens: must be"),
+        (["serve"], {"KPS_JWT_KEY": ""}, 2, "kps serve: the environment has a bad jwt_key: must "),
+        (["serve"], {"KPS_THREADS": "x"}, 2, "kps serve: the environment has a bad threads: it t"),
+        (["serve", "--jwt-audience", "x"], {}, 2, "kps: --jwt-audience needs --jwt-key"),
+        (["serve", "--jwt-algorithm", "ES256"], {}, 2, "kps: --jwt-algorithm needs --jwt-key"),
+        (["pub", "t"], {"KPS_THREADS": "x"}, 2, "kps pub: the following arguments are required: "),
+        (["serve"], {"KPS_OVERFLOW": "x"}, 2, "kps serve: the environment has a bad overflow: "),
+        (["pub", "t"], {}, 2, "kps pub: the following arguments are required: DATA"),
+        (["pub", "t", "1", "--timeout", "0"], {}, 2, "kps pub: argument --timeout: must be a nu"),
+        (["pub", "", "1", "--address", "127.0.0.1:1"], {}, 1, "kps pub: cannot connect to 127.0"),
+        (["sub", "t", "--address", "127.0.0.1:1"], {}, 1, "kps sub: cannot connect to 127.0.0.1"),
+    ],
+)
+def test_mistakes_get_one_line_and_no_traceback(
+    arguments: list[str], environment: dict[str, str], code: int, error: str
+) -> None:
+    result = run(*arguments, **environment)
+    assert result.stderr.startswith(error)
+    assert result.stderr.count("\n") == 1
+    assert (result.returncode, result.stdout) == (code, "")
+
+
+def test_a_taken_port(serve: Callable[..., Serve]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = run("serve", "--address", address)
+    assert result.returncode == 1
+    assert result.stderr == f"kps serve: cannot listen on {address}: address already in use\n"
+
+
+def test_bench(serve: Callable[..., Serve]) -> None:
+    url = serve("--address", "127.0.0.1:0").url
+    result = run("bench", "--address", url, "--seconds", "0.1", "--size", "1000")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = re.findall(r"^(.{12}) +([0-9,]+) ", result.stdout, re.M)
+    assert [name.strip() for name, _ in lines] == ["throughput", "a message", "acks", ""]
+    assert all(int(number.replace(",", "")) > 0 for _, number in lines)
+
+
+def test_bench_without_a_server() -> None:
+    result = run("bench", "--address", "127.0.0.1:1")
+    assert result.returncode == 1
+    assert result.stderr.startswith("kps bench: cannot connect to 127.0.0.1:1: ")
+
+
+def test_the_console_can_be_switched_off(serve: Callable[..., Serve]) -> None:
+    for options, status in (((), 200), (("--no-console",), 404)):
+        address = serve("--address", "127.0.0.1:0", *options).url.split("/")[2]
+        connection = http.client.HTTPConnection(address, timeout=20)
+        connection.request("GET", "/")
+        assert connection.getresponse().status == status
+        connection.close()
+
+
+def test_variables_and_file(serve: Callable[..., Serve], tmp_path: Path) -> None:
+    config = tmp_path / "kps.toml"
+    config.write_text(
+        'address = "127.0.0.1:0"\npath = "/file"\nmax-message = 1000\norigin = ["a"]\n'
+    )
+    assert serve("--config", str(config)).url.endswith("/file")
+    assert serve(KPS_CONFIG=str(config), KPS_PATH="/variable").url.endswith("/variable")
+    both = serve("--path", "/flag", KPS_CONFIG=str(config), KPS_PATH="/variable")
+    assert both.url.endswith("/flag")
+    result = run("pub", "t", '"' + "x" * 2000 + '"', "--address", both.url)
+    assert (result.returncode, result.stderr) == (
+        1,
+        "kps pub: the message has 2042 bytes, and the server takes 1000 at most\n",
+    )
+    for text, error in (
+        ("nonsense = 1", "the file has an unknown option: nonsense"),
+        ("path = 5.5\nid = [1]", "the file has a value of the wrong kind for id"),
+        ("max_message = true", "the file has a value of the wrong kind for max_message"),
+        ('tokens = ""', "the file has a bad tokens: must be the name of a file"),
+        ("jwt_key = []", "a verifier needs a key"),
+        ("not toml", f"cannot read {config}: "),
+    ):
+        config.write_text(text)
+        result = run("serve", "--config", str(config))
+        assert result.returncode == 2
+        assert error in result.stderr
+
+
+def test_every_limit_of_a_server_is_shown_and_can_be_set() -> None:
+    """All but those of a program's mailboxes, as a server has none."""
+    names = {f.name for f in fields(Limits) if not f.name.startswith("mailbox_")}
+    for name, value in (("max_topics", "5"), ("overflow", "drop_oldest"), ("ack_timeout", "2.5")):
+        shown = run("serve", f"--{name.replace('_', '-')}", value, "--show-limits")
+        assert shown.returncode == 0
+        lines = [line.split(maxsplit=2) for line in shown.stdout.splitlines()]
+        assert {line[0] for line in lines} == names
+        assert [line[1] for line in lines if line[0] == name] == [value]
+        assert all(line[2] for line in lines)
+    options = run("serve", "--help").stdout
+    assert [name for name in names if f"--{name.replace('_', '-')}" not in options] == []
+
+
+def test_tls(serve: Callable[..., Serve], tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    trust = tmp_path / "ca.pem"
+    trust.write_bytes(authority.cert_pem.bytes())
+    server = serve("--address", "127.0.0.1:0", "--tls-cert", str(cert), "--tls-key", str(key))
+    assert server.url.startswith("wss://")
+    assert run("pub", "t", "1", "--address", server.url, SSL_CERT_FILE=str(trust)).returncode == 0
+    distrusted = run("pub", "t", "1", "--address", server.url)
+    assert distrusted.returncode == 1
+    assert "certificate" in distrusted.stderr.lower()
+
+
+TOKEN = "a-token-of-thirty-two-characters"
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    file = tmp_path / "tokens.toml"
+    file.touch(0o600)
+    file.write_text(f'[me]\ntoken = "{TOKEN}"\npublish = ["log"]\nsubscribe = ["log"]\n')
+    return file
+
+
+def test_tokens(serve: Callable[..., Serve], token_file: Path) -> None:
+    server = serve("--address", "127.0.0.1:0", "--tokens", str(token_file))
+    to_server = "--address", server.url
+
+    def mine(*arguments: str) -> tuple[int, str, str]:
+        result = run(*arguments, *to_server, KPS_TOKEN=TOKEN)
+        return result.returncode, result.stdout, result.stderr
+
+    assert run("pub", "log", "1", *to_server, "--token", TOKEN).returncode == 0
+    assert mine("pub", "log", "1") == (0, "", "")
+    not_on_this = "this client may not publish on this topic\n"
+    for more in ((), ("--ack",)):
+        assert mine("pub", "news", "1", *more) == (1, "", f"kps pub: {not_on_this}")
+    assert mine("bench", "--seconds", "0.01") == (1, "", f"kps bench: {not_on_this}")
+    assert mine("sub", "log", "news") == (
+        1,
+        "",
+        "kps sub: cannot subscribe to 'news': this client may not subscribe to this topic\n",
+    )
+    for command in (["sub", "log"], ["pub", "log", "1"], ["bench"]):
+        wrong = run(*command, *to_server, "--token", "wrong")
+        assert (wrong.returncode, wrong.stdout) == (1, "")
+        assert re.fullmatch(r"kps \w+: cannot connect to .* HTTP status 401\n", wrong.stderr)
+    bad = run("pub", "log", "1", *to_server, KPS_TOKEN="two words")
+    assert (bad.returncode, bad.stderr.count("\n"), "words" in bad.stderr) == (2, 1, False)
+
+
+def test_sub_ends_when_it_may_not_go_on(serve: Callable[..., Serve], token_file: Path) -> None:
+    first = serve("--address", "127.0.0.1:0", "--tokens", str(token_file))
+    subscriber = subprocess.Popen(
+        [sys.executable, "-m", "kps", "sub", "log", "--reconnect", "--address", first.url],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"KPS_TOKEN": TOKEN},
+    )  # fmt: skip
+    while run("pub", "log", "1", "--ack", "--address", first.url, KPS_TOKEN=TOKEN).returncode:
+        pass  # until the subscriber is there
+    first.stop()
+    token_file.write_text(f'[me]\ntoken = "{TOKEN}"\nsubscribe = []\n')
+    port = first.url.split("/")[2]
+    serve("--address", port, "--tokens", str(token_file))
+    _, errors = subscriber.communicate(timeout=PATIENCE)
+    refusal = "this client may not subscribe to this topic"
+    assert errors == f"kps sub: cannot subscribe to 'log': {refusal}\n"
+    assert subscriber.returncode == 1
+
+
+def test_the_smoke_test(serve: Callable[..., Serve]) -> None:
+    def smoke(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-m", "kps.cli.smoke", *arguments],
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+
+    assert smoke().stdout.endswith("kps-test: all works\n")
+    assert smoke(serve("--address", "127.0.0.1:0").url).returncode == 0
+    failed = smoke("127.0.0.1:1")
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)

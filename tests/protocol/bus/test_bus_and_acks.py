@@ -1,0 +1,429 @@
+"""Who gets what, and who answers: topics and ack requests, without any connection."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kps.protocol.bus.acks import AckBook, AckRequest, DuplicateAckId
+from kps.protocol.bus.message import AckResponse
+from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.topics import Bus
+from kps.protocol.dialect.envelope import TooDeep
+from kps.protocol.limits import Limits
+from kps.protocol.timers import Deadlines
+from kps.protocol.wire.outbox import Droppable
+
+
+class Listener:
+    """A subscriber that keeps what it gets, and may do something when it gets it."""
+
+    level = 1
+
+    def __init__(self, client_id: str, then: Callable[[], None] = lambda: None) -> None:
+        self.id = client_id
+        self.topics: set[str] = set()
+        self.got: list[Publication] = []
+        self._then = then
+
+    def deliver(self, publication: Publication) -> bool:
+        self.got.append(publication)
+        self._then()
+        return True
+
+
+class TestBus:
+    def test_subscribers_get_it_once_and_in_order(self) -> None:
+        bus, alice, bob = Bus(), Listener("alice"), Listener("bob")
+        for _ in range(2):
+            bus.subscribe(alice, "news")
+        bus.subscribe(bob, "news")
+        first, second = Publication("news", "x", 1), Publication("news", "x", 2)
+        assert [bus.publish(first), bus.publish(second)] == [2, 2]
+        assert alice.got == bob.got == [first, second]
+        assert bus.subscribers("news") == [alice, bob]
+        assert alice.topics == {"news"}
+
+    def test_topics_are_plain_names(self) -> None:
+        bus = Bus()
+        topics = ["news", "News", "news.*", "news/", " news", "*", ">", "#"]
+        listeners = {topic: Listener(topic) for topic in topics}
+        for topic, listener in listeners.items():
+            bus.subscribe(listener, topic)
+        for topic in topics:
+            assert bus.publish(Publication(topic, "x", None)) == 1
+        assert all(len(listener.got) == 1 for listener in listeners.values())
+
+    def test_nobody_subscribed(self) -> None:
+        assert Bus().publish(Publication("news", "x", None)) == 0
+        assert Bus().subscribers("news") == []
+
+    def test_unsubscribe(self) -> None:
+        bus, alice, bob = Bus(), Listener("alice"), Listener("bob")
+        bus.subscribe(alice, "news")
+        bus.subscribe(bob, "news")
+        for _ in range(2):
+            bus.unsubscribe(alice, "news")
+        bus.unsubscribe(alice, "never subscribed")
+        assert bus.publish(Publication("news", "x", None)) == 1
+        assert (alice.got, alice.topics) == ([], set())
+
+    def test_empty_topics_are_forgotten(self) -> None:
+        bus, alice = Bus(), Listener("alice")
+        for number in range(100):
+            bus.subscribe(alice, f"topic {number}")
+        assert len(bus) == 100
+        bus.unsubscribe(alice, "topic 5")
+        assert len(bus) == 99
+        bus.remove(alice)
+        assert (len(bus), alice.topics) == (0, set())
+
+    def test_subscriber_may_leave_while_it_is_delivered_to(self) -> None:
+        bus = Bus()
+        listeners: list[Listener] = []
+        for name in ("a", "b", "c"):
+            listener = Listener(name)
+            listener._then = partial(bus.remove, listener)
+            listeners.append(listener)
+            bus.subscribe(listener, "news")
+        assert bus.publish(Publication("news", "x", None)) == 3
+        assert all(len(listener.got) == 1 for listener in listeners)
+        assert len(bus) == 0
+
+
+@pytest.mark.parametrize("level", [1, 2])
+class TestPublication:
+    def test_bytes_are_made_once(self, level: int) -> None:
+        publication = Publication("news", "alice", {"a": 1}, 2)
+        assert publication.frame(level) is publication.frame(level)
+        assert publication.frames(level) is publication.frames(level)
+
+    def test_only_what_wants_no_answer_may_be_dropped(self, level: int) -> None:
+        assert isinstance(Publication("t", "x", 1).frame(level), Droppable)
+        assert not isinstance(Publication("t", "x", 1, ack_id="ack_1").frame(level), Droppable)
+
+    def test_several_are_as_many_frames_or_one(self, level: int) -> None:
+        publication = Publication("t", "x", 1, "two")
+        joined = publication.frame(level)
+        assert isinstance(joined, Droppable)
+        assert (joined.frames, joined.messages) == (3 - level, 2)
+        single = publication.frames(level)
+        assert [Publication("t", "x", data).frame(level) for data in (1, "two")] == single
+        assert all(isinstance(frame, Droppable) and frame.messages == 1 for frame in single)
+
+    def test_payload_that_is_nested_too_deeply(self, level: int) -> None:
+        data: list[object] = []
+        for _ in range(300):
+            data = [data]
+        with pytest.raises(TooDeep):
+            Publication("t", "x", data).frame(level)
+
+
+class TestLevels:
+    def test_each_gets_its_own_form(self) -> None:
+        bus, old, new = Bus(), Listener("old"), Listener("new")
+        new.level = 2
+        bus.subscribe(old, "t")
+        bus.subscribe(new, "t")
+        publication = Publication("t", "x", 1)
+        assert bus.publish(publication) == 2
+        assert b'"data":{"data":1,"from":"x"}' in publication.frame(1)
+        assert b'"from":"x","data":1' in publication.frame(2)
+
+    def test_too_deep_for_one_form_is_too_deep_for_all(self) -> None:
+        """At the depth at which only level 1, which wraps payloads, cannot be written."""
+        deep: list[object] = []
+        for _ in range(252):
+            deep = [deep]
+        Publication("t", "x", deep).frame(2)
+        bus, old, new = Bus(), Listener("old"), Listener("new")
+        new.level = 2
+        bus.subscribe(new, "t")
+        bus.subscribe(old, "t")
+        with pytest.raises(TooDeep):
+            bus.publish(Publication("t", "x", deep))
+        assert new.got == []
+
+
+class Asker:
+    """The owner of ack requests; keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.updates: list[tuple[str, str | None]] = []
+        self.finished: list[AckRequest] = []
+        self.then: Callable[[], None] = lambda: None
+
+    def ack_updated(self, request: AckRequest, response: AckResponse) -> None:
+        self.updates.append((response.client_id, response.error))
+
+    def ack_finished(self, request: AckRequest) -> None:
+        self.finished.append(request)
+        self.then()
+
+
+class Desk:
+    """An ack book with its agenda, an asker and two subscribers."""
+
+    def __init__(self) -> None:
+        self.deadlines = Deadlines()
+        self.book = AckBook(self.deadlines, Limits())
+        self.asker = Asker()
+        self.bob, self.carol = Listener("bob"), Listener("carol")
+
+    def open(
+        self,
+        ack_id: str = "mine",
+        *subscribers: Listener,
+        asker: Asker | None = None,
+        tells_timeouts: bool = True,
+        deadline: float = 5.0,
+    ) -> AckRequest:
+        return self.book.open(
+            asker or self.asker,
+            ack_id,
+            subscribers or (self.bob, self.carol),
+            tells_timeouts=tells_timeouts,
+            deadline=deadline,
+        )
+
+    def check_empty(self) -> None:
+        """Nothing is left behind by requests that have ended."""
+        assert len(self.book) == len(self.deadlines) == 0
+        assert self.deadlines.next_deadline() is None
+        assert self.book._by_owner == {}
+        assert self.book._by_subscriber == {}
+
+
+def outcomes(request: AckRequest) -> dict[str, str | None]:
+    return {client_id: response.error for client_id, response in request.responses.items()}
+
+
+class TestAcks:
+    def test_ends_with_the_last_answer(self) -> None:
+        desk = Desk()
+        request = desk.open()
+        assert request.status() == {"bob": False, "carol": False}
+        desk.book.answer(desk.bob, request.id, None)
+        assert request.status() == {"bob": True, "carol": False}
+        assert desk.asker.finished == []
+        desk.book.answer(desk.carol, request.id, "no")
+        assert desk.asker.finished == [request]
+        assert outcomes(request) == {"bob": None, "carol": "no"}
+        assert [r.success for r in request.responses.values()] == [True, False]
+        assert {r.ack_id for r in request.responses.values()} == {request.id}
+        desk.check_empty()
+
+    def test_updates_come_one_by_one(self) -> None:
+        desk = Desk()
+        request = desk.open()
+        desk.book.answer(desk.carol, request.id, "no")
+        desk.book.answer(desk.bob, request.id, None)
+        assert desk.asker.updates == [("carol", "no"), ("bob", None)]
+
+    def test_first_answer_counts(self) -> None:
+        desk = Desk()
+        request = desk.open()
+        desk.book.answer(desk.bob, request.id, None)
+        desk.book.answer(desk.bob, request.id, "second thoughts")
+        assert outcomes(request) == {"bob": None}
+        desk.book.answer(desk.carol, request.id, None)
+        desk.book.answer(desk.carol, request.id, "too late")
+        assert outcomes(request) == {"bob": None, "carol": None}
+        assert desk.asker.finished == [request]
+
+    def test_who_was_not_asked_cannot_answer(self) -> None:
+        desk = Desk()
+        request = desk.open("mine", desk.bob)
+        desk.book.answer(desk.carol, request.id, None)
+        desk.book.answer(Listener("bob"), request.id, None)  # the same id is not the same client
+        desk.book.answer(desk.bob, "ack_999", None)
+        desk.book.answer(desk.bob, "mine", None)  # the publisher's own id is not known to others
+        assert request.status() == {"bob": False}
+
+    def test_who_leaves_has_answered(self) -> None:
+        desk = Desk()
+        first, second = desk.open("1"), desk.open("2")
+        desk.book.answer(desk.bob, second.id, None)
+        for _ in range(2):
+            desk.book.drop_subscriber(desk.bob)
+        assert outcomes(first) == {"bob": "disconnected"}
+        assert outcomes(second) == {"bob": None}
+        desk.book.drop_subscriber(desk.carol)
+        assert desk.asker.finished == [first, second]
+        desk.check_empty()
+
+    @pytest.mark.parametrize("tells", [True, False])
+    def test_time_is_over(self, tells: bool) -> None:
+        desk = Desk()
+        request = desk.open(tells_timeouts=tells)
+        desk.book.answer(desk.bob, request.id, None)
+        desk.deadlines.handle_timeout(4.9)
+        assert desk.asker.finished == []
+        desk.deadlines.handle_timeout(5.0)
+        assert desk.asker.finished == [request]
+        assert request.tells_timeouts is tells
+        assert (outcomes(request), request.missing()) == ({"bob": None}, ["carol"])
+        desk.check_empty()
+        desk.book.answer(desk.carol, request.id, None)
+        assert (outcomes(request), request.missing()) == ({"bob": None}, ["carol"])
+
+    def test_nobody_addressed(self) -> None:
+        desk = Desk()
+        request = desk.book.open(desk.asker, "mine", (), tells_timeouts=True, deadline=5.0)
+        assert desk.asker.finished == []
+        desk.book.close_if_complete(request)
+        desk.book.close_if_complete(request)
+        assert desk.asker.finished == [request]
+        desk.check_empty()
+
+    def test_close_if_complete_leaves_the_others_alone(self) -> None:
+        desk = Desk()
+        request = desk.open()
+        desk.book.close_if_complete(request)
+        assert desk.asker.finished == []
+
+    def test_cancelled_says_nothing(self) -> None:
+        desk = Desk()
+        desk.open()
+        for _ in range(2):
+            desk.book.cancel(desk.asker, "mine")
+        desk.book.cancel(Asker(), "mine")
+        assert desk.asker.finished == []
+        desk.check_empty()
+
+    def test_only_its_owner_can_cancel_or_find_it(self) -> None:
+        desk = Desk()
+        request = desk.open()
+        desk.book.cancel(Asker(), "mine")
+        desk.book.cancel(desk.asker, request.id)
+        assert desk.book.find(desk.asker, "mine") is request
+        assert desk.book.find(Asker(), "mine") is None
+        assert desk.book.find(desk.asker, request.id) is None
+
+    def test_owner_that_leaves_takes_its_requests_along(self) -> None:
+        desk = Desk()
+        other = Asker()
+        desk.open("1")
+        desk.open("2")
+        kept = desk.open("1", asker=other)
+        for _ in range(2):
+            desk.book.drop_owner(desk.asker)
+        assert desk.asker.finished == []
+        assert len(desk.book) == 1
+        desk.book.drop_subscriber(desk.bob)
+        desk.book.drop_subscriber(desk.carol)
+        assert other.finished == [kept]
+        desk.check_empty()
+
+    def test_id_in_use(self) -> None:
+        desk = Desk()
+        request = desk.open()
+        with pytest.raises(DuplicateAckId):
+            desk.open()
+        assert len(desk.book) == 1
+        assert desk.open(asker=Asker()).id != request.id  # another's ids are its own affair
+        desk.book.cancel(desk.asker, "mine")
+        assert desk.open().id not in ("", request.id)
+
+    def test_ids_on_the_wire_are_never_used_again(self) -> None:
+        desk = Desk()
+        ids = set()
+        for _ in range(100):
+            ids.add(desk.open().id)
+            desk.book.cancel(desk.asker, "mine")
+        assert len(ids) == 100
+
+    def test_owner_that_leaves_because_of_an_answer(self) -> None:
+        """Telling an owner may overflow its queue, and then it leaves in the middle of it."""
+        desk = Desk()
+        desk.asker.then = lambda: desk.book.drop_owner(desk.asker)
+        requests = [desk.open(name, desk.bob) for name in ("1", "2", "3")]
+        desk.book.drop_subscriber(desk.bob)
+        assert desk.asker.finished == requests[:1]
+        desk.check_empty()
+
+    def test_owner_that_leaves_because_of_a_timeout(self) -> None:
+        desk = Desk()
+        desk.asker.then = lambda: desk.book.drop_owner(desk.asker)
+        for name in ("1", "2", "3"):
+            desk.open(name)
+        desk.deadlines.handle_timeout(5.0)
+        assert len(desk.asker.finished) == 1
+        desk.check_empty()
+
+    def test_owner_that_asks_again_when_it_is_told(self) -> None:
+        desk = Desk()
+        again: list[AckRequest] = []
+
+        def ask_again() -> None:
+            if len(again) < 3:
+                again.append(desk.open("mine", deadline=10.0))
+
+        desk.asker.then = ask_again
+        desk.open()
+        desk.deadlines.handle_timeout(5.0)
+        assert len(again) == len(desk.book) == 1
+        desk.deadlines.handle_timeout(10.0)
+        assert len(again) == 3
+        desk.check_empty()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["open", "answer", "answer", "leave", "owner leaves", "cancel", "wait"]
+            ),
+            st.integers(0, 3),
+            st.integers(0, 3),
+        ),
+        max_size=40,
+    )
+)
+def test_every_subscriber_has_one_outcome_and_nothing_is_left(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    desk = Desk()
+    askers = [Asker() for _ in range(4)]
+    subscribers = [Listener(f"s{n}") for n in range(4)]
+    requests: list[tuple[AckRequest, Asker, set[str]]] = []
+    silent: set[AckRequest] = set()  # those that end without a word
+    now = 0.0
+
+    for step, i, j in steps:
+        if step == "open":
+            addressed = subscribers[: i + 1]
+            request = desk.open(
+                f"request {len(requests)}", *addressed, asker=askers[j], deadline=now + 3
+            )
+            requests.append((request, askers[j], {s.id for s in addressed}))
+        elif step == "answer" and requests:
+            request = requests[(i * 7 + j) % len(requests)][0]
+            desk.book.answer(subscribers[j], request.id, None if i % 2 else "no")
+        elif step == "leave":
+            desk.book.drop_subscriber(subscribers[i])
+        elif step == "owner leaves":
+            silent.update(r for r, a, _ in requests if a is askers[i] and r.deadline is not None)
+            desk.book.drop_owner(askers[i])
+        elif step == "cancel" and requests:
+            request, asker, _ = requests[(i * 7 + j) % len(requests)]
+            if request.deadline is not None:
+                silent.add(request)
+            desk.book.cancel(asker, request.owner_ack_id)
+        elif step == "wait":
+            now += 1
+            desk.deadlines.handle_timeout(now)
+    desk.deadlines.handle_timeout(now + 3)
+
+    for request, asker, addressed_ids in requests:
+        told = asker.finished.count(request)
+        assert told == (0 if request in silent else 1)
+        if told:
+            assert {*request.responses, *request.missing()} == addressed_ids
+            assert not set(request.responses) & set(request.missing())
+    for asker in askers:
+        expected = sum(len(request.responses) for request, owner, _ in requests if owner is asker)
+        assert len(asker.updates) == expected
+    desk.check_empty()

@@ -1,0 +1,208 @@
+"""The agenda of everything that has a deadline."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kps.protocol.timers import Deadlines
+
+
+class Alarm:
+    """Goes off at a time, once, or every ``again`` seconds."""
+
+    def __init__(self, at: float | None, again: float | None = None) -> None:
+        self.at = at
+        self.again = again
+        self.calls: list[float] = []
+
+    def next_deadline(self) -> float | None:
+        return self.at
+
+    def handle_timeout(self, now: float) -> None:
+        self.calls.append(now)
+        self.at = now + self.again if self.again is not None else None
+
+
+def agenda(*alarms: Alarm) -> Deadlines:
+    deadlines = Deadlines()
+    for alarm in alarms:
+        deadlines.schedule(alarm)
+    return deadlines
+
+
+def test_empty() -> None:
+    deadlines = Deadlines()
+    assert deadlines.next_deadline() is None
+    deadlines.handle_timeout(1e9)
+
+
+def test_calls_what_is_due_and_only_that() -> None:
+    early, late, never = Alarm(1.0), Alarm(2.0), Alarm(None)
+    deadlines = agenda(late, early, never)
+    assert deadlines.next_deadline() == 1.0
+    deadlines.handle_timeout(0.5)
+    assert early.calls == []
+    deadlines.handle_timeout(1.0)
+    assert (early.calls, late.calls) == ([1.0], [])
+    assert deadlines.next_deadline() == 2.0
+    deadlines.handle_timeout(5.0)
+    assert (early.calls, late.calls, never.calls) == ([1.0], [5.0], [])
+    assert (deadlines.next_deadline(), len(deadlines)) == (None, 0)
+
+
+def test_calls_again_without_being_scheduled_again() -> None:
+    alarm = Alarm(1.0, again=1.0)
+    deadlines = agenda(alarm)
+    for now in (1.0, 2.0, 2.5, 3.0):
+        deadlines.handle_timeout(now)
+    assert alarm.calls == [1.0, 2.0, 3.0]
+
+
+def test_postponing_needs_no_word() -> None:
+    alarm = Alarm(1.0)
+    deadlines = agenda(alarm)
+    alarm.at = 10.0
+    deadlines.handle_timeout(1.0)
+    assert alarm.calls == []
+    assert deadlines.next_deadline() == 10.0
+    deadlines.handle_timeout(10.0)
+    assert alarm.calls == [10.0]
+
+
+def test_moving_earlier_does() -> None:
+    alarm = Alarm(10.0)
+    deadlines = agenda(alarm)
+    alarm.at = 1.0
+    deadlines.schedule(alarm)
+    assert (deadlines.next_deadline(), len(deadlines)) == (1.0, 1)
+    deadlines.handle_timeout(1.0)
+    deadlines.handle_timeout(10.0)  # the old entry means nothing any more
+    assert alarm.calls == [1.0]
+
+
+def test_deadline_that_is_given_up() -> None:
+    alarm = Alarm(1.0)
+    deadlines = agenda(alarm)
+    alarm.at = None
+    deadlines.handle_timeout(1.0)
+    assert alarm.calls == []
+    assert (deadlines.next_deadline(), len(deadlines)) == (None, 0)
+
+
+def test_cancelled() -> None:
+    alarm, other = Alarm(1.0), Alarm(2.0)
+    deadlines = agenda(alarm, other)
+    for _ in range(2):
+        deadlines.cancel(alarm)
+    assert deadlines.next_deadline() == 2.0
+    deadlines.handle_timeout(2.0)
+    assert (alarm.calls, other.calls) == ([], [2.0])
+
+
+def test_cancelled_and_scheduled_again() -> None:
+    alarm = Alarm(1.0)
+    deadlines = agenda(alarm)
+    deadlines.cancel(alarm)
+    deadlines.schedule(alarm)
+    deadlines.handle_timeout(1.0)
+    assert alarm.calls == [1.0]
+    assert deadlines.next_deadline() is None
+
+
+def test_one_call_may_cancel_and_schedule_others() -> None:
+    deadlines = Deadlines()
+    victim, newcomer = Alarm(1.0), Alarm(1.0)
+
+    class Busy(Alarm):
+        def handle_timeout(self, now: float) -> None:
+            super().handle_timeout(now)
+            deadlines.cancel(victim)
+            deadlines.schedule(newcomer)
+
+    busy = Busy(1.0)
+    deadlines.schedule(busy)
+    deadlines.schedule(victim)
+    deadlines.handle_timeout(1.0)
+    assert (busy.calls, victim.calls, newcomer.calls) == ([1.0], [], [1.0])
+
+
+def test_item_that_stays_due_is_a_bug_and_no_endless_loop() -> None:
+    class Stubborn(Alarm):
+        def handle_timeout(self, now: float) -> None:
+            self.calls.append(now)
+
+    with pytest.raises(AssertionError, match="is still due"):
+        agenda(Stubborn(1.0)).handle_timeout(1.0)
+
+
+def test_any_number_at_the_same_time() -> None:
+    alarms = [Alarm(1.0) for _ in range(100)]
+    agenda(*alarms).handle_timeout(1.0)
+    assert all(alarm.calls == [1.0] for alarm in alarms)
+
+
+def test_what_comes_and_goes_leaves_nothing() -> None:
+    deadlines = agenda(Alarm(1e6))
+    for i in range(10_000):
+        alarm = Alarm(float(i + 100))
+        deadlines.schedule(alarm)
+        deadlines.cancel(alarm)
+    assert len(deadlines) == 1
+    assert len(deadlines._heap) < 200
+
+
+def test_order_survives_that_most_are_cancelled() -> None:
+    alarms = [Alarm(float(number * 37 % 1000)) for number in range(1000)]
+    deadlines = agenda(*alarms)
+    kept = alarms[::7]
+    for alarm in alarms:
+        if alarm not in kept:
+            deadlines.cancel(alarm)
+    times = sorted(alarm.at for alarm in kept if alarm.at is not None)
+    for when in times:
+        assert deadlines.next_deadline() == when
+        deadlines.handle_timeout(when)
+    assert sorted(alarm.calls[0] for alarm in kept) == times
+    assert len(deadlines) == 0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["schedule", "move", "cancel", "advance"]),
+            st.integers(0, 4),
+            st.integers(1, 20),
+        ),
+        max_size=40,
+    )
+)
+def test_goes_off_as_if_all_alarms_were_asked_all_the_time(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    deadlines = Deadlines()
+    alarms = [Alarm(None) for _ in range(5)]
+    known: set[Alarm] = set()
+    now = 0.0
+    for step, which, amount in steps:
+        alarm = alarms[which]
+        if step == "schedule":
+            alarm.at = now + amount
+            deadlines.schedule(alarm)
+            known.add(alarm)
+        elif step == "move" and alarm.at is not None:
+            alarm.at += amount  # later, which is not told
+        elif step == "cancel":
+            deadlines.cancel(alarm)
+            known.discard(alarm)
+        elif step == "advance":
+            now += amount
+            due = [a for a in known if a.at is not None and a.at <= now]
+            before = [len(a.calls) for a in alarms]
+            deadlines.handle_timeout(now)
+            called = [a for a, n in zip(alarms, before, strict=True) if len(a.calls) == n + 1]
+            assert sorted(map(id, called)) == sorted(map(id, due))
+            known.difference_update(due)
+        # It may say too early, and never too late.
+        waiting = [a.at for a in known if a.at is not None]
+        announced = deadlines.next_deadline()
+        assert not waiting or (announced is not None and announced <= min(waiting))

@@ -1,0 +1,185 @@
+"""Frames as bytes, held to wsproto."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
+
+from kps.protocol.wire.frames import Masker, mask, read_header, read_pong, read_text, text_frame
+from tests.protocol.helpers import BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, frame
+
+# Around each point at which the form of the length changes.
+SIZES = [0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 65535, 65536, 70000]
+
+
+def text_by_wsproto(data: bytes, reader: ConnectionType) -> str:
+    connection = Connection(reader)
+    connection.receive_data(data)
+    events = [event for event in connection.events() if isinstance(event, TextMessage)]
+    assert events[-1].message_finished
+    return "".join(event.data for event in events)
+
+
+class TestTextFrame:
+    @pytest.mark.parametrize("size", SIZES)
+    def test_unmasked_is_the_same_as_wsprotos(self, size: int) -> None:
+        payload = b"x" * size
+        expected = Connection(ConnectionType.SERVER).send(TextMessage("x" * size))
+        assert text_frame(payload) == bytes(expected)
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_masked_is_read_by_wsproto(self, size: int) -> None:
+        payload = bytes(33 + i % 90 for i in range(size))
+        data = Masker(lambda n: bytes(range(256)) * (n // 256 + 1)).text_frame(payload)
+        assert text_by_wsproto(data, ConnectionType.SERVER) == payload.decode()
+
+    @given(st.text())
+    def test_any_text_survives(self, text: str) -> None:
+        payload = text.encode()
+        assert text_by_wsproto(text_frame(payload), ConnectionType.CLIENT) == text
+        masked = Masker(lambda n: bytes(255 - i % 256 for i in range(n))).text_frame(payload)
+        assert text_by_wsproto(masked, ConnectionType.SERVER) == text
+
+
+class TestMasker:
+    def test_no_key_is_used_twice(self) -> None:
+        drawn = iter(range(1 << 32))
+        masker = Masker(lambda n: b"".join(next(drawn).to_bytes(4, "big") for _ in range(n // 4)))
+        keys = [masker.text_frame(b"")[2:6] for _ in range(5000)]
+        assert keys == [i.to_bytes(4, "big") for i in range(5000)]
+
+    def test_entropy_is_drawn_in_bulk(self) -> None:
+        draws: list[int] = []
+
+        def entropy(n: int) -> bytes:
+            draws.append(n)
+            return bytes(n)
+
+        masker = Masker(entropy)
+        for _ in range(100):
+            masker.text_frame(b"x")
+        assert len(draws) == 1
+
+    @given(st.binary(max_size=200), st.binary(min_size=4, max_size=4))
+    def test_masking_twice_gives_the_payload_back(self, payload: bytes, key: bytes) -> None:
+        masked = mask(payload, key)
+        assert masked == bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+        assert mask(masked, key) == payload
+
+    @pytest.mark.parametrize("size", [2046, 2048, 2049, 2051, 5001, 65535, 65536, 65537, 100_003])
+    def test_masking_long_payloads(self, size: int) -> None:
+        payload = bytes(i * 7 % 256 for i in range(size))
+        for key in (KEY, b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\1"):
+            expected = bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+            assert mask(payload, key) == expected
+
+
+class TestReadText:
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("key", [None, KEY])
+    def test_whole_message(self, size: int, key: bytes | None) -> None:
+        payload = bytes(i % 251 for i in range(size))
+        data = b"before" + frame(payload, key=key) + b"after"
+        end = len(data) - 5
+        assert read_text(data, 6, end, key is not None) == (payload, end)
+        assert read_text(data, 6, len(data), key is not None) == (payload, end)
+        assert read_text(data, 6, end - 1, key is not None) is None
+        assert read_text(data, 6, end, key is None) is None
+
+    @pytest.mark.parametrize("key", [None, KEY])
+    def test_what_is_not_all_there(self, key: bytes | None) -> None:
+        for size in (0, 1, 125, 126, 65536):
+            data = frame(bytes(size), key=key)
+            for end in [*range(min(16, len(data))), len(data) - 1]:
+                assert read_text(data[:end], 0, end, key is not None) is None
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"opcode": BINARY},
+            {"opcode": CONTINUATION},
+            {"opcode": PING},
+            {"opcode": CLOSE},
+            {"fin": False},
+            {"reserved": 1},
+            {"reserved": 4},
+            {"length_bytes": 2},
+            {"length_bytes": 8},
+        ],
+    )
+    @pytest.mark.parametrize("key", [None, KEY])
+    def test_what_is_left_to_wsproto(self, wrong: dict[str, Any], key: bytes | None) -> None:
+        data = frame(b"payload", key=key, **wrong)
+        assert read_text(data, 0, len(data), key is not None) is None
+
+
+class TestReadHeader:
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("key", [None, KEY])
+    def test_reads_what_was_written(self, size: int, key: bytes | None) -> None:
+        data = frame(bytes(size), key=key)
+        header = read_header(b"before" + data, 6)
+        assert header is not None
+        assert (header.length, header.masked, header.minimal) == (size, key is not None, True)
+        assert header.start == 6 + len(data) - size
+        assert not header.is_control
+
+    @pytest.mark.parametrize("length_bytes", [0, 2, 8])
+    @pytest.mark.parametrize("key", [None, KEY])
+    def test_is_none_until_the_header_is_all_there(
+        self, length_bytes: int, key: bytes | None
+    ) -> None:
+        data = frame(key=key, claim=7, length_bytes=length_bytes)
+        assert [read_header(data[:n], 0) is None for n in range(len(data))] == [True] * len(data)
+        assert read_header(data, 0) is not None
+
+    @pytest.mark.parametrize(
+        ("length_bytes", "claim", "minimal"),
+        [
+            (2, 125, False),
+            (2, 126, True),
+            (8, 65535, False),
+            (8, 65536, True),
+            (8, (1 << 63) - 1, True),
+            (8, 1 << 63, False),
+        ],
+    )
+    def test_knows_which_length_is_minimal(
+        self, length_bytes: int, claim: int, minimal: bool
+    ) -> None:
+        header = read_header(frame(claim=claim, length_bytes=length_bytes), 0)
+        assert header is not None
+        assert (header.length, header.minimal) == (claim, minimal)
+
+    def test_knows_control_frames(self) -> None:
+        for opcode in (PING, CLOSE):
+            header = read_header(frame(opcode=opcode), 0)
+            assert header is not None
+            assert header.is_control
+
+
+class TestPong:
+    @pytest.mark.parametrize("key", [None, KEY])
+    @pytest.mark.parametrize("size", [0, 1, 125])
+    def test_a_whole_one_is_passed_over(self, size: int, key: bytes | None) -> None:
+        data = b"before" + frame(b"x" * size, opcode=PONG, key=key)
+        assert read_pong(data + b"after", 6, len(data) + 5, key is not None) == len(data)
+        for end in range(6, len(data)):
+            assert read_pong(data, 6, end, key is not None) is None
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            frame(b"x", opcode=PING),
+            frame(b"x", opcode=PONG, fin=False),
+            frame(b"x", opcode=PONG, reserved=4),
+            frame(b"x", opcode=PONG, key=None),
+            frame(b"x" * 126, opcode=PONG),
+            frame(b"x" * 5, opcode=PONG, length_bytes=2),
+        ],
+    )
+    def test_anything_else_is_not(self, wrong: bytes) -> None:
+        assert read_pong(wrong, 0, len(wrong), True) is None
