@@ -46,8 +46,8 @@ def new_connection(hub: Hub, level: int, name: str, topic: str = "") -> ServerSe
 def settle(hub: Hub) -> int:
     """Take what there is to write, and forget it; return how many bytes it was."""
     size = 0
-    for session in hub.take_unflushed():
-        while data := session.data_to_send():
+    for number in hub.take_unflushed():
+        while data := hub.sessions[number].data_to_send():
             size += len(data)
     hub.events()
     return size

@@ -41,6 +41,8 @@ from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
 
 _Hook = Callable[..., Any]
+_Answer = Callable[[int, Any, float], None]
+"""A verb of the hub that takes a hook's verdict on a session."""
 
 
 class Server(ServerSettings, Driver, UnifiedServer):
@@ -71,9 +73,9 @@ class Server(ServerSettings, Driver, UnifiedServer):
             raise ServerStartFailed("a server is started once; make a new one")
         self._bind()
         self._connections: dict[Connection, ServerSession] = {}
-        self._by_session: dict[ServerSession, Connection] = {}
+        self._by_session: dict[int, Connection] = {}
         self._shaking: dict[Connection, ServerSession] = {}  # whose TLS is not yet there
-        self._decisions: dict[ServerSession, asyncio.Task[None]] = {}
+        self._decisions: dict[int, asyncio.Task[None]] = {}
         self._listeners: list[asyncio.Server | TlsListener] = []
         self._news = Arrival()  # about connections that go, and the end
         self._hub = Hub(self._hub_config(), new_id=lambda: random_id("client"), now=self._now)
@@ -317,7 +319,7 @@ class Server(ServerSettings, Driver, UnifiedServer):
     def _attach(self, connection: Connection, peer: str) -> Endpoint:
         session = self._shaking.pop(connection, None) or self._hub.connect(peer, self._now)
         self._connections[connection] = session
-        self._by_session[session] = connection
+        self._by_session[session.number] = connection
         if self._is_stopping:  # it was being accepted when that began
             session.shut_down(0.0)
         self._hub.touch(session)  # there may be something to be written already
@@ -342,8 +344,8 @@ class Server(ServerSettings, Driver, UnifiedServer):
 
     def _detach(self, connection: Connection) -> None:
         session = self._connections.pop(connection)
-        del self._by_session[session]
-        if (decision := self._decisions.get(session)) is not None:
+        del self._by_session[session.number]
+        if (decision := self._decisions.get(session.number)) is not None:
             decision.cancel()  # nobody waits for it, and others do for the threads
         if not self._connections:
             self._news.announce()
@@ -366,24 +368,24 @@ class Server(ServerSettings, Driver, UnifiedServer):
             case AckChanged(handle):
                 self._ack_changed(handle)
             case UpgradeRequested(session, request):
-                self._ask(session, self._on_upgrade, request, session.decide)
-            case TokenPresented(session, token):
-                self._ask(session, self._auth, token, session.identify)
+                self._ask(session, self._on_upgrade, request, self._hub.decide, request.peer)
+            case TokenPresented(session, token, peer):
+                self._ask(session, self._auth, token, self._hub.identify, peer)
             case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
                 pass  # logged
-            case RelayRequested(_, _, target, data, sender, secure):
+            case RelayRequested(session, to, target, data, sender, secure):
                 self._relays.send(
                     target,
                     self._origin(sender),
                     data,
                     secure=secure,
-                    done=lambda error: self._relayed(event, error),
+                    done=partial(self._relayed, session, to),
                 )
             case _:
                 assert_never(event)
 
-    def _relayed(self, request: RelayRequested, error: str | None) -> None:
-        self._hub.relay_finished(request, error, self._now)
+    def _relayed(self, session: int, to: str, error: str | None) -> None:
+        self._hub.relay_finished(session, to, error, self._now)
         self._progress()
 
     def _origin(self, client_id: str = "") -> str:
@@ -393,18 +395,21 @@ class Server(ServerSettings, Driver, UnifiedServer):
 
     def _ask(
         self,
-        session: ServerSession,
+        session: int,
         hook: _Hook | None,
         subject: Any,
-        answer: Callable[[Any, float], None],
+        answer: _Answer,
+        peer: str,
     ) -> None:
         """Let a hook decide about a client, and tell the core what it decided."""
         assert hook is not None
-        decision = self._loop.create_task(self._decide(hook, subject, answer, session.peer))
+        decision = self._loop.create_task(
+            self._decide(hook, subject, partial(answer, session), peer)
+        )
         self._decisions[session] = decision
         decision.add_done_callback(partial(self._decided, session))
 
-    def _decided(self, session: ServerSession, decision: asyncio.Task[None]) -> None:
+    def _decided(self, session: int, decision: asyncio.Task[None]) -> None:
         if self._decisions.get(session) is decision:
             del self._decisions[session]
 

@@ -52,9 +52,9 @@ def log_client_event(event: ClientEvent, server: Address) -> None:
 def log_hub_event(event: HubEvent) -> None:
     """Log what a server's operator may want to know."""
     match event:
-        case ClientRegistered(session, client_id, previous):
+        case ClientRegistered(_, client_id, previous, peer):
             renamed = f", before {_shown(previous)}" if previous else ""
-            logger.debug("client %s from %s%s", _shown(client_id), _shown(session.peer), renamed)
+            logger.debug("client %s from %s%s", _shown(client_id), _shown(peer), renamed)
         case ClientLeft(client_id, closed, dropped):
             logger.log(
                 logging.WARNING if closed.by is ClosedBy.FAULT else logging.DEBUG,

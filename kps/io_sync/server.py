@@ -41,7 +41,8 @@ from kps.protocol.server.session import ServerSession
 from kps.protocol.wire.websocket import Output
 
 _Ask = Callable[[], Any]
-_Answer = Callable[[Any, float], None]
+_Answer = Callable[[int, Any, float], None]
+"""A verb of the hub that takes a hook's verdict on a session."""
 
 
 class Server(ServerSettings, Driver, BlockingUnifiedServer):
@@ -73,9 +74,9 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
         with self._lock:
             if self._is_started:
                 raise ServerStartFailed("a server is started once; make a new one")
-            self._connections: dict[ServerSession, Connection] = {}
+            self._connections: dict[int, Connection] = {}
             self._shaking = set()  # whose TLS handshake is under way
-            self._deciding: dict[ServerSession, tuple[_Ask, _Answer]] = {}
+            self._deciding: dict[int, tuple[_Ask, _Answer, str]] = {}
             self._acceptor_waits_until: float | None = None
             self._hub = Hub(self._hub_config(), new_id=lambda: random_id("client"), now=clock())
             self._figures = FiguresLog(self._hub)
@@ -427,15 +428,15 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             connection.run()
         finally:
             with self._lock:
-                del self._connections[session]
-                self._deciding.pop(session, None)
+                del self._connections[session.number]
+                self._deciding.pop(session.number, None)
                 self._progress()
                 self._waker.wake()  # it waits for the last one when the server stops
 
     def _begin(self, sock: socket.socket, session: ServerSession) -> Connection | None:
         """With the lock held: let bytes go to a session."""
         asks = self._on_upgrade is not None or self._auth is not None
-        decide = partial(self._decide, session) if asks else None
+        decide = partial(self._decide, session.number) if asks else None
         try:
             connection = Connection(sock, session, self, before_step=decide)
         except OSError as error:  # there are no descriptors left
@@ -443,7 +444,7 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             sock.close()
             session.connection_lost(clock())
             return None
-        self._connections[session] = connection
+        self._connections[session.number] = connection
         if self._is_stopping:
             session.shut_down(0.0)
         self._progress()
@@ -470,20 +471,20 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             unless_done.pop_all()
         return secure
 
-    def _decide(self, session: ServerSession) -> None:
+    def _decide(self, session: int) -> None:
         """In the connection's thread, without the lock: ask the hooks, if they are to be asked."""
         while True:
             with self._lock:
                 asked = self._deciding.pop(session, None)
             if asked is None:
                 return
-            ask, answer = asked
+            ask, answer, peer = asked
             try:
                 verdict = ask()
             except Exception as error:
-                verdict = hook_failed(session.peer, error)
+                verdict = hook_failed(peer, error)
             with self._lock:
-                answer(verdict, clock())
+                answer(session, verdict, clock())
                 self._progress()  # and perhaps there is more to be asked
 
     # -- what happens ---------------------------------------------------------------------
@@ -500,26 +501,26 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             case UpgradeRequested(session, request):
                 assert self._on_upgrade is not None
                 ask = partial(self._on_upgrade, request)
-                self._deciding[session] = ask, session.decide
-            case TokenPresented(session, token):
+                self._deciding[session] = ask, self._hub.decide, request.peer
+            case TokenPresented(session, token, peer):
                 assert self._auth is not None
-                self._deciding[session] = partial(self._auth, token), session.identify
+                self._deciding[session] = partial(self._auth, token), self._hub.identify, peer
             case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
                 pass  # logged
-            case RelayRequested(_, _, target, data, sender, secure):
+            case RelayRequested(session, to, target, data, sender, secure):
                 self._relays.send(
                     target,
                     self._origin(sender),
                     data,
                     secure=secure,
-                    done=lambda error: self._relayed(event, error),
+                    done=partial(self._relayed, session, to),
                 )
             case _:
                 assert_never(event)
 
-    def _relayed(self, request: RelayRequested, error: str | None) -> None:
+    def _relayed(self, session: int, to: str, error: str | None) -> None:
         with self._lock:
-            self._hub.relay_finished(request, error, clock())
+            self._hub.relay_finished(session, to, error, clock())
             self._progress()
 
     def _origin(self, client_id: str = "") -> str:

@@ -111,7 +111,7 @@ class MemoryTarget:
             relay.socket.close(1000, "", self.clock.now)
             while relay.transfer():
                 pass
-        self.hub.relay_finished(request, error, self.clock.now)
+        self.hub.relay_finished(request.session, request.to, error, self.clock.now)
 
 
 class _RawClient:

@@ -13,7 +13,6 @@ from kps.protocol.limits import Limits
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import HubEvent
 from kps.protocol.server.hub import Hub
-from kps.protocol.server.session import ServerSession
 from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
 
@@ -139,7 +138,7 @@ class Network:
         self.reachable = True
         self.clients: list[MemoryClient] = []
         self.links: list[Link] = []
-        self._by_session: dict[ServerSession, Link] = {}
+        self._by_session: dict[int, Link] = {}
         self.hub_events: list[HubEvent] = []
         """Everything that the hub emitted, in order."""
         self._config = replace(config or HubConfig(id="server"), limits=self.limits)
@@ -180,7 +179,7 @@ class Network:
         client.link = link
         client.links += 1
         self.links.append(link)
-        self._by_session[session] = link
+        self._by_session[session.number] = link
 
     def run(self) -> None:
         """Move bytes and handle events until nothing moves any more."""
@@ -234,5 +233,3 @@ class Network:
             new_id=lambda: f"generated-{self.random.getrandbits(48):012x}",
             now=self.clock.now,
         )
-
-

@@ -86,9 +86,9 @@ def server_gets(data: bytes, sizes: Sequence[int], limits: Limits, config: Any) 
     peer.feed(data, sizes)
     for event in stage.hub.events():
         if isinstance(event, UpgradeRequested):
-            peer.session.decide(True, stage.clock.now)
+            peer.decide(True)
         elif isinstance(event, TokenPresented):
-            peer.session.identify(Identity(event.token), stage.clock.now)
+            peer.identify(Identity(event.token))
     check_hub(stage.hub)
     raw = peer.read()
     output, registered = peer.session.output, peer.session.id

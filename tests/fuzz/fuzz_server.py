@@ -233,7 +233,7 @@ class World:
         self.relays: list[RelayRequested] = []
         self.upgrades: list[UpgradeRequested] = []
         self.tokens: list[TokenPresented] = []
-        self._due: dict[ServerSession, None] = {}
+        self._due: dict[int, None] = {}
 
     @property
     def now(self) -> float:
@@ -264,17 +264,18 @@ class World:
                     self.tokens.append(event)
             self._due |= dict.fromkeys(self.hub.take_unflushed())
             for guest in self.guests:
-                if guest.session in self._due and (guest.reads or self.has_twin):
+                if guest.session.number in self._due and (guest.reads or self.has_twin):
                     is_moving = True
-                    del self._due[guest.session]
+                    del self._due[guest.session.number]
                     guest.take_all()
                     self.after_writing(guest)
         for guest in self.guests:
-            if not guest.is_gone and guest.session not in self._due:
+            if not guest.is_gone and guest.session.number not in self._due:
                 # Otherwise no driver would look at it.
                 assert guest.session.queued_bytes == 0
                 assert guest.session.output is Output.KEEP or guest.half_closed
-        assert {guest.session for guest in self.guests if not guest.is_gone} == self.hub.sessions
+        here = {guest.session.number for guest in self.guests if not guest.is_gone}
+        assert here == set(self.hub.sessions)
         check_hub(self.hub)
 
     def after_writing(self, guest: Guest) -> None:
@@ -340,16 +341,16 @@ class World:
         guest.feed(upgrade(), self.sizes)
         self.settle()
         for request in self.upgrades:
-            if request.session is guest.session:
-                request.session.decide(True, self.now)
+            if request.session == guest.session.number:
+                self.hub.decide(request.session, True, self.now)
         ping = {"action": "ping", "from": client_id, "proto": level}
         if self.hub.config.asks_token:
             ping["token"] = "secret"
         guest.feed(json_frame(ping), self.sizes)
         self.settle()
         for presented in self.tokens:
-            if presented.session is guest.session:
-                presented.session.identify(IDENTITIES[0], self.now)
+            if presented.session == guest.session.number:
+                self.hub.identify(presented.session, IDENTITIES[0], self.now)
         self.settle()
 
     def pick(self) -> Guest:
@@ -410,7 +411,7 @@ class World:
         if not guest.is_gone:
             guest.was_cut = True
             guest.end(self.now)
-            self._due.pop(guest.session, None)
+            self._due.pop(guest.session.number, None)
 
     def step_connect(self) -> None:
         if len(self.guests) < MOST_GUESTS:
@@ -435,7 +436,7 @@ class World:
         if not guest.is_gone and not self.has_twin:
             guest.take(limit)
             if not guest.session.queued_bytes:
-                self._due.pop(guest.session, None)
+                self._due.pop(guest.session.number, None)
                 self.after_writing(guest)
 
     # -- the server ------------------------------------------------------------------------
@@ -446,17 +447,18 @@ class World:
     def step_judge_upgrade(self) -> None:
         verdict = self.choices.pick((True, False, HttpResponse.text(429, "later"), *IDENTITIES))
         if self.upgrades:
-            self.upgrades.pop(0).session.decide(verdict, self.now)
+            self.hub.decide(self.upgrades.pop(0).session, verdict, self.now)
 
     def step_judge_token(self) -> None:
         verdict = self.choices.pick((*IDENTITIES, None, HttpResponse.text(503, "later")))
         if self.tokens:
-            self.tokens.pop(0).session.identify(verdict, self.now)
+            self.hub.identify(self.tokens.pop(0).session, verdict, self.now)
 
     def step_finish_relay(self) -> None:
         error = self.choices.pick((None, "connection refused"))
         if self.relays:
-            self.hub.relay_finished(self.relays.pop(0), error, self.now)
+            relay = self.relays.pop(0)
+            self.hub.relay_finished(relay.session, relay.to, error, self.now)
 
     def step_shut_down(self) -> None:
         grace = self.choices.pick((0.0, 1.0, 60.0))

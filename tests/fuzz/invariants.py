@@ -62,7 +62,7 @@ def check_nothing_due(when: float | None, now: float) -> None:
 def check_hub(hub: Hub) -> None:
     """The tables of a hub fit together."""
     check_deadlines(hub.deadlines, hub.now)
-    sessions = hub.sessions
+    sessions = list(hub.sessions.values())
     for session in sessions:
         check_server_session(hub, session)
     for client_id, session in hub.clients.items():
@@ -98,7 +98,7 @@ def check_server_session(hub: Hub, session: ServerSession) -> None:
 
 
 def check_bus(hub: Hub) -> None:
-    members: list[Subscriber] = [*hub.sessions, hub.local]
+    members: list[Subscriber] = [*hub.sessions.values(), hub.local]
     subscribed = Counter(topic for member in members for topic in member.topics)
     assert len(hub.bus) == len(subscribed)
     for topic, count in subscribed.items():
@@ -130,7 +130,7 @@ def check_acks(hub: Hub, acks: AckBook) -> None:
 
 def check_hub_is_empty(hub: Hub) -> None:
     """Everyone has left, and nothing is left of them."""
-    assert (hub.clients, hub.sessions, hub.take_unflushed()) == ({}, set(), [])
+    assert (hub.clients, hub.sessions, hub.take_unflushed()) == ({}, {}, [])
     assert (len(hub.bus), len(hub.acks), hub.admission._by_origin) == (0, 0, {})
     assert (hub.acks._by_owner, hub.acks._by_subscriber) == ({}, {})
     mine = [item for item in hub.deadlines._scheduled if item is not hub.monitor]

@@ -37,6 +37,8 @@ THOROUGH = settings(max_examples=3 * settings().max_examples)
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 KEY = b"\x37\xfa\x21\x3d"
 PATH = "/ws/bus"
+ADDRESS = "192.0.2.1:40000"
+"""Where a peer made by hand comes from, unless it says otherwise."""
 
 
 def frame(
@@ -191,13 +193,22 @@ class Inbox:
 class Peer:
     """A client made by hand, before a real server session."""
 
-    def __init__(self, hub: Hub, clock: ManualClock, address: str = "192.0.2.1:40000") -> None:
+    def __init__(self, hub: Hub, clock: ManualClock, address: str = ADDRESS) -> None:
         self.session: ServerSession = hub.connect(address, clock.now)
         self.raw = b""
         """Every byte that the server sent."""
         self.answer: Answer | None = None
         self.inbox = Inbox(ConnectionType.CLIENT)
         self._clock = clock
+        self._hub = hub
+
+    def decide(self, verdict: object) -> None:
+        """Answer the request for an upgrade, as a hook of the program does."""
+        self._hub.decide(self.session.number, verdict, self._clock.now)
+
+    def identify(self, verdict: object) -> None:
+        """Answer for a token, as a hook of the program does."""
+        self._hub.identify(self.session.number, verdict, self._clock.now)
 
     def feed(self, data: bytes, sizes: Sequence[int] = ()) -> None:
         """Let the server receive bytes, in pieces of the given sizes."""

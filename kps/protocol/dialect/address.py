@@ -86,7 +86,6 @@ def _unreadable(text: str) -> InvalidArgument:
     return InvalidArgument(f"not a server address: {shown!r}; it takes host:port or ws://host:port")
 
 
-
 # Nothing else, as who may be reached is decided by this text: what a URL may have besides, such
 # as a user or a fragment, would let another server be meant than the one that it begins with.
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)

@@ -1,50 +1,46 @@
-"""What the core tells its driver: nouns in the past tense, complete when emitted.
+"""What the server's core tells its driver: nouns in the past tense, as plain data.
 
-Drivers match them exhaustively, so that a new one breaks the type check and not
-production.
+A session is a number here; the driver answers with verbs of the hub that take it. Drivers match
+events exhaustively, so that a new one breaks the type check and not production.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kps.protocol.bus.message import AckChanged
+from kps.protocol.dialect.address import RelayTarget
+from kps.protocol.wire.http import HttpRequest
 from kps.protocol.wire.websocket import Closed
-
-if TYPE_CHECKING:
-    from kps.protocol.dialect.address import RelayTarget
-    from kps.protocol.server.session import ServerSession
-    from kps.protocol.wire.http import HttpRequest
-
-# -- of both ends -------------------------------------------------------------------------
-
-
-# -- of the server -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class UpgradeRequested:
-    """A client asks to connect; answer with ``session.accept`` or ``session.refuse``."""
+    """A client asks to connect; answer with :meth:`Hub.decide`."""
 
-    session: "ServerSession"
-    request: "HttpRequest"
+    session: int
+    request: HttpRequest
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPresented:
-    """A client showed a token; answer with ``session.identify``."""
+    """A client showed a token; answer with :meth:`Hub.identify`."""
 
-    session: "ServerSession"
+    session: int
     token: str = field(repr=False)
+    peer: str = ""
+    """Address of the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientRegistered:
     """A client told its id, for the first time or anew."""
 
-    session: "ServerSession"
+    session: int
     client_id: str
     previous: str
     """The id that this connection had before, or empty."""
+    peer: str
+    """Address of the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +63,11 @@ class StrangerLeft:
 
 @dataclass(frozen=True, slots=True)
 class RelayRequested:
-    """A client wants a message sent to another server; answer with ``relay_finished``."""
+    """A client wants a message sent to another server; answer with :meth:`Hub.relay_finished`."""
 
-    session: "ServerSession"
+    session: int
     to: str
-    target: "RelayTarget"
+    target: RelayTarget
     data: Any
     sender: str
     secure: bool

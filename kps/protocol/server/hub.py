@@ -6,6 +6,7 @@ then does what it is told: handles :meth:`Hub.events`, writes what
 """
 
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Any
 
 import orjson
@@ -37,7 +38,6 @@ from kps.protocol.server.events import (
     ClientLeft,
     DirectMessageIgnored,
     HubEvent,
-    RelayRequested,
     StrangerLeft,
 )
 from kps.protocol.server.figures import Stats
@@ -68,7 +68,9 @@ class Hub:
         self.local = LocalProgram(self)
         self.clients: dict[str, ServerSession] = {}
         """Registered sessions by id."""
-        self.sessions: set[ServerSession] = set()
+        self.sessions: dict[int, ServerSession] = {}
+        """Every session by its number, from the TCP connection on."""
+        self._numbers = count(1)
         self.stats = Stats()
         self.now = now
         """The time of the latest verb."""
@@ -78,15 +80,15 @@ class Hub:
         self.new_id = new_id
         self._started = now
         self._events: list[HubEvent] = []
-        self._unflushed: dict[ServerSession, None] = {}
+        self._unflushed: dict[int, None] = {}
 
     # -- what a driver calls --------------------------------------------------------------
 
     def connect(self, peer: str, now: float) -> ServerSession:
         """Begin a session for a new TCP connection from ``peer``."""
         self.now = now
-        session = ServerSession(self, peer, now)
-        self.sessions.add(session)
+        session = ServerSession(self, next(self._numbers), peer, now)
+        self.sessions[session.number] = session
         self.deadlines.schedule(session)
         self.touch(session)  # it may have been turned away already
         return session
@@ -105,8 +107,8 @@ class Hub:
         events, self._events = self._events, []
         return events
 
-    def take_unflushed(self) -> list[ServerSession]:
-        """Take the sessions that have something to write, or a transport to close."""
+    def take_unflushed(self) -> list[int]:
+        """Take the numbers of sessions that have something to write, or a transport to close."""
         unflushed = list(self._unflushed)
         self._unflushed.clear()
         return unflushed
@@ -119,13 +121,37 @@ class Hub:
         """
         self.now = now
         self.stopping = True
-        for session in list(self.sessions):
+        for session in list(self.sessions.values()):
             session.shut_down(grace)
 
-    def relay_finished(self, request: RelayRequested, error: str | None, now: float) -> None:
-        """Tell the client how its message to another server fared."""
+    def decide(self, number: int, verdict: object, now: float) -> None:
+        """Accept or refuse a client, in answer to ``UpgradeRequested``.
+
+        By what a hook returned: an ``HttpResponse``, an ``Identity``, or yes or no. Without
+        effect when the session is over.
+        """
         self.now = now
-        request.session.relay_finished(request.to, error)
+        session = self.sessions.get(number)
+        if session is not None:
+            session.decide(verdict, now)
+
+    def identify(self, number: int, verdict: object, now: float) -> None:
+        """Take the ``Identity`` behind a token, or none, in answer to ``TokenPresented``.
+
+        An ``HttpResponse`` means that it could not be found out. Without effect when the
+        session is over.
+        """
+        self.now = now
+        session = self.sessions.get(number)
+        if session is not None:
+            session.identify(verdict, now)
+
+    def relay_finished(self, number: int, to: str, error: str | None, now: float) -> None:
+        """Tell a client how its message to another server fared, in answer to a request."""
+        self.now = now
+        session = self.sessions.get(number)
+        if session is not None:
+            session.relay_finished(to, error)
 
     # -- what the server's own program calls ----------------------------------------------
 
@@ -193,15 +219,15 @@ class Hub:
 
     def touch(self, session: ServerSession) -> None:
         """Note that a session has something for the driver to do."""
-        self._unflushed[session] = None
+        self._unflushed[session.number] = None
 
     def distribute(self, publication: Publication) -> int:
         """Deliver a publication; return how many subscribers had room for it."""
-        count = self.bus.publish(publication)
+        delivered = self.bus.publish(publication)
         messages = len(publication.payloads)
         self.stats.published += messages
-        self.stats.delivered += count * messages
-        return count
+        self.stats.delivered += delivered * messages
+        return delivered
 
     def send_direct(self, client_id: str, sender: str, data: Any) -> bool:
         """Deliver a direct message; ``False`` when nobody has that id."""
@@ -289,11 +315,10 @@ class Hub:
 
     def forget(self, session: ServerSession) -> None:
         """The transport of a session is gone."""
-        if session not in self.sessions:
+        if self.sessions.pop(session.number, None) is None:
             return
         self.deadlines.cancel(session)
-        self.sessions.remove(session)
-        self._unflushed.pop(session, None)
+        self._unflushed.pop(session.number, None)
         self.stats.dropped += session.dropped
         closed = session.closed
         if closed is None:
@@ -317,7 +342,7 @@ class Hub:
 
     def dropped(self) -> int:
         """Messages that slow reading and lost connections cost so far."""
-        return self.stats.dropped + sum(session.dropped for session in self.sessions)
+        return self.stats.dropped + sum(session.dropped for session in self.sessions.values())
 
     def respond(self, request: HttpRequest, now: float) -> HttpResponse:
         """Answer a plain HTTP request."""

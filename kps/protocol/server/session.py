@@ -75,13 +75,16 @@ class ServerSession:
         "id",
         "identity",
         "level",
+        "number",
         "peer",
         "received",
         "since",
         "topics",
     )
 
-    def __init__(self, hub: "Hub", peer: str, now: float) -> None:
+    def __init__(self, hub: "Hub", number: int, peer: str, now: float) -> None:
+        self.number = number
+        """What events and the hub's verbs call this session by."""
         self.id = ""
         """The registered id; empty before the first ping."""
         self.level = 1
@@ -231,7 +234,7 @@ class ServerSession:
             self._is(verdict, now)
             self.accept(now)
         elif self._hub.config.asks_token and request is not None and request.token:
-            self._hub.emit(TokenPresented(self, request.token))
+            self._hub.emit(TokenPresented(self.number, request.token, self.peer))
         else:
             self.accept(now)
 
@@ -387,7 +390,7 @@ class ServerSession:
         elif self._origin is None and not self._enter():
             return
         elif hub.config.asks_upgrade:
-            hub.emit(UpgradeRequested(self, request))
+            hub.emit(UpgradeRequested(self.number, request))
         else:
             self.decide(True, hub.now)
 
@@ -603,7 +606,7 @@ class ServerSession:
                 raise InvalidMessage("field token must be a string")
             if token:
                 self._held = [fields]
-                self._hub.emit(TokenPresented(self, token))
+                self._hub.emit(TokenPresented(self.number, token, self.peer))
                 return
             if self.identity is None:
                 self._turn_away("a token is needed", fields)
@@ -627,7 +630,7 @@ class ServerSession:
             self.id = client_id
             hub.clients[client_id] = self
             hub.stats.connections += not previous
-            hub.emit(ClientRegistered(self, client_id, previous))
+            hub.emit(ClientRegistered(self.number, client_id, previous, self.peer))
         if self.level == 1:
             self.send(level1.pong(client_id))
         else:
@@ -749,7 +752,7 @@ class ServerSession:
         rules.check_relay(target.address, self._identity.permissions)
         status = fields.get("status")
         secure = type(status) is dict and status.get("is_secure") is True
-        self._hub.emit(RelayRequested(self, to, target, fields.get("data"), self.id, secure))
+        self._hub.emit(RelayRequested(self.number, to, target, fields.get("data"), self.id, secure))
 
     def _server_to_server(self, fields: Fields) -> None:
         hub = self._hub

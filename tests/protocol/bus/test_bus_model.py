@@ -599,7 +599,7 @@ class BusMachine(RuleBasedStateMachine):
             self.left(actor, for_good=True)
         self.settle()
         hub = self.network.hub
-        assert (hub.clients, hub.sessions) == ({}, set())
+        assert (hub.clients, hub.sessions) == ({}, {})
         assert (len(hub.bus), len(hub.acks), len(hub.deadlines)) == (0, 0, 0)
         assert (hub.acks._by_owner, hub.acks._by_subscriber) == ({}, {})
         for actor in self.actors:

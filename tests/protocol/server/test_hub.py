@@ -313,7 +313,7 @@ class TestShutdown:
         stage.hub.publish_to_id("alice", "last words", stage.clock.now)
         stage.hub.take_unflushed()
         stage.hub.shutdown(5, stage.clock.now)
-        assert set(stage.hub.take_unflushed()) == {alice.session, bob.session}
+        assert set(stage.hub.take_unflushed()) == {alice.session.number, bob.session.number}
         assert alice.take() == [
             {"action": "direct_message", "from": "server", "data": "last words"}
         ]

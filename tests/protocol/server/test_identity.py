@@ -26,7 +26,7 @@ def peer_of(stage: Stage, identity: Identity, client_id: str, **fields: Any) -> 
     """A registered peer that showed its token with the first ping."""
     peer = stage.peer().upgrade()
     peer.send(ping(client_id, "token", **fields))
-    peer.session.identify(identity, stage.clock.now)
+    peer.identify(identity)
     assert peer.take()[0]["action"] == "pong"
     stage.hub.events()
     return peer
@@ -60,7 +60,7 @@ class TestRequest:
     def test_shows_no_secrets(self) -> None:
         request = self.request("/?token=secret", ("authorization", "Bearer secret"))
         assert "secret" not in repr(request)
-        assert "secret" not in repr(TokenPresented(Stage().peer().session, "secret"))
+        assert "secret" not in repr(TokenPresented(1, "secret"))
 
 
 class TestHook:
@@ -70,7 +70,7 @@ class TestHook:
         peer.feed(upgrade("/ws/bus?token=abc"))
         (event,) = stage.hub.events()
         assert isinstance(event, UpgradeRequested)
-        peer.session.decide(verdict, stage.clock.now)
+        peer.decide(verdict)
         return stage, peer
 
     def test_identity(self) -> None:
@@ -87,7 +87,7 @@ class TestHook:
     def test_yes_leaves_it_to_the_token(self) -> None:
         stage, peer = self.asked(True, asks_token=True)
         assert presented(stage) == ["abc"]
-        peer.session.identify(ALICE, stage.clock.now)
+        peer.identify(ALICE)
         peer.read_upgrade()
         assert peer.session.identity == ALICE
 
@@ -109,7 +109,7 @@ class TestTokenInTheRequest:
     def test_valid(self) -> None:
         stage = Stage(asks_token=True)
         peer = self.peer(stage)
-        peer.session.identify(ALICE, stage.clock.now)
+        peer.identify(ALICE)
         peer.read_upgrade()
         assert peer.ask(ping("a")) == [{"action": "pong", "id": "a"}]
 
@@ -117,7 +117,7 @@ class TestTokenInTheRequest:
     def test_not_valid(self, verdict: Any) -> None:
         stage = Stage(asks_token=True)
         peer = self.peer(stage)
-        peer.session.identify(verdict, stage.clock.now)
+        peer.identify(verdict)
         answer = Answer(peer.read())
         assert answer.status == 401
         assert answer.headers["www-authenticate"] == "Bearer"
@@ -125,7 +125,7 @@ class TestTokenInTheRequest:
     def test_cannot_be_judged(self) -> None:
         stage = Stage(asks_token=True)
         peer = self.peer(stage)
-        peer.session.identify(HttpResponse(503, b"later"), stage.clock.now)
+        peer.identify(HttpResponse(503, b"later"))
         assert Answer(peer.read()).status == 503
 
     def test_judged_too_late(self) -> None:
@@ -133,7 +133,7 @@ class TestTokenInTheRequest:
         peer = self.peer(stage)
         stage.advance(stage.hub.limits.handshake_timeout)
         assert Answer(peer.read()).status == 503
-        peer.session.identify(ALICE, stage.clock.now)
+        peer.identify(ALICE)
         assert peer.read() == b""
 
     def test_is_not_asked_for(self) -> None:
@@ -156,7 +156,7 @@ class TestTokenInThePing:
     def test_valid(self) -> None:
         stage = Stage(asks_token=True)
         peer = self.peer(stage)
-        peer.session.identify(ALICE, stage.clock.now)
+        peer.identify(ALICE)
         assert not peer.session.wants_pause
         assert peer.take() == [{"action": "pong", "id": "a"}]
         assert peer.session.identity == ALICE
@@ -165,7 +165,7 @@ class TestTokenInThePing:
     def test_what_is_behind_it_waits(self) -> None:
         stage = Stage(asks_token=True)
         peer = self.peer(stage, {"action": "subscribe", "topic": "t"}, {"action": "x"})
-        peer.session.identify(ALICE, stage.clock.now)
+        peer.identify(ALICE)
         assert peer.take() == [
             {"action": "pong", "id": "a"},
             {"action": "subscribed", "topic": "t"},
@@ -175,7 +175,7 @@ class TestTokenInThePing:
     def test_not_valid(self) -> None:
         stage = Stage(asks_token=True)
         peer = self.peer(stage, {"action": "subscribe", "topic": "t"})
-        peer.session.identify(None, stage.clock.now)
+        peer.identify(None)
         assert peer.take() == [INVALID]
         assert peer.closed == (1008, "the token is not valid")
         assert not stage.hub.clients
@@ -198,7 +198,7 @@ class TestTokenInThePing:
         stage = Stage(asks_token=True)
         peer = stage.peer().upgrade()
         peer.send(ping("a", "abc", proto=2), [{"action": "subscribe", "topic": t} for t in "xy"])
-        peer.session.identify(ALICE, stage.clock.now)
+        peer.identify(ALICE)
         assert [m["action"] for m in peer.take()] == ["pong", "subscribed", "subscribed"]
 
     def test_another_one_within_an_array(self) -> None:
@@ -206,21 +206,21 @@ class TestTokenInThePing:
         peer = peer_of(stage, ALICE, "a", proto=2)
         peer.send([{"action": "x"}, ping("a", "new"), {"action": "y"}, {"action": "z"}])
         assert [m["error"] for m in peer.take()] == ["unknown action: x"]
-        peer.session.identify(ALICE, stage.clock.now)
+        peer.identify(ALICE)
         assert [m.get("request", "pong") for m in peer.take()] == ["pong", "y", "z"]
 
     def test_counts_as_one_message(self) -> None:
         limits = Limits(message_rate=1.0, rate_policy=RatePolicy.ERROR)
         stage = Stage(asks_token=True, limits=limits)
         peer = self.peer(stage)
-        peer.session.identify(ALICE, stage.clock.now)
+        peer.identify(ALICE)
         assert peer.take() == [{"action": "pong", "id": "a"}]
 
     def test_what_has_waited_counts(self) -> None:
         stage = Stage(asks_token=True, limits=Limits(message_rate=10.0))
         peer = self.peer(stage, *[{"action": "x"}] * 100)
         assert peer.session.received == 1
-        peer.session.identify(ALICE, stage.clock.now)
+        peer.identify(ALICE)
         assert len(peer.take()) == 101
         stage.advance(9.0)
         assert peer.session.wants_pause
@@ -231,7 +231,7 @@ class TestTokenInThePing:
         """It is not refused, so that the client comes back."""
         stage = Stage(asks_token=True)
         peer = self.peer(stage)
-        peer.session.identify(HttpResponse(500, b"x"), stage.clock.now)
+        peer.identify(HttpResponse(500, b"x"))
         assert peer.take() == []
         assert peer.closed == (1011, "the token could not be judged")
 
@@ -239,7 +239,7 @@ class TestTokenInThePing:
         stage = Stage(asks_token=True)
         peer = self.peer(stage)
         peer.session.connection_lost(stage.clock.now)
-        peer.session.identify(ALICE, stage.clock.now)
+        peer.identify(ALICE)
         assert not stage.hub.clients
         assert not stage.hub.sessions
 
@@ -276,7 +276,7 @@ class TestEnd:
         stage = Stage(asks_token=True)
         peer = peer_of(stage, Identity("alice", lifetime=20.0), "a")
         peer.send(ping("a", "new"))
-        peer.session.identify(Identity("alice", Permissions(publish=[]), 40.0), stage.clock.now)
+        peer.identify(Identity("alice", Permissions(publish=[]), 40.0))
         assert peer.take() == [{"action": "pong", "id": "a"}]
         assert peer.ask({"action": "publish", "topic": "t"})[0]["action"] == "error"
         stage.advance(20.0)
@@ -296,7 +296,7 @@ class TestEnd:
         stage = Stage(asks_token=True)
         peer = peer_of(stage, ALICE, "a", proto=2)
         peer.send(ping("a", "new"), {"action": "subscribe", "topic": "t"})
-        peer.session.identify(verdict, stage.clock.now)
+        peer.identify(verdict)
         assert peer.take() == [
             {"action": "error", "error": reason, "code": "unauthorized", "request": "ping"},
             {"action": "subscribed", "topic": "t"},
@@ -316,7 +316,7 @@ class TestIds:
     def refused(self, stage: Stage, identity: Identity, client_id: str) -> str:
         peer = stage.peer().upgrade()
         peer.send(ping(client_id, "token"))
-        peer.session.identify(identity, stage.clock.now)
+        peer.identify(identity)
         (answer,) = peer.take()
         assert answer["action"] == "error"
         assert peer.session.id == ""
@@ -355,7 +355,7 @@ class TestIds:
         def peer(verdict: Any) -> Peer:
             peer = stage.peer()
             peer.feed(upgrade())
-            peer.session.decide(verdict, stage.clock.now)
+            peer.decide(verdict)
             peer.read_upgrade()
             return peer
 

@@ -12,6 +12,7 @@ from kps.protocol.limits import Limits, Overflow
 from kps.protocol.server.events import ClientLeft, ClientRegistered, RelayRequested, StrangerLeft
 from kps.protocol.wire.websocket import Closed, ClosedBy, Output
 from tests.protocol.helpers import (
+    ADDRESS,
     CLOSE,
     PING,
     Peer,
@@ -82,7 +83,7 @@ def check_nothing_left(stage: Stage) -> None:
     """After every connection is gone, nothing of them is."""
     hub = stage.hub
     assert hub.clients == {}
-    assert hub.sessions == set()
+    assert hub.sessions == {}
     assert len(hub.bus) == len(hub.acks) == len(hub.deadlines) == 0
     assert hub.acks._by_owner == {}
     assert hub.acks._by_subscriber == {}
@@ -96,7 +97,7 @@ class TestRegistration:
         peer = stage.peer().upgrade()
         assert peer.ask(ping("alice")) == [pong("alice")]
         assert stage.hub.clients == {"alice": peer.session}
-        assert stage.hub.events() == [ClientRegistered(peer.session, "alice", "")]
+        assert stage.hub.events() == [ClientRegistered(peer.session.number, "alice", "", ADDRESS)]
         assert peer.ask(ping("alice")) == [pong("alice")]
         assert stage.hub.events() == []
 
@@ -142,7 +143,9 @@ class TestRegistration:
         alice.ask(subscribe("news"))
         stage.hub.events()
         assert alice.ask(ping("anna")) == [pong("anna")]
-        assert stage.hub.events() == [ClientRegistered(alice.session, "anna", "alice")]
+        assert stage.hub.events() == [
+            ClientRegistered(alice.session.number, "anna", "alice", ADDRESS)
+        ]
         assert set(stage.hub.clients) == {"anna", "bob"}
         assert stage.hub.stats.connections == 2
         bob.ask(publish("news", 1))
@@ -161,7 +164,7 @@ class TestRegistration:
         assert old.closed == (4001, "another connection took this id")
         assert stage.hub.clients == {"alice": new.session}
         assert stage.hub.bus.subscribers("news") == []  # subscriptions are the connection's
-        assert stage.hub.events() == [ClientRegistered(new.session, "alice", "")]
+        assert stage.hub.events() == [ClientRegistered(new.session.number, "alice", "", ADDRESS)]
         old.feed(close_frame(4001))
         old.session.connection_lost(stage.clock.now)
         assert stage.hub.clients == {"alice": new.session}
@@ -577,9 +580,9 @@ class TestServers:
         assert (event.to, event.data, event.sender) == ("bus.example:80/x::inner", [1], "alice")
         assert event.secure
         assert (event.target.address, event.target.path) == ("bus.example:80", "/x")
-        stage.hub.relay_finished(event, None, stage.clock.now)
+        stage.hub.relay_finished(event.session, event.to, None, stage.clock.now)
         assert alice.take() == [{"action": "server_message_sent", "to": "bus.example:80/x::inner"}]
-        stage.hub.relay_finished(event, "no route", stage.clock.now)
+        stage.hub.relay_finished(event.session, event.to, "no route", stage.clock.now)
         assert alice.take() == [refusal("failed to relay to server: no route")]
 
     @pytest.mark.parametrize("status", [None, {}, {"is_secure": False}, {"is_secure": 1}, "x"])
@@ -598,8 +601,8 @@ class TestServers:
         event = stage.hub.events()[-1]
         assert isinstance(event, RelayRequested)
         alice.session.connection_lost(stage.clock.now)
-        stage.hub.relay_finished(event, None, stage.clock.now)
-        stage.hub.relay_finished(event, "late", stage.clock.now)
+        stage.hub.relay_finished(event.session, event.to, None, stage.clock.now)
+        stage.hub.relay_finished(event.session, event.to, "late", stage.clock.now)
         check_nothing_left(stage)
         assert stage.hub.stats.refused == 0
 
@@ -986,7 +989,7 @@ class TestFlushing:
         return stage, alice, bob, carol
 
     def named(self, stage: Stage, *peers: Peer) -> None:
-        assert set(stage.hub.take_unflushed()) == {peer.session for peer in peers}
+        assert set(stage.hub.take_unflushed()) == {peer.session.number for peer in peers}
         assert stage.hub.take_unflushed() == []
 
     def test_publication(self) -> None:
@@ -1008,7 +1011,7 @@ class TestFlushing:
     def test_ack_request_and_its_end(self) -> None:
         stage, alice, bob, carol = self.stage()
         alice.send(ask_for_ack("news", "mine"))
-        assert {bob.session, carol.session} <= set(stage.hub.take_unflushed())
+        assert {bob.session.number, carol.session.number} <= set(stage.hub.take_unflushed())
         bob.ask(ack(bob.take()[0]))
         stage.hub.take_unflushed()
         stage.advance(5)
@@ -1055,7 +1058,7 @@ class TestFlushing:
             peer = stage.peer()
             peer.feed(upgrade())
             stage.hub.take_unflushed()
-            peer.session.decide(verdict, stage.clock.now)
+            peer.decide(verdict)
             self.named(stage, peer)
 
     def test_connection_that_is_gone_is_not_named(self) -> None:
@@ -1105,7 +1108,7 @@ class TestEnds:
         stage.hub.publish("news", 1, stage.clock.now)
         alice.session.receive_eof(stage.clock.now)
         assert stage.hub.clients == {}
-        assert stage.hub.take_unflushed() == [alice.session]
+        assert stage.hub.take_unflushed() == [alice.session.number]
         assert output(alice.session) is Output.CLOSE
         assert alice.take() == [delivery("news", "server", 1)]
 
@@ -1113,11 +1116,11 @@ class TestEnds:
         stage = Stage()
         peer = stage.peer("alice")
         peer.feed(close_frame(1000))
-        assert peer.session in stage.hub.take_unflushed()
+        assert peer.session.number in stage.hub.take_unflushed()
         peer.read()
         assert output(peer.session) is Output.HALF_CLOSE
         peer.session.receive_eof(stage.clock.now)
-        assert peer.session in stage.hub.take_unflushed()
+        assert peer.session.number in stage.hub.take_unflushed()
         assert output(peer.session) is Output.CLOSE
 
     def test_end_of_file_of_one_that_does_not_read(self) -> None:
@@ -1150,7 +1153,7 @@ class TestEnds:
         stage = Stage(limits=Limits(heartbeat_interval=25, heartbeat_timeout=20))
         alice, bob = stage.peer("alice"), stage.peer("bob")
         stage.advance(25)
-        assert set(stage.hub.take_unflushed()) == {alice.session, bob.session}
+        assert set(stage.hub.take_unflushed()) == {alice.session.number, bob.session.number}
         for peer in (alice, bob):
             peer.take()
             assert peer.inbox.pings == 1
