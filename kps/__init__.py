@@ -20,9 +20,10 @@ from kps.errors import (
     ServerStartFailed,
 )
 from kps.protocol.access.identity import Identity, Permissions
-from kps.protocol.bus.message import AckResponse, Message
+from kps.protocol.bus.message import Message
 from kps.protocol.client.events import Connected, Disconnected
 from kps.protocol.client.reconnect import Backoff
+from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.limits import Limits, Overflow, RatePolicy
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 

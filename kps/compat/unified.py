@@ -10,8 +10,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from kps.protocol.bus.message import AckResponse, Message
+from kps.protocol.bus.message import Message
 from kps.protocol.dialect.level2 import LEVEL
+from kps.protocol.dialect.outcome import AckResponse
 
 UnifiedCallback = Callable[[dict[str, Any], Callable[[], Any]], Any]
 """Called with ``{"data": payload, "from": sender}`` and a function that unsubscribes."""

@@ -5,7 +5,8 @@ from typing import Protocol
 
 from kps.compat.unified import UnifiedAck
 from kps.io_asyncio.arrival import Arrival
-from kps.protocol.bus.message import AckHandle, AckResponse
+from kps.protocol.bus.message import AckHandle
+from kps.protocol.dialect.outcome import AckResponse
 
 
 class AckKeeper(Protocol):

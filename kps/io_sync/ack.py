@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from kps.compat.unified import BlockingUnifiedAck
-from kps.protocol.bus.message import AckHandle, AckResponse
+from kps.protocol.bus.message import AckHandle
+from kps.protocol.dialect.outcome import AckResponse
 
 
 class AckKeeper(Protocol):

@@ -7,7 +7,6 @@ from math import isfinite
 from typing import Any, NoReturn
 
 from kps.errors import InvalidArgument
-from kps.protocol.bus.message import AckResponse
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import (
     Fields,
@@ -21,6 +20,7 @@ from kps.protocol.dialect.envelope import (
     unwrap,
     write,
 )
+from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.limits import Limits
 from tests.fuzz import grammar
 from tests.fuzz.seeds import all_messages

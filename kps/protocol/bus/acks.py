@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from kps.errors import QueueFull
-from kps.protocol.bus.message import AckResponse
 from kps.protocol.bus.topics import Subscriber
+from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.limits import Limits
 from kps.protocol.timers import Deadlines
 

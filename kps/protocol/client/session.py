@@ -20,12 +20,9 @@ from kps.protocol.bus.message import (
     AckChanged,
     AckHandle,
     Acknowledgement,
-    AckResponse,
     Message,
-    bad_result,
     check_timeout,
     check_topic,
-    timed_out,
 )
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.client.batch import BatchFrame
@@ -59,6 +56,7 @@ from kps.protocol.dialect.envelope import (
     text,
     unwrap,
 )
+from kps.protocol.dialect.outcome import AckResponse, bad_result, timed_out
 from kps.protocol.limits import Overflow
 from kps.protocol.timers import Deadlines
 from kps.protocol.wire.frames import LONGEST_HEADER, Masker

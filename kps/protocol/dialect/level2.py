@@ -7,8 +7,8 @@ JSON of one message.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kps.protocol.bus.message import AckResponse
 from kps.protocol.dialect.envelope import Fields, compose, text, write
+from kps.protocol.dialect.outcome import AckResponse
 
 LEVEL = 2
 

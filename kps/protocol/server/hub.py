@@ -21,25 +21,18 @@ from kps.protocol.bus.message import (
     AckChanged,
     AckHandle,
     Acknowledgement,
-    AckResponse,
     Message,
-    bad_result,
     check_timeout,
     check_topic,
-    timed_out,
 )
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.bus.topics import Bus, Subscriber
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import compose
+from kps.protocol.dialect.outcome import AckResponse, bad_result, timed_out
 from kps.protocol.server.config import HubConfig
-from kps.protocol.server.events import (
-    ClientLeft,
-    DirectMessageIgnored,
-    HubEvent,
-    StrangerLeft,
-)
+from kps.protocol.server.events import ClientLeft, DirectMessageIgnored, HubEvent, StrangerLeft
 from kps.protocol.server.figures import Stats
 from kps.protocol.server.monitor import Monitor
 from kps.protocol.server.session import ServerSession

@@ -9,7 +9,6 @@ from kps.protocol.access.admission import host_of
 from kps.protocol.access.identity import Identity
 from kps.protocol.access.rate import limiter
 from kps.protocol.bus.acks import AckRequest, DuplicateAckId
-from kps.protocol.bus.message import AckResponse, bad_result, timed_out
 from kps.protocol.bus.publication import Publication
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.address import RelayTarget
@@ -25,6 +24,7 @@ from kps.protocol.dialect.envelope import (
     text,
     write,
 )
+from kps.protocol.dialect.outcome import AckResponse, bad_result, timed_out
 from kps.protocol.limits import RatePolicy
 from kps.protocol.server.events import (
     ClientRegistered,

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.protocol.bus.acks import AckBook, AckRequest, DuplicateAckId
-from kps.protocol.bus.message import AckResponse
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Bus
 from kps.protocol.dialect.envelope import TooDeep
+from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.limits import Limits
 from kps.protocol.timers import Deadlines
 from kps.protocol.wire.outbox import Droppable

@@ -19,7 +19,7 @@ from kps.errors import (
     ServerError,
 )
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckChanged, AckHandle, AckResponse, Message
+from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.client.events import (
     AckStatusReceived,
     BarrierPassed,
@@ -34,6 +34,7 @@ from kps.protocol.client.events import (
     SubscriptionConfirmed,
 )
 from kps.protocol.client.reconnect import Backoff
+from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.limits import Limits, Overflow
 from kps.protocol.wire.websocket import Closed, ClosedBy, Output
 from kps.testing.network import ManualClock

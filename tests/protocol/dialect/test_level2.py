@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.errors import ConnectionLost, InvalidArgument, MessageTooLarge, QueueFull, ServerError
-from kps.protocol.bus.message import AckChanged, AckResponse
+from kps.protocol.bus.message import AckChanged
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import BarrierPassed, Disconnected, ErrorReceived
 from kps.protocol.client.reconnect import Backoff
+from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.limits import Limits, Overflow
 from kps.protocol.server.config import HubConfig
 from kps.testing.network import Network

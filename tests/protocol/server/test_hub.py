@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kps.errors import InvalidArgument
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckChanged, AckHandle, AckResponse, Message
+from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.limits import Limits, Overflow
 from kps.protocol.server.events import DirectMessageIgnored, HubEvent
 from kps.protocol.wire.websocket import Output
