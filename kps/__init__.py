@@ -24,7 +24,7 @@ from kps.protocol.bus.message import Message
 from kps.protocol.client.events import Connected, Disconnected
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import Limits, Overflow, RatePolicy
+from kps.protocol.limits import ClientLimits, Overflow, RatePolicy, ServerLimits
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ __all__ = [
     "Backoff",
     "Client",
     "ClientClosed",
+    "ClientLimits",
     "ConnectFailed",
     "Connected",
     "ConnectionLost",
@@ -51,7 +52,6 @@ __all__ = [
     "InvalidArgument",
     "JWTVerifier",
     "KPSError",
-    "Limits",
     "Message",
     "MessageTooLarge",
     "NotConnected",
@@ -62,6 +62,7 @@ __all__ = [
     "RequestTimeout",
     "Server",
     "ServerError",
+    "ServerLimits",
     "ServerStartFailed",
     "Subscription",
     "TokenFile",

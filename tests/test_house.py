@@ -123,7 +123,7 @@ def room_of(module: str) -> tuple[int, str]:
 def test_there_is_something_to_check() -> None:
     assert {"kps.protocol.server.hub", "kps.protocol.client.session"} <= set(MODULES)
     hub = set(imports(MODULES["kps.protocol.server.hub"]))
-    assert "kps.protocol.bus.acks" in hub
+    assert "kps.protocol.bus.publication" in hub
     assert room_of("kps.protocol.bus.acks") == (4, "kps.protocol.bus")
 
 

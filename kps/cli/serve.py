@@ -14,7 +14,7 @@ from kps.io_asyncio.server import Server
 from kps.io_common.settings import TokenHook
 from kps.protocol.access.identity import OPEN
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ServerLimits
 
 # Each becomes an option.
 LIMITS = {
@@ -61,7 +61,7 @@ _NEEDS = {
     "jwt_issuer": "jwt_key",
 }
 _RATES = ("message_rate", "byte_rate")
-_DEFAULTS = Limits()
+_DEFAULTS = ServerLimits()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +102,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     limits = parser.add_argument_group("limits", "Past each, what the documentation names.")
     limits.add_argument("--show-limits", action="store_true", help="print them all, and end")
-    for field in fields(Limits):
+    for field in fields(ServerLimits):
         if field.name in LIMITS:
             _add_limit(limits, field.name, LIMITS[field.name], getattr(_DEFAULTS, field.name))
 
@@ -196,7 +196,7 @@ def _limit(name: str, value: Any) -> Any:
     return type(default)(value) if isinstance(default, StrEnum) else value
 
 
-def _table(limits: Limits) -> str:
+def _table(limits: ServerLimits) -> str:
     rows = [(name, _shown(getattr(limits, name)), meaning) for name, meaning in LIMITS.items()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(

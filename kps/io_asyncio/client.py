@@ -210,12 +210,12 @@ class Client(ClientSettings, Driver, UnifiedClient):
         ``timeout`` is how long the subscribers may take, in seconds. Raises as ``publish``;
         the offline queue does not apply.
         """
-        handle = self._started.publish_with_ack(topic, data, timeout, self._now)
+        handle = self._started.asking.publish_with_ack(topic, data, timeout, self._now)
         return self._ack_for(handle)
 
     async def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack:
         """Send a direct message, and learn how its receiver fared. No response: nobody there."""
-        handle = self._started.publish_to_id_with_ack(client_id, data, timeout, self._now)
+        handle = self._started.asking.publish_to_id_with_ack(client_id, data, timeout, self._now)
         return self._ack_for(handle)
 
     async def flush(self) -> None:
@@ -224,7 +224,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
         Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`.
         """
-        await self._pass(self._started.barrier(self._now))
+        await self._pass(self._started.asking.barrier(self._now))
 
     async def publish_with_receipt(self, topic: str, data: Any) -> int | None:
         """Publish, wait until the server has passed it on, and return to how many.
@@ -235,7 +235,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
         Raises as ``publish`` (the offline queue does not apply), :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
         """
-        barrier = self._started.publish_with_receipt(topic, data, self._now)
+        barrier = self._started.asking.publish_with_receipt(topic, data, self._now)
         await self._pass(barrier)
         return barrier.delivered
 
@@ -250,7 +250,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
     async def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:
         """As a server, give another server a message; return what it refused."""
         self._started.send_to_server(to, proxied, origin, data, self._now)
-        barrier = self._session.barrier(self._now)
+        barrier = self._session.asking.barrier(self._now)
         await self._pass(barrier)
         return barrier.refusals
 
@@ -311,7 +311,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
         return ended.error or StopAsyncIteration()
 
     async def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
-        if not self._started.ask_status(handle, self._now):
+        if not self._started.asking.ask_status(handle, self._now):
             return handle.known_status()
         answer: asyncio.Future[dict[str, bool]] = self._loop.create_future()
         self._statuses.setdefault(handle, []).append(answer)
@@ -327,7 +327,7 @@ class Client(ClientSettings, Driver, UnifiedClient):
                 self._statuses.pop(handle, None)
 
     def _cancel_ack(self, handle: AckHandle) -> None:
-        self._session.cancel_ack(handle, self._now)
+        self._session.asking.cancel_ack(handle, self._now)
         self._progress()
 
     def _attach(self, connection: Connection, peer: str) -> Endpoint:

@@ -20,13 +20,12 @@ from kps.io_common.settings import Callback
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.bus.subscriptions import Subscriptions
-from kps.protocol.limits import Limits
 
 
 class Driver(ABC):
     """Runs one core on the event loop."""
 
-    _limits: Limits
+    _limits: Any
 
     def __init__(self) -> None:
         self._running_loop: asyncio.AbstractEventLoop | None = None

@@ -25,6 +25,7 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.dialect.address import RelayTarget, origin_of
+from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
@@ -36,7 +37,6 @@ from kps.protocol.server.events import (
     UpgradeRequested,
 )
 from kps.protocol.server.hub import Hub
-from kps.protocol.server.session import ServerSession
 from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
 
@@ -72,9 +72,9 @@ class Server(ServerSettings, Driver, UnifiedServer):
         if self._running_loop is not None:
             raise ServerStartFailed("a server is started once; make a new one")
         self._bind()
-        self._connections: dict[Connection, ServerSession] = {}
+        self._connections: dict[Connection, WebSocketConnection] = {}
         self._by_session: dict[int, Connection] = {}
-        self._shaking: dict[Connection, ServerSession] = {}  # whose TLS is not yet there
+        self._shaking: dict[Connection, WebSocketConnection] = {}  # whose TLS is not yet there
         self._decisions: dict[int, asyncio.Task[None]] = {}
         self._listeners: list[asyncio.Server | TlsListener] = []
         self._news = Arrival()  # about connections that go, and the end
@@ -322,7 +322,7 @@ class Server(ServerSettings, Driver, UnifiedServer):
         self._by_session[session.number] = connection
         if self._is_stopping:  # it was being accepted when that began
             session.shut_down(0.0)
-        self._hub.touch(session)  # there may be something to be written already
+        self._hub.touch(session.number)  # there may be something to be written already
         return session
 
     def _admit(self, peer: str) -> Connection | None:

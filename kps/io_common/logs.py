@@ -117,7 +117,7 @@ class FiguresLog:
             len(hub.clients),
             stats.connections,
             stats.lost,
-            len(hub.bus),
+            len(hub.state.bus),
             stats.published,
             stats.delivered,
             dropped,

@@ -5,7 +5,6 @@ import ssl as tls
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from kps.errors import InvalidArgument, KPSError, ServerError
@@ -19,7 +18,7 @@ from kps.protocol.client.events import Connected, Disconnected
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH, Address, host_and_port
 from kps.protocol.dialect.level2 import LEVEL
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ClientLimits, ServerLimits
 from kps.protocol.server.config import HubConfig
 from kps.protocol.wire.http import HttpRequest
 
@@ -37,9 +36,6 @@ TokenHook = Callable[[str], Any]
 
 Also an :class:`kps.HttpResponse` when it cannot be found out for now; on asyncio, also an
 awaitable of any of these. :class:`kps.TokenFile` and :class:`kps.JWTVerifier` are two."""
-
-CLIENT_LIMITS = Limits(max_message=64 * 1024 * 1024)
-"""What clients take by default: what a server sends may be larger than what it takes."""
 
 HIGH_WATER = 128 * 1024
 """Bytes that wait to be written before a client's ``publish`` waits for the network."""
@@ -68,8 +64,7 @@ class ClientSettings:
         connect_timeout: Seconds for opening one TCP and TLS connection.
         request_timeout: Seconds for the server to answer a request.
         level: The highest level of the protocol to offer: 2, or 1, as the original clients.
-        limits: Bounds and timeouts, see :class:`kps.Limits`. By default those, but with
-            ``max_message`` of 64 MiB: what a server sends may be larger than what it takes.
+        limits: Bounds and timeouts, see :class:`kps.ClientLimits`.
         on_id: Called with a :class:`kps.Message` for each direct message.
         on_connect: Called with :class:`kps.Connected` after each (re)connect.
         on_disconnect: Called with :class:`kps.Disconnected` when a connection ends.
@@ -93,7 +88,7 @@ class ClientSettings:
         connect_timeout: float = 10.0,
         request_timeout: float = 10.0,
         level: int = LEVEL,
-        limits: Limits | None = None,
+        limits: ClientLimits | None = None,
         on_id: Callback | None = None,
         on_connect: Callable[[Connected], Any] | None = None,
         on_disconnect: Callable[[Disconnected], Any] | None = None,
@@ -102,7 +97,7 @@ class ClientSettings:
         on_close: Callable[[], Any] | None = None,
     ) -> None:
         super().__init__()
-        self._limits = limits or CLIENT_LIMITS
+        self._limits = limits or ClientLimits()
         self._address = Address.parse(address, path=path, secure=secure)
         self._tls = (ssl or tls.create_default_context()) if self._address.secure else None
         self._config = ClientConfig(
@@ -146,7 +141,7 @@ class ServerSettings:
         names: Hosts, or ``host:port``, under which other servers reach this one, beside
             ``address`` itself.
         level: The highest level of the protocol to speak: 2, or 1, as the original servers.
-        limits: Bounds and timeouts, see :class:`kps.Limits`.
+        limits: Bounds and timeouts, see :class:`kps.ServerLimits`.
         console: Whether to serve the console page at ``/``, and its figures, for who has the
             permission ``console``; without ``auth`` that is everybody.
         relay_timeout: Seconds for another server to take a message.
@@ -176,7 +171,7 @@ class ServerSettings:
         tls_client_ca: str | None = None,
         names: Iterable[str] = (),
         level: int = LEVEL,
-        limits: Limits | None = None,
+        limits: ServerLimits | None = None,
         console: bool = True,
         relay_timeout: float = 5.0,
         relay_ssl: tls.SSLContext | None = None,
@@ -193,7 +188,7 @@ class ServerSettings:
             raise InvalidArgument(f"a server listens on host:port, not on {address!r}")
         if not path.startswith("/"):
             raise InvalidArgument(f"a path starts with '/': {path!r}")
-        self._limits = limits or Limits()
+        self._limits = limits or ServerLimits()
         self._listens_on = Address.parse(address)
         self._tls_files = _tls_files(ssl, tls_cert, tls_key, tls_client_ca)
         self._tls = ssl if self._tls_files is None else server_context(*self._tls_files)
@@ -282,9 +277,9 @@ class ServerSettings:
         return {self._address, self._listens_on.host, host_and_port(host, port), *self._names}
 
 
-def relay_limits(timeout: float) -> Limits:
+def relay_limits(timeout: float) -> ClientLimits:
     """The limits of a connection to another server, none of whose stages may take longer."""
-    return replace(CLIENT_LIMITS, handshake_timeout=timeout, close_timeout=timeout)
+    return ClientLimits(handshake_timeout=timeout, close_timeout=timeout)
 
 
 def random_id(kind: str) -> str:

@@ -208,13 +208,13 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         the offline queue does not apply.
         """
         with self._lock:
-            handle = self._started.publish_with_ack(topic, data, timeout, clock())
+            handle = self._started.asking.publish_with_ack(topic, data, timeout, clock())
             return self._ack_for(handle)
 
     def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack:
         """Send a direct message, and learn how its receiver fared. No response: nobody there."""
         with self._lock:
-            handle = self._started.publish_to_id_with_ack(client_id, data, timeout, clock())
+            handle = self._started.asking.publish_to_id_with_ack(client_id, data, timeout, clock())
             return self._ack_for(handle)
 
     def flush(self) -> None:
@@ -224,7 +224,7 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         :class:`kps.RequestTimeout`.
         """
         with self._lock:
-            self._pass(self._started.barrier(clock()))
+            self._pass(self._started.asking.barrier(clock()))
 
     def publish_with_receipt(self, topic: str, data: Any) -> int | None:
         """Publish, wait until the server has passed it on, and return to how many.
@@ -236,7 +236,7 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
         """
         with self._lock:
-            barrier = self._started.publish_with_receipt(topic, data, clock())
+            barrier = self._started.asking.publish_with_receipt(topic, data, clock())
             self._pass(barrier)
             return barrier.delivered
 
@@ -253,7 +253,7 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         """As a server, give another server a message; return what it refused."""
         with self._lock:
             self._started.send_to_server(to, proxied, origin, data, clock())
-            barrier = self._session.barrier(clock())
+            barrier = self._session.asking.barrier(clock())
             self._pass(barrier)
             return barrier.refusals
 
@@ -322,7 +322,7 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
 
     def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
         self._statuses.pop(handle, None)
-        if not self._session.ask_status(handle, clock()):
+        if not self._session.asking.ask_status(handle, clock()):
             return handle.known_status()
         self._progress()
         self._wait_for_answer(
@@ -334,7 +334,7 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         return self._statuses.pop(handle, None) or handle.known_status()
 
     def _cancel_ack(self, handle: AckHandle) -> None:
-        self._session.cancel_ack(handle, clock())
+        self._session.asking.cancel_ack(handle, clock())
         self._progress()
 
     def _wake_connections(self) -> None:

@@ -21,13 +21,12 @@ from kps.io_sync.subscription import Subscription
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.bus.subscriptions import Subscriptions
-from kps.protocol.limits import Limits
 
 
 class Driver(ABC):
     """Runs one core, for any number of threads."""
 
-    _limits: Limits
+    _limits: Any
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

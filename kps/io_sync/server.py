@@ -26,6 +26,7 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.dialect.address import RelayTarget, host_and_port, origin_of
+from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
@@ -37,7 +38,6 @@ from kps.protocol.server.events import (
     UpgradeRequested,
 )
 from kps.protocol.server.hub import Hub
-from kps.protocol.server.session import ServerSession
 from kps.protocol.wire.websocket import Output
 
 _Ask = Callable[[], Any]
@@ -433,7 +433,7 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
                 self._progress()
                 self._waker.wake()  # it waits for the last one when the server stops
 
-    def _begin(self, sock: socket.socket, session: ServerSession) -> Connection | None:
+    def _begin(self, sock: socket.socket, session: WebSocketConnection) -> Connection | None:
         """With the lock held: let bytes go to a session."""
         asks = self._on_upgrade is not None or self._auth is not None
         decide = partial(self._decide, session.number) if asks else None
@@ -451,7 +451,7 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
         return connection
 
     def _shake_hands(
-        self, sock: socket.socket, session: ServerSession, context: ssl.SSLContext
+        self, sock: socket.socket, session: WebSocketConnection, context: ssl.SSLContext
     ) -> ssl.SSLSocket:
         """Begin TLS. Raises :class:`OSError`, and then has closed the socket."""
         sock.settimeout(self._limits.handshake_timeout)  # of the handshake as a whole

@@ -1,4 +1,7 @@
-"""Every bound of the protocol core, in one place."""
+"""Every bound of the protocol core, in one place: those of a connection, a client, a server.
+
+Sizes are in bytes, times in seconds.
+"""
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -6,6 +9,7 @@ from enum import StrEnum
 from kps.errors import InvalidArgument
 
 _MAX_DEPTH = 128
+_MAY_BE_ZERO = ("message_rate", "byte_rate")
 
 
 class Overflow(StrEnum):
@@ -31,19 +35,109 @@ class RatePolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds on what a connection may cost. Sizes in bytes, times in seconds.
+class ConnectionLimits:
+    """Bounds on one connection, whichever end this is.
 
-    Those of a server that concern a request of a client are answered with an error of the
-    code ``limit_reached``, unless another answer is named. Raises
-    :class:`kps.InvalidArgument` for bounds that are none.
+    Raises :class:`kps.InvalidArgument` for bounds that are none, as all classes here do.
     """
 
     max_message: int = 1024 * 1024
     """Largest incoming WebSocket message, reassembled. Past it: close code 1009.
     The default is that of nats-server; the WebSocket libraries' is the same."""
 
-    max_depth: int = 128
+    max_head: int = 16 * 1024
+    """Largest HTTP head (request line and headers). Past it: status 431. Servers in the
+    field allow 8 to 80 KiB; cookies and tokens need more than the smallest of these."""
+
+    queue_messages: int = 262_144
+    """WebSocket messages that may wait to be written to one connection."""
+
+    queue_bytes: int = 64 * 1024 * 1024
+    """Bytes that may wait to be written to one connection. A single message that is
+    larger still passes through an empty queue. The default is that of nats-server: at full
+    speed it is less than a second's worth. What several connections wait for is in memory
+    once."""
+
+    overflow: Overflow = Overflow.CLOSE
+    """What happens to a publication for a connection whose queue is full. Answers,
+    direct messages and ack requests are never dropped: without room for them the
+    connection closes."""
+
+    backlog_bytes: int = 256 * 1024
+    """Replies that wait for a connection before reading from it pauses, so that TCP slows down a
+    peer that asks faster than it reads, and it does not fill its queue."""
+
+    handshake_timeout: float = 10.0
+    """Time from the TCP connection to the end of the opening handshake. Past it: status 408."""
+
+    heartbeat_interval: float = 25.0
+    """Silence of the peer after which a WebSocket ping is sent; up to a 32nd later, so
+    that many connections have theirs together. Below the 30 to 60 s after which proxies in
+    the field drop a silent connection."""
+
+    heartbeat_timeout: float = 20.0
+    """Silence after that ping which means that the peer is gone. A dead peer is
+    therefore noticed within 33/32 of ``heartbeat_interval``, and ``heartbeat_timeout``."""
+
+    close_timeout: float = 5.0
+    """Time for the closing handshake, and for the peer to read a last answer."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in _MAY_BE_ZERO:
+                if not value >= 0:
+                    raise InvalidArgument(f"{each.name} must be 0 or above")
+            elif each.type is int and value < 1:
+                raise InvalidArgument(f"{each.name} must be at least 1")
+            elif each.type is float and not value > 0:
+                raise InvalidArgument(f"{each.name} must be above 0 seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramLimits(ConnectionLimits):
+    """Bounds on what waits for a program's callbacks and iterators, at either end."""
+
+    mailbox_messages: int = 262_144
+    """Messages that may wait for one subscription's callback or iterator. A client reads no
+    more while a 32nd of it waits for a program that keeps up."""
+
+    mailbox_bytes: int = 64 * 1024 * 1024
+    """Bytes (of the messages' JSON) that may wait for one subscription's callback."""
+
+    mailbox_overflow: Overflow = Overflow.DROP_NEWEST
+    """What happens to a message for a subscription whose mailbox is full. ``CLOSE``
+    is not one of the choices here. A dropped message that wants an ack is answered
+    with ``queue full``."""
+
+    max_error: int = 1000
+    """Characters of a subscriber's error text that its publisher gets; the rest is cut off,
+    so that the answers of many subscribers fit into one message."""
+
+    def __post_init__(self) -> None:
+        super(ProgramLimits, self).__post_init__()
+        if self.mailbox_overflow is Overflow.CLOSE:
+            raise InvalidArgument("mailbox_overflow must be drop_oldest or drop_newest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientLimits(ProgramLimits):
+    """Bounds on what a client may cost its program."""
+
+    max_message: int = 64 * 1024 * 1024
+    """Largest incoming WebSocket message, reassembled. Past it: close code 1009. What a server
+    sends may be larger than what it takes: it gathers results, and what others published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits(ProgramLimits):
+    """Bounds on what clients may cost a server.
+
+    A request of a client that would pass one of them is answered with an error of the code
+    ``limit_reached``, unless another answer is named.
+    """
+
+    max_depth: int = _MAX_DEPTH
     """Levels of arrays and objects within each other in a payload. Past it: an error of the
     code ``bad_message``. At most 128: to write JSON of more than 200 levels, orjson (3.13, and
     those before it) may write past the end of its memory."""
@@ -98,28 +192,6 @@ class Limits:
     max_all_results: int = 256 * 1024 * 1024
     """Bytes of results that all ack requests together may hold. Past it: the same."""
 
-    max_head: int = 16 * 1024
-    """Largest HTTP head (request line and headers). Past it: status 431. Servers in the
-    field allow 8 to 80 KiB; cookies and tokens need more than the smallest of these."""
-
-    queue_messages: int = 262_144
-    """WebSocket messages that may wait to be written to one connection."""
-
-    queue_bytes: int = 64 * 1024 * 1024
-    """Bytes that may wait to be written to one connection. A single message that is
-    larger still passes through an empty queue. The default is that of nats-server: at full
-    speed it is less than a second's worth. What several connections wait for is in memory
-    once."""
-
-    overflow: Overflow = Overflow.CLOSE
-    """What happens to a publication for a connection whose queue is full. Answers,
-    direct messages and ack requests are never dropped: without room for them the
-    connection closes."""
-
-    backlog_bytes: int = 256 * 1024
-    """Answers that wait for a connection before reading from it pauses, so that who
-    asks faster than it reads is slowed down by TCP and does not fill its queue."""
-
     message_rate: float = 0.0
     """Messages that one connection may send per second, each payload of a batch being one;
     0, the default, is as many as it can: what is right depends on the clients. The policies
@@ -135,39 +207,8 @@ class Limits:
     rate_policy: RatePolicy = RatePolicy.DELAY
     """What happens to a connection that sends faster."""
 
-    handshake_timeout: float = 10.0
-    """Time from the TCP connection to the end of the opening handshake. Past it: status 408."""
-
     register_timeout: float = 10.0
     """Time from there to the first ``ping`` of the protocol. Past it: close code 1008."""
-
-    heartbeat_interval: float = 25.0
-    """Silence of the peer after which a WebSocket ping is sent; up to a 32nd later, so
-    that many connections have theirs together. Below the 30 to 60 s after which proxies in
-    the field drop a silent connection."""
-
-    heartbeat_timeout: float = 20.0
-    """Silence after that ping which means that the peer is gone. A dead peer is
-    therefore noticed within 33/32 of ``heartbeat_interval``, and ``heartbeat_timeout``."""
-
-    close_timeout: float = 5.0
-    """Time for the closing handshake, and for the peer to read a last answer."""
-
-    mailbox_messages: int = 262_144
-    """Messages that may wait for one subscription's callback or iterator. A client reads no
-    more while a 32nd of it waits for a program that keeps up."""
-
-    mailbox_bytes: int = 64 * 1024 * 1024
-    """Bytes (of the messages' JSON) that may wait for one subscription's callback."""
-
-    mailbox_overflow: Overflow = Overflow.DROP_NEWEST
-    """What happens to a message for a subscription whose mailbox is full. ``CLOSE``
-    is not one of the choices here. A dropped message that wants an ack is answered
-    with ``queue full``."""
-
-    max_error: int = 1000
-    """Characters of a subscriber's error text that its publisher gets; the rest is cut off,
-    so that the answers of many subscribers fit into one message."""
 
     ack_timeout: float = 5.0
     """How long an ack request lasts when its publisher does not say."""
@@ -176,16 +217,6 @@ class Limits:
     """The longest time that a publisher may ask for."""
 
     def __post_init__(self) -> None:
-        if self.mailbox_overflow is Overflow.CLOSE:
-            raise InvalidArgument("mailbox_overflow must be drop_oldest or drop_newest")
+        super(ServerLimits, self).__post_init__()
         if not 1 <= self.max_depth <= _MAX_DEPTH:
             raise InvalidArgument(f"max_depth must be from 1 to {_MAX_DEPTH}")
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if each.name in ("message_rate", "byte_rate"):
-                if not value >= 0:
-                    raise InvalidArgument(f"{each.name} must be 0 or above")
-            elif each.type is int and value < 1:
-                raise InvalidArgument(f"{each.name} must be at least 1")
-            elif each.type is float and not value > 0:
-                raise InvalidArgument(f"{each.name} must be above 0 seconds")

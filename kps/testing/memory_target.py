@@ -7,11 +7,13 @@ from random import Random
 from kps.protocol.access.identity import ALL, OPEN
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.address import origin_of
+from kps.protocol.limits import ClientLimits
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import RelayRequested
 from kps.protocol.server.hub import Hub
 from kps.protocol.wire.client_handshake import ClientWebSocket
 from kps.protocol.wire.frames import Masker
+from kps.protocol.wire.outbox import Kind, control
 from kps.protocol.wire.websocket import ClosedBy, Output
 from kps.testing.network import ManualClock, split
 from kps.testing.vectors import messages_in
@@ -52,7 +54,7 @@ class MemoryTarget:
         self.send_raw(client, b"\x82" + frame[1:])
 
     def send_raw(self, client: str, data: bytes) -> None:
-        self._clients[client].socket.queue(data, self.clock.now)
+        self._clients[client].socket.queue(control(data), self.clock.now)
         self._run()
 
     def close(self, client: str) -> None:
@@ -107,7 +109,7 @@ class MemoryTarget:
                 level1.ping("relay"),
                 level1.server_to_server(target.address, target.proxied, origin, request.data),
             ):
-                relay.socket.send(message, self.clock.now)
+                relay.socket.send(message, Kind.FORWARDED, self.clock.now)
             relay.socket.close(1000, "", self.clock.now)
             while relay.transfer():
                 pass
@@ -121,7 +123,7 @@ class _RawClient:
         self, hub: Hub, host: str, masker: Masker, clock: ManualClock, sizes: Sequence[int]
     ) -> None:
         # It takes whatever comes: judging the server is for others.
-        limits = replace(hub.limits, max_message=1 << 30, queue_bytes=1 << 30)
+        limits = ClientLimits(max_message=1 << 30, queue_bytes=1 << 30)
         self.socket = ClientWebSocket(
             host=host,
             target=hub.config.path,
@@ -146,8 +148,11 @@ class _RawClient:
             self.session.receive_data(piece, now)
         down = self.session.data_to_send()
         for piece in split(down, self._sizes):
-            for text in self.socket.receive_data(piece, now):
-                self.inbox += messages_in(text.decode())
+            texts = self.socket.receive_data(piece, now)
+            while texts:
+                for text in texts:
+                    self.inbox += messages_in(text.decode())
+                texts = self.socket.read(now)
         if up or down:
             return True
         if self.socket.output is Output.KEEP and self.session.output is Output.KEEP:

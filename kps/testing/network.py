@@ -9,7 +9,7 @@ from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import ClientEvent, ConnectNeeded
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.client.session import ClientSession
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ClientLimits, ServerLimits
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import HubEvent
 from kps.protocol.server.hub import Hub
@@ -42,17 +42,32 @@ def split(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
         turn += 1
 
 
-class Link:
-    """A transport in memory between two endpoints.
+class _Pipe:
+    """One direction of a link: what has left one end and has not been read at the other."""
 
-    ``cut`` breaks it as a network does; ``stalled`` lets nothing through, as ends that do not
-    read; ``swallows`` takes everything and loses it, as a router does in front of a dead host;
-    ``sizes`` splits what passes into pieces.
+    def __init__(self, source: Endpoint, target: Endpoint) -> None:
+        self.source = source
+        self.target = target
+        self.waiting = b""
+        self.is_read = True
+        """Whether the target's driver reads."""
+
+
+class Link:
+    """A transport in memory between two endpoints, which pauses as drivers and networks do.
+
+    An end that wants a pause is not read for; ``capacity`` is how many bytes the network then
+    holds in each direction before it takes no more. ``cut`` breaks the link as a network does;
+    ``stalled`` lets nothing through, as ends that do not read; ``swallows`` takes everything and
+    loses it, as a router does in front of a dead host; ``sizes`` splits what passes into pieces.
     """
 
-    def __init__(self, client: Endpoint, server: Endpoint, clock: ManualClock) -> None:
+    def __init__(
+        self, client: Endpoint, server: Endpoint, clock: ManualClock, capacity: int = 256 * 1024
+    ) -> None:
         self.client = client
         self.server = server
+        self.capacity = capacity
         self.sizes: Sequence[int] = ()
         self.stalled = False
         self.swallows = False
@@ -61,15 +76,20 @@ class Link:
         """Whether the server has something for its end to do. As a driver does, nobody looks
         at the server's end otherwise."""
         self._clock = clock
+        self._up = _Pipe(client, server)
+        self._down = _Pipe(server, client)
 
     def transfer(self) -> bool:
         """Move what waits, in both directions; tell whether anything moved."""
         if not self.alive:
             return False
-        moved = self._move(self.client, self.server)
-        if self.alive and self.server_is_due:
-            self.server_is_due = self._move(self.server, self.client) or self.stalled
-            moved = moved or self.server_is_due
+        moved = self._fill(self._up)
+        moved = self._drain(self._up, looks=self._up.is_read or self.server_is_due) or moved
+        if self.alive and (self.server_is_due or self._down.waiting):
+            filled = self._fill(self._down)
+            drained = self.alive and self._drain(self._down, looks=True)
+            self.server_is_due = filled or drained or self.stalled or bool(self._down.waiting)
+            moved = moved or filled or drained
         return moved and not (self.stalled and self.alive)
 
     def cut(self) -> None:
@@ -79,18 +99,38 @@ class Link:
             self.client.connection_lost(self._clock.now)
             self.server.connection_lost(self._clock.now)
 
-    def _move(self, source: Endpoint, target: Endpoint) -> bool:
-        data = b"" if self.stalled else source.data_to_send()
-        for piece in split(b"" if self.swallows else data, self.sizes):
-            target.receive_data(piece, self._clock.now)
-        output = source.output
-        is_deaf = self.stalled or self.swallows
+    def _fill(self, pipe: _Pipe) -> bool:
+        """Let the network take what an end has to write, as far as it has room."""
+        room = self.capacity - len(pipe.waiting)
+        data = b"" if self.stalled or room <= 0 else pipe.source.data_to_send(room)
+        if not self.swallows:
+            pipe.waiting += data
+        return bool(data)
+
+    def _drain(self, pipe: _Pipe, *, looks: bool) -> bool:
+        """Let an end read, unless it wants a pause; then do what the other end wants done."""
+        now, target = self._clock.now, pipe.target
+        moved = False
+        waiting, pipe.waiting = pipe.waiting, b""
+        pieces = list(split(waiting, self.sizes))
+        while True:
+            is_read = not target.wants_pause if looks else pipe.is_read
+            if is_read is not pipe.is_read:
+                pipe.is_read = is_read
+                target.set_reading(is_read, now)
+            if not pieces or not is_read or self.stalled or not self.alive:
+                break
+            target.receive_data(pieces.pop(0), now)
+            moved = True
+        pipe.waiting = b"".join(pieces) + pipe.waiting
+        output = pipe.source.output
+        is_deaf = self.stalled or self.swallows or bool(pipe.waiting)
         if output is Output.KEEP or (is_deaf and output is not Output.ABORT):
-            return bool(data)
+            return moved
         if output is Output.HALF_CLOSE:
             before = target.output
-            target.receive_eof(self._clock.now)
-            return bool(data) or target.output is not before
+            target.receive_eof(now)
+            return moved or target.output is not before
         self.cut()
         return True
 
@@ -128,13 +168,15 @@ class Network:
         self,
         config: HubConfig | None = None,
         *,
-        limits: Limits | None = None,
+        limits: ServerLimits | None = None,
+        client_limits: ClientLimits | None = None,
         clock: ManualClock | None = None,
         seed: int = 0,
     ) -> None:
         self.clock = clock or ManualClock()
         self.random = Random(seed)
-        self.limits = limits or Limits()
+        self.limits = limits or ServerLimits()
+        self.client_limits = client_limits or ClientLimits()
         self.reachable = True
         self.clients: list[MemoryClient] = []
         self.links: list[Link] = []
@@ -147,7 +189,9 @@ class Network:
     def client(self, client_id: str, *, reconnect: Backoff | None = None) -> MemoryClient:
         """Add a client and let it register."""
         return self.client_with(
-            ClientConfig(id=client_id, host="memory", reconnect=reconnect, limits=self.limits)
+            ClientConfig(
+                id=client_id, host="memory", reconnect=reconnect, limits=self.client_limits
+            )
         )
 
     def client_with(self, config: ClientConfig) -> MemoryClient:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ServerLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def _greeting(client: str, level: int) -> tuple[dict[str, Any], dict[str, Any]]:
     ping: dict[str, Any] = {"action": "ping", "from": client}
     pong: dict[str, Any] = {"action": "pong", "id": client}
     if level > 1:
-        limits = Limits()
+        limits = ServerLimits()
         ping["proto"] = pong["proto"] = level
         pong["limits"] = {
             "max_message": limits.max_message,

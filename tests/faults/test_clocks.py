@@ -135,7 +135,7 @@ def test_what_was_due_meanwhile_is_done_at_once() -> None:
     asked.session.subscribe("t", network.clock.now)
     waits = network.client("waits", reconnect=kps.Backoff.every(60.0))
     network.run()
-    handle = asker.session.publish_with_ack("t", 1, 5.0, network.clock.now)
+    handle = asker.session.asking.publish_with_ack("t", 1, 5.0, network.clock.now)
     network.run()
     silent = network.hub.connect("silent:1", network.clock.now)
     assert waits.link is not None
@@ -162,7 +162,7 @@ def test_a_peer_that_died_during_the_sleep_is_noticed_after_it() -> None:
     network.advance(1.0)
     assert client.links == 2
     assert client.session.ready
-    assert len(network.hub.sessions) == 1
+    assert len(network.hub.state.connections) == 1
 
 
 def test_who_falls_asleep_in_the_middle_of_a_heartbeat_comes_back() -> None:
@@ -175,7 +175,7 @@ def test_who_falls_asleep_in_the_middle_of_a_heartbeat_comes_back() -> None:
     network.advance(1.0)
     assert client.session.ready
     assert "client" in network.hub.clients
-    assert len(network.hub.sessions) == 1
+    assert len(network.hub.state.connections) == 1
 
 
 @given(
@@ -211,7 +211,7 @@ def test_whatever_jumps_nothing_raises_and_all_come_back(
     network.run()
     network.advance(2 * (network.limits.heartbeat_interval + network.limits.heartbeat_timeout) + 9)
     assert all(client.session.ready for client in clients)
-    assert len(network.hub.sessions) == 3
+    assert len(network.hub.state.connections) == 3
     for mailbox in mailboxes:
         while mailbox.take() is not None:
             pass
@@ -238,4 +238,4 @@ def _do(verb: str, client: MemoryClient, network: Network) -> None:
     elif client.session.ready and verb == "publish":
         client.session.publish("t", 1, now)
     elif client.session.ready:
-        client.session.publish_with_ack("t", 1, 5.0, now)
+        client.session.asking.publish_with_ack("t", 1, 5.0, now)

@@ -205,7 +205,7 @@ class Story:
         self.client.check_over()
         assert self.session.subscriptions.topics == []
         self.check_events()
-        assert self.published <= self.written + self.session.dropped, "lost silently"
+        assert self.published <= self.written + self.connection.dropped, "lost silently"
 
     def check_events(self) -> None:
         """Each thing that was begun has ended, once, and the program was told."""
@@ -382,32 +382,36 @@ class Story:
 
     def publishes_with_receipt(self) -> None:
         self.barriers.append(
-            self.session.publish_with_receipt(self.topic(), self.payload(), self.now)
+            self.session.asking.publish_with_receipt(self.topic(), self.payload(), self.now)
         )
 
     def asks(self) -> None:
         timeout = self.choices.pick((2.0, 0.5, 1e9, 0.0))
-        handle = self.session.publish_with_ack(self.topic(), self.payload(), timeout, self.now)
+        handle = self.session.asking.publish_with_ack(
+            self.topic(), self.payload(), timeout, self.now
+        )
         self.handles.append(handle)
         self.last = handle.id.encode()
 
     def asks_id(self) -> None:
         timeout = self.choices.pick((2.0, 0.5, 1e9, -1.0))
         client_id = self.choices.pick(("a", ""))
-        handle = self.session.publish_to_id_with_ack(client_id, self.payload(), timeout, self.now)
+        handle = self.session.asking.publish_to_id_with_ack(
+            client_id, self.payload(), timeout, self.now
+        )
         self.handles.append(handle)
         self.last = handle.id.encode()
 
     def looks(self) -> None:
         if self.handles:
-            self.session.ask_status(self.choices.pick(self.handles), self.now)
+            self.session.asking.ask_status(self.choices.pick(self.handles), self.now)
 
     def cancels(self) -> None:
         if self.handles:
-            self.session.cancel_ack(self.choices.pick(self.handles), self.now)
+            self.session.asking.cancel_ack(self.choices.pick(self.handles), self.now)
 
     def sets_barrier(self) -> None:
-        self.barriers.append(self.session.barrier(self.now))
+        self.barriers.append(self.session.asking.barrier(self.now))
 
     def takes(self) -> None:
         mailboxes = [*self.mailboxes, self.session.subscriptions.open_direct()]

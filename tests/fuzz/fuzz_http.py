@@ -91,7 +91,7 @@ def server_gets(data: bytes, sizes: Sequence[int], limits: Limits, config: Any) 
             peer.identify(Identity(event.token))
     check_hub(stage.hub)
     raw = peer.read()
-    output, registered = peer.session.output, peer.session.id
+    output, registered = peer.connection.output, peer.session.id
     if not raw:
         assert len(data) < limits.max_head, "waits for more than it would take"
         stage.advance(limits.handshake_timeout)
@@ -108,10 +108,10 @@ def server_gets(data: bytes, sizes: Sequence[int], limits: Limits, config: Any) 
     if answer.status == 400:
         served.answer = b""  # whose words depend on how much h11 had seen
     stage.advance(LONG_ENOUGH)
-    assert peer.session.output is not Output.KEEP
+    assert peer.connection.output is not Output.KEEP
     check_hub(stage.hub)
-    peer.session.connection_lost(stage.clock.now)
-    assert not stage.hub.sessions
+    peer.connection.connection_lost(stage.clock.now)
+    assert not stage.hub.state.connections
     return served
 
 

@@ -138,7 +138,7 @@ class Guest:
 
     def take(self, limit: int) -> bytes:
         """Read up to so many bytes."""
-        data = self.session.data_to_send(limit)
+        data = self.connection.data_to_send(limit)
         self.peer.raw += data
         if not self.is_open:
             self._head += data
@@ -149,13 +149,13 @@ class Guest:
         return data
 
     def take_all(self) -> None:
-        while self.session.queued_bytes:
+        while self.session._transport.queued_bytes:
             self.take(1 << 20)
-        assert self.session.data_to_send() == b""
+        assert self.connection.data_to_send() == b""
 
     def end(self, now: float) -> None:
         self.is_gone = True
-        self.session.connection_lost(now)
+        self.connection.connection_lost(now)
 
     def check_end(self) -> None:
         """What must hold once it is gone."""
@@ -163,9 +163,9 @@ class Guest:
             self.peer.answer = Answer(self._head, "HEAD" if self._is_head() else "GET")
         if self.is_open and self.session.level == 1:
             assert self.peer.inbox.frames == len(self.got), "an array on level 1"
-        closed = self.session.closed
+        closed = self.connection.closed
         assert closed is not None
-        assert self.session.delivered <= self.seen + self.session.dropped, "lost silently"
+        assert self.session.delivered <= self.seen + self.connection.dropped, "lost silently"
 
     def check_same(self, other: "Guest") -> None:
         """The same as in the other world; who was cut off may have read less there."""
@@ -264,25 +264,25 @@ class World:
                     self.tokens.append(event)
             self._due |= dict.fromkeys(self.hub.take_unflushed())
             for guest in self.guests:
-                if guest.session.number in self._due and (guest.reads or self.has_twin):
+                if guest.connection.number in self._due and (guest.reads or self.has_twin):
                     is_moving = True
-                    del self._due[guest.session.number]
+                    del self._due[guest.connection.number]
                     guest.take_all()
                     self.after_writing(guest)
         for guest in self.guests:
-            if not guest.is_gone and guest.session.number not in self._due:
+            if not guest.is_gone and guest.connection.number not in self._due:
                 # Otherwise no driver would look at it.
-                assert guest.session.queued_bytes == 0
-                assert guest.session.output is Output.KEEP or guest.half_closed
-        here = {guest.session.number for guest in self.guests if not guest.is_gone}
-        assert here == set(self.hub.sessions)
+                assert guest.session._transport.queued_bytes == 0
+                assert guest.connection.output is Output.KEEP or guest.half_closed
+        here = {guest.connection.number for guest in self.guests if not guest.is_gone}
+        assert here == set(self.hub.state.connections)
         check_hub(self.hub)
 
     def after_writing(self, guest: Guest) -> None:
         """Do with a transport what is to be done once all is written; answer pings."""
         if guest.is_gone:
             return
-        output = guest.session.output
+        output = guest.connection.output
         if output is Output.HALF_CLOSE:
             guest.half_closed = True
         elif output is not Output.KEEP:
@@ -309,7 +309,7 @@ class World:
                 guest.reads, guest.answers = True, False
             self.settle()
             self.advance(LONG_ENOUGH)
-            assert len(self.hub.acks) == 0
+            assert len(self.hub.state.acks) == 0
             assert all(guest.is_gone for guest in self.guests), "a dead peer was not noticed"
         for guest in self.guests:
             if not guest.is_gone:
@@ -341,7 +341,7 @@ class World:
         guest.feed(upgrade(), self.sizes)
         self.settle()
         for request in self.upgrades:
-            if request.session == guest.session.number:
+            if request.session == guest.connection.number:
                 self.hub.decide(request.session, True, self.now)
         ping = {"action": "ping", "from": client_id, "proto": level}
         if self.hub.config.asks_token:
@@ -349,7 +349,7 @@ class World:
         guest.feed(json_frame(ping), self.sizes)
         self.settle()
         for presented in self.tokens:
-            if presented.session == guest.session.number:
+            if presented.session == guest.connection.number:
                 self.hub.identify(presented.session, IDENTITIES[0], self.now)
         self.settle()
 
@@ -370,7 +370,7 @@ class World:
                     guest.requests[fields["ack_id"]] += times
 
     def message(self) -> bytes:
-        last = f"ack_{self.hub.acks._count}".encode()
+        last = f"ack_{self.hub.state.acks._count}".encode()
         return grammar.message(self.choices, grammar.TO_SERVER, last)
 
     def step_say(self) -> None:
@@ -404,14 +404,14 @@ class World:
     def step_end_sending(self) -> None:
         guest = self.pick()
         if not guest.is_gone:
-            guest.session.receive_eof(self.now)
+            guest.connection.receive_eof(self.now)
 
     def step_vanish(self) -> None:
         guest = self.pick()
         if not guest.is_gone:
             guest.was_cut = True
             guest.end(self.now)
-            self._due.pop(guest.session.number, None)
+            self._due.pop(guest.connection.number, None)
 
     def step_connect(self) -> None:
         if len(self.guests) < MOST_GUESTS:
@@ -435,8 +435,8 @@ class World:
         limit = 1 + 8 * self.choices.byte()
         if not guest.is_gone and not self.has_twin:
             guest.take(limit)
-            if not guest.session.queued_bytes:
-                self._due.pop(guest.session.number, None)
+            if not guest.session._transport.queued_bytes:
+                self._due.pop(guest.connection.number, None)
                 self.after_writing(guest)
 
     # -- the server ------------------------------------------------------------------------
@@ -487,7 +487,7 @@ class World:
 
     def program_unsubscribes(self) -> None:
         if self.mailboxes:
-            self.hub.now = self.now
+            self.hub.state.now = self.now
             self.hub.local.unsubscribe(self.mailboxes.pop(0))
 
     def program_publishes(self) -> None:

@@ -61,8 +61,8 @@ def check_nothing_due(when: float | None, now: float) -> None:
 
 def check_hub(hub: Hub) -> None:
     """The tables of a hub fit together."""
-    check_deadlines(hub.deadlines, hub.now)
-    sessions = list(hub.sessions.values())
+    check_deadlines(hub.state.deadlines, hub.state.now)
+    sessions = list(hub.state.connections.values())
     for session in sessions:
         check_server_session(hub, session)
     for client_id, session in hub.clients.items():
@@ -70,15 +70,15 @@ def check_hub(hub: Hub) -> None:
         assert session.id == client_id != ""
         assert not session._left
     check_bus(hub)
-    check_acks(hub, hub.acks)
+    check_acks(hub, hub.state.acks)
     origins = Counter(session._origin for session in sessions if session._origin is not None)
-    assert hub.admission._by_origin == origins
-    owned = {one: name for name, ids in hub.owners._ids.items() for one in ids}
-    assert hub.owners._owner == owned
+    assert hub.state.admission._by_origin == origins
+    owned = {one: name for name, ids in hub.state.owners._ids.items() for one in ids}
+    assert hub.state.owners._owner == owned
     assert sum(session.closed is None for session in sessions) <= hub.limits.max_connections
-    waiting: list[Timed] = [*sessions, *hub.acks._by_id.values()]
+    waiting: list[Timed] = [*sessions, *hub.state.acks._by_id.values()]
     for item in waiting:
-        assert item.next_deadline() is None or item in hub.deadlines._scheduled, item
+        assert item.next_deadline() is None or item in hub.state.deadlines._scheduled, item
 
 
 def check_server_session(hub: Hub, session: ServerSession) -> None:
@@ -98,11 +98,11 @@ def check_server_session(hub: Hub, session: ServerSession) -> None:
 
 
 def check_bus(hub: Hub) -> None:
-    members: list[Subscriber] = [*hub.sessions.values(), hub.local]
+    members: list[Subscriber] = [*hub.state.connections.values(), hub.local]
     subscribed = Counter(topic for member in members for topic in member.topics)
-    assert len(hub.bus) == len(subscribed)
+    assert len(hub.state.bus) == len(subscribed)
     for topic, count in subscribed.items():
-        subscribers = hub.bus.subscribers(topic)
+        subscribers = hub.state.bus.subscribers(topic)
         assert len(subscribers) == count
         assert all(topic in subscriber.topics for subscriber in subscribers)
 
@@ -130,10 +130,10 @@ def check_acks(hub: Hub, acks: AckBook) -> None:
 
 def check_hub_is_empty(hub: Hub) -> None:
     """Everyone has left, and nothing is left of them."""
-    assert (hub.clients, hub.sessions, hub.take_unflushed()) == ({}, {}, [])
-    assert (len(hub.bus), len(hub.acks), hub.admission._by_origin) == (0, 0, {})
-    assert (hub.acks._by_owner, hub.acks._by_subscriber) == ({}, {})
-    mine = [item for item in hub.deadlines._scheduled if item is not hub.monitor]
+    assert (hub.clients, hub.state.connections, hub.take_unflushed()) == ({}, {}, [])
+    assert (len(hub.state.bus), len(hub.state.acks), hub.state.admission._by_origin) == (0, 0, {})
+    assert (hub.state.acks._by_owner, hub.state.acks._by_subscriber) == ({}, {})
+    mine = [item for item in hub.state.deadlines._scheduled if item is not hub.monitor]
     assert mine == []
 
 
@@ -142,15 +142,15 @@ def check_hub_is_empty(hub: Hub) -> None:
 
 def check_client(session: ClientSession, now: float) -> None:
     """The tables of a client session fit together."""
-    check_deadlines(session._deadlines, now)
-    link = session._link
+    check_deadlines(session.state.deadlines, now)
+    link = session.state.link
     if link is not None:
         check_websocket(link._connection)
-        assert link.next_deadline() is None or link in session._deadlines._scheduled
-    for ack_id, handle in session._acks.items():
+        assert link.next_deadline() is None or link in session.state.deadlines._scheduled
+    for ack_id, handle in session.asking.pending.items():
         assert handle.id == ack_id
         assert not handle.finished
-        assert handle in session._deadlines._scheduled
+        assert handle in session.state.deadlines._scheduled
     for barrier in [*session._barriers, *session._receipts.values()]:
         assert not barrier.passed
         assert barrier.error is None
@@ -159,7 +159,7 @@ def check_client(session: ClientSession, now: float) -> None:
     assert session._offline_size <= session.config.offline_bytes
     assert all(count > 0 for count in session._unconfirmed.values())
     if link is None or not link.registered:
-        assert not session._acks
+        assert not session.asking.pending
         assert not session._barriers
         assert not session._receipts
         assert not session._unconfirmed
@@ -168,7 +168,7 @@ def check_client(session: ClientSession, now: float) -> None:
         assert not session._offline
         assert session._retry_at is None
     if session.flow.is_paused:
-        assert session.flow in session._deadlines._scheduled, "reading would never go on"
+        assert session.flow in session.state.deadlines._scheduled, "reading would never go on"
     subscriptions = session.subscriptions
     for topic in subscriptions.topics:
         assert subscriptions.count(topic) > 0

@@ -22,8 +22,9 @@ from kps.protocol.client.events import ClientEvent, ConnectNeeded
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.client.session import ClientSession
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ServerLimits
 from kps.protocol.server.config import HubConfig
+from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
 from kps.protocol.server.session import ServerSession
 from kps.protocol.wire.websocket import Output
@@ -194,7 +195,8 @@ class Peer:
     """A client made by hand, before a real server session."""
 
     def __init__(self, hub: Hub, clock: ManualClock, address: str = ADDRESS) -> None:
-        self.session: ServerSession = hub.connect(address, clock.now)
+        self.connection: WebSocketConnection = hub.connect(address, clock.now)
+        self.session: ServerSession = self.connection.session
         self.raw = b""
         """Every byte that the server sent."""
         self.answer: Answer | None = None
@@ -204,21 +206,21 @@ class Peer:
 
     def decide(self, verdict: object) -> None:
         """Answer the request for an upgrade, as a hook of the program does."""
-        self._hub.decide(self.session.number, verdict, self._clock.now)
+        self._hub.decide(self.connection.number, verdict, self._clock.now)
 
     def identify(self, verdict: object) -> None:
         """Answer for a token, as a hook of the program does."""
-        self._hub.identify(self.session.number, verdict, self._clock.now)
+        self._hub.identify(self.connection.number, verdict, self._clock.now)
 
     def feed(self, data: bytes, sizes: Sequence[int] = ()) -> None:
         """Let the server receive bytes, in pieces of the given sizes."""
         for piece in split(data, sizes):
-            self.session.receive_data(piece, self._clock.now)
+            self.connection.receive_data(piece, self._clock.now)
 
     def read(self) -> bytes:
         """Take everything that the server has to write."""
         taken = b""
-        while data := self.session.data_to_send():
+        while data := self.connection.data_to_send():
             taken += data
         self.raw += taken
         return taken
@@ -263,12 +265,12 @@ class Peer:
 
 
 def new_hub(
-    clock: ManualClock | None = None, *, limits: Limits | None = None, **config: Any
+    clock: ManualClock | None = None, *, limits: ServerLimits | None = None, **config: Any
 ) -> Hub:
     """A hub whose generated ids are ``generated-1`` and so on."""
     count = iter(range(1, 1_000_000))
     return Hub(
-        HubConfig(id="server", limits=limits or Limits(), **config),
+        HubConfig(id="server", limits=limits or ServerLimits(), **config),
         new_id=lambda: f"generated-{next(count)}",
         now=(clock or ManualClock()).now,
     )
@@ -277,7 +279,7 @@ def new_hub(
 class Stage:
     """A hub, a clock, and peers made by hand."""
 
-    def __init__(self, *, limits: Limits | None = None, **config: Any) -> None:
+    def __init__(self, *, limits: ServerLimits | None = None, **config: Any) -> None:
         self.clock = ManualClock()
         self.hub = new_hub(self.clock, limits=limits, **config)
 
@@ -448,23 +450,22 @@ class Client:
         self.session.publish(topic, data, self.now)
 
     def ask(self, topic: str = "job", data: Any = None, timeout: float = 5.0) -> AckHandle:
-        return self.session.publish_with_ack(topic, data, timeout, self.now)
+        return self.session.asking.publish_with_ack(topic, data, timeout, self.now)
 
     def advance(self, seconds: float) -> None:
         advance(self.session, self.clock, seconds)
 
     def check_nothing_pending(self) -> None:
-        assert self.session._acks == {}
-        assert len(self.session._barriers) == 0
-        assert self.session._unconfirmed == {}
+        assert len(self.session.asking.pending) == 0
+        assert not any(self.session.topics.is_open(t) for t in self.session.topics)
 
     def check_over(self) -> None:
         """The client has ended and holds on to nothing."""
         self.check_nothing_pending()
         assert self.session.ended is not None
-        assert self.session.next_deadline() is None
-        assert len(self.session._deadlines) == 0
-        assert len(self.session._offline) == 0
+        assert self.connection.next_deadline() is None
+        assert len(self.session.state.deadlines) == 0
+        assert self.session._sender.give_up() == 0
         assert self.session.backlog == 0
 
 

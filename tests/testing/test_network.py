@@ -86,10 +86,10 @@ def test_a_cut_is_noticed_at_once_and_a_restart_forgets_everything() -> None:
     network.reachable = True
     network.advance(2.0)
     assert client.session.ready
-    assert "t" in network.hub.bus
+    assert "t" in network.hub.state.bus
     session = network.hub.clients["a"]
     client.session.close(network.clock.now)
     network.run()
     assert session.closed is not None
     assert session.closed.by is ClosedBy.PEER
-    assert not network.hub.sessions
+    assert not network.hub.state.connections

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from kps.errors import InvalidArgument
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ServerLimits
 
 Network = IPv4Network | IPv6Network
 
@@ -27,7 +27,7 @@ def host_of(peer: str) -> str:
 class Admission:
     """Counts connections. An address holds its place until it is released."""
 
-    def __init__(self, limits: Limits, proxies: tuple[Network, ...]) -> None:
+    def __init__(self, limits: ServerLimits, proxies: tuple[Network, ...]) -> None:
         self._limits = limits
         self._proxies = proxies
         self._by_origin: dict[str, int] = {}

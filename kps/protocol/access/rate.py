@@ -1,6 +1,6 @@
 """How much a client may send in a time: token buckets."""
 
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ServerLimits
 
 
 class Bucket:
@@ -38,7 +38,7 @@ class RateLimiter:
 
     __slots__ = ("_bytes", "_messages", "policy")
 
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(self, limits: ServerLimits, now: float) -> None:
         self.policy = limits.rate_policy
         self._messages = _bucket(limits.message_rate, limits.rate_burst, now)
         self._bytes = _bucket(limits.byte_rate, limits.rate_burst, now)
@@ -55,11 +55,6 @@ class RateLimiter:
         """Count what has come; return the seconds that it should have taken longer."""
         wait = self._messages.spend(messages, now) if self._messages is not None else 0.0
         return max(wait, self._bytes.spend(size, now) if self._bytes is not None else 0.0)
-
-
-def limiter(limits: Limits, now: float) -> RateLimiter | None:
-    """A limiter for one connection, if there is anything to limit."""
-    return RateLimiter(limits, now) if limits.message_rate or limits.byte_rate else None
 
 
 def _bucket(rate: float, burst: float, now: float) -> Bucket | None:

@@ -5,13 +5,13 @@ Each function raises :class:`InvalidMessage` for what is not allowed, and does n
 
 from kps.protocol.access.identity import Permissions, matches
 from kps.protocol.dialect.envelope import InvalidMessage
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ServerLimits
 
 RESERVED = "__kps/"
 """Topics that begin so belong to the server: only it publishes on them."""
 
 
-def check_publish(topic: str, permissions: Permissions, limits: Limits) -> None:
+def check_publish(topic: str, permissions: Permissions, limits: ServerLimits) -> None:
     _check_topic(topic, limits)
     if topic.startswith(RESERVED):
         raise InvalidMessage("this topic is the server's own", "forbidden")
@@ -19,7 +19,7 @@ def check_publish(topic: str, permissions: Permissions, limits: Limits) -> None:
         raise InvalidMessage("this client may not publish on this topic", "forbidden")
 
 
-def check_subscribe(topic: str, permissions: Permissions, limits: Limits) -> None:
+def check_subscribe(topic: str, permissions: Permissions, limits: ServerLimits) -> None:
     _check_topic(topic, limits)
     if topic.startswith(RESERVED):
         is_allowed = permissions.console
@@ -44,7 +44,7 @@ def check_peer(permissions: Permissions) -> None:
         raise InvalidMessage("this client may not speak for another server", "forbidden")
 
 
-def check_id(client_id: str, permissions: Permissions, limits: Limits) -> None:
+def check_id(client_id: str, permissions: Permissions, limits: ServerLimits) -> None:
     check_length(client_id, "id", limits.max_id)
     if not matches(client_id, permissions.ids):
         raise InvalidMessage("this client may not use this id", "forbidden")
@@ -62,7 +62,7 @@ def is_foreign(sender: str) -> bool:
     return "---ws" in sender or sender.startswith(("ws://", "wss://"))
 
 
-def _check_topic(topic: str, limits: Limits) -> None:
+def _check_topic(topic: str, limits: ServerLimits) -> None:
     check_length(topic, "topic", limits.max_topic)
     if not topic.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in topic):
         raise InvalidMessage("the topic has a control character in it", "bad_request")

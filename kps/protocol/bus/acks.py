@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from kps.errors import QueueFull
 from kps.protocol.bus.topics import Subscriber
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ServerLimits
 from kps.protocol.timers import Deadlines
 
 
@@ -102,7 +102,7 @@ class DuplicateAckId(Exception):
 class AckBook:
     """All ack requests under way."""
 
-    def __init__(self, deadlines: Deadlines, limits: Limits) -> None:
+    def __init__(self, deadlines: Deadlines, limits: ServerLimits) -> None:
         self._deadlines = deadlines
         self._limits = limits
         self._awaited = 0  # answers, of all requests

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from kps.errors import KPSError
 from kps.protocol.bus.message import Message
-from kps.protocol.limits import Limits, Overflow
+from kps.protocol.limits import Overflow, ProgramLimits
 
 # How full a mailbox is when reading pauses for it, and when that ends. Few messages that wait
 # are better than many: whatever is alive costs memory and the garbage collector's time.
@@ -32,7 +32,7 @@ class Mailbox:
         "waiters",
     )
 
-    def __init__(self, topic: str, limits: Limits) -> None:
+    def __init__(self, topic: str, limits: ProgramLimits) -> None:
         self.topic = topic
         """The topic; empty for direct messages and for what other servers send."""
         self.size = 0

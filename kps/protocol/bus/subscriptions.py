@@ -11,7 +11,7 @@ from typing import Any
 from kps.errors import KPSError
 from kps.protocol.bus.mailbox import _CROWDED, Mailbox
 from kps.protocol.bus.message import Acknowledgement, Message, make_messages
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ProgramLimits
 
 
 class Subscriptions:
@@ -24,7 +24,7 @@ class Subscriptions:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: ProgramLimits,
         answer: Callable[[Acknowledgement], None],
         crowded: Callable[[Mailbox], None] | None = None,
     ) -> None:

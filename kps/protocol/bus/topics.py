@@ -1,20 +1,44 @@
 """Topics and who subscribes to them."""
 
+from collections.abc import Callable
+from enum import Enum, auto
 from itertools import islice
 from operator import attrgetter
-from typing import Protocol
+from typing import Any, Protocol
 
-from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.publication import Encoding, Publication
+
+Key = str
+"""What a subscription is to: a topic. Only this module takes keys apart, so that a subscription
+may come to be to something else, such as a pattern or a topic's group."""
+
+
+class Stage(Enum):
+    """How far a subscription has come.
+
+    It is asked for first and in force later, because something may have to be waited for in
+    between. Without a stage there is no subscription::
+
+        (none) --ask--> ASKED --subscribe--> LIVE --unsubscribe--> (none)
+                        ASKED --unsubscribe--> (none)
+    """
+
+    ASKED = auto()
+    """The subscriber wants it, and gets nothing yet."""
+    LIVE = auto()
+    """The subscriber gets every publication."""
 
 
 class Subscriber(Protocol):
     """Whoever can subscribe: a connection, or the server's own program."""
 
     id: str
-    level: int
-    """Of the protocol, in which it takes publications."""
-    topics: set[str]
-    """Kept by the bus."""
+    topics: dict[Key, Stage]
+    """What it subscribes to, and how far that is. Kept by the bus."""
+
+    @property
+    def encoding(self) -> Encoding[Any]:
+        """The form in which it takes publications."""
 
     def deliver(self, publication: Publication) -> bool:
         """Take a publication; tell whether there was room, for its last message at least.
@@ -33,11 +57,19 @@ class _Topic:
         self.published = 0
 
 
+Watcher = Callable[[Subscriber, Key], None]
+"""Is told of a subscriber and what it has subscribed to, or no longer does."""
+
+
 class Bus:
     """Who gets what."""
 
     def __init__(self) -> None:
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[Key, _Topic] = {}
+        self.on_join: list[Watcher] = []
+        """Called after each new subscription."""
+        self.on_leave: list[Watcher] = []
+        """Called after the end of each subscription."""
 
     def __len__(self) -> int:
         """Topics that have a subscriber."""
@@ -58,27 +90,37 @@ class Bus:
         found = self._topics.get(topic)
         return list(found.subscribers) if found is not None else []
 
-    def subscribe(self, subscriber: Subscriber, topic: str) -> None:
-        """Add a subscriber to a topic, once."""
-        subscriber.topics.add(topic)
-        found = self._topics.get(topic)
-        if found is None:
-            found = self._topics[topic] = _Topic()
-        found.subscribers[subscriber] = None
+    def ask(self, subscriber: Subscriber, key: Key) -> None:
+        """Note that a subscriber wants a subscription; ``subscribe`` puts it into force."""
+        subscriber.topics.setdefault(key, Stage.ASKED)
 
-    def unsubscribe(self, subscriber: Subscriber, topic: str) -> None:
-        """Remove a subscriber from a topic, if it is there."""
-        if topic in subscriber.topics:
-            subscriber.topics.remove(topic)
-            subscribers = self._topics[topic].subscribers
-            del subscribers[subscriber]
-            if not subscribers:
-                del self._topics[topic]
+    def subscribe(self, subscriber: Subscriber, key: Key) -> None:
+        """Put a subscription into force. May be called twice."""
+        if subscriber.topics.get(key) is Stage.LIVE:
+            return
+        subscriber.topics[key] = Stage.LIVE
+        topic = self._topics.get(key)
+        if topic is None:
+            topic = self._topics[key] = _Topic()
+        topic.subscribers[subscriber] = None
+        for watch in self.on_join:
+            watch(subscriber, key)
+
+    def unsubscribe(self, subscriber: Subscriber, key: Key) -> None:
+        """End a subscription, if there is one."""
+        if subscriber.topics.pop(key, None) is not Stage.LIVE:
+            return
+        subscribers = self._topics[key].subscribers
+        del subscribers[subscriber]
+        if not subscribers:
+            del self._topics[key]
+        for watch in self.on_leave:
+            watch(subscriber, key)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Remove a subscriber from all its topics."""
-        for topic in list(subscriber.topics):
-            self.unsubscribe(subscriber, topic)
+        """End all subscriptions of a subscriber."""
+        for key in list(subscriber.topics):
+            self.unsubscribe(subscriber, key)
 
     def publish(self, publication: Publication) -> int:
         """Deliver to every subscriber of the topic; return how many had room for it."""
@@ -86,10 +128,11 @@ class Bus:
         if topic is None:
             return 0
         addressed = list(topic.subscribers)
-        for level in set(map(_LEVEL, addressed)):
-            publication.make(level)
+        # First, because what cannot be written must not reach some of them only.
+        for encoding in set(map(_ENCODING, addressed)):
+            publication.encoded(encoding)
         topic.published += len(publication.payloads)
         return sum([subscriber.deliver(publication) for subscriber in addressed])
 
 
-_LEVEL = attrgetter("level")
+_ENCODING = attrgetter("encoding")

@@ -1,22 +1,21 @@
-"""Publications on one topic that leave in one message."""
+"""Publications on one topic that leave in one message (spec, 12.3)."""
 
 from typing import Any
 
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.envelope import load
 from kps.protocol.wire.frames import LONGEST_HEADER
-from kps.protocol.wire.outbox import Droppable
+from kps.protocol.wire.outbox import Entry, Kind
 
-# The largest message that is formed of several publications: enough to make what is done
-# once for all of them cheap.
-_LARGEST_BATCH = 64 * 1024
-
+LARGEST_BATCH = 64 * 1024
+"""Bytes of a message that is formed of several publications, at most: enough to make what is
+done once for all of them cheap."""
 
 _AROUND = 1 + len(level2.BATCH_END) + LONGEST_HEADER
 
 
 class Batch:
-    """Publications on one topic that will leave in one message (spec, 12.3)."""
+    """Publications on one topic that will leave in one message."""
 
     __slots__ = ("_head", "_message", "ahead", "count", "limit", "topic")
 
@@ -59,12 +58,16 @@ class Batch:
         return bytes(self._message) + level2.BATCH_END
 
     def payloads(self) -> list[Any]:
-        """What is in it, read again."""
+        """The payloads in it, read again."""
         loaded: list[Any] = load(b"[" + self._message[len(self._head) :] + b"]")
         return loaded
 
 
-class BatchFrame(Droppable):
-    """A batch that has become a frame; what is kept for another connection is taken from it."""
+class BatchEntry(Entry):
+    """A batch that waits to be written, from which its payloads can be taken again."""
 
-    batch: Batch
+    __slots__ = ("batch",)
+
+    def __init__(self, frame: bytes, batch: Batch) -> None:
+        super().__init__(frame, Kind.DROPPABLE, messages=batch.count)
+        self.batch = batch

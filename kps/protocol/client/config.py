@@ -8,7 +8,7 @@ from kps.errors import InvalidArgument
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.address import DEFAULT_PATH
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ClientLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class ClientConfig:
     offline_bytes: int = 16 * 1024 * 1024
     reports_messages: bool = False
     """Whether every message of the server is emitted as ``MessageReceived``."""
-    limits: Limits = field(default_factory=Limits)
+    limits: ClientLimits = field(default_factory=ClientLimits)
     level: int = level2.LEVEL
     """The highest level of the protocol that is offered."""
 

@@ -6,6 +6,7 @@ the protocol keeps for growing.
 """
 
 import gc
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -89,6 +90,11 @@ def compose(content: Any) -> bytes:
         return orjson.dumps(content)
     except TypeError as error:
         raise InvalidArgument(f"cannot be written as JSON: {error}") from None
+
+
+def join(messages: Sequence[bytes]) -> bytes:
+    """Make an array, as one message, of several messages (spec, 12.2)."""
+    return b"[" + b",".join(messages) + b"]"
 
 
 def text(fields: Fields, name: str) -> str:

@@ -12,14 +12,17 @@ from kps.protocol.dialect.outcome import AckResponse
 
 LEVEL = 2
 
-_NAMES_A_REQUEST = ("topic", "to", "ack_id", "receipt")
+_NAMES_A_REQUEST = ("topic", "to", "ack_id", "receipt", "nonce")
 
 # -- server to client ---------------------------------------------------------------------
 
 
-def pong(client_id: str, max_message: int, heartbeat: float) -> bytes:
+def pong(client_id: str, max_message: int, heartbeat: float, nonce: str = "") -> bytes:
     limits = {"max_message": max_message, "heartbeat": heartbeat}
-    return write({"action": "pong", "id": client_id, "proto": LEVEL, "limits": limits})
+    fields: Fields = {"action": "pong", "id": client_id, "proto": LEVEL, "limits": limits}
+    if nonce:
+        fields["nonce"] = nonce
+    return write(fields)
 
 
 def published(topic: str, receipt: str, delivered: int) -> bytes:
@@ -61,14 +64,28 @@ def ack_response(ack_id: str, responses: Iterable[AckResponse], missing: Sequenc
 
 def error(reason: str, code: str, request: Fields) -> bytes:
     """``request`` is what is refused, as far as it could be read."""
+    return write({"action": "error", "error": reason, "code": code} | _named(request))
+
+
+def error_about_all(reason: str, code: str, requests: Iterable[Any]) -> bytes:
+    """One error for several messages: all that a frame held and that could be read."""
     fields: Fields = {"action": "error", "error": reason, "code": code}
+    named = [_named(request) for request in requests if type(request) is dict]
+    if refused := [one for one in named if one]:
+        fields["refused"] = refused
+    return write(fields)
+
+
+def _named(request: Fields) -> Fields:
+    """What names a request in the answer to it."""
+    named: Fields = {}
     if action := text(request, "action"):
-        fields["request"] = action
+        named["request"] = action
     for name in _NAMES_A_REQUEST:
         value = request.get(name)
         if type(value) is str:
-            fields[name] = value
-    return write(fields)
+            named[name] = value
+    return named
 
 
 def _by_client(responses: Iterable[AckResponse]) -> dict[str, Fields]:
@@ -86,8 +103,11 @@ def _by_client(responses: Iterable[AckResponse]) -> dict[str, Fields]:
 # -- client to server --------------------------------------------------------------------
 
 
-def ping(client_id: str) -> bytes:
-    return compose({"action": "ping", "from": client_id, "proto": LEVEL})
+def ping(client_id: str, nonce: str = "") -> bytes:
+    fields: Fields = {"action": "ping", "from": client_id, "proto": LEVEL}
+    if nonce:
+        fields["nonce"] = nonce
+    return compose(fields)
 
 
 def publish(topic: str, payload: bytes) -> bytes:

@@ -7,7 +7,7 @@ from kps.protocol.access.admission import Network
 from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.address import DEFAULT_PATH
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ServerLimits
 from kps.protocol.wire.http import HttpResponse
 
 
@@ -21,14 +21,14 @@ class HubConfig:
     origins: tuple[str, ...] = ()
     """Origins of web pages, beside the server's own, that may connect; ``*`` for all."""
     asks_upgrade: bool = False
-    """Whether each upgrade waits for :meth:`ServerSession.decide`."""
+    """Whether each upgrade waits for :meth:`Hub.decide`."""
     asks_token: bool = False
-    """Whether each client shows a token, which waits for :meth:`ServerSession.identify`."""
+    """Whether each client shows a token, which waits for :meth:`Hub.identify`."""
     permissions: Permissions = OPEN
     """Of clients that have no identity."""
     proxies: tuple[Network, ...] = ()
     """Whose ``X-Forwarded-For`` is believed."""
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
     level: int = level2.LEVEL
     """The highest level of the protocol that is spoken."""
     version: str = ""

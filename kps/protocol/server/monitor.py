@@ -1,14 +1,13 @@
 """What the console shows: the server's figures, published on a topic of its own (spec, 12.8)."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
 
 from kps.protocol.access.rules import RESERVED
 from kps.protocol.bus.publication import Publication
-
-if TYPE_CHECKING:
-    from kps.protocol.server.hub import Hub
-    from kps.protocol.server.session import ServerSession
-
+from kps.protocol.bus.topics import Key, Subscriber
+from kps.protocol.server.state import ServerState
 
 STATS_TOPIC = RESERVED + "stats"
 
@@ -17,62 +16,57 @@ _MOST = 200  # clients, and topics, that are told one by one
 
 
 class Monitor:
-    """Publishes the figures once a second, while somebody subscribes to them."""
+    """Publishes the figures once a second, while somebody subscribes to them.
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
+    ``publish`` delivers a publication; ``dropped()`` counts the messages that were dropped so far.
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        publish: Callable[[Publication], object],
+        dropped: Callable[[], int],
+    ) -> None:
+        self._state = state
+        self._publish = publish
+        self._dropped = dropped
         self._due: float | None = None
+        state.bus.on_join.append(self._joined)
 
-    def watch(self, topic: str) -> None:
-        """Take note of a subscription, which may be the first to the figures."""
-        if topic == STATS_TOPIC and self._due is None:
-            self._due = self._hub.now
-            self._hub.deadlines.schedule(self)
+    def _joined(self, subscriber: Subscriber, key: Key) -> None:
+        if key == STATS_TOPIC and self._due is None:
+            self._due = self._state.now
+            self._state.deadlines.schedule(self)
 
     def next_deadline(self) -> float | None:
         return self._due
 
     def handle_timeout(self, now: float) -> None:
-        hub = self._hub
-        if STATS_TOPIC not in hub.bus:
+        state = self._state
+        if STATS_TOPIC not in state.bus:
             self._due = None
         elif self._due is not None and now >= self._due:
             self._due = now + _INTERVAL
-            hub.distribute(Publication(STATS_TOPIC, hub.config.id, self._figures()))
+            self._publish(Publication(STATS_TOPIC, state.config.id, self._figures(now)))
 
-    def _figures(self) -> dict[str, Any]:
-        hub, stats = self._hub, self._hub.stats
-        clients = list(hub.clients.values())[:_MOST]
+    def _figures(self, now: float) -> dict[str, Any]:
+        state, stats = self._state, self._state.stats
         return {
-            "id": hub.config.id,
-            "version": hub.config.version,
-            "uptime": hub.uptime(),
-            "client_count": len(hub.clients),
-            "topic_count": len(hub.bus),
-            "pending_acks": len(hub.acks),
+            "id": state.config.id,
+            "version": state.config.version,
+            "uptime": state.uptime(),
+            "client_count": len(state.clients),
+            "topic_count": len(state.bus),
+            "pending_acks": len(state.acks),
             "published": stats.published,
             "delivered": stats.delivered,
-            "dropped": hub.dropped(),
+            "dropped": self._dropped(),
             "refused": stats.refused,
             "bytes_in": stats.bytes_in,
             "bytes_out": stats.bytes_out,
-            "clients": [self._client(session) for session in clients],
+            "clients": [client.figures(now) for client in islice(state.clients.values(), _MOST)],
             "topics": [
                 {"topic": topic, "subscribers": subscribers, "published": published}
-                for topic, subscribers, published in hub.bus.topics(_MOST)
+                for topic, subscribers, published in state.bus.topics(_MOST)
             ],
-        }
-
-    def _client(self, session: "ServerSession") -> dict[str, Any]:
-        return {
-            "id": session.id,
-            "address": session.peer,
-            "level": session.level,
-            "age": round(self._hub.now - session.since, 3),
-            "topics": len(session.topics),
-            "queue_messages": session.queued_messages,
-            "queue_bytes": session.queued_bytes,
-            "dropped": session.dropped,
-            "received": session.received,
-            "delivered": session.delivered,
         }

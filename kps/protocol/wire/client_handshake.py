@@ -11,13 +11,13 @@ from wsproto.events import (
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
-from kps.protocol.limits import Limits
-from kps.protocol.wire.outbox import Frames
+from kps.protocol.limits import ConnectionLimits
+from kps.protocol.wire.outbox import control
 from kps.protocol.wire.websocket import Closed, ClosedBy, WebSocket
 
 
 class ClientWebSocket(WebSocket):
-    """The client's end of a connection."""
+    """The client's end of a WebSocket connection, from its request on."""
 
     __slots__ = ("_handshake", "_head", "refused")
 
@@ -28,7 +28,7 @@ class ClientWebSocket(WebSocket):
         target: str,
         headers: list[tuple[str, str]],
         text_frame: Callable[[bytes], bytes],
-        limits: Limits,
+        limits: ConnectionLimits,
         now: float,
     ) -> None:
         super().__init__(is_client=True, text_frame=text_frame, limits=limits, now=now)
@@ -41,7 +41,7 @@ class ClientWebSocket(WebSocket):
             target=target,
             extra_headers=[(name.encode(), value.encode()) for name, value in headers],
         )
-        self.outbox.push(Frames.holding(self._handshake.send(request), 0))
+        self.outbox.push(control(self._handshake.send(request)))
 
     def _receive_handshake(self, data: bytes, now: float) -> None:
         received = self._head + data

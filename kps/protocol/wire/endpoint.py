@@ -17,8 +17,8 @@ class Endpoint(Protocol):
     def connection_lost(self, now: float) -> None:
         """Note that the transport is gone."""
 
-    def data_to_send(self) -> bytes:
-        """Take bytes to write; empty when nothing waits."""
+    def data_to_send(self, limit: int = 256 * 1024) -> bytes:
+        """Take up to ``limit`` bytes (or one larger frame) to write; empty when nothing waits."""
 
     @property
     def output(self) -> Output:
@@ -27,3 +27,6 @@ class Endpoint(Protocol):
     @property
     def wants_pause(self) -> bool:
         """Whether to stop reading for now."""
+
+    def set_reading(self, is_reading: bool, now: float) -> None:
+        """Note whether the driver reads, each time that it stops or goes on."""

@@ -75,5 +75,5 @@ class HttpResponse:
         return self
 
 
-Responder = Callable[[HttpRequest, float], HttpResponse]
-"""Answers a plain HTTP request at a given time."""
+Responder = Callable[[HttpRequest], HttpResponse]
+"""Answers a plain HTTP request."""

@@ -1,11 +1,11 @@
 """What arrives on the server's port before, or instead of, a WebSocket.
 
-:class:`ServerConnection` reads one HTTP request. An upgrade to WebSocket on the bus's
+:class:`ServerWebSocket` reads one HTTP request. An upgrade to WebSocket on the bus's
 path becomes a connection of the bus; anything else gets one plain HTTP answer, and
 the connection closes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -15,11 +15,11 @@ from wsproto.events import AcceptConnection, RejectConnection
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.frames import text_frame
 from kps.protocol.wire.http import HttpRequest, HttpResponse, Responder
-from kps.protocol.wire.outbox import Frames
-from kps.protocol.wire.websocket import Closed, ClosedBy, State, WebSocket
+from kps.protocol.wire.outbox import control
+from kps.protocol.wire.websocket import Closed, ClosedBy, State, Step, WebSocket
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -35,7 +35,7 @@ class _Opening:
         self.upgrade: H11Handshake | None = None
 
 
-class ServerConnection(WebSocket):
+class ServerWebSocket(WebSocket):
     """A connection of the server, from the first byte of HTTP on."""
 
     __slots__ = (
@@ -52,7 +52,7 @@ class ServerConnection(WebSocket):
     def __init__(
         self,
         *,
-        limits: Limits,
+        limits: ConnectionLimits,
         path: str,
         origins: Iterable[str],
         respond: Responder,
@@ -72,8 +72,8 @@ class ServerConnection(WebSocket):
         self._client_of = client_of
         self._opening: _Opening | None = _Opening(limits.max_head)
 
-    def accept(self, now: float) -> Iterator[bytes]:
-        """Accept the upgrade; yield messages that had already come with the request."""
+    def accept(self) -> None:
+        """Accept the upgrade. Messages that came with the request can be read then."""
         if self.state is State.REQUEST:
             opening, self._opening = self._opening, None
             assert opening is not None
@@ -81,9 +81,8 @@ class ServerConnection(WebSocket):
             assert self.request is not None
             self.host = self.request.header("host")
             self.request = None
-            self.outbox.push(Frames.holding(opening.upgrade.send(AcceptConnection()), 0))
+            self.outbox.push(control(opening.upgrade.send(AcceptConnection())))
             self._opened(opening.http.trailing_data[0])
-        return self._receive_frames(b"", now)
 
     def respond(self, response: HttpResponse, now: float) -> None:
         """Answer with plain HTTP, and close."""
@@ -108,7 +107,7 @@ class ServerConnection(WebSocket):
             + (b"" if is_head else http.send(h11.Data(data=response.body)) or b"")
             + (http.send(h11.EndOfMessage()) or b"")
         )
-        self.outbox.push(Frames.holding(answer, 0))
+        self.outbox.push(control(answer))
         self._end(Closed(1006, f"HTTP status {response.status}", ClosedBy.LOCAL), now)
 
     def handle_timeout(self, now: float) -> None:
@@ -163,7 +162,7 @@ class ServerConnection(WebSocket):
             self.respond(HttpResponse.text(400, "bad request: unreadable target"), now)
             return
         if "websocket" not in request.header("upgrade").lower():
-            self.respond(self._responder(request, now), now)
+            self.respond(self._responder(request), now)
         elif path != self._path:
             self.respond(HttpResponse.text(404, "no WebSocket on this path"), now)
         elif not self._origin_allowed(request):
@@ -193,7 +192,7 @@ class ServerConnection(WebSocket):
         else:
             assert self._opening is not None
             self._opening.upgrade = upgrade
-            self.state = State.REQUEST
+            self._move(Step.REQUESTED)
 
     def _origin_allowed(self, request: HttpRequest) -> bool:
         origin = request.header("origin")

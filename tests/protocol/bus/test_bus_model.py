@@ -153,7 +153,7 @@ class Guest(Actor):
     def leave(self, politely: bool) -> None:
         if politely:
             self.peer.feed(close_frame(1000))
-        self.peer.session.connection_lost(self._network.clock.now)
+        self.peer.connection.connection_lost(self._network.clock.now)
 
     def collect(self) -> None:
         for message in self.peer.take():
@@ -227,11 +227,13 @@ class Program(Actor):
         self.session.publish_to_id(client_id, number, self._now)
 
     def ask_topic(self, topic: str, number: int, timeout: float | None) -> None:
-        handle = self.session.publish_with_ack(topic, number, timeout or DEFAULT_TIMEOUT, self._now)
+        handle = self.session.asking.publish_with_ack(
+            topic, number, timeout or DEFAULT_TIMEOUT, self._now
+        )
         self._handles[number] = handle
 
     def ask_client(self, client_id: str, number: int, timeout: float | None) -> None:
-        handle = self.session.publish_to_id_with_ack(
+        handle = self.session.asking.publish_to_id_with_ack(
             client_id, number, timeout or DEFAULT_TIMEOUT, self._now
         )
         self._handles[number] = handle
@@ -241,7 +243,7 @@ class Program(Actor):
         self.session.settle(request, error, self._now)
 
     def cancel(self, number: int) -> None:
-        self.session.cancel_ack(self._handles[number], self._now)
+        self.session.asking.cancel_ack(self._handles[number], self._now)
 
     def leave(self, politely: bool) -> None:
         if politely:
@@ -577,11 +579,11 @@ class BusMachine(RuleBasedStateMachine):
     def the_hub_knows_who_is_there(self) -> None:
         hub = self.network.hub
         assert set(hub.clients) == {actor.id for actor in self.online()}
-        assert len(hub.sessions) == len(self.online())
+        assert len(hub.state.connections) == len(self.online())
         for topic in ("red", "green", "blue"):
             expected = [actor.id for actor in self.topics[topic]]
-            assert [subscriber.id for subscriber in hub.bus.subscribers(topic)] == expected
-        assert len(hub.bus) == sum(bool(subscribers) for subscribers in self.topics.values())
+            assert [subscriber.id for subscriber in hub.state.bus.subscribers(topic)] == expected
+        assert len(hub.state.bus) == sum(bool(subscribers) for subscribers in self.topics.values())
 
     @invariant()
     def every_request_has_the_outcomes_that_it_should(self) -> None:
@@ -589,8 +591,8 @@ class BusMachine(RuleBasedStateMachine):
         for ask in self.asks:
             if not ask.owner.is_gone:
                 ask.owner.check_ask(ask)
-        assert len(hub.acks) == len(self.open_asks())
-        assert len(hub.deadlines) == len(hub.sessions) + len(hub.acks)
+        assert len(hub.state.acks) == len(self.open_asks())
+        assert len(hub.state.deadlines) == len(hub.state.connections) + len(hub.state.acks)
 
     def teardown(self) -> None:
         """When everyone has left, nothing is left of them."""
@@ -599,15 +601,15 @@ class BusMachine(RuleBasedStateMachine):
             self.left(actor, for_good=True)
         self.settle()
         hub = self.network.hub
-        assert (hub.clients, hub.sessions) == ({}, {})
-        assert (len(hub.bus), len(hub.acks), len(hub.deadlines)) == (0, 0, 0)
-        assert (hub.acks._by_owner, hub.acks._by_subscriber) == ({}, {})
+        assert (hub.clients, hub.state.connections) == ({}, {})
+        assert (len(hub.state.bus), len(hub.state.acks), len(hub.state.deadlines)) == (0, 0, 0)
+        assert (hub.state.acks._by_owner, hub.state.acks._by_subscriber) == ({}, {})
         for actor in self.actors:
             if isinstance(actor, Program):
                 actor.session.close(self.now)
                 assert actor.session.ended is not None
-                assert (actor.session._acks, actor.session._unconfirmed) == ({}, {})
-                assert len(actor.session._deadlines) == 0
+                assert (actor.session.asking.pending, actor.session._unconfirmed) == ({}, {})
+                assert len(actor.session.state.deadlines) == 0
         super().teardown()
 
 

@@ -377,7 +377,7 @@ class TestOtherRefusals:
     def test_who_waits_is_told_at_once(self) -> None:
         client, server = online()
         handle = client.ask("t")
-        receipt = client.session.publish_with_receipt("t", 1, client.now)
+        receipt = client.session.asking.publish_with_receipt("t", 1, client.now)
         server.send(refusal("publish_with_ack", topic="t", ack_id=handle.id))
         server.send(refusal("publish", topic="t", receipt="1"))
         for error in (handle.error, receipt.error):
@@ -387,7 +387,7 @@ class TestOtherRefusals:
 
     def test_a_refused_ping_is_not_taken_for_the_next_one(self) -> None:
         client, server = online()
-        one, two = (client.session.barrier(client.now) for _ in range(2))
+        one, two = (client.session.asking.barrier(client.now) for _ in range(2))
         server.send(refusal("ping"))
         assert isinstance(one.error, ServerError)
         assert not two.passed

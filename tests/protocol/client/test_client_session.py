@@ -643,11 +643,11 @@ class TestAsking:
         assert handle.error is None
         assert client.take(AckChanged) == [AckChanged(handle)]
         client.check_nothing_pending()
-        assert len(client.session._deadlines) == 1  # the connection's own
+        assert len(client.session.state.deadlines) == 1  # the connection's own
 
     def test_to_an_id(self) -> None:
         client, server = online()
-        handle = client.session.publish_to_id_with_ack("bob", 1, 5, client.now)
+        handle = client.session.asking.publish_to_id_with_ack("bob", 1, 5, client.now)
         (message,) = server.take()
         assert (message["action"], message["to"]) == ("publish_to_id_with_ack", "bob")
         assert message["ack_id"] == handle.id
@@ -685,7 +685,7 @@ class TestAsking:
         client, server = online()
         handle = client.ask()
         server.take()
-        assert client.session.ask_status(handle, client.now)
+        assert client.session.asking.ask_status(handle, client.now)
         assert server.take() == [{"action": "get_ack_status", "ack_id": handle.id, "from": "me"}]
         answer = {"action": "ack_status", "ack_id": handle.id}
         odd = {"bob": True, "carol": False, "dave": 1}
@@ -697,7 +697,7 @@ class TestAsking:
         ]
         server.send({"action": "ack_response", "ack_id": handle.id}, answer)
         assert client.take(AckStatusReceived) == []
-        assert not client.session.ask_status(handle, client.now)
+        assert not client.session.asking.ask_status(handle, client.now)
         assert server.take() == []
 
     def test_cancel(self) -> None:
@@ -705,7 +705,7 @@ class TestAsking:
         handle = client.ask()
         server.take()
         for _ in range(2):
-            client.session.cancel_ack(handle, client.now)
+            client.session.asking.cancel_ack(handle, client.now)
         assert (handle.finished, handle.error) == (True, None)
         assert actions(server.take()) == ["cancel_ack"]
         server.send({"action": "ack_cancelled", "ack_id": handle.id})
@@ -735,8 +735,8 @@ class TestAsking:
             assert handle.error.code == 1001
         assert client.take(AckChanged) == [AckChanged(handle) for handle in handles]
         client.check_nothing_pending()
-        assert not client.session.ask_status(handles[0], client.now)
-        client.session.cancel_ack(handles[0], client.now)
+        assert not client.session.asking.ask_status(handles[0], client.now)
+        client.session.asking.cancel_ack(handles[0], client.now)
         client.advance(1)
         server = client.connect()
         server.send({"action": "ack_response", "ack_id": handles[0].id})
@@ -754,7 +754,7 @@ class TestAsking:
     def test_what_is_no_id(self, client_id: Any) -> None:
         client, server = online()
         with pytest.raises(InvalidArgument):
-            client.session.publish_to_id_with_ack(client_id, 1, 5, client.now)
+            client.session.asking.publish_to_id_with_ack(client_id, 1, 5, client.now)
         with pytest.raises(InvalidArgument):
             client.session.publish_to_id(client_id, 1, client.now)
         with pytest.raises(InvalidArgument):
@@ -766,8 +766,8 @@ class TestBarriers:
     def test_passed_when_the_server_got_there(self) -> None:
         client, server = online()
         client.publish("t", 1)
-        first = client.session.barrier(client.now)
-        second = client.session.barrier(client.now)
+        first = client.session.asking.barrier(client.now)
+        second = client.session.asking.barrier(client.now)
         assert actions(server.take()) == ["publish t", "ping", "ping"]
         server.send({"action": "published", "topic": "t"}, {"action": "pong", "id": "me"})
         assert (first.passed, second.passed) == (True, False)
@@ -778,7 +778,7 @@ class TestBarriers:
 
     def test_collects_refusals(self) -> None:
         client, server = online()
-        first, second = (client.session.barrier(client.now) for _ in range(2))
+        first, second = (client.session.asking.barrier(client.now) for _ in range(2))
         server.send(
             {"action": "error", "error": "one"},
             {"action": "error", "error": "two"},
@@ -790,7 +790,7 @@ class TestBarriers:
 
     def test_lost_with_the_connection(self) -> None:
         client, server = online(reconnect=RETRY)
-        barrier = client.session.barrier(client.now)
+        barrier = client.session.asking.barrier(client.now)
         server.hang_up()
         assert isinstance(barrier.error, ConnectionLost)
         assert not barrier.passed
@@ -803,10 +803,10 @@ class TestBarriers:
     def test_needs_a_connection(self) -> None:
         client = Client()
         with pytest.raises(NotConnected):
-            client.session.barrier(client.now)
+            client.session.asking.barrier(client.now)
         client.transport().open()
         with pytest.raises(NotConnected):
-            client.session.barrier(client.now)
+            client.session.asking.barrier(client.now)
 
 
 class TestPublishing:
@@ -889,7 +889,7 @@ class TestPublishing:
         handle = client.ask()
         for number in range(2):
             client.publish("t", number)
-        barrier = client.session.barrier(client.now)
+        barrier = client.session.asking.barrier(client.now)
         assert isinstance(barrier.error, ConnectionLost)
         assert isinstance(handle.error, ConnectionLost)
         assert barrier.error.code == 1008
@@ -908,11 +908,11 @@ class TestPublishing:
         handle = client.ask()
         client.publish("t", 1)
         if verb == "cancel":
-            client.session.cancel_ack(handle, client.now)
+            client.session.asking.cancel_ack(handle, client.now)
         elif verb == "expire":
             client.advance(6)
         else:
-            client.session.ask_status(handle, client.now)
+            client.session.asking.ask_status(handle, client.now)
         assert handle.finished
         assert client.take(AckChanged) == [AckChanged(handle)]
         assert isinstance(client.session.ended, Ended)
@@ -1068,7 +1068,7 @@ class TestClosing:
 
     def test_everything_pending_ends_at_once(self) -> None:
         client, _ = online(reconnect=RETRY)
-        handle, barrier = client.ask(), client.session.barrier(client.now)
+        handle, barrier = client.ask(), client.session.asking.barrier(client.now)
         client.subscribe("news")
         client.session.close(client.now)
         assert isinstance(handle.error, ClientClosed)
@@ -1088,7 +1088,7 @@ class TestClosing:
         for attempt in (
             lambda: client.publish("t", 1),
             lambda: client.subscribe("t"),
-            lambda: client.session.barrier(client.now),
+            lambda: client.session.asking.barrier(client.now),
             client.ask,
         ):
             with pytest.raises(ClientClosed):
@@ -1270,7 +1270,7 @@ class Story:
         self.handle: AckHandle | None = None
         if client.session.ready:
             self.handle = client.ask()
-            self.barrier = client.session.barrier(client.now)
+            self.barrier = client.session.asking.barrier(client.now)
         server.feed(data, sizes)
         for message in self.mailbox.take_all():
             client.session.settle(message, None, client.now)

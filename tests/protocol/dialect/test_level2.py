@@ -114,7 +114,7 @@ class TestBatches:
         client.publish("u", 5)
         client.subscribe("v")
         client.publish("u", 6)
-        barrier = client.session.barrier(client.now)
+        barrier = client.session.asking.barrier(client.now)
         sent = server.take()
         assert sent[:2] == [publish(1), publish(2, 3, topic="u")]
         assert [m["action"] for m in sent[2:]] == [
@@ -146,7 +146,7 @@ class TestBatches:
         attempts: list[Callable[[], object]] = [
             lambda: client.ask("t", "x" * most),
             lambda: client.session.publish_to_id("b", "x" * most, client.now),
-            lambda: client.session.publish_with_receipt("t", "x" * most, client.now),
+            lambda: client.session.asking.publish_with_receipt("t", "x" * most, client.now),
         ]
         for send in attempts:
             with pytest.raises(MessageTooLarge):
@@ -257,10 +257,10 @@ class TestArrays:
         client, server = online()
         frames = server.inbox.frames
         handles = [client.ask(data=number) for number in range(3)]
-        client.session.ask_status(handles[0], client.now)
+        client.session.asking.ask_status(handles[0], client.now)
         assert [m["action"] for m in server.take()] == [*["publish_with_ack"] * 3, "get_ack_status"]
         assert server.inbox.frames == frames + 1
-        client.session.ask_status(handles[0], client.now)
+        client.session.asking.ask_status(handles[0], client.now)
         server.take()
         assert server.inbox.frames == frames + 2
 
@@ -319,16 +319,16 @@ class TestArrays:
 
     def test_waiting_answers_slow_a_client_down(self) -> None:
         peer = self.peer(Stage(limits=Limits(backlog_bytes=1000)))
-        while not peer.session.wants_pause:
+        while not peer.connection.wants_pause:
             peer.send({"action": "subscribe", "topic": "t"})
-        assert 1000 < peer.session.queued_bytes < 1100
+        assert 1000 < peer.session._transport.queued_bytes < 1100
 
     def test_what_waits_when_the_connection_breaks_is_counted(self) -> None:
         stage = Stage()
         peer = self.peer(stage)
         peer.send({"action": "subscribe", "topic": "t"}, {"action": "subscribe", "topic": "u"})
-        peer.session.connection_lost(stage.clock.now)
-        assert peer.session.dropped == 2
+        peer.connection.connection_lost(stage.clock.now)
+        assert peer.connection.dropped == 2
 
 
 Payloads = st.lists(
@@ -413,7 +413,7 @@ class TestReceiving:
 class TestReceipts:
     def test_tells_how_many(self) -> None:
         client, server = online()
-        barrier = client.session.publish_with_receipt("t", [1], client.now)
+        barrier = client.session.asking.publish_with_receipt("t", [1], client.now)
         (sent,) = server.take()
         assert sent == publish([1]) | {"receipt": sent["receipt"]}
         server.send({"action": "published", "topic": "t", "receipt": "another", "delivered": 9})
@@ -425,7 +425,7 @@ class TestReceipts:
 
     def test_refused(self) -> None:
         client, server = online()
-        barrier = client.session.publish_with_receipt("t", 1, client.now)
+        barrier = client.session.asking.publish_with_receipt("t", 1, client.now)
         (sent,) = server.take()
         client.new_events()
         server.send(
@@ -437,7 +437,7 @@ class TestReceipts:
 
     def test_lost_with_the_connection(self) -> None:
         client, server = online()
-        barrier = client.session.publish_with_receipt("t", 1, client.now)
+        barrier = client.session.asking.publish_with_receipt("t", 1, client.now)
         server.hang_up()
         assert isinstance(barrier.error, ConnectionLost)
         client.check_over()
@@ -445,7 +445,7 @@ class TestReceipts:
     def test_level_1_does_not_tell_how_many(self) -> None:
         client = Client()
         server = client.connect()
-        barrier = client.session.publish_with_receipt("t", 1, client.now)
+        barrier = client.session.asking.publish_with_receipt("t", 1, client.now)
         assert [m["action"] for m in server.take()] == ["publish", "ping"]
         server.send({"action": "published", "topic": "t"})
         assert not barrier.passed
@@ -475,7 +475,7 @@ class TestAcks:
         now = network.clock.now
         mailboxes = [c.session.subscribe("t", now) for c in (worker, other)]
         network.run()
-        handle = asker.session.publish_with_ack("t", [1, 2], 5.0, now)
+        handle = asker.session.asking.publish_with_ack("t", [1, 2], 5.0, now)
         network.run()
         (first,), (second,) = (mailbox.take_all() for mailbox in mailboxes)
         worker.session.settle(first, None, now, {"sum": 3})
@@ -494,7 +494,7 @@ class TestAcks:
         network, asker, worker = self.network()
         worker.session.subscribe("t", network.clock.now)
         network.run()
-        handle = asker.session.publish_with_ack("t", 1, 2.0, network.clock.now)
+        handle = asker.session.asking.publish_with_ack("t", 1, 2.0, network.clock.now)
         network.advance(2.1)
         assert handle.finished
         assert handle.responses == {"worker": AckResponse("worker", False, "timeout", handle.id)}
@@ -502,7 +502,7 @@ class TestAcks:
     def test_a_direct_message_has_a_reply(self) -> None:
         network, asker, worker = self.network()
         mailbox = worker.session.subscriptions.open_direct()
-        handle = asker.session.publish_to_id_with_ack("worker", 1, 5.0, network.clock.now)
+        handle = asker.session.asking.publish_to_id_with_ack("worker", 1, 5.0, network.clock.now)
         network.run()
         message = mailbox.take()
         assert (message.topic, message.data, message.sender) == ("", 1, "asker")
@@ -514,7 +514,7 @@ class TestAcks:
 
     def test_nobody_takes_it(self) -> None:
         network, asker, _ = self.network()
-        handle = asker.session.publish_to_id_with_ack("worker", 1, 5.0, network.clock.now)
+        handle = asker.session.asking.publish_to_id_with_ack("worker", 1, 5.0, network.clock.now)
         network.run()
         assert handle.responses["worker"].error == "no subscriber for topic"
 
@@ -523,7 +523,7 @@ class TestAcks:
         now = network.clock.now
         mailboxes = [worker.session.subscribe("t", now) for _ in range(3)]
         network.run()
-        handle = asker.session.publish_with_ack("t", 1, 5.0, now)
+        handle = asker.session.asking.publish_with_ack("t", 1, 5.0, now)
         network.run()
         for mailbox, result in zip(mailboxes, (None, "first", "second"), strict=True):
             (message,) = mailbox.take_all()
@@ -537,7 +537,7 @@ class TestAcks:
         asker, worker = network.client("asker"), network.client("worker")
         mailbox = worker.session.subscribe("t", network.clock.now)
         network.run()
-        handle = asker.session.publish_with_ack("t", 1, 5.0, network.clock.now)
+        handle = asker.session.asking.publish_with_ack("t", 1, 5.0, network.clock.now)
         network.run()
         message = mailbox.take()
         assert message is not None
@@ -552,7 +552,7 @@ class TestAcks:
         now = network.clock.now
         mine, theirs = network.hub.local.subscribe("t"), worker.session.subscribe("t", now)
         network.run()
-        handle = asker.session.publish_with_ack("t", 1, 5.0, now)
+        handle = asker.session.asking.publish_with_ack("t", 1, 5.0, now)
         mine_too = network.hub.publish_with_ack("t", 2, 5.0, now)
         network.run()
         for mailbox, settle in ((mine, network.hub.local.settle), (theirs, worker.session.settle)):

@@ -80,7 +80,7 @@ class TestPublishing:
         assert stage.hub.local.subscriptions.take_ready() == [mailbox]
         stage.hub.local.unsubscribe(mailbox)
         stage.hub.local.unsubscribe(mailbox)
-        assert len(stage.hub.bus) == 0
+        assert len(stage.hub.state.bus) == 0
         alice.ask({"action": "publish", "topic": "news", "data": [2]})
         assert mailbox.take() is None
 
@@ -133,7 +133,7 @@ class TestPublishing:
             hub.publish_with_ack(topic, 1, 5.0, now)
         with pytest.raises(InvalidArgument):
             hub.local.subscribe(topic)
-        assert (hub.stats.published, len(hub.acks), len(hub.bus)) == (0, 0, 0)
+        assert (hub.stats.published, len(hub.state.acks), len(hub.state.bus)) == (0, 0, 0)
 
     @pytest.mark.parametrize("data", [object(), {1: 2}, b"", 1 << 64, deep(253), deep(400)])
     @pytest.mark.parametrize("subscribed", [True, False])
@@ -152,7 +152,7 @@ class TestPublishing:
         with pytest.raises(InvalidArgument):
             hub.publish_to_id_with_ack("alice", data, 5.0, now)
         assert alice.take() == []
-        assert (hub.stats.published, len(hub.acks)) == (0, 0)
+        assert (hub.stats.published, len(hub.state.acks)) == (0, 0)
 
     @pytest.mark.parametrize("timeout", [0, -1, float("nan"), "5", None, True])
     def test_what_is_no_timeout(self, timeout: Any) -> None:
@@ -161,7 +161,7 @@ class TestPublishing:
             stage.hub.publish_with_ack("news", 1, timeout, stage.clock.now)
         with pytest.raises(InvalidArgument):
             stage.hub.publish_to_id_with_ack("alice", 1, timeout, stage.clock.now)
-        assert len(stage.hub.acks) == 0
+        assert len(stage.hub.state.acks) == 0
 
 
 class TestMailboxes:
@@ -213,9 +213,9 @@ class TestAcks:
         return str(asked["ack_id"])
 
     def check_nothing_left(self, stage: Stage) -> None:
-        assert len(stage.hub.acks) == 0
-        assert stage.hub.acks._by_owner == {}
-        assert stage.hub.acks._by_subscriber == {}
+        assert len(stage.hub.state.acks) == 0
+        assert stage.hub.state.acks._by_owner == {}
+        assert stage.hub.state.acks._by_subscriber == {}
 
     def test_each_answer_is_told_at_once(self) -> None:
         stage, alice, mailbox, handle = self.asked()
@@ -254,7 +254,7 @@ class TestAcks:
 
     def test_client_leaves_and_program_unsubscribes(self) -> None:
         stage, alice, mailbox, handle = self.asked()
-        alice.session.connection_lost(stage.clock.now)
+        alice.connection.connection_lost(stage.clock.now)
         stage.hub.local.unsubscribe(mailbox)
         assert outcomes(handle) == {"alice": "disconnected", "server": "unsubscribed"}
         self.check_nothing_left(stage)
@@ -314,15 +314,15 @@ class TestShutdown:
         stage.hub.publish_to_id("alice", "last words", stage.clock.now)
         stage.hub.take_unflushed()
         stage.hub.shutdown(5, stage.clock.now)
-        assert set(stage.hub.take_unflushed()) == {alice.session.number, bob.session.number}
+        assert set(stage.hub.take_unflushed()) == {alice.connection.number, bob.connection.number}
         assert alice.take() == [
             {"action": "direct_message", "from": "server", "data": "last words"}
         ]
         for peer in (alice, bob):
             assert peer.closed == (1001, "the server is stopping")
-            assert output(peer.session) is Output.KEEP
+            assert output(peer.connection) is Output.KEEP
             peer.feed(close_frame(1001))
-            assert output(peer.session) is Output.HALF_CLOSE
+            assert output(peer.connection) is Output.HALF_CLOSE
         assert stage.hub.clients == {}
 
     def test_who_does_not_answer_is_dropped(self) -> None:
@@ -330,9 +330,9 @@ class TestShutdown:
         alice = stage.peer("alice")
         stage.hub.shutdown(30, stage.clock.now)
         stage.advance(29)
-        assert output(alice.session) is Output.KEEP
+        assert output(alice.connection) is Output.KEEP
         stage.advance(1)
-        assert output(alice.session) is Output.ABORT
+        assert output(alice.connection) is Output.ABORT
 
     def test_full_queue_has_room_for_the_close_frame(self) -> None:
         stage = Stage(limits=Limits(queue_messages=2))
@@ -429,9 +429,9 @@ def transcript(data: bytes, sizes: Sequence[int]) -> tuple[bytes, list[bytes], l
     peer = stage.peer()
     peer.feed(data, sizes)
     raw = peer.read()
-    end = f"{output(peer.session)} {peer.session.id!r} {sorted(peer.session.topics)}"
-    if peer.session.closed is not None:
-        end += f" {peer.session.closed.code} {peer.session.closed.by}"
+    end = f"{output(peer.connection)} {peer.session.id!r} {sorted(peer.session.topics)}"
+    if peer.connection.closed is not None:
+        end += f" {peer.connection.closed.code} {peer.connection.closed.by}"
     if raw.startswith(b"HTTP/1.1 400"):
         raw = b"400"  # the text tells what was wrong first, which depends on the pieces
     # So does the reason of an invalid text: the place is counted within a piece.
@@ -478,14 +478,14 @@ def test_nobody_disturbs_the_others(vandal: list[tuple[bytes, list[int]]], bye: 
     exchange()
     for other in others:
         if bye:
-            other.session.receive_eof(stage.clock.now)
-        other.session.connection_lost(stage.clock.now)
+            other.connection.receive_eof(stage.clock.now)
+        other.connection.connection_lost(stage.clock.now)
         exchange()
     stage.hub.events()
     # Nothing of the others is left.
     assert set(stage.hub.clients) == {"alice", "bob"}
-    assert len(stage.hub.bus) == 1
-    assert (len(stage.hub.acks), len(stage.hub.deadlines)) == (0, 2)
+    assert len(stage.hub.state.bus) == 1
+    assert (len(stage.hub.state.acks), len(stage.hub.state.deadlines)) == (0, 2)
 
 
 @THOROUGH

@@ -77,19 +77,19 @@ class TestHook:
         _, peer = self.asked(Identity("alice", Permissions(publish=[])), asks_token=True)
         peer.read_upgrade()
         assert peer.ask(ping("a")) == [{"action": "pong", "id": "a"}]
-        assert peer.session.identity == Identity("alice", Permissions(publish=[]))
+        assert peer.session.gate.identity == Identity("alice", Permissions(publish=[]))
 
     def test_yes_without_tokens_is_anybody(self) -> None:
         stage, peer = self.asked(True)
         peer.read_upgrade()
-        assert peer.session.identity is stage.hub.anybody
+        assert peer.session.gate.identity is stage.hub.state.anybody
 
     def test_yes_leaves_it_to_the_token(self) -> None:
         stage, peer = self.asked(True, asks_token=True)
         assert presented(stage) == ["abc"]
         peer.identify(ALICE)
         peer.read_upgrade()
-        assert peer.session.identity == ALICE
+        assert peer.session.gate.identity == ALICE
 
     @pytest.mark.parametrize(
         ("verdict", "status"), [(False, 403), (None, 403), (HttpResponse(429, b"x"), 429)]
@@ -150,16 +150,16 @@ class TestTokenInThePing:
         peer = stage.peer().upgrade()
         assert peer.ask(ping("a", "abc"), *more) == []
         assert presented(stage) == ["abc"]
-        assert peer.session.wants_pause
+        assert peer.connection.wants_pause
         return peer
 
     def test_valid(self) -> None:
         stage = Stage(asks_token=True)
         peer = self.peer(stage)
         peer.identify(ALICE)
-        assert not peer.session.wants_pause
+        assert not peer.connection.wants_pause
         assert peer.take() == [{"action": "pong", "id": "a"}]
-        assert peer.session.identity == ALICE
+        assert peer.session.gate.identity == ALICE
         assert peer.session.received == 1
 
     def test_what_is_behind_it_waits(self) -> None:
@@ -223,9 +223,9 @@ class TestTokenInThePing:
         peer.identify(ALICE)
         assert len(peer.take()) == 101
         stage.advance(9.0)
-        assert peer.session.wants_pause
+        assert peer.connection.wants_pause
         stage.advance(0.1)
-        assert not peer.session.wants_pause
+        assert not peer.connection.wants_pause
 
     def test_cannot_be_judged(self) -> None:
         """It is not refused, so that the client comes back."""
@@ -238,10 +238,10 @@ class TestTokenInThePing:
     def test_judged_when_the_client_has_gone(self) -> None:
         stage = Stage(asks_token=True)
         peer = self.peer(stage)
-        peer.session.connection_lost(stage.clock.now)
+        peer.connection.connection_lost(stage.clock.now)
         peer.identify(ALICE)
         assert not stage.hub.clients
-        assert not stage.hub.sessions
+        assert not stage.hub.state.connections
 
     def test_never_judged(self) -> None:
         stage = Stage(asks_token=True)
@@ -260,7 +260,7 @@ class TestEnd:
         stage.advance(0.1)
         assert peer.closed == (4002, "the time of the token is over")
         assert not stage.hub.clients
-        assert "t" not in stage.hub.bus
+        assert "t" not in stage.hub.state.bus
 
     def test_heartbeats_go_on_until_then(self) -> None:
         stage = Stage(asks_token=True)
@@ -269,8 +269,8 @@ class TestEnd:
         peer.take()
         assert peer.inbox.pings == 1
         stage.advance(20.0)
-        assert peer.session.closed is not None
-        assert peer.session.closed.code == 1006
+        assert peer.connection.closed is not None
+        assert peer.connection.closed.code == 1006
 
     def test_renewal(self) -> None:
         stage = Stage(asks_token=True)
@@ -301,7 +301,7 @@ class TestEnd:
             {"action": "error", "error": reason, "code": "unauthorized", "request": "ping"},
             {"action": "subscribed", "topic": "t"},
         ]
-        assert peer.session.identity == ALICE
+        assert peer.session.gate.identity == ALICE
         assert peer.closed is None
 
 

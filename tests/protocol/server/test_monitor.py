@@ -31,7 +31,7 @@ class TestWhen:
         peer.ask({"action": "unsubscribe", "topic": STATS_TOPIC})
         stage.advance(5)
         assert figures(peer) == []
-        assert len(stage.hub.deadlines) == 1  # the peer's own
+        assert len(stage.hub.state.deadlines) == 1  # the peer's own
         peer.ask({"action": "subscribe", "topic": STATS_TOPIC})
         stage.advance(0)
         assert len(figures(peer)) == 1
@@ -71,7 +71,7 @@ def test_what_they_say() -> None:
     alice.session.publish("nobody", 1, now)
     alice.session.publish_to_id("bob", 1, now)
     alice.session.publish_to_id("no such client", 1, now)
-    alice.session.publish_with_ack("jobs", 1, 5.0, now)
+    alice.session.asking.publish_with_ack("jobs", 1, 5.0, now)
     network.run()
     mailbox = network.hub.local.subscribe(STATS_TOPIC)
     network.advance(0)

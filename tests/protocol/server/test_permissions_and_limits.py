@@ -72,8 +72,8 @@ class TestPermissions:
         stage.hub.addresses = {"here"}
         bob, carol, peer = peer2(stage, "bob"), peer2(stage, "carol"), peer2(stage, "a")
         for other in (bob, carol):  # both see what is for them
-            stage.hub.subscribe(other.session, "other")
-            stage.hub.subscribe(other.session, "mine/a")
+            stage.hub.state.bus.subscribe(other.session, "other")
+            stage.hub.state.bus.subscribe(other.session, "mine/a")
         stage.hub.events()
         answers = peer.ask(request_)
         if allowed:
@@ -91,15 +91,15 @@ class TestPermissions:
         # and nothing has changed
         assert bob.take() == carol.take() == []
         assert not peer.session.topics
-        assert not len(stage.hub.acks)
+        assert not len(stage.hub.state.acks)
         assert stage.hub.events() == []
         assert stage.hub.stats.refused == 1
 
     def test_publications_that_come_together_are_judged_by_topic(self) -> None:
         stage = Stage(permissions=MINE)
         peer, bob = stage.peer("a"), stage.peer("bob")
-        stage.hub.subscribe(bob.session, "mine/a")
-        stage.hub.subscribe(bob.session, "other")
+        stage.hub.state.bus.subscribe(bob.session, "mine/a")
+        stage.hub.state.bus.subscribe(bob.session, "other")
         topics = ["mine/a", "mine/a", "other", "other", "mine/a"]
         answers = peer.ask(*({"action": "publish", "topic": t, "data": 1} for t in topics))
         expected = ["published", "published", "error", "error", "published"]
@@ -150,7 +150,7 @@ class TestLimits:
     def test_depth(self, payload_in: str) -> None:
         stage = Stage(limits=Limits(max_depth=3))
         peer, bob = peer2(stage, "a"), peer2(stage, "bob")
-        stage.hub.subscribe(bob.session, "t")
+        stage.hub.state.bus.subscribe(bob.session, "t")
         at_the_limit: list[Any] = [{"a": [1]}]
         past_it: list[Any] = [{"a": [[]]}]
         payloads = [at_the_limit, past_it, 5, past_it]
@@ -166,7 +166,7 @@ class TestLimits:
         """It takes 251 levels, but several such payloads in one message overrun its memory."""
         stage = Stage()
         peer, bob = peer2(stage, "a"), peer2(stage, "bob")
-        stage.hub.subscribe(bob.session, "t")
+        stage.hub.state.bus.subscribe(bob.session, "t")
         deep = "[" * 251 + "]" * 251
         payloads = ",".join([deep] * 10)
         peer.feed(frame(f'{{"action":"publish","topic":"t","batch":[{payloads}]}}'.encode()))
@@ -203,7 +203,7 @@ class TestLimits:
     def test_payloads_of_a_batch(self) -> None:
         stage = Stage(limits=Limits(max_batch=3))
         peer, bob = peer2(stage, "a"), peer2(stage, "bob")
-        stage.hub.subscribe(bob.session, "t")
+        stage.hub.state.bus.subscribe(bob.session, "t")
         request = {"action": "publish", "topic": "t"}
         assert peer.ask({**request, "batch": [1, 2, 3]}) == []
         assert codes(peer.ask({**request, "batch": [1, 2, 3, 4]})) == ["limit_reached"]
@@ -234,7 +234,7 @@ class TestLimits:
         stage = Stage(limits=Limits(max_awaited_acks=4))
         peers = [peer2(stage, str(n)) for n in range(3)]
         for peer in peers:
-            stage.hub.subscribe(peer.session, "t")
+            stage.hub.state.bus.subscribe(peer.session, "t")
         ask = {"action": "publish_with_ack", "topic": "t"}
         assert codes(peers[0].ask({**ask, "ack_id": "1"})) == ["publish_ack"]
         assert codes(peers[1].ask({**ask, "ack_id": "2"})) == ["publish_ack", "limit_reached"]
@@ -246,8 +246,8 @@ class TestLimits:
         peers[0].ask({"action": "cancel_ack", "ack_id": "1"})
         assert peers[1].ask({**one, "ack_id": "4"}) == []
         for peer in peers:
-            peer.session.connection_lost(stage.clock.now)
-        assert stage.hub.acks._awaited == 0
+            peer.connection.connection_lost(stage.clock.now)
+        assert stage.hub.state.acks._awaited == 0
 
     @pytest.mark.parametrize(
         ("most", "answer"),
@@ -264,7 +264,7 @@ class TestLimits:
         stage = Stage(limits=Limits(max_results=most))
         peers = [peer2(stage, str(n)) for n in range(4)]
         for peer in peers[1:]:
-            stage.hub.subscribe(peer.session, "t")
+            stage.hub.state.bus.subscribe(peer.session, "t")
         peers[0].send({"action": "publish_with_ack", "topic": "t", "ack_id": "1"})
         for peer in peers[1:]:
             ack_id = peer.take()[0]["ack_id"]
@@ -272,14 +272,14 @@ class TestLimits:
         (response,) = peers[0].take()
         refused = {"success": False, "error": "no room for the result"}
         assert response["responses"] == {"1": answer, "2": answer, "3": refused}
-        assert stage.hub.acks._results == 0
+        assert stage.hub.state.acks._results == 0
 
     def test_results_of_all_requests(self) -> None:
         size = len(b'{"responses":{"id":{"result":"xxxx"}}}')
         stage = Stage(limits=Limits(max_all_results=size))
         peers = [peer2(stage, str(n)) for n in range(3)]
         for peer in peers[1:]:  # of whom one will not answer, so that the requests go on
-            stage.hub.subscribe(peer.session, "t")
+            stage.hub.state.bus.subscribe(peer.session, "t")
 
         def ask(number: str) -> list[Fields]:
             request = {"action": "publish_with_ack", "topic": "t", "ack_id": number}
@@ -294,8 +294,8 @@ class TestLimits:
         assert ask("2") == [refused]
         peers[0].ask({"action": "cancel_ack", "ack_id": "1"})
         assert ask("3") == [{"success": True, "result": "xxxx"}]
-        peers[0].session.connection_lost(stage.clock.now)
-        assert stage.hub.acks._results == 0
+        peers[0].connection.connection_lost(stage.clock.now)
+        assert stage.hub.state.acks._results == 0
 
     def test_time_of_an_ack_request(self) -> None:
         stage = Stage(limits=Limits(max_ack_timeout=10.0))
@@ -324,11 +324,11 @@ class TestConnections:
         stage.peer()  # one that does not even send a request counts as well
         third = stage.peer()
         assert Answer(third.read()).status == 503
-        assert third.session.number in stage.hub.take_unflushed()
+        assert third.connection.number in stage.hub.take_unflushed()
         third.feed(upgrade())
         assert third.read() == b""
-        third.session.connection_lost(stage.clock.now)
-        first.session.connection_lost(stage.clock.now)
+        third.connection.connection_lost(stage.clock.now)
+        first.connection.connection_lost(stage.clock.now)
         stage.peer("4")
 
     def test_from_one_address(self) -> None:
@@ -338,8 +338,8 @@ class TestConnections:
             peer.upgrade()
         assert Answer(Peer(stage.hub, stage.clock, "192.0.2.1:3").read()).status == 503
         Peer(stage.hub, stage.clock, "192.0.2.2:1").upgrade()
-        here[0].session.connection_lost(stage.clock.now)
-        here[0].session.connection_lost(stage.clock.now)  # twice does no harm
+        here[0].connection.connection_lost(stage.clock.now)
+        here[0].connection.connection_lost(stage.clock.now)  # twice does no harm
         Peer(stage.hub, stage.clock, "192.0.2.1:4").upgrade()
         assert Answer(Peer(stage.hub, stage.clock, "192.0.2.1:5").read()).status == 503
 
@@ -377,7 +377,7 @@ class TestRates:
     def test_error_counts_payloads(self) -> None:
         stage = Stage(limits=Limits(message_rate=4.0, rate_policy=RatePolicy.ERROR))
         peer, bob = peer2(stage, "a"), peer2(stage, "bob")
-        stage.hub.subscribe(bob.session, "t")
+        stage.hub.state.bus.subscribe(bob.session, "t")
         batch = {"action": "publish", "topic": "t", "batch": [1, 2, 3, 4]}
         (error,) = peer.ask(batch)
         assert (error["code"], error["topic"]) == ("rate_limited", "t")
@@ -396,7 +396,7 @@ class TestRates:
         limits = Limits(message_rate=4.0, rate_policy=RatePolicy.CLOSE)
         stage = Stage(limits=limits)
         peer, bob = stage.peer("a"), stage.peer("bob")
-        stage.hub.subscribe(bob.session, "t")
+        stage.hub.state.bus.subscribe(bob.session, "t")
         peer.send(*[{"action": "publish", "topic": "t", "data": n} for n in range(5)])
         assert peer.closed == (1008, "too many messages in too short a time")
         assert len(bob.take()) == 3
@@ -405,26 +405,26 @@ class TestRates:
     def test_delay(self) -> None:
         stage = Stage(limits=Limits(message_rate=4.0))
         peer, bob = stage.peer("a"), stage.peer("bob")
-        stage.hub.subscribe(bob.session, "t")
+        stage.hub.state.bus.subscribe(bob.session, "t")
         assert self.published(peer, 3) == ["published"] * 3
-        assert not peer.session.wants_pause
+        assert not peer.connection.wants_pause
         assert self.published(peer, 8) == ["published"] * 8  # nothing is lost
         assert len(bob.take()) == 11
-        assert peer.session.wants_pause
+        assert peer.connection.wants_pause
         stage.advance(1.9)
-        assert peer.session.wants_pause
+        assert peer.connection.wants_pause
         stage.hub.take_unflushed()
         stage.advance(0.1)
-        assert not peer.session.wants_pause
-        assert peer.session.number in stage.hub.take_unflushed()  # the driver looks at it again
+        assert not peer.connection.wants_pause
+        assert peer.connection.number in stage.hub.take_unflushed()  # the driver looks at it again
 
     def test_delay_by_bytes(self) -> None:
         stage = Stage(limits=Limits(byte_rate=1000.0))
         peer = stage.peer("a")
         peer.ask({"action": "x" * 3000})
-        assert peer.session.wants_pause
+        assert peer.connection.wants_pause
         stage.advance(4.0)
-        assert not peer.session.wants_pause
+        assert not peer.connection.wants_pause
 
     def test_what_cannot_be_read_counts_as_well(self) -> None:
         stage = Stage(limits=Limits(message_rate=4.0, rate_policy=RatePolicy.ERROR))
@@ -450,7 +450,7 @@ class TestRates:
         assert isinstance(request, UpgradeRequested)
         peer.decide(True)
         assert stage.hub.stats.published == 20
-        assert peer.session.wants_pause
+        assert peer.connection.wants_pause
 
     def test_who_is_not_read_from_is_not_taken_for_dead(self) -> None:
         stage = Stage(limits=Limits(message_rate=1.0))
@@ -459,7 +459,7 @@ class TestRates:
         stage.advance(100.0)
         peer.take()
         assert peer.inbox.pings == 3  # which it need not answer, and by which its end is noticed
-        assert not peer.session.wants_pause
+        assert not peer.connection.wants_pause
         stage.advance(26.0)
         peer.take()
         assert peer.inbox.pings == 4
@@ -469,7 +469,7 @@ class TestRates:
         peer = stage.peer("a")
         self.published(peer, 100)
         peer.feed(close_frame(1000))
-        assert not peer.session.wants_pause
+        assert not peer.connection.wants_pause
         stage.advance(200.0)
         assert peer.session.id not in stage.hub.clients
 
@@ -484,10 +484,10 @@ class TestQueueOfAConnection:
         own = {"action": "publish", "topic": "t", "data": "y" * 1000}
         messages = [own, {"action": "subscribe", "topic": "u"}]
         peer.feed(b"".join(map(json_frame, [messages] if in_an_array else messages)))
-        assert peer.session.closed is not None
-        peer.session.connection_lost(stage.clock.now)
-        assert list(stage.hub.bus.subscribers("u")) == []
-        assert len(stage.hub.bus) == 0
+        assert peer.connection.closed is not None
+        peer.connection.connection_lost(stage.clock.now)
+        assert list(stage.hub.state.bus.subscribers("u")) == []
+        assert len(stage.hub.state.bus) == 0
 
     @pytest.mark.parametrize("level", [1, 2])
     @pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
@@ -495,7 +495,7 @@ class TestQueueOfAConnection:
         """Long and short payloads: of a batch, some have room, also behind one that has none."""
         stage = Stage(limits=Limits(queue_bytes=1000, overflow=overflow))
         sender, reader = peer2(stage, "a"), stage.peer("1") if level == 1 else peer2(stage, "2")
-        stage.hub.subscribe(reader.session, "t")
+        stage.hub.state.bus.subscribe(reader.session, "t")
         batch = ["x" * 10, "x" * 500, "x" * 500, "x" * 10, "x" * 600, "x" * 10]
         stats, sent = stage.hub.stats, 0
         for payloads in (batch, batch[:3], batch[:2]):

@@ -83,10 +83,10 @@ def check_nothing_left(stage: Stage) -> None:
     """After every connection is gone, nothing of them is."""
     hub = stage.hub
     assert hub.clients == {}
-    assert hub.sessions == {}
-    assert len(hub.bus) == len(hub.acks) == len(hub.deadlines) == 0
-    assert hub.acks._by_owner == {}
-    assert hub.acks._by_subscriber == {}
+    assert hub.state.connections == {}
+    assert len(hub.state.bus) == len(hub.state.acks) == len(hub.state.deadlines) == 0
+    assert hub.state.acks._by_owner == {}
+    assert hub.state.acks._by_subscriber == {}
     assert hub.take_unflushed() == []
     assert hub.next_deadline() is None
 
@@ -97,7 +97,9 @@ class TestRegistration:
         peer = stage.peer().upgrade()
         assert peer.ask(ping("alice")) == [pong("alice")]
         assert stage.hub.clients == {"alice": peer.session}
-        assert stage.hub.events() == [ClientRegistered(peer.session.number, "alice", "", ADDRESS)]
+        assert stage.hub.events() == [
+            ClientRegistered(peer.connection.number, "alice", "", ADDRESS)
+        ]
         assert peer.ask(ping("alice")) == [pong("alice")]
         assert stage.hub.events() == []
 
@@ -134,7 +136,7 @@ class TestRegistration:
         message = {"action": action, "topic": "t", "to": "server", "ack_id": "1", "data": 1}
         assert peer.ask(message) == [refusal("client not registered")]
         assert peer.ask(subscribe("t")) == [refusal("client not registered, send ping first")]
-        assert len(stage.hub.bus) == 0
+        assert len(stage.hub.state.bus) == 0
         assert peer.ask(ping("alice")) == [pong("alice")]
 
     def test_again_with_another_id_renames(self) -> None:
@@ -144,7 +146,7 @@ class TestRegistration:
         stage.hub.events()
         assert alice.ask(ping("anna")) == [pong("anna")]
         assert stage.hub.events() == [
-            ClientRegistered(alice.session.number, "anna", "alice", ADDRESS)
+            ClientRegistered(alice.connection.number, "anna", "alice", ADDRESS)
         ]
         assert set(stage.hub.clients) == {"anna", "bob"}
         assert stage.hub.stats.connections == 2
@@ -163,10 +165,10 @@ class TestRegistration:
         new = stage.peer("alice")
         assert old.closed == (4001, "another connection took this id")
         assert stage.hub.clients == {"alice": new.session}
-        assert stage.hub.bus.subscribers("news") == []  # subscriptions are the connection's
-        assert stage.hub.events() == [ClientRegistered(new.session.number, "alice", "", ADDRESS)]
+        assert stage.hub.state.bus.subscribers("news") == []  # subscriptions are the connection's
+        assert stage.hub.events() == [ClientRegistered(new.connection.number, "alice", "", ADDRESS)]
         old.feed(close_frame(4001))
-        old.session.connection_lost(stage.clock.now)
+        old.connection.connection_lost(stage.clock.now)
         assert stage.hub.clients == {"alice": new.session}
         (left,) = stage.hub.events()
         assert isinstance(left, ClientLeft)
@@ -251,7 +253,7 @@ class TestUnreadable:
         (answer,) = stage.peer("alice").ask(message)
         assert answer["action"] == "error"
         assert text in answer["error"]
-        assert len(stage.hub.acks) == 0
+        assert len(stage.hub.state.acks) == 0
 
     def test_array_of_messages_is_for_clients_only(self) -> None:
         stage = Stage()
@@ -272,7 +274,7 @@ class TestUnreadable:
             alice.feed(frame((message % deep).encode()))
             assert alice.take() == [refusal("message nested too deeply")]
         assert bob.take() == []
-        assert len(stage.hub.acks) == 0
+        assert len(stage.hub.state.acks) == 0
         assert stage.hub.stats.published == 0
 
 
@@ -309,7 +311,7 @@ class TestTopics:
                 {"action": "unsubscribed", "topic": topic}
             ]
         assert peer.ask(publish("news", 1)) == [{"action": "published", "topic": "news"}]
-        assert len(stage.hub.bus) == 0
+        assert len(stage.hub.state.bus) == 0
 
     def test_sender_cannot_be_forged(self) -> None:
         stage = Stage()
@@ -369,7 +371,7 @@ class TestAcks:
 
     def finish(self, stage: Stage, peers: list[Peer]) -> None:
         for peer in peers:
-            peer.session.connection_lost(stage.clock.now)
+            peer.connection.connection_lost(stage.clock.now)
         check_nothing_left(stage)
 
     def test_subscribers_are_asked_with_an_id_of_the_servers(self) -> None:
@@ -388,7 +390,7 @@ class TestAcks:
         (response,) = alice.take()
         assert response["ack_id"] == "mine"
         assert outcomes(response) == {"bob": None, "carol": 'went "wrong"'}
-        assert len(stage.hub.acks) == 0
+        assert len(stage.hub.state.acks) == 0
         self.finish(stage, [alice, bob, carol])
 
     def test_ack_id_may_be_in_the_data_only(self) -> None:
@@ -436,7 +438,7 @@ class TestAcks:
     def test_subscriber_that_leaves_ends_the_wait_for_it(self, how: str) -> None:
         stage, alice, (bob,), _ = self.asked("bob")
         if how == "lost":
-            bob.session.connection_lost(stage.clock.now)
+            bob.connection.connection_lost(stage.clock.now)
         elif how == "closed":
             bob.feed(close_frame(1000))
         elif how == "replaced":
@@ -453,7 +455,7 @@ class TestAcks:
 
     def test_publisher_that_leaves_takes_its_request_along(self) -> None:
         stage, alice, (bob,), (request,) = self.asked("bob")
-        alice.session.connection_lost(stage.clock.now)
+        alice.connection.connection_lost(stage.clock.now)
         again = stage.peer("alice")
         bob.ask(ack(request))
         assert again.take() == []  # not its own: requests die with their connection
@@ -518,7 +520,7 @@ class TestAcks:
         stage, alice, (bob,), (request,) = self.asked("bob")
         cancel = {"action": "cancel_ack", "ack_id": "mine"}
         assert bob.ask(cancel) == [{"action": "ack_cancelled", "ack_id": "mine"}]
-        assert len(stage.hub.acks) == 1  # only the publisher can
+        assert len(stage.hub.state.acks) == 1  # only the publisher can
         for _ in range(2):
             assert alice.ask(cancel) == [{"action": "ack_cancelled", "ack_id": "mine"}]
         assert bob.ask(ack(request)) == []
@@ -537,7 +539,7 @@ class TestAcks:
         assert bob.take() == []
         bob.ask(ack(request))
         assert len(alice.take()) == 1
-        assert len(stage.hub.acks) == 0
+        assert len(stage.hub.state.acks) == 0
         assert alice.ask(ask_for_ack("job", "mine")) == []
 
     def test_direct_message_with_ack(self) -> None:
@@ -600,7 +602,7 @@ class TestServers:
         alice.ask({"action": "publish_to_server", "to": "h:1"})
         event = stage.hub.events()[-1]
         assert isinstance(event, RelayRequested)
-        alice.session.connection_lost(stage.clock.now)
+        alice.connection.connection_lost(stage.clock.now)
         stage.hub.relay_finished(event.session, event.to, None, stage.clock.now)
         stage.hub.relay_finished(event.session, event.to, "late", stage.clock.now)
         check_nothing_left(stage)
@@ -695,11 +697,11 @@ class TestSlowConsumer:
     def test_is_closed(self) -> None:
         stage, alice, bob, _ = self.flood(Limits(queue_messages=5), 10)
         assert set(stage.hub.clients) == {"alice", "carol"}
-        assert output(bob.session) is Output.HALF_CLOSE
+        assert output(bob.connection) is Output.HALF_CLOSE
         assert bob.closed == (1008, "slow consumer")
         assert bob.take() == []
         stage.hub.events()
-        bob.session.connection_lost(stage.clock.now)
+        bob.connection.connection_lost(stage.clock.now)
         assert stage.hub.events() == [
             ClientLeft("bob", Closed(1008, "slow consumer", ClosedBy.FAULT), 6)
         ]
@@ -718,7 +720,7 @@ class TestSlowConsumer:
     def test_loses_messages_by_another_policy(self, policy: Overflow, kept: list[int]) -> None:
         limits = Limits(queue_messages=5, overflow=policy)
         stage, alice, bob, _ = self.flood(limits, 10)
-        assert bob.session.dropped == stage.hub.dropped() == 5
+        assert bob.connection.dropped == stage.hub.dropped() == 5
         assert bob.take() == [delivery("news", "alice", number) for number in kept]
         alice.ask(publish("news", "and on it goes"))
         assert bob.take() == [delivery("news", "alice", "and on it goes")]
@@ -743,22 +745,22 @@ class TestSlowConsumer:
     def test_who_asks_and_does_not_read_is_paused(self) -> None:
         stage = Stage(limits=Limits(backlog_bytes=1000))
         peer = stage.peer("alice")
-        while not peer.session.wants_pause:
+        while not peer.connection.wants_pause:
             peer.send(subscribe("some topic"))
-        assert 1000 < peer.session.queued_bytes < 1200
+        assert 1000 < peer.session._transport.queued_bytes < 1200
         peer.take()
-        assert not peer.session.wants_pause
+        assert not peer.connection.wants_pause
 
     def test_publications_for_it_do_not_pause_a_subscriber(self) -> None:
         stage, _, bob, _ = self.flood(Limits(backlog_bytes=100), 10)
-        assert bob.session.queued_bytes > 100
-        assert not bob.session.wants_pause
+        assert bob.session._transport.queued_bytes > 100
+        assert not bob.connection.wants_pause
         assert stage.hub.clients["bob"] is bob.session
 
     def test_is_given_up_when_it_does_not_even_read_the_close_frame(self) -> None:
         stage, _, bob, _ = self.flood(Limits(queue_messages=5, close_timeout=5), 10)
         stage.advance(5)
-        assert output(bob.session) is Output.ABORT
+        assert output(bob.connection) is Output.ABORT
 
     def test_publisher_that_overflows_itself(self) -> None:
         """Its own copies fill its queue, in the middle of publishing."""
@@ -784,11 +786,11 @@ class TestSlowConsumer:
         for name in names[:-1]:
             for _ in range(2):
                 stage.hub.publish_to_id(name, "fills the queue", stage.clock.now)
-        peers["d"].session.connection_lost(stage.clock.now)
+        peers["d"].connection.connection_lost(stage.clock.now)
         assert stage.hub.clients == {}
         assert [peers[name].closed for name in names[:-1]] == [(1008, "slow consumer")] * 3
         for name in names[:-1]:
-            peers[name].session.connection_lost(stage.clock.now)
+            peers[name].connection.connection_lost(stage.clock.now)
         check_nothing_left(stage)
 
     def test_rename_that_overflows_who_renames(self) -> None:
@@ -929,7 +931,7 @@ class TestRuns:
             alice.feed(data, sizes)
             raw = bob.read()
             bob.inbox.feed(raw)
-            return raw, bob.session.dropped, bob.inbox.take(), alice.take()
+            return raw, bob.connection.dropped, bob.inbox.take(), alice.take()
 
         whole, pieces = run([]), run(sizes)
         if policy is not Overflow.DROP_OLDEST:
@@ -989,7 +991,7 @@ class TestFlushing:
         return stage, alice, bob, carol
 
     def named(self, stage: Stage, *peers: Peer) -> None:
-        assert set(stage.hub.take_unflushed()) == {peer.session.number for peer in peers}
+        assert set(stage.hub.take_unflushed()) == {peer.connection.number for peer in peers}
         assert stage.hub.take_unflushed() == []
 
     def test_publication(self) -> None:
@@ -1011,7 +1013,7 @@ class TestFlushing:
     def test_ack_request_and_its_end(self) -> None:
         stage, alice, bob, carol = self.stage()
         alice.send(ask_for_ack("news", "mine"))
-        assert {bob.session.number, carol.session.number} <= set(stage.hub.take_unflushed())
+        assert {bob.connection.number, carol.connection.number} <= set(stage.hub.take_unflushed())
         bob.ask(ack(bob.take()[0]))
         stage.hub.take_unflushed()
         stage.advance(5)
@@ -1022,12 +1024,12 @@ class TestFlushing:
         carol.ask({"action": "unsubscribe", "topic": "news"})
         alice.send(ask_for_ack("news", "mine"))
         stage.hub.take_unflushed()
-        bob.session.connection_lost(stage.clock.now)
+        bob.connection.connection_lost(stage.clock.now)
         self.named(stage, alice)
 
     def test_end_of_file_close_frame_and_takeover(self) -> None:
         stage, alice, bob, carol = self.stage()
-        alice.session.receive_eof(stage.clock.now)
+        alice.connection.receive_eof(stage.clock.now)
         self.named(stage, alice)
         bob.feed(close_frame(1000))
         self.named(stage, bob)
@@ -1064,8 +1066,8 @@ class TestFlushing:
     def test_connection_that_is_gone_is_not_named(self) -> None:
         stage, alice, bob, _ = self.stage()
         stage.hub.publish_to_id("bob", 1, stage.clock.now)
-        bob.session.connection_lost(stage.clock.now)
-        alice.session.connection_lost(stage.clock.now)
+        bob.connection.connection_lost(stage.clock.now)
+        alice.connection.connection_lost(stage.clock.now)
         self.named(stage)
 
 
@@ -1079,10 +1081,10 @@ class TestEnds:
         assert len(alice.take()) == 2
         assert alice.closed == (1000, "bye")
         assert set(stage.hub.clients) == {"bob"}
-        assert stage.hub.bus.subscribers("news") == []
-        alice.session.receive_eof(stage.clock.now)
-        assert output(alice.session) is Output.CLOSE
-        alice.session.connection_lost(stage.clock.now)
+        assert stage.hub.state.bus.subscribers("news") == []
+        alice.connection.receive_eof(stage.clock.now)
+        assert output(alice.connection) is Output.CLOSE
+        alice.connection.connection_lost(stage.clock.now)
         assert stage.hub.events() == [ClientLeft("alice", Closed(1000, "bye", ClosedBy.PEER), 0)]
         assert stage.hub.stats.lost == 0
         assert bob.ask(ping("bob")) == [pong("bob")]
@@ -1094,7 +1096,7 @@ class TestEnds:
         stage.hub.publish("news", 1, stage.clock.now)
         stage.hub.events()
         for _ in range(2):
-            alice.session.connection_lost(stage.clock.now)
+            alice.connection.connection_lost(stage.clock.now)
         assert stage.hub.events() == [
             ClientLeft("alice", Closed(1006, "connection lost", ClosedBy.LOST), 1)
         ]
@@ -1106,32 +1108,32 @@ class TestEnds:
         alice = stage.peer("alice")
         alice.ask(subscribe("news"))
         stage.hub.publish("news", 1, stage.clock.now)
-        alice.session.receive_eof(stage.clock.now)
+        alice.connection.receive_eof(stage.clock.now)
         assert stage.hub.clients == {}
-        assert stage.hub.take_unflushed() == [alice.session.number]
-        assert output(alice.session) is Output.CLOSE
+        assert stage.hub.take_unflushed() == [alice.connection.number]
+        assert output(alice.connection) is Output.CLOSE
         assert alice.take() == [delivery("news", "server", 1)]
 
     def test_end_of_file_of_one_that_has_closed_is_shown_to_the_driver(self) -> None:
         stage = Stage()
         peer = stage.peer("alice")
         peer.feed(close_frame(1000))
-        assert peer.session.number in stage.hub.take_unflushed()
+        assert peer.connection.number in stage.hub.take_unflushed()
         peer.read()
-        assert output(peer.session) is Output.HALF_CLOSE
-        peer.session.receive_eof(stage.clock.now)
-        assert peer.session.number in stage.hub.take_unflushed()
-        assert output(peer.session) is Output.CLOSE
+        assert output(peer.connection) is Output.HALF_CLOSE
+        peer.connection.receive_eof(stage.clock.now)
+        assert peer.connection.number in stage.hub.take_unflushed()
+        assert output(peer.connection) is Output.CLOSE
 
     def test_end_of_file_of_one_that_does_not_read(self) -> None:
         stage = Stage(limits=Limits(close_timeout=5))
         alice = stage.peer("alice")
         stage.hub.publish_to_id("alice", 1, stage.clock.now)
-        alice.session.receive_eof(stage.clock.now)
+        alice.connection.receive_eof(stage.clock.now)
         stage.advance(4.9)
-        assert output(alice.session) is Output.CLOSE
+        assert output(alice.connection) is Output.CLOSE
         stage.advance(0.1)
-        assert output(alice.session) is Output.ABORT
+        assert output(alice.connection) is Output.ABORT
 
     def test_protocol_error(self) -> None:
         stage = Stage()
@@ -1153,17 +1155,17 @@ class TestEnds:
         stage = Stage(limits=Limits(heartbeat_interval=25, heartbeat_timeout=20))
         alice, bob = stage.peer("alice"), stage.peer("bob")
         stage.advance(25)
-        assert set(stage.hub.take_unflushed()) == {alice.session.number, bob.session.number}
+        assert set(stage.hub.take_unflushed()) == {alice.connection.number, bob.connection.number}
         for peer in (alice, bob):
             peer.take()
             assert peer.inbox.pings == 1
         bob.feed(frame(opcode=0xA))
         stage.hub.events()
         stage.advance(20)
-        assert output(alice.session) is Output.ABORT
-        assert output(bob.session) is Output.KEEP
+        assert output(alice.connection) is Output.ABORT
+        assert output(bob.connection) is Output.KEEP
         assert set(stage.hub.clients) == {"bob"}
-        alice.session.connection_lost(stage.clock.now)
+        alice.connection.connection_lost(stage.clock.now)
         assert stage.hub.stats.lost == 1
 
     def test_websocket_ping_is_answered(self) -> None:
@@ -1176,7 +1178,7 @@ class TestEnds:
         stage = Stage()
         peer = stage.peer().upgrade()
         peer.feed(frame(opcode=CLOSE))
-        peer.session.connection_lost(stage.clock.now)
+        peer.connection.connection_lost(stage.clock.now)
         left = StrangerLeft("192.0.2.1:40000", Closed(1005, "", ClosedBy.PEER))
         assert stage.hub.events() == [left]
         assert stage.hub.stats.connections == 0

@@ -22,7 +22,7 @@ def ask(data: bytes, stage: Stage | None = None, *, method: str = "GET") -> Answ
     answer = Answer(peer.read(), method)
     assert answer.headers["connection"] == "close"
     assert answer.rest == b""
-    assert output(peer.session) is Output.HALF_CLOSE
+    assert output(peer.connection) is Output.HALF_CLOSE
     return answer
 
 
@@ -195,19 +195,19 @@ class TestTime:
         peer.feed(b"G" if not start else b"X")  # a byte now and then does not help
         assert peer.read() == b""
         stage.advance(0.1)
-        assert stage.hub.take_unflushed() == [peer.session.number]
+        assert stage.hub.take_unflushed() == [peer.connection.number]
         assert Answer(peer.read()).status == 408
-        assert output(peer.session) is Output.HALF_CLOSE
+        assert output(peer.connection) is Output.HALF_CLOSE
 
     def test_answer_lingers_until_the_peer_hangs_up(self) -> None:
         stage = Stage(limits=Limits(close_timeout=5))
         peer = stage.peer()
         peer.feed(request("/"))
-        assert output(peer.session) is Output.HALF_CLOSE
+        assert output(peer.connection) is Output.HALF_CLOSE
         peer.feed(b"the rest of what it wanted to say")
-        peer.session.receive_eof(stage.clock.now)
+        peer.connection.receive_eof(stage.clock.now)
         assert Answer(peer.read()).status == 404
-        assert output(peer.session) is Output.CLOSE
+        assert output(peer.connection) is Output.CLOSE
 
     def test_peer_that_does_not_hang_up_is_dropped(self) -> None:
         stage = Stage(limits=Limits(close_timeout=5))
@@ -215,15 +215,15 @@ class TestTime:
         peer.feed(request("/"))
         peer.read()
         stage.advance(4.9)
-        assert output(peer.session) is Output.HALF_CLOSE
+        assert output(peer.connection) is Output.HALF_CLOSE
         stage.advance(0.1)
-        assert output(peer.session) is Output.ABORT
+        assert output(peer.connection) is Output.ABORT
 
     def test_open_connection_has_no_deadline_of_the_handshake(self) -> None:
         stage = Stage(limits=Limits(handshake_timeout=10, heartbeat_interval=1000))
         peer = stage.peer("alice")
         stage.advance(100)
-        assert output(peer.session) is Output.KEEP
+        assert output(peer.connection) is Output.KEEP
         assert peer.ask(PING) == [PONG]
 
 
@@ -276,9 +276,9 @@ class TestAsking:
         peer.feed(upgrade("/ws/bus?token=x", changed={"authorization": "Bearer y"}) + extra)
         (event,) = stage.hub.events()
         assert isinstance(event, UpgradeRequested)
-        assert event.session == peer.session.number
+        assert event.session == peer.connection.number
         assert peer.read() == b""
-        assert peer.session.wants_pause
+        assert peer.connection.wants_pause
         return stage, peer, event
 
     def test_program_sees_the_request(self) -> None:
@@ -294,7 +294,7 @@ class TestAsking:
         stage, peer, _ = self.asked()
         peer.session.accept(stage.clock.now)
         peer.read_upgrade()
-        assert not peer.session.wants_pause
+        assert not peer.connection.wants_pause
         assert peer.ask(PING) == [PONG]
 
     @pytest.mark.parametrize("later", [b"", json_frame({"action": "subscribe", "topic": "t"})])
@@ -315,7 +315,7 @@ class TestAsking:
         answer = Answer(peer.read())
         assert (answer.status, answer.body) == (401, b"who?\n")
         assert answer.headers["www-authenticate"] == "Bearer"
-        assert output(peer.session) is Output.HALF_CLOSE
+        assert output(peer.connection) is Output.HALF_CLOSE
         assert stage.hub.clients == {}
 
     @pytest.mark.parametrize(
@@ -356,11 +356,11 @@ class TestAsking:
 
     def test_client_that_left_meanwhile(self) -> None:
         stage, peer, _ = self.asked()
-        peer.session.connection_lost(stage.clock.now)
+        peer.connection.connection_lost(stage.clock.now)
         peer.session.accept(stage.clock.now)
         peer.session.refuse(HttpResponse.text(403, "no"), stage.clock.now)
         assert peer.read() == b""
-        assert stage.hub.sessions == {}
+        assert stage.hub.state.connections == {}
         assert stage.hub.next_deadline() is None
 
     def test_program_is_not_asked_about_what_cannot_be(self) -> None:
@@ -405,14 +405,14 @@ class TestLoss:
         peer = stage.peer()
         if data:
             peer.feed(data)
-        peer.session.receive_eof(stage.clock.now)
-        assert output(peer.session) is Output.CLOSE
+        peer.connection.receive_eof(stage.clock.now)
+        assert output(peer.connection) is Output.CLOSE
         for _ in range(2):
-            peer.session.connection_lost(stage.clock.now)
-        assert stage.hub.sessions == {}
+            peer.connection.connection_lost(stage.clock.now)
+        assert stage.hub.state.connections == {}
         assert stage.hub.next_deadline() is None
-        assert peer.session.closed is not None
-        assert stage.hub.events() == [StrangerLeft("192.0.2.1:40000", peer.session.closed)]
+        assert peer.connection.closed is not None
+        assert stage.hub.events() == [StrangerLeft("192.0.2.1:40000", peer.connection.closed)]
         assert stage.hub.take_unflushed() == []
 
 

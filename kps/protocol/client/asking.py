@@ -1,0 +1,205 @@
+"""What a program asks the server and waits for: acks, receipts, how far the server has come."""
+
+from typing import Any
+
+from kps.errors import InvalidArgument, KPSError, ServerError
+from kps.protocol.bus.message import AckChanged, AckHandle, check_timeout, check_topic
+from kps.protocol.client.events import AckStatusReceived, BarrierPassed
+from kps.protocol.client.pending import Barrier, ClientAck, Pending
+from kps.protocol.client.sender import Sender
+from kps.protocol.client.state import ClientState
+from kps.protocol.dialect import level1, level2
+from kps.protocol.dialect.client import read_response
+from kps.protocol.dialect.envelope import Fields, text
+from kps.protocol.dialect.outcome import timed_out
+
+# How much longer than its publisher asked for a client waits for the server's last word
+# on an ack request, which leaves the server when that time is over.
+_ACK_GRACE = 1.0
+
+
+class Asking:
+    """Asks the server, and ends each question once: with its answer, or with an error."""
+
+    def __init__(self, state: ClientState, sender: Sender) -> None:
+        self._state = state
+        self._sender = sender
+        self.pending = Pending()
+
+    # -- what the program asks --------------------------------------------------------------
+
+    def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
+        """Publish, and gather the answers. Raises as ``publish`` does, and is never kept."""
+        handle = self._new_ack(timeout, now)
+        check_topic(topic)
+        write = self._sender.dialect.publish_with_ack
+        self._ask(handle, write(topic, self._state.id, data, handle.id, timeout))
+        return handle
+
+    def publish_to_id_with_ack(
+        self, client_id: str, data: Any, timeout: float, now: float
+    ) -> AckHandle:
+        """Send a direct message, and wait for the answer. Raises as ``publish`` does."""
+        handle = self._new_ack(timeout, now)
+        check_id(client_id)
+        write = self._sender.dialect.publish_to_id_with_ack
+        self._ask(handle, write(client_id, self._state.id, data, handle.id, timeout))
+        return handle
+
+    def ask_status(self, handle: AckHandle, now: float) -> bool:
+        """Ask who has answered: ``AckStatusReceived``. ``False`` when the request has ended."""
+        self._state.now = now
+        if handle.finished or self.pending.find(handle.id, ClientAck) is not handle:
+            return False
+        self._sender.send(level1.get_ack_status(handle.id, self._state.id))
+        return True
+
+    def cancel_ack(self, handle: AckHandle, now: float) -> None:
+        """Stop gathering answers. May be called twice."""
+        self._state.now = now
+        ack = self.pending.find(handle.id, ClientAck)
+        if ack is handle:
+            self._give_up(ack)
+
+    def publish_with_receipt(self, topic: str, data: Any, now: float) -> Barrier:
+        """Publish, and learn by ``BarrierPassed`` how many subscribers it was passed on to.
+
+        A server on level 1 does not tell how many. Raises as ``publish``, and is never kept.
+        """
+        self._state.now = now
+        send = self._sender.send_or_refuse
+        if not self._sender.dialect.has_receipts:
+            message = level1.publish(check_topic(topic), self._state.id, data)
+            send(message, droppable=False)
+            return self.barrier(now)
+        barrier = Barrier(self.pending.new_name("receipt"))
+        message = level2.publish_with_receipt(check_topic(topic), data, barrier.name)
+        send(message, droppable=False)
+        self.pending.add(barrier.name, barrier)
+        return barrier
+
+    def barrier(self, now: float) -> Barrier:
+        """Learn by ``BarrierPassed`` when the server has handled what was sent before.
+
+        Raises ``NotConnected``.
+        """
+        state = self._state
+        state.now = now
+        state.require_link()
+        barrier = Barrier(self.pending.new_name(f"barrier_{state.id}"))
+        self.pending.add(barrier.name, barrier)
+        self._sender.send(self._sender.dialect.barrier(barrier.name, state.id))
+        return barrier
+
+    def forget(self, barrier: Barrier) -> None:
+        """Wait for a barrier no longer: whoever did has given up."""
+        self.pending.take(barrier.name, Barrier)
+
+    def _new_ack(self, timeout: float, now: float) -> ClientAck:
+        state = self._state
+        state.now = now
+        check_timeout(timeout)
+        ack_id = self.pending.new_name(f"client_ack_{state.id}")
+        return ClientAck(ack_id, now + timeout + _ACK_GRACE, self._give_up)
+
+    def _ask(self, handle: ClientAck, message: bytes) -> None:
+        # A policy must not drop a request, nor the offline queue keep it: its publisher waits.
+        self._sender.send_or_refuse(message, droppable=False)
+        self.pending.add(handle.id, handle)
+        self._state.deadlines.schedule(handle)
+
+    def _give_up(self, handle: ClientAck) -> None:
+        self._finish_ack(handle, None)
+        self._sender.send(level1.cancel_ack(handle.id, self._state.id))
+
+    # -- what comes back --------------------------------------------------------------------
+
+    def passed(self, name: str, delivered: Any = None) -> None:
+        """Note that the server has come to a barrier."""
+        barrier = self.pending.take(name, Barrier)
+        if barrier is not None:
+            barrier.passed = True
+            barrier.delivered = delivered if type(delivered) is int else None
+            self._state.events.append(BarrierPassed(barrier))
+
+    def updated(self, fields: Fields) -> ClientAck | None:
+        """Note outcomes of an ack request, if it is under way; return that."""
+        handle = self.pending.find(text(fields, "ack_id"), ClientAck)
+        if handle is None:
+            return None
+        responses, missing = fields.get("responses"), fields.get("missing")
+        if type(responses) is dict:
+            for client_id, response in responses.items():
+                if type(response) is dict:
+                    handle.responses[client_id] = read_response(client_id, response, handle.id)
+        if type(missing) is list:
+            for client_id in missing:
+                if type(client_id) is str:
+                    handle.responses[client_id] = timed_out(client_id, handle.id)
+        self._state.events.append(AckChanged(handle))
+        return handle
+
+    def answered(self, fields: Fields) -> None:
+        """Note the end of an ack request."""
+        handle = self.pending.find(text(fields, "ack_id"), ClientAck)
+        if handle is not None:
+            handle.finished = True  # before anybody is told of the last outcomes
+            self.updated(fields)
+            self.pending.take(handle.id, ClientAck)
+            self._state.deadlines.cancel(handle)
+
+    def status_received(self, fields: Fields) -> None:
+        """Take the status of an ack request, or the answer to a barrier on level 1."""
+        name = text(fields, "ack_id")
+        handle = self.pending.find(name, ClientAck)
+        if handle is None:
+            self.passed(name)
+            return
+        status = fields.get("status")
+        known = status if type(status) is dict else {}
+        self._state.events.append(
+            AckStatusReceived(handle, {name: value is True for name, value in known.items()})
+        )
+
+    def refused(self, fields: Fields, error: ServerError) -> bool:
+        """End the question that an error names; ``False`` if it names none of ours."""
+        ack = self.pending.find(text(fields, "ack_id"), ClientAck)
+        if ack is not None and error.request.endswith("_with_ack"):
+            self._finish_ack(ack, error)
+            return True
+        for name in (text(fields, "nonce"), text(fields, "receipt")):
+            barrier = self.pending.take(name, Barrier)
+            if barrier is not None:
+                self._fail(barrier, error)
+                return True
+        for question in self.pending:
+            if isinstance(question, Barrier):  # the oldest: the error came before its answer
+                question.refusals.append(str(error))
+                break
+        return False
+
+    def end_all(self, error: KPSError) -> None:
+        """End all questions: they end with the connection on which they were asked."""
+        for question in self.pending.take_all():
+            if isinstance(question, Barrier):
+                self._fail(question, error)
+            else:
+                self._finish_ack(question, error)
+
+    def _fail(self, barrier: Barrier, error: KPSError) -> None:
+        barrier.error = error
+        self._state.events.append(BarrierPassed(barrier))
+
+    def _finish_ack(self, handle: ClientAck, error: KPSError | None) -> None:
+        self.pending.take(handle.id, ClientAck)
+        handle.finished = True
+        handle.error = error
+        self._state.deadlines.cancel(handle)
+        self._state.events.append(AckChanged(handle))
+
+
+def check_id(client_id: Any) -> str:
+    """Return an id or address that the program gave. Raises :class:`kps.InvalidArgument`."""
+    if not isinstance(client_id, str) or not client_id:
+        raise InvalidArgument("an id or address is a string that is not empty")
+    return client_id

@@ -1,0 +1,139 @@
+"""What a client sends on one connection: messages, and batches of publications that form."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from kps.errors import MessageTooLarge, QueueFull
+from kps.protocol.bus.message import check_topic
+from kps.protocol.client.batch import LARGEST_BATCH, Batch, BatchEntry
+from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
+from kps.protocol.limits import Overflow
+from kps.protocol.wire.client_handshake import ClientWebSocket
+from kps.protocol.wire.frames import LONGEST_HEADER
+from kps.protocol.wire.outbox import Entry, Kind, Push
+from kps.protocol.wire.websocket import State
+
+
+class Clock(Protocol):
+    """The time of the latest verb of a client."""
+
+    now: float
+
+
+class Outgoing:
+    """Queues what a client sends on one connection.
+
+    ``overflowed`` is called when something had no room, which ends the connection.
+    """
+
+    __slots__ = ("_batch", "_clock", "_overflowed", "_socket", "dialect", "has_batches",
+                 "max_message")  # fmt: skip
+
+    def __init__(
+        self, socket: ClientWebSocket, clock: Clock, overflowed: Callable[[], None]
+    ) -> None:
+        self.dialect: ClientLevel1 = LEVEL_1
+        """Settled by the first pong."""
+        self.has_batches = False
+        """Whether publications on one topic may share a message."""
+        self.max_message: int | None = None
+        """The largest message that the server accepts, in bytes, if it has said so."""
+        self._socket = socket
+        self._clock = clock
+        self._overflowed = overflowed
+        self._batch: Batch | None = None
+
+    def speak(self, dialect: ClientLevel1, max_message: int | None) -> None:
+        """Speak a dialect from now on, on which both ends have agreed."""
+        self.dialect = dialect
+        self.has_batches = dialect.has_batches
+        self.max_message = max_message
+        outbox = self._socket.outbox
+        outbox.join = dialect.join
+        if max_message is not None:
+            outbox.largest_array = min(outbox.largest_array, max_message - 2)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait to be written."""
+        if self._batch is not None:
+            return self._batch.waiting
+        return self._socket.outbox.pending_bytes
+
+    def has_room(self, size: int) -> bool:
+        """Whether a message of that size can be queued behind what waits."""
+        self.seal()
+        return self._socket.outbox.has_room(size + LONGEST_HEADER)
+
+    def check_size(self, message: bytes) -> None:
+        """Refuse what the server would close the connection for. Raises ``MessageTooLarge``."""
+        limit = self.max_message
+        if limit is not None and len(message) > limit:
+            raise MessageTooLarge(
+                f"the message has {len(message)} bytes, and the server takes {limit} at most"
+            )
+
+    def publish(self, topic: str, payload: bytes) -> int:
+        """Queue a publication, with others of its topic if some wait.
+
+        Returns the bytes that wait then. Raises ``InvalidArgument`` for a bad topic,
+        ``MessageTooLarge``, and ``QueueFull`` unless the policy is to drop something.
+        """
+        batch = self._batch
+        if batch is not None and batch.topic == topic:
+            waiting = batch.add(payload)
+            if waiting:
+                return waiting
+        self.seal()
+        batch = self._new_batch(topic, payload)
+        self._batch = batch
+        return batch.waiting
+
+    def send(self, message: bytes, kind: Kind = Kind.FORWARDED) -> None:
+        """Queue a message that no policy may drop."""
+        self.seal()
+        if self._socket.send(message, kind, self._clock.now) is Push.OVERFLOW:
+            self._overflowed()
+
+    def send_droppable(self, message: bytes) -> None:
+        """Queue a message that may be dropped by a policy, or kept for another connection."""
+        self.seal()
+        self._queue(Entry(self._socket.outbox.text_frame(message), Kind.DROPPABLE))
+
+    def send_anyway(self, message: bytes, kind: Kind = Kind.FORWARDED) -> None:
+        """Queue a message without regard to the limits: what something else bounds."""
+        self.seal()
+        if self._socket.state is State.OPEN:
+            outbox = self._socket.outbox
+            outbox.push_anyway(Entry(outbox.text_frame(message), kind))
+
+    def send_kept(self, message: bytes) -> None:
+        """Queue a publication that was kept, which the offline queue has bounded already."""
+        self.send_anyway(message, Kind.DROPPABLE)
+
+    def seal(self) -> None:
+        """Let nothing more join the batch that waits."""
+        batch = self._batch
+        if batch is not None:
+            self._batch = None
+            self._queue(BatchEntry(self._socket.outbox.text_frame(batch.message()), batch))
+
+    def _new_batch(self, topic: str, payload: bytes) -> Batch:
+        socket = self._socket
+        waiting = socket.outbox.pending_bytes
+        room = socket.limits.queue_bytes - waiting
+        batch = Batch(
+            check_topic(topic),
+            payload,
+            ahead=waiting,
+            limit=min(LARGEST_BATCH, room, self.max_message or LARGEST_BATCH),
+        )
+        if self.max_message is not None and batch.size > self.max_message:
+            self.check_size(batch.message())
+        if socket.limits.overflow is Overflow.CLOSE and not socket.outbox.has_room(batch.size):
+            raise QueueFull("the outgoing queue is full: the network is slower than the program")
+        return batch
+
+    def _queue(self, entry: Entry) -> None:
+        if self._socket.queue(entry, self._clock.now) is Push.OVERFLOW:
+            self._overflowed()

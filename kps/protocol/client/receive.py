@@ -1,0 +1,210 @@
+"""What a client does with each message of the server (spec, 4 and 12)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kps.errors import InvalidArgument, MessageTooLarge, ServerError
+from kps.protocol.bus.message import Acknowledgement
+from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.client.asking import Asking
+from kps.protocol.client.events import (
+    ErrorReceived,
+    MessageReceived,
+    SubscriptionConfirmed,
+    SubscriptionRefused,
+)
+from kps.protocol.client.link import ClientLink
+from kps.protocol.client.sender import Sender
+from kps.protocol.client.state import ClientState
+from kps.protocol.client.topics import Topics, Verdict
+from kps.protocol.dialect.envelope import (
+    Fields,
+    InvalidMessage,
+    check,
+    check_depth,
+    load,
+    text,
+)
+from kps.protocol.dialect.outcome import bad_result
+
+# Levels of what a server may send: those of a payload, and some around it. What is deeper
+# would harm a program that sent it on (see the limit on depth).
+_DEEPEST = 140
+
+_ABOUT = ("code", "request", "topic", "to")
+
+
+class Receiver:
+    """Handles the messages of the server.
+
+    ``registered`` is called with the first pong of a connection, ``refused`` with the error that
+    came in its place.
+    """
+
+    def __init__(
+        self,
+        state: ClientState,
+        sender: Sender,
+        asking: Asking,
+        topics: Topics,
+        subscriptions: Subscriptions,
+        registered: Callable[[ClientLink, Fields], None],
+        refused: Callable[[ClientLink, ServerError], None],
+    ) -> None:
+        self._state = state
+        self._sender = sender
+        self._asking = asking
+        self._topics = topics
+        self._subscriptions = subscriptions
+        self._registered = registered
+        self._refused = refused
+
+    def receive(self, link: ClientLink, messages: list[bytes]) -> None:
+        """Handle messages that came on a connection, in their order."""
+        state = self._state
+        reports = state.config.reports_messages
+        for message in messages:
+            if not reports and link.outgoing.dialect.is_noise(message):
+                continue
+            try:
+                loaded = load(message)
+                if len(message) > 2 * _DEEPEST:
+                    check_depth(loaded, _DEEPEST)
+            except InvalidMessage as error:
+                self._unreadable(error)
+                continue
+            if type(loaded) is not list:
+                loaded = [loaded]
+            for one in loaded:
+                if link is not state.link or state.ended is not None:
+                    return  # an earlier one has ended it
+                try:
+                    fields = check(one)
+                except InvalidMessage as error:
+                    self._unreadable(error)
+                    continue
+                if reports:
+                    state.events.append(MessageReceived(fields))
+                handler = _HANDLERS.get(text(fields, "action"))
+                if handler is not None:  # what a later level brings is passed over
+                    handler(self, link, fields, len(message) // len(loaded))
+
+    def answer(self, acknowledgement: Acknowledgement) -> None:
+        """Tell the server how handling a message went, if it still wants to know."""
+        if acknowledgement.epoch == self._state.epoch:
+            self._answer(acknowledgement.ack_id, acknowledgement.error, acknowledgement.result)
+
+    def _answer(self, ack_id: str, error: str | None, result: Any = None) -> None:
+        state = self._state
+        link = state.link
+        if link is None:
+            return
+        if error is not None:
+            error = error[: state.config.limits.max_error]
+        outgoing = link.outgoing
+        try:
+            message = outgoing.dialect.ack(ack_id, state.id, error, result)
+            outgoing.check_size(message)
+        except (InvalidArgument, MessageTooLarge) as reason:
+            message = outgoing.dialect.ack(ack_id, state.id, bad_result(reason), None)
+        outgoing.send(message)
+
+    def _unreadable(self, error: InvalidMessage) -> None:
+        reason = f"unreadable message from the server: {error}"
+        self._state.events.append(ErrorReceived(reason, error.code))
+
+    # -- one method for each kind of message --------------------------------------------------
+
+    def _pong(self, link: ClientLink, fields: Fields, size: int) -> None:
+        if link.registered:
+            self._asking.passed(text(fields, "nonce"))
+        else:
+            self._registered(link, fields)
+
+    def _confirmed(self, link: ClientLink, fields: Fields, size: int) -> None:
+        topic = text(fields, "topic")
+        if self._topics.confirmed(topic) is Verdict.SETTLED:
+            self._state.events.append(SubscriptionConfirmed(topic))
+
+    def _publications(self, link: ClientLink, fields: Fields, size: int) -> None:
+        topic, sender, payloads = link.outgoing.dialect.read_publications(fields)
+        if payloads:
+            self._subscriptions.deliver_all(topic, payloads, sender, size // len(payloads))
+
+    def _question(self, link: ClientLink, fields: Fields, size: int) -> None:
+        topic, sender, data, ack_id, may_be_direct = link.outgoing.dialect.read_question(
+            fields, self._state.id
+        )
+        subscriptions, epoch = self._subscriptions, self._state.epoch
+        taken = subscriptions.deliver(topic, data, sender, size, ack_id, epoch)
+        if not taken and may_be_direct:
+            taken = subscriptions.deliver_direct(data, sender, size, ack_id, epoch)
+        if not taken and ack_id:
+            self._answer(ack_id, "no subscriber for topic")
+
+    def _direct_message(self, link: ClientLink, fields: Fields, size: int) -> None:
+        sender, data = text(fields, "from"), fields.get("data")
+        self._subscriptions.deliver_direct(data, sender, size, "", self._state.epoch)
+
+    def _receipt(self, link: ClientLink, fields: Fields, size: int) -> None:
+        self._asking.passed(text(fields, "receipt"), fields.get("delivered"))
+
+    def _ack_update(self, link: ClientLink, fields: Fields, size: int) -> None:
+        self._asking.updated(fields)
+
+    def _ack_response(self, link: ClientLink, fields: Fields, size: int) -> None:
+        self._asking.answered(fields)
+
+    def _ack_status(self, link: ClientLink, fields: Fields, size: int) -> None:
+        self._asking.status_received(fields)
+
+    def _error(self, link: ClientLink, fields: Fields, size: int) -> None:
+        refused = fields.get("refused")
+        if type(refused) is list and refused and link.registered:
+            # A whole frame was refused; each message that was in it is named.
+            shared = {name: fields.get(name) for name in ("error", "code")}
+            for one in refused:
+                if type(one) is dict:
+                    self._one_error(link, one | shared)
+        else:
+            self._one_error(link, fields)
+
+    def _one_error(self, link: ClientLink, fields: Fields) -> None:
+        reason = text(fields, "error")
+        error = ServerError(reason, **{name: text(fields, name) for name in _ABOUT})
+        if not link.registered:
+            self._refused(link, error)
+        elif error.request in ("subscribe", "unsubscribe"):
+            self._topic_refused(error)
+        elif not self._asking.refused(fields, error):
+            self._state.events.append(ErrorReceived.of(error))
+
+    def _topic_refused(self, error: ServerError) -> None:
+        events = self._state.events
+        verdict, was_reported = self._topics.refused(error.topic, error)
+        if verdict is Verdict.FINAL:
+            mailboxes = self._subscriptions.refuse(error.topic, error)
+            events.append(SubscriptionRefused(mailboxes))
+            if mailboxes and all(mailbox.waiters for mailbox in mailboxes):
+                return  # whoever subscribed waits for the answer, and gets the error
+        elif verdict is Verdict.SETTLED:
+            events.append(SubscriptionConfirmed(error.topic))
+        if not was_reported:
+            events.append(ErrorReceived.of(error))
+
+
+_Handler = Callable[[Receiver, ClientLink, Fields, int], None]
+
+_HANDLERS: dict[str, _Handler] = {
+    "pong": Receiver._pong,
+    "subscribed": Receiver._confirmed,
+    "unsubscribed": Receiver._confirmed,
+    "publish": Receiver._publications,
+    "published": Receiver._receipt,
+    "publish_ack": Receiver._question,
+    "direct_message": Receiver._direct_message,
+    "error": Receiver._error,
+    "ack_response": Receiver._ack_response,
+    "ack_update": Receiver._ack_update,
+    "ack_status": Receiver._ack_status,
+}

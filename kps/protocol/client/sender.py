@@ -1,0 +1,106 @@
+"""How what a client sends gets out: on the connection that there is, or kept, or refused."""
+
+from collections.abc import Iterable, Iterator
+
+from kps.errors import MessageTooLarge, QueueFull
+from kps.protocol.client.batch import BatchEntry
+from kps.protocol.client.events import ErrorReceived
+from kps.protocol.client.offline import OfflineQueue
+from kps.protocol.client.state import ClientState
+from kps.protocol.dialect import level1
+from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
+from kps.protocol.limits import Overflow
+from kps.protocol.wire.frames import read_text
+from kps.protocol.wire.outbox import Entry
+
+
+class Sender:
+    """Sends messages of the program and of the protocol."""
+
+    def __init__(self, state: ClientState) -> None:
+        self._state = state
+        self._offline = OfflineQueue(state.config)
+
+    @property
+    def dialect(self) -> ClientLevel1:
+        """The dialect that is spoken with the server now."""
+        link = self._state.link
+        return link.outgoing.dialect if link is not None else LEVEL_1
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait to be written."""
+        link = self._state.link
+        return link.outgoing.pending_bytes if link is not None else self._offline.size
+
+    def send(self, message: bytes) -> None:
+        """Send something of the protocol's own; without a connection it has no meaning."""
+        if self._state.link is not None:
+            self._state.link.outgoing.send(message)
+
+    def send_or_refuse(self, message: bytes, *, droppable: bool = True) -> None:
+        """Send something of the program's.
+
+        Raises ``NotConnected``, ``MessageTooLarge``, and ``QueueFull`` if no policy makes room.
+        """
+        outgoing = self._state.require_link().outgoing
+        outgoing.check_size(message)
+        may_drop = droppable and self._state.config.limits.overflow is not Overflow.CLOSE
+        if not may_drop and not outgoing.has_room(len(message)):
+            raise QueueFull("the outgoing queue is full: the network is slower than the program")
+        if droppable:
+            outgoing.send_droppable(message)
+        else:
+            outgoing.send(message)
+
+    def send_or_keep(self, message: bytes) -> None:
+        """Send something of the program's, or keep it for the next connection. Raises likewise."""
+        state = self._state
+        if state.ready or state.is_over or not state.config.offline_messages:
+            self.send_or_refuse(message)
+        elif not self._offline.keep(message):
+            raise QueueFull("not connected, and the offline queue is full")
+
+    def send_kept(self) -> None:
+        """Send what was kept, on a new connection.
+
+        What is too large for this server is dropped and reported; the rest goes on.
+        """
+        state = self._state
+        outgoing = state.require_link().outgoing
+        for message in self._offline.take_all():  # within the limits of the offline queue
+            try:
+                outgoing.check_size(message)
+            except MessageTooLarge as error:
+                state.dropped += 1
+                state.events.append(
+                    ErrorReceived(f"a message that was kept is dropped: {error}", "")
+                )
+            else:
+                outgoing.send_kept(message)
+
+    def keep(self, unsent: Iterable[Entry]) -> int:
+        """Keep publications that were not written; return how many messages are lost."""
+        lost = 0
+        keeps = self._state.config.offline_messages and not self._state.is_over
+        for entry in unsent:
+            if not keeps:
+                lost += entry.messages
+                continue
+            for message in self._messages_in(entry):
+                lost += not self._offline.keep(message)
+        return lost
+
+    def give_up(self) -> int:
+        """Forget what was kept; return how many messages that were."""
+        return len(self._offline.take_all())
+
+    def _messages_in(self, entry: Entry) -> Iterator[bytes]:
+        """The messages in an entry, in a form that is right on each level."""
+        if isinstance(entry, BatchEntry):
+            for data in entry.batch.payloads():
+                yield level1.publish(entry.batch.topic, self._state.id, data)
+        else:
+            whole = read_text(entry.data, 0, entry.size, True)  # a frame of our own
+            assert whole is not None
+            yield whole[0]

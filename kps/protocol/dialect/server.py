@@ -1,0 +1,228 @@
+"""The levels of the protocol as a server speaks them: what it reads, and how it writes.
+
+A dialect has no state: one object serves all connections of its level. Level 2 is level 1 with
+what it says otherwise. Nothing outside of this package asks for a level's number.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from kps.protocol.dialect import level1, level2
+from kps.protocol.dialect.envelope import Fields, InvalidMessage, join, text
+from kps.protocol.dialect.outcome import AckResponse, timed_out
+from kps.protocol.dialect.requests import Answer, Ask, FromServer, Outcomes, Publish, Relay
+
+
+class ServerLevel1:
+    """The dialect of the original."""
+
+    level = 1
+
+    join: Callable[[Sequence[bytes]], bytes] | None = None
+    """Makes one message of several, if clients of this level take that."""
+
+    confirms_publications = True
+    """Whether each publication is confirmed on its own."""
+
+    keeps_id_in_ping = False
+    """Whether a later ping without an id leaves the client the one that it has."""
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def read_publish(self, fields: Fields) -> Publish:
+        return Publish(_topic(fields), [fields.get("data")], None)
+
+    def read_ask(self, fields: Fields, target: str, refusal: str) -> Ask:
+        """Read an ack request; ``target`` is the field that says who is asked."""
+        return Ask(
+            required(fields, target, refusal),
+            required(fields, "ack_id", "missing ack_id"),
+            fields.get("data"),
+            _timeout(fields),
+            False,
+        )
+
+    def read_answer(self, fields: Fields) -> Answer:
+        outcome: Any = fields.get("data")
+        ack_id = text(fields, "ack_id")
+        if type(outcome) is not dict:
+            if not ack_id:
+                raise InvalidMessage("missing ack data", "bad_request")
+            outcome = {}
+        inner = outcome.get("ack_id")
+        if not ack_id and type(inner) is str:
+            ack_id = inner
+        if not ack_id:
+            raise InvalidMessage("missing ack_id", "bad_request")
+        return Answer(ack_id, _error_in(outcome), None)
+
+    def read_relay(self, fields: Fields) -> Relay:
+        to = required(fields, "to", "missing target server address")
+        status = fields.get("status")
+        secure = type(status) is dict and status.get("is_secure") is True
+        return Relay(to, fields.get("data"), secure)
+
+    def read_from_server(self, fields: Fields) -> FromServer:
+        payload, origin = fields.get("data"), ""
+        if type(payload) is dict and "data" in payload:
+            origin = text(payload, "from")
+            payload = payload["data"]
+        return FromServer(text(fields, "to"), text(fields, "id"), origin, payload)
+
+    def read_nonce(self, fields: Fields) -> str:
+        """What the answer to a ping is to repeat, or nothing."""
+        return ""
+
+    def count(self, fields: Fields) -> int:
+        """How many messages one message is, when messages are counted."""
+        return 1
+
+    def payloads_of(self, fields: Fields) -> list[Any]:
+        """The payloads of a batch, or nothing if it is none."""
+        return []
+
+    # -- answering --------------------------------------------------------------------------
+
+    def pong(self, client_id: str, max_message: int, heartbeat: float, nonce: str) -> bytes:
+        return level1.pong(client_id)
+
+    def published(self, topic: str) -> bytes:
+        """The confirmation of one publication."""
+        return level1.published(topic)
+
+    def ack_update(self, ack_id: str, responses: Iterable[AckResponse]) -> bytes:
+        """Outcomes of an ack request that goes on, for a publisher who wants updates."""
+        return level2.ack_update(ack_id, responses)
+
+    def ack_response(self, outcomes: Outcomes) -> bytes:
+        """The end of an ack request."""
+        responses = dict(outcomes.responses)
+        if outcomes.tells_timeouts:
+            for name in outcomes.missing():
+                responses[name] = timed_out(name, outcomes.id)
+        by_client = {name: response.fields() for name, response in responses.items()}
+        return level1.ack_response(outcomes.owner_ack_id, by_client)
+
+    def error(self, reason: str, code: str, request: Fields) -> bytes:
+        """A refusal. ``request`` is what is refused, as far as it could be read."""
+        return level1.error(reason)
+
+    def error_about_all(self, reason: str, code: str, requests: Iterable[Any]) -> bytes:
+        """The refusal of a whole frame, with whatever messages could be read in it."""
+        return level1.error(reason)
+
+    # -- delivering -------------------------------------------------------------------------
+
+    def deliveries(self, topic: str, sender: str, payloads: Sequence[Any]) -> list[bytes]:
+        """Publications, for every subscriber the same."""
+        return [level1.delivery(topic, sender, data) for data in payloads]
+
+    def delivery_with_ack(
+        self, topic: str, sender: str, data: Any, ack_id: str, *, is_direct: bool
+    ) -> bytes:
+        """A publication that each subscriber answers."""
+        return level1.delivery_with_ack(topic, sender, data, ack_id)
+
+
+class ServerLevel2(ServerLevel1):
+    """Batches, arrays, receipts, results, updates, codes of errors (spec, section 12)."""
+
+    level = 2
+    join = staticmethod(join)
+    confirms_publications = False
+    keeps_id_in_ping = True
+
+    def read_publish(self, fields: Fields) -> Publish:
+        topic = _topic(fields)
+        payloads = fields.get("batch")
+        if payloads is None:
+            payloads = [fields.get("data")]
+        elif type(payloads) is not list:
+            raise InvalidMessage("field batch must be an array")
+        receipt = fields.get("receipt")
+        if receipt is not None and type(receipt) is not str:
+            raise InvalidMessage("field receipt must be a string")
+        return Publish(topic, payloads, receipt)
+
+    def read_ask(self, fields: Fields, target: str, refusal: str) -> Ask:
+        ask = super().read_ask(fields, target, refusal)
+        return ask._replace(wants_updates=fields.get("updates") is True)
+
+    def read_answer(self, fields: Fields) -> Answer:
+        ack_id = required(fields, "ack_id", "missing ack_id")
+        error = _error_in(fields)
+        return Answer(ack_id, error, fields.get("result") if error is None else None)
+
+    def read_nonce(self, fields: Fields) -> str:
+        nonce = fields.get("nonce")
+        if nonce is not None and type(nonce) is not str:
+            raise InvalidMessage("field nonce must be a string")
+        return nonce or ""
+
+    def count(self, fields: Fields) -> int:
+        return max(1, len(self.payloads_of(fields)))
+
+    def payloads_of(self, fields: Fields) -> list[Any]:
+        batch = fields.get("batch")
+        return batch if type(batch) is list else []
+
+    def pong(self, client_id: str, max_message: int, heartbeat: float, nonce: str) -> bytes:
+        return level2.pong(client_id, max_message, heartbeat, nonce)
+
+    def ack_response(self, outcomes: Outcomes) -> bytes:
+        missing = outcomes.missing()
+        return level2.ack_response(outcomes.owner_ack_id, outcomes.untold(), missing)
+
+    def error(self, reason: str, code: str, request: Fields) -> bytes:
+        return level2.error(reason, code, request)
+
+    def error_about_all(self, reason: str, code: str, requests: Iterable[Any]) -> bytes:
+        return level2.error_about_all(reason, code, requests)
+
+    def deliveries(self, topic: str, sender: str, payloads: Sequence[Any]) -> list[bytes]:
+        return [level2.delivery(topic, sender, payloads)]
+
+    def delivery_with_ack(
+        self, topic: str, sender: str, data: Any, ack_id: str, *, is_direct: bool
+    ) -> bytes:
+        return level2.delivery_with_ack("" if is_direct else topic, sender, data, ack_id)
+
+
+LEVEL_1 = ServerLevel1()
+LEVEL_2 = ServerLevel2()
+
+
+def agreed(offered: Any, highest: int) -> ServerLevel1:
+    """The dialect for a client whose first ping offers a level, if it does."""
+    if type(offered) is int and min(offered, highest) >= LEVEL_2.level:
+        return LEVEL_2
+    return LEVEL_1
+
+
+def required(fields: Fields, name: str, refusal: str) -> str:
+    """A string field that an action needs. Raises :class:`InvalidMessage` with ``refusal``."""
+    value = text(fields, name)
+    if not value:
+        raise InvalidMessage(refusal, "bad_request")
+    return value
+
+
+def _topic(fields: Fields) -> str:
+    return required(fields, "topic", "missing or invalid topic")
+
+
+def _timeout(fields: Fields) -> float | None:
+    value = fields.get("timeout")
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not value > 0:
+        raise InvalidMessage("timeout must be a number of seconds above 0", "bad_request")
+    return float(value)
+
+
+def _error_in(outcome: Fields) -> str | None:
+    """Why a subscriber says that it failed; ``None`` if it says that it did not."""
+    if outcome.get("success") is True:
+        return None
+    reason = outcome.get("error")
+    return reason if type(reason) is str else ""

@@ -1,0 +1,219 @@
+"""What each action of a client does (spec, section 4).
+
+An action is one entry in :data:`ACTIONS` and one function, which reads its fields with the help
+of the session's dialect, asks the rules, and calls the bus. It raises :class:`InvalidMessage`
+for whatever it refuses, and has then changed nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from kps.errors import InvalidArgument, QueueFull
+from kps.protocol.access import rules
+from kps.protocol.access.identity import Permissions
+from kps.protocol.bus.acks import AckOwner, DuplicateAckId
+from kps.protocol.bus.topics import Key, Stage, Subscriber
+from kps.protocol.dialect import level1
+from kps.protocol.dialect.address import RelayTarget
+from kps.protocol.dialect.envelope import Fields, InvalidMessage, TooDeep, check_depth, text, write
+from kps.protocol.dialect.outcome import bad_result
+from kps.protocol.dialect.requests import Ask
+from kps.protocol.dialect.server import ServerLevel1, required
+from kps.protocol.server.delivery import Delivery
+from kps.protocol.server.events import RelayRequested
+from kps.protocol.server.gate import Gate
+from kps.protocol.server.run import Run
+from kps.protocol.server.state import ServerState
+
+
+class Actor(Subscriber, AckOwner, Protocol):
+    """The client that asks for an action: its session, as actions see it."""
+
+    number: int
+    dialect: ServerLevel1
+    topics: dict[Key, Stage]
+    gate: Gate
+    run: Run
+    state: ServerState
+    delivery: Delivery
+    received: int
+    """Messages that came from it."""
+    is_deep: bool
+    """Whether what is handled now may be nested too deeply."""
+
+    @property
+    def permissions(self) -> Permissions:
+        """What it may do."""
+
+    @property
+    def host(self) -> str:
+        """The host under which it reached the server."""
+
+    def reply(self, message: bytes) -> bool:
+        """Answer it."""
+
+
+def ping(actor: Actor, fields: Fields) -> None:
+    actor.gate.ping(fields)
+
+
+def subscribe(actor: Actor, fields: Fields) -> None:
+    topic = required(fields, "topic", "missing or invalid topic")
+    confirmation = level1.subscribed(topic)
+    if topic in actor.topics:
+        actor.reply(confirmation)
+        return
+    limits, bus = actor.state.limits, actor.state.bus
+    rules.check_subscribe(topic, actor.permissions, limits)
+    if len(actor.topics) >= limits.max_subscriptions:
+        raise InvalidMessage("this client has too many subscriptions", "limit_reached")
+    if len(bus) >= limits.max_topics and topic not in bus:
+        raise InvalidMessage("the server has too many topics", "limit_reached")
+    actor.delivery.subscribe(actor, topic, lambda: actor.reply(confirmation))
+
+
+def unsubscribe(actor: Actor, fields: Fields) -> None:
+    topic = required(fields, "topic", "missing or invalid topic")
+    actor.state.bus.unsubscribe(actor, topic)
+    actor.reply(level1.unsubscribed(topic))
+
+
+def publish(actor: Actor, fields: Fields) -> None:
+    topic, payloads, receipt = actor.dialect.read_publish(fields)
+    if len(payloads) != 1:
+        if len(payloads) > actor.state.limits.max_batch:
+            raise InvalidMessage("the batch has too many payloads", "limit_reached")
+        actor.received += (len(payloads) or 1) - 1
+    if receipt is None:
+        actor.run.add(topic, payloads)
+    else:
+        actor.run.publish_with_receipt(topic, payloads, receipt)
+
+
+def direct_message(actor: Actor, fields: Fields) -> None:
+    to = required(fields, "to", "missing target ID")
+    rules.check_direct(to, actor.permissions)
+    if not actor.delivery.send_direct(to, actor.id, fields.get("data")):
+        raise InvalidMessage(f"no client has the id {to}", "no_such_client")
+
+
+def publish_to_server(actor: Actor, fields: Fields) -> None:
+    relay = actor.dialect.read_relay(fields)
+    try:
+        target = RelayTarget.parse(relay.to)
+    except InvalidArgument as error:
+        raise relay_failed(error) from None
+    rules.check_relay(target.address, actor.permissions)
+    actor.state.emit(
+        RelayRequested(actor.number, relay.to, target, relay.data, actor.id, relay.secure)
+    )
+
+
+def server_to_server(actor: Actor, fields: Fields) -> None:
+    rules.check_peer(actor.permissions)
+    message = actor.dialect.read_from_server(fields)
+    to, proxied, addresses = message.to, message.proxied, actor.state.addresses
+    by_this_name = to and not proxied and to == actor.host
+    if not (to in addresses or proxied in addresses or by_this_name):
+        raise InvalidMessage("the message is addressed to another server", "wrong_server")
+    topic = message.topic
+    if topic:
+        actor.run.check(topic)
+    # An origin that could be a client of this server would be a false sender.
+    sender = message.origin if rules.is_foreign(message.origin) else actor.id
+    actor.delivery.receive_server_data(topic, message.data, sender)
+
+
+def publish_with_ack(actor: Actor, fields: Fields) -> None:
+    ask = actor.dialect.read_ask(fields, "topic", "missing or invalid topic")
+    actor.run.check(ask.target)
+    _ask(actor, actor.delivery.ask_topic, ask)
+
+
+def publish_to_id_with_ack(actor: Actor, fields: Fields) -> None:
+    ask = actor.dialect.read_ask(fields, "to", "missing target ID")
+    rules.check_direct(ask.target, actor.permissions)
+    _ask(actor, actor.delivery.ask_id, ask)
+
+
+def _ask(actor: Actor, ask_them: Callable[[AckOwner, str, Ask], None], ask: Ask) -> None:
+    rules.check_length(ask.ack_id, "ack_id", actor.state.limits.max_ack_id)
+    try:
+        ask_them(actor, actor.id, ask)
+    except DuplicateAckId:
+        raise InvalidMessage("ack_id is in use", "ack_id_in_use") from None
+    except QueueFull as error:
+        raise InvalidMessage(str(error), "limit_reached") from None
+
+
+def ack(actor: Actor, fields: Fields) -> None:
+    limits = actor.state.limits
+    ack_id, error, result = actor.dialect.read_answer(fields)
+    size = 0
+    if error is not None:
+        error = error[: limits.max_error]
+    elif result is not None:
+        try:
+            if actor.is_deep:
+                check_depth(result, limits.max_depth)
+            size = len(write({"responses": {"id": {"result": result}}}))
+        except TooDeep:
+            error, result = bad_result("it is nested too deeply"), None
+    actor.state.acks.answer(actor, ack_id, error, result, size)
+
+
+def get_ack_status(actor: Actor, fields: Fields) -> None:
+    ack_id = required(fields, "ack_id", "missing ack_id")
+    request = actor.state.acks.find(actor, ack_id)
+    actor.reply(level1.ack_status(ack_id, request.status() if request else {}))
+
+
+def cancel_ack(actor: Actor, fields: Fields) -> None:
+    ack_id = required(fields, "ack_id", "missing ack_id")
+    actor.state.acks.cancel(actor, ack_id)
+    actor.reply(level1.ack_cancelled(ack_id))
+
+
+class Action(NamedTuple):
+    """One action."""
+
+    handle: Callable[[Any, Fields], None]
+    """Does it. The first argument is an :class:`Actor`."""
+    unregistered: str | None = "client not registered"
+    """How it is refused to a client that has not registered; ``None`` if it is not."""
+    joins_run: bool = False
+    """Whether it may add to the publications that are gathered. All others come behind them."""
+
+
+ACTIONS = {
+    "ping": Action(ping, unregistered=None),
+    "subscribe": Action(subscribe, unregistered="client not registered, send ping first"),
+    "unsubscribe": Action(unsubscribe),
+    "publish": Action(publish, joins_run=True),
+    "direct_message": Action(direct_message),
+    "publish_to_server": Action(publish_to_server),
+    "server-to-server": Action(server_to_server),
+    "publish_with_ack": Action(publish_with_ack),
+    "publish_to_id_with_ack": Action(publish_to_id_with_ack),
+    "ack": Action(ack),
+    "get_ack_status": Action(get_ack_status),
+    "cancel_ack": Action(cancel_ack),
+}
+
+
+def action_of(fields: Fields, *, is_registered: bool) -> Action:
+    """The action that a message asks for. Raises :class:`InvalidMessage`."""
+    name = text(fields, "action")
+    action = ACTIONS.get(name)
+    if not name:
+        raise InvalidMessage("missing or invalid action")
+    if action is None:
+        raise InvalidMessage(f"unknown action: {name}", "unknown_action")
+    if not is_registered and action.unregistered is not None:
+        raise InvalidMessage(action.unregistered, "not_registered")
+    return action
+
+
+def relay_failed(reason: object) -> InvalidMessage:
+    """The refusal of a message to another server."""
+    return InvalidMessage(f"failed to relay to server: {reason}", "relay_failed")

@@ -1,0 +1,96 @@
+"""How messages get to their receivers, whoever sends them: a client, the server, another server."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kps.protocol.bus.acks import AckOwner, AckRequest
+from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.topics import Key, Subscriber
+from kps.protocol.dialect.requests import Ask
+from kps.protocol.server.events import DirectMessageIgnored
+from kps.protocol.server.local import LocalProgram
+from kps.protocol.server.state import ServerState
+
+
+class Delivery:
+    """Passes messages on to clients and to the server's own program."""
+
+    def __init__(self, state: ServerState, local: LocalProgram) -> None:
+        self._state = state
+        self._local = local
+
+    def subscribe(self, subscriber: Subscriber, key: Key, ready: Callable[[], object]) -> None:
+        """Make a subscription; ``ready`` is called once it is in force.
+
+        That is at once, because nothing has to be waited for here.
+        """
+        bus = self._state.bus
+        bus.ask(subscriber, key)
+        bus.subscribe(subscriber, key)
+        ready()
+
+    def publish(self, publication: Publication) -> int:
+        """Deliver a publication; return how many subscribers had room for its last message."""
+        reached = self._state.bus.publish(publication)
+        messages = len(publication.payloads)
+        stats = self._state.stats
+        stats.published += messages
+        stats.delivered += reached * messages + publication.partial
+        return reached
+
+    def send_direct(self, client_id: str, sender: str, data: Any) -> bool:
+        """Deliver a direct message; ``False`` when nobody has that id."""
+        state = self._state
+        if client_id == state.config.id:
+            if not self._local.take_direct(sender, data):
+                state.emit(DirectMessageIgnored(sender))
+            return True
+        client = state.clients.get(client_id)
+        if client is None:
+            return False
+        client.send_direct(sender, data)
+        return True
+
+    def ask_topic(self, owner: AckOwner, sender: str, ask: Ask) -> None:
+        """Publish with acks.
+
+        Raises ``DuplicateAckId`` and :class:`kps.QueueFull`, with nothing done.
+        """
+        state = self._state
+        request = self._open(owner, ask, state.bus.subscribers(ask.target))
+        publication = Publication(ask.target, sender, ask.data, ack_id=request.id)
+        state.stats.published += 1
+        state.stats.delivered += state.bus.publish(publication)
+        state.acks.close_if_complete(request)
+
+    def ask_id(self, owner: AckOwner, sender: str, ask: Ask) -> None:
+        """Send a direct message with ack. Raises as ``ask_topic``."""
+        state = self._state
+        is_local = ask.target == state.config.id
+        target = self._local if is_local else state.clients.get(ask.target)
+        request = self._open(owner, ask, [target] if target is not None else [])
+        if target is not None:
+            number = request.id.rpartition("_")[2]
+            topic = f"__direct_{ask.target}_{number}"
+            target.deliver_direct(
+                Publication(topic, sender, ask.data, ack_id=request.id, is_direct=True)
+            )
+        state.acks.close_if_complete(request)
+
+    def receive_server_data(self, topic: str, data: Any, sender: str) -> None:
+        """Take a message from another server: for a topic of this one, and for its program."""
+        if topic:
+            self.publish(Publication(topic, sender, data.get("data")))
+        self._local.take_server_data(sender, data)
+
+    def _open(self, owner: AckOwner, ask: Ask, receivers: Iterable[Subscriber]) -> AckRequest:
+        limits = self._state.limits
+        seconds = limits.ack_timeout if ask.timeout is None else ask.timeout
+        return self._state.acks.open(
+            owner,
+            ask.ack_id,
+            receivers,
+            tells_timeouts=ask.timeout is not None,
+            wants_updates=ask.wants_updates,
+            deadline=self._state.now + min(seconds, limits.max_ack_timeout),
+        )

@@ -1,0 +1,308 @@
+"""How a client gets in: the upgrade, its token, its id.
+
+Each step may have to wait for a hook of the program. What the client sends meanwhile is held,
+and handled when the hook has answered::
+
+    CONNECTING --requested--> DECIDING --accepted--> ADMITTED --registered--> REGISTERED
+                                                      |    ^                   |     ^
+                                                  token  judged              token judged
+                                                      v    |                   v     |
+                                                     JUDGING                  REJUDGING
+
+From every phase the end leads to OVER. A client on whose upgrade no hook decides passes through
+DECIDING at once. A token in the header of the upgrade is judged while DECIDING, one in a ping
+while JUDGING; a registered client that shows a new one is REJUDGING.
+"""
+
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from kps.protocol.access import rules
+from kps.protocol.access.identity import Identity
+from kps.protocol.dialect.codes import EXPIRED
+from kps.protocol.dialect.envelope import Fields, InvalidMessage, text
+from kps.protocol.dialect.server import ServerLevel1, agreed
+from kps.protocol.server.events import ClientRegistered, TokenPresented, UpgradeRequested
+from kps.protocol.server.ports import Client, Transport
+from kps.protocol.server.state import ServerState
+from kps.protocol.wire.http import HttpRequest, HttpResponse
+
+
+class Phase(Enum):
+    """How far a client has come."""
+
+    CONNECTING = auto()
+    """Its request for an upgrade is not complete."""
+    DECIDING = auto()
+    """A hook decides on the upgrade, or on the token in its header."""
+    ADMITTED = auto()
+    """It may send messages, and has not registered."""
+    JUDGING = auto()
+    """A hook judges the token in its ping."""
+    REGISTERED = auto()
+    """It has an id, and takes part in the bus."""
+    REJUDGING = auto()
+    """It takes part in the bus, and a hook judges a new token of it."""
+    OVER = auto()
+    """It takes no more part in anything."""
+
+
+class Step(Enum):
+    """What takes a client from one phase to the next."""
+
+    REQUESTED = auto()
+    ACCEPTED = auto()
+    TOKEN_SHOWN = auto()
+    JUDGED = auto()
+    REGISTERED = auto()
+    ENDED = auto()
+
+
+TRANSITIONS: dict[Phase, dict[Step, Phase]] = {
+    Phase.CONNECTING: {Step.REQUESTED: Phase.DECIDING},
+    Phase.DECIDING: {Step.ACCEPTED: Phase.ADMITTED},
+    Phase.ADMITTED: {Step.TOKEN_SHOWN: Phase.JUDGING, Step.REGISTERED: Phase.REGISTERED},
+    Phase.JUDGING: {Step.JUDGED: Phase.ADMITTED},
+    Phase.REGISTERED: {Step.TOKEN_SHOWN: Phase.REJUDGING},
+    Phase.REJUDGING: {Step.JUDGED: Phase.REGISTERED},
+    Phase.OVER: {},
+}
+
+
+class Applicant(Client, Protocol):
+    """Who wants to get in: the session, as the gate sees it."""
+
+    number: int
+    peer: str
+    dialect: ServerLevel1
+
+    def speak(self, dialect: ServerLevel1) -> None:
+        """Speak a dialect from now on."""
+
+    def reply(self, message: bytes) -> bool:
+        """Answer the client."""
+
+    def refuse(self, error: InvalidMessage, request: Fields) -> None:
+        """Answer the client with an error."""
+
+    def handle_held(self, held: list[Any]) -> None:
+        """Handle messages that were held, in the order in which they came."""
+
+
+class Gate:
+    """Lets one client in, or turns it away."""
+
+    __slots__ = ("_applicant", "_held", "_state", "_transport", "ends_at", "identity", "phase",
+                 "register_by")  # fmt: skip
+
+    def __init__(self, state: ServerState, transport: Transport, applicant: Applicant) -> None:
+        self.phase = Phase.CONNECTING
+        self.identity: Identity | None = None
+        """Who the client is; ``None`` until that is known."""
+        self.register_by: float | None = None
+        """When the client must have registered."""
+        self.ends_at: float | None = None
+        """When the time of its identity is over."""
+        self._state = state
+        self._transport = transport
+        self._applicant = applicant
+        self._held: list[Any] = []  # the ping whose token is judged, and what came behind it
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the client takes no more part in anything."""
+        return self.phase is Phase.OVER
+
+    @property
+    def holds(self) -> bool:
+        """Whether messages of the client are held, because its token is being judged."""
+        return self.phase is Phase.JUDGING or self.phase is Phase.REJUDGING
+
+    @property
+    def known(self) -> Identity:
+        """The identity, which is known before anything is done for a client."""
+        assert self.identity is not None
+        return self.identity
+
+    def hold(self, message: Any) -> None:
+        """Keep a message until the token has been judged."""
+        self._held.append(message)
+
+    # -- the upgrade ------------------------------------------------------------------------
+
+    def requested(self, request: HttpRequest) -> None:
+        """Decide on an upgrade, or ask the program to."""
+        self._move(Step.REQUESTED)
+        if self._state.stopping:
+            self._transport.refuse(STOPPING)
+        elif self._state.config.asks_upgrade:
+            self._state.emit(UpgradeRequested(self._applicant.number, request))
+        else:
+            self.decide(True, request)
+
+    def decide(self, verdict: object, request: HttpRequest) -> None:
+        """Accept or refuse an upgrade by what a hook returned."""
+        config = self._state.config
+        if isinstance(verdict, HttpResponse):
+            self._transport.refuse(verdict)
+        elif not verdict:
+            self._transport.refuse(HttpResponse.text(403, "forbidden"))
+        elif isinstance(verdict, Identity):
+            self._become(verdict)
+            self._accept()
+        elif config.asks_token and request.token:
+            applicant = self._applicant
+            self._state.emit(TokenPresented(applicant.number, request.token, applicant.peer))
+        else:
+            self._accept()
+
+    def judge_header(self, verdict: object, request: HttpRequest) -> None:
+        """Take what a hook returned for the token in the header of an upgrade."""
+        is_settled = isinstance(verdict, (HttpResponse, Identity))
+        self.decide(verdict if is_settled else _UNAUTHORIZED, request)
+
+    def _accept(self) -> None:
+        state = self._state
+        if self.identity is None and not state.config.asks_token:
+            self.identity = state.anybody
+        self.register_by = state.now + state.limits.register_timeout
+        self._move(Step.ACCEPTED)
+        self._transport.accept()
+
+    # -- registering ------------------------------------------------------------------------
+
+    def ping(self, fields: Fields) -> None:
+        """Register a client, or have its token judged first."""
+        if self._state.config.asks_token:
+            token = fields.get("token")
+            if token is not None and type(token) is not str:
+                raise InvalidMessage("field token must be a string")
+            if token:
+                self._held.append(fields)
+                self._move(Step.TOKEN_SHOWN)
+                applicant = self._applicant
+                self._state.emit(TokenPresented(applicant.number, token, applicant.peer))
+                return
+            if self.identity is None:
+                self._turn_away("a token is needed", fields)
+                return
+        self._register(fields)
+
+    def judge(self, verdict: object) -> None:
+        """Take what a hook returned for the token in a ping, and go on behind that."""
+        if not self.holds:
+            return
+        held, self._held = self._held, []
+        ping: Fields = held.pop(0)
+        self._move(Step.JUDGED)
+        refusal = self._refusal_of(verdict)
+        if isinstance(verdict, Identity) and not refusal:
+            self._become(verdict)
+            try:
+                self._register(ping)
+            except InvalidMessage as error:
+                self._applicant.refuse(error, ping)
+        elif isinstance(verdict, HttpResponse) and not self._applicant.id:
+            self._transport.close(1011, refusal)  # it may come back
+        else:
+            self._turn_away(refusal, ping)
+        self._applicant.handle_held(held)
+
+    def _become(self, identity: Identity) -> None:
+        self.identity = identity
+        lifetime = identity.lifetime
+        self.ends_at = None if lifetime is None else self._state.now + lifetime
+
+    def _refusal_of(self, verdict: object) -> str:
+        """Why a token is of no use, or nothing."""
+        if isinstance(verdict, HttpResponse):
+            return "the token could not be judged"
+        if not isinstance(verdict, Identity):
+            return "the token is not valid"
+        is_other = self.identity is not None and verdict.name != self.identity.name
+        if self.phase is Phase.REGISTERED and is_other:
+            return "the token is that of another identity"
+        return ""
+
+    def _turn_away(self, reason: str, request: Fields) -> None:
+        """Refuse a token: for good, unless the client is registered already."""
+        self._applicant.refuse(InvalidMessage(reason, "unauthorized"), request)
+        if self.phase is Phase.ADMITTED:
+            self._transport.close(1008, reason)
+
+    def _register(self, fields: Fields) -> None:
+        state, applicant = self._state, self._applicant
+        previous = applicant.id
+        client_id = text(fields, "from")
+        if not client_id:
+            keeps = previous and applicant.dialect.keeps_id_in_ping
+            client_id = previous if keeps else state.new_id()
+        if client_id != previous:
+            self._take_id(client_id)
+            if self.phase is Phase.OVER:
+                return  # what the end of the former owner brought had no room
+            if previous:
+                del state.clients[previous]
+            else:
+                applicant.speak(agreed(fields.get("proto"), state.config.level))
+                self.register_by = None
+                state.stats.connections += 1
+            applicant.id = client_id
+            state.clients[client_id] = applicant
+            self._move(Step.REGISTERED)
+            state.emit(ClientRegistered(applicant.number, client_id, previous, applicant.peer))
+        limits, dialect = state.limits, applicant.dialect
+        nonce = dialect.read_nonce(fields)
+        applicant.reply(
+            dialect.pong(client_id, limits.max_message, limits.heartbeat_interval, nonce)
+        )
+
+    def _take_id(self, client_id: str) -> None:
+        """Make sure that an id may be used by this client, and by nobody else."""
+        state, identity = self._state, self.known
+        if client_id == state.config.id:
+            raise InvalidMessage("this id is the server's own", "id_unavailable")
+        rules.check_id(client_id, identity.permissions, state.limits)
+        other = state.clients.get(client_id)
+        is_taken = other is not None and other.owner_name != identity.name
+        if is_taken or not state.owners.may_use(client_id, identity.name):
+            raise InvalidMessage("this id belongs to another client", "id_unavailable")
+        state.owners.take(client_id, identity.name)
+        if other is not None:
+            other.replaced()
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` is due, while the connection is open."""
+        if self.register_by is None or self.ends_at is None:
+            return self.ends_at if self.register_by is None else self.register_by
+        return min(self.register_by, self.ends_at)
+
+    def handle_timeout(self) -> bool:
+        """Turn away a client whose time is over; tell whether it is."""
+        now = self._state.now
+        if self.register_by is not None and now >= self.register_by:
+            self._transport.fail(1008, "there was no ping in time")
+        elif self.ends_at is not None and now >= self.ends_at:
+            self._transport.close(EXPIRED, "the time of the token is over")
+        else:
+            return False
+        return True
+
+    def end(self) -> bool:
+        """Take no more part; tell whether this is news."""
+        is_news = self.phase is not Phase.OVER
+        self.phase = Phase.OVER
+        self._held.clear()
+        return is_news
+
+    def _move(self, step: Step) -> None:
+        """Take a step. One that a phase does not name leaves it: its end may have come first."""
+        self.phase = TRANSITIONS[self.phase].get(step, self.phase)
+
+
+STOPPING = HttpResponse.text(503, "the server is stopping")
+_UNAUTHORIZED = HttpResponse(
+    401, b"the token is not valid\n", headers=(("www-authenticate", "Bearer"),)
+)

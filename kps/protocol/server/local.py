@@ -1,0 +1,136 @@
+"""The server's own program as a subscriber among the others."""
+
+from typing import Any
+
+from kps.errors import InvalidArgument
+from kps.protocol.bus.acks import AckRequest
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import (
+    AckChanged,
+    AckHandle,
+    Acknowledgement,
+    Message,
+    check_topic,
+)
+from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.bus.topics import Key, Stage
+from kps.protocol.dialect import level1
+from kps.protocol.dialect.envelope import compose
+from kps.protocol.dialect.outcome import AckResponse, bad_result, timed_out
+from kps.protocol.dialect.server import LEVEL_2
+from kps.protocol.server.state import ServerState
+
+
+class _Sizes:
+    """What the program takes are Python objects; as bytes they have a size, which is counted."""
+
+    def encode(self, publication: Publication) -> int:
+        topic, sender, payloads = publication.topic, publication.sender, publication.payloads
+        messages = LEVEL_2.deliveries(topic, sender, payloads)
+        return sum(map(len, messages)) // len(payloads)
+
+
+_SIZES = _Sizes()
+
+
+class LocalProgram:
+    """The server's own program as a subscriber among the others."""
+
+    def __init__(self, state: ServerState) -> None:
+        self.id = state.config.id
+        self.encoding = _SIZES
+        self.topics: dict[Key, Stage] = {}
+        self.subscriptions = Subscriptions(state.limits, self._answer)
+        self._state = state
+
+    def subscribe(self, topic: str) -> Mailbox:
+        """Subscribe. Raises :class:`kps.InvalidArgument` for an empty topic."""
+        self._state.bus.subscribe(self, check_topic(topic))
+        return self.subscriptions.add(topic)
+
+    def unsubscribe(self, mailbox: Mailbox) -> None:
+        """End one subscription."""
+        if self.subscriptions.remove(mailbox):
+            self._state.bus.unsubscribe(self, mailbox.topic)
+
+    def settle(self, message: Message, error: str | None, now: float, result: Any = None) -> None:
+        """Note that a subscription is done with a message."""
+        self._state.now = now
+        self.subscriptions.settle(message, error, result)
+
+    def deliver(self, publication: Publication) -> bool:
+        size = publication.encoded(_SIZES)
+        topic, sender, payloads = publication.topic, publication.sender, publication.payloads
+        if publication.ack_id:
+            self.subscriptions.deliver(topic, payloads[0], sender, size, publication.ack_id, 0)
+        else:
+            self.subscriptions.deliver_all(topic, payloads, sender, size)
+        return True
+
+    def deliver_direct(self, publication: Publication) -> None:
+        """Take a direct message that wants an answer."""
+        (data,) = publication.payloads
+        size, ack_id = publication.encoded(_SIZES), publication.ack_id
+        if not self.subscriptions.deliver_direct(data, publication.sender, size, ack_id, 0):
+            self._state.acks.answer(self, ack_id, "no subscriber for topic")
+
+    def take_direct(self, sender: str, data: Any) -> bool:
+        """Take a direct message; ``False`` if the program wants none."""
+        size = len(level1.direct_delivery(sender, data))
+        return self.subscriptions.deliver_direct(data, sender, size, "", 0)
+
+    def take_server_data(self, sender: str, data: Any) -> None:
+        """Take a message of another server."""
+        size = len(level1.direct_delivery(sender, data))
+        self.subscriptions.deliver_server_data(data, sender, size)
+
+    def _answer(self, acknowledgement: Acknowledgement) -> None:
+        try:
+            check_payload(acknowledgement.result)
+        except InvalidArgument as error:
+            acknowledgement.error, acknowledgement.result = bad_result(error), None
+        self._state.acks.answer(
+            self, acknowledgement.ack_id, acknowledgement.error, acknowledgement.result
+        )
+
+
+class LocalAck(AckHandle):
+    """An ack request of the server's own program."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: ServerState) -> None:
+        super().__init__("local")
+        self._state = state
+
+    def ack_updated(self, request: AckRequest, response: AckResponse) -> None:
+        self.responses[response.client_id] = response
+        self._state.emit(AckChanged(self))
+
+    def ack_finished(self, request: AckRequest) -> None:
+        for client_id in request.missing():
+            self.responses[client_id] = timed_out(client_id, request.id)
+        self._finish()
+
+    def status(self) -> dict[str, bool]:
+        """Who was addressed, and whether the outcome is known."""
+        request = self._state.acks.find(self, self.id)
+        return request.status() if request else self.known_status()
+
+    def cancel(self) -> None:
+        """Stop gathering answers."""
+        self._state.acks.cancel(self, self.id)
+        self._finish()
+
+    def _finish(self) -> None:
+        self.finished = True
+        self._state.emit(AckChanged(self))
+
+
+def check_payload(data: Any) -> None:
+    """Refuse a payload of the program that cannot be written into a delivery.
+
+    Raises :class:`kps.InvalidArgument`.
+    """
+    compose({"data": {"data": data}})

@@ -1,0 +1,111 @@
+"""Publications of one client that came together, on their way to the bus.
+
+Those on one topic that arrive in one read are passed on together: what costs something for each
+subscriber is then done once for all of them.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from kps.protocol.access import rules
+from kps.protocol.access.identity import Permissions
+from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.topics import Key, Stage
+from kps.protocol.dialect import level2
+from kps.protocol.dialect.server import ServerLevel1
+from kps.protocol.limits import ServerLimits
+from kps.protocol.wire.frames import text_frame
+from kps.protocol.wire.outbox import Entry, Kind
+
+
+class Publisher(Protocol):
+    """The client that publishes: its session, as a run sees it."""
+
+    id: str
+    dialect: ServerLevel1
+    topics: dict[Key, Stage]
+
+    @property
+    def permissions(self) -> Permissions:
+        """What it may do."""
+
+    def reply(self, message: bytes) -> bool:
+        """Answer it."""
+
+    def reply_all(self, entry: Entry) -> bool:
+        """Answer it with several frames, if there is room for all."""
+
+
+class Run:
+    """Gathers publications of one client. ``publish`` delivers them, and tells to how many."""
+
+    __slots__ = ("_allowed", "_gathered", "_limits", "_publish", "_publisher")
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        publish: Callable[[Publication], int],
+        limits: ServerLimits,
+    ) -> None:
+        self._publisher = publisher
+        self._publish = publish
+        self._limits = limits
+        self._gathered: Publication | None = None
+        self._allowed = ""  # the last topic on which the client was found to be allowed to publish
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is gathered."""
+        return self._gathered is None
+
+    def check(self, topic: str) -> None:
+        """Refuse a topic on which the client may not publish. Raises ``InvalidMessage``."""
+        if topic != self._allowed:
+            rules.check_publish(topic, self._publisher.permissions, self._limits)
+            self._allowed = topic
+
+    def forget_permissions(self) -> None:
+        """Ask the rules again: the client's identity has changed."""
+        self._allowed = ""
+
+    def add(self, topic: str, payloads: list[Any]) -> None:
+        """Add publications; deliver those on another topic first. Raises as ``check``."""
+        gathered = self._gathered
+        if gathered is None or gathered.topic != topic:
+            self.finish()
+            self.check(topic)
+            gathered = self._gathered = Publication(topic, self._publisher.id)
+        gathered.payloads += payloads
+        publisher = self._publisher
+        if publisher.dialect.confirms_publications and topic in publisher.topics:
+            self.finish()  # its own copies and their answers take turns (spec, 5.4)
+
+    def publish_with_receipt(self, topic: str, payloads: list[Any], receipt: str) -> None:
+        """Publish at once, and tell how many subscribers got it. Raises as ``check``."""
+        self.finish()
+        self.check(topic)
+        delivered = self._deliver(Publication(topic, self._publisher.id, *payloads))
+        self._publisher.reply(level2.published(topic, receipt, delivered))
+
+    def finish(self) -> None:
+        """Deliver what has been gathered."""
+        gathered = self._gathered
+        if gathered is not None:
+            self._gathered = None
+            self._deliver(gathered)
+
+    def _deliver(self, publication: Publication) -> int:
+        """Deliver and, if the dialect wants that, confirm each publication."""
+        count = len(publication.payloads)
+        if not count:
+            return 0
+        delivered = self._publish(publication)
+        publisher = self._publisher
+        if publisher.dialect.confirms_publications:
+            confirmation = publisher.dialect.published(publication.topic)
+            frames = text_frame(confirmation) * count
+            entry = Entry(frames, Kind.REPLY, messages=count, frames=count)
+            if not publisher.reply_all(entry):
+                for _ in range(count):
+                    publisher.reply(confirmation)
+        return delivered

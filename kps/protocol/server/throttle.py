@@ -1,0 +1,53 @@
+"""What becomes of a client that sends faster than the limits on rates allow (spec, 13.6)."""
+
+from kps.protocol.access.rate import RateLimiter
+from kps.protocol.dialect.envelope import InvalidMessage
+from kps.protocol.limits import RatePolicy, ServerLimits
+
+TOO_FAST = "too many messages in too short a time"
+
+
+class Throttle:
+    """Counts what one client sends.
+
+    Under the policy ``DELAY`` it tells until when not to read; under the others it refuses.
+    """
+
+    __slots__ = ("_limiter", "closes", "refuses", "resume_at")
+
+    def __init__(self, limits: ServerLimits, now: float) -> None:
+        self._limiter = RateLimiter(limits, now)
+        self.refuses = limits.rate_policy is not RatePolicy.DELAY
+        """Whether messages that are too many are refused, rather than read later."""
+        self.closes = limits.rate_policy is RatePolicy.CLOSE
+        """Whether the first of them also closes the connection."""
+        self.resume_at: float | None = None
+        """When the client may be read from again; ``None`` while it may."""
+
+    def spend(self, messages: int, size: int, now: float) -> bool:
+        """Count what has come; tell whether a pause of reading begins."""
+        if self.refuses:
+            return False
+        wait = self._limiter.spend(messages, size, now)
+        if not wait or self.resume_at is not None:
+            return False
+        self.resume_at = now + wait
+        return True
+
+    def check(self, messages: int, size: int, now: float) -> None:
+        """Count messages or bytes, unless they are too many. Raises :class:`InvalidMessage`."""
+        limiter = self._limiter
+        if not (limiter.take_messages(messages, now) and limiter.take_bytes(size, now)):
+            raise InvalidMessage(TOO_FAST, "rate_limited")
+
+    def handle_timeout(self, now: float) -> bool:
+        """End the pause if its time is over; tell whether it is."""
+        if self.resume_at is None or now < self.resume_at:
+            return False
+        self.resume_at = None
+        return True
+
+
+def throttle(limits: ServerLimits, now: float) -> Throttle | None:
+    """A throttle for one client, if there is anything to limit."""
+    return Throttle(limits, now) if limits.message_rate or limits.byte_rate else None

@@ -1,0 +1,106 @@
+"""A WebSocket of ours as the transport of a session."""
+
+from collections.abc import Callable
+
+from kps.protocol.dialect.server import ServerLevel1
+from kps.protocol.server.state import ServerState
+from kps.protocol.wire.http import HttpResponse
+from kps.protocol.wire.outbox import Entry, Kind, Push
+from kps.protocol.wire.server_handshake import ServerWebSocket
+from kps.protocol.wire.websocket import Closed, State
+
+
+class WebSocketTransport:
+    """Queues what a session sends, and tells the hub that there is something to write.
+
+    ``changed`` is called with the state before, when a call may have changed that.
+    """
+
+    __slots__ = ("_changed", "_number", "_socket", "_state")
+
+    def __init__(
+        self,
+        state: ServerState,
+        number: int,
+        socket: ServerWebSocket,
+        changed: Callable[[State], None],
+    ) -> None:
+        self._state = state
+        self._number = number
+        self._socket = socket
+        self._changed = changed
+
+    @property
+    def host(self) -> str:
+        """The host under which the client reached the server."""
+        return self._socket.host
+
+    @property
+    def closed(self) -> Closed | None:
+        """How the connection ended, from the moment that it is known."""
+        return self._socket.closed
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait to be written."""
+        return self._socket.outbox.pending_bytes
+
+    @property
+    def queued_messages(self) -> int:
+        """Messages that wait to be written."""
+        return self._socket.outbox.pending_messages
+
+    @property
+    def dropped(self) -> int:
+        """Messages for this client that slow reading or a lost connection cost."""
+        return self._socket.outbox.dropped
+
+    def send(self, message: bytes, kind: Kind) -> bool:
+        """Queue a message that is not dropped; tell whether there was room."""
+        return self._pushed(self._socket.send(message, kind, self._state.now))
+
+    def queue(self, entry: Entry) -> bool:
+        """Queue publications; tell whether there was room, or the policy made some."""
+        return self._pushed(self._socket.queue(entry, self._state.now))
+
+    def queue_whole(self, entry: Entry) -> bool:
+        """Queue publications if there is room for all of them; else do nothing."""
+        if self._socket.queue_whole(entry):
+            self._state.unflushed[self._number] = None
+            return True
+        return False
+
+    def speak(self, dialect: ServerLevel1) -> None:
+        """Write as a dialect asks for from now on."""
+        self._socket.outbox.join = dialect.join
+
+    def accept(self) -> None:
+        """Let the client in: it may send messages from now on."""
+        before = self._socket.state
+        self._socket.accept()
+        self._changed(before)
+
+    def refuse(self, response: HttpResponse) -> None:
+        """Turn the client away, before it is let in."""
+        before = self._socket.state
+        self._socket.respond(response, self._state.now)
+        self._changed(before)
+
+    def close(self, code: int, reason: str, grace: float = 0.0) -> None:
+        """Begin the closing handshake, behind what is queued."""
+        before = self._socket.state
+        self._socket.close(code, reason, self._state.now, grace)
+        self._changed(before)
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close because the client is at fault, and listen to it no longer."""
+        before = self._socket.state
+        self._socket.fail(code, reason, self._state.now)
+        self._changed(before)
+
+    def _pushed(self, pushed: Push) -> bool:
+        if pushed is Push.OVERFLOW:
+            self._changed(State.OPEN)
+        else:
+            self._state.unflushed[self._number] = None
+        return pushed is Push.QUEUED

@@ -1,0 +1,220 @@
+"""Reads the frames of one connection, after its opening handshake.
+
+Whole text frames, which are nearly all traffic, are read here; everything else goes to wsproto,
+which is the authority on frames. Differential tests hold the two together.
+"""
+
+from dataclasses import dataclass
+
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+
+from kps.protocol.wire.frames import TEXT_FIN, read_header, read_pong, read_text
+
+# A frame of this size that is not all there yet goes to wsproto in pieces, so that
+# the bytes that wait here stay few.
+_STREAM_FROM = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PingReceived:
+    """The peer wants a pong."""
+
+    pong: bytes
+    """The frame that answers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReceived:
+    """The peer closes, or answers our close frame."""
+
+    code: int
+    reason: str
+    answer: bytes
+    """The frame that answers it; empty if this is the answer to ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """The peer broke the WebSocket protocol or a limit."""
+
+    code: int
+    reason: str
+
+
+Control = PingReceived | CloseReceived | Violation
+
+
+class FrameReader:
+    """Turns bytes into messages and controls.
+
+    ``feed`` takes bytes, ``read`` reads them. Nothing that the peer sends makes them raise.
+    """
+
+    __slots__ = (
+        "_claimed",
+        "_data",
+        "_fragments",
+        "_frames",
+        "_in_message",
+        "_is_client",
+        "_longest",
+        "_passing",
+        "_position",
+        "_waiting",
+    )
+
+    def __init__(self, *, is_client: bool, max_message: int) -> None:
+        self._is_client = is_client
+        self._longest = max_message
+        self._frames: Connection | None = None  # made when something needs wsproto
+        self._data = b""
+        self._position = 0
+        self._waiting: list[Event] = []  # of wsproto's, not yet told
+        self._passing = 0  # bytes of the current frame that wsproto still gets
+        self._fragments = bytearray()  # of a message that is not all there yet
+        self._claimed = 0  # the size of that message so far, by its frames' headers
+        self._in_message = False
+
+    @property
+    def wsproto(self) -> Connection:
+        """wsproto's view of the connection; many connections never need it."""
+        if self._frames is None:
+            role = ConnectionType.CLIENT if self._is_client else ConnectionType.SERVER
+            self._frames = Connection(role)
+        return self._frames
+
+    @property
+    def has_more(self) -> bool:
+        """Whether ``read`` may find something, without more bytes."""
+        return bool(self._data or self._waiting)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the peer."""
+        if self._data:
+            data = self._data[self._position :] + data
+        self._data = data
+        self._position = 0
+
+    def clear(self) -> None:
+        """Forget whatever has not been read."""
+        self._data = b""
+        self._position = 0
+        self._waiting.clear()
+        self._fragments.clear()
+
+    def read(self, messages: list[bytes], *, is_open: bool) -> Control | None:
+        """Add whole messages to a list, up to the next control; return that, or ``None``.
+
+        A control that comes behind messages is left for the next call, so that they can be
+        handled before it. Unless the connection ``is_open``, messages are passed over.
+        """
+        data, position, end = self._data, self._position, len(self._data)
+        is_masked = not self._is_client
+        longest = self._longest
+        while True:
+            if not self._passing and not self._in_message and is_open:
+                while position < end:
+                    whole = read_text(data, position, end, is_masked)
+                    if whole is None or len(whole[0]) > longest or not _is_utf8(whole[0]):
+                        break
+                    message, position = whole
+                    messages.append(message)
+            if not self._passing and position < end:
+                pong = read_pong(data, position, end, is_masked)
+                if pong is not None:
+                    position = pong
+                    continue
+            if position < end:
+                self._position = position
+            else:
+                self._data, self._position = b"", 0  # nothing is kept alive while nothing comes
+                position = end = 0
+            if messages:
+                return None  # what is next may be a control
+            if self._waiting:
+                control = self._told(messages, is_open=is_open)
+                if control is not None:
+                    return control
+                continue
+            if position >= end:
+                return None
+            if self._passing:
+                piece = data[position : position + self._passing]
+                position += len(piece)
+                self._passing -= len(piece)
+                self._position = position
+                self._feed_wsproto(piece)
+                continue
+            violation = self._begin_frame(is_open=is_open)
+            if violation is not None:
+                return violation
+            if not self._passing:
+                return None  # the frame is not all there
+
+    def _begin_frame(self, *, is_open: bool) -> Violation | None:
+        """Decide how the next frame is read; without ``_passing`` it waits for more bytes."""
+        data, position = self._data, self._position
+        header = read_header(data, position)
+        if header is None:
+            return None
+        if not header.is_control and self._claims_too_much(header.length):
+            return Violation(1009, "message too big")
+        stop = header.start + header.length
+        may_be_whole_text = (
+            header.first == TEXT_FIN
+            and header.masked is not self._is_client
+            and header.minimal
+            and not self._in_message
+            and is_open
+        )
+        if may_be_whole_text and stop > len(data) and header.length < _STREAM_FROM:
+            return None
+        self._passing = stop - position
+        if not header.is_control:
+            self._claimed += header.length
+        return None
+
+    def _claims_too_much(self, length: int) -> bool:
+        return self._claimed + length > self._longest
+
+    def _feed_wsproto(self, piece: bytes) -> None:
+        frames = self.wsproto
+        frames.receive_data(piece)
+        self._waiting += frames.events()
+
+    def _told(self, messages: list[bytes], *, is_open: bool) -> Control | None:
+        """Take one event of wsproto's: a message or part of one, or a control."""
+        frames = self.wsproto
+        event = self._waiting.pop(0)
+        if isinstance(event, (TextMessage, BytesMessage)):
+            part = event.data.encode() if isinstance(event, TextMessage) else event.data
+            self._fragments += part
+            self._in_message = not event.message_finished
+            if event.message_finished:
+                message = bytes(self._fragments)
+                self._fragments.clear()
+                self._claimed = 0
+                if is_open:
+                    messages.append(message)
+        elif isinstance(event, Ping):
+            if is_open:
+                return PingReceived(frames.send(event.response()))
+        elif isinstance(event, CloseConnection):
+            code, reason = int(event.code), event.reason or ""
+            if frames.state is ConnectionState.REMOTE_CLOSING:
+                return CloseReceived(code, reason, frames.send(event.response()))
+            if frames.state is ConnectionState.CLOSED:  # the answer to our close frame
+                return CloseReceived(code, reason, b"")
+            return Violation(code, reason)  # wsproto's way to say so
+        return None
+
+
+def _is_utf8(payload: bytes) -> bool:
+    if payload.isascii():
+        return True
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
