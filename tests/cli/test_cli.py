@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ServerLimits
 
 PATIENCE = 30.0
 
@@ -222,7 +222,7 @@ def test_variables_and_file(serve: Callable[..., Serve], tmp_path: Path) -> None
 
 def test_every_limit_of_a_server_is_shown_and_can_be_set() -> None:
     """All but those of a program's mailboxes, as a server has none."""
-    names = {f.name for f in fields(Limits) if not f.name.startswith("mailbox_")}
+    names = {f.name for f in fields(ServerLimits) if not f.name.startswith("mailbox_")}
     for name, value in (("max_topics", "5"), ("overflow", "drop_oldest"), ("ack_timeout", "2.5")):
         shown = run("serve", f"--{name.replace('_', '-')}", value, "--show-limits")
         assert shown.returncode == 0

@@ -196,7 +196,7 @@ def test_a_hook_that_hangs_keeps_out_only_who_it_decides_on(
             hang()
         return True
 
-    server = servers.server(on_upgrade=decide, limits=kps.Limits(handshake_timeout=0.5))
+    server = servers.server(on_upgrade=decide, limits=kps.ServerLimits(handshake_timeout=0.5))
     with Raw(server.address) as raw:
         raw.send(UPGRADE.replace(b"/ws/bus", b"/ws/bus?hang"))
         hang.wait()
@@ -219,7 +219,7 @@ def test_a_program_ends_although_its_callbacks_hang(
         "hang = lambda *_: (os.write(1, b'called\\n'), threading.Event().wait())\n"
         "server = kps.sync.Server('127.0.0.1:0', id='server', on_id=hang)\n"
         "server.start()\n"
-        "limits = kps.Limits(close_timeout=0.5)\n"
+        "limits = kps.ServerLimits(close_timeout=0.5)\n"
         "client = kps.sync.Client.connect(server.address, limits=limits)\n"
         "client.subscribe('t', hang)\n"
         "client.publish('t', 1)\n"

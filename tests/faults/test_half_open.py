@@ -24,7 +24,7 @@ CLIENT_LIMITS = replace(LIMITS, heartbeat_interval=INTERVAL, heartbeat_timeout=T
 
 SOONEST = INTERVAL + TIMEOUT
 LATEST = INTERVAL * 33 / 32 + TIMEOUT
-"""Seconds of silence in which a dead peer is noticed, says ``kps.Limits``."""
+"""Seconds of silence in which a dead peer is noticed, says ``kps.ServerLimits``."""
 
 SLACK = 5.0
 """Seconds that a loaded machine may take in addition."""

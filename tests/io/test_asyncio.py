@@ -183,7 +183,7 @@ async def test_messages_of_one_subscription_do_not_overlap() -> None:
 async def test_a_callback_that_is_too_slow_fills_only_its_own_mailbox(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    limits = kps.Limits(mailbox_messages=10)
+    limits = kps.ServerLimits(mailbox_messages=10)
     async with kps.Server("127.0.0.1:0") as server:
         async with kps.Client(server.address, id="a", limits=limits) as client:
             release, started = asyncio.Event(), asyncio.Event()
@@ -481,7 +481,7 @@ async def test_a_hook_that_waits_delays_nobody_else() -> None:
 
 @on_both_loops
 async def test_a_client_that_stops_reading_is_closed_and_delays_nobody() -> None:
-    limits = kps.Limits(queue_bytes=1_000_000, close_timeout=0.2)
+    limits = kps.ServerLimits(queue_bytes=1_000_000, close_timeout=0.2)
     async with kps.Server("127.0.0.1:0", limits=limits) as server:
         reader, writer = await asyncio.open_connection(*server.address.split(":"))
         await _upgrade(reader, writer)
@@ -509,7 +509,7 @@ async def test_a_client_that_stops_reading_is_closed_and_delays_nobody() -> None
 @pytest.mark.parametrize("policy", [kps.Overflow.DROP_OLDEST, kps.Overflow.DROP_NEWEST])
 def test_dropping_policies_keep_the_connection_and_count(policy: kps.Overflow) -> None:
     async def run() -> None:
-        limits = kps.Limits(queue_bytes=1_000_000, overflow=policy)
+        limits = kps.ServerLimits(queue_bytes=1_000_000, overflow=policy)
         async with kps.Server("127.0.0.1:0", limits=limits) as server:
             reader, writer = await asyncio.open_connection(*server.address.split(":"), limit=2**24)
             await _upgrade(reader, writer)
@@ -539,7 +539,7 @@ def test_dropping_policies_keep_the_connection_and_count(policy: kps.Overflow) -
 
 @on_both_loops
 async def test_a_publisher_that_does_not_read_its_answers_is_slowed_down_not_cut() -> None:
-    async with bus(limits=kps.Limits(max_topic=2000)) as (server, alice, _):
+    async with bus(limits=kps.ServerLimits(max_topic=2000)) as (server, alice, _):
         collector = Collector()
         topic = "t" * 2000  # so that the answers are more than the buffers on the way hold
         await alice.subscribe(topic, collector)

@@ -16,7 +16,7 @@ from kps.io_sync import connection
 from tests.io.harness import DRIVERS, PATIENCE
 
 EMFILE = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-ONE = kps.Limits(max_connections=1)
+ONE = kps.ServerLimits(max_connections=1)
 
 
 @pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])

@@ -31,7 +31,7 @@ IDENTITIES = {
 SECRET = "a secret of at least thirty-two bytes"
 
 # No deadline but the one that a test is about comes while it runs.
-PATIENT = kps.Limits(handshake_timeout=300, register_timeout=300, heartbeat_interval=300)
+PATIENT = kps.ServerLimits(handshake_timeout=300, register_timeout=300, heartbeat_interval=300)
 
 
 def auth(token: str) -> Any:
@@ -332,7 +332,7 @@ def test_a_hook_that_answers_too_late(servers: AnyDriver, way: str) -> None:
         return auth(token)
 
     server = servers.server(
-        auth=hook, limits=kps.Limits(handshake_timeout=0.3, register_timeout=0.3)
+        auth=hook, limits=kps.ServerLimits(handshake_timeout=0.3, register_timeout=0.3)
     )
     raw = Raw(server.address)
     try:
@@ -373,7 +373,7 @@ def test_a_hook_that_never_returns_on_asyncio(is_async: bool) -> None:
     try:
         server = driver.server(
             auth=forever if is_async else plain,
-            limits=kps.Limits(handshake_timeout=0.3, register_timeout=0.3),
+            limits=kps.ServerLimits(handshake_timeout=0.3, register_timeout=0.3),
         )
         assert refusal(server, ALICE).status_code == 503
         with peer(server) as client:

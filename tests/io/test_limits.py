@@ -1,4 +1,4 @@
-"""Limits on real sockets: what the drivers have to do with them."""
+"""ServerLimits on real sockets: what the drivers have to do with them."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ Connect = Callable[..., Any]
 
 
 def test_who_sends_too_fast_is_read_more_slowly(servers: AnyDriver, clients: AnyDriver) -> None:
-    limits = kps.Limits(message_rate=200.0, rate_burst=0.1)
+    limits = kps.ServerLimits(message_rate=200.0, rate_burst=0.1)
     server = servers.server(limits=limits)
     inbox = Inbox()
     listener = clients.client(server.address)
@@ -34,11 +34,11 @@ def test_who_sends_too_fast_is_read_more_slowly(servers: AnyDriver, clients: Any
 
 
 def test_the_others_do_not_wait(servers: AnyDriver, clients: AnyDriver) -> None:
-    server = servers.server(limits=kps.Limits(message_rate=50.0))
+    server = servers.server(limits=kps.ServerLimits(message_rate=50.0))
     inbox = Inbox()
     listener, other = clients.client(server.address), clients.client(server.address)
     # Which cannot get rid of it all when it is closed.
-    flooder = clients.client(server.address, limits=kps.Limits(close_timeout=0.1))
+    flooder = clients.client(server.address, limits=kps.ServerLimits(close_timeout=0.1))
     listener.subscribe("t", inbox)
     for _ in range(5000):  # a hundred seconds' worth
         flooder.publish("flood", "x" * 100)
@@ -48,7 +48,7 @@ def test_the_others_do_not_wait(servers: AnyDriver, clients: AnyDriver) -> None:
 
 
 def test_who_sends_too_fast_is_refused(servers: AnyDriver, clients: AnyDriver) -> None:
-    limits = kps.Limits(message_rate=10.0, rate_policy=kps.RatePolicy.ERROR)
+    limits = kps.ServerLimits(message_rate=10.0, rate_policy=kps.RatePolicy.ERROR)
     server = servers.server(limits=limits)
     errors = Inbox()
     client = clients.client(server.address, on_error=errors)
@@ -59,7 +59,7 @@ def test_who_sends_too_fast_is_refused(servers: AnyDriver, clients: AnyDriver) -
 
 
 def test_connections_in_all(servers: AnyDriver, clients: AnyDriver) -> None:
-    server = servers.server(limits=kps.Limits(max_connections=2))
+    server = servers.server(limits=kps.ServerLimits(max_connections=2))
     first, _ = clients.client(server.address), clients.client(server.address)
     with pytest.raises(kps.ConnectFailed, match="503") as caught:
         clients.client(server.address, reconnect=False)
@@ -76,7 +76,7 @@ def test_connections_in_all(servers: AnyDriver, clients: AnyDriver) -> None:
 
 
 def test_connections_from_one_address(servers: AnyDriver, clients: AnyDriver) -> None:
-    limits = kps.Limits(max_connections_per_address=1)
+    limits = kps.ServerLimits(max_connections_per_address=1)
     server = servers.server("0.0.0.0:0", limits=limits, proxies=["127.0.0.9"])
     port = server.address.rpartition(":")[2]
     address = f"127.0.0.1:{port}"
@@ -102,7 +102,7 @@ def test_connections_from_one_address(servers: AnyDriver, clients: AnyDriver) ->
 
 
 def test_who_never_registers_is_closed(servers: AnyDriver) -> None:
-    server = servers.server(limits=kps.Limits(register_timeout=0.2))
+    server = servers.server(limits=kps.ServerLimits(register_timeout=0.2))
     with dial(server.url) as peer:
         with pytest.raises(ConnectionClosed):
             peer.recv(PATIENCE)
@@ -113,7 +113,7 @@ def test_a_rate_that_is_over_ends_a_pause_on_an_idle_server(
     servers: AnyDriver, clients: AnyDriver
 ) -> None:
     """Nothing else happens that would make the driver look at the connection."""
-    server = servers.server(limits=kps.Limits(message_rate=20.0, rate_burst=0.05))
+    server = servers.server(limits=kps.ServerLimits(message_rate=20.0, rate_burst=0.05))
     with dial(server.url) as peer:
         peer.send('{"action":"ping","from":"x"}')
         for _ in range(10):

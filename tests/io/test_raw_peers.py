@@ -159,7 +159,7 @@ def test_random_bytes_get_400(server: Any, bystanders: Callable[[], None]) -> No
 
 
 def test_a_request_that_never_ends(servers: AnyDriver, bystanders: Callable[[], None]) -> None:
-    server = servers.server(limits=kps.Limits(handshake_timeout=0.2))
+    server = servers.server(limits=kps.ServerLimits(handshake_timeout=0.2))
     for beginning in (b"GET / HTTP/1.1\r\nHost: x\r\n", b""):
         peer = Raw(server.address)
         peer.send(beginning)

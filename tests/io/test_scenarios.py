@@ -116,7 +116,7 @@ def test_an_endless_error_text_is_cut(connect: Connect) -> None:
 
     connect("fails").subscribe("t", fail)
     response = connect("publisher").publish_with_ack("t", 1).wait()["fails"]
-    assert response.error == "x" * kps.Limits().max_error
+    assert response.error == "x" * kps.ServerLimits().max_error
 
 
 def test_what_cannot_be_sent_is_refused_and_changes_nothing(connect: Connect) -> None:
@@ -253,7 +253,7 @@ def test_both_levels_share_topics_and_ids(connect: Connect) -> None:
 
 
 def test_a_burst_is_taken_at_the_programs_pace(connect: Connect) -> None:
-    limits = kps.Limits(mailbox_messages=1000)
+    limits = kps.ServerLimits(mailbox_messages=1000)
     subscriber, publisher = connect("subscriber", limits=limits), connect("publisher")
     inbox = Inbox()
     subscription = subscriber.subscribe("t", inbox)
@@ -570,7 +570,7 @@ def test_closing_writes_what_was_published_and_ends_what_waits(connect: Connect)
 
 
 def test_a_dead_peer_is_noticed_by_the_heartbeat(servers: AnyDriver, clients: AnyDriver) -> None:
-    limits = kps.Limits(heartbeat_interval=0.1, heartbeat_timeout=1.0)
+    limits = kps.ServerLimits(heartbeat_interval=0.1, heartbeat_timeout=1.0)
     server = servers.server(limits=limits)
     cable = Cable(server.address)
     disconnected = Inbox()

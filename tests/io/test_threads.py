@@ -178,7 +178,7 @@ def test_the_servers_own_iterators_end_with_it() -> None:
 
 
 def test_who_waits_for_room_goes_on_when_it_is_there_though_no_answers_come() -> None:
-    limits = kps.Limits(heartbeat_interval=10 * PATIENCE)
+    limits = kps.ServerLimits(heartbeat_interval=10 * PATIENCE)
     with (
         kps.sync.Server("127.0.0.1:0", limits=limits) as server,
         kps.sync.Client(server.address, limits=limits) as client,
@@ -197,7 +197,7 @@ def test_who_waits_for_room_goes_on_when_it_is_there_though_no_answers_come() ->
 
 
 def test_close_ends_every_blocked_call_of_other_threads() -> None:
-    limits = kps.Limits(close_timeout=0.5)
+    limits = kps.ServerLimits(close_timeout=0.5)
     with kps.sync.Server("127.0.0.1:0", limits=limits) as server:
         cable = Cable(server.address)
         client = kps.sync.Client.connect(cable.address, id="c", reconnect=False, limits=limits)
@@ -324,7 +324,7 @@ def test_four_threads_publish_at_once(server: kps.sync.Server) -> None:
 
 
 def test_two_peers_that_send_at_the_same_moment_both_get_through() -> None:
-    limits = kps.Limits(max_message=8 * 1024 * 1024)
+    limits = kps.ServerLimits(max_message=8 * 1024 * 1024)
     payload = "x" * 4 * 1024 * 1024
     with kps.sync.Server("127.0.0.1:0", limits=limits) as server:
         at_server, at_client = Inbox(), Inbox()
@@ -352,7 +352,7 @@ def test_two_peers_that_send_at_the_same_moment_both_get_through() -> None:
 
 def test_reading_goes_on_while_a_large_message_is_stuck() -> None:
     """A peer that sends and pings and does not read: it is heard and answered all the same."""
-    limits = kps.Limits(max_message=8 * 1024 * 1024)
+    limits = kps.ServerLimits(max_message=8 * 1024 * 1024)
     with kps.sync.Server("127.0.0.1:0", limits=limits) as server, socket.socket() as peer:
         host, _, port = server.address.rpartition(":")
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -116,7 +116,7 @@ def test_nothing_below_tls_1_2(server: Any, servers: AnyDriver, files: Files) ->
 
 def test_a_client_that_dribbles_its_handshake(servers: AnyDriver, files: Files) -> None:
     """The time is that of the handshake as a whole, and nobody else waits for it."""
-    limits = kps.Limits(handshake_timeout=1.0)
+    limits = kps.ServerLimits(handshake_timeout=1.0)
     server = servers.server(tls_cert=files.cert, tls_key=files.key, limits=limits)
     record = b"\x16\x03\x01\x40\x00" + b"\x01\x00\x3f\xfc" + bytes(16384 - 4)
     host, _, port = server.address.rpartition(":")
@@ -136,7 +136,7 @@ def test_a_client_that_dribbles_its_handshake(servers: AnyDriver, files: Files) 
 
 
 def test_stopping_ends_handshakes_under_way(servers: AnyDriver, files: Files) -> None:
-    limits = kps.Limits(handshake_timeout=3 * PATIENCE)
+    limits = kps.ServerLimits(handshake_timeout=3 * PATIENCE)
     server = servers.server(tls_cert=files.cert, tls_key=files.key, limits=limits)
     host, _, port = server.address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as peer:
@@ -151,13 +151,13 @@ def test_stopping_ends_handshakes_under_way(servers: AnyDriver, files: Files) ->
 @pytest.mark.parametrize(
     "limits",
     [
-        kps.Limits(max_connections=3, handshake_timeout=3 * PATIENCE),
-        kps.Limits(max_connections_per_address=3, handshake_timeout=3 * PATIENCE),
+        kps.ServerLimits(max_connections=3, handshake_timeout=3 * PATIENCE),
+        kps.ServerLimits(max_connections_per_address=3, handshake_timeout=3 * PATIENCE),
     ],
     ids=["in all", "from one address"],
 )
 def test_handshakes_count_as_connections(
-    servers: AnyDriver, files: Files, limits: kps.Limits
+    servers: AnyDriver, files: Files, limits: kps.ServerLimits
 ) -> None:
     """Who is too many is turned away before the work of a handshake is done."""
     server = servers.server(tls_cert=files.cert, tls_key=files.key, limits=limits)

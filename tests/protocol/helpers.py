@@ -457,13 +457,13 @@ class Client:
 
     def check_nothing_pending(self) -> None:
         assert len(self.session.asking.pending) == 0
-        assert not any(self.session.topics.is_open(t) for t in self.session.topics)
+        assert self.session.topics.open_questions == 0
 
     def check_over(self) -> None:
         """The client has ended and holds on to nothing."""
         self.check_nothing_pending()
         assert self.session.ended is not None
-        assert self.connection.next_deadline() is None
+        assert self.session.next_deadline() is None
         assert len(self.session.state.deadlines) == 0
         assert self.session._sender.give_up() == 0
         assert self.session.backlog == 0

@@ -5,23 +5,66 @@ from typing import Any
 
 import pytest
 
-from kps.protocol.limits import Limits, Overflow, RatePolicy
+from kps.protocol.limits import (
+    ClientLimits,
+    ConnectionLimits,
+    Overflow,
+    ProgramLimits,
+    RatePolicy,
+    ServerLimits,
+)
+
+AnyLimits = type[ConnectionLimits]
+EVERY_KIND: tuple[AnyLimits, ...] = (ConnectionLimits, ProgramLimits, ClientLimits, ServerLimits)
+MAY_BE_ZERO = {"message_rate", "byte_rate"}
+"""Where that means that there is no bound."""
+
+
+def names(kind: AnyLimits) -> set[str]:
+    return {field.name for field in fields(kind)}
 
 
 def test_a_queue_holds_any_single_message() -> None:
     """Or a message that may come in could not go out again."""
-    limits = Limits()
+    limits = ServerLimits()
     assert limits.max_message < limits.queue_bytes
     assert limits.max_message < limits.mailbox_bytes
     assert limits.backlog_bytes < limits.queue_bytes
 
 
-@pytest.mark.parametrize("field", fields(Limits), ids=lambda field: field.name)
-def test_every_bound_is_checked(field: Any) -> None:
+def test_a_mailbox_of_a_client_holds_any_single_message() -> None:
+    limits = ClientLimits()
+    assert limits.max_message <= limits.mailbox_bytes
+    assert limits.backlog_bytes < limits.queue_bytes
+
+
+def test_a_client_takes_whatever_a_server_sends() -> None:
+    """Which is more than the server takes: the results of many subscribers come in one message."""
+    client, server = ClientLimits(), ServerLimits()
+    assert server.max_message < client.max_message
+    assert server.max_message + server.max_results < client.max_message
+
+
+def test_each_end_has_the_bounds_that_mean_something_there() -> None:
+    assert names(ConnectionLimits) < names(ProgramLimits) < names(ServerLimits)
+    assert names(ClientLimits) == names(ProgramLimits)
+    assert not {"mailbox_messages", "max_topics", "message_rate"} & names(ConnectionLimits)
+    assert not {"max_topics", "message_rate", "ack_timeout"} & names(ClientLimits)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        pytest.param(kind, field, id=f"{kind.__name__}-{field.name}")
+        for kind in EVERY_KIND
+        for field in fields(kind)
+    ],
+)
+def test_every_bound_is_checked(kind: AnyLimits, field: Any) -> None:
     wrong_values: tuple[Any, ...]
     if isinstance(field.default, (Overflow, RatePolicy)):
         return
-    if field.default == 0.0:  # where that means that there is no bound
+    if field.name in MAY_BE_ZERO:
         wrong_values = (-1.0, float("nan"))
     elif isinstance(field.default, float):
         wrong_values = (0.0, -1.0, float("nan"))
@@ -30,13 +73,25 @@ def test_every_bound_is_checked(field: Any) -> None:
     for wrong in wrong_values:
         changed: dict[str, Any] = {field.name: wrong}
         with pytest.raises(ValueError, match=f"{field.name} must be"):
-            Limits(**changed)
+            kind(**changed)
+
+
+@pytest.mark.parametrize("name", sorted(MAY_BE_ZERO))
+def test_a_rate_of_zero_is_no_bound(name: str) -> None:
+    changed: dict[str, Any] = {name: 0.0}
+    assert getattr(ServerLimits(**changed), name) == 0.0
 
 
 def test_depth_is_at_most_what_can_be_written() -> None:
-    assert Limits(max_depth=128).max_depth == 128
+    assert ServerLimits(max_depth=128).max_depth == 128
     with pytest.raises(ValueError, match="from 1 to 128"):
-        Limits(max_depth=129)
+        ServerLimits(max_depth=129)
+
+
+@pytest.mark.parametrize("kind", [ProgramLimits, ClientLimits, ServerLimits])
+def test_closing_is_no_policy_for_a_mailbox(kind: type[ProgramLimits]) -> None:
+    with pytest.raises(ValueError, match="mailbox_overflow must be"):
+        kind(mailbox_overflow=Overflow.CLOSE)
 
 
 def test_policies_have_names() -> None:

@@ -117,6 +117,7 @@ class Connecting:
         state.is_closing = True
         self._retry_at = None
         self._asking.end_all(ClientClosed("the client was closed"))
+        self._topics.disconnected()
         link = state.link
         if link is None:
             self.end(None)

@@ -83,10 +83,10 @@ class Topics:
         found = self._topics.get(topic)
         return self._state.ready and (found is None or found.state is TopicState.LIVE)
 
-    def is_open(self, topic: str) -> bool:
-        """Whether an answer about a topic is still to come."""
-        found = self._topics.get(topic)
-        return found is not None and found.open_questions > 0
+    @property
+    def open_questions(self) -> int:
+        """Answers about topics that are still to come."""
+        return sum(found.open_questions for found in self._topics.values())
 
     def want(self, topic: str) -> None:
         """Subscribe to a topic, now or when there is a connection."""

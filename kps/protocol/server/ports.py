@@ -97,6 +97,10 @@ class Connection(Protocol):
         """What to do with the transport once all is written."""
 
     @property
+    def closed(self) -> Closed | None:
+        """How the connection ended, from the moment that it is known."""
+
+    @property
     def dropped(self) -> int:
         """Messages for this client that slow reading or a lost connection cost."""
 

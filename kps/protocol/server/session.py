@@ -121,23 +121,28 @@ class ServerSession:
                 self._refuse_all(excess, loaded if type(loaded) is list else (loaded,))
                 continue
             self.is_deep = len(message) > deep_from and is_deeper(loaded, limits.max_depth)
-            if type(loaded) is not list:
-                self._take(loaded)
-            elif len(loaded) > limits.max_batch:
-                excess = self._charge(1, 0) if refuses else None
-                too_many = InvalidMessage("the array has too many messages", "limit_reached")
-                self._refuse_all(excess or too_many, loaded)
-            else:
-                for item in loaded:
-                    self._take(item)
+            self._handle(loaded)
         self.run.finish()
 
     def handle_held(self, held: Sequence[Any]) -> None:
         """Handle messages that were held while a token was judged."""
         self.is_deep = True  # it may be
-        for message in held:
-            self._take(message)
+        for loaded in held:
+            self._handle(loaded)
         self.run.finish()
+
+    def _handle(self, loaded: Any) -> None:
+        """Handle one message, or each of an array; or hold it."""
+        if type(loaded) is not list or self.dialect.join is None or self.gate.holds:
+            self._take(loaded)
+        elif len(loaded) > self.state.limits.max_batch:
+            throttle = self.throttle
+            excess = self._charge(1, 0) if throttle is not None and throttle.refuses else None
+            too_many = InvalidMessage("the array has too many messages", "limit_reached")
+            self._refuse_all(excess or too_many, loaded)
+        else:
+            for message in loaded:
+                self._take(message)
 
     def _take(self, message: Any) -> None:
         """Do what one message asks for, or refuse it; or hold it."""

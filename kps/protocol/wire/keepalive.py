@@ -63,7 +63,7 @@ class Keepalive:
         """Note that nothing is read for now."""
         if not self._paused:
             self._paused = True
-            self._took = False
+            self._took = self._has_forgiven = False
             self._heard_at = now
             self._pinged_at = None
 
@@ -95,15 +95,23 @@ class Keepalive:
         if self._paused:
             if self._took or not is_stuck:
                 self._heard_at = now
-                self._took = False
+                self._took = self._has_forgiven = False
             elif now >= self._heard_at + self._interval + self._timeout:
-                return Beat.GONE
-        elif self._pinged_at is not None:
-            if now < deadline + _LATE or self._has_forgiven:
-                return Beat.GONE
-            self._has_forgiven = True
-            self._pinged_at = now
-            return Beat.PING
-        self._has_forgiven = False
+                if not self._forgives(now, deadline):
+                    return Beat.GONE
+                self._heard_at = now - self._interval
+            if self._pinged_at is not None and now < self._pinged_at + self._interval:
+                return Beat.NOTHING
+        elif self._pinged_at is None:
+            self._has_forgiven = False
+        elif not self._forgives(now, deadline):
+            return Beat.GONE
         self._pinged_at = now
         return Beat.PING
+
+    def _forgives(self, now: float, deadline: float) -> bool:
+        """Whether the peer gets its time once more, because we stood still until now."""
+        if self._has_forgiven or now < deadline + _LATE:
+            return False
+        self._has_forgiven = True
+        return True

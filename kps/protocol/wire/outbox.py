@@ -200,8 +200,16 @@ class Outbox:
         self._append(entry)
 
     def push_first(self, entry: Entry) -> None:
-        """Queue an entry in front of all others, without regard to the limits: a heartbeat."""
+        """Queue an entry in front of all others, without regard to the limits: a heartbeat.
+
+        Only an entry of the connection itself that is the next one stays so: the end of the
+        opening handshake, before which there are no frames.
+        """
+        waiting = self._settled or self._entries
+        ahead = waiting.popleft() if waiting and waiting[0].kind is Kind.CONTROL else None
         self._settled.appendleft(entry)
+        if ahead is not None:
+            self._settled.appendleft(ahead)
         self._count(entry)
 
     def seal(self) -> None:

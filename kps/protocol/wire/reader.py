@@ -113,32 +113,32 @@ class FrameReader:
         is_masked = not self._is_client
         longest = self._longest
         while True:
-            if not self._passing and not self._in_message and is_open:
-                while position < end:
+            if self._waiting:  # before whatever is behind the frame that it came from
+                if messages:
+                    return None
+                control = self._told(messages, is_open=is_open)
+                if control is not None:
+                    return control
+                continue
+            if not self._passing:
+                while position < end and is_open and not self._in_message:
                     whole = read_text(data, position, end, is_masked)
                     if whole is None or len(whole[0]) > longest or not _is_utf8(whole[0]):
                         break
                     message, position = whole
                     messages.append(message)
-            if not self._passing and position < end:
-                pong = read_pong(data, position, end, is_masked)
-                if pong is not None:
-                    position = pong
-                    continue
+                if position < end:
+                    pong = read_pong(data, position, end, is_masked)
+                    if pong is not None:
+                        position = pong
+                        continue
             if position < end:
                 self._position = position
             else:
                 self._data, self._position = b"", 0  # nothing is kept alive while nothing comes
-                position = end = 0
+                return None
             if messages:
                 return None  # what is next may be a control
-            if self._waiting:
-                control = self._told(messages, is_open=is_open)
-                if control is not None:
-                    return control
-                continue
-            if position >= end:
-                return None
             if self._passing:
                 piece = data[position : position + self._passing]
                 position += len(piece)
@@ -149,8 +149,9 @@ class FrameReader:
             violation = self._begin_frame(is_open=is_open)
             if violation is not None:
                 return violation
-            if not self._passing:
-                return None  # the frame is not all there
+            if not self._passing:  # the frame is not all there, and nothing else is kept
+                self._data, self._position = data[position:], 0
+                return None
 
     def _begin_frame(self, *, is_open: bool) -> Violation | None:
         """Decide how the next frame is read; without ``_passing`` it waits for more bytes."""

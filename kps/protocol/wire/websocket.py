@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection, Ping
 
 from kps.protocol.limits import ConnectionLimits
@@ -301,12 +300,10 @@ class WebSocket(ABC):
         )
 
     def _send_close(self, code: int, reason: str) -> None:
-        self.outbox.seal()
-        if self.state is State.HANDSHAKE or self.state is State.REQUEST:
-            return
-        frames = self._reader.wsproto
-        if frames.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
-            self.outbox.push_anyway(control(frames.send(CloseConnection(code, reason))))
+        """Queue a close frame; if there is a WebSocket, and it has not been closed before."""
+        if self.state is State.OPEN:
+            frame = self._reader.wsproto.send(CloseConnection(code, reason))
+            self.outbox.push_anyway(control(frame))
 
     def _end(self, closed: Closed, now: float) -> None:
         """Nothing more is received, and nothing more is queued."""

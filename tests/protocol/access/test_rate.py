@@ -1,10 +1,12 @@
-"""Token buckets."""
+"""Token buckets, and the limiters of connections, which are two of them each."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.protocol.access.rate import Bucket, limiter
-from kps.protocol.limits import Limits
+from kps.protocol.access.rate import Bucket, RateLimiter
+from kps.protocol.limits import ServerLimits
+from kps.protocol.server.throttle import throttle
 
 
 def test_takes_what_there_is() -> None:
@@ -36,13 +38,29 @@ def test_never_more_than_the_rate_and_one_burst(steps: list[tuple[float, int]]) 
 
 
 def test_nothing_to_limit() -> None:
-    assert limiter(Limits(), 0.0) is None
+    found = RateLimiter(ServerLimits(), 0.0)
+    assert found.take_messages(10**9, 0.0)
+    assert found.take_bytes(10**9, 0.0)
+    assert found.spend(10**9, 10**9, 0.0) == 0.0
+    assert throttle(ServerLimits(), 0.0) is None
+
+
+@pytest.mark.parametrize("limits", [{"message_rate": 1.0}, {"byte_rate": 1.0}])
+def test_one_limit_is_enough_for_a_throttle(limits: dict[str, float]) -> None:
+    assert throttle(ServerLimits(**limits), 0.0) is not None  # type: ignore[arg-type]
 
 
 def test_a_slow_rate_lets_one_through() -> None:
-    found = limiter(Limits(message_rate=0.5), 0.0)
-    assert found is not None
+    found = RateLimiter(ServerLimits(message_rate=0.5), 0.0)
     assert found.take_messages(1, 0.0)
     assert not found.take_messages(1, 1.0)
     assert found.take_messages(1, 2.0)
     assert found.take_bytes(10**9, 0.0)  # there is no limit on these
+
+
+def test_the_slower_of_messages_and_bytes_says_how_long_to_wait() -> None:
+    found = RateLimiter(ServerLimits(message_rate=10, byte_rate=1000), 0.0)
+    assert found.spend(10, 1000, 0.0) == 0.0
+    assert found.spend(5, 0, 0.0) == 0.5
+    assert found.spend(0, 2000, 0.0) == 2.0
+    assert found.spend(0, 0, 2.0) == 0.0

@@ -2,29 +2,36 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.protocol.bus.acks import AckBook, AckRequest, DuplicateAckId
-from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.topics import Bus
+from kps.protocol.bus.publication import Encoding, Publication
+from kps.protocol.bus.topics import Bus, Key, Stage, Subscriber
 from kps.protocol.dialect.envelope import TooDeep
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import Limits
+from kps.protocol.dialect.server import LEVEL_1, LEVEL_2, ServerLevel1
+from kps.protocol.limits import ServerLimits
+from kps.protocol.server.encodings import FRAMES
 from kps.protocol.timers import Deadlines
-from kps.protocol.wire.outbox import Droppable
+from kps.protocol.wire.outbox import Entry, Kind
 
 
 class Listener:
     """A subscriber that keeps what it gets, and may do something when it gets it."""
 
-    level = 1
-
-    def __init__(self, client_id: str, then: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        client_id: str,
+        then: Callable[[], None] = lambda: None,
+        encoding: Encoding[Any] = FRAMES[LEVEL_1],
+    ) -> None:
         self.id = client_id
-        self.topics: set[str] = set()
+        self.encoding = encoding
+        self.topics: dict[Key, Stage] = {}
         self.got: list[Publication] = []
         self._then = then
 
@@ -44,7 +51,7 @@ class TestBus:
         assert [bus.publish(first), bus.publish(second)] == [2, 2]
         assert alice.got == bob.got == [first, second]
         assert bus.subscribers("news") == [alice, bob]
-        assert alice.topics == {"news"}
+        assert alice.topics == {"news": Stage.LIVE}
 
     def test_topics_are_plain_names(self) -> None:
         bus = Bus()
@@ -68,7 +75,7 @@ class TestBus:
             bus.unsubscribe(alice, "news")
         bus.unsubscribe(alice, "never subscribed")
         assert bus.publish(Publication("news", "x", None)) == 1
-        assert (alice.got, alice.topics) == ([], set())
+        assert (alice.got, alice.topics) == ([], {})
 
     def test_empty_topics_are_forgotten(self) -> None:
         bus, alice = Bus(), Listener("alice")
@@ -78,7 +85,7 @@ class TestBus:
         bus.unsubscribe(alice, "topic 5")
         assert len(bus) == 99
         bus.remove(alice)
-        assert (len(bus), alice.topics) == (0, set())
+        assert (len(bus), alice.topics) == (0, {})
 
     def test_subscriber_may_leave_while_it_is_delivered_to(self) -> None:
         bus = Bus()
@@ -93,58 +100,165 @@ class TestBus:
         assert len(bus) == 0
 
 
-@pytest.mark.parametrize("level", [1, 2])
+class TestStages:
+    def test_what_was_asked_for_is_not_yet_in_force(self) -> None:
+        bus, alice = Bus(), Listener("alice")
+        bus.ask(alice, "news")
+        assert alice.topics == {"news": Stage.ASKED}
+        assert ("news" in bus, len(bus), bus.subscribers("news")) == (False, 0, [])
+        assert bus.publish(Publication("news", "x", 1)) == 0
+        bus.subscribe(alice, "news")
+        assert alice.topics == {"news": Stage.LIVE}
+        assert bus.publish(Publication("news", "x", 2)) == 1
+        assert [publication.payloads for publication in alice.got] == [[2]]
+
+    def test_asking_again_does_not_take_it_back(self) -> None:
+        bus, alice = Bus(), Listener("alice")
+        bus.subscribe(alice, "news")
+        bus.ask(alice, "news")
+        assert alice.topics == {"news": Stage.LIVE}
+        assert bus.subscribers("news") == [alice]
+
+    def test_what_was_only_asked_for_can_be_given_up(self) -> None:
+        bus, alice, bob = Bus(), Listener("alice"), Listener("bob")
+        bus.subscribe(bob, "news")
+        bus.ask(alice, "news")
+        bus.ask(alice, "weather")
+        bus.unsubscribe(alice, "news")
+        assert alice.topics == {"weather": Stage.ASKED}
+        bus.remove(alice)
+        assert alice.topics == {}
+        assert bus.subscribers("news") == [bob]
+
+    def test_hooks_are_told_once_of_what_comes_into_force_and_ends(self) -> None:
+        bus, alice, bob = Bus(), Listener("alice"), Listener("bob")
+        told: list[tuple[str, Subscriber, Key, bool]] = []
+
+        def note(name: str, is_new: bool, who: Subscriber, key: Key) -> None:
+            told.append((name, who, key, is_new))
+
+        for name in ("first", "second"):
+            bus.on_join.append(partial(note, name, True))
+            bus.on_leave.append(partial(note, name, False))
+
+        def news() -> list[tuple[str, Subscriber, Key, bool]]:
+            latest = told.copy()
+            told.clear()
+            return latest
+
+        bus.ask(alice, "news")
+        assert news() == []
+        for _ in range(2):
+            bus.subscribe(alice, "news")
+        assert news() == [("first", alice, "news", True), ("second", alice, "news", True)]
+        bus.subscribe(bob, "news")
+        assert news() == [("first", bob, "news", True), ("second", bob, "news", True)]
+        bus.ask(bob, "weather")
+        bus.unsubscribe(bob, "weather")  # it was never in force
+        assert news() == []
+        for _ in range(2):
+            bus.unsubscribe(bob, "news")
+            bus.remove(alice)
+        assert [(who, is_new) for _, who, _, is_new in news()] == [(bob, False)] * 2 + [
+            (alice, False)
+        ] * 2
+
+    def test_hooks_see_the_bus_as_it_is_then(self) -> None:
+        bus, alice, seen = Bus(), Listener("alice"), []
+        bus.on_join.append(lambda who, key: seen.append((bus.subscribers(key), dict(who.topics))))
+        bus.on_leave.append(lambda who, key: seen.append((bus.subscribers(key), dict(who.topics))))
+        bus.subscribe(alice, "news")
+        bus.unsubscribe(alice, "news")
+        assert seen == [([alice], {"news": Stage.LIVE}), ([], {})]
+
+
+@pytest.mark.parametrize("dialect", [LEVEL_1, LEVEL_2], ids=["level 1", "level 2"])
 class TestPublication:
-    def test_bytes_are_made_once(self, level: int) -> None:
-        publication = Publication("news", "alice", {"a": 1}, 2)
-        assert publication.frame(level) is publication.frame(level)
-        assert publication.frames(level) is publication.frames(level)
+    def test_bytes_are_made_once(self, dialect: ServerLevel1) -> None:
+        publication, encoding = Publication("news", "alice", {"a": 1}, 2), FRAMES[dialect]
+        assert publication.encoded(encoding) is publication.encoded(encoding)
+        assert publication.encoded(encoding.singly) is publication.encoded(encoding.singly)
 
-    def test_only_what_wants_no_answer_may_be_dropped(self, level: int) -> None:
-        assert isinstance(Publication("t", "x", 1).frame(level), Droppable)
-        assert not isinstance(Publication("t", "x", 1, ack_id="ack_1").frame(level), Droppable)
+    def test_only_what_wants_no_answer_may_be_dropped(self, dialect: ServerLevel1) -> None:
+        plain = Publication("t", "x", 1).encoded(FRAMES[dialect])
+        assert isinstance(plain, Entry)
+        assert plain.kind is Kind.DROPPABLE
+        # What wants an answer is a message, which each connection queues as it queues others.
+        asking = Publication("t", "x", 1, ack_id="ack_1").encoded(FRAMES[dialect])
+        assert isinstance(asking, bytes)
+        assert b'"ack_id":"ack_1"' in asking
 
-    def test_several_are_as_many_frames_or_one(self, level: int) -> None:
-        publication = Publication("t", "x", 1, "two")
-        joined = publication.frame(level)
-        assert isinstance(joined, Droppable)
-        assert (joined.frames, joined.messages) == (3 - level, 2)
-        single = publication.frames(level)
-        assert [Publication("t", "x", data).frame(level) for data in (1, "two")] == single
-        assert all(isinstance(frame, Droppable) and frame.messages == 1 for frame in single)
+    def test_several_are_as_many_frames_or_one(self, dialect: ServerLevel1) -> None:
+        publication, encoding = Publication("t", "x", 1, "two"), FRAMES[dialect]
+        joined = publication.encoded(encoding)
+        assert isinstance(joined, Entry)
+        assert (joined.frames, joined.messages) == (3 - dialect.level, 2)
+        single = publication.encoded(encoding.singly)
+        alone = [Publication("t", "x", data).encoded(encoding) for data in (1, "two")]
+        assert [entry.data for entry in single] == [
+            entry.data for entry in alone if isinstance(entry, Entry)
+        ]
+        for entry in single:
+            assert (entry.kind, entry.frames, entry.messages) == (Kind.DROPPABLE, 1, 1)
 
-    def test_payload_that_is_nested_too_deeply(self, level: int) -> None:
+    def test_payload_that_is_nested_too_deeply(self, dialect: ServerLevel1) -> None:
         data: list[object] = []
         for _ in range(300):
             data = [data]
-        with pytest.raises(TooDeep):
-            Publication("t", "x", data).frame(level)
+        publication = Publication("t", "x", data)
+        for _ in range(2):
+            with pytest.raises(TooDeep):
+                publication.encoded(FRAMES[dialect])
 
 
-class TestLevels:
-    def test_each_gets_its_own_form(self) -> None:
-        bus, old, new = Bus(), Listener("old"), Listener("new")
-        new.level = 2
+class TestEncodings:
+    def test_each_level_gets_its_own_form(self) -> None:
+        bus, old = Bus(), Listener("old")
+        new = Listener("new", encoding=FRAMES[LEVEL_2])
         bus.subscribe(old, "t")
         bus.subscribe(new, "t")
         publication = Publication("t", "x", 1)
         assert bus.publish(publication) == 2
-        assert b'"data":{"data":1,"from":"x"}' in publication.frame(1)
-        assert b'"from":"x","data":1' in publication.frame(2)
+        first, second = (publication.encoded(each.encoding) for each in (old, new))
+        assert b'"data":{"data":1,"from":"x"}' in first.data
+        assert b'"from":"x","data":1' in second.data
 
     def test_too_deep_for_one_form_is_too_deep_for_all(self) -> None:
         """At the depth at which only level 1, which wraps payloads, cannot be written."""
         deep: list[object] = []
         for _ in range(252):
             deep = [deep]
-        Publication("t", "x", deep).frame(2)
-        bus, old, new = Bus(), Listener("old"), Listener("new")
-        new.level = 2
+        Publication("t", "x", deep).encoded(FRAMES[LEVEL_2])
+        bus, old = Bus(), Listener("old")
+        new = Listener("new", encoding=FRAMES[LEVEL_2])
         bus.subscribe(new, "t")
         bus.subscribe(old, "t")
         with pytest.raises(TooDeep):
             bus.publish(Publication("t", "x", deep))
         assert new.got == []
+
+    def test_each_form_is_made_once_for_all_who_take_it(self) -> None:
+        made: list[str] = []
+
+        class Counted:
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def encode(self, publication: Publication) -> str:
+                made.append(self.name)
+                return f"{self.name}: {publication.payloads}"
+
+        bus, encodings = Bus(), [Counted("one"), Counted("other"), Counted("one")]
+        listeners = [Listener(f"{n}", encoding=encodings[n % 3]) for n in range(9)]
+        for listener in listeners:
+            bus.subscribe(listener, "t")
+        publication = Publication("t", "x", 1)
+        assert bus.publish(publication) == 9
+        # Those with the same name are still two: an encoding is equal to itself only.
+        assert sorted(made) == ["one", "one", "other"]
+        forms = [publication.encoded(listener.encoding) for listener in listeners]
+        assert forms == ["one: [1]", "other: [1]", "one: [1]"] * 3
+        assert len(made) == 3
 
 
 class Asker:
@@ -168,7 +282,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.deadlines = Deadlines()
-        self.book = AckBook(self.deadlines, Limits())
+        self.book = AckBook(self.deadlines, ServerLimits())
         self.asker = Asker()
         self.bob, self.carol = Listener("bob"), Listener("carol")
 

@@ -19,7 +19,7 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.reconnect import Backoff
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ClientLimits, ServerLimits
 from kps.testing.network import MemoryClient, Network
 from tests.protocol.helpers import THOROUGH, Peer, close_frame
 
@@ -27,9 +27,11 @@ from tests.protocol.helpers import THOROUGH, Peer, close_frame
 # lie between, so that no two things happen at the same time and the order is known.
 RECONNECT = 1.0
 DEFAULT_TIMEOUT = 5.25
-LIMITS = Limits(ack_timeout=DEFAULT_TIMEOUT, heartbeat_interval=1e6)
+LIMITS = ServerLimits(ack_timeout=DEFAULT_TIMEOUT, heartbeat_interval=1e6)
+CLIENT_LIMITS = ClientLimits(heartbeat_interval=1e6)
 
-TOPICS = st.sampled_from(["red", "green", "blue"])
+TOPIC_NAMES = ["red", "green", "blue"]
+TOPICS = st.sampled_from(TOPIC_NAMES)
 ANYONE = st.integers(0, 11)
 OUTCOMES = st.sampled_from([None, "no"])
 
@@ -196,7 +198,7 @@ class Program(Actor):
                 id=client_id,
                 host="memory",
                 reconnect=Backoff.every(RECONNECT),
-                limits=LIMITS,
+                limits=CLIENT_LIMITS,
                 level=self.level,
             )
         )
@@ -580,7 +582,7 @@ class BusMachine(RuleBasedStateMachine):
         hub = self.network.hub
         assert set(hub.clients) == {actor.id for actor in self.online()}
         assert len(hub.state.connections) == len(self.online())
-        for topic in ("red", "green", "blue"):
+        for topic in TOPIC_NAMES:
             expected = [actor.id for actor in self.topics[topic]]
             assert [subscriber.id for subscriber in hub.state.bus.subscribers(topic)] == expected
         assert len(hub.state.bus) == sum(bool(subscribers) for subscribers in self.topics.values())
@@ -608,7 +610,8 @@ class BusMachine(RuleBasedStateMachine):
             if isinstance(actor, Program):
                 actor.session.close(self.now)
                 assert actor.session.ended is not None
-                assert (actor.session.asking.pending, actor.session._unconfirmed) == ({}, {})
+                assert len(actor.session.asking.pending) == 0
+                assert actor.session.topics.open_questions == 0
                 assert len(actor.session.state.deadlines) == 0
         super().teardown()
 

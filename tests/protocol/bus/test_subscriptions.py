@@ -10,7 +10,7 @@ from kps.errors import KPSError
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriptions import Subscriptions
-from kps.protocol.limits import Limits, Overflow
+from kps.protocol.limits import Overflow, ProgramLimits
 
 
 class Program:
@@ -19,7 +19,7 @@ class Program:
     def __init__(self, **limits: int | Overflow) -> None:
         self.answers: list[tuple[str, int, str | None]] = []
         self.subscriptions = Subscriptions(
-            Limits(**limits),  # type: ignore[arg-type]
+            ProgramLimits(**limits),  # type: ignore[arg-type]
             lambda a: self.answers.append((a.ack_id, a.epoch, a.error)),
         )
 
@@ -191,10 +191,6 @@ class TestFull:
                 program.deliver("x")
             assert program.subscriptions.take_overflowed() == [mailbox]
             assert len(mailbox.take_some(2)) == 2
-
-    def test_closing_is_no_policy_for_a_mailbox(self) -> None:
-        with pytest.raises(ValueError, match="mailbox_overflow must be"):
-            Limits(mailbox_overflow=Overflow.CLOSE)
 
 
 class TestAnswers:

@@ -33,9 +33,10 @@ from kps.protocol.client.events import (
     MessageReceived,
     SubscriptionConfirmed,
 )
+from kps.protocol.client.pending import Barrier
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import Limits, Overflow
+from kps.protocol.limits import ClientLimits, Overflow
 from kps.protocol.wire.websocket import Closed, ClosedBy, Output
 from kps.testing.network import ManualClock
 from tests.protocol.helpers import (
@@ -106,7 +107,7 @@ class TestRegistration:
         assert b"authorization: Bearer x\r\n" in request
 
     def test_server_that_does_not_answer_the_ping(self) -> None:
-        client = Client(limits=Limits(handshake_timeout=10))
+        client = Client(limits=ClientLimits(handshake_timeout=10))
         server = client.transport().open()
         client.advance(9.9)
         assert output(server.link) is Output.KEEP
@@ -213,7 +214,7 @@ class TestConnecting:
 
     def test_wait_begins_when_the_connection_ends(self) -> None:
         """However long it was silent before; or all clients would come back at once."""
-        limits = Limits(heartbeat_interval=1000)
+        limits = ClientLimits(heartbeat_interval=1000)
         for end in ("end of file", "lost", "silence", "close frame"):
             client, server = online(reconnect=RETRY, limits=limits)
             client.advance(500)
@@ -245,7 +246,7 @@ class TestConnecting:
             client.advance(10)
 
     def test_opening_handshake_that_never_ends(self) -> None:
-        client = Client(reconnect=RETRY, limits=Limits(handshake_timeout=10))
+        client = Client(reconnect=RETRY, limits=ClientLimits(handshake_timeout=10))
         server = client.transport()
         client.advance(10)
         assert output(server.link) is Output.ABORT
@@ -275,14 +276,14 @@ class TestReconnecting:
         server.send(delivery("back"))
         assert [contents(mailbox) for mailbox in mailboxes] == [["back"], ["back"], [], []]
 
-    def test_asks_for_the_id_of_its_configuration(self) -> None:
+    def test_asks_for_the_id_that_it_had(self) -> None:
         client = Client(reconnect=RETRY)
         server = client.transport().open()
         server.send({"action": "pong", "id": "given"})
         server.hang_up()
         client.advance(1)
         server = client.transport().open()
-        assert server.take() == [{"action": "ping", "from": "me", "proto": 2}]
+        assert server.take() == [{"action": "ping", "from": "given", "proto": 2}]
 
     def test_not_when_another_took_its_id(self) -> None:
         client, server = online(reconnect=RETRY)
@@ -307,7 +308,7 @@ class TestReconnecting:
         client.check_over()
 
     def test_dead_server_is_noticed(self) -> None:
-        limits = Limits(heartbeat_interval=25, heartbeat_timeout=20)
+        limits = ClientLimits(heartbeat_interval=25, heartbeat_timeout=20)
         client, server = online(reconnect=RETRY, limits=limits)
         client.advance(25)
         server.take()
@@ -415,7 +416,7 @@ class TestSubscribing:
 
     def test_any_number_of_topics(self) -> None:
         """More than the outgoing queue holds: they must not cost the connection."""
-        client, server = online(reconnect=RETRY, limits=Limits(queue_messages=10))
+        client, server = online(reconnect=RETRY, limits=ClientLimits(queue_messages=10))
         for number in range(50):
             client.subscribe(f"topic {number}")
         assert len(server.take()) == 50
@@ -428,7 +429,7 @@ class TestSubscribing:
 
 class TestReceiving:
     def test_array_of_messages(self) -> None:
-        client, server = online(limits=Limits(mailbox_bytes=10_000))
+        client, server = online(limits=ClientLimits(mailbox_bytes=10_000))
         mailbox = client.subscribe("news")
         server.send([delivery("x" * 90) for _ in range(60)])
         assert len(mailbox) == 60  # each counts with its part of the frame
@@ -583,7 +584,7 @@ class TestAnswering:
         assert self.answers(server) == [("b", True, None)]
 
     def test_full_mailbox(self) -> None:
-        client, server = online(limits=Limits(mailbox_messages=1))
+        client, server = online(limits=ClientLimits(mailbox_messages=1))
         client.subscribe("news")
         server.send(delivery(1, ack_id="a"), delivery(2, ack_id="b"))
         assert self.answers(server) == [("b", False, "queue full")]
@@ -762,18 +763,48 @@ class TestAsking:
         assert server.take() == []
 
 
+def reached(barrier: Barrier) -> Fields:
+    """What a server on level 1 answers when it has come to a barrier."""
+    return {"action": "ack_status", "ack_id": barrier.name}
+
+
 class TestBarriers:
     def test_passed_when_the_server_got_there(self) -> None:
         client, server = online()
         client.publish("t", 1)
         first = client.session.asking.barrier(client.now)
         second = client.session.asking.barrier(client.now)
-        assert actions(server.take()) == ["publish t", "ping", "ping"]
-        server.send({"action": "published", "topic": "t"}, {"action": "pong", "id": "me"})
+        published, *questions = server.take()
+        assert published["action"] == "publish"
+        assert [(q["action"], q["ack_id"]) for q in questions] == [
+            ("get_ack_status", first.name),
+            ("get_ack_status", second.name),
+        ]
+        server.send({"action": "published", "topic": "t"}, reached(first))
         assert (first.passed, second.passed) == (True, False)
         assert client.take(BarrierPassed) == [BarrierPassed(first)]
-        server.send({"action": "pong", "id": "me"}, {"action": "pong", "id": "me"})
+        server.send(reached(second), reached(second))
         assert second.passed
+        client.check_nothing_pending()
+
+    def test_on_level_2_a_ping_has_a_nonce_that_its_pong_repeats(self) -> None:
+        client = Client()
+        server = client.connect(proto=2)
+        first, second = (client.session.asking.barrier(client.now) for _ in range(2))
+        pings = server.take()
+        assert [(ping["action"], ping["nonce"]) for ping in pings] == [
+            ("ping", first.name),
+            ("ping", second.name),
+        ]
+        server.send({"action": "pong", "id": "me", "proto": 2, "nonce": second.name})
+        assert (first.passed, second.passed) == (False, True)
+
+    def test_one_that_was_given_up_shifts_no_other(self) -> None:
+        client, server = online()
+        given_up, other = (client.session.asking.barrier(client.now) for _ in range(2))
+        client.session.asking.forget(given_up)
+        server.send(reached(other), reached(given_up))
+        assert (given_up.passed, other.passed) == (False, True)
         client.check_nothing_pending()
 
     def test_collects_refusals(self) -> None:
@@ -782,9 +813,9 @@ class TestBarriers:
         server.send(
             {"action": "error", "error": "one"},
             {"action": "error", "error": "two"},
-            {"action": "pong", "id": "me"},
+            reached(first),
             {"action": "error", "error": "three"},
-            {"action": "pong", "id": "me"},
+            reached(second),
         )
         assert (first.refusals, second.refusals) == (["one", "two"], ["three"])
 
@@ -851,7 +882,7 @@ class TestPublishing:
         client.check_nothing_pending()
 
     def test_full_queue_refuses(self) -> None:
-        client, server = online(limits=Limits(queue_messages=3))
+        client, server = online(limits=ClientLimits(queue_messages=3))
         for number in range(3):
             client.publish("t", number)
         with pytest.raises(QueueFull):
@@ -868,7 +899,7 @@ class TestPublishing:
         ("policy", "kept"), [(Overflow.DROP_OLDEST, [2, 3, 4]), (Overflow.DROP_NEWEST, [0, 1, 2])]
     )
     def test_full_queue_drops_and_counts(self, policy: Overflow, kept: list[int]) -> None:
-        client, server = online(limits=Limits(queue_messages=3, overflow=policy))
+        client, server = online(limits=ClientLimits(queue_messages=3, overflow=policy))
         for number in range(5):
             client.publish("t", number)
         assert client.session.dropped == 2
@@ -879,13 +910,13 @@ class TestPublishing:
         assert client.take(Disconnected)[0].dropped == client.session.dropped == 2
 
     def test_message_larger_than_the_queue_passes(self) -> None:
-        client, server = online(limits=Limits(queue_bytes=1000))
+        client, server = online(limits=ClientLimits(queue_bytes=1000))
         client.publish("t", "x" * 5000)
         assert len(server.take()) == 1
 
     def test_no_room_for_what_the_protocol_must_say(self) -> None:
         """The server does not read: the connection is given up, and everyone told."""
-        client, server = online(reconnect=RETRY, limits=Limits(queue_messages=3))
+        client, server = online(reconnect=RETRY, limits=ClientLimits(queue_messages=3))
         handle = client.ask()
         for number in range(2):
             client.publish("t", number)
@@ -904,7 +935,7 @@ class TestPublishing:
 
     @pytest.mark.parametrize("verb", ["cancel", "expire", "status"])
     def test_no_room_for_a_word_about_an_ack(self, verb: str) -> None:
-        client, _ = online(limits=Limits(queue_messages=2))
+        client, _ = online(limits=ClientLimits(queue_messages=2))
         handle = client.ask()
         client.publish("t", 1)
         if verb == "cancel":
@@ -919,7 +950,7 @@ class TestPublishing:
         client.check_nothing_pending()
 
     def test_server_that_pings_and_does_not_read_is_paused(self) -> None:
-        client, server = online(limits=Limits(backlog_bytes=500))
+        client, server = online(limits=ClientLimits(backlog_bytes=500))
         client.publish("t", "x" * 1000)
         assert not server.link.wants_pause
         server.feed(frame(b"x" * 100, opcode=PING, key=None) * 5)
@@ -928,7 +959,7 @@ class TestPublishing:
         assert not server.link.wants_pause
 
     def test_server_that_does_not_read_does_not_get_the_acks(self) -> None:
-        client, server = online(limits=Limits(queue_messages=5))
+        client, server = online(limits=ClientLimits(queue_messages=5))
         server.send([delivery(n, ack_id=f"{n}") for n in range(10)], {"action": "pong"})
         (disconnected,) = client.take(Disconnected)
         assert disconnected.closed.code == 1008
@@ -982,7 +1013,7 @@ class TestOfflineQueue:
         assert client.session.dropped == 0
 
     def test_may_be_larger_than_the_outgoing_queue(self) -> None:
-        client = Client(offline_messages=100, limits=Limits(queue_messages=5))
+        client = Client(offline_messages=100, limits=ClientLimits(queue_messages=5))
         for number in range(100):
             client.publish("t", number)
         server = client.connect()
@@ -1139,7 +1170,7 @@ class TestClosing:
             client.check_over()
 
     def test_server_that_does_not_answer(self) -> None:
-        client, server = online(limits=Limits(close_timeout=5))
+        client, server = online(limits=ClientLimits(close_timeout=5))
         client.publish("t", 1)
         client.session.close(client.now)
         client.advance(4.9)
@@ -1171,7 +1202,7 @@ class TestClosing:
         client.check_over()
 
     def test_full_queue_has_room_for_the_close_frame(self) -> None:
-        client, server = online(limits=Limits(queue_messages=2))
+        client, server = online(limits=ClientLimits(queue_messages=2))
         client.publish("t", 1)
         client.publish("t", 2)
         client.session.close(client.now)
@@ -1253,7 +1284,7 @@ class Story:
 
     def __init__(self) -> None:
         self.client = Client(
-            reconnect=RETRY, offline_messages=3, limits=Limits(max_message=1000, max_head=1000)
+            reconnect=RETRY, offline_messages=3, limits=ClientLimits(max_message=1000, max_head=1000)
         )
         self.mailbox = self.client.subscribe("news")
         self.client.session.subscriptions.open_direct()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kps.errors import InvalidArgument
 from kps.protocol.dialect.address import Address, RelayTarget, origin_of
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.client_handshake import ClientWebSocket
 from kps.protocol.wire.frames import text_frame
 
@@ -110,7 +110,7 @@ class TestAddress:
             target=address.target,
             headers=[],
             text_frame=text_frame,
-            limits=Limits(),
+            limits=ConnectionLimits(),
             now=0.0,
         )
         reader = h11.Connection(h11.SERVER)

@@ -14,7 +14,7 @@ from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import BarrierPassed, Disconnected, ErrorReceived
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import Limits, Overflow
+from kps.protocol.limits import ClientLimits, Overflow, ServerLimits
 from kps.protocol.server.config import HubConfig
 from kps.testing.network import Network
 from tests.protocol.helpers import (
@@ -176,7 +176,7 @@ class TestBatches:
         assert client.session.backlog == 0
 
     def test_a_full_queue_refuses(self) -> None:
-        client, server = online(limits=Limits(queue_bytes=500))
+        client, server = online(limits=ClientLimits(queue_bytes=500))
         sent = 0
         with pytest.raises(QueueFull):
             for _ in range(100):
@@ -190,7 +190,7 @@ class TestBatches:
 
     @pytest.mark.parametrize("overflow", [Overflow.DROP_OLDEST, Overflow.DROP_NEWEST])
     def test_a_policy_that_drops_counts_every_publication(self, overflow: Overflow) -> None:
-        client, server = online(limits=Limits(queue_bytes=500, overflow=overflow))
+        client, server = online(limits=ClientLimits(queue_bytes=500, overflow=overflow))
         for number in range(100):
             client.publish("t", f"{number:050}")
         payloads = [int(p) for m in server.take() for p in m.get("batch", [m.get("data")])]
@@ -277,7 +277,7 @@ class TestArrays:
         assert 4 < len(frames) < 20
 
     def test_a_full_queue_counts_them(self) -> None:
-        client, server = online(limits=Limits(queue_bytes=1000))
+        client, server = online(limits=ClientLimits(queue_bytes=1000))
         asked = 0
         with pytest.raises(QueueFull):
             for _ in range(100):
@@ -318,7 +318,7 @@ class TestArrays:
         assert peer.closed is not None
 
     def test_waiting_answers_slow_a_client_down(self) -> None:
-        peer = self.peer(Stage(limits=Limits(backlog_bytes=1000)))
+        peer = self.peer(Stage(limits=ServerLimits(backlog_bytes=1000)))
         while not peer.connection.wants_pause:
             peer.send({"action": "subscribe", "topic": "t"})
         assert 1000 < peer.session._transport.queued_bytes < 1100
@@ -347,7 +347,7 @@ def test_every_subscriber_gets_everything_once_and_in_order(
     messages: list[tuple[str, Any, bool]], sizes: list[int], max_message: int
 ) -> None:
     """Whatever is sent together, whatever pieces it comes in, and whatever level is spoken."""
-    network = Network(limits=Limits(max_message=max_message))
+    network = Network(limits=ServerLimits(max_message=max_message))
     mailboxes = []
     for level in (1, 2):
         subscriber = network.client_with(
@@ -404,7 +404,7 @@ class TestReceiving:
         assert [event.code for event in client.take(ErrorReceived)] == ["bad_message"] * 3
 
     def test_a_full_mailbox_drops_what_has_no_room(self) -> None:
-        client, server = online(limits=Limits(mailbox_messages=3))
+        client, server = online(limits=ClientLimits(mailbox_messages=3))
         mailbox = client.subscribe("t")
         server.send({"action": "publish", "topic": "t", "batch": [1, 2, 3, 4, 5]})
         assert (contents(mailbox), mailbox.dropped) == ([1, 2, 3], 2)
@@ -446,14 +446,14 @@ class TestReceipts:
         client = Client()
         server = client.connect()
         barrier = client.session.asking.publish_with_receipt("t", 1, client.now)
-        assert [m["action"] for m in server.take()] == ["publish", "ping"]
+        assert [m["action"] for m in server.take()] == ["publish", "get_ack_status"]
         server.send({"action": "published", "topic": "t"})
         assert not barrier.passed
-        server.send({"action": "pong", "id": "me"})
+        server.send({"action": "ack_status", "ack_id": barrier.name})
         assert (barrier.passed, barrier.delivered) == (True, None)
 
     def test_who_has_no_room_does_not_count(self) -> None:
-        stage = Stage(limits=Limits(queue_messages=2, overflow=Overflow.DROP_NEWEST))
+        stage = Stage(limits=ServerLimits(queue_messages=2, overflow=Overflow.DROP_NEWEST))
         slow, publisher = stage.peer("slow"), stage.peer()
         slow.ask({"action": "subscribe", "topic": "t"})
         publisher.upgrade().ask({"action": "ping", "from": "p", "proto": 2})
@@ -533,7 +533,7 @@ class TestAcks:
 
     @pytest.mark.parametrize("result", [object(), {1: 2}, "x" * 2000])
     def test_a_result_that_cannot_be_sent_is_a_failure(self, result: Any) -> None:
-        network = Network(limits=Limits(max_message=1000))
+        network = Network(limits=ServerLimits(max_message=1000))
         asker, worker = network.client("asker"), network.client("worker")
         mailbox = worker.session.subscribe("t", network.clock.now)
         network.run()
@@ -606,7 +606,7 @@ class TestFlow:
     """Reading pauses for a mailbox that fills up, as long as its program keeps up."""
 
     def flooded(self, count: int = 120) -> tuple[Client, FakeServer, Any]:
-        client, server = online(limits=Limits(mailbox_messages=3200))
+        client, server = online(limits=ClientLimits(mailbox_messages=3200))
         mailbox = client.subscribe("t")
         server.send({"action": "publish", "topic": "t", "batch": list(range(count))})
         return client, server, mailbox
@@ -662,7 +662,7 @@ class TestFlow:
         assert not server.link.wants_pause
 
     def test_bytes_count_too(self) -> None:
-        client, server = online(limits=Limits(mailbox_bytes=10_000))
+        client, server = online(limits=ClientLimits(mailbox_bytes=10_000))
         client.subscribe("t")
         server.send({"action": "publish", "topic": "t", "data": "x" * 600})
         assert server.link.wants_pause

@@ -12,7 +12,7 @@ from kps.errors import InvalidArgument
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import Limits, Overflow
+from kps.protocol.limits import ServerLimits, Overflow
 from kps.protocol.server.events import DirectMessageIgnored, HubEvent
 from kps.protocol.wire.websocket import Output
 from tests.protocol.helpers import (
@@ -166,7 +166,7 @@ class TestPublishing:
 
 class TestMailboxes:
     def test_full_mailbox_drops_and_tells_who_wants_acks(self) -> None:
-        stage = Stage(limits=Limits(mailbox_messages=1))
+        stage = Stage(limits=ServerLimits(mailbox_messages=1))
         mailbox = stage.hub.local.subscribe("job")
         handles = [
             stage.hub.publish_with_ack("job", number, 5.0, stage.clock.now) for number in range(2)
@@ -178,7 +178,7 @@ class TestMailboxes:
         assert outcomes(handles[0]) == {"server": None}
 
     def test_bytes_count(self) -> None:
-        stage = Stage(limits=Limits(mailbox_bytes=1000, mailbox_overflow=Overflow.DROP_OLDEST))
+        stage = Stage(limits=ServerLimits(mailbox_bytes=1000, mailbox_overflow=Overflow.DROP_OLDEST))
         mailbox = stage.hub.local.subscribe("news")
         direct = stage.hub.local.subscriptions.open_direct()
         alice = stage.peer("alice")
@@ -326,7 +326,7 @@ class TestShutdown:
         assert stage.hub.clients == {}
 
     def test_who_does_not_answer_is_dropped(self) -> None:
-        stage = Stage(limits=Limits(close_timeout=5))
+        stage = Stage(limits=ServerLimits(close_timeout=5))
         alice = stage.peer("alice")
         stage.hub.shutdown(30, stage.clock.now)
         stage.advance(29)
@@ -335,7 +335,7 @@ class TestShutdown:
         assert output(alice.connection) is Output.ABORT
 
     def test_full_queue_has_room_for_the_close_frame(self) -> None:
-        stage = Stage(limits=Limits(queue_messages=2))
+        stage = Stage(limits=ServerLimits(queue_messages=2))
         alice = stage.peer("alice")
         for number in range(2):
             stage.hub.publish_to_id("alice", number, stage.clock.now)
@@ -423,7 +423,7 @@ def transcript(data: bytes, sizes: Sequence[int]) -> tuple[bytes, list[bytes], l
     Confirmations are told apart: those of publications that came together follow after all
     copies that the publisher gets itself.
     """
-    stage = Stage(limits=Limits(max_message=1000, max_head=1000))
+    stage = Stage(limits=ServerLimits(max_message=1000, max_head=1000))
     stage.hub.local.subscribe("x")
     stage.hub.local.subscriptions.open_direct()
     peer = stage.peer()
@@ -455,7 +455,7 @@ def test_pieces_make_no_difference(data: bytes, sizes: list[int]) -> None:
 @THOROUGH
 @given(vandal=st.lists(st.tuples(streams(), SIZES), min_size=1, max_size=3), bye=st.booleans())
 def test_nobody_disturbs_the_others(vandal: list[tuple[bytes, list[int]]], bye: bool) -> None:
-    stage = Stage(limits=Limits(max_message=1000, max_head=1000))
+    stage = Stage(limits=ServerLimits(max_message=1000, max_head=1000))
     alice, bob = stage.peer("alice"), stage.peer("bob")
     bob.ask({"action": "subscribe", "topic": "news"})
     sent = 0

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kps.protocol.access.identity import Identity, Permissions
-from kps.protocol.limits import Limits, RatePolicy
+from kps.protocol.limits import ServerLimits, RatePolicy
 from kps.protocol.server.events import TokenPresented, UpgradeRequested
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 from tests.protocol.helpers import Answer, Peer, Stage, upgrade
@@ -210,14 +210,14 @@ class TestTokenInThePing:
         assert [m.get("request", "pong") for m in peer.take()] == ["pong", "y", "z"]
 
     def test_counts_as_one_message(self) -> None:
-        limits = Limits(message_rate=1.0, rate_policy=RatePolicy.ERROR)
+        limits = ServerLimits(message_rate=1.0, rate_policy=RatePolicy.ERROR)
         stage = Stage(asks_token=True, limits=limits)
         peer = self.peer(stage)
         peer.identify(ALICE)
         assert peer.take() == [{"action": "pong", "id": "a"}]
 
     def test_what_has_waited_counts(self) -> None:
-        stage = Stage(asks_token=True, limits=Limits(message_rate=10.0))
+        stage = Stage(asks_token=True, limits=ServerLimits(message_rate=10.0))
         peer = self.peer(stage, *[{"action": "x"}] * 100)
         assert peer.session.received == 1
         peer.identify(ALICE)
@@ -254,7 +254,7 @@ class TestEnd:
     def test_closes_when_the_time_is_over(self) -> None:
         stage = Stage(asks_token=True)
         peer = peer_of(stage, Identity("alice", lifetime=20.0), "a")
-        peer.session._hub.subscribe(peer.session, "t")
+        stage.hub.state.bus.subscribe(peer.session, "t")
         stage.advance(19.9)
         assert peer.closed is None
         stage.advance(0.1)
@@ -331,7 +331,7 @@ class TestIds:
 
     def test_nor_when_nobody_holds_it(self) -> None:
         stage = Stage(asks_token=True)
-        peer_of(stage, ALICE, "a").session.connection_lost(stage.clock.now)
+        peer_of(stage, ALICE, "a").connection.connection_lost(stage.clock.now)
         assert self.refused(stage, BOB, "a") == "this id belongs to another client"
         peer_of(stage, ALICE, "a")
 
@@ -381,7 +381,7 @@ class TestIds:
 
 def test_speaking_for_another_server_takes_a_permission() -> None:
     stage = Stage(asks_token=True)
-    stage.hub.addresses = {"here"}
+    stage.hub.addresses.update({"here"})
     taken = stage.hub.local.subscriptions.open_server_data()
     message = {"action": "server-to-server", "to": "here", "data": {"topic": "t", "data": 1}}
     peer = peer_of(stage, ALICE, "a")

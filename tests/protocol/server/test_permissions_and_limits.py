@@ -1,6 +1,6 @@
 """What a client may do, and how much: at each limit, and one past it.
 
-Limits on bytes, times and queues that a connection itself has are tested with it:
+ServerLimits on bytes, times and queues that a connection itself has are tested with it:
 ``test_websocket``, ``test_http``, ``test_outbox``, ``test_server_session``; those on the
 characters of topics and ids are in the vectors.
 """
@@ -12,7 +12,7 @@ import pytest
 from kps.errors import QueueFull
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import OPEN, Permissions
-from kps.protocol.limits import Limits, Overflow, RatePolicy
+from kps.protocol.limits import ServerLimits, Overflow, RatePolicy
 from kps.protocol.server.events import UpgradeRequested
 from tests.protocol.helpers import (
     Answer,
@@ -69,7 +69,7 @@ class TestPermissions:
     )
     def test_each_request(self, request_: Fields, allowed: bool) -> None:
         stage = Stage(permissions=MINE)
-        stage.hub.addresses = {"here"}
+        stage.hub.addresses.update({"here"})
         bob, carol, peer = peer2(stage, "bob"), peer2(stage, "carol"), peer2(stage, "a")
         for other in (bob, carol):  # both see what is for them
             stage.hub.state.bus.subscribe(other.session, "other")
@@ -121,7 +121,7 @@ class TestPermissions:
         assert codes(peer.ask(subscribe)) == ["subscribed"]
 
     def test_a_subscription_that_it_has_is_confirmed_again(self) -> None:
-        stage = Stage(permissions=OPEN, limits=Limits(max_subscriptions=1))
+        stage = Stage(permissions=OPEN, limits=ServerLimits(max_subscriptions=1))
         peer = peer2(stage, "a")
         for _ in range(2):
             assert codes(peer.ask({"action": "subscribe", "topic": "t"})) == ["subscribed"]
@@ -129,7 +129,7 @@ class TestPermissions:
 
 class TestLimits:
     def test_subscriptions_of_a_connection(self) -> None:
-        stage = Stage(limits=Limits(max_subscriptions=2))
+        stage = Stage(limits=ServerLimits(max_subscriptions=2))
         peer = peer2(stage, "a")
         answers = peer.ask(*({"action": "subscribe", "topic": t} for t in "abc"))
         assert codes(answers) == ["subscribed", "subscribed", "limit_reached"]
@@ -137,7 +137,7 @@ class TestLimits:
         assert codes(peer.ask({"action": "subscribe", "topic": "c"})) == ["subscribed"]
 
     def test_topics(self) -> None:
-        stage = Stage(limits=Limits(max_topics=2))
+        stage = Stage(limits=ServerLimits(max_topics=2))
         one, two = peer2(stage, "1"), peer2(stage, "2")
         assert codes(one.ask(*({"action": "subscribe", "topic": t} for t in "ab"))) == [
             "subscribed",
@@ -148,7 +148,7 @@ class TestLimits:
 
     @pytest.mark.parametrize("payload_in", ["data", "batch"])
     def test_depth(self, payload_in: str) -> None:
-        stage = Stage(limits=Limits(max_depth=3))
+        stage = Stage(limits=ServerLimits(max_depth=3))
         peer, bob = peer2(stage, "a"), peer2(stage, "bob")
         stage.hub.state.bus.subscribe(bob.session, "t")
         at_the_limit: list[Any] = [{"a": [1]}]
@@ -182,14 +182,14 @@ class TestLimits:
         ],
     )
     def test_depth_of_every_payload(self, request_: Fields) -> None:
-        stage = Stage(limits=Limits(max_depth=1), permissions=Permissions(relay=["*"]))
+        stage = Stage(limits=ServerLimits(max_depth=1), permissions=Permissions(relay=["*"]))
         peer = peer2(stage, "a")
         (error,) = peer.ask({**request_, "data": [[]]})
         assert error["error"] == "message nested too deeply"
         assert "bad_message" not in codes(peer.ask({**request_, "data": []}))
 
     def test_depth_of_a_result(self) -> None:
-        stage = Stage(limits=Limits(max_depth=1))
+        stage = Stage(limits=ServerLimits(max_depth=1))
         peer = peer2(stage, "a")
         ask = {"action": "publish_to_id_with_ack", "to": "a", "ack_id": "1"}
         ack_id = peer.ask(ask)[0]["ack_id"]
@@ -201,7 +201,7 @@ class TestLimits:
         assert peer.ask({**answer, "result": [1]})[0]["responses"]["a"]["result"] == [1]
 
     def test_payloads_of_a_batch(self) -> None:
-        stage = Stage(limits=Limits(max_batch=3))
+        stage = Stage(limits=ServerLimits(max_batch=3))
         peer, bob = peer2(stage, "a"), peer2(stage, "bob")
         stage.hub.state.bus.subscribe(bob.session, "t")
         request = {"action": "publish", "topic": "t"}
@@ -210,14 +210,14 @@ class TestLimits:
         assert [message["batch"] for message in bob.take()] == [[1, 2, 3]]
 
     def test_messages_of_an_array(self) -> None:
-        stage = Stage(limits=Limits(max_batch=3))
+        stage = Stage(limits=ServerLimits(max_batch=3))
         peer = peer2(stage, "a")
         subscribe = {"action": "subscribe", "topic": "t"}
         assert codes(peer.ask([subscribe] * 3)) == ["subscribed"] * 3
         assert codes(peer.ask([subscribe] * 4)) == ["limit_reached"]
 
     def test_ack_requests_of_a_connection(self) -> None:
-        stage = Stage(limits=Limits(max_pending_acks=2))
+        stage = Stage(limits=ServerLimits(max_pending_acks=2))
         peer, bob = peer2(stage, "a"), peer2(stage, "bob")
         asks = [{"action": "publish_to_id_with_ack", "to": "bob", "ack_id": i} for i in "123"]
         (error,) = peer.ask(*asks)
@@ -231,7 +231,7 @@ class TestLimits:
         assert peer.ask(asks[2]) == []
 
     def test_answers_in_all(self) -> None:
-        stage = Stage(limits=Limits(max_awaited_acks=4))
+        stage = Stage(limits=ServerLimits(max_awaited_acks=4))
         peers = [peer2(stage, str(n)) for n in range(3)]
         for peer in peers:
             stage.hub.state.bus.subscribe(peer.session, "t")
@@ -261,7 +261,7 @@ class TestLimits:
         ids=["results", "error texts"],
     )
     def test_answers_to_one_request(self, most: int, answer: Fields) -> None:
-        stage = Stage(limits=Limits(max_results=most))
+        stage = Stage(limits=ServerLimits(max_results=most))
         peers = [peer2(stage, str(n)) for n in range(4)]
         for peer in peers[1:]:
             stage.hub.state.bus.subscribe(peer.session, "t")
@@ -276,7 +276,7 @@ class TestLimits:
 
     def test_results_of_all_requests(self) -> None:
         size = len(b'{"responses":{"id":{"result":"xxxx"}}}')
-        stage = Stage(limits=Limits(max_all_results=size))
+        stage = Stage(limits=ServerLimits(max_all_results=size))
         peers = [peer2(stage, str(n)) for n in range(3)]
         for peer in peers[1:]:  # of whom one will not answer, so that the requests go on
             stage.hub.state.bus.subscribe(peer.session, "t")
@@ -298,7 +298,7 @@ class TestLimits:
         assert stage.hub.state.acks._results == 0
 
     def test_time_of_an_ack_request(self) -> None:
-        stage = Stage(limits=Limits(max_ack_timeout=10.0))
+        stage = Stage(limits=ServerLimits(max_ack_timeout=10.0))
         peer = peer2(stage, "a")
         ask = {"action": "publish_to_id_with_ack", "to": "a", "ack_id": "1", "timeout": 11}
         assert codes(peer.ask(ask)) == ["publish_ack"]
@@ -308,7 +308,7 @@ class TestLimits:
         assert codes(peer.take()) == ["ack_response"]
 
     def test_time_to_the_first_ping(self) -> None:
-        stage = Stage(limits=Limits(register_timeout=5.0))
+        stage = Stage(limits=ServerLimits(register_timeout=5.0))
         silent, known = stage.peer().upgrade(), stage.peer("known")
         stage.advance(4.9)
         assert silent.closed is None
@@ -319,7 +319,7 @@ class TestLimits:
 
 class TestConnections:
     def test_in_all(self) -> None:
-        stage = Stage(limits=Limits(max_connections=2))
+        stage = Stage(limits=ServerLimits(max_connections=2))
         first = stage.peer("1")
         stage.peer()  # one that does not even send a request counts as well
         third = stage.peer()
@@ -332,7 +332,7 @@ class TestConnections:
         stage.peer("4")
 
     def test_from_one_address(self) -> None:
-        stage = Stage(limits=Limits(max_connections_per_address=2))
+        stage = Stage(limits=ServerLimits(max_connections_per_address=2))
         here = [Peer(stage.hub, stage.clock, f"192.0.2.1:{port}") for port in (1, 2)]
         for peer in here:
             peer.upgrade()
@@ -344,7 +344,7 @@ class TestConnections:
         assert Answer(Peer(stage.hub, stage.clock, "192.0.2.1:5").read()).status == 503
 
     def test_behind_a_proxy_those_of_the_clients_count(self) -> None:
-        limits = Limits(max_connections_per_address=1)
+        limits = ServerLimits(max_connections_per_address=1)
         stage = Stage(limits=limits, proxies=read_networks(["192.0.2.1"]))
 
         def peer(client: str) -> Peer:
@@ -365,7 +365,7 @@ class TestRates:
         return codes(peer.ask(*[request] * count))
 
     def test_error(self) -> None:
-        limits = Limits(message_rate=4.0, rate_policy=RatePolicy.ERROR)
+        limits = ServerLimits(message_rate=4.0, rate_policy=RatePolicy.ERROR)
         stage = Stage(limits=limits)
         peer = peer2(stage, "a")  # whose ping was the first
         assert self.published(peer, 3) == []
@@ -375,7 +375,7 @@ class TestRates:
         assert stage.hub.stats.published == 5
 
     def test_error_counts_payloads(self) -> None:
-        stage = Stage(limits=Limits(message_rate=4.0, rate_policy=RatePolicy.ERROR))
+        stage = Stage(limits=ServerLimits(message_rate=4.0, rate_policy=RatePolicy.ERROR))
         peer, bob = peer2(stage, "a"), peer2(stage, "bob")
         stage.hub.state.bus.subscribe(bob.session, "t")
         batch = {"action": "publish", "topic": "t", "batch": [1, 2, 3, 4]}
@@ -386,14 +386,14 @@ class TestRates:
         assert bob.take()[0]["batch"] == [1, 2, 3]
 
     def test_error_of_bytes(self) -> None:
-        limits = Limits(byte_rate=1000.0, rate_policy=RatePolicy.ERROR)
+        limits = ServerLimits(byte_rate=1000.0, rate_policy=RatePolicy.ERROR)
         stage = Stage(limits=limits)
         peer = peer2(stage, "a")
         assert codes(peer.ask({"action": "x" * 1000})) == ["rate_limited"]
         assert codes(peer.ask({"action": "x" * 700})) == ["unknown_action"]
 
     def test_close(self) -> None:
-        limits = Limits(message_rate=4.0, rate_policy=RatePolicy.CLOSE)
+        limits = ServerLimits(message_rate=4.0, rate_policy=RatePolicy.CLOSE)
         stage = Stage(limits=limits)
         peer, bob = stage.peer("a"), stage.peer("bob")
         stage.hub.state.bus.subscribe(bob.session, "t")
@@ -403,7 +403,7 @@ class TestRates:
         assert "a" not in stage.hub.clients
 
     def test_delay(self) -> None:
-        stage = Stage(limits=Limits(message_rate=4.0))
+        stage = Stage(limits=ServerLimits(message_rate=4.0))
         peer, bob = stage.peer("a"), stage.peer("bob")
         stage.hub.state.bus.subscribe(bob.session, "t")
         assert self.published(peer, 3) == ["published"] * 3
@@ -419,7 +419,7 @@ class TestRates:
         assert peer.connection.number in stage.hub.take_unflushed()  # the driver looks at it again
 
     def test_delay_by_bytes(self) -> None:
-        stage = Stage(limits=Limits(byte_rate=1000.0))
+        stage = Stage(limits=ServerLimits(byte_rate=1000.0))
         peer = stage.peer("a")
         peer.ask({"action": "x" * 3000})
         assert peer.connection.wants_pause
@@ -427,7 +427,7 @@ class TestRates:
         assert not peer.connection.wants_pause
 
     def test_what_cannot_be_read_counts_as_well(self) -> None:
-        stage = Stage(limits=Limits(message_rate=4.0, rate_policy=RatePolicy.ERROR))
+        stage = Stage(limits=ServerLimits(message_rate=4.0, rate_policy=RatePolicy.ERROR))
         peer = peer2(stage, "a")
         for nonsense in (b"{", b"[5,5]"):
             peer.feed(frame(nonsense))
@@ -436,13 +436,13 @@ class TestRates:
         assert codes(peer.take()) == ["rate_limited"] * 2
 
     def test_an_empty_batch_is_a_message(self) -> None:
-        stage = Stage(limits=Limits(message_rate=4.0, rate_policy=RatePolicy.ERROR))
+        stage = Stage(limits=ServerLimits(message_rate=4.0, rate_policy=RatePolicy.ERROR))
         peer = peer2(stage, "a")
         request = {"action": "direct_message", "to": "a", "data": 1, "batch": []}
         assert codes(peer.ask(*[request] * 5)).count("rate_limited") == 2
 
     def test_what_came_with_the_request_counts_when_it_is_let_in(self) -> None:
-        stage = Stage(limits=Limits(message_rate=4.0), asks_upgrade=True)
+        stage = Stage(limits=ServerLimits(message_rate=4.0), asks_upgrade=True)
         peer = stage.peer()
         publish = {"action": "publish", "topic": "t", "data": 1}
         peer.feed(upgrade() + json_frame(ping2("a")) + json_frame(publish) * 20)
@@ -453,19 +453,22 @@ class TestRates:
         assert peer.connection.wants_pause
 
     def test_who_is_not_read_from_is_not_taken_for_dead(self) -> None:
-        stage = Stage(limits=Limits(message_rate=1.0))
+        stage = Stage(limits=ServerLimits(message_rate=1.0))
         peer = stage.peer("a")
         self.published(peer, 100)
-        stage.advance(100.0)
-        peer.take()
-        assert peer.inbox.pings == 3  # which it need not answer, and by which its end is noticed
+        peer.connection.set_reading(False, stage.clock.now)
+        for _ in range(4):
+            stage.advance(25.0)
+            peer.take()
+        assert peer.inbox.pings == 4  # which it need not answer, and by which its end is noticed
         assert not peer.connection.wants_pause
+        peer.connection.set_reading(True, stage.clock.now)
         stage.advance(26.0)
         peer.take()
-        assert peer.inbox.pings == 4
+        assert peer.inbox.pings == 5
 
     def test_the_end_is_noticed_while_it_waits(self) -> None:
-        stage = Stage(limits=Limits(message_rate=1.0))
+        stage = Stage(limits=ServerLimits(message_rate=1.0))
         peer = stage.peer("a")
         self.published(peer, 100)
         peer.feed(close_frame(1000))
@@ -477,7 +480,7 @@ class TestRates:
 class TestQueueOfAConnection:
     @pytest.mark.parametrize("in_an_array", [True, False])
     def test_who_left_for_want_of_room_does_nothing_more(self, in_an_array: bool) -> None:
-        stage = Stage(limits=Limits(queue_bytes=10_000))
+        stage = Stage(limits=ServerLimits(queue_bytes=10_000))
         peer, other = peer2(stage, "a"), peer2(stage, "b")
         peer.ask({"action": "subscribe", "topic": "t"})
         other.ask({"action": "publish", "topic": "t", "data": "x" * 9500})
@@ -493,7 +496,7 @@ class TestQueueOfAConnection:
     @pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
     def test_what_has_room_of_a_batch_is_counted(self, level: int, overflow: Overflow) -> None:
         """Long and short payloads: of a batch, some have room, also behind one that has none."""
-        stage = Stage(limits=Limits(queue_bytes=1000, overflow=overflow))
+        stage = Stage(limits=ServerLimits(queue_bytes=1000, overflow=overflow))
         sender, reader = peer2(stage, "a"), stage.peer("1") if level == 1 else peer2(stage, "2")
         stage.hub.state.bus.subscribe(reader.session, "t")
         batch = ["x" * 10, "x" * 500, "x" * 500, "x" * 10, "x" * 600, "x" * 10]

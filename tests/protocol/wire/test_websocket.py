@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
 
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.client_handshake import ClientWebSocket
-from kps.protocol.wire.frames import Masker, text_frame
+from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.http import HttpResponse
-from kps.protocol.wire.outbox import Droppable, Push
-from kps.protocol.wire.server_handshake import ServerConnection
+from kps.protocol.wire.outbox import Entry, Kind, Push
+from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import Closed, ClosedBy, Output, State, WebSocket
 from kps.testing.network import split
 from tests.protocol.helpers import (
@@ -35,26 +35,31 @@ from tests.protocol.helpers import (
 )
 
 NOW = 1000.0
-LIMITS = Limits(max_message=1000)
+LIMITS = ConnectionLimits(max_message=1000)
 
 
 def feed(end: WebSocket, data: bytes, now: float = NOW) -> list[bytes]:
-    return list(end.receive_data(data, now))
+    """Let an end receive bytes, and read all that they complete, as its owner does."""
+    messages = taken = end.receive_data(data, now)
+    while taken:
+        taken = end.read(now)
+        messages = messages + taken
+    return messages
 
 
-def new_server_end(limits: Limits = LIMITS) -> ServerConnection:
+def new_server_end(limits: ConnectionLimits = LIMITS) -> ServerWebSocket:
     """The server's end of a connection, before the handshake."""
-    return ServerConnection(
+    return ServerWebSocket(
         limits=limits,
         path="/ws/bus",
         origins=(),
-        respond=lambda request, now: HttpResponse.text(404, "not found"),
+        respond=lambda request: HttpResponse.text(404, "not found"),
         peer="",
         now=NOW,
     )
 
 
-def new_client_end(limits: Limits = LIMITS) -> ClientWebSocket:
+def new_client_end(limits: ConnectionLimits = LIMITS) -> ClientWebSocket:
     """The client's end of a connection, before the handshake."""
     return ClientWebSocket(
         host="localhost",
@@ -66,26 +71,26 @@ def new_client_end(limits: Limits = LIMITS) -> ClientWebSocket:
     )
 
 
-def server_end(limits: Limits = LIMITS) -> ServerConnection:
+def server_end(limits: ConnectionLimits = LIMITS) -> ServerWebSocket:
     """The server's end of a connection that is open."""
     end = new_server_end(limits)
     feed(end, upgrade())
-    end.accept(NOW)
+    end.accept()
     assert Answer(end.data_to_send()).status == 101
     return end
 
 
-def client_end(limits: Limits = LIMITS) -> ClientWebSocket:
+def client_end(limits: ConnectionLimits = LIMITS) -> ClientWebSocket:
     """The client's end of a connection that is open."""
     end, server = new_client_end(limits), new_server_end(limits)
     feed(server, end.data_to_send())
-    server.accept(NOW)
+    server.accept()
     feed(end, server.data_to_send())
     assert end.state is State.OPEN
     return end
 
 
-def both_ends(limits: Limits = LIMITS) -> list[tuple[WebSocket, bytes | None]]:
+def both_ends(limits: ConnectionLimits = LIMITS) -> list[tuple[WebSocket, bytes | None]]:
     """Each end, with the key that frames to it are masked with."""
     return [(server_end(limits), KEY), (client_end(limits), None)]
 
@@ -99,12 +104,19 @@ def sent_by(end: WebSocket) -> Inbox:
     return inbox
 
 
+def entry(end: WebSocket, message: bytes = b"{}", kind: Kind = Kind.FORWARDED) -> Entry:
+    """One message as a frame that this end may queue."""
+    return Entry(end.outbox.text_frame(message), kind)
+
+
 @dataclass
 class Outcome:
     """What came out of a stream of frames: the same for our code and for wsproto."""
 
     messages: list[bytes] = field(default_factory=list)
     pongs: list[bytes] = field(default_factory=list)
+    pongs_before: list[int] = field(default_factory=list)
+    """For each message, how many of the pongs are queued before it can be answered."""
     closed: tuple[int, str] | None = None
 
 
@@ -137,14 +149,24 @@ def by_wsproto(data: bytes, role: ConnectionType) -> Outcome:
             break
         if isinstance(event, Message) and event.message_finished:
             outcome.messages.append(b"".join(parts))
+            outcome.pongs_before.append(len(outcome.pongs))
             parts.clear()
     return outcome
+
+
+def receive(end: WebSocket, piece: bytes, outcome: Outcome) -> None:
+    """Let an end receive bytes, and note what comes of them. Nothing but pongs may be queued."""
+    messages = end.receive_data(piece, NOW)
+    while messages:
+        outcome.messages += messages
+        outcome.pongs_before += [end.outbox.pending_messages] * len(messages)
+        messages = end.read(NOW)
 
 
 def by_us(end: WebSocket, data: bytes, sizes: list[int]) -> Outcome:
     outcome = Outcome()
     for piece in [*split(data, sizes), REST]:
-        outcome.messages += feed(end, piece)
+        receive(end, piece, outcome)
     if end.closed is not None:
         fault = end.closed.by is ClosedBy.FAULT
         outcome.closed = end.closed.code, "fault" if fault else end.closed.reason
@@ -221,14 +243,14 @@ class TestAgainstWsproto:
     @THOROUGH
     @given(data=streams(KEY), sizes=SIZES)
     def test_server_end(self, data: bytes, sizes: list[int]) -> None:
-        limits = Limits(max_message=1 << 64)
+        limits = ConnectionLimits(max_message=1 << 64)
         ours = by_us(server_end(limits), data, sizes)
         assert ours == by_wsproto(data, ConnectionType.SERVER)
 
     @THOROUGH
     @given(data=streams(None), sizes=SIZES)
     def test_client_end(self, data: bytes, sizes: list[int]) -> None:
-        limits = Limits(max_message=1 << 64)
+        limits = ConnectionLimits(max_message=1 << 64)
         ours = by_us(client_end(limits), data, sizes)
         assert ours == by_wsproto(data, ConnectionType.CLIENT)
 
@@ -236,7 +258,7 @@ class TestAgainstWsproto:
     @given(data=st.binary(max_size=200), sizes=SIZES)
     @example(data=b"\x81\x80\x00\x00\x00\x00", sizes=[])
     def test_random_bytes(self, data: bytes, sizes: list[int]) -> None:
-        limits = Limits(max_message=1 << 64)
+        limits = ConnectionLimits(max_message=1 << 64)
         assert by_us(server_end(limits), data, sizes) == by_wsproto(data, ConnectionType.SERVER)
         assert by_us(client_end(limits), data, sizes) == by_wsproto(data, ConnectionType.CLIENT)
 
@@ -245,13 +267,89 @@ class TestAgainstWsproto:
     @pytest.mark.parametrize("bad", [False, True])
     def test_large_frames_in_pieces(self, size: int, sizes: list[int], bad: bool) -> None:
         payload = b"x" * (size - 2) + (b"\xc3\x28" if bad else "é".encode())
-        for end, key in both_ends(Limits()):
+        for end, key in both_ends(ConnectionLimits()):
             tail = frame(b"after", key=key)
             data = frame(b"before", key=key) + frame(payload, key=key) + tail
             role = ConnectionType.SERVER if key else ConnectionType.CLIENT
             outcome = by_us(end, data, sizes)
             assert outcome == by_wsproto(data, role)
             assert len(outcome.messages) == (1 if bad else 3)
+
+
+class TestReading:
+    """Messages come up to the next control, which takes effect when they have been handled."""
+
+    def test_a_pong_comes_behind_the_answers_to_what_was_before_the_ping(self) -> None:
+        for end, key in both_ends():
+            data = frame(b"1", key=key) + frame(b"2", key=key) + frame(b"x", opcode=PING, key=key)
+            assert end.receive_data(data + frame(b"3", key=key), NOW) == [b"1", b"2"]
+            assert end.outbox.pending_messages == 0
+            assert end.has_more
+            assert end.read(NOW) == [b"3"]
+            assert end.outbox.pending_messages == 1
+            assert not end.has_more
+            assert end.read(NOW) == []
+            assert sent_by(end).pongs == [b"x"]
+
+    def test_an_answer_goes_out_before_the_close_frame_behind_what_it_answers(self) -> None:
+        for end, key in both_ends():
+            data = frame(b"{}", key=key) + close_frame(1000, "bye", key=key)
+            assert end.receive_data(data, NOW) == [b"{}"]
+            assert end.state is State.OPEN
+            assert end.send(b"[1]", Kind.REPLY, NOW) is Push.QUEUED
+            assert end.read(NOW) == []
+            assert end.closed == Closed(1000, "bye", ClosedBy.PEER)
+            assert end.send(b"[2]", Kind.REPLY, NOW) is Push.DROPPED
+            inbox = sent_by(end)
+            assert (inbox.take(), inbox.closed) == ([1], (1000, "bye"))
+
+    def test_controls_before_a_message_take_effect_at_once(self) -> None:
+        for end, key in both_ends():
+            pings = frame(b"x", opcode=PING, key=key) + frame(b"y", opcode=PING, key=key)
+            assert end.receive_data(pings + frame(b"{}", key=key), NOW) == [b"{}"]
+            assert sent_by(end).pongs == [b"x", b"y"]
+
+    @pytest.mark.parametrize("opcode", [TEXT, CONTINUATION, BINARY])
+    def test_what_is_behind_a_violation_is_not_read(self, opcode: int) -> None:
+        for end, key in both_ends():
+            wrong = frame(b"\xff", key=key) if opcode is TEXT else frame(opcode=3, key=key)
+            data = frame(b"1", key=key) + wrong + frame(b"2", opcode=opcode, key=key)
+            assert feed(end, data + frame(b"3", key=key)) == [b"1"]
+            assert end.closed is not None
+            assert end.closed.by is ClosedBy.FAULT
+
+    def test_an_owner_that_closes_while_it_handles_messages_gets_no_more(self) -> None:
+        for end, key in both_ends():
+            data = frame(b"1", key=key) + frame(b"x", opcode=PING, key=key) + frame(b"2", key=key)
+            assert end.receive_data(data, NOW) == [b"1"]
+            end.close(1000, "enough", NOW)
+            assert end.read(NOW) == []
+            sent = sent_by(end)
+            assert (sent.pongs, sent.closed) == ([], (1000, "enough"))
+
+    def test_messages_that_nobody_has_read_when_it_ends_are_forgotten(self) -> None:
+        for end, key in both_ends():
+            data = frame(b"1", key=key) + frame(b"x", opcode=PING, key=key) + frame(b"2", key=key)
+            assert end.receive_data(data, NOW) == [b"1"]
+            end.fail(1008, "enough", NOW)
+            assert not end.has_more
+            assert end.read(NOW) == []
+
+    def test_what_came_with_the_request_is_read_once_it_is_accepted(self) -> None:
+        end = new_server_end()
+        assert end.receive_data(upgrade() + frame(b"1"), NOW) == []
+        assert end.receive_data(frame(b"2")[:3], NOW) == []
+        assert end.read(NOW) == []
+        end.accept()
+        assert end.has_more
+        assert end.read(NOW) == [b"1"]
+        assert end.receive_data(frame(b"2")[3:], NOW) == [b"2"]
+
+    def test_what_came_with_the_answer_is_read_at_once(self) -> None:
+        end, server = new_client_end(), new_server_end()
+        feed(server, end.data_to_send())
+        server.accept()
+        assert feed(end, server.data_to_send() + frame(b"1", key=None)) == [b"1"]
 
 
 class TestSizes:
@@ -324,7 +422,7 @@ class TestPing:
             assert end.data_to_send() == b""
 
     def test_flood_pauses_reading_until_the_pongs_are_written(self) -> None:
-        for end, key in both_ends(Limits(backlog_bytes=1000)):
+        for end, key in both_ends(ConnectionLimits(backlog_bytes=1000)):
             feed(end, frame(b"x" * 100, opcode=PING, key=key) * 5)
             assert not end.wants_pause
             feed(end, frame(b"x" * 100, opcode=PING, key=key) * 5)
@@ -332,15 +430,30 @@ class TestPing:
             end.data_to_send(limit=500)
             assert not end.wants_pause
 
+    def test_only_replies_pause_reading(self) -> None:
+        """Two ends that both publish fast would else wait for each other."""
+        for end, _ in both_ends(ConnectionLimits(backlog_bytes=1000)):
+            for kind in (Kind.FORWARDED, Kind.DROPPABLE, Kind.CONTROL):
+                assert end.queue(entry(end, b"x" * 2000, kind), NOW) is Push.QUEUED
+                assert not end.wants_pause
+            end.send(b"x" * 2000, Kind.FORWARDED, NOW)
+            assert not end.wants_pause
+            end.send(b"x" * 900, Kind.REPLY, NOW)
+            assert not end.wants_pause
+            end.send(b"x" * 100, Kind.REPLY, NOW)
+            assert end.wants_pause
+            end.data_to_send()
+            assert not end.wants_pause
+
     def test_flood_past_the_queue_closes(self) -> None:
-        for end, key in both_ends(Limits(queue_messages=50)):
+        for end, key in both_ends(ConnectionLimits(queue_messages=50)):
             feed(end, frame(b"x", opcode=PING, key=key) * 51)
             assert end.closed == Closed(1008, "slow consumer", ClosedBy.FAULT)
             assert sent_by(end).closed == (1008, "slow consumer")
 
 
 class TestHeartbeat:
-    LIMITS = Limits(heartbeat_interval=25, heartbeat_timeout=20)
+    LIMITS = ConnectionLimits(heartbeat_interval=25, heartbeat_timeout=20)
 
     def test_ping_after_silence_and_drop_without_an_answer(self) -> None:
         for end, _ in both_ends(self.LIMITS):
@@ -379,6 +492,93 @@ class TestHeartbeat:
             end.handle_timeout(NOW + 25)
             assert end.data_to_send() == b""
 
+    def test_ping_overtakes_what_waits(self) -> None:
+        """The peer may be busy with that for longer than it has to answer."""
+        for end, _ in both_ends(self.LIMITS):
+            for _ in range(3):
+                end.queue(entry(end, b"x" * 1000), NOW)
+            end.handle_timeout(NOW + 25)
+            inbox = Inbox(
+                ConnectionType.SERVER if isinstance(end, ClientWebSocket) else ConnectionType.CLIENT
+            )
+            inbox.feed(end.data_to_send(limit=10))
+            assert (inbox.pings, inbox.frames) == (1, 0)
+
+    def test_ping_has_room_in_a_full_queue(self) -> None:
+        limits = ConnectionLimits(heartbeat_interval=25, queue_messages=1)
+        for end, _ in both_ends(limits):
+            end.queue(entry(end), NOW)
+            end.handle_timeout(NOW + 25)
+            inbox = sent_by(end)
+            assert (inbox.pings, inbox.take(), end.state) == (1, [{}], State.OPEN)
+
+    def test_ping_does_not_overtake_the_answer_to_the_handshake(self) -> None:
+        """A hook may take longer to decide than the interval is."""
+        end = new_server_end(ConnectionLimits(heartbeat_interval=1))
+        feed(end, upgrade())
+        end.accept()
+        end.queue(entry(end), NOW)
+        end.handle_timeout(NOW + 9)
+        answer = Answer(end.data_to_send())
+        assert answer.status == 101
+        inbox = Inbox(ConnectionType.CLIENT)
+        inbox.feed(answer.rest)
+        assert (inbox.pings, inbox.take()) == (1, [{}])
+
+    def test_nobody_is_gone_while_the_driver_does_not_read(self) -> None:
+        for end, _ in both_ends(self.LIMITS):
+            end.handle_timeout(NOW + 25)
+            end.data_to_send()
+            end.set_reading(False, NOW + 40)
+            for turn in range(1, 10):
+                due = end.next_deadline()
+                assert due == NOW + 40 + 25 * turn
+                end.handle_timeout(due)
+                assert sent_by(end).pings == 1
+            end.set_reading(True, NOW + 300)
+            due = end.next_deadline()
+            assert due is not None
+            assert NOW + 300 + 25 <= due < NOW + 300 + 25 * 33 / 32
+            end.handle_timeout(due)
+            assert end.state is State.OPEN
+            assert end.next_deadline() == due + 20
+            end.handle_timeout(due + 20)
+            assert end.closed == Closed(1006, "no answer to the heartbeat", ClosedBy.LOST)
+
+    def test_who_takes_nothing_while_the_driver_does_not_read_is_gone(self) -> None:
+        for end, _ in both_ends(self.LIMITS):
+            end.send(b"{}", Kind.REPLY, NOW)
+            end.set_reading(False, NOW)
+            end.handle_timeout(NOW + 25)
+            assert end.next_deadline() == NOW + 45
+            end.handle_timeout(NOW + 45)
+            assert end.closed == Closed(1006, "no answer to the heartbeat", ClosedBy.LOST)
+            assert output(end) is Output.ABORT
+
+    def test_who_takes_something_while_the_driver_does_not_read_lives(self) -> None:
+        for end, _ in both_ends(self.LIMITS):
+            end.set_reading(False, NOW)
+            for _ in range(20):
+                end.send(b"x" * 1000, Kind.REPLY, NOW)
+                due = end.next_deadline()
+                assert due is not None
+                assert end.data_to_send(limit=10)
+                end.handle_timeout(due)
+                assert end.outbox.pending_bytes
+                assert end.state is State.OPEN
+
+    def test_a_deadline_that_comes_late_is_forgiven_once(self) -> None:
+        for end, key in both_ends(self.LIMITS):
+            end.handle_timeout(NOW + 25)
+            end.handle_timeout(NOW + 1000)
+            assert sent_by(end).pings == 2
+            feed(end, frame(opcode=PONG, key=key), NOW + 1000)
+            end.handle_timeout(NOW + 2000)
+            end.handle_timeout(NOW + 3000)
+            assert sent_by(end).pings == 2
+            end.handle_timeout(NOW + 4000)
+            assert end.closed == Closed(1006, "no answer to the heartbeat", ClosedBy.LOST)
+
     def test_no_ping_while_the_peer_talks(self) -> None:
         for end, key in both_ends(self.LIMITS):
             for i in range(1, 20):
@@ -406,10 +606,10 @@ class TestClosing:
 
     def test_we_close_behind_what_is_queued(self) -> None:
         for end, key in both_ends():
-            end.queue(frame(b'{"a":1}', key=KEY if key is None else None), NOW)
+            end.queue(entry(end, b'{"a":1}'), NOW)
             end.close(1001, "going", NOW)
             assert end.state is State.CLOSING
-            assert end.queue(text_frame(b"{}"), NOW) is Push.DROPPED
+            assert end.queue(entry(end), NOW) is Push.DROPPED
             inbox = sent_by(end)
             assert inbox.take() == [{"a": 1}]
             assert inbox.closed == (1001, "going")
@@ -454,7 +654,7 @@ class TestClosing:
             assert sent_by(end).closed == (1000, "first")
 
     def test_close_without_an_answer_is_given_up(self) -> None:
-        for end, _ in both_ends(Limits(close_timeout=5)):
+        for end, _ in both_ends(ConnectionLimits(close_timeout=5)):
             end.close(1000, "", NOW)
             end.data_to_send()
             assert end.next_deadline() == NOW + 5
@@ -465,30 +665,29 @@ class TestClosing:
             assert end.closed == Closed(1000, "", ClosedBy.LOCAL)
 
     def test_grace_gives_more_time(self) -> None:
-        for end, _ in both_ends(Limits(close_timeout=5)):
+        for end, _ in both_ends(ConnectionLimits(close_timeout=5)):
             end.close(1001, "", NOW, grace=60)
             assert end.next_deadline() == NOW + 60
 
     def test_peer_that_does_not_hang_up_is_given_up(self) -> None:
-        for end, key in both_ends(Limits(close_timeout=5)):
+        for end, key in both_ends(ConnectionLimits(close_timeout=5)):
             feed(end, close_frame(1000, key=key), NOW + 1)
             assert end.next_deadline() == NOW + 6
             end.handle_timeout(NOW + 6)
             assert output(end) is Output.ABORT
 
     def test_close_frame_has_room_in_a_full_queue(self) -> None:
-        for end, _ in both_ends(Limits(queue_messages=2)):
-            key = KEY if isinstance(end, ClientWebSocket) else None
+        for end, _ in both_ends(ConnectionLimits(queue_messages=2)):
             for _ in range(2):
-                assert end.queue(frame(b"{}", key=key), NOW) is Push.QUEUED
+                assert end.queue(entry(end), NOW) is Push.QUEUED
             end.close(1001, "going", NOW)
             inbox = sent_by(end)
             assert len(inbox.take()) == 2
             assert inbox.closed == (1001, "going")
 
     def test_answer_to_a_close_frame_has_room_in_a_full_queue(self) -> None:
-        for end, key in both_ends(Limits(queue_messages=1)):
-            end.queue(frame(b"{}", key=KEY if key is None else None), NOW)
+        for end, key in both_ends(ConnectionLimits(queue_messages=1)):
+            end.queue(entry(end), NOW)
             feed(end, close_frame(1000, key=key))
             assert sent_by(end).closed == (1000, "")
 
@@ -500,8 +699,8 @@ class TestClosing:
 
 class TestEndOfFile:
     def test_when_open(self) -> None:
-        for end, key in both_ends(Limits(close_timeout=5)):
-            end.queue(frame(b"{}", key=KEY if key is None else None), NOW)
+        for end, _ in both_ends(ConnectionLimits(close_timeout=5)):
+            end.queue(entry(end), NOW)
             end.receive_eof(NOW)
             assert end.closed == Closed(1006, "connection lost", ClosedBy.LOST)
             assert sent_by(end).take() == [{}]  # the peer may still read
@@ -534,8 +733,8 @@ class TestEndOfFile:
             assert end.next_deadline() is None
 
     def test_transport_lost_without_a_word(self) -> None:
-        for end, key in both_ends():
-            end.queue(Droppable(frame(b"{}", key=key)), NOW)
+        for end, _ in both_ends():
+            end.queue(entry(end, kind=Kind.DROPPABLE), NOW)
             for _ in range(2):
                 end.connection_lost(NOW)
             assert end.closed == Closed(1006, "connection lost", ClosedBy.LOST)
@@ -545,16 +744,16 @@ class TestEndOfFile:
     def test_what_carries_no_message_is_not_counted_as_one(self) -> None:
         """Handshakes, pings, pongs and close frames that could not be written."""
         for new in (new_server_end(), new_client_end()):
-            if isinstance(new, ServerConnection):
+            if isinstance(new, ServerWebSocket):
                 feed(new, upgrade())
-                new.accept(NOW)
+                new.accept()
             new.connection_lost(NOW)
             assert new.outbox.dropped == 0
         for end, key in both_ends():
             end.handle_timeout(NOW + 1000)
             feed(end, frame(b"", opcode=PING, key=key))
             end.close(1000, "", NOW)
-            assert end.pending_messages == 3
+            assert end.outbox.pending_messages == 3
             end.connection_lost(NOW)
             assert end.outbox.dropped == 0
 
@@ -562,16 +761,21 @@ class TestEndOfFile:
         for end, key in both_ends():
             end.connection_lost(NOW)
             assert feed(end, frame(b"{}", key=key)) == []
-            assert end.queue(b"x", NOW) is Push.DROPPED
+            assert end.queue(entry(end), NOW) is Push.DROPPED
+            assert end.send(b"{}", Kind.REPLY, NOW) is Push.DROPPED
+            assert not end.queue_whole(entry(end))
             end.close(1000, "", NOW)
+            end.fail(1008, "", NOW)
+            end.set_reading(False, NOW)
             end.handle_timeout(NOW + 1000)
+            assert end.outbox.pending_bytes == 0
             assert end.data_to_send() == b""
             assert end.closed == Closed(1006, "connection lost", ClosedBy.LOST)
             assert end.state is State.CLOSED
 
 
 class TestClientHandshake:
-    def start(self, limits: Limits = LIMITS) -> ClientWebSocket:
+    def start(self, limits: ConnectionLimits = LIMITS) -> ClientWebSocket:
         return ClientWebSocket(
             host="localhost:9313",
             target="/ws/bus?x=1",
@@ -623,14 +827,14 @@ class TestClientHandshake:
     @pytest.mark.parametrize("end_of_head", [b"", b"\r\n\r\n"])
     @pytest.mark.parametrize("sizes", [[], [1], [100]])
     def test_head_that_is_too_large(self, end_of_head: bytes, sizes: list[int]) -> None:
-        end = self.start(Limits(max_head=1000))
+        end = self.start(ConnectionLimits(max_head=1000))
         answer = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000 + end_of_head
         for piece in split(answer, sizes):
             feed(end, piece)
         assert end.closed == Closed(1006, "the head of the answer is too large", ClosedBy.FAULT)
 
     def test_no_answer_in_time(self) -> None:
-        end = self.start(Limits(handshake_timeout=10))
+        end = self.start(ConnectionLimits(handshake_timeout=10))
         feed(end, b"HTTP/1.1 ", NOW + 9)
         assert end.next_deadline() == NOW + 10
         end.handle_timeout(NOW + 10)
