@@ -19,7 +19,9 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
     const order: number = data.id;
     return { order, from, topic };
   }, { signal });
-  const dropped: number = subscription.dropped;
+  const dropped: number = subscription.dropped + client.dropped;
+  const next: IteratorResult<Message<Order>> = await client.subscribe<Order>('orders').next();
+  if (!next.done) console.log(next.value.data.id);
   subscription.unsubscribe();
   for await (const message of client.subscribe<Order>('orders', { signal })) message.reply(message.data.id + dropped);
 
@@ -64,7 +66,10 @@ export async function unified(): Promise<void> {
 }
 
 export function errors(error: unknown): string | number | undefined {
-  if (error instanceof ServerError) return error.code;
+  if (error instanceof ServerError) {
+    const mayTryAgain: boolean = error.isTemporary;
+    return mayTryAgain ? 'later' : error.code;
+  }
   if (error instanceof ConnectionLost) return error.code;
   const closed: NotConnected = new ClientClosed('x');
   return closed.message;
