@@ -1070,6 +1070,10 @@ class Client {
     return this.#config.id;
   }
 
+  get Id() {
+    return this.id;
+  }
+
   /** Whether the server knows this client at the moment. */
   get connected() {
     return Boolean(this.#connection?.registered) && !this.#isClosing;
@@ -1502,6 +1506,11 @@ class Client {
   }
 }
 
+// What other clients of the family call the same.
+const ClientAck = Ack;
+const ClientSubscription = Subscription;
+const ClientSubscriber = Subscription;
+
 module.exports = {
   KPSError,
   InvalidArgument,
@@ -1514,5 +1523,9 @@ module.exports = {
   QueueFull,
   ServerError,
   Ack,
+  Subscription,
   Client,
+  ClientAck,
+  ClientSubscription,
+  ClientSubscriber,
 };

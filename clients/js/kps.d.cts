@@ -75,7 +75,8 @@ export class Ack<R = any> implements AsyncIterable<AckResponse<R>> {
  * A message that wants an ack counts as handled when the next one is asked for, or when
  * `unsubscribe` is called. Leaving the loop otherwise tells the publisher of a failure.
  */
-export interface Subscription<T = any> extends AsyncIterableIterator<Message<T>> {
+export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> {
+  private constructor();
   readonly topic: string;
   /** Messages that were dropped because they were handled too slowly. */
   readonly dropped: number;
@@ -218,6 +219,11 @@ export interface UnifiedOptions {
   OnClose?: (error?: KPSError) => unknown;
 }
 
+// What other clients of the family call the same.
+export { Ack as ClientAck };
+export { Subscription as ClientSubscription };
+export { Subscription as ClientSubscriber };
+
 /** A connection to the bus that restores itself. */
 export class Client {
   /**
@@ -232,6 +238,8 @@ export class Client {
 
   /** The id under which others reach this client. */
   readonly id: string;
+  /** The same, in the unified spelling. */
+  readonly Id: string;
   /** Whether the server knows this client at the moment. */
   readonly connected: boolean;
   /** The level of the protocol that is spoken at the moment. */

@@ -1071,6 +1071,10 @@ class Client {
     return this.#config.id;
   }
 
+  get Id() {
+    return this.id;
+  }
+
   /** Whether the server knows this client at the moment. */
   get connected() {
     return Boolean(this.#connection?.registered) && !this.#isClosing;
@@ -1503,6 +1507,11 @@ class Client {
   }
 }
 
+// What other clients of the family call the same.
+const ClientAck = Ack;
+const ClientSubscription = Subscription;
+const ClientSubscriber = Subscription;
+
 globalThis.KPS = globalThis.BusClient = {
   KPSError,
   InvalidArgument,
@@ -1515,6 +1524,10 @@ globalThis.KPS = globalThis.BusClient = {
   QueueFull,
   ServerError,
   Ack,
+  Subscription,
   Client,
+  ClientAck,
+  ClientSubscription,
+  ClientSubscriber,
 };
 })();

@@ -880,7 +880,7 @@ async function untilConfirmed(thenable, confirmation) {
 }
 
 /** What `subscribe` returns: to be awaited, iterated over, and ended. */
-class Subscription {
+export class Subscription {
   dropped = 0;
   #client;
   #callback;
@@ -1065,6 +1065,10 @@ export class Client {
   /** The id under which others reach this client. */
   get id() {
     return this.#config.id;
+  }
+
+  get Id() {
+    return this.id;
   }
 
   /** Whether the server knows this client at the moment. */
@@ -1498,3 +1502,8 @@ export class Client {
     return promise;
   }
 }
+
+// What other clients of the family call the same.
+export const ClientAck = Ack;
+export const ClientSubscription = Subscription;
+export const ClientSubscriber = Subscription;

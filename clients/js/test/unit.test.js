@@ -5,8 +5,8 @@ import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import { inspect } from 'node:util';
 
 import {
-  Client, ClientClosed, ConnectFailed, ConnectionLost, InvalidArgument, KPSError, MessageTooLarge,
-  NotConnected, QueueFull, RequestTimeout, ServerError,
+  Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectFailed, ConnectionLost,
+  InvalidArgument, KPSError, MessageTooLarge, NotConnected, QueueFull, RequestTimeout, ServerError, Subscription,
 } from '../kps.js';
 import { connected, fakeNetwork, LEVEL_1, LEVEL_2, settled, welcome } from './fake.js';
 
@@ -2108,6 +2108,17 @@ describe('the unified spelling', () => {
     await settled();
     assert.equal(shown.mock.callCount(), 3);
     assert.throws(() => client.PublishWithAck('t', 1), NotConnected);
+  });
+
+  test('the names of the family', async () => {
+    const { client } = await unified();
+    assert.equal(client.Id, 'me');
+    assert.ok(client.PublishWithAck('t', 1) instanceof ClientAck);
+    assert.ok(await client.publishToIdWithAck('bob', 1) instanceof ClientAck);
+    const subscription = client.subscribe('t');
+    assert.ok(subscription instanceof ClientSubscription);
+    assert.ok(subscription instanceof ClientSubscriber);
+    assert.deepEqual([ClientAck, ClientSubscription, ClientSubscriber], [Ack, Subscription, Subscription]);
   });
 
   test('Close, Run and OnClose', async () => {

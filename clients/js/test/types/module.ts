@@ -1,7 +1,8 @@
 // What a program may write, and with `@ts-expect-error` what it may not. Only compiled, never run.
 
 import {
-  Ack, Client, ClientClosed, ConnectionLost, NotConnected, ServerError, type AckResponse, type Message,
+  Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectionLost, NotConnected, ServerError,
+  Subscription, type AckResponse, type Message,
 } from 'kps-client';
 
 interface Order { id: number }
@@ -42,6 +43,8 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   subscription.then(() => {});
   // @ts-expect-error: nobody makes acks but the client
   new Ack();
+  // @ts-expect-error: nor subscriptions
+  new Subscription();
   // @ts-expect-error: a token is a string
   new Client('h', { token: () => 5 });
   // @ts-expect-error: there is no such option
@@ -62,6 +65,14 @@ export async function unified(): Promise<void> {
   const any = await same.WaitAny();
   if (any.success) console.log(any.response.client_id.length, responses['bob']?.error);
   unsubscribe();
+  const named: ClientAck<Order> = await client.publishWithAck<Order>('t', 1);
+  const subscription: ClientSubscription<Order> = client.subscribe<Order>('t');
+  const subscriber: ClientSubscriber<Order> = subscription;
+  const classes: boolean[] = [named instanceof ClientAck, subscriber instanceof ClientSubscription];
+  const id: string = client.Id;
+  console.log(classes, id);
+  // @ts-expect-error: the server gives the id
+  client.Id = 'x';
   await client.Run();
 }
 
