@@ -650,7 +650,7 @@ class Connection {
   #pong({ id, nonce }) {
     this.id = text(id) || this.id;
     this.#client._named(this.id);
-    if (this.level > 1) this.#next(nonce ? `ping ${nonce}` : this.#oldestPing())?.resolve();
+    this.#next(nonce ? `ping ${nonce}` : this.#oldestPing())?.resolve();
   }
 
   #register({ id, proto, limits }) {

@@ -678,6 +678,14 @@ describe('errors of the server', () => {
     assert.equal(errors.length, 2, 'one that names none is told as it is');
   });
 
+  test('about a whole frame are told no further once the program has closed the client', async () => {
+    const told = [];
+    const { client, socket } = await connected({ onError: (error) => { told.push(error.to); client.close(); } });
+    const refused = ['bob', 'carol'].map((to) => ({ request: 'direct_message', to }));
+    socket.says({ action: 'error', error: 'no', code: 'bad_message', refused });
+    assert.deepEqual(told, ['bob']);
+  });
+
   test('in place of the first pong: one that is temporary is no reason to give up', async () => {
     const { WebSocket, sockets } = fakeNetwork();
     const errors = [];
@@ -757,7 +765,7 @@ describe('topics that are refused for now', () => {
       assert.deepEqual(await asked(sockets.at(-1)), subscribes(...topics));
       return sockets.at(-1);
     };
-    return { client, errors, subscriptions, comeBack, socket: await comeBack() };
+    return { client, sockets, errors, subscriptions, comeBack, socket: await comeBack() };
   }
 
   test('are asked for together until each is confirmed, with waits that grow', async () => {
@@ -845,6 +853,18 @@ describe('topics that are refused for now', () => {
     assert.deepEqual(errors.map(({ code }) => code), ['rate_limited', 'forbidden']);
   });
 
+  test('a last word that comes late is one', async () => {
+    const { client, socket, errors } = await connected({ requestTimeout: 500 });
+    const messages = client.subscribe('t');
+    await socket.sent();
+    await pass(600);
+    socket.says(refusal('t', 'forbidden'));
+    await assert.rejects(messages.next(), { code: 'forbidden' });
+    await pass(20_000);
+    assert.deepEqual(await asked(socket), []);
+    assert.deepEqual(errors.map(({ name }) => name), ['RequestTimeout', 'ServerError']);
+  });
+
   test('one that the program gives up is not asked for again', async () => {
     const { client, socket, errors } = await restoring(['a', 'b']);
     socket.says(refusal('a'), refusal('b'));
@@ -922,7 +942,7 @@ describe('topics that are refused for now', () => {
   });
 
   test('limit_reached is final for a new one, but not for one that was in force', async () => {
-    const { client, socket, errors, comeBack } = await restoring(['a']);
+    const { client, socket, sockets, errors, comeBack } = await restoring(['a']);
     const fresh = client.subscribe('b');
     const outcome = outcomeOf(fresh);
     await socket.sent();
@@ -940,6 +960,13 @@ describe('topics that are refused for now', () => {
     next.says(confirmation('a'), { action: 'unsubscribed', topic: 'a' }, refusal('a', 'limit_reached'));
     await settled();
     assert.equal(again.is.code, 'limit_reached', 'another subscription to the same topic is a new one');
+    client.subscribe('a', () => {});
+    next.says(confirmation('a'));
+    (await comeBack()).says(refusal('a', 'forbidden'));
+    const last = outcomeOf(client.subscribe('a'));
+    sockets.at(-1).says(refusal('a', 'limit_reached'));
+    await settled();
+    assert.equal(last.is.code, 'limit_reached', 'also when the server ended the former');
   });
 
   test('an end that is refused for now is asked for again', async () => {
@@ -972,11 +999,24 @@ describe('topics that are refused for now', () => {
     await pass(500);
     await pass(1000);
     assert.deepEqual(await asked(socket), subscribes('t'));
+    const later = outcomeOf(client.subscribe('t'));
+    await pass(500);
+    assert.ok(later.is.cause instanceof RequestTimeout);
+    assert.equal(later.is.cause.cause, undefined, 'no chain of errors grows');
     socket.says(confirmation('t'), { action: 'publish', topic: 't', data: 1 });
     await pass(20_000);
     assert.deepEqual(await asked(socket), []);
     assert.deepEqual(got, [1]);
     assert.deepEqual(errors.map(({ name }) => name), ['ServerError', 'RequestTimeout']);
+  });
+
+  test('what the server does not answer and nobody wants any more is not asked again', async () => {
+    const { client, socket } = await connected();
+    client.subscribe('t', () => {}).unsubscribe();
+    await socket.sent();
+    socket.says({ action: 'unsubscribed', topic: 't' });
+    await pass(20_000);
+    assert.deepEqual(await asked(socket), []);
   });
 
   test('an answer tells nothing about a question of the other kind', async () => {
