@@ -409,7 +409,12 @@ class Connection {
   ask(action, topic) {
     // What was to be asked again is the opposite, and not wanted any more: nobody need wait for it.
     if (this.#unsettled.asked(topic)) this.#next(`${OPPOSITE[action]} ${topic}`)?.resolve();
-    this.send({ action, topic });
+    try {
+      this.send({ action, topic });
+    } catch (error) { // the topic is too large for the server: that stops no other
+      this.#client._endTopic(topic, error);
+      throw error;
+    }
     return this.#expectAbout(action, topic);
   }
 
@@ -1300,7 +1305,8 @@ class Client {
 
   /** Subscribe or unsubscribe, with nobody who waits for the outcome. */
   _ask(action, topic) {
-    this.#connection.ask(action, topic).catch((error) => this.#reportUnlessTold(error));
+    const ask = () => this.#connection.ask(action, topic);
+    this.#attemptTo(ask, (error) => this.#reportUnlessTold(error));
   }
 
   /** The cause of an error is one that the program has been told. */

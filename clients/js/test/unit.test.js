@@ -1191,6 +1191,22 @@ describe('subscribing', () => {
     assert.deepEqual((await socket.sent()).map(({ action }) => action), ['subscribe', 'unsubscribe']);
   });
 
+  test('a topic that is too large for the server is refused, now or with the next connection', async () => {
+    const { client, sockets, errors } = await connected({ reconnect: 100 }, { proto: 2, limits: { max_message: 100 } });
+    const large = 'x'.repeat(100);
+    assert.throws(() => client.subscribe(large), MessageTooLarge);
+    sockets[0].end();
+    client.subscribe(large, () => {});
+    client.subscribe('t', () => {});
+    for (const index of [1, 2]) {
+      await pass(100);
+      await welcome(sockets[index], 'me', { proto: 2, limits: { max_message: 100 } });
+      assert.deepEqual(await sockets[index].sent(), [{ action: 'subscribe', topic: 't' }]);
+      sockets[index].end();
+    }
+    assert.deepEqual(errors.map(({ name }) => name), ['MessageTooLarge']);
+  });
+
   test('with a topic that is none it throws', async () => {
     const { client } = await connected();
     assert.throws(() => client.subscribe(''), InvalidArgument);
