@@ -75,12 +75,15 @@ export class Ack<R = any> implements AsyncIterable<AckResponse<R>> {
  * A message that wants an ack counts as handled when the next one is asked for, or when
  * `unsubscribe` is called. Leaving the loop otherwise tells the publisher of a failure.
  */
-export interface Subscription<T = any> extends AsyncIterableIterator<Message<T>> {
+export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> {
+  private constructor();
   readonly topic: string;
   /** Messages that were dropped because they were handled too slowly. */
   readonly dropped: number;
   /** End the subscription. May be called twice. */
   unsubscribe(): void;
+  /** The next message. The one before counts as handled. */
+  next(): Promise<IteratorResult<Message<T>>>;
   return(value?: any): Promise<IteratorResult<Message<T>>>;
   [Symbol.asyncIterator](): this;
 }
@@ -89,6 +92,10 @@ export interface Subscription<T = any> extends AsyncIterableIterator<Message<T>>
  * A subscription that can be awaited: fulfilled when it is in force on the server, rejected with
  * `ServerError` when the server refuses the topic. Iterating over it throws that error as well, also
  * when the topic is refused after a reconnect.
+ *
+ * When the server refuses the topic only for now (`rate_limited`, `unavailable`) or does not answer, the
+ * client asks for it again, until the server confirms it or refuses it for good, or the program ends
+ * the subscription. After `requestTimeout` whoever awaits it gets `RequestTimeout`; the subscription goes on.
  */
 export interface PendingSubscription<T = any> extends Subscription<T>, PromiseLike<Subscription<T>> {}
 
@@ -178,7 +185,8 @@ export interface ClientOptions {
   onDisconnect?: (event: Disconnected) => unknown;
   /**
    * Gets what is told to nobody else: refusals of the server, failed attempts to connect, what
-   * callbacks throw, dropped messages. Default: `console.error`.
+   * callbacks throw, dropped messages. That a topic is refused only for now comes here once for each
+   * connection. Default: `console.error`.
    */
   onError?: (error: unknown) => unknown;
   /** Gets every message of the server as it came. */
@@ -211,6 +219,11 @@ export interface UnifiedOptions {
   OnClose?: (error?: KPSError) => unknown;
 }
 
+// What other clients of the family call the same.
+export { Ack as ClientAck };
+export { Subscription as ClientSubscription };
+export { Subscription as ClientSubscriber };
+
 /** A connection to the bus that restores itself. */
 export class Client {
   /**
@@ -225,10 +238,17 @@ export class Client {
 
   /** The id under which others reach this client. */
   readonly id: string;
+  /** The same, in the unified spelling. */
+  readonly Id: string;
   /** Whether the server knows this client at the moment. */
   readonly connected: boolean;
   /** The level of the protocol that is spoken at the moment. */
   readonly level: 1 | 2 | undefined;
+  /**
+   * How many of the publications that were kept for a connection were never sent: too large for the
+   * server, or no connection came. Each of the former and all of the latter come to `onError`.
+   */
+  readonly dropped: number;
 
   /**
    * Connect; fulfilled when the server knows this client. While reconnecting is on, a server that
@@ -321,6 +341,8 @@ export class QueueFull extends KPSError {}
 export class ServerError extends KPSError {
   /** What a program can rely on, such as `no_such_client`. Level 2 only. */
   readonly code?: string;
+  /** Whether the same can succeed later: `rate_limited`, `limit_reached` or `unavailable`. */
+  readonly isTemporary: boolean;
   /** The action that was refused. Level 2 only. */
   readonly request?: string;
   readonly topic?: string;

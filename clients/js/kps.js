@@ -16,6 +16,9 @@ const SHORT_PATIENCE = 5 * SECOND; // for its answer when there is reason to dou
 const LATE = 3 * SECOND; // a timer later than this means that the machine or the page slept
 const LONE_SURROGATES = /[\ud800-\udfff]/gu;
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
+const ASKING_AGAIN = { ...BACKOFF, first: SECOND / 2 }; // about topics that were refused for now
+const OPPOSITE = { subscribe: 'unsubscribe', unsubscribe: 'subscribe' };
+const TEMPORARY = ['rate_limited', 'limit_reached', 'unavailable']; // codes of the server
 
 // -- errors: their names are set as texts because minifiers change those of classes -------------
 
@@ -71,6 +74,11 @@ export class QueueFull extends KPSError {
 /** The server refused something. On level 2 `code` tells why, and `request` which action. */
 export class ServerError extends KPSError {
   static { this.prototype.name = 'ServerError'; }
+
+  /** Whether the same may succeed later. */
+  get isTemporary() {
+    return TEMPORARY.includes(this.code);
+  }
 }
 
 // -- small things --------------------------------------------------------------------------------
@@ -137,6 +145,11 @@ function parseAddress(address, path, secure) {
 }
 
 const withoutQuery = (url) => url.split('?')[0];
+
+/** How long to wait before an attempt: longer after each, up to a maximum, a part at random. */
+function waitBefore(attempt, { first, factor, longest, jitter }) {
+  return Math.min(first * factor ** attempt, longest) * (1 - jitter * Math.random());
+}
 
 /** A promise and its ends. That nobody waits for it is no error. */
 function deferred() {
@@ -238,6 +251,69 @@ class Outbox {
   }
 }
 
+// -- asking again --------------------------------------------------------------------------------
+
+/**
+ * The topics of a connection about which the server has not given its last word: it refused them
+ * for now, or was silent. They are asked about again, all at the same time.
+ */
+class Unsettled {
+  #topics = new Map(); // topic -> { error, isDue }: why it is here; whether it is to be asked about
+  #attempt = 0;
+  #timer;
+  #ask;
+
+  constructor(ask) {
+    this.#ask = ask;
+  }
+
+  has(topic) {
+    return this.#topics.has(topic);
+  }
+
+  /** The error that brought a topic here, if one did. The program knows it. */
+  reason(topic) {
+    return this.#topics.get(topic)?.error;
+  }
+
+  /** Ask about a topic again later. Tells whether it is new here. */
+  add(topic, error) {
+    const isNew = !this.has(topic);
+    this.#topics.set(topic, { error: this.reason(topic) ?? error, isDue: true });
+    if (!this.#timer) this.#start();
+    return isNew;
+  }
+
+  /** Note that a topic is being asked about. Tells whether it waited for that. */
+  asked(topic) {
+    const entry = this.#topics.get(topic);
+    if (!entry?.isDue) return false;
+    entry.isDue = false;
+    return true;
+  }
+
+  /** The server has given its last word. Where it agreed, it may agree to the others soon. */
+  settle(topic, isConfirmed) {
+    if (!this.#topics.delete(topic) || !isConfirmed) return;
+    this.#attempt = 0;
+    if (!this.#timer) return;
+    this.stop();
+    if (this.#topics.size) this.#start();
+  }
+
+  stop() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #start() {
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      for (const [topic, { isDue }] of this.#topics) if (isDue) this.#ask(topic);
+    }, waitBefore(this.#attempt++, ASKING_AGAIN));
+  }
+}
+
 // -- a connection --------------------------------------------------------------------------------
 
 /** One WebSocket, from its opening to its end, with all that waits for an answer on it. */
@@ -256,7 +332,8 @@ class Connection {
   #heardAt = 0;
   #heartbeat = HEARTBEAT;
   #trouble = '';
-  #replies = new Map(); // what is asked -> those that wait for the answer, in order
+  #questions = new Map(); // what is asked -> those that wait for the answer, in order
+  #unsettled = new Unsettled((topic) => this.#askAgain(topic));
   #count = 0;
 
   constructor(url, config, client) {
@@ -296,37 +373,52 @@ class Connection {
     this.#outbox.push(json ? compose(all, key, json) : JSON.stringify(all));
   }
 
-  publish(topic, payload) {
-    if (this.level < 2) this.send({ action: 'publish', topic }, payload);
-    else this.#outbox.publish(topic, payload);
+  /** Send what the program publishes without a wish to hear what became of it. */
+  publish(fields, payload) {
+    const isForTopic = fields.action === 'publish';
+    if (isForTopic && this.level > 1) this.#outbox.publish(fields.topic, payload);
+    else this.send(fields, payload);
   }
 
   /** Publish; how many subscribers it was passed on to, which level 1 does not tell. */
-  publishWithReceipt(topic, payload) {
-    if (this.level < 2) {
-      this.publish(topic, payload);
-      return this.flush();
+  async publishWithReceipt(topic, payload) {
+    if (this.level > 1) {
+      const receipt = String(++this.#count);
+      this.send({ action: 'publish', topic, receipt }, payload);
+      return this.#expect(`receipt ${receipt}`);
     }
-    const receipt = String(++this.#count);
-    this.send({ action: 'publish', topic, receipt }, payload);
-    return this.#expect(`receipt ${receipt}`);
+    this.send({ action: 'publish', topic }, payload);
+    await this.flush();
   }
 
   /** Learn when the server has handled all that was sent before. */
   flush() {
-    this.#outbox.push(JSON.stringify({ action: 'ping', from: this.id }));
-    return this.#expect('ping');
+    const nonce = String(++this.#count);
+    // All pongs of level 1 are alike. It answers a question about an ack by name, even if there
+    // is no such ack.
+    if (this.level < 2) return this.askStatus(`barrier_${this.id}_${nonce}`);
+    this.send({ action: 'ping', from: this.id, nonce }); // without its id it would get another one
+    return this.#expect(`ping ${nonce}`);
   }
 
   /** Subscribe or unsubscribe. */
   ask(action, topic) {
-    this.send({ action, topic });
-    return this.#expect(`topic ${topic}`);
+    // What was to be asked again is the opposite, and not wanted any more: nobody need wait for it.
+    if (this.#unsettled.asked(topic)) this.#next(`${OPPOSITE[action]} ${topic}`)?.resolve();
+    try {
+      this.send({ action, topic });
+    } catch (error) { // the topic is too large for the server: that stops no other
+      this.#client._endTopic(topic, error);
+      throw error;
+    }
+    return this.#expectAbout(action, topic);
   }
 
-  /** The answer to the last question about a topic, if it is still to come. */
+  /** The server's word on a subscription, if it is still to come. */
   confirmation(topic) {
-    return this.#replies.get(`topic ${topic}`)?.at(-1)?.promise;
+    const asked = this.#questions.get(`subscribe ${topic}`)?.at(-1);
+    if (asked) return asked.promise;
+    return this.#unsettled.has(topic) ? this.#expectAbout('subscribe', topic) : undefined;
   }
 
   request(fields, json, timeout, signal) {
@@ -394,8 +486,9 @@ class Connection {
 
   #fail(error) {
     this.ended = true;
-    for (const what of this.#replies.keys()) {
-      for (let reply; (reply = this.#reply(what)); ) reply.reject(error);
+    this.#unsettled.stop();
+    for (const what of this.#questions.keys()) {
+      for (let question; (question = this.#next(what)); ) question.reject(error);
     }
     for (const ack of this.acks.values()) ack._finish(error);
   }
@@ -405,21 +498,87 @@ class Connection {
     this.#timer = setTimeout(act, delay);
   }
 
-  /** The answer to a question; those to the same question come in the order of asking. */
-  #expect(what) {
-    const reply = deferred();
-    const fail = () => reply.reject(new RequestTimeout(`no answer in time: ${what}`));
-    reply.timer = setTimeout(fail, this.#config.requestTimeout);
-    this.#replies.set(what, [...(this.#replies.get(what) ?? []), reply]);
-    return reply.promise;
+  // -- questions: a name for each, which its answer or refusal has too ---------------------------
+
+  /** The answer to a question; without one in time, the error that `timedOut` makes. */
+  #expect(what, timedOut = () => new RequestTimeout(`no answer in time: ${what}`)) {
+    const question = deferred();
+    question.timer = setTimeout(() => {
+      this.#remove(what, question);
+      question.reject(timedOut());
+    }, this.#config.requestTimeout);
+    this.#questions.set(what, [...(this.#questions.get(what) ?? []), question]);
+    return question.promise;
   }
 
-  #reply(what) {
-    const replies = this.#replies.get(what) ?? [];
-    const reply = replies.shift();
-    clearTimeout(reply?.timer);
-    if (!replies.length) this.#replies.delete(what);
-    return reply;
+  #expectAbout(action, topic) {
+    return this.#expect(`${action} ${topic}`, () => this.#unanswered(action, topic));
+  }
+
+  /** The one of those who asked the same that has waited longest. It waits no more. */
+  #next(what) {
+    const question = this.#questions.get(what)?.[0];
+    clearTimeout(question?.timer);
+    if (question) this.#remove(what, question);
+    return question;
+  }
+
+  #remove(what, question) {
+    const others = this.#questions.get(what).filter((each) => each !== question);
+    if (others.length) this.#questions.set(what, others);
+    else this.#questions.delete(what);
+  }
+
+  /** Older servers leave out the nonce: they answer what has waited longest. */
+  #oldestPing() {
+    return [...this.#questions.keys()].find((what) => what.startsWith('ping '));
+  }
+
+  // -- topics: the last word about each is what the program wants now -----------------------------
+
+  #isWanted(action, topic) {
+    return this.#client._wants(topic) === (action === 'subscribe');
+  }
+
+  /** The server did not get the question, or did not name it in its refusal. */
+  #unanswered(action, topic) {
+    const cause = this.#unsettled.reason(topic);
+    const error = new RequestTimeout(`no answer in time: ${action} ${topic}`, cause && { cause });
+    if (this.#isWanted(action, topic)) this.#unsettled.add(topic, error);
+    return error;
+  }
+
+  #askAgain(topic) {
+    const action = this.#client._wants(topic) ? 'subscribe' : 'unsubscribe';
+    if (!this.#questions.has(`${action} ${topic}`)) return this.#client._ask(action, topic);
+    this.#unsettled.asked(topic); // somebody has waited since it was first asked
+    this.send({ action, topic });
+  }
+
+  #confirmed(action, topic) {
+    const what = `${action} ${topic}`;
+    this.#next(what)?.resolve();
+    if (this.#questions.has(what) || !this.#isWanted(action, topic)) return; // not the last word
+    this.#unsettled.settle(topic, true);
+    if (action === 'subscribe') this.#client._inForce(topic);
+  }
+
+  #refusedAbout(action, topic, error) {
+    const what = `${action} ${topic}`;
+    const count = this.#questions.get(what)?.length ?? 0;
+    if (!count && !this.#unsettled.has(topic)) return this.#client._report(error); // nobody asked
+    // Of several questions about a topic the last one says whether it is wanted now.
+    const isLast = count < 2 && this.#isWanted(action, topic);
+    if (isLast && this.#client._isWorthAskingAgain(error)) {
+      if (this.#unsettled.add(topic, error)) this.#client._report(error);
+      return;
+    }
+    const question = this.#next(what);
+    if (question) question.reject(error);
+    else this.#client._report(error);
+    if (!isLast) return;
+    this.#unsettled.settle(topic, false);
+    if (action === 'subscribe') this.#client._endTopic(topic, error);
   }
 
   // -- heartbeat: a page does not see the pings of WebSocket, so it asks with its own ------------
@@ -434,7 +593,8 @@ class Connection {
   #probe(patience, isLast = false) {
     const due = Date.now() + patience;
     this.#wasHeard = false;
-    this.flush();
+    if (this.level < 2) this.send({ action: 'ping' }); // any message is an answer
+    else this.flush();
     this.#after(patience, () => {
       // A late timer says nothing: what has come meanwhile may not have been handed over yet.
       if (this.#wasHeard) this.#watch();
@@ -474,22 +634,28 @@ class Connection {
       case 'direct_message':
         return this.#client._deliver(this, undefined, [fields.data], text(fields.from));
       case 'pong':
-        return this.registered ? this.#reply('ping')?.resolve() : this.#register(fields);
+        return this.registered ? this.#pong(fields) : this.#register(fields);
       case 'subscribed':
       case 'unsubscribed':
-        return this.#reply(`topic ${topic}`)?.resolve();
+        return this.#confirmed(fields.action.slice(0, -1), topic);
       case 'published':
-        return this.#reply(`receipt ${fields.receipt}`)?.resolve(fields.delivered);
+        return this.#next(`receipt ${fields.receipt}`)?.resolve(fields.delivered);
       case 'ack_update':
       case 'ack_response':
         return ack?._told(fields);
       case 'ack_status':
-        return this.#reply(`status ${fields.ack_id}`)?.resolve(
+        return this.#next(`status ${fields.ack_id}`)?.resolve(
           new Map(entries(fields.status).map(([id, known]) => [id, known === true])),
         );
       case 'error':
-        return this.#refused(topic, ack, fields);
+        return this.#error(fields);
     } // what later levels bring is passed over
+  }
+
+  #pong({ id, nonce }) {
+    this.id = text(id) || this.id;
+    this.#client._named(this.id);
+    this.#next(nonce ? `ping ${nonce}` : this.#oldestPing())?.resolve();
   }
 
   #register({ id, proto, limits }) {
@@ -519,20 +685,28 @@ class Connection {
     }
   }
 
+  /** The server refused one message, or a whole frame and names the messages that it held. */
+  #error(fields) {
+    const named = Array.isArray(fields.refused) ? fields.refused.filter(isObject) : [];
+    for (const message of named.length ? named : [fields]) {
+      if (!this.ended) this.#refused(fields, message);
+    }
+  }
+
   /** Tell who waits for what is refused, as far as the server names it. */
-  #refused(topic, ack, fields) {
-    const { code, request, receipt, to } = fields;
-    const error = new ServerError(text(fields.error), { code, request, topic: fields.topic, to });
+  #refused({ error: reason, code }, { request, topic, to, receipt, nonce, ack_id: ackId }) {
+    const error = new ServerError(text(reason), { code, request, topic, to });
     if (!this.registered) return this.#client._turnedAway(this, error);
-    if (ack && /^publish/.test(request)) return ack._finish(error);
-    const isAboutTopic = /subscribe$/.test(request);
-    const what = isAboutTopic ? `topic ${topic}` : request === 'ping' ? request : `receipt ${receipt}`;
-    const reply = this.#reply(what);
-    if (!reply) return this.#client._report(error);
-    reply.reject(error);
-    // Of several questions about a topic the last one says whether it is wanted now.
-    const isLast = !this.#replies.has(what);
-    if (request === 'subscribe' && isLast) this.#client._endTopic(topic, error);
+    if (OPPOSITE[request]) return this.#refusedAbout(request, text(topic), error);
+    const ack = /^publish/.test(request) && this.acks.get(ackId);
+    if (ack) return ack._finish(error);
+    const question = this.#next({
+      publish: `receipt ${receipt}`,
+      get_ack_status: `status ${ackId}`,
+      ping: nonce ? `ping ${nonce}` : this.#oldestPing(),
+    }[request]);
+    if (question) question.reject(error);
+    else this.#client._report(error);
   }
 }
 
@@ -711,7 +885,7 @@ async function untilConfirmed(thenable, confirmation) {
 }
 
 /** What `subscribe` returns: to be awaited, iterated over, and ended. */
-class Subscription {
+export class Subscription {
   dropped = 0;
   #client;
   #callback;
@@ -856,9 +1030,11 @@ export class Client {
   #opened; // set once connect() was called
   #closed = deferred();
   #topics = new Map(); // topic -> its subscriptions, a list that is never changed
+  #wereInForce = new Set(); // those of the topics that a server has confirmed at any time
   #direct; // the subscription to direct messages, if there is one, as a list
-  #kept = []; // publications for the next connection
+  #kept = []; // publications for the next connection, as [fields, JSON of the payload]
   #keptBytes = 0;
+  #dropped = 0;
   #stopListening = () => {};
 
   constructor(address, options = {}) {
@@ -896,6 +1072,10 @@ export class Client {
     return this.#config.id;
   }
 
+  get Id() {
+    return this.id;
+  }
+
   /** Whether the server knows this client at the moment. */
   get connected() {
     return Boolean(this.#connection?.registered) && !this.#isClosing;
@@ -904,6 +1084,11 @@ export class Client {
   /** The level of the protocol that is spoken at the moment; `undefined` without a connection. */
   get level() {
     return this.connected ? this.#connection.level : undefined;
+  }
+
+  /** How many of the publications that were kept for a connection were never sent. */
+  get dropped() {
+    return this.#dropped;
   }
 
   /** Connect; fulfilled when the server knows this client for the first time. */
@@ -946,19 +1131,18 @@ export class Client {
   }
 
   async publish(topic, data) {
-    nonEmpty(topic, 'a topic');
-    await this.#sendOrKeep(data, (connection, json) => connection.publish(topic, json));
+    await this.#sendOrKeep({ action: 'publish', topic: nonEmpty(topic, 'a topic') }, data);
   }
 
   async publishToId(id, data) {
-    await this.#sendOrKeepFields({ action: 'direct_message', to: nonEmpty(id, 'an id') }, data);
+    await this.#sendOrKeep({ action: 'direct_message', to: nonEmpty(id, 'an id') }, data);
   }
 
   /** Have the server send a message to another server. */
   async publishToServer(address, data, secure = false) {
     const to = nonEmpty(address, 'an address');
     const status = { is_secure: secure };
-    await this.#sendOrKeepFields({ action: 'publish_to_server', to, status }, data);
+    await this.#sendOrKeep({ action: 'publish_to_server', to, status }, data);
   }
 
   async publishWithReceipt(topic, data) {
@@ -1013,18 +1197,24 @@ export class Client {
 
   _registered(connection) {
     const reconnected = this.#wasConnected;
-    this.#config.id = connection.id;
+    const { id, level } = connection;
+    this._named(id);
     this.#attempt = 0;
     this.#wasConnected = true;
-    for (const topic of this.#topics.keys()) this.#ask('subscribe', topic);
-    for (const send of this.#kept.splice(0)) this.#attemptTo(() => send(connection));
-    this.#keptBytes = 0;
-    const { id, level } = connection;
+    for (const topic of this.#topics.keys()) this._ask('subscribe', topic);
+    this.#sendKept(connection);
     this.#notify(this.#config.onConnect, { id, level, reconnected });
     this.#opened.resolve(this);
   }
 
+  /** The id that the server knows this client by is what it asks for when it comes back. */
+  _named(id) {
+    this.#config.id = id;
+  }
+
   _turnedAway(connection, error) {
+    const mayComeBack = error.isTemporary && this.#config.reconnect !== false;
+    if (mayComeBack) return connection.drop(error.message, true);
     this.#connection = undefined;
     connection.drop('the server refused this client', true);
     this.#end(error);
@@ -1039,7 +1229,7 @@ export class Client {
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
     const isFinal = this.#config.reconnect === false || lost.code === ID_TAKEN || isRefused;
-    const retryIn = isFinal ? undefined : this.#delay();
+    const retryIn = isFinal ? undefined : waitBefore(this.#attempt++, this.#backoff);
     if (connection.registered) {
       this.#notify(this.#config.onDisconnect, { code: lost.code, reason, retryIn });
     } else if (!isFinal) this._report(error);
@@ -1053,12 +1243,6 @@ export class Client {
     const status = Number(/server response: (\d+)/.exec(reason)?.[1]) || undefined;
     const url = withoutQuery(this.#url);
     return new ConnectFailed(`cannot connect to ${url}: ${reason || '?'}`, { status });
-  }
-
-  #delay() {
-    const { first, factor, longest, jitter } = this.#backoff;
-    const wait = Math.min(first * factor ** this.#attempt++, longest);
-    return wait * (1 - jitter * Math.random());
   }
 
   /** Without a network an attempt is of no use: the event `online` comes to `#wake`. */
@@ -1097,6 +1281,7 @@ export class Client {
     this.#stopListening();
     this.#endSubscriptions(error);
     if (this.#kept.length) {
+      this.#dropped += this.#kept.length;
       this._report(new NotConnected(`${this.#kept.length} publications were kept and never sent`));
     }
     this.#opened?.reject(error ?? this.#refusal());
@@ -1115,13 +1300,28 @@ export class Client {
   }
 
   /** Subscribe or unsubscribe, with nobody who waits for the outcome. */
-  #ask(action, topic) {
-    this.#connection.ask(action, topic).catch((error) => this.#reportUnlessTold(error));
+  _ask(action, topic) {
+    const ask = () => this.#connection.ask(action, topic);
+    this.#attemptTo(ask, (error) => this.#reportUnlessTold(error));
   }
 
+  /** The cause of an error is one that the program has been told. */
   #reportUnlessTold(error) {
-    const isTold = error instanceof ConnectionLost || error instanceof ClientClosed;
+    const isTold = error instanceof ConnectionLost || error instanceof ClientClosed || error.cause;
     if (!isTold) this._report(error);
+  }
+
+  _wants(topic) {
+    return this.#topics.has(topic);
+  }
+
+  _inForce(topic) {
+    this.#wereInForce.add(topic);
+  }
+
+  /** Beyond a limit a new subscription fails, but the client restores one that was in force. */
+  _isWorthAskingAgain({ isTemporary, code, topic }) {
+    return isTemporary && (code !== 'limit_reached' || this.#wereInForce.has(topic));
   }
 
   /** Without a connection a subscription is as good as made: the next one will have it. */
@@ -1138,7 +1338,8 @@ export class Client {
     const { topic } = subscription;
     const others = (this.#topics.get(topic) ?? []).filter((each) => each !== subscription);
     if (others.length) return this.#topics.set(topic, others);
-    if (this.#topics.delete(topic) && this.connected) this.#ask('unsubscribe', topic);
+    this.#wereInForce.delete(topic);
+    if (this.#topics.delete(topic) && this.connected) this._ask('unsubscribe', topic);
   }
 
   #endSubscriptions(error) {
@@ -1149,6 +1350,7 @@ export class Client {
   _endTopic(topic, error) {
     for (const subscription of this.#topics.get(topic) ?? []) subscription._end(error);
     this.#topics.delete(topic);
+    this.#wereInForce.delete(topic);
   }
 
   // -- sending -----------------------------------------------------------------------------------
@@ -1168,30 +1370,38 @@ export class Client {
     return new NotConnected('not connected to the server at the moment');
   }
 
-  #sendOrKeepFields(fields, data) {
-    return this.#sendOrKeep(data, (connection, json) => connection.send(fields, json));
-  }
-
-  async #sendOrKeep(data, send) {
+  async #sendOrKeep(fields, data) {
     const json = encode(data);
-    if (!this.connected && !this.#isOver && this.#config.offlineQueue > 0) {
-      return this.#keep(json.length, (connection) => send(connection, json));
-    }
+    const isOffline = !this.connected && !this.#isOver;
+    if (isOffline && this.#config.offlineQueue > 0) return this.#keep(fields, json);
     const connection = this.#ready();
-    send(connection, json);
+    connection.publish(fields, json);
     // There is no event for it, in any WebSocket.
     while (connection.backlog > HIGH_WATER && !connection.ended) {
       await new Promise((resolve) => { setTimeout(resolve, 4); });
     }
   }
 
-  #keep(size, send) {
-    this.#keptBytes += size;
-    if (this.#kept.length >= this.#config.offlineQueue || this.#keptBytes > OFFLINE_BYTES) {
-      this.#keptBytes -= size;
+  #keep(fields, json) {
+    const size = this.#keptBytes + json.length;
+    if (this.#kept.length >= this.#config.offlineQueue || size > OFFLINE_BYTES) {
       throw new QueueFull('the offline queue is full');
     }
-    this.#kept.push(send);
+    this.#kept.push([fields, json]);
+    this.#keptBytes = size;
+  }
+
+  /** Only the connection tells how large a message may be. One that is too large stops no other. */
+  #sendKept(connection) {
+    this.#keptBytes = 0;
+    for (const message of this.#kept.splice(0)) {
+      try {
+        connection.publish(...message);
+      } catch (error) {
+        this.#dropped++;
+        this._report(error);
+      }
+    }
   }
 
   #askTopic(topic, ...rest) {
@@ -1298,3 +1508,8 @@ export class Client {
     return promise;
   }
 }
+
+// What other clients of the family call the same.
+export const ClientAck = Ack;
+export const ClientSubscription = Subscription;
+export const ClientSubscriber = Subscription;

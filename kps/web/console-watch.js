@@ -85,7 +85,9 @@ export class Watch {
   /** The server refused something; tells whether it was a topic that is watched here. */
   refused(error) {
     const isOurs = error.request === 'subscribe' && this.has(error.topic);
-    if (isOurs) this.#lost(error.topic, error);
+    // The client asks again for what is refused for now.
+    if (isOurs && error.isTemporary) this.#say(`${shown(error.topic)} is not watched for now: ${error.message}.`);
+    else if (isOurs) this.#lost(error.topic, error);
     return isOurs;
   }
 

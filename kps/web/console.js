@@ -85,7 +85,7 @@ function connected() {
 
 function askForFigures() {
   mayHaveFigures = true;
-  client.subscribe(STATS, take).then(undefined, (error) => error.topic === STATS && failed(error));
+  client.subscribe(STATS, take).then(undefined, (error) => error.topic === STATS && figuresRefused(error));
 }
 
 function figuresRefused({ code, message }) {
@@ -136,8 +136,9 @@ const client = new Client(busAddress(), {
 
 function failed(error) {
   if (error.name === 'ConnectFailed') attemptFailed();
-  else if (error.request === 'subscribe' && error.topic === STATS) figuresRefused(error);
-  else if (!watch.refused(error) && !publish.refused(error)) console.warn(`${error.name}: ${error.message}`);
+  else if (error.request === 'subscribe' && error.topic === STATS) {
+    if (!error.isTemporary) figuresRefused(error); // otherwise the client asks again
+  } else if (!watch.refused(error) && !publish.refused(error)) console.warn(`${error.name}: ${error.message}`);
 }
 
 setInterval(countDown, 250);

@@ -228,6 +228,38 @@ test('a server that restarts: back by itself, with its subscriptions', async (t)
   assert.equal(await client.publishWithReceipt('t', 2), 1);
 });
 
+test('a server that refuses what comes too fast: all topics, new or restored, come through', async (t) => {
+  const busy = await serve('--message-rate', '50', '--rate-policy', 'error');
+  t.after(() => busy.stop());
+  const sockets = [];
+  class Recorded extends WebSocket {
+    constructor(...values) {
+      super(...values);
+      sockets.push(this);
+    }
+  }
+  const errors = [];
+  const onError = (error) => errors.push(error);
+  const client = await Client.connect(busy.url, { WebSocket: Recorded, reconnect: 10, onError });
+  t.after(() => client.close());
+  const topics = Array.from({ length: 120 }, (_, i) => `topic ${i}`);
+  await Promise.all(topics.map((topic) => client.subscribe(topic, () => {})));
+  errors.length = 0;
+  sockets[0].terminate();
+  const health = `${busy.url.replace(/^ws/, 'http').replace('/ws/bus', '')}/healthz`;
+  const deadline = Date.now() + 20_000;
+  let restored = 0;
+  while (restored < topics.length && Date.now() < deadline) {
+    await sleep(50);
+    const { clients, topics: count } = await (await fetch(health)).json();
+    restored = sockets.length > 1 && clients === 1 ? count : 0;
+  }
+  assert.equal(restored, topics.length);
+  const refused = errors.filter((error) => error instanceof ServerError);
+  assert.ok(refused.length > 0 && refused.every(({ isTemporary }) => isTemporary));
+  assert.equal(new Set(refused.map(({ topic }) => topic)).size, refused.length, 'each was told once');
+});
+
 test('who is replaced under its id does not come back', async (t) => {
   const closed = new Promise((resolve) => { connect(t, { id: 'twin', onClose: resolve }); });
   await sleep(50);

@@ -5,8 +5,8 @@ import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import { inspect } from 'node:util';
 
 import {
-  Client, ClientClosed, ConnectFailed, ConnectionLost, InvalidArgument, KPSError, MessageTooLarge,
-  NotConnected, QueueFull, RequestTimeout, ServerError,
+  Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectFailed, ConnectionLost,
+  InvalidArgument, KPSError, MessageTooLarge, NotConnected, QueueFull, RequestTimeout, ServerError, Subscription,
 } from '../kps.js';
 import { connected, fakeNetwork, LEVEL_1, LEVEL_2, settled, welcome } from './fake.js';
 
@@ -216,7 +216,8 @@ describe('tokens', () => {
     socket.says({ action: 'pong', id: 'me', ...LEVEL_2 });
     await opened;
     client.flush().catch(() => {});
-    assert.deepEqual(await socket.sent(), [{ action: 'ping', from: 'me' }]);
+    const [ping] = await socket.sent();
+    assert.deepEqual(ping, { action: 'ping', from: 'me', nonce: ping.nonce });
   });
 
   test('a function gives one for each connection, also when its time is over', async () => {
@@ -407,48 +408,18 @@ describe('publishing', () => {
     assert.deepEqual(await Promise.all([first, second]), [0, 7]);
   });
 
-  test('on level 1 a receipt tells only that the server has handled it', async () => {
-    const { client, socket } = await connected({}, LEVEL_1);
-    const receipt = client.publishWithReceipt('t', 'x');
-    assert.deepEqual((await socket.sent()).map(({ action }) => action), ['publish', 'ping']);
-    socket.says({ action: 'published', topic: 't' }, { action: 'pong', id: 'me' });
-    assert.equal(await receipt, undefined);
-  });
-
-  test('flush is answered in order, with the own id so that nobody is renamed', async () => {
-    const { client, socket } = await connected();
-    const order = [];
-    client.flush().then(() => order.push(1));
-    client.flush().then(() => order.push(2));
-    assert.deepEqual(await socket.sent(), Array(2).fill({ action: 'ping', from: 'me' }));
-    socket.says({ action: 'pong', id: 'me' });
-    await settled();
-    assert.deepEqual(order, [1]);
-    socket.says({ action: 'pong', id: 'me' });
-    await settled();
-    assert.deepEqual(order, [1, 2]);
-  });
-
-  test('what the server does not answer ends in RequestTimeout', async () => {
-    const { client } = await connected({ requestTimeout: 500 });
-    const outcome = assert.rejects(client.flush(), RequestTimeout);
+  test('a receipt that does not come in time', async () => {
+    const { client, socket, errors } = await connected({ requestTimeout: 500 });
+    const first = outcomeOf(client.publishWithReceipt('t', 'x'));
+    const [{ receipt }] = await socket.sent();
     await pass(500);
-    await outcome;
-  });
-
-  test('an answer that comes too late is not taken for that to a later question', async () => {
-    const { client, socket } = await connected({ requestTimeout: 500 });
-    const first = assert.rejects(client.flush(), RequestTimeout);
-    await pass(500);
-    await first;
-    let isFlushed = false;
-    client.flush().then(() => { isFlushed = true; });
-    socket.says({ action: 'pong', id: 'me' });
+    assert.ok(first.is instanceof RequestTimeout);
+    const second = outcomeOf(client.publishWithReceipt('t', 'x'));
+    socket.says({ action: 'published', topic: 't', receipt, delivered: 1 });
     await settled();
-    assert.equal(isFlushed, false);
-    socket.says({ action: 'pong', id: 'me' });
-    await settled();
-    assert.equal(isFlushed, true);
+    assert.equal(second.is, 'waits');
+    socket.says({ action: 'error', error: 'no', code: 'rate_limited', request: 'publish', topic: 't', receipt });
+    assert.equal(errors.length, 1, 'nobody waits for it any more');
   });
 
   test('publish waits while the network is slower than the program', async () => {
@@ -461,6 +432,123 @@ describe('publishing', () => {
     socket.bufferedAmount = 0;
     await pass(4);
     assert.equal(isDone, true);
+  });
+});
+
+/** What a promise has come to by now: its value, its error, or 'waits'. */
+function outcomeOf(promise) {
+  const outcome = { is: 'waits' };
+  promise.then((value) => { outcome.is = value; }, (error) => { outcome.is = error; });
+  return outcome;
+}
+
+describe('flush', () => {
+  test('is a ping with a nonce, and with the own id so that nobody is renamed', async () => {
+    const { client, socket } = await connected();
+    client.flush();
+    client.flush();
+    const [one, two] = await socket.sent();
+    assert.deepEqual(one, { action: 'ping', from: 'me', nonce: one.nonce });
+    assert.equal(typeof one.nonce, 'string');
+    assert.notEqual(one.nonce, two.nonce);
+  });
+
+  test('is answered by its nonce, in whatever order', async () => {
+    const { client, socket } = await connected();
+    const outcomes = [client.flush(), client.flush()].map(outcomeOf);
+    const [, two] = await socket.sent();
+    for (const nonce of ['of nobody', two.nonce, two.nonce]) socket.says({ action: 'pong', id: 'me', nonce });
+    await settled();
+    assert.deepEqual(outcomes.map(({ is }) => is), ['waits', undefined]);
+  });
+
+  test('of a server that leaves the nonce out, the oldest one is answered', async () => {
+    const { client, socket } = await connected();
+    const outcomes = [client.flush(), client.flush(), client.flush()].map(outcomeOf);
+    await socket.sent();
+    socket.says({ action: 'pong', id: 'me' });
+    socket.says({ action: 'error', error: 'too much', code: 'rate_limited', request: 'ping' });
+    await settled();
+    assert.deepEqual(outcomes.map(({ is }) => is?.code ?? is), [undefined, 'rate_limited', 'waits']);
+  });
+
+  test('fails with the refusal that has its nonce', async () => {
+    const { client, socket, errors } = await connected();
+    const outcomes = [client.flush(), client.flush()].map(outcomeOf);
+    const [, { nonce }] = await socket.sent();
+    socket.says({ action: 'error', error: 'too much', code: 'rate_limited', request: 'ping', nonce });
+    await settled();
+    assert.equal(outcomes[0].is, 'waits');
+    assert.ok(outcomes[1].is instanceof ServerError);
+    assert.equal(outcomes[1].is.isTemporary, true);
+    assert.deepEqual(errors, []);
+  });
+
+  test('ends in RequestTimeout without an answer; a late one is nobody else\'s', async () => {
+    const { client, socket } = await connected({ requestTimeout: 500 });
+    const first = outcomeOf(client.flush());
+    const [{ nonce }] = await socket.sent();
+    await pass(500);
+    assert.ok(first.is instanceof RequestTimeout);
+    const second = outcomeOf(client.flush());
+    socket.says({ action: 'pong', id: 'me', nonce });
+    await settled();
+    assert.equal(second.is, 'waits');
+  });
+
+  test('one that was never answered shifts no later one', async () => {
+    const { client, socket, errors } = await connected({ requestTimeout: 500 });
+    outcomeOf(client.flush());
+    socket.says({ action: 'error', error: 'too much', code: 'rate_limited' }); // whose, it does not say
+    await pass(500);
+    const second = outcomeOf(client.flush());
+    socket.says({ action: 'pong', id: 'me' }); // of a server that leaves the nonce out
+    await settled();
+    assert.equal(second.is, undefined);
+    assert.equal(errors.length, 1);
+  });
+
+  describe('on level 1', () => {
+    test('is a question about an ack that nobody else asks', async () => {
+      const { client, socket } = await connected({}, LEVEL_1);
+      const outcomes = [client.flush(), client.flush()].map(outcomeOf);
+      const [one, two] = await socket.sent();
+      assert.deepEqual(one, { action: 'get_ack_status', from: 'me', ack_id: one.ack_id });
+      assert.match(one.ack_id, /^barrier_me_\d+$/);
+      assert.notEqual(one.ack_id, two.ack_id);
+      socket.says({ action: 'pong', id: 'me' }, { action: 'ack_status', ack_id: two.ack_id });
+      await settled();
+      assert.deepEqual(outcomes.map(({ is }) => is), ['waits', undefined]);
+    });
+
+    test('an error tells nothing about it: it comes to its end by itself', async () => {
+      const { client, socket, errors } = await connected({ requestTimeout: 500 }, LEVEL_1);
+      const first = outcomeOf(client.flush());
+      const [{ ack_id }] = await socket.sent();
+      socket.says({ action: 'error', error: 'no' });
+      await pass(250);
+      assert.equal(first.is, 'waits');
+      await pass(250);
+      assert.ok(first.is instanceof RequestTimeout);
+      const second = outcomeOf(client.flush());
+      socket.says({ action: 'ack_status', ack_id });
+      await settled();
+      assert.equal(second.is, 'waits');
+      assert.equal(errors.length, 1);
+    });
+
+    test('a receipt tells only that the server has handled it', async () => {
+      const { client, socket } = await connected({}, LEVEL_1);
+      const receipt = outcomeOf(client.publishWithReceipt('t', 'x'));
+      const [publication, barrier] = await socket.sent();
+      assert.deepEqual(publication, { action: 'publish', topic: 't', from: 'me', data: 'x' });
+      socket.says({ action: 'published', topic: 't' });
+      await settled();
+      assert.equal(receipt.is, 'waits');
+      socket.says({ action: 'ack_status', ack_id: barrier.ack_id });
+      await settled();
+      assert.equal(receipt.is, undefined);
+    });
   });
 });
 
@@ -546,13 +634,73 @@ describe('errors of the server', () => {
     assert.equal(errors.length, 2);
   });
 
-  test('a refused ping is not taken for the next one', async () => {
+  test('end a question about an ack', async () => {
     const { client, socket, errors } = await connected();
-    const [first, second] = [client.flush(), client.flush()];
-    socket.says({ action: 'error', error: 'no', code: 'rate_limited', request: 'ping' }, { action: 'pong', id: 'me' });
-    await assert.rejects(first, { code: 'rate_limited' });
-    await second;
+    const ack = await client.publishWithAck('t', 1);
+    const status = outcomeOf(ack.status());
+    socket.says({ action: 'error', error: 'too much', code: 'rate_limited', request: 'get_ack_status', ack_id: ack.id });
+    await settled();
+    assert.equal(status.is.code, 'rate_limited');
+    socket.says({ action: 'ack_response', ack_id: ack.id, responses: { bob: { success: true } } });
+    assert.equal((await ack.wait()).size, 1, 'the request itself goes on');
     assert.deepEqual(errors, []);
+  });
+
+  test('say whether trying again can help', async () => {
+    const { socket, errors } = await connected();
+    const codes = ['rate_limited', 'limit_reached', 'unavailable', 'forbidden', 'bad_request', 'of a later level', undefined];
+    for (const code of codes) socket.says({ action: 'error', error: 'no', code, request: 'publish', topic: 't' });
+    assert.deepEqual(errors.map(({ isTemporary }) => isTemporary), [true, true, true, false, false, false, false]);
+  });
+
+  test('about a whole frame are errors of each of its messages', async () => {
+    const { client, socket, errors } = await connected();
+    const flushed = outcomeOf(client.flush());
+    const receipt = outcomeOf(client.publishWithReceipt('t', 1));
+    const ack = await client.publishWithAck('t', 2);
+    const status = outcomeOf(ack.status());
+    const subscribed = outcomeOf(client.subscribe('u', () => {}));
+    const other = outcomeOf(client.flush());
+    client.publishToId('bob', 3);
+    const frame = await socket.sent();
+    const refused = frame.map(({ action, data, batch, from, timeout, updates, ...named }) => ({ request: action, ...named }));
+    refused.splice(refused.findIndex(({ nonce }) => nonce === frame.findLast((each) => each.nonce).nonce), 1);
+    socket.says({ action: 'error', error: 'too deep', code: 'bad_message', refused: [...refused, 'unreadable', null] });
+    await settled();
+    for (const { is } of [flushed, receipt, outcomeOf(ack.wait()), subscribed]) {
+      await settled();
+      assert.deepEqual([is.name, is.message, is.code], ['ServerError', 'too deep', 'bad_message']);
+    }
+    assert.ok(status.is instanceof ServerError);
+    assert.equal(other.is, 'waits');
+    assert.deepEqual(errors.map(({ request, to }) => [request, to]), [['direct_message', 'bob']]);
+    socket.says({ action: 'error', error: 'no', code: 'bad_message', refused: [] });
+    assert.equal(errors.length, 2, 'one that names none is told as it is');
+  });
+
+  test('about a whole frame are told no further once the program has closed the client', async () => {
+    const told = [];
+    const { client, socket } = await connected({ onError: (error) => { told.push(error.to); client.close(); } });
+    const refused = ['bob', 'carol'].map((to) => ({ request: 'direct_message', to }));
+    socket.says({ action: 'error', error: 'no', code: 'bad_message', refused });
+    assert.deepEqual(told, ['bob']);
+  });
+
+  test('in place of the first pong: one that is temporary is no reason to give up', async () => {
+    const { WebSocket, sockets } = fakeNetwork();
+    const errors = [];
+    const onError = (error) => errors.push(error);
+    const opened = new Client('h', { WebSocket, id: 'me', reconnect: 100, onError }).connect();
+    sockets[0].open();
+    sockets[0].says({ action: 'error', error: 'too much to do', code: 'unavailable', request: 'ping' });
+    await pass(100);
+    assert.match(String(errors), /ConnectFailed: .*too much to do/);
+    await welcome(sockets[1], 'me');
+    assert.equal((await opened).connected, true);
+    const ended = new Client('h', { WebSocket, reconnect: false }).connect();
+    sockets[2].open();
+    sockets[2].says({ action: 'error', error: 'too much to do', code: 'unavailable', request: 'ping' });
+    await assert.rejects(ended, { name: 'ServerError', isTemporary: true });
   });
 
   test('unreadable messages are reported, and the connection goes on', async () => {
@@ -591,6 +739,297 @@ describe('errors of the server', () => {
     assert.deepEqual(errors.sort(), ['connect', 'direct', 'frame', 'frame']);
     assert.equal(shown.mock.callCount(), 4);
     assert.equal(client.connected, true);
+  });
+});
+
+describe('topics that are refused for now', () => {
+  const refusal = (topic, code = 'rate_limited', request = 'subscribe') => (
+    { action: 'error', error: `not now: ${code}`, code, request, topic });
+  const confirmation = (topic) => ({ action: 'subscribed', topic });
+  const asked = async (socket) => (await socket.sent()).map(({ action, topic }) => `${action} ${topic}`);
+  const subscribes = (...topics) => topics.map((topic) => `subscribe ${topic}`);
+
+  beforeEach(() => mock.method(Math, 'random', () => 0));
+
+  /** A client that comes back with subscriptions that had been in force, and has asked for them. */
+  async function restoring(topics, options = {}) {
+    const world = await connected({ reconnect: 100, ...options });
+    const { client, socket, sockets, errors } = world;
+    const subscriptions = topics.map((topic) => client.subscribe(topic));
+    await socket.sent();
+    for (const topic of topics) socket.says(confirmation(topic));
+    const comeBack = async () => {
+      sockets.at(-1).end();
+      await pass(100);
+      await welcome(sockets.at(-1), 'me');
+      assert.deepEqual(await asked(sockets.at(-1)), subscribes(...topics));
+      return sockets.at(-1);
+    };
+    return { client, sockets, errors, subscriptions, comeBack, socket: await comeBack() };
+  }
+
+  test('are asked for together until each is confirmed, with waits that grow', async () => {
+    const { socket, subscriptions: [a] } = await restoring(['a', 'b', 'c']);
+    socket.says(refusal('a'), refusal('b', 'limit_reached'), refusal('c', 'unavailable'));
+    for (const wait of [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]) {
+      for (let rest = wait - 1; rest > 0; rest -= 20_000) {
+        await pass(Math.min(rest, 20_000), 20_000);
+        socket.says({ action: 'sign of life' });
+      }
+      assert.deepEqual((await asked(socket)).filter((each) => !each.startsWith('ping')), []);
+      await pass(1);
+      assert.deepEqual(await asked(socket), subscribes('a', 'b', 'c'));
+      socket.says(refusal('a'), refusal('b'), refusal('c'));
+    }
+    socket.says(...['a', 'b', 'c'].map(confirmation));
+    await pass(20_000);
+    assert.deepEqual(await asked(socket), []);
+    socket.says({ action: 'publish', topic: 'a', data: 1 });
+    assert.equal((await a.next()).value.data, 1);
+  });
+
+  test('the wait is small again once one is confirmed', async () => {
+    const { socket } = await restoring(['a', 'b', 'c']);
+    for (const wait of [0, 500, 1000, 2000]) {
+      await pass(wait);
+      await socket.sent();
+      socket.says(refusal('a'), refusal('b'), refusal('c'));
+    }
+    socket.says(confirmation('b'));
+    await pass(499);
+    assert.deepEqual(await asked(socket), []);
+    await pass(1);
+    assert.deepEqual(await asked(socket), subscribes('a', 'c'));
+    socket.says(confirmation('a'), refusal('c'));
+    await pass(500);
+    assert.deepEqual(await asked(socket), subscribes('c'));
+  });
+
+  test('a part of each wait is random', async () => {
+    mock.method(Math, 'random', () => 1);
+    const { socket } = await restoring(['a']);
+    socket.says(refusal('a'));
+    await pass(250);
+    assert.deepEqual(await asked(socket), subscribes('a'));
+  });
+
+  test('the program is told once per topic and connection', async () => {
+    const { socket, errors, comeBack } = await restoring(['a', 'b']);
+    const told = () => errors.splice(0).map(({ name, code, topic, isTemporary }) => [name, code, topic, isTemporary]);
+    const expected = ['a', 'b'].map((topic) => ['ServerError', 'rate_limited', topic, true]);
+    for (const wait of [0, 500, 1000, 2000, 4000]) {
+      await pass(wait);
+      socket.says(refusal('a'), refusal('b'));
+    }
+    assert.deepEqual(told(), expected);
+    await pass(8000); // also those who wait for an answer no more are not told again
+    assert.deepEqual(told(), []);
+    (await comeBack()).says(refusal('a'), refusal('b'));
+    assert.deepEqual(told(), expected);
+  });
+
+  test('one that is refused for good after all has ended', async () => {
+    const { socket, errors, subscriptions: [a] } = await restoring(['a', 'b']);
+    socket.says(refusal('a'), confirmation('b'));
+    await pass(500);
+    assert.deepEqual(await asked(socket), subscribes('a'));
+    socket.says(refusal('a', 'forbidden'));
+    await assert.rejects(a.next(), { code: 'forbidden' });
+    await pass(20_000);
+    assert.deepEqual(await asked(socket), []);
+    assert.deepEqual(errors.map(({ code }) => code), ['rate_limited', 'forbidden']);
+  });
+
+  test('one that is refused for good after who asked first has stopped waiting', async () => {
+    const { socket, errors, subscriptions: [a] } = await restoring(['a'], { requestTimeout: 600 });
+    socket.says(refusal('a'));
+    await pass(500);
+    await socket.sent();
+    await pass(100);
+    await pass(1000);
+    assert.deepEqual(await asked(socket), subscribes('a'));
+    socket.says(refusal('a', 'forbidden'));
+    await assert.rejects(a.next(), { code: 'forbidden' });
+    assert.deepEqual(errors.map(({ code }) => code), ['rate_limited', 'forbidden']);
+  });
+
+  test('a last word that comes late is one', async () => {
+    const { client, socket, errors } = await connected({ requestTimeout: 500 });
+    const messages = client.subscribe('t');
+    await socket.sent();
+    await pass(600);
+    socket.says(refusal('t', 'forbidden'));
+    await assert.rejects(messages.next(), { code: 'forbidden' });
+    await pass(20_000);
+    assert.deepEqual(await asked(socket), []);
+    assert.deepEqual(errors.map(({ name }) => name), ['RequestTimeout', 'ServerError']);
+  });
+
+  test('one that the program gives up is not asked for again', async () => {
+    const { client, socket, errors } = await restoring(['a', 'b']);
+    socket.says(refusal('a'), refusal('b'));
+    client.unsubscribe('a');
+    assert.deepEqual(await asked(socket), ['unsubscribe a']);
+    socket.says({ action: 'unsubscribed', topic: 'a' });
+    await pass(500);
+    assert.deepEqual(await asked(socket), subscribes('b'));
+    await pass(20_000);
+    assert.deepEqual(errors.map(({ topic }) => topic), ['a', 'b']);
+  });
+
+  test('are asked for anew by another connection alone', async () => {
+    const { socket, comeBack } = await restoring(['a']);
+    socket.says(refusal('a'));
+    const next = await comeBack();
+    next.says(confirmation('a'));
+    await pass(20_000);
+    assert.deepEqual([await asked(socket), await asked(next)], [[], []]);
+  });
+
+  test('closing leaves no wait', async () => {
+    const { client, socket } = await restoring(['a']);
+    socket.says(refusal('a'));
+    client.close();
+    socket.end(1000);
+    await pass(60_000);
+    assert.deepEqual(await asked(socket), []);
+  });
+
+  for (const code of ['rate_limited', 'unavailable']) {
+    test(`${code}: a new one is asked for again while its promise waits`, async () => {
+      const { client, socket, errors } = await connected();
+      const first = outcomeOf(client.subscribe('t', () => {}));
+      await socket.sent();
+      socket.says(refusal('t', code));
+      const second = outcomeOf(client.subscribe('t', () => {}));
+      await pass(500);
+      assert.deepEqual(await asked(socket), subscribes('t'));
+      assert.deepEqual([first.is, second.is], ['waits', 'waits']);
+      socket.says(confirmation('t'));
+      await settled();
+      assert.deepEqual([first.is.topic, second.is.topic], ['t', 't']);
+      assert.deepEqual(errors.map((error) => error.code), [code]);
+      await pass(20_000);
+      assert.deepEqual(await asked(socket), []);
+    });
+  }
+
+  test('a promise waits for the request timeout at most, and asking goes on', async () => {
+    const { client, socket, errors } = await connected({ requestTimeout: 700 });
+    const got = [];
+    const first = outcomeOf(client.subscribe('t', ({ data }) => { got.push(data); }));
+    await socket.sent();
+    socket.says(refusal('t'));
+    await pass(500);
+    socket.says(refusal('t'));
+    await pass(200);
+    assert.ok(first.is instanceof RequestTimeout);
+    assert.equal(first.is.cause.code, 'rate_limited');
+    const later = outcomeOf(client.subscribe('t'));
+    await pass(699);
+    assert.equal(later.is, 'waits');
+    await pass(1);
+    assert.ok(later.is instanceof RequestTimeout);
+    await pass(100);
+    assert.deepEqual(await asked(socket), subscribes('t', 't'));
+    socket.says(confirmation('t'), { action: 'publish', topic: 't', data: 1 });
+    assert.deepEqual(got, [1]);
+    const last = outcomeOf(client.subscribe('t'));
+    await pass(20_000);
+    assert.equal(last.is.topic, 't');
+    assert.deepEqual(await asked(socket), []);
+    assert.equal(errors.length, 1);
+  });
+
+  test('limit_reached is final for a new one, but not for one that was in force', async () => {
+    const { client, socket, sockets, errors, comeBack } = await restoring(['a']);
+    const fresh = client.subscribe('b');
+    const outcome = outcomeOf(fresh);
+    await socket.sent();
+    socket.says(confirmation('a'), refusal('b', 'limit_reached'));
+    await settled();
+    assert.equal(outcome.is.code, 'limit_reached');
+    await assert.rejects(fresh.next(), { code: 'limit_reached' });
+    assert.deepEqual(errors, []);
+    const next = await comeBack();
+    next.says(refusal('a', 'limit_reached'));
+    await pass(500);
+    assert.deepEqual(await asked(next), subscribes('a'));
+    client.unsubscribe('a');
+    const again = outcomeOf(client.subscribe('a'));
+    next.says(confirmation('a'), { action: 'unsubscribed', topic: 'a' }, refusal('a', 'limit_reached'));
+    await settled();
+    assert.equal(again.is.code, 'limit_reached', 'another subscription to the same topic is a new one');
+    client.subscribe('a', () => {});
+    next.says(confirmation('a'));
+    (await comeBack()).says(refusal('a', 'forbidden'));
+    const last = outcomeOf(client.subscribe('a'));
+    sockets.at(-1).says(refusal('a', 'limit_reached'));
+    await settled();
+    assert.equal(last.is.code, 'limit_reached', 'also when the server ended the former');
+  });
+
+  test('an end that is refused for now is asked for again', async () => {
+    const { client, socket, errors } = await connected();
+    client.subscribe('t', () => {});
+    client.unsubscribe('t');
+    await socket.sent();
+    socket.says(confirmation('t'), refusal('t', 'rate_limited', 'unsubscribe'));
+    await pass(500);
+    assert.deepEqual(await asked(socket), ['unsubscribe t']);
+    socket.says(refusal('t', 'rate_limited', 'unsubscribe'));
+    const again = outcomeOf(client.subscribe('t', () => {}));
+    assert.deepEqual(await asked(socket), subscribes('t'), 'unless it is wanted again');
+    socket.says(confirmation('t'));
+    await pass(20_000);
+    assert.equal(again.is.topic, 't');
+    assert.deepEqual(await asked(socket), []);
+    assert.equal(errors.length, 1);
+  });
+
+  test('what the server does not answer is asked again too, and told once', async () => {
+    const { client, socket, errors } = await connected({ requestTimeout: 500 });
+    const got = [];
+    client.subscribe('t', ({ data }) => { got.push(data); });
+    await socket.sent();
+    socket.says({ action: 'error', error: 'too much', code: 'rate_limited' }); // whose, it does not say
+    await pass(500);
+    await pass(500);
+    assert.deepEqual(await asked(socket), subscribes('t'));
+    await pass(500);
+    await pass(1000);
+    assert.deepEqual(await asked(socket), subscribes('t'));
+    const later = outcomeOf(client.subscribe('t'));
+    await pass(500);
+    assert.ok(later.is.cause instanceof RequestTimeout);
+    assert.equal(later.is.cause.cause, undefined, 'no chain of errors grows');
+    socket.says(confirmation('t'), { action: 'publish', topic: 't', data: 1 });
+    await pass(20_000);
+    assert.deepEqual(await asked(socket), []);
+    assert.deepEqual(got, [1]);
+    assert.deepEqual(errors.map(({ name }) => name), ['ServerError', 'RequestTimeout']);
+  });
+
+  test('what the server does not answer and nobody wants any more is not asked again', async () => {
+    const { client, socket } = await connected();
+    client.subscribe('t', () => {}).unsubscribe();
+    await socket.sent();
+    socket.says({ action: 'unsubscribed', topic: 't' });
+    await pass(20_000);
+    assert.deepEqual(await asked(socket), []);
+  });
+
+  test('an answer tells nothing about a question of the other kind', async () => {
+    const { client, socket } = await connected();
+    const first = client.subscribe('t', () => {});
+    first.unsubscribe();
+    const later = outcomeOf(client.subscribe('t', () => {}));
+    socket.says({ action: 'unsubscribed', topic: 't' }, { action: 'unsubscribed', topic: 't' });
+    await settled();
+    assert.equal(later.is, 'waits');
+    socket.says(confirmation('t'), confirmation('t'));
+    await settled();
+    assert.equal(later.is.topic, 't');
   });
 });
 
@@ -750,6 +1189,22 @@ describe('subscribing', () => {
     assert.deepEqual((await socket.sent()).map(({ action }) => action), ['subscribe', 'unsubscribe']);
     client.subscribe('u', () => {}, { signal: abort.signal });
     assert.deepEqual((await socket.sent()).map(({ action }) => action), ['subscribe', 'unsubscribe']);
+  });
+
+  test('a topic that is too large for the server is refused, now or with the next connection', async () => {
+    const { client, sockets, errors } = await connected({ reconnect: 100 }, { proto: 2, limits: { max_message: 100 } });
+    const large = 'x'.repeat(100);
+    assert.throws(() => client.subscribe(large), MessageTooLarge);
+    sockets[0].end();
+    client.subscribe(large, () => {});
+    client.subscribe('t', () => {});
+    for (const index of [1, 2]) {
+      await pass(100);
+      await welcome(sockets[index], 'me', { proto: 2, limits: { max_message: 100 } });
+      assert.deepEqual(await sockets[index].sent(), [{ action: 'subscribe', topic: 't' }]);
+      sockets[index].end();
+    }
+    assert.deepEqual(errors.map(({ name }) => name), ['MessageTooLarge']);
   });
 
   test('with a topic that is none it throws', async () => {
@@ -1175,6 +1630,24 @@ describe('reconnecting', () => {
     ]);
   });
 
+  test('the id that it asks for is the one that it had, also after a rename', async () => {
+    const { client, socket, sockets } = await connected({ reconnect: 100 });
+    for (const [index, rename] of [
+      () => socket.says({ action: 'pong', id: 'renamed' }),
+      () => welcome(sockets[1], 'given'),
+    ].entries()) {
+      await rename();
+      const { id } = client;
+      assert.equal(id, ['renamed', 'given'][index]);
+      client.flush().catch(() => {});
+      assert.equal((await sockets[index].sent()).at(-1).from, id);
+      sockets[index].end();
+      await pass(100);
+      sockets[index + 1].open();
+      assert.deepEqual(await sockets[index + 1].sent(), [{ action: 'ping', from: id, proto: 2 }]);
+    }
+  });
+
   test('awaiting a subscription does not wait for a connection', async () => {
     const { client, socket } = await connected();
     const pending = client.subscribe('t', () => {});
@@ -1255,21 +1728,34 @@ describe('reconnecting', () => {
     await client.publish('t', 1);
   });
 
-  test('what was kept and is never sent is reported', async () => {
+  test('what was kept and is never sent is counted and reported', async () => {
     const { client, errors } = await offline({ offlineQueue: 3 });
     await client.publish('t', 1);
+    await client.publish('t', 2);
+    assert.equal(client.dropped, 0);
     await client.close();
-    assert.match(errors.at(-1).message, /1 publications/);
+    assert.match(errors.at(-1).message, /2 publications/);
+    assert.equal(client.dropped, 2);
   });
 
-  test('what was kept and is too large for the server is reported', async () => {
-    const { client, sockets, errors } = await offline({ reconnect: 100, offlineQueue: 3 });
+  test('what was kept and is too large for the server is counted and reported, the rest is sent', async () => {
+    const { client, sockets, errors } = await offline({ reconnect: 100, offlineQueue: 9 });
+    await client.publish('t', 1);
     await client.publish('t', 'x'.repeat(1000));
+    await client.publish('t', 'é'.repeat(300));
     await client.publish('t', 2);
+    await client.publishToId('bob', 'x'.repeat(1000));
+    await client.publishToId('bob', 3);
     await pass(100);
     await welcome(sockets[1], 'me', { proto: 2, limits: { max_message: 500 } });
-    assert.deepEqual(await sockets[1].sent(), [{ action: 'publish', topic: 't', data: 2 }]);
-    assert.ok(errors.at(-1) instanceof MessageTooLarge);
+    assert.deepEqual(await sockets[1].sent(), [
+      { action: 'publish', topic: 't', batch: [1, 2] },
+      { action: 'direct_message', to: 'bob', data: 3 },
+    ]);
+    assert.equal(client.dropped, 3);
+    assert.deepEqual(errors.map(({ name }) => name), Array(3).fill('MessageTooLarge'));
+    await client.publish('t', 4);
+    assert.equal(client.dropped, 3);
   });
 });
 
@@ -1319,18 +1805,28 @@ describe('heartbeat', () => {
     assert.equal(left.length, 1, 'what the old connection still does means nothing');
   });
 
-  test('a flush that the heartbeat overtakes is still answered in order', async () => {
+  test('its answer is nobody else\'s', async () => {
     const { client, socket } = await connected();
     await pass(25_000);
-    let isFlushed = false;
-    client.flush().then(() => { isFlushed = true; });
-    assert.equal(await pings(socket), 2);
+    const flushed = outcomeOf(client.flush());
+    const [heartbeat, flush] = await socket.sent();
+    socket.says({ action: 'pong', id: 'me', nonce: heartbeat.nonce });
+    await settled();
+    assert.equal(flushed.is, 'waits');
+    socket.says({ action: 'pong', id: 'me', nonce: flush.nonce });
+    await settled();
+    assert.equal(flushed.is, undefined);
+  });
+
+  test('on level 1 it asks with what every server answers, and waits for nothing', async () => {
+    const { client, socket } = await connected({}, LEVEL_1);
+    await pass(25_000);
+    const flushed = outcomeOf(client.flush());
+    const [heartbeat] = await socket.sent();
+    assert.deepEqual(heartbeat, { action: 'ping', from: 'me' });
     socket.says({ action: 'pong', id: 'me' });
     await settled();
-    assert.equal(isFlushed, false);
-    socket.says({ action: 'pong', id: 'me' });
-    await settled();
-    assert.equal(isFlushed, true);
+    assert.equal(flushed.is, 'waits');
   });
 
   test('after sleep the server gets another chance, with a short time', async () => {
@@ -1406,7 +1902,7 @@ describe('in a page', () => {
     test(`${name}: the server is asked at once, and has little time`, async () => {
       const { client, socket } = await connected();
       wake();
-      assert.deepEqual(await socket.sent(), [{ action: 'ping', from: 'me' }]);
+      assert.deepEqual((await socket.sent()).map(({ action, from }) => [action, from]), [['ping', 'me']]);
       await pass(4_750);
       assert.equal(client.connected, true);
       await pass(250);
@@ -1668,6 +2164,17 @@ describe('the unified spelling', () => {
     await settled();
     assert.equal(shown.mock.callCount(), 3);
     assert.throws(() => client.PublishWithAck('t', 1), NotConnected);
+  });
+
+  test('the names of the family', async () => {
+    const { client } = await unified();
+    assert.equal(client.Id, 'me');
+    assert.ok(client.PublishWithAck('t', 1) instanceof ClientAck);
+    assert.ok(await client.publishToIdWithAck('bob', 1) instanceof ClientAck);
+    const subscription = client.subscribe('t');
+    assert.ok(subscription instanceof ClientSubscription);
+    assert.ok(subscription instanceof ClientSubscriber);
+    assert.deepEqual([ClientAck, ClientSubscription, ClientSubscriber], [Ack, Subscription, Subscription]);
   });
 
   test('Close, Run and OnClose', async () => {

@@ -3,3 +3,4 @@
 import kps = require('kps-client');
 
 export const client: kps.Client = new kps.Client('h:1', { onError: (error) => error instanceof kps.KPSError });
+export const ack: kps.ClientAck = client.PublishWithAck('t', 1);

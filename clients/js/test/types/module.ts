@@ -1,7 +1,8 @@
 // What a program may write, and with `@ts-expect-error` what it may not. Only compiled, never run.
 
 import {
-  Ack, Client, ClientClosed, ConnectionLost, NotConnected, ServerError, type AckResponse, type Message,
+  Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectionLost, NotConnected, ServerError,
+  Subscription, type AckResponse, type Message,
 } from 'kps-client';
 
 interface Order { id: number }
@@ -19,7 +20,9 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
     const order: number = data.id;
     return { order, from, topic };
   }, { signal });
-  const dropped: number = subscription.dropped;
+  const dropped: number = subscription.dropped + client.dropped;
+  const next: IteratorResult<Message<Order>> = await client.subscribe<Order>('orders').next();
+  if (!next.done) console.log(next.value.data.id);
   subscription.unsubscribe();
   for await (const message of client.subscribe<Order>('orders', { signal })) message.reply(message.data.id + dropped);
 
@@ -40,6 +43,8 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   subscription.then(() => {});
   // @ts-expect-error: nobody makes acks but the client
   new Ack();
+  // @ts-expect-error: nor subscriptions
+  new Subscription();
   // @ts-expect-error: a token is a string
   new Client('h', { token: () => 5 });
   // @ts-expect-error: there is no such option
@@ -60,11 +65,22 @@ export async function unified(): Promise<void> {
   const any = await same.WaitAny();
   if (any.success) console.log(any.response.client_id.length, responses['bob']?.error);
   unsubscribe();
+  const named: ClientAck<Order> = await client.publishWithAck<Order>('t', 1);
+  const subscription: ClientSubscription<Order> = client.subscribe<Order>('t');
+  const subscriber: ClientSubscriber<Order> = subscription;
+  const classes: boolean[] = [named instanceof ClientAck, subscriber instanceof ClientSubscription];
+  const id: string = client.Id;
+  console.log(classes, id);
+  // @ts-expect-error: the server gives the id
+  client.Id = 'x';
   await client.Run();
 }
 
 export function errors(error: unknown): string | number | undefined {
-  if (error instanceof ServerError) return error.code;
+  if (error instanceof ServerError) {
+    const mayTryAgain: boolean = error.isTemporary;
+    return mayTryAgain ? 'later' : error.code;
+  }
   if (error instanceof ConnectionLost) return error.code;
   const closed: NotConnected = new ClientClosed('x');
   return closed.message;
