@@ -233,12 +233,13 @@ def test_a_receipt_tells_how_many_got_it(connect: Connect, server: Any) -> None:
 
 
 def test_both_levels_share_topics_and_ids(connect: Connect) -> None:
-    old, new = connect("old", level=1), connect("new")
     inboxes = {}
-    for client in (old, new):
-        inboxes[client] = Inbox(), Inbox()
-        client.subscribe("t", inboxes[client][0])
-        client._attach_direct(inboxes[client][1])
+    for name, level in (("old", 1), ("new", 2)):
+        on_topic, direct = Inbox(), Inbox()
+        client = connect(name, level=level, on_id=direct)
+        client.subscribe("t", on_topic)
+        inboxes[client] = on_topic, direct
+    old, new = inboxes
     for sender, receiver in ((old, new), (new, old)):
         sender.publish("t", {"data": 1, "from": "not the sender"})
         sender.publish_to_id(receiver.id, [2])
