@@ -75,7 +75,7 @@ class ClientSettings:
         """Check what a program gives. Raises :class:`kps.InvalidArgument`."""
         unknown = options.keys() - ClientOptions.__annotations__.keys()
         if unknown:
-            raise TypeError(f"a client has no option {min(unknown)!r}")
+            raise InvalidArgument(f"a client has no option {min(unknown)!r}")
         for name in ("on_id", "on_connect", "on_disconnect", "on_error", "on_frame", "on_close"):
             check_hook(name, options.get(name))
         check_id(options.get("id"))

@@ -75,7 +75,7 @@ class ServerSettings:
         """Check what a program gives. Raises :class:`kps.InvalidArgument`."""
         unknown = options.keys() - ServerOptions.__annotations__.keys()
         if unknown:
-            raise TypeError(f"a server has no option {min(unknown)!r}")
+            raise InvalidArgument(f"a server has no option {min(unknown)!r}")
         for name in ("on_upgrade", "auth", "on_id", "on_server_data"):
             check_hook(name, options.get(name))
         for name in ("ssl", "relay_ssl"):

@@ -1,5 +1,6 @@
 """What users of the bus rely on, over real sockets, whatever the driver."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -666,7 +667,8 @@ def test_a_message_over_the_limit_closes_its_sender_with_1009(connect: Connect) 
     inbox, disconnected = Inbox(), Inbox()
     connect("other").subscribe("t", inbox)
     client = connect("client", reconnect=QUICK, on_disconnect=disconnected, level=1)
-    client.publish("t", "x" * 1024 * 1024)
+    with contextlib.suppress(kps.ConnectionLost):  # when it is cut off before all is written
+        client.publish("t", "x" * 1024 * 1024)
     assert disconnected.get().closed.code == 1009
     connect("third").publish("t", "fine")
     assert inbox.data() == "fine"
