@@ -102,7 +102,7 @@ async def run(clients: int, messages: int) -> dict[str, Any]:
         victims = subscribers[::5]
         for victim in victims:  # the way of a crashed program: no close frame, a reset
             victim.cut = True
-            for connection in list(victim.client._connections):
+            for connection in list(victim.client._driver.connections):
                 connection.abort()
         figures["server MiB"]["in the middle"] = memory(server.pid)
         await publishing

@@ -354,7 +354,7 @@ class Visit:
                 await client.unsubscribe(ASK)
                 await client.flush()
             elif self.way == "abort":  # the way of a program that crashes: a reset
-                for connection in list(client._connections):
+                for connection in list(client._driver.connections):
                     connection.abort()
         finally:
             await client.close()

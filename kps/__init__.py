@@ -1,6 +1,7 @@
 """KPS: a real-time publish/subscribe bus over WebSockets, with acknowledged publishing.
 
-The names here are the public API.
+The names here are the public API. :mod:`kps.sync` is the same, blocking, for programs without an
+event loop; :mod:`kps.testing` has what tests need.
 """
 
 import importlib
@@ -11,6 +12,7 @@ from kps.errors import (
     ConnectFailed,
     ConnectionLost,
     InvalidArgument,
+    InvalidState,
     KPSError,
     MessageTooLarge,
     NotConnected,
@@ -28,20 +30,31 @@ from kps.protocol.limits import ClientLimits, Overflow, RatePolicy, ServerLimits
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
+    from kps import sync
     from kps.auth.jwt import JWTVerifier
     from kps.auth.tokens import TokenFile
+    from kps.compat.values import ClientSubscriber
     from kps.io_asyncio.ack import Ack
+    from kps.io_asyncio.ack import Ack as ClientAck
     from kps.io_asyncio.client import Client
+    from kps.io_asyncio.client import Client as BusClient
     from kps.io_asyncio.server import Server
-    from kps.io_asyncio.subscription import Subscription
+    from kps.io_asyncio.subscription import Messages, Subscription
+    from kps.io_asyncio.subscription import Subscription as ClientSubscription
+
+    __version__: str
 
 __all__ = [
     "Ack",
     "AckResponse",
     "Backoff",
+    "BusClient",
     "Client",
+    "ClientAck",
     "ClientClosed",
     "ClientLimits",
+    "ClientSubscriber",
+    "ClientSubscription",
     "ConnectFailed",
     "Connected",
     "ConnectionLost",
@@ -50,10 +63,12 @@ __all__ = [
     "HttpResponse",
     "Identity",
     "InvalidArgument",
+    "InvalidState",
     "JWTVerifier",
     "KPSError",
     "Message",
     "MessageTooLarge",
+    "Messages",
     "NotConnected",
     "Overflow",
     "Permissions",
@@ -66,22 +81,40 @@ __all__ = [
     "ServerStartFailed",
     "Subscription",
     "TokenFile",
+    "__version__",
+    "sync",
 ]
 
 # Loaded on first use, so that a program without an event loop never imports asyncio, and a
-# client nothing that only servers need.
+# client nothing that only servers need. The last four are the family's names.
 _LAZY = {
-    "Ack": "kps.io_asyncio.ack",
-    "Client": "kps.io_asyncio.client",
-    "JWTVerifier": "kps.auth.jwt",
-    "Server": "kps.io_asyncio.server",
-    "Subscription": "kps.io_asyncio.subscription",
-    "TokenFile": "kps.auth.tokens",
+    "Ack": "kps.io_asyncio.ack:Ack",
+    "Client": "kps.io_asyncio.client:Client",
+    "JWTVerifier": "kps.auth.jwt:JWTVerifier",
+    "Messages": "kps.io_asyncio.subscription:Messages",
+    "Server": "kps.io_asyncio.server:Server",
+    "Subscription": "kps.io_asyncio.subscription:Subscription",
+    "TokenFile": "kps.auth.tokens:TokenFile",
+    "BusClient": "kps.io_asyncio.client:Client",
+    "ClientAck": "kps.io_asyncio.ack:Ack",
+    "ClientSubscriber": "kps.compat.values:ClientSubscriber",
+    "ClientSubscription": "kps.io_asyncio.subscription:Subscription",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name == "__version__":
+        value: Any = importlib.import_module("kps.version").find_version()
+    elif name == "sync":
+        return importlib.import_module("kps.sync")
+    elif name in _LAZY:
+        module, _, attribute = _LAZY[name].partition(":")
+        value = getattr(importlib.import_module(module), attribute)
+    else:
         raise AttributeError(f"module 'kps' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,7 +11,7 @@ import kps.sync
 from kps.cli.arguments import file, rate, seconds, size
 from kps.errors import InvalidArgument
 from kps.io_asyncio.server import Server
-from kps.io_common.settings import TokenHook
+from kps.io_common.hooks import TokenHook
 from kps.protocol.access.identity import OPEN
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
 from kps.protocol.limits import ServerLimits

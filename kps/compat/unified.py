@@ -1,176 +1,180 @@
 """The unified spelling: the names that the Go, JavaScript and Python clients share.
 
-Who knows one client of the family knows all. Each name here is the Python one (see
-:class:`kps.Client`, :class:`kps.Server`, :class:`kps.Ack`) with the family's arguments and
-results: callbacks get ``({"data": …, "from": …}, unsub)``, and ack responses are plain
-dictionaries.
+A program that knows one client of the family knows all. Each name here is the Python one, with the
+family's arguments and results: callbacks get ``({"data": …, "from": …}, unsub)``, and ack responses
+are plain dictionaries.
+
+The classes are mixed into those of the drivers. The protocols say what they find there.
 """
 
-import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar, Unpack
 
+from kps.compat.values import (
+    ClientSubscriber,
+    ResponseDict,
+    UnifiedCallback,
+    UnifiedOptions,
+    adapt,
+    client_options,
+    no_topic,
+    response_dict,
+)
+from kps.io_common.client_options import ClientOptions
+from kps.io_common.hooks import OnClose, UpgradeHook
 from kps.protocol.bus.message import Message
-from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.dialect.outcome import AckResponse
 
-UnifiedCallback = Callable[[dict[str, Any], Callable[[], Any]], Any]
-"""Called with ``{"data": payload, "from": sender}`` and a function that unsubscribes."""
+AnyAck_co = TypeVar("AnyAck_co", covariant=True)
 
 
-def adapt(callback: UnifiedCallback, unsubscribe: Callable[[], Any]) -> Callable[[Message], Any]:
-    """Make a callback of the unified kind into one that takes a :class:`Message`."""
-    if inspect.iscoroutinefunction(callback):
+class AckVerbs(Protocol):
+    """What the unified names of an ack stand for."""
 
-        async def handle_async(message: Message) -> Any:
-            return await callback({"data": message.data, "from": message.sender}, unsubscribe)
+    async def wait(self) -> dict[str, AckResponse]: ...
 
-        return handle_async
+    async def wait_any(self) -> AckResponse | None: ...
 
-    def handle(message: Message) -> Any:
-        return callback({"data": message.data, "from": message.sender}, unsubscribe)
+    async def status(self) -> dict[str, bool]: ...
 
-    return handle
+    async def is_complete(self) -> bool: ...
 
-
-class _AckNames:
-    """The names of acks that are the same on every driver."""
-
-    def GetStatus(self: Any) -> Any:
-        """``status``."""
-        return self.status()
-
-    def IsComplete(self: Any) -> Any:
-        """``is_complete``."""
-        return self.is_complete()
-
-    def Cancel(self: Any) -> Any:
-        """``cancel``."""
-        return self.cancel()
+    async def cancel(self) -> None: ...
 
 
-class UnifiedAck(_AckNames):
-    """The unified names of :class:`kps.Ack`."""
+class Verbs(Protocol[AnyAck_co]):
+    """What the unified names of clients and servers stand for."""
 
-    async def Wait(self: Any) -> dict[str, dict[str, Any]]:
-        """``wait``, as a dictionary of dictionaries."""
-        return _response_dicts(await self.wait())
+    @property
+    def id(self) -> str: ...
 
-    async def WaitAny(self: Any) -> tuple[dict[str, Any], bool]:
-        """``wait_any``, as ``(response, whether there was one)``."""
-        return _response_or_not(await self.wait_any())
+    def subscribe(self, topic: str, callback: Callable[[Message[Any]], object]) -> Any: ...
 
+    async def unsubscribe(self, topic: str) -> None: ...
 
-class BlockingUnifiedAck(_AckNames):
-    """The unified names of :class:`kps.sync.Ack`."""
+    async def publish(self, topic: str, data: Any) -> Any: ...
 
-    def Wait(self: Any) -> dict[str, dict[str, Any]]:
-        """``wait``, as a dictionary of dictionaries."""
-        return _response_dicts(self.wait())
+    async def publish_to_id(self, client_id: str, data: Any) -> Any: ...
 
-    def WaitAny(self: Any) -> tuple[dict[str, Any], bool]:
-        """``wait_any``, as ``(response, whether there was one)``."""
-        return _response_or_not(self.wait_any())
+    async def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None: ...
 
+    async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> AnyAck_co: ...
 
-class _EndpointNames:
-    """The names of clients and servers that are the same on every driver.
-
-    On asyncio the results are to be awaited, as those of the Python names are.
-    """
-
-    def Unsubscribe(self: Any, topic: str) -> Any:
-        """``unsubscribe``."""
-        return self.unsubscribe(topic)
-
-    def Publish(self: Any, topic: str, data: Any) -> Any:
-        """``publish``."""
-        return self.publish(topic, data)
-
-    def PublishToID(self: Any, client_id: str, data: Any) -> Any:
-        """``publish_to_id``."""
-        return self.publish_to_id(client_id, data)
-
-    def PublishToServer(self: Any, addr: str, data: Any, secure: bool = False) -> Any:
-        """``publish_to_server``."""
-        return self.publish_to_server(addr, data, secure)
-
-    def PublishWithAck(self: Any, topic: str, data: Any, timeout: float = 5.0) -> Any:
-        """``publish_with_ack``."""
-        return self.publish_with_ack(topic, data, timeout)
-
-    def PublishToIDWithAck(self: Any, client_id: str, data: Any, timeout: float = 5.0) -> Any:
-        """``publish_to_id_with_ack``."""
-        return self.publish_to_id_with_ack(client_id, data, timeout)
+    async def publish_to_id_with_ack(
+        self, client_id: str, data: Any, timeout: float = 5.0
+    ) -> AnyAck_co: ...
 
 
-class _ClientNames(_EndpointNames):
-    def Close(self: Any) -> Any:
-        """``close``."""
-        return self.close()
+class ClientVerbs(Protocol):
+    """What the unified names of clients alone stand for."""
 
-    def Run(self: Any) -> Any:
-        """``run``."""
-        return self.run()
-
-    def OnClose(self: Any, callback: Callable[[], Any] | None) -> None:
-        """Set what is called once when the client closes."""
-        self.on_close = callback
-
-
-class _ServerNames(_EndpointNames):
-    def CountClients(self: Any) -> int:
-        """``count_clients``."""
-        count: int = self.count_clients()
-        return count
-
-    def OnUpgradeWS(self: Any, callback: Callable[..., Any]) -> None:
-        """Set ``on_upgrade``."""
-        self.on_upgrade(callback)
-
-    def OnID(self: Any, callback: UnifiedCallback) -> None:
-        """Set ``on_id``."""
-        self.on_id(adapt(callback, _nothing_to_unsubscribe))
-
-    def OnServerData(self: Any, callback: UnifiedCallback) -> None:
-        """Add an ``on_server_data`` callback."""
-        self.on_server_data(adapt(callback, _nothing_to_unsubscribe))
-
-    def Stop(self: Any) -> Any:
-        """``stop``."""
-        return self.stop()
-
-    def Run(self: Any) -> None:
-        """``run``."""
-        self.run()
-
-
-class UnifiedSubscribe:
-    """``Subscribe`` on asyncio."""
-
-    async def Subscribe(self: Any, topic: str, callback: UnifiedCallback) -> Callable[[], Any]:
-        """``subscribe``; returns a function that unsubscribes, from any thread."""
-        unsubscribe = Unsubscriber()
-        unsubscribe.subscription = self.subscribe(topic, adapt(callback, unsubscribe))
-        await unsubscribe.subscription
-        return unsubscribe
-
-
-class BlockingUnifiedSubscribe:
-    """``Subscribe`` on threads."""
-
-    def Subscribe(self: Any, topic: str, callback: UnifiedCallback) -> Callable[[], Any]:
-        """``subscribe``; returns a function that unsubscribes, from any thread."""
-        unsubscribe = Unsubscriber()
-        unsubscribe.subscription = self.subscribe(topic, adapt(callback, unsubscribe))
-        return unsubscribe
-
-
-class UnifiedClient(_ClientNames, UnifiedSubscribe):
-    """The unified names of :class:`kps.Client`."""
+    on_close: OnClose | None
 
     @classmethod
-    async def NewClient(cls: Any, *, Address: str, **options: Any) -> Any:
+    async def connect(cls, address: str, **options: Unpack[ClientOptions]) -> Self: ...
+
+    async def close(self) -> None: ...
+
+    async def run(self) -> None: ...
+
+
+class ServerVerbs(Protocol):
+    """What the unified names of servers alone stand for."""
+
+    def count_clients(self) -> int: ...
+
+    def on_upgrade(self, hook: UpgradeHook) -> UpgradeHook: ...
+
+    def on_id(
+        self, callback: Callable[[Message[Any]], object]
+    ) -> Callable[[Message[Any]], object]: ...
+
+    def on_server_data(
+        self, callback: Callable[[Message[Any]], object]
+    ) -> Callable[[Message[Any]], object]: ...
+
+    async def stop(self) -> None: ...
+
+    def run(self) -> None: ...
+
+
+AnyClient = TypeVar("AnyClient", bound=ClientVerbs)
+
+
+class UnifiedAck:
+    """The unified names of an ack."""
+
+    async def Wait(self: AckVerbs) -> dict[str, ResponseDict]:
+        """``wait``, as a dictionary of dictionaries."""
+        return {name: response_dict(response) for name, response in (await self.wait()).items()}
+
+    async def WaitAny(self: AckVerbs) -> tuple[ResponseDict, bool]:
+        """``wait_any``, as ``(response, whether there was one)``."""
+        response = await self.wait_any()
+        return (response_dict(response), True) if response is not None else ({}, False)
+
+    async def GetStatus(self: AckVerbs) -> dict[str, bool]:
+        """``status``."""
+        return await self.status()
+
+    async def IsComplete(self: AckVerbs) -> bool:
+        """``is_complete``."""
+        return await self.is_complete()
+
+    async def Cancel(self: AckVerbs) -> None:
+        """``cancel``."""
+        await self.cancel()
+
+
+class _UnifiedNames:
+    """The unified names that clients and servers share."""
+
+    async def Subscribe(
+        self: Verbs[Any], topic: str, callback: UnifiedCallback
+    ) -> ClientSubscriber:
+        """``subscribe``; returns what, when it is called, unsubscribes, from any thread."""
+        subscriber = ClientSubscriber(self.id, topic)
+        subscription = self.subscribe(topic, adapt(callback, subscriber))
+        subscriber.attach(subscription)
+        _ = await subscription
+        return subscriber
+
+    async def Unsubscribe(self: Verbs[Any], topic: str) -> None:
+        """``unsubscribe``."""
+        await self.unsubscribe(topic)
+
+    async def Publish(self: Verbs[Any], topic: str, data: Any) -> None:
+        """``publish``."""
+        await self.publish(topic, data)
+
+    async def PublishToID(self: Verbs[Any], client_id: str, data: Any) -> None:
+        """``publish_to_id``."""
+        await self.publish_to_id(client_id, data)
+
+    async def PublishToServer(self: Verbs[Any], addr: str, data: Any, secure: bool = False) -> None:
+        """``publish_to_server``."""
+        await self.publish_to_server(addr, data, secure)
+
+    async def PublishWithAck(
+        self: Verbs[AnyAck_co], topic: str, data: Any, timeout: float = 5.0
+    ) -> AnyAck_co:
+        """``publish_with_ack``."""
+        return await self.publish_with_ack(topic, data, timeout)
+
+    async def PublishToIDWithAck(
+        self: Verbs[AnyAck_co], client_id: str, data: Any, timeout: float = 5.0
+    ) -> AnyAck_co:
+        """``publish_to_id_with_ack``."""
+        return await self.publish_to_id_with_ack(client_id, data, timeout)
+
+
+class UnifiedClient(_UnifiedNames):
+    """The unified names of a client."""
+
+    @classmethod
+    async def NewClient(
+        cls: type[AnyClient], *, Address: str, **options: Unpack[UnifiedOptions]
+    ) -> AnyClient:
         """``connect``.
 
         The options are ``Id``, ``Secure``, ``Path``, ``Autorestart``, ``RestartEvery`` (in
@@ -178,71 +182,49 @@ class UnifiedClient(_ClientNames, UnifiedSubscribe):
         message of the server as it came, which then speaks level 1, and the client), ``OnId``
         (gets direct messages) and ``OnClose`` (called once when the client closes).
         """
-        return await cls.connect(Address, **_client_options(**options))
+        return await cls.connect(Address, **client_options(**options))
+
+    @property
+    def Id(self: Verbs[Any]) -> str:
+        """``id``."""
+        return self.id
+
+    async def Close(self: ClientVerbs) -> None:
+        """``close``."""
+        await self.close()
+
+    async def Run(self: ClientVerbs) -> None:
+        """``run``."""
+        await self.run()
+
+    def OnClose(self: ClientVerbs, callback: OnClose | None) -> None:
+        """Set what is called once when the client closes."""
+        self.on_close = callback
 
 
-class BlockingUnifiedClient(_ClientNames, BlockingUnifiedSubscribe):
-    """The unified names of :class:`kps.sync.Client`."""
+class UnifiedServer(_UnifiedNames):
+    """The unified names of a server."""
 
-    @classmethod
-    def NewClient(cls: Any, *, Address: str, **options: Any) -> Any:
-        """``connect``, with the options of :meth:`UnifiedClient.NewClient`."""
-        return cls.connect(Address, **_client_options(**options))
+    def CountClients(self: ServerVerbs) -> int:
+        """``count_clients``."""
+        return self.count_clients()
 
+    def OnUpgradeWS(self: ServerVerbs, callback: UpgradeHook) -> None:
+        """Set ``on_upgrade``."""
+        self.on_upgrade(callback)
 
-class UnifiedServer(_ServerNames, UnifiedSubscribe):
-    """The unified names of :class:`kps.Server`."""
+    def OnID(self: ServerVerbs, callback: UnifiedCallback) -> None:
+        """Set ``on_id``."""
+        self.on_id(adapt(callback, no_topic))
 
+    def OnServerData(self: ServerVerbs, callback: UnifiedCallback) -> None:
+        """Add an ``on_server_data`` callback."""
+        self.on_server_data(adapt(callback, no_topic))
 
-class BlockingUnifiedServer(_ServerNames, BlockingUnifiedSubscribe):
-    """The unified names of :class:`kps.sync.Server`."""
+    async def Stop(self: ServerVerbs) -> None:
+        """``stop``."""
+        await self.stop()
 
-
-class Unsubscriber:
-    """What a unified callback gets to unsubscribe with."""
-
-    def __init__(self) -> None:
-        self.subscription: Any = None
-
-    def __call__(self) -> Any:
-        return self.subscription()
-
-
-def _client_options(
-    *,
-    Id: str | None = None,
-    Secure: bool = False,
-    Path: str | None = None,
-    Autorestart: bool = False,
-    RestartEvery: float = 10.0,
-    OnDataWs: Callable[[dict[str, Any], Any], Any] | None = None,
-    OnId: UnifiedCallback | None = None,
-    OnClose: Callable[[], Any] | None = None,
-) -> dict[str, Any]:
-    return {
-        "id": Id,
-        "secure": Secure,
-        "path": Path,
-        "reconnect": RestartEvery if Autorestart else False,
-        "on_frame": OnDataWs,
-        "level": 1 if OnDataWs is not None else LEVEL,
-        "on_id": adapt(OnId, _nothing_to_unsubscribe) if OnId is not None else None,
-        "on_close": OnClose,
-    }
-
-
-def _response_dicts(responses: dict[str, AckResponse]) -> dict[str, dict[str, Any]]:
-    return {client_id: _response_dict(response) for client_id, response in responses.items()}
-
-
-def _response_or_not(response: AckResponse | None) -> tuple[dict[str, Any], bool]:
-    return (_response_dict(response), True) if response is not None else ({}, False)
-
-
-def _response_dict(response: AckResponse) -> dict[str, Any]:
-    has_result = response.result is not None
-    return response.fields() | ({"result": response.result} if has_result else {})
-
-
-def _nothing_to_unsubscribe() -> None:
-    """Direct messages have no topic to unsubscribe from."""
+    def Run(self: ServerVerbs) -> None:
+        """``run``."""
+        self.run()

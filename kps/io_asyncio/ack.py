@@ -1,12 +1,13 @@
 """What ``publish_with_ack`` returns."""
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Generic, Protocol
 
 from kps.compat.unified import UnifiedAck
-from kps.io_asyncio.arrival import Arrival
+from kps.io_asyncio.driver import Driver
+from kps.io_asyncio.locked import locked
 from kps.protocol.bus.message import AckHandle
-from kps.protocol.dialect.outcome import AckResponse
+from kps.protocol.dialect.outcome import AckResponse, R
 
 
 class AckKeeper(Protocol):
@@ -19,18 +20,21 @@ class AckKeeper(Protocol):
         """Stop gathering answers."""
 
 
-class Ack(UnifiedAck):
+class Ack(UnifiedAck, Generic[R]):
     """The answers to one message, as they come (spec, section 6).
 
     They are gathered from the moment of publishing, whether anybody waits or not. Every
-    subscriber that was addressed ends in exactly one :class:`AckResponse`: it handled the
+    subscriber that was addressed ends in exactly one :class:`kps.AckResponse`: it handled the
     message, it failed (with its error), it disconnected, or its time was over.
+
+    ``Ack[Price]`` says of what type the results are; plain ``Ack`` says nothing about them.
     """
 
-    def __init__(self, keeper: AckKeeper, handle: AckHandle) -> None:
+    def __init__(self, keeper: AckKeeper, driver: Driver, handle: AckHandle) -> None:
         self._keeper = keeper
+        self._driver = driver
         self._handle = handle
-        self._arrival = Arrival()
+        self._news = driver.new_news()
 
     def __repr__(self) -> str:
         state = "finished" if self._handle.finished else "waiting"
@@ -42,11 +46,13 @@ class Ack(UnifiedAck):
         return self._handle.id
 
     @property
-    def responses(self) -> dict[str, AckResponse]:
+    @locked
+    def responses(self) -> dict[str, AckResponse[R]]:
         """The outcomes so far, by client id."""
         return dict(self._handle.responses)
 
-    async def wait(self) -> dict[str, AckResponse]:
+    @locked
+    async def wait(self) -> dict[str, AckResponse[R]]:
         """Wait until all have answered or the time is over; return the outcomes by client id.
 
         The time is the one given when publishing (and one second more, for a server that is
@@ -57,17 +63,19 @@ class Ack(UnifiedAck):
         await self._until_finished()
         return self.responses
 
-    async def wait_any(self) -> AckResponse | None:
+    @locked
+    async def wait_any(self) -> AckResponse[R] | None:
         """Wait for the first outcome; ``None`` when the request ends without one.
 
         A server on level 1 tells all outcomes together, at the end. Raises as ``wait``.
         """
-        while not self._handle.responses and not self._handle.finished:
-            await self._arrival.wait()
-        if not self._handle.responses:
+        handle = self._handle
+        await self._news.until(lambda: handle.finished or bool(handle.responses))
+        if not handle.responses:
             await self._until_finished()
-        return next(iter(self._handle.responses.values()), None)
+        return next(iter(handle.responses.values()), None)
 
+    @locked
     async def status(self) -> dict[str, bool]:
         """Ask the server who was addressed, and who of them has answered.
 
@@ -85,30 +93,30 @@ class Ack(UnifiedAck):
         status = await self.status()
         return bool(status) and all(status.values())
 
+    @locked
     async def cancel(self) -> None:
         """Stop waiting: whoever waits gets what has come so far. May be called twice."""
         self._keeper._cancel_ack(self._handle)
 
-    async def __aiter__(self) -> AsyncIterator[AckResponse]:
+    async def __aiter__(self) -> AsyncIterator[AckResponse[R]]:
         """Yield outcomes as they come, until the request ends. Raises as ``wait``."""
+        handle = self._handle
         given = 0
         while True:
-            responses = list(self._handle.responses.values())
-            for response in responses[given:]:
+            for response in list(self.responses.values())[given:]:
                 yield response
-            given = len(responses)
-            if len(self._handle.responses) > given:
+                given += 1
+            if len(handle.responses) > given:
                 continue
-            if self._handle.finished:
+            if handle.finished:
                 await self._until_finished()
                 return
-            await self._arrival.wait()
+            await self._news.until(lambda: handle.finished or len(handle.responses) > given)  # noqa: B023
 
     def _changed(self) -> None:
-        self._arrival.announce()
+        self._news.announce()
 
     async def _until_finished(self) -> None:
-        while not self._handle.finished:
-            await self._arrival.wait()
+        await self._news.until(lambda: self._handle.finished)
         if self._handle.error is not None:
             raise self._handle.error

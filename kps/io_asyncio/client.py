@@ -1,23 +1,20 @@
-"""The asyncio client."""
+"""The client."""
 
-import asyncio
-import contextlib
-import os
-import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, assert_never
+from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.unified import UnifiedClient
-from kps.errors import ClientClosed, RequestTimeout
+from kps.errors import ClientClosed, ConnectionLost, RequestTimeout
 from kps.io_asyncio.ack import Ack
-from kps.io_asyncio.arrival import Arrival
-from kps.io_asyncio.connection import Connection
-from kps.io_asyncio.driver import Driver
+from kps.io_asyncio.client_driver import ClientDriver
+from kps.io_asyncio.locked import locked
+from kps.io_asyncio.participant import Participant
+from kps.io_asyncio.signals import on_signals
+from kps.io_common.client_options import HIGH_WATER, ClientOptions, ClientSettings
+from kps.io_common.hooks import OnClose
 from kps.io_common.logs import log_client_event
-from kps.io_common.settings import HIGH_WATER, ClientSettings
-from kps.io_common.system_errors import describe
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.bus.subscriptions import Subscriptions
@@ -36,12 +33,10 @@ from kps.protocol.client.events import (
     SubscriptionRefused,
 )
 from kps.protocol.client.pending import Barrier
-from kps.protocol.client.session import ClientSession
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
-from kps.protocol.wire.endpoint import Endpoint
 
 
-class Client(ClientSettings, Driver, UnifiedClient):
+class Client(Participant, UnifiedClient):
     """A connection to the bus that restores itself.
 
     ::
@@ -50,24 +45,65 @@ class Client(ClientSettings, Driver, UnifiedClient):
             await client.subscribe("news", on_news)
             await client.publish("news", {"title": "hello"})
 
-    or ``client = await Client.connect("localhost:9313")`` and later ``await client.close()``.
+    or ``client = await Client.connect("localhost:9313")``, and ``close`` at the end.
 
-    The arguments are those of
-    :class:`kps.io_common.settings.ClientSettings`. Each callback may be a
-    coroutine function (runs on the loop) or a plain function (runs in a thread). All methods
-    belong to the event loop on which the client was started.
+    On asyncio each callback may be a coroutine function (runs on the loop) or a plain function
+    (runs in a thread), and all methods belong to the event loop on which the client was started.
+    On threads all methods may be called from any thread; the client has one thread for its socket
+    and, once it is needed, one on which all callbacks run. A program that forgets ``close`` still
+    exits.
+
+    Args:
+        address: ``host:port``, or a ``ws://`` or ``wss://`` URL with path and query.
+        id: The id under which others reach this client; a random one if not given. A second
+            client of the same id replaces the first, which then closes for good.
+        path: Path (and query) of the server's WebSocket, unless the address has one.
+        secure: Whether to use TLS (``wss``), unless the address says so.
+        ssl: The TLS context; the default one verifies the server's certificate.
+        headers: More headers for the opening request.
+        token: What shows a server that wants one who this is: a text, or a function that
+            returns it, called before each attempt to connect. It must not block for long, and
+            what it raises makes the attempt fail. Sent as ``Authorization: Bearer``.
+        reconnect: ``True`` (default) for exponential backoff with jitter, a number for a
+            fixed interval in seconds, a :class:`kps.Backoff`, or ``False``. While it is on,
+            a server that is down is waited for, also at the start.
+        offline_queue: How many publications to keep while there is no connection; 0 (the
+            default) raises :class:`kps.NotConnected` instead. They are sent, in order, when
+            the connection is back. At most 16 MiB.
+        connect_timeout: Seconds for opening one TCP and TLS connection. Default 10.
+        request_timeout: Seconds for the server to answer a request. Default 10.
+        level: The highest level of the protocol to offer: 2, or 1, as the original clients.
+        limits: Bounds and timeouts, see :class:`kps.ClientLimits`.
+        on_id: Called with a :class:`kps.Message` for each direct message.
+        on_connect: Called with :class:`kps.Connected` after each (re)connect.
+        on_disconnect: Called with :class:`kps.Disconnected` when a connection ends.
+        on_error: Called with :class:`kps.ServerError` when the server refuses something.
+        on_frame: Called with every message of the server as it came, and this client.
+        on_close: Called without arguments once the client has closed for good.
+
+    Raises :class:`kps.InvalidArgument` for options that make no sense.
     """
 
-    _session: ClientSession
+    def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[ClientOptions]) -> None:
+        super().__init__()
+        self._settings = ClientSettings.read(address, **options)
+        self._driver: ClientDriver = ClientDriver(self, self._new_runtime(), self._settings)
+        self._session = self._driver.session
+        self._connects = 0
+        self._questions: dict[AckHandle, list[_StatusQuestion]] = {}
+        self.on_close: OnClose | None = self._settings.on_close
+        """Called without arguments once the client has closed for good."""
 
     # -- life -----------------------------------------------------------------------------
 
     @classmethod
-    async def connect(cls, address: str = DEFAULT_ADDRESS, **options: Any) -> Self:
+    async def connect(
+        cls, address: str = DEFAULT_ADDRESS, **options: Unpack[ClientOptions]
+    ) -> Self:
         """Make a client (same arguments) and wait until it is connected.
 
         Raises :class:`kps.ConnectFailed` when the server refuses, or cannot be reached and
-        ``reconnect`` is off; :class:`kps.InvalidArgument` for an address that cannot be read.
+        ``reconnect`` is off; :class:`kps.InvalidArgument` for options that make no sense.
         """
         client = cls(address, **options)
         await client._open()
@@ -86,84 +122,51 @@ class Client(ClientSettings, Driver, UnifiedClient):
         await self.close()
 
     async def close(self) -> None:
-        """Close for good. May be called twice, also from a callback.
+        """Close for good. May be called twice, also from a callback, on threads from any thread.
 
-        What was published before is still written. Callbacks that are under way as tasks are
-        cancelled; whatever waits ends with :class:`kps.ClientClosed`.
+        What was published before is still written. On asyncio, callbacks that are under way as
+        tasks are cancelled. Whatever waits ends with :class:`kps.ClientClosed`.
         """
-        if self._running_loop is None:
-            return
-        self._session.close(self._now)
-        self._step()
-        if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.gather(self._connecting, return_exceptions=True)
-        while self._session.ended is None or self._connections:
-            await self._news.wait()
-        await self._dispatcher.finish_notices(self._limits.close_timeout)
-        await self._dispatcher.close()
-        self._stop_timer()
+        if self._driver.is_started:
+            await self._driver.close()
 
     async def run(self) -> None:
-        """Stay until the client is closed; SIGINT and SIGTERM close it."""
-        loop = self._loop
-        closing: list[asyncio.Task[None]] = []
-        signals = (signal.SIGINT, signal.SIGTERM)
-        for number in signals:
-            with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows, threads
-                loop.add_signal_handler(
-                    number, lambda: closing.append(loop.create_task(self.close()))
-                )
-        try:
-            while self._session.ended is None:
-                await self._news.wait()
-        finally:
-            for number in signals:
-                with contextlib.suppress(NotImplementedError, RuntimeError):
-                    loop.remove_signal_handler(number)
+        """Stay until the client is closed; in the main thread, SIGINT and SIGTERM close it."""
+        self._clock()
+        with on_signals({signal.SIGINT: self.close, signal.SIGTERM: self.close}):
+            await self._driver.news.until(lambda: self._session.ended is not None)
         await self.close()
 
     @property
     def id(self) -> str:
         """The id under which others reach this client."""
-        return self._session.id if self._running_loop is not None else self._config.id
+        return self._session.id
 
     @property
     def is_connected(self) -> bool:
         """Whether the server knows this client at the moment."""
-        return self._running_loop is not None and self._session.ready
+        return self._session.ready
 
     @property
     def dropped(self) -> int:
         """Messages accepted by ``publish`` that a lost connection kept from being written."""
-        return self._session.dropped if self._running_loop is not None else 0
+        return self._session.dropped
 
     async def _open(self) -> None:
-        if self._running_loop is not None:
-            raise ClientClosed("a client is started once; make a new one")
-        self._bind()
-        self._connections: set[Connection] = set()
-        self._connecting: asyncio.Task[None] | None = None
-        self._news = Arrival()  # about the connection, subscriptions, barriers and room
-        self._room_is_wanted = False
-        self._statuses: dict[AckHandle, list[asyncio.Future[dict[str, bool]]]] = {}
-        self._session = ClientSession(
-            self._config, entropy=os.urandom, chance=random.random, now=self._now
-        )
-        self._session.on_resume = self._progress
-        if self._on_id is not None:
-            self._attach_direct(self._on_id)
-        self._step()
+        self._driver.open()
+        self._clock = self._driver.clock
         try:
-            while not self._session.ready:
-                self._raise_if_ended()
-                await self._news.wait()
+            await self._driver.news.until(
+                lambda: self._session.ready or self._session.ended is not None
+            )
+            self._raise_if_ended()
         except BaseException:
             await self.close()
             raise
 
     # -- publishing -----------------------------------------------------------------------
 
+    @locked
     async def publish(self, topic: str, data: Any) -> None:
         """Publish to everyone who subscribes to the topic.
 
@@ -172,26 +175,30 @@ class Client(ClientSettings, Driver, UnifiedClient):
 
         Raises :class:`kps.NotConnected` without a connection (unless there is an offline
         queue), :class:`kps.QueueFull` when that is full, :class:`kps.InvalidArgument` for an
-        empty topic or a payload that is not JSON, :class:`kps.MessageTooLarge`.
+        empty topic or a payload that is not JSON, :class:`kps.MessageTooLarge`. While the message
+        waits: :class:`kps.ClientClosed` when the client is closed, and
+        :class:`kps.ConnectionLost` when the connection ends (unless the offline queue keeps it);
+        whether it was sent is then unknown.
         """
         now = self._clock()
         waiting = self._session.publish(topic, data, now)
-        if not self._step_is_due:
-            self._progress()
+        if not self._driver.is_due:
+            self._driver.flush_soon()
         if waiting > HIGH_WATER:
             await self._until_there_is_room()
 
+    @locked
     async def publish_to_id(self, client_id: str, data: Any) -> None:
         """Send a direct message to the client, or server, of that id. Raises as ``publish``.
 
         When nobody has the id, the server's error comes to ``on_error``; use
         ``publish_to_id_with_ack`` to know.
         """
-        self._started.publish_to_id(client_id, data, self._now)
-        self._progress()
-        if self._session.backlog > HIGH_WATER:
-            await self._until_there_is_room()
+        now = self._clock()
+        self._session.publish_to_id(client_id, data, now)
+        await self._sent()
 
+    @locked
     async def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
         """Have the server send a message to another server (spec, section 7).
 
@@ -199,33 +206,41 @@ class Client(ClientSettings, Driver, UnifiedClient):
         with a ``topic``, its ``data`` is published there. A failure comes to ``on_error``.
         Raises as ``publish``.
         """
-        self._started.publish_to_server(addr, data, secure, self._now)
-        self._progress()
-        if self._session.backlog > HIGH_WATER:
-            await self._until_there_is_room()
+        now = self._clock()
+        self._session.publish_to_server(addr, data, secure, now)
+        await self._sent()
 
-    async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack:
+    @locked
+    async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
         """Publish, and learn how each subscriber fared: see :class:`kps.Ack`.
 
         ``timeout`` is how long the subscribers may take, in seconds. Raises as ``publish``;
         the offline queue does not apply.
         """
-        handle = self._started.asking.publish_with_ack(topic, data, timeout, self._now)
-        return self._ack_for(handle)
+        now = self._clock()
+        return self._ack_for(self._session.asking.publish_with_ack(topic, data, timeout, now))
 
-    async def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack:
+    @locked
+    async def publish_to_id_with_ack(
+        self, client_id: str, data: Any, timeout: float = 5.0
+    ) -> Ack[Any]:
         """Send a direct message, and learn how its receiver fared. No response: nobody there."""
-        handle = self._started.asking.publish_to_id_with_ack(client_id, data, timeout, self._now)
-        return self._ack_for(handle)
+        now = self._clock()
+        return self._ack_for(
+            self._session.asking.publish_to_id_with_ack(client_id, data, timeout, now)
+        )
 
+    @locked
     async def flush(self) -> None:
         """Wait until the server has handled everything that was sent before.
 
         Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`.
         """
-        await self._pass(self._started.asking.barrier(self._now))
+        now = self._clock()
+        await self._pass(self._session.asking.barrier(now))
 
+    @locked
     async def publish_with_receipt(self, topic: str, data: Any) -> int | None:
         """Publish, wait until the server has passed it on, and return to how many.
 
@@ -235,194 +250,181 @@ class Client(ClientSettings, Driver, UnifiedClient):
         Raises as ``publish`` (the offline queue does not apply), :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
         """
-        barrier = self._started.asking.publish_with_receipt(topic, data, self._now)
+        now = self._clock()
+        barrier = self._session.asking.publish_with_receipt(topic, data, now)
         await self._pass(barrier)
         return barrier.delivered
 
-    async def _pass(self, barrier: Barrier) -> None:
-        self._progress()
-        async with self._answer_in_time("the server did not answer in time"):
-            while not barrier.passed and barrier.error is None:
-                await self._news.wait()
-        if barrier.error is not None:
-            raise barrier.error
-
+    @locked
     async def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:
         """As a server, give another server a message; return what it refused."""
-        self._started.send_to_server(to, proxied, origin, data, self._now)
-        barrier = self._session.asking.barrier(self._now)
+        now = self._clock()
+        self._session.send_to_server(to, proxied, origin, data, now)
+        barrier = self._session.asking.barrier(now)
         await self._pass(barrier)
         return barrier.refusals
 
-    @property
-    def _started(self) -> ClientSession:
-        """The session, if there is one already."""
-        _ = self._loop
-        return self._session
+    async def _pass(self, barrier: Barrier) -> None:
+        self._driver.progress()
+        try:
+            await self._in_time(
+                lambda: barrier.passed or barrier.error is not None,
+                "the server did not answer in time",
+            )
+        finally:
+            self._session.asking.forget(barrier)
+        if barrier.error is not None:
+            raise barrier.error
+
+    async def _sent(self) -> None:
+        self._driver.flush_soon()
+        if self._session.backlog > HIGH_WATER:
+            await self._until_there_is_room()
 
     async def _until_there_is_room(self) -> None:
-        while self._session.backlog > HIGH_WATER and self._session.ready:
-            self._room_is_wanted = True
-            await self._news.wait()
+        """Wait while the network is slower than the program."""
+        session, driver, connects = self._session, self._driver, self._connects
+        if not session.ready:
+            return  # it is in the offline queue
+        driver.wanting_room += 1
+        try:
+            await driver.news.until(
+                lambda: (
+                    session.backlog <= HIGH_WATER or not session.ready or self._connects != connects
+                )
+            )
+        finally:
+            driver.wanting_room -= 1
+        if session.ready and self._connects == connects:
+            return
+        self._raise_if_ended()
+        if driver.is_closing:
+            raise ClientClosed("the client was closed while the message waited")
+        if not self._settings.config.offline_messages:
+            raise ConnectionLost("the connection ended while the message waited to be written")
 
-    # -- what the driver asks -------------------------------------------------------------
+    async def _in_time(self, condition: Callable[[], bool], complaint: str) -> None:
+        """Wait for an answer of the server. Raises :class:`kps.RequestTimeout`."""
+        if not await self._driver.news.until(condition, self._settings.request_timeout):
+            raise RequestTimeout(complaint)
+
+    # -- what subscriptions and acks ask ------------------------------------------------------
 
     @property
     def _subscriptions(self) -> Subscriptions:
         return self._session.subscriptions
 
-    def _next_deadline(self) -> float | None:
-        return self._session.next_deadline()
-
-    def _handle_timeout(self, now: float) -> None:
-        self._session.handle_timeout(now)
-
-    def _open_mailbox(self, topic: str) -> Mailbox:
-        return self._started.subscribe(topic, self._now)
+    def _open_mailbox(self, topic: str, now: float) -> Mailbox:
+        return self._session.subscribe(topic, now)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
-        self._session.unsubscribe(mailbox, self._now)
+        self._session.unsubscribe(mailbox, self._driver.clock())
 
     async def _confirmed(self, mailbox: Mailbox) -> None:
         session = self._session
         mailbox.waiters += 1
         try:
-            async with self._answer_in_time(f"no answer to the subscription to {mailbox.topic!r}"):
-                while (
-                    session.ready
-                    and not mailbox.is_over
-                    and not session.is_confirmed(mailbox.topic)
-                ):
-                    await self._news.wait()
+            await self._in_time(
+                lambda: not session.ready or mailbox.is_over or session.is_confirmed(mailbox.topic),
+                f"no answer to the subscription to {mailbox.topic!r}",
+            )
         finally:
             mailbox.waiters -= 1
         if mailbox.error is not None:
             raise mailbox.error
         self._raise_if_ended()
 
-    def _settle(self, message: Message, error: str | None, result: Any = None) -> None:
-        self._session.settle(message, error, self._now, result)
-        self._progress()
+    def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
+        self._session.settle(message, error, self._driver.clock(), result)
 
     def _end_of_messages(self) -> Exception | None:
         ended = self._session.ended
         if ended is None:
-            return None
+            return StopAsyncIteration() if self._driver.is_closing else None
         return ended.error or StopAsyncIteration()
 
     async def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
-        if not self._started.asking.ask_status(handle, self._now):
+        now = self._clock()
+        if not self._session.asking.ask_status(handle, now):
             return handle.known_status()
-        answer: asyncio.Future[dict[str, bool]] = self._loop.create_future()
-        self._statuses.setdefault(handle, []).append(answer)
-        self._progress()
+        question = _StatusQuestion()
+        self._questions.setdefault(handle, []).append(question)
+        self._driver.progress()
         try:
-            async with self._answer_in_time("the server did not tell the status in time"):
-                return await answer
+            await self._in_time(
+                lambda: question.answer is not None or handle.finished,
+                "the server did not tell the status in time",
+            )
         finally:
-            waiting = self._statuses.get(handle, [])
-            if answer in waiting:
-                waiting.remove(answer)
-            if not waiting:
-                self._statuses.pop(handle, None)
+            self._questions[handle].remove(question)
+            if not self._questions[handle]:
+                del self._questions[handle]
+        if question.answer is not None:
+            return question.answer
+        if handle.error is not None:
+            raise handle.error
+        return handle.known_status()
 
     def _cancel_ack(self, handle: AckHandle) -> None:
-        self._session.asking.cancel_ack(handle, self._now)
-        self._progress()
-
-    def _attach(self, connection: Connection, peer: str) -> Endpoint:
-        self._connections.add(connection)
-        return self._session.connected(self._now)
-
-    def _detach(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        self._news.announce()
-
-    def _flush(self) -> None:
-        for connection in list(self._connections):
-            connection.flush()
-        if self._room_is_wanted and self._session.backlog <= HIGH_WATER:
-            self._room_is_wanted = False
-            self._news.announce()
+        self._session.asking.cancel_ack(handle, self._driver.clock())
+        self._driver.progress()
 
     # -- what happens ---------------------------------------------------------------------
 
     def _handle_events(self) -> None:
         for event in self._session.events():
+            log_client_event(event, self._settings.address)
             self._handle(event)
 
     def _handle(self, event: ClientEvent) -> None:
-        log_client_event(event, self._address)
+        driver, settings = self._driver, self._settings
         match event:
             case AckChanged(handle):
-                if handle.finished:
-                    self._answer_statuses(handle, handle.known_status())
                 self._ack_changed(handle)
+                if handle in self._questions:
+                    driver.news.announce()
+            case AckStatusReceived(handle, status):
+                for question in self._questions.get(handle, ()):
+                    question.answer = status
+                driver.news.announce()
             case SubscriptionConfirmed() | BarrierPassed():
-                self._news.announce()
+                driver.news.announce()
             case SubscriptionRefused(mailboxes):
                 for mailbox in mailboxes:
-                    self._finish_mailbox(mailbox)
-                self._news.announce()
-            case AckStatusReceived(handle, status):
-                self._answer_statuses(handle, status)
+                    driver.finish(mailbox)
+                driver.news.announce()
             case MessageReceived(fields):
-                self._dispatcher.notify(self._on_frame, fields, self)
+                driver.dispatcher.notify(settings.on_frame, fields, self)
             case ConnectNeeded():
-                self._connecting = self._loop.create_task(self._connect())
-            case Connected():
-                self._dispatcher.notify(self._on_connect, event)
-                self._news.announce()
-            case Disconnected():
-                self._dispatcher.notify(self._on_disconnect, event)
-                self._news.announce()
+                driver.connect()
             case ConnectAttemptFailed():
                 pass  # logged, and there will be another
+            case Connected():
+                self._connects += 1
+                driver.dispatcher.notify(settings.on_connect, event)
+                driver.news.announce()
+            case Disconnected():
+                driver.dispatcher.notify(settings.on_disconnect, event)
+                driver.news.announce()
             case ErrorReceived():
-                self._dispatcher.notify(self._on_error, event.error())
+                driver.dispatcher.notify(settings.on_error, event.error())
             case Ended():
-                self._dispatcher.notify(self.on_close)
-                self._news.announce()
-                self._wake_iterators()
+                driver.dispatcher.notify(self.on_close)
+                driver.news.announce()
+                driver.wake_iterators()
             case _:
                 assert_never(event)
-
-    async def _connect(self) -> None:
-        address = self._address
-        try:
-            self._session.renew_token()
-            async with asyncio.timeout(self._connect_timeout):
-                await self._loop.create_connection(
-                    lambda: Connection(self._loop, self), address.host, address.port, ssl=self._tls
-                )
-        except TimeoutError:
-            self._connect_failed("no answer in time")
-        except (OSError, UnicodeError) as error:  # as are SSLError, ConnectFailed
-            self._connect_failed(describe(error))
-
-    def _connect_failed(self, reason: str) -> None:
-        self._session.connect_failed(reason, self._now)
-        self._progress()
-        self._news.announce()
-
-    def _answer_statuses(self, handle: AckHandle, status: dict[str, bool]) -> None:
-        for answer in self._statuses.pop(handle, []):
-            if answer.done():
-                continue
-            if handle.error is not None:
-                answer.set_exception(handle.error)
-            else:
-                answer.set_result(status)
 
     def _raise_if_ended(self) -> None:
         ended = self._session.ended
         if ended is not None:
             raise ended.error or ClientClosed("the client was closed")
 
-    @contextlib.asynccontextmanager
-    async def _answer_in_time(self, complaint: str) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._request_timeout):
-                yield
-        except TimeoutError:
-            raise RequestTimeout(complaint) from None
+
+class _StatusQuestion:
+    """A caller that waits to be told who has answered an ack request."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self) -> None:
+        self.answer: dict[str, bool] | None = None

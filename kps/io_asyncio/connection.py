@@ -1,6 +1,7 @@
 """One transport and what its bytes go to. The same for server and client."""
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, cast
 
@@ -35,6 +36,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
+        "_clock",
         "_endpoint",
         "_is_half_closed",
         "_is_reading",
@@ -46,8 +48,14 @@ class Connection(asyncio.Protocol):
         "_transport",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        owner: Owner,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self._loop = loop
+        self._clock = clock or loop.time
         self._owner = owner
         self._endpoint: Endpoint
         self._transport: asyncio.Transport
@@ -66,7 +74,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         begun = monotonic()
-        self._endpoint.receive_data(data, self._loop.time())
+        self._endpoint.receive_data(data, self._clock())
         if monotonic() - begun > _TURN:
             self._is_resting = True  # it is the turn of others
             self._loop.call_soon(self._rested)
@@ -74,13 +82,13 @@ class Connection(asyncio.Protocol):
         self._owner._progress()
 
     def eof_received(self) -> bool:
-        self._endpoint.receive_eof(self._loop.time())
+        self._endpoint.receive_eof(self._clock())
         self._owner._progress()
         return not self._is_tls  # what is queued still goes out, where TLS allows it
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_writable = False
-        self._endpoint.connection_lost(self._loop.time())
+        self._endpoint.connection_lost(self._clock())
         self._owner._detach(self)
         self._owner._progress()
 
@@ -124,6 +132,7 @@ class Connection(asyncio.Protocol):
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
+            self._endpoint.set_reading(self._is_reading, self._clock())
 
     def _finish(self, output: Output) -> None:
         transport = self._transport

@@ -15,15 +15,15 @@ from time import monotonic
 from typing import Any
 
 from kps.io_asyncio.threads import CallbackThreads
+from kps.io_common.hooks import Callback
 from kps.io_common.logs import logger, report_failure
-from kps.io_common.settings import Callback
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 
 Settle = Callable[[Message, str | None, Any], None]
 """Tells the core how handling a message went: the error, or the result."""
 
-_Runner = Callable[[Mailbox, Callback], Coroutine[None, None, None]]
+_Runner = Callable[[Mailbox, Any], Coroutine[None, None, None]]
 
 _THREADS = 16
 _TURN = 0.01  # seconds that a coroutine callback which never waits may run on
@@ -110,7 +110,9 @@ class Dispatcher:
         elif mailbox.error is not None:
             self.detach(mailbox)
 
-    async def _on_loop(self, mailbox: Mailbox, callback: Callback) -> None:
+    async def _on_loop(
+        self, mailbox: Mailbox, callback: Callable[[Message], Awaitable[Any]]
+    ) -> None:
         turn_ends = monotonic() + _TURN
         while batch := mailbox.take_some(_BATCH_ON_LOOP):
             messages = iter(batch)

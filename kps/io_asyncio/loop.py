@@ -1,10 +1,11 @@
-"""The event loop for programs that do not bring their own."""
+"""The event loop for programs that do not bring their own, and work that must not block one."""
 
 import asyncio
 import importlib
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -12,6 +13,16 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, on uvloop where it is installed."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
+
+
+def call(main: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a coroutine function from a program without an event loop."""
+    return run(main(*args, **kwargs))
+
+
+async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function that blocks, in a thread."""
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

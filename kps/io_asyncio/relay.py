@@ -1,14 +1,17 @@
 """Messages to other servers: one link for each address, which lives while there is work."""
 
-import asyncio
 import itertools
-import ssl as tls
 from collections import deque
 from typing import Any
 
 from kps.errors import InvalidArgument, KPSError, QueueFull
 from kps.io_asyncio.client import Client
-from kps.io_common.settings import relay_limits
+from kps.io_asyncio.driver import Driver
+from kps.io_asyncio.locked import locked
+from kps.io_asyncio.workers import Workers
+from kps.io_common.client_options import relay_limits
+from kps.io_common.logs import logger
+from kps.io_common.server_options import ServerSettings
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.server.relays import STOPPING, Done, Link, RelayJob, RelayQueues
 
@@ -16,18 +19,16 @@ from kps.protocol.server.relays import STOPPING, Done, Link, RelayJob, RelayQueu
 class Relays:
     """Sends messages to other servers, in order for each of them, without blocking anyone."""
 
-    def __init__(
-        self, server_id: str, timeout: float, ssl: tls.SSLContext | None, token: str | None
-    ) -> None:
-        self._server_id = server_id
-        self._timeout = timeout
-        self._tls = ssl
-        self._token = token
+    def __init__(self, settings: ServerSettings, driver: Driver) -> None:
+        self._settings = settings
+        self._driver = driver
         self._numbers = itertools.count(1)
         self._queues = RelayQueues()
-        self._links: set[asyncio.Task[None]] = set()
+        self._begun: dict[Link, deque[RelayJob]] = {}
+        self._workers = Workers()
         self._is_closed = False
 
+    @locked
     def send(
         self, target: RelayTarget, origin: str, data: Any, *, secure: bool, done: Done
     ) -> None:
@@ -42,52 +43,59 @@ class Relays:
             done(str(refusal))
             return
         if waiting is not None:
-            task = asyncio.get_running_loop().create_task(self._run_link(link, waiting))
-            self._links.add(task)
-            task.add_done_callback(self._links.discard)
+            self._begun[link] = waiting
+            try:
+                self._workers.start(self._run_link, link, waiting)
+            except RuntimeError as error:  # the system has no more threads
+                self._end(link, waiting, str(error))
 
     async def close(self) -> None:
-        """Give up what is under way, and tell so."""
+        """Send nothing more. What is under way is given up, or ends within its time."""
         self._is_closed = True
-        for link in list(self._links):
-            link.cancel()
-        await asyncio.gather(*self._links, return_exceptions=True)
-        for job in self._queues.end_all():  # of links that had not begun
-            job.done(STOPPING)
+        await self._workers.close()
+        for link, waiting in list(self._begun.items()):
+            self._end(link, waiting, STOPPING)
 
     async def _run_link(self, link: Link, waiting: deque[RelayJob]) -> None:
         """Connect, send everything that waits, and leave."""
-        address, path, secure = link
         error = STOPPING
         try:
-            client = await Client.connect(
-                address,
-                path=path,
-                secure=secure,
-                ssl=self._tls if secure else None,
-                token=self._token,
-                id=f"relay-{self._server_id}-{next(self._numbers)}",
-                reconnect=False,
-                connect_timeout=self._timeout,
-                request_timeout=self._timeout,
-                limits=relay_limits(self._timeout),
-            )
-            try:
-                while waiting:
-                    await self._send_first(client, waiting)
-                self._queues.end(link, waiting)
-            finally:
-                await client.close()
+            async with self._client(link) as client:
+                while (job := self._next(link, waiting)) is not None:
+                    await self._send(client, job)
         except KPSError as failure:
             error = str(failure)
+        except Exception as failure:  # of this link alone: the next message begins a new one
+            logger.exception("the link to %s failed", link[0])
+            error = type(failure).__name__
         finally:
-            self._queues.end(link, waiting)
-            for job in waiting:
-                job.done(error)
+            self._end(link, waiting, error)
 
-    async def _send_first(self, client: Client, waiting: deque[RelayJob]) -> None:
-        job = waiting[0]
-        error: str | None = None
+    def _client(self, link: Link) -> Client:
+        address, path, secure = link
+        settings, timeout = self._settings, self._settings.relay_timeout
+        return Client(
+            address,
+            path=path,
+            secure=secure,
+            ssl=settings.relay_tls if secure else None,
+            token=settings.relay_token,
+            id=f"relay-{settings.config.id}-{next(self._numbers)}",
+            reconnect=False,
+            connect_timeout=timeout,
+            request_timeout=timeout,
+            limits=relay_limits(timeout),
+        )
+
+    @locked
+    def _next(self, link: Link, waiting: deque[RelayJob]) -> RelayJob | None:
+        """Take what is to be sent next. When nothing is, the next message begins a new link."""
+        if not waiting:
+            self._queues.end(link, waiting)
+        return waiting.popleft() if waiting and not self._is_closed else None
+
+    async def _send(self, client: Client, job: RelayJob) -> None:
+        error: str | None = STOPPING
         try:
             refusals = await client._send_to_server(
                 job.target.address, job.target.proxied, job.origin, job.data
@@ -95,5 +103,17 @@ class Relays:
             error = refusals[0] if refusals else None
         except InvalidArgument as failure:  # of this message alone: the link is sound
             error = str(failure)
-        waiting.popleft()
-        job.done(error)
+        except KPSError as failure:
+            error = str(failure)
+            raise
+        finally:
+            job.done(error)
+
+    @locked
+    def _end(self, link: Link, waiting: deque[RelayJob], error: str) -> None:
+        """End a queue, and tell those who wait in it, if any."""
+        self._queues.end(link, waiting)
+        if self._begun.get(link) is waiting:
+            del self._begun[link]
+        while waiting:
+            waiting.popleft().done(error)

@@ -1,31 +1,34 @@
-"""The asyncio server."""
+"""The server."""
 
-import asyncio
-import contextlib
 import signal
-import ssl
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, assert_never
+from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.unified import UnifiedServer
-from kps.errors import ConnectFailed, NotConnected, ServerStartFailed
+from kps.errors import ConnectFailed
 from kps.io_asyncio.ack import Ack
-from kps.io_asyncio.arrival import Arrival
-from kps.io_asyncio.connection import Connection
-from kps.io_asyncio.driver import Driver
-from kps.io_asyncio.loop import run
+from kps.io_asyncio.locked import locked
+from kps.io_asyncio.loop import call, off_loop
+from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.relay import Relays
-from kps.io_asyncio.tls_listener import TlsListener
-from kps.io_common.listening import BACKLOG, listen
-from kps.io_common.logs import FiguresLog, hook_failed, log_hub_event
-from kps.io_common.settings import Callback, ServerSettings, UpgradeHook, random_id
+from kps.io_asyncio.runtime import stopped
+from kps.io_asyncio.server_driver import ServerDriver
+from kps.io_asyncio.signals import on_signals
+from kps.io_common.client_options import random_id
+from kps.io_common.hooks import AnyCallback, AnyUpgradeHook, Callback, UpgradeHook
+from kps.io_common.logs import log_hub_event
+from kps.io_common.server_options import ServerOptions, ServerSettings
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.bus.subscriptions import Subscriptions
-from kps.protocol.dialect.address import RelayTarget, origin_of
-from kps.protocol.server.connection import WebSocketConnection
+from kps.protocol.dialect.address import (
+    DEFAULT_ADDRESS,
+    RelayTarget,
+    host_and_port,
+    origin_of,
+)
 from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
@@ -37,15 +40,9 @@ from kps.protocol.server.events import (
     UpgradeRequested,
 )
 from kps.protocol.server.hub import Hub
-from kps.protocol.wire.endpoint import Endpoint
-from kps.protocol.wire.websocket import Output
-
-_Hook = Callable[..., Any]
-_Answer = Callable[[int, Any, float], None]
-"""A verb of the hub that takes a hook's verdict on a session."""
 
 
-class Server(ServerSettings, Driver, UnifiedServer):
+class Server(Participant, UnifiedServer):
     """The bus: clients connect to it, and the program that runs it takes part as well.
 
     ::
@@ -53,88 +50,100 @@ class Server(ServerSettings, Driver, UnifiedServer):
         server = Server("localhost:9313")
         server.run()                      # until SIGINT or SIGTERM
 
-    or, within a program that has an event loop, ``async with Server(...) as server``.
+    or, within a program that goes on, ``async with Server(...) as server``.
 
-    The arguments are those of
-    :class:`kps.io_common.settings.ServerSettings`. A hook may be a coroutine
-    function (runs on the loop) or a plain function (in a thread).
+    On asyncio a hook may be a coroutine function (runs on the loop) or a plain function (in a
+    thread). On threads each connection has one thread, in which the hooks that decide on it run;
+    one more accepts connections and keeps all deadlines, and one runs the callbacks.
+
+    Args:
+        address: ``host:port`` to listen on. Port 0 lets the system choose: see ``address``.
+        path: Path of the WebSocket.
+        id: The server's own id, as a sender and for direct messages.
+        origins: Origins of web pages (such as ``https://app.example``), beside the server's
+            own, that may connect; ``*`` allows all.
+        ssl: A TLS context, to serve ``wss`` and ``https``. It stays the program's: ``reload``
+            does nothing to it.
+        tls_cert: In place of ``ssl``: file of the certificate chain (PEM).
+        tls_key: File of its private key (PEM), unless ``tls_cert`` holds it too.
+        tls_client_ca: File of authorities (PEM): with it only clients connect that show a
+            certificate of one of them.
+        names: Hosts, or ``host:port``, under which other servers reach this one, beside
+            ``address`` itself.
+        level: The highest level of the protocol to speak: 2, or 1, as the original servers.
+        limits: Bounds and timeouts, see :class:`kps.ServerLimits`.
+        console: Whether to serve the console page at ``/``, and its figures, to clients that
+            have the permission ``console``; without ``auth`` that is everybody.
+        relay_timeout: Seconds for another server to take a message. Default 5.
+        relay_ssl: The TLS context for connections to other servers.
+        on_upgrade: Decides on each client, and may tell who it is: returns yes or no, a
+            :class:`kps.Identity`, or a :class:`kps.HttpResponse` to turn it away with. Without
+            it all may connect.
+        auth: Says who the clients are, by their tokens (spec, 13.2): returns the
+            :class:`kps.Identity` or ``None``. With it nobody may connect without a token, unless
+            ``on_upgrade`` says who that is. :class:`kps.TokenFile` and :class:`kps.JWTVerifier`
+            are two. If it has a method ``reload``, that is called when the server reloads.
+        permissions: Permissions of clients whose identity is not known.
+        proxies: Addresses and networks of proxies in front of this server, whose
+            ``X-Forwarded-For`` tells where a client is.
+        relay_token: The token that this server shows to other servers.
+        on_id: Called with a :class:`kps.Message` for each direct message to the server's id.
+        on_server_data: Called with a :class:`kps.Message` for each message of another server.
+
+    Raises :class:`kps.InvalidArgument` for options that make no sense, and
+    :class:`kps.ServerStartFailed` for a certificate that cannot be used.
     """
 
-    _hub: Hub
-    _reporter: asyncio.TimerHandle | None = None
-    _is_stopping = False
-    _is_stopped = False
+    def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[ServerOptions]) -> None:
+        super().__init__()
+        self._settings = ServerSettings.read(address, **options)
+        self._driver: ServerDriver = ServerDriver(self, self._new_runtime(), self._settings)
+        self._relays = Relays(self._settings, self._driver)
+        self._hub: Hub
+        self._on_upgrade: UpgradeHook | None = self._settings.on_upgrade
+        self._on_id: Callback | None = self._settings.on_id
+        self._on_server_data: list[Callback] = []
+        if self._settings.on_server_data is not None:
+            self._on_server_data.append(self._settings.on_server_data)
+        self._address = self._settings.listens_on.netloc
+        self._is_stopping = False
+        self._is_stopped = False
 
     # -- life -----------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Listen, and return. Raises :class:`kps.ServerStartFailed`."""
-        if self._running_loop is not None:
-            raise ServerStartFailed("a server is started once; make a new one")
-        self._bind()
-        self._connections: dict[Connection, WebSocketConnection] = {}
-        self._by_session: dict[int, Connection] = {}
-        self._shaking: dict[Connection, WebSocketConnection] = {}  # whose TLS is not yet there
-        self._decisions: dict[int, asyncio.Task[None]] = {}
-        self._listeners: list[asyncio.Server | TlsListener] = []
-        self._news = Arrival()  # about connections that go, and the end
-        self._hub = Hub(self._hub_config(), new_id=lambda: random_id("client"), now=self._now)
-        self._figures = FiguresLog(self._hub)
-        self._relays = Relays(self._id, self._relay_timeout, self._relay_tls, self._relay_token)
-        if self._on_id is not None:
-            self._attach_direct(self._on_id)
-        for callback in self._on_server_data:
-            self._attach_server_data(callback)
-        host, port = await self._listen()
-        self._hub.addresses |= self._listening_on(host, port)
-        self._reporter = self._loop.call_later(FiguresLog.INTERVAL, self._report)
-        self._progress()
+        """Listen, and return. Raises :class:`kps.ServerStartFailed`, and may be called again."""
+        self._prepare()
+        try:
+            host, port = await self._driver.listen()
+        except BaseException:
+            self._driver.is_started = False
+            raise
+        self._begin(host, port)
 
     async def stop(self, grace: float = 10.0) -> None:
-        """Stop gracefully. May be called twice, and from a hook.
+        """Stop gracefully. May be called twice, from a hook or callback, on threads by any thread.
 
         No new connections; what is queued is written and every connection closed with code
         1001, within ``grace`` seconds; what is left then is dropped.
         """
-        if self._running_loop is None or self._is_stopped:
+        if not self._driver.is_started:
             return
-        if self._is_stopping:
-            await self._until(lambda: self._is_stopped)
-            return
-        self._is_stopping = True
-        for listener in self._listeners:
-            listener.close()
-        self._hub.shutdown(grace, self._now)
-        self._step()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self._until(lambda: not self._connections)
-        for connection in list(self._connections):
-            connection.abort()
-        await self._until(lambda: not self._connections)
-        for listener in self._listeners:
-            if isinstance(listener, TlsListener):
-                await listener.wait_closed()
-        await self._relays.close()
-        current = asyncio.current_task()
-        for decision in list(self._decisions.values()):
-            if decision is not current:
-                decision.cancel()
-        self._handle_events()
-        await self._dispatcher.close()
-        self._stop_timer()
-        if self._reporter is not None:
-            self._reporter.cancel()
-        self._figures.log()
-        self._is_stopped = True
-        self._wake_iterators()
-        self._news.announce()
+        while not self._is_stopped:
+            if self._begins_to_stop():
+                try:
+                    await self._stop(grace)
+                finally:
+                    self._is_stopping = False
+                    self._driver.news.announce()
+            else:  # somebody else does it, who may be cancelled
+                await self._driver.news.until(lambda: self._is_stopped or not self._is_stopping)
 
     async def serve(self) -> None:
         """Listen (unless ``start`` was called) and stay until ``stop``."""
-        if self._running_loop is None:
+        if not self._driver.is_started:
             await self.start()
-        await self._until(lambda: self._is_stopped)
+        await self._driver.news.until(lambda: self._is_stopped)
 
     async def reload(self) -> None:
         """Read the files again that the server was given, such as ``tls_cert``.
@@ -143,44 +152,17 @@ class Server(ServerSettings, Driver, UnifiedServer):
         be used, everything stays as it was, and this raises :class:`kps.ServerStartFailed`.
         An ``ssl`` context is left alone: it is the program's.
         """
-        await asyncio.to_thread(self._reload)
+        await off_loop(self._settings.certificates.reload, self._settings.auth)
 
-    def run(self, ready: Callable[["Server"], None] | None = None) -> None:
-        """Serve until SIGINT or SIGTERM, with uvloop where it is installed.
+    def run(self, ready: "Callable[[Server], object] | None" = None) -> None:
+        """Serve until SIGINT or SIGTERM, in the main thread.
 
-        For programs that have no event loop of their own. SIGHUP means ``reload``, always:
-        it never ends the server. ``ready`` is called with the server once it listens. Raises
+        On asyncio this is for programs that have no event loop of their own; it takes uvloop
+        where that is installed. SIGHUP means ``reload``, always: it never ends the server.
+        ``ready`` is called with the server once it listens. Raises
         :class:`kps.ServerStartFailed`.
         """
-        run(self._run(ready))
-
-    async def _run(self, ready: Callable[["Server"], None] | None) -> None:
-        stops: list[asyncio.Task[None]] = []
-
-        def stop() -> None:
-            # A second signal does not wait any longer.
-            stops.append(self._loop.create_task(self.stop() if not stops else self._stop_now()))
-
-        def reload() -> None:
-            self._loop.run_in_executor(None, self._reload_and_log)
-
-        await self.start()
-        handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
-        if hasattr(signal, "SIGHUP"):  # not on Windows
-            handlers[signal.SIGHUP] = reload
-        for number, handler in handlers.items():
-            with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows, threads
-                self._loop.add_signal_handler(number, handler)
-        if ready is not None:
-            ready(self)
-        try:
-            await self.serve()
-        finally:
-            await self.stop()
-
-    async def _stop_now(self) -> None:
-        for connection in list(self._connections):
-            connection.abort()
+        call(self._run, ready)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -194,47 +176,138 @@ class Server(ServerSettings, Driver, UnifiedServer):
     ) -> None:
         await self.stop()
 
+    @locked
+    def _prepare(self) -> None:
+        self._driver.start()
+        hub = self._hub = Hub(
+            self._settings.hub_config(asks_upgrade=self._on_upgrade is not None),
+            new_id=lambda: random_id("client"),
+            now=self._driver.clock(),
+        )
+        self._driver.open(hub)
+        if self._on_id is not None:
+            self._attach_direct(self._on_id)
+        for callback in self._on_server_data:
+            self._attach_server_data(callback)
+
+    @locked
+    def _begin(self, host: str, port: int) -> None:
+        """Go to work under the address of the socket that listens."""
+        name = self._settings.listens_on.host
+        self._address = host_and_port(name, port)
+        here = {self._address, name, host_and_port(host, port)}
+        self._hub.addresses |= here | self._settings.names
+        self._clock = self._driver.clock
+        self._driver.progress()
+
+    async def _run(self, ready: "Callable[[Server], object] | None") -> None:
+        await self.start()
+        handlers = {signal.SIGINT: self._stop_or_drop, signal.SIGTERM: self._stop_or_drop}
+        if hasattr(signal, "SIGHUP"):  # not on Windows
+            handlers[signal.SIGHUP] = self._reload_and_log
+        with on_signals(handlers):
+            try:
+                if ready is not None:
+                    ready(self)
+                await self.serve()
+            finally:
+                await self.stop()
+
+    async def _stop_or_drop(self) -> None:
+        """Stop. A second signal does not wait any longer."""
+        if self._is_stopping:
+            self._driver.abort_connections()
+        else:
+            await self.stop()
+
+    async def _reload_and_log(self) -> None:
+        await off_loop(self._settings.certificates.reload_and_log, self._settings.auth)
+
+    @locked
+    def _begins_to_stop(self) -> bool:
+        was_stopping, self._is_stopping = self._is_stopping, True
+        return not was_stopping
+
+    async def _stop(self, grace: float) -> None:
+        await self._driver.end_connections(grace)
+        await self._relays.close()
+        await self._driver.close(grace)
+        self._is_stopped = True
+        self._clock = stopped
+        self._driver.wake_iterators()
+
+    # -- about itself ---------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """``host:port`` that the server listens on, with the real port once it does."""
+        return self._address
+
+    @property
+    def url(self) -> str:
+        """The URL for clients."""
+        scheme = "wss" if self._settings.certificates.context is not None else "ws"
+        return f"{scheme}://{self._address}{self._settings.config.path}"
+
+    @property
+    def id(self) -> str:
+        """The server's own id."""
+        return self._settings.config.id
+
     # -- hooks ----------------------------------------------------------------------------
 
-    def on_upgrade(self, hook: UpgradeHook) -> UpgradeHook:
-        """Set the hook that decides on clients, before the start. Usable as a decorator."""
-        self._require_not_started()
+    def on_upgrade(self, hook: AnyUpgradeHook) -> AnyUpgradeHook:
+        """Set the hook that decides on clients. Usable as a decorator.
+
+        Raises :class:`kps.InvalidState` when the server has started.
+        """
+        self._driver.check_not_started()
         self._on_upgrade = hook
         return hook
 
-    def on_id(self, callback: Callback) -> Callback:
+    @locked
+    def on_id(self, callback: AnyCallback) -> AnyCallback:
         """Set the callback for direct messages to the server. Usable as a decorator."""
         self._on_id = callback
-        if self._running_loop is not None:
+        if self._driver.is_started:
             self._attach_direct(callback)
         return callback
 
-    def on_server_data(self, callback: Callback) -> Callback:
+    @locked
+    def on_server_data(self, callback: AnyCallback) -> AnyCallback:
         """Add a callback for messages of other servers. Usable as a decorator."""
         self._on_server_data.append(callback)
-        if self._running_loop is not None:
+        if self._driver.is_started:
             self._attach_server_data(callback)
         return callback
 
+    def _attach_direct(self, callback: Callback) -> None:
+        self._driver.attach(self._subscriptions.open_direct(), callback)
+
     def _attach_server_data(self, callback: Callback) -> None:
-        self._dispatcher.attach(self._subscriptions.open_server_data(), callback)
+        self._driver.attach(self._subscriptions.open_server_data(), callback)
 
     # -- the server's own program on the bus ----------------------------------------------
 
+    @locked
     async def publish(self, topic: str, data: Any) -> int:
         """Publish with the server's id as sender; return how many subscribers were addressed.
 
         A client counts once, and so does this program. Raises
-        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
+        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON, and
+        :class:`kps.InvalidState` when the server has not started, or has stopped.
         """
-        count = self._started.publish(topic, data, self._now)
-        self._progress()
+        now = self._clock()
+        count = self._hub.publish(topic, data, now)
+        self._driver.progress()
         return count
 
+    @locked
     async def publish_to_id(self, client_id: str, data: Any) -> bool:
         """Send a direct message; ``False`` when nobody has that id. Raises as ``publish``."""
-        found = self._started.publish_to_id(client_id, data, self._now)
-        self._progress()
+        now = self._clock()
+        found = self._hub.publish_to_id(client_id, data, now)
+        self._driver.progress()
         return found
 
     async def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
@@ -243,57 +316,54 @@ class Server(ServerSettings, Driver, UnifiedServer):
         Raises :class:`kps.ConnectFailed` when that fails, :class:`kps.InvalidArgument` for a
         bad address.
         """
-        _ = self._started
+        self._clock()
         target = RelayTarget.parse(addr)
-        answer: asyncio.Future[str | None] = self._loop.create_future()
+        news = self._driver.new_news()
+        outcome: list[str | None] = []
 
         def done(error: str | None) -> None:
-            if not answer.done():
-                answer.set_result(error)
+            outcome.append(error)
+            news.announce()
 
         self._relays.send(target, self._origin(), data, secure=secure, done=done)
-        error = await answer
-        if error is not None:
-            raise ConnectFailed(f"failed to relay to server: {error}")
+        await news.until(lambda: bool(outcome))
+        if outcome[0] is not None:
+            raise ConnectFailed(f"failed to relay to server: {outcome[0]}")
 
-    async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack:
+    @locked
+    async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
         """Publish, and learn how each subscriber fared. Raises as ``publish``."""
-        handle = self._started.publish_with_ack(topic, data, timeout, self._now)
-        return self._ack_for(handle)
+        now = self._clock()
+        return self._ack_for(self._hub.publish_with_ack(topic, data, timeout, now))
 
-    async def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack:
+    @locked
+    async def publish_to_id_with_ack(
+        self, client_id: str, data: Any, timeout: float = 5.0
+    ) -> Ack[Any]:
         """Send a direct message, and learn how its receiver fared. Raises as ``publish``."""
-        handle = self._started.publish_to_id_with_ack(client_id, data, timeout, self._now)
-        return self._ack_for(handle)
+        now = self._clock()
+        return self._ack_for(self._hub.publish_to_id_with_ack(client_id, data, timeout, now))
 
+    @locked
     def count_clients(self) -> int:
-        """Clients that are registered."""
-        return len(self._started.clients)
+        """Clients that are registered. Raises :class:`kps.InvalidState` before the start."""
+        self._driver.clock()
+        return len(self._hub.clients)
 
+    @locked
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
         """Subscriptions to a topic: of this program, of clients, and both together."""
-        return self._started.count_subscribers(topic)
+        self._driver.clock()
+        return self._hub.count_subscribers(topic)
 
-    # -- what the driver asks -------------------------------------------------------------
-
-    @property
-    def _started(self) -> Hub:
-        """The hub, if there is one already."""
-        _ = self._loop
-        return self._hub
+    # -- what subscriptions and acks ask ------------------------------------------------------
 
     @property
     def _subscriptions(self) -> Subscriptions:
         return self._hub.local.subscriptions
 
-    def _next_deadline(self) -> float | None:
-        return self._hub.next_deadline()
-
-    def _handle_timeout(self, now: float) -> None:
-        self._hub.handle_timeout(now)
-
-    def _open_mailbox(self, topic: str) -> Mailbox:
-        return self._started.local.subscribe(topic)
+    def _open_mailbox(self, topic: str, now: float) -> Mailbox:
+        return self._hub.local.subscribe(topic)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
         self._hub.local.unsubscribe(mailbox)
@@ -301,9 +371,8 @@ class Server(ServerSettings, Driver, UnifiedServer):
     async def _confirmed(self, mailbox: Mailbox) -> None:
         """In one process a subscription is in force at once."""
 
-    def _settle(self, message: Message, error: str | None, result: Any = None) -> None:
-        self._hub.local.settle(message, error, self._now, result)
-        self._progress()
+    def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
+        self._hub.local.settle(message, error, self._driver.clock(), result)
 
     def _end_of_messages(self) -> Exception | None:
         return StopAsyncIteration() if self._is_stopped else None
@@ -314,63 +383,26 @@ class Server(ServerSettings, Driver, UnifiedServer):
     def _cancel_ack(self, handle: AckHandle) -> None:
         if not handle.finished:
             self._hub.cancel_ack(handle)
-            self._progress()
-
-    def _attach(self, connection: Connection, peer: str) -> Endpoint:
-        session = self._shaking.pop(connection, None) or self._hub.connect(peer, self._now)
-        self._connections[connection] = session
-        self._by_session[session.number] = connection
-        if self._is_stopping:  # it was being accepted when that began
-            session.shut_down(0.0)
-        self._hub.touch(session.number)  # there may be something to be written already
-        return session
-
-    def _admit(self, peer: str) -> Connection | None:
-        """Begin a session for who wants TLS, unless there are too many."""
-        session = self._hub.connect(peer, self._now)
-        self._progress()
-        if session.output is not Output.KEEP:
-            session.connection_lost(self._now)
-            return None
-        connection = Connection(self._loop, self)
-        self._shaking[connection] = session
-        return connection
-
-    def _give_up(self, connection: Connection) -> None:
-        session = self._shaking.pop(connection, None)
-        if session is not None:
-            session.connection_lost(self._now)
-            self._progress()
-
-    def _detach(self, connection: Connection) -> None:
-        session = self._connections.pop(connection)
-        del self._by_session[session.number]
-        if (decision := self._decisions.get(session.number)) is not None:
-            decision.cancel()  # nobody waits for it, and others do for the threads
-        if not self._connections:
-            self._news.announce()
-
-    def _flush(self) -> None:
-        for session in self._hub.take_unflushed():
-            connection = self._by_session.get(session)
-            if connection is not None:
-                connection.flush()
+            self._driver.progress()
 
     # -- what happens ---------------------------------------------------------------------
 
     def _handle_events(self) -> None:
         for event in self._hub.events():
+            log_hub_event(event)
             self._handle(event)
 
     def _handle(self, event: HubEvent) -> None:
-        log_hub_event(event)
+        driver, hub = self._driver, self._hub
         match event:
             case AckChanged(handle):
                 self._ack_changed(handle)
             case UpgradeRequested(session, request):
-                self._ask(session, self._on_upgrade, request, self._hub.decide, request.peer)
+                assert self._on_upgrade is not None
+                driver.ask(session, self._on_upgrade, request, hub.decide, request.peer)
             case TokenPresented(session, token, peer):
-                self._ask(session, self._auth, token, self._hub.identify, peer)
+                assert self._settings.auth is not None
+                driver.ask(session, self._settings.auth, token, hub.identify, peer)
             case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
                 pass  # logged
             case RelayRequested(session, to, target, data, sender, secure):
@@ -384,77 +416,15 @@ class Server(ServerSettings, Driver, UnifiedServer):
             case _:
                 assert_never(event)
 
+    @locked
     def _relayed(self, session: int, to: str, error: str | None) -> None:
-        self._hub.relay_finished(session, to, error, self._now)
-        self._progress()
+        self._hub.relay_finished(session, to, error, self._driver.clock())
+        self._driver.progress()
 
     def _origin(self, client_id: str = "") -> str:
         return origin_of(
-            self._address, self._path, secure=self._tls is not None, client_id=client_id
+            self._address,
+            self._settings.config.path,
+            secure=self._settings.certificates.context is not None,
+            client_id=client_id,
         )
-
-    def _ask(
-        self,
-        session: int,
-        hook: _Hook | None,
-        subject: Any,
-        answer: _Answer,
-        peer: str,
-    ) -> None:
-        """Let a hook decide about a client, and tell the core what it decided."""
-        assert hook is not None
-        decision = self._loop.create_task(
-            self._decide(hook, subject, partial(answer, session), peer)
-        )
-        self._decisions[session] = decision
-        decision.add_done_callback(partial(self._decided, session))
-
-    def _decided(self, session: int, decision: asyncio.Task[None]) -> None:
-        if self._decisions.get(session) is decision:
-            del self._decisions[session]
-
-    async def _decide(
-        self, hook: _Hook, subject: Any, answer: Callable[[Any, float], None], peer: str
-    ) -> None:
-        try:
-            verdict = await self._dispatcher.call(hook, subject)
-        except Exception as error:
-            verdict = hook_failed(peer, error)
-        answer(verdict, self._now)
-        self._progress()
-
-    def _report(self) -> None:
-        self._figures.log()
-        self._reporter = self._loop.call_later(FiguresLog.INTERVAL, self._report)
-
-    def _latest_tls(self) -> ssl.SSLContext:
-        assert self._tls is not None
-        return self._tls
-
-    async def _listen(self) -> tuple[str, int]:
-        """Listen, and return the first of the addresses."""
-        sockets = await self._loop.run_in_executor(None, listen, self._listens_on)
-        host, port = sockets[0].getsockname()[:2]
-
-        listener: asyncio.Server | TlsListener
-        for sock in sockets:
-            if self._tls is None:
-                # asyncio also takes the backlog for how often to accept in one turn, and tries
-                # as often, loudly, when there are no descriptors left.
-                listener = await self._loop.create_server(
-                    lambda: Connection(self._loop, self), sock=sock, backlog=1
-                )
-                sock.listen(BACKLOG)
-            else:
-                timeout = self._limits.handshake_timeout
-                listener = TlsListener(sock, self._admit, self._give_up, self._latest_tls, timeout)
-            self._listeners.append(listener)
-        return host, port
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            await self._news.wait()
-
-    def _require_not_started(self) -> None:
-        if self._running_loop is not None:
-            raise NotConnected("set this hook before the server starts")

@@ -101,6 +101,16 @@ class FiguresLog:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._logged = (0, 0, 0, 0)
+        self._next: float | None = None
+
+    def log_now_and_then(self, now: float) -> float:
+        """Log when it is time to; return when it is the next time."""
+        if self._next is None:
+            self._next = now + self.INTERVAL
+        elif now >= self._next:
+            self.log()
+            self._next = now + self.INTERVAL
+        return self._next
 
     def log(self) -> None:
         """Log the figures, unless nothing worth a line has happened since the last time."""

@@ -1,22 +1,18 @@
+# Made from kps/io_asyncio/ack.py by tools/unasync.py: edit that one.
+
 """What ``publish_with_ack`` returns."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Generic, Protocol
 
-from kps.compat.unified import BlockingUnifiedAck
+from kps.compat.blocking import UnifiedAck
+from kps.io_sync.driver import Driver
 from kps.protocol.bus.message import AckHandle
-from kps.protocol.dialect.outcome import AckResponse
+from kps.protocol.dialect.outcome import AckResponse, R
 
 
 class AckKeeper(Protocol):
     """The client or server that an ack request belongs to."""
-
-    @property
-    def _lock(self) -> AbstractContextManager[object]: ...
-
-    def _wait_for(self, condition: Callable[[], bool]) -> bool:
-        """With the lock held: wait for news that make a condition true."""
 
     def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
         """Ask who has answered."""
@@ -25,17 +21,21 @@ class AckKeeper(Protocol):
         """Stop gathering answers."""
 
 
-class Ack(BlockingUnifiedAck):
-    """The answers to one message, as they come (spec, section 6). For any thread.
+class Ack(UnifiedAck, Generic[R]):
+    """The answers to one message, as they come (spec, section 6).
 
     They are gathered from the moment of publishing, whether anybody waits or not. Every
-    subscriber that was addressed ends in exactly one :class:`AckResponse`: it handled the
+    subscriber that was addressed ends in exactly one :class:`kps.AckResponse`: it handled the
     message, it failed (with its error), it disconnected, or its time was over.
+
+    ``Ack[Price]`` says of what type the results are; plain ``Ack`` says nothing about them.
     """
 
-    def __init__(self, keeper: AckKeeper, handle: AckHandle) -> None:
+    def __init__(self, keeper: AckKeeper, driver: Driver, handle: AckHandle) -> None:
         self._keeper = keeper
+        self._driver = driver
         self._handle = handle
+        self._news = driver.new_news()
 
     def __repr__(self) -> str:
         state = "finished" if self._handle.finished else "waiting"
@@ -47,12 +47,12 @@ class Ack(BlockingUnifiedAck):
         return self._handle.id
 
     @property
-    def responses(self) -> dict[str, AckResponse]:
+    def responses(self) -> dict[str, AckResponse[R]]:
         """The outcomes so far, by client id."""
-        with self._keeper._lock:
+        with self._driver.lock:
             return dict(self._handle.responses)
 
-    def wait(self) -> dict[str, AckResponse]:
+    def wait(self) -> dict[str, AckResponse[R]]:
         """Wait until all have answered or the time is over; return the outcomes by client id.
 
         The time is the one given when publishing (and one second more, for a server that is
@@ -60,16 +60,21 @@ class Ack(BlockingUnifiedAck):
         Raises :class:`kps.ConnectionLost` or :class:`kps.ClientClosed` at once when the
         connection that the request was made on ends.
         """
-        self._until(lambda: False)
-        return self.responses
+        with self._driver.lock:
+            self._until_finished()
+            return self.responses
 
-    def wait_any(self) -> AckResponse | None:
+    def wait_any(self) -> AckResponse[R] | None:
         """Wait for the first outcome; ``None`` when the request ends without one.
 
         A server on level 1 tells all outcomes together, at the end. Raises as ``wait``.
         """
-        self._until(lambda: bool(self._handle.responses))
-        return next(iter(self.responses.values()), None)
+        with self._driver.lock:
+            handle = self._handle
+            self._news.until(lambda: handle.finished or bool(handle.responses))
+            if not handle.responses:
+                self._until_finished()
+            return next(iter(handle.responses.values()), None)
 
     def status(self) -> dict[str, bool]:
         """Ask the server who was addressed, and who of them has answered.
@@ -77,7 +82,7 @@ class Ack(BlockingUnifiedAck):
         Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`, or
         :class:`kps.RequestTimeout` when the server does not say.
         """
-        with self._keeper._lock:
+        with self._driver.lock:
             if self._handle.finished:
                 return self._handle.known_status()
             return self._keeper._ack_status(self._handle)
@@ -91,25 +96,28 @@ class Ack(BlockingUnifiedAck):
 
     def cancel(self) -> None:
         """Stop waiting: whoever waits gets what has come so far. May be called twice."""
-        with self._keeper._lock:
+        with self._driver.lock:
             self._keeper._cancel_ack(self._handle)
 
-    def __iter__(self) -> Iterator[AckResponse]:
+    def __iter__(self) -> Iterator[AckResponse[R]]:
         """Yield outcomes as they come, until the request ends. Raises as ``wait``."""
+        handle = self._handle
         given = 0
         while True:
-            more = list(self.responses.values())[given:]
-            yield from more
-            given += len(more)
-            if not more and self._handle.finished:
-                self._until(lambda: False)  # raises what it ended with, if anything
+            for response in list(self.responses.values())[given:]:
+                yield response
+                given += 1
+            if len(handle.responses) > given:
+                continue
+            if handle.finished:
+                self._until_finished()
                 return
-            self._until(lambda: len(self._handle.responses) > given)  # noqa: B023
+            self._news.until(lambda: handle.finished or len(handle.responses) > given)  # noqa: B023
 
-    def _until(self, condition: Callable[[], bool]) -> None:
-        """Wait for a condition or the end, and raise what that is for."""
-        handle = self._handle
-        with self._keeper._lock:
-            self._keeper._wait_for(lambda: handle.finished or condition())
-            if handle.error is not None and not condition():
-                raise handle.error
+    def _changed(self) -> None:
+        self._news.announce()
+
+    def _until_finished(self) -> None:
+        self._news.until(lambda: self._handle.finished)
+        if self._handle.error is not None:
+            raise self._handle.error

@@ -1,24 +1,21 @@
-"""The blocking client."""
+# Made from kps/io_asyncio/client.py by tools/unasync.py: edit that one.
 
-import atexit
-import contextlib
-import os
-import random
+"""The client."""
+
 import signal
-import socket
-import threading
-import weakref
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, assert_never
+from typing import Any, Self, Unpack, assert_never
 
-from kps.compat.unified import BlockingUnifiedClient
-from kps.errors import ClientClosed, RequestTimeout
-from kps.io_common.logs import log_client_event, logger
-from kps.io_common.settings import HIGH_WATER, ClientSettings
-from kps.io_common.system_errors import describe
+from kps.compat.blocking import UnifiedClient
+from kps.errors import ClientClosed, ConnectionLost, RequestTimeout
+from kps.io_common.client_options import HIGH_WATER, ClientOptions, ClientSettings
+from kps.io_common.hooks import OnClose
+from kps.io_common.logs import log_client_event
 from kps.io_sync.ack import Ack
-from kps.io_sync.connection import Connection, clock
-from kps.io_sync.driver import Driver
+from kps.io_sync.client_driver import ClientDriver
+from kps.io_sync.participant import Participant
+from kps.io_sync.signals import on_signals
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.bus.subscriptions import Subscriptions
@@ -37,38 +34,75 @@ from kps.protocol.client.events import (
     SubscriptionRefused,
 )
 from kps.protocol.client.pending import Barrier
-from kps.protocol.client.session import ClientSession
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
 
 
-class Client(ClientSettings, Driver, BlockingUnifiedClient):
-    """A connection to the bus that restores itself, for programs without an event loop.
+class Client(Participant, UnifiedClient):
+    """A connection to the bus that restores itself.
 
     ::
 
-        with Client("localhost:9313", id="script") as client:
+        with Client("localhost:9313", id="alice") as client:
+            client.subscribe("news", on_news)
             client.publish("news", {"title": "hello"})
-            for message in client.subscribe("events"):
-                print(message.data)
 
-    or ``client = Client.connect("localhost:9313")`` and later ``client.close()``.
+    or ``client = Client.connect("localhost:9313")``, and ``close`` at the end.
 
-    The arguments are those of
-    :class:`kps.io_common.settings.ClientSettings`. All methods may be called
-    from any thread. The client has one thread for its socket and, once it is needed, one on
-    which all callbacks run. A program that forgets ``close`` still exits.
+    On asyncio each callback may be a coroutine function (runs on the loop) or a plain function
+    (runs in a thread), and all methods belong to the event loop on which the client was started.
+    On threads all methods may be called from any thread; the client has one thread for its socket
+    and, once it is needed, one on which all callbacks run. A program that forgets ``close`` still
+    exits.
+
+    Args:
+        address: ``host:port``, or a ``ws://`` or ``wss://`` URL with path and query.
+        id: The id under which others reach this client; a random one if not given. A second
+            client of the same id replaces the first, which then closes for good.
+        path: Path (and query) of the server's WebSocket, unless the address has one.
+        secure: Whether to use TLS (``wss``), unless the address says so.
+        ssl: The TLS context; the default one verifies the server's certificate.
+        headers: More headers for the opening request.
+        token: What shows a server that wants one who this is: a text, or a function that
+            returns it, called before each attempt to connect. It must not block for long, and
+            what it raises makes the attempt fail. Sent as ``Authorization: Bearer``.
+        reconnect: ``True`` (default) for exponential backoff with jitter, a number for a
+            fixed interval in seconds, a :class:`kps.Backoff`, or ``False``. While it is on,
+            a server that is down is waited for, also at the start.
+        offline_queue: How many publications to keep while there is no connection; 0 (the
+            default) raises :class:`kps.NotConnected` instead. They are sent, in order, when
+            the connection is back. At most 16 MiB.
+        connect_timeout: Seconds for opening one TCP and TLS connection. Default 10.
+        request_timeout: Seconds for the server to answer a request. Default 10.
+        level: The highest level of the protocol to offer: 2, or 1, as the original clients.
+        limits: Bounds and timeouts, see :class:`kps.ClientLimits`.
+        on_id: Called with a :class:`kps.Message` for each direct message.
+        on_connect: Called with :class:`kps.Connected` after each (re)connect.
+        on_disconnect: Called with :class:`kps.Disconnected` when a connection ends.
+        on_error: Called with :class:`kps.ServerError` when the server refuses something.
+        on_frame: Called with every message of the server as it came, and this client.
+        on_close: Called without arguments once the client has closed for good.
+
+    Raises :class:`kps.InvalidArgument` for options that make no sense.
     """
 
-    _session: ClientSession
+    def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[ClientOptions]) -> None:
+        super().__init__()
+        self._settings = ClientSettings.read(address, **options)
+        self._driver: ClientDriver = ClientDriver(self, self._new_runtime(), self._settings)
+        self._session = self._driver.session
+        self._connects = 0
+        self._questions: dict[AckHandle, list[_StatusQuestion]] = {}
+        self.on_close: OnClose | None = self._settings.on_close
+        """Called without arguments once the client has closed for good."""
 
     # -- life -----------------------------------------------------------------------------
 
     @classmethod
-    def connect(cls, address: str = DEFAULT_ADDRESS, **options: Any) -> Self:
+    def connect(cls, address: str = DEFAULT_ADDRESS, **options: Unpack[ClientOptions]) -> Self:
         """Make a client (same arguments) and wait until it is connected.
 
         Raises :class:`kps.ConnectFailed` when the server refuses, or cannot be reached and
-        ``reconnect`` is off; :class:`kps.InvalidArgument` for an address that cannot be read.
+        ``reconnect`` is off; :class:`kps.InvalidArgument` for options that make no sense.
         """
         client = cls(address, **options)
         client._open()
@@ -87,80 +121,42 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         self.close()
 
     def close(self) -> None:
-        """Close for good. May be called twice, from any thread, and from a callback.
+        """Close for good. May be called twice, also from a callback, on threads from any thread.
 
-        What was published before is still written. Whatever waits in another thread ends at
-        once with :class:`kps.ClientClosed`.
+        What was published before is still written. On asyncio, callbacks that are under way as
+        tasks are cancelled. Whatever waits ends with :class:`kps.ClientClosed`.
         """
-        with self._lock:
-            if not self._is_started:
-                return
-            self._is_closing = True
-            self._session.close(clock())
-            self._progress()
-            if threading.current_thread() is not self._thread:
-                self._wait_for(lambda: self._session.ended is not None and not self._connection)
-            self._dispatcher.close()
-        self._dispatcher.finish(self._limits.close_timeout)
-        atexit.unregister(self._at_exit)
+        if self._driver.is_started:
+            self._driver.close()
 
     def run(self) -> None:
         """Stay until the client is closed; in the main thread, SIGINT and SIGTERM close it."""
-        previous: dict[signal.Signals, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                previous[number] = signal.signal(number, lambda *_: self._close_soon())
-        try:
-            with self._lock:
-                # In steps, because an endless wait would keep signals away on Windows.
-                while self._started.ended is None:
-                    self._news.wait(0.5)
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        self._clock()
+        with on_signals({signal.SIGINT: self.close, signal.SIGTERM: self.close}):
+            self._driver.news.until(lambda: self._session.ended is not None)
         self.close()
 
     @property
     def id(self) -> str:
         """The id under which others reach this client."""
-        return self._session.id if self._is_started else self._config.id
+        return self._session.id
 
     @property
     def is_connected(self) -> bool:
         """Whether the server knows this client at the moment."""
-        return self._is_started and self._session.ready
+        return self._session.ready
 
     @property
     def dropped(self) -> int:
         """Messages accepted by ``publish`` that a lost connection kept from being written."""
-        return self._session.dropped if self._is_started else 0
+        return self._session.dropped
 
     def _open(self) -> None:
-        with self._lock:
-            if self._is_started:
-                raise ClientClosed("a client is started once; make a new one")
-            self._connection: Connection | None = None
-            self._connect_is_due = False
-            self._is_closing = False
-            self._statuses: dict[AckHandle, dict[str, bool]] = {}
-            self._session = ClientSession(
-                self._config, entropy=os.urandom, chance=random.random, now=clock()
-            )
-            self._session.on_resume = self._wake_idle
-            self._start_dispatcher()
-            if self._on_id is not None:
-                self._attach_direct(self._on_id)
-            self._progress()
-            self._thread = threading.Thread(target=self._run, name="kps-client", daemon=True)
-            self._thread.start()
-            # Daemon threads die with the program; what is queued should not.
-            reference = weakref.ref(self)
-            self._at_exit = lambda: _close_at_exit(reference)
-            atexit.register(self._at_exit)
+        self._driver.open()
+        self._clock = self._driver.clock
         try:
-            with self._lock:
-                self._wait_for(lambda: self._session.ready or self._session.ended is not None)
-                self._raise_if_ended()
+            self._driver.news.until(lambda: self._session.ready or self._session.ended is not None)
+            self._raise_if_ended()
         except BaseException:
             self.close()
             raise
@@ -175,10 +171,18 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
 
         Raises :class:`kps.NotConnected` without a connection (unless there is an offline
         queue), :class:`kps.QueueFull` when that is full, :class:`kps.InvalidArgument` for an
-        empty topic or a payload that is not JSON, :class:`kps.MessageTooLarge`.
+        empty topic or a payload that is not JSON, :class:`kps.MessageTooLarge`. While the message
+        waits: :class:`kps.ClientClosed` when the client is closed, and
+        :class:`kps.ConnectionLost` when the connection ends (unless the offline queue keeps it);
+        whether it was sent is then unknown.
         """
-        with self._lock:
-            self._sent(self._started.publish(topic, data, clock()))
+        with self._driver.lock:
+            now = self._clock()
+            waiting = self._session.publish(topic, data, now)
+            if not self._driver.is_due:
+                self._driver.flush_soon()
+            if waiting > HIGH_WATER:
+                self._until_there_is_room()
 
     def publish_to_id(self, client_id: str, data: Any) -> None:
         """Send a direct message to the client, or server, of that id. Raises as ``publish``.
@@ -186,9 +190,10 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         When nobody has the id, the server's error comes to ``on_error``; use
         ``publish_to_id_with_ack`` to know.
         """
-        with self._lock:
-            self._started.publish_to_id(client_id, data, clock())
-            self._sent(self._session.backlog)
+        with self._driver.lock:
+            now = self._clock()
+            self._session.publish_to_id(client_id, data, now)
+            self._sent()
 
     def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
         """Have the server send a message to another server (spec, section 7).
@@ -197,25 +202,28 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         with a ``topic``, its ``data`` is published there. A failure comes to ``on_error``.
         Raises as ``publish``.
         """
-        with self._lock:
-            self._started.publish_to_server(addr, data, secure, clock())
-            self._sent(self._session.backlog)
+        with self._driver.lock:
+            now = self._clock()
+            self._session.publish_to_server(addr, data, secure, now)
+            self._sent()
 
-    def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack:
+    def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
         """Publish, and learn how each subscriber fared: see :class:`kps.sync.Ack`.
 
         ``timeout`` is how long the subscribers may take, in seconds. Raises as ``publish``;
         the offline queue does not apply.
         """
-        with self._lock:
-            handle = self._started.asking.publish_with_ack(topic, data, timeout, clock())
-            return self._ack_for(handle)
+        with self._driver.lock:
+            now = self._clock()
+            return self._ack_for(self._session.asking.publish_with_ack(topic, data, timeout, now))
 
-    def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack:
+    def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
         """Send a direct message, and learn how its receiver fared. No response: nobody there."""
-        with self._lock:
-            handle = self._started.asking.publish_to_id_with_ack(client_id, data, timeout, clock())
-            return self._ack_for(handle)
+        with self._driver.lock:
+            now = self._clock()
+            return self._ack_for(
+                self._session.asking.publish_to_id_with_ack(client_id, data, timeout, now)
+            )
 
     def flush(self) -> None:
         """Wait until the server has handled everything that was sent before.
@@ -223,8 +231,9 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`.
         """
-        with self._lock:
-            self._pass(self._started.asking.barrier(clock()))
+        with self._driver.lock:
+            now = self._clock()
+            self._pass(self._session.asking.barrier(now))
 
     def publish_with_receipt(self, topic: str, data: Any) -> int | None:
         """Publish, wait until the server has passed it on, and return to how many.
@@ -235,73 +244,82 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         Raises as ``publish`` (the offline queue does not apply), :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
         """
-        with self._lock:
-            barrier = self._started.asking.publish_with_receipt(topic, data, clock())
+        with self._driver.lock:
+            now = self._clock()
+            barrier = self._session.asking.publish_with_receipt(topic, data, now)
             self._pass(barrier)
             return barrier.delivered
 
-    def _pass(self, barrier: Barrier) -> None:
-        self._progress()
-        self._wait_for_answer(
-            lambda: barrier.passed or barrier.error is not None,
-            "the server did not answer in time",
-        )
-        if barrier.error is not None:
-            raise barrier.error
-
     def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:
         """As a server, give another server a message; return what it refused."""
-        with self._lock:
-            self._started.send_to_server(to, proxied, origin, data, clock())
-            barrier = self._session.asking.barrier(clock())
+        with self._driver.lock:
+            now = self._clock()
+            self._session.send_to_server(to, proxied, origin, data, now)
+            barrier = self._session.asking.barrier(now)
             self._pass(barrier)
             return barrier.refusals
 
-    @property
-    def _started(self) -> ClientSession:
-        """The session, if there is one already."""
-        self._require_started()
-        return self._session
-
-    def _sent(self, waiting: int) -> None:
-        """With the lock held: have written what waits, and wait while it is too much."""
-        if self._connection is not None:
-            self._connection.wake()  # its thread sees to whatever follows
-        session = self._session
-        if waiting > HIGH_WATER and session.ready:
-            self._wait_for(
-                lambda: session.backlog <= HIGH_WATER or not session.ready or self._is_closing
+    def _pass(self, barrier: Barrier) -> None:
+        self._driver.progress()
+        try:
+            self._in_time(
+                lambda: barrier.passed or barrier.error is not None,
+                "the server did not answer in time",
             )
-            if self._is_closing:
-                raise ClientClosed("the client was closed while the message waited")
+        finally:
+            self._session.asking.forget(barrier)
+        if barrier.error is not None:
+            raise barrier.error
 
-    def _wait_for_answer(self, condition: Any, complaint: str) -> None:
-        if not self._wait_for(condition, self._request_timeout):
+    def _sent(self) -> None:
+        self._driver.flush_soon()
+        if self._session.backlog > HIGH_WATER:
+            self._until_there_is_room()
+
+    def _until_there_is_room(self) -> None:
+        """Wait while the network is slower than the program."""
+        session, driver, connects = self._session, self._driver, self._connects
+        if not session.ready:
+            return  # it is in the offline queue
+        driver.wanting_room += 1
+        try:
+            driver.news.until(
+                lambda: (
+                    session.backlog <= HIGH_WATER or not session.ready or self._connects != connects
+                )
+            )
+        finally:
+            driver.wanting_room -= 1
+        if session.ready and self._connects == connects:
+            return
+        self._raise_if_ended()
+        if driver.is_closing:
+            raise ClientClosed("the client was closed while the message waited")
+        if not self._settings.config.offline_messages:
+            raise ConnectionLost("the connection ended while the message waited to be written")
+
+    def _in_time(self, condition: Callable[[], bool], complaint: str) -> None:
+        """Wait for an answer of the server. Raises :class:`kps.RequestTimeout`."""
+        if not self._driver.news.until(condition, self._settings.request_timeout):
             raise RequestTimeout(complaint)
 
-    # -- what the driver asks -------------------------------------------------------------
+    # -- what subscriptions and acks ask ------------------------------------------------------
 
     @property
     def _subscriptions(self) -> Subscriptions:
         return self._session.subscriptions
 
-    def _deadline(self) -> float | None:
-        return self._session.next_deadline()
-
-    def _handle_timeout(self, now: float) -> None:
-        self._session.handle_timeout(now)
-
-    def _open_mailbox(self, topic: str) -> Mailbox:
-        return self._session.subscribe(topic, clock())
+    def _open_mailbox(self, topic: str, now: float) -> Mailbox:
+        return self._session.subscribe(topic, now)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
-        self._session.unsubscribe(mailbox, clock())
+        self._session.unsubscribe(mailbox, self._driver.clock())
 
-    def _confirm(self, mailbox: Mailbox) -> None:
+    def _confirmed(self, mailbox: Mailbox) -> None:
         session = self._session
         mailbox.waiters += 1
         try:
-            self._wait_for_answer(
+            self._in_time(
                 lambda: not session.ready or mailbox.is_over or session.is_confirmed(mailbox.topic),
                 f"no answer to the subscription to {mailbox.topic!r}",
             )
@@ -311,138 +329,84 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
             raise mailbox.error
         self._raise_if_ended()
 
-    def _settle_in_core(self, message: Message, error: str | None, result: Any) -> None:
-        self._session.settle(message, error, clock(), result)
+    def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
+        self._session.settle(message, error, self._driver.clock(), result)
 
     def _end_of_messages(self) -> Exception | None:
         ended = self._session.ended
         if ended is None:
-            return StopIteration() if self._is_closing else None
+            return StopIteration() if self._driver.is_closing else None
         return ended.error or StopIteration()
 
     def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
-        self._statuses.pop(handle, None)
-        if not self._session.asking.ask_status(handle, clock()):
+        now = self._clock()
+        if not self._session.asking.ask_status(handle, now):
             return handle.known_status()
-        self._progress()
-        self._wait_for_answer(
-            lambda: handle in self._statuses or handle.finished,
-            "the server did not tell the status in time",
-        )
+        question = _StatusQuestion()
+        self._questions.setdefault(handle, []).append(question)
+        self._driver.progress()
+        try:
+            self._in_time(
+                lambda: question.answer is not None or handle.finished,
+                "the server did not tell the status in time",
+            )
+        finally:
+            self._questions[handle].remove(question)
+            if not self._questions[handle]:
+                del self._questions[handle]
+        if question.answer is not None:
+            return question.answer
         if handle.error is not None:
             raise handle.error
-        return self._statuses.pop(handle, None) or handle.known_status()
+        return handle.known_status()
 
     def _cancel_ack(self, handle: AckHandle) -> None:
-        self._session.asking.cancel_ack(handle, clock())
-        self._progress()
-
-    def _wake_connections(self) -> None:
-        if self._connection is not None and (self._session.backlog or self._is_closing):
-            self._connection.wake()
-
-    def _wake_idle(self) -> None:
-        connection = self._connection
-        if connection is not None:
-            connection.wake()
-
-    # -- the thread of the socket ------------------------------------------------------------
-
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                self._wait_for_connect()
-                if not self._connect_is_due:
-                    return
-                self._connect_is_due = False
-            self._connect_and_run()
-
-    def _wait_for_connect(self) -> None:
-        """With the lock held: wait until a connection is due, or the client has ended."""
-        while not self._connect_is_due and self._session.ended is None:
-            deadline = self._session.next_deadline()
-            if deadline is not None and clock() >= deadline:
-                self._session.handle_timeout(clock())
-                self._progress()
-            else:
-                self._news.wait(None if deadline is None else deadline - clock())
-
-    def _connect_and_run(self) -> None:
-        address = self._address
-        try:
-            self._session.renew_token()
-            sock = socket.create_connection(
-                (address.host, address.port), timeout=self._connect_timeout
-            )
-        except (OSError, UnicodeError) as error:  # ConnectFailed is an OSError
-            self._connect_failed(error)
-            return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._tls is not None:
-            try:
-                sock = self._tls.wrap_socket(sock, server_hostname=address.host)
-            except (OSError, ValueError) as error:
-                sock.close()
-                self._connect_failed(error)
-                return
-        with self._lock:
-            link = self._session.connected(clock())
-            try:
-                connection = Connection(sock, link, self)
-            except OSError as error:  # there are no descriptors left
-                logger.warning("cannot use a connection: %s", describe(error))
-                sock.close()
-                link.connection_lost(clock())
-                self._progress()
-                return
-            self._connection = connection
-            self._progress()
-        try:
-            connection.run()
-        finally:
-            with self._lock:
-                self._connection = None
-                self._progress()
-
-    def _connect_failed(self, error: Exception) -> None:
-        reason = "no answer in time" if isinstance(error, TimeoutError) else describe(error)
-        with self._lock:
-            self._session.connect_failed(reason, clock())
-            self._progress()
+        self._session.asking.cancel_ack(handle, self._driver.clock())
+        self._driver.progress()
 
     # -- what happens ---------------------------------------------------------------------
 
     def _handle_events(self) -> None:
         for event in self._session.events():
-            log_client_event(event, self._address)
+            log_client_event(event, self._settings.address)
             self._handle(event)
 
     def _handle(self, event: ClientEvent) -> None:
+        driver, settings = self._driver, self._settings
         match event:
             case AckChanged(handle):
-                if handle.finished:
-                    self._statuses.pop(handle, None)
+                self._ack_changed(handle)
+                if handle in self._questions:
+                    driver.news.announce()
+            case AckStatusReceived(handle, status):
+                for question in self._questions.get(handle, ()):
+                    question.answer = status
+                driver.news.announce()
             case SubscriptionConfirmed() | BarrierPassed():
-                pass  # whoever waits for it looks at its state
+                driver.news.announce()
             case SubscriptionRefused(mailboxes):
                 for mailbox in mailboxes:
-                    self._dispatcher.finish_mailbox(mailbox)
-            case AckStatusReceived(handle, status):
-                self._statuses[handle] = status
+                    driver.finish(mailbox)
+                driver.news.announce()
             case MessageReceived(fields):
-                self._dispatcher.notify(self._on_frame, fields, self)
+                driver.dispatcher.notify(settings.on_frame, fields, self)
             case ConnectNeeded():
-                self._connect_is_due = True
-            case Connected():
-                self._dispatcher.notify(self._on_connect, event)
-            case Disconnected():
-                self._dispatcher.notify(self._on_disconnect, event)
+                driver.connect()
             case ConnectAttemptFailed():
                 pass  # logged, and there will be another
+            case Connected():
+                self._connects += 1
+                driver.dispatcher.notify(settings.on_connect, event)
+                driver.news.announce()
+            case Disconnected():
+                driver.dispatcher.notify(settings.on_disconnect, event)
+                driver.news.announce()
             case ErrorReceived():
-                self._dispatcher.notify(self._on_error, event.error())
+                driver.dispatcher.notify(settings.on_error, event.error())
             case Ended():
-                self._dispatcher.notify(self.on_close)
+                driver.dispatcher.notify(self.on_close)
+                driver.news.announce()
+                driver.wake_iterators()
             case _:
                 assert_never(event)
 
@@ -451,13 +415,11 @@ class Client(ClientSettings, Driver, BlockingUnifiedClient):
         if ended is not None:
             raise ended.error or ClientClosed("the client was closed")
 
-    def _close_soon(self) -> None:
-        """Close, from a signal handler: it may have interrupted a thread that has the lock."""
-        threading.Thread(target=self.close, daemon=True).start()
 
+class _StatusQuestion:
+    """A caller that waits to be told who has answered an ack request."""
 
-def _close_at_exit(reference: "weakref.ref[Client]") -> None:
-    client = reference()
-    if client is not None:
-        with contextlib.suppress(Exception):
-            client.close()
+    __slots__ = ("answer",)
+
+    def __init__(self) -> None:
+        self.answer: dict[str, bool] | None = None

@@ -102,11 +102,13 @@ class Connection:
         endpoint: Endpoint,
         owner: Owner,
         before_step: Callable[[], None] | None = None,
+        clock: Callable[[], float] = clock,
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._endpoint = endpoint
         self._owner = owner
+        self._clock = clock
         self._waker = Waker()
         self._unsent = memoryview(b"")
         self._chunk = _CHUNK
@@ -140,6 +142,8 @@ class Connection:
                     return
                 if wanted != events:
                     self._select_for(selector, events, wanted)
+                    if (wanted ^ events) & selectors.EVENT_READ:
+                        self._tell_reading(bool(wanted & selectors.EVENT_READ))
                     events = wanted
                 self._wait(selector)
         finally:
@@ -147,7 +151,7 @@ class Connection:
                 self._socket.close()
             selector.close()
             with self._owner._lock:
-                self._endpoint.connection_lost(clock())
+                self._endpoint.connection_lost(self._clock())
                 self._owner._progress()
             self._waker.close()
 
@@ -179,6 +183,11 @@ class Connection:
             selectors.EVENT_WRITE if self._unsent else 0
         )
 
+    def _tell_reading(self, is_reading: bool) -> None:
+        with self._owner._lock:
+            self._endpoint.set_reading(is_reading, self._clock())
+            self._owner._progress()
+
     def _take_unsent(self) -> None:
         """With the lock held: take what to write next; whoever waits for room has it now."""
         self._unsent = memoryview(self._endpoint.data_to_send())
@@ -189,15 +198,15 @@ class Connection:
         owner = self._owner
         with owner._lock:
             deadline = owner._deadline()
-        timeout = None if deadline is None else max(0.0, deadline - clock())
+        timeout = None if deadline is None else max(0.0, deadline - self._clock())
         for key, mask in selector.select(timeout):
             if key.fileobj is self._waker:
                 self._waker.drain()
             elif mask & selectors.EVENT_READ:
                 self._read()
-        if deadline is not None and clock() >= deadline:
+        if deadline is not None and self._clock() >= deadline:
             with owner._lock:
-                owner._handle_timeout(clock())
+                owner._handle_timeout(self._clock())
                 owner._progress()
 
     def _read(self) -> None:
@@ -211,10 +220,10 @@ class Connection:
             with self._owner._lock:
                 begun = time_spent()
                 if data:
-                    self._endpoint.receive_data(data, clock())
+                    self._endpoint.receive_data(data, self._clock())
                 else:
                     self._is_at_eof = True
-                    self._endpoint.receive_eof(clock())
+                    self._endpoint.receive_eof(self._clock())
                 self._owner._progress()
                 pauses = self._endpoint.wants_pause
                 self._see_to_chunk(len(data), time_spent() - begun)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from kps.io_common.hooks import Callback
 from kps.io_common.logs import logger, report_failure
-from kps.io_common.settings import Callback
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 

@@ -2,190 +2,142 @@
 
 The core is called with the lock held and never while a socket blocks. What follows from a call
 (events, callbacks that have work, threads that have something to write) is seen to in
-:meth:`Driver._progress`, still under the lock; whoever waits for anything waits on ``_news``.
+:meth:`Driver.progress`, still under the lock; whoever waits for anything waits for ``news``.
 """
 
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from kps.errors import NotConnected
+from kps.errors import InvalidState
+from kps.io_common.hooks import Callback
 from kps.io_common.logs import log_overflow
-from kps.io_common.settings import Callback
-from kps.io_sync.ack import Ack
-from kps.io_sync.connection import clock
 from kps.io_sync.dispatch import Dispatcher
-from kps.io_sync.subscription import Subscription
+from kps.io_sync.news import News
+from kps.io_sync.runtime import Runtime, not_started
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckHandle, Message
+from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.limits import ProgramLimits
+
+
+class Face(Protocol):
+    """The client or server that a driver runs."""
+
+    @property
+    def _subscriptions(self) -> Subscriptions: ...
+
+    def _handle_events(self) -> None:
+        """Handle what happened in the core."""
+
+    def _settle(self, message: Message[Any], error: str | None, result: Any = None) -> None:
+        """Tell the core how handling a message went. Takes the lock."""
+
+    def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
+        """The same with the lock held, as a part of ``progress``."""
+
+    def _close_mailbox(self, mailbox: Mailbox) -> None:
+        """End a subscription in the core."""
 
 
 class Driver(ABC):
     """Runs one core, for any number of threads."""
 
-    _limits: Any
+    def __init__(self, face: Face, runtime: Runtime, limits: ProgramLimits) -> None:
+        self.runtime = runtime
+        self.lock = self._lock = threading.RLock()
+        """Held around every call into the core, and by methods marked ``@locked``."""
+        self.news = News(self.lock, runtime)
+        """About everything that anybody waits for."""
+        self.clock: Callable[[], float] = not_started
+        self.is_started = False
+        self.is_due = False
+        """Whether a connection's thread will call ``progress`` anyway, before it writes."""
+        self.dispatcher: Dispatcher
+        self._face = face
+        self._limits = limits
+        self._left: deque[tuple[Mailbox, Message[Any] | None, str]] = deque()
 
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._news = threading.Condition(self._lock)
-        self._is_started = False
-        self._dispatcher: Dispatcher
-        self._left: deque[tuple[Mailbox, Message | None, str]] = deque()
+    def start(self) -> None:
+        """With the lock held: begin. Raises :class:`kps.InvalidState` the second time."""
+        self.check_not_started()
+        self.runtime.start()
+        self.clock = self.runtime.clock
+        self.dispatcher = Dispatcher(self.lock, self._face._settle, self._limits.mailbox_messages)
+        self.is_started = True
 
-    # -- what the core is called for ----------------------------------------------------
-
-    @property
-    @abstractmethod
-    def _subscriptions(self) -> Subscriptions: ...
-
-    @abstractmethod
-    def _deadline(self) -> float | None: ...
-
-    @abstractmethod
-    def _handle_timeout(self, now: float) -> None: ...
-
-    @abstractmethod
-    def _handle_events(self) -> None: ...
-
-    @abstractmethod
-    def _wake_connections(self) -> None: ...
-
-    @abstractmethod
-    def _wake_idle(self) -> None:
-        """Without the lock: have some thread call ``_progress`` soon."""
-
-    @abstractmethod
-    def _open_mailbox(self, topic: str) -> Mailbox: ...
-
-    @abstractmethod
-    def _close_mailbox(self, mailbox: Mailbox) -> None: ...
-
-    @abstractmethod
-    def _confirm(self, mailbox: Mailbox) -> None: ...
-
-    @abstractmethod
-    def _settle_in_core(self, message: Message, error: str | None, result: Any) -> None: ...
-
-    @abstractmethod
-    def _end_of_messages(self) -> Exception | None: ...
-
-    @abstractmethod
-    def _ack_status(self, handle: AckHandle) -> dict[str, bool]: ...
-
-    @abstractmethod
-    def _cancel_ack(self, handle: AckHandle) -> None: ...
+    def check_not_started(self) -> None:
+        """Raise :class:`kps.InvalidState` after ``start``."""
+        if self.is_started:
+            raise InvalidState("this has started, which it does once; make a new one")
 
     # -- running -------------------------------------------------------------------------
 
-    def _start_dispatcher(self) -> None:
-        self._dispatcher = Dispatcher(self._lock, self._settle, self._limits.mailbox_messages)
-        self._is_started = True
-
-    def _require_started(self) -> None:
-        if not self._is_started:
-            raise NotConnected("not started yet: use 'with', or the method that starts it")
-
-    def _progress(self) -> None:
+    def progress(self) -> None:
         """With the lock held: see to what follows from a call into the core."""
+        self.is_due = False
+        face = self._face
         while self._left:
             mailbox, message, error = self._left.popleft()
             if message is not None:
-                self._settle_in_core(message, error, None)
-            self._close_mailbox(mailbox)
-        self._handle_events()
-        subscriptions = self._subscriptions
-        self._dispatcher.wake(subscriptions.take_ready())
+                face._settle_in_core(message, error, None)
+            face._close_mailbox(mailbox)
+        face._handle_events()
+        subscriptions = face._subscriptions
+        self.dispatcher.wake(subscriptions.take_ready())
         for mailbox in subscriptions.take_overflowed():
             log_overflow(mailbox)
         self._wake_connections()
-        self._news.notify_all()
+        self.news.announce()
 
-    def _wait_for(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
-        """With the lock held: wait for news that make a condition true."""
-        deadline = None if timeout is None else clock() + timeout
-        while not condition():
-            left = None if deadline is None else deadline - clock()
-            if left is not None and left <= 0:
-                return False
-            self._news.wait(left)
-        return True
+    def _progress(self) -> None:
+        """What connections call."""
+        self.progress()
 
-    # -- subscriptions and acks ------------------------------------------------------------
+    @abstractmethod
+    def flush_soon(self) -> None:
+        """With the lock held: have a thread write what the core was given, and see to the rest."""
 
-    def subscribe(
-        self, topic: str, callback: Callback | None = None, timeout: float | None = None
-    ) -> Subscription:
-        """Subscribe to a topic, and wait until the server has confirmed it.
+    @abstractmethod
+    def _wake_connections(self) -> None:
+        """With the lock held: wake the threads that have something to do."""
 
-        ``callback`` takes a :class:`kps.Message`, and runs on the one thread for callbacks:
-        messages are handled one after the other, in the order of each publisher. An exception
-        is logged, reported to a publisher that wants an ack, and ends nothing.
+    @abstractmethod
+    def _wake_idle(self) -> None:
+        """Without the lock: have some thread call ``progress`` soon."""
 
-        Without a callback the result is an iterator of messages; with ``timeout`` it raises
-        :class:`TimeoutError` when no message comes for that many seconds. Without a
-        connection the subscription is made when there is one (again).
+    # -- mailboxes ------------------------------------------------------------------------
 
-        Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.NotConnected` when
-        not started, :class:`kps.ClientClosed` when closed, :class:`kps.ServerError` when the
-        server refuses the topic, :class:`kps.RequestTimeout` when it does not answer. Iterating
-        raises :class:`kps.ServerError` when it refuses the topic after a reconnect.
+    def new_news(self) -> News:
+        """For one matter; here it is the same for all."""
+        return self.news
+
+    def attach(self, mailbox: Mailbox, callback: Callback) -> None:
+        """Let a callback handle what comes into a mailbox."""
+        self.dispatcher.attach(mailbox, callback)
+
+    def iterate(self, mailbox: Mailbox) -> News:
+        """Return what announces that an iterator's mailbox has something, or has ended."""
+        return self.news
+
+    def detach(self, mailbox: Mailbox) -> None:
+        """Forget a mailbox that the program has ended."""
+        self.dispatcher.detach(mailbox)
+
+    def finish(self, mailbox: Mailbox) -> None:
+        """Let what a mailbox holds be handled, into which nothing more comes."""
+        self.dispatcher.finish_mailbox(mailbox)
+
+    def wake_iterators(self) -> None:
+        """Have all iterators look whether they are at their end."""
+        self.news.announce()
+
+    def leave_later(self, mailbox: Mailbox, message: Message[Any] | None, error: str) -> None:
+        """End a subscription that was garbage, soon.
+
+        Without taking the lock: garbage is collected anywhere.
         """
-        with self._lock:
-            self._require_started()
-            mailbox = self._open_mailbox(topic)
-            if callback is not None:
-                self._dispatcher.attach(mailbox, callback)
-            self._progress()
-            self._confirm(mailbox)
-            return Subscription(self, mailbox, callback is None, timeout)
-
-    def unsubscribe(self, topic: str) -> None:
-        """End every subscription to a topic."""
-        with self._lock:
-            self._require_started()
-            for mailbox in self._subscriptions.mailboxes(topic):
-                self._unsubscribe(mailbox)
-
-    def _unsubscribe(self, mailbox: Mailbox) -> None:
-        with self._lock:
-            self._close_mailbox(mailbox)
-            self._dispatcher.detach(mailbox)
-            self._progress()
-
-    def _leave_later(self, mailbox: Mailbox, message: Message | None, error: str) -> None:
         self._left.append((mailbox, message, error))
         self._wake_idle()
-
-    def _settle(self, message: Message, error: str | None, result: Any = None) -> None:
-        with self._lock:
-            self._settle_in_core(message, error, result)
-            self._progress()
-
-    def _next_message(self, mailbox: Mailbox, timeout: float | None) -> Message:
-        """Wait for a message; raises what ends the iteration."""
-        with self._lock:
-            arrived = self._wait_for(
-                lambda: (
-                    bool(len(mailbox)) or mailbox.is_over or self._end_of_messages() is not None
-                ),
-                timeout,
-            )
-            message = mailbox.take()
-            if message is not None:
-                return message
-            if not arrived:
-                raise TimeoutError(f"no message on {mailbox.topic!r} for {timeout} s")
-            if mailbox.error is not None:
-                raise mailbox.error
-            raise StopIteration() if mailbox.closed else self._end_of_messages() or StopIteration()
-
-    def _attach_direct(self, callback: Callback) -> None:
-        """Let a callback handle direct messages."""
-        self._dispatcher.attach(self._subscriptions.open_direct(), callback)
-
-    def _ack_for(self, handle: AckHandle) -> Ack:
-        self._progress()
-        return Ack(self, handle)

@@ -1,32 +1,35 @@
-"""The threaded server."""
+# Made from kps/io_asyncio/server.py by tools/unasync.py: edit that one.
 
-import contextlib
-import selectors
+"""The server."""
+
 import signal
-import socket
-import ssl
-import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, assert_never
+from typing import Any, Self, Unpack, assert_never
 
-from kps.compat.unified import BlockingUnifiedServer
-from kps.errors import ConnectFailed, NotConnected, ServerStartFailed
-from kps.io_common.listening import listen
-from kps.io_common.logs import FiguresLog, hook_failed, log_hub_event, logger
-from kps.io_common.settings import Callback, ServerSettings, UpgradeHook, random_id
-from kps.io_common.system_errors import describe
+from kps.compat.blocking import UnifiedServer
+from kps.errors import ConnectFailed
+from kps.io_common.client_options import random_id
+from kps.io_common.hooks import AnyCallback, AnyUpgradeHook, Callback, UpgradeHook
+from kps.io_common.logs import log_hub_event
+from kps.io_common.server_options import ServerOptions, ServerSettings
 from kps.io_sync.ack import Ack
-from kps.io_sync.connection import Connection, Waker, clock, new_selector
-from kps.io_sync.driver import Driver
+from kps.io_sync.loop import call, off_loop
+from kps.io_sync.participant import Participant
 from kps.io_sync.relay import Relays
+from kps.io_sync.runtime import stopped
+from kps.io_sync.server_driver import ServerDriver
+from kps.io_sync.signals import on_signals
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.bus.subscriptions import Subscriptions
-from kps.protocol.dialect.address import RelayTarget, host_and_port, origin_of
-from kps.protocol.server.connection import WebSocketConnection
+from kps.protocol.dialect.address import (
+    DEFAULT_ADDRESS,
+    RelayTarget,
+    host_and_port,
+    origin_of,
+)
 from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
@@ -38,104 +41,110 @@ from kps.protocol.server.events import (
     UpgradeRequested,
 )
 from kps.protocol.server.hub import Hub
-from kps.protocol.wire.websocket import Output
-
-_Ask = Callable[[], Any]
-_Answer = Callable[[int, Any, float], None]
-"""A verb of the hub that takes a hook's verdict on a session."""
 
 
-class Server(ServerSettings, Driver, BlockingUnifiedServer):
-    """The bus on plain threads, for programs without an event loop.
+class Server(Participant, UnifiedServer):
+    """The bus: clients connect to it, and the program that runs it takes part as well.
 
     ::
 
         server = Server("localhost:9313")
         server.run()                      # until SIGINT or SIGTERM
 
-    or, within a threaded program, ``with Server(...) as server``.
+    or, within a program that goes on, ``with Server(...) as server``.
 
-    The arguments are those of
-    :class:`kps.io_common.settings.ServerSettings`. Each connection has one
-    thread; one more accepts connections and keeps all deadlines, and one runs the callbacks.
-    The ``on_upgrade`` hook runs in the thread of the connection that it decides on.
+    On asyncio a hook may be a coroutine function (runs on the loop) or a plain function (in a
+    thread). On threads each connection has one thread, in which the hooks that decide on it run;
+    one more accepts connections and keeps all deadlines, and one runs the callbacks.
+
+    Args:
+        address: ``host:port`` to listen on. Port 0 lets the system choose: see ``address``.
+        path: Path of the WebSocket.
+        id: The server's own id, as a sender and for direct messages.
+        origins: Origins of web pages (such as ``https://app.example``), beside the server's
+            own, that may connect; ``*`` allows all.
+        ssl: A TLS context, to serve ``wss`` and ``https``. It stays the program's: ``reload``
+            does nothing to it.
+        tls_cert: In place of ``ssl``: file of the certificate chain (PEM).
+        tls_key: File of its private key (PEM), unless ``tls_cert`` holds it too.
+        tls_client_ca: File of authorities (PEM): with it only clients connect that show a
+            certificate of one of them.
+        names: Hosts, or ``host:port``, under which other servers reach this one, beside
+            ``address`` itself.
+        level: The highest level of the protocol to speak: 2, or 1, as the original servers.
+        limits: Bounds and timeouts, see :class:`kps.ServerLimits`.
+        console: Whether to serve the console page at ``/``, and its figures, to clients that
+            have the permission ``console``; without ``auth`` that is everybody.
+        relay_timeout: Seconds for another server to take a message. Default 5.
+        relay_ssl: The TLS context for connections to other servers.
+        on_upgrade: Decides on each client, and may tell who it is: returns yes or no, a
+            :class:`kps.Identity`, or a :class:`kps.HttpResponse` to turn it away with. Without
+            it all may connect.
+        auth: Says who the clients are, by their tokens (spec, 13.2): returns the
+            :class:`kps.Identity` or ``None``. With it nobody may connect without a token, unless
+            ``on_upgrade`` says who that is. :class:`kps.TokenFile` and :class:`kps.JWTVerifier`
+            are two. If it has a method ``reload``, that is called when the server reloads.
+        permissions: Permissions of clients whose identity is not known.
+        proxies: Addresses and networks of proxies in front of this server, whose
+            ``X-Forwarded-For`` tells where a client is.
+        relay_token: The token that this server shows to other servers.
+        on_id: Called with a :class:`kps.Message` for each direct message to the server's id.
+        on_server_data: Called with a :class:`kps.Message` for each message of another server.
+
+    Raises :class:`kps.InvalidArgument` for options that make no sense, and
+    :class:`kps.ServerStartFailed` for a certificate that cannot be used.
     """
 
-    _hub: Hub
-    _is_stopping = False
-    _is_stopped = False
-    _listeners: list[socket.socket] = []  # noqa: RUF012
-    _shaking: set[ssl.SSLSocket]
+    def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[ServerOptions]) -> None:
+        super().__init__()
+        self._settings = ServerSettings.read(address, **options)
+        self._driver: ServerDriver = ServerDriver(self, self._new_runtime(), self._settings)
+        self._relays = Relays(self._settings, self._driver)
+        self._hub: Hub
+        self._on_upgrade: UpgradeHook | None = self._settings.on_upgrade
+        self._on_id: Callback | None = self._settings.on_id
+        self._on_server_data: list[Callback] = []
+        if self._settings.on_server_data is not None:
+            self._on_server_data.append(self._settings.on_server_data)
+        self._address = self._settings.listens_on.netloc
+        self._is_stopping = False
+        self._is_stopped = False
 
     # -- life -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Listen, and return. Raises :class:`kps.ServerStartFailed`."""
-        with self._lock:
-            if self._is_started:
-                raise ServerStartFailed("a server is started once; make a new one")
-            self._connections: dict[int, Connection] = {}
-            self._shaking = set()  # whose TLS handshake is under way
-            self._deciding: dict[int, tuple[_Ask, _Answer, str]] = {}
-            self._acceptor_waits_until: float | None = None
-            self._hub = Hub(self._hub_config(), new_id=lambda: random_id("client"), now=clock())
-            self._figures = FiguresLog(self._hub)
-            self._relays = Relays(self._id, self._relay_timeout, self._relay_tls, self._relay_token)
-            self._start_dispatcher()
-            if self._on_id is not None:
-                self._attach_direct(self._on_id)
-            for callback in self._on_server_data:
-                self._attach_server_data(callback)
-            self._listeners = listen(self._listens_on)
-            host, port = self._listeners[0].getsockname()[:2]
-            self._hub.addresses |= self._listening_on(host, port)
-            self._waker = Waker()
-            self._acceptor = threading.Thread(target=self._accept, name="kps-accept", daemon=True)
-            self._acceptor.start()
+        """Listen, and return. Raises :class:`kps.ServerStartFailed`, and may be called again."""
+        self._prepare()
+        try:
+            host, port = self._driver.listen()
+        except BaseException:
+            self._driver.is_started = False
+            raise
+        self._begin(host, port)
 
     def stop(self, grace: float = 10.0) -> None:
-        """Stop gracefully. May be called twice, from any thread, and from a callback.
+        """Stop gracefully. May be called twice, from a hook or callback, on threads by any thread.
 
         No new connections; what is queued is written and every connection closed with code
         1001, within ``grace`` seconds; what is left then is dropped.
         """
-        with self._lock:
-            if not self._is_started or self._is_stopped:
-                return
-            if self._is_stopping:
-                self._wait_for(lambda: self._is_stopped)
-                return
-            self._is_stopping = True
-            if self._listeners:
-                for sock in self._shaking:
-                    with contextlib.suppress(OSError):  # the peer has gone
-                        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-                self._hub.shutdown(grace, clock())
-                self._progress()
-                self._waker.wake()
-                if not self._wait_for(lambda: not self._connections, grace):
-                    for connection in self._connections.values():
-                        connection.abort()
-                    # A hook that stops the server is in the thread of a connection itself.
-                    self._wait_for(lambda: not self._connections, 1.0)
-            self._relays.close()
-            self._handle_events()
-            self._dispatcher.close()
-            self._figures.log()
-        if self._listeners:
-            self._acceptor.join(1.0)
-        self._dispatcher.finish(grace)
-        with self._lock:
-            self._is_stopped = True
-            self._news.notify_all()
+        if not self._driver.is_started:
+            return
+        while not self._is_stopped:
+            if self._begins_to_stop():
+                try:
+                    self._stop(grace)
+                finally:
+                    self._is_stopping = False
+                    self._driver.news.announce()
+            else:  # somebody else does it, who may be cancelled
+                self._driver.news.until(lambda: self._is_stopped or not self._is_stopping)
 
     def serve(self) -> None:
         """Listen (unless ``start`` was called) and stay until ``stop``."""
-        if not self._is_started:
+        if not self._driver.is_started:
             self.start()
-        with self._lock:
-            while not self._is_stopped:
-                self._news.wait(0.5)  # in steps, so that signals get through everywhere
+        self._driver.news.until(lambda: self._is_stopped)
 
     def reload(self) -> None:
         """Read the files again that the server was given, such as ``tls_cert``.
@@ -144,48 +153,17 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
         be used, everything stays as it was, and this raises :class:`kps.ServerStartFailed`.
         An ``ssl`` context is left alone: it is the program's.
         """
-        self._reload()
+        off_loop(self._settings.certificates.reload, self._settings.auth)
 
-    def run(self, ready: Callable[["Server"], None] | None = None) -> None:
+    def run(self, ready: "Callable[[Server], object] | None" = None) -> None:
         """Serve until SIGINT or SIGTERM, in the main thread.
 
-        SIGHUP means ``reload``, always: it never ends the server. ``ready`` is called with
-        the server once it listens. Raises :class:`kps.ServerStartFailed`.
+        On asyncio this is for programs that have no event loop of their own; it takes uvloop
+        where that is installed. SIGHUP means ``reload``, always: it never ends the server.
+        ``ready`` is called with the server once it listens. Raises
+        :class:`kps.ServerStartFailed`.
         """
-        stops = 0
-
-        def on_signal(*_: object) -> None:
-            # In a thread, since the handler may have interrupted one that has the lock. A
-            # second signal does not wait any longer.
-            nonlocal stops
-            stops += 1
-            target = self.stop if stops == 1 else self._stop_now
-            threading.Thread(target=target, daemon=True).start()
-
-        def on_hangup(*_: object) -> None:
-            threading.Thread(target=self._reload_and_log, daemon=True).start()
-
-        handlers = {signal.SIGINT: on_signal, signal.SIGTERM: on_signal}
-        if hasattr(signal, "SIGHUP"):  # not on Windows
-            handlers[signal.SIGHUP] = on_hangup
-        previous: dict[signal.Signals, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                previous[number] = signal.signal(number, handler)
-        try:
-            self.start()
-            if ready is not None:
-                ready(self)
-            self.serve()
-        finally:
-            self.stop()
-            for number, before in previous.items():
-                signal.signal(number, before)
-
-    def _stop_now(self) -> None:
-        with self._lock:
-            for connection in self._connections.values():
-                connection.abort()
+        call(self._run, ready)
 
     def __enter__(self) -> Self:
         self.start()
@@ -199,33 +177,116 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
     ) -> None:
         self.stop()
 
+    def _prepare(self) -> None:
+        with self._driver.lock:
+            self._driver.start()
+            hub = self._hub = Hub(
+                self._settings.hub_config(asks_upgrade=self._on_upgrade is not None),
+                new_id=lambda: random_id("client"),
+                now=self._driver.clock(),
+            )
+            self._driver.open(hub)
+            if self._on_id is not None:
+                self._attach_direct(self._on_id)
+            for callback in self._on_server_data:
+                self._attach_server_data(callback)
+
+    def _begin(self, host: str, port: int) -> None:
+        """Go to work under the address of the socket that listens."""
+        with self._driver.lock:
+            name = self._settings.listens_on.host
+            self._address = host_and_port(name, port)
+            here = {self._address, name, host_and_port(host, port)}
+            self._hub.addresses |= here | self._settings.names
+            self._clock = self._driver.clock
+            self._driver.progress()
+
+    def _run(self, ready: "Callable[[Server], object] | None") -> None:
+        self.start()
+        handlers = {signal.SIGINT: self._stop_or_drop, signal.SIGTERM: self._stop_or_drop}
+        if hasattr(signal, "SIGHUP"):  # not on Windows
+            handlers[signal.SIGHUP] = self._reload_and_log
+        with on_signals(handlers):
+            try:
+                if ready is not None:
+                    ready(self)
+                self.serve()
+            finally:
+                self.stop()
+
+    def _stop_or_drop(self) -> None:
+        """Stop. A second signal does not wait any longer."""
+        if self._is_stopping:
+            self._driver.abort_connections()
+        else:
+            self.stop()
+
+    def _reload_and_log(self) -> None:
+        off_loop(self._settings.certificates.reload_and_log, self._settings.auth)
+
+    def _begins_to_stop(self) -> bool:
+        with self._driver.lock:
+            was_stopping, self._is_stopping = self._is_stopping, True
+            return not was_stopping
+
+    def _stop(self, grace: float) -> None:
+        self._driver.end_connections(grace)
+        self._relays.close()
+        self._driver.close(grace)
+        self._is_stopped = True
+        self._clock = stopped
+        self._driver.wake_iterators()
+
+    # -- about itself ---------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """``host:port`` that the server listens on, with the real port once it does."""
+        return self._address
+
+    @property
+    def url(self) -> str:
+        """The URL for clients."""
+        scheme = "wss" if self._settings.certificates.context is not None else "ws"
+        return f"{scheme}://{self._address}{self._settings.config.path}"
+
+    @property
+    def id(self) -> str:
+        """The server's own id."""
+        return self._settings.config.id
+
     # -- hooks ----------------------------------------------------------------------------
 
-    def on_upgrade(self, hook: UpgradeHook) -> UpgradeHook:
-        """Set the hook that decides on clients, before the start. Usable as a decorator."""
-        if self._is_started:
-            raise NotConnected("set this hook before the server starts")
+    def on_upgrade(self, hook: AnyUpgradeHook) -> AnyUpgradeHook:
+        """Set the hook that decides on clients. Usable as a decorator.
+
+        Raises :class:`kps.InvalidState` when the server has started.
+        """
+        self._driver.check_not_started()
         self._on_upgrade = hook
         return hook
 
-    def on_id(self, callback: Callback) -> Callback:
+    def on_id(self, callback: AnyCallback) -> AnyCallback:
         """Set the callback for direct messages to the server. Usable as a decorator."""
-        with self._lock:
+        with self._driver.lock:
             self._on_id = callback
-            if self._is_started:
+            if self._driver.is_started:
                 self._attach_direct(callback)
-        return callback
+            return callback
 
-    def on_server_data(self, callback: Callback) -> Callback:
+    def on_server_data(self, callback: AnyCallback) -> AnyCallback:
         """Add a callback for messages of other servers. Usable as a decorator."""
-        with self._lock:
+        with self._driver.lock:
             self._on_server_data.append(callback)
-            if self._is_started:
+            if self._driver.is_started:
                 self._attach_server_data(callback)
-        return callback
+            return callback
+
+    def _attach_direct(self, callback: Callback) -> None:
+        self._driver.attach(self._subscriptions.open_direct(), callback)
 
     def _attach_server_data(self, callback: Callback) -> None:
-        self._dispatcher.attach(self._subscriptions.open_server_data(), callback)
+        self._driver.attach(self._subscriptions.open_server_data(), callback)
 
     # -- the server's own program on the bus ----------------------------------------------
 
@@ -233,18 +294,21 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
         """Publish with the server's id as sender; return how many subscribers were addressed.
 
         A client counts once, and so does this program. Raises
-        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
+        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON, and
+        :class:`kps.InvalidState` when the server has not started, or has stopped.
         """
-        with self._lock:
-            count = self._started.publish(topic, data, clock())
-            self._progress()
+        with self._driver.lock:
+            now = self._clock()
+            count = self._hub.publish(topic, data, now)
+            self._driver.progress()
             return count
 
     def publish_to_id(self, client_id: str, data: Any) -> bool:
         """Send a direct message; ``False`` when nobody has that id. Raises as ``publish``."""
-        with self._lock:
-            found = self._started.publish_to_id(client_id, data, clock())
-            self._progress()
+        with self._driver.lock:
+            now = self._clock()
+            found = self._hub.publish_to_id(client_id, data, now)
+            self._driver.progress()
             return found
 
     def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
@@ -253,72 +317,61 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
         Raises :class:`kps.ConnectFailed` when that fails, :class:`kps.InvalidArgument` for a
         bad address.
         """
-        _ = self._started
+        self._clock()
         target = RelayTarget.parse(addr)
-        errors: list[str | None] = []
+        news = self._driver.new_news()
+        outcome: list[str | None] = []
 
         def done(error: str | None) -> None:
-            with self._lock:
-                errors.append(error)
-                self._news.notify_all()
+            outcome.append(error)
+            news.announce()
 
         self._relays.send(target, self._origin(), data, secure=secure, done=done)
-        with self._lock:
-            self._wait_for(lambda: bool(errors))
-        if errors[0] is not None:
-            raise ConnectFailed(f"failed to relay to server: {errors[0]}")
+        news.until(lambda: bool(outcome))
+        if outcome[0] is not None:
+            raise ConnectFailed(f"failed to relay to server: {outcome[0]}")
 
-    def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack:
+    def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
         """Publish, and learn how each subscriber fared. Raises as ``publish``."""
-        with self._lock:
-            return self._ack_for(self._started.publish_with_ack(topic, data, timeout, clock()))
+        with self._driver.lock:
+            now = self._clock()
+            return self._ack_for(self._hub.publish_with_ack(topic, data, timeout, now))
 
-    def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack:
+    def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
         """Send a direct message, and learn how its receiver fared. Raises as ``publish``."""
-        with self._lock:
-            handle = self._started.publish_to_id_with_ack(client_id, data, timeout, clock())
-            return self._ack_for(handle)
+        with self._driver.lock:
+            now = self._clock()
+            return self._ack_for(self._hub.publish_to_id_with_ack(client_id, data, timeout, now))
 
     def count_clients(self) -> int:
-        """Clients that are registered."""
-        with self._lock:
-            return len(self._started.clients)
+        """Clients that are registered. Raises :class:`kps.InvalidState` before the start."""
+        with self._driver.lock:
+            self._driver.clock()
+            return len(self._hub.clients)
 
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
         """Subscriptions to a topic: of this program, of clients, and both together."""
-        with self._lock:
-            return self._started.count_subscribers(topic)
+        with self._driver.lock:
+            self._driver.clock()
+            return self._hub.count_subscribers(topic)
 
-    # -- what the driver asks -------------------------------------------------------------
-
-    @property
-    def _started(self) -> Hub:
-        """The hub, if there is one already."""
-        self._require_started()
-        return self._hub
+    # -- what subscriptions and acks ask ------------------------------------------------------
 
     @property
     def _subscriptions(self) -> Subscriptions:
         return self._hub.local.subscriptions
 
-    def _deadline(self) -> float | None:
-        """The thread that accepts keeps the deadlines of all connections."""
-        return None
-
-    def _handle_timeout(self, now: float) -> None:
-        self._hub.handle_timeout(now)
-
-    def _open_mailbox(self, topic: str) -> Mailbox:
+    def _open_mailbox(self, topic: str, now: float) -> Mailbox:
         return self._hub.local.subscribe(topic)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
         self._hub.local.unsubscribe(mailbox)
 
-    def _confirm(self, mailbox: Mailbox) -> None:
+    def _confirmed(self, mailbox: Mailbox) -> None:
         """In one process a subscription is in force at once."""
 
-    def _settle_in_core(self, message: Message, error: str | None, result: Any) -> None:
-        self._hub.local.settle(message, error, clock(), result)
+    def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
+        self._hub.local.settle(message, error, self._driver.clock(), result)
 
     def _end_of_messages(self) -> Exception | None:
         return StopIteration() if self._is_stopped else None
@@ -329,163 +382,7 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
     def _cancel_ack(self, handle: AckHandle) -> None:
         if not handle.finished:
             self._hub.cancel_ack(handle)
-            self._progress()
-
-    def _wake_connections(self) -> None:
-        for session in self._hub.take_unflushed():
-            connection = self._connections.get(session)
-            if connection is not None:
-                connection.wake()
-        due = self._hub.next_deadline()
-        if due is not None:
-            waits_until = self._acceptor_waits_until
-            if waits_until is None or due < waits_until:
-                self._waker.wake()
-
-    def _wake_idle(self) -> None:
-        self._waker.wake()
-
-    # -- the thread that accepts --------------------------------------------------------------
-
-    def _accept(self) -> None:
-        """Accept connections and keep the deadlines, until the last connection has gone."""
-        selector = new_selector()
-        selector.register(self._waker, selectors.EVENT_READ)
-        for listener in self._listeners:
-            selector.register(listener, selectors.EVENT_READ)
-        next_figures = clock() + FiguresLog.INTERVAL
-        is_listening = True
-        while True:
-            with self._lock:
-                self._waker.reset()
-                now = clock()
-                self._hub.handle_timeout(now)
-                self._progress()
-                if now >= next_figures:
-                    self._figures.log()
-                    next_figures = now + FiguresLog.INTERVAL
-                if self._is_stopping and is_listening:
-                    is_listening = False
-                    for listener in self._listeners:
-                        selector.unregister(listener)
-                        listener.close()
-                if self._is_stopping and not self._connections:
-                    break
-                due = self._hub.next_deadline()
-                wait_until = next_figures if due is None else min(due, next_figures)
-                self._acceptor_waits_until = wait_until
-            for key, _ in selector.select(max(0.0, wait_until - clock())):
-                if isinstance(key.fileobj, socket.socket):
-                    self._accept_one(key.fileobj)
-                else:
-                    self._waker.drain()
-        selector.close()
-        self._waker.close()
-
-    def _accept_one(self, listener: socket.socket) -> None:
-        try:
-            sock, peer = listener.accept()
-        except OSError as error:  # it went away again, or there are no descriptors left
-            logger.warning("cannot accept a connection: %s", describe(error))
-            time.sleep(0.05)  # it is still there to be accepted, and would be at once
-            return
-        thread = threading.Thread(
-            target=self._serve_one,
-            args=(sock, host_and_port(peer[0], peer[1])),
-            name="kps-connection",
-            daemon=True,
-        )
-        try:
-            thread.start()
-        except RuntimeError as error:
-            logger.warning("cannot serve a connection: %s", error)
-            sock.close()
-
-    def _serve_one(self, sock: socket.socket, peer: str) -> None:
-        """In a thread of its own: one connection, to its end."""
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        context = self._tls
-        connection = None
-        with self._lock:
-            session = self._hub.connect(peer, clock())
-            if context is None:
-                connection = self._begin(sock, session)
-        if context is not None:
-            try:
-                secure = self._shake_hands(sock, session, context)
-            except OSError as error:
-                logger.debug("no TLS with %s: %s", peer, describe(error))
-                with self._lock:
-                    session.connection_lost(clock())
-                    self._progress()
-            else:
-                with self._lock:
-                    connection = self._begin(secure, session)
-        if connection is None:
-            return
-        try:
-            connection.run()
-        finally:
-            with self._lock:
-                del self._connections[session.number]
-                self._deciding.pop(session.number, None)
-                self._progress()
-                self._waker.wake()  # it waits for the last one when the server stops
-
-    def _begin(self, sock: socket.socket, session: WebSocketConnection) -> Connection | None:
-        """With the lock held: let bytes go to a session."""
-        asks = self._on_upgrade is not None or self._auth is not None
-        decide = partial(self._decide, session.number) if asks else None
-        try:
-            connection = Connection(sock, session, self, before_step=decide)
-        except OSError as error:  # there are no descriptors left
-            logger.warning("cannot serve a connection: %s", describe(error))
-            sock.close()
-            session.connection_lost(clock())
-            return None
-        self._connections[session.number] = connection
-        if self._is_stopping:
-            session.shut_down(0.0)
-        self._progress()
-        return connection
-
-    def _shake_hands(
-        self, sock: socket.socket, session: WebSocketConnection, context: ssl.SSLContext
-    ) -> ssl.SSLSocket:
-        """Begin TLS. Raises :class:`OSError`, and then has closed the socket."""
-        sock.settimeout(self._limits.handshake_timeout)  # of the handshake as a whole
-        with contextlib.ExitStack() as unless_done:
-            unless_done.callback(sock.close)
-            secure = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-            unless_done.callback(secure.close)
-            with self._lock:
-                if self._is_stopping or session.output is not Output.KEEP:
-                    raise ConnectionAbortedError("turned away")
-                self._shaking.add(secure)
-            try:
-                secure.do_handshake()
-            finally:
-                with self._lock:
-                    self._shaking.remove(secure)
-            unless_done.pop_all()
-        return secure
-
-    def _decide(self, session: int) -> None:
-        """In the connection's thread, without the lock: ask the hooks, if they are to be asked."""
-        while True:
-            with self._lock:
-                asked = self._deciding.pop(session, None)
-            if asked is None:
-                return
-            ask, answer, peer = asked
-            try:
-                verdict = ask()
-            except Exception as error:
-                verdict = hook_failed(peer, error)
-            with self._lock:
-                answer(session, verdict, clock())
-                self._progress()  # and perhaps there is more to be asked
+            self._driver.progress()
 
     # -- what happens ---------------------------------------------------------------------
 
@@ -495,16 +392,16 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
             self._handle(event)
 
     def _handle(self, event: HubEvent) -> None:
+        driver, hub = self._driver, self._hub
         match event:
-            case AckChanged():
-                pass  # whoever waits for it looks at its state
+            case AckChanged(handle):
+                self._ack_changed(handle)
             case UpgradeRequested(session, request):
                 assert self._on_upgrade is not None
-                ask = partial(self._on_upgrade, request)
-                self._deciding[session] = ask, self._hub.decide, request.peer
+                driver.ask(session, self._on_upgrade, request, hub.decide, request.peer)
             case TokenPresented(session, token, peer):
-                assert self._auth is not None
-                self._deciding[session] = partial(self._auth, token), self._hub.identify, peer
+                assert self._settings.auth is not None
+                driver.ask(session, self._settings.auth, token, hub.identify, peer)
             case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
                 pass  # logged
             case RelayRequested(session, to, target, data, sender, secure):
@@ -519,11 +416,14 @@ class Server(ServerSettings, Driver, BlockingUnifiedServer):
                 assert_never(event)
 
     def _relayed(self, session: int, to: str, error: str | None) -> None:
-        with self._lock:
-            self._hub.relay_finished(session, to, error, clock())
-            self._progress()
+        with self._driver.lock:
+            self._hub.relay_finished(session, to, error, self._driver.clock())
+            self._driver.progress()
 
     def _origin(self, client_id: str = "") -> str:
         return origin_of(
-            self._address, self._path, secure=self._tls is not None, client_id=client_id
+            self._address,
+            self._settings.config.path,
+            secure=self._settings.certificates.context is not None,
+            client_id=client_id,
         )

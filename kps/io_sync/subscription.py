@@ -1,57 +1,54 @@
+# Made from kps/io_asyncio/subscription.py by tools/unasync.py: edit that one.
+
 """What ``subscribe`` returns."""
 
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
 
+from kps.errors import InvalidState, RequestTimeout
+from kps.io_sync.driver import Driver
+from kps.io_sync.handle import Handle
+from kps.io_sync.news import News
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import Message
+from kps.protocol.bus.message import Message, T
 
 
 class SubscriptionOwner(Protocol):
     """The client or server that a subscription belongs to."""
 
-    def _next_message(self, mailbox: Mailbox, timeout: float | None) -> Message:
-        """Wait for a message; raises what ends the iteration."""
+    _driver: Driver
+
+    def _confirmed(self, mailbox: Mailbox) -> None:
+        """Wait until the subscription is in force."""
 
     def _unsubscribe(self, mailbox: Mailbox) -> None:
         """End the subscription."""
 
-    def _leave_later(self, mailbox: Mailbox, message: Message | None, error: str) -> None:
-        """End the subscription soon. Without taking the lock: garbage is collected anywhere."""
-
-    def _settle(self, message: Message, error: str | None) -> None:
+    def _settle(self, message: Message[Any], error: str | None) -> None:
         """Tell how handling a message went."""
 
+    def _end_of_messages(self) -> Exception | None:
+        """``None`` while messages may come; else what the iterators raise at the end."""
 
-class Subscription:
-    """A subscription to one topic.
 
-    With a callback, the callback gets each message until ``unsubscribe``. Without one, it is
-    an iterator of :class:`Message`, and it ends by itself when nothing refers to it any more
-    (so when a ``for`` over it is left)::
+class Subscription(Handle, Generic[T]):
+    """A subscription to one topic, whose callback gets each message until it is ended.
 
-        for message in client.subscribe("news"):
-            print(message.data)
-
-    A message that wants an ack counts as handled when the next one is asked for or the
-    subscription ends in an orderly way. ``with`` makes the end exact: leaving it by an
-    exception reports that exception to the publisher.
+    ``subscription.unsubscribe()`` ends it, ``subscription()`` does so from any thread. On asyncio
+    ``await subscription`` waits until the server has confirmed it, or raises its refusal.
     """
 
-    def __init__(
-        self, owner: SubscriptionOwner, mailbox: Mailbox, iterates: bool, timeout: float | None
-    ) -> None:
+    def __init__(self, owner: SubscriptionOwner, mailbox: Mailbox) -> None:
         self._owner = owner
+        self._driver = owner._driver
         self._mailbox = mailbox
-        self._iterates = iterates
-        self._timeout = timeout
-        self._current: Message | None = None
 
     def __repr__(self) -> str:
-        return f"<Subscription to {self.topic!r}>"
+        return f"<{type(self).__name__} to {self.topic!r}>"
 
     @property
     def topic(self) -> str:
+        """The topic."""
         return self._mailbox.topic
 
     @property
@@ -61,25 +58,8 @@ class Subscription:
 
     def unsubscribe(self) -> None:
         """End the subscription. May be called twice."""
-        self._end(None)
-
-    def __call__(self) -> None:
-        """End the subscription."""
-        self._end(None)
-
-    def __iter__(self) -> Self:
-        if not self._iterates:
-            raise TypeError("this subscription has a callback; iterate over one without")
-        return self
-
-    def __next__(self) -> Message:
-        self._settle_current(None)
-        message = self._owner._next_message(self._mailbox, self._timeout)
-        self._current = message if message.wants_ack else None
-        return message
-
-    def __enter__(self) -> Self:
-        return self
+        with self._driver.lock:
+            self._end(None)
 
     def __exit__(
         self,
@@ -87,13 +67,85 @@ class Subscription:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._end(None if exc is None else str(exc) or type(exc).__name__)
+        with self._driver.lock:
+            self._end(None if exc is None else str(exc) or type(exc).__name__)
+
+    if not TYPE_CHECKING:  # a type checker knows that there is nothing to iterate over
+
+        def __iter__(self) -> Self:
+            raise InvalidState("this subscription has a callback; iterate over one without")
+
+    def _in_force(self) -> None:
+        with self._driver.lock:
+            try:
+                self._owner._confirmed(self._mailbox)
+            except BaseException:
+                if not self._mailbox.is_over:
+                    self._end(None)
+                raise
+
+    def _end(self, error: str | None) -> None:
+        self._owner._unsubscribe(self._mailbox)
+
+
+class Messages(Subscription[T]):
+    """A subscription to one topic without a callback: an iterator of its messages.
+
+    It ends by itself when nothing refers to it any more, so when a loop over it is left::
+
+        for message in client.subscribe("news"):
+            print(message.data)
+
+    A message that wants an ack counts as handled when the next one is asked for or the
+    subscription ends in an orderly way. ``async with`` makes the end exact: leaving it by
+    an exception reports that exception to the publisher. Cancelling a wait for the next message
+    loses none.
+
+    ``Messages[Order]`` says of what type the payloads are; plain ``Messages`` says nothing.
+    """
+
+    def __init__(
+        self, owner: SubscriptionOwner, mailbox: Mailbox, news: News, timeout: float | None
+    ) -> None:
+        super().__init__(owner, mailbox)
+        self._news = news
+        self._timeout = timeout
+        self._current: Message[T] | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Message[T]:
+        """The next message. Raises :class:`kps.RequestTimeout` when none comes in time."""
+        with self._driver.lock:
+            self._settle_current(None)
+            message = self._mailbox.take()
+            if message is None:
+                is_in_time = self._news.until(self._has_something, self._timeout)
+                message = self._mailbox.take()
+                if message is None:
+                    raise self._end_of_iteration() if is_in_time else self._timed_out()
+            self._current = message if message.wants_ack else None
+            return message
 
     def __del__(self) -> None:
-        if self._iterates and not self._mailbox.closed:
+        if not self._mailbox.closed:
             # Whether the last message was handled is not known: leaving a loop by an
             # exception looks the same as leaving it by a break.
-            self._owner._leave_later(self._mailbox, self._current, "the subscription was left")
+            self._driver.leave_later(self._mailbox, self._current, "the subscription was left")
+
+    def _has_something(self) -> bool:
+        mailbox = self._mailbox
+        return len(mailbox) > 0 or mailbox.is_over or self._owner._end_of_messages() is not None
+
+    def _end_of_iteration(self) -> Exception:
+        if self._mailbox.error is not None:
+            return self._mailbox.error
+        ended = None if self._mailbox.closed else self._owner._end_of_messages()
+        return ended or StopIteration()
+
+    def _timed_out(self) -> RequestTimeout:
+        return RequestTimeout(f"no message on {self.topic!r} for {self._timeout} s")
 
     def _settle_current(self, error: str | None) -> None:
         message, self._current = self._current, None
@@ -102,4 +154,4 @@ class Subscription:
 
     def _end(self, error: str | None) -> None:
         self._settle_current(error)
-        self._owner._unsubscribe(self._mailbox)
+        super()._end(error)

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 import kps
+import kps.sync
+from kps.compat.blocking import UnifiedAck as BlockingUnifiedAck
+from kps.compat.blocking import UnifiedClient as BlockingUnifiedClient
+from kps.compat.blocking import UnifiedServer as BlockingUnifiedServer
 from kps.compat.unified import UnifiedAck, UnifiedClient, UnifiedServer
 
 # The unified names that the clients of the family share.
@@ -25,18 +29,32 @@ SERVER = {
 
 
 @pytest.mark.parametrize(
-    ("names", "aliases", "cls"),
+    ("names", "aliases", "classes"),
     [
-        (CLIENT, UnifiedClient, kps.Client),
-        (ACK, UnifiedAck, kps.Ack),
-        (SERVER, UnifiedServer, kps.Server),
+        (CLIENT | {"Id"}, (UnifiedClient, BlockingUnifiedClient), (kps.Client, kps.sync.Client)),
+        (ACK, (UnifiedAck, BlockingUnifiedAck), (kps.Ack, kps.sync.Ack)),
+        (SERVER, (UnifiedServer, BlockingUnifiedServer), (kps.Server, kps.sync.Server)),
     ],
 )
-def test_every_unified_name_is_there(names: set[str], aliases: type, cls: type) -> None:
-    assert {name for name in dir(aliases) if name[0].isupper()} == names
-    for name in names:
-        assert callable(getattr(cls, name))
-        assert inspect.getdoc(getattr(cls, name))
+def test_every_unified_name_is_there(
+    names: set[str], aliases: tuple[type, ...], classes: tuple[type, ...]
+) -> None:
+    for cls in aliases:
+        assert {name for name in dir(cls) if name[0].isupper()} == names
+    for cls in classes:
+        for name in names:
+            assert inspect.getdoc(getattr(cls, name))
+
+
+def test_the_names_of_the_original_package_can_be_imported() -> None:
+    ksps = pytest.importorskip("ksps")
+    names = {name for name in dir(ksps) if name[0].isupper()}
+    assert names == {"BusClient", "Client", "ClientAck", "ClientSubscriber", "ClientSubscription"}
+    for module in (kps, kps.sync):
+        assert names <= set(dir(module))
+        assert all(isinstance(getattr(module, name), type) for name in names)
+    assert kps.ClientAck is kps.Ack
+    assert kps.sync.ClientAck is kps.sync.Ack
 
 
 def test_the_original_clients_methods_are_all_there() -> None:
@@ -79,7 +97,10 @@ def test_what_the_unified_names_do() -> None:
             )
             assert await frames.get() == {"action": "pong", "id": "me"}
             assert server.CountClients() == 1
+            assert client.Id == "me"
             unsubscribe = await client.Subscribe("t", keep)
+            assert isinstance(unsubscribe, kps.ClientSubscriber)
+            assert (unsubscribe.Id, unsubscribe.Topic) == ("me", "t")
             await client.Publish("t", 1)
             assert await got.get() == {"data": 1, "from": "me"}
             await client.PublishToID("server", 2)
@@ -87,6 +108,7 @@ def test_what_the_unified_names_do() -> None:
             await client.PublishToID("me", 3)
             assert await got.get() == {"data": 3, "from": "me"}
             ack = await client.PublishWithAck("t", 4, 3.0)
+            assert isinstance(ack, kps.ClientAck)
             responses = await ack.Wait()
             assert responses == {"me": {"ack_id": "ack_1", "client_id": "me", "success": True}}
             assert await ack.WaitAny() == (responses["me"], True)

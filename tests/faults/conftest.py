@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import kps
-from kps.io_common.settings import CLIENT_LIMITS
+from kps.io_common.client_options import CLIENT_LIMITS
 from tests.faults.processes import KINDS, Process, Serve
 from tests.faults.proxy import Proxy
 from tests.io.harness import DRIVERS, AnyDriver, Blocking, Inbox

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kps
-from kps.io_common.settings import HIGH_WATER
+from kps.io_common.client_options import HIGH_WATER
 from kps.protocol.wire.websocket import ClosedBy
 from tests.faults.processes import Serve
 from tests.faults.proxy import Proxy, Way

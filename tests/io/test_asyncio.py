@@ -420,7 +420,7 @@ async def test_a_finished_request_leaves_nothing_behind() -> None:
         assert not server._acks
         assert not alice._acks
         assert not alice._session._acks
-        assert not alice._statuses
+        assert not alice._questions
 
 
 # -- the server ----------------------------------------------------------------------------

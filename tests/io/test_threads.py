@@ -18,7 +18,7 @@ import pytest
 
 import kps
 import kps.sync
-from kps.io_common.settings import HIGH_WATER
+from kps.io_common.client_options import HIGH_WATER
 from kps.io_sync.connection import Waker, new_selector
 from tests.io.harness import PATIENCE, Cable, Inbox, eventually
 
@@ -429,7 +429,8 @@ def test_a_finished_request_leaves_nothing_behind(server: kps.sync.Server) -> No
         alice.flush()
         assert len(server._hub.acks) == 0
         assert not alice._session._acks
-        assert not alice._statuses
+        assert not alice._questions
+        assert not alice._acks
 
 
 def test_a_wake_that_comes_late_does_not_keep_a_thread_busy() -> None:

@@ -2,10 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from kps.errors import InvalidArgument
 from kps.protocol.dialect.outcome import AckResponse
+
+if TYPE_CHECKING:
+    # Type checkers know this module; it is never imported. It says what a plain name means.
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 class Acknowledgement:
@@ -26,12 +36,16 @@ class Acknowledgement:
 
 
 @dataclass(slots=True)
-class Message:
-    """One message, as a callback or an iterator receives it."""
+class Message(Generic[T]):
+    """One message, as a callback or an iterator receives it.
+
+    ``Message[Order]`` says of what type the payload is; plain ``Message`` says nothing about it.
+    The type is the program's word: nothing checks the payload.
+    """
 
     topic: str
     """The topic; empty for a direct message."""
-    data: Any
+    data: T
     """The payload: any JSON value."""
     sender: str
     """The id of who published it."""

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 
+from kps.errors import InvalidArgument
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
     """Exponential backoff with jitter. Times in seconds.
 
     The jitter spreads the clients of a server that was restarted, so that they do not
-    all come back in the same instant.
+    all come back in the same instant. Raises :class:`kps.InvalidArgument` for numbers that make
+    no sense.
     """
 
     first: float = 0.25
@@ -20,7 +23,9 @@ class Backoff:
 
     def __post_init__(self) -> None:
         if not (0 <= self.first <= self.longest and self.factor >= 1 and 0 <= self.jitter <= 1):
-            raise ValueError("backoff needs 0 <= first <= longest, factor >= 1, 0 <= jitter <= 1")
+            raise InvalidArgument(
+                "a backoff needs 0 <= first <= longest, factor >= 1, 0 <= jitter <= 1"
+            )
 
     @classmethod
     def every(cls, seconds: float) -> "Backoff":

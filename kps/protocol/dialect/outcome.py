@@ -1,11 +1,21 @@
 """How a subscriber fared with a message whose publisher wants to know."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
+
+if TYPE_CHECKING:
+    # Type checkers know this module; it is never imported. It says what a plain name means.
+    from typing_extensions import TypeVar
+
+    R = TypeVar("R", default=Any)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class AckResponse:
+class AckResponse(Generic[R]):
     """How one addressed subscriber fared with a message (spec, section 6)."""
 
     client_id: str
@@ -15,7 +25,7 @@ class AckResponse:
     ``queue full``, ``no subscriber for topic``."""
     ack_id: str = ""
     """An id of the request: the server's on level 1, the publisher's on level 2."""
-    result: Any = None
+    result: R | None = None
     """What the subscriber's callback returned: any JSON value. Level 2 only."""
 
     def fields(self) -> dict[str, Any]:

@@ -1,0 +1,230 @@
+# Made from kps/compat/unified.py by tools/unasync.py: edit that one.
+
+"""The unified spelling: the names that the Go, JavaScript and Python clients share.
+
+A program that knows one client of the family knows all. Each name here is the Python one, with the
+family's arguments and results: callbacks get ``({"data": …, "from": …}, unsub)``, and ack responses
+are plain dictionaries.
+
+The classes are mixed into those of the drivers. The protocols say what they find there.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, Self, TypeVar, Unpack
+
+from kps.compat.values import (
+    ClientSubscriber,
+    ResponseDict,
+    UnifiedCallback,
+    UnifiedOptions,
+    adapt,
+    client_options,
+    no_topic,
+    response_dict,
+)
+from kps.io_common.client_options import ClientOptions
+from kps.io_common.hooks import OnClose, UpgradeHook
+from kps.protocol.bus.message import Message
+from kps.protocol.dialect.outcome import AckResponse
+
+AnyAck_co = TypeVar("AnyAck_co", covariant=True)
+
+
+class AckVerbs(Protocol):
+    """What the unified names of an ack stand for."""
+
+    def wait(self) -> dict[str, AckResponse]: ...
+
+    def wait_any(self) -> AckResponse | None: ...
+
+    def status(self) -> dict[str, bool]: ...
+
+    def is_complete(self) -> bool: ...
+
+    def cancel(self) -> None: ...
+
+
+class Verbs(Protocol[AnyAck_co]):
+    """What the unified names of clients and servers stand for."""
+
+    @property
+    def id(self) -> str: ...
+
+    def subscribe(self, topic: str, callback: Callable[[Message[Any]], object]) -> Any: ...
+
+    def unsubscribe(self, topic: str) -> None: ...
+
+    def publish(self, topic: str, data: Any) -> Any: ...
+
+    def publish_to_id(self, client_id: str, data: Any) -> Any: ...
+
+    def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None: ...
+
+    def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> AnyAck_co: ...
+
+    def publish_to_id_with_ack(
+        self, client_id: str, data: Any, timeout: float = 5.0
+    ) -> AnyAck_co: ...
+
+
+class ClientVerbs(Protocol):
+    """What the unified names of clients alone stand for."""
+
+    on_close: OnClose | None
+
+    @classmethod
+    def connect(cls, address: str, **options: Unpack[ClientOptions]) -> Self: ...
+
+    def close(self) -> None: ...
+
+    def run(self) -> None: ...
+
+
+class ServerVerbs(Protocol):
+    """What the unified names of servers alone stand for."""
+
+    def count_clients(self) -> int: ...
+
+    def on_upgrade(self, hook: UpgradeHook) -> UpgradeHook: ...
+
+    def on_id(
+        self, callback: Callable[[Message[Any]], object]
+    ) -> Callable[[Message[Any]], object]: ...
+
+    def on_server_data(
+        self, callback: Callable[[Message[Any]], object]
+    ) -> Callable[[Message[Any]], object]: ...
+
+    def stop(self) -> None: ...
+
+    def run(self) -> None: ...
+
+
+AnyClient = TypeVar("AnyClient", bound=ClientVerbs)
+
+
+class UnifiedAck:
+    """The unified names of an ack."""
+
+    def Wait(self: AckVerbs) -> dict[str, ResponseDict]:
+        """``wait``, as a dictionary of dictionaries."""
+        return {name: response_dict(response) for name, response in (self.wait()).items()}
+
+    def WaitAny(self: AckVerbs) -> tuple[ResponseDict, bool]:
+        """``wait_any``, as ``(response, whether there was one)``."""
+        response = self.wait_any()
+        return (response_dict(response), True) if response is not None else ({}, False)
+
+    def GetStatus(self: AckVerbs) -> dict[str, bool]:
+        """``status``."""
+        return self.status()
+
+    def IsComplete(self: AckVerbs) -> bool:
+        """``is_complete``."""
+        return self.is_complete()
+
+    def Cancel(self: AckVerbs) -> None:
+        """``cancel``."""
+        self.cancel()
+
+
+class _UnifiedNames:
+    """The unified names that clients and servers share."""
+
+    def Subscribe(self: Verbs[Any], topic: str, callback: UnifiedCallback) -> ClientSubscriber:
+        """``subscribe``; returns what, when it is called, unsubscribes, from any thread."""
+        subscriber = ClientSubscriber(self.id, topic)
+        subscription = self.subscribe(topic, adapt(callback, subscriber))
+        subscriber.attach(subscription)
+        _ = subscription
+        return subscriber
+
+    def Unsubscribe(self: Verbs[Any], topic: str) -> None:
+        """``unsubscribe``."""
+        self.unsubscribe(topic)
+
+    def Publish(self: Verbs[Any], topic: str, data: Any) -> None:
+        """``publish``."""
+        self.publish(topic, data)
+
+    def PublishToID(self: Verbs[Any], client_id: str, data: Any) -> None:
+        """``publish_to_id``."""
+        self.publish_to_id(client_id, data)
+
+    def PublishToServer(self: Verbs[Any], addr: str, data: Any, secure: bool = False) -> None:
+        """``publish_to_server``."""
+        self.publish_to_server(addr, data, secure)
+
+    def PublishWithAck(
+        self: Verbs[AnyAck_co], topic: str, data: Any, timeout: float = 5.0
+    ) -> AnyAck_co:
+        """``publish_with_ack``."""
+        return self.publish_with_ack(topic, data, timeout)
+
+    def PublishToIDWithAck(
+        self: Verbs[AnyAck_co], client_id: str, data: Any, timeout: float = 5.0
+    ) -> AnyAck_co:
+        """``publish_to_id_with_ack``."""
+        return self.publish_to_id_with_ack(client_id, data, timeout)
+
+
+class UnifiedClient(_UnifiedNames):
+    """The unified names of a client."""
+
+    @classmethod
+    def NewClient(
+        cls: type[AnyClient], *, Address: str, **options: Unpack[UnifiedOptions]
+    ) -> AnyClient:
+        """``connect``.
+
+        The options are ``Id``, ``Secure``, ``Path``, ``Autorestart``, ``RestartEvery`` (in
+        seconds, counts with ``Autorestart``; 10 if not given), ``OnDataWs`` (gets every
+        message of the server as it came, which then speaks level 1, and the client), ``OnId``
+        (gets direct messages) and ``OnClose`` (called once when the client closes).
+        """
+        return cls.connect(Address, **client_options(**options))
+
+    @property
+    def Id(self: Verbs[Any]) -> str:
+        """``id``."""
+        return self.id
+
+    def Close(self: ClientVerbs) -> None:
+        """``close``."""
+        self.close()
+
+    def Run(self: ClientVerbs) -> None:
+        """``run``."""
+        self.run()
+
+    def OnClose(self: ClientVerbs, callback: OnClose | None) -> None:
+        """Set what is called once when the client closes."""
+        self.on_close = callback
+
+
+class UnifiedServer(_UnifiedNames):
+    """The unified names of a server."""
+
+    def CountClients(self: ServerVerbs) -> int:
+        """``count_clients``."""
+        return self.count_clients()
+
+    def OnUpgradeWS(self: ServerVerbs, callback: UpgradeHook) -> None:
+        """Set ``on_upgrade``."""
+        self.on_upgrade(callback)
+
+    def OnID(self: ServerVerbs, callback: UnifiedCallback) -> None:
+        """Set ``on_id``."""
+        self.on_id(adapt(callback, no_topic))
+
+    def OnServerData(self: ServerVerbs, callback: UnifiedCallback) -> None:
+        """Add an ``on_server_data`` callback."""
+        self.on_server_data(adapt(callback, no_topic))
+
+    def Stop(self: ServerVerbs) -> None:
+        """``stop``."""
+        self.stop()
+
+    def Run(self: ServerVerbs) -> None:
+        """``run``."""
+        self.run()

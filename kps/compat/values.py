@@ -1,0 +1,109 @@
+"""What the unified spelling takes and gives: plain dictionaries, in the family's own names."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+from kps.io_common.client_options import ClientOptions
+from kps.io_common.hooks import OnClose, OnFrame
+from kps.protocol.bus.message import Message
+from kps.protocol.dialect.level2 import LEVEL
+from kps.protocol.dialect.outcome import AckResponse
+
+UnifiedCallback = Callable[[Any, Callable[[], Any]], object]
+"""Called with ``{"data": payload, "from": sender}`` and a function that unsubscribes."""
+
+ResponseDict = dict[str, Any]
+"""An outcome: ``ack_id``, ``client_id``, ``success``; ``error`` and ``result`` if there are any."""
+
+
+class UnifiedOptions(TypedDict, total=False):
+    """The keyword arguments of ``Client.NewClient``, beside ``Address``."""
+
+    Id: str | None
+    Secure: bool
+    Path: str | None
+    Autorestart: bool
+    RestartEvery: float
+    OnDataWs: OnFrame | None
+    OnId: UnifiedCallback | None
+    OnClose: OnClose | None
+
+
+class ClientSubscriber:
+    """What ``Subscribe`` returns, and what a unified callback gets to unsubscribe with.
+
+    Calling it unsubscribes, from any thread. On asyncio the result may be awaited.
+    """
+
+    def __init__(self, client_id: str, topic: str) -> None:
+        self.Id = client_id
+        """The id of the client, or server, that subscribed."""
+        self.Topic = topic
+        self._subscription: Any = None
+        self._is_over = False
+
+    def attach(self, subscription: Any) -> None:
+        """Stand for a subscription. The callback may have ended it already."""
+        self._subscription = subscription
+        if self._is_over:
+            subscription()
+
+    def __call__(self) -> Any:
+        self._is_over = True
+        return None if self._subscription is None else self._subscription()
+
+    def Unsubscribe(self) -> Any:
+        """Unsubscribe, from any thread."""
+        return self()
+
+
+def adapt(
+    callback: UnifiedCallback, unsubscribe: Callable[[], Any]
+) -> Callable[[Message[Any]], Any]:
+    """Make a callback of the unified kind into one that takes a :class:`kps.Message`."""
+    if inspect.iscoroutinefunction(callback):
+
+        async def handle_async(message: Message[Any]) -> Any:
+            return await callback({"data": message.data, "from": message.sender}, unsubscribe)
+
+        return handle_async
+
+    def handle(message: Message[Any]) -> Any:
+        return callback({"data": message.data, "from": message.sender}, unsubscribe)
+
+    return handle
+
+
+def client_options(
+    *,
+    Id: str | None = None,
+    Secure: bool = False,
+    Path: str | None = None,
+    Autorestart: bool = False,
+    RestartEvery: float = 10.0,
+    OnDataWs: OnFrame | None = None,
+    OnId: UnifiedCallback | None = None,
+    OnClose: OnClose | None = None,
+) -> ClientOptions:
+    """The Python options that stand for those of ``NewClient``."""
+    return {
+        "id": Id,
+        "secure": Secure,
+        "path": Path,
+        "reconnect": RestartEvery if Autorestart else False,
+        "on_frame": OnDataWs,
+        "level": 1 if OnDataWs is not None else LEVEL,
+        "on_id": adapt(OnId, no_topic) if OnId is not None else None,
+        "on_close": OnClose,
+    }
+
+
+def response_dict(response: AckResponse) -> ResponseDict:
+    """An outcome in the family's own names."""
+    has_result = response.result is not None
+    return response.fields() | ({"result": response.result} if has_result else {})
+
+
+def no_topic() -> None:
+    """Unsubscribe from direct messages, which have no topic: nothing happens."""

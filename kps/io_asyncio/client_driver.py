@@ -1,0 +1,93 @@
+"""The asyncio client beneath its face: connecting, closing, and writing in time."""
+
+import asyncio
+
+from kps.io_asyncio.connection import Connection
+from kps.io_asyncio.driver import Driver, Face
+from kps.io_asyncio.runtime import Runtime
+from kps.io_common.client_options import HIGH_WATER, ClientSettings
+from kps.io_common.system_errors import describe
+from kps.protocol.client.session import ClientSession
+from kps.protocol.wire.endpoint import Endpoint
+
+
+class ClientDriver(Driver):
+    """Runs the session of a client on the event loop."""
+
+    def __init__(self, face: Face, runtime: Runtime, settings: ClientSettings) -> None:
+        super().__init__(face, runtime, settings.config.limits)
+        self.session = ClientSession(
+            settings.config,
+            entropy=runtime.entropy,
+            chance=runtime.chance,
+            now=0.0,  # no time passes for it before the start
+        )
+        self._core = self.session
+        self.is_closing = False
+        self.wanting_room = 0
+        """Callers that wait until less is left to be written."""
+        self.connections: set[Connection] = set()
+        self._settings = settings
+        self._connecting: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Begin to connect. Raises :class:`kps.InvalidState` the second time."""
+        self.start()
+        self.session.on_resume = self.progress
+        if self._settings.on_id is not None:
+            self.attach(self.session.subscriptions.open_direct(), self._settings.on_id)
+        self.step()
+
+    def connect(self) -> None:
+        """Open a connection, in answer to ``ConnectNeeded``."""
+        self._connecting = self.runtime.loop.create_task(self._connect())
+
+    async def close(self) -> None:
+        """Close the connection behind what is queued, and end callbacks."""
+        self.is_closing = True
+        self.session.close(self.clock())
+        self.step()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        self.news.announce()
+        await self.news.until(lambda: self.session.ended is not None and not self.connections)
+        await self.dispatcher.finish_notices(self._limits.close_timeout)
+        await self.dispatcher.close()
+        self.stop_timer()
+
+    async def _connect(self) -> None:
+        settings = self._settings
+        try:
+            self.session.renew_token()
+            await self.runtime.connect(
+                lambda: Connection(self.runtime.loop, self, self.clock),
+                settings.address,
+                settings.tls,
+                settings.connect_timeout,
+            )
+        except TimeoutError:
+            self._connect_failed("no answer in time")
+        except Exception as error:  # OSError of the network, SSLError, ConnectFailed, ValueError
+            self._connect_failed(describe(error))
+
+    def _connect_failed(self, reason: str) -> None:
+        self.session.connect_failed(reason, self.clock())
+        self.progress()
+        self.news.announce()
+
+    def _flush(self) -> None:
+        for connection in list(self.connections):
+            connection.flush()
+        if self.wanting_room and self.session.backlog <= HIGH_WATER:
+            self.news.announce()
+
+    # -- what connections call ------------------------------------------------------------
+
+    def _attach(self, connection: Connection, peer: str) -> Endpoint:
+        self.connections.add(connection)
+        return self.session.connected(self.clock())
+
+    def _detach(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self.news.announce()

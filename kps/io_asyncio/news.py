@@ -1,0 +1,51 @@
+"""Waiting for news, in a way that is safe to cancel."""
+
+import asyncio
+from collections.abc import Callable
+
+from kps.io_asyncio.runtime import Runtime
+
+
+class News:
+    """Lets any number of tasks wait for something to come true."""
+
+    __slots__ = ("_runtime", "_waiters")
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    async def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait for news that make a condition true; ``False`` when the time is over first."""
+        if condition():
+            return True
+        runtime = self._runtime
+        is_over = False
+
+        def end() -> None:
+            nonlocal is_over
+            is_over = True
+            self.announce()
+
+        timer = None if timeout is None else runtime.call_at(runtime.clock() + timeout, end)
+        try:
+            while not (is_over or condition()):
+                await self._next(runtime.loop)
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return condition()
+
+    def announce(self) -> None:
+        """Have those who wait look at their condition."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)

@@ -1,0 +1,138 @@
+"""What a client and a server have in common for the program: subscriptions and acks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, overload
+
+from kps.io_asyncio.ack import Ack
+from kps.io_asyncio.driver import Driver
+from kps.io_asyncio.handle import begun
+from kps.io_asyncio.locked import locked
+from kps.io_asyncio.runtime import Runtime, not_started
+from kps.io_asyncio.subscription import Messages, Subscription
+from kps.io_common.checks import check_hook, check_seconds
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import AckHandle, Message, T
+from kps.protocol.bus.subscriptions import Subscriptions
+
+
+class Participant(ABC):
+    """One that takes part in the bus: a client, or the program that runs a server."""
+
+    _new_runtime: ClassVar[type[Runtime]] = Runtime
+    """What connects this with the world. A test puts its own here."""
+
+    _driver: Driver
+
+    def __init__(self) -> None:
+        self._clock: Callable[[], float] = not_started  # each verb reads it first
+        self._acks: dict[AckHandle, Ack[Any]] = {}
+
+    @overload
+    def subscribe(
+        self, topic: str, callback: None = None, timeout: float | None = None
+    ) -> Messages[Any]: ...
+
+    @overload
+    def subscribe(
+        self, topic: str, callback: Callable[[Message[T]], object], timeout: float | None = None
+    ) -> Subscription[T]: ...
+
+    @locked
+    def subscribe(
+        self,
+        topic: str,
+        callback: Callable[[Message[Any]], object] | None = None,
+        timeout: float | None = None,
+    ) -> Subscription[Any]:
+        """Subscribe to a topic. On asyncio, ``await`` the result to know that it is in force.
+
+        ``callback`` takes a :class:`kps.Message`. Messages are handled one after the other, in
+        the order of each publisher. An exception is logged, reported to a publisher that wants an
+        ack, and ends nothing. On asyncio a coroutine function runs on the event loop; a plain
+        function runs in a thread, so it may block, and must not touch asyncio objects; a slow
+        callback holds up no other subscription. On threads all callbacks of a client, or of a
+        server, run on one thread.
+
+        Without a callback the result is an iterator of messages, :class:`kps.Messages`; with
+        ``timeout`` it raises :class:`kps.RequestTimeout` when no message comes for that many
+        seconds. Subscribing takes effect at once if connected, and otherwise when the connection
+        is there (again).
+
+        Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.InvalidState` when
+        not started, :class:`kps.ClientClosed` when closed. Awaiting the result (on threads this
+        method itself) raises :class:`kps.ServerError` when the server refuses the topic and
+        :class:`kps.RequestTimeout` when it does not answer, and then there is no subscription.
+        Iterating raises :class:`kps.ServerError` when the server refuses the topic after a
+        reconnect.
+        """
+        now = self._clock()
+        check_hook("a callback", callback)
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        mailbox = self._open_mailbox(topic, now)
+        subscription: Subscription[Any]
+        if callback is None:
+            subscription = Messages(self, mailbox, self._driver.iterate(mailbox), timeout)
+        else:
+            self._driver.attach(mailbox, callback)
+            subscription = Subscription(self, mailbox)
+        self._driver.progress()
+        return begun(subscription)
+
+    @locked
+    async def unsubscribe(self, topic: str) -> None:
+        """End every subscription to a topic."""
+        self._driver.clock()
+        for mailbox in self._subscriptions.mailboxes(topic):
+            self._unsubscribe(mailbox)
+
+    # -- what subscriptions and acks ask ------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def _subscriptions(self) -> Subscriptions: ...
+
+    @abstractmethod
+    def _open_mailbox(self, topic: str, now: float) -> Mailbox: ...
+
+    @abstractmethod
+    def _close_mailbox(self, mailbox: Mailbox) -> None: ...
+
+    @abstractmethod
+    async def _confirmed(self, mailbox: Mailbox) -> None: ...
+
+    @abstractmethod
+    def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None: ...
+
+    @abstractmethod
+    def _end_of_messages(self) -> Exception | None: ...
+
+    @abstractmethod
+    async def _ack_status(self, handle: AckHandle) -> dict[str, bool]: ...
+
+    @abstractmethod
+    def _cancel_ack(self, handle: AckHandle) -> None: ...
+
+    @locked
+    def _settle(self, message: Message[Any], error: str | None, result: Any = None) -> None:
+        self._settle_in_core(message, error, result)
+        self._driver.progress()
+
+    @locked
+    def _unsubscribe(self, mailbox: Mailbox) -> None:
+        self._close_mailbox(mailbox)
+        self._driver.detach(mailbox)
+        self._driver.progress()
+
+    def _ack_for(self, handle: AckHandle) -> Ack[Any]:
+        ack: Ack[Any] = Ack(self, self._driver, handle)
+        if not handle.finished:
+            self._acks[handle] = ack
+        self._driver.progress()
+        return ack
+
+    def _ack_changed(self, handle: AckHandle) -> None:
+        ack = self._acks.pop(handle, None) if handle.finished else self._acks.get(handle)
+        if ack is not None:
+            ack._changed()

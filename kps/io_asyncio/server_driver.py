@@ -1,0 +1,193 @@
+"""The asyncio server beneath its face: accepting, asking hooks, and ending connections."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from kps.io_asyncio.connection import Connection
+from kps.io_asyncio.driver import Driver, Face
+from kps.io_asyncio.runtime import Runtime, Timer
+from kps.io_asyncio.tls_listener import TlsListener
+from kps.io_common.listening import BACKLOG, listen
+from kps.io_common.logs import FiguresLog, hook_failed
+from kps.io_common.server_options import ServerSettings
+from kps.protocol.server.connection import WebSocketConnection
+from kps.protocol.server.hub import Hub
+from kps.protocol.wire.endpoint import Endpoint
+from kps.protocol.wire.websocket import Output
+
+Subject = TypeVar("Subject")
+
+Answer = Callable[[int, Any, float], None]
+"""A verb of the hub that takes a hook's verdict on a session."""
+
+
+class ServerDriver(Driver):
+    """Runs the hub of a server on the event loop."""
+
+    def __init__(self, face: Face, runtime: Runtime, settings: ServerSettings) -> None:
+        super().__init__(face, runtime, settings.config.limits)
+        self.connections: dict[Connection, WebSocketConnection] = {}
+        self._settings = settings
+        self._hub: Hub
+        self._figures: FiguresLog
+        self._by_session: dict[int, Connection] = {}
+        self._shaking: dict[Connection, WebSocketConnection] = {}  # whose TLS is not yet there
+        self._decisions: dict[int, asyncio.Task[None]] = {}
+        self._listeners: list[asyncio.Server | TlsListener] = []
+        self._reporter: Timer | None = None
+        self._is_ending = False
+
+    def open(self, hub: Hub) -> None:
+        """Run a hub."""
+        self._hub = self._core = hub
+        self._figures = FiguresLog(hub)
+
+    async def listen(self) -> tuple[str, int]:
+        """Accept connections; return host and port of the first socket that listens.
+
+        Raises :class:`kps.ServerStartFailed`, and then nothing listens.
+        """
+        loop = self.runtime.loop
+        sockets = await loop.run_in_executor(None, listen, self._settings.listens_on)
+        host, port = sockets[0].getsockname()[:2]
+        listener: asyncio.Server | TlsListener
+        for sock in sockets:
+            if self._settings.certificates.context is None:
+                # asyncio also takes the backlog for how often to accept in one turn, and tries
+                # as often, loudly, when there are no descriptors left.
+                listener = await loop.create_server(
+                    lambda: Connection(loop, self, self.clock), sock=sock, backlog=1
+                )
+                sock.listen(BACKLOG)
+            else:
+                listener = TlsListener(
+                    sock,
+                    self._admit,
+                    self._give_up,
+                    self._latest_context,
+                    self._limits.handshake_timeout,
+                )
+            self._listeners.append(listener)
+        self._report()
+        return host, port
+
+    async def end_connections(self, grace: float) -> None:
+        """Accept no more, and end all connections, within a time. May be called again."""
+        for listener in self._listeners:
+            listener.close()
+        if not self._is_ending:
+            self._is_ending = True
+            self._hub.shutdown(grace, self.clock())
+        self.step()
+        if not await self.news.until(lambda: not self.connections, grace):
+            self.abort_connections()
+            await self.news.until(lambda: not self.connections)
+        for listener in self._listeners:
+            if isinstance(listener, TlsListener):
+                await listener.wait_closed()
+
+    def abort_connections(self) -> None:
+        """Drop all connections now."""
+        for connection in list(self.connections):
+            connection.abort()
+
+    async def close(self, grace: float) -> None:
+        """End hooks and callbacks, within a time, and have no more deadlines."""
+        current = asyncio.current_task()
+        for decision in list(self._decisions.values()):
+            if decision is not current:
+                decision.cancel()
+        self._face._handle_events()
+        await self.dispatcher.close()
+        self.stop_timer()
+        if self._reporter is not None:
+            self._reporter.cancel()
+        self._figures.log()
+
+    def ask(
+        self,
+        session: int,
+        hook: Callable[[Subject], object],
+        subject: Subject,
+        answer: Answer,
+        peer: str,
+    ) -> None:
+        """Let a hook decide about a client, and tell the core what it decided."""
+        decision = self.runtime.loop.create_task(
+            self._decide(hook, subject, partial(answer, session), peer)
+        )
+        self._decisions[session] = decision
+        decision.add_done_callback(partial(self._decided, session))
+
+    async def _decide(
+        self,
+        hook: Callable[[Subject], object],
+        subject: Subject,
+        answer: Callable[[Any, float], None],
+        peer: str,
+    ) -> None:
+        try:
+            verdict = await self.dispatcher.call(hook, subject)
+        except Exception as error:
+            verdict = hook_failed(peer, error)
+        answer(verdict, self.clock())
+        self.progress()
+
+    def _decided(self, session: int, decision: asyncio.Task[None]) -> None:
+        if self._decisions.get(session) is decision:
+            del self._decisions[session]
+
+    def _flush(self) -> None:
+        for session in self._hub.take_unflushed():
+            connection = self._by_session.get(session)
+            if connection is not None:
+                connection.flush()
+
+    def _latest_context(self) -> ssl.SSLContext:
+        context = self._settings.certificates.context
+        assert context is not None
+        return context
+
+    def _report(self) -> None:
+        now = self.clock()
+        self._reporter = self.runtime.call_at(self._figures.log_now_and_then(now), self._report)
+
+    # -- what connections and listeners call ----------------------------------------------
+
+    def _attach(self, connection: Connection, peer: str) -> Endpoint:
+        session = self._shaking.pop(connection, None) or self._hub.connect(peer, self.clock())
+        self.connections[connection] = session
+        self._by_session[session.number] = connection
+        if self._is_ending:  # it was being accepted when that began
+            session.shut_down(0.0)
+        self._hub.touch(session.number)  # there may be something to be written already
+        return session
+
+    def _detach(self, connection: Connection) -> None:
+        session = self.connections.pop(connection)
+        del self._by_session[session.number]
+        decision = self._decisions.get(session.number)
+        if decision is not None and not self._is_ending:  # else it may be what ends the server
+            decision.cancel()  # nobody waits for it, and others do for the threads
+        if not self.connections:
+            self.news.announce()
+
+    def _admit(self, peer: str) -> Connection | None:
+        """Begin a session for a client that wants TLS, unless there are too many."""
+        session = self._hub.connect(peer, self.clock())
+        self.progress()
+        if session.output is not Output.KEEP:
+            session.connection_lost(self.clock())
+            return None
+        connection = Connection(self.runtime.loop, self, self.clock)
+        self._shaking[connection] = session
+        return connection
+
+    def _give_up(self, connection: Connection) -> None:
+        session = self._shaking.pop(connection, None)
+        if session is not None:
+            session.connection_lost(self.clock())
+            self.progress()

@@ -1,0 +1,31 @@
+"""Signals of the system, while a program has nothing else to do."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+
+@contextlib.contextmanager
+def on_signals(handlers: Mapping[signal.Signals, Callable[[], Awaitable[None]]]) -> Iterator[None]:
+    """Start a coroutine function as a task for each signal that comes meanwhile.
+
+    Without effect where the loop cannot do that: on Windows, and outside the main thread.
+    """
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Future[None]] = set()
+
+    def start(handler: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.ensure_future(handler())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    for number, handler in handlers.items():
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            loop.add_signal_handler(number, start, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            with contextlib.suppress(NotImplementedError, RuntimeError):
+                loop.remove_signal_handler(number)

@@ -1,0 +1,141 @@
+"""What a program chooses when it makes a client, whatever the driver."""
+
+import re
+import ssl as tls
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
+
+from kps.errors import InvalidArgument
+from kps.io_common.checks import (
+    check_count,
+    check_hook,
+    check_id,
+    check_level,
+    check_limits,
+    check_seconds,
+    check_tls,
+)
+from kps.io_common.hooks import Callback, OnClose, OnConnect, OnDisconnect, OnError, OnFrame
+from kps.protocol.client.config import ClientConfig, check_token
+from kps.protocol.client.reconnect import Backoff
+from kps.protocol.dialect.address import Address
+from kps.protocol.dialect.level2 import LEVEL
+from kps.protocol.limits import ClientLimits
+
+HIGH_WATER = 128 * 1024
+"""Bytes that wait to be written before a client's ``publish`` waits for the network."""
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keyword arguments of a client, which :class:`kps.Client` documents."""
+
+    id: str | None
+    path: str | None
+    secure: bool
+    ssl: tls.SSLContext | None
+    headers: Mapping[str, str] | None
+    token: str | Callable[[], str] | None
+    reconnect: bool | float | Backoff
+    offline_queue: int
+    connect_timeout: float
+    request_timeout: float
+    level: int
+    limits: ClientLimits | None
+    on_id: Callback | None
+    on_connect: OnConnect | None
+    on_disconnect: OnDisconnect | None
+    on_error: OnError | None
+    on_frame: OnFrame | None
+    on_close: OnClose | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """A client's choices, checked. What the core decides with is in ``config``."""
+
+    address: Address
+    tls: tls.SSLContext | None
+    config: ClientConfig
+    connect_timeout: float
+    request_timeout: float
+    on_id: Callback | None
+    on_connect: OnConnect | None
+    on_disconnect: OnDisconnect | None
+    on_error: OnError | None
+    on_frame: OnFrame | None
+    on_close: OnClose | None
+
+    @classmethod
+    def read(cls, address: str, **options: Unpack[ClientOptions]) -> "ClientSettings":
+        """Check what a program gives. Raises :class:`kps.InvalidArgument`."""
+        unknown = options.keys() - ClientOptions.__annotations__.keys()
+        if unknown:
+            raise InvalidArgument(f"a client has no option {min(unknown)!r}")
+        for name in ("on_id", "on_connect", "on_disconnect", "on_error", "on_frame", "on_close"):
+            check_hook(name, options.get(name))
+        check_id(options.get("id"))
+        check_tls("ssl", options.get("ssl"))
+        check_limits(options.get("limits"), ClientLimits)
+        if not isinstance(address, str):
+            raise InvalidArgument(f"an address is a text, host:port or a URL, not {address!r}")
+        found = Address.parse(
+            address, path=options.get("path"), secure=options.get("secure", False)
+        )
+        token = options.get("token")
+        on_frame = options.get("on_frame")
+        return cls(
+            address=found,
+            tls=(options.get("ssl") or tls.create_default_context()) if found.secure else None,
+            config=ClientConfig(
+                id=options.get("id") or random_id("client"),
+                host=found.netloc,
+                target=found.target,
+                headers=_headers(options.get("headers") or {}, token is not None),
+                token=token if token is None or callable(token) else check_token(token),
+                reconnect=_backoff(options.get("reconnect", True)),
+                offline_messages=check_count("offline_queue", options.get("offline_queue", 0)),
+                reports_messages=on_frame is not None,
+                limits=options.get("limits") or ClientLimits(),
+                level=check_level(options.get("level", LEVEL)),
+            ),
+            connect_timeout=check_seconds("connect_timeout", options.get("connect_timeout", 10.0)),
+            request_timeout=check_seconds("request_timeout", options.get("request_timeout", 10.0)),
+            on_id=options.get("on_id"),
+            on_connect=options.get("on_connect"),
+            on_disconnect=options.get("on_disconnect"),
+            on_error=options.get("on_error"),
+            on_frame=on_frame,
+            on_close=options.get("on_close"),
+        )
+
+
+def relay_limits(timeout: float) -> ClientLimits:
+    """The limits of a connection to another server, none of whose stages may take longer."""
+    return ClientLimits(handshake_timeout=timeout, close_timeout=timeout)
+
+
+def random_id(kind: str) -> str:
+    """An id that nobody else has."""
+    return f"{kind}-{uuid.uuid4().hex[:16]}"
+
+
+def _headers(headers: Mapping[str, str], has_token: bool) -> tuple[tuple[str, str], ...]:
+    for name, value in headers.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise InvalidArgument(f"not the name of a header: {name!r}")
+        # The value is not shown: it may be a secret.
+        if not isinstance(value, str) or value != value.strip() or not value.isprintable():
+            raise InvalidArgument(f"the header {name} has line ends or spaces where none can be")
+        if has_token and name.lower() == "authorization":
+            raise InvalidArgument("there is a token, and the header Authorization for another")
+    return tuple(headers.items())
+
+
+def _backoff(reconnect: bool | float | Backoff) -> Backoff | None:
+    if isinstance(reconnect, Backoff):
+        return reconnect
+    if isinstance(reconnect, bool):
+        return Backoff() if reconnect else None
+    return Backoff.every(check_seconds("reconnect", reconnect))

@@ -1,0 +1,133 @@
+"""What a program chooses when it makes a server, whatever the driver."""
+
+import ssl as tls
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TypedDict, Unpack
+
+from kps.errors import InvalidArgument
+from kps.io_common.certificates import Certificates
+from kps.io_common.checks import (
+    check_hook,
+    check_id,
+    check_level,
+    check_limits,
+    check_seconds,
+    check_texts,
+    check_tls,
+)
+from kps.io_common.client_options import random_id
+from kps.io_common.hooks import Callback, TokenHook, UpgradeHook
+from kps.protocol.access.admission import read_networks
+from kps.protocol.access.identity import OPEN, Permissions
+from kps.protocol.client.config import check_token
+from kps.protocol.dialect.address import DEFAULT_PATH, Address
+from kps.protocol.dialect.level2 import LEVEL
+from kps.protocol.limits import ServerLimits
+from kps.protocol.server.config import HubConfig
+from kps.version import find_version
+
+
+class ServerOptions(TypedDict, total=False):
+    """The keyword arguments of a server, which :class:`kps.Server` documents."""
+
+    path: str
+    id: str | None
+    origins: Iterable[str]
+    ssl: tls.SSLContext | None
+    tls_cert: str | None
+    tls_key: str | None
+    tls_client_ca: str | None
+    names: Iterable[str]
+    level: int
+    limits: ServerLimits | None
+    console: bool
+    relay_timeout: float
+    relay_ssl: tls.SSLContext | None
+    on_upgrade: UpgradeHook | None
+    auth: TokenHook | None
+    permissions: Permissions
+    proxies: Iterable[str]
+    relay_token: str | None
+    on_id: Callback | None
+    on_server_data: Callback | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """A server's choices, checked. What the core decides with is in ``config``."""
+
+    listens_on: Address
+    config: HubConfig
+    """Complete but for what is only known, or dear to find out, when the server starts."""
+    certificates: Certificates
+    names: frozenset[str]
+    relay_timeout: float
+    relay_tls: tls.SSLContext | None
+    relay_token: str | None
+    on_upgrade: UpgradeHook | None
+    auth: TokenHook | None
+    on_id: Callback | None
+    on_server_data: Callback | None
+
+    @classmethod
+    def read(cls, address: str, **options: Unpack[ServerOptions]) -> "ServerSettings":
+        """Check what a program gives. Raises :class:`kps.InvalidArgument`."""
+        unknown = options.keys() - ServerOptions.__annotations__.keys()
+        if unknown:
+            raise InvalidArgument(f"a server has no option {min(unknown)!r}")
+        for name in ("on_upgrade", "auth", "on_id", "on_server_data"):
+            check_hook(name, options.get(name))
+        for name in ("ssl", "relay_ssl"):
+            check_tls(name, options.get(name))
+        check_id(options.get("id"))
+        check_limits(options.get("limits"), ServerLimits)
+        if not isinstance(address, str) or "/" in address:
+            raise InvalidArgument(f"a server listens on host:port, not on {address!r}")
+        path = options.get("path", DEFAULT_PATH)
+        if not isinstance(path, str) or not path.startswith("/"):
+            raise InvalidArgument(f"a path starts with '/': {path!r}")
+        permissions = options.get("permissions", OPEN)
+        if not isinstance(permissions, Permissions):
+            raise InvalidArgument(f"permissions is a kps.Permissions, not {permissions!r}")
+        relay_token = options.get("relay_token")
+        return cls(
+            listens_on=Address.parse(address),
+            config=HubConfig(
+                id=options.get("id") or random_id("server"),
+                path=path,
+                origins=check_texts("origins", options.get("origins", ())),
+                asks_upgrade=options.get("on_upgrade") is not None,
+                asks_token=options.get("auth") is not None,
+                permissions=permissions,
+                proxies=read_networks(check_texts("proxies", options.get("proxies", ()))),
+                limits=options.get("limits") or ServerLimits(),
+                level=check_level(options.get("level", LEVEL)),
+                is_monitored=bool(options.get("console", True)),
+            ),
+            certificates=Certificates.of(
+                options.get("ssl"),
+                options.get("tls_cert"),
+                options.get("tls_key"),
+                options.get("tls_client_ca"),
+            ),
+            names=frozenset(check_texts("names", options.get("names", ()))),
+            relay_timeout=check_seconds("relay_timeout", options.get("relay_timeout", 5.0)),
+            relay_tls=options.get("relay_ssl"),
+            relay_token=None if relay_token is None else check_token(relay_token),
+            on_upgrade=options.get("on_upgrade"),
+            auth=options.get("auth"),
+            on_id=options.get("on_id"),
+            on_server_data=options.get("on_server_data"),
+        )
+
+    def hub_config(self, *, asks_upgrade: bool) -> HubConfig:
+        """What the core is told at the start."""
+        from kps.web.pages import pages
+
+        return replace(
+            self.config,
+            asks_upgrade=asks_upgrade,
+            pages=pages(self.config.path, console=self.config.is_monitored),
+            version=find_version(),
+        )

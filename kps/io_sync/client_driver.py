@@ -1,0 +1,158 @@
+"""The blocking client beneath its face: the thread of its socket, connecting, and closing."""
+
+import atexit
+import contextlib
+import threading
+import weakref
+
+from kps.errors import ConnectFailed
+from kps.io_common.client_options import ClientSettings
+from kps.io_common.logs import logger
+from kps.io_common.system_errors import describe
+from kps.io_sync.connection import Connection
+from kps.io_sync.driver import Driver, Face
+from kps.io_sync.runtime import Runtime
+from kps.protocol.client.session import ClientSession
+
+
+class ClientDriver(Driver):
+    """Runs the session of a client, in a thread of its own."""
+
+    def __init__(self, face: Face, runtime: Runtime, settings: ClientSettings) -> None:
+        super().__init__(face, runtime, settings.config.limits)
+        self.session = ClientSession(
+            settings.config,
+            entropy=runtime.entropy,
+            chance=runtime.chance,
+            now=0.0,  # no time passes for it before the start
+        )
+        self.is_closing = False
+        self.wanting_room = 0
+        """Callers that wait until less is left to be written. They are told of each write."""
+        self._settings = settings
+        self._connection: Connection | None = None
+        self._connect_is_due = False
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Begin to connect. Raises :class:`kps.InvalidState` the second time."""
+        with self.lock:
+            self.start()
+            self.session.on_resume = self._wake_idle
+            if self._settings.on_id is not None:
+                self.attach(self.session.subscriptions.open_direct(), self._settings.on_id)
+            self.progress()
+            self._thread = threading.Thread(target=self._run, name="kps-client", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # the system has no more of them
+                self.is_started = False
+                raise ConnectFailed(f"the client has no thread: {error}") from error
+            # Daemon threads die with the program; what is queued should not.
+            reference = weakref.ref(self)
+            self._at_exit = lambda: _close_at_exit(reference)
+            atexit.register(self._at_exit)
+
+    def connect(self) -> None:
+        """With the lock held: have the thread connect, in answer to ``ConnectNeeded``."""
+        self._connect_is_due = True
+
+    def close(self) -> None:
+        """Close the connection behind what is queued, and end callbacks."""
+        with self.lock:
+            self.is_closing = True
+            self.session.close(self.clock())
+            self.progress()
+            if threading.current_thread() is not self._thread:
+                self.news.until(lambda: self.session.ended is not None and not self._connection)
+            self.dispatcher.close()
+        self.dispatcher.finish(self._limits.close_timeout)
+        atexit.unregister(self._at_exit)
+
+    def flush_soon(self) -> None:
+        """With the lock held: have the thread write what was queued."""
+        if self._connection is not None:
+            self.is_due = True
+            self._connection.wake()
+
+    def _wake_connections(self) -> None:
+        if self._connection is not None and (self.session.backlog or self.is_closing):
+            self._connection.wake()
+
+    def _wake_idle(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            connection.wake()
+
+    # -- the thread of the socket -----------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self.lock:
+                self._wait_for_connect()
+                if not self._connect_is_due:
+                    return
+                self._connect_is_due = False
+            self._connect_and_run()
+
+    def _wait_for_connect(self) -> None:
+        """With the lock held: wait until a connection is due, or the client has ended."""
+        session = self.session
+        while not self._connect_is_due and session.ended is None:
+            deadline = session.next_deadline()
+            now = self.clock()
+            if deadline is not None and now >= deadline:
+                session.handle_timeout(now)
+                self.progress()
+            else:
+                self.news.wait(None if deadline is None else deadline - now)
+
+    def _connect_and_run(self) -> None:
+        settings = self._settings
+        try:
+            self.session.renew_token()
+            sock = self.runtime.connect(settings.address, settings.tls, settings.connect_timeout)
+        except TimeoutError:
+            self._connect_failed("no answer in time")
+            return
+        except Exception as error:  # OSError of the network, SSLError, ConnectFailed, ValueError
+            self._connect_failed(describe(error))
+            return
+        with self.lock:
+            link = self.session.connected(self.clock())
+            try:
+                connection = Connection(sock, link, self, clock=self.clock)
+            except OSError as error:  # there are no descriptors left
+                logger.warning("cannot use a connection: %s", describe(error))
+                sock.close()
+                link.connection_lost(self.clock())
+                self.progress()
+                return
+            self._connection = connection
+            self.progress()
+        try:
+            connection.run()
+        finally:
+            with self.lock:
+                self._connection = None
+                self.progress()
+
+    def _connect_failed(self, reason: str) -> None:
+        with self.lock:
+            self.session.connect_failed(reason, self.clock())
+            self.progress()
+
+    # -- what connections call --------------------------------------------------------------
+
+    def _deadline(self) -> float | None:
+        return self.session.next_deadline()
+
+    def _handle_timeout(self, now: float) -> None:
+        self.session.handle_timeout(now)
+
+
+def _close_at_exit(reference: "weakref.ref[ClientDriver]") -> None:
+    driver = reference()
+    if driver is not None:
+        with contextlib.suppress(Exception):
+            driver.close()

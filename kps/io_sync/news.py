@@ -1,0 +1,44 @@
+"""Waiting for news, in any thread."""
+
+import sys
+import threading
+from collections.abc import Callable
+
+from kps.io_sync.runtime import Runtime
+
+# On Windows an endless wait would keep signals away from the main thread.
+_STEP = 0.5 if sys.platform == "win32" else None
+
+
+class News:
+    """Lets any number of threads wait for something to come true.
+
+    All news of a driver are of its one lock, which a thread that waits gives away meanwhile.
+    """
+
+    __slots__ = ("_condition", "_runtime")
+
+    def __init__(self, lock: threading.RLock, runtime: Runtime) -> None:
+        self._condition = threading.Condition(lock)
+        self._runtime = runtime
+
+    def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait for news that make a condition true; ``False`` when the time is over first."""
+        runtime = self._runtime
+        with self._condition:
+            ends = None if timeout is None else runtime.clock() + timeout
+            while not condition():
+                left = _STEP if ends is None else ends - runtime.clock()
+                if ends is not None and left is not None and left <= 0:
+                    return False
+                runtime.wait(self._condition, left)
+        return True
+
+    def announce(self) -> None:
+        """Have those who wait look at their condition."""
+        with self._condition:
+            self._condition.notify_all()
+
+    def wait(self, timeout: float | None) -> None:
+        """With the lock held: wait for the next piece of news, or for so long."""
+        self._runtime.wait(self._condition, timeout)

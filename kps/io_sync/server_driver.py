@@ -1,0 +1,236 @@
+"""The threaded server beneath its face: connections, asking hooks, and ending."""
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from kps.io_common.listening import listen
+from kps.io_common.logs import FiguresLog, hook_failed, logger
+from kps.io_common.server_options import ServerSettings
+from kps.io_common.system_errors import describe
+from kps.io_sync.acceptor import Acceptor
+from kps.io_sync.connection import Connection
+from kps.io_sync.driver import Driver, Face
+from kps.io_sync.runtime import Runtime
+from kps.protocol.server.connection import WebSocketConnection
+from kps.protocol.server.hub import Hub
+from kps.protocol.wire.websocket import Output
+
+Subject = TypeVar("Subject")
+
+Answer = Callable[[int, Any, float], None]
+"""A verb of the hub that takes a hook's verdict on a session."""
+
+
+class ServerDriver(Driver):
+    """Runs the hub of a server: one thread accepts, and each connection has one."""
+
+    def __init__(self, face: Face, runtime: Runtime, settings: ServerSettings) -> None:
+        super().__init__(face, runtime, settings.config.limits)
+        self.connections: dict[int, Connection] = {}
+        self._settings = settings
+        self._hub: Hub
+        self._figures: FiguresLog
+        self._acceptor: Acceptor | None = None
+        self._shaking: set[ssl.SSLSocket] = set()  # whose TLS handshake is under way
+        self._questions: dict[int, tuple[Callable[[], object], Answer, str]] = {}
+        self._is_ending = False
+
+    def open(self, hub: Hub) -> None:
+        """Run a hub."""
+        self._hub = hub
+        self._figures = FiguresLog(hub)
+
+    def listen(self) -> tuple[str, int]:
+        """Accept connections; return host and port of the first socket that listens.
+
+        Raises :class:`kps.ServerStartFailed`, and then nothing listens.
+        """
+        listeners = listen(self._settings.listens_on)
+        host, port = listeners[0].getsockname()[:2]
+        try:
+            acceptor = Acceptor(self, listeners)
+            with self.lock:
+                self._acceptor = acceptor
+                acceptor.start()
+        except BaseException:
+            for listener in listeners:
+                listener.close()
+            raise
+        return host, port
+
+    def end_connections(self, grace: float) -> None:
+        """Accept no more, and end all connections, within a time. May be called again."""
+        with self.lock:
+            if not self._is_ending:
+                self._is_ending = True
+                for sock in self._shaking:
+                    with contextlib.suppress(OSError):  # the peer has gone
+                        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+                self._hub.shutdown(grace, self.clock())
+            self.progress()
+            self._wake_idle()
+            if not self.news.until(lambda: not self.connections, grace):
+                self.abort_connections()
+                # A hook that stops the server is in the thread of a connection itself.
+                self.news.until(lambda: not self.connections, 1.0)
+
+    def abort_connections(self) -> None:
+        """Drop all connections now."""
+        with self.lock:
+            for connection in self.connections.values():
+                connection.abort()
+
+    def close(self, grace: float) -> None:
+        """End callbacks, within a time, and have no more deadlines."""
+        with self.lock:
+            self._face._handle_events()
+            self.dispatcher.close()
+            self._figures.log()
+        if self._acceptor is not None:
+            self._acceptor.join(1.0)
+        self.dispatcher.finish(grace)
+
+    def ask(
+        self,
+        session: int,
+        hook: Callable[[Subject], object],
+        subject: Subject,
+        answer: Answer,
+        peer: str,
+    ) -> None:
+        """With the lock held: let a hook decide about a client, in its connection's thread."""
+        self._questions[session] = partial(hook, subject), answer, peer
+
+    def _decide(self, session: int) -> None:
+        """In the connection's thread, without the lock: ask the hooks, if they are to be asked."""
+        while True:
+            with self.lock:
+                question = self._questions.pop(session, None)
+            if question is None:
+                return
+            ask, answer, peer = question
+            try:
+                verdict = ask()
+            except Exception as error:
+                verdict = hook_failed(peer, error)
+            with self.lock:
+                answer(session, verdict, self.clock())
+                self.progress()  # and perhaps there is more to be asked
+
+    def flush_soon(self) -> None:
+        """With the lock held: have the threads write what was queued."""
+        self.progress()
+
+    def _wake_connections(self) -> None:
+        for session in self._hub.take_unflushed():
+            connection = self.connections.get(session)
+            if connection is not None:
+                connection.wake()
+        due = self._hub.next_deadline()
+        if due is not None and self._acceptor is not None:
+            self._acceptor.wake_by(due)
+
+    def _wake_idle(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.wake()
+
+    # -- what connections call --------------------------------------------------------------
+
+    def _deadline(self) -> float | None:
+        """The thread that accepts keeps the deadlines of all connections."""
+        return None
+
+    def _handle_timeout(self, now: float) -> None:
+        self._hub.handle_timeout(now)
+
+    # -- what the thread that accepts calls ---------------------------------------------------
+
+    @property
+    def accepts(self) -> bool:
+        """Whether connections are still accepted."""
+        return not self._is_ending
+
+    def tend(self, now: float) -> float | None:
+        """With the lock held: do what is due; return when more is, or ``None`` at the end."""
+        self._hub.handle_timeout(now)
+        self.progress()
+        next_figures = self._figures.log_now_and_then(now)
+        if self._is_ending and not self.connections:
+            return None
+        due = self._hub.next_deadline()
+        return next_figures if due is None else min(due, next_figures)
+
+    def serve(self, sock: socket.socket, peer: str) -> None:
+        """In a thread of its own: serve one connection, to its end."""
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        context = self._settings.certificates.context
+        connection = None
+        with self.lock:
+            session = self._hub.connect(peer, self.clock())
+            if context is None:
+                connection = self._begin(sock, session)
+        if context is not None:
+            try:
+                secure = self._shake_hands(sock, session, context)
+            except OSError as error:
+                logger.debug("no TLS with %s: %s", peer, describe(error))
+                with self.lock:
+                    session.connection_lost(self.clock())
+                    self.progress()
+            else:
+                with self.lock:
+                    connection = self._begin(secure, session)
+        if connection is None:
+            return
+        try:
+            connection.run()
+        finally:
+            with self.lock:
+                del self.connections[session.number]
+                self._questions.pop(session.number, None)
+                self.progress()
+                self._wake_idle()  # it waits for the last one when the server stops
+
+    def _begin(self, sock: socket.socket, session: WebSocketConnection) -> Connection | None:
+        """With the lock held: let bytes go to a session."""
+        config = self._hub.config
+        asks = config.asks_upgrade or config.asks_token
+        decide = partial(self._decide, session.number) if asks else None
+        try:
+            connection = Connection(sock, session, self, before_step=decide, clock=self.clock)
+        except OSError as error:  # there are no descriptors left
+            logger.warning("cannot serve a connection: %s", describe(error))
+            sock.close()
+            session.connection_lost(self.clock())
+            return None
+        self.connections[session.number] = connection
+        if self._is_ending:
+            session.shut_down(0.0)
+        self.progress()
+        return connection
+
+    def _shake_hands(
+        self, sock: socket.socket, session: WebSocketConnection, context: ssl.SSLContext
+    ) -> ssl.SSLSocket:
+        """Begin TLS. Raises :class:`OSError`, and then has closed the socket."""
+        sock.settimeout(self._limits.handshake_timeout)  # of the handshake as a whole
+        with contextlib.ExitStack() as unless_done:
+            unless_done.callback(sock.close)
+            secure = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            unless_done.callback(secure.close)
+            with self.lock:
+                if self._is_ending or session.output is not Output.KEEP:
+                    raise ConnectionAbortedError("turned away")
+                self._shaking.add(secure)
+            try:
+                secure.do_handshake()
+            finally:
+                with self.lock:
+                    self._shaking.remove(secure)
+            unless_done.pop_all()
+        return secure
