@@ -183,7 +183,7 @@ async def test_messages_of_one_subscription_do_not_overlap() -> None:
 async def test_a_callback_that_is_too_slow_fills_only_its_own_mailbox(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    limits = kps.ServerLimits(mailbox_messages=10)
+    limits = kps.ClientLimits(mailbox_messages=10)
     async with kps.Server("127.0.0.1:0") as server:
         async with kps.Client(server.address, id="a", limits=limits) as client:
             release, started = asyncio.Event(), asyncio.Event()
@@ -416,10 +416,10 @@ async def test_a_finished_request_leaves_nothing_behind() -> None:
             await (await alice.publish_with_ack("t", 1)).cancel()
             await (await server.publish_with_ack("t", 1)).wait()
         await alice.flush()
-        assert len(server._hub.acks) == 0
+        assert len(server._hub.state.acks) == 0
         assert not server._acks
         assert not alice._acks
-        assert not alice._session._acks
+        assert len(alice._session.asking.pending) == 0
         assert not alice._questions
 
 
@@ -564,10 +564,12 @@ async def test_a_publisher_that_does_not_read_its_answers_is_slowed_down_not_cut
             publishing = asyncio.create_task(publish())
             while "greedy" not in server._hub.clients:
                 await asyncio.sleep(0)
-            session = server._hub.clients["greedy"]
-            while not session.wants_pause:  # or the time of the test is over
+            (connection,) = [
+                one for one in server._hub.connections.values() if one.session.id == "greedy"
+            ]
+            while not connection.wants_pause:  # or the time of the test is over
                 await asyncio.sleep(0)
-            assert session.queued_bytes < 1024 * 1024
+            assert connection.session.figures(0.0)["queue_bytes"] < 1024 * 1024
             _read_on(writer)
             discarding = asyncio.create_task(_discard(reader))
             await publishing

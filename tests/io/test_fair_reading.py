@@ -24,6 +24,8 @@ class Costly:
 
     def __init__(self, clock: ManualClock, cost: float) -> None:
         self.sizes: list[int] = []
+        self.is_read = True
+        """Whether the driver reads, by what it has told."""
         self._clock = clock
         self._cost = cost
 
@@ -37,8 +39,11 @@ class Costly:
     def connection_lost(self, now: float) -> None:
         pass
 
-    def data_to_send(self) -> bytes:
+    def data_to_send(self, limit: int = 0) -> bytes:
         return b""
+
+    def set_reading(self, is_reading: bool, now: float) -> None:
+        self.is_read = is_reading
 
 
 class ThreadsOwner:
@@ -78,6 +83,7 @@ def test_a_thread_reads_less_at_once_of_what_costs_much(
     writer.start()
     connection.run()
     writer.join()
+    assert endpoint.is_read
     assert sum(endpoint.sizes) == size
     if cost:
         assert len(endpoint.sizes) > 100
@@ -146,6 +152,7 @@ def test_what_costs_much_is_read_once_in_a_turn_of_the_loop(
         for _ in range(3):
             costly.data_received(b"costly")
             assert not transport.reads
+            assert not endpoint.is_read
             endpoint.wants_pause = True
             costly.flush()
             endpoint.wants_pause = False
@@ -153,12 +160,16 @@ def test_what_costs_much_is_read_once_in_a_turn_of_the_loop(
             assert not transport.reads  # it rests, whatever else is the matter
             await asyncio.sleep(0)
             assert transport.reads
+            assert endpoint.is_read
         costly.data_received(b"costly")
         endpoint.wants_pause = True
         await asyncio.sleep(0)
         assert not transport.reads  # it has rested, and still wants no more
+        assert not endpoint.is_read
         endpoint.wants_pause = False
         costly.flush()
         assert transport.reads
+        assert endpoint.is_read
+        assert cheap.is_read
 
     asyncio.run(main())

@@ -342,8 +342,8 @@ def test_a_hook_that_answers_too_late(servers: AnyDriver, way: str) -> None:
         else:
             raw.send(REQUEST % f"?token={ALICE}".encode())
         assert asked.wait(PATIENCE)
-        (session,) = server._hub.sessions.values()
-        eventually(lambda: session.closed is not None, "the end of its time")
+        (connection,) = server._hub.connections.values()
+        eventually(lambda: connection.closed is not None, "the end of its time")
         release.set()
         if way == "message":
             assert raw.close_code() == 1008
@@ -486,8 +486,8 @@ def test_many_messages_behind_a_token_wait_in_the_network(servers: AnyDriver) ->
     frames = masked(json.dumps(publication).encode()) * 500
     sender = threading.Thread(target=raw.send, args=(frames,), daemon=True)
     sender.start()
-    (session,) = server._hub.sessions.values()
-    eventually(lambda: session.wants_pause, "the pause")
+    (connection,) = server._hub.connections.values()
+    eventually(lambda: connection.wants_pause, "the pause")
     bytes_in = -1
     while bytes_in != server._hub.stats.bytes_in:  # until no more is read
         bytes_in = server._hub.stats.bytes_in
@@ -779,8 +779,8 @@ def test_the_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for server, good in headers:
             async with server:
                 async with kps.Client(server.address, headers=good):
-                    (session,) = server._hub.sessions.values()
-                    assert session.identity.name == "alice"
+                    (connection,) = server._hub.connections.values()
+                    assert connection.session.gate.known.name == "alice"
                 bad = {name: value[:-1] + "x" for name, value in good.items()}
                 with pytest.raises(kps.ConnectFailed):
                     await kps.Client.connect(server.address, headers=bad, reconnect=False)

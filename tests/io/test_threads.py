@@ -178,10 +178,12 @@ def test_the_servers_own_iterators_end_with_it() -> None:
 
 
 def test_who_waits_for_room_goes_on_when_it_is_there_though_no_answers_come() -> None:
-    limits = kps.ServerLimits(heartbeat_interval=10 * PATIENCE)
+    interval = 10 * PATIENCE
+    limits = kps.ServerLimits(heartbeat_interval=interval)
+    client_limits = kps.ClientLimits(heartbeat_interval=interval)
     with (
         kps.sync.Server("127.0.0.1:0", limits=limits) as server,
-        kps.sync.Client(server.address, limits=limits) as client,
+        kps.sync.Client(server.address, limits=client_limits) as client,
     ):
 
         def publish() -> None:
@@ -197,8 +199,9 @@ def test_who_waits_for_room_goes_on_when_it_is_there_though_no_answers_come() ->
 
 
 def test_close_ends_every_blocked_call_of_other_threads() -> None:
-    limits = kps.ServerLimits(close_timeout=0.5)
-    with kps.sync.Server("127.0.0.1:0", limits=limits) as server:
+    limits = kps.ClientLimits(close_timeout=0.5)
+    server_limits = kps.ServerLimits(close_timeout=0.5)
+    with kps.sync.Server("127.0.0.1:0", limits=server_limits) as server:
         cable = Cable(server.address)
         client = kps.sync.Client.connect(cable.address, id="c", reconnect=False, limits=limits)
         hang = threading.Event()
@@ -329,7 +332,7 @@ def test_two_peers_that_send_at_the_same_moment_both_get_through() -> None:
     with kps.sync.Server("127.0.0.1:0", limits=limits) as server:
         at_server, at_client = Inbox(), Inbox()
         server.subscribe("up", at_server)
-        with kps.sync.Client(server.address, limits=limits) as client:
+        with kps.sync.Client(server.address) as client:
             client.subscribe("down", at_client)
             both = threading.Barrier(2)
 
@@ -427,8 +430,8 @@ def test_a_finished_request_leaves_nothing_behind(server: kps.sync.Server) -> No
             alice.publish_with_ack("t", 1).cancel()
             server.publish_with_ack("t", 1).wait()
         alice.flush()
-        assert len(server._hub.acks) == 0
-        assert not alice._session._acks
+        assert len(server._hub.state.acks) == 0
+        assert len(alice._session.asking.pending) == 0
         assert not alice._questions
         assert not alice._acks
 

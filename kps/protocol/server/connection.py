@@ -31,6 +31,7 @@ class WebSocketConnection:
         number: int,
         peer: str,
         *,
+        is_one_too_many: bool,
         respond: Callable[[HttpRequest], HttpResponse],
         forget: Callable[["WebSocketConnection"], None],
     ) -> None:
@@ -51,7 +52,7 @@ class WebSocketConnection:
         )
         self._transport = WebSocketTransport(state, number, self._socket, self._after)
         self.session = ServerSession(state, delivery, number, peer, self._transport)
-        if len(state.connections) >= state.limits.max_connections:
+        if is_one_too_many:
             self._socket.respond(_TOO_MANY, now)
         elif not config.proxies or not state.admission.is_proxy(host_of(peer)):
             self._enter()

@@ -40,6 +40,8 @@ class Hub:
         """Registered clients by id."""
         self.addresses = state.addresses
         """The addresses, hosts and domains under which other servers may reach this one."""
+        self.connections: dict[int, WebSocketConnection] = {}
+        """Every connection by its number, from the first byte on."""
         self._numbers = count(1)
         self._routes = Routes(state)
         if config.is_monitored:
@@ -56,10 +58,11 @@ class Hub:
             self.delivery,
             next(self._numbers),
             peer,
+            is_one_too_many=len(self.connections) >= self.limits.max_connections,
             respond=self._routes.respond,
             forget=self._forget,
         )
-        state.connections[connection.number] = connection
+        self.connections[connection.number] = connection
         state.deadlines.schedule(connection)
         state.unflushed[connection.number] = None  # it may have been turned away already
         return connection
@@ -94,7 +97,7 @@ class Hub:
         By what a hook returned: an ``HttpResponse``, an ``Identity``, or yes or no. Without
         effect when the session is over.
         """
-        connection = self.state.connections.get(number)
+        connection = self.connections.get(number)
         if connection is not None:
             connection.decide(verdict, now)
 
@@ -104,14 +107,14 @@ class Hub:
         An ``HttpResponse`` means that it could not be found out. Without effect when the
         session is over.
         """
-        connection = self.state.connections.get(number)
+        connection = self.connections.get(number)
         if connection is not None:
             connection.identify(verdict, now)
 
     def relay_finished(self, number: int, to: str, error: str | None, now: float) -> None:
         """Tell a client how its message to another server fared."""
         self.state.now = now
-        connection = self.state.connections.get(number)
+        connection = self.connections.get(number)
         if connection is not None:
             connection.relay_finished(to, error)
 
@@ -123,7 +126,7 @@ class Hub:
         """
         self.state.now = now
         self.state.stopping = True
-        for connection in list(self.state.connections.values()):
+        for connection in list(self.connections.values()):
             connection.shut_down(grace)
 
     # -- what the server's own program calls ------------------------------------------------
@@ -188,13 +191,13 @@ class Hub:
 
     def dropped(self) -> int:
         """Messages that slow reading and lost connections cost so far."""
-        connections = self.state.connections.values()
+        connections = self.connections.values()
         return self.stats.dropped + sum(connection.dropped for connection in connections)
 
     def _forget(self, connection: WebSocketConnection) -> None:
         """Note that the transport of a connection is gone."""
         state, session = self.state, connection.session
-        if state.connections.pop(connection.number, None) is None:
+        if self.connections.pop(connection.number, None) is None:
             return
         state.deadlines.cancel(connection)
         state.unflushed.pop(connection.number, None)

@@ -11,7 +11,7 @@ from kps.protocol.bus.topics import Subscriber
 from kps.protocol.dialect.server import ServerLevel1
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Entry, Kind
-from kps.protocol.wire.websocket import Closed, Output
+from kps.protocol.wire.websocket import Closed
 
 
 class Transport(Protocol):
@@ -83,35 +83,3 @@ class Client(Subscriber, AckOwner, Protocol):
 
     def figures(self, now: float) -> dict[str, Any]:
         """What the server's figures tell of it."""
-
-
-class Connection(Protocol):
-    """A connection as the hub sees it, from the first byte on: the end of one transport."""
-
-    @property
-    def number(self) -> int:
-        """What events and the hub's verbs call it by."""
-
-    @property
-    def output(self) -> Output:
-        """What to do with the transport once all is written."""
-
-    @property
-    def closed(self) -> Closed | None:
-        """How the connection ended, from the moment that it is known."""
-
-    @property
-    def dropped(self) -> int:
-        """Messages for this client that slow reading or a lost connection cost."""
-
-    def decide(self, verdict: object, now: float) -> None:
-        """Accept or refuse the client by what a hook returned."""
-
-    def identify(self, verdict: object, now: float) -> None:
-        """Take what a hook returned for the client's token."""
-
-    def relay_finished(self, to: str, error: str | None) -> None:
-        """Tell the client how its message to another server fared."""
-
-    def shut_down(self, grace: float) -> None:
-        """Close because the server stops."""

@@ -10,7 +10,7 @@ from kps.protocol.bus.topics import Bus
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import HubEvent
 from kps.protocol.server.figures import Stats
-from kps.protocol.server.ports import Client, Connection
+from kps.protocol.server.ports import Client
 from kps.protocol.timers import Deadlines
 
 
@@ -36,8 +36,6 @@ class ServerState:
         self.anybody = Identity("", config.permissions)
         """The identity of clients of whom nothing is known."""
         self.owners = IdOwners(config.limits.max_ids, config.limits.max_all_ids)
-        self.connections: dict[int, Connection] = {}
-        """Every connection by its number, from the first byte on."""
         self.clients: dict[str, Client] = {}
         """Registered clients by id."""
         self.addresses: set[str] = set()

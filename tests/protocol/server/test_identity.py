@@ -241,7 +241,7 @@ class TestTokenInThePing:
         peer.connection.connection_lost(stage.clock.now)
         peer.identify(ALICE)
         assert not stage.hub.clients
-        assert not stage.hub.state.connections
+        assert not stage.hub.connections
 
     def test_never_judged(self) -> None:
         stage = Stage(asks_token=True)

@@ -83,7 +83,7 @@ def check_nothing_left(stage: Stage) -> None:
     """After every connection is gone, nothing of them is."""
     hub = stage.hub
     assert hub.clients == {}
-    assert hub.state.connections == {}
+    assert hub.connections == {}
     assert len(hub.state.bus) == len(hub.state.acks) == len(hub.state.deadlines) == 0
     assert hub.state.acks._by_owner == {}
     assert hub.state.acks._by_subscriber == {}
