@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
-.PHONY: serve test test-python test-js lint conformance fuzz bench soak clean
+.PHONY: serve test test-python test-js lint faces conformance fuzz bench soak clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -28,6 +28,10 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The blocking client and server, from the asyncio ones. A test fails when this was forgotten.
+faces: $(VENV)/dev.stamp
+	$(BIN)/python tools/unasync.py
 
 # The WebSocket under the Autobahn suite, which needs a Python 2.7. CASES=full is all of it.
 CASES ?= core

@@ -19,7 +19,7 @@ import kps.cli.serve
 from kps.auth.tokens import print_new_token
 from kps.cli.arguments import Parser, read_config, seconds, set_defaults, size, variables
 from kps.cli.bench import measure
-from kps.errors import InvalidArgument, KPSError, ServerError
+from kps.errors import InvalidArgument, KPSError, MessageTooLarge, ServerError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import run
 from kps.io_common.tls import client_context
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     )
     try:
         code = options.run(options)
-    except InvalidArgument as error:
-        parser.error(str(error))
     except KPSError as error:
+        if isinstance(error, InvalidArgument) and not isinstance(error, MessageTooLarge):
+            parser.error(str(error))
         print(f"kps {options.command}: {error}", file=sys.stderr)
         code = 1
     except BrokenPipeError:  # who read our output has gone, which is its right

@@ -121,7 +121,7 @@ class Serve(Process):
         self._successor: Serve | None = None
         run = ["serve", "--address", address, *kind_options, *options]
         if first or prelude:
-            program = f"{first}{prelude}\nfrom kps.cli import main\nmain({run!r})"
+            program = f"{first}{prelude}\nfrom kps.cli.main import main\nmain({run!r})"
             super().__init__("-c", program)
         else:
             super().__init__("-m", "kps", *run)
