@@ -40,7 +40,7 @@ def check_tls(name: str, value: object) -> None:
 def check_limits(value: object, kind: type[ProgramLimits]) -> None:
     """Refuse limits that are none, or those of the other end."""
     if value is not None and not isinstance(value, kind):
-        raise InvalidArgument(f"limits is a kps.{kind.__name__}, not {value!r}")
+        raise InvalidArgument(f"limits is a kps.{kind.__name__}, not a {type(value).__name__}")
 
 
 def check_level(value: object) -> int:

@@ -16,26 +16,26 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 
-from wsproto.connection import Connection as Wsproto
-from wsproto.connection import ConnectionType
-from wsproto.events import BytesMessage, Event
+from wsproto.events import BytesMessage
 
 from kps.io_asyncio.connection import Connection as AsyncioConnection
 from kps.io_asyncio.loop import run
 from kps.io_sync.connection import Connection as ThreadConnection
 from kps.io_sync.connection import clock
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.client_handshake import ClientWebSocket
 from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.http import HttpResponse
-from kps.protocol.wire.server_handshake import ServerConnection
-from kps.protocol.wire.websocket import Output, State, WebSocket
+from kps.protocol.wire.outbox import Entry, Kind
+from kps.protocol.wire.reader import Control, FrameReader
+from kps.protocol.wire.server_handshake import ServerWebSocket
+from kps.protocol.wire.websocket import Output, State
 
 HOST = "127.0.0.1"
-LIMITS = Limits(max_message=16 * 1024 * 1024)  # the suite's largest message has exactly that
+LIMITS = ConnectionLimits(max_message=16 * 1024 * 1024)  # exactly the suite's largest message
 
 _BINARY_FIN = b"\x82"
 
@@ -44,61 +44,45 @@ class Binary(bytes):
     """A message that came as binary."""
 
 
-class _Noting(Wsproto):
-    """wsproto's view of a connection, with a note of what kind of message it read last."""
-
-    is_binary = False
-
-    def events(self) -> Generator[Event, None, None]:
-        for event in super().events():
-            self.is_binary = isinstance(event, BytesMessage)
-            yield event
-
-
-class _Kinds(WebSocket):
+class _Reader(FrameReader):
     """Marks binary messages. To the bus they are as good as text, but an echo must tell them."""
 
     __slots__ = ()
 
-    def _wsproto(self) -> Wsproto:
-        if self._frames is None:
-            self._frames = _Noting(
-                ConnectionType.CLIENT if self._is_client else ConnectionType.SERVER
-            )
-        return self._frames
-
-    def _feed(self, piece: bytes, now: float) -> Iterator[bytes]:
-        for message in super()._feed(piece, now):
-            frames = self._wsproto()
-            assert isinstance(frames, _Noting)
-            yield Binary(message) if frames.is_binary else message
-
-
-class _Server(_Kinds, ServerConnection):
-    __slots__ = ()
-
-
-class _Client(_Kinds, ClientWebSocket):
-    __slots__ = ()
+    def _told(self, messages: list[bytes], *, is_open: bool) -> Control | None:
+        is_binary = isinstance(self._waiting[0], BytesMessage)
+        count = len(messages)
+        control = super()._told(messages, is_open=is_open)
+        messages[count:] = [Binary(each) if is_binary else each for each in messages[count:]]
+        return control
 
 
 class Echo:
     """An endpoint that sends every message back."""
 
-    def __init__(self, connection: _Server | _Client) -> None:
+    def __init__(self, connection: ServerWebSocket | ClientWebSocket) -> None:
+        is_client = isinstance(connection, ClientWebSocket)
+        connection._reader = _Reader(is_client=is_client, max_message=LIMITS.max_message)
         self._connection = connection
 
     def receive_data(self, data: bytes, now: float) -> None:
         connection = self._connection
         messages = connection.receive_data(data, now)
-        if isinstance(connection, _Server) and connection.state is State.REQUEST:
-            messages = connection.accept(now)
-        for message in messages:
-            if isinstance(message, Binary):
-                frame = connection.text_frame(message)
-                connection.queue(_BINARY_FIN + frame[1:], now)
-            else:
-                connection.send(message, now)
+        if isinstance(connection, ServerWebSocket) and connection.state is State.REQUEST:
+            connection.accept()
+            messages = connection.read(now)
+        while messages:
+            for message in messages:
+                self._echo(message, now)
+            messages = connection.read(now)
+
+    def _echo(self, message: bytes, now: float) -> None:
+        connection = self._connection
+        if isinstance(message, Binary):
+            frame = connection.outbox.text_frame(message)
+            connection.queue(Entry(_BINARY_FIN + frame[1:], Kind.REPLY), now)
+        else:
+            connection.send(message, Kind.REPLY, now)
 
     def receive_eof(self, now: float) -> None:
         self._connection.receive_eof(now)
@@ -106,8 +90,8 @@ class Echo:
     def connection_lost(self, now: float) -> None:
         self._connection.connection_lost(now)
 
-    def data_to_send(self) -> bytes:
-        return self._connection.data_to_send()
+    def data_to_send(self, limit: int = 256 * 1024) -> bytes:
+        return self._connection.data_to_send(limit)
 
     @property
     def output(self) -> Output:
@@ -116,6 +100,9 @@ class Echo:
     @property
     def wants_pause(self) -> bool:
         return self._connection.wants_pause
+
+    def set_reading(self, is_reading: bool, now: float) -> None:
+        self._connection.set_reading(is_reading, now)
 
     def next_deadline(self) -> float | None:
         return self._connection.next_deadline()
@@ -127,11 +114,11 @@ class Echo:
 def server_echo(now: float) -> Echo:
     """The server's end of a new connection."""
     return Echo(
-        _Server(
+        ServerWebSocket(
             limits=LIMITS,
             path="/",
             origins=(),
-            respond=lambda request, now: HttpResponse.text(404, "only WebSockets here"),
+            respond=lambda request: HttpResponse.text(404, "only WebSockets here"),
             peer="",
             now=now,
         )
@@ -141,7 +128,7 @@ def server_echo(now: float) -> Echo:
 def client_echo(port: int, target: str, now: float) -> Echo:
     """The client's end of a new connection."""
     return Echo(
-        _Client(
+        ClientWebSocket(
             host=f"{HOST}:{port}",
             target=target,
             headers=[],

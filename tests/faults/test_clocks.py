@@ -162,7 +162,7 @@ def test_a_peer_that_died_during_the_sleep_is_noticed_after_it() -> None:
     network.advance(1.0)
     assert client.links == 2
     assert client.session.ready
-    assert len(network.hub.state.connections) == 1
+    assert len(network.hub.connections) == 1
 
 
 def test_who_falls_asleep_in_the_middle_of_a_heartbeat_comes_back() -> None:
@@ -175,7 +175,7 @@ def test_who_falls_asleep_in_the_middle_of_a_heartbeat_comes_back() -> None:
     network.advance(1.0)
     assert client.session.ready
     assert "client" in network.hub.clients
-    assert len(network.hub.state.connections) == 1
+    assert len(network.hub.connections) == 1
 
 
 @given(
@@ -211,7 +211,7 @@ def test_whatever_jumps_nothing_raises_and_all_come_back(
     network.run()
     network.advance(2 * (network.limits.heartbeat_interval + network.limits.heartbeat_timeout) + 9)
     assert all(client.session.ready for client in clients)
-    assert len(network.hub.state.connections) == 3
+    assert len(network.hub.connections) == 3
     for mailbox in mailboxes:
         while mailbox.take() is not None:
             pass

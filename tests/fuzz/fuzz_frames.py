@@ -11,12 +11,12 @@ from random import Random
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.frames import LONGEST_HEADER, Masker, mask, text_frame
 from kps.protocol.wire.websocket import ClosedBy, State, WebSocket
 from kps.testing.network import split
 from tests.fuzz.choices import Choices, chunk, sparing
-from tests.fuzz.invariants import check_outbox
+from tests.fuzz.invariants import check_websocket
 from tests.protocol.helpers import CLOSE, CONTINUATION, KEY, PING, PONG, TEXT, frame
 from tests.protocol.wire.test_websocket import (
     NOW,
@@ -25,6 +25,7 @@ from tests.protocol.wire.test_websocket import (
     by_wsproto,
     new_client_end,
     new_server_end,
+    receive,
     sent_by,
 )
 
@@ -70,14 +71,14 @@ def one_input(data: bytes) -> None:
         check(make, role, max_message, sizes, stream(choices, key))
 
 
-def server_end(limits: Limits) -> WebSocket:
+def server_end(limits: ConnectionLimits) -> WebSocket:
     """The server's end, without the handshake, which would take longer than all the rest."""
     end = new_server_end(limits)
     end._opened(b"")
     return end
 
 
-def client_end(limits: Limits) -> WebSocket:
+def client_end(limits: ConnectionLimits) -> WebSocket:
     """The client's end, likewise."""
     end = new_client_end(limits)
     end._opened(b"")
@@ -143,13 +144,13 @@ def masked(payload: bytes, key: bytes | None) -> bytes:
 
 
 def check(
-    make: Callable[[Limits], WebSocket],
+    make: Callable[[ConnectionLimits], WebSocket],
     role: ConnectionType,
     max_message: int,
     sizes: Sequence[int],
     stream: Stream,
 ) -> None:
-    limits = Limits(max_message=max_message)
+    limits = ConnectionLimits(max_message=max_message)
     whole = fed(make(limits), stream, ())
     sizes = sparing(sizes, len(stream.data))
     assert fed(make(limits), stream, sizes) == whole, "in pieces"
@@ -167,11 +168,11 @@ def fed(end: WebSocket, stream: Stream, sizes: Sequence[int]) -> Result:
     result = Result()
     data, cut = stream.data, stream.close_at
     if cut is None:
-        result.outcome.messages += received(end, split(data, sizes))
+        let_receive(end, split(data, sizes), result.outcome)
     else:
-        result.outcome.messages += received(end, split(data[:cut], sizes))
+        let_receive(end, split(data[:cut], sizes), result.outcome)
         end.close(1000, "enough", NOW)
-        result.outcome.messages += received(end, split(data[cut:], sizes))
+        let_receive(end, split(data[cut:], sizes), result.outcome)
     if end.closed is not None:
         result.has_failed = end.closed.by is ClosedBy.FAULT
         # How wsproto words a fault depends on where in a piece it was.
@@ -186,14 +187,15 @@ def fed(end: WebSocket, stream: Stream, sizes: Sequence[int]) -> Result:
     return result
 
 
-def received(end: WebSocket, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def let_receive(end: WebSocket, pieces: Iterator[bytes], outcome: Outcome) -> None:
+    messages = outcome.messages
     for piece in pieces:
-        for message in end.receive_data(piece, NOW):
-            assert len(message) <= end.limits.max_message
-            yield message
-        assert len(end._buffer) <= LONGEST_WAIT
-        assert len(end._fragments) <= end.limits.max_message
-        check_outbox(end.outbox)
+        known = len(messages)
+        receive(end, piece, outcome)
+        assert all(len(message) <= end.limits.max_message for message in messages[known:])
+        assert len(end._reader._data) <= LONGEST_WAIT
+        assert len(end._reader._fragments) <= end.limits.max_message
+        check_websocket(end)
 
 
 def check_against(wsproto: Outcome, ours: Result, max_message: int) -> None:
@@ -202,6 +204,7 @@ def check_against(wsproto: Outcome, ours: Result, max_message: int) -> None:
     if max_message != UNLIMITED and outcome.closed is not None and outcome.closed[0] == 1009:
         assert wsproto.messages[: len(outcome.messages)] == outcome.messages
         assert wsproto.pongs[: len(outcome.pongs)] == outcome.pongs
+        assert wsproto.pongs_before[: len(outcome.messages)] == outcome.pongs_before
     else:
         assert outcome == wsproto
 

@@ -5,8 +5,12 @@ server's own program takes part; time passes. After each step the books of the c
 right (see :mod:`tests.fuzz.invariants`), and whatever goes out must be well-formed. When all
 have left, nothing may be left of them.
 
+What a connection asks its driver for is done: its transport is closed, and is not read from while
+it wants a pause. It must then say when reading may go on.
+
 Some inputs run twice, the second time with the bytes of the clients in other pieces: everyone
-must then get the same.
+must then get the same. There no driver pauses, as what is behind a pause may be read in one piece
+with what is before it.
 """
 
 from collections import Counter
@@ -22,15 +26,17 @@ from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import ALL, Identity, Permissions
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message
-from kps.protocol.limits import Limits, Overflow, RatePolicy
+from kps.protocol.limits import Overflow, RatePolicy, ServerLimits
+from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.events import RelayRequested, TokenPresented, UpgradeRequested
 from kps.protocol.server.session import ServerSession
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.websocket import Output
+from kps.testing.network import split
 from tests.fuzz import grammar
 from tests.fuzz.choices import Choices, chunk, sparing
 from tests.fuzz.fuzz_frames import any_frame, whole_text
-from tests.fuzz.invariants import check_hub, check_hub_is_empty, check_nothing_due
+from tests.fuzz.invariants import check_hub, check_hub_is_empty, check_nothing_due, check_reading
 from tests.fuzz.seeds import Step, vectors
 from tests.protocol.helpers import (
     KEY,
@@ -50,9 +56,9 @@ MOST_STEPS = 100
 MOST_GUESTS = 10
 
 LIMITS = (
-    Limits(),
-    Limits(max_message=700, backlog_bytes=300, max_depth=3, max_batch=2),
-    Limits(
+    ServerLimits(),
+    ServerLimits(max_message=700, backlog_bytes=300, max_depth=3, max_batch=2),
+    ServerLimits(
         max_topic=100,
         max_id=8,
         max_ack_id=8,
@@ -65,12 +71,16 @@ LIMITS = (
         max_awaited_acks=4,
         max_results=100,
     ),
-    Limits(message_rate=20, byte_rate=4000),
-    Limits(message_rate=20, byte_rate=4000, rate_policy=RatePolicy.ERROR),
-    Limits(message_rate=20, byte_rate=4000, rate_policy=RatePolicy.CLOSE),
-    Limits(queue_messages=4, queue_bytes=2000),
-    Limits(queue_messages=4, queue_bytes=2000, overflow=Overflow.DROP_OLDEST, mailbox_messages=2),
-    Limits(queue_messages=4, queue_bytes=2000, overflow=Overflow.DROP_NEWEST, mailbox_bytes=200),
+    ServerLimits(message_rate=20, byte_rate=4000),
+    ServerLimits(message_rate=20, byte_rate=4000, rate_policy=RatePolicy.ERROR),
+    ServerLimits(message_rate=20, byte_rate=4000, rate_policy=RatePolicy.CLOSE),
+    ServerLimits(queue_messages=4, queue_bytes=2000),
+    ServerLimits(
+        queue_messages=4, queue_bytes=2000, overflow=Overflow.DROP_OLDEST, mailbox_messages=2
+    ),
+    ServerLimits(
+        queue_messages=4, queue_bytes=2000, overflow=Overflow.DROP_NEWEST, mailbox_bytes=200
+    ),
 )
 ANYTHING = Permissions(relay=ALL, peer=True, console=True)
 LITTLE = Permissions(
@@ -94,6 +104,21 @@ LONG_ENOUGH = 2000.0
 """Seconds after which nothing is waited for: what was sent too fast takes long to be worked off."""
 SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 7.25, 10.0, 26.0, 46.0, 310.0)
 
+MOST_WAITING = 10_000
+"""Bytes that the network takes for a server that does not read; not a bound of a single write."""
+
+# What names a request, in the answers to it.
+NAMES = frozenset(("request", "topic", "to", "ack_id", "receipt", "nonce"))
+SENT = {
+    **grammar.SENT_BY_SERVER,
+    "pong": grammar.SENT_BY_SERVER["pong"] | {"nonce"},
+    "error": frozenset(("error", "code", "refused")) | NAMES,
+}
+# What clients say beyond what the grammar knows.
+MORE: dict[str, dict[str, Sequence[bytes]]] = {
+    "ping": {"nonce": (grammar.ABSENT, b'"n1"', b'"n2"', b'""', b"null", b"5")}
+}
+
 
 def one_input(data: bytes) -> None:
     """Bytes: the limits, the configuration, the sizes of the pieces, and steps."""
@@ -106,12 +131,32 @@ def one_input(data: bytes) -> None:
             one.check_same(other)
 
 
+def with_more(
+    message: bytes, more: dict[str, dict[str, Sequence[bytes]]], choices: Choices
+) -> bytes:
+    """A message of the grammar's, with further fields; the last field of a name counts."""
+    for action, fields in more.items():
+        if message.startswith(b'{"action":"' + action.encode() + b'"'):
+            for name, values in fields.items():
+                if value := choices.pick(values):
+                    message = message[:-1] + b',"' + name.encode() + b'":' + value + b"}"
+    return message
+
+
 class Guest:
     """One connection, and what came over it."""
 
     def __init__(self, world: "World") -> None:
         self.peer = Peer(world.stage.hub, world.stage.clock)
+        self.connection: WebSocketConnection = self.peer.connection
         self.session: ServerSession = self.peer.session
+        self.heeds_pauses = not world.has_twin
+        self.is_read = True
+        """Whether its driver reads."""
+        self.rests = False
+        """Whether its driver has other things to do."""
+        self.waiting: list[bytes] = []
+        """What it has written, and has not been read; at its end what says that this is all."""
         self.is_gone = False
         """Whether its transport is."""
         self.reads = True
@@ -126,6 +171,9 @@ class Guest:
         self.pinged = 0
         self.requests: Counter[str] = Counter()
         """How often an ack id may be answered: it was in what this guest sent."""
+        self.nonces: Counter[str] = Counter()
+        """How often a nonce may come back, likewise."""
+        self._clock = world.stage.clock
         self._head = b""
 
     @property
@@ -133,8 +181,41 @@ class Guest:
         return self.peer.answer is not None and self.peer.answer.status == 101
 
     def feed(self, data: bytes, sizes: Sequence[int]) -> None:
-        if not self.is_gone:
-            self.peer.feed(data, sparing(sizes, len(data)))
+        if sum(map(len, self.waiting)) <= MOST_WAITING and END not in self.waiting:
+            self.waiting += split(data, sparing(sizes, len(data)))
+            self.read_on()
+
+    def end_sending(self) -> None:
+        if END not in self.waiting:
+            self.waiting.append(END)
+            self.read_on()
+
+    def read_on(self) -> None:
+        """Let the driver read what waits, until it is to pause."""
+        now = self._clock.now
+        while self.waiting and self.is_read and not self.is_gone:
+            piece = self.waiting.pop(0)
+            if piece:
+                self.connection.receive_data(piece, now)
+            else:
+                self.connection.receive_eof(now)
+            self.see_to_reading()
+
+    def see_to_reading(self) -> None:
+        """Read, or do not, as the connection wants it."""
+        connection = self.connection
+        if self.heeds_pauses and not self.is_gone:
+            pauses = (self.rests or connection.wants_pause) and connection.output is Output.KEEP
+            if pauses is self.is_read:
+                self.is_read = not pauses
+                connection.set_reading(self.is_read, self._clock.now)
+
+    def check_reading(self) -> None:
+        """Whether the connection has said that reading may go on, if it may."""
+        if self.heeds_pauses and not self.is_gone:
+            check_reading(self.connection, is_read=self.is_read)
+            assert self.is_read or self.rests or self.connection.wants_pause
+            assert not (self.is_read and self.waiting)
 
     def take(self, limit: int) -> bytes:
         """Read up to so many bytes."""
@@ -161,7 +242,7 @@ class Guest:
         """What must hold once it is gone."""
         if self._head and not self.was_cut:
             self.peer.answer = Answer(self._head, "HEAD" if self._is_head() else "GET")
-        if self.is_open and self.session.level == 1:
+        if self.is_open and self.session.dialect.level == 1:
             assert self.peer.inbox.frames == len(self.got), "an array on level 1"
         closed = self.connection.closed
         assert closed is not None
@@ -175,7 +256,8 @@ class Guest:
             assert len(self.got) == len(other.got)
             one, two = self.peer.inbox.closed, other.peer.inbox.closed
             assert (one and one[0]) == (two and two[0])
-        assert (self.session.id, self.session.level) == (other.session.id, other.session.level)
+        assert self.session.id == other.session.id
+        assert self.session.dialect is other.session.dialect
 
     def _open(self) -> bytes:
         """Take the answer to the request, if it is all there; return what is behind it."""
@@ -186,19 +268,28 @@ class Guest:
         return self.peer.answer.rest
 
     def _is_head(self) -> bool:
-        request = self.session._connection.request
+        request = self.connection._socket.request
         return request is not None and request.method == "HEAD"
 
     def _check(self, fields: Fields) -> None:
         action = fields["action"]
-        extra = set(fields) - grammar.SENT_BY_SERVER[action] - {"action"}
+        extra = set(fields) - SENT[action] - {"action"}
         assert not extra, f"{action} with {extra}"
+        if action == "pong" and "nonce" in fields:
+            assert self.session.dialect.level > 1
+            self.nonces[fields["nonce"]] -= 1
+            assert self.nonces[fields["nonce"]] >= 0, "a nonce that was not asked for"
+        if "refused" in fields:
+            assert self.session.dialect.level > 1
+            assert not NAMES & set(fields), "one refusal of one message and of several"
+            assert fields["refused"]
+            assert all(named and named.keys() <= NAMES for named in fields["refused"])
         if action == "ack_response":
             self.requests[fields["ack_id"]] -= 1
             assert self.requests[fields["ack_id"]] >= 0, "an answer too many"
         batch = fields.get("batch")
         if action == "publish" and batch is not None:
-            assert self.session.level > 1
+            assert self.session.dialect.level > 1
             assert len(batch) > 1
             del fields["batch"]
             self.got += [{**fields, "data": data} for data in batch]
@@ -206,6 +297,10 @@ class Guest:
         else:
             self.got.append(fields)
             self.seen += action in ("publish", "publish_ack", "direct_message")
+
+
+END = b""
+"""What says that a guest sends nothing more."""
 
 
 def comparable(messages: Sequence[Fields]) -> list[Fields]:
@@ -262,20 +357,29 @@ class World:
                     self.upgrades.append(event)
                 elif isinstance(event, TokenPresented):
                     self.tokens.append(event)
-            self._due |= dict.fromkeys(self.hub.take_unflushed())
+            due = dict.fromkeys(self.hub.take_unflushed())
+            self._due |= due
             for guest in self.guests:
-                if guest.connection.number in self._due and (guest.reads or self.has_twin):
+                number = guest.connection.number
+                if number in self._due and (guest.reads or self.has_twin):
                     is_moving = True
-                    del self._due[guest.connection.number]
+                    del self._due[number]
                     guest.take_all()
                     self.after_writing(guest)
+                    guest.see_to_reading()
+                elif number in due:
+                    guest.see_to_reading()
+                if guest.waiting and guest.is_read and not guest.is_gone:
+                    is_moving = True
+                    guest.read_on()
         for guest in self.guests:
+            guest.check_reading()
             if not guest.is_gone and guest.connection.number not in self._due:
                 # Otherwise no driver would look at it.
                 assert guest.session._transport.queued_bytes == 0
                 assert guest.connection.output is Output.KEEP or guest.half_closed
         here = {guest.connection.number for guest in self.guests if not guest.is_gone}
-        assert here == set(self.hub.state.connections)
+        assert here == set(self.hub.connections)
         check_hub(self.hub)
 
     def after_writing(self, guest: Guest) -> None:
@@ -306,8 +410,10 @@ class World:
         """Everyone leaves: some as time passes, because they are silent, the others at once."""
         if self.choices.flag():
             for guest in self.guests:
-                guest.reads, guest.answers = True, False
+                guest.reads, guest.answers, guest.rests = True, False, False
+                guest.see_to_reading()
             self.settle()
+            self.judge_everyone()
             self.advance(LONG_ENOUGH)
             assert len(self.hub.state.acks) == 0
             assert all(guest.is_gone for guest in self.guests), "a dead peer was not noticed"
@@ -328,6 +434,17 @@ class World:
         stats = self.hub.stats
         assert stats.bytes_out == sum(len(guest.peer.raw) for guest in self.guests)
         assert stats.lost <= stats.connections
+
+    def judge_everyone(self) -> None:
+        """The hooks answer in the end: while they do not, silence says nothing."""
+        while self.tokens or self.upgrades:
+            for request in self.upgrades:
+                self.hub.decide(request.session, True, self.now)
+            for presented in self.tokens:
+                self.hub.identify(presented.session, None, self.now)
+            self.upgrades.clear()
+            self.tokens.clear()
+            self.settle()
 
     # -- guests ----------------------------------------------------------------------------
 
@@ -366,12 +483,15 @@ class World:
         with suppress(orjson.JSONDecodeError):
             loaded = orjson.loads(text)
             for fields in loaded if isinstance(loaded, list) else [loaded]:
-                if isinstance(fields, dict) and isinstance(fields.get("ack_id"), str):
-                    guest.requests[fields["ack_id"]] += times
+                if isinstance(fields, dict):
+                    for name, table in (("ack_id", guest.requests), ("nonce", guest.nonces)):
+                        if isinstance(fields.get(name), str):
+                            table[fields[name]] += times
 
     def message(self) -> bytes:
         last = f"ack_{self.hub.state.acks._count}".encode()
-        return grammar.message(self.choices, grammar.TO_SERVER, last)
+        message = grammar.message(self.choices, grammar.TO_SERVER, last)
+        return with_more(message, MORE, self.choices)
 
     def step_say(self) -> None:
         self.say(self.pick(), self.message())
@@ -402,9 +522,7 @@ class World:
         guest.feed(close_frame(self.choices.pick((1000, 1001, 3000, 1005))), self.sizes)
 
     def step_end_sending(self) -> None:
-        guest = self.pick()
-        if not guest.is_gone:
-            guest.connection.receive_eof(self.now)
+        self.pick().end_sending()
 
     def step_vanish(self) -> None:
         guest = self.pick()
@@ -426,6 +544,12 @@ class World:
         guest = self.pick()
         guest.reads = not guest.reads
 
+    def step_rest(self) -> None:
+        """The driver reads from somebody else for now, or does so no longer."""
+        guest = self.pick()
+        guest.rests = not guest.rests
+        guest.see_to_reading()
+
     def step_stop_answering(self) -> None:
         guest = self.pick()
         guest.answers = not guest.answers
@@ -438,6 +562,7 @@ class World:
             if not guest.session._transport.queued_bytes:
                 self._due.pop(guest.connection.number, None)
                 self.after_writing(guest)
+            guest.see_to_reading()
 
     # -- the server ------------------------------------------------------------------------
 
@@ -528,7 +653,8 @@ class World:
 Act = Callable[[World], None]
 
 STEPS: tuple[Act, ...] = (
-    *(World.step_say,) * 6,
+    *(World.step_say,) * 5,
+    World.step_rest,
     World.step_say_text,
     World.step_say_several,
     World.step_say_array,

@@ -8,48 +8,77 @@ from typing import Any
 
 from kps.protocol.bus.acks import AckBook, AckRequest
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.topics import Subscriber
+from kps.protocol.bus.topics import Stage, Subscriber
+from kps.protocol.client.link import ClientLink
+from kps.protocol.client.pending import Barrier, ClientAck, Pending
 from kps.protocol.client.session import ClientSession
+from kps.protocol.client.topics import Topics, TopicState
+from kps.protocol.limits import RatePolicy
+from kps.protocol.server.connection import WebSocketConnection
+from kps.protocol.server.encodings import FRAMES
+from kps.protocol.server.gate import Phase
 from kps.protocol.server.hub import Hub
 from kps.protocol.server.session import ServerSession
 from kps.protocol.timers import Deadlines, Timed
-from kps.protocol.wire.outbox import Droppable, Frames, Outbox
-from kps.protocol.wire.websocket import State, WebSocket
+from kps.protocol.wire.outbox import Kind, Outbox
+from kps.protocol.wire.reader import FrameReader
+from kps.protocol.wire.websocket import Output, State, WebSocket
 
 
 def check_outbox(outbox: Outbox) -> None:
     """What is counted is what waits."""
-    frames = list(outbox._all())
-    assert outbox.pending_bytes == sum(map(len, frames))
-    assert outbox.pending_frames == sum(
-        frame.frames if isinstance(frame, Frames) else 1 for frame in frames
-    )
-    assert outbox.pending_answers == sum(
-        len(frame) for frame in frames if not isinstance(frame, Droppable)
-    )
+    entries = [*outbox._settled, *outbox._entries]
+    for entry in entries:
+        assert entry.size == len(entry.data)
+        assert entry.messages >= 0
+        assert 0 <= entry.reply_bytes <= entry.size
+        assert (entry.reply_bytes > 0) is (entry.kind is Kind.REPLY)
+    assert all(entry.kind is not Kind.DROPPABLE for entry in outbox._settled)
+    gathered = outbox._gathered
+    gathered_size = sum(len(message) + 1 for message in gathered)
+    assert not gathered or outbox.join is not None
+    assert 0 <= outbox._gathered_replies <= gathered_size
+    assert outbox.pending_bytes == sum(entry.size for entry in entries) + gathered_size
+    assert outbox.pending_messages == sum(entry.frames for entry in entries) + len(gathered)
+    replies = sum(entry.reply_bytes for entry in entries)
+    assert outbox.pending_replies == replies + outbox._gathered_replies
     assert outbox.dropped >= 0
 
 
-def check_websocket(connection: WebSocket) -> None:
-    check_outbox(connection.outbox)
-    gathered = connection._gathered
-    assert connection._gathered_size == sum(len(message) + 1 for message in gathered)
-    assert connection.pending_bytes == connection.outbox.pending_bytes + connection._gathered_size
-    # A connection that has ended holds on to nothing that came.
-    if connection.state in (State.DRAINING, State.CLOSED):
-        assert connection.closed is not None
-        assert (connection._buffer, bytes(connection._fragments)) == (b"", b"")
-    if connection.state is State.CLOSED:
-        assert connection.pending_bytes == 0
+def check_reader(reader: FrameReader, *, has_ended: bool) -> None:
+    """What has been read has been told; and what has ended holds on to nothing."""
+    assert reader._waiting == []
+    assert 0 <= reader._position <= len(reader._data)
+    assert reader._passing >= 0
+    if has_ended:
+        assert (reader._data, bytes(reader._fragments)) == (b"", b"")
 
 
-def check_deadlines(deadlines: Deadlines, now: float) -> None:
-    """Nothing is overdue, and whatever has a deadline is looked at by then."""
+KNOWS_ITS_END = {State.CLOSING, State.DRAINING, State.CLOSED}
+
+
+def check_websocket(socket: WebSocket) -> None:
+    check_outbox(socket.outbox)
+    check_reader(socket._reader, has_ended=socket.state in (State.DRAINING, State.CLOSED))
+    assert (socket.closed is not None) is (socket.state in KNOWS_ITS_END)
+    if socket._abort:
+        assert socket.state in (State.DRAINING, State.CLOSED)
+    if socket.state is State.CLOSED:
+        assert socket.outbox.pending_bytes == 0
+
+
+def check_deadlines(deadlines: Deadlines) -> None:
+    """Whatever has a deadline is looked at by then."""
     in_heap = {(when, item) for when, _, item in deadlines._heap}
     for item, scheduled in deadlines._scheduled.items():
         due = item.next_deadline()
         assert due is None or scheduled <= due, f"{item!r} comes too late"
         assert (scheduled, item) in in_heap
+
+
+def check_scheduled(item: Timed, deadlines: Deadlines) -> None:
+    """What has a deadline is known to the agenda."""
+    assert item.next_deadline() is None or item in deadlines._scheduled, f"{item!r} is forgotten"
 
 
 def check_nothing_due(when: float | None, now: float) -> None:
@@ -58,56 +87,99 @@ def check_nothing_due(when: float | None, now: float) -> None:
 
 # -- the server ---------------------------------------------------------------------------
 
+# How far a client can have come, by the state of its connection.
+PHASES = {
+    State.HANDSHAKE: {Phase.CONNECTING},
+    State.REQUEST: {Phase.DECIDING},
+    State.OPEN: {Phase.ADMITTED, Phase.JUDGING, Phase.REGISTERED, Phase.REJUDGING},
+    # Who was turned away at once has had no part in anything to leave.
+    State.DRAINING: {Phase.OVER, Phase.CONNECTING},
+    State.CLOSING: {Phase.OVER},
+    State.CLOSED: {Phase.OVER},
+}
+TAKES_PART = {Phase.REGISTERED, Phase.REJUDGING}
+MUST_REGISTER = {Phase.ADMITTED, Phase.JUDGING}
+
 
 def check_hub(hub: Hub) -> None:
     """The tables of a hub fit together."""
-    check_deadlines(hub.state.deadlines, hub.state.now)
-    sessions = list(hub.state.connections.values())
-    for session in sessions:
-        check_server_session(hub, session)
-    for client_id, session in hub.clients.items():
-        assert session in sessions
-        assert session.id == client_id != ""
-        assert not session._left
-    check_bus(hub)
-    check_acks(hub, hub.state.acks)
-    origins = Counter(session._origin for session in sessions if session._origin is not None)
-    assert hub.state.admission._by_origin == origins
-    owned = {one: name for name, ids in hub.state.owners._ids.items() for one in ids}
-    assert hub.state.owners._owner == owned
-    assert sum(session.closed is None for session in sessions) <= hub.limits.max_connections
-    waiting: list[Timed] = [*sessions, *hub.state.acks._by_id.values()]
+    state = hub.state
+    check_deadlines(state.deadlines)
+    connections = list(hub.connections.values())
+    for number, connection in hub.connections.items():
+        assert connection.number == connection.session.number == number
+        check_connection(hub, connection)
+    sessions = [connection.session for connection in connections]
+    for client_id, client in state.clients.items():
+        assert client in sessions
+        assert isinstance(client, ServerSession)
+        assert client.id == client_id != ""
+        assert client.gate.phase in TAKES_PART
+    assert state.unflushed.keys() <= hub.connections.keys()
+    check_bus(hub, sessions)
+    check_acks(state.acks)
+    origins = Counter(one._origin for one in connections if one._origin is not None)
+    assert state.admission._by_origin == origins
+    assert max(origins.values(), default=0) <= hub.limits.max_connections_per_address
+    check_owners(hub)
+    assert sum(one.closed is None for one in connections) <= hub.limits.max_connections
+    waiting: list[Timed] = [*connections, *state.acks._by_id.values()]
     for item in waiting:
-        assert item.next_deadline() is None or item in hub.state.deadlines._scheduled, item
+        check_scheduled(item, state.deadlines)
 
 
-def check_server_session(hub: Hub, session: ServerSession) -> None:
-    connection = session._connection
-    check_websocket(connection)
-    assert session._run is None, "publications wait that nobody will pass on"
-    has_ended = connection.closed is not None
-    # Who was turned away at once has had no part in the bus to leave.
-    assert session._left is has_ended or (has_ended and not session.id)
-    if has_ended:
-        assert session.topics == set()
-        assert hub.clients.get(session.id) is not session
+def check_connection(hub: Hub, connection: WebSocketConnection) -> None:
+    socket, session = connection._socket, connection.session
+    check_websocket(socket)
+    check_session(hub, session)
+    assert session.gate.phase in PHASES[socket.state]
+    if socket.state is State.OPEN:
+        assert (socket.request, socket._opening) == (None, None)
+        assert socket.outbox.join is session.dialect.join
+        assert connection.wants_pause or not session.gate.holds
+
+
+def check_session(hub: Hub, session: ServerSession) -> None:
+    gate, phase = session.gate, session.gate.phase
+    assert session.run.is_empty, "publications wait that nobody will pass on"
+    assert gate.holds is bool(gate._held), "what is held is the ping whose token is judged"
+    assert gate.is_over is (phase is Phase.OVER)
+    assert session.encoding is FRAMES[session.dialect]
+    assert session.dialect.level in (1, hub.config.level)
+    if phase is not Phase.OVER:
+        assert bool(session.id) is (phase in TAKES_PART)
+        assert (gate.register_by is not None) is (phase in MUST_REGISTER)
+    if phase in TAKES_PART:
+        assert hub.clients[session.id] is session
+        assert gate.identity is not None
     else:
-        assert session.level in (1, hub.config.level)
-        assert session.identity is not None or not session.id
-        assert not session.id or hub.clients[session.id] is session
+        assert session not in hub.clients.values()
+        assert session.topics == {}
+    if phase is Phase.ADMITTED and not hub.config.asks_token:
+        assert gate.identity is not None
+    throttle, limits = session.throttle, hub.limits
+    assert (throttle is not None) is bool(limits.message_rate or limits.byte_rate)
+    if throttle is not None and throttle.resume_at is not None:
+        assert limits.rate_policy is RatePolicy.DELAY
 
 
-def check_bus(hub: Hub) -> None:
-    members: list[Subscriber] = [*hub.state.connections.values(), hub.local]
-    subscribed = Counter(topic for member in members for topic in member.topics)
-    assert len(hub.state.bus) == len(subscribed)
-    for topic, count in subscribed.items():
-        subscribers = hub.state.bus.subscribers(topic)
+def check_bus(hub: Hub, sessions: list[ServerSession]) -> None:
+    members: list[Subscriber] = [*sessions, hub.local]
+    live = Counter(
+        key for member in members for key, stage in member.topics.items() if stage is Stage.LIVE
+    )
+    bus = hub.state.bus
+    assert len(bus) == len(live)
+    for topic, count in live.items():
+        assert topic in bus
+        subscribers = bus.subscribers(topic)
         assert len(subscribers) == count
-        assert all(topic in subscriber.topics for subscriber in subscribers)
+        assert all(one.topics.get(topic) is Stage.LIVE for one in subscribers)
+    assert {topic for topic, _, _ in bus.topics(len(bus))} == set(live)
+    assert set(hub.local.topics) == set(hub.local.subscriptions.topics)
 
 
-def check_acks(hub: Hub, acks: AckBook) -> None:
+def check_acks(acks: AckBook) -> None:
     """Each open request waits for somebody who is there, for somebody who is there."""
     by_owner: dict[Any, dict[str, AckRequest]] = {}
     by_subscriber: dict[Any, set[AckRequest]] = {}
@@ -122,19 +194,29 @@ def check_acks(hub: Hub, acks: AckBook) -> None:
             by_subscriber.setdefault(subscriber, set()).add(request)
     assert acks._by_owner == by_owner
     assert acks._awaited == sum(len(request.awaited) for request in acks._by_id.values())
+    assert acks._results == sum(request.size for request in acks._by_id.values())
     assert {one: set(requests) for one, requests in acks._by_subscriber.items()} == by_subscriber
     for member in [*by_owner, *by_subscriber]:
         if isinstance(member, ServerSession):
-            assert not member._left
+            assert member.gate.phase in TAKES_PART
+
+
+def check_owners(hub: Hub) -> None:
+    owners = hub.state.owners
+    owned = {one: name for name, ids in owners._ids.items() for one in ids}
+    assert owners._owner == owned
+    assert len(owned) <= hub.limits.max_all_ids
+    assert all(0 < len(ids) <= hub.limits.max_ids for ids in owners._ids.values())
 
 
 def check_hub_is_empty(hub: Hub) -> None:
     """Everyone has left, and nothing is left of them."""
-    assert (hub.clients, hub.state.connections, hub.take_unflushed()) == ({}, {}, [])
-    assert (len(hub.state.bus), len(hub.state.acks), hub.state.admission._by_origin) == (0, 0, {})
-    assert (hub.state.acks._by_owner, hub.state.acks._by_subscriber) == ({}, {})
-    mine = [item for item in hub.state.deadlines._scheduled if item is not hub.monitor]
-    assert mine == []
+    state = hub.state
+    assert (hub.clients, hub.connections, state.unflushed) == ({}, {}, {})
+    assert (len(state.bus), len(state.acks), state.admission._by_origin) == (0, 0, {})
+    assert (state.acks._by_owner, state.acks._by_subscriber) == ({}, {})
+    assert (state.acks._awaited, state.acks._results) == (0, 0)
+    assert state.deadlines._scheduled == {}
 
 
 # -- the client ---------------------------------------------------------------------------
@@ -142,39 +224,123 @@ def check_hub_is_empty(hub: Hub) -> None:
 
 def check_client(session: ClientSession, now: float) -> None:
     """The tables of a client session fit together."""
-    check_deadlines(session.state.deadlines, now)
-    link = session.state.link
+    state, link = session.state, session.state.link
+    assert state.now <= now
+    check_deadlines(state.deadlines)
     if link is not None:
-        check_websocket(link._connection)
-        assert link.next_deadline() is None or link in session.state.deadlines._scheduled
-    for ack_id, handle in session.asking.pending.items():
-        assert handle.id == ack_id
-        assert not handle.finished
-        assert handle in session.state.deadlines._scheduled
-    for barrier in [*session._barriers, *session._receipts.values()]:
-        assert not barrier.passed
-        assert barrier.error is None
-    assert session._offline_size == sum(map(len, session._offline))
-    assert len(session._offline) <= session.config.offline_messages
-    assert session._offline_size <= session.config.offline_bytes
-    assert all(count > 0 for count in session._unconfirmed.values())
-    if link is None or not link.registered:
-        assert not session.asking.pending
-        assert not session._barriers
-        assert not session._receipts
-        assert not session._unconfirmed
+        check_link(link, state.deadlines)
+    is_registered = link is not None and link.registered
+    assert session.ready is (is_registered and not state.is_closing)
+    check_pending(session.asking.pending, state.deadlines)
+    if not session.ready:
+        assert len(session.asking.pending) == 0
+    check_offline_queue(session)
+    check_topics(session)
+    connecting = session._connecting
+    check_scheduled(connecting, state.deadlines)
+    if connecting._retry_at is not None:
+        assert link is None
+        assert not state.is_over
     if session.ended is not None:
         assert link is None
-        assert not session._offline
-        assert session._retry_at is None
+        assert connecting not in state.deadlines._scheduled
+        assert session.topics not in state.deadlines._scheduled
+    check_scheduled(session.flow, state.deadlines)
     if session.flow.is_paused:
-        assert session.flow in session.state.deadlines._scheduled, "reading would never go on"
+        assert session.flow in state.deadlines._scheduled, "reading would never go on"
+    check_subscriptions(session)
+
+
+def check_link(link: ClientLink, deadlines: Deadlines) -> None:
+    socket, outgoing = link._socket, link.outgoing
+    check_websocket(socket)
+    check_scheduled(link, deadlines)
+    assert outgoing.has_batches is outgoing.dialect.has_batches
+    assert socket.outbox.join is outgoing.dialect.join
+    assert link.registered or outgoing.dialect.level == 1, "a level that nobody agreed on"
+    batch = outgoing._batch
+    if batch is not None:
+        assert outgoing.has_batches
+        assert batch.count >= 1
+        assert batch.ahead == socket.outbox.pending_bytes, "something overtook what waits"
+        assert batch.count == 1 or batch.size <= batch.limit
+    assert outgoing.pending_bytes >= socket.outbox.pending_bytes
+
+
+def check_pending(pending: Pending, deadlines: Deadlines) -> None:
+    """Every question is open, and no two have a name in common."""
+    numbers = []
+    for name, question in pending._by_name.items():
+        if isinstance(question, Barrier):
+            assert question.name == name
+            assert not question.passed
+            assert question.error is None
+        else:
+            assert isinstance(question, ClientAck)
+            assert question.id == name
+            assert not question.finished
+            check_scheduled(question, deadlines)
+        numbers.append(int(name.rpartition("_")[2]))
+    # Each name was given out once: the numbers in them rise in the order of the questions.
+    assert numbers == sorted(set(numbers))
+    assert not numbers or numbers[-1] <= pending._count
+    assert len(set(map(id, pending))) == len(pending)
+
+
+def check_offline_queue(session: ClientSession) -> None:
+    offline, config = session._sender._offline, session.config
+    assert offline.size == sum(map(len, offline._messages))
+    assert len(offline) <= config.offline_messages
+    assert offline.size <= config.offline_bytes
+    if session.ready or session.ended is not None:
+        assert len(offline) == 0
+
+
+def check_topics(session: ClientSession) -> None:
+    topics = session.topics
+    wanted = {name for name, one in topics._topics.items() if one.state is not TopicState.LEAVING}
+    assert wanted == set(session.subscriptions.topics)
+    retries = False
+    for name, one in topics._topics.items():
+        assert one.open_questions >= 0
+        if not session.ready:
+            assert one.state is TopicState.WAITING
+        match one.state:
+            case TopicState.WAITING:
+                assert not session.ready
+                assert one.open_questions == 0
+                assert not one.is_reported
+            case TopicState.ASKED:
+                assert one.open_questions > 0
+            case TopicState.LIVE:
+                assert one.open_questions == 0
+                assert one.has_been_live
+            case TopicState.REFUSED:
+                assert one.open_questions == 0
+                retries = True
+            case TopicState.LEAVING:
+                retries = retries or not one.open_questions
+        assert topics.is_settled(name) is (one.state is TopicState.LIVE and session.ready)
+    assert topics.open_questions == sum(one.open_questions for one in topics._topics.values())
+    check_retries(topics, session.state.deadlines, retries=retries)
+
+
+def check_retries(topics: Topics, deadlines: Deadlines, *, retries: bool) -> None:
+    """What was refused for now is asked for again."""
+    assert topics._retry_at is not None or not retries, "nobody would ask again"
+    check_scheduled(topics, deadlines)
+
+
+def check_subscriptions(session: ClientSession) -> None:
     subscriptions = session.subscriptions
     for topic in subscriptions.topics:
         assert subscriptions.count(topic) > 0
         for mailbox in subscriptions.mailboxes(topic):
-            assert not mailbox.closed
+            assert mailbox.topic == topic
+            assert not mailbox.is_over
             check_mailbox(mailbox, session)
+    if subscriptions._direct is not None:
+        check_mailbox(subscriptions._direct, session)
 
 
 def check_mailbox(mailbox: Mailbox, session: ClientSession) -> None:
@@ -182,3 +348,12 @@ def check_mailbox(mailbox: Mailbox, session: ClientSession) -> None:
     assert mailbox.size == sum(message.size for message in mailbox._messages)
     assert len(mailbox) <= limits.mailbox_messages
     assert mailbox.size <= limits.mailbox_bytes or len(mailbox) == 1
+
+
+# -- either end ---------------------------------------------------------------------------
+
+
+def check_reading(end: WebSocketConnection | ClientLink, *, is_read: bool) -> None:
+    """The core knows whether its driver reads, which decides what silence means."""
+    assert end._socket._keepalive._paused is not is_read
+    assert is_read or end.output is Output.KEEP, "the peer's end of file is wanted"

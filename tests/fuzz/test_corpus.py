@@ -11,7 +11,7 @@ from kps.protocol.bus.acks import AckBook
 from kps.protocol.client.session import ClientSession
 from kps.protocol.dialect import envelope
 from kps.protocol.server.hub import Hub
-from kps.protocol.wire import client_handshake, frames, websocket
+from kps.protocol.wire import client_handshake, frames, reader
 from tests.fuzz.corpus import HARNESSES, corpus_file, load_corpus, load_regressions
 
 MOST_BYTES = 1_000_000
@@ -58,8 +58,8 @@ INEXACT = SimpleNamespace(
 @pytest.mark.parametrize(
     ("harness", "owner", "name", "broken"),
     [
-        ("frames", websocket, "_is_utf8", lambda payload: True),
-        ("frames", websocket.WebSocket, "_claims_too_much", lambda self, length: False),
+        ("frames", reader, "_is_utf8", lambda payload: True),
+        ("frames", reader.FrameReader, "_claims_too_much", lambda self, length: False),
         ("frames", frames, "mask", lambda payload, key: payload),
         ("envelope", envelope, "orjson", INEXACT),
         ("http", client_handshake.ClientWebSocket, "_refuse", lambda self, reason, now: None),

@@ -553,7 +553,7 @@ def test_a_client_of_ours_comes_back_when_its_time_is_over(
     assert lost.get().closed.code == 4002
     found.get()
     (session,) = server._hub.clients.values()
-    assert session.identity == kps.Identity("alice")
+    assert session.owner_name == "alice"
     client.close()
 
 

@@ -38,7 +38,7 @@ def test_the_others_do_not_wait(servers: AnyDriver, clients: AnyDriver) -> None:
     inbox = Inbox()
     listener, other = clients.client(server.address), clients.client(server.address)
     # Which cannot get rid of it all when it is closed.
-    flooder = clients.client(server.address, limits=kps.ServerLimits(close_timeout=0.1))
+    flooder = clients.client(server.address, limits=kps.ClientLimits(close_timeout=0.1))
     listener.subscribe("t", inbox)
     for _ in range(5000):  # a hundred seconds' worth
         flooder.publish("flood", "x" * 100)

@@ -255,7 +255,7 @@ def test_both_levels_share_topics_and_ids(connect: Connect) -> None:
 
 
 def test_a_burst_is_taken_at_the_programs_pace(connect: Connect) -> None:
-    limits = kps.ServerLimits(mailbox_messages=1000)
+    limits = kps.ClientLimits(mailbox_messages=1000)
     subscriber, publisher = connect("subscriber", limits=limits), connect("publisher")
     inbox = Inbox()
     subscription = subscriber.subscribe("t", inbox)
@@ -573,10 +573,11 @@ def test_closing_writes_what_was_published_and_ends_what_waits(connect: Connect)
 
 def test_a_dead_peer_is_noticed_by_the_heartbeat(servers: AnyDriver, clients: AnyDriver) -> None:
     limits = kps.ServerLimits(heartbeat_interval=0.1, heartbeat_timeout=1.0)
+    client_limits = kps.ClientLimits(heartbeat_interval=0.1, heartbeat_timeout=1.0)
     server = servers.server(limits=limits)
     cable = Cable(server.address)
     disconnected = Inbox()
-    clients.client(cable.address, limits=limits, reconnect=False, on_disconnect=disconnected)
+    clients.client(cable.address, limits=client_limits, reconnect=False, on_disconnect=disconnected)
     eventually(lambda: server.count_clients() == 1, "the client")
     cable.stalled = True
     assert disconnected.get().closed.code == 1006

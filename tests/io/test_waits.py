@@ -89,7 +89,7 @@ def test_a_publish_that_waits_is_kept_by_the_offline_queue(
 
 
 def test_a_publish_that_waits_ends_with_the_client(clients: AnyDriver, cable: Cable) -> None:
-    limits = kps.ServerLimits(close_timeout=0.2)
+    limits = kps.ClientLimits(close_timeout=0.2)
     client = clients.client(cable.address, limits=limits)
     _, outcome = waits_for_room(client, cable)
     client.close()

@@ -87,9 +87,9 @@ def test_a_cut_is_noticed_at_once_and_a_restart_forgets_everything() -> None:
     network.advance(2.0)
     assert client.session.ready
     assert "t" in network.hub.state.bus
-    (connection,) = network.hub.state.connections.values()
+    (connection,) = network.hub.connections.values()
     client.session.close(network.clock.now)
     network.run()
     assert connection.closed is not None
     assert connection.closed.by is ClosedBy.PEER
-    assert not network.hub.state.connections
+    assert not network.hub.connections

@@ -581,7 +581,7 @@ class BusMachine(RuleBasedStateMachine):
     def the_hub_knows_who_is_there(self) -> None:
         hub = self.network.hub
         assert set(hub.clients) == {actor.id for actor in self.online()}
-        assert len(hub.state.connections) == len(self.online())
+        assert len(hub.connections) == len(self.online())
         for topic in TOPIC_NAMES:
             expected = [actor.id for actor in self.topics[topic]]
             assert [subscriber.id for subscriber in hub.state.bus.subscribers(topic)] == expected
@@ -594,7 +594,7 @@ class BusMachine(RuleBasedStateMachine):
             if not ask.owner.is_gone:
                 ask.owner.check_ask(ask)
         assert len(hub.state.acks) == len(self.open_asks())
-        assert len(hub.state.deadlines) == len(hub.state.connections) + len(hub.state.acks)
+        assert len(hub.state.deadlines) == len(hub.connections) + len(hub.state.acks)
 
     def teardown(self) -> None:
         """When everyone has left, nothing is left of them."""
@@ -603,7 +603,7 @@ class BusMachine(RuleBasedStateMachine):
             self.left(actor, for_good=True)
         self.settle()
         hub = self.network.hub
-        assert (hub.clients, hub.state.connections) == ({}, {})
+        assert (hub.clients, hub.connections) == ({}, {})
         assert (len(hub.state.bus), len(hub.state.acks), len(hub.state.deadlines)) == (0, 0, 0)
         assert (hub.state.acks._by_owner, hub.state.acks._by_subscriber) == ({}, {})
         for actor in self.actors:

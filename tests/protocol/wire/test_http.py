@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ServerLimits
 from kps.protocol.server.events import StrangerLeft, UpgradeRequested
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 from kps.protocol.wire.websocket import Output
@@ -151,7 +151,7 @@ class TestHeadSize:
 
     @pytest.mark.parametrize("sizes", [[], [1], [999], [1999, 1, 1]])
     def test_up_to_the_limit(self, sizes: list[int]) -> None:
-        stage = Stage(limits=Limits(max_head=self.LIMIT))
+        stage = Stage(limits=ServerLimits(max_head=self.LIMIT))
         peer = stage.peer()
         peer.feed(self.sized(self.LIMIT), sizes)
         assert Answer(peer.read()).status == 200
@@ -159,18 +159,18 @@ class TestHeadSize:
     @pytest.mark.parametrize("sizes", [[], [1], [999], [2000]])
     @pytest.mark.parametrize("size", [2001, 2010, 100_000])
     def test_past_the_limit(self, size: int, sizes: list[int]) -> None:
-        stage = Stage(limits=Limits(max_head=self.LIMIT))
+        stage = Stage(limits=ServerLimits(max_head=self.LIMIT))
         peer = stage.peer()
         peer.feed(self.sized(size), sizes)
         assert Answer(peer.read()).status == 431
 
     def test_past_the_limit_without_an_end(self) -> None:
-        stage = Stage(limits=Limits(max_head=self.LIMIT))
+        stage = Stage(limits=ServerLimits(max_head=self.LIMIT))
         assert ask(b"GET /" + b"x" * self.LIMIT, stage).status == 431
 
     @pytest.mark.parametrize("sizes", [[], [1], [100]])
     def test_frames_behind_the_head_do_not_count(self, sizes: list[int]) -> None:
-        stage = Stage(limits=Limits(max_head=300))
+        stage = Stage(limits=ServerLimits(max_head=300))
         peer = stage.peer()
         peer.feed(upgrade() + json_frame(PING) + json_frame({"pad": "x" * 1000}), sizes)
         peer.read_upgrade()
@@ -187,7 +187,7 @@ class TestHeadSize:
 class TestTime:
     @pytest.mark.parametrize("start", [b"", b"GET /healthz HTT", upgrade()[:-1]])
     def test_request_that_never_ends_is_408(self, start: bytes) -> None:
-        stage = Stage(limits=Limits(handshake_timeout=10, close_timeout=5))
+        stage = Stage(limits=ServerLimits(handshake_timeout=10, close_timeout=5))
         peer = stage.peer()
         if start:
             peer.feed(start)
@@ -200,7 +200,7 @@ class TestTime:
         assert output(peer.connection) is Output.HALF_CLOSE
 
     def test_answer_lingers_until_the_peer_hangs_up(self) -> None:
-        stage = Stage(limits=Limits(close_timeout=5))
+        stage = Stage(limits=ServerLimits(close_timeout=5))
         peer = stage.peer()
         peer.feed(request("/"))
         assert output(peer.connection) is Output.HALF_CLOSE
@@ -210,7 +210,7 @@ class TestTime:
         assert output(peer.connection) is Output.CLOSE
 
     def test_peer_that_does_not_hang_up_is_dropped(self) -> None:
-        stage = Stage(limits=Limits(close_timeout=5))
+        stage = Stage(limits=ServerLimits(close_timeout=5))
         peer = stage.peer()
         peer.feed(request("/"))
         peer.read()
@@ -220,7 +220,7 @@ class TestTime:
         assert output(peer.connection) is Output.ABORT
 
     def test_open_connection_has_no_deadline_of_the_handshake(self) -> None:
-        stage = Stage(limits=Limits(handshake_timeout=10, heartbeat_interval=1000))
+        stage = Stage(limits=ServerLimits(handshake_timeout=10, heartbeat_interval=1000))
         peer = stage.peer("alice")
         stage.advance(100)
         assert output(peer.connection) is Output.KEEP
@@ -291,19 +291,19 @@ class TestAsking:
         assert event.request.peer == "192.0.2.1:40000"
 
     def test_accept(self) -> None:
-        stage, peer, _ = self.asked()
-        peer.session.accept(stage.clock.now)
+        _, peer, _ = self.asked()
+        peer.decide(True)
         peer.read_upgrade()
         assert not peer.connection.wants_pause
         assert peer.ask(PING) == [PONG]
 
     @pytest.mark.parametrize("later", [b"", json_frame({"action": "subscribe", "topic": "t"})])
     def test_what_came_with_the_request_is_not_lost(self, later: bytes) -> None:
-        stage, peer, _ = self.asked(json_frame(PING))
+        _, peer, _ = self.asked(json_frame(PING))
         if later:
             peer.feed(later, [1])
         assert peer.read() == b""
-        peer.session.accept(stage.clock.now)
+        peer.decide(True)
         peer.read_upgrade()
         answers = [PONG, {"action": "subscribed", "topic": "t"}]
         assert peer.take() == answers[: 2 if later else 1]
@@ -311,7 +311,7 @@ class TestAsking:
     def test_refuse(self) -> None:
         stage, peer, _ = self.asked(json_frame(PING))
         response = HttpResponse(401, b"who?\n", headers=(("www-authenticate", "Bearer"),))
-        peer.session.refuse(response, stage.clock.now)
+        peer.decide(response)
         answer = Answer(peer.read())
         assert (answer.status, answer.body) == (401, b"who?\n")
         assert answer.headers["www-authenticate"] == "Bearer"
@@ -334,16 +334,16 @@ class TestAsking:
         assert Answer(peer.read()).status == status
 
     def test_refusal_with_a_status_of_its_own(self) -> None:
-        stage, peer, _ = self.asked()
-        peer.session.refuse(HttpResponse(499, b""), stage.clock.now)
+        _, peer, _ = self.asked()
+        peer.decide(HttpResponse(499, b""))
         assert Answer(peer.read()).status == 499
 
     def test_second_decision_does_nothing(self) -> None:
-        stage, peer, _ = self.asked()
-        peer.session.accept(stage.clock.now)
+        _, peer, _ = self.asked()
+        peer.decide(True)
         peer.read_upgrade()
-        peer.session.refuse(HttpResponse.text(403, "no"), stage.clock.now)
-        peer.session.accept(stage.clock.now)
+        peer.decide(HttpResponse.text(403, "no"))
+        peer.decide(True)
         assert peer.read() == b""
         assert peer.ask(PING) == [PONG]
 
@@ -351,16 +351,16 @@ class TestAsking:
         stage, peer, _ = self.asked()
         stage.advance(stage.hub.limits.handshake_timeout)
         assert Answer(peer.read()).status == 503
-        peer.session.accept(stage.clock.now)
+        peer.decide(True)
         assert peer.read() == b""
 
     def test_client_that_left_meanwhile(self) -> None:
         stage, peer, _ = self.asked()
         peer.connection.connection_lost(stage.clock.now)
-        peer.session.accept(stage.clock.now)
-        peer.session.refuse(HttpResponse.text(403, "no"), stage.clock.now)
+        peer.decide(True)
+        peer.decide(HttpResponse.text(403, "no"))
         assert peer.read() == b""
-        assert stage.hub.state.connections == {}
+        assert stage.hub.connections == {}
         assert stage.hub.next_deadline() is None
 
     def test_program_is_not_asked_about_what_cannot_be(self) -> None:
@@ -409,7 +409,7 @@ class TestLoss:
         assert output(peer.connection) is Output.CLOSE
         for _ in range(2):
             peer.connection.connection_lost(stage.clock.now)
-        assert stage.hub.state.connections == {}
+        assert stage.hub.connections == {}
         assert stage.hub.next_deadline() is None
         assert peer.connection.closed is not None
         assert stage.hub.events() == [StrangerLeft("192.0.2.1:40000", peer.connection.closed)]

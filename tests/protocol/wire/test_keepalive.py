@@ -146,7 +146,7 @@ class TestWhileWeDoNotRead:
 
     def test_who_takes_a_little_of_what_waits_lives(self) -> None:
         beat = paused()
-        pings = []
+        pings: list[float] = []
         while len(pings) < 10:
             beat.wrote()
             when, what = due(beat, is_stuck=True)

@@ -296,12 +296,13 @@ class TestReading:
             data = frame(b"{}", key=key) + close_frame(1000, "bye", key=key)
             assert end.receive_data(data, NOW) == [b"{}"]
             assert end.state is State.OPEN
-            assert end.send(b"[1]", Kind.REPLY, NOW) is Push.QUEUED
+            assert end.send(b'{"a":1}', Kind.REPLY, NOW) is Push.QUEUED
             assert end.read(NOW) == []
             assert end.closed == Closed(1000, "bye", ClosedBy.PEER)
-            assert end.send(b"[2]", Kind.REPLY, NOW) is Push.DROPPED
+            assert end.send(b'{"a":2}', Kind.REPLY, NOW) is Push.DROPPED
             inbox = sent_by(end)
-            assert (inbox.take(), inbox.closed) == ([1], (1000, "bye"))
+            assert inbox.take() == [{"a": 1}]
+            assert inbox.closed == (1000, "bye")
 
     def test_controls_before_a_message_take_effect_at_once(self) -> None:
         for end, key in both_ends():
