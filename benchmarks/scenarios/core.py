@@ -47,7 +47,7 @@ def settle(hub: Hub) -> int:
     """Take what there is to write, and forget it; return how many bytes it was."""
     size = 0
     for number in hub.take_unflushed():
-        while data := hub.state.connections[number].data_to_send():
+        while data := hub.connections[number].data_to_send():
             size += len(data)
     hub.events()
     return size

@@ -1,19 +1,18 @@
 """Fixtures of the tests that attack KPS."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from time import monotonic
 from typing import Any
 
 import pytest
 
 import kps
-from kps.io_common.client_options import CLIENT_LIMITS
+from kps.protocol.limits import ClientLimits
 from tests.faults.processes import KINDS, Process, Serve
 from tests.faults.proxy import Proxy
 from tests.io.harness import DRIVERS, AnyDriver, Blocking, Inbox
 
-LIMITS = replace(CLIENT_LIMITS, close_timeout=0.3)
+LIMITS = ClientLimits(close_timeout=0.3)
 """Of the clients here, whose closing often finds nobody at the other end."""
 
 Check = Callable[[], list[float]]

@@ -114,10 +114,8 @@ SENT = {
     "pong": grammar.SENT_BY_SERVER["pong"] | {"nonce"},
     "error": frozenset(("error", "code", "refused")) | NAMES,
 }
-# What clients say beyond what the grammar knows.
-MORE: dict[str, dict[str, Sequence[bytes]]] = {
-    "ping": {"nonce": (grammar.ABSENT, b'"n1"', b'"n2"', b'""', b"null", b"5")}
-}
+PING = {"ping": grammar.TO_SERVER["ping"]}
+NONCES = (b'"n1"', b'"n1"', b'"n2"', b'""', b"null", b"5")
 
 
 def one_input(data: bytes) -> None:
@@ -129,18 +127,6 @@ def one_input(data: bytes) -> None:
         pieces.run()
         for one, other in zip(whole.guests, pieces.guests, strict=True):
             one.check_same(other)
-
-
-def with_more(
-    message: bytes, more: dict[str, dict[str, Sequence[bytes]]], choices: Choices
-) -> bytes:
-    """A message of the grammar's, with further fields; the last field of a name counts."""
-    for action, fields in more.items():
-        if message.startswith(b'{"action":"' + action.encode() + b'"'):
-            for name, values in fields.items():
-                if value := choices.pick(values):
-                    message = message[:-1] + b',"' + name.encode() + b'":' + value + b"}"
-    return message
 
 
 class Guest:
@@ -168,6 +154,8 @@ class Guest:
         """Every message, those of arrays and batches one by one."""
         self.seen = 0
         """Publications and direct messages among them."""
+        self.known_as = ""
+        """The id in the last pong."""
         self.pinged = 0
         self.requests: Counter[str] = Counter()
         """How often an ack id may be answered: it was in what this guest sent."""
@@ -216,6 +204,11 @@ class Guest:
             check_reading(self.connection, is_read=self.is_read)
             assert self.is_read or self.rests or self.connection.wants_pause
             assert not (self.is_read and self.waiting)
+
+    def check_registration(self) -> None:
+        """Whether it knows of the id that it has: a ping that is refused changes nothing."""
+        if self.connection.closed is None and not self.session._transport.queued_bytes:
+            assert self.session.id == self.known_as
 
     def take(self, limit: int) -> bytes:
         """Read up to so many bytes."""
@@ -275,6 +268,8 @@ class Guest:
         action = fields["action"]
         extra = set(fields) - SENT[action] - {"action"}
         assert not extra, f"{action} with {extra}"
+        if action == "pong":
+            self.known_as = fields["id"]
         if action == "pong" and "nonce" in fields:
             assert self.session.dialect.level > 1
             self.nonces[fields["nonce"]] -= 1
@@ -374,6 +369,7 @@ class World:
                     guest.read_on()
         for guest in self.guests:
             guest.check_reading()
+            guest.check_registration()
             if not guest.is_gone and guest.connection.number not in self._due:
                 # Otherwise no driver would look at it.
                 assert guest.session._transport.queued_bytes == 0
@@ -490,8 +486,7 @@ class World:
 
     def message(self) -> bytes:
         last = f"ack_{self.hub.state.acks._count}".encode()
-        message = grammar.message(self.choices, grammar.TO_SERVER, last)
-        return with_more(message, MORE, self.choices)
+        return grammar.message(self.choices, grammar.TO_SERVER, last)
 
     def step_say(self) -> None:
         self.say(self.pick(), self.message())
@@ -499,6 +494,22 @@ class World:
     def step_say_several(self) -> None:
         guest = self.pick()
         self.say(guest, self.message(), self.choices.pick((2, 3, 10, 200)))
+
+    def step_say_together(self) -> None:
+        """Different messages, all of which arrive at once."""
+        guest = self.pick()
+        data = b""
+        for _ in range(2 + self.choices.below(3)):
+            message = self.message()
+            self.note(guest, message, 1)
+            data += whole_text(message, KEY)
+        guest.feed(data, self.sizes)
+
+    def step_ping(self) -> None:
+        """A ping whose answer is to repeat something."""
+        guest = self.pick()
+        ping = grammar.message(self.choices, PING, b"")
+        self.say(guest, ping[:-1] + b',"nonce":' + self.choices.pick(NONCES) + b"}")
 
     def step_say_array(self) -> None:
         guest = self.pick()
@@ -653,12 +664,15 @@ class World:
 Act = Callable[[World], None]
 
 STEPS: tuple[Act, ...] = (
-    *(World.step_say,) * 5,
+    *(World.step_say,) * 4,
+    World.step_say_together,
     World.step_rest,
     World.step_say_text,
     World.step_say_several,
     World.step_say_array,
-    *(World.step_program,) * 4,
+    World.step_program,
+    World.step_ping,
+    *(World.step_program,) * 2,
     World.step_wait,
     World.step_connect,
     World.step_stop_reading,

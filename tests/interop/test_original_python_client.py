@@ -145,7 +145,7 @@ async def test_their_status_and_cancel_work_with_our_server(servers: Servers) ->
         assert await ack.GetStatus() == {"ours": False}
         assert not await ack.IsComplete()
         await ack.Cancel()
-        while len(pair.server._hub.acks):
+        while len(pair.server._hub.state.acks):
             await asyncio.sleep(0)
         release.set()
 
@@ -205,9 +205,7 @@ async def test_their_reconnecting_client_comes_back(servers: Servers) -> None:
 
 def abort_all(server: Any) -> None:
     """Break every connection of a server, whatever its driver."""
-    connections = server._connections
-    for connection in list(connections if isinstance(server, kps.Server) else connections.values()):
-        connection.abort()
+    server._driver.abort_connections()
 
 
 async def connect_again(pair: Pair) -> kps.Client:

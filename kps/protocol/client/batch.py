@@ -69,5 +69,5 @@ class BatchEntry(Entry):
     __slots__ = ("batch",)
 
     def __init__(self, frame: bytes, batch: Batch) -> None:
-        super().__init__(frame, Kind.DROPPABLE, messages=batch.count)
+        super().__init__(frame, Kind.DROPPABLE, batch.count)
         self.batch = batch

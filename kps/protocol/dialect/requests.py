@@ -6,14 +6,9 @@ from typing import Any, NamedTuple, Protocol
 from kps.protocol.dialect.outcome import AckResponse
 
 
-class Publish(NamedTuple):
-    """Publications on one topic."""
-
-    topic: str
-    payloads: list[Any]
-    receipt: str | None
-    """What the client wants the receipt to be called, if it wants one."""
-
+Publish = tuple[str, list[Any], str | None]
+"""Publications on one topic: that, the payloads, and what the client wants its receipt to be
+called, if it wants one. A plain tuple, because there is one for nearly every message."""
 
 class Ask(NamedTuple):
     """A message whose receivers are to answer."""

@@ -30,7 +30,10 @@ class ServerLevel1:
     # -- reading ----------------------------------------------------------------------------
 
     def read_publish(self, fields: Fields) -> Publish:
-        return Publish(_topic(fields), [fields.get("data")], None)
+        topic = fields.get("topic")
+        if type(topic) is not str or not topic:
+            raise InvalidMessage(_NO_TOPIC, "bad_request")
+        return topic, [fields.get("data")], None
 
     def read_ask(self, fields: Fields, target: str, refusal: str) -> Ask:
         """Read an ack request; ``target`` is the field that says who is asked."""
@@ -39,8 +42,11 @@ class ServerLevel1:
             required(fields, "ack_id", "missing ack_id"),
             fields.get("data"),
             _timeout(fields),
-            False,
+            self._wants_updates(fields),
         )
+
+    def _wants_updates(self, fields: Fields) -> bool:
+        return False
 
     def read_answer(self, fields: Fields) -> Answer:
         outcome: Any = fields.get("data")
@@ -133,7 +139,9 @@ class ServerLevel2(ServerLevel1):
     keeps_id_in_ping = True
 
     def read_publish(self, fields: Fields) -> Publish:
-        topic = _topic(fields)
+        topic = fields.get("topic")
+        if type(topic) is not str or not topic:
+            raise InvalidMessage(_NO_TOPIC, "bad_request")
         payloads = fields.get("batch")
         if payloads is None:
             payloads = [fields.get("data")]
@@ -142,11 +150,10 @@ class ServerLevel2(ServerLevel1):
         receipt = fields.get("receipt")
         if receipt is not None and type(receipt) is not str:
             raise InvalidMessage("field receipt must be a string")
-        return Publish(topic, payloads, receipt)
+        return topic, payloads, receipt
 
-    def read_ask(self, fields: Fields, target: str, refusal: str) -> Ask:
-        ask = super().read_ask(fields, target, refusal)
-        return ask._replace(wants_updates=fields.get("updates") is True)
+    def _wants_updates(self, fields: Fields) -> bool:
+        return fields.get("updates") is True
 
     def read_answer(self, fields: Fields) -> Answer:
         ack_id = required(fields, "ack_id", "missing ack_id")
@@ -188,6 +195,8 @@ class ServerLevel2(ServerLevel1):
         return level2.delivery_with_ack("" if is_direct else topic, sender, data, ack_id)
 
 
+_NO_TOPIC = "missing or invalid topic"
+
 LEVEL_1 = ServerLevel1()
 LEVEL_2 = ServerLevel2()
 
@@ -201,14 +210,10 @@ def agreed(offered: Any, highest: int) -> ServerLevel1:
 
 def required(fields: Fields, name: str, refusal: str) -> str:
     """A string field that an action needs. Raises :class:`InvalidMessage` with ``refusal``."""
-    value = text(fields, name)
-    if not value:
+    value = fields.get(name)
+    if type(value) is not str or not value:
         raise InvalidMessage(refusal, "bad_request")
     return value
-
-
-def _topic(fields: Fields) -> str:
-    return required(fields, "topic", "missing or invalid topic")
 
 
 def _timeout(fields: Fields) -> float | None:

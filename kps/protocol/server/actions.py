@@ -185,7 +185,7 @@ class Action(NamedTuple):
     """Whether it may add to the publications that are gathered. All others come behind them."""
 
 
-ACTIONS = {
+ACTIONS: dict[str | None, Action] = {
     "ping": Action(ping, unregistered=None),
     "subscribe": Action(subscribe, unregistered="client not registered, send ping first"),
     "unsubscribe": Action(unsubscribe),
@@ -201,17 +201,15 @@ ACTIONS = {
 }
 
 
-def action_of(fields: Fields, *, is_registered: bool) -> Action:
-    """The action that a message asks for. Raises :class:`InvalidMessage`."""
+def _no_action(actor: Actor, fields: Fields) -> None:
     name = text(fields, "action")
-    action = ACTIONS.get(name)
     if not name:
         raise InvalidMessage("missing or invalid action")
-    if action is None:
-        raise InvalidMessage(f"unknown action: {name}", "unknown_action")
-    if not is_registered and action.unregistered is not None:
-        raise InvalidMessage(action.unregistered, "not_registered")
-    return action
+    raise InvalidMessage(f"unknown action: {name}", "unknown_action")
+
+
+NO_ACTION = Action(_no_action, unregistered=None)
+"""What is done for a message that asks for no action that there is: it is refused."""
 
 
 def relay_failed(reason: object) -> InvalidMessage:

@@ -28,8 +28,8 @@ class FrameEncoding:
         return Entry(
             frames[0] if len(frames) == 1 else b"".join(frames),
             Kind.DROPPABLE,
-            messages=len(payloads),
-            frames=len(frames),
+            len(payloads),
+            len(frames),
         )
 
 

@@ -39,7 +39,7 @@ class Publisher(Protocol):
 class Run:
     """Gathers publications of one client. ``publish`` delivers them, and tells to how many."""
 
-    __slots__ = ("_allowed", "_gathered", "_limits", "_publish", "_publisher")
+    __slots__ = ("_allowed", "_limits", "_publish", "_publisher", "gathered")
 
     def __init__(
         self,
@@ -50,13 +50,9 @@ class Run:
         self._publisher = publisher
         self._publish = publish
         self._limits = limits
-        self._gathered: Publication | None = None
+        self.gathered: Publication | None = None
+        """What waits to be delivered, if anything does."""
         self._allowed = ""  # the last topic on which the client was found to be allowed to publish
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is gathered."""
-        return self._gathered is None
 
     def check(self, topic: str) -> None:
         """Refuse a topic on which the client may not publish. Raises ``InvalidMessage``."""
@@ -70,11 +66,11 @@ class Run:
 
     def add(self, topic: str, payloads: list[Any]) -> None:
         """Add publications; deliver those on another topic first. Raises as ``check``."""
-        gathered = self._gathered
+        gathered = self.gathered
         if gathered is None or gathered.topic != topic:
             self.finish()
             self.check(topic)
-            gathered = self._gathered = Publication(topic, self._publisher.id)
+            gathered = self.gathered = Publication(topic, self._publisher.id)
         gathered.payloads += payloads
         publisher = self._publisher
         if publisher.dialect.confirms_publications and topic in publisher.topics:
@@ -89,9 +85,9 @@ class Run:
 
     def finish(self) -> None:
         """Deliver what has been gathered."""
-        gathered = self._gathered
+        gathered = self.gathered
         if gathered is not None:
-            self._gathered = None
+            self.gathered = None
             self._deliver(gathered)
 
     def _deliver(self, publication: Publication) -> int:
@@ -104,7 +100,7 @@ class Run:
         if publisher.dialect.confirms_publications:
             confirmation = publisher.dialect.published(publication.topic)
             frames = text_frame(confirmation) * count
-            entry = Entry(frames, Kind.REPLY, messages=count, frames=count)
+            entry = Entry(frames, Kind.REPLY, count, count)
             if not publisher.reply_all(entry):
                 for _ in range(count):
                     publisher.reply(confirmation)

@@ -20,7 +20,7 @@ from kps.protocol.dialect.envelope import (
 )
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.dialect.server import LEVEL_1, ServerLevel1
-from kps.protocol.server.actions import action_of, relay_failed
+from kps.protocol.server.actions import ACTIONS, NO_ACTION, relay_failed
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.encodings import FRAMES
 from kps.protocol.server.gate import Gate, Phase
@@ -29,6 +29,10 @@ from kps.protocol.server.run import Run
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.throttle import throttle
 from kps.protocol.wire.outbox import Entry, Kind
+
+
+_REGISTERED = Phase.REGISTERED
+_OVER = Phase.OVER
 
 
 class ServerSession:
@@ -107,7 +111,7 @@ class ServerSession:
         deep_from = 2 * limits.max_depth  # bytes; what has fewer is never too deep
         refuses = self.throttle is not None and self.throttle.refuses
         for message in messages:
-            if gate.phase is Phase.OVER:
+            if gate.phase is _OVER:
                 return  # an earlier one has ended it, for want of room too
             excess = self._charge(0, len(message)) if refuses else None
             try:
@@ -121,7 +125,10 @@ class ServerSession:
                 self._refuse_all(excess, loaded if type(loaded) is list else (loaded,))
                 continue
             self.is_deep = len(message) > deep_from and is_deeper(loaded, limits.max_depth)
-            self._handle(loaded)
+            if type(loaded) is dict:
+                self._take(loaded)
+            else:
+                self._handle(loaded)
         self.run.finish()
 
     def handle_held(self, held: Sequence[Any]) -> None:
@@ -147,24 +154,25 @@ class ServerSession:
     def _take(self, message: Any) -> None:
         """Do what one message asks for, or refuse it; or hold it."""
         gate = self.gate
-        if gate.holds:
-            gate.hold(message)
-            return
-        if gate.phase is Phase.OVER:
-            return
+        if gate.phase is not _REGISTERED:
+            if gate.holds:
+                gate.hold(message)
+                return
+            if gate.is_over:
+                return
         self.received += 1
-        throttle = self.throttle
         fields: Fields = {}
         try:
-            if throttle is not None and throttle.refuses:
-                if type(message) is dict:
-                    fields = message
-                throttle.check(self.dialect.count(fields), 0, self.state.now)
+            if self.throttle is not None:
+                fields = message if type(message) is dict else {}
+                self.throttle.charge(self.dialect.count(fields), self.state.now)
             fields = check(message)
             if self.is_deep:
                 self._check_depth(fields)
-            action = action_of(fields, is_registered=bool(self.id))
-            if not action.joins_run and not self.run.is_empty:
+            action = ACTIONS.get(fields.get("action"), NO_ACTION)
+            if action.unregistered is not None and not self.id:
+                raise InvalidMessage(action.unregistered, "not_registered")
+            if self.run.gathered is not None and not action.joins_run:
                 self.run.finish()
                 if gate.is_over:
                     return
@@ -224,7 +232,7 @@ class ServerSession:
     def _answer(self, error: InvalidMessage, message: bytes) -> None:
         self.run.finish()
         self.state.stats.refused += 1
-        if self.gate.phase is Phase.OVER:
+        if self.gate.phase is _OVER:
             return
         throttle = self.throttle
         if throttle is not None and throttle.closes and error.code == "rate_limited":
@@ -249,7 +257,7 @@ class ServerSession:
         queued: list[bool] = []
         for entry in publication.encoded(self.encoding.singly):
             queued.append(transport.queue(entry))
-            if self.gate.phase is Phase.OVER:  # for want of room
+            if self.gate.phase is _OVER:  # for want of room
                 self.delivered -= count - len(queued)
                 break
         publication.partial += sum(queued) - count * queued[-1]
@@ -266,7 +274,7 @@ class ServerSession:
 
     def relay_finished(self, to: str, error: str | None) -> None:
         """Tell the client how its message to another server fared."""
-        if self.gate.phase is Phase.OVER:
+        if self.gate.phase is _OVER:
             return
         if error is None:
             self.reply(level1.server_message_sent(to))

@@ -40,6 +40,11 @@ class Throttle:
         if not (limiter.take_messages(messages, now) and limiter.take_bytes(size, now)):
             raise InvalidMessage(TOO_FAST, "rate_limited")
 
+    def charge(self, messages: int, now: float) -> None:
+        """Count messages, if what is too much is refused. Raises as ``check``."""
+        if self.refuses:
+            self.check(messages, 0, now)
+
     def handle_timeout(self, now: float) -> bool:
         """End the pause if its time is over; tell whether it is."""
         if self.resume_at is None or now < self.resume_at:

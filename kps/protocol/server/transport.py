@@ -10,6 +10,9 @@ from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import Closed, State
 
 
+_OPEN = State.OPEN
+
+
 class WebSocketTransport:
     """Queues what a session sends, and tells the hub that there is something to write.
 
@@ -65,7 +68,8 @@ class WebSocketTransport:
 
     def queue_whole(self, entry: Entry) -> bool:
         """Queue publications if there is room for all of them; else do nothing."""
-        if self._socket.queue_whole(entry):
+        socket = self._socket
+        if socket.state is _OPEN and socket.outbox.push_whole(entry):
             self._state.unflushed[self._number] = None
             return True
         return False

@@ -31,30 +31,24 @@ class Kind(Enum):
     """It carries publications, and a policy may drop it."""
 
 
+_REPLY = Kind.REPLY
+_DROPPABLE = Kind.DROPPABLE
+
+
 class Entry:
     """Whole frames that are queued as one. One object is shared by the queues of all receivers."""
 
     __slots__ = ("data", "frames", "kind", "messages", "reply_bytes", "size")
 
-    def __init__(
-        self,
-        data: bytes,
-        kind: Kind,
-        *,
-        messages: int = 1,
-        frames: int = 1,
-        reply_bytes: int | None = None,
-    ) -> None:
+    def __init__(self, data: bytes, kind: Kind, messages: int = 1, frames: int = 1) -> None:
         self.data = data
         self.kind = kind
-        self.size = len(data)
+        self.size = size = len(data)
         self.messages = messages
         """How many messages are in it; none in one of the connection itself."""
         self.frames = frames
         """How many frames it is."""
-        if reply_bytes is None:
-            reply_bytes = self.size if kind is Kind.REPLY else 0
-        self.reply_bytes = reply_bytes
+        self.reply_bytes = size if kind is _REPLY else 0
         """How many of its bytes are replies, which an array may hold beside others."""
 
 
@@ -71,6 +65,9 @@ class Push(Enum):
     """Not queued, and counted."""
     OVERFLOW = auto()
     """Not queued, and the connection must close."""
+
+
+_QUEUED = Push.QUEUED
 
 
 class Outbox:
@@ -151,13 +148,17 @@ class Outbox:
         if size > self.largest_array:
             self.seal()
             size = len(message) + 1
-        if not self._fits(size + _AROUND_ARRAY):
+        limits = self._limits
+        if (
+            self._pending_frames >= limits.queue_messages
+            or self._pending_bytes + size + _AROUND_ARRAY > limits.queue_bytes
+        ):
             return self.push(Entry(self.text_frame(message), kind))
         self._gathered.append(message)
         self._gathered_size = size
-        if kind is Kind.REPLY:
+        if kind is _REPLY:
             self._gathered_replies += len(message) + 1
-        return Push.QUEUED
+        return _QUEUED
 
     def push(self, entry: Entry) -> Push:
         """Queue an entry, or say why not."""
@@ -166,7 +167,7 @@ class Outbox:
         size = entry.size
         if self._pending_frames and not self._fits(size):
             policy = self._limits.overflow
-            is_droppable = entry.kind is Kind.DROPPABLE
+            is_droppable = entry.kind is _DROPPABLE
             if policy is Overflow.CLOSE:
                 return Push.OVERFLOW
             if policy is Overflow.DROP_NEWEST and is_droppable:
@@ -174,8 +175,11 @@ class Outbox:
             self._drop_oldest_for(size)
             if self._pending_frames and not self._fits(size):
                 return self._drop(entry) if is_droppable else Push.OVERFLOW
-        self._append(entry)
-        return Push.QUEUED
+        self._entries.append(entry)
+        self._pending_bytes += size
+        self._pending_frames += entry.frames
+        self._pending_replies += entry.reply_bytes
+        return _QUEUED
 
     def push_whole(self, entry: Entry) -> bool:
         """Queue an entry if there is room for all its frames; ``False`` if there is not."""
@@ -227,7 +231,9 @@ class Outbox:
         assert self.join is not None
         frame = self.text_frame(self.join(gathered))
         kind = Kind.REPLY if replies else Kind.FORWARDED
-        self._append(Entry(frame, kind, messages=len(gathered), reply_bytes=replies))
+        entry = Entry(frame, kind, len(gathered))
+        entry.reply_bytes = replies
+        self._append(entry)
 
     # -- taking ---------------------------------------------------------------------------
 

@@ -244,10 +244,6 @@ class WebSocket(ABC):
             self._overflowed(entry.messages, now)
         return pushed
 
-    def queue_whole(self, entry: Entry) -> bool:
-        """Queue several frames as one, if there is room for all; ``False`` if there is not."""
-        return self.state is State.OPEN and self.outbox.push_whole(entry)
-
     def _overflowed(self, messages: int, now: float) -> None:
         self.outbox.clear()
         self.outbox.dropped += messages
