@@ -105,7 +105,7 @@ class Driver(ABC):
         """With the lock held: wake the threads that have something to do."""
 
     @abstractmethod
-    def _wake_idle(self) -> None:
+    def wake(self) -> None:
         """Without the lock: have some thread call ``progress`` soon."""
 
     # -- mailboxes ------------------------------------------------------------------------
@@ -140,4 +140,4 @@ class Driver(ABC):
         Without taking the lock: garbage is collected anywhere.
         """
         self._left.append((mailbox, message, error))
-        self._wake_idle()
+        self.wake()
