@@ -13,7 +13,7 @@ from tests.io.harness import DRIVERS, AnyDriver
 
 ROOT = Path(__file__).parent.parent
 WEB = ROOT / "kps" / "web"
-FILES = sorted(file.name for file in WEB.iterdir() if file.suffix in (".html", ".css", ".js"))
+FILES = sorted(file.name for file in WEB.iterdir() if file.suffix in (".css", ".html", ".js"))
 
 
 @pytest.fixture(params=DRIVERS)

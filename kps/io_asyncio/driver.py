@@ -67,16 +67,16 @@ class Driver(ABC):
 
     def start(self) -> None:
         """Belong to the running event loop from now on. Raises :class:`kps.InvalidState`."""
-        self.check_not_started()
+        self.check_not_started("a client or server starts once; make a new one")
         self.runtime.start()
         self.clock = self.runtime.clock
         self.dispatcher = Dispatcher(self._face._settle, self._limits.mailbox_messages)
         self.is_started = True
 
-    def check_not_started(self) -> None:
+    def check_not_started(self, complaint: str) -> None:
         """Raise :class:`kps.InvalidState` after ``start``."""
         if self.is_started:
-            raise InvalidState("this has started, which it does once; make a new one")
+            raise InvalidState(complaint)
 
     # -- running --------------------------------------------------------------------------
 

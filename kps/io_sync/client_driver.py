@@ -38,7 +38,7 @@ class ClientDriver(Driver):
         """Begin to connect. Raises :class:`kps.InvalidState` the second time."""
         with self.lock:
             self.start()
-            self.session.on_resume = self._wake_idle
+            self.session.on_resume = self.wake
             if self._settings.on_id is not None:
                 self.attach(self.session.subscriptions.open_direct(), self._settings.on_id)
             self.progress()
@@ -79,7 +79,7 @@ class ClientDriver(Driver):
         if self._connection is not None and (self.session.backlog or self.is_closing):
             self._connection.wake()
 
-    def _wake_idle(self) -> None:
+    def wake(self) -> None:
         connection = self._connection
         if connection is not None:
             connection.wake()

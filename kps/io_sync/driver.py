@@ -62,16 +62,16 @@ class Driver(ABC):
 
     def start(self) -> None:
         """With the lock held: begin. Raises :class:`kps.InvalidState` the second time."""
-        self.check_not_started()
+        self.check_not_started("a client or server starts once; make a new one")
         self.runtime.start()
         self.clock = self.runtime.clock
         self.dispatcher = Dispatcher(self.lock, self._face._settle, self._limits.mailbox_messages)
         self.is_started = True
 
-    def check_not_started(self) -> None:
+    def check_not_started(self, complaint: str) -> None:
         """Raise :class:`kps.InvalidState` after ``start``."""
         if self.is_started:
-            raise InvalidState("this has started, which it does once; make a new one")
+            raise InvalidState(complaint)
 
     # -- running -------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class Driver(ABC):
         """With the lock held: wake the threads that have something to do."""
 
     @abstractmethod
-    def _wake_idle(self) -> None:
+    def wake(self) -> None:
         """Without the lock: have some thread call ``progress`` soon."""
 
     # -- mailboxes ------------------------------------------------------------------------
@@ -140,4 +140,4 @@ class Driver(ABC):
         Without taking the lock: garbage is collected anywhere.
         """
         self._left.append((mailbox, message, error))
-        self._wake_idle()
+        self.wake()

@@ -4,7 +4,8 @@ This is the seam for tests. A client or server makes its runtime by calling its 
 ``_new_runtime``. A test that puts another class there runs the real client against an endpoint in
 memory, at a time that it sets by hand: ``clock`` gives the time, ``wait`` waits for it,
 ``entropy`` and ``chance`` give what is random, and ``connect`` opens a transport (one end of a
-``socket.socketpair``, say).
+``socket.socketpair``, say). When the time was set forward, the driver's ``wake`` has a thread that
+waits for its socket look at the time.
 """
 
 import os

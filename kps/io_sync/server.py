@@ -10,6 +10,7 @@ from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.blocking import UnifiedServer
 from kps.errors import ConnectFailed
+from kps.io_common.checks import check_hook
 from kps.io_common.client_options import random_id
 from kps.io_common.hooks import AnyCallback, AnyUpgradeHook, Callback, UpgradeHook
 from kps.io_common.logs import log_hub_event
@@ -262,13 +263,15 @@ class Server(Participant, UnifiedServer):
 
         Raises :class:`kps.InvalidState` when the server has started.
         """
-        self._driver.check_not_started()
+        check_hook("a hook", hook)
+        self._driver.check_not_started("set this hook before the server starts")
         self._on_upgrade = hook
         return hook
 
     def on_id(self, callback: AnyCallback) -> AnyCallback:
         """Set the callback for direct messages to the server. Usable as a decorator."""
         with self._driver.lock:
+            check_hook("a callback", callback)
             self._on_id = callback
             if self._driver.is_started:
                 self._attach_direct(callback)
@@ -277,6 +280,7 @@ class Server(Participant, UnifiedServer):
     def on_server_data(self, callback: AnyCallback) -> AnyCallback:
         """Add a callback for messages of other servers. Usable as a decorator."""
         with self._driver.lock:
+            check_hook("a callback", callback)
             self._on_server_data.append(callback)
             if self._driver.is_started:
                 self._attach_server_data(callback)

@@ -72,7 +72,7 @@ class ServerDriver(Driver):
                         socket.socket.shutdown(sock, socket.SHUT_RDWR)
                 self._hub.shutdown(grace, self.clock())
             self.progress()
-            self._wake_idle()
+            self.wake()
             if not self.news.until(lambda: not self.connections, grace):
                 self.abort_connections()
                 # A hook that stops the server is in the thread of a connection itself.
@@ -134,7 +134,7 @@ class ServerDriver(Driver):
         if due is not None and self._acceptor is not None:
             self._acceptor.wake_by(due)
 
-    def _wake_idle(self) -> None:
+    def wake(self) -> None:
         if self._acceptor is not None:
             self._acceptor.wake()
 
@@ -194,7 +194,7 @@ class ServerDriver(Driver):
                 del self.connections[session.number]
                 self._questions.pop(session.number, None)
                 self.progress()
-                self._wake_idle()  # it waits for the last one when the server stops
+                self.wake()  # it waits for the last one when the server stops
 
     def _begin(self, sock: socket.socket, session: WebSocketConnection) -> Connection | None:
         """With the lock held: let bytes go to a session."""

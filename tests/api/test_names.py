@@ -6,7 +6,12 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 import kps
+import kps.sync
+from kps.io_common.client_options import ClientOptions
+from kps.io_common.server_options import ServerOptions
 
 
 def shown_by(code: str) -> list[str]:
@@ -34,6 +39,20 @@ def test_help_shows_the_client_and_its_options() -> None:
     shown = re.sub(".\b", "", pydoc.render_doc(kps))  # without the bold letters of terminals
     assert "class Client(" in shown
     assert "offline_queue: How many publications to keep" in shown
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (kps.Client, ClientOptions),
+        (kps.sync.Client, ClientOptions),
+        (kps.Server, ServerOptions),
+        (kps.sync.Server, ServerOptions),
+    ],
+)
+def test_every_option_is_documented(cls: type, options: type) -> None:
+    documented = re.findall(r"^        (\w+): ", cls.__doc__ or "", re.MULTILINE)
+    assert documented == ["address", *options.__annotations__]
 
 
 def test_version() -> None:

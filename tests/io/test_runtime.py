@@ -171,7 +171,14 @@ def test_a_client_on_threads() -> None:
     class Client(kps.sync.Client):
         _new_runtime = Memory
 
-    with Client("nowhere:1", id="alice", request_timeout=HOUR) as client:
+    lost = threading.Event()
+    with Client(
+        "nowhere:1",
+        id="alice",
+        request_timeout=HOUR,
+        reconnect=False,
+        on_disconnect=lambda event: lost.set(),
+    ) as client:
         messages = client.subscribe("t", timeout=10.0)
         client.publish("t", 1)
         assert next(messages).data == 1
@@ -181,3 +188,7 @@ def test_a_client_on_threads() -> None:
         with pytest.raises(kps.RequestTimeout):
             next(messages)
         later.join()
+        bus.is_silent = True  # so the heartbeat finds that the connection is dead
+        while not lost.wait(0.01):
+            bus.clock.advance(5.0)
+            client._driver.wake()

@@ -1,7 +1,8 @@
 """The heartbeat of one connection: when to ping, and when the peer counts as gone.
 
 While both ends read, silence means something: after ``interval`` seconds of it we ping, and if
-nothing arrives for ``timeout`` seconds after that, the peer is gone.
+nothing arrives for ``timeout`` seconds after that, the peer is gone. If that is longer than the
+interval, we ping once per interval meanwhile.
 
 While we do not read (a backlog, a token that is being checked, a callback that is behind), we
 cannot see pongs, so silence means nothing. We then ping once per interval all the same: writing
@@ -30,6 +31,7 @@ class Keepalive:
     """Decides when to ping. Times in seconds."""
 
     __slots__ = (
+        "_asked_at",
         "_has_forgiven",
         "_heard_at",
         "_interval",
@@ -46,6 +48,7 @@ class Keepalive:
         """When the peer last showed that it lives; while we do not read, when it last took
         something of what waits for it."""
         self._pinged_at: float | None = None
+        self._asked_at = now  # the first of the pings that have no answer, while we read
         self._paused = False
         self._has_forgiven = False
         self._took = False  # whether the transport has taken something since the last check
@@ -74,12 +77,11 @@ class Keepalive:
             self.heard(now)
 
     def next_deadline(self) -> float:
-        """When ``check`` is due."""
-        if self._paused:
-            since = self._heard_at if self._pinged_at is None else self._pinged_at
-            return min(since + self._interval, self._heard_at + self._interval + self._timeout)
+        """When ``check`` is due. Whatever arrives only puts it off."""
         if self._pinged_at is not None:
-            return self._pinged_at + self._timeout
+            return min(self._pinged_at + self._interval, self._gone_at())
+        if self._paused:
+            return self._heard_at + self._interval
         # Many connections then have their heartbeats together: one wake-up for all of them.
         step = self._interval / 32
         return ceil((self._heard_at + self._interval) / step) * step
@@ -96,7 +98,7 @@ class Keepalive:
             if self._took or not is_stuck:
                 self._heard_at = now
                 self._took = self._has_forgiven = False
-            elif now >= self._heard_at + self._interval + self._timeout:
+            elif now >= self._gone_at():
                 if not self._forgives(now, deadline):
                     return Beat.GONE
                 self._heard_at = now - self._interval
@@ -104,10 +106,18 @@ class Keepalive:
                 return Beat.NOTHING
         elif self._pinged_at is None:
             self._has_forgiven = False
-        elif not self._forgives(now, deadline):
-            return Beat.GONE
+            self._asked_at = now
+        elif now >= self._gone_at():
+            if not self._forgives(now, deadline):
+                return Beat.GONE
+            self._asked_at = now
         self._pinged_at = now
         return Beat.PING
+
+    def _gone_at(self) -> float:
+        if self._paused:
+            return self._heard_at + self._interval + self._timeout
+        return self._asked_at + self._timeout
 
     def _forgives(self, now: float, deadline: float) -> bool:
         """Whether the peer gets its time once more, because we stood still until now."""

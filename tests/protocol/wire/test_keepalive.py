@@ -77,6 +77,13 @@ class TestWhileWeRead:
         beat.wrote()
         assert due(beat, is_stuck=is_stuck) == (TIMEOUT, Beat.GONE)
 
+    def test_pings_go_on_while_a_timeout_longer_than_the_interval_lasts(self) -> None:
+        """So that the network has something to carry, and what arrives only puts off a call."""
+        beat = Keepalive(INTERVAL, 3.5 * INTERVAL, NOW)
+        for turn in range(1, 5):
+            assert due(beat) == (turn * INTERVAL, Beat.PING)
+        assert due(beat) == (4.5 * INTERVAL, Beat.GONE)
+
     @given(st.floats(0.0, 1e9), st.floats(0.01, 1e5))
     def test_a_ping_comes_within_a_32nd_after_the_interval(
         self, now: float, interval: float
@@ -253,6 +260,7 @@ def test_a_peer_that_answers_each_ping_in_time_is_never_gone(
         between = heard_at + (deadline - heard_at) * share
         if what == "talk":
             heard_at = between
+            assert beat.check(heard_at, is_stuck=is_stuck) is not Beat.GONE
         elif what == "stop reading":
             beat.pause(between)
             now = between
@@ -271,8 +279,11 @@ def test_a_peer_that_answers_each_ping_in_time_is_never_gone(
         else:
             assert beat.check(deadline, is_stuck=is_stuck) is Beat.PING
             heard_at = deadline + timeout * share * (1 - NEARLY)
-            assert beat.check(heard_at, is_stuck=is_stuck) is Beat.NOTHING
+            while (following := beat.next_deadline()) <= heard_at:
+                assert beat.check(following, is_stuck=is_stuck) is Beat.PING
+        before = beat.next_deadline()
         beat.heard(heard_at)
+        assert beat.next_deadline() >= before - NEARLY, "it is only put off"
 
 
 @THOROUGH
@@ -303,7 +314,7 @@ def test_a_dead_peer_is_gone_in_time(
         silent_since = now + timeout * share * (1 - NEARLY)
         beat.heard(silent_since)
     latest = silent_since + interval * 33 / 32 + timeout
-    pings = 0
+    pings: list[float] = []
     while True:
         deadline = beat.next_deadline()
         assert deadline <= latest + NEARLY
@@ -315,8 +326,12 @@ def test_a_dead_peer_is_gone_in_time(
             beat.wrote()
         if beat.check(deadline, is_stuck=is_stuck) is Beat.GONE:
             break
-        pings += 1
-    assert pings == 1
+        assert not pings or deadline - pings[-1] == pytest.approx(interval)
+        pings.append(deadline)
+    assert (
+        silent_since + interval - NEARLY <= pings[0] <= silent_since + interval * 33 / 32 + NEARLY
+    )
+    assert deadline - pings[0] == pytest.approx(timeout)
     assert deadline >= silent_since + interval + timeout - NEARLY
 
 
