@@ -4,9 +4,11 @@ Servers accept, refuse, answer, send nonsense and vanish; the network fails; the
 subscribes, publishes, asks and closes; time passes. After each step the books of the session
 must be right, and whatever goes out must be well-formed. In the end nobody may still wait for
 anything, and what the program published must have been written, or counted as dropped.
+
+While a link wants a pause, its driver does not read; the session must then say when it may go on.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,12 +26,13 @@ from kps.protocol.client.events import (
 )
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.reconnect import Backoff
-from kps.protocol.limits import Limits, Overflow
+from kps.protocol.limits import ClientLimits, Overflow
 from kps.protocol.wire.websocket import Output
+from kps.testing.network import split
 from tests.fuzz import grammar
 from tests.fuzz.choices import Choices, chunk
 from tests.fuzz.fuzz_frames import any_frame, whole_text
-from tests.fuzz.invariants import check_client, check_nothing_due
+from tests.fuzz.invariants import check_client, check_nothing_due, check_reading
 from tests.fuzz.seeds import server_messages
 from tests.protocol.helpers import PONG, Client, FakeServer, Fields, close_frame, frame
 
@@ -37,18 +40,18 @@ WORDS = grammar.WORDS
 MOST_STEPS = 100
 
 LIMITS = (
-    Limits(),
-    Limits(mailbox_messages=40, mailbox_bytes=4000),
-    Limits(queue_messages=4, queue_bytes=2000),
-    Limits(queue_messages=4, queue_bytes=2000, overflow=Overflow.DROP_OLDEST),
-    Limits(
+    ClientLimits(),
+    ClientLimits(mailbox_messages=40, mailbox_bytes=4000),
+    ClientLimits(queue_messages=4, queue_bytes=2000),
+    ClientLimits(queue_messages=4, queue_bytes=2000, overflow=Overflow.DROP_OLDEST),
+    ClientLimits(
         queue_messages=4,
         queue_bytes=2000,
         overflow=Overflow.DROP_NEWEST,
         mailbox_messages=3,
         mailbox_overflow=Overflow.DROP_OLDEST,
     ),
-    Limits(max_message=700, max_head=300, backlog_bytes=300),
+    ClientLimits(max_message=700, max_head=300, backlog_bytes=300),
 )
 CONFIGS: tuple[dict[str, Any], ...] = (
     {},
@@ -59,7 +62,31 @@ CONFIGS: tuple[dict[str, Any], ...] = (
     {"level": 1, "reconnect": Backoff(), "offline_messages": 5, "reports_messages": True},
 )
 SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 26.0, 46.0, 310.0)
+MOST_WAITING = 10_000
+"""Bytes that the network takes for a client that does not read; not a bound of a single write."""
+
 PUBLISHES = ("publish", "direct_message", "publish_to_server", "server-to-server")
+
+# What each end says beyond what the grammar knows.
+SENT = {**grammar.SENT_BY_CLIENT, "ping": grammar.SENT_BY_CLIENT["ping"] | {"nonce"}}
+ANSWERS = {name: grammar.TO_CLIENT[name] for name in ("error", "pong", "published", "ack_status")}
+LAST = b'"$last"'
+NAMED = {
+    "code": (b'"rate_limited"', b'"limit_reached"', b'"unavailable"', b'"forbidden"'),
+    "nonce": (grammar.ABSENT, LAST, LAST, b'"x"', b'""', b"null", b"5"),
+    "receipt": (grammar.ABSENT, LAST, LAST, b'"receipt_1"', b"5"),
+    "refused": (
+        grammar.ABSENT,
+        grammar.ABSENT,
+        grammar.ABSENT,
+        b'[{"request":"subscribe","topic":"red"},{"request":"unsubscribe","topic":"red"}]',
+        b'[{"request":"ping","nonce":"$last"},{"request":"publish","receipt":"$last"},{},5]',
+        b'[{"request":"publish_with_ack","ack_id":"$last","topic":"red"}]',
+        b"[]",
+        b"5",
+    ),
+}
+"""What names the questions that an answer is about, and what becomes of them."""
 
 
 def one_input(data: bytes) -> None:
@@ -77,6 +104,12 @@ class Server(FakeServer):
         self.reads = True
         self.answers = True
         self.pinged = 0
+        self.is_read = True
+        """Whether the client's driver reads."""
+        self.rests = False
+        """Whether that has other things to do."""
+        self.waiting: list[bytes] = []
+        """What it has written, and has not been read; at its end what says that this is all."""
         self._head = b""
 
     def take_some(self, limit: int) -> list[Fields]:
@@ -86,8 +119,44 @@ class Server(FakeServer):
             self._head += data
             self.request, end, data = self._head.partition(b"\r\n\r\n")
             self.request += end
+        if data:
+            self.see_to_reading()
         self.inbox.feed(data)
         return self.inbox.take()
+
+    def feed(self, data: bytes, sizes: Sequence[int] = ()) -> None:
+        if sum(map(len, self.waiting)) <= MOST_WAITING and END not in self.waiting:
+            self.waiting += split(data, sizes)
+            self.read_on()
+
+    def end_sending(self) -> None:
+        if END not in self.waiting:
+            self.waiting.append(END)
+            self.read_on()
+
+    def read_on(self) -> None:
+        """Let the client's driver read what waits, until it is to pause."""
+        now = self._clock.now
+        while self.waiting and self.is_read and not self.is_gone:
+            piece = self.waiting.pop(0)
+            if piece:
+                self.link.receive_data(piece, now)
+            else:
+                self.link.receive_eof(now)
+            self.see_to_reading()
+
+    def see_to_reading(self) -> None:
+        """Read, or do not, as the link wants it."""
+        link = self.link
+        if not self.is_gone:
+            pauses = (self.rests or link.wants_pause) and link.output is Output.KEEP
+            if pauses is self.is_read:
+                self.is_read = not pauses
+                link.set_reading(self.is_read, self._clock.now)
+
+
+END = b""
+"""What says that a server sends nothing more."""
 
 
 class Story:
@@ -97,6 +166,7 @@ class Story:
         self.choices = choices
         self.client = Client(limits=choices.pick(LIMITS), **choices.pick(CONFIGS))
         self.session = self.client.session
+        self.session.on_resume = self.resume
         self.events: list[ClientEvent] = []
         self.servers: list[Server] = []
         self.mailboxes: list[Mailbox] = []
@@ -106,7 +176,13 @@ class Story:
         self.is_wanted = False
         """Whether the session has asked for a connection."""
         self.last = b"x"
-        """The latest ack id of the client's own."""
+        """The name of the latest question of the client's own."""
+        self.forgotten: set[Barrier] = set()
+        """Those for which nobody waits any longer."""
+        self.is_quiet = False
+        """Whether the driver looks at its links only if the session says that it may read on."""
+        self.may_resume = False
+        """Whether the session has said so."""
         self.published = 0
         """Messages that the session accepted, and may drop only if it counts them."""
         self.written = 0
@@ -128,14 +204,38 @@ class Story:
             self.settle()
         self.finish()
 
+    def resume(self) -> None:
+        """Note that reading may go on."""
+        self.may_resume = True
+
     def settle(self) -> None:
         """Do what a driver does at the end of its turn, and look whether all is well."""
+        is_moving = True
+        while is_moving or self.may_resume:
+            is_moving = False
+            if self.may_resume or not self.is_quiet:
+                self.may_resume = False
+                for server in self.servers:
+                    server.see_to_reading()
+            for server in self.servers:
+                if not server.is_gone and (server.reads or server.link.output is Output.ABORT):
+                    self.read(server)
+                if server.waiting and server.is_read and not server.is_gone:
+                    is_moving = True
+                    server.read_on()
+            self.take_events()
+        self.is_quiet = False
         for server in self.servers:
-            if not server.is_gone and (server.reads or server.link.output is Output.ABORT):
-                self.read(server)
-        self.take_events()
+            self.check_reading(server)
         check_client(self.session, self.now)
         assert self.session.backlog >= 0
+
+    def check_reading(self, server: Server) -> None:
+        """Whether the session has said that reading may go on, if it may."""
+        if not server.is_gone:
+            check_reading(server.link, is_read=server.is_read)
+            assert server.is_read or server.rests or server.link.wants_pause
+            assert not (server.is_read and server.waiting)
 
     def take_events(self) -> None:
         for event in self.session.events():
@@ -148,7 +248,7 @@ class Story:
 
     def read(self, server: Server) -> None:
         """Let a server read, and do with its transport what the client wants."""
-        while server.link.pending_bytes:
+        while server.link.outgoing.pending_bytes:
             for fields in server.take_some(1 << 20):
                 self.check_sent(fields)
         output = server.link.output
@@ -160,7 +260,7 @@ class Story:
 
     def check_sent(self, fields: Fields) -> None:
         action = fields["action"]
-        extra = set(fields) - grammar.SENT_BY_CLIENT[action] - {"action"}
+        extra = set(fields) - SENT[action] - {"action"}
         assert not extra, f"{action} with {extra}"
         if action in PUBLISHES and "receipt" not in fields:
             batch = fields.get("batch", [None])
@@ -186,7 +286,8 @@ class Story:
         """The program closes, and the connections end: at once, or as time passes."""
         if self.choices.flag():
             for server in self.servers:
-                server.reads, server.answers = True, False
+                server.reads, server.answers, server.rests = True, False, False
+                server.see_to_reading()
             self.settle()
             self.session.close(self.now)
             self.settle()
@@ -205,7 +306,7 @@ class Story:
         self.client.check_over()
         assert self.session.subscriptions.topics == []
         self.check_events()
-        assert self.published <= self.written + self.connection.dropped, "lost silently"
+        assert self.published <= self.written + self.session.dropped, "lost silently"
 
     def check_events(self) -> None:
         """Each thing that was begun has ended, once, and the program was told."""
@@ -220,13 +321,16 @@ class Story:
                 is_connected = not is_connected
         changed = {id(event.handle) for event in self.events if isinstance(event, AckChanged)}
         assert all(handle.finished and id(handle) in changed for handle in self.handles)
-        passed = [id(event.barrier) for event in self.events if isinstance(event, BarrierPassed)]
+        passed = [event.barrier for event in self.events if isinstance(event, BarrierPassed)]
         assert len(passed) == len(set(passed))
-        assert {id(barrier) for barrier in self.barriers} == set(passed)
+        assert set(self.barriers) - self.forgotten == set(passed)
         for event in self.events:
             if isinstance(event, SubscriptionRefused):
                 assert all(mailbox.is_over for mailbox in event.mailboxes)
-        assert all(barrier.passed != (barrier.error is not None) for barrier in self.barriers)
+        for barrier in self.barriers:
+            is_over = barrier.passed or barrier.error is not None
+            assert is_over is (barrier not in self.forgotten)
+            assert not (barrier.passed and barrier.error is not None)
 
     # -- the network and the servers -------------------------------------------------------
 
@@ -290,6 +394,15 @@ class Story:
         messages = [self.message() for _ in range(self.choices.below(4))]
         self.feed(whole_text(b"[" + b",".join(messages) + b"]", None))
 
+    def step_answer(self) -> None:
+        """An answer that names what it is about: often what was asked last."""
+        answer = grammar.message(self.choices, ANSWERS, self.last)
+        for name, values in NAMED.items():
+            if value := self.choices.pick(values).replace(b"$last", self.last):
+                # Of two fields of a name the last one counts.
+                answer = answer[:-1] + b',"' + name.encode() + b'":' + value + b"}"
+        self.feed(whole_text(answer, None))
+
     def step_say_text(self) -> None:
         self.feed(whole_text(self.choices.chunk(), None))
 
@@ -306,7 +419,7 @@ class Story:
     def step_server_ends_sending(self) -> None:
         server = self.pick()
         if server is not None:
-            server.link.receive_eof(self.now)
+            server.end_sending()
 
     def step_server_vanishes(self) -> None:
         server = self.pick()
@@ -317,6 +430,13 @@ class Story:
         server = self.pick()
         if server is not None:
             server.reads = not server.reads
+
+    def step_rest(self) -> None:
+        """The client's driver does something else for now, or does so no longer."""
+        server = self.pick()
+        if server is not None:
+            server.rests = not server.rests
+            server.see_to_reading()
 
     def step_stop_answering(self) -> None:
         server = self.pick()
@@ -334,6 +454,14 @@ class Story:
         self.advance(self.choices.pick(SECONDS))
 
     # -- the program -----------------------------------------------------------------------
+
+    def step_forget(self) -> None:
+        """Whoever waited for a barrier has given up; nobody is told of it any more."""
+        if self.barriers:
+            barrier = self.choices.pick(self.barriers)
+            if not barrier.passed and barrier.error is None:
+                self.forgotten.add(barrier)
+            self.session.asking.forget(barrier)
 
     def step_program(self) -> None:
         """Something that the program does; what it may not do raises what is documented."""
@@ -381,7 +509,7 @@ class Story:
         self.published += 1
 
     def publishes_with_receipt(self) -> None:
-        self.barriers.append(
+        self.waits_for(
             self.session.asking.publish_with_receipt(self.topic(), self.payload(), self.now)
         )
 
@@ -411,11 +539,16 @@ class Story:
             self.session.asking.cancel_ack(self.choices.pick(self.handles), self.now)
 
     def sets_barrier(self) -> None:
-        self.barriers.append(self.session.asking.barrier(self.now))
+        self.waits_for(self.session.asking.barrier(self.now))
+
+    def waits_for(self, barrier: Barrier) -> None:
+        self.barriers.append(barrier)
+        self.last = barrier.name.encode()
 
     def takes(self) -> None:
         mailboxes = [*self.mailboxes, self.session.subscriptions.open_direct()]
         most = self.choices.pick((1, 5, 1000))
+        self.is_quiet = True
         for mailbox in mailboxes:
             self.messages += mailbox.take_some(most)
 
@@ -436,7 +569,10 @@ STEPS: tuple[Act, ...] = (
     Story.step_say_text,
     Story.step_say_several,
     Story.step_say_array,
-    *(Story.step_program,) * 6,
+    *(Story.step_program,) * 3,
+    Story.step_answer,
+    Story.step_rest,
+    Story.step_forget,
     *(Story.step_wait,) * 2,
     *(Story.step_connect,) * 2,
     Story.step_let_in,

@@ -72,7 +72,8 @@ class ClientLink:
         """Take bytes from the transport."""
         owner, socket = self._owner, self._socket
         self._clock.now = now
-        self.outgoing.seal()  # what follows may end the connection, and a batch must be found
+        if self.outgoing.batch is not None:
+            self.outgoing.seal()  # what follows may end the connection, and it must be found
         messages = socket.receive_data(data, now)
         if self._register_by is None and socket.state is State.OPEN:
             self._register_by = now + socket.limits.handshake_timeout
@@ -98,7 +99,8 @@ class ClientLink:
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""
-        self.outgoing.seal()
+        if self.outgoing.batch is not None:
+            self.outgoing.seal()
         return self._socket.data_to_send(limit)
 
     @property

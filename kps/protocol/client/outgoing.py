@@ -14,6 +14,9 @@ from kps.protocol.wire.outbox import Entry, Kind, Push
 from kps.protocol.wire.websocket import State
 
 
+_DROPPABLE = Kind.DROPPABLE
+
+
 class Clock(Protocol):
     """The time of the latest verb of a client."""
 
@@ -26,7 +29,7 @@ class Outgoing:
     ``overflowed`` is called when something had no room, which ends the connection.
     """
 
-    __slots__ = ("_batch", "_clock", "_overflowed", "_socket", "dialect", "has_batches",
+    __slots__ = ("_clock", "_overflowed", "_socket", "batch", "dialect", "has_batches",
                  "max_message")  # fmt: skip
 
     def __init__(
@@ -41,7 +44,8 @@ class Outgoing:
         self._socket = socket
         self._clock = clock
         self._overflowed = overflowed
-        self._batch: Batch | None = None
+        self.batch: Batch | None = None
+        """Publications that others may join."""
 
     def speak(self, dialect: ClientLevel1, max_message: int | None) -> None:
         """Speak a dialect from now on, on which both ends have agreed."""
@@ -56,8 +60,8 @@ class Outgoing:
     @property
     def pending_bytes(self) -> int:
         """Bytes that wait to be written."""
-        if self._batch is not None:
-            return self._batch.waiting
+        if self.batch is not None:
+            return self.batch.waiting
         return self._socket.outbox.pending_bytes
 
     def has_room(self, size: int) -> bool:
@@ -79,14 +83,14 @@ class Outgoing:
         Returns the bytes that wait then. Raises ``InvalidArgument`` for a bad topic,
         ``MessageTooLarge``, and ``QueueFull`` unless the policy is to drop something.
         """
-        batch = self._batch
+        batch = self.batch
         if batch is not None and batch.topic == topic:
             waiting = batch.add(payload)
             if waiting:
                 return waiting
         self.seal()
         batch = self._new_batch(topic, payload)
-        self._batch = batch
+        self.batch = batch
         return batch.waiting
 
     def send(self, message: bytes, kind: Kind = Kind.FORWARDED) -> None:
@@ -97,8 +101,9 @@ class Outgoing:
 
     def send_droppable(self, message: bytes) -> None:
         """Queue a message that may be dropped by a policy, or kept for another connection."""
-        self.seal()
-        self._queue(Entry(self._socket.outbox.text_frame(message), Kind.DROPPABLE))
+        if self.batch is not None:
+            self.seal()
+        self._queue(Entry(self._socket.outbox.text_frame(message), _DROPPABLE))
 
     def send_anyway(self, message: bytes, kind: Kind = Kind.FORWARDED) -> None:
         """Queue a message without regard to the limits: what something else bounds."""
@@ -113,9 +118,9 @@ class Outgoing:
 
     def seal(self) -> None:
         """Let nothing more join the batch that waits."""
-        batch = self._batch
+        batch = self.batch
         if batch is not None:
-            self._batch = None
+            self.batch = None
             self._queue(BatchEntry(self._socket.outbox.text_frame(batch.message()), batch))
 
     def _new_batch(self, topic: str, payload: bytes) -> Batch:

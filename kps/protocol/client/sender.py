@@ -6,6 +6,7 @@ from kps.errors import MessageTooLarge, QueueFull
 from kps.protocol.client.batch import BatchEntry
 from kps.protocol.client.events import ErrorReceived
 from kps.protocol.client.offline import OfflineQueue
+from kps.protocol.client.outgoing import Outgoing
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
@@ -43,7 +44,20 @@ class Sender:
 
         Raises ``NotConnected``, ``MessageTooLarge``, and ``QueueFull`` if no policy makes room.
         """
-        outgoing = self._state.require_link().outgoing
+        self._send_on(self._state.require_link().outgoing, message, droppable=droppable)
+
+    def send_or_keep(self, message: bytes) -> None:
+        """Send something of the program's, or keep it for the next connection. Raises likewise."""
+        state = self._state
+        link = state.link
+        if link is not None and link.registered and not state.is_closing:
+            self._send_on(link.outgoing, message, droppable=True)
+        elif state.is_over or not state.config.offline_messages:
+            state.require_link()  # raises why there is none
+        elif not self._offline.keep(message):
+            raise QueueFull("not connected, and the offline queue is full")
+
+    def _send_on(self, outgoing: Outgoing, message: bytes, *, droppable: bool) -> None:
         outgoing.check_size(message)
         may_drop = droppable and self._state.config.limits.overflow is not Overflow.CLOSE
         if not may_drop and not outgoing.has_room(len(message)):
@@ -52,14 +66,6 @@ class Sender:
             outgoing.send_droppable(message)
         else:
             outgoing.send(message)
-
-    def send_or_keep(self, message: bytes) -> None:
-        """Send something of the program's, or keep it for the next connection. Raises likewise."""
-        state = self._state
-        if state.ready or state.is_over or not state.config.offline_messages:
-            self.send_or_refuse(message)
-        elif not self._offline.keep(message):
-            raise QueueFull("not connected, and the offline queue is full")
 
     def send_kept(self) -> None:
         """Send what was kept, on a new connection.

@@ -178,7 +178,7 @@ class ClientSession:
         link = state.link
         if link is None or not link.outgoing.has_batches or state.is_closing:
             self._sender.send_or_keep(level1.publish(check_topic(topic), state.id, data))
-            return self.backlog
+            return self._sender.backlog
         return link.outgoing.publish(topic, compose(data))
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> None:

@@ -15,12 +15,9 @@ from kps.protocol.dialect.outcome import AckResponse
 _CONFIRMATION = b'{"action":"published",'
 
 
-class Publications(NamedTuple):
-    """Messages on one topic."""
-
-    topic: str
-    sender: str
-    payloads: Sequence[Any]
+Publications = tuple[str, str, Sequence[Any]]
+"""Messages on one topic: that, the sender, and the payloads. A plain tuple, because there is one
+for nearly every message."""
 
 
 class Question(NamedTuple):
@@ -49,6 +46,10 @@ class ClientLevel1:
     has_receipts = False
     """Whether the server tells to how many it passed a publication on."""
 
+    noise: bytes | None = _CONFIRMATION
+    """How messages begin for which nobody waits, so that they need not be read. Half of what a
+    publisher receives on this level are confirmations."""
+
     # -- writing ----------------------------------------------------------------------------
 
     def publish_with_ack(
@@ -75,16 +76,9 @@ class ClientLevel1:
 
     # -- reading ----------------------------------------------------------------------------
 
-    def is_noise(self, message: bytes) -> bool:
-        """Whether a message says only what nobody waits for, told before it is read.
-
-        Half of what a publisher receives on this level are confirmations.
-        """
-        return message.startswith(_CONFIRMATION)
-
     def read_publications(self, fields: Fields) -> Publications:
         data, sender = unwrap(fields)
-        return Publications(text(fields, "topic"), sender, (data,))
+        return text(fields, "topic"), sender, (data,)
 
     def read_question(self, fields: Fields, client_id: str) -> Question:
         topic = text(fields, "topic")
@@ -100,6 +94,7 @@ class ClientLevel2(ClientLevel1):
     join = staticmethod(join)
     has_batches = True
     has_receipts = True
+    noise = None
 
     def publish_with_ack(
         self, topic: str, sender: str, data: Any, ack_id: str, timeout: float
@@ -117,13 +112,10 @@ class ClientLevel2(ClientLevel1):
     def barrier(self, name: str, sender: str) -> bytes:
         return level2.ping(sender, name)
 
-    def is_noise(self, message: bytes) -> bool:
-        return False
-
     def read_publications(self, fields: Fields) -> Publications:
         batch = fields.get("batch")
         payloads = batch if type(batch) is list else [fields.get("data")]
-        return Publications(text(fields, "topic"), text(fields, "from"), payloads)
+        return text(fields, "topic"), text(fields, "from"), payloads
 
     def read_question(self, fields: Fields, client_id: str) -> Question:
         topic, sender = text(fields, "topic"), text(fields, "from")

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple, Protocol
 
 from kps.protocol.dialect.outcome import AckResponse
 
-
 Publish = tuple[str, list[Any], str | None]
 """Publications on one topic: that, the payloads, and what the client wants its receipt to be
 called, if it wants one. A plain tuple, because there is one for nearly every message."""
+
 
 class Ask(NamedTuple):
     """A message whose receivers are to answer."""

@@ -30,7 +30,6 @@ from kps.protocol.server.state import ServerState
 from kps.protocol.server.throttle import throttle
 from kps.protocol.wire.outbox import Entry, Kind
 
-
 _REGISTERED = Phase.REGISTERED
 _OVER = Phase.OVER
 

@@ -9,8 +9,8 @@ from kps.protocol.wire.outbox import Entry, Kind, Push
 from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import Closed, State
 
-
 _OPEN = State.OPEN
+_QUEUED = Push.QUEUED
 
 
 class WebSocketTransport:
@@ -60,11 +60,24 @@ class WebSocketTransport:
 
     def send(self, message: bytes, kind: Kind) -> bool:
         """Queue a message that is not dropped; tell whether there was room."""
-        return self._pushed(self._socket.send(message, kind, self._state.now))
+        socket = self._socket
+        if socket.state is not _OPEN:
+            return False
+        if socket.outbox.send(message, kind) is _QUEUED:
+            self._state.unflushed[self._number] = None
+            return True
+        socket.overflowed(1, self._state.now)
+        self._changed(_OPEN)
+        return False
 
     def queue(self, entry: Entry) -> bool:
         """Queue publications; tell whether there was room, or the policy made some."""
-        return self._pushed(self._socket.queue(entry, self._state.now))
+        pushed = self._socket.queue(entry, self._state.now)
+        if pushed is Push.OVERFLOW:
+            self._changed(_OPEN)
+        else:
+            self._state.unflushed[self._number] = None
+        return pushed is _QUEUED
 
     def queue_whole(self, entry: Entry) -> bool:
         """Queue publications if there is room for all of them; else do nothing."""
@@ -101,10 +114,3 @@ class WebSocketTransport:
         before = self._socket.state
         self._socket.fail(code, reason, self._state.now)
         self._changed(before)
-
-    def _pushed(self, pushed: Push) -> bool:
-        if pushed is Push.OVERFLOW:
-            self._changed(State.OPEN)
-        else:
-            self._state.unflushed[self._number] = None
-        return pushed is Push.QUEUED

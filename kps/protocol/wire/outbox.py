@@ -222,26 +222,33 @@ class Outbox:
         if not gathered:
             return
         replies = self._gathered_replies
+        kind = Kind.REPLY if replies else Kind.FORWARDED
+        entry = Entry(self._take_gathered(), kind, len(gathered))
+        if len(gathered) > 1:
+            entry.reply_bytes = replies
+        self._append(entry)
+
+    def _take_gathered(self) -> bytes:
+        """Remove the messages that have been gathered; return a frame of them."""
+        gathered = self._gathered
         self._gathered = []
         self._gathered_size = self._gathered_replies = 0
         if len(gathered) == 1:
-            kind = Kind.REPLY if replies else Kind.FORWARDED
-            self._append(Entry(self.text_frame(gathered[0]), kind))
-            return
+            return self.text_frame(gathered[0])
         assert self.join is not None
-        frame = self.text_frame(self.join(gathered))
-        kind = Kind.REPLY if replies else Kind.FORWARDED
-        entry = Entry(frame, kind, len(gathered))
-        entry.reply_bytes = replies
-        self._append(entry)
+        return self.text_frame(self.join(gathered))
 
     # -- taking ---------------------------------------------------------------------------
 
     def take(self, limit: int) -> bytes:
         """Remove and return what waits, joined: up to ``limit`` bytes, or one entry if larger."""
         if self._gathered:
+            if not self._pending_frames and self._gathered_size < limit:
+                return self._take_gathered()  # nearly always, so without making an entry
             self.seal()
         if self._pending_bytes <= limit:
+            if not self._pending_bytes:
+                return b""
             entries = self._all() if self._settled else self._entries
             data = b"".join([entry.data for entry in entries])
             self._reset()

@@ -109,6 +109,9 @@ class Closed:
     by: ClosedBy
 
 
+_OPEN = State.OPEN
+
+
 class WebSocket(ABC):
     """Messages, heartbeat and closing, for either end.
 
@@ -156,13 +159,10 @@ class WebSocket(ABC):
     def receive_data(self, data: bytes, now: float) -> list[bytes]:
         """Take bytes from the transport; return messages that they complete, as ``read`` does."""
         self._keepalive.heard(now)
-        state = self.state
-        if state is State.OPEN:
+        if self.state is _OPEN or self.state is State.CLOSING:
             self._reader.feed(data)
-        elif state is State.HANDSHAKE or state is State.REQUEST:
+        elif self.state is State.HANDSHAKE or self.state is State.REQUEST:
             self._receive_handshake(data, now)
-        elif state is State.CLOSING:
-            self._reader.feed(data)
         return self.read(now)
 
     def read(self, now: float) -> list[bytes]:
@@ -172,8 +172,8 @@ class WebSocket(ABC):
         whose answers then come first, and calls again until there are no more.
         """
         messages: list[bytes] = []
-        while (is_open := self.state is State.OPEN) or self.state is State.CLOSING:
-            event = self._reader.read(messages, is_open=is_open)
+        while self.state is _OPEN or self.state is State.CLOSING:
+            event = self._reader.read(messages, is_open=self.state is _OPEN)
             if event is None:
                 break
             self._handle(event, now)
@@ -232,7 +232,7 @@ class WebSocket(ABC):
             return Push.DROPPED
         pushed = self.outbox.send(message, kind)
         if pushed is Push.OVERFLOW:
-            self._overflowed(1, now)
+            self.overflowed(1, now)
         return pushed
 
     def queue(self, entry: Entry, now: float) -> Push:
@@ -241,10 +241,11 @@ class WebSocket(ABC):
             return Push.DROPPED
         pushed = self.outbox.push(entry)
         if pushed is Push.OVERFLOW:
-            self._overflowed(entry.messages, now)
+            self.overflowed(entry.messages, now)
         return pushed
 
-    def _overflowed(self, messages: int, now: float) -> None:
+    def overflowed(self, messages: int, now: float) -> None:
+        """Close because so many messages had no room, and no policy made any."""
         self.outbox.clear()
         self.outbox.dropped += messages
         self.fail(1008, "slow consumer", now)
@@ -274,10 +275,10 @@ class WebSocket(ABC):
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take up to ``limit`` bytes (or one larger frame) to write."""
-        if not self.outbox.pending_bytes:
-            return b""
-        self._keepalive.wrote()
-        return self.outbox.take(limit)
+        data = self.outbox.take(limit)
+        if data:
+            self._keepalive.wrote()
+        return data
 
     @property
     def output(self) -> Output:

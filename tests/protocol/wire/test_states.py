@@ -241,7 +241,6 @@ class Life:
                 end.send(b"{}", Kind.REPLY, now)
             case "queue":
                 end.queue(entry(end), now)
-                end.queue_whole(entry(end))
             case "pause":
                 end.set_reading(False, now)
             case "resume":

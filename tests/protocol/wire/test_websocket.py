@@ -764,7 +764,6 @@ class TestEndOfFile:
             assert feed(end, frame(b"{}", key=key)) == []
             assert end.queue(entry(end), NOW) is Push.DROPPED
             assert end.send(b"{}", Kind.REPLY, NOW) is Push.DROPPED
-            assert not end.queue_whole(entry(end))
             end.close(1000, "", NOW)
             end.fail(1008, "", NOW)
             end.set_reading(False, NOW)
