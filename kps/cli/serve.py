@@ -14,44 +14,8 @@ from kps.io_asyncio.server import Server
 from kps.io_common.hooks import TokenHook
 from kps.protocol.access.identity import OPEN
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
-from kps.protocol.limits import ServerLimits
+from kps.protocol.limits import IN_SHORT, ServerLimits
 
-# Each becomes an option.
-LIMITS = {
-    "max_message": "bytes of the largest message",
-    "max_depth": "levels of arrays and objects in a payload, at most 128",
-    "max_batch": "payloads of one batch, messages of one array",
-    "max_topic": "characters of a topic",
-    "max_id": "characters of a client's id",
-    "max_ack_id": "characters of a publisher's id of an ack request",
-    "max_subscriptions": "topics that one connection may be subscribed to",
-    "max_topics": "topics with a subscriber",
-    "max_connections": "connections in all",
-    "max_connections_per_address": "connections from one address",
-    "max_ids": "ids that are kept for one identity",
-    "max_all_ids": "ids that are kept for all identities",
-    "max_pending_acks": "ack requests of one connection under way",
-    "max_awaited_acks": "answers that the server waits for, in all",
-    "max_results": "bytes of results that one ack request may gather",
-    "max_all_results": "bytes of results of all ack requests under way",
-    "max_error": "characters of a subscriber's error text that are passed on",
-    "max_head": "bytes of an HTTP head",
-    "queue_messages": "messages that may wait for one client",
-    "queue_bytes": "bytes that may wait for one client",
-    "overflow": "what happens to a client that reads too slowly",
-    "backlog_bytes": "bytes of answers that may wait before a client is not read from",
-    "message_rate": "messages per second of one connection; 0: any",
-    "byte_rate": "bytes per second of one connection; 0: any",
-    "rate_burst": "seconds' worth of them that may come at once",
-    "rate_policy": "what happens to a client that sends faster",
-    "handshake_timeout": "seconds for the opening handshake",
-    "register_timeout": "seconds for the first ping",
-    "heartbeat_interval": "seconds of silence after which a client is pinged",
-    "heartbeat_timeout": "seconds that it may take to answer",
-    "close_timeout": "seconds for the closing handshake",
-    "ack_timeout": "seconds of an ack request that does not say",
-    "max_ack_timeout": "seconds of an ack request at most",
-}
 _ALGORITHMS = ("HS256", "RS256", "ES256")
 _NEEDS = {
     "tls_key": "tls_cert",
@@ -103,13 +67,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     limits = parser.add_argument_group("limits", "Past each, what the documentation names.")
     limits.add_argument("--show-limits", action="store_true", help="print them all, and end")
     for field in fields(ServerLimits):
-        if field.name in LIMITS:
-            _add_limit(limits, field.name, LIMITS[field.name], getattr(_DEFAULTS, field.name))
+        if field.name in IN_SHORT:
+            _add_limit(limits, field.name, IN_SHORT[field.name], getattr(_DEFAULTS, field.name))
 
 
 def serve(options: argparse.Namespace) -> int:
     """Run a server until it is told to stop."""
-    limits = replace(_DEFAULTS, **{name: _limit(name, getattr(options, name)) for name in LIMITS})
+    limits = replace(_DEFAULTS, **{name: _limit(name, getattr(options, name)) for name in IN_SHORT})
     if options.show_limits:
         print(_table(limits))
         return 0
@@ -197,7 +161,7 @@ def _limit(name: str, value: Any) -> Any:
 
 
 def _table(limits: ServerLimits) -> str:
-    rows = [(name, _shown(getattr(limits, name)), meaning) for name, meaning in LIMITS.items()]
+    rows = [(name, _shown(getattr(limits, name)), meaning) for name, meaning in IN_SHORT.items()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(
         f"{name:<{widths[0]}}  {value:>{widths[1]}}  {meaning}" for name, value, meaning in rows

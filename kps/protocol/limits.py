@@ -220,3 +220,41 @@ class ServerLimits(ProgramLimits):
         super(ServerLimits, self).__post_init__()
         if not 1 <= self.max_depth <= _MAX_DEPTH:
             raise InvalidArgument(f"max_depth must be from 1 to {_MAX_DEPTH}")
+
+
+IN_SHORT = {
+    "max_message": "bytes of the largest message",
+    "max_depth": "levels of arrays and objects in a payload, at most 128",
+    "max_batch": "payloads of one batch, messages of one array",
+    "max_topic": "characters of a topic",
+    "max_id": "characters of a client's id",
+    "max_ack_id": "characters of a publisher's id of an ack request",
+    "max_subscriptions": "topics that one connection may be subscribed to",
+    "max_topics": "topics with a subscriber",
+    "max_connections": "connections in all",
+    "max_connections_per_address": "connections from one address",
+    "max_ids": "ids that are kept for one identity",
+    "max_all_ids": "ids that are kept for all identities",
+    "max_pending_acks": "ack requests of one connection under way",
+    "max_awaited_acks": "answers that the server waits for, in all",
+    "max_results": "bytes of results that one ack request may gather",
+    "max_all_results": "bytes of results of all ack requests under way",
+    "max_error": "characters of a subscriber's error text that are passed on",
+    "max_head": "bytes of an HTTP head",
+    "queue_messages": "messages that may wait for one client",
+    "queue_bytes": "bytes that may wait for one client",
+    "overflow": "what happens to a client that reads too slowly",
+    "backlog_bytes": "bytes of answers that may wait before a client is not read from",
+    "message_rate": "messages per second of one connection; 0: any",
+    "byte_rate": "bytes per second of one connection; 0: any",
+    "rate_burst": "seconds' worth of them that may come at once",
+    "rate_policy": "what happens to a client that sends faster",
+    "handshake_timeout": "seconds for the opening handshake",
+    "register_timeout": "seconds for the first ping",
+    "heartbeat_interval": "seconds of silence after which a client is pinged",
+    "heartbeat_timeout": "seconds that it may take to answer",
+    "close_timeout": "seconds for the closing handshake",
+    "ack_timeout": "seconds of an ack request that does not say",
+    "max_ack_timeout": "seconds of an ack request at most",
+}
+"""What each limit of a server bounds, in a few words. Each is an option of ``kps serve``."""

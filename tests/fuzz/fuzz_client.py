@@ -10,6 +10,7 @@ While a link wants a pause, its driver does not read; the session must then say 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from kps.errors import KPSError
@@ -26,6 +27,7 @@ from kps.protocol.client.events import (
 )
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.reconnect import Backoff
+from kps.protocol.dialect import level1, level2
 from kps.protocol.limits import ClientLimits, Overflow
 from kps.protocol.wire.websocket import Output
 from kps.testing.network import split
@@ -67,26 +69,46 @@ MOST_WAITING = 10_000
 
 PUBLISHES = ("publish", "direct_message", "publish_to_server", "server-to-server")
 
-# What each end says beyond what the grammar knows.
 SENT = {**grammar.SENT_BY_CLIENT, "ping": grammar.SENT_BY_CLIENT["ping"] | {"nonce"}}
-ANSWERS = {name: grammar.TO_CLIENT[name] for name in ("error", "pong", "published", "ack_status")}
+
 LAST = b'"$last"'
-NAMED = {
-    "code": (b'"rate_limited"', b'"limit_reached"', b'"unavailable"', b'"forbidden"'),
-    "nonce": (grammar.ABSENT, LAST, LAST, b'"x"', b'""', b"null", b"5"),
-    "receipt": (grammar.ABSENT, LAST, LAST, b'"receipt_1"', b"5"),
-    "refused": (
-        grammar.ABSENT,
-        grammar.ABSENT,
-        grammar.ABSENT,
-        b'[{"request":"subscribe","topic":"red"},{"request":"unsubscribe","topic":"red"}]',
-        b'[{"request":"ping","nonce":"$last"},{"request":"publish","receipt":"$last"},{},5]',
-        b'[{"request":"publish_with_ack","ack_id":"$last","topic":"red"}]',
-        b"[]",
-        b"5",
-    ),
+"""Stands for the name of what was asked last."""
+TOPIC = (b'"red"', b'"green"', b'"blue"', b'""')
+ANSWERS: dict[str, dict[str, Sequence[bytes]]] = {
+    "pong": {"nonce": (LAST, b'"x"', b'""', b"null", b"5", grammar.ABSENT)},
+    "ack_status": {"ack_id": (LAST, b'"x"', b"null"), "status": grammar.FIELDS["status"]},
+    "published": {
+        "receipt": (LAST, b'"x"', b"null", b"5", grammar.ABSENT),
+        "delivered": grammar.FIELDS["delivered"],
+    },
+    "subscribed": {"topic": TOPIC},
+    "unsubscribed": {"topic": TOPIC},
+    "error": {
+        "request": (
+            b'"subscribe"',
+            b'"unsubscribe"',
+            b'"ping"',
+            b'"publish"',
+            b'"publish_with_ack"',
+            grammar.ABSENT,
+        ),
+        "code": (b'"limit_reached"', b'"rate_limited"', b'"unavailable"', b'"forbidden"'),
+        "topic": TOPIC,
+        "nonce": (grammar.ABSENT, LAST, b'"x"', b"5"),
+        "receipt": (grammar.ABSENT, LAST, b'"x"', b"5"),
+        "ack_id": (grammar.ABSENT, LAST, b'"x"'),
+        "refused": (
+            grammar.ABSENT,
+            b'[{"request":"subscribe","topic":"red"},{"request":"unsubscribe","topic":"red"}]',
+            b'[{"request":"subscribe","topic":"red"},{"request":"subscribe","topic":"green"}]',
+            b'[{"request":"ping","nonce":"$last"},{"request":"publish","receipt":"$last"},{},5]',
+            b'[{"request":"publish_with_ack","ack_id":"$last","topic":"red"}]',
+            b"[]",
+            b"5",
+        ),
+    },
 }
-"""What names the questions that an answer is about, and what becomes of them."""
+"""What servers answer, with the names of what it is about."""
 
 
 def one_input(data: bytes) -> None:
@@ -396,12 +418,13 @@ class Story:
 
     def step_answer(self) -> None:
         """An answer that names what it is about: often what was asked last."""
-        answer = grammar.message(self.choices, ANSWERS, self.last)
-        for name, values in NAMED.items():
-            if value := self.choices.pick(values).replace(b"$last", self.last):
-                # Of two fields of a name the last one counts.
-                answer = answer[:-1] + b',"' + name.encode() + b'":' + value + b"}"
-        self.feed(whole_text(answer, None))
+        action = self.choices.pick(list(ANSWERS))
+        fields = {name: self.choices.pick(values) for name, values in ANSWERS[action].items()}
+        answer = b'{"action":"' + action.encode() + b'"'
+        for name, value in fields.items():
+            if value:
+                answer += b',"' + name.encode() + b'":' + value.replace(b"$last", self.last)
+        self.feed(whole_text(answer + b"}", None))
 
     def step_say_text(self) -> None:
         self.feed(whole_text(self.choices.chunk(), None))
@@ -608,13 +631,119 @@ PROGRAM: tuple[Act, ...] = (
 )
 
 
+@dataclass
+class Script:
+    """Steps put down as an input."""
+
+    data: bytes
+
+    def program(self, act: Act, *more: int) -> None:
+        self.data += bytes([STEPS.index(Story.step_program), PROGRAM.index(act), *more])
+
+    def step(self, act: Act, *more: int) -> None:
+        self.data += bytes([STEPS.index(act), *more])
+
+    def say(self, text: bytes) -> None:
+        # A chunk, the server, and whether it comes in pieces.
+        self.data += bytes([STEPS.index(Story.step_say_text)]) + chunk(text) + bytes([0, 0])
+
+    def answer(self, action: str, **chosen: bytes) -> None:
+        """An answer with certain values of some fields, and the first values of the others."""
+        values = ANSWERS[action]
+        picked = [values[name].index(chosen[name]) if name in chosen else 0 for name in values]
+        self.step(Story.step_answer, list(ANSWERS).index(action), *picked, 0, 0)
+
+    def wait(self, seconds: float) -> None:
+        self.step(Story.step_wait, SECONDS.index(seconds))
+
+
 def seeds() -> Iterator[bytes]:
-    """What servers say in the vectors, to a client that has subscribed and asked."""
+    """What servers say in the vectors, to a client that has subscribed and asked; and more."""
     for number, messages in enumerate(server_messages()):
-        data = bytes([number % len(LIMITS), number % len(CONFIGS), number % 2])
-        for act, more in ((Story.subscribes, [0, 0]), (Story.asks, [0, 0, 0])):
-            data += bytes([STEPS.index(Story.step_program), PROGRAM.index(act), *more])
+        script = Script(bytes([number % len(LIMITS), number % len(CONFIGS), number % 2]))
+        script.program(Story.subscribes, 0, 0)
+        script.program(Story.asks, 0, 0, 0)
         for message in messages:
-            # A chunk, the server, and whether it comes in pieces.
-            data += bytes([STEPS.index(Story.step_say_text)]) + chunk(message) + bytes([0, 0])
-        yield data + bytes([0])
+            script.say(message)
+        yield script.data + bytes([0])
+    for write in (refusals, answers_by_name, losses, pauses):
+        for level, config in ((2, 0), (2, 1), (1, 0), (1, 3)):
+            script = Script(bytes([1, config, 2 - level]))
+            write(script)
+            yield script.data + bytes([0])
+
+
+def refusals(script: Script) -> None:
+    """Topics that are refused for now, and for good."""
+    for code in (b'"rate_limited"', b'"limit_reached"'):
+        for _ in range(2):
+            script.program(Story.subscribes, 0, 0)
+        script.answer("error", code=code)
+        script.wait(0.5)
+        script.answer("error", code=code)
+        script.wait(1.0)
+        script.answer("subscribed")
+        script.program(Story.unsubscribes)
+        script.program(Story.unsubscribes)
+        script.answer("error", request=b'"unsubscribe"', code=b'"unavailable"')
+        script.wait(1.0)
+        script.answer("unsubscribed")
+    for topic in (0, 1):
+        script.program(Story.subscribes, topic, 0)
+    both = b'[{"request":"subscribe","topic":"red"},{"request":"subscribe","topic":"green"}]'
+    script.answer("error", code=b'"rate_limited"', refused=both)
+    script.wait(1.0)
+    script.answer("error", code=b'"forbidden"', refused=both)
+
+
+def answers_by_name(script: Script) -> None:
+    """Barriers and receipts, each with its answer or refusal."""
+    script.program(Story.sets_barrier)
+    script.answer("pong", nonce=b'"x"')
+    script.answer("pong")
+    script.program(Story.sets_barrier)
+    script.answer("ack_status")
+    script.program(Story.publishes_with_receipt, 0, 0)
+    script.answer("published")
+    script.program(Story.sets_barrier)
+    script.answer("error", request=b'"ping"', nonce=LAST)
+    script.program(Story.publishes_with_receipt, 0, 0)
+    script.answer("error", request=b'"publish"')
+    script.answer("error", request=b'"publish"', receipt=LAST)
+    script.program(Story.sets_barrier)
+    script.step(Story.step_forget, 0)
+    script.step(Story.step_forget, 4)
+    script.answer("pong")
+    script.program(Story.asks, 0, 0, 0)
+    script.answer("error", request=b'"publish_with_ack"', ack_id=LAST)
+
+
+def losses(script: Script) -> None:
+    """A connection is lost with much that is open; there may be another one."""
+    script.program(Story.subscribes, 0, 0)
+    script.answer("subscribed")
+    script.program(Story.subscribes, 1, 0)
+    script.answer("error", topic=b'"green"', code=b'"rate_limited"')
+    for act in (Story.sets_barrier, Story.publishes_with_receipt, Story.asks, Story.publishes):
+        script.program(act, 0, 0)
+    script.step(Story.step_server_vanishes, 0)
+    script.program(Story.publishes, 0, 0)
+    script.program(Story.unsubscribes)
+    script.wait(2.0)
+    script.step(Story.step_connect, 0)
+    script.answer("subscribed", topic=b'"green"')
+
+
+def pauses(script: Script) -> None:
+    """A program that is behind, and keeps up again; a driver that does something else."""
+    script.program(Story.subscribes, 0, 0)
+    for _ in range(3):
+        for message in (level1.delivery("red", "a", 1), level2.delivery("red", "a", [1, 2, 3])):
+            script.say(message)
+    script.program(Story.takes, 0)
+    script.program(Story.takes, 2)
+    script.step(Story.step_rest, 0)
+    script.say(level1.subscribed("red"))
+    script.wait(26.0)
+    script.wait(26.0)
+    script.step(Story.step_rest, 0)

@@ -141,7 +141,7 @@ def check_connection(hub: Hub, connection: WebSocketConnection) -> None:
 
 def check_session(hub: Hub, session: ServerSession) -> None:
     gate, phase = session.gate, session.gate.phase
-    assert session.run.is_empty, "publications wait that nobody will pass on"
+    assert session.run.gathered is None, "publications wait that nobody will pass on"
     assert gate.holds is bool(gate._held), "what is held is the ping whose token is judged"
     assert gate.is_over is (phase is Phase.OVER)
     assert session.encoding is FRAMES[session.dialect]
@@ -258,7 +258,7 @@ def check_link(link: ClientLink, deadlines: Deadlines) -> None:
     assert outgoing.has_batches is outgoing.dialect.has_batches
     assert socket.outbox.join is outgoing.dialect.join
     assert link.registered or outgoing.dialect.level == 1, "a level that nobody agreed on"
-    batch = outgoing._batch
+    batch = outgoing.batch
     if batch is not None:
         assert outgoing.has_batches
         assert batch.count >= 1

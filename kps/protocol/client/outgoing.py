@@ -13,7 +13,6 @@ from kps.protocol.wire.frames import LONGEST_HEADER
 from kps.protocol.wire.outbox import Entry, Kind, Push
 from kps.protocol.wire.websocket import State
 
-
 _DROPPABLE = Kind.DROPPABLE
 
 

@@ -23,6 +23,10 @@ from kps.protocol.dialect.codes import LIMIT_REACHED, TEMPORARY
 # How long to wait before asking again for topics that were refused for now.
 _RETRIES = Backoff(first=0.5, factor=2.0, longest=30.0, jitter=0.5)
 
+# How long an answer may take before the client takes it that none will come: a server on level 1
+# may have refused the topic, and its errors name nothing.
+_PATIENCE = 10.0
+
 
 class TopicState(Enum):
     """How far the client and the server are with one topic."""
@@ -53,11 +57,12 @@ class Verdict(Enum):
 
 
 class _Topic:
-    __slots__ = ("has_been_live", "is_reported", "open_questions", "state")
+    __slots__ = ("answer_by", "has_been_live", "is_reported", "open_questions", "state")
 
     def __init__(self) -> None:
         self.state = TopicState.WAITING
         self.open_questions = 0
+        self.answer_by = 0.0  # when the client gives up waiting for the answers
         self.has_been_live = False
         self.is_reported = False  # whether a refusal on this connection was told to the program
 
@@ -73,6 +78,7 @@ class Topics:
         self._chance = chance
         self._topics: dict[str, _Topic] = {}
         self._retry_at: float | None = None
+        self._look_at: float | None = None  # when to look for questions without an answer
         self._attempt = 0
 
     def __len__(self) -> int:
@@ -113,7 +119,7 @@ class Topics:
 
     def disconnected(self) -> None:
         """Note that the server knows of no topic any more."""
-        self._retry_at = None
+        self._retry_at = self._look_at = None
         self._attempt = 0
         for topic, found in list(self._topics.items()):
             if found.state is TopicState.LEAVING:
@@ -126,9 +132,10 @@ class Topics:
     def confirmed(self, topic: str) -> Verdict:
         """Note that the server has done what it was asked about a topic."""
         found = self._topics.get(topic)
-        if found is None or not found.open_questions:
+        is_late = found is not None and found.state is TopicState.REFUSED
+        if found is None or not (found.open_questions or is_late):
             return Verdict.PENDING
-        found.open_questions -= 1
+        found.open_questions = max(0, found.open_questions - 1)
         if found.open_questions:
             return Verdict.PENDING
         if found.state is TopicState.LEAVING:
@@ -165,10 +172,14 @@ class Topics:
         return Verdict.RETRY, was_reported
 
     def next_deadline(self) -> float | None:
-        return self._retry_at
+        if self._retry_at is None or self._look_at is None:
+            return self._look_at if self._retry_at is None else self._retry_at
+        return min(self._retry_at, self._look_at)
 
     def handle_timeout(self, now: float) -> None:
-        """Ask again for all topics that were refused for now."""
+        """Ask again for all topics that were refused for now, or about which no answer came."""
+        if self._look_at is not None and now >= self._look_at:
+            self._give_up_waiting(now)
         if self._retry_at is None or now < self._retry_at:
             return
         self._retry_at = None
@@ -177,6 +188,20 @@ class Topics:
                 self._ask(topic, found)
             elif found.state is TopicState.LEAVING and not found.open_questions:
                 self._question(found, level1.unsubscribe(topic, self._state.id))
+
+    def _give_up_waiting(self, now: float) -> None:
+        """Count questions that have no answer in time as refused for now."""
+        waiting = [found for found in self._topics.values() if found.open_questions]
+        late = [found for found in waiting if now >= found.answer_by]
+        for found in late:
+            found.open_questions = 0
+            if found.state is TopicState.ASKED:
+                found.state = TopicState.REFUSED
+        if late:
+            self._retry_later()
+        self._look_at = min(
+            (found.answer_by for found in waiting if found.open_questions), default=None
+        )
 
     def _retry_later(self) -> None:
         if self._retry_at is None:
@@ -190,6 +215,10 @@ class Topics:
 
     def _question(self, found: _Topic, message: bytes) -> None:
         found.open_questions += 1
+        found.answer_by = self._state.now + _PATIENCE
+        if self._look_at is None:
+            self._look_at = found.answer_by
+            self._state.deadlines.schedule(self)
         link = self._state.link
         assert link is not None
         # As many as the program's own subscriptions, which bounds them.

@@ -1,4 +1,4 @@
-"""What a server counts."""
+"""What a server counts. Each count is also among the figures that it publishes (spec, 12.8)."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,7 @@
 """What the console shows: the server's figures, published on a topic of its own (spec, 12.8)."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -50,7 +51,7 @@ class Monitor:
             self._publish(Publication(STATS_TOPIC, state.config.id, self._figures(now)))
 
     def _figures(self, now: float) -> dict[str, Any]:
-        state, stats = self._state, self._state.stats
+        state = self._state
         return {
             "id": state.config.id,
             "version": state.config.version,
@@ -58,12 +59,8 @@ class Monitor:
             "client_count": len(state.clients),
             "topic_count": len(state.bus),
             "pending_acks": len(state.acks),
-            "published": stats.published,
-            "delivered": stats.delivered,
+            **asdict(state.stats),
             "dropped": self._dropped(),
-            "refused": stats.refused,
-            "bytes_in": stats.bytes_in,
-            "bytes_out": stats.bytes_out,
             "clients": [client.figures(now) for client in islice(state.clients.values(), _MOST)],
             "topics": [
                 {"topic": topic, "subscribers": subscribers, "published": published}

@@ -94,6 +94,8 @@ def test_what_they_say() -> None:
         "client_count": 2,
         "topic_count": 3,
         "pending_acks": 1,
+        "connections": 2,
+        "lost": 0,
         "published": 5,
         "delivered": 4,
         "dropped": 0,

@@ -69,8 +69,13 @@ class TestEntry:
         assert entry.reply_bytes == (7 if kind is Kind.REPLY else 0)
 
     def test_an_array_says_how_many_of_its_bytes_are_replies(self) -> None:
-        entry = Entry(b"x" * 20, Kind.REPLY, messages=3, reply_bytes=8)
-        assert (entry.size, entry.messages, entry.frames, entry.reply_bytes) == (20, 3, 1, 8)
+        box = gathering()
+        for message, kind in ((b"12", Kind.REPLY), (b"3456", Kind.FORWARDED), (b"7", Kind.REPLY)):
+            box.send(message, kind)
+        box.seal()
+        (entry,) = box._entries
+        assert (entry.data, entry.kind) == (text_frame(b"[12,3456,7]"), Kind.REPLY)
+        assert (entry.size, entry.messages, entry.frames, entry.reply_bytes) == (13, 3, 1, 5)
 
     def test_one_of_the_connection_itself_holds_no_message(self) -> None:
         assert (PING.kind, PING.messages, PING.frames, PING.reply_bytes) == (Kind.CONTROL, 0, 1, 0)
@@ -489,7 +494,9 @@ class Model:
             else:
                 frame = text_frame(join(messages))
                 count = len(messages)
-                self.entries.append(Entry(frame, kind, messages=count, reply_bytes=sum(replies)))
+                entry = Entry(frame, kind, messages=count)
+                entry.reply_bytes = sum(replies)
+                self.entries.append(entry)
             self.gathered = []
 
     def push_whole(self, entry: Entry) -> bool:
