@@ -5,6 +5,7 @@ Sizes are in bytes, times in seconds.
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from math import inf
 
 from kps.errors import InvalidArgument
 
@@ -90,8 +91,8 @@ class ConnectionLimits:
                     raise InvalidArgument(f"{each.name} must be 0 or above")
             elif each.type is int and value < 1:
                 raise InvalidArgument(f"{each.name} must be at least 1")
-            elif each.type is float and not value > 0:
-                raise InvalidArgument(f"{each.name} must be above 0 seconds")
+            elif each.type is float and not 0 < value < inf:
+                raise InvalidArgument(f"{each.name} must be a number of seconds above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,16 @@ def test_an_endless_error_text_is_cut(connect: Connect) -> None:
     assert response.error == "x" * kps.ServerLimits().max_error
 
 
+def test_a_worker_that_is_asked_with_much_at_once_answers_all_of_it(connect: Connect) -> None:
+    """Requests wait in the server's queue, answers in the worker's, and each end goes on reading."""
+    worker, publisher = connect("worker"), connect("publisher")
+    worker.subscribe("jobs", lambda message: message.data)
+    payload = "x" * 100_000
+    acks = [publisher.publish_with_ack("jobs", payload, timeout=PATIENCE) for _ in range(300)]
+    for ack in acks:
+        assert ack.wait()["worker"].result == payload
+
+
 def test_what_cannot_be_sent_is_refused_and_changes_nothing(connect: Connect) -> None:
     client = connect("client")
     attempts: list[Callable[[], Any]] = [
