@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import kps
-from tests.io.harness import AnyDriver, Cable, Inbox, ThreadsDriver, eventually
+from tests.io.harness import PATIENCE, AnyDriver, Cable, Inbox, ThreadsDriver, eventually
 
 Connect = Callable[..., Any]
 
