@@ -292,7 +292,7 @@ def test_every_subscriber_ends_in_exactly_one_outcome(
     connect("fails").subscribe("t", fail)
     connect("hangs").subscribe("t", hang)
     clients.client(cable.address, id="dies", reconnect=False).subscribe("t", hang)
-    ack = connect("publisher").publish_with_ack("t", 1, timeout=2.0)
+    ack = connect("publisher").publish_with_ack("t", 1, timeout=4.0)
     reached.take(2)
     cable.cut()
     responses = ack.wait()
