@@ -157,12 +157,17 @@ class WebSocket(ABC):
     # -- incoming -------------------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> list[bytes]:
-        """Take bytes from the transport; return messages that they complete, as ``read`` does."""
+        """Take bytes from the transport; return messages that they complete, as ``read`` does.
+
+        What comes behind an opening handshake is read by the next call of ``read``, so that the
+        owner notices first that the connection is open.
+        """
         self._keepalive.heard(now)
         if self.state is _OPEN or self.state is State.CLOSING:
             self._reader.feed(data)
         elif self.state is State.HANDSHAKE or self.state is State.REQUEST:
             self._receive_handshake(data, now)
+            return []
         return self.read(now)
 
     def read(self, now: float) -> list[bytes]:
