@@ -121,6 +121,7 @@ class Topics:
         """Note that the server knows of no topic any more."""
         self._retry_at = self._look_at = None
         self._attempt = 0
+        self._state.deadlines.cancel(self)
         for topic, found in list(self._topics.items()):
             if found.state is TopicState.LEAVING:
                 del self._topics[topic]
