@@ -19,6 +19,7 @@ from kps.protocol.server.gate import Gate
 from kps.protocol.server.run import Run
 from kps.protocol.server.throttle import Throttle
 from kps.protocol.wire import client_handshake, frames, reader
+from kps.protocol.wire.keepalive import Keepalive
 from tests.fuzz.corpus import HARNESSES, corpus_file, load_corpus, load_regressions
 
 MOST_BYTES = 1_000_000
@@ -73,7 +74,7 @@ INEXACT = SimpleNamespace(
         ("server", AckBook, "drop_subscriber", lambda self, subscriber: None),
         ("server", WebSocketConnection, "_after", lambda self, before: None),
         ("server", Gate, "end", lambda self: False),
-        ("server", Gate, "hold", lambda self, message: None),
+        ("server", Keepalive, "pause", lambda self, now: None),
         ("server", Run, "finish", lambda self: None),
         ("server", Throttle, "handle_timeout", lambda self, now: False),
         ("client", Asking, "end_all", lambda self, error: None),
