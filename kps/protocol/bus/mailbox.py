@@ -9,7 +9,7 @@ from kps.protocol.limits import Overflow, ProgramLimits
 
 # How full a mailbox is when reading pauses for it, and when that ends. Few messages that wait
 # are better than many: whatever is alive costs memory and the garbage collector's time.
-_CROWDED = 1 / 32
+CROWDED = 1 / 32
 
 
 _RELIEVED = 1 / 64

@@ -111,7 +111,7 @@ class ServerSession:
         refuses = self.throttle is not None and self.throttle.refuses
         for message in messages:
             if gate.phase is _OVER:
-                return  # an earlier one has ended it, for want of room too
+                break  # an earlier one has ended it, for want of room too
             excess = self._charge(0, len(message)) if refuses else None
             try:
                 loaded = load(message)
