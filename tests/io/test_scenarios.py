@@ -121,7 +121,7 @@ def test_an_endless_error_text_is_cut(connect: Connect) -> None:
 
 
 def test_a_worker_that_is_asked_with_much_at_once_answers_all_of_it(connect: Connect) -> None:
-    """Requests wait in the server's queue, answers in the worker's, and each end goes on reading."""
+    """Requests wait in the server's queue, answers in the worker's; each end goes on reading."""
     worker, publisher = connect("worker"), connect("publisher")
     worker.subscribe("jobs", lambda message: message.data)
     payload = "x" * 100_000
