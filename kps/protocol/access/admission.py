@@ -73,7 +73,7 @@ class Admission:
 
 
 def _origin(address: str) -> str:
-    """Return what counts as one address: for IPv6 the network of 64 bits, as one host may own it."""
+    """Return what counts as one address: for IPv6 the 64-bit network, as one host may own it."""
     address = _plain(address)
     if ":" not in address:
         return address

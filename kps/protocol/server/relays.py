@@ -9,7 +9,7 @@ from kps.errors import QueueFull
 from kps.protocol.dialect.address import RelayTarget
 
 Done = Callable[[str | None], None]
-"""A callback that gets ``None`` when the other server has the message, or the error. Called once."""
+"""Called once: with ``None`` when the other server has the message, else with the error."""
 
 STOPPING = "the server is stopping"
 """The error of messages that were not sent before this server stopped."""
