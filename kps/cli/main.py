@@ -31,7 +31,7 @@ _BENCH_PATIENCE = 20.0  # seconds beyond those of the measurements
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    # Only ``serve`` reads the variables, so that an invalid one does not affect other commands.
+    # Only ``serve`` checks the variables of a server: an invalid one must not stop other commands.
     config: dict[str, Any] | None = {} if arguments[:1] == ["serve"] else None
     parser = _build_parser(os.environ, config)
     options = parser.parse_args(arguments)
@@ -229,7 +229,7 @@ def _build_parser(
     pub.add_argument("data", metavar="DATA", help="JSON, or else a string; - for lines of input")
     pub.add_argument("--ack", action="store_true", help="print who handled it; exit 1 if not all")
     pub.add_argument("--timeout", type=seconds, metavar="S", default=5.0,
-                     help="seconds that subscribers have to answer; default: %(default)s")  # fmt: skip
+                     help="seconds for subscribers to answer; default: %(default)s")  # fmt: skip
     _add_client_options(pub, environment)
 
     token = commands.add_parser("token", help="make a token for an identity, as TOML for --tokens")
@@ -265,7 +265,7 @@ def _add_address(parser: argparse.ArgumentParser, environment: Mapping[str, str]
     tls = parser.add_argument_group("TLS", "Any of these options turns TLS on. Files are PEM.")
     tls.add_argument("--tls-ca", metavar="FILE", help="authorities to trust, not the system's")
     tls.add_argument("--tls-cert", metavar="FILE", help="certificate to show to the server")
-    tls.add_argument("--tls-key", metavar="FILE", help="its private key, unless it is in --tls-cert")
+    tls.add_argument("--tls-key", metavar="FILE", help="its private key, unless --tls-cert has it")
 
 
 def _add_client_options(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
