@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
-.PHONY: serve test test-python test-js lint faces conformance fuzz bench soak clean
+.PHONY: serve test test-python test-js lint faces conformance fuzz bench soak check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -52,6 +52,15 @@ MINUTES ?= 60
 DRIVER ?= asyncio
 soak: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --driver $(DRIVER) --write
+
+# Everything, also what takes too long for each change: an hour and a half on two cores.
+check-all: test lint
+	$(MAKE) conformance CASES=full
+	$(MAKE) fuzz FUZZ_SECONDS=720
+	$(MAKE) $(VENV)/bench.stamp
+	$(BIN)/python benchmarks/soak.py --minutes 5 --driver asyncio
+	$(BIN)/python benchmarks/soak.py --minutes 5 --driver threads
+	$(BIN)/python benchmarks/run.py --quick
 
 clean:
 	rm -rf $(VENV)

@@ -12,8 +12,8 @@ from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.session import ClientSession
 from kps.protocol.server.config import HubConfig
+from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
-from kps.protocol.server.session import ServerSession
 from model import Case, Figure, Sample, Scale, Scenario
 from processes import Failed
 from wires import PAYLOAD as PAYLOAD_BYTES
@@ -31,16 +31,16 @@ def new_hub() -> Hub:
     return Hub(HubConfig(id="server"), new_id=lambda: f"client-{next(numbers)}", now=NOW)
 
 
-def new_connection(hub: Hub, level: int, name: str, topic: str = "") -> ServerSession:
+def new_connection(hub: Hub, level: int, name: str, topic: str = "") -> WebSocketConnection:
     """A registered connection that subscribes to a topic, if there is one."""
     wire = KpsWire(level)
-    session = hub.connect("memory", NOW)
+    connection = hub.connect("memory", NOW)
     for request, _ in wire.opening(name):
-        session.receive_data(request, NOW)
+        connection.receive_data(request, NOW)
     if topic:
-        session.receive_data(wire.subscribing(topic)[0], NOW)
+        connection.receive_data(wire.subscribing(topic)[0], NOW)
     settle(hub)
-    return session
+    return connection
 
 
 def settle(hub: Hub) -> int:
@@ -53,7 +53,9 @@ def settle(hub: Hub) -> int:
     return size
 
 
-def new_client(hub: Hub, level: int, name: str) -> tuple[ClientSession, ClientLink, ServerSession]:
+def new_client(
+    hub: Hub, level: int, name: str
+) -> tuple[ClientSession, ClientLink, WebSocketConnection]:
     """A client and its connection to the hub, registered."""
     config = ClientConfig(id=name, host="memory", level=level)
     client = ClientSession(config, entropy=os.urandom, chance=random.random, now=NOW)
@@ -67,7 +69,7 @@ def new_client(hub: Hub, level: int, name: str) -> tuple[ClientSession, ClientLi
     return client, link, server
 
 
-def exchange(hub: Hub, link: ClientLink, server: ServerSession) -> None:
+def exchange(hub: Hub, link: ClientLink, server: WebSocketConnection) -> None:
     server.receive_data(link.data_to_send(), NOW)
     link.receive_data(server.data_to_send(), NOW)
     settle(hub)

@@ -148,7 +148,7 @@ class _RawClient:
             self.session.receive_data(piece, now)
         down = self.session.data_to_send()
         for piece in split(down, self._sizes):
-            texts = self.socket.receive_data(piece, now)
+            texts = self.socket.receive_data(piece, now) or self.socket.read(now)
             while texts:
                 for text in texts:
                     self.inbox += messages_in(text.decode())

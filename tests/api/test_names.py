@@ -1,6 +1,7 @@
 """``help``, ``dir`` and ``kps.__version__`` work, though most names are loaded on first use."""
 
 import importlib.metadata
+import inspect
 import pydoc
 import re
 import subprocess
@@ -51,7 +52,7 @@ def test_help_shows_the_client_and_its_options() -> None:
     ],
 )
 def test_every_option_is_documented(cls: type, options: type) -> None:
-    documented = re.findall(r"^        (\w+): ", cls.__doc__ or "", re.MULTILINE)
+    documented = re.findall(r"^    (\w+): ", inspect.getdoc(cls) or "", re.MULTILINE)
     assert documented == ["address", *options.__annotations__]
 
 

@@ -84,7 +84,9 @@ def test_a_callback_that_hangs_holds_up_nothing_but_its_subscription(
     hang: Hang,
 ) -> None:
     limits = replace(LIMITS, heartbeat_interval=0.3, heartbeat_timeout=1.0)
-    server = servers.server(limits=limits)
+    server = servers.server(
+        limits=kps.ServerLimits(heartbeat_interval=0.3, heartbeat_timeout=1.0, close_timeout=0.3)
+    )
     proxy = proxy_to(server.address)
     downs = Inbox()
     client = connect(proxy.address, "client", limits=limits, on_disconnect=downs)
@@ -219,7 +221,7 @@ def test_a_program_ends_although_its_callbacks_hang(
         "hang = lambda *_: (os.write(1, b'called\\n'), threading.Event().wait())\n"
         "server = kps.sync.Server('127.0.0.1:0', id='server', on_id=hang)\n"
         "server.start()\n"
-        "limits = kps.ServerLimits(close_timeout=0.5)\n"
+        "limits = kps.ClientLimits(close_timeout=0.5)\n"
         "client = kps.sync.Client.connect(server.address, limits=limits)\n"
         "client.subscribe('t', hang)\n"
         "client.publish('t', 1)\n"

@@ -1,4 +1,7 @@
-"""Messages: any bytes are read or refused, and what is read can be passed on unchanged."""
+"""Messages: any bytes are read or refused, and what is read can be passed on unchanged.
+
+The dialects read any fields, or refuse them too; and their answers name what they are about.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,7 +10,7 @@ from math import isfinite
 from typing import Any, NoReturn
 
 from kps.errors import InvalidArgument
-from kps.protocol.dialect import level1, level2
+from kps.protocol.dialect import client, level1, level2, server
 from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
@@ -21,13 +24,13 @@ from kps.protocol.dialect.envelope import (
     write,
 )
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import Limits
+from kps.protocol.limits import ServerLimits
 from tests.fuzz import grammar
 from tests.fuzz.seeds import all_messages
 from tests.protocol.helpers import levels
 
 WORDS = grammar.WORDS
-DEEPEST = Limits().max_depth
+DEEPEST = ServerLimits().max_depth
 STRINGS = ("action", "topic", "from", "to", "id", "error", "ack_id")
 
 
@@ -43,6 +46,7 @@ def one_input(data: bytes) -> None:
     if is_deeper(loaded, DEEPEST):
         return  # whoever reads it refuses it
     check_deliveries(loaded)
+    check_refusal_of_all(loaded if type(loaded) is list else [loaded])
     for message in loaded if type(loaded) is list else [loaded]:
         try:
             fields = check(message)
@@ -82,9 +86,79 @@ def check_fields(fields: Fields) -> None:
     payload, sender = unwrap(fields)
     assert type(sender) is str
     check_deliveries(payload)
-    request = level2.error("no", "code", fields)
-    answer = check(load(request))
-    assert (answer["action"], answer["error"], answer["code"]) == ("error", "no", "code")
+    answer = check(load(level2.error("no", "code", fields)))
+    assert answer == {"action": "error", "error": "no", "code": "code"} | names_of(fields)
+    for server_dialect in (server.LEVEL_1, server.LEVEL_2):
+        check_read_by_server(server_dialect, fields)
+    for client_dialect in (client.LEVEL_1, client.LEVEL_2):
+        check_read_by_client(client_dialect, fields)
+
+
+def names_of(request: Fields) -> Fields:
+    """What names a message in the refusal of it (spec, 12.6)."""
+    action = text(request, "action")
+    named = {"request": action} if action else {}
+    for name in ("topic", "to", "ack_id", "receipt", "nonce"):
+        if type(request.get(name)) is str:
+            named[name] = request[name]
+    return named
+
+
+def check_refusal_of_all(requests: list[Any]) -> None:
+    """The refusal of a frame names each message in it that has a name."""
+    answer = check(load(server.LEVEL_2.error_about_all("no", "code", requests)))
+    named = [names_of(request) for request in requests if type(request) is dict]
+    refused = {"refused": [one for one in named if one]} if any(named) else {}
+    assert answer == {"action": "error", "error": "no", "code": "code"} | refused
+
+
+def check_read_by_server(dialect: server.ServerLevel1, fields: Fields) -> None:
+    """A server reads any fields, or refuses them."""
+    with suppress(InvalidMessage):
+        topic, payloads, receipt = dialect.read_publish(fields)
+        assert topic
+        assert type(payloads) is list
+        assert receipt is None or type(receipt) is str
+    for target in ("topic", "to"):
+        with suppress(InvalidMessage):
+            ask = dialect.read_ask(fields, target, "no target")
+            assert ask.target
+            assert ask.ack_id
+            assert ask.timeout is None or ask.timeout > 0
+    with suppress(InvalidMessage):
+        answer = dialect.read_answer(fields)
+        assert answer.ack_id
+        assert answer.error is None or (type(answer.error) is str and answer.result is None)
+    with suppress(InvalidMessage):
+        relay = dialect.read_relay(fields)
+        assert relay.to
+        assert type(relay.secure) is bool
+    message = dialect.read_from_server(fields)
+    assert {type(one) for one in (message.to, message.proxied, message.origin, message.topic)} == {
+        str
+    }
+    assert dialect.count(fields) >= max(1, len(dialect.payloads_of(fields)))
+    with suppress(InvalidMessage):
+        nonce = dialect.read_nonce(fields)
+        pong = check(load(dialect.pong("a", 1, 1.0, nonce)))
+        assert pong.get("nonce", "") == nonce
+
+
+def check_read_by_client(dialect: client.ClientLevel1, fields: Fields) -> None:
+    """A client reads any fields."""
+    topic, sender, payloads = dialect.read_publications(fields)
+    assert (type(topic), type(sender)) == (str, str)
+    assert type(payloads) in (list, tuple)
+    question = dialect.read_question(fields, "a")
+    assert {type(one) for one in (question.topic, question.sender, question.ack_id)} == {str}
+    assert client.agreed(fields, 1) is client.LEVEL_1
+    assert client.agreed(fields, 2) in (client.LEVEL_1, client.LEVEL_2)
+    limit = client.limit_in(fields)
+    assert limit is None or limit > 0
+    response = client.read_response("a", fields, "1")
+    assert type(response.success) is bool
+    assert response.error is None or type(response.error) is str
+    assert type(response.ack_id) is str
 
 
 def check_deliveries(data: Any) -> None:

@@ -153,8 +153,6 @@ def client_gets(data: bytes, sizes: Sequence[int], max_head: int) -> Told:
     client.check_over()
     code = None if inbox.closed is None else inbox.closed[0]
     sent = inbox.take()
-    if output is not Output.KEEP and sent and sent[0]["action"] == "ping":
-        del sent[0]  # an end that comes together with the server's answer is read before it is sent
     return Told(list(map(told, events)), output, sent, inbox.pongs, code)
 
 

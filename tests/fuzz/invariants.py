@@ -326,8 +326,12 @@ def check_topics(session: ClientSession) -> None:
 
 
 def check_retries(topics: Topics, deadlines: Deadlines, *, retries: bool) -> None:
-    """What was refused for now is asked for again."""
+    """What was refused for now is asked for again, and so is what gets no answer."""
     assert topics._retry_at is not None or not retries, "nobody would ask again"
+    waiting = [one.answer_by for one in topics._topics.values() if one.open_questions]
+    if waiting:
+        assert topics._look_at is not None, "nobody would give up waiting"
+        assert topics._look_at <= min(waiting)
     check_scheduled(topics, deadlines)
 
 

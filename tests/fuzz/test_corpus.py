@@ -8,10 +8,18 @@ import orjson
 import pytest
 
 from kps.protocol.bus.acks import AckBook
-from kps.protocol.client.session import ClientSession
+from kps.protocol.client.asking import Asking
+from kps.protocol.client.flow import Flow
+from kps.protocol.client.pending import Pending
+from kps.protocol.client.sender import Sender
+from kps.protocol.client.topics import Topics
 from kps.protocol.dialect import envelope
-from kps.protocol.server.hub import Hub
+from kps.protocol.server.connection import WebSocketConnection
+from kps.protocol.server.gate import Gate
+from kps.protocol.server.run import Run
+from kps.protocol.server.throttle import Throttle
 from kps.protocol.wire import client_handshake, frames, reader
+from kps.protocol.wire.keepalive import Keepalive
 from tests.fuzz.corpus import HARNESSES, corpus_file, load_corpus, load_regressions
 
 MOST_BYTES = 1_000_000
@@ -64,9 +72,17 @@ INEXACT = SimpleNamespace(
         ("envelope", envelope, "orjson", INEXACT),
         ("http", client_handshake.ClientWebSocket, "_refuse", lambda self, reason, now: None),
         ("server", AckBook, "drop_subscriber", lambda self, subscriber: None),
-        ("server", Hub, "touch", lambda self, session: None),
-        ("client", ClientSession, "_end_pending", lambda self, error: None),
-        ("client", ClientSession, "_keep", lambda self, frames: []),
+        ("server", WebSocketConnection, "_after", lambda self, before: None),
+        ("server", Gate, "end", lambda self: False),
+        ("server", Keepalive, "pause", lambda self, now: None),
+        ("server", Run, "finish", lambda self: None),
+        ("server", Throttle, "handle_timeout", lambda self, now: False),
+        ("client", Asking, "end_all", lambda self, error: None),
+        ("client", Sender, "keep", lambda self, unsent: 0),
+        ("client", Topics, "disconnected", lambda self: None),
+        ("client", Topics, "_retry_later", lambda self: None),
+        ("client", Flow, "_relieved", lambda self, mailbox: None),
+        ("client", Pending, "new_name", lambda self, kind: f"{kind}_1"),
     ],
 )
 def test_corpus_notices(

@@ -121,7 +121,7 @@ def test_an_endless_error_text_is_cut(connect: Connect) -> None:
 
 
 def test_a_worker_that_is_asked_with_much_at_once_answers_all_of_it(connect: Connect) -> None:
-    """Requests wait in the server's queue, answers in the worker's, and each end goes on reading."""
+    """Requests wait in the server's queue, answers in the worker's; each end goes on reading."""
     worker, publisher = connect("worker"), connect("publisher")
     worker.subscribe("jobs", lambda message: message.data)
     payload = "x" * 100_000
@@ -292,7 +292,7 @@ def test_every_subscriber_ends_in_exactly_one_outcome(
     connect("fails").subscribe("t", fail)
     connect("hangs").subscribe("t", hang)
     clients.client(cable.address, id="dies", reconnect=False).subscribe("t", hang)
-    ack = connect("publisher").publish_with_ack("t", 1, timeout=2.0)
+    ack = connect("publisher").publish_with_ack("t", 1, timeout=4.0)
     reached.take(2)
     cable.cut()
     responses = ack.wait()

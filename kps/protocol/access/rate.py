@@ -36,10 +36,9 @@ class Bucket:
 class RateLimiter:
     """Limits the messages and bytes of one connection."""
 
-    __slots__ = ("_bytes", "_messages", "policy")
+    __slots__ = ("_bytes", "_messages")
 
     def __init__(self, limits: ServerLimits, now: float) -> None:
-        self.policy = limits.rate_policy
         self._messages = _bucket(limits.message_rate, limits.rate_burst, now)
         self._bytes = _bucket(limits.byte_rate, limits.rate_burst, now)
 

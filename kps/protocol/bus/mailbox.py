@@ -10,7 +10,7 @@ from kps.protocol.limits import Overflow, ProgramLimits
 # High-water and low-water marks, as parts of a mailbox: reading pauses above the first, and
 # resumes below the second. They are low, because every pending message costs memory and the
 # garbage collector's time.
-_CROWDED = 1 / 32
+CROWDED = 1 / 32
 _RELIEVED = 1 / 64
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kps.errors import KPSError
-from kps.protocol.bus.mailbox import _CROWDED, Mailbox
+from kps.protocol.bus.mailbox import CROWDED, Mailbox
 from kps.protocol.bus.message import Acknowledgement, Message, make_messages
 from kps.protocol.limits import ProgramLimits
 
@@ -172,5 +172,5 @@ class Subscriptions:
         self._after_putting(mailbox)
 
     def _after_putting(self, mailbox: Mailbox) -> None:
-        if self._crowded is not None and mailbox.fills(_CROWDED):
+        if self._crowded is not None and mailbox.fills(CROWDED):
             self._crowded(mailbox)

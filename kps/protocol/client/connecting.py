@@ -207,6 +207,7 @@ class Connecting:
         state = self._state
         if state.ended is None:
             state.ended = Ended(error)
+            state.deadlines.cancel(self)
             self._asking.end_all(error or ClientClosed("the client was closed"))
             self._topics.disconnected()
             state.dropped += self._sender.give_up()

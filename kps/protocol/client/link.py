@@ -78,6 +78,7 @@ class ClientLink:
         if self._register_by is None and socket.state is State.OPEN:
             self._register_by = now + socket.limits.handshake_timeout
             owner.link_opened(self)
+            messages = socket.read(now)
         while messages:
             owner.received(self, messages)
             messages = socket.read(now) if socket.has_more else []

@@ -123,8 +123,8 @@ class Receiver:
             self._registered(link, fields)
 
     def _confirmed(self, link: ClientLink, fields: Fields, size: int) -> None:
-        topic = text(fields, "topic")
-        if self._topics.confirmed(topic) is Verdict.SETTLED:
+        topic, joins = text(fields, "topic"), fields["action"] == "subscribed"
+        if self._topics.confirmed(topic, joins=joins) is Verdict.SETTLED:
             self._state.events.append(SubscriptionConfirmed(topic))
 
     def _publications(self, link: ClientLink, fields: Fields, size: int) -> None:

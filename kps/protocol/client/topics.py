@@ -57,14 +57,29 @@ class Verdict(Enum):
 
 
 class _Topic:
-    __slots__ = ("answer_by", "has_been_live", "is_reported", "open_questions", "state")
+    __slots__ = ("answer_by", "has_been_live", "is_reported", "joins", "leaves", "state")
 
     def __init__(self) -> None:
         self.state = TopicState.WAITING
-        self.open_questions = 0
+        self.joins = 0  # pending questions to subscribe
+        self.leaves = 0  # pending questions to unsubscribe
         self.answer_by = 0.0  # when the client gives up waiting for the answers
         self.has_been_live = False
         self.is_reported = False  # whether the program knows of a refusal on this connection
+
+    @property
+    def open_questions(self) -> int:
+        return self.joins + self.leaves
+
+    def answered(self, *, joins: bool) -> bool:
+        """Count an answer; tell whether a question of that kind was pending."""
+        if joins and self.joins:
+            self.joins -= 1
+        elif not joins and self.leaves:
+            self.leaves -= 1
+        else:
+            return False
+        return True
 
 
 class Topics:
@@ -108,7 +123,8 @@ class Topics:
         if self._state.ready and found.state is not TopicState.WAITING:
             found.state = TopicState.LEAVING
             found.has_been_live = False
-            self._question(found, level1.unsubscribe(topic, self._state.id))
+            found.leaves += 1
+            self._send(found, level1.unsubscribe(topic, self._state.id))
         else:
             del self._topics[topic]
 
@@ -121,22 +137,25 @@ class Topics:
         """Note that the connection, and with it every subscription at the server, is gone."""
         self._retry_at = self._look_at = None
         self._attempt = 0
+        self._state.deadlines.cancel(self)
         for topic, found in list(self._topics.items()):
             if found.state is TopicState.LEAVING:
                 del self._topics[topic]
             else:
                 found.state = TopicState.WAITING
-                found.open_questions = 0
+                found.joins = found.leaves = 0
                 found.is_reported = False
 
-    def confirmed(self, topic: str) -> Verdict:
-        """Note that the server confirmed a question about a topic."""
+    def confirmed(self, topic: str, *, joins: bool) -> Verdict:
+        """Note that the server confirmed a question about a topic.
+
+        ``joins`` tells whether the question was to subscribe, or to unsubscribe.
+        """
         found = self._topics.get(topic)
-        is_late = found is not None and found.state is TopicState.REFUSED
-        if found is None or not (found.open_questions or is_late):
+        if found is None:
             return Verdict.PENDING
-        found.open_questions = max(0, found.open_questions - 1)
-        if found.open_questions:
+        is_late = joins and found.state is TopicState.REFUSED
+        if not (found.answered(joins=joins) or is_late) or found.open_questions:
             return Verdict.PENDING
         if found.state is TopicState.LEAVING:
             del self._topics[topic]
@@ -152,9 +171,8 @@ class Topics:
         The second value tells whether the program already knows of a refusal.
         """
         found = self._topics.get(topic)
-        if found is None or not found.open_questions:
+        if found is None or not found.answered(joins=error.request == "subscribe"):
             return Verdict.PENDING, False
-        found.open_questions -= 1
         if found.open_questions:
             return Verdict.PENDING, False
         was_reported, found.is_reported = found.is_reported, True
@@ -187,14 +205,15 @@ class Topics:
             if found.state is TopicState.REFUSED:
                 self._ask(topic, found)
             elif found.state is TopicState.LEAVING and not found.open_questions:
-                self._question(found, level1.unsubscribe(topic, self._state.id))
+                found.leaves += 1
+                self._send(found, level1.unsubscribe(topic, self._state.id))
 
     def _give_up_waiting(self, now: float) -> None:
         """Treat questions without an answer in time as refused temporarily."""
         waiting = [found for found in self._topics.values() if found.open_questions]
         late = [found for found in waiting if now >= found.answer_by]
         for found in late:
-            found.open_questions = 0
+            found.joins = found.leaves = 0
             if found.state is TopicState.ASKED:
                 found.state = TopicState.REFUSED
         if late:
@@ -211,10 +230,10 @@ class Topics:
 
     def _ask(self, topic: str, found: _Topic) -> None:
         found.state = TopicState.ASKED
-        self._question(found, level1.subscribe(topic, self._state.id))
+        found.joins += 1
+        self._send(found, level1.subscribe(topic, self._state.id))
 
-    def _question(self, found: _Topic, message: bytes) -> None:
-        found.open_questions += 1
+    def _send(self, found: _Topic, message: bytes) -> None:
         found.answer_by = self._state.now + _PATIENCE
         if self._look_at is None:
             self._look_at = found.answer_by

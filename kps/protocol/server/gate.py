@@ -232,10 +232,12 @@ class Gate:
 
     def _register(self, fields: Fields) -> None:
         state, applicant = self._state, self._applicant
-        previous = applicant.id
+        previous, config = applicant.id, state.config
+        dialect = applicant.dialect if previous else agreed(fields.get("proto"), config.level)
+        nonce = dialect.read_nonce(fields)  # first, so that a refusal changes nothing
         client_id = text(fields, "from")
         if not client_id:
-            keeps = previous and applicant.dialect.keeps_id_in_ping
+            keeps = previous and dialect.keeps_id_in_ping
             client_id = previous if keeps else state.new_id()
         if client_id != previous:
             self._take_id(client_id)
@@ -244,15 +246,14 @@ class Gate:
             if previous:
                 del state.clients[previous]
             else:
-                applicant.speak(agreed(fields.get("proto"), state.config.level))
+                applicant.speak(dialect)
                 self.register_by = None
                 state.stats.connections += 1
             applicant.id = client_id
             state.clients[client_id] = applicant
             self._move(Step.REGISTERED)
             state.emit(ClientRegistered(applicant.number, client_id, previous, applicant.peer))
-        limits, dialect = state.limits, applicant.dialect
-        nonce = dialect.read_nonce(fields)
+        limits = state.limits
         applicant.reply(
             dialect.pong(client_id, limits.max_message, limits.heartbeat_interval, nonce)
         )

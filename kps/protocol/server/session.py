@@ -111,7 +111,7 @@ class ServerSession:
         refuses = self.throttle is not None and self.throttle.refuses
         for message in messages:
             if gate.phase is _OVER:
-                return  # an earlier message ended the session, an overflow for instance
+                break  # an earlier message ended the session, an overflow for instance
             excess = self._charge(0, len(message)) if refuses else None
             try:
                 loaded = load(message)

@@ -157,12 +157,17 @@ class WebSocket(ABC):
     # -- incoming -------------------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> list[bytes]:
-        """Take bytes from the transport; return what ``read`` returns."""
+        """Take bytes from the transport; return what ``read`` returns.
+
+        Return nothing when they complete the opening handshake: the owner notices first that
+        the connection is open, and then calls ``read`` for the bytes behind it.
+        """
         self._keepalive.heard(now)
         if self.state is _OPEN or self.state is State.CLOSING:
             self._reader.feed(data)
         elif self.state is State.HANDSHAKE or self.state is State.REQUEST:
             self._receive_handshake(data, now)
+            return []
         return self.read(now)
 
     def read(self, now: float) -> list[bytes]:

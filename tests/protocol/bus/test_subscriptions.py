@@ -193,6 +193,81 @@ class TestFull:
             assert len(mailbox.take_some(2)) == 2
 
 
+class TestSeveral:
+    """Messages that came together, and are given to each subscription at once."""
+
+    def test_each_subscription_gets_all_of_them(self) -> None:
+        program = Program()
+        one, two = program.subscriptions.add("t"), program.subscriptions.add("t")
+        program.subscriptions.deliver_all("t", [1, 2, 3], "alice", 10)
+        program.subscriptions.deliver_all("u", [4], "alice", 10)
+        assert (len(one), one.size) == (len(two), two.size) == (3, 30)
+        assert program.subscriptions.take_ready() == [one, two]
+        program.subscriptions.deliver_all("t", [4], "alice", 10)
+        assert program.subscriptions.take_ready() == []
+        first = one.take_all()
+        assert first == [Message("t", number, "alice") for number in (1, 2, 3, 4)]
+        assert contents(two) == [1, 2, 3, 4]
+        assert not any(message.wants_ack for message in first)
+
+    @given(
+        policy=st.sampled_from([Overflow.DROP_NEWEST, Overflow.DROP_OLDEST]),
+        limits=st.sampled_from([{"mailbox_messages": 4}, {"mailbox_bytes": 45}]),
+        counts=st.lists(st.integers(1, 6), max_size=4),
+    )
+    def test_it_is_as_if_they_came_one_by_one(
+        self, policy: Overflow, limits: dict[str, int], counts: list[int]
+    ) -> None:
+        found = []
+        for together in (True, False):
+            program = Program(mailbox_overflow=policy, **limits)
+            mailbox = program.subscriptions.add("t")
+            for count in counts:
+                payloads = list(range(count))
+                if together:
+                    program.subscriptions.deliver_all("t", payloads, "alice", 10)
+                else:
+                    for payload in payloads:
+                        program.deliver(payload)
+            subscriptions = program.subscriptions
+            news = len(subscriptions.take_ready()), len(subscriptions.take_overflowed())
+            found.append((mailbox.dropped, mailbox.size, contents(mailbox), news))
+        assert found[0] == found[1]
+
+
+class TestCrowded:
+    def test_a_mailbox_that_fills_up_is_named_until_it_is_emptied(self) -> None:
+        crowded: list[Mailbox] = []
+        limits = ProgramLimits(mailbox_messages=64)
+        subscriptions = Subscriptions(limits, lambda answer: None, crowded.append)
+        mailbox = subscriptions.add("t")
+        subscriptions.deliver_all("t", [1, 2], "alice", 10)  # a 32nd, and not more
+        assert crowded == []
+        subscriptions.deliver("t", 3, "alice", 10, "", 0)
+        subscriptions.deliver_all("t", [4], "alice", 10)
+        assert crowded == [mailbox, mailbox]
+        mailbox.take_some(2)
+        subscriptions.deliver("t", 5, "alice", 10, "", 0)
+        assert crowded == [mailbox] * 3
+        mailbox.take_all()
+        subscriptions.deliver("t", 6, "alice", 10, "", 0)
+        assert crowded == [mailbox] * 3
+
+    def test_relief_is_told_once_when_little_is_left(self) -> None:
+        program = Program(mailbox_messages=64)
+        mailbox = program.subscriptions.add("t")
+        relieved: list[int] = []
+        for number in range(4):
+            program.deliver(number)
+        mailbox.on_relief = lambda: relieved.append(len(mailbox))
+        assert mailbox.take_some(2)
+        assert relieved == []
+        assert mailbox.take()
+        assert mailbox.take()
+        assert relieved == [1]
+        assert mailbox.taken == 4
+
+
 class TestAnswers:
     def taken(self, mailbox: Mailbox) -> Message:
         message = mailbox.take()

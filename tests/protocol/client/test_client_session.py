@@ -1284,7 +1284,9 @@ class Story:
 
     def __init__(self) -> None:
         self.client = Client(
-            reconnect=RETRY, offline_messages=3, limits=ClientLimits(max_message=1000, max_head=1000)
+            reconnect=RETRY,
+            offline_messages=3,
+            limits=ClientLimits(max_message=1000, max_head=1000),
         )
         self.mailbox = self.client.subscribe("news")
         self.client.session.subscriptions.open_direct()

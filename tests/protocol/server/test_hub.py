@@ -12,7 +12,7 @@ from kps.errors import InvalidArgument
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import ServerLimits, Overflow
+from kps.protocol.limits import Overflow, ServerLimits
 from kps.protocol.server.events import DirectMessageIgnored, HubEvent
 from kps.protocol.wire.websocket import Output
 from tests.protocol.helpers import (
@@ -178,7 +178,9 @@ class TestMailboxes:
         assert outcomes(handles[0]) == {"server": None}
 
     def test_bytes_count(self) -> None:
-        stage = Stage(limits=ServerLimits(mailbox_bytes=1000, mailbox_overflow=Overflow.DROP_OLDEST))
+        stage = Stage(
+            limits=ServerLimits(mailbox_bytes=1000, mailbox_overflow=Overflow.DROP_OLDEST)
+        )
         mailbox = stage.hub.local.subscribe("news")
         direct = stage.hub.local.subscriptions.open_direct()
         alice = stage.peer("alice")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kps.protocol.access.identity import Identity, Permissions
-from kps.protocol.limits import ServerLimits, RatePolicy
+from kps.protocol.limits import RatePolicy, ServerLimits
 from kps.protocol.server.events import TokenPresented, UpgradeRequested
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 from tests.protocol.helpers import Answer, Peer, Stage, upgrade

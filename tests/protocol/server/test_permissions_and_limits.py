@@ -12,7 +12,7 @@ import pytest
 from kps.errors import QueueFull
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import OPEN, Permissions
-from kps.protocol.limits import ServerLimits, Overflow, RatePolicy
+from kps.protocol.limits import Overflow, RatePolicy, ServerLimits
 from kps.protocol.server.events import UpgradeRequested
 from tests.protocol.helpers import (
     Answer,

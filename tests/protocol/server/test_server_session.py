@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.protocol.access.identity import Permissions
-from kps.protocol.limits import ServerLimits, Overflow
+from kps.protocol.limits import Overflow, ServerLimits
 from kps.protocol.server.events import ClientLeft, ClientRegistered, RelayRequested, StrangerLeft
 from kps.protocol.wire.websocket import Closed, ClosedBy, Output
 from tests.protocol.helpers import (
@@ -190,6 +190,15 @@ class TestRegistration:
         old.send(publish("news", "late"), ping("carol"))
         assert bob.take() == []
         assert set(stage.hub.clients) == {"alice", "bob"}
+
+
+class TestNonce:
+    def test_one_that_is_refused_changes_nothing(self) -> None:
+        stage = Stage()
+        peer = stage.peer().upgrade()
+        (answer,) = peer.ask({"action": "ping", "from": "a", "proto": 2, "nonce": 5})
+        assert answer["error"] == "field nonce must be a string"
+        assert (peer.session.id, dict(stage.hub.clients)) == ("", {})
 
 
 class TestUnreadable:
@@ -898,6 +907,16 @@ class TestRuns:
         published = {"action": "published", "topic": "news"}
         assert alice.take() == [published, refusal("message nested too deeply"), published]
         assert bob.take() == [delivery("news", "alice", number) for number in (1, 2)]
+
+    def test_one_whose_sender_ends_meanwhile_is_passed_on(self) -> None:
+        """It had no room for its own answers; what it published before was handled."""
+        stage = Stage(limits=ServerLimits(queue_messages=2))
+        alice, bob = stage.peer("alice"), stage.peer("bob")
+        bob.ask(subscribe("y"))
+        alice.send(*[publish(topic, topic) for topic in ("x", "x", "x", "y", "z", "z")])
+        assert "alice" not in stage.hub.clients
+        assert alice.session.run.gathered is None
+        assert bob.take() == [delivery("y", "alice", "y")]
 
     def test_any_number(self) -> None:
         stage = Stage()

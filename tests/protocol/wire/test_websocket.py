@@ -346,11 +346,13 @@ class TestReading:
         assert end.read(NOW) == [b"1"]
         assert end.receive_data(frame(b"2")[3:], NOW) == [b"2"]
 
-    def test_what_came_with_the_answer_is_read_at_once(self) -> None:
+    def test_what_came_with_the_answer_is_read_once_the_owner_knows_that_it_is_open(self) -> None:
         end, server = new_client_end(), new_server_end()
         feed(server, end.data_to_send())
         server.accept()
-        assert feed(end, server.data_to_send() + frame(b"1", key=None)) == [b"1"]
+        assert feed(end, server.data_to_send() + frame(b"1", key=None)) == []
+        assert end.state is State.OPEN
+        assert end.read(NOW) == [b"1"]
 
 
 class TestSizes:
