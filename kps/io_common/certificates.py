@@ -61,6 +61,6 @@ class Certificates:
         try:
             read = self.reload(auth)
         except KPSError as error:
-            logger.error("cannot reload, the old files stay in use: %s", error)
+            logger.error("cannot reload; old files stay in use: %s", error)
         else:
             logger.info("reloaded %s", ", ".join(read) or "nothing: there are no files to read")

@@ -159,8 +159,8 @@ class WebSocket(ABC):
     def receive_data(self, data: bytes, now: float) -> list[bytes]:
         """Take bytes from the transport; return what ``read`` returns.
 
-        Return nothing when they complete the opening handshake: the owner notices first that
-        the connection is open, and then calls ``read`` for the bytes behind it.
+        Return nothing during the opening handshake. The owner first notices that the connection
+        is open, and then calls ``read`` for the bytes behind the handshake.
         """
         self._keepalive.heard(now)
         if self.state is _OPEN or self.state is State.CLOSING:
