@@ -67,7 +67,7 @@ class Connecting:
         self._retry_at: float | None = None
         state.events.append(ConnectNeeded())
 
-    # -- what a driver calls ----------------------------------------------------------------
+    # -- called by a driver -----------------------------------------------------------------
 
     def renew_token(self) -> None:
         """Call the program's function for the token of the next connection, if it gave one.

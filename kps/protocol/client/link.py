@@ -66,7 +66,7 @@ class ClientLink:
         self.outgoing = Outgoing(self._socket, clock, self._note_state)
         """The messages to the server."""
 
-    # -- what a driver calls ----------------------------------------------------------------
+    # -- called by a driver -----------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
@@ -134,7 +134,7 @@ class ClientLink:
             self._socket.abort("the server did not answer the first ping", now)
         self._note_state()
 
-    # -- what the client calls --------------------------------------------------------------
+    # -- called by the client ---------------------------------------------------------------
 
     @property
     def refused(self) -> int | None:

@@ -71,7 +71,7 @@ class ClientSession:
             refused=connecting.refused,
         )
 
-    # -- what a driver calls ----------------------------------------------------------------
+    # -- called by a driver -----------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -136,7 +136,7 @@ class ClientSession:
         events, self.state.events = self.state.events, []
         return events
 
-    # -- what the program calls, through the driver -----------------------------------------
+    # -- called by the program, through the driver ------------------------------------------
 
     def subscribe(self, topic: str, now: float) -> Mailbox:
         """Subscribe; ``SubscriptionConfirmed`` or ``SubscriptionRefused`` tells the outcome.

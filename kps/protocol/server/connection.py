@@ -57,7 +57,7 @@ class WebSocketConnection:
         elif not config.proxies or not state.admission.is_proxy(host_of(peer)):
             self._enter()
 
-    # -- what a driver calls ----------------------------------------------------------------
+    # -- called by a driver -----------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
@@ -141,7 +141,7 @@ class WebSocketConnection:
         socket.handle_timeout(now)
         self._changed(before)
 
-    # -- what the hub calls -----------------------------------------------------------------
+    # -- called by the hub ------------------------------------------------------------------
 
     def decide(self, verdict: object, now: float) -> None:
         """Accept or refuse the client, as a hook decided."""

@@ -47,7 +47,7 @@ class Hub:
         if config.is_monitored:
             Monitor(state, self.delivery.publish, self.dropped)
 
-    # -- what a driver calls ----------------------------------------------------------------
+    # -- called by a driver -----------------------------------------------------------------
 
     def connect(self, peer: str, now: float) -> WebSocketConnection:
         """Begin a session for a new TCP connection from ``peer``."""
@@ -129,7 +129,7 @@ class Hub:
         for connection in list(self.connections.values()):
             connection.shut_down(grace)
 
-    # -- what the server's own program calls ------------------------------------------------
+    # -- called by the server's own program -------------------------------------------------
 
     def publish(self, topic: str, data: Any, now: float) -> int:
         """Publish; return how many subscribers had room for it.
