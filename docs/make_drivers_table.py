@@ -26,10 +26,10 @@ an asyncio or blocking client. This table is made from a run of that suite
 
 TAIL = """
 Both drivers have the same methods with the same documentation: the blocking classes are made from
-the asyncio ones (`make faces`). What differs: the asyncio driver runs coroutine functions on the
+the asyncio ones (`make faces`). The differences: the asyncio driver runs coroutine functions on the
 event loop and plain functions in a pool of threads; the blocking driver runs plain functions only,
-all of a client's or server's on one thread. A connection costs a threaded server one thread, and a
-blocking client one (and one more once it has a callback); on asyncio it costs none.
+and all those of a client or server on one thread. A connection costs a threaded server one thread,
+and a blocking client one (and one more once it has a callback); on asyncio it costs none.
 """
 
 

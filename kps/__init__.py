@@ -1,7 +1,7 @@
 """KPS: a real-time publish/subscribe bus over WebSockets, with acknowledged publishing.
 
-The names here are the public API. :mod:`kps.sync` is the same, blocking, for programs without an
-event loop; :mod:`kps.testing` has what tests need.
+The names here are the public API. :mod:`kps.sync` is its blocking form, for programs without an
+event loop; :mod:`kps.testing` helps to test programs.
 """
 
 import importlib
@@ -85,8 +85,8 @@ __all__ = [
     "sync",
 ]
 
-# Loaded on first use, so that a program without an event loop never imports asyncio, and a
-# client nothing that only servers need. The last four are the family's names.
+# Loaded on first use, so that a program without an event loop does not import asyncio, and a
+# client does not import the server. The last four are the family's names.
 _LAZY = {
     "Ack": "kps.io_asyncio.ack:Ack",
     "Client": "kps.io_asyncio.client:Client",

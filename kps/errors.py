@@ -1,8 +1,8 @@
-"""The exceptions of KPS, by who is to blame.
+"""The exceptions of KPS.
 
 Every error that a program can meet is a :class:`KPSError`. Where a built-in exception means the
-same (``TimeoutError``, ``ConnectionError``, ``ValueError``), ours is one of those too, so that a
-program may catch either.
+same (``TimeoutError``, ``ConnectionError``, ``ValueError``), ours inherits from it too, so that
+a program may catch either.
 """
 
 _TEMPORARY = frozenset({"rate_limited", "limit_reached", "unavailable"})
@@ -13,9 +13,9 @@ class KPSError(Exception):
 
 
 class InvalidArgument(KPSError, ValueError):
-    """The program passed something that makes no sense or cannot go on the wire.
+    """The program passed an invalid argument, or one that cannot be sent.
 
-    An empty topic, a payload that is not JSON, an address that cannot be read, a negative
+    For instance an empty topic, a payload that is not JSON, an unreadable address, a negative
     timeout. Nothing was sent and nothing changed. Correct the program.
     """
 
@@ -28,18 +28,18 @@ class MessageTooLarge(InvalidArgument):
 
 
 class InvalidState(KPSError, RuntimeError):
-    """The program called something at the wrong time. Nothing changed. Correct the program.
+    """The program called a method at the wrong time. Nothing changed. Correct the program.
 
-    A client or server that is not started yet, or is started a second time, or has stopped; a
-    hook that is set after the start; a loop over a subscription that has a callback.
+    For instance the client or server is not started yet, is started a second time, or has
+    stopped; a hook is set after the start; a loop iterates over a subscription with a callback.
     """
 
 
 class NotConnected(KPSError, ConnectionError):
     """The operation needs a connection and there is none at the moment.
 
-    A client that reconnects can be asked again later, or be given an
-    ``offline_queue`` that keeps publications until the connection is back.
+    Try again after the client has reconnected, or give it an ``offline_queue``, which keeps
+    publications until then.
     """
 
 
@@ -50,8 +50,8 @@ class ClientClosed(NotConnected):
 class ConnectFailed(KPSError, ConnectionError):
     """No connection could be made: network, TLS, or the server's refusal.
 
-    ``status`` is the HTTP status with which the server refused the upgrade,
-    or ``None`` when it did not come to that. 401 and 403 ask for another token.
+    ``status`` is the HTTP status with which the server refused the upgrade, or ``None`` if the
+    attempt failed otherwise. After 401 and 403 try another token.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -60,10 +60,10 @@ class ConnectFailed(KPSError, ConnectionError):
 
 
 class ConnectionLost(KPSError, ConnectionError):
-    """The connection ended while something was pending on it.
+    """The connection ended while a request was pending on it.
 
-    ``code`` is the WebSocket close code (1006 when there was none). Whether the
-    server still handled what was pending is unknown: ask again only what may happen twice.
+    ``code`` is the WebSocket close code (1006 if there was none). It is unknown whether the
+    server handled the request: repeat it only if it may happen twice.
     """
 
     def __init__(self, message: str, code: int = 1006) -> None:
@@ -72,25 +72,25 @@ class ConnectionLost(KPSError, ConnectionError):
 
 
 class RequestTimeout(KPSError, TimeoutError):
-    """Something did not come in time: the server's answer, or an iterator's next message.
+    """The server's answer, or an iterator's next message, did not come in time.
 
-    Try again, or give more time (``request_timeout``, ``timeout``).
+    Try again, or allow more time (``request_timeout``, ``timeout``).
     """
 
 
 class QueueFull(KPSError):
-    """A bounded queue has no room and its policy is to refuse. Nothing was sent.
+    """A bounded queue is full and its policy refuses the message. Nothing was sent.
 
-    Send more slowly, or give the queue more room.
+    Send more slowly, or raise the queue's limits.
     """
 
 
 class ServerError(KPSError):
     """The server answered a request with an error message.
 
-    ``code`` is what a program can rely on (spec, 12.6), ``request`` the action that was
-    refused, ``topic`` and ``to`` what it was about. Empty is what the server did not tell; one
-    on level 1 tells none of them. ``is_temporary`` says whether it may help to try again later.
+    Programs can rely on ``code`` (spec, 12.6). ``request`` is the refused action, ``topic`` and
+    ``to`` are its fields. A field that the server did not send is empty; on level 1 all are.
+    ``is_temporary`` says whether it may help to try again later.
     """
 
     def __init__(
@@ -111,5 +111,5 @@ class ServerError(KPSError):
 class ServerStartFailed(KPSError, OSError):
     """The server cannot listen: the port is taken, the certificate unreadable.
 
-    The server has not started, and may be started again when the cause is gone.
+    The server has not started. Remove the cause, and start it again.
     """

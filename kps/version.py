@@ -1,9 +1,9 @@
-"""The version of KPS that is installed."""
+"""The installed version of KPS."""
 
 
 def find_version() -> str:
-    """The version, or ``unknown`` where KPS is run from a checkout that is not installed."""
-    # Loading this costs more than most of the package, and few programs ask.
+    """Return the version; ``unknown`` if KPS runs from a checkout that is not installed."""
+    # This import is slower than most of the package, and few programs need it.
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -447,7 +447,7 @@ class Connection {
       try {
         this.send({ ...fields, success }, encode(result), 'result');
       } catch (reason) {
-        this.answer(ackId, `the result of the callback is of no use: ${describe(reason)}`);
+        this.answer(ackId, `the result of the callback cannot be sent: ${describe(reason)}`);
       }
     }
   }
@@ -1245,7 +1245,7 @@ export class Client {
     return new ConnectFailed(`cannot connect to ${url}: ${reason || '?'}`, { status });
   }
 
-  /** Without a network an attempt is of no use: the event `online` comes to `#wake`. */
+  /** Without a network an attempt must fail, so wait: the event `online` calls `#wake`. */
   #comeBack() {
     if (globalThis.navigator?.onLine !== false) this.#open();
   }

@@ -1,1 +1,1 @@
-"""Who clients are, by their tokens: from a file, or from JSON Web Tokens."""
+"""Identifies clients by their tokens: from a file, or JSON Web Tokens."""

@@ -1,4 +1,4 @@
-"""Who clients are, by JSON Web Tokens (RFC 7519). Needs PyJWT: the extra ``kps[jwt]``."""
+"""Identifies clients by JSON Web Tokens (RFC 7519). Needs PyJWT: the extra ``kps[jwt]``."""
 
 import logging
 import os
@@ -19,10 +19,10 @@ try:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 except ModuleNotFoundError:
-    _is_installed = False  # whoever makes a verifier is told
+    _is_installed = False  # ``JWTVerifier()`` raises
 else:
     _is_installed = True
-    # Its own, and those of what strangers wrote that it does not foresee.
+    # PyJWT's own errors, and those that it does not catch for hostile tokens.
     _REFUSALS = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
 logger = logging.getLogger("kps")
@@ -31,32 +31,32 @@ _ALGORITHMS = ("HS256", "RS256", "ES256")
 _SHORTEST_SECRET = 32  # bytes (RFC 7518, 3.2)
 _SMALLEST_RSA = 2048  # bits (RFC 7518, 3.3)
 _LONGEST = 16 * 1024  # characters of a token, as many as an HTTP head may have by default
-_FOREVER = 1e12  # seconds since 1970: whatever ends then does not end
+_FOREVER = 1e12  # seconds since 1970: a time that never comes
 _DEFAULT = Permissions()
 
 
 class JWTVerifier:
-    """Knows clients by what somebody else has signed: an ``auth`` hook for servers.
+    """Identifies clients by signed tokens: an ``auth`` hook for servers.
 
     ::
 
         Server(auth=JWTVerifier.from_file("public.pem", algorithm="ES256"))
 
-    A token must be signed with the one algorithm and one of the keys. It must have ``exp``,
-    when the connection ends unless the client has shown a newer token, and ``sub``, which is
-    the identity's name. Its claim ``kps`` may have the fields of :class:`kps.Permissions`.
-    May be called in any thread.
+    A token must be signed with ``algorithm`` and one of the keys. It must have ``exp`` and
+    ``sub``. The server closes the connection at ``exp`` unless the client has shown a newer
+    token; ``sub`` is the identity's name. The claim ``kps`` may have the fields of
+    :class:`kps.Permissions`. Any thread may call this.
 
     Args:
         keys: Secrets of at least 32 bytes (HS256), or public keys in PEM; or paths
             (``pathlib.Path``) of files with one, where a newline at the end of a secret does
-            not count. Several while one takes the place of another.
-        algorithm: ``HS256``, ``RS256`` or ``ES256``. What a token says about it does not count.
-        audience: What ``aud`` must be or contain, or several texts of which one will do.
-            Without it, a token that has ``aud`` is for somebody else.
-        issuer: What ``iss`` must be, or several texts of which one will do.
+            not count. Give several while a new key replaces an old one.
+        algorithm: ``HS256``, ``RS256`` or ``ES256``. The algorithm that a token names is ignored.
+        audience: The text that ``aud`` must be or contain, or several of which one suffices.
+            Without it, a token that has ``aud`` is refused.
+        issuer: The text that ``iss`` must be, or several of which one suffices.
         leeway: Seconds by which the issuer's clock and this one may differ.
-        permissions: What a client may do, as far as its token does not say.
+        permissions: The permissions of a client, except for those that its token names.
 
     Raises :class:`kps.InvalidArgument`, and :class:`kps.ServerStartFailed` for a file that
     cannot be used, or if PyJWT is not installed.
@@ -89,26 +89,26 @@ class JWTVerifier:
 
     @classmethod
     def from_file(cls, *paths: str | os.PathLike[str], **options: Any) -> Self:
-        """A verifier with the keys in files, one in each. The options are the same."""
+        """Make a verifier with the keys in files, one in each. The options are the same."""
         return cls(*[Path(path) for path in paths], **options)
 
     def reload(self) -> None:
-        """Read key files again. What is wrong with one raises, and leaves all as it was."""
+        """Read the key files again. If one is unusable, this raises and changes nothing."""
         self._keys = [_load(source, self._algorithm) for source in self._sources]
 
     def __call__(self, token: str) -> Identity | None:
-        """The identity that a token tells of, if it is valid."""
+        """Return the identity in a token, or ``None`` if it is not valid."""
         try:
             if len(token) > _LONGEST:
                 raise ValueError("too long")
             return self._identity(self._claims(token))
         except _REFUSALS as error:
-            # Without the error's own text, which may contain what a stranger wrote.
+            # Log only the type: the error's text may contain text of the token.
             logger.debug("a token was refused: %s", type(error).__name__)
             return None
 
     def _claims(self, token: str) -> dict[str, Any]:
-        """What a token says, if one of the keys has signed it and its time is right."""
+        """Return the claims of a token that one of the keys has signed, and that is in its time."""
         wrong = jwt.InvalidSignatureError()
         for key in self._keys:
             try:
@@ -122,14 +122,14 @@ class JWTVerifier:
                     options={"require": ["exp", "sub"]},
                 )
             except jwt.InvalidSignatureError as error:
-                wrong = error  # perhaps it is that of another key
+                wrong = error  # another key may have signed it
         raise wrong
 
     def _identity(self, claims: dict[str, Any]) -> Identity:
         name, end = claims["sub"], claims["exp"]
         if not name or type(name) is not str:
             raise InvalidArgument("sub must be a text")
-        if type(end) not in (int, float):  # PyJWT takes texts as well
+        if type(end) not in (int, float):  # PyJWT accepts strings as well
             raise InvalidArgument("exp must be a number")
         permissions = self._permissions
         if "kps" in claims:
@@ -140,7 +140,7 @@ class JWTVerifier:
 
 
 def _load(source: str | bytes | Path, algorithm: str) -> Any:
-    """A key as PyJWT takes it. Raises as the verifier."""
+    """Return a key in the form that PyJWT takes. Raises the same as the verifier."""
     if isinstance(source, (str, bytes)):
         return _read_key(source.encode() if isinstance(source, str) else source, algorithm)
     try:
@@ -160,12 +160,12 @@ def _read_key(content: bytes, algorithm: str) -> Any:
             raise InvalidArgument(f"a secret for HS256 has at least {_SHORTEST_SECRET} bytes")
         try:
             return jwt.get_algorithm_by_name(algorithm).prepare_key(content)
-        except jwt.InvalidKeyError:  # anybody may know it
-            raise InvalidArgument("this is a key of another algorithm, no secret") from None
+        except jwt.InvalidKeyError:  # a public key is not secret: anybody could sign with it
+            raise InvalidArgument("this is a key of another algorithm, not a secret") from None
     try:
         key = load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm):
-        raise InvalidArgument("there is no public key in PEM in it") from None
+        raise InvalidArgument("it holds no public key in PEM") from None
     if algorithm == "RS256":
         if not isinstance(key, RSAPublicKey) or key.key_size < _SMALLEST_RSA:
             raise InvalidArgument(f"RS256 takes an RSA key of at least {_SMALLEST_RSA} bits")

@@ -1,4 +1,4 @@
-"""Who clients are, by a file of tokens."""
+"""Identifies clients by a file of tokens."""
 
 import argparse
 import hashlib
@@ -19,13 +19,13 @@ from kps.protocol.access.identity import Identity, Permissions
 
 logger = logging.getLogger("kps")
 
-_SHORTEST = 16  # characters of a token: random ones of that length cannot be guessed
+_SHORTEST = 16  # characters of a token: nobody can guess a random one of that length
 _DIGEST = "sha256:"
 _DEFAULTS = {field.name: field.default for field in fields(Permissions)}
 
 
 class TokenFile:
-    """The identities in a TOML file, by their tokens: an ``auth`` hook for servers.
+    """Identifies clients by the tokens in a TOML file: an ``auth`` hook for servers.
 
     ::
 
@@ -34,10 +34,10 @@ class TokenFile:
         publish = ["chat/*"]         # any field of kps.Permissions; its default if left out
 
         [sensor]
-        tokens = ["…", "…"]          # several, while one takes the place of another
+        tokens = ["…", "…"]          # several, while a new token replaces an old one
 
     ``kps token NAME`` makes a token, and the lines for it. Raises
-    :class:`kps.ServerStartFailed` for a file that cannot be used. May be called in any thread.
+    :class:`kps.ServerStartFailed` for an unusable file. Any thread may call this.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -46,14 +46,14 @@ class TokenFile:
         self.reload()
 
     def __call__(self, token: str) -> Identity | None:
-        """The identity behind a token, if there is one."""
-        # Found by its digest, so that how long it takes says nothing about other tokens.
+        """Return the identity behind a token, or ``None``."""
+        # Look up the digest, so that the time taken reveals nothing about other tokens.
         return self._identities.get(_digest(token))
 
     def reload(self) -> None:
-        """Read the file again. What is wrong with it raises, and leaves all as it was.
+        """Read the file again. If it is unusable, this raises and changes nothing.
 
-        Connections that are open already keep what they may do.
+        Open connections keep their permissions.
         """
         try:
             with open(self._path, "rb") as file:
@@ -65,20 +65,20 @@ class TokenFile:
             reason = describe(error)
             raise ServerStartFailed(f"cannot read the tokens in {self._path}: {reason}") from error
         except (ValueError, RecursionError) as error:
-            # No more of the reason than where: there are secrets in this file.
+            # Show only the place of the error, because the file holds secrets.
             where = re.search(r"\(at [^()]*\)$", str(error))
             place = f" {where.group()}" if where else ""
             text = f"cannot use the tokens in {self._path}: it is not TOML{place}"
             raise ServerStartFailed(text) from None
         if are_plain and os.name == "posix" and mode & 0o007:
-            logger.warning("everybody may read the tokens in %s: chmod o= it", self._path)
+            logger.warning("all users may read the tokens in %s: run chmod o= on it", self._path)
         self._identities = identities
 
 
 def read_permissions(table: Mapping[str, Any], default: Permissions) -> Permissions:
-    """Permissions from a table of TOML or JSON; what it leaves out is as in ``default``.
+    """Read permissions from a table of TOML or JSON; ``default`` gives the missing ones.
 
-    Raises :class:`kps.InvalidArgument`, without what may be secret: the values.
+    Raises :class:`kps.InvalidArgument`, whose text omits the values: they may be secret.
     """
     for name, value in table.items():
         if name not in _DEFAULTS:
@@ -92,7 +92,7 @@ def read_permissions(table: Mapping[str, Any], default: Permissions) -> Permissi
 
 
 def new_token(name: str) -> tuple[str, str]:
-    """A new random token, and the lines of a token file that give it to an identity."""
+    """Return a new random token, and the lines of a token file that give it to an identity."""
     if not name or not name.isprintable():
         raise InvalidArgument(f"not a name for an identity: {name!r}")
     key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
@@ -101,7 +101,7 @@ def new_token(name: str) -> tuple[str, str]:
 
 
 def print_new_token(options: argparse.Namespace) -> int:
-    """The command ``kps token NAME``, whose output may be appended to a token file."""
+    """Run ``kps token NAME``, whose output may be appended to a token file."""
     token, lines = new_token(options.name)
     print(lines, end="", flush=True)
     print(f"the token, shown only now: {token}", file=sys.stderr)
@@ -109,11 +109,11 @@ def print_new_token(options: argparse.Namespace) -> int:
 
 
 def _read(content: Mapping[str, Any]) -> tuple[dict[bytes, Identity], bool]:
-    """The identities by the digests of their tokens, and whether any token is there in plain."""
+    """Return the identities by their tokens' digests, and whether a token is in plain text."""
     identities: dict[bytes, Identity] = {}
     are_plain = False
     if not all(isinstance(table, dict) for table in content.values()):
-        raise InvalidArgument("there are lines above the first table")  # tokens, perhaps
+        raise InvalidArgument("there are lines above the first table")  # do not show them
     for name, table in content.items():
         try:
             if not name:
@@ -128,13 +128,13 @@ def _read(content: Mapping[str, Any]) -> tuple[dict[bytes, Identity], bool]:
                     raise InvalidArgument(f"it has a token of {other.name!r}")
         except InvalidArgument as error:
             raise InvalidArgument(f"{name!r}: {error}") from None
-    if not identities:  # half-written, perhaps; in any case nobody could connect
+    if not identities:  # the file may be half-written; with it nobody could connect
         raise InvalidArgument("there is no identity in it")
     return identities, are_plain
 
 
 def _take_tokens(table: dict[str, Any]) -> list[str]:
-    """Take the tokens out of a table, to leave the permissions."""
+    """Remove and return the tokens of a table, which leaves the permissions."""
     tokens = table.pop("tokens", [])
     if not _are_texts(tokens):
         raise InvalidArgument("tokens must be a list of strings")
@@ -149,7 +149,7 @@ def _take_tokens(table: dict[str, Any]) -> list[str]:
 
 
 def _read_token(token: str) -> tuple[bytes, bool]:
-    """The digest of a token as the file has it, and whether that is the token itself."""
+    """Return the digest of a token in the file, and whether the token is in plain text."""
     if token.startswith(_DIGEST):
         digest = token.removeprefix(_DIGEST)
         if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
@@ -163,7 +163,7 @@ def _read_token(token: str) -> tuple[bytes, bool]:
 
 
 def _digest(token: str) -> bytes:
-    # Whatever a client sends as a token has a digest, though it may not be a valid text.
+    # A client's token may hold lone surrogates, which UTF-8 cannot encode otherwise.
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 

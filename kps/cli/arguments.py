@@ -1,4 +1,4 @@
-"""What the command line, variables and a file can hold: values, checked the same way."""
+"""Reads options from the command line, variables and a file, with the same checks."""
 
 import argparse
 import contextlib
@@ -10,28 +10,28 @@ _SWITCH = {"0": False, "1": True, "false": False, "true": True}
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that complains in one line."""
+    """A parser that reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def size(text: str) -> int:
-    """A whole number above 0."""
+    """Read a whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
     return int(text)
 
 
 def file(text: str) -> str:
-    """The name of a file. An empty one must not mean that there is none."""
+    """Read the name of a file. An empty one is refused: it must not mean that there is none."""
     if not text:
         raise argparse.ArgumentTypeError("must be the name of a file")
     return text
 
 
 def seconds(text: str) -> float:
-    """A time."""
+    """Read a number of seconds above 0."""
     value = _number(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
@@ -39,7 +39,7 @@ def seconds(text: str) -> float:
 
 
 def rate(text: str) -> float:
-    """So many per second; 0 for any number."""
+    """Read a number per second; 0 means no limit."""
     value = _number(text)
     if not value >= 0:
         raise argparse.ArgumentTypeError(f"must be a number per second, or 0, not {text!r}")
@@ -47,7 +47,7 @@ def rate(text: str) -> float:
 
 
 def set_defaults(parser: argparse.ArgumentParser, values: Mapping[str, Any], source: str) -> None:
-    """Take defaults from elsewhere, checked as if they were given on the command line."""
+    """Set defaults from another source, with the checks of the command line."""
     actions = {action.dest: action for action in parser._actions}
     for name, value in values.items():
         key = name.replace("-", "_")
@@ -73,7 +73,7 @@ def set_defaults(parser: argparse.ArgumentParser, values: Mapping[str, Any], sou
 
 
 def variables(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The values of a parser's options that are in ``KPS_…`` variables."""
+    """Return the values of a parser's options that are in ``KPS_…`` variables."""
     found: dict[str, Any] = {}
     for action in parser._actions:
         value = environment.get(f"KPS_{action.dest.upper()}")
@@ -88,7 +88,7 @@ def variables(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -
 
 
 def read_config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
-    """The values of a parser's options that are in a TOML file."""
+    """Return the values of a parser's options that are in a TOML file."""
     with contextlib.ExitStack() as stack:
         try:
             return tomllib.load(stack.enter_context(open(path, "rb")))

@@ -1,4 +1,4 @@
-"""The command ``kps bench``: what a server and the network to it carry, from one Python process."""
+"""The command ``kps bench``: measures a server and its network from one Python process."""
 
 import asyncio
 import time
@@ -9,21 +9,21 @@ from typing import Any
 from kps.io_asyncio.client import Client
 from kps.protocol.bus.message import Message
 
-_UNDER_WAY = 10_000  # messages that are published and not yet received, at most
-_AT_ONCE = 100  # ack requests
+_UNDER_WAY = 10_000  # most messages that are published and not yet received
+_AT_ONCE = 100  # pending ack requests
 
 
 async def measure(address: str, seconds: float, size: int, **options: Any) -> AsyncIterator[str]:
-    """Measure one thing after the other, each for so many seconds; yield a line for each.
+    """Take each measurement for ``seconds``; yield a line for each.
 
-    ``size`` is that of the payload, in bytes of JSON; ``options`` are those of the clients.
+    ``size`` is the bytes of the payload's JSON; ``options`` are those of the clients.
     """
     async with (
         Client(address, reconnect=False, **options) as publisher,
         Client(address, reconnect=False, **options) as subscriber,
     ):
         bench = _Bench(publisher, seconds, "x" * max(0, size - 2))
-        await publisher.publish_with_receipt(bench.topic, None)  # raises, if it may not
+        await publisher.publish_with_receipt(bench.topic, None)  # raises if it is not allowed
         await subscriber.subscribe(bench.topic, bench.received)
         yield f"throughput   {await bench.throughput():>10,.0f} messages/s"
         p50, p99 = await bench.round_trip()
@@ -33,7 +33,7 @@ async def measure(address: str, seconds: float, size: int, **options: Any) -> As
 
 
 class _Bench:
-    """A topic of its own, a publisher, and the callback of its subscriber."""
+    """The measurements, on a random topic: a publisher, and the callback of its subscriber."""
 
     def __init__(self, publisher: Client, seconds: float, payload: str) -> None:
         self.topic = f"kps-bench-{uuid.uuid4().hex}"
@@ -48,7 +48,7 @@ class _Bench:
         self._arrived.set()
 
     async def throughput(self) -> float:
-        """Messages a second, from the first one published to the last one received."""
+        """Return the messages per second, from the first one published to the last one received."""
         self._received = published = 0
         began = time.perf_counter()
         while time.perf_counter() < began + self._seconds:
@@ -60,7 +60,7 @@ class _Bench:
         return published / (time.perf_counter() - began)
 
     async def round_trip(self) -> tuple[float, float]:
-        """Seconds from publishing a message to its arrival: the median, and the 99th percentile."""
+        """Return the seconds from publishing to arrival: the median and the 99th percentile."""
         times: list[float] = []
         ends = time.perf_counter() + self._seconds
         while (began := time.perf_counter()) < ends:
@@ -72,7 +72,7 @@ class _Bench:
         return times[len(times) // 2], times[len(times) * 99 // 100]
 
     async def acks(self, at_once: int) -> float:
-        """Answered ack requests a second, with so many under way."""
+        """Return the answered ack requests per second, with ``at_once`` pending."""
         began = time.perf_counter()
 
         async def ask() -> int:

@@ -1,7 +1,7 @@
 """The command ``kps``: serve, subscribe and publish from a terminal.
 
-Exit codes: 0 for success, 1 when what was asked for failed, 2 for a command line, variable
-or file that cannot be read. Errors are one line on standard error.
+Exit codes: 0 for success, 1 if the command failed, 2 for an invalid command line, variable or
+file. Errors are one line on standard error.
 """
 
 import argparse
@@ -31,12 +31,12 @@ _BENCH_PATIENCE = 20.0  # seconds beyond those of the measurements
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    # What is wrong with the variables for a server is no matter of the other commands.
+    # Only ``serve`` checks the variables of a server: an invalid one must not stop other commands.
     config: dict[str, Any] | None = {} if arguments[:1] == ["serve"] else None
     parser = _build_parser(os.environ, config)
     options = parser.parse_args(arguments)
     if options.command == "serve" and options.config is not None:
-        # The file stands below variables and the command line: parse again on top of it.
+        # Variables and the command line override the file: parse again with it as the defaults.
         parser = _build_parser(os.environ, read_config(parser, options.config))
         options = parser.parse_args(arguments)
     logging.basicConfig(
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             parser.error(str(error))
         print(f"kps {options.command}: {error}", file=sys.stderr)
         code = 1
-    except BrokenPipeError:  # who read our output has gone, which is its right
+    except BrokenPipeError:  # the reader of our output has exited, as ``head`` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except KeyboardInterrupt:
@@ -107,7 +107,7 @@ async def _subscribe(options: argparse.Namespace) -> int:
         except ServerError as error:
             raise KPSError(f"cannot subscribe to {error.topic!r}: {error}") from None
         if left != 0:
-            await client.flush()  # raises why it has ended
+            await client.flush()  # raises the reason if the client has ended
     return 0
 
 
@@ -165,7 +165,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _tls(options: argparse.Namespace) -> dict[str, Any]:
-    """What a client is given for the options about TLS, if there are any."""
+    """Return the client's options for TLS, if the command line has any."""
     if options.tls_ca is options.tls_cert is options.tls_key is None:
         return {}
     if options.tls_key is not None and options.tls_cert is None:
@@ -198,13 +198,13 @@ def _payload(text: str) -> Any:
 def _build_parser(
     environment: Mapping[str, str], config: Mapping[str, Any] | None
 ) -> argparse.ArgumentParser:
-    """The parser; with a ``config``, a server takes that and the variables as its defaults."""
+    """Build the parser; with a ``config``, it and the variables are the defaults of ``serve``."""
     parser = Parser(
         prog="kps",
         description="A real-time publish/subscribe bus over WebSockets.",
         epilog="Each option of 'kps serve' can also be given as a variable (KPS_ADDRESS, "
         "KPS_MAX_MESSAGE, ...) or in a TOML file (address = ..., max_message = ...); the "
-        "command line wins over variables, and variables over the file.",
+        "command line overrides variables, and variables override the file.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -220,7 +220,7 @@ def _build_parser(
     sub.set_defaults(run=_sub)
     sub.add_argument("topics", nargs="+", metavar="TOPIC")
     sub.add_argument("--count", type=size, metavar="N", help="end after N messages")
-    sub.add_argument("--reconnect", action="store_true", help="wait for a server that is away")
+    sub.add_argument("--reconnect", action="store_true", help="wait for a server that is down")
     _add_client_options(sub, environment)
 
     pub = commands.add_parser("pub", help="publish")
@@ -229,21 +229,21 @@ def _build_parser(
     pub.add_argument("data", metavar="DATA", help="JSON, or else a string; - for lines of input")
     pub.add_argument("--ack", action="store_true", help="print who handled it; exit 1 if not all")
     pub.add_argument("--timeout", type=seconds, metavar="S", default=5.0,
-                     help="seconds that subscribers may take; default: %(default)s")  # fmt: skip
+                     help="seconds for subscribers to answer; default: %(default)s")  # fmt: skip
     _add_client_options(pub, environment)
 
     token = commands.add_parser("token", help="make a token for an identity, as TOML for --tokens")
     token.set_defaults(run=print_new_token)
-    token.add_argument("name", metavar="NAME", help="of the identity")
+    token.add_argument("name", metavar="NAME", help="name of the identity")
     _add_log_level(token, "error")
 
-    bench = commands.add_parser("bench", help="measure what a running server carries")
+    bench = commands.add_parser("bench", help="measure the throughput of a running server")
     bench.set_defaults(run=_bench)
     _add_address(bench, environment)
     bench.add_argument("--seconds", type=seconds, metavar="S", default=2.0,
                        help="time for each measurement; default: %(default)s")  # fmt: skip
     bench.add_argument("--size", type=size, metavar="BYTES", default=64,
-                       help="of the payload; default: %(default)s")  # fmt: skip
+                       help="size of the payload; default: %(default)s")  # fmt: skip
     _add_log_level(bench, "error")
     return parser
 
@@ -259,13 +259,13 @@ def _add_address(parser: argparse.ArgumentParser, environment: Mapping[str, str]
         "--token",
         metavar="TEXT",
         default=environment.get("KPS_TOKEN") or None,
-        help="what shows the server who this is; better in KPS_TOKEN, because others on this "
+        help="token that identifies this client; prefer KPS_TOKEN, because others on this "
         "machine can read command lines",
     )
-    tls = parser.add_argument_group("TLS", "Any of these implies it. Files are PEM.")
+    tls = parser.add_argument_group("TLS", "Any of these options turns TLS on. Files are PEM.")
     tls.add_argument("--tls-ca", metavar="FILE", help="authorities to trust, not the system's")
     tls.add_argument("--tls-cert", metavar="FILE", help="certificate to show to the server")
-    tls.add_argument("--tls-key", metavar="FILE", help="its private key, unless that is in it")
+    tls.add_argument("--tls-key", metavar="FILE", help="its private key, unless --tls-cert has it")
 
 
 def _add_client_options(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The command ``kps serve``: its options, and what it does."""
+"""The command ``kps serve``."""
 
 import argparse
 import contextlib
@@ -36,15 +36,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--path", default=DEFAULT_PATH, help="path of the WebSocket; default: %(default)s")
     add("--id", help="the server's own id; default: a random one")
     add("--origin", action="append", help="origin of web pages that may connect; repeatable")
-    add("--name", action="append", help="host under which other servers reach it; repeatable")
+    add("--name", action="append", help="host by which other servers reach it; repeatable")
     add("--proxy", action="append", metavar="ADDRESS",
         help="address or network of a proxy in front of this server, whose X-Forwarded-For "
-        "is believed; repeatable")  # fmt: skip
+        "it trusts; repeatable")  # fmt: skip
     add("--relay-to", action="append", metavar="HOST:PORT",
-        help="server that clients without an identity may send messages to through this one, "
+        help="server to which anonymous clients may send messages through this one, "
         "* for any; default: none; repeatable")  # fmt: skip
     add("--relay-token", metavar="TEXT",
-        help="what shows other servers who this one is; better in KPS_RELAY_TOKEN")  # fmt: skip
+        help="token that identifies this server to others; prefer KPS_RELAY_TOKEN")  # fmt: skip
     add(
         "--tls-cert", type=file, metavar="FILE", help="certificate chain (PEM): serve wss and https"
     )
@@ -52,27 +52,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--tls-client-ca", type=file, metavar="FILE",
         help="authorities (PEM): clients must show a certificate of one of them")  # fmt: skip
     add("--no-console", action="store_true", help="serve no console page at /")
-    add("--threads", action="store_true", help="a thread for each connection, not asyncio")
+    add("--threads", action="store_true", help="use a thread for each connection, not asyncio")
 
-    who = parser.add_argument_group("who may connect", "Without these, everybody.")
+    who = parser.add_argument_group("who may connect", "Without these options, anybody may.")
     add = who.add_argument
     add("--tokens", type=file, metavar="FILE", help="a TOML file of identities and their tokens")
     add("--jwt-key", action="append", type=file, metavar="FILE",
-        help="accept JWT made with this secret, or checked with this public key (PEM); "
+        help="accept JWT signed with this secret, or with the key of this public key (PEM); "
         "repeatable")  # fmt: skip
     add("--jwt-algorithm", choices=_ALGORITHMS, help=f"default: {_ALGORITHMS[0]}")
-    add("--jwt-audience", metavar="TEXT", help="the aud that they must have")
-    add("--jwt-issuer", metavar="TEXT", help="the iss that they must have")
+    add("--jwt-audience", metavar="TEXT", help="the aud that a JWT must have")
+    add("--jwt-issuer", metavar="TEXT", help="the iss that a JWT must have")
 
-    limits = parser.add_argument_group("limits", "Past each, what the documentation names.")
-    limits.add_argument("--show-limits", action="store_true", help="print them all, and end")
+    limits = parser.add_argument_group(
+        "limits", "The documentation says what the server does past each."
+    )
+    limits.add_argument("--show-limits", action="store_true", help="print all limits, and exit")
     for field in fields(ServerLimits):
         if field.name in IN_SHORT:
             _add_limit(limits, field.name, IN_SHORT[field.name], getattr(_DEFAULTS, field.name))
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Run a server until it is told to stop."""
+    """Run a server until a signal stops it."""
     limits = replace(_DEFAULTS, **{name: _limit(name, getattr(options, name)) for name in IN_SHORT})
     if options.show_limits:
         print(_table(limits))
@@ -103,8 +105,8 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def _allow_descriptors() -> None:
-    """Let there be as many connections as the system allows, and not what a shell starts with."""
-    with contextlib.suppress(ImportError, OSError, ValueError):  # not on Windows, or no more
+    """Raise the limit on descriptors from the shell's default to the system's maximum."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # on Windows, or if not allowed
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -114,7 +116,7 @@ def _allow_descriptors() -> None:
 def _auth(options: argparse.Namespace) -> TokenHook | None:
     if options.tokens is not None and options.jwt_key is not None:
         raise InvalidArgument("--tokens and --jwt-key exclude each other")
-    # Not before they are wanted: other servers do without.
+    # Import them here, because most servers need neither.
     if options.tokens is not None:
         from kps.auth.tokens import TokenFile
 

@@ -1,8 +1,7 @@
-"""The command ``kps-test``: does this installation work?
+"""The command ``kps-test``: checks that this installation works.
 
-It connects two clients, subscribes, publishes, sends a direct message and asks for acks, on
-a server of its own or on the one whose address it is given; the token for that one is in
-``KPS_TOKEN``.
+It connects two clients, subscribes, publishes, sends a direct message and asks for acks, on a
+server of its own or at a given address. The token for a given server is in ``KPS_TOKEN``.
 """
 
 import argparse
@@ -23,12 +22,12 @@ _PATIENCE = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the smoke test and exit: 0 when all works, 1 when not."""
+    """Run the smoke test and exit: 0 if all works, 1 if not."""
     parser = argparse.ArgumentParser(
         prog="kps-test", description="Check that this installation of KPS works."
     )
     parser.add_argument(
-        "address", nargs="?", help="a running server; default: one of its own. Its token: KPS_TOKEN"
+        "address", nargs="?", help="a running server (token: KPS_TOKEN); default: start one"
     )
     options = parser.parse_args(arguments)
     try:
@@ -76,7 +75,7 @@ async def _check(address: str, token: str | None = None) -> None:
 
 def _expect(condition: bool, what: str) -> None:
     if not condition:
-        raise AssertionError(f"not so: {what}")
+        raise AssertionError(f"expected that {what}")
     _tell(what)
 
 

@@ -1,10 +1,9 @@
 """The unified spelling: the names that the Go, JavaScript and Python clients share.
 
-A program that knows one client of the family knows all. Each name here is the Python one, with the
-family's arguments and results: callbacks get ``({"data": …, "from": …}, unsub)``, and ack responses
-are plain dictionaries.
+Each method calls the Python one of the same meaning, with the family's arguments and results:
+callbacks get ``({"data": …, "from": …}, unsub)``, and ack responses are plain dictionaries.
 
-The classes are mixed into those of the drivers. The protocols say what they find there.
+The drivers' classes inherit from these mixins. The protocols name the methods that they need.
 """
 
 from collections.abc import Callable
@@ -29,7 +28,7 @@ AnyAck_co = TypeVar("AnyAck_co", covariant=True)
 
 
 class AckVerbs(Protocol):
-    """What the unified names of an ack stand for."""
+    """The methods that the unified names of an ack call."""
 
     async def wait(self) -> dict[str, AckResponse]: ...
 
@@ -43,7 +42,7 @@ class AckVerbs(Protocol):
 
 
 class Verbs(Protocol[AnyAck_co]):
-    """What the unified names of clients and servers stand for."""
+    """The methods that the unified names of clients and servers call."""
 
     @property
     def id(self) -> str: ...
@@ -66,7 +65,7 @@ class Verbs(Protocol[AnyAck_co]):
 
 
 class ClientVerbs(Protocol):
-    """What the unified names of clients alone stand for."""
+    """The methods that the unified names of clients call."""
 
     on_close: OnClose | None
 
@@ -79,7 +78,7 @@ class ClientVerbs(Protocol):
 
 
 class ServerVerbs(Protocol):
-    """What the unified names of servers alone stand for."""
+    """The methods that the unified names of servers call."""
 
     def count_clients(self) -> int: ...
 
@@ -132,7 +131,7 @@ class _UnifiedNames:
     async def Subscribe(
         self: Verbs[Any], topic: str, callback: UnifiedCallback
     ) -> ClientSubscriber:
-        """``subscribe``; returns what, when it is called, unsubscribes, from any thread."""
+        """``subscribe``; call the result to unsubscribe, from any thread."""
         subscriber = ClientSubscriber(self.id, topic)
         subscription = self.subscribe(topic, adapt(callback, subscriber))
         subscriber.attach(subscription)
@@ -177,10 +176,10 @@ class UnifiedClient(_UnifiedNames):
     ) -> AnyClient:
         """``connect``.
 
-        The options are ``Id``, ``Secure``, ``Path``, ``Autorestart``, ``RestartEvery`` (in
-        seconds, counts with ``Autorestart``; 10 if not given), ``OnDataWs`` (gets every
-        message of the server as it came, which then speaks level 1, and the client), ``OnId``
-        (gets direct messages) and ``OnClose`` (called once when the client closes).
+        The options are ``Id``, ``Secure``, ``Path``, ``Autorestart``, ``RestartEvery`` (the
+        seconds between attempts with ``Autorestart``, 10 by default), ``OnDataWs`` (gets every
+        message of the server, and the client, which then speaks level 1), ``OnId`` (gets direct
+        messages) and ``OnClose`` (called once when the client closes).
         """
         return await cls.connect(Address, **client_options(**options))
 
@@ -198,7 +197,7 @@ class UnifiedClient(_UnifiedNames):
         await self.run()
 
     def OnClose(self: ClientVerbs, callback: OnClose | None) -> None:
-        """Set what is called once when the client closes."""
+        """Set the callback that is called once when the client closes."""
         self.on_close = callback
 
 

@@ -1,4 +1,4 @@
-"""What the unified spelling takes and gives: plain dictionaries, in the family's own names."""
+"""The arguments and results of the unified spelling: plain dictionaries in the family's names."""
 
 import inspect
 from collections.abc import Callable
@@ -14,11 +14,11 @@ UnifiedCallback = Callable[[Any, Callable[[], Any]], object]
 """Called with ``{"data": payload, "from": sender}`` and a function that unsubscribes."""
 
 ResponseDict = dict[str, Any]
-"""An outcome: ``ack_id``, ``client_id``, ``success``; ``error`` and ``result`` if there are any."""
+"""An outcome: ``ack_id``, ``client_id``, ``success``; ``error`` and ``result`` if it has them."""
 
 
 class UnifiedOptions(TypedDict, total=False):
-    """The keyword arguments of ``Client.NewClient``, beside ``Address``."""
+    """The keyword arguments of ``Client.NewClient`` besides ``Address``."""
 
     Id: str | None
     Secure: bool
@@ -31,9 +31,9 @@ class UnifiedOptions(TypedDict, total=False):
 
 
 class ClientSubscriber:
-    """What ``Subscribe`` returns, and what a unified callback gets to unsubscribe with.
+    """A handle on a subscription: ``Subscribe`` returns it, and unified callbacks get it.
 
-    Calling it unsubscribes, from any thread. On asyncio the result may be awaited.
+    Call it to unsubscribe, from any thread. On asyncio the result may be awaited.
     """
 
     def __init__(self, client_id: str, topic: str) -> None:
@@ -44,7 +44,7 @@ class ClientSubscriber:
         self._is_over = False
 
     def attach(self, subscription: Any) -> None:
-        """Stand for a subscription. The callback may have ended it already."""
+        """Set the subscription; end it if the callback has already unsubscribed."""
         self._subscription = subscription
         if self._is_over:
             subscription()
@@ -61,7 +61,7 @@ class ClientSubscriber:
 def adapt(
     callback: UnifiedCallback, unsubscribe: Callable[[], Any]
 ) -> Callable[[Message[Any]], Any]:
-    """Make a callback of the unified kind into one that takes a :class:`kps.Message`."""
+    """Wrap a unified callback into one that takes a :class:`kps.Message`."""
     if inspect.iscoroutinefunction(callback):
 
         async def handle_async(message: Message[Any]) -> Any:
@@ -86,7 +86,7 @@ def client_options(
     OnId: UnifiedCallback | None = None,
     OnClose: OnClose | None = None,
 ) -> ClientOptions:
-    """The Python options that stand for those of ``NewClient``."""
+    """Translate the options of ``NewClient`` into those of :class:`kps.Client`."""
     return {
         "id": Id,
         "secure": Secure,
@@ -100,10 +100,10 @@ def client_options(
 
 
 def response_dict(response: AckResponse) -> ResponseDict:
-    """An outcome in the family's own names."""
+    """Return an outcome in the family's names."""
     has_result = response.result is not None
     return response.fields() | ({"result": response.result} if has_result else {})
 
 
 def no_topic() -> None:
-    """Unsubscribe from direct messages, which have no topic: nothing happens."""
+    """Do nothing: callbacks without a topic cannot unsubscribe."""

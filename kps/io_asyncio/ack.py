@@ -1,4 +1,4 @@
-"""What ``publish_with_ack`` returns."""
+"""The result of ``publish_with_ack``."""
 
 from collections.abc import AsyncIterator
 from typing import Generic, Protocol
@@ -11,23 +11,23 @@ from kps.protocol.dialect.outcome import AckResponse, R
 
 
 class AckKeeper(Protocol):
-    """The client or server that an ack request belongs to."""
+    """The client or server that owns an ack request."""
 
     async def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
-        """Ask who has answered."""
+        """Return the addressed client ids, and whether each has answered."""
 
     def _cancel_ack(self, handle: AckHandle) -> None:
         """Stop gathering answers."""
 
 
 class Ack(UnifiedAck, Generic[R]):
-    """The answers to one message, as they come (spec, section 6).
+    """The acks of one message (spec, section 6).
 
-    They are gathered from the moment of publishing, whether anybody waits or not. Every
-    subscriber that was addressed ends in exactly one :class:`kps.AckResponse`: it handled the
-    message, it failed (with its error), it disconnected, or its time was over.
+    KPS gathers them from the moment of publishing, whether or not the program waits. Each
+    addressed subscriber gives exactly one :class:`kps.AckResponse`: it handled the message, it
+    failed (with its error), it disconnected, or it timed out.
 
-    ``Ack[Price]`` says of what type the results are; plain ``Ack`` says nothing about them.
+    ``Ack[Price]`` declares the type of the results; plain ``Ack`` means any.
     """
 
     def __init__(self, keeper: AckKeeper, driver: Driver, handle: AckHandle) -> None:
@@ -53,21 +53,21 @@ class Ack(UnifiedAck, Generic[R]):
 
     @locked
     async def wait(self) -> dict[str, AckResponse[R]]:
-        """Wait until all have answered or the time is over; return the outcomes by client id.
+        """Wait until all have answered or timed out; return the outcomes by client id.
 
-        The time is the one given when publishing (and one second more, for a server that is
-        silent). Empty when nobody was subscribed, or after ``cancel``. May be called twice.
-        Raises :class:`kps.ConnectionLost` or :class:`kps.ClientClosed` at once when the
-        connection that the request was made on ends.
+        The timeout is that given when publishing, plus one second in which a client waits for
+        the server's answer. The result is empty if nobody was subscribed, or after ``cancel``.
+        May be called twice. Raises :class:`kps.ConnectionLost` or :class:`kps.ClientClosed` at
+        once when the connection of the request ends.
         """
         await self._until_finished()
         return self.responses
 
     @locked
     async def wait_any(self) -> AckResponse[R] | None:
-        """Wait for the first outcome; ``None`` when the request ends without one.
+        """Wait for the first outcome; return ``None`` if the request ends without one.
 
-        A server on level 1 tells all outcomes together, at the end. Raises as ``wait``.
+        A server on level 1 sends all outcomes together, at the end. Raises as ``wait``.
         """
         handle = self._handle
         await self._news.until(lambda: handle.finished or bool(handle.responses))
@@ -77,17 +77,17 @@ class Ack(UnifiedAck, Generic[R]):
 
     @locked
     async def status(self) -> dict[str, bool]:
-        """Ask the server who was addressed, and who of them has answered.
+        """Ask the server for the addressed client ids, and whether each has answered.
 
         Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`, or
-        :class:`kps.RequestTimeout` when the server does not say.
+        :class:`kps.RequestTimeout` when the server does not answer.
         """
         if self._handle.finished:
             return self._handle.known_status()
         return await self._keeper._ack_status(self._handle)
 
     async def is_complete(self) -> bool:
-        """Whether everyone who was addressed has answered. Raises as ``status``."""
+        """Tell whether all addressed subscribers have answered. Raises as ``status``."""
         if self._handle.finished and self._handle.error is not None:
             return False
         status = await self.status()
@@ -95,7 +95,7 @@ class Ack(UnifiedAck, Generic[R]):
 
     @locked
     async def cancel(self) -> None:
-        """Stop waiting: whoever waits gets what has come so far. May be called twice."""
+        """End the request: callers that wait get the outcomes so far. May be called twice."""
         self._keeper._cancel_ack(self._handle)
 
     async def __aiter__(self) -> AsyncIterator[AckResponse[R]]:

@@ -48,40 +48,39 @@ class Client(Participant, UnifiedClient):
     or ``client = await Client.connect("localhost:9313")``, and ``close`` at the end.
 
     On asyncio each callback may be a coroutine function (runs on the loop) or a plain function
-    (runs in a thread), and all methods belong to the event loop on which the client was started.
-    On threads all methods may be called from any thread; the client has one thread for its socket
-    and, once it is needed, one on which all callbacks run. A program that forgets ``close`` still
-    exits.
+    (runs in a thread). Call all methods on the event loop on which the client was started. On
+    threads call the methods from any thread; the client has one thread for its socket and, once
+    it needs it, one on which all callbacks run. A program that forgets ``close`` still exits.
 
     Args:
         address: ``host:port``, or a ``ws://`` or ``wss://`` URL with path and query.
-        id: The id under which others reach this client; a random one if not given. A second
-            client of the same id replaces the first, which then closes for good.
+        id: The id by which others reach this client; a random one if not given. A second
+            client with the same id takes it over, and the first one then closes for good.
         path: Path (and query) of the server's WebSocket, unless the address has one.
-        secure: Whether to use TLS (``wss``), unless the address says so.
+        secure: Whether to use TLS (``wss``), unless the address has a scheme.
         ssl: The TLS context; the default one verifies the server's certificate.
         headers: More headers for the opening request.
-        token: What shows a server that wants one who this is: a text, or a function that
-            returns it, called before each attempt to connect. It must not block for long, and
-            what it raises makes the attempt fail. Sent as ``Authorization: Bearer``.
+        token: The token that identifies this client: a string, or a function that returns one,
+            called before each attempt to connect. The function must not block for long; if it
+            raises, the attempt fails. Sent as ``Authorization: Bearer``.
         reconnect: ``True`` (default) for exponential backoff with jitter, a number for a
-            fixed interval in seconds, a :class:`kps.Backoff`, or ``False``. While it is on,
-            a server that is down is waited for, also at the start.
-        offline_queue: How many publications to keep while there is no connection; 0 (the
-            default) raises :class:`kps.NotConnected` instead. They are sent, in order, when
-            the connection is back. At most 16 MiB.
+            fixed interval in seconds, a :class:`kps.Backoff`, or ``False``. Unless it is
+            ``False``, the client waits for a server that is down, also at the start.
+        offline_queue: How many publications to keep while there is no connection. The client
+            sends them, in order, when the connection is back. With 0 (the default) publishing
+            raises :class:`kps.NotConnected` instead. At most 16 MiB.
         connect_timeout: Seconds for opening one TCP and TLS connection. Default 10.
         request_timeout: Seconds for the server to answer a request. Default 10.
-        level: The highest level of the protocol to offer: 2, or 1, as the original clients.
+        level: The highest level of the protocol to offer: 2, or 1 like the original clients.
         limits: Bounds and timeouts, see :class:`kps.ClientLimits`.
         on_id: Called with a :class:`kps.Message` for each direct message.
         on_connect: Called with :class:`kps.Connected` after each (re)connect.
         on_disconnect: Called with :class:`kps.Disconnected` when a connection ends.
-        on_error: Called with :class:`kps.ServerError` when the server refuses something.
-        on_frame: Called with every message of the server as it came, and this client.
+        on_error: Called with :class:`kps.ServerError` when the server refuses a request.
+        on_frame: Called with every message of the server, as a dictionary, and this client.
         on_close: Called without arguments once the client has closed for good.
 
-    Raises :class:`kps.InvalidArgument` for options that make no sense.
+    Raises :class:`kps.InvalidArgument` for invalid options.
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[ClientOptions]) -> None:
@@ -103,7 +102,7 @@ class Client(Participant, UnifiedClient):
         """Make a client (same arguments) and wait until it is connected.
 
         Raises :class:`kps.ConnectFailed` when the server refuses, or cannot be reached and
-        ``reconnect`` is off; :class:`kps.InvalidArgument` for options that make no sense.
+        ``reconnect`` is off; :class:`kps.InvalidArgument` for invalid options.
         """
         client = cls(address, **options)
         await client._open()
@@ -124,14 +123,14 @@ class Client(Participant, UnifiedClient):
     async def close(self) -> None:
         """Close for good. May be called twice, also from a callback, on threads from any thread.
 
-        What was published before is still written. On asyncio, callbacks that are under way as
-        tasks are cancelled. Whatever waits ends with :class:`kps.ClientClosed`.
+        Pending publications are still written. On asyncio, callbacks that run as tasks are
+        cancelled. Callers that wait for an answer get :class:`kps.ClientClosed`.
         """
         if self._driver.is_started:
             await self._driver.close()
 
     async def run(self) -> None:
-        """Stay until the client is closed; in the main thread, SIGINT and SIGTERM close it."""
+        """Wait until the client is closed; in the main thread, SIGINT and SIGTERM close it."""
         self._clock()
         with on_signals({signal.SIGINT: self.close, signal.SIGTERM: self.close}):
             await self._driver.news.until(lambda: self._session.ended is not None)
@@ -139,17 +138,17 @@ class Client(Participant, UnifiedClient):
 
     @property
     def id(self) -> str:
-        """The id under which others reach this client."""
+        """The id by which others reach this client."""
         return self._session.id
 
     @property
     def is_connected(self) -> bool:
-        """Whether the server knows this client at the moment."""
+        """Whether the client is connected and registered now."""
         return self._session.ready
 
     @property
     def dropped(self) -> int:
-        """Messages accepted by ``publish`` that a lost connection kept from being written."""
+        """Messages that ``publish`` accepted and the client never wrote."""
         return self._session.dropped
 
     async def _open(self) -> None:
@@ -168,17 +167,18 @@ class Client(Participant, UnifiedClient):
 
     @locked
     async def publish(self, topic: str, data: Any) -> None:
-        """Publish to everyone who subscribes to the topic.
+        """Publish to all subscribers of the topic.
 
-        Returns when the message is queued, and waits first while the network is slower than
-        the program. At most once: a message may be lost with the connection.
+        Queues the message, and returns at once unless the network is slower than the program:
+        then it waits until the queue has drained below its high-water mark. Delivery is at most
+        once: a message may be lost with the connection.
 
         Raises :class:`kps.NotConnected` without a connection (unless there is an offline
         queue), :class:`kps.QueueFull` when that is full, :class:`kps.InvalidArgument` for an
-        empty topic or a payload that is not JSON, :class:`kps.MessageTooLarge`. While the message
-        waits: :class:`kps.ClientClosed` when the client is closed, and
-        :class:`kps.ConnectionLost` when the connection ends (unless the offline queue keeps it);
-        whether it was sent is then unknown.
+        empty topic or a payload that is not JSON, :class:`kps.MessageTooLarge`. While it waits,
+        it raises :class:`kps.ClientClosed` when the client is closed, and
+        :class:`kps.ConnectionLost` when the connection ends (unless the offline queue keeps the
+        message); it is then unknown whether the message was sent.
         """
         now = self._clock()
         waiting = self._session.publish(topic, data, now)
@@ -191,8 +191,8 @@ class Client(Participant, UnifiedClient):
     async def publish_to_id(self, client_id: str, data: Any) -> None:
         """Send a direct message to the client, or server, of that id. Raises as ``publish``.
 
-        When nobody has the id, the server's error comes to ``on_error``; use
-        ``publish_to_id_with_ack`` to know.
+        If nobody has the id, ``on_error`` gets the server's error. To learn the outcome, use
+        ``publish_to_id_with_ack``.
         """
         now = self._clock()
         self._session.publish_to_id(client_id, data, now)
@@ -200,10 +200,10 @@ class Client(Participant, UnifiedClient):
 
     @locked
     async def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
-        """Have the server send a message to another server (spec, section 7).
+        """Ask the server to send a message to another server (spec, section 7).
 
-        ``addr`` is ``host:port[/path][::proxied-address]``. When the payload is an object
-        with a ``topic``, its ``data`` is published there. A failure comes to ``on_error``.
+        ``addr`` is ``host:port[/path][::proxied-address]``. If the payload is an object with a
+        ``topic``, the other server publishes its ``data`` there. ``on_error`` gets a failure.
         Raises as ``publish``.
         """
         now = self._clock()
@@ -212,10 +212,10 @@ class Client(Participant, UnifiedClient):
 
     @locked
     async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
-        """Publish, and learn how each subscriber fared: see :class:`kps.Ack`.
+        """Publish, and gather the acks of the subscribers: see :class:`kps.Ack`.
 
-        ``timeout`` is how long the subscribers may take, in seconds. Raises as ``publish``;
-        the offline queue does not apply.
+        The subscribers have ``timeout`` seconds to answer. Raises as ``publish``; the offline
+        queue does not apply.
         """
         now = self._clock()
         return self._ack_for(self._session.asking.publish_with_ack(topic, data, timeout, now))
@@ -224,7 +224,7 @@ class Client(Participant, UnifiedClient):
     async def publish_to_id_with_ack(
         self, client_id: str, data: Any, timeout: float = 5.0
     ) -> Ack[Any]:
-        """Send a direct message, and learn how its receiver fared. No response: nobody there."""
+        """Send a direct message, and wait for its ack. No response means that nobody has the id."""
         now = self._clock()
         return self._ack_for(
             self._session.asking.publish_to_id_with_ack(client_id, data, timeout, now)
@@ -232,39 +232,39 @@ class Client(Participant, UnifiedClient):
 
     @locked
     async def flush(self) -> None:
-        """Wait until the server has handled everything that was sent before.
+        """Wait until the server has handled all messages sent before.
 
         Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`.
         """
         now = self._clock()
-        await self._pass(self._session.asking.barrier(now))
+        await self._wait_for(self._session.asking.barrier(now))
 
     @locked
     async def publish_with_receipt(self, topic: str, data: Any) -> int | None:
-        """Publish, wait until the server has passed it on, and return to how many.
+        """Publish, wait until the server has delivered the message, and return to how many.
 
-        That is the number of subscribers in whose queues it is; whether they handled it, only
-        ``publish_with_ack`` tells. ``None`` from a server on level 1, which does not say.
+        That is the number of subscribers whose queues had room; only ``publish_with_ack`` tells
+        whether they handled it. ``None`` from a server on level 1, which does not tell.
 
         Raises as ``publish`` (the offline queue does not apply), :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
         """
         now = self._clock()
         barrier = self._session.asking.publish_with_receipt(topic, data, now)
-        await self._pass(barrier)
+        await self._wait_for(barrier)
         return barrier.delivered
 
     @locked
     async def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:
-        """As a server, give another server a message; return what it refused."""
+        """Send a message as a server to another server; return the errors of that server."""
         now = self._clock()
         self._session.send_to_server(to, proxied, origin, data, now)
         barrier = self._session.asking.barrier(now)
-        await self._pass(barrier)
+        await self._wait_for(barrier)
         return barrier.refusals
 
-    async def _pass(self, barrier: Barrier) -> None:
+    async def _wait_for(self, barrier: Barrier) -> None:
         self._driver.progress()
         try:
             await self._in_time(
@@ -282,10 +282,10 @@ class Client(Participant, UnifiedClient):
             await self._until_there_is_room()
 
     async def _until_there_is_room(self) -> None:
-        """Wait while the network is slower than the program."""
+        """Wait until the queue has drained below the high-water mark."""
         session, driver, connects = self._session, self._driver, self._connects
         if not session.ready:
-            return  # it is in the offline queue
+            return  # the message is in the offline queue
         driver.wanting_room += 1
         try:
             await driver.news.until(
@@ -308,7 +308,7 @@ class Client(Participant, UnifiedClient):
         if not await self._driver.news.until(condition, self._settings.request_timeout):
             raise RequestTimeout(complaint)
 
-    # -- what subscriptions and acks ask ------------------------------------------------------
+    # -- called by subscriptions and acks -----------------------------------------------------
 
     @property
     def _subscriptions(self) -> Subscriptions:
@@ -369,7 +369,7 @@ class Client(Participant, UnifiedClient):
         self._session.asking.cancel_ack(handle, self._driver.clock())
         self._driver.progress()
 
-    # -- what happens ---------------------------------------------------------------------
+    # -- events ---------------------------------------------------------------------------
 
     def _handle_events(self) -> None:
         for event in self._session.events():
@@ -398,7 +398,7 @@ class Client(Participant, UnifiedClient):
             case ConnectNeeded():
                 driver.connect()
             case ConnectAttemptFailed():
-                pass  # logged, and there will be another
+                pass  # it is logged, and another attempt follows
             case Connected():
                 self._connects += 1
                 driver.dispatcher.notify(settings.on_connect, event)
@@ -422,7 +422,7 @@ class Client(Participant, UnifiedClient):
 
 
 class _StatusQuestion:
-    """A caller that waits to be told who has answered an ack request."""
+    """A caller that waits for the status of an ack request."""
 
     __slots__ = ("answer",)
 

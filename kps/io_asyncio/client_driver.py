@@ -1,4 +1,4 @@
-"""The asyncio client beneath its face: connecting, closing, and writing in time."""
+"""The asyncio driver of a client: connects, writes, and closes."""
 
 import asyncio
 
@@ -20,18 +20,18 @@ class ClientDriver(Driver):
             settings.config,
             entropy=runtime.entropy,
             chance=runtime.chance,
-            now=0.0,  # no time passes for it before the start
+            now=0.0,  # its time begins with the start
         )
         self._core = self.session
         self.is_closing = False
         self.wanting_room = 0
-        """Callers that wait until less is left to be written."""
+        """Number of callers that wait until the queue has drained."""
         self.connections: set[Connection] = set()
         self._settings = settings
         self._connecting: asyncio.Task[None] | None = None
 
     def open(self) -> None:
-        """Begin to connect. Raises :class:`kps.InvalidState` the second time."""
+        """Start connecting. Raises :class:`kps.InvalidState` the second time."""
         self.start()
         self.session.on_resume = self.progress
         if self._settings.on_id is not None:
@@ -43,7 +43,7 @@ class ClientDriver(Driver):
         self._connecting = self.runtime.loop.create_task(self._connect())
 
     async def close(self) -> None:
-        """Close the connection behind what is queued, and end callbacks."""
+        """Close the connection behind the queued data, and end callbacks."""
         self.is_closing = True
         self.session.close(self.clock())
         self.step()
@@ -82,7 +82,7 @@ class ClientDriver(Driver):
         if self.wanting_room and self.session.backlog <= HIGH_WATER:
             self.news.announce()
 
-    # -- what connections call ------------------------------------------------------------
+    # -- called by connections ------------------------------------------------------------
 
     def _attach(self, connection: Connection, peer: str) -> Endpoint:
         self.connections.add(connection)

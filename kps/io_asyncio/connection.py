@@ -1,4 +1,4 @@
-"""One transport and what its bytes go to. The same for server and client."""
+"""Connects a transport of asyncio to an endpoint of the core, for server and client."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,26 +9,26 @@ from kps.protocol.dialect.address import host_and_port
 from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
 
-# What the transport may hold before it asks to pause. Everything beyond it waits in the
-# core's queue, where it is counted and where the slow-consumer policy acts.
+# The transport's high-water mark. All data beyond it stays in the core's queue, which counts
+# it and applies the overflow policy.
 _TRANSPORT_BUFFER = 64 * 1024
 
-# Seconds that one connection may take of a turn of the loop. uvloop reads up to 32 times in
-# one turn, which of frames without content is millions.
+# Seconds that one connection may take of a turn of the loop. uvloop reads up to 32 times per
+# turn, which can be millions of empty frames.
 _TURN = 0.01
 
 
 class Owner(Protocol):
-    """The client or server that connections belong to."""
+    """The client or server that owns connections."""
 
     def _attach(self, connection: "Connection", peer: str) -> Endpoint:
-        """Return the endpoint for a new transport, whose other end is ``peer``."""
+        """Return the endpoint for a new transport to ``peer``."""
 
     def _detach(self, connection: "Connection") -> None:
-        """Forget a connection: its transport is gone."""
+        """Remove a connection whose transport is gone."""
 
     def _progress(self) -> None:
-        """Take note that an endpoint was given something."""
+        """Schedule a step after a call into an endpoint."""
 
 
 class Connection(asyncio.Protocol):
@@ -76,15 +76,15 @@ class Connection(asyncio.Protocol):
         begun = monotonic()
         self._endpoint.receive_data(data, self._clock())
         if monotonic() - begun > _TURN:
-            self._is_resting = True  # it is the turn of others
+            self._is_resting = True  # let other connections have their turn
             self._loop.call_soon(self._rested)
-        self._see_to_reading()  # at once: uvloop may read many times in one turn
+        self._update_reading()  # at once, because uvloop may read many times in one turn
         self._owner._progress()
 
     def eof_received(self) -> bool:
         self._endpoint.receive_eof(self._clock())
         self._owner._progress()
-        return not self._is_tls  # what is queued still goes out, where TLS allows it
+        return not self._is_tls  # keep writing the queue; TLS does not allow that
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_writable = False
@@ -98,14 +98,14 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._is_writable = True
         self.flush()
-        self._owner._progress()  # who waits for room in the queue has it now
+        self._owner._progress()  # callers that wait for room in the queue may go on
 
     def abort(self) -> None:
         """Drop the transport now."""
         self._transport.abort()
 
     def flush(self) -> None:
-        """Write what waits, as far as the transport takes it, and do what comes after it."""
+        """Write pending data while the transport takes it; then close or resume as needed."""
         endpoint = self._endpoint
         transport = self._transport
         if transport.is_closing():
@@ -118,14 +118,14 @@ class Connection(asyncio.Protocol):
         elif output is not Output.KEEP and self._is_writable:
             self._finish(output)
         elif not self._is_reading:
-            self._see_to_reading()
+            self._update_reading()
 
     def _rested(self) -> None:
         self._is_resting = False
         if not self._transport.is_closing():
-            self._see_to_reading()
+            self._update_reading()
 
-    def _see_to_reading(self) -> None:
+    def _update_reading(self) -> None:
         if self._is_reading == (self._is_resting or self._endpoint.wants_pause):
             self._is_reading = not self._is_reading
             if self._is_reading:
@@ -138,19 +138,19 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if not self._is_reading:
             self._is_reading = True
-            transport.resume_reading()  # the peer's end of file is wanted
+            transport.resume_reading()  # to see the peer's end of file
         if output is Output.CLOSE or not transport.can_write_eof():
             transport.close()
         elif not self._is_half_closed:
             self._is_half_closed = True
             try:
                 transport.write_eof()
-            except OSError:  # the peer has closed its socket already
+            except OSError:  # the peer has already closed its socket
                 transport.abort()
 
 
 def _name(peer: object) -> str:
-    """``host:port`` of a socket's peer."""
+    """Return ``host:port`` of a socket's peer."""
     if isinstance(peer, tuple) and len(peer) >= 2:
         return host_and_port(str(peer[0]), peer[1])
     return str(peer or "")

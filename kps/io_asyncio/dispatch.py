@@ -1,9 +1,9 @@
-"""Where the program's callbacks run.
+"""Runs the program's callbacks.
 
-A coroutine function runs as a task on the event loop. A plain function may block, so it
-runs on a thread of a small pool, never on the loop: the connection's heartbeat goes on.
-Either way one subscription's messages are handled one after the other, in order, and
-subscriptions do not wait for each other.
+A coroutine function runs as a task on the event loop. A plain function may block, so it runs
+on a thread of a small pool, and the heartbeat on the loop goes on. Either way the messages of
+one subscription are handled one after the other, in order, and subscriptions do not wait for
+each other.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 
 Settle = Callable[[Message, str | None, Any], None]
-"""Tells the core how handling a message went: the error, or the result."""
+"""Gives the core the outcome of a message: the error, or the result."""
 
 _Runner = Callable[[Mailbox, Any], Coroutine[None, None, None]]
 
 _THREADS = 16
-_TURN = 0.01  # seconds that a coroutine callback which never waits may run on
-_BATCH = 256  # messages handed to a thread at once: the hand-over costs more than a message
-_BATCH_ON_LOOP = 2048  # a few milliseconds of a callback that never waits
+_TURN = 0.01  # seconds that a coroutine callback may run without yielding to the loop
+_BATCH = 256  # messages handed to a thread at once: a hand-over costs more than a message
+_BATCH_ON_LOOP = 2048  # messages; a callback that never waits takes milliseconds for them
 
 
 class Dispatcher:
@@ -45,21 +45,21 @@ class Dispatcher:
         self._notifier: asyncio.Task[None] | None = None
 
     def attach(self, mailbox: Mailbox, callback: Callback) -> None:
-        """Let a callback handle what comes into a mailbox."""
+        """Let a callback handle the messages of a mailbox."""
         run = self._on_loop if _is_async(callback) else self._in_threads
         self._callbacks[mailbox] = callback, run
 
     def detach(self, mailbox: Mailbox) -> None:
-        """Stop handling a mailbox. A callback that is under way finishes."""
+        """Stop handling a mailbox. A running callback finishes."""
         self._callbacks.pop(mailbox, None)
 
     def finish_mailbox(self, mailbox: Mailbox) -> None:
-        """Stop handling a mailbox, into which nothing more comes, once it is empty."""
+        """Stop handling a mailbox that gets no more messages once it is empty."""
         if not len(mailbox) and mailbox not in self._tasks:
             self.detach(mailbox)
 
     def wake(self, mailboxes: Iterable[Mailbox]) -> None:
-        """See to mailboxes that have something."""
+        """Start the callbacks of mailboxes that have messages."""
         for mailbox in mailboxes:
             found = self._callbacks.get(mailbox)
             if found is not None and mailbox not in self._tasks:
@@ -69,7 +69,7 @@ class Dispatcher:
                 task.add_done_callback(partial(self._done, mailbox))
 
     def notify(self, callback: Callable[..., Any] | None, *args: Any) -> None:
-        """Call a callback about something that is not a message, in order with its like."""
+        """Call a callback with a notice, which is not a message; notices keep their order."""
         if callback is None:
             return
         if len(self._notices) >= self._max_notices:
@@ -87,7 +87,7 @@ class Dispatcher:
         return await result if inspect.isawaitable(result) else result
 
     async def close(self) -> None:
-        """End all tasks. A plain function that is under way in a thread runs on alone."""
+        """Cancel all tasks. A plain function that runs in a thread goes on."""
         tasks = [*self._tasks.values(), *([self._notifier] if self._notifier else [])]
         current = asyncio.current_task()
         others = [task for task in tasks if task is not current]
@@ -98,14 +98,14 @@ class Dispatcher:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def finish_notices(self, timeout: float) -> None:
-        """Wait until every notice so far has been given, or one of them takes too long."""
+        """Wait until all notices have been given, or the timeout is over."""
         notifier = self._notifier
         if notifier is not None and notifier is not asyncio.current_task():
             await asyncio.wait([notifier], timeout=timeout)
 
     def _done(self, mailbox: Mailbox, task: asyncio.Task[None]) -> None:
         del self._tasks[mailbox]
-        if len(mailbox):  # something came between the last look and the end of the task
+        if len(mailbox):  # a message came between the last check and the end of the task
             self.wake([mailbox])
         elif mailbox.error is not None:
             self.detach(mailbox)
@@ -131,11 +131,11 @@ class Dispatcher:
                         if message.acknowledgement is not None:
                             self._settle(message, error, result)
             finally:
-                for message in messages:  # none, unless this is cancelled
+                for message in messages:  # there are some only if this task is cancelled
                     self._settle(message, "cancelled", None)
             if monotonic() > turn_ends:
-                # A callback that never waits must not starve the loop, nor the loop, which
-                # reads much at a time, the callback.
+                # A callback that never waits must not starve the loop. The loop reads much at
+                # a time, so the callback must not yield after each batch either.
                 await asyncio.sleep(0)
                 turn_ends = monotonic() + _TURN
 
@@ -147,7 +147,7 @@ class Dispatcher:
             )
 
     def _run_batch(self, batch: list[Message], callback: Callback, mailbox: Mailbox) -> None:
-        """In a thread: handle messages, and have the loop settle those that want an ack."""
+        """Handle messages in a thread; let the loop settle those that want an ack."""
         for message in batch:
             error: str | None = "unsubscribed"
             result = None
@@ -169,7 +169,7 @@ class Dispatcher:
         try:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
-            logger.debug("the event loop is closed: nobody is left to tell")
+            logger.debug("the event loop is closed: the outcome of a callback is lost")
 
     async def _notify_all(self) -> None:
         try:

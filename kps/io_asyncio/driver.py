@@ -1,8 +1,8 @@
-"""What the asyncio client and server have in common: one core, one timer, one step a turn.
+"""The base of the asyncio client and server: one core, one timer, one step per turn.
 
-The core is given bytes and verbs at any time; what follows from them is done once per turn
-of the event loop, in :meth:`Driver.step`: events are handled, each connection is written
-to once with everything that waits for it, and the timer is set to the core's next deadline.
+Connections and methods call the core at any time. :meth:`Driver.step` runs once per turn of
+the event loop after such calls: it handles events, writes once to each connection with
+pending data, and sets the timer to the core's next deadline.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from kps.protocol.limits import ProgramLimits
 
 
 class Core(Protocol):
-    """What has deadlines: the session of a client, the hub of a server."""
+    """The session of a client, or the hub of a server, as the timer sees it."""
 
     def next_deadline(self) -> float | None: ...
 
@@ -37,10 +37,10 @@ class Face(Protocol):
     def _subscriptions(self) -> Subscriptions: ...
 
     def _handle_events(self) -> None:
-        """Handle what happened in the core."""
+        """Handle the core's events."""
 
     def _settle(self, message: Message, error: str | None, result: Any = None) -> None:
-        """Tell the core how handling a message went."""
+        """Give the core the outcome of a message."""
 
     def _unsubscribe(self, mailbox: Mailbox) -> None:
         """End a subscription."""
@@ -52,11 +52,11 @@ class Driver(ABC):
     def __init__(self, face: Face, runtime: Runtime, limits: ProgramLimits) -> None:
         self.runtime = runtime
         self.news = News(runtime)
-        """About connections, requests, room, and the end."""
+        """Announces changes of connections, requests, room, and the end."""
         self.clock: Callable[[], float] = not_started
         self.is_started = False
         self.is_due = False
-        """Whether what follows from a call into the core is seen to in this turn anyway."""
+        """Whether ``step`` is scheduled for this turn of the loop."""
         self.dispatcher: Dispatcher
         self._face = face
         self._limits = limits
@@ -66,7 +66,7 @@ class Driver(ABC):
         self._timer_at = 0.0
 
     def start(self) -> None:
-        """Belong to the running event loop from now on. Raises :class:`kps.InvalidState`."""
+        """Attach to the running event loop. Raises :class:`kps.InvalidState` the second time."""
         self.check_not_started("a client or server starts once; make a new one")
         self.runtime.start()
         self.clock = self.runtime.clock
@@ -81,19 +81,19 @@ class Driver(ABC):
     # -- running --------------------------------------------------------------------------
 
     def progress(self) -> None:
-        """The core was given something: see to what follows in this turn of the loop."""
+        """Schedule ``step`` after a call into the core."""
         if not self.is_due:
             self.is_due = True
             self.runtime.loop.call_soon(self.step)
 
     flush_soon = progress
-    """The core was given something to send. On threads that is less work."""
+    """Schedule a write after queueing data. On threads this differs from ``progress``."""
 
     _progress = progress
-    """What connections call."""
+    """The name by which connections call it."""
 
     def step(self) -> None:
-        """See to everything that follows from calls into the core."""
+        """Handle events, deliver messages, write, and set the timer."""
         self.is_due = False
         self._face._handle_events()
         self._deliver()
@@ -102,7 +102,7 @@ class Driver(ABC):
 
     @abstractmethod
     def _flush(self) -> None:
-        """Write what waits for connections."""
+        """Write the data that is pending for connections."""
 
     def _deliver(self) -> None:
         subscriptions = self._face._subscriptions
@@ -120,7 +120,7 @@ class Driver(ABC):
         due = self._core.next_deadline()
         if self._timer is not None:
             if due is not None and due >= self._timer_at:
-                return  # it goes off too early, finds nothing to do and is set anew
+                return  # the timer fires too early, which is harmless, and is then set anew
             self._timer.cancel()
             self._timer = None
         if due is not None:
@@ -129,12 +129,12 @@ class Driver(ABC):
 
     def _timer_went_off(self) -> None:
         self._timer = None
-        # The loop may call a little early, within the resolution of its clock.
+        # The loop may call early by up to the resolution of its clock.
         self._core.handle_timeout(max(self.clock(), self._timer_at))
         self.progress()
 
     def stop_timer(self) -> None:
-        """Have no more deadlines."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -142,30 +142,30 @@ class Driver(ABC):
     # -- mailboxes ------------------------------------------------------------------------
 
     def new_news(self) -> News:
-        """For one matter that few wait for, so that they alone are woken."""
+        """Make news of one subject, so that an announcement wakes only its waiters."""
         return News(self.runtime)
 
     def attach(self, mailbox: Mailbox, callback: Callback) -> None:
-        """Let a callback handle what comes into a mailbox."""
+        """Let a callback handle the messages of a mailbox."""
         self.dispatcher.attach(mailbox, callback)
 
     def iterate(self, mailbox: Mailbox) -> News:
-        """Return what announces that an iterator's mailbox has something, or has ended."""
+        """Return the news for an iterator: its mailbox has a message, or has ended."""
         news = self._arrivals[mailbox] = self.new_news()
         return news
 
     def detach(self, mailbox: Mailbox) -> None:
-        """Forget a mailbox that the program has ended."""
+        """Remove a mailbox whose subscription the program has ended."""
         self.dispatcher.detach(mailbox)
         self._tell_iterator(mailbox)
 
     def finish(self, mailbox: Mailbox) -> None:
-        """Let what a mailbox holds be handled, into which nothing more comes."""
+        """Let the last messages of a mailbox be handled, and then remove it."""
         self.dispatcher.finish_mailbox(mailbox)
         self._tell_iterator(mailbox)
 
     def wake_iterators(self) -> None:
-        """Have all iterators look whether they are at their end."""
+        """Make all iterators check whether they have ended."""
         for news in self._arrivals.values():
             news.announce()
 
@@ -177,7 +177,7 @@ class Driver(ABC):
     # -- calls from elsewhere -------------------------------------------------------------
 
     def call_from_any_thread(self, function: Callable[[], None]) -> None:
-        """Call something on the loop: now, where that is here, or soon."""
+        """Call a function on the loop: at once if the caller is on it, else soon."""
         try:
             is_here = asyncio.get_running_loop() is self.runtime.loop
         except RuntimeError:
@@ -188,7 +188,7 @@ class Driver(ABC):
             self.runtime.loop.call_soon_threadsafe(function)
 
     def leave_later(self, mailbox: Mailbox, message: Message | None, error: str) -> None:
-        """End a subscription that was garbage: soon, and never in the middle of something else."""
+        """End a garbage-collected subscription soon, so that it interrupts nothing."""
         face = self._face
 
         def leave() -> None:

@@ -1,4 +1,4 @@
-"""How a program uses a subscription on the event loop: it is awaited, entered, or called."""
+"""A subscription on the event loop: a program awaits, enters, or calls it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator
@@ -8,12 +8,12 @@ from kps.io_asyncio.driver import Driver
 
 
 class Handle(ABC):
-    """A subscription that can be awaited, and ended from any thread."""
+    """A subscription that a program can await, and end from any thread."""
 
     _driver: Driver
 
     def __call__(self) -> "Unsubscribed":
-        """End the subscription, from any thread; awaiting the result is allowed, not needed."""
+        """End the subscription, from any thread. The result may be awaited."""
         self._driver.call_from_any_thread(lambda: self._end(None))
         return Unsubscribed()
 
@@ -26,7 +26,7 @@ class Handle(ABC):
 
     @abstractmethod
     async def _in_force(self) -> None:
-        """Wait until the server has confirmed the subscription; end it when that fails."""
+        """Wait until the server has confirmed the subscription; end it if that fails."""
 
     @abstractmethod
     def _end(self, error: str | None) -> None:
@@ -37,12 +37,12 @@ AnyHandle = TypeVar("AnyHandle", bound=Handle)
 
 
 def begun(handle: AnyHandle) -> AnyHandle:
-    """Return a new subscription to the program, which awaits it when it wants to."""
+    """Return a new subscription to the program, which may await it."""
     return handle
 
 
 class Unsubscribed:
-    """The answer to ``subscription()``: it is done, and may be awaited all the same."""
+    """The result of ``subscription()``: awaiting it returns at once."""
 
     def __await__(self) -> Generator[None, None, None]:
         return

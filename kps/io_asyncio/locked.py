@@ -1,8 +1,8 @@
-"""The mark of methods that nothing may interrupt.
+"""The mark of methods that must hold the core's lock on threads.
 
-On the event loop nothing interrupts a method between two waits, so the mark costs nothing and does
-nothing. ``tools/unasync.py`` makes of it a ``with self._driver.lock:`` around the method's body;
-waiting for news gives the lock away meanwhile, as waiting on the loop does.
+On the event loop nothing interrupts a method between two awaits, so the mark does nothing.
+``tools/unasync.py`` turns it into a ``with self._driver.lock:`` around the method's body. Waiting
+for news releases the lock, as awaiting on the loop lets others run.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The event loop for programs that do not bring their own, and work that must not block one."""
+"""Runs an event loop for programs without one, and blocking work beside a loop."""
 
 import asyncio
 import importlib
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, on uvloop where it is installed."""
+    """Run a coroutine to its end, on uvloop if it is installed."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
 
@@ -21,7 +21,7 @@ def call(main: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.k
 
 
 async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function that blocks, in a thread."""
+    """Call a blocking function in a thread."""
     return await asyncio.to_thread(work, *args, **kwargs)
 
 

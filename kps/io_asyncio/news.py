@@ -1,4 +1,4 @@
-"""Waiting for news, in a way that is safe to cancel."""
+"""Waits until a condition holds, in a way that is safe to cancel."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from kps.io_asyncio.runtime import Runtime
 
 
 class News:
-    """Lets any number of tasks wait for something to come true."""
+    """Lets any number of tasks wait until a condition holds."""
 
     __slots__ = ("_runtime", "_waiters")
 
@@ -16,7 +16,7 @@ class News:
         self._waiters: set[asyncio.Future[None]] = set()
 
     async def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Wait for news that make a condition true; ``False`` when the time is over first."""
+        """Wait until a condition holds; return ``False`` if the timeout is over first."""
         if condition():
             return True
         runtime = self._runtime
@@ -37,7 +37,7 @@ class News:
         return condition()
 
     def announce(self) -> None:
-        """Have those who wait look at their condition."""
+        """Make all waiters check their condition."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

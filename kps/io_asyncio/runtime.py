@@ -1,10 +1,10 @@
-"""What the asyncio driver needs of the world: time, timers, chance, and a way to the server.
+"""The runtime of the asyncio driver: time, timers, randomness, and connecting.
 
 This is the seam for tests. A client or server makes its runtime by calling its class attribute
-``_new_runtime``. A test that puts another class there runs the real client against an endpoint in
-memory, at a time that it sets by hand: ``clock`` and ``call_at`` give the time, ``entropy`` and
-``chance`` what is random, and ``connect`` opens a transport (it calls the protocol's
-``connection_made`` with whatever has the methods of a transport).
+``_new_runtime``. A test can put another class there, and run the real client against an endpoint
+in memory, with a clock that it sets by hand: ``clock`` and ``call_at`` give the time, ``entropy``
+and ``chance`` give randomness, and ``connect`` opens a transport (it calls the protocol's
+``connection_made`` with any object that has the methods of a transport).
 """
 
 import asyncio
@@ -19,33 +19,33 @@ from kps.protocol.dialect.address import Address
 
 
 class Timer(Protocol):
-    """What ``call_at`` returns."""
+    """A timer, as ``call_at`` returns it."""
 
     def cancel(self) -> None:
-        """Do not call. May come too late, and twice."""
+        """Cancel the call. May be called after it, and twice."""
 
 
 class Runtime:
     """The running event loop, sockets, and the system's randomness."""
 
     entropy: Callable[[int], bytes] = staticmethod(os.urandom)
-    """Returns so many unpredictable bytes."""
+    """Returns ``n`` unpredictable bytes."""
     chance: Callable[[], float] = staticmethod(random.random)
     """Returns a number in [0, 1)."""
     loop: asyncio.AbstractEventLoop
-    """The event loop, from ``start`` on."""
+    """The event loop, set by ``start``."""
 
     def __init__(self) -> None:
         self.clock: Callable[[], float] = not_started
         """Returns the time, in seconds. Raises before ``start``. Callers may keep it."""
 
     def start(self) -> None:
-        """Belong to the running event loop from now on."""
+        """Attach to the running event loop."""
         self.loop = asyncio.get_running_loop()
         self.clock = self.loop.time
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        """Call something on the loop at a time of the clock, or a little earlier."""
+        """Call a function on the loop at a time of the clock, or slightly earlier."""
         return self.loop.call_at(when, callback)
 
     async def connect(
@@ -55,13 +55,13 @@ class Runtime:
         tls: ssl.SSLContext | None,
         timeout: float,
     ) -> None:
-        """Open a transport to a server. Raises :class:`OSError`, also when the time is over."""
+        """Open a transport to a server. Raises :class:`OSError`, also after the timeout."""
         async with asyncio.timeout(timeout):
             await self.loop.create_connection(protocol, address.host, address.port, ssl=tls)
 
 
 def not_started() -> NoReturn:
-    """The clock of what has not begun."""
+    """The clock before the start."""
     raise InvalidState("not started yet: use 'async with', or the method that starts it")
 
 

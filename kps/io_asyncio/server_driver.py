@@ -1,4 +1,4 @@
-"""The asyncio server beneath its face: accepting, asking hooks, and ending connections."""
+"""The asyncio driver of a server: accepts connections, asks hooks, and ends connections."""
 
 import asyncio
 import ssl
@@ -34,7 +34,7 @@ class ServerDriver(Driver):
         self._hub: Hub
         self._figures: FiguresLog
         self._by_session: dict[int, Connection] = {}
-        self._shaking: dict[Connection, WebSocketConnection] = {}  # whose TLS is not yet there
+        self._shaking: dict[Connection, WebSocketConnection] = {}  # TLS handshakes under way
         self._decisions: dict[int, asyncio.Task[None]] = {}
         self._listeners: list[asyncio.Server | TlsListener] = []
         self._reporter: Timer | None = None
@@ -56,8 +56,8 @@ class ServerDriver(Driver):
         listener: asyncio.Server | TlsListener
         for sock in sockets:
             if self._settings.certificates.context is None:
-                # asyncio also takes the backlog for how often to accept in one turn, and tries
-                # as often, loudly, when there are no descriptors left.
+                # asyncio accepts as many connections per turn as its backlog. Without free
+                # descriptors it would fail, and log, as many times; so give it a backlog of 1.
                 listener = await loop.create_server(
                     lambda: Connection(loop, self, self.clock), sock=sock, backlog=1
                 )
@@ -75,7 +75,7 @@ class ServerDriver(Driver):
         return host, port
 
     async def end_connections(self, grace: float) -> None:
-        """Accept no more, and end all connections, within a time. May be called again."""
+        """Stop accepting, and end all connections within ``grace``. May be called again."""
         for listener in self._listeners:
             listener.close()
         if not self._is_ending:
@@ -95,7 +95,7 @@ class ServerDriver(Driver):
             connection.abort()
 
     async def close(self, grace: float) -> None:
-        """End hooks and callbacks, within a time, and have no more deadlines."""
+        """Cancel hooks, callbacks and the timer."""
         current = asyncio.current_task()
         for decision in list(self._decisions.values()):
             if decision is not current:
@@ -115,7 +115,7 @@ class ServerDriver(Driver):
         answer: Answer,
         peer: str,
     ) -> None:
-        """Let a hook decide about a client, and tell the core what it decided."""
+        """Let a hook decide on a client, and give the core its verdict."""
         decision = self.runtime.loop.create_task(
             self._decide(hook, subject, partial(answer, session), peer)
         )
@@ -155,28 +155,28 @@ class ServerDriver(Driver):
         now = self.clock()
         self._reporter = self.runtime.call_at(self._figures.log_now_and_then(now), self._report)
 
-    # -- what connections and listeners call ----------------------------------------------
+    # -- called by connections and listeners ----------------------------------------------
 
     def _attach(self, connection: Connection, peer: str) -> Endpoint:
         session = self._shaking.pop(connection, None) or self._hub.connect(peer, self.clock())
         self.connections[connection] = session
         self._by_session[session.number] = connection
-        if self._is_ending:  # it was being accepted when that began
+        if self._is_ending:  # it was accepted before the end began
             session.shut_down(0.0)
-        self._hub.touch(session.number)  # there may be something to be written already
+        self._hub.touch(session.number)  # the session may already have data to write
         return session
 
     def _detach(self, connection: Connection) -> None:
         session = self.connections.pop(connection)
         del self._by_session[session.number]
         decision = self._decisions.get(session.number)
-        if decision is not None and not self._is_ending:  # else it may be what ends the server
-            decision.cancel()  # nobody waits for it, and others do for the threads
+        if decision is not None and not self._is_ending:  # a hook itself may stop the server
+            decision.cancel()  # nobody needs the verdict, and other hooks wait for its thread
         if not self.connections:
             self.news.announce()
 
     def _admit(self, peer: str) -> Connection | None:
-        """Begin a session for a client that wants TLS, unless there are too many."""
+        """Begin a session before the TLS handshake; return ``None`` if the hub refuses it."""
         session = self._hub.connect(peer, self.clock())
         self.progress()
         if session.output is not Output.KEEP:

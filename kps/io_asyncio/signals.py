@@ -1,4 +1,4 @@
-"""Signals of the system, while a program has nothing else to do."""
+"""Handlers for the system's signals."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 @contextlib.contextmanager
 def on_signals(handlers: Mapping[signal.Signals, Callable[[], Awaitable[None]]]) -> Iterator[None]:
-    """Start a coroutine function as a task for each signal that comes meanwhile.
+    """Within the context, start a coroutine function as a task for each signal.
 
-    Without effect where the loop cannot do that: on Windows, and outside the main thread.
+    Without effect where the loop cannot do this: on Windows, and outside the main thread.
     """
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Future[None]] = set()

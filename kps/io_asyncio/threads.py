@@ -13,14 +13,14 @@ from weakref import WeakSet
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_PATIENCE = 5.0  # seconds that calls under way may take at the end of the program
+_PATIENCE = 5.0  # seconds for running calls to return at the end of the program
 
 
 class CallbackThreads(Executor):
-    """Makes calls on up to ``most`` threads, which are begun when they are needed.
+    """Makes calls on up to ``most`` threads, which it starts when it needs them.
 
-    As ``ThreadPoolExecutor``, except that a call which never returns does not keep the program
-    from ending: the interpreter waits for the threads of that one, however long it takes.
+    Unlike the threads of ``ThreadPoolExecutor``, a call that never returns does not keep the
+    program from ending.
     """
 
     def __init__(self, most: int) -> None:
@@ -33,11 +33,11 @@ class CallbackThreads(Executor):
         _every.add(self)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Make a call soon. Raises :class:`RuntimeError` after ``shutdown``."""
+        """Queue a call. Raises :class:`RuntimeError` after ``shutdown``."""
         future: Future[T] = Future()
         with self._news:
             if self._is_shut:
-                raise RuntimeError("there are no calls after the end")
+                raise RuntimeError("cannot submit a call after shutdown")
             self._calls.append((future, partial(fn, *args, **kwargs)))
             if self._idle >= len(self._calls):
                 self._news.notify()
@@ -47,7 +47,7 @@ class CallbackThreads(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls. With ``wait``, give those that there are some time to return."""
+        """Accept no more calls. With ``wait``, give running and queued calls time to return."""
         with self._news:
             self._is_shut = True
             if cancel_futures:
@@ -59,7 +59,7 @@ class CallbackThreads(Executor):
             self.join(monotonic() + _PATIENCE)
 
     def join(self, until: float) -> None:
-        """After ``shutdown``: wait for the threads, up to a time of the monotonic clock."""
+        """Wait for the threads after ``shutdown``, up to a time of the monotonic clock."""
         with self._news:
             while self._threads and (left := until - monotonic()) > 0:
                 self._news.wait(left)
@@ -70,14 +70,14 @@ class CallbackThreads(Executor):
             if future.set_running_or_notify_cancel():
                 try:
                     result = call()
-                except StopIteration as error:  # which a coroutine cannot be given
+                except StopIteration as error:  # a coroutine that awaits the future cannot get it
                     future.set_exception(RuntimeError(f"it raised {error!r}"))
                 except BaseException as error:
                     future.set_exception(error)
                 else:
                     future.set_result(result)
                     del result
-            del waiting, future, call  # nothing is kept alive while there is nothing to do
+            del waiting, future, call  # an idle thread keeps nothing alive
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
         with self._news:
@@ -92,12 +92,12 @@ class CallbackThreads(Executor):
             return None
 
 
-_every: WeakSet[CallbackThreads] = WeakSet()  # a thread keeps its own alive
+_every: WeakSet[CallbackThreads] = WeakSet()  # a running thread keeps its pool alive
 
 
 @atexit.register
 def _finish() -> None:
-    """At the end of the program: what is under way in threads gets a little time, together."""
+    """Give the running calls of all pools some time at the end of the program."""
     until = monotonic() + _PATIENCE
     every = list(_every)
     for threads in every:

@@ -1,4 +1,4 @@
-"""Accepting TLS connections on the event loop."""
+"""Accepts TLS connections on the event loop."""
 
 import asyncio
 import contextlib
@@ -16,18 +16,18 @@ _PAUSE = 0.05  # seconds, when there are no descriptors left
 
 
 class TlsListener:
-    """Accepts connections, and shakes hands with each.
+    """Accepts connections, and does the TLS handshake with each.
 
-    In place of ``loop.create_server``, whose context cannot be replaced, and which neither
-    ends a handshake that is under way nor tells why one failed.
+    ``loop.create_server`` cannot replace its context, does not end pending handshakes, and does
+    not tell why one failed.
 
     Args:
-        listener: The socket that listens; it is closed with this.
-        admit: Makes what the bytes of a connection from ``host:port`` go to, once they are
-            encrypted. ``None`` turns it away, without the work of a handshake.
-        give_up: Is told when nothing came of such a handshake.
+        listener: The listening socket, which this object closes.
+        admit: Returns the protocol for a connection from ``host:port``, or ``None`` to refuse it
+            without a handshake.
+        give_up: Called after each handshake with the connection; has an effect if it failed.
         context: Returns the context for a new connection.
-        timeout: Seconds for a handshake as a whole.
+        timeout: Seconds for a whole handshake.
     """
 
     def __init__(
@@ -51,21 +51,21 @@ class TlsListener:
         self._accepting.add_done_callback(lambda _: listener.close())
 
     def close(self) -> None:
-        """Stop listening, and end the handshakes that are under way."""
+        """Stop listening, and end the pending handshakes."""
         self._accepting.cancel()
         for sock in self._shaking:
-            with contextlib.suppress(OSError):  # the peer has gone
+            with contextlib.suppress(OSError):  # the peer is gone
                 sock.shutdown(socket.SHUT_RDWR)
 
     async def wait_closed(self) -> None:
-        """After ``close``: until that is done, which is at once."""
+        """Wait until ``close`` has taken effect, which takes no time."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _accept(self) -> None:
         while True:
             try:
                 sock, address = await self._loop.sock_accept(self._listener)
-            except OSError as error:  # it went away again, or there are no descriptors left
+            except OSError as error:  # the client is gone, or no descriptors are left
                 logger.warning("cannot accept a connection: %s", describe(error))
                 await asyncio.sleep(_PAUSE)
                 continue
@@ -76,7 +76,7 @@ class TlsListener:
             else:
                 self._shaking.add(sock)
                 self._new_task(self._shake_hands(sock, connection, peer))
-            await asyncio.sleep(0)  # who connects all the time does not keep others waiting
+            await asyncio.sleep(0)  # a flood of connections must not starve the loop
 
     async def _shake_hands(self, sock: socket.socket, connection: Connection, peer: str) -> None:
         try:
@@ -90,7 +90,7 @@ class TlsListener:
             logger.debug("no TLS with %s: %s", peer, describe(error))
         finally:
             self._shaking.discard(sock)
-            self._give_up(connection)  # of no effect if it has begun
+            self._give_up(connection)  # without effect if the handshake succeeded
 
     def _new_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)

@@ -1,4 +1,4 @@
-"""Work that goes on beside everything else."""
+"""Background work."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -16,13 +16,13 @@ class Workers:
     def start(
         self, work: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Begin some work."""
+        """Start a task."""
         task = asyncio.get_running_loop().create_task(work(*args, **kwargs))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Cancel what is under way, and wait for the end of that."""
+        """Cancel all tasks, and wait until they have ended."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

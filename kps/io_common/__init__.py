@@ -1,1 +1,1 @@
-"""What both drivers share: options, logs, TLS, sockets that listen, system errors in words."""
+"""Shared by both drivers: options, logs, TLS, listening sockets, system errors in words."""

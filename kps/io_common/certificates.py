@@ -1,4 +1,4 @@
-"""The files that a running server may read again: its certificate, and its tokens."""
+"""Reloads the files of a running server: its certificate, and its tokens."""
 
 import ssl as tls
 import threading
@@ -10,7 +10,7 @@ from kps.io_common.tls import server_context
 
 
 class Certificates:
-    """The TLS context of a server, and the files that it is made of, if any."""
+    """The TLS context of a server, and the files from which it was made, if any."""
 
     def __init__(
         self, context: tls.SSLContext | None, files: tuple[str, str | None, str | None] | None
@@ -18,7 +18,7 @@ class Certificates:
         self._files = files
         self._is_reloading = threading.Lock()
         self.context = context if files is None else server_context(*files)
-        """For new connections; ``None``: no TLS."""
+        """The context for new connections; ``None``: no TLS."""
 
     @classmethod
     def of(
@@ -28,7 +28,7 @@ class Certificates:
         key: str | None,
         client_ca: str | None,
     ) -> "Certificates":
-        """Take a context or files, as the options of a server name them."""
+        """Make it from the options of a server: a context or files."""
         if cert is None:
             if key is not None or client_ca is not None:
                 raise InvalidArgument("tls_key and tls_client_ca need tls_cert")
@@ -38,15 +38,15 @@ class Certificates:
         return cls(None, (cert, key, client_ca))
 
     def reload(self, auth: TokenHook | None) -> list[str]:
-        """Read the files again, and have ``auth`` do the same; return what was read.
+        """Read the files again, and call ``auth.reload`` if there is one; return what was read.
 
-        Either all of them take effect or, when this raises, none. From any thread.
+        Either all files take effect or, when this raises, none. Any thread may call it.
         """
         read = []
         reload_tokens = getattr(auth, "reload", None)
-        with self._is_reloading:  # so that what was read last also takes effect last
-            # A new context: one in use would keep the authorities that it has, and a
-            # certificate of another kind of key beside the new one.
+        with self._is_reloading:  # the files that were read last must also take effect last
+            # Make a new context. The old one would keep its authorities, and also an old
+            # certificate if its key is of another kind.
             context = server_context(*self._files) if self._files is not None else None
             if reload_tokens is not None:
                 reload_tokens()
@@ -57,10 +57,10 @@ class Certificates:
         return read
 
     def reload_and_log(self, auth: TokenHook | None) -> None:
-        """What the signal SIGHUP does."""
+        """Reload, and log the outcome: the handler of SIGHUP."""
         try:
             read = self.reload(auth)
         except KPSError as error:
-            logger.error("cannot reload, and go on as before: %s", error)
+            logger.error("cannot reload; old files stay in use: %s", error)
         else:
             logger.info("reloaded %s", ", ".join(read) or "nothing: there are no files to read")

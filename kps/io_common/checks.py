@@ -1,4 +1,4 @@
-"""Checks of the options that a program gives. All raise :class:`kps.InvalidArgument`."""
+"""Checks of a program's options. All raise :class:`kps.InvalidArgument`."""
 
 import math
 import ssl as tls
@@ -10,7 +10,7 @@ from kps.protocol.limits import ProgramLimits
 
 
 def check_seconds(name: str, value: object) -> float:
-    """Return a time that something may take: a number above 0."""
+    """Return a number of seconds, which is above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidArgument(f"{name} is a number of seconds, not {value!r}")
     if not 0 < value < math.inf:
@@ -26,19 +26,19 @@ def check_count(name: str, value: object) -> int:
 
 
 def check_id(value: object) -> None:
-    """Refuse an id that is no text. ``None`` and an empty one ask for a random id."""
+    """Refuse an id that is not a string. ``None`` and ``""`` ask for a random id."""
     if value is not None and not isinstance(value, str):
         raise InvalidArgument(f"an id is a text, not {value!r}")
 
 
 def check_tls(name: str, value: object) -> None:
-    """Refuse a TLS context that is none."""
+    """Refuse anything but a TLS context or ``None``."""
     if value is not None and not isinstance(value, tls.SSLContext):
         raise InvalidArgument(f"{name} is an ssl.SSLContext, not {value!r}")
 
 
 def check_limits(value: object, kind: type[ProgramLimits]) -> None:
-    """Refuse limits that are none, or those of the other end."""
+    """Refuse anything but limits of this kind or ``None``."""
     if value is not None and not isinstance(value, kind):
         raise InvalidArgument(f"limits is a kps.{kind.__name__}, not a {type(value).__name__}")
 
@@ -57,7 +57,7 @@ def check_hook(name: str, value: object) -> None:
 
 
 def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return several texts. One text is a list of letters, which nobody means."""
+    """Return several strings. A single string is refused: it would be read as its letters."""
     if isinstance(values, str):
         raise InvalidArgument(f"{name} is a list of texts, not one text: [{values!r}]")
     found = tuple(values)

@@ -1,4 +1,4 @@
-"""What a program chooses when it makes a client, whatever the driver."""
+"""The options of a client, for both drivers."""
 
 import re
 import ssl as tls
@@ -25,7 +25,7 @@ from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.limits import ClientLimits
 
 HIGH_WATER = 128 * 1024
-"""Bytes that wait to be written before a client's ``publish`` waits for the network."""
+"""Pending bytes above which ``publish`` waits until the connection has drained."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -53,7 +53,7 @@ class ClientOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
-    """A client's choices, checked. What the core decides with is in ``config``."""
+    """The checked options of a client. ``config`` holds those of the core."""
 
     address: Address
     tls: tls.SSLContext | None
@@ -69,7 +69,7 @@ class ClientSettings:
 
     @classmethod
     def read(cls, address: str, **options: Unpack[ClientOptions]) -> "ClientSettings":
-        """Check what a program gives. Raises :class:`kps.InvalidArgument`."""
+        """Check a program's options. Raises :class:`kps.InvalidArgument`."""
         unknown = options.keys() - ClientOptions.__annotations__.keys()
         if unknown:
             raise InvalidArgument(f"a client has no option {min(unknown)!r}")
@@ -112,12 +112,12 @@ class ClientSettings:
 
 
 def relay_limits(timeout: float) -> ClientLimits:
-    """The limits of a connection to another server, none of whose stages may take longer."""
+    """Return the limits of a connection to another server: each stage may take ``timeout``."""
     return ClientLimits(handshake_timeout=timeout, close_timeout=timeout)
 
 
 def random_id(kind: str) -> str:
-    """An id that nobody else has."""
+    """Return a unique id."""
     return f"{kind}-{uuid.uuid4().hex[:16]}"
 
 
@@ -125,7 +125,7 @@ def _headers(headers: Mapping[str, str], has_token: bool) -> tuple[tuple[str, st
     for name, value in headers.items():
         if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
             raise InvalidArgument(f"not the name of a header: {name!r}")
-        # The value is not shown: it may be a secret.
+        # Do not show the value: it may be a secret.
         if not isinstance(value, str) or value != value.strip() or not value.isprintable():
             raise InvalidArgument(f"the header {name} has line ends or spaces where none can be")
         if has_token and name.lower() == "authorization":

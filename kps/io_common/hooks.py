@@ -1,4 +1,4 @@
-"""What a program may give KPS to call: callbacks for messages, hooks for decisions and news.
+"""The types of callbacks (for messages) and hooks (for decisions and notices).
 
 On asyncio each may be a coroutine function, which runs on the event loop, or a plain function,
 which runs in a thread. On threads each is a plain function.
@@ -14,29 +14,29 @@ from kps.protocol.client.events import Connected, Disconnected
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 Callback = Callable[[Message[Any]], object]
-"""Handles a message. What it returns is the result for a publisher who wants an ack."""
+"""Handles a message. Its return value is the result for a publisher that wants an ack."""
 
 UpgradeVerdict = bool | None | Identity | HttpResponse
-"""Whether a client may connect: yes or no (403); who it is; or the answer to turn it away with."""
+"""Whether a client may connect: yes or no (403), its identity, or the answer that refuses it."""
 
 UpgradeHook = Callable[[HttpRequest], UpgradeVerdict | Awaitable[UpgradeVerdict]]
-"""Sees the request of a client that wants to connect, and decides."""
+"""Gets a client's upgrade request, and decides on it."""
 
 TokenVerdict = Identity | HttpResponse | None
-"""Who shows a token; ``None`` if nobody; an answer when it cannot be found out for now."""
+"""The identity behind a token; ``None`` if it is invalid; an answer if it cannot be judged now."""
 
 TokenHook = Callable[[str], TokenVerdict | Awaitable[TokenVerdict]]
-"""Takes a client's token, and says whose it is. :class:`kps.TokenFile` and
-:class:`kps.JWTVerifier` are two. If it has a method ``reload``, the server calls that when it
-reloads."""
+"""Gets a client's token, and returns its identity. :class:`kps.TokenFile` and
+:class:`kps.JWTVerifier` are such hooks. If it has a method ``reload``, the server calls that when
+it reloads."""
 
 OnConnect = Callable[[Connected], object]
 OnDisconnect = Callable[[Disconnected], object]
 OnError = Callable[[ServerError], object]
 OnFrame = Callable[[dict[str, Any], Any], object]
-"""Gets a message of the server as it came, and the client."""
+"""Gets each message of the server, and the client."""
 OnClose = Callable[[], object]
 
-# What decorators return as they got it.
+# Decorators return these types unchanged.
 AnyCallback = TypeVar("AnyCallback", bound=Callback)
 AnyUpgradeHook = TypeVar("AnyUpgradeHook", bound=UpgradeHook)

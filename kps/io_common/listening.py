@@ -1,4 +1,4 @@
-"""The sockets that a server listens on, whatever its driver."""
+"""The listening sockets of a server, for both drivers."""
 
 import errno
 import socket
@@ -8,20 +8,20 @@ from kps.io_common.system_errors import describe
 from kps.protocol.dialect.address import Address
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted."""
+"""Connections that may be pending until they are accepted."""
 
 
 def listen(address: Address) -> list[socket.socket]:
-    """Listen on every address that a name stands for; with port 0, on one of them only.
+    """Listen on every address of a host name; with port 0, on one of them only.
 
-    May wait for a name server. Raises :class:`kps.ServerStartFailed`.
+    It may block on a name server. Raises :class:`kps.ServerStartFailed`.
     """
     host, port = address.host, address.port
     listeners: list[socket.socket] = []
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-        if port == 0:  # one address only: each would get a port of its own
+        if port == 0:  # each address would get a port of its own
             del found[1:]
         for family, _, _, _, resolved in found:
             try:
@@ -30,7 +30,7 @@ def listen(address: Address) -> list[socket.socket]:
                 )
             except OSError as error:
                 if error.errno == errno.EADDRNOTAVAIL and listeners:
-                    continue  # a name that also has an address of a family that is off
+                    continue  # the name also has an address of a family that is disabled
                 raise
             listeners.append(listener)
     except OSError as error:

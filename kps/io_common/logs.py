@@ -1,4 +1,4 @@
-"""What the drivers log, in the logger ``kps``: the same lines whatever the driver."""
+"""The log lines of both drivers, in the logger ``kps``."""
 
 import logging
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("kps")
 
 
 def log_client_event(event: ClientEvent, server: Address) -> None:
-    """Log what a client's user should know."""
+    """Log an event that the user of a client should know."""
     match event:
         case Connected(client_id):
             logger.info("connected to %s as %s", server.url, client_id)
@@ -50,7 +50,7 @@ def log_client_event(event: ClientEvent, server: Address) -> None:
 
 
 def log_hub_event(event: HubEvent) -> None:
-    """Log what a server's operator may want to know."""
+    """Log an event that the operator of a server may want to know."""
     match event:
         case ClientRegistered(_, client_id, previous, peer):
             renamed = f", before {_shown(previous)}" if previous else ""
@@ -66,15 +66,15 @@ def log_hub_event(event: HubEvent) -> None:
             )
         case StrangerLeft(peer, closed):
             reason = _shown(closed.reason)
-            logger.debug("nobody registered from %s: %s (%d)", _shown(peer), reason, closed.code)
+            logger.debug("unregistered client %s left: %s (%d)", _shown(peer), reason, closed.code)
         case DirectMessageIgnored(sender):
-            logger.debug("a direct message of %s for the server: it takes none", _shown(sender))
+            logger.debug("ignored a direct message of %s: there is no on_id", _shown(sender))
 
 
 def log_overflow(mailbox: Mailbox) -> None:
     """Log that a subscription began to drop messages."""
     logger.warning(
-        "what handles %s is too slow: its mailbox is full and drops messages (%d so far)",
+        "the program handles %s too slowly: the mailbox is full and drops messages (%d so far)",
         _messages_of(mailbox.topic),
         mailbox.dropped,
     )
@@ -87,13 +87,13 @@ def report_failure(failure: Exception, topic: str) -> str:
 
 
 def hook_failed(peer: str, failure: Exception) -> HttpResponse:
-    """Log the exception of a hook that was to decide on a client; return the client's answer."""
+    """Log the exception of a hook that decides on a client; return the answer for the client."""
     logger.error("the hook that decides on %s failed", peer, exc_info=failure)
     return HttpResponse.text(500, "internal server error")
 
 
 class FiguresLog:
-    """One line about what went on at a server, whenever that has changed."""
+    """Logs a line of the server's figures at intervals, if they have changed."""
 
     INTERVAL = 10.0
     """Seconds between lines."""
@@ -104,7 +104,7 @@ class FiguresLog:
         self._next: float | None = None
 
     def log_now_and_then(self, now: float) -> float:
-        """Log when it is time to; return when it is the next time."""
+        """Log if it is time; return the time of the next line."""
         if self._next is None:
             self._next = now + self.INTERVAL
         elif now >= self._next:
@@ -113,7 +113,7 @@ class FiguresLog:
         return self._next
 
     def log(self) -> None:
-        """Log the figures, unless nothing worth a line has happened since the last time."""
+        """Log the figures, unless none that matters has changed since the last line."""
         hub = self._hub
         stats = hub.stats
         dropped = hub.dropped()
@@ -140,5 +140,5 @@ def _messages_of(topic: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """A text of a peer, which cannot make up a line of the log."""
+    """Return a peer's text in a form that cannot forge a line of the log."""
     return text if text.isprintable() else repr(text)

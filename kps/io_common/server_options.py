@@ -1,4 +1,4 @@
-"""What a program chooses when it makes a server, whatever the driver."""
+"""The options of a server, for both drivers."""
 
 import ssl as tls
 from collections.abc import Iterable
@@ -55,11 +55,11 @@ class ServerOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """A server's choices, checked. What the core decides with is in ``config``."""
+    """The checked options of a server. ``config`` holds those of the core."""
 
     listens_on: Address
     config: HubConfig
-    """Complete but for what is only known, or dear to find out, when the server starts."""
+    """The core's configuration, without what ``hub_config`` adds when the server starts."""
     certificates: Certificates
     names: frozenset[str]
     relay_timeout: float
@@ -72,7 +72,7 @@ class ServerSettings:
 
     @classmethod
     def read(cls, address: str, **options: Unpack[ServerOptions]) -> "ServerSettings":
-        """Check what a program gives. Raises :class:`kps.InvalidArgument`."""
+        """Check a program's options. Raises :class:`kps.InvalidArgument`."""
         unknown = options.keys() - ServerOptions.__annotations__.keys()
         if unknown:
             raise InvalidArgument(f"a server has no option {min(unknown)!r}")
@@ -122,7 +122,7 @@ class ServerSettings:
         )
 
     def hub_config(self, *, asks_upgrade: bool) -> HubConfig:
-        """What the core is told at the start."""
+        """Return the core's configuration at the start."""
         from kps.web.pages import pages
 
         return replace(

@@ -1,4 +1,4 @@
-"""The operating system's network errors in a few words, the same for every driver."""
+"""The operating system's network errors in a few words, for both drivers."""
 
 import errno
 import os
@@ -17,13 +17,13 @@ _NUMBERS: dict[type[BaseException], int] = {
 
 
 def describe(error: BaseException) -> str:
-    """An error without the addresses and numbers that event loops put around it."""
+    """Return an error's text without the addresses and numbers that event loops add."""
     if isinstance(error, KPSError):
         return str(error)
     if isinstance(error, ssl.SSLError):
         return error.reason or str(error)
     number = getattr(error, "errno", None) or _NUMBERS.get(type(error))
-    if number is None:  # several addresses were tried, and the errors put into one text
+    if number is None:  # asyncio tried several addresses, and joined their errors into one text
         numbers = re.findall(r"\[Errno (\d+)\]", str(error))
         number = int(numbers[0]) if numbers else None
     if number is not None and number > 0:

@@ -1,11 +1,11 @@
-"""TLS: files become contexts, and what is wrong with a file becomes one line."""
+"""Makes TLS contexts from files; a fault in a file becomes an error of one line."""
 
 import ssl
 
 from kps.errors import InvalidArgument, KPSError, ServerStartFailed
 from kps.io_common.system_errors import describe
 
-# What OpenSSL says of a certificate and a key that are each readable.
+# OpenSSL's reasons for a readable certificate and a readable key that do not match.
 _NOT_A_PAIR = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 _TOO_WEAK = ("TOO_SMALL", "TOO_WEAK")
 
@@ -13,16 +13,16 @@ _TOO_WEAK = ("TOO_SMALL", "TOO_WEAK")
 def server_context(
     cert: str, key: str | None = None, client_ca: str | None = None
 ) -> ssl.SSLContext:
-    """A server's TLS context, made of files (PEM).
+    """Make a server's TLS context from files (PEM).
 
-    It is what Python's ``ssl.create_default_context(Purpose.CLIENT_AUTH)`` gives: TLS 1.2 and
-    1.3, no compression, and the cipher suites that Python and OpenSSL hold to be safe.
+    The context is that of Python's ``ssl.create_default_context(Purpose.CLIENT_AUTH)``: TLS 1.2
+    and 1.3, no compression, and the cipher suites that Python and OpenSSL consider safe.
 
     Args:
         cert: The server's certificate and, below it, those that lead to its authority.
         key: Its private key, not encrypted, unless ``cert`` holds that too.
-        client_ca: The authorities of the clients. Then only clients that have a certificate
-            of one of them get through the handshake (mutual TLS). Names in it do not matter.
+        client_ca: The authorities of the clients. Only clients with a certificate of one of
+            them then pass the handshake (mutual TLS). Names in it do not matter.
 
     Raises :class:`kps.ServerStartFailed`. Never asks for a password on the terminal.
     """
@@ -36,11 +36,11 @@ def server_context(
 def client_context(
     ca: str | None = None, cert: str | None = None, key: str | None = None
 ) -> ssl.SSLContext:
-    """A client's TLS context, which verifies the server's certificate and name.
+    """Make a client's TLS context, which verifies the server's certificate and name.
 
     Args:
         ca: The authorities to trust (PEM), in place of those of the system.
-        cert: The client's certificate and chain (PEM), for servers that want to see one.
+        cert: The client's certificate and chain (PEM), for servers that require one.
         key: Its private key (PEM), not encrypted, unless ``cert`` holds that too.
 
     Raises :class:`kps.InvalidArgument`. Never asks for a password on the terminal.
@@ -52,7 +52,7 @@ def client_context(
 
 
 class _IsEncrypted(Exception):
-    """A private key wants a password."""
+    """A private key is encrypted."""
 
 
 def _new_context(purpose: ssl.Purpose, ca: str | None, error: type[KPSError]) -> ssl.SSLContext:
@@ -62,7 +62,7 @@ def _new_context(purpose: ssl.Purpose, ca: str | None, error: type[KPSError]) ->
         context = ssl.create_default_context(purpose, cafile=ca)
     except (OSError, ValueError) as reason:
         raise error(f"cannot use the authorities {ca}: no PEM certificate in it") from reason
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # whatever the system's settings are
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # the system's settings may allow less
     return context
 
 
@@ -91,7 +91,7 @@ def _load_chain(context: ssl.SSLContext, cert: str, key: str | None, error: type
 
 
 def _require_readable(path: str, what: str, error: type[KPSError]) -> None:
-    # OpenSSL does not say which of the files it could not read.
+    # OpenSSL does not say which file it could not read.
     try:
         with open(path, "rb") as file:
             file.read(1)

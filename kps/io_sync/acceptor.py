@@ -1,4 +1,4 @@
-"""The thread of a server that accepts connections, and keeps the deadlines of all of them."""
+"""The thread of a server that accepts connections and keeps all their deadlines."""
 
 import selectors
 import socket
@@ -26,17 +26,17 @@ class Owner(Protocol):
 
     @property
     def accepts(self) -> bool:
-        """With the lock held: whether connections are still accepted."""
+        """With the lock held: whether the server still accepts connections."""
 
     def tend(self, now: float) -> float | None:
-        """With the lock held: do what is due; return when more is, or ``None`` at the end."""
+        """With the lock held: do what is due; return the next deadline, or ``None`` at the end."""
 
     def serve(self, sock: socket.socket, peer: str) -> None:
-        """In a thread of its own: serve one connection, to its end."""
+        """Serve one connection until it ends, in its own thread."""
 
 
 class Acceptor:
-    """Accepts until the server ends, and lives until the last connection has gone."""
+    """Accepts connections until the server stops, and lives until the last one is gone."""
 
     def __init__(self, owner: Owner, listeners: list[socket.socket]) -> None:
         self._owner = owner
@@ -46,20 +46,20 @@ class Acceptor:
         self._thread = threading.Thread(target=self._run, name="kps-accept", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Have the thread look. From any thread."""
+        """Make the thread call ``tend``. Any thread may call this."""
         self._waker.wake()
 
     def wake_by(self, due: float) -> None:
-        """With the lock held: have the thread look at a time, or earlier."""
+        """With the lock held: make the thread call ``tend`` at ``due`` or earlier."""
         if self._waits_until is None or due < self._waits_until:
             self._waker.wake()
 
     def join(self, timeout: float) -> None:
-        """Wait for the end of the thread, for so long."""
+        """Wait for the thread to end, for up to ``timeout`` seconds."""
         self._thread.join(timeout)
 
     def _run(self) -> None:
@@ -67,7 +67,7 @@ class Acceptor:
         selector = new_selector()
         selector.register(self._waker, selectors.EVENT_READ)
         for listener in self._listeners:
-            listener.setblocking(False)  # what is to be accepted may be gone by then
+            listener.setblocking(False)  # the client may be gone before ``accept``
             selector.register(listener, selectors.EVENT_READ)
         while True:
             with owner.lock:
@@ -96,9 +96,9 @@ class Acceptor:
             sock, peer = listener.accept()
         except BlockingIOError:
             return
-        except OSError as error:  # it went away again, or there are no descriptors left
+        except OSError as error:  # the client is gone, or no descriptors are left
             logger.warning("cannot accept a connection: %s", describe(error))
-            time.sleep(_PAUSE)  # it is still there to be accepted, and would be at once
+            time.sleep(_PAUSE)  # the connection stays pending, so ``select`` returns at once
             return
         sock.setblocking(True)
         thread = threading.Thread(

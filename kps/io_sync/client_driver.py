@@ -1,4 +1,4 @@
-"""The blocking client beneath its face: the thread of its socket, connecting, and closing."""
+"""The threaded driver of a client: connects, runs its socket in one thread, and closes."""
 
 import atexit
 import contextlib
@@ -16,7 +16,7 @@ from kps.protocol.client.session import ClientSession
 
 
 class ClientDriver(Driver):
-    """Runs the session of a client, in a thread of its own."""
+    """Runs the session of a client in its own thread."""
 
     def __init__(self, face: Face, runtime: Runtime, settings: ClientSettings) -> None:
         super().__init__(face, runtime, settings.config.limits)
@@ -24,18 +24,18 @@ class ClientDriver(Driver):
             settings.config,
             entropy=runtime.entropy,
             chance=runtime.chance,
-            now=0.0,  # no time passes for it before the start
+            now=0.0,  # its time begins with the start
         )
         self.is_closing = False
         self.wanting_room = 0
-        """Callers that wait until less is left to be written. They are told of each write."""
+        """Number of callers that wait until the queue has drained. Each write wakes them."""
         self._settings = settings
         self._connection: Connection | None = None
         self._connect_is_due = False
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
-        """Begin to connect. Raises :class:`kps.InvalidState` the second time."""
+        """Start connecting. Raises :class:`kps.InvalidState` the second time."""
         with self.lock:
             self.start()
             self.session.on_resume = self.wake
@@ -45,20 +45,20 @@ class ClientDriver(Driver):
             self._thread = threading.Thread(target=self._run, name="kps-client", daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError as error:  # the system has no more of them
+            except RuntimeError as error:  # the system has no more threads
                 self.is_started = False
                 raise ConnectFailed(f"the client has no thread: {error}") from error
-            # Daemon threads die with the program; what is queued should not.
+            # Daemon threads die with the program: close at exit, so that queued data is written.
             reference = weakref.ref(self)
             self._at_exit = lambda: _close_at_exit(reference)
             atexit.register(self._at_exit)
 
     def connect(self) -> None:
-        """With the lock held: have the thread connect, in answer to ``ConnectNeeded``."""
+        """With the lock held: make the thread connect, in answer to ``ConnectNeeded``."""
         self._connect_is_due = True
 
     def close(self) -> None:
-        """Close the connection behind what is queued, and end callbacks."""
+        """Close the connection behind the queued data, and end callbacks."""
         with self.lock:
             self.is_closing = True
             self.session.close(self.clock())
@@ -70,7 +70,7 @@ class ClientDriver(Driver):
         atexit.unregister(self._at_exit)
 
     def flush_soon(self) -> None:
-        """With the lock held: have the thread write what was queued."""
+        """With the lock held: make the thread write the queued data."""
         if self._connection is not None:
             self.is_due = True
             self._connection.wake()
@@ -122,7 +122,7 @@ class ClientDriver(Driver):
             link = self.session.connected(self.clock())
             try:
                 connection = Connection(sock, link, self, clock=self.clock)
-            except OSError as error:  # there are no descriptors left
+            except OSError as error:  # no descriptors are left
                 logger.warning("cannot use a connection: %s", describe(error))
                 sock.close()
                 link.connection_lost(self.clock())
@@ -142,7 +142,7 @@ class ClientDriver(Driver):
             self.session.connect_failed(reason, self.clock())
             self.progress()
 
-    # -- what connections call --------------------------------------------------------------
+    # -- called by connections --------------------------------------------------------------
 
     def _deadline(self) -> float | None:
         return self.session.next_deadline()

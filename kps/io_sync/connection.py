@@ -1,9 +1,9 @@
-"""One socket and what its bytes go to, in one thread. The same for server and client.
+"""Connects a socket to an endpoint of the core, in one thread, for server and client.
 
-The thread that runs a connection is the only one that touches its socket, and it never
-waits for it: the socket does not block, and the thread waits for it to become readable or
-writable, or for :meth:`Connection.wake`. The lock of the core is held around calls into the
-core only. So nobody who holds the lock can be held up by a peer that does not read.
+Only the thread that runs a connection touches its socket. The socket does not block: the thread
+waits until it is readable or writable, or for :meth:`Connection.wake`. The thread holds the
+core's lock only around calls into the core. So a peer that does not read cannot delay a thread
+that needs the lock.
 """
 
 import contextlib
@@ -19,32 +19,32 @@ from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
 
 _CHUNK = 256 * 1024
-_READS_AT_ONCE = 16  # then it is the turn of what waits to be written
+_READS_AT_ONCE = 16  # before the next write
 
-# Seconds of work that what one connection has read may take while it holds the lock. Whose bytes
-# cost more, as those of frames without content do, is read from in smaller chunks, down to the
-# least.
+# Seconds that a connection may hold the lock to handle one chunk. If a chunk takes longer, for
+# instance because it is full of empty frames, the connection reads smaller ones, down to
+# ``_LEAST_CHUNK``.
 _TURN = 0.01
 _LEAST_CHUNK = 16 * 1024
 
 clock = time.monotonic
-"""The time that this driver gives to the core."""
+"""The clock of this driver."""
 
 time_spent = time.thread_time
-"""The time that this thread has worked, and not waited for others."""
+"""The processor time of this thread."""
 
 
 class Owner(Protocol):
-    """The client or server that connections belong to."""
+    """The client or server that owns connections."""
 
     @property
     def _lock(self) -> contextlib.AbstractContextManager[object]: ...
 
     def _progress(self) -> None:
-        """With the lock held: see to what follows from a call into the core."""
+        """With the lock held: handle events and wake threads, after a call into the core."""
 
     def _deadline(self) -> float | None:
-        """With the lock held: when a connection's thread must look at the time, if ever."""
+        """With the lock held: return the deadline that a connection's thread must keep, if any."""
 
     def _handle_timeout(self, now: float) -> None:
         """With the lock held: do what is due."""
@@ -63,21 +63,21 @@ class Waker:
         return self._receiver.fileno()
 
     def wake(self) -> None:
-        """Wake the waiting thread, or keep it from its next wait."""
+        """Wake the waiting thread, or skip its next wait."""
         if not self._is_awake:
             self._is_awake = True
-            with contextlib.suppress(OSError):  # full, so it wakes up anyway; or closed
+            with contextlib.suppress(OSError):  # full, so the thread wakes up anyway; or closed
                 self._sender.send(b"\0")
 
     def drain(self) -> None:
-        """In the waiting thread, when its selector says so: end being readable."""
+        """In the waiting thread: read the bytes of ``wake``, when the selector reports them."""
         with contextlib.suppress(OSError):
             self._receiver.recv(4096)
 
     def reset(self) -> bool:
-        """In the waiting thread: tell whether it was woken, and see to what that was for.
+        """In the waiting thread: tell whether it was woken, and allow the next ``wake``.
 
-        What is read is read by ``drain`` alone: a byte may arrive after this.
+        This reads no bytes, because one may still arrive; ``drain`` does.
         """
         was_awake, self._is_awake = self._is_awake, False
         return was_awake
@@ -88,7 +88,7 @@ class Waker:
 
 
 def new_selector() -> selectors.BaseSelector:
-    """A selector that costs no descriptor of its own, where there is one."""
+    """Make a selector that needs no descriptor of its own, if the system has one."""
     poll: Callable[[], selectors.BaseSelector] | None = getattr(selectors, "PollSelector", None)
     return poll() if poll is not None else selectors.SelectSelector()
 
@@ -120,17 +120,17 @@ class Connection:
         self._is_aborted = False
 
     def wake(self) -> None:
-        """Have the thread look at its endpoint. For any thread."""
-        if threading.get_ident() != self._thread_id:  # that one is about to look anyway
+        """Make the thread check its endpoint. Any thread may call this."""
+        if threading.get_ident() != self._thread_id:  # its own thread is about to check anyway
             self._waker.wake()
 
     def abort(self) -> None:
-        """Drop the transport soon. For any thread."""
+        """Drop the transport soon. Any thread may call this."""
         self._is_aborted = True
         self._waker.wake()
 
     def run(self) -> None:
-        """Carry bytes, in the calling thread, until the connection is over."""
+        """Carry bytes in the calling thread until the connection ends."""
         self._thread_id = threading.get_ident()
         selector = new_selector()
         selector.register(self._waker, selectors.EVENT_READ)
@@ -156,7 +156,7 @@ class Connection:
             self._waker.close()
 
     def _step(self) -> int | None:
-        """Read and write what is possible; return what to wait for, or ``None`` at the end."""
+        """Write what the socket takes; return the events to wait for, or ``None`` at the end."""
         endpoint = self._endpoint
         if self._before_step is not None:
             self._before_step()
@@ -189,7 +189,7 @@ class Connection:
             self._owner._progress()
 
     def _take_unsent(self) -> None:
-        """With the lock held: take what to write next; whoever waits for room has it now."""
+        """With the lock held: take the next data to write, and wake callers that wait for room."""
         self._unsent = memoryview(self._endpoint.data_to_send())
         if self._unsent:
             self._owner._progress()
@@ -226,19 +226,19 @@ class Connection:
                     self._endpoint.receive_eof(self._clock())
                 self._owner._progress()
                 pauses = self._endpoint.wants_pause
-                self._see_to_chunk(len(data), time_spent() - begun)
-            # TLS may hold more than the socket shows; of a plain one select tells.
+                self._adapt_chunk(len(data), time_spent() - begun)
+            # TLS may buffer data that ``select`` does not see; a plain socket does not.
             if not data or pauses or not self._is_tls:
                 return
 
-    def _see_to_chunk(self, size: int, seconds: float) -> None:
+    def _adapt_chunk(self, size: int, seconds: float) -> None:
         if seconds > _TURN:
             self._chunk = max(_LEAST_CHUNK, size // 2)
         else:
             self._chunk = min(_CHUNK, self._chunk * 2)
 
     def _write(self) -> bool | None:
-        """Write what is there; tell whether the socket took less, or ``None`` if it is broken."""
+        """Write; return whether the socket took only a part, or ``None`` if it is broken."""
         while self._unsent:
             try:
                 sent = self._socket.send(self._unsent)
@@ -250,7 +250,7 @@ class Connection:
         return False
 
     def _finish(self, output: Output) -> bool:
-        """Do what comes after the last byte; tell whether the connection is over."""
+        """Close or half-close after the last byte; tell whether the connection has ended."""
         if output is Output.CLOSE or self._is_tls:
             return True
         if not self._is_half_closed:

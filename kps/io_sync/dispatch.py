@@ -1,7 +1,7 @@
-"""The thread on which the program's callbacks run.
+"""Runs the program's callbacks.
 
-One worker thread for each client or server: its callbacks never run at the same time, and
-each subscription's messages are handled in order. The thread begins with the first callback.
+Each client or server has one worker thread: its callbacks never run at the same time, and each
+subscription's messages are handled in order. The thread starts with the first callback.
 """
 
 import threading
@@ -16,15 +16,15 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 
 Settle = Callable[[Message, str | None, Any], None]
-"""Tells the core how handling a message went: the error, or the result. Called without the lock."""
+"""Gives the core the outcome of a message: the error, or the result. Called without the lock."""
 
-_BATCH = 64  # messages of one subscription before it is another one's turn
+_BATCH = 64  # messages of one subscription before another one has its turn
 
 
 class Dispatcher:
     """Runs the callbacks of one client or server.
 
-    ``lock`` is the core's; all methods but ``finish`` are called with it held.
+    ``lock`` is the core's. Callers hold it for all methods but ``finish``.
     """
 
     def __init__(self, lock: threading.RLock, settle: Settle, max_notices: int) -> None:
@@ -38,21 +38,21 @@ class Dispatcher:
         self._is_closed = False
 
     def attach(self, mailbox: Mailbox, callback: Callback) -> None:
-        """Let a callback handle what comes into a mailbox."""
+        """Let a callback handle the messages of a mailbox."""
         self._callbacks[mailbox] = callback
 
     def detach(self, mailbox: Mailbox) -> None:
-        """Stop handling a mailbox. A callback that is under way finishes."""
+        """Stop handling a mailbox. A running callback finishes."""
         self._callbacks.pop(mailbox, None)
         self._ready.pop(mailbox, None)
 
     def finish_mailbox(self, mailbox: Mailbox) -> None:
-        """Stop handling a mailbox, into which nothing more comes, once it is empty."""
+        """Stop handling a mailbox that gets no more messages once it is empty."""
         if not len(mailbox):
             self.detach(mailbox)
 
     def wake(self, mailboxes: Iterable[Mailbox]) -> None:
-        """See to mailboxes that have something."""
+        """Schedule the callbacks of mailboxes that have messages."""
         for mailbox in mailboxes:
             if mailbox in self._callbacks:
                 self._ready[mailbox] = None
@@ -60,7 +60,7 @@ class Dispatcher:
             self._start()
 
     def notify(self, callback: Callable[..., Any] | None, *args: Any) -> None:
-        """Call a callback about something that is not a message, in order with its like."""
+        """Call a callback with a notice, which is not a message; notices keep their order."""
         if callback is None:
             return
         if len(self._notices) >= self._max_notices:
@@ -70,20 +70,20 @@ class Dispatcher:
         self._start()
 
     def close(self) -> None:
-        """End the thread once the notices so far are given. Messages that wait are given up."""
+        """End the thread after the pending notices. Pending messages are dropped."""
         self._is_closed = True
         self._ready.clear()
         self._news.notify_all()
 
     def finish(self, timeout: float) -> None:
-        """Without the lock, after ``close``: wait for the thread, unless this is it."""
+        """Wait for the thread after ``close``, without the lock; return at once on the thread."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
     def _start(self) -> None:
         if self._thread is None:
-            # A program that forgets to close must still be able to end.
+            # A daemon, so that a program that forgets to close can still end.
             self._thread = threading.Thread(target=self._run, name="kps-callbacks", daemon=True)
             self._thread.start()
         self._news.notify_all()

@@ -1,8 +1,8 @@
-"""What the blocking client and server have in common: one core, one lock, news.
+"""The base of the blocking client and server: one core, one lock, news.
 
-The core is called with the lock held and never while a socket blocks. What follows from a call
-(events, callbacks that have work, threads that have something to write) is seen to in
-:meth:`Driver.progress`, still under the lock; whoever waits for anything waits for ``news``.
+Threads call the core with the lock held, and never while a socket blocks. After each call
+:meth:`Driver.progress`, still under the lock, handles events, and wakes the callbacks and the
+connections' threads that have work. All waiters wait for ``news``.
 """
 
 import threading
@@ -30,27 +30,27 @@ class Face(Protocol):
     def _subscriptions(self) -> Subscriptions: ...
 
     def _handle_events(self) -> None:
-        """Handle what happened in the core."""
+        """Handle the core's events."""
 
     def _settle(self, message: Message[Any], error: str | None, result: Any = None) -> None:
-        """Tell the core how handling a message went. Takes the lock."""
+        """Give the core the outcome of a message. Takes the lock."""
 
     def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
-        """The same with the lock held, as a part of ``progress``."""
+        """Give the core the outcome of a message, with the lock held, within ``progress``."""
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
         """End a subscription in the core."""
 
 
 class Driver(ABC):
-    """Runs one core, for any number of threads."""
+    """Runs one core for any number of threads."""
 
     def __init__(self, face: Face, runtime: Runtime, limits: ProgramLimits) -> None:
         self.runtime = runtime
         self.lock = self._lock = threading.RLock()
         """Held around every call into the core, and by methods marked ``@locked``."""
         self.news = News(self.lock, runtime)
-        """About everything that anybody waits for."""
+        """Announces every change, to all waiters."""
         self.clock: Callable[[], float] = not_started
         self.is_started = False
         self.is_due = False
@@ -61,7 +61,7 @@ class Driver(ABC):
         self._left: deque[tuple[Mailbox, Message[Any] | None, str]] = deque()
 
     def start(self) -> None:
-        """With the lock held: begin. Raises :class:`kps.InvalidState` the second time."""
+        """With the lock held: start. Raises :class:`kps.InvalidState` the second time."""
         self.check_not_started("a client or server starts once; make a new one")
         self.runtime.start()
         self.clock = self.runtime.clock
@@ -76,7 +76,7 @@ class Driver(ABC):
     # -- running -------------------------------------------------------------------------
 
     def progress(self) -> None:
-        """With the lock held: see to what follows from a call into the core."""
+        """With the lock held: handle events and wake threads, after a call into the core."""
         self.is_due = False
         face = self._face
         while self._left:
@@ -93,51 +93,51 @@ class Driver(ABC):
         self.news.announce()
 
     def _progress(self) -> None:
-        """What connections call."""
+        """Call ``progress``: the name by which connections call it."""
         self.progress()
 
     @abstractmethod
     def flush_soon(self) -> None:
-        """With the lock held: have a thread write what the core was given, and see to the rest."""
+        """With the lock held: make a thread write the queued data, and call ``progress``."""
 
     @abstractmethod
     def _wake_connections(self) -> None:
-        """With the lock held: wake the threads that have something to do."""
+        """With the lock held: wake the connections' threads that have work."""
 
     @abstractmethod
     def wake(self) -> None:
-        """Without the lock: have some thread call ``progress`` soon."""
+        """Without the lock: make a thread call ``progress`` soon."""
 
     # -- mailboxes ------------------------------------------------------------------------
 
     def new_news(self) -> News:
-        """For one matter; here it is the same for all."""
+        """Return the news of one subject; on threads all subjects share them."""
         return self.news
 
     def attach(self, mailbox: Mailbox, callback: Callback) -> None:
-        """Let a callback handle what comes into a mailbox."""
+        """Let a callback handle the messages of a mailbox."""
         self.dispatcher.attach(mailbox, callback)
 
     def iterate(self, mailbox: Mailbox) -> News:
-        """Return what announces that an iterator's mailbox has something, or has ended."""
+        """Return the news for an iterator: its mailbox has a message, or has ended."""
         return self.news
 
     def detach(self, mailbox: Mailbox) -> None:
-        """Forget a mailbox that the program has ended."""
+        """Remove a mailbox whose subscription the program has ended."""
         self.dispatcher.detach(mailbox)
 
     def finish(self, mailbox: Mailbox) -> None:
-        """Let what a mailbox holds be handled, into which nothing more comes."""
+        """Let the last messages of a mailbox be handled, and then remove it."""
         self.dispatcher.finish_mailbox(mailbox)
 
     def wake_iterators(self) -> None:
-        """Have all iterators look whether they are at their end."""
+        """Make all iterators check whether they have ended."""
         self.news.announce()
 
     def leave_later(self, mailbox: Mailbox, message: Message[Any] | None, error: str) -> None:
-        """End a subscription that was garbage, soon.
+        """End a garbage-collected subscription soon.
 
-        Without taking the lock: garbage is collected anywhere.
+        This must not take the lock, because garbage collection can run in any thread at any time.
         """
         self._left.append((mailbox, message, error))
         self.wake()

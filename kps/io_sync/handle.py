@@ -1,4 +1,4 @@
-"""How a program uses a subscription on threads: it is entered, or called."""
+"""A subscription on threads: a program enters, or calls it."""
 
 from abc import ABC, abstractmethod
 from typing import Self, TypeVar
@@ -21,7 +21,7 @@ class Handle(ABC):
 
     @abstractmethod
     def _in_force(self) -> None:
-        """Wait until the server has confirmed the subscription; end it when that fails."""
+        """Wait until the server has confirmed the subscription; end it if that fails."""
 
     @abstractmethod
     def _end(self, error: str | None) -> None:
@@ -32,6 +32,6 @@ AnyHandle = TypeVar("AnyHandle", bound=Handle)
 
 
 def begun(handle: AnyHandle) -> AnyHandle:
-    """Return a new subscription to the program once it is in force."""
+    """Return a new subscription to the program once the server has confirmed it."""
     handle._in_force()
     return handle

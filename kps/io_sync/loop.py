@@ -1,4 +1,4 @@
-"""What stands for the event loop where there is none: calls are made where one is."""
+"""Stands in for the event loop: calls functions directly."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -13,4 +13,4 @@ def call(main: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 off_loop = call
-"""Call a function that may block, which here every function may."""
+"""Call a blocking function; on threads every function may block."""

@@ -1,4 +1,4 @@
-"""Waiting for news, in any thread."""
+"""Waits until a condition holds, in any thread."""
 
 import sys
 import threading
@@ -11,9 +11,9 @@ _STEP = 0.5 if sys.platform == "win32" else None
 
 
 class News:
-    """Lets any number of threads wait for something to come true.
+    """Lets any number of threads wait until a condition holds.
 
-    All news of a driver are of its one lock, which a thread that waits gives away meanwhile.
+    All news of a driver share its one lock, which a waiting thread releases.
     """
 
     __slots__ = ("_condition", "_runtime")
@@ -23,7 +23,7 @@ class News:
         self._runtime = runtime
 
     def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Wait for news that make a condition true; ``False`` when the time is over first."""
+        """Wait until a condition holds; return ``False`` if the timeout is over first."""
         runtime = self._runtime
         with self._condition:
             ends = None if timeout is None else runtime.clock() + timeout
@@ -35,10 +35,10 @@ class News:
         return True
 
     def announce(self) -> None:
-        """Have those who wait look at their condition."""
+        """Make all waiters check their condition."""
         with self._condition:
             self._condition.notify_all()
 
     def wait(self, timeout: float | None) -> None:
-        """With the lock held: wait for the next piece of news, or for so long."""
+        """With the lock held: wait for the next announcement, for up to ``timeout`` seconds."""
         self._runtime.wait(self._condition, timeout)

@@ -1,6 +1,6 @@
 # Made from kps/io_asyncio/participant.py by tools/unasync.py: edit that one.
 
-"""What a client and a server have in common for the program: subscriptions and acks."""
+"""The base of client and server: subscriptions and acks of the program."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,15 +18,15 @@ from kps.protocol.bus.subscriptions import Subscriptions
 
 
 class Participant(ABC):
-    """One that takes part in the bus: a client, or the program that runs a server."""
+    """A participant in the bus: a client, or the program that runs a server."""
 
     _new_runtime: ClassVar[type[Runtime]] = Runtime
-    """What connects this with the world. A test puts its own here."""
+    """The class of the runtime. A test can put its own here."""
 
     _driver: Driver
 
     def __init__(self) -> None:
-        self._clock: Callable[[], float] = not_started  # each verb reads it first
+        self._clock: Callable[[], float] = not_started  # each verb reads it first, which may raise
         self._acks: dict[AckHandle, Ack[Any]] = {}
 
     @overload
@@ -45,25 +45,25 @@ class Participant(ABC):
         callback: Callable[[Message[Any]], object] | None = None,
         timeout: float | None = None,
     ) -> Subscription[Any]:
-        """Subscribe to a topic. On asyncio, ``await`` the result to know that it is in force.
+        """Subscribe to a topic. On asyncio, ``await`` the result to wait for the confirmation.
 
-        ``callback`` takes a :class:`kps.Message`. Messages are handled one after the other, in
-        the order of each publisher. An exception is logged, reported to a publisher that wants an
-        ack, and ends nothing. On asyncio a coroutine function runs on the event loop; a plain
-        function runs in a thread, so it may block, and must not touch asyncio objects; a slow
-        callback holds up no other subscription. On threads all callbacks of a client, or of a
-        server, run on one thread.
+        ``callback`` takes a :class:`kps.Message`. It handles messages one after the other, in
+        the order of each publisher. If it raises, the exception is logged, and reported to a
+        publisher that wants an ack; the subscription goes on. On asyncio a coroutine function
+        runs on the event loop; a plain function runs in a thread, so it may block, and must not
+        touch asyncio objects; a slow callback delays no other subscription. On threads all
+        callbacks of a client, or of a server, run on one thread.
 
-        Without a callback the result is an iterator of messages, :class:`kps.sync.Messages`; with
+        Without a callback the result is an iterator of messages, :class:`kps.sync.Messages`. With
         ``timeout`` it raises :class:`kps.RequestTimeout` when no message comes for that many
-        seconds. Subscribing takes effect at once if connected, and otherwise when the connection
-        is there (again).
+        seconds. Subscribing takes effect at once if connected, otherwise with the next
+        connection.
 
         Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.InvalidState` when
         not started, :class:`kps.ClientClosed` when closed. Awaiting the result (on threads this
-        method itself) raises :class:`kps.ServerError` when the server refuses the topic and
-        :class:`kps.RequestTimeout` when it does not answer, and then there is no subscription.
-        Iterating raises :class:`kps.ServerError` when the server refuses the topic after a
+        method itself) raises :class:`kps.ServerError` if the server refuses the topic, and
+        :class:`kps.RequestTimeout` if it does not answer; then there is no subscription.
+        Iterating raises :class:`kps.ServerError` if the server refuses the topic after a
         reconnect.
         """
         with self._driver.lock:
@@ -88,7 +88,7 @@ class Participant(ABC):
             for mailbox in self._subscriptions.mailboxes(topic):
                 self._unsubscribe(mailbox)
 
-    # -- what subscriptions and acks ask ------------------------------------------------------
+    # -- called by subscriptions and acks -----------------------------------------------------
 
     @property
     @abstractmethod

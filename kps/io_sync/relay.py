@@ -1,6 +1,6 @@
 # Made from kps/io_asyncio/relay.py by tools/unasync.py: edit that one.
 
-"""Messages to other servers: one link for each address, which lives while there is work."""
+"""Sends messages to other servers: one link per address, which lives while messages are pending."""
 
 import itertools
 from collections import deque
@@ -18,7 +18,7 @@ from kps.protocol.server.relays import STOPPING, Done, Link, RelayJob, RelayQueu
 
 
 class Relays:
-    """Sends messages to other servers, in order for each of them, without blocking anyone."""
+    """Sends messages to other servers in the background, in order for each of them."""
 
     def __init__(self, settings: ServerSettings, driver: Driver) -> None:
         self._settings = settings
@@ -32,7 +32,7 @@ class Relays:
     def send(
         self, target: RelayTarget, origin: str, data: Any, *, secure: bool, done: Done
     ) -> None:
-        """Send a message; ``done`` is called later, also when the server stops meanwhile."""
+        """Queue a message; call ``done`` with the outcome, also if this server stops meanwhile."""
         with self._driver.lock:
             if self._is_closed:
                 done(STOPPING)
@@ -51,14 +51,14 @@ class Relays:
                     self._end(link, waiting, str(error))
 
     def close(self) -> None:
-        """Send nothing more. What is under way is given up, or ends within its time."""
+        """Stop sending. On asyncio links are cancelled; on threads they end in their own time."""
         self._is_closed = True
         self._workers.close()
         for link, waiting in list(self._begun.items()):
             self._end(link, waiting, STOPPING)
 
     def _run_link(self, link: Link, waiting: deque[RelayJob]) -> None:
-        """Connect, send everything that waits, and leave."""
+        """Connect, send the pending messages, and disconnect."""
         error = STOPPING
         try:
             with self._client(link) as client:
@@ -66,7 +66,7 @@ class Relays:
                     self._send(client, job)
         except KPSError as failure:
             error = str(failure)
-        except Exception as failure:  # of this link alone: the next message begins a new one
+        except Exception as failure:  # affects this link only: the next message opens a new one
             logger.exception("the link to %s failed", link[0])
             error = type(failure).__name__
         finally:
@@ -89,7 +89,7 @@ class Relays:
         )
 
     def _next(self, link: Link, waiting: deque[RelayJob]) -> RelayJob | None:
-        """Take what is to be sent next. When nothing is, the next message begins a new link."""
+        """Take the next message. If there is none, end the queue: a later one opens a new link."""
         with self._driver.lock:
             if not waiting:
                 self._queues.end(link, waiting)
@@ -102,7 +102,7 @@ class Relays:
                 job.target.address, job.target.proxied, job.origin, job.data
             )
             error = refusals[0] if refusals else None
-        except InvalidArgument as failure:  # of this message alone: the link is sound
+        except InvalidArgument as failure:  # affects this message only
             error = str(failure)
         except KPSError as failure:
             error = str(failure)
@@ -111,7 +111,7 @@ class Relays:
             job.done(error)
 
     def _end(self, link: Link, waiting: deque[RelayJob], error: str) -> None:
-        """End a queue, and tell those who wait in it, if any."""
+        """End a queue, and fail its pending messages."""
         with self._driver.lock:
             self._queues.end(link, waiting)
             if self._begun.get(link) is waiting:

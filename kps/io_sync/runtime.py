@@ -1,11 +1,11 @@
-"""What the threaded driver needs of the world: time, waiting, chance, and a way to the server.
+"""The runtime of the threaded driver: time, waiting, randomness, and connecting.
 
 This is the seam for tests. A client or server makes its runtime by calling its class attribute
-``_new_runtime``. A test that puts another class there runs the real client against an endpoint in
-memory, at a time that it sets by hand: ``clock`` gives the time, ``wait`` waits for it,
-``entropy`` and ``chance`` give what is random, and ``connect`` opens a transport (one end of a
-``socket.socketpair``, say). When the time was set forward, the driver's ``wake`` has a thread that
-waits for its socket look at the time.
+``_new_runtime``. A test can put another class there, and run the real client against an endpoint
+in memory, with a clock that it sets by hand: ``clock`` gives the time, ``wait`` waits for it,
+``entropy`` and ``chance`` give randomness, and ``connect`` opens a transport (for instance one
+end of a ``socket.socketpair``). After the test has advanced the clock, it calls the driver's
+``wake``, so that a thread that waits for its socket reads the clock.
 """
 
 import os
@@ -25,7 +25,7 @@ class Runtime:
     """Threads, sockets, and the system's clock and randomness."""
 
     entropy: Callable[[int], bytes] = staticmethod(os.urandom)
-    """Returns so many unpredictable bytes."""
+    """Returns ``n`` unpredictable bytes."""
     chance: Callable[[], float] = staticmethod(random.random)
     """Returns a number in [0, 1)."""
 
@@ -34,17 +34,17 @@ class Runtime:
         """Returns the time, in seconds. Raises before ``start``. Callers may keep it."""
 
     def start(self) -> None:
-        """Let time pass from now on."""
+        """Start the clock."""
         self.clock = time.monotonic
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> None:
-        """Wait for a condition to be notified, or for a time to be over, or less."""
+        """Wait until a condition is notified, for up to ``timeout`` seconds."""
         condition.wait(timeout)
 
     def connect(
         self, address: Address, tls: ssl.SSLContext | None, timeout: float
     ) -> socket.socket:
-        """Open a transport to a server. Raises :class:`OSError`, also when the time is over."""
+        """Open a transport to a server. Raises :class:`OSError`, also after the timeout."""
         sock = socket.create_connection((address.host, address.port), timeout=timeout)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -55,7 +55,7 @@ class Runtime:
 
 
 def not_started() -> NoReturn:
-    """The clock of what has not begun."""
+    """The clock before the start."""
     raise InvalidState("not started yet: use 'with', or the method that starts it")
 
 

@@ -45,55 +45,54 @@ from kps.protocol.server.hub import Hub
 
 
 class Server(Participant, UnifiedServer):
-    """The bus: clients connect to it, and the program that runs it takes part as well.
+    """The bus: clients connect to it, and the program that runs it can use it as well.
 
     ::
 
         server = Server("localhost:9313")
         server.run()                      # until SIGINT or SIGTERM
 
-    or, within a program that goes on, ``with Server(...) as server``.
+    or, within a larger program, ``with Server(...) as server``.
 
-    On asyncio a hook may be a coroutine function (runs on the loop) or a plain function (in a
-    thread). On threads each connection has one thread, in which the hooks that decide on it run;
-    one more accepts connections and keeps all deadlines, and one runs the callbacks.
+    On asyncio a hook may be a coroutine function (runs on the loop) or a plain function (runs in
+    a thread). On threads each connection has one thread, which also runs the hooks that decide on
+    it; one more thread accepts connections and keeps all deadlines, and one runs the callbacks.
 
     Args:
         address: ``host:port`` to listen on. Port 0 lets the system choose: see ``address``.
         path: Path of the WebSocket.
         id: The server's own id, as a sender and for direct messages.
-        origins: Origins of web pages (such as ``https://app.example``), beside the server's
-            own, that may connect; ``*`` allows all.
-        ssl: A TLS context, to serve ``wss`` and ``https``. It stays the program's: ``reload``
-            does nothing to it.
-        tls_cert: In place of ``ssl``: file of the certificate chain (PEM).
+        origins: Origins of web pages (such as ``https://app.example``) that may connect besides
+            the server's own; ``*`` allows all.
+        ssl: A TLS context, to serve ``wss`` and ``https``. ``reload`` does not change it.
+        tls_cert: File of the certificate chain (PEM), in place of ``ssl``.
         tls_key: File of its private key (PEM), unless ``tls_cert`` holds it too.
-        tls_client_ca: File of authorities (PEM): with it only clients connect that show a
-            certificate of one of them.
-        names: Hosts, or ``host:port``, under which other servers reach this one, beside
+        tls_client_ca: File of authorities (PEM): clients must show a certificate of one of them.
+        names: Hosts, or ``host:port``, by which other servers reach this one besides
             ``address`` itself.
-        level: The highest level of the protocol to speak: 2, or 1, as the original servers.
+        level: The highest level of the protocol to speak: 2, or 1 like the original servers.
         limits: Bounds and timeouts, see :class:`kps.ServerLimits`.
-        console: Whether to serve the console page at ``/``, and its figures, to clients that
-            have the permission ``console``; without ``auth`` that is everybody.
-        relay_timeout: Seconds for another server to take a message. Default 5.
+        console: Whether to serve the console page at ``/``, and its figures to clients that
+            have the permission ``console``; without ``auth`` every client has it.
+        relay_timeout: Seconds for another server to accept a message. Default 5.
         relay_ssl: The TLS context for connections to other servers.
-        on_upgrade: Decides on each client, and may tell who it is: returns yes or no, a
-            :class:`kps.Identity`, or a :class:`kps.HttpResponse` to turn it away with. Without
-            it all may connect.
-        auth: Says who the clients are, by their tokens (spec, 13.2): returns the
-            :class:`kps.Identity` or ``None``. With it nobody may connect without a token, unless
-            ``on_upgrade`` says who that is. :class:`kps.TokenFile` and :class:`kps.JWTVerifier`
-            are two. If it has a method ``reload``, that is called when the server reloads.
-        permissions: Permissions of clients whose identity is not known.
+        on_upgrade: Decides on each client: returns yes or no, the client's
+            :class:`kps.Identity`, or a :class:`kps.HttpResponse` that refuses it. Without it
+            all may connect.
+        auth: Identifies clients by their tokens (spec, 13.2): returns the
+            :class:`kps.Identity` or ``None``. With it every client needs a token, unless
+            ``on_upgrade`` returns an identity. :class:`kps.TokenFile` and
+            :class:`kps.JWTVerifier` are such hooks. If it has a method ``reload``, the server
+            calls that when it reloads.
+        permissions: Permissions of anonymous clients.
         proxies: Addresses and networks of proxies in front of this server, whose
-            ``X-Forwarded-For`` tells where a client is.
-        relay_token: The token that this server shows to other servers.
+            ``X-Forwarded-For`` gives the address of a client.
+        relay_token: The token that identifies this server to other servers.
         on_id: Called with a :class:`kps.Message` for each direct message to the server's id.
         on_server_data: Called with a :class:`kps.Message` for each message of another server.
 
-    Raises :class:`kps.InvalidArgument` for options that make no sense, and
-    :class:`kps.ServerStartFailed` for a certificate that cannot be used.
+    Raises :class:`kps.InvalidArgument` for invalid options, and
+    :class:`kps.ServerStartFailed` for an unusable certificate.
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[ServerOptions]) -> None:
@@ -114,7 +113,7 @@ class Server(Participant, UnifiedServer):
     # -- life -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Listen, and return. Raises :class:`kps.ServerStartFailed`, and may be called again."""
+        """Start to listen. Raises :class:`kps.ServerStartFailed`, and may then be called again."""
         self._prepare()
         try:
             host, port = self._driver.listen()
@@ -126,8 +125,8 @@ class Server(Participant, UnifiedServer):
     def stop(self, grace: float = 10.0) -> None:
         """Stop gracefully. May be called twice, from a hook or callback, on threads by any thread.
 
-        No new connections; what is queued is written and every connection closed with code
-        1001, within ``grace`` seconds; what is left then is dropped.
+        The server accepts no more connections, writes the pending data, and closes every
+        connection with code 1001. After ``grace`` seconds it drops the remaining connections.
         """
         if not self._driver.is_started:
             return
@@ -138,31 +137,29 @@ class Server(Participant, UnifiedServer):
                 finally:
                     self._is_stopping = False
                     self._driver.news.announce()
-            else:  # somebody else does it, who may be cancelled
+            else:  # another caller stops the server, and may be cancelled
                 self._driver.news.until(lambda: self._is_stopped or not self._is_stopping)
 
     def serve(self) -> None:
-        """Listen (unless ``start`` was called) and stay until ``stop``."""
+        """Listen (unless ``start`` was called) and wait until ``stop``."""
         if not self._driver.is_started:
             self.start()
         self._driver.news.until(lambda: self._is_stopped)
 
     def reload(self) -> None:
-        """Read the files again that the server was given, such as ``tls_cert``.
+        """Read the files of the server's options again, such as ``tls_cert``.
 
-        New connections get what is in them; those that there are go on. When a file cannot
-        be used, everything stays as it was, and this raises :class:`kps.ServerStartFailed`.
-        An ``ssl`` context is left alone: it is the program's.
+        They apply to new connections. If a file is unusable, this changes nothing and raises
+        :class:`kps.ServerStartFailed`. It does not change an ``ssl`` context.
         """
         off_loop(self._settings.certificates.reload, self._settings.auth)
 
     def run(self, ready: "Callable[[Server], object] | None" = None) -> None:
         """Serve until SIGINT or SIGTERM, in the main thread.
 
-        On asyncio this is for programs that have no event loop of their own; it takes uvloop
-        where that is installed. SIGHUP means ``reload``, always: it never ends the server.
-        ``ready`` is called with the server once it listens. Raises
-        :class:`kps.ServerStartFailed`.
+        On asyncio, use this in programs without an event loop; it runs uvloop if that is
+        installed. SIGHUP calls ``reload``, and never ends the server. ``ready`` is called with
+        the server once it listens. Raises :class:`kps.ServerStartFailed`.
         """
         call(self._run, ready)
 
@@ -193,7 +190,7 @@ class Server(Participant, UnifiedServer):
                 self._attach_server_data(callback)
 
     def _begin(self, host: str, port: int) -> None:
-        """Go to work under the address of the socket that listens."""
+        """Set the address of the listening socket, and start working."""
         with self._driver.lock:
             name = self._settings.listens_on.host
             self._address = host_and_port(name, port)
@@ -216,7 +213,7 @@ class Server(Participant, UnifiedServer):
                 self.stop()
 
     def _stop_or_drop(self) -> None:
-        """Stop. A second signal does not wait any longer."""
+        """Stop; a second signal drops all connections."""
         if self._is_stopping:
             self._driver.abort_connections()
         else:
@@ -242,7 +239,7 @@ class Server(Participant, UnifiedServer):
 
     @property
     def address(self) -> str:
-        """``host:port`` that the server listens on, with the real port once it does."""
+        """``host:port`` that the server listens on, with the real port after the start."""
         return self._address
 
     @property
@@ -261,7 +258,7 @@ class Server(Participant, UnifiedServer):
     def on_upgrade(self, hook: AnyUpgradeHook) -> AnyUpgradeHook:
         """Set the hook that decides on clients. Usable as a decorator.
 
-        Raises :class:`kps.InvalidState` when the server has started.
+        Raises :class:`kps.InvalidState` if the server has started.
         """
         check_hook("a hook", hook)
         self._driver.check_not_started("set this hook before the server starts")
@@ -295,11 +292,11 @@ class Server(Participant, UnifiedServer):
     # -- the server's own program on the bus ----------------------------------------------
 
     def publish(self, topic: str, data: Any) -> int:
-        """Publish with the server's id as sender; return how many subscribers were addressed.
+        """Publish with the server's id as sender; return how many subscribers had room for it.
 
         A client counts once, and so does this program. Raises
         :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON, and
-        :class:`kps.InvalidState` when the server has not started, or has stopped.
+        :class:`kps.InvalidState` if the server has not started, or has stopped.
         """
         with self._driver.lock:
             now = self._clock()
@@ -308,7 +305,7 @@ class Server(Participant, UnifiedServer):
             return count
 
     def publish_to_id(self, client_id: str, data: Any) -> bool:
-        """Send a direct message; ``False`` when nobody has that id. Raises as ``publish``."""
+        """Send a direct message; return ``False`` if nobody has the id. Raises as ``publish``."""
         with self._driver.lock:
             now = self._clock()
             found = self._hub.publish_to_id(client_id, data, now)
@@ -316,9 +313,9 @@ class Server(Participant, UnifiedServer):
             return found
 
     def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
-        """Send a message to another server (spec, section 7), and wait until it has it.
+        """Send a message to another server (spec, section 7), and wait until it has handled it.
 
-        Raises :class:`kps.ConnectFailed` when that fails, :class:`kps.InvalidArgument` for a
+        Raises :class:`kps.ConnectFailed` if that fails, :class:`kps.InvalidArgument` for a
         bad address.
         """
         self._clock()
@@ -336,30 +333,30 @@ class Server(Participant, UnifiedServer):
             raise ConnectFailed(f"failed to relay to server: {outcome[0]}")
 
     def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
-        """Publish, and learn how each subscriber fared. Raises as ``publish``."""
+        """Publish, and gather the acks of the subscribers. Raises as ``publish``."""
         with self._driver.lock:
             now = self._clock()
             return self._ack_for(self._hub.publish_with_ack(topic, data, timeout, now))
 
     def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
-        """Send a direct message, and learn how its receiver fared. Raises as ``publish``."""
+        """Send a direct message, and wait for its ack. Raises as ``publish``."""
         with self._driver.lock:
             now = self._clock()
             return self._ack_for(self._hub.publish_to_id_with_ack(client_id, data, timeout, now))
 
     def count_clients(self) -> int:
-        """Clients that are registered. Raises :class:`kps.InvalidState` before the start."""
+        """Count the registered clients. Raises :class:`kps.InvalidState` before the start."""
         with self._driver.lock:
             self._driver.clock()
             return len(self._hub.clients)
 
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
-        """Subscriptions to a topic: of this program, of clients, and both together."""
+        """Count the subscriptions to a topic: of this program, of clients, and together."""
         with self._driver.lock:
             self._driver.clock()
             return self._hub.count_subscribers(topic)
 
-    # -- what subscriptions and acks ask ------------------------------------------------------
+    # -- called by subscriptions and acks -----------------------------------------------------
 
     @property
     def _subscriptions(self) -> Subscriptions:
@@ -372,7 +369,7 @@ class Server(Participant, UnifiedServer):
         self._hub.local.unsubscribe(mailbox)
 
     def _confirmed(self, mailbox: Mailbox) -> None:
-        """In one process a subscription is in force at once."""
+        """Return at once: within the process a subscription is live immediately."""
 
     def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
         self._hub.local.settle(message, error, self._driver.clock(), result)
@@ -388,7 +385,7 @@ class Server(Participant, UnifiedServer):
             self._hub.cancel_ack(handle)
             self._driver.progress()
 
-    # -- what happens ---------------------------------------------------------------------
+    # -- events ---------------------------------------------------------------------------
 
     def _handle_events(self) -> None:
         for event in self._hub.events():
@@ -407,7 +404,7 @@ class Server(Participant, UnifiedServer):
                 assert self._settings.auth is not None
                 driver.ask(session, self._settings.auth, token, hub.identify, peer)
             case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
-                pass  # logged
+                pass  # they are only logged
             case RelayRequested(session, to, target, data, sender, secure):
                 self._relays.send(
                     target,

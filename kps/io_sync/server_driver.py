@@ -1,4 +1,4 @@
-"""The threaded server beneath its face: connections, asking hooks, and ending."""
+"""The threaded driver of a server: serves connections, asks hooks, and ends connections."""
 
 import contextlib
 import socket
@@ -26,7 +26,7 @@ Answer = Callable[[int, Any, float], None]
 
 
 class ServerDriver(Driver):
-    """Runs the hub of a server: one thread accepts, and each connection has one."""
+    """Runs the hub of a server: one thread accepts, and each connection has its own thread."""
 
     def __init__(self, face: Face, runtime: Runtime, settings: ServerSettings) -> None:
         super().__init__(face, runtime, settings.config.limits)
@@ -35,7 +35,7 @@ class ServerDriver(Driver):
         self._hub: Hub
         self._figures: FiguresLog
         self._acceptor: Acceptor | None = None
-        self._shaking: set[ssl.SSLSocket] = set()  # whose TLS handshake is under way
+        self._shaking: set[ssl.SSLSocket] = set()  # TLS handshakes under way
         self._questions: dict[int, tuple[Callable[[], object], Answer, str]] = {}
         self._is_ending = False
 
@@ -63,19 +63,19 @@ class ServerDriver(Driver):
         return host, port
 
     def end_connections(self, grace: float) -> None:
-        """Accept no more, and end all connections, within a time. May be called again."""
+        """Stop accepting, and end all connections within ``grace``. May be called again."""
         with self.lock:
             if not self._is_ending:
                 self._is_ending = True
                 for sock in self._shaking:
-                    with contextlib.suppress(OSError):  # the peer has gone
+                    with contextlib.suppress(OSError):  # the peer is gone
                         socket.socket.shutdown(sock, socket.SHUT_RDWR)
                 self._hub.shutdown(grace, self.clock())
             self.progress()
             self.wake()
             if not self.news.until(lambda: not self.connections, grace):
                 self.abort_connections()
-                # A hook that stops the server is in the thread of a connection itself.
+                # A hook that stops the server runs in a connection's thread, which cannot end.
                 self.news.until(lambda: not self.connections, 1.0)
 
     def abort_connections(self) -> None:
@@ -85,7 +85,7 @@ class ServerDriver(Driver):
                 connection.abort()
 
     def close(self, grace: float) -> None:
-        """End callbacks, within a time, and have no more deadlines."""
+        """End callbacks within ``grace``, and the thread that accepts."""
         with self.lock:
             self._face._handle_events()
             self.dispatcher.close()
@@ -102,11 +102,11 @@ class ServerDriver(Driver):
         answer: Answer,
         peer: str,
     ) -> None:
-        """With the lock held: let a hook decide about a client, in its connection's thread."""
+        """With the lock held: let a hook decide on a client, in its connection's thread."""
         self._questions[session] = partial(hook, subject), answer, peer
 
     def _decide(self, session: int) -> None:
-        """In the connection's thread, without the lock: ask the hooks, if they are to be asked."""
+        """In the connection's thread, without the lock: answer the pending questions to hooks."""
         while True:
             with self.lock:
                 question = self._questions.pop(session, None)
@@ -119,10 +119,10 @@ class ServerDriver(Driver):
                 verdict = hook_failed(peer, error)
             with self.lock:
                 answer(session, verdict, self.clock())
-                self.progress()  # and perhaps there is more to be asked
+                self.progress()  # this may add another question
 
     def flush_soon(self) -> None:
-        """With the lock held: have the threads write what was queued."""
+        """With the lock held: make the connections' threads write the queued data."""
         self.progress()
 
     def _wake_connections(self) -> None:
@@ -138,24 +138,24 @@ class ServerDriver(Driver):
         if self._acceptor is not None:
             self._acceptor.wake()
 
-    # -- what connections call --------------------------------------------------------------
+    # -- called by connections --------------------------------------------------------------
 
     def _deadline(self) -> float | None:
-        """The thread that accepts keeps the deadlines of all connections."""
+        """Return ``None``: the thread that accepts keeps the deadlines of all connections."""
         return None
 
     def _handle_timeout(self, now: float) -> None:
         self._hub.handle_timeout(now)
 
-    # -- what the thread that accepts calls ---------------------------------------------------
+    # -- called by the thread that accepts ----------------------------------------------------
 
     @property
     def accepts(self) -> bool:
-        """Whether connections are still accepted."""
+        """Whether the server still accepts connections."""
         return not self._is_ending
 
     def tend(self, now: float) -> float | None:
-        """With the lock held: do what is due; return when more is, or ``None`` at the end."""
+        """With the lock held: do what is due; return the next deadline, or ``None`` at the end."""
         self._hub.handle_timeout(now)
         self.progress()
         next_figures = self._figures.log_now_and_then(now)
@@ -165,7 +165,7 @@ class ServerDriver(Driver):
         return next_figures if due is None else min(due, next_figures)
 
     def serve(self, sock: socket.socket, peer: str) -> None:
-        """In a thread of its own: serve one connection, to its end."""
+        """Serve one connection until it ends, in its own thread."""
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         context = self._settings.certificates.context
@@ -194,16 +194,16 @@ class ServerDriver(Driver):
                 del self.connections[session.number]
                 self._questions.pop(session.number, None)
                 self.progress()
-                self.wake()  # it waits for the last one when the server stops
+                self.wake()  # when the server stops, the acceptor waits for the last connection
 
     def _begin(self, sock: socket.socket, session: WebSocketConnection) -> Connection | None:
-        """With the lock held: let bytes go to a session."""
+        """With the lock held: connect a socket to a session; return ``None`` if that fails."""
         config = self._hub.config
         asks = config.asks_upgrade or config.asks_token
         decide = partial(self._decide, session.number) if asks else None
         try:
             connection = Connection(sock, session, self, before_step=decide, clock=self.clock)
-        except OSError as error:  # there are no descriptors left
+        except OSError as error:  # no descriptors are left
             logger.warning("cannot serve a connection: %s", describe(error))
             sock.close()
             session.connection_lost(self.clock())
@@ -217,8 +217,8 @@ class ServerDriver(Driver):
     def _shake_hands(
         self, sock: socket.socket, session: WebSocketConnection, context: ssl.SSLContext
     ) -> ssl.SSLSocket:
-        """Begin TLS. Raises :class:`OSError`, and then has closed the socket."""
-        sock.settimeout(self._limits.handshake_timeout)  # of the handshake as a whole
+        """Do the TLS handshake. Raises :class:`OSError`, and then has closed the socket."""
+        sock.settimeout(self._limits.handshake_timeout)  # for the whole handshake
         with contextlib.ExitStack() as unless_done:
             unless_done.callback(sock.close)
             secure = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)

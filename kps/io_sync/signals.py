@@ -1,4 +1,4 @@
-"""Signals of the system, while a program has nothing else to do."""
+"""Handlers for the system's signals."""
 
 import contextlib
 import signal
@@ -9,10 +9,10 @@ from typing import Any
 
 @contextlib.contextmanager
 def on_signals(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
-    """Call a function in a thread for each signal that comes meanwhile.
+    """Within the context, call a function in a new thread for each signal.
 
-    In a thread, since a signal may interrupt one that has the lock. Without effect outside the
-    main thread.
+    The new thread can take the lock, which the interrupted main thread may hold. Without effect
+    outside the main thread.
     """
     previous: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():

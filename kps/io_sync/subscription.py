@@ -1,6 +1,6 @@
 # Made from kps/io_asyncio/subscription.py by tools/unasync.py: edit that one.
 
-"""What ``subscribe`` returns."""
+"""The results of ``subscribe``."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
@@ -19,22 +19,22 @@ class SubscriptionOwner(Protocol):
     _driver: Driver
 
     def _confirmed(self, mailbox: Mailbox) -> None:
-        """Wait until the subscription is in force."""
+        """Wait until the subscription is live."""
 
     def _unsubscribe(self, mailbox: Mailbox) -> None:
         """End the subscription."""
 
     def _settle(self, message: Message[Any], error: str | None) -> None:
-        """Tell how handling a message went."""
+        """Give the core the outcome of a message."""
 
     def _end_of_messages(self) -> Exception | None:
-        """``None`` while messages may come; else what the iterators raise at the end."""
+        """Return the exception that iterators raise at the end, or ``None`` before the end."""
 
 
 class Subscription(Handle, Generic[T]):
-    """A subscription to one topic, whose callback gets each message until it is ended.
+    """A subscription to one topic, whose callback gets each message.
 
-    ``subscription.unsubscribe()`` ends it, ``subscription()`` does so from any thread. On asyncio
+    ``subscription.unsubscribe()`` ends it; ``subscription()`` does so from any thread. On asyncio
     ``await subscription`` waits until the server has confirmed it, or raises its refusal.
     """
 
@@ -53,7 +53,7 @@ class Subscription(Handle, Generic[T]):
 
     @property
     def dropped(self) -> int:
-        """Messages that were dropped because they were handled too slowly."""
+        """Messages that were dropped because the program handled them too slowly."""
         return self._mailbox.dropped
 
     def unsubscribe(self) -> None:
@@ -70,7 +70,7 @@ class Subscription(Handle, Generic[T]):
         with self._driver.lock:
             self._end(None if exc is None else str(exc) or type(exc).__name__)
 
-    if not TYPE_CHECKING:  # a type checker knows that there is nothing to iterate over
+    if not TYPE_CHECKING:  # without this method a type checker rejects iteration
 
         def __iter__(self) -> Self:
             raise InvalidState("this subscription has a callback; iterate over one without")
@@ -91,17 +91,16 @@ class Subscription(Handle, Generic[T]):
 class Messages(Subscription[T]):
     """A subscription to one topic without a callback: an iterator of its messages.
 
-    It ends by itself when nothing refers to it any more, so when a loop over it is left::
+    It ends by itself when nothing refers to it any more, for instance after a loop over it::
 
         for message in client.subscribe("news"):
             print(message.data)
 
-    A message that wants an ack counts as handled when the next one is asked for or the
-    subscription ends in an orderly way. ``async with`` makes the end exact: leaving it by
-    an exception reports that exception to the publisher. Cancelling a wait for the next message
-    loses none.
+    A message that wants an ack counts as handled when the program asks for the next one, or
+    ends the subscription. With ``async with`` the end is exact: an exception that leaves the
+    block is reported to the publisher. Cancelling a wait for the next message loses none.
 
-    ``Messages[Order]`` says of what type the payloads are; plain ``Messages`` says nothing.
+    ``Messages[Order]`` declares the type of the payloads; plain ``Messages`` means any.
     """
 
     def __init__(
@@ -116,7 +115,7 @@ class Messages(Subscription[T]):
         return self
 
     def __next__(self) -> Message[T]:
-        """The next message. Raises :class:`kps.RequestTimeout` when none comes in time."""
+        """Return the next message. Raises :class:`kps.RequestTimeout` if none comes in time."""
         with self._driver.lock:
             self._settle_current(None)
             message = self._mailbox.take()
@@ -130,8 +129,8 @@ class Messages(Subscription[T]):
 
     def __del__(self) -> None:
         if not self._mailbox.closed:
-            # Whether the last message was handled is not known: leaving a loop by an
-            # exception looks the same as leaving it by a break.
+            # It is unknown whether the last message was handled: an exception in a loop looks
+            # the same as a ``break``.
             self._driver.leave_later(self._mailbox, self._current, "the subscription was left")
 
     def _has_something(self) -> bool:

@@ -1,4 +1,4 @@
-"""Work that goes on beside everything else."""
+"""Background work."""
 
 import threading
 from collections.abc import Callable
@@ -8,13 +8,13 @@ P = ParamSpec("P")
 
 
 class Workers:
-    """Runs functions in threads, which do not keep the program from ending."""
+    """Runs functions in daemon threads."""
 
     def start(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Begin some work. Raises :class:`RuntimeError` when there are no more threads."""
+        """Start a thread. Raises :class:`RuntimeError` if the system has no more."""
         threading.Thread(
             target=work, args=args, kwargs=kwargs, name="kps-worker", daemon=True
         ).start()
 
     def close(self) -> None:
-        """What is under way cannot be ended: it ends by itself."""
+        """Do nothing: threads cannot be cancelled, and end by themselves."""

@@ -1,4 +1,4 @@
-"""Every bound of the protocol core, in one place: those of a connection, a client, a server.
+"""Every bound of the protocol core: of a connection, a client, a server.
 
 Sizes are in bytes, times in seconds.
 """
@@ -14,71 +14,69 @@ _MAY_BE_ZERO = ("message_rate", "byte_rate")
 
 
 class Overflow(StrEnum):
-    """What happens to a bounded queue that has no room for one more message."""
+    """What a bounded queue does when one more message has no room."""
 
     CLOSE = "close"
     """Close the connection with code 1008: the peer reads too slowly."""
     DROP_OLDEST = "drop_oldest"
-    """Make room by dropping the oldest publications that wait."""
+    """Drop the oldest pending publications."""
     DROP_NEWEST = "drop_newest"
-    """Drop the publication that has no room."""
+    """Drop the new publication."""
 
 
 class RatePolicy(StrEnum):
-    """What happens to a connection that sends faster than its limits on rates allow."""
+    """What the server does with a connection that exceeds its rate limits."""
 
     DELAY = "delay"
-    """Read from it no more until the time is over: TCP slows it down, and nothing is lost."""
+    """Pause reading from it: TCP slows the client down, and nothing is lost."""
     ERROR = "error"
-    """Refuse each message that is too many, with the code ``rate_limited``."""
+    """Refuse each excess message with the code ``rate_limited``."""
     CLOSE = "close"
     """Close the connection with code 1008."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """Bounds on one connection, whichever end this is.
+    """Bounds on one connection, at either end.
 
-    Raises :class:`kps.InvalidArgument` for bounds that are none, as all classes here do.
+    This and the classes below raise :class:`kps.InvalidArgument` for a value out of range.
     """
 
     max_message: int = 1024 * 1024
     """Largest incoming WebSocket message, reassembled. Past it: close code 1009.
-    The default is that of nats-server; the WebSocket libraries' is the same."""
+    nats-server and the WebSocket libraries have the same default."""
 
     max_head: int = 16 * 1024
-    """Largest HTTP head (request line and headers). Past it: status 431. Servers in the
-    field allow 8 to 80 KiB; cookies and tokens need more than the smallest of these."""
+    """Largest HTTP head (request line and headers). Past it: status 431. Common servers
+    allow 8 to 80 KiB; cookies and tokens need more than the smallest of these."""
 
     queue_messages: int = 262_144
-    """WebSocket messages that may wait to be written to one connection."""
+    """WebSocket messages that may be pending for one connection."""
 
     queue_bytes: int = 64 * 1024 * 1024
-    """Bytes that may wait to be written to one connection. A single message that is
-    larger still passes through an empty queue. The default is that of nats-server: at full
-    speed it is less than a second's worth. What several connections wait for is in memory
-    once."""
+    """Bytes that may be pending for one connection. A single larger message still passes
+    through an empty queue. nats-server has the same default: at full speed it is less than a
+    second's worth. A message that is pending for several connections is in memory once."""
 
     overflow: Overflow = Overflow.CLOSE
-    """What happens to a publication for a connection whose queue is full. Answers,
-    direct messages and ack requests are never dropped: without room for them the
-    connection closes."""
+    """What a full queue does with a publication. Answers, direct messages and ack requests
+    are never dropped: when they have no room, the connection closes."""
 
     backlog_bytes: int = 256 * 1024
-    """Replies that wait for a connection before reading from it pauses, so that TCP slows down a
-    peer that asks faster than it reads, and it does not fill its queue."""
+    """Pending bytes of replies past which we pause reading from a connection. TCP then slows
+    down a peer that asks faster than it reads, and its queue does not fill."""
 
     handshake_timeout: float = 10.0
     """Time from the TCP connection to the end of the opening handshake. Past it: status 408."""
 
     heartbeat_interval: float = 25.0
-    """Silence of the peer after which a WebSocket ping is sent; up to a 32nd later, so
-    that many connections have theirs together. Below the 30 to 60 s after which proxies in
-    the field drop a silent connection."""
+    """Silence of the peer after which we send a WebSocket ping, up to a 32nd later, so that
+    many connections are pinged together. Common proxies drop a silent connection after 30
+    to 60 s; the default is below that."""
 
     heartbeat_timeout: float = 20.0
-    """Silence after that ping which means that the peer is gone. A dead peer is
-    therefore noticed within 33/32 of ``heartbeat_interval``, and ``heartbeat_timeout``."""
+    """Silence after that ping which means that the peer is gone. We notice a dead peer
+    within 33/32 of ``heartbeat_interval``, plus ``heartbeat_timeout``."""
 
     close_timeout: float = 5.0
     """Time for the closing handshake, and for the peer to read a last answer."""
@@ -97,22 +95,21 @@ class ConnectionLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramLimits(ConnectionLimits):
-    """Bounds on what waits for a program's callbacks and iterators, at either end."""
+    """Bounds on the messages pending for a program's callbacks and iterators, at either end."""
 
     mailbox_messages: int = 262_144
-    """Messages that may wait for one subscription's callback or iterator. A client reads no
-    more while a 32nd of it waits for a program that keeps up."""
+    """Messages that may be pending for one subscription's callback or iterator. A client
+    pauses reading while a 32nd of this is pending, if its program keeps up."""
 
     mailbox_bytes: int = 64 * 1024 * 1024
-    """Bytes (of the messages' JSON) that may wait for one subscription's callback."""
+    """Bytes (of the messages' JSON) that may be pending for one subscription."""
 
     mailbox_overflow: Overflow = Overflow.DROP_NEWEST
-    """What happens to a message for a subscription whose mailbox is full. ``CLOSE``
-    is not one of the choices here. A dropped message that wants an ack is answered
-    with ``queue full``."""
+    """What a full mailbox does with a message. ``CLOSE`` is not allowed here. A dropped
+    message that wants an ack is answered with ``queue full``."""
 
     max_error: int = 1000
-    """Characters of a subscriber's error text that its publisher gets; the rest is cut off,
+    """Characters of a subscriber's error text that its publisher gets. The rest is cut off,
     so that the answers of many subscribers fit into one message."""
 
     def __post_init__(self) -> None:
@@ -126,65 +123,65 @@ class ClientLimits(ProgramLimits):
     """Bounds on what a client may cost its program."""
 
     max_message: int = 64 * 1024 * 1024
-    """Largest incoming WebSocket message, reassembled. Past it: close code 1009. What a server
-    sends may be larger than what it takes: it gathers results, and what others published."""
+    """Largest incoming WebSocket message, reassembled. Past it: close code 1009. A server
+    gathers results and publications, so it may send larger messages than it accepts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits(ProgramLimits):
     """Bounds on what clients may cost a server.
 
-    A request of a client that would pass one of them is answered with an error of the code
+    The server answers a request that would exceed one with an error of the code
     ``limit_reached``, unless another answer is named.
     """
 
     max_depth: int = _MAX_DEPTH
-    """Levels of arrays and objects within each other in a payload. Past it: an error of the
-    code ``bad_message``. At most 128: to write JSON of more than 200 levels, orjson (3.13, and
-    those before it) may write past the end of its memory."""
+    """Nested arrays and objects in a payload. Past it: an error of the code ``bad_message``.
+    At most 128: orjson (3.13 and earlier) may write past the end of its memory when it writes
+    JSON of more than 200 levels."""
 
     max_batch: int = 65_536
-    """Payloads of one batch, and messages of one array, which may be tiny, and cost something
-    one by one. The clients of KPS stay below it."""
+    """Payloads of one batch, and messages of one array. They may be tiny, and each has a cost.
+    The clients of KPS stay below it."""
 
     max_topic: int = 256
     """Characters of a topic. Past it, or with a control character in it: an error of the
-    code ``bad_request``. NATS and MQTT leave tens of kilobytes; what is stored for each
-    topic and repeated in each message should be short."""
+    code ``bad_request``. NATS and MQTT allow tens of kilobytes; but the server stores the
+    text for each topic and repeats it in each message, so it should be short."""
 
     max_id: int = 256
-    """Characters of a client's id, for which the same holds."""
+    """Characters of a client's id, with the same answer and for the same reason."""
 
     max_ack_id: int = 1024
-    """Characters of a publisher's own id of an ack request, in which clients of the family
-    write their id. Past it: an error of the code ``bad_request``."""
+    """Characters of a publisher's own id of an ack request; clients of the family put their
+    client id into it. Past it: an error of the code ``bad_request``."""
 
     max_subscriptions: int = 10_000
     """Topics that one connection may be subscribed to."""
 
     max_topics: int = 1_000_000
-    """Topics that have a subscriber."""
+    """Topics with a subscriber."""
 
     max_connections: int = 65_536
-    """Connections in all, those included that have not finished their handshake. Past it:
-    status 503. How many descriptors the system gives is a limit of its own."""
+    """Connections in all, including those that have not finished their handshake. Past it:
+    status 503. The system's limit on file descriptors applies besides."""
 
     max_connections_per_address: int = 16_384
-    """Connections from one address (of IPv6, from one network of 64 bits). Past it: status
-    503. A quarter of all, as whole offices share an address."""
+    """Connections from one IPv4 address, or from one IPv6 network of 64 bits. Past it: status
+    503. The default is a quarter of all, because whole offices share an address."""
 
     max_ids: int = 1000
-    """Ids that are kept for one identity. Past it, the one that was taken longest ago is
-    free for others."""
+    """Ids that the server reserves for one identity. Past it, the one registered longest ago
+    becomes free for others."""
 
     max_all_ids: int = 1_000_000
-    """Ids that are kept for all identities together. Past it, likewise."""
+    """Ids that the server reserves for all identities together. Past it: the same."""
 
     max_pending_acks: int = 10_000
-    """Ack requests of one connection that are under way."""
+    """Pending ack requests of one connection."""
 
     max_awaited_acks: int = 1_000_000
-    """Answers that the server waits for, of all ack requests together."""
+    """Pending answers of all ack requests together."""
 
     max_results: int = 16 * 1024 * 1024
     """Bytes of results that one ack request may gather. Past it, an answer counts as
@@ -194,28 +191,29 @@ class ServerLimits(ProgramLimits):
     """Bytes of results that all ack requests together may hold. Past it: the same."""
 
     message_rate: float = 0.0
-    """Messages that one connection may send per second, each payload of a batch being one;
-    0, the default, is as many as it can: what is right depends on the clients. The policies
-    tell what happens past it. On the open internet, a few times what the program's own
-    clients send is a good choice."""
+    """Messages that one connection may send per second, where each payload of a batch counts.
+    0, the default, means no limit, because the right one depends on the clients: on the open
+    internet, take a few times what the program's own clients send. ``rate_policy`` says what
+    happens past it."""
 
     byte_rate: float = 0.0
-    """Bytes that one connection may send per second; 0, the default, is as many as it can."""
+    """Bytes that one connection may send per second; 0, the default, means no limit."""
 
     rate_burst: float = 1.0
-    """Seconds' worth of messages and bytes that may come at once after a pause."""
+    """Seconds' worth of messages and bytes that a connection may send at once after a pause."""
 
     rate_policy: RatePolicy = RatePolicy.DELAY
-    """What happens to a connection that sends faster."""
+    """What the server does with a connection that sends faster."""
 
     register_timeout: float = 10.0
-    """Time from there to the first ``ping`` of the protocol. Past it: close code 1008."""
+    """Time from the opening handshake to the first ``ping`` of the protocol. Past it: close
+    code 1008."""
 
     ack_timeout: float = 5.0
-    """How long an ack request lasts when its publisher does not say."""
+    """How long an ack request lasts when its publisher names no timeout."""
 
     max_ack_timeout: float = 300.0
-    """The longest time that a publisher may ask for."""
+    """The longest timeout that a publisher may ask for."""
 
     def __post_init__(self) -> None:
         super(ServerLimits, self).__post_init__()
@@ -234,28 +232,28 @@ IN_SHORT = {
     "max_topics": "topics with a subscriber",
     "max_connections": "connections in all",
     "max_connections_per_address": "connections from one address",
-    "max_ids": "ids that are kept for one identity",
-    "max_all_ids": "ids that are kept for all identities",
-    "max_pending_acks": "ack requests of one connection under way",
-    "max_awaited_acks": "answers that the server waits for, in all",
+    "max_ids": "ids reserved for one identity",
+    "max_all_ids": "ids reserved for all identities together",
+    "max_pending_acks": "pending ack requests of one connection",
+    "max_awaited_acks": "pending answers of all ack requests together",
     "max_results": "bytes of results that one ack request may gather",
-    "max_all_results": "bytes of results of all ack requests under way",
-    "max_error": "characters of a subscriber's error text that are passed on",
+    "max_all_results": "bytes of results of all pending ack requests",
+    "max_error": "characters of a subscriber's error text that its publisher gets",
     "max_head": "bytes of an HTTP head",
-    "queue_messages": "messages that may wait for one client",
-    "queue_bytes": "bytes that may wait for one client",
-    "overflow": "what happens to a client that reads too slowly",
-    "backlog_bytes": "bytes of answers that may wait before a client is not read from",
-    "message_rate": "messages per second of one connection; 0: any",
-    "byte_rate": "bytes per second of one connection; 0: any",
-    "rate_burst": "seconds' worth of them that may come at once",
-    "rate_policy": "what happens to a client that sends faster",
+    "queue_messages": "messages that may be pending for one client",
+    "queue_bytes": "bytes that may be pending for one client",
+    "overflow": "what the server does with a client that reads too slowly",
+    "backlog_bytes": "bytes of pending replies past which the server pauses reading a client",
+    "message_rate": "messages per second of one connection; 0: no limit",
+    "byte_rate": "bytes per second of one connection; 0: no limit",
+    "rate_burst": "seconds' worth of them that a client may send at once",
+    "rate_policy": "what the server does with a client that sends faster",
     "handshake_timeout": "seconds for the opening handshake",
     "register_timeout": "seconds for the first ping",
-    "heartbeat_interval": "seconds of silence after which a client is pinged",
-    "heartbeat_timeout": "seconds that it may take to answer",
+    "heartbeat_interval": "seconds of silence after which the server pings a client",
+    "heartbeat_timeout": "seconds that the client has to answer",
     "close_timeout": "seconds for the closing handshake",
-    "ack_timeout": "seconds of an ack request that does not say",
+    "ack_timeout": "seconds of an ack request that names no timeout",
     "max_ack_timeout": "seconds of an ack request at most",
 }
-"""What each limit of a server bounds, in a few words. Each is an option of ``kps serve``."""
+"""What each limit of a server bounds, in a few words: the help texts of ``kps serve``."""

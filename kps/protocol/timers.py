@@ -1,11 +1,11 @@
-"""One agenda for any number of things that have deadlines."""
+"""The agenda of everything that has a deadline."""
 
 import heapq
 from typing import Protocol
 
 
 class Timed(Protocol):
-    """Something that wants to be called at a time of its own choosing."""
+    """An item with a deadline."""
 
     def next_deadline(self) -> float | None:
         """The time at which ``handle_timeout`` is due, or ``None``."""
@@ -17,10 +17,10 @@ class Timed(Protocol):
 class Deadlines:
     """Calls :class:`Timed` items when they are due.
 
-    An item whose deadline moves *later* (each received byte postpones a heartbeat)
-    need not be scheduled again: its old entry comes up, asks the item and goes back
-    into the heap. So postponing costs nothing, which is what makes a deadline per
-    connection affordable.
+    The owner need not schedule an item again when its deadline moves *later* (each received
+    byte postpones a heartbeat): when the old entry is due, we ask the item for its deadline
+    and put it back into the heap. Postponing costs nothing, so each connection can have a
+    deadline.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Deadlines:
         return len(self._scheduled)
 
     def schedule(self, item: Timed) -> None:
-        """Take note of an item whose deadline is new or has moved earlier."""
+        """Enter an item whose deadline is new or has moved earlier."""
         when = item.next_deadline()
         if when is None:
             return
@@ -41,7 +41,7 @@ class Deadlines:
             self._push(when, item)
 
     def cancel(self, item: Timed) -> None:
-        """Forget an item; its entries in the heap die with it."""
+        """Remove an item. Its entries in the heap become stale."""
         self._scheduled.pop(item, None)
         if len(self._heap) > 64 and len(self._heap) > 2 * len(self._scheduled):
             self._compact()

@@ -1,1 +1,1 @@
-"""The files that a server serves besides the bus."""
+"""The web files that a server serves."""

@@ -1,4 +1,4 @@
-"""The files that a server serves besides the bus: the console page, and the JavaScript client."""
+"""The web files that a server serves: the console page, and the JavaScript client."""
 
 import hashlib
 import html
@@ -22,12 +22,12 @@ _SECURITY = (
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
 )
-# Web pages of other origins may load the client; whether they may connect is for the origin check.
+# Pages of other origins may load the client; the origin check decides whether they may connect.
 _FOR_ALL = (("access-control-allow-origin", "*"),)
 
 
 def pages(path: str, *, console: bool) -> dict[str, HttpResponse]:
-    """What to answer by path. ``path`` is that of the WebSocket, which the page needs to know."""
+    """Return the answers by path. ``path`` is that of the WebSocket, which goes into the page."""
     found: dict[str, HttpResponse] = {}
     for file in Path(__file__).parent.iterdir():
         name = file.name
@@ -39,7 +39,7 @@ def pages(path: str, *, console: bool) -> dict[str, HttpResponse]:
             body = body.replace(b'content="/ws/bus"', f'content="{html.escape(path)}"'.encode())
         headers = (
             ("etag", f'"{hashlib.sha256(body).hexdigest()[:32]}"'),
-            ("cache-control", "no-cache"),  # that is: ask whether it has changed
+            ("cache-control", "no-cache"),  # browsers then ask whether the file has changed
             *_SECURITY,
             *(_FOR_ALL if name == _CLIENT else ()),
         )

@@ -252,7 +252,7 @@ def test_a_warning_when_others_may_read_tokens(
     path = write(f'[a]\ntoken = "{token}"', mode)
     caplog.set_level(logging.DEBUG)
     TokenFile(path)
-    warnings = [f"everybody may read the tokens in {path}: chmod o= it"] if is_warned else []
+    warnings = [f"all users may read the tokens in {path}: run chmod o= on it"] if is_warned else []
     assert [record.getMessage() for record in caplog.records] == warnings
 
 

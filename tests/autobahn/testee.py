@@ -49,10 +49,10 @@ class _Reader(FrameReader):
 
     __slots__ = ()
 
-    def _told(self, messages: list[bytes], *, is_open: bool) -> Control | None:
+    def _handle_event(self, messages: list[bytes], *, is_open: bool) -> Control | None:
         is_binary = isinstance(self._waiting[0], BytesMessage)
         count = len(messages)
-        control = super()._told(messages, is_open=is_open)
+        control = super()._handle_event(messages, is_open=is_open)
         messages[count:] = [Binary(each) if is_binary else each for each in messages[count:]]
         return control
 

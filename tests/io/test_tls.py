@@ -413,7 +413,7 @@ def test_sighup_reloads(files: Files, flags: list[str]) -> None:
             assert serve.hang_up() == "INFO kps: reloaded the certificate"
             assert files.seen(serve.address) == second
             message = lose_key(files)
-            assert serve.hang_up() == f"ERROR kps: cannot reload, and go on as before: {message}"
+            assert serve.hang_up() == f"ERROR kps: cannot reload; old files stay in use: {message}"
             assert files.seen(serve.address) == second
             assert works(before)
     finally:

@@ -1324,9 +1324,9 @@ describe('answering ack requests', () => {
       [() => { throw 'a "text"'; }, { success: false, error: 'a "text"' }],
       [() => { throw new Error('half \ud800'); }, { success: false, error: 'half \ufffd' }],
       [() => { throw new Error('x'.repeat(5000)); }, { success: false, error: 'x'.repeat(1000) }],
-      [() => 1n, { success: false, error: 'the result of the callback is of no use: the data is not JSON: Do not know how to serialize a BigInt' }],
+      [() => 1n, { success: false, error: 'the result of the callback cannot be sent: the data is not JSON: Do not know how to serialize a BigInt' }],
       [() => 'x'.repeat(999_943), { success: true, result: 'x'.repeat(999_943) }],
-      [() => 'x'.repeat(999_944), { success: false, error: 'the result of the callback is of no use: a message of 1000001 bytes; the server takes 1000000' }],
+      [() => 'x'.repeat(999_944), { success: false, error: 'the result of the callback cannot be sent: a message of 1000001 bytes; the server takes 1000000' }],
     ]) {
       const { sent } = await answers((client) => client.subscribe('t', callback));
       assert.deepEqual(sent, [{ action: 'ack', ack_id: 'a1', ...outcome }]);

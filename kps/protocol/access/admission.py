@@ -1,4 +1,4 @@
-"""Who may connect at all: how many connections there are, in all and from each address."""
+"""Limits the number of connections from each address, and finds clients behind proxies."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -10,7 +10,7 @@ Network = IPv4Network | IPv6Network
 
 
 def read_networks(addresses: Iterable[str]) -> tuple[Network, ...]:
-    """Read addresses, or networks such as ``10.0.0.0/8``. Raises :class:`kps.InvalidArgument`."""
+    """Parse addresses, or networks such as ``10.0.0.0/8``. Raises :class:`kps.InvalidArgument`."""
     try:
         return tuple(ip_network(address, strict=False) for address in addresses)
     except ValueError as error:
@@ -18,14 +18,14 @@ def read_networks(addresses: Iterable[str]) -> tuple[Network, ...]:
 
 
 def host_of(peer: str) -> str:
-    """The address in ``host:port``, or in a bare address."""
+    """Return the host of ``host:port``, or of a bare address."""
     if peer.startswith("["):
         return peer[1 : peer.find("]")]
     return peer.rpartition(":")[0] if peer.count(":") == 1 else peer
 
 
 class Admission:
-    """Counts connections. An address holds its place until it is released."""
+    """Counts the connections of each address."""
 
     def __init__(self, limits: ServerLimits, proxies: tuple[Network, ...]) -> None:
         self._limits = limits
@@ -33,7 +33,7 @@ class Admission:
         self._by_origin: dict[str, int] = {}
 
     def is_proxy(self, address: str) -> bool:
-        """Whether connections from there are those of a proxy, which says whose they are."""
+        """Tell whether an address belongs to a known proxy."""
         if not self._proxies:
             return False
         try:
@@ -43,9 +43,9 @@ class Admission:
         return any(known in network for network in self._proxies)
 
     def client_of(self, peer: str, forwarded: str) -> str:
-        """Who is behind a peer, by the ``X-Forwarded-For`` that came from there.
+        """Return the client behind a peer, by the peer's ``X-Forwarded-For`` header.
 
-        Only what a known proxy wrote is believed: the last address that is not its own.
+        We trust known proxies only. So this is the last address that is not a known proxy.
         """
         client = peer
         for address in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
@@ -55,7 +55,7 @@ class Admission:
         return client
 
     def enter(self, peer: str) -> str | None:
-        """Take a place for a connection; return whose it is, or ``None`` if there is none."""
+        """Count a connection; return its origin, or ``None`` if that has too many."""
         origin = _origin(host_of(peer))
         taken = self._by_origin.get(origin, 0)
         if taken >= self._limits.max_connections_per_address:
@@ -64,7 +64,7 @@ class Admission:
         return origin
 
     def leave(self, origin: str) -> None:
-        """Give a place back."""
+        """Count the end of a connection from an origin."""
         left = self._by_origin[origin] - 1
         if left:
             self._by_origin[origin] = left
@@ -73,7 +73,7 @@ class Admission:
 
 
 def _origin(address: str) -> str:
-    """What counts as one address: of version 6 a network of 64 bits, which one host may have."""
+    """Return what counts as one address: for IPv6 the 64-bit network, as one host may own it."""
     address = _plain(address)
     if ":" not in address:
         return address
@@ -84,7 +84,7 @@ def _origin(address: str) -> str:
 
 
 def _plain(address: str) -> str:
-    """An address of version 4 that is written as one of version 6, as what it is."""
+    """Return an address; an IPv4-mapped IPv6 address becomes IPv4."""
     if ":" not in address:
         return address
     try:

@@ -11,27 +11,27 @@ ALL = ("*",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permissions:
-    """What a client may do. What it may not is refused with the code ``forbidden``.
+    """What a client may do. The server refuses anything else with the code ``forbidden``.
 
-    Patterns are texts in which each ``*`` stands for any characters, also for none:
-    ``chat/*``, ``*/status``, ``*``. All others stand for themselves. An empty tuple allows
-    nothing. Raises :class:`kps.InvalidArgument` for patterns that are not texts.
+    In a pattern each ``*`` stands for any characters, or none: ``chat/*``, ``*/status``,
+    ``*``. All other characters stand for themselves. An empty tuple allows nothing. Raises
+    :class:`kps.InvalidArgument` for patterns that are not strings.
     """
 
     publish: Sequence[str] = ALL
     """Topics that it may publish to, with and without acknowledgement."""
     subscribe: Sequence[str] = ALL
-    """Topics that it may subscribe to, but for the server's own."""
+    """Topics that it may subscribe to; ``console`` decides on the server's own."""
     direct: Sequence[str] = ALL
     """Ids of clients that it may send direct messages to, and the server's id."""
     ids: Sequence[str] = ALL
     """Ids that it may register under."""
     relay: Sequence[str] = ()
-    """Other servers, as ``host:port``, that it may have messages sent to: a way into whatever
-    network the server is in, and therefore closed unless it is opened."""
+    """Other servers, as ``host:port``, that it may send messages to. None by default, because
+    this gives clients a way into the server's network."""
     peer: bool = False
-    """Whether it may speak for another server, whose clients then are the senders of what it
-    publishes (spec, 7.4)."""
+    """Whether it may act as another server: the senders of its messages then are that server's
+    clients (spec, 7.4)."""
     console: bool = False
     """Whether it may see the server's figures (spec, 12.8)."""
 
@@ -50,28 +50,28 @@ class Permissions:
 _SWITCHES = ("peer", "console")
 
 OPEN = Permissions(peer=True, console=True)
-"""What anybody may do where nobody says who it is: all but relay."""
+"""Permissions of anonymous clients: everything but relay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a client is, as far as the server could find out."""
+    """Who a client is, as far as the server knows."""
 
     name: str
-    """Of the user, device or program. Ids belong to it; empty for who has no name."""
+    """Name of the user, device or program, which owns ids; empty for an anonymous client."""
     permissions: Permissions = Permissions()
     lifetime: float | None = None
-    """Seconds for which this holds, such as those that a token is still valid. Then the
-    connection is closed with code 4002. ``None``: as long as the connection."""
+    """Seconds until the identity expires, for instance with its token. The server then closes
+    the connection with code 4002. ``None``: it lasts as long as the connection."""
 
 
 def matches(text: str, patterns: Sequence[str]) -> bool:
-    """Whether a text matches one of several patterns."""
+    """Tell whether a text matches one of several patterns."""
     return "*" in patterns or any(_matches(text, pattern) for pattern in patterns)
 
 
 def _matches(text: str, pattern: str) -> bool:
-    # Not by a regular expression, which a text chosen for it could make very slow.
+    # No regular expression, because a hostile text could make it very slow.
     first, *pieces = pattern.split("*")
     if not pieces:
         return text == pattern

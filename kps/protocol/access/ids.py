@@ -1,11 +1,11 @@
-"""Which identity each client id belongs to."""
+"""Reserves client ids for identities."""
 
 
 class IdOwners:
-    """Which identity an id belongs to, also while nobody is connected under it.
+    """Remembers which identity owns an id, even while nobody is connected under it.
 
-    Of each identity only the latest ids are kept, so that none can make the others lose
-    theirs, and of all together only so many, so that identities by the million do not fill
+    It keeps the latest ids of each identity, so that no identity can displace the ids of
+    others. It also limits the ids of all together, so that a million identities do not fill
     the memory.
     """
 
@@ -16,13 +16,13 @@ class IdOwners:
         self._ids: dict[str, dict[str, None]] = {}  # by owner, the latest last
 
     def may_use(self, client_id: str, name: str) -> bool:
-        """Whether an id is free, or belongs to the identity of that name."""
+        """Tell whether an id is free or belongs to the identity of that name."""
         return self._owner.get(client_id, name) == name
 
     def take(self, client_id: str, name: str) -> None:
-        """Give an id, which it may use, to the identity of that name."""
+        """Give an id that it may use to the identity of that name."""
         if not name:
-            return  # those without a name own nothing
+            return  # anonymous clients own no ids
         ids = self._ids.setdefault(name, {})
         ids.pop(client_id, None)
         ids[client_id] = None

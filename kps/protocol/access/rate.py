@@ -1,4 +1,4 @@
-"""How much a client may send in a time: token buckets."""
+"""Rate limits: token buckets."""
 
 from kps.protocol.limits import ServerLimits
 
@@ -15,7 +15,7 @@ class Bucket:
         self._at = now
 
     def take(self, amount: float, now: float) -> bool:
-        """Take tokens if there are so many."""
+        """Take tokens if enough are left; tell whether they were."""
         self._refill(now)
         if self._tokens < amount:
             return False
@@ -23,7 +23,7 @@ class Bucket:
         return True
 
     def spend(self, amount: float, now: float) -> float:
-        """Take tokens, also those that are still to come; return the seconds until they have."""
+        """Take tokens, into debt if necessary; return the seconds until the debt is paid."""
         self._refill(now)
         self._tokens -= amount
         return max(0.0, -self._tokens / self._rate)
@@ -34,7 +34,7 @@ class Bucket:
 
 
 class RateLimiter:
-    """The messages and the bytes of one connection."""
+    """Limits the messages and bytes of one connection."""
 
     __slots__ = ("_bytes", "_messages")
 
@@ -43,15 +43,15 @@ class RateLimiter:
         self._bytes = _bucket(limits.byte_rate, limits.rate_burst, now)
 
     def take_messages(self, count: int, now: float) -> bool:
-        """Count messages, unless they are too many."""
+        """Count messages if the rate allows them; tell whether it does."""
         return self._messages is None or self._messages.take(count, now)
 
     def take_bytes(self, count: int, now: float) -> bool:
-        """Count bytes, unless they are too many."""
+        """Count bytes if the rate allows them; tell whether it does."""
         return self._bytes is None or self._bytes.take(count, now)
 
     def spend(self, messages: int, size: int, now: float) -> float:
-        """Count what has come; return the seconds that it should have taken longer."""
+        """Count messages and bytes; return how many seconds too early they came."""
         wait = self._messages.spend(messages, now) if self._messages is not None else 0.0
         return max(wait, self._bytes.spend(size, now) if self._bytes is not None else 0.0)
 

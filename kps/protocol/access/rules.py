@@ -1,6 +1,7 @@
-"""What a server refuses, by who asks and by what is asked (spec, 13.3 to 13.5).
+"""The rules by which a server refuses requests (spec, 13.3 to 13.5).
 
-Each function raises :class:`InvalidMessage` for what is not allowed, and does nothing else.
+Each ``check`` function raises :class:`InvalidMessage` for a forbidden request, and does
+nothing else.
 """
 
 from kps.protocol.access.identity import Permissions, matches
@@ -8,7 +9,7 @@ from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.limits import ServerLimits
 
 RESERVED = "__kps/"
-"""Topics that begin so belong to the server: only it publishes on them."""
+"""Prefix of the topics that belong to the server: only the server publishes on them."""
 
 
 def check_publish(topic: str, permissions: Permissions, limits: ServerLimits) -> None:
@@ -58,7 +59,7 @@ def check_length(name: str, kind: str, most: int) -> None:
 
 
 def is_foreign(sender: str) -> bool:
-    """Whether a sender can be a client of another server, or that server, and none of ours."""
+    """Tell whether a sender's id has the form of another server or of its clients."""
     return "---ws" in sender or sender.startswith(("ws://", "wss://"))
 
 

@@ -1,1 +1,1 @@
-"""Who gets what, and who answers. It knows neither JSON nor frames."""
+"""Routes publications, and gathers answers. It knows neither JSON nor frames."""

@@ -1,4 +1,4 @@
-"""Ack requests on the server: who was addressed, who answered, and when it is over.
+"""Ack requests on the server: who was addressed, who answered, and when a request ends.
 
 Every addressed subscriber ends in exactly one outcome: its own answer, ``disconnected``
 or ``timeout`` (spec, section 6).
@@ -15,17 +15,17 @@ from kps.protocol.timers import Deadlines
 
 
 class AckOwner(Protocol):
-    """Who asked for acks, and wants to know."""
+    """The publisher that asked for acks."""
 
     def ack_updated(self, request: "AckRequest", response: AckResponse) -> None:
-        """One subscriber's outcome is known."""
+        """Handle the outcome of one subscriber."""
 
     def ack_finished(self, request: "AckRequest") -> None:
-        """The last outcome is known, or the time is over for those that are missing."""
+        """Handle the end of a request: the last outcome is known, or its time is over."""
 
 
 class AckRequest:
-    """One message that waits for its subscribers' answers."""
+    """One message whose subscribers must answer."""
 
     __slots__ = (
         "_expire",
@@ -53,37 +53,37 @@ class AckRequest:
         expire: Callable[["AckRequest"], None],
     ) -> None:
         self.id = ack_id
-        """Made by the server; what the subscribers answer with."""
+        """The server's id of the request, which subscribers put into their answers."""
         self.owner = owner
         self.owner_ack_id = owner_ack_id
-        """Made by who asked; what they ask about it with."""
+        """The publisher's id of the request, by which it asks for the status or cancels."""
         self.awaited = awaited
-        """Who has not answered, with the client id under which it was addressed."""
+        """The subscribers that have not answered, with the client ids that were addressed."""
         self.responses: dict[str, AckResponse] = {}
         self.tells_timeouts = tells_timeouts
-        """Level 1: whether the final answer lists who did not answer in time."""
+        """Level 1: whether the final answer lists the clients that did not answer in time."""
         self.wants_updates = wants_updates
-        """Level 2: whether the owner is told each outcome as soon as it is known."""
+        """Level 2: whether the owner is sent each outcome at once."""
         self.size = 0
         """Bytes of the results so far."""
         self.told = 0
-        """How many of the outcomes the owner has been told."""
+        """Number of outcomes that the owner has been sent."""
         self.deadline = deadline
-        """When the time is over; ``None`` once the request has ended."""
+        """When the request times out; ``None`` once it has ended."""
         self._expire = expire
 
     def untold(self) -> list[AckResponse]:
-        """The outcomes that the owner does not know yet; from now on it does."""
+        """Return the outcomes that the owner has not been sent, and count them as sent."""
         untold = list(self.responses.values())[self.told :]
         self.told = len(self.responses)
         return untold
 
     def missing(self) -> list[str]:
-        """Who has not answered."""
+        """Return the ids of the clients that have not answered."""
         return list(self.awaited.values())
 
     def status(self) -> dict[str, bool]:
-        """Who was addressed, and whether the outcome is known."""
+        """Return the addressed client ids, and whether each outcome is known."""
         status = dict.fromkeys(self.responses, True)
         status.update(dict.fromkeys(self.awaited.values(), False))
         return status
@@ -96,17 +96,17 @@ class AckRequest:
 
 
 class DuplicateAckId(Exception):
-    """The same publisher already has a request of that id under way."""
+    """The publisher already has a pending request of that id."""
 
 
 class AckBook:
-    """All ack requests under way."""
+    """All pending ack requests."""
 
     def __init__(self, deadlines: Deadlines, limits: ServerLimits) -> None:
         self._deadlines = deadlines
         self._limits = limits
-        self._awaited = 0  # answers, of all requests
-        self._results = 0  # bytes of those that came
+        self._awaited = 0  # pending answers of all requests
+        self._results = 0  # bytes of their results so far
         self._count = 0
         self._by_id: dict[str, AckRequest] = {}
         self._by_owner: dict[AckOwner, dict[str, AckRequest]] = {}
@@ -125,7 +125,7 @@ class AckBook:
         deadline: float,
         wants_updates: bool = False,
     ) -> AckRequest:
-        """Start a request. Call ``close_if_complete`` once the subscribers were sent it.
+        """Start a request. Call ``close_if_complete`` after sending it to the subscribers.
 
         Raises :class:`DuplicateAckId` and :class:`kps.QueueFull`.
         """
@@ -170,9 +170,9 @@ class AckBook:
         result: Any = None,
         size: int = 0,
     ) -> None:
-        """Take a subscriber's answer, whose result has so many bytes; error texts count too.
+        """Record a subscriber's answer, whose result has ``size`` bytes; error texts count too.
 
-        Nothing happens unless it was asked and not yet answered.
+        Ignore it unless the request awaits this subscriber.
         """
         request = self._by_id.get(ack_id)
         if request is not None and subscriber in request.awaited:
@@ -188,24 +188,24 @@ class AckBook:
             self._record(request, subscriber, error, result)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
-        """Note that a subscriber went away: it will not answer."""
+        """Record ``disconnected`` for a subscriber that is gone."""
         for request in list(self._by_subscriber.get(subscriber, ())):
-            if request.id in self._by_id:  # telling one owner can make it leave, with its others
+            if request.id in self._by_id:  # an owner that is told may leave: its requests end
                 self._record(request, subscriber, "disconnected")
 
     def drop_owner(self, owner: AckOwner) -> None:
-        """Note that who asked went away: its requests end, and nobody is told."""
+        """End the requests of an owner that is gone, without telling anybody."""
         for request in list(self._by_owner.get(owner, {}).values()):
             self._forget(request)
 
     def cancel(self, owner: AckOwner, owner_ack_id: str) -> None:
-        """End a request without an answer, if it is under way."""
+        """End a pending request without an answer."""
         request = self.find(owner, owner_ack_id)
         if request is not None:
             self._forget(request)
 
     def find(self, owner: AckOwner, owner_ack_id: str) -> AckRequest | None:
-        """A request under way, by the id that its owner gave it."""
+        """Return a pending request by the id that its owner gave it."""
         return self._by_owner.get(owner, {}).get(owner_ack_id)
 
     def _record(

@@ -1,4 +1,4 @@
-"""The messages that wait for one subscription: bounded, with a named policy."""
+"""The queue of messages pending for one subscription: bounded, with a named policy."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,16 +7,15 @@ from kps.errors import KPSError
 from kps.protocol.bus.message import Message
 from kps.protocol.limits import Overflow, ProgramLimits
 
-# How full a mailbox is when reading pauses for it, and when that ends. Few messages that wait
-# are better than many: whatever is alive costs memory and the garbage collector's time.
+# High-water and low-water marks, as parts of a mailbox: reading pauses above the first, and
+# resumes below the second. They are low, because every pending message costs memory and the
+# garbage collector's time.
 CROWDED = 1 / 32
-
-
 _RELIEVED = 1 / 64
 
 
 class Mailbox:
-    """The messages that wait for one subscription, in order."""
+    """The messages pending for one subscription, in order."""
 
     __slots__ = (
         "_limits",
@@ -34,21 +33,21 @@ class Mailbox:
 
     def __init__(self, topic: str, limits: ProgramLimits) -> None:
         self.topic = topic
-        """The topic; empty for direct messages and for what other servers send."""
+        """The topic; empty for direct messages and for messages of other servers."""
         self.size = 0
-        """Bytes that wait."""
+        """Bytes that are pending."""
         self.dropped = 0
         """Messages dropped so far because the mailbox was full."""
         self.taken = 0
         """Messages taken so far."""
         self.on_relief: Callable[[], None] | None = None
-        """Called once, when little is left in it."""
+        """Called once, when the mailbox has drained to the low-water mark."""
         self.closed = False
-        """Whether the program has ended it, and gives up what waits."""
+        """Whether the program ended the subscription, and drops the pending messages."""
         self.error: KPSError | None = None
-        """Why nothing more comes into it, though the program has not ended it."""
+        """Why the subscription ended, if the program did not end it."""
         self.waiters = 0
-        """How many callers wait for the server's word on it, and will raise ``error``."""
+        """Number of callers that wait for the subscription, and will raise ``error``."""
         self._messages: deque[Message] = deque()
         self._limits = limits
         self._overflowing = False
@@ -58,7 +57,7 @@ class Mailbox:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more comes into it."""
+        """Whether the subscription has ended."""
         return self.closed or self.error is not None
 
     def take(self) -> Message | None:
@@ -70,7 +69,7 @@ class Mailbox:
         return message
 
     def take_all(self) -> list[Message]:
-        """Remove and return everything that waits."""
+        """Remove and return all messages."""
         messages = list(self._messages)
         self._messages.clear()
         self._took(len(messages), self.size)
@@ -102,7 +101,7 @@ class Mailbox:
         return dropped
 
     def put_all(self, messages: list[Message], size: int) -> bool:
-        """Add messages of ``size`` bytes each, if there is room for all; ``False`` if not."""
+        """Add messages of ``size`` bytes each if there is room for all; tell whether there was."""
         if not self._has_room(size * len(messages), len(messages)):
             return False
         self._messages.extend(messages)
@@ -110,7 +109,7 @@ class Mailbox:
         return True
 
     def fills(self, part: float) -> bool:
-        """Whether more than such a part of it is full."""
+        """Tell whether more than ``part`` of the mailbox is full."""
         limits = self._limits
         return (
             len(self._messages) > part * limits.mailbox_messages
@@ -118,7 +117,7 @@ class Mailbox:
         )
 
     def starts_overflowing(self) -> bool:
-        """Whether a drop is the first one since the mailbox was last read from."""
+        """Tell whether a drop is the first one since the last ``take``."""
         first = not self._overflowing
         self._overflowing = True
         return first

@@ -1,4 +1,4 @@
-"""What programs get to see of the bus: messages, and the answers to ack requests."""
+"""The values that programs see: messages, and the answers to ack requests."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from kps.errors import InvalidArgument
 from kps.protocol.dialect.outcome import AckResponse
 
 if TYPE_CHECKING:
-    # Type checkers know this module; it is never imported. It says what a plain name means.
+    # Only type checkers read this import. The default is the meaning of a plain ``Message``.
     from typing_extensions import TypeVar
 
     T = TypeVar("T", default=Any)
@@ -19,28 +19,28 @@ else:
 
 
 class Acknowledgement:
-    """The answer that one message still needs, from all subscriptions that got it."""
+    """The ack that is due for one message, once all subscriptions have handled it."""
 
     __slots__ = ("ack_id", "epoch", "error", "remaining", "result")
 
     def __init__(self, ack_id: str, epoch: int, remaining: int) -> None:
         self.ack_id = ack_id
         self.epoch = epoch
-        """The connection that it came on; an answer on a later one would mean nothing."""
+        """Number of the connection that brought it; on a later one the ack would be void."""
         self.remaining = remaining
-        """Subscriptions that have not yet told how it went."""
+        """Number of subscriptions that have not handled it yet."""
         self.error: str | None = None
-        """What the first of them that failed said."""
+        """The error of the first subscription that failed."""
         self.result: Any = None
-        """What the first of them that had a result gave."""
+        """The first result of a subscription."""
 
 
 @dataclass(slots=True)
 class Message(Generic[T]):
     """One message, as a callback or an iterator receives it.
 
-    ``Message[Order]`` says of what type the payload is; plain ``Message`` says nothing about it.
-    The type is the program's word: nothing checks the payload.
+    ``Message[Order]`` declares the type of the payload; plain ``Message`` means any. It is for
+    type checkers only: KPS does not check the payload.
     """
 
     topic: str
@@ -48,30 +48,30 @@ class Message(Generic[T]):
     data: T
     """The payload: any JSON value."""
     sender: str
-    """The id of who published it."""
+    """The id of the publisher."""
     size: int = field(default=0, repr=False, compare=False)
-    """Bytes of the WebSocket message that brought it; within one process, that would have."""
+    """Bytes of the message's JSON; within one process, of the JSON that it would have."""
     acknowledgement: Acknowledgement | None = field(default=None, repr=False, compare=False)
 
     @property
     def wants_ack(self) -> bool:
-        """Whether the publisher asked to be told how handling it went."""
+        """Whether the publisher wants an ack."""
         return self.acknowledgement is not None
 
     def reply(self, result: Any) -> None:
-        """Give a publisher who wants an ack a result: any JSON value.
+        """Set the result of an ack: any JSON value.
 
-        It goes with the ack, when the message has been handled. What a callback returns does the
-        same. Nothing happens when nobody wants an ack, or its publisher is on level 1.
+        The result goes with the ack, once the message has been handled. The return value of a
+        callback does the same. Without effect if the publisher wants no ack, or is on level 1.
         """
         if self.acknowledgement is not None and self.acknowledgement.result is None:
             self.acknowledgement.result = result
 
 
 def make_messages(topic: str, payloads: Iterable[Any], sender: str, size: int) -> list[Message]:
-    """Messages that want no ack, of ``size`` bytes each.
+    """Make messages that want no ack, of ``size`` bytes each.
 
-    They are made without the constructor, which would cost most of what receiving them does.
+    This bypasses the constructor, which would take most of the time of receiving them.
     """
     messages: list[Message] = []
     new = object.__new__
@@ -87,7 +87,7 @@ def make_messages(topic: str, payloads: Iterable[Any], sender: str, size: int) -
 
 
 class AckHandle:
-    """What a publisher knows of its ack request; filled in as answers come."""
+    """An ack request, as its publisher sees it; answers fill it in."""
 
     __slots__ = ("error", "finished", "id", "responses")
 
@@ -96,30 +96,30 @@ class AckHandle:
         self.responses: dict[str, AckResponse] = {}
         """The outcomes so far, by client id."""
         self.finished = False
-        """Nothing more will come: complete, out of time, cancelled or lost."""
+        """Whether it has ended: complete, timed out, cancelled or lost."""
         self.error: Exception | None = None
         """Why it ended without the server's answer, if it did."""
 
     def known_status(self) -> dict[str, bool]:
-        """Who was addressed and has answered, as far as the outcomes tell."""
+        """Return the clients with a known outcome, and whether each answered in time."""
         return {name: outcome.error != "timeout" for name, outcome in self.responses.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class AckChanged:
-    """An ack request of the program on this side got an answer, or ended."""
+    """An ack request of the program got an answer, or ended."""
 
     handle: AckHandle
 
 
 def check_topic(topic: Any) -> str:
-    """Return a topic of the program's. Raises :class:`kps.InvalidArgument`."""
+    """Return a topic that the program gave. Raises :class:`kps.InvalidArgument`."""
     if not isinstance(topic, str) or not topic:
         raise InvalidArgument("a topic is a string that is not empty")
     return topic
 
 
 def check_timeout(seconds: Any) -> None:
-    """Refuse what is no time to wait for answers. Raises :class:`kps.InvalidArgument`."""
+    """Raise :class:`kps.InvalidArgument` unless ``seconds`` is a timeout."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
         raise InvalidArgument("timeout must be a number of seconds above 0")

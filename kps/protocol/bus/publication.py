@@ -9,9 +9,9 @@ T = TypeVar("T")
 class Publication:
     """Messages of one sender on one topic.
 
-    Usually it is one; there are several when they came together, so that each subscriber's
-    queue is touched once for all of them. What a subscriber's queue holds is made once for each
-    :class:`Encoding` that is among the subscribers, and all of them share it.
+    Usually there is one message. Several that came together share a publication, so that each
+    subscriber's queue is touched once for all. A publication is encoded once for each
+    :class:`Encoding` among its subscribers, and their queues share the result.
     """
 
     __slots__ = ("_encoded", "ack_id", "is_direct", "partial", "payloads", "sender", "topic")
@@ -23,15 +23,16 @@ class Publication:
         self.sender = sender
         self.payloads = list(payloads)
         self.ack_id = ack_id
-        """The server's id of the ack request; empty when no answer is wanted."""
+        """The server's id of the ack request; empty if the publisher wants no ack."""
         self.is_direct = is_direct
-        """Whether it was sent to an id, and ``topic`` only names that for level 1."""
+        """Whether it is a direct message, which has a ``topic`` for level 1 only."""
         self.partial = 0
-        """Messages to be counted as delivered beyond what ``deliver`` tells by the last one."""
+        """Correction of the count of delivered messages: ``deliver`` tells whether the last
+        message had room, and others may have fared differently."""
         self._encoded: dict[object, Any] = {}
 
     def encoded(self, encoding: "Encoding[T]") -> T:
-        """This in the form of an encoding, made when it is first asked for."""
+        """Return the publication in an encoding, made on first use."""
         encoded: T | None = self._encoded.get(encoding)
         if encoded is None:
             encoded = self._encoded[encoding] = encoding.encode(self)
@@ -41,8 +42,8 @@ class Publication:
 class Encoding(Protocol[T_co]):
     """A form in which publications are queued; equal to itself only.
 
-    It stands for all that makes a difference in the bytes: the dialect, and what carries them.
+    It stands for everything that changes the bytes: the dialect and the transport.
     """
 
     def encode(self, publication: Publication) -> T_co:
-        """Make the form. Raises what the dialect raises for payloads that it cannot write."""
+        """Encode a publication. Raises the dialect's errors for payloads it cannot write."""

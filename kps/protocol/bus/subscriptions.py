@@ -1,8 +1,8 @@
-"""What waits for the program's callbacks and iterators, at either end.
+"""The subscriptions of a program, at either end.
 
-The client uses it for everything it subscribes to, the server for subscribers within
-its own process: routing by topic, a bounded mailbox for each subscription, and the one
-answer that a message with several subscriptions gives.
+The client uses this for all its subscriptions, the server for those of its own program. It
+routes messages by topic to the bounded mailbox of each subscription, and gives one answer for
+a message that several subscriptions got.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from kps.protocol.limits import ProgramLimits
 
 
 class Subscriptions:
-    """All subscriptions of one program, and the answers they owe.
+    """All subscriptions of one program, and the acks that are due for their messages.
 
-    ``answer`` is called with each :class:`Acknowledgement` that is settled by all
-    subscriptions that got its message, ``crowded`` with a mailbox that has
-    filled up to a mark, when something has been put into it.
+    ``answer`` is called with an :class:`Acknowledgement` once all subscriptions have handled
+    its message; ``crowded`` is called with a mailbox that a new message has filled above its
+    high-water mark.
     """
 
     def __init__(
@@ -33,9 +33,9 @@ class Subscriptions:
         self._crowded = crowded
         self._by_topic: dict[str, list[Mailbox]] = {}
         self.ready: list[Mailbox] = []
-        """The mailboxes that were empty and have got something."""
+        """Mailboxes that were empty and got a message."""
         self.overflowed: list[Mailbox] = []
-        """The mailboxes that began to drop messages."""
+        """Mailboxes that began to drop messages."""
         self._direct: Mailbox | None = None
         self._server_data: list[Mailbox] = []
 
@@ -44,7 +44,7 @@ class Subscriptions:
         return list(self._by_topic)
 
     def mailboxes(self, topic: str) -> list[Mailbox]:
-        """The subscriptions to one topic."""
+        """Return the subscriptions to one topic."""
         return list(self._by_topic.get(topic, ()))
 
     def count(self, topic: str) -> int:
@@ -57,20 +57,20 @@ class Subscriptions:
         return mailbox
 
     def open_direct(self) -> Mailbox:
-        """Make the subscription to direct messages; there is one at most."""
+        """Return the only subscription to direct messages; make it on first use."""
         if self._direct is None:
             self._direct = Mailbox("", self._limits)
         return self._direct
 
     def open_server_data(self) -> Mailbox:
-        """Make a subscription to what other servers send. It lasts."""
+        """Make a subscription to messages of other servers. It never ends."""
         self._server_data.append(Mailbox("", self._limits))
         return self._server_data[-1]
 
     def remove(self, mailbox: Mailbox) -> bool:
         """End a subscription; tell whether it was the last one of its topic.
 
-        What still waits in it is given up; who wants acks for it is told.
+        Its pending messages are dropped, and answered with ``unsubscribed`` if they want an ack.
         """
         if mailbox.closed:
             return False
@@ -81,7 +81,7 @@ class Subscriptions:
             self._direct = None
             return False
         if mailbox.error is not None:
-            return False  # it is none of its topic's any more
+            return False  # ``refuse`` removed it from its topic
         others = self._by_topic[mailbox.topic]
         others.remove(mailbox)
         if others:
@@ -90,7 +90,7 @@ class Subscriptions:
         return True
 
     def refuse(self, topic: str, error: KPSError) -> list[Mailbox]:
-        """End every subscription to a topic for an error; what waits may still be taken."""
+        """End every subscription to a topic with an error; pending messages remain."""
         mailboxes = self._by_topic.pop(topic, [])
         for mailbox in mailboxes:
             mailbox.error = error
@@ -99,9 +99,9 @@ class Subscriptions:
     def deliver(
         self, topic: str, data: object, sender: str, size: int, ack_id: str, epoch: int
     ) -> bool:
-        """Give a message to every subscription of its topic; ``False`` if there is none.
+        """Give a message to every subscription of its topic; return ``False`` if there is none.
 
-        Each gets a message object of its own; the payload in it is one and the same for all.
+        Each subscription gets its own message object; all share the payload.
         """
         mailboxes = self._by_topic.get(topic)
         if mailboxes is None:
@@ -112,7 +112,7 @@ class Subscriptions:
         return True
 
     def deliver_all(self, topic: str, payloads: Sequence[object], sender: str, size: int) -> None:
-        """Give several messages that want no ack, of ``size`` bytes each, to every subscription."""
+        """Give messages that want no ack, of ``size`` bytes each, to every subscription."""
         for mailbox in self._by_topic.get(topic, ()):
             messages = make_messages(topic, payloads, sender, size)
             if mailbox.put_all(messages, size):
@@ -124,7 +124,7 @@ class Subscriptions:
                     self._put(mailbox, message)
 
     def deliver_direct(self, data: object, sender: str, size: int, ack_id: str, epoch: int) -> bool:
-        """Give a direct message to its callback; ``False`` if there is none."""
+        """Give a direct message to its subscription; return ``False`` if there is none."""
         if self._direct is None:
             return False
         acknowledgement = Acknowledgement(ack_id, epoch, 1) if ack_id else None
@@ -132,19 +132,16 @@ class Subscriptions:
         return True
 
     def deliver_server_data(self, data: object, sender: str, size: int) -> None:
-        """Give a message of another server to all who take them."""
+        """Give a message of another server to every subscription to those."""
         for mailbox in self._server_data:
             self._put(mailbox, Message("", data, sender, size))
 
     def settle(self, message: Message, error: str | None, result: Any = None) -> None:
-        """Note that one subscription is done with a message, well or with an error.
-
-        ``result`` is what handling it gave, or ``None``.
-        """
+        """Note that one subscription has handled a message, with an error or a result."""
         acknowledgement = message.acknowledgement
         if acknowledgement is None:
             return
-        message.acknowledgement = None  # a second call means nothing
+        message.acknowledgement = None  # a second call has no effect
         if error is not None and acknowledgement.error is None:
             acknowledgement.error = error
         if acknowledgement.result is None:
@@ -154,12 +151,12 @@ class Subscriptions:
             self._answer(acknowledgement)
 
     def take_ready(self) -> list[Mailbox]:
-        """Take what is in ``ready``."""
+        """Return the mailboxes in ``ready``, and clear it."""
         ready, self.ready = self.ready, []
         return ready
 
     def take_overflowed(self) -> list[Mailbox]:
-        """Take what is in ``overflowed``."""
+        """Return the mailboxes in ``overflowed``, and clear it."""
         overflowed, self.overflowed = self.overflowed, []
         return overflowed
 

@@ -9,46 +9,45 @@ from typing import Any, Protocol
 from kps.protocol.bus.publication import Encoding, Publication
 
 Key = str
-"""What a subscription is to: a topic. Only this module takes keys apart, so that a subscription
-may come to be to something else, such as a pattern or a topic's group."""
+"""The target of a subscription: a topic. Only this module interprets keys, so that later a key
+may also be a pattern or a topic's group."""
 
 
 class Stage(Enum):
-    """How far a subscription has come.
+    """The stage of a subscription.
 
-    It is asked for first and in force later, because something may have to be waited for in
-    between. Without a stage there is no subscription::
+    A subscriber first asks for it; it takes effect later, because a wait may come between::
 
         (none) --ask--> ASKED --subscribe--> LIVE --unsubscribe--> (none)
                         ASKED --unsubscribe--> (none)
     """
 
     ASKED = auto()
-    """The subscriber wants it, and gets nothing yet."""
+    """The subscriber asked for it, and gets nothing yet."""
     LIVE = auto()
     """The subscriber gets every publication."""
 
 
 class Subscriber(Protocol):
-    """Whoever can subscribe: a connection, or the server's own program."""
+    """A client, or the server's own program."""
 
     id: str
     topics: dict[Key, Stage]
-    """What it subscribes to, and how far that is. Kept by the bus."""
+    """Its subscriptions and their stages, which the bus maintains."""
 
     @property
     def encoding(self) -> Encoding[Any]:
         """The form in which it takes publications."""
 
     def deliver(self, publication: Publication) -> bool:
-        """Take a publication; tell whether there was room, for its last message at least.
+        """Take a publication; tell whether its last message had room.
 
-        What has no room may remove subscribers from the bus.
+        An overflow may remove subscribers from the bus during the call.
         """
 
 
 class _Topic:
-    """A topic that somebody subscribes to."""
+    """A topic with a subscriber."""
 
     __slots__ = ("published", "subscribers")
 
@@ -58,11 +57,11 @@ class _Topic:
 
 
 Watcher = Callable[[Subscriber, Key], None]
-"""Is told of a subscriber and what it has subscribed to, or no longer does."""
+"""A callback that gets a subscriber and the key of a subscription that began or ended."""
 
 
 class Bus:
-    """Who gets what."""
+    """Routes publications to subscribers."""
 
     def __init__(self) -> None:
         self._topics: dict[Key, _Topic] = {}
@@ -72,15 +71,15 @@ class Bus:
         """Called after the end of each subscription."""
 
     def __len__(self) -> int:
-        """Topics that have a subscriber."""
+        """Return the number of topics with a subscriber."""
         return len(self._topics)
 
     def __contains__(self, topic: object) -> bool:
-        """Whether a topic has a subscriber."""
+        """Tell whether a topic has a subscriber."""
         return topic in self._topics
 
     def topics(self, most: int) -> list[tuple[str, int, int]]:
-        """Up to so many topics: the name, the subscribers, and messages since the first of them."""
+        """Return up to ``most`` topics: name, subscribers, messages since the first of them."""
         return [
             (name, len(topic.subscribers), topic.published)
             for name, topic in islice(self._topics.items(), most)
@@ -91,11 +90,11 @@ class Bus:
         return list(found.subscribers) if found is not None else []
 
     def ask(self, subscriber: Subscriber, key: Key) -> None:
-        """Note that a subscriber wants a subscription; ``subscribe`` puts it into force."""
+        """Note that a subscriber wants a subscription; ``subscribe`` makes it live."""
         subscriber.topics.setdefault(key, Stage.ASKED)
 
     def subscribe(self, subscriber: Subscriber, key: Key) -> None:
-        """Put a subscription into force. May be called twice."""
+        """Make a subscription live. May be called twice."""
         if subscriber.topics.get(key) is Stage.LIVE:
             return
         subscriber.topics[key] = Stage.LIVE
@@ -123,12 +122,12 @@ class Bus:
             self.unsubscribe(subscriber, key)
 
     def publish(self, publication: Publication) -> int:
-        """Deliver to every subscriber of the topic; return how many had room for it."""
+        """Deliver to every subscriber of the topic; return how many had room."""
         topic = self._topics.get(publication.topic)
         if topic is None:
             return 0
         addressed = list(topic.subscribers)
-        # First, because what cannot be written must not reach some of them only.
+        # Encode first: if a payload cannot be written, nobody must get it.
         for encoding in set(map(_ENCODING, addressed)):
             publication.encoded(encoding)
         topic.published += len(publication.payloads)

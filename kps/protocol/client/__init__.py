@@ -1,1 +1,1 @@
-"""The client: its session across any number of connections."""
+"""The client: its session, which spans any number of connections."""

@@ -1,4 +1,4 @@
-"""What a program asks the server and waits for: acks, receipts, how far the server has come."""
+"""Questions of the program to the server: acks, receipts, barriers."""
 
 from typing import Any
 
@@ -13,23 +13,23 @@ from kps.protocol.dialect.client import read_response
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import timed_out
 
-# How much longer than its publisher asked for a client waits for the server's last word
-# on an ack request, which leaves the server when that time is over.
+# Seconds that the client waits beyond the timeout of an ack request: the server sends the final
+# answer only when the timeout is over.
 _ACK_GRACE = 1.0
 
 
 class Asking:
-    """Asks the server, and ends each question once: with its answer, or with an error."""
+    """Asks the server, and ends each question once, with its answer or with an error."""
 
     def __init__(self, state: ClientState, sender: Sender) -> None:
         self._state = state
         self._sender = sender
         self.pending = Pending()
 
-    # -- what the program asks --------------------------------------------------------------
+    # -- questions --------------------------------------------------------------------------
 
     def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
-        """Publish, and gather the answers. Raises as ``publish`` does, and is never kept."""
+        """Publish, and gather the acks. Raises as ``publish`` does; it is never kept offline."""
         handle = self._new_ack(timeout, now)
         check_topic(topic)
         write = self._sender.dialect.publish_with_ack
@@ -39,7 +39,7 @@ class Asking:
     def publish_to_id_with_ack(
         self, client_id: str, data: Any, timeout: float, now: float
     ) -> AckHandle:
-        """Send a direct message, and wait for the answer. Raises as ``publish`` does."""
+        """Send a direct message, and wait for the ack. Raises as ``publish`` does."""
         handle = self._new_ack(timeout, now)
         check_id(client_id)
         write = self._sender.dialect.publish_to_id_with_ack
@@ -47,7 +47,10 @@ class Asking:
         return handle
 
     def ask_status(self, handle: AckHandle, now: float) -> bool:
-        """Ask who has answered: ``AckStatusReceived``. ``False`` when the request has ended."""
+        """Ask for the status of a request, which comes as ``AckStatusReceived``.
+
+        Return ``False`` if the request has ended.
+        """
         self._state.now = now
         if handle.finished or self.pending.find(handle.id, ClientAck) is not handle:
             return False
@@ -62,9 +65,9 @@ class Asking:
             self._give_up(ack)
 
     def publish_with_receipt(self, topic: str, data: Any, now: float) -> Barrier:
-        """Publish, and learn by ``BarrierPassed`` how many subscribers it was passed on to.
+        """Publish; ``BarrierPassed`` tells to how many subscribers the server passed it on.
 
-        A server on level 1 does not tell how many. Raises as ``publish``, and is never kept.
+        A server on level 1 does not tell how many. Raises as ``publish``; it is never kept offline.
         """
         self._state.now = now
         send = self._sender.send_or_refuse
@@ -79,7 +82,7 @@ class Asking:
         return barrier
 
     def barrier(self, now: float) -> Barrier:
-        """Learn by ``BarrierPassed`` when the server has handled what was sent before.
+        """Send a barrier; ``BarrierPassed`` tells when the server has handled all messages before.
 
         Raises ``NotConnected``.
         """
@@ -92,7 +95,7 @@ class Asking:
         return barrier
 
     def forget(self, barrier: Barrier) -> None:
-        """Wait for a barrier no longer: whoever did has given up."""
+        """Remove a barrier whose caller has stopped waiting."""
         self.pending.take(barrier.name, Barrier)
 
     def _new_ack(self, timeout: float, now: float) -> ClientAck:
@@ -103,7 +106,7 @@ class Asking:
         return ClientAck(ack_id, now + timeout + _ACK_GRACE, self._give_up)
 
     def _ask(self, handle: ClientAck, message: bytes) -> None:
-        # A policy must not drop a request, nor the offline queue keep it: its publisher waits.
+        # The publisher waits, so no policy may drop the request and no offline queue keep it.
         self._sender.send_or_refuse(message, droppable=False)
         self.pending.add(handle.id, handle)
         self._state.deadlines.schedule(handle)
@@ -112,10 +115,10 @@ class Asking:
         self._finish_ack(handle, None)
         self._sender.send(level1.cancel_ack(handle.id, self._state.id))
 
-    # -- what comes back --------------------------------------------------------------------
+    # -- answers ----------------------------------------------------------------------------
 
     def passed(self, name: str, delivered: Any = None) -> None:
-        """Note that the server has come to a barrier."""
+        """Note that the server has reached a barrier."""
         barrier = self.pending.take(name, Barrier)
         if barrier is not None:
             barrier.passed = True
@@ -123,7 +126,7 @@ class Asking:
             self._state.events.append(BarrierPassed(barrier))
 
     def updated(self, fields: Fields) -> ClientAck | None:
-        """Note outcomes of an ack request, if it is under way; return that."""
+        """Record outcomes of an ack request; return the request if it is pending."""
         handle = self.pending.find(text(fields, "ack_id"), ClientAck)
         if handle is None:
             return None
@@ -140,10 +143,10 @@ class Asking:
         return handle
 
     def answered(self, fields: Fields) -> None:
-        """Note the end of an ack request."""
+        """Record the end of an ack request."""
         handle = self.pending.find(text(fields, "ack_id"), ClientAck)
         if handle is not None:
-            handle.finished = True  # before anybody is told of the last outcomes
+            handle.finished = True  # first, so that the last event shows a finished request
             self.updated(fields)
             self.pending.take(handle.id, ClientAck)
             self._state.deadlines.cancel(handle)
@@ -162,7 +165,7 @@ class Asking:
         )
 
     def refused(self, fields: Fields, error: ServerError) -> bool:
-        """End the question that an error names; ``False`` if it names none of ours."""
+        """End the question that an error names; return ``False`` if it names none of ours."""
         ack = self.pending.find(text(fields, "ack_id"), ClientAck)
         if ack is not None and error.request.endswith("_with_ack"):
             self._finish_ack(ack, error)
@@ -173,13 +176,13 @@ class Asking:
                 self._fail(barrier, error)
                 return True
         for question in self.pending:
-            if isinstance(question, Barrier):  # the oldest: the error came before its answer
+            if isinstance(question, Barrier):  # the oldest one, which the error precedes
                 question.refusals.append(str(error))
                 break
         return False
 
     def end_all(self, error: KPSError) -> None:
-        """End all questions: they end with the connection on which they were asked."""
+        """End all questions with an error, because their connection ended."""
         for question in self.pending.take_all():
             if isinstance(question, Barrier):
                 self._fail(question, error)

@@ -8,14 +8,13 @@ from kps.protocol.wire.frames import LONGEST_HEADER
 from kps.protocol.wire.outbox import Entry, Kind
 
 LARGEST_BATCH = 64 * 1024
-"""Bytes of a message that is formed of several publications, at most: enough to make what is
-done once for all of them cheap."""
+"""Most bytes of a batch. It is large enough to make the cost per batch negligible."""
 
 _AROUND = 1 + len(level2.BATCH_END) + LONGEST_HEADER
 
 
 class Batch:
-    """Publications on one topic that will leave in one message."""
+    """Publications on one topic that will share a message."""
 
     __slots__ = ("_head", "_message", "ahead", "count", "limit", "topic")
 
@@ -23,9 +22,9 @@ class Batch:
         self.topic = topic
         self.count = 1
         self.ahead = ahead
-        """Bytes that waited before it was begun."""
+        """Bytes that were pending when the batch began."""
         self.limit = limit
-        """What its message and frame together may grow to, in bytes."""
+        """Most bytes of its frame."""
         self._head = level2.batch_head(topic)
         self._message = bytearray(self._head)
         self._message += payload
@@ -37,11 +36,11 @@ class Batch:
 
     @property
     def waiting(self) -> int:
-        """Bytes that wait, its own included."""
+        """Pending bytes, including its own."""
         return self.ahead + self.size
 
     def add(self, payload: bytes) -> int:
-        """Add a payload, if it has room; return the bytes that wait then, or 0 if not."""
+        """Add a payload if it has room; return the bytes then pending, or 0 if it has none."""
         message = self._message
         size = len(message) + len(payload) + _AROUND
         if size > self.limit:
@@ -52,19 +51,19 @@ class Batch:
         return self.ahead + size
 
     def message(self) -> bytes:
-        """The JSON of its message."""
+        """Return the JSON of its message."""
         if self.count == 1:
             return level2.publish(self.topic, bytes(self._message[len(self._head) :]))
         return bytes(self._message) + level2.BATCH_END
 
     def payloads(self) -> list[Any]:
-        """The payloads in it, read again."""
+        """Parse and return its payloads."""
         loaded: list[Any] = load(b"[" + self._message[len(self._head) :] + b"]")
         return loaded
 
 
 class BatchEntry(Entry):
-    """A batch that waits to be written, from which its payloads can be taken again."""
+    """A queued batch, whose payloads can still be read."""
 
     __slots__ = ("batch",)
 

@@ -1,4 +1,4 @@
-"""What a client is told once, at its start."""
+"""The configuration of a client."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from kps.protocol.limits import ClientLimits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """What a client is told once, at its start."""
+    """The configuration of a client, which never changes."""
 
     id: str
     host: str
@@ -22,21 +22,21 @@ class ClientConfig:
     """Path and query of the request."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     token: str | Callable[[], str] | None = field(default=None, repr=False)
-    """What shows the server who this is, or what gives it for each connection."""
+    """The token that identifies the client, or a function that returns one per connection."""
     reconnect: Backoff | None = field(default_factory=Backoff)
     """``None``: the client ends with its first connection."""
     offline_messages: int = 0
-    """Publications kept while there is no connection; 0 refuses them instead."""
+    """Publications that the client keeps while it is disconnected; 0: it refuses them."""
     offline_bytes: int = 16 * 1024 * 1024
     reports_messages: bool = False
-    """Whether every message of the server is emitted as ``MessageReceived``."""
+    """Whether the core emits every message of the server as ``MessageReceived``."""
     limits: ClientLimits = field(default_factory=ClientLimits)
     level: int = level2.LEVEL
-    """The highest level of the protocol that is offered."""
+    """The highest level of the protocol that the client offers."""
 
 
 def check_token(token: Any) -> str:
-    """Return a token that can be put into a header. Raises ``InvalidArgument``, not showing it."""
+    """Return a token that fits into a header. Raises ``InvalidArgument`` without showing it."""
     if not isinstance(token, str) or not token:
         raise InvalidArgument("a token is a text that is not empty")
     if not token.isascii() or not token.isprintable() or " " in token:

@@ -1,4 +1,4 @@
-"""A client's connections, one after the other: opening, registering, ending, coming back."""
+"""A client's connections, one after the other: open, register, end, reconnect."""
 
 from collections.abc import Callable
 
@@ -30,14 +30,14 @@ from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.websocket import Closed
 
-# What a server answers to a client that may not connect, or not with that token (spec, 8.7).
+# HTTP statuses that refuse a client or its token (spec, 8.7).
 _DENIED = (401, 403)
 
 
 class Connecting:
-    """Keeps one connection, as long as the program wants one.
+    """Maintains one connection until the program closes the client.
 
-    ``chance()`` returns a number in [0, 1). ``receive`` takes what comes on a connection.
+    ``chance()`` returns a number in [0, 1). ``receive`` handles the messages of a connection.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class Connecting:
         self._retry_at: float | None = None
         state.events.append(ConnectNeeded())
 
-    # -- what a driver calls ----------------------------------------------------------------
+    # -- called by a driver -----------------------------------------------------------------
 
     def renew_token(self) -> None:
-        """Have the program give the token of the next connection, if it gives one for each.
+        """Call the program's function for the token of the next connection, if it gave one.
 
         Raises :class:`kps.ConnectFailed`.
         """
@@ -88,7 +88,7 @@ class Connecting:
             raise ConnectFailed(f"the function for the token failed: {error}") from None
 
     def connected(self) -> ClientLink:
-        """Take the transport that is open now, in answer to ``ConnectNeeded``."""
+        """Make the link for a new transport, in answer to ``ConnectNeeded``."""
         state = self._state
         link = ClientLink(self, state.config, state, self._masker, self._token)
         if state.is_over:
@@ -99,7 +99,7 @@ class Connecting:
         return link
 
     def attempt_failed(self, error: ConnectFailed) -> None:
-        """Note that no connection came about, and try again later if that can help."""
+        """Note that an attempt failed; plan the next one if it can help, else end."""
         state = self._state
         if state.is_over:
             self.end(None)
@@ -107,10 +107,10 @@ class Connecting:
             host = state.config.host
             self.end(ConnectFailed(f"cannot connect to {host}: {error}", error.status))
         else:
-            state.events.append(ConnectAttemptFailed(str(error), self._wait()))
+            state.events.append(ConnectAttemptFailed(str(error), self._plan_retry()))
 
     def close(self) -> None:
-        """Close for good, behind what is queued."""
+        """Close for good, behind the queued data."""
         state = self._state
         if state.is_over:
             return
@@ -130,28 +130,28 @@ class Connecting:
         return self._retry_at
 
     def handle_timeout(self, now: float) -> None:
-        """Ask for the next connection when it is due."""
+        """Ask the driver for the next connection when it is due."""
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self._state.events.append(ConnectNeeded())
 
-    # -- what happens on a connection -------------------------------------------------------
+    # -- events of a connection -------------------------------------------------------------
 
     @property
     def is_paused(self) -> bool:
-        """Whether the program is behind, and nothing more is to be read for it."""
+        """Whether reading is paused, because the program is behind."""
         return self._flow.is_paused
 
     def schedule(self, link: ClientLink) -> None:
-        """The link has a new deadline."""
+        """Schedule the link's new deadline."""
         self._state.deadlines.schedule(link)
 
     def link_opened(self, link: ClientLink) -> None:
-        """The opening handshake is done: register, under the id that the client has."""
+        """Register under the client's id: the opening handshake is done."""
         link.outgoing.send(greeting(self._state.id, self._state.config.level))
 
     def registered(self, link: ClientLink, pong: Fields) -> None:
-        """The server knows the client from now on: it answered the first ping."""
+        """Note the registration: the server answered the first ping with ``pong``."""
         state = self._state
         link.registered = True
         link.outgoing.speak(agreed(pong, state.config.level), limit_in(pong))
@@ -163,13 +163,13 @@ class Connecting:
         self._sender.send_kept()
 
     def refused(self, link: ClientLink, error: ServerError) -> None:
-        """The server does not take this client: it answered the first ping with an error."""
+        """Close, because the server answered the first ping with ``error``."""
         link.refuse(f"the server refused: {error}")
-        if error.code not in TEMPORARY:  # else another attempt can help
+        if error.code not in TEMPORARY:  # else another attempt may help
             self.end(ServerError(f"the server refused this client: {error}", error.code))
 
     def link_ended(self, link: ClientLink, closed: Closed) -> None:
-        """A connection has ended; what belongs to it ends as well."""
+        """End everything that belongs to a connection that has ended."""
         state = self._state
         if link is not state.link:
             return
@@ -187,23 +187,23 @@ class Connecting:
         lost = ConnectionLost(f"the connection ended: {closed.reason or closed.code}", closed.code)
         self._asking.end_all(lost)
         self._topics.disconnected()
-        # A client that was replaced under its id would replace the other one in turn.
+        # After a takeover of its id the client must not take the id back in turn.
         retries = (
             not state.is_closing and state.config.reconnect is not None and closed.code != ID_TAKEN
         )
-        retry_in = self._wait() if retries else None
+        retry_in = self._plan_retry() if retries else None
         state.events.append(Disconnected(closed, retry_in, dropped))
         if not retries:
             self.end(None if state.is_closing else lost)
 
     def link_gone(self, link: ClientLink) -> None:
-        """The transport of a connection is gone."""
+        """Note that the transport of a connection is gone."""
         self._state.deadlines.cancel(link)
-        # What was still to go out behind the program's own close, and did not.
+        # After the program's own close, some publications may still have been queued.
         self._state.dropped += sum(entry.messages for entry in link.take_unsent())
 
     def end(self, error: KPSError | None) -> None:
-        """End the client for good; ``error`` tells why, unless the program closed it."""
+        """End the client for good; ``error`` says why, unless the program closed it."""
         state = self._state
         if state.ended is None:
             state.ended = Ended(error)
@@ -215,7 +215,7 @@ class Connecting:
 
     # -- within -----------------------------------------------------------------------------
 
-    def _wait(self) -> float:
+    def _plan_retry(self) -> float:
         """Plan the next attempt; return the seconds until then."""
         state = self._state
         assert state.config.reconnect is not None
@@ -227,6 +227,6 @@ class Connecting:
 
     def _is_refused_for_good(self, status: int | None) -> bool:
         if status in _DENIED:
-            return not callable(self._state.config.token)  # else there will be another token
-        # A proxy in front of a server that restarts may say anything for a while.
+            return not callable(self._state.config.token)  # a function may return a new token
+        # While a server restarts, a proxy in front of it may answer with any status.
         return status is not None and 400 <= status < 500 and not self._was_connected

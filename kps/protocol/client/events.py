@@ -1,4 +1,4 @@
-"""What the client's core tells its driver: nouns in the past tense, complete when emitted."""
+"""The events that the client's core emits for its driver, as plain data."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from kps.protocol.wire.websocket import Closed
 
 @dataclass(frozen=True, slots=True)
 class ConnectNeeded:
-    """Open a transport to the server: then ``connected``, or else ``connect_failed``."""
+    """Open a transport to the server; answer with ``connected`` or ``connect_failed``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The server knows this client, and its subscriptions are on their way."""
+    """The client is registered, and has sent its subscriptions."""
 
     client_id: str
     again: bool
@@ -26,7 +26,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class ConnectAttemptFailed:
-    """No connection came about; there will be another attempt."""
+    """An attempt to connect failed; there will be another one."""
 
     reason: str
     retry_in: float
@@ -35,33 +35,33 @@ class ConnectAttemptFailed:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """An established connection ended."""
+    """A connection of the registered client ended."""
 
     closed: Closed
     retry_in: float | None
-    """Seconds to the next attempt, or ``None`` when there is none."""
+    """Seconds to the next attempt, or ``None`` if there is none."""
     dropped: int
-    """Messages that had been accepted from the program and were not written."""
+    """Messages that were accepted from the program and not written."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionConfirmed:
-    """The server has answered all that was asked of it about a topic."""
+    """The server has answered all questions about a topic."""
 
     topic: str
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRefused:
-    """The server does not let this client have a topic, also one that it had before."""
+    """The server refused a topic for good, possibly after a reconnect."""
 
     mailboxes: "list[Mailbox]"
-    """The subscriptions that this ended. Each has its ``error``, and keeps what waits in it."""
+    """The subscriptions that this ended. Each has its ``error``, and keeps its messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class AckStatusReceived:
-    """The server told who has answered an ack request."""
+    """The server sent the status of an ack request."""
 
     handle: AckHandle
     status: dict[str, bool]
@@ -69,18 +69,18 @@ class AckStatusReceived:
 
 @dataclass(frozen=True, slots=True)
 class BarrierPassed:
-    """The server has handled everything sent before the barrier, or never will."""
+    """The server has handled all messages before the barrier, or never will."""
 
     barrier: "Barrier"
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorReceived:
-    """The server refused something, or sent something unreadable."""
+    """The server refused a message, or sent an unreadable one."""
 
     text: str
     code: str
-    """What a program can rely on; empty from a server on level 1, as all that follows."""
+    """The code, on which programs can rely. On level 1 it and the fields below are empty."""
     request: str = ""
     """The action that was refused."""
     topic: str = ""
@@ -88,25 +88,25 @@ class ErrorReceived:
 
     @classmethod
     def of(cls, error: ServerError) -> "ErrorReceived":
-        """Tell of an error that nobody waits for."""
+        """Make the event for an error that nobody waits for."""
         return cls(str(error), error.code, error.request, error.topic, error.to)
 
     def error(self) -> ServerError:
-        """The exception for the program."""
+        """Make the exception for the program."""
         about = {"request": self.request, "topic": self.topic, "to": self.to}
         return ServerError(self.text, self.code, **about)
 
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """Any message of the server, as it came. Emitted only for who asked for all."""
+    """A message of the server. Emitted only with ``reports_messages`` in the configuration."""
 
     fields: Fields
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The client is closed and stays so; ``error`` tells why, unless the program did it."""
+    """The client has ended for good; ``error`` says why, unless the program closed it."""
 
     error: KPSError | None
 

@@ -1,8 +1,8 @@
-"""Flow control: a client reads no faster than its program handles what it reads.
+"""Flow control: a client reads no faster than its program handles messages.
 
-A mailbox that fills up pauses reading, so that TCP slows the server down and nothing is
-dropped here. It does so only while its program keeps up in some measure: a callback that hangs,
-or an iterator that nobody asks, must not keep everything else from the client.
+Reading pauses while a mailbox is above its high-water mark, so that TCP slows the server down
+and nothing is dropped here. We wait only for a mailbox that its program drains: a callback that
+hangs, or an iterator that nobody reads, must not block the rest of the client.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.timers import Deadlines
 
 _LOOK_EVERY = 1.0  # seconds
-# What a mailbox must have lost between two looks, of what is in it, for reading to wait for it.
+# Part of a mailbox that its program must drain between two checks for reading to wait for it.
 _KEEPS_UP = 1 / 10
 
 
 class Flow:
-    """Whether reading pauses, and for which mailboxes.
+    """Decides whether reading is paused, and for which mailboxes.
 
     ``now()`` is the time of the session's latest verb; ``resume`` is called when a pause ends.
     """
@@ -28,18 +28,18 @@ class Flow:
         self._deadlines = deadlines
         self._now = now
         self._resume = resume
-        self._crowded: dict[Mailbox, int] = {}  # with what had been taken at the last look
+        self._crowded: dict[Mailbox, int] = {}  # with ``taken`` at the last check
         self._look_at = 0.0
 
     @property
     def is_paused(self) -> bool:
-        """Whether to read no more for now."""
+        """Whether reading is paused."""
         return bool(self._crowded)
 
     def crowded(self, mailbox: Mailbox) -> None:
-        """Take note that a mailbox has filled up."""
+        """Note that a mailbox is above its high-water mark."""
         if mailbox.on_relief is not None:
-            return  # already known, or given up on
+            return  # already known, or not drained and therefore ignored
         mailbox.on_relief = partial(self._relieved, mailbox)
         if not self._crowded:
             self._look_at = self._now() + _LOOK_EVERY
@@ -50,7 +50,7 @@ class Flow:
         return self._look_at if self._crowded else None
 
     def handle_timeout(self, now: float) -> None:
-        """Wait no longer for mailboxes that are not emptied."""
+        """Stop waiting for mailboxes that their program does not drain."""
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY

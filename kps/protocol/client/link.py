@@ -1,4 +1,4 @@
-"""One connection of a client, as its driver sees it: bytes to and from one transport."""
+"""One connection of a client: carries bytes between a driver and the client."""
 
 from typing import Protocol
 
@@ -11,30 +11,30 @@ from kps.protocol.wire.websocket import Closed, ClosedBy, Output, State
 
 
 class LinkOwner(Protocol):
-    """The client that a link belongs to, as the link sees it."""
+    """The client that owns a link, as the link sees it."""
 
     @property
     def is_paused(self) -> bool:
-        """Whether the program is behind, and nothing more is to be read for it."""
+        """Whether reading is paused, because the program is behind."""
 
     def link_opened(self, link: "ClientLink") -> None:
-        """The opening handshake is done: the client is to register."""
+        """Register: the opening handshake is done."""
 
     def received(self, link: "ClientLink", messages: list[bytes]) -> None:
-        """Messages of the server came."""
+        """Handle messages of the server."""
 
     def link_ended(self, link: "ClientLink", closed: Closed) -> None:
-        """The connection has ended. Told once."""
+        """Note that the connection has ended. Called once."""
 
     def link_gone(self, link: "ClientLink") -> None:
-        """The transport is gone."""
+        """Note that the transport is gone."""
 
     def schedule(self, link: "ClientLink") -> None:
-        """The link has a new deadline."""
+        """Schedule the link's new deadline."""
 
 
 class ClientLink:
-    """Carries bytes between a driver and a client, and messages the other way."""
+    """Carries bytes between a driver and a client."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ClientLink:
         if token is not None:
             headers.append(("Authorization", f"Bearer {token}"))
         self.registered = False
-        """Whether the server knows the client on this connection."""
+        """Whether the client is registered on this connection."""
         self._owner = owner
         self._clock = clock
         self._state = State.HANDSHAKE
@@ -63,17 +63,17 @@ class ClientLink:
             limits=config.limits,
             now=clock.now,
         )
-        self.outgoing = Outgoing(self._socket, clock, self._after)
-        """What is sent."""
+        self.outgoing = Outgoing(self._socket, clock, self._note_state)
+        """The messages to the server."""
 
-    # -- what a driver calls ----------------------------------------------------------------
+    # -- called by a driver -----------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
         owner, socket = self._owner, self._socket
         self._clock.now = now
         if self.outgoing.batch is not None:
-            self.outgoing.seal()  # what follows may end the connection, and it must be found
+            self.outgoing.seal()  # the data may end the connection, and then the batch is unsent
         messages = socket.receive_data(data, now)
         if self._register_by is None and socket.state is State.OPEN:
             self._register_by = now + socket.limits.handshake_timeout
@@ -82,14 +82,14 @@ class ClientLink:
         while messages:
             owner.received(self, messages)
             messages = socket.read(now) if socket.has_more else []
-        self._after()
+        self._note_state()
 
     def receive_eof(self, now: float) -> None:
         """Note that the server will send nothing more."""
         self.outgoing.seal()
         self._clock.now = now
         self._socket.receive_eof(now)
-        self._after()
+        self._note_state()
 
     def connection_lost(self, now: float) -> None:
         """Note that the transport is gone. May be called twice."""
@@ -106,17 +106,17 @@ class ClientLink:
 
     @property
     def output(self) -> Output:
-        """What to do with the transport once all is written."""
+        """What to do with the transport once everything is written."""
         return self._socket.output
 
     @property
     def wants_pause(self) -> bool:
-        """Whether to stop reading for now."""
+        """Whether the driver should pause reading."""
         socket = self._socket
         return (self._owner.is_paused and socket.state is State.OPEN) or socket.wants_pause
 
     def set_reading(self, is_reading: bool, now: float) -> None:
-        """Note whether the driver reads, each time that it stops or goes on."""
+        """Note that the driver paused or resumed reading."""
         self._socket.set_reading(is_reading, now)
         self._owner.schedule(self)
 
@@ -132,9 +132,9 @@ class ClientLink:
         self._socket.handle_timeout(now)
         if not self.registered and self._register_by is not None and now >= self._register_by:
             self._socket.abort("the server did not answer the first ping", now)
-        self._after()
+        self._note_state()
 
-    # -- what the client calls --------------------------------------------------------------
+    # -- called by the client ---------------------------------------------------------------
 
     @property
     def refused(self) -> int | None:
@@ -143,13 +143,14 @@ class ClientLink:
 
     @property
     def dropped(self) -> int:
-        """Messages that a policy dropped."""
+        """Messages that were dropped, by a policy or with the connection."""
         return self._socket.outbox.dropped
 
     def take_unsent(self) -> list[Entry]:
-        """Take the publications that the server will not get any more.
+        """Remove and return the publications that the server will not get.
 
-        After the program's own ``close`` they go out before it, while there is a transport.
+        After the program's own ``close`` there are none while the transport lives, because the
+        driver still writes them.
         """
         closed = self._socket.closed
         dropped = self._is_gone or self.output is Output.ABORT
@@ -158,7 +159,7 @@ class ClientLink:
         return self._socket.outbox.take_droppable()
 
     def close(self) -> None:
-        """Begin the closing handshake, behind what is queued."""
+        """Start the closing handshake, behind the queued data."""
         self.outgoing.seal()
         self._socket.close(1000, "", self._clock.now)
         self._owner.schedule(self)
@@ -168,15 +169,15 @@ class ClientLink:
         self._socket.fail(1008, reason, self._clock.now)
 
     def abandon(self) -> None:
-        """Drop the connection: it is not wanted any more."""
+        """Drop the connection, because the client was closed."""
         self.outgoing.seal()
         self._socket.abort("the client was closed", self._clock.now)
-        self._after()
+        self._note_state()
 
     # -- within -----------------------------------------------------------------------------
 
-    def _after(self) -> None:
-        """Tell the client once that the connection has ended, and note new deadlines."""
+    def _note_state(self) -> None:
+        """If the state changed, schedule the deadline; tell the client once of the end."""
         state = self._socket.state
         if state is self._state:
             return

@@ -1,4 +1,4 @@
-"""Messages that the program publishes while there is no connection, kept for the next one."""
+"""Keeps messages that the program publishes offline for the next connection."""
 
 from collections import deque
 
@@ -6,9 +6,9 @@ from kps.protocol.client.config import ClientConfig
 
 
 class OfflineQueue:
-    """Keeps messages, bounded in number and bytes.
+    """A queue of messages, bounded in number and bytes.
 
-    They are kept as messages, not as frames: the next server may take less, and is told so.
+    It holds messages rather than frames, because the next server may accept only smaller ones.
     """
 
     def __init__(self, config: ClientConfig) -> None:
@@ -16,7 +16,7 @@ class OfflineQueue:
         self._most_bytes = config.offline_bytes
         self._messages: deque[bytes] = deque()
         self.size = 0
-        """Bytes that wait."""
+        """Bytes in the queue."""
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -30,7 +30,7 @@ class OfflineQueue:
         return True
 
     def take_all(self) -> list[bytes]:
-        """Remove and return what was kept, the oldest first."""
+        """Remove and return all messages, the oldest first."""
         messages = list(self._messages)
         self._messages.clear()
         self.size = 0

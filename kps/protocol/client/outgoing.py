@@ -1,4 +1,4 @@
-"""What a client sends on one connection: messages, and batches of publications that form."""
+"""Queues the messages that a client sends on one connection, and gathers batches."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -23,9 +23,9 @@ class Clock(Protocol):
 
 
 class Outgoing:
-    """Queues what a client sends on one connection.
+    """Queues the messages that a client sends on one connection.
 
-    ``overflowed`` is called when something had no room, which ends the connection.
+    ``overflowed`` is called when a message has no room, which ends the connection.
     """
 
     __slots__ = ("_clock", "_overflowed", "_socket", "batch", "dialect", "has_batches",
@@ -35,19 +35,19 @@ class Outgoing:
         self, socket: ClientWebSocket, clock: Clock, overflowed: Callable[[], None]
     ) -> None:
         self.dialect: ClientLevel1 = LEVEL_1
-        """Settled by the first pong."""
+        """The dialect, which the first pong settles."""
         self.has_batches = False
         """Whether publications on one topic may share a message."""
         self.max_message: int | None = None
-        """The largest message that the server accepts, in bytes, if it has said so."""
+        """The largest message that the server accepts, in bytes, if its pong told."""
         self._socket = socket
         self._clock = clock
         self._overflowed = overflowed
         self.batch: Batch | None = None
-        """Publications that others may join."""
+        """The batch that further publications on its topic may join."""
 
     def speak(self, dialect: ClientLevel1, max_message: int | None) -> None:
-        """Speak a dialect from now on, on which both ends have agreed."""
+        """Switch to the dialect on which both ends have agreed."""
         self.dialect = dialect
         self.has_batches = dialect.has_batches
         self.max_message = max_message
@@ -58,18 +58,18 @@ class Outgoing:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes that wait to be written."""
+        """Bytes that are pending."""
         if self.batch is not None:
             return self.batch.waiting
         return self._socket.outbox.pending_bytes
 
     def has_room(self, size: int) -> bool:
-        """Whether a message of that size can be queued behind what waits."""
+        """Tell whether a message of that size has room."""
         self.seal()
         return self._socket.outbox.has_room(size + LONGEST_HEADER)
 
     def check_size(self, message: bytes) -> None:
-        """Refuse what the server would close the connection for. Raises ``MessageTooLarge``."""
+        """Raise ``MessageTooLarge`` for a message on which the server would close."""
         limit = self.max_message
         if limit is not None and len(message) > limit:
             raise MessageTooLarge(
@@ -77,10 +77,10 @@ class Outgoing:
             )
 
     def publish(self, topic: str, payload: bytes) -> int:
-        """Queue a publication, with others of its topic if some wait.
+        """Queue a publication, in the batch of its topic if there is one.
 
-        Returns the bytes that wait then. Raises ``InvalidArgument`` for a bad topic,
-        ``MessageTooLarge``, and ``QueueFull`` unless the policy is to drop something.
+        Returns the bytes that are then pending. Raises ``InvalidArgument`` for a bad topic,
+        ``MessageTooLarge``, and ``QueueFull`` unless the policy drops publications.
         """
         batch = self.batch
         if batch is not None and batch.topic == topic:
@@ -99,24 +99,24 @@ class Outgoing:
             self._overflowed()
 
     def send_droppable(self, message: bytes) -> None:
-        """Queue a message that may be dropped by a policy, or kept for another connection."""
+        """Queue a message that a policy may drop, and that may be kept for the next connection."""
         if self.batch is not None:
             self.seal()
         self._queue(Entry(self._socket.outbox.text_frame(message), _DROPPABLE))
 
     def send_anyway(self, message: bytes, kind: Kind = Kind.FORWARDED) -> None:
-        """Queue a message without regard to the limits: what something else bounds."""
+        """Queue a message that something else bounds, ignoring the limits."""
         self.seal()
         if self._socket.state is State.OPEN:
             outbox = self._socket.outbox
             outbox.push_anyway(Entry(outbox.text_frame(message), kind))
 
     def send_kept(self, message: bytes) -> None:
-        """Queue a publication that was kept, which the offline queue has bounded already."""
+        """Queue a publication from the offline queue, which has its own limits."""
         self.send_anyway(message, Kind.DROPPABLE)
 
     def seal(self) -> None:
-        """Let nothing more join the batch that waits."""
+        """Queue the batch, if there is one, so that nothing more joins it."""
         batch = self.batch
         if batch is not None:
             self.batch = None

@@ -1,8 +1,8 @@
-"""What the client has asked the server and waits for: one table, by the names of the questions.
+"""The pending questions of a client to its server: one table, by name.
 
-Every answer names its question: the id of an ack request, a receipt, the nonce of a ping. So a
-lost or late answer concerns its own question only, and whatever is still open when a connection
-ends is ended in one place.
+Every answer names its question: by the id of an ack request, a receipt, the nonce of a ping. So
+a lost or late answer affects its own question only. One place ends all questions that are
+pending when a connection ends.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,24 +15,24 @@ Q = TypeVar("Q", bound="Barrier | ClientAck")
 
 
 class Barrier:
-    """A point in what the client sends, and whether the server has got there."""
+    """A point in the stream of messages to the server, and whether the server has reached it."""
 
     __slots__ = ("delivered", "error", "name", "passed", "refusals")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        """What the answer repeats: a nonce, or a receipt."""
+        """The nonce or receipt, which the answer repeats."""
         self.passed = False
         self.refusals: list[str] = []
-        """Errors that the server sent before it got there."""
+        """Errors that the server sent before it reached this point."""
         self.delivered: int | None = None
-        """Subscribers that got the message, if it was asked for and the server tells."""
+        """Number of subscribers that got the message, if this is a receipt and the server tells."""
         self.error: KPSError | None = None
-        """Why it never will."""
+        """Why the server will never reach it."""
 
 
 class ClientAck(AckHandle):
-    """An ack request under way, with the time after which the client gives up on it."""
+    """A pending ack request, with the time at which the client gives it up."""
 
     __slots__ = ("_deadline", "_expire")
 
@@ -50,7 +50,7 @@ class ClientAck(AckHandle):
 
 
 class Pending:
-    """Open questions by name, in the order in which they were asked."""
+    """Pending questions by name, in the order in which they were asked."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, Barrier | ClientAck] = {}
@@ -63,28 +63,28 @@ class Pending:
         return iter(list(self._by_name.values()))
 
     def new_name(self, kind: str) -> str:
-        """A name that no other question of this client has."""
+        """Return a name that no other question of this client has."""
         self._count += 1
         return f"{kind}_{self._count}"
 
     def add(self, name: str, question: Barrier | ClientAck) -> None:
-        """Wait for the answer to a question."""
+        """Add a question."""
         self._by_name[name] = question
 
     def find(self, name: str, kind: type[Q]) -> Q | None:
-        """The open question of that name, if it is of that kind."""
+        """Return the question of that name, if it is of that kind."""
         question = self._by_name.get(name)
         return question if isinstance(question, kind) else None
 
     def take(self, name: str, kind: type[Q]) -> Q | None:
-        """As ``find``; and wait for it no longer."""
+        """Remove and return the question of that name, if it is of that kind."""
         question = self.find(name, kind)
         if question is not None:
             del self._by_name[name]
         return question
 
     def take_all(self) -> list[Barrier | ClientAck]:
-        """Wait for nothing any longer; return what was open."""
+        """Remove and return all questions."""
         questions = list(self._by_name.values())
         self._by_name.clear()
         return questions

@@ -1,4 +1,4 @@
-"""What a client does with each message of the server (spec, 4 and 12)."""
+"""Handles the messages that a client gets from the server (spec, 4 and 12)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,8 +27,8 @@ from kps.protocol.dialect.envelope import (
 )
 from kps.protocol.dialect.outcome import bad_result
 
-# Levels of what a server may send: those of a payload, and some around it. What is deeper
-# would harm a program that sent it on (see the limit on depth).
+# Levels of nesting that a server may send: those of a payload, and some around it. A program
+# could not safely forward a deeper payload (see ``ServerLimits.max_depth``).
 _DEEPEST = 140
 
 _ABOUT = ("code", "request", "topic", "to")
@@ -37,8 +37,8 @@ _ABOUT = ("code", "request", "topic", "to")
 class Receiver:
     """Handles the messages of the server.
 
-    ``registered`` is called with the first pong of a connection, ``refused`` with the error that
-    came in its place.
+    ``registered`` is called with the first pong of a connection, ``refused`` with an error that
+    comes in its place.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Receiver:
         self._refused = refused
 
     def receive(self, link: ClientLink, messages: list[bytes]) -> None:
-        """Handle messages that came on a connection, in their order."""
+        """Handle messages that came on a connection, in order."""
         state = self._state
         reports = state.config.reports_messages
         noise = None if reports else link.outgoing.dialect.noise
@@ -78,7 +78,7 @@ class Receiver:
                 loaded = [loaded]
             for one in loaded:
                 if link is not state.link or state.ended is not None:
-                    return  # an earlier one has ended it
+                    return  # an earlier message ended the connection
                 try:
                     fields = check(one)
                 except InvalidMessage as error:
@@ -87,11 +87,11 @@ class Receiver:
                 if reports:
                     state.events.append(MessageReceived(fields))
                 handler = _HANDLERS.get(text(fields, "action"))
-                if handler is not None:  # what a later level brings is passed over
+                if handler is not None:  # ignore actions of later levels
                     handler(self, link, fields, len(message) // len(loaded))
 
     def answer(self, acknowledgement: Acknowledgement) -> None:
-        """Tell the server how handling a message went, if it still wants to know."""
+        """Send the ack of a message, unless its connection has ended."""
         if acknowledgement.epoch == self._state.epoch:
             self._answer(acknowledgement.ack_id, acknowledgement.error, acknowledgement.result)
 
@@ -162,7 +162,7 @@ class Receiver:
     def _error(self, link: ClientLink, fields: Fields, size: int) -> None:
         refused = fields.get("refused")
         if type(refused) is list and refused and link.registered:
-            # A whole frame was refused; each message that was in it is named.
+            # The server refused a whole frame, and names each message in it.
             shared = {name: fields.get(name) for name in ("error", "code")}
             for one in refused:
                 if type(one) is dict:
@@ -187,7 +187,7 @@ class Receiver:
             mailboxes = self._subscriptions.refuse(error.topic, error)
             events.append(SubscriptionRefused(mailboxes))
             if mailboxes and all(mailbox.waiters for mailbox in mailboxes):
-                return  # whoever subscribed waits for the answer, and gets the error
+                return  # the callers of ``subscribe`` are waiting, and get the error
         elif verdict is Verdict.SETTLED:
             events.append(SubscriptionConfirmed(error.topic))
         if not was_reported:

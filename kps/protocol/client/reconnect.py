@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt to connect, as numbers."""
+"""The backoff between attempts to connect."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,16 @@ from kps.errors import InvalidArgument
 class Backoff:
     """Exponential backoff with jitter. Times in seconds.
 
-    The jitter spreads the clients of a server that was restarted, so that they do not
-    all come back in the same instant. Raises :class:`kps.InvalidArgument` for numbers that make
-    no sense.
+    The jitter spreads the clients of a restarted server, so that they do not all return in
+    the same instant. Raises :class:`kps.InvalidArgument` for numbers out of range.
     """
 
     first: float = 0.25
-    """Before the first retry."""
+    """The wait before the first retry."""
     factor: float = 2.0
     longest: float = 30.0
     jitter: float = 0.5
-    """Which part of the wait is random: 0.5 means between half of it and all of it."""
+    """The random part of the wait: with 0.5 it is between half of the wait and all of it."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.first <= self.longest and self.factor >= 1 and 0 <= self.jitter <= 1):
@@ -29,11 +28,11 @@ class Backoff:
 
     @classmethod
     def every(cls, seconds: float) -> "Backoff":
-        """The same wait each time."""
+        """Make a backoff that always waits the same time."""
         return cls(first=seconds, factor=1.0, longest=seconds, jitter=0.0)
 
     def delay(self, attempt: int, chance: float) -> float:
-        """The wait before retry number ``attempt`` (from 0), ``chance`` being in [0, 1)."""
+        """Return the wait before retry number ``attempt`` (from 0); ``chance`` is in [0, 1)."""
         longest = self.longest
         wait = self.first
         for _ in range(attempt):

@@ -1,4 +1,4 @@
-"""How what a client sends gets out: on the connection that there is, or kept, or refused."""
+"""Sends the messages of a client on its connection, keeps them offline, or refuses them."""
 
 from collections.abc import Iterable, Iterator
 
@@ -24,36 +24,36 @@ class Sender:
 
     @property
     def dialect(self) -> ClientLevel1:
-        """The dialect that is spoken with the server now."""
+        """The dialect of the current connection."""
         link = self._state.link
         return link.outgoing.dialect if link is not None else LEVEL_1
 
     @property
     def backlog(self) -> int:
-        """Bytes that wait to be written."""
+        """Bytes that are pending."""
         link = self._state.link
         return link.outgoing.pending_bytes if link is not None else self._offline.size
 
     def send(self, message: bytes) -> None:
-        """Send something of the protocol's own; without a connection it has no meaning."""
+        """Send a message of the protocol itself, if there is a connection."""
         if self._state.link is not None:
             self._state.link.outgoing.send(message)
 
     def send_or_refuse(self, message: bytes, *, droppable: bool = True) -> None:
-        """Send something of the program's.
+        """Send a message of the program.
 
         Raises ``NotConnected``, ``MessageTooLarge``, and ``QueueFull`` if no policy makes room.
         """
         self._send_on(self._state.require_link().outgoing, message, droppable=droppable)
 
     def send_or_keep(self, message: bytes) -> None:
-        """Send something of the program's, or keep it for the next connection. Raises likewise."""
+        """Send a message of the program, or keep it offline. Raises the same."""
         state = self._state
         link = state.link
         if link is not None and link.registered and not state.is_closing:
             self._send_on(link.outgoing, message, droppable=True)
         elif state.is_over or not state.config.offline_messages:
-            state.require_link()  # raises why there is none
+            state.require_link()  # raises the reason
         elif not self._offline.keep(message):
             raise QueueFull("not connected, and the offline queue is full")
 
@@ -68,13 +68,13 @@ class Sender:
             outgoing.send(message)
 
     def send_kept(self) -> None:
-        """Send what was kept, on a new connection.
+        """Send the kept messages on a new connection.
 
-        What is too large for this server is dropped and reported; the rest goes on.
+        A message that is too large for this server is dropped and reported.
         """
         state = self._state
         outgoing = state.require_link().outgoing
-        for message in self._offline.take_all():  # within the limits of the offline queue
+        for message in self._offline.take_all():
             try:
                 outgoing.check_size(message)
             except MessageTooLarge as error:
@@ -86,7 +86,7 @@ class Sender:
                 outgoing.send_kept(message)
 
     def keep(self, unsent: Iterable[Entry]) -> int:
-        """Keep publications that were not written; return how many messages are lost."""
+        """Keep unwritten publications offline; return how many messages had no room."""
         lost = 0
         keeps = self._state.config.offline_messages and not self._state.is_over
         for entry in unsent:
@@ -98,11 +98,11 @@ class Sender:
         return lost
 
     def give_up(self) -> int:
-        """Forget what was kept; return how many messages that were."""
+        """Drop the kept messages; return their number."""
         return len(self._offline.take_all())
 
     def _messages_in(self, entry: Entry) -> Iterator[bytes]:
-        """The messages in an entry, in a form that is right on each level."""
+        """Return the messages in an entry, in a form that each level understands."""
         if isinstance(entry, BatchEntry):
             for data in entry.batch.payloads():
                 yield level1.publish(entry.batch.topic, self._state.id, data)

@@ -1,4 +1,4 @@
-"""The client: what its driver and its program call."""
+"""The session of a client: the verbs of its driver and its program."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ from kps.protocol.wire.frames import Masker
 
 
 class ClientSession:
-    """One client. The driver opens a transport when it is told to, and gets a link for it.
+    """One client. The driver opens a transport on ``ConnectNeeded``, and gets a link for it.
 
     ``entropy(n)`` returns ``n`` unpredictable bytes, ``chance()`` a number in [0, 1).
     """
@@ -39,13 +39,13 @@ class ClientSession:
         self.config = config
         self.state = state = ClientState(config, now)
         self.on_resume: Callable[[], None] = _nothing
-        """Called when reading, which was paused, may go on."""
+        """Called when paused reading may resume."""
         self.flow = Flow(state.deadlines, lambda: state.now, lambda: self.on_resume())
         self._sender = sender = Sender(state)
         self.asking = asking = Asking(state, sender)
-        """What the program asks the server and waits for."""
+        """The program's questions to the server."""
         self.topics = topics = Topics(state, chance)
-        # A subscription's answers go to the receiver, which gives subscriptions their messages.
+        # The receiver and the subscriptions call each other: the lambdas close the circle.
         self.subscriptions = Subscriptions(
             config.limits,
             lambda settled: receiver.answer(settled),
@@ -71,21 +71,21 @@ class ClientSession:
             refused=connecting.refused,
         )
 
-    # -- what a driver calls ----------------------------------------------------------------
+    # -- called by a driver -----------------------------------------------------------------
 
     @property
     def id(self) -> str:
-        """The id that the server knows; until then the one to be asked for."""
+        """The registered id; before registration the id that the client will ask for."""
         return self.state.id
 
     @property
     def level(self) -> int:
-        """The level of the protocol that is spoken with the server now."""
+        """The level of the protocol on the current connection."""
         return self._sender.dialect.level
 
     @property
     def ready(self) -> bool:
-        """Whether the server knows this client now."""
+        """Whether the client is registered and not closing."""
         return self.state.ready
 
     @property
@@ -95,30 +95,30 @@ class ClientSession:
 
     @property
     def dropped(self) -> int:
-        """Messages accepted from the program that were never written."""
+        """Messages accepted from the program and never written."""
         link = self.state.link
         return self.state.dropped + (link.dropped if link is not None else 0)
 
     @property
     def backlog(self) -> int:
-        """Bytes that wait to be written."""
+        """Bytes that are pending."""
         return self._sender.backlog
 
     def renew_token(self) -> None:
-        """Have the program give the token of the next connection, if it gives one for each.
+        """Call the program's function for the token of the next connection, if it gave one.
 
-        To be called in answer to ``ConnectNeeded``, before a transport is opened; without the
-        driver's lock, since it takes as long as the program does. Raises ``ConnectFailed``.
+        The driver calls this on ``ConnectNeeded``, before it opens a transport, and without its
+        lock, because the function may be slow. Raises ``ConnectFailed``.
         """
         self._connecting.renew_token()
 
     def connected(self, now: float) -> ClientLink:
-        """Take the transport that is open now, in answer to ``ConnectNeeded``."""
+        """Return the link for a new transport, in answer to ``ConnectNeeded``."""
         self.state.now = now
         return self._connecting.connected()
 
     def connect_failed(self, reason: str, now: float) -> None:
-        """Note that no transport could be opened, in answer to ``ConnectNeeded``."""
+        """Note that the driver could not open a transport, in answer to ``ConnectNeeded``."""
         self.state.now = now
         self._connecting.attempt_failed(ConnectFailed(reason))
 
@@ -132,16 +132,16 @@ class ClientSession:
         self.state.deadlines.handle_timeout(now)
 
     def events(self) -> list[ClientEvent]:
-        """Take what happened since the last call."""
+        """Return the events since the last call."""
         events, self.state.events = self.state.events, []
         return events
 
-    # -- what the program calls, through the driver -----------------------------------------
+    # -- called by the program, through the driver ------------------------------------------
 
     def subscribe(self, topic: str, now: float) -> Mailbox:
-        """Subscribe; the server's word is ``SubscriptionConfirmed`` or ``SubscriptionRefused``.
+        """Subscribe; ``SubscriptionConfirmed`` or ``SubscriptionRefused`` tells the outcome.
 
-        Without a connection the subscription is made when there is one.
+        Without a connection the client subscribes on the next one.
         """
         self.state.now = now
         check_topic(topic)
@@ -156,19 +156,19 @@ class ClientSession:
             self.topics.leave(mailbox.topic)
 
     def is_confirmed(self, topic: str) -> bool:
-        """Whether the server has answered all that was asked about a topic."""
+        """Tell whether the server has answered all questions about a topic."""
         return self.topics.is_settled(topic)
 
     def settle(self, message: Message, error: str | None, now: float, result: Any = None) -> None:
-        """Note that a subscription is done with a message, well or with an error.
+        """Note that a subscription has handled a message, with an error or a result.
 
-        ``result`` is what the publisher is to be told on level 2, or ``None``.
+        The publisher gets the result on level 2.
         """
         self.state.now = now
         self.subscriptions.settle(message, error, result)
 
     def publish(self, topic: str, data: Any, now: float) -> int:
-        """Publish; return the bytes that wait to be written then.
+        """Publish; return the bytes that are then pending.
 
         Raises ``InvalidArgument`` (also ``MessageTooLarge``), ``NotConnected`` (also
         ``ClientClosed``), ``QueueFull``.
@@ -188,21 +188,21 @@ class ClientSession:
         self._sender.send_or_keep(message)
 
     def publish_to_server(self, address: str, data: Any, secure: bool, now: float) -> None:
-        """Have the server send a message to another one. Raises as ``publish`` does."""
+        """Ask the server to send a message to another server. Raises as ``publish`` does."""
         self.state.now = now
         message = level1.publish_to_server(check_id(address), self.state.id, data, secure)
         self._sender.send_or_keep(message)
 
     def send_to_server(self, to: str, proxied: str, origin: str, data: Any, now: float) -> None:
-        """As a server, give another server a message. Raises as ``publish`` does."""
+        """Send a message as a server to another server. Raises as ``publish`` does."""
         self.state.now = now
         self._sender.send_or_refuse(level1.server_to_server(to, proxied, origin, data))
 
     def close(self, now: float) -> None:
-        """Close for good, behind what is queued. What is pending ends at once."""
+        """Close for good, behind the queued data. Pending questions end at once."""
         self.state.now = now
         self._connecting.close()
 
 
 def _nothing() -> None:
-    """Do nothing: a driver that looks at ``wants_pause`` anyway needs no call."""
+    """Do nothing: the default, for a driver that polls ``wants_pause``."""

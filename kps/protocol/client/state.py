@@ -1,4 +1,4 @@
-"""What all parts of one client share."""
+"""The state that all parts of one client share."""
 
 from kps.errors import ClientClosed, NotConnected
 from kps.protocol.client.config import ClientConfig
@@ -8,42 +8,42 @@ from kps.protocol.timers import Deadlines
 
 
 class ClientState:
-    """The time, the connection that there is, and what is to be told to the driver."""
+    """The time, the current connection, and the events for the driver."""
 
     def __init__(self, config: ClientConfig, now: float) -> None:
         self.config = config
         self.now = now
         """The time of the latest verb."""
         self.id = config.id
-        """The id that the server knows; until then the one to be asked for."""
+        """The registered id; before registration the id that the client will ask for."""
         self.deadlines = Deadlines()
         self.link: ClientLink | None = None
-        """The connection that there is, or that is being opened."""
+        """The current connection, which may still be opening."""
         self.epoch = 0
-        """Connections that have ended: what belongs to an earlier one means nothing any more."""
+        """Number of connections that have ended. An ack of an earlier epoch is void."""
         self.is_closing = False
         """Whether the program has closed the client."""
         self.ended: Ended | None = None
         """How the client ended, once it has."""
         self.dropped = 0
-        """Messages accepted from the program that were not written before a connection ended."""
+        """Messages accepted from the program and never written."""
         self.events: list[ClientEvent] = []
-        """What the driver has not yet been told."""
+        """Events that the driver has not taken yet."""
 
     @property
     def ready(self) -> bool:
-        """Whether the server knows this client now."""
+        """Whether the client is registered and not closing."""
         return self.link is not None and self.link.registered and not self.is_closing
 
     @property
     def is_over(self) -> bool:
-        """Whether the client will do nothing more."""
+        """Whether the client was closed or has ended."""
         return self.is_closing or self.ended is not None
 
     def require_link(self) -> ClientLink:
-        """The connection on which the server knows this client.
+        """Return the connection on which the client is registered.
 
-        Raises :class:`kps.NotConnected`, or :class:`kps.ClientClosed` if there never will be one.
+        Raises :class:`kps.NotConnected`, or :class:`kps.ClientClosed` if the client is over.
         """
         link = self.link
         if link is not None and link.registered and not self.is_closing:
@@ -52,7 +52,7 @@ class ClientState:
         raise NotConnected("not connected to the server at the moment")
 
     def require_life(self) -> None:
-        """Raise :class:`kps.ClientClosed` if the client will do nothing more."""
+        """Raise :class:`kps.ClientClosed` if the client was closed or has ended."""
         if self.is_closing or (self.ended is not None and self.ended.error is None):
             raise ClientClosed("the client was closed")
         if self.ended is not None:

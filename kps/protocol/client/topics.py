@@ -1,14 +1,14 @@
-"""What the client has settled with the server about each topic that its program subscribes to.
+"""The state of each topic to which a program subscribes, between client and server.
 
-The program's subscriptions last; what the server knows of them lasts as long as a connection::
+The program's subscriptions survive reconnects; the server forgets them with the connection::
 
     WAITING --ask--> ASKED --confirmed--> LIVE
                      ASKED --refused for now--> REFUSED --ask--> ASKED
     LIVE, ASKED --leave--> LEAVING --confirmed--> (none)
     LEAVING --ask--> ASKED
 
-A lost connection takes every topic to WAITING, and those that are LEAVING out of the table. The
-server answers questions about one topic in their order, so the last answer is the one that counts.
+When a connection is lost, every topic becomes WAITING, and topics that are LEAVING are removed.
+The server answers questions about one topic in order, so only the last answer counts.
 """
 
 from collections.abc import Callable
@@ -20,38 +20,38 @@ from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.codes import LIMIT_REACHED, TEMPORARY
 
-# How long to wait before asking again for topics that were refused for now.
+# Backoff before asking again for topics that the server refused temporarily.
 _RETRIES = Backoff(first=0.5, factor=2.0, longest=30.0, jitter=0.5)
 
-# How long an answer may take before the client takes it that none will come: a server on level 1
-# may have refused the topic, and its errors name nothing.
+# Seconds after which the client expects no answer any more: a server on level 1 may have refused
+# the topic, and its errors do not name it.
 _PATIENCE = 10.0
 
 
 class TopicState(Enum):
-    """How far the client and the server are with one topic."""
+    """The states of one topic."""
 
     WAITING = auto()
-    """There is no connection to ask on."""
+    """There is no connection."""
     ASKED = auto()
     """The server has not answered yet."""
     LIVE = auto()
     """The server has confirmed the subscription."""
     REFUSED = auto()
-    """The server refused it for now; the client will ask again."""
+    """The server refused it temporarily; the client will ask again."""
     LEAVING = auto()
-    """The program wants it no more, and the server has not confirmed that yet."""
+    """The program unsubscribed, and the server has not confirmed that yet."""
 
 
 class Verdict(Enum):
     """What an answer of the server means for a topic."""
 
     PENDING = auto()
-    """Nothing yet: another answer is to come, or nobody waits for it."""
+    """Nothing: another answer is due, or the client asked nothing."""
     SETTLED = auto()
-    """The server has answered all that was asked."""
+    """The server has answered all questions."""
     RETRY = auto()
-    """The server refused it for now, and the client asks again."""
+    """The server refused it temporarily, and the client will ask again."""
     FINAL = auto()
     """The server refused it for good."""
 
@@ -61,18 +61,18 @@ class _Topic:
 
     def __init__(self) -> None:
         self.state = TopicState.WAITING
-        self.joins = 0  # questions to subscribe that have no answer yet
-        self.leaves = 0  # and to unsubscribe
+        self.joins = 0  # pending questions to subscribe
+        self.leaves = 0  # pending questions to unsubscribe
         self.answer_by = 0.0  # when the client gives up waiting for the answers
         self.has_been_live = False
-        self.is_reported = False  # whether a refusal on this connection was told to the program
+        self.is_reported = False  # whether the program knows of a refusal on this connection
 
     @property
     def open_questions(self) -> int:
         return self.joins + self.leaves
 
     def answered(self, *, joins: bool) -> bool:
-        """Count an answer; tell whether one of that kind was to come."""
+        """Count an answer; tell whether a question of that kind was pending."""
         if joins and self.joins:
             self.joins -= 1
         elif not joins and self.leaves:
@@ -83,7 +83,7 @@ class _Topic:
 
 
 class Topics:
-    """Asks the server for topics, and again where it refuses them for now.
+    """Subscribes to topics, and asks again when the server refuses them temporarily.
 
     ``chance()`` returns a number in [0, 1).
     """
@@ -100,17 +100,17 @@ class Topics:
         return len(self._topics)
 
     def is_settled(self, topic: str) -> bool:
-        """Whether the server has answered all that was asked about a topic."""
+        """Tell whether the server has answered all questions about a topic."""
         found = self._topics.get(topic)
         return self._state.ready and (found is None or found.state is TopicState.LIVE)
 
     @property
     def open_questions(self) -> int:
-        """Answers about topics that are still to come."""
+        """Number of questions without an answer."""
         return sum(found.open_questions for found in self._topics.values())
 
     def want(self, topic: str) -> None:
-        """Subscribe to a topic, now or when there is a connection."""
+        """Subscribe to a topic, now or on the next connection."""
         found = self._topics.setdefault(topic, _Topic())
         if found.state in (TopicState.WAITING, TopicState.LEAVING) and self._state.ready:
             self._ask(topic, found)
@@ -129,12 +129,12 @@ class Topics:
             del self._topics[topic]
 
     def connected(self) -> None:
-        """Ask for all topics, on a new connection."""
+        """Subscribe to all topics on a new connection."""
         for topic, found in self._topics.items():
             self._ask(topic, found)
 
     def disconnected(self) -> None:
-        """Note that the server knows of no topic any more."""
+        """Note that the connection, and with it every subscription at the server, is gone."""
         self._retry_at = self._look_at = None
         self._attempt = 0
         self._state.deadlines.cancel(self)
@@ -147,9 +147,9 @@ class Topics:
                 found.is_reported = False
 
     def confirmed(self, topic: str, *, joins: bool) -> Verdict:
-        """Note that the server has done what it was asked about a topic.
+        """Note that the server confirmed a question about a topic.
 
-        ``joins`` tells whether that was to subscribe, or to unsubscribe.
+        ``joins`` tells whether the question was to subscribe, or to unsubscribe.
         """
         found = self._topics.get(topic)
         if found is None:
@@ -166,9 +166,9 @@ class Topics:
         return Verdict.SETTLED
 
     def refused(self, topic: str, error: ServerError) -> tuple[Verdict, bool]:
-        """Note that the server refused what it was asked about a topic.
+        """Note that the server refused a question about a topic.
 
-        The second value tells whether the program has been told of a refusal before.
+        The second value tells whether the program already knows of a refusal.
         """
         found = self._topics.get(topic)
         if found is None or not found.answered(joins=error.request == "subscribe"):
@@ -195,7 +195,7 @@ class Topics:
         return min(self._retry_at, self._look_at)
 
     def handle_timeout(self, now: float) -> None:
-        """Ask again for all topics that were refused for now, or about which no answer came."""
+        """Ask again about topics that were refused temporarily or got no answer."""
         if self._look_at is not None and now >= self._look_at:
             self._give_up_waiting(now)
         if self._retry_at is None or now < self._retry_at:
@@ -209,7 +209,7 @@ class Topics:
                 self._send(found, level1.unsubscribe(topic, self._state.id))
 
     def _give_up_waiting(self, now: float) -> None:
-        """Count questions that have no answer in time as refused for now."""
+        """Treat questions without an answer in time as refused temporarily."""
         waiting = [found for found in self._topics.values() if found.open_questions]
         late = [found for found in waiting if now >= found.answer_by]
         for found in late:
@@ -240,5 +240,5 @@ class Topics:
             self._state.deadlines.schedule(self)
         link = self._state.link
         assert link is not None
-        # As many as the program's own subscriptions, which bounds them.
+        # The program's own subscriptions bound the number of these messages.
         link.outgoing.send_anyway(message)

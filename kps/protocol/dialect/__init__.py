@@ -1,1 +1,1 @@
-"""Messages as JSON, read and written: one module for each level of the protocol."""
+"""Reads and writes messages as JSON: one module for each level of the protocol."""

@@ -1,4 +1,4 @@
-"""Where a server is: addresses that programs and clients give, and the path of the bus."""
+"""Addresses of servers, as programs and clients give them, and the path of the bus."""
 
 import re
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ DEFAULT_PATH = "/ws/bus"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server's address, read."""
+    """A parsed server address."""
 
     host: str
     port: int
@@ -28,15 +28,15 @@ class Address:
 
     @property
     def url(self) -> str:
-        """For people to read: without the query, in which there may be a token."""
+        """The URL for people to read: without the query, which may hold a token."""
         return f"{'wss' if self.secure else 'ws'}://{self.netloc}{_path_of(self.target)}"
 
     @classmethod
     def parse(cls, text: str, *, path: str | None = None, secure: bool = False) -> "Address":
-        """Read ``host``, ``host:port`` or a ``ws://`` or ``wss://`` URL.
+        """Parse ``host``, ``host:port`` or a ``ws://`` or ``wss://`` URL.
 
-        A path and query in the address win over ``path``, a scheme over ``secure``.
-        Without a port it is 9313, or the scheme's own (80, 443) in a URL.
+        A path in the address overrides ``path``, a scheme overrides ``secure``.
+        The default port is 9313, or the scheme's own (80, 443) in a URL.
         Raises :class:`kps.InvalidArgument`.
         """
         has_scheme = "://" in text
@@ -62,14 +62,14 @@ class Address:
             raise InvalidArgument(f"not a path on a server: {_path_of(target)!r}")
         address = cls(parts.hostname, port, secure, target)
         try:
-            address.netloc.encode("idna")  # as wsproto writes it into the request
+            address.netloc.encode("idna")  # as wsproto encodes it for the request
         except UnicodeError:
             raise _unreadable(text) from None
         return address
 
 
 def host_and_port(host: str, port: int) -> str:
-    """``host:port``, with brackets around an IPv6 address."""
+    """Return ``host:port``, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -86,14 +86,14 @@ def _unreadable(text: str) -> InvalidArgument:
     return InvalidArgument(f"not a server address: {shown!r}; it takes host:port or ws://host:port")
 
 
-# Nothing else, as who may be reached is decided by this text: what a URL may have besides, such
-# as a user or a fragment, would let another server be meant than the one that it begins with.
+# Permissions are checked against this text, so it may hold a host and a port only: a user or a
+# fragment, as in a URL, could make it mean another server than the one it begins with.
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class RelayTarget:
-    """``host:port[/path][::proxied-address]``, read."""
+    """A parsed ``host:port[/path][::proxied-address]``."""
 
     address: str
     """``host:port`` to connect to, and the ``to`` of the message."""
@@ -103,8 +103,8 @@ class RelayTarget:
 
     @classmethod
     def parse(cls, to: str) -> "RelayTarget":
-        """Read an address. Raises :class:`kps.InvalidArgument`."""
-        host = to[: to.find("]") + 1] if to.startswith("[") else ""  # IPv6 has its own colons
+        """Parse an address. Raises :class:`kps.InvalidArgument`."""
+        host = to[: to.find("]") + 1] if to.startswith("[") else ""  # IPv6 has colons too
         reached, _, proxied = to[len(host) :].partition("::")
         address, slash, path = reached.partition("/")
         address = host + address
@@ -120,7 +120,7 @@ class RelayTarget:
 
 
 def origin_of(address: str, path: str, *, secure: bool, client_id: str = "") -> str:
-    """The ``from`` of a relayed message: which server it left, and for which client."""
+    """Return the ``from`` of a relayed message: the server that sends it, and its client."""
     host, _, port = address.rpartition(":")
     if port == ("443" if secure else "80"):
         address = host

@@ -1,7 +1,7 @@
-"""The levels of the protocol as a client speaks them: what it reads, and how it writes.
+"""The dialects of a client: how it reads and writes messages at each level of the protocol.
 
-A dialect has no state: one object serves all connections of its level. Level 2 is level 1 with
-what it says otherwise. Nothing outside of this package asks for a level's number.
+A dialect has no state: one object serves all connections of its level. Level 2 inherits from
+level 1 and overrides the differences. Nothing outside this package asks for a level's number.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,39 +16,39 @@ _CONFIRMATION = b'{"action":"published",'
 
 
 Publications = tuple[str, str, Sequence[Any]]
-"""Messages on one topic: that, the sender, and the payloads. A plain tuple, because there is one
-for nearly every message."""
+"""Messages on one topic: the topic, the sender, the payloads. A plain tuple, because nearly every
+message makes one."""
 
 
 class Question(NamedTuple):
-    """A message whose publisher wants to know how handling it went."""
+    """A message whose publisher wants an ack."""
 
     topic: str
-    """The topic; empty if it was sent to this client's id."""
+    """The topic; empty for a direct message."""
     sender: str
     data: Any
     ack_id: str
     may_be_direct: bool
-    """Whether it is for the direct messages if nothing subscribes to the topic."""
+    """Whether it is a direct message if no subscription has the topic."""
 
 
 class ClientLevel1:
-    """The dialect of the original."""
+    """Level 1: the dialect of the original (spec, section 4)."""
 
     level = 1
 
     join: Callable[[Sequence[bytes]], bytes] | None = None
-    """Makes one message of several, if servers of this level take that."""
+    """Joins several messages into one, if servers of this level accept that."""
 
     has_batches = False
     """Whether publications on one topic may share a message."""
 
     has_receipts = False
-    """Whether the server tells to how many it passed a publication on."""
+    """Whether the server tells to how many subscribers it passed a publication on."""
 
     noise: bytes | None = _CONFIRMATION
-    """How messages begin for which nobody waits, so that they need not be read. Half of what a
-    publisher receives on this level are confirmations."""
+    """The beginning of messages that the client skips without parsing. At this level half of
+    what a publisher receives are confirmations, and nobody waits for them."""
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -63,14 +63,14 @@ class ClientLevel1:
         return level1.publish_to_id_with_ack(to, sender, data, ack_id, timeout)
 
     def ack(self, ack_id: str, client_id: str, error: str | None, result: Any) -> bytes:
-        """How handling a message went. Raises :class:`kps.InvalidArgument` for the result."""
+        """Write an ack. Raises :class:`kps.InvalidArgument` for a result that is not JSON."""
         return level1.ack(ack_id, client_id, error)
 
     def barrier(self, name: str, sender: str) -> bytes:
-        """A question whose answer repeats the name, and shows how far the server has come.
+        """Write a request whose answer repeats ``name``.
 
-        Servers of this level repeat nothing but the id of an ack request, also of one that
-        they do not know.
+        The answer shows that the server has handled everything before it. Servers of this
+        level repeat only the id of an ack request, even of one that they do not know.
         """
         return level1.get_ack_status(name, sender)
 
@@ -88,7 +88,7 @@ class ClientLevel1:
 
 
 class ClientLevel2(ClientLevel1):
-    """Batches, arrays, receipts, results, updates, codes of errors (spec, section 12)."""
+    """Level 2: batches, arrays, receipts, results, updates, error codes (spec, section 12)."""
 
     level = 2
     join = staticmethod(join)
@@ -127,26 +127,26 @@ LEVEL_2 = ClientLevel2()
 
 
 def greeting(client_id: str, highest: int) -> bytes:
-    """The first ping of a connection, which offers a level."""
+    """Write the first ping of a connection, which offers a level."""
     ping = level2.ping if highest >= LEVEL_2.level else level1.ping
     return ping(client_id)
 
 
 def agreed(fields: Fields, highest: int) -> ClientLevel1:
-    """The dialect for a connection whose first pong this is."""
+    """Return the dialect that the first pong of a connection settles."""
     is_offered = highest >= LEVEL_2.level
     return LEVEL_2 if is_offered and fields.get("proto") == LEVEL_2.level else LEVEL_1
 
 
 def limit_in(fields: Fields) -> int | None:
-    """The largest message that a server takes, in bytes, if its pong says so."""
+    """Return the largest message that the server accepts, in bytes, if its pong tells."""
     limits = fields.get("limits")
     limit = limits.get("max_message") if type(limits) is dict else None
     return limit if type(limit) is int and limit > 0 else None
 
 
 def read_response(client_id: str, fields: Fields, request: str) -> AckResponse:
-    """One outcome of the ack request of that id."""
+    """Read one outcome of the ack request with the id ``request``."""
     reason, ack_id = fields.get("error"), fields.get("ack_id")
     return AckResponse(
         client_id,

@@ -1,14 +1,14 @@
-"""Codes with a meaning of our own: of WebSocket closes (spec, 2.8), of errors (spec, 12.6)."""
+"""The close codes (spec, 2.8) and error codes (spec, 12.6) that KPS defines."""
 
 ID_TAKEN = 4001
-"""Another connection registered under this one's id. Coming back would take it in turn."""
+"""Another connection took over this one's id. Reconnecting would take it back in turn."""
 
 EXPIRED = 4002
-"""The time for which the server knew this client is over. It may come back with a new token."""
+"""The lifetime of this client's identity is over. The client may return with a new token."""
 
 RATE_LIMITED = "rate_limited"
 LIMIT_REACHED = "limit_reached"
 UNAVAILABLE = "unavailable"
 
 TEMPORARY = frozenset((RATE_LIMITED, LIMIT_REACHED, UNAVAILABLE))
-"""Codes of errors for which it can help to ask again later. All others are final."""
+"""Error codes after which a client may retry. All others are final."""

@@ -1,8 +1,7 @@
 """The envelope: JSON objects with known fields (spec, section 3).
 
-Reading is strict in what reaches the bus and lenient in what it ignores: a known field
-of the wrong type is refused, an unknown field is passed over, which is the room that
-the protocol keeps for growing.
+Reading refuses a known field of the wrong type. It ignores unknown fields, so that the
+protocol can grow.
 """
 
 import gc
@@ -21,7 +20,7 @@ _STRING_FIELDS = frozenset(("action", "topic", "from", "to", "id", "error", "ack
 class InvalidMessage(Exception):
     """A message that is refused.
 
-    ``str()`` is the text for the sender, ``code`` what its program can rely on (spec, 12.6).
+    ``str()`` is the text for the sender; programs rely on ``code`` (spec, 12.6).
     """
 
     def __init__(self, text: str, code: str = "bad_message") -> None:
@@ -30,14 +29,14 @@ class InvalidMessage(Exception):
 
 
 class TooDeep(InvalidMessage):
-    """A payload nested deeper than can be written again."""
+    """A payload that is nested too deeply to be written again."""
 
     def __init__(self) -> None:
         super().__init__("message nested too deeply")
 
 
 def load(frame: bytes) -> Any:
-    """Read the JSON of a frame. Raises :class:`InvalidMessage`, and nothing else."""
+    """Parse the JSON of a frame. Raises :class:`InvalidMessage`, and nothing else."""
     try:
         return orjson.loads(frame)
     except orjson.JSONDecodeError:
@@ -45,7 +44,7 @@ def load(frame: bytes) -> Any:
 
 
 def check(fields: Any) -> Fields:
-    """Return what is one message. Raises :class:`InvalidMessage`, and nothing else."""
+    """Return ``fields`` if it is one message. Raises :class:`InvalidMessage`, and nothing else."""
     if type(fields) is not dict:
         raise InvalidMessage("message is not a JSON object")
     for name, value in fields.items():
@@ -55,36 +54,36 @@ def check(fields: Any) -> Fields:
 
 
 def is_deeper(loaded: Any, most: int) -> bool:
-    """Whether what was read has more than so many levels of arrays and objects."""
+    """Tell whether parsed JSON has more than ``most`` levels of arrays and objects."""
     level = [loaded]
     while level and most:
-        # What is in all of them, in one call: a loop in Python would take as long as reading
-        # the JSON did.
+        # One call returns the children of the whole level. A loop in Python would take as long
+        # as parsing the JSON did.
         level = gc.get_referents(*level)
         most -= 1
     return any(type(part) is dict or type(part) is list for part in level)
 
 
 def check_depth(payload: Any, most: int) -> None:
-    """Refuse a payload that is too deep. Raises :class:`TooDeep`."""
+    """Raise :class:`TooDeep` for a payload that is nested too deeply."""
     if is_deeper(payload, most):
         raise TooDeep
 
 
 def write(fields: Fields) -> bytes:
-    """Write a message whose content came from the wire, or is our own."""
+    """Write a message whose content came from the wire or is our own."""
     try:
         return orjson.dumps(fields)
-    except TypeError:  # what was read can be written, unless it is too deep for that
+    except TypeError:  # parsed JSON can always be written, unless it is nested too deeply
         raise TooDeep from None
 
 
 def compose(content: Any) -> bytes:
-    """Write what the program gave, or a message with it.
+    """Write a payload of the program, or a message that contains one.
 
-    Raises :class:`kps.InvalidArgument` when that is not JSON: other types than ``dict``
-    with string keys, ``list``, ``str``, ``int`` of 64 bits, ``float``, ``bool`` and
-    ``None`` (and those that orjson knows: dataclasses, dates, UUIDs, enums).
+    Raises :class:`kps.InvalidArgument` for types other than ``dict`` with string keys,
+    ``list``, ``str``, ``int`` of 64 bits, ``float``, ``bool`` and ``None`` (and those that
+    orjson knows: dataclasses, dates, UUIDs, enums).
     """
     try:
         return orjson.dumps(content)
@@ -93,20 +92,20 @@ def compose(content: Any) -> bytes:
 
 
 def join(messages: Sequence[bytes]) -> bytes:
-    """Make an array, as one message, of several messages (spec, 12.2)."""
+    """Join several messages into one message, an array (spec, 12.2)."""
     return b"[" + b",".join(messages) + b"]"
 
 
 def text(fields: Fields, name: str) -> str:
-    """A string field, or ``""`` when it is missing, null or not a string."""
+    """Return a string field, or ``""`` if it is missing, null or not a string."""
     value = fields.get(name)
     return value if type(value) is str else ""
 
 
 def unwrap(fields: Fields) -> tuple[Any, str]:
-    """Payload and sender of a level 1 delivery.
+    """Return the payload and the sender of a level 1 delivery.
 
-    The server wraps both in ``data``; some originals send the payload bare, with the
+    The server wraps both in ``data``. Some original servers send the payload bare, with the
     sender beside it.
     """
     data = fields.get("data")

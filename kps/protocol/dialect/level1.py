@@ -1,7 +1,6 @@
-"""Level 1: the dialect of the original. Every message that either end sends (spec, section 4).
+"""The messages of level 1, the dialect of the original, for both ends (spec, section 4).
 
-Each function returns the JSON of one message. Level 2 will be a module like this one,
-and the sessions choose between them after ping and pong have told what the peer speaks.
+Each function returns the JSON of one message.
 """
 
 from typing import Any
@@ -28,7 +27,7 @@ def published(topic: str) -> bytes:
 
 
 def delivery(topic: str, sender: str, data: Any) -> bytes:
-    """A publication, for every subscriber the same."""
+    """A publication: every subscriber gets the same bytes."""
     return write({"action": "publish", "topic": topic, "data": {"data": data, "from": sender}})
 
 

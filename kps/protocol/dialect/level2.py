@@ -1,7 +1,6 @@
-"""Level 2: what it says otherwise than level 1, or more (spec, section 12).
+"""The messages of level 2 that differ from level 1 or are new (spec, section 12).
 
-Messages that are not here are those of :mod:`kps.protocol.level1`. Each function returns the
-JSON of one message.
+All other messages are those of ``level1``. Each function returns the JSON of one message.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,7 +31,7 @@ def published(topic: str, receipt: str, delivered: int) -> bytes:
 
 
 def delivery(topic: str, sender: str, payloads: Sequence[Any]) -> bytes:
-    """Publications of one sender on one topic, for every subscriber the same."""
+    """Publications of one sender on one topic: every subscriber gets the same bytes."""
     fields: Fields = {"action": "publish", "topic": topic, "from": sender}
     if len(payloads) == 1:
         fields["data"] = payloads[0]
@@ -42,7 +41,7 @@ def delivery(topic: str, sender: str, payloads: Sequence[Any]) -> bytes:
 
 
 def delivery_with_ack(topic: str, sender: str, data: Any, ack_id: str) -> bytes:
-    """A publication that each subscriber answers; with no topic, a direct message."""
+    """A publication that each subscriber answers; without a topic, a direct message."""
     fields: Fields = {"action": "publish_ack", "ack_id": ack_id, "from": sender, "data": data}
     if topic:
         fields["topic"] = topic
@@ -63,12 +62,12 @@ def ack_response(ack_id: str, responses: Iterable[AckResponse], missing: Sequenc
 
 
 def error(reason: str, code: str, request: Fields) -> bytes:
-    """``request`` is what is refused, as far as it could be read."""
+    """A refusal of ``request``, which has the fields that could be read."""
     return write({"action": "error", "error": reason, "code": code} | _named(request))
 
 
 def error_about_all(reason: str, code: str, requests: Iterable[Any]) -> bytes:
-    """One error for several messages: all that a frame held and that could be read."""
+    """One refusal of all messages that could be read in a frame."""
     fields: Fields = {"action": "error", "error": reason, "code": code}
     named = [_named(request) for request in requests if type(request) is dict]
     if refused := [one for one in named if one]:
@@ -77,7 +76,7 @@ def error_about_all(reason: str, code: str, requests: Iterable[Any]) -> bytes:
 
 
 def _named(request: Fields) -> Fields:
-    """What names a request in the answer to it."""
+    """Return the fields that identify a request in its answer."""
     named: Fields = {}
     if action := text(request, "action"):
         named["request"] = action
@@ -111,12 +110,12 @@ def ping(client_id: str, nonce: str = "") -> bytes:
 
 
 def publish(topic: str, payload: bytes) -> bytes:
-    """A publication of a payload that is JSON already."""
+    """A publication whose payload is already JSON."""
     return b'{"action":"publish","topic":' + compose(topic) + b',"data":' + payload + b"}"
 
 
 def batch_head(topic: str) -> bytes:
-    """What stands before the payloads of a batch, which have commas between them."""
+    """The beginning of a batch; its payloads follow, separated by commas."""
     return b'{"action":"publish","topic":' + compose(topic) + b',"batch":['
 
 

@@ -1,10 +1,10 @@
-"""How a subscriber fared with a message whose publisher wants to know."""
+"""The outcome of an ack request for one subscriber."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
 if TYPE_CHECKING:
-    # Type checkers know this module; it is never imported. It says what a plain name means.
+    # Only type checkers read this import. The default is the meaning of a plain ``AckResponse``.
     from typing_extensions import TypeVar
 
     R = TypeVar("R", default=Any)
@@ -16,7 +16,7 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class AckResponse(Generic[R]):
-    """How one addressed subscriber fared with a message (spec, section 6)."""
+    """The outcome of an ack request for one addressed subscriber (spec, section 6)."""
 
     client_id: str
     success: bool
@@ -24,21 +24,21 @@ class AckResponse(Generic[R]):
     """What went wrong: the subscriber's own text, or ``disconnected``, ``timeout``,
     ``queue full``, ``no subscriber for topic``."""
     ack_id: str = ""
-    """An id of the request: the server's on level 1, the publisher's on level 2."""
+    """The id of the request: the server's on level 1, the publisher's on level 2."""
     result: R | None = None
     """What the subscriber's callback returned: any JSON value. Level 2 only."""
 
     def fields(self) -> dict[str, Any]:
-        """The response as level 1 writes it: ``error`` only when there is one."""
+        """Return the response as level 1 writes it: with ``error`` only if there is one."""
         fields = {"ack_id": self.ack_id, "client_id": self.client_id, "success": self.success}
         return fields | ({"error": self.error} if self.error else {})
 
 
 def bad_result(reason: object) -> str:
-    """The error of a subscriber whose result cannot be sent."""
-    return f"the result of the callback is of no use: {reason}"
+    """Return the error text for a subscriber whose result cannot be sent."""
+    return f"the result of the callback cannot be sent: {reason}"
 
 
 def timed_out(client_id: str, ack_id: str) -> AckResponse:
-    """The outcome of who did not answer in time."""
+    """Return the outcome of a subscriber that did not answer in time."""
     return AckResponse(client_id, False, "timeout", ack_id)

@@ -1,4 +1,4 @@
-"""What clients ask a server for, read and checked: the typed form of each action's fields."""
+"""The requests of clients in typed form: the checked fields of each action."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -6,12 +6,12 @@ from typing import Any, NamedTuple, Protocol
 from kps.protocol.dialect.outcome import AckResponse
 
 Publish = tuple[str, list[Any], str | None]
-"""Publications on one topic: that, the payloads, and what the client wants its receipt to be
-called, if it wants one. A plain tuple, because there is one for nearly every message."""
+"""Publications on one topic: the topic, the payloads, and the client's name for its receipt, or
+``None`` if it wants none. A plain tuple, because nearly every message makes one."""
 
 
 class Ask(NamedTuple):
-    """A message whose receivers are to answer."""
+    """An ack request: a message that its receivers must answer."""
 
     target: str
     """The topic, or the id of the one receiver."""
@@ -19,17 +19,17 @@ class Ask(NamedTuple):
     """The publisher's own id of the request."""
     data: Any
     timeout: float | None
-    """Seconds, if the publisher says."""
+    """Seconds, if the publisher names a timeout."""
     wants_updates: bool
-    """Whether the publisher is told each outcome as soon as it is known."""
+    """Whether the server sends the publisher each outcome at once."""
 
 
 class Answer(NamedTuple):
-    """How a subscriber fared with a message that wants an answer."""
+    """A subscriber's answer to an ack request."""
 
     ack_id: str
     error: str | None
-    """Why it failed, which may be empty; ``None`` if it did not."""
+    """Why handling the message failed, which may be empty; ``None`` if it succeeded."""
     result: Any
 
 
@@ -47,12 +47,12 @@ class FromServer(NamedTuple):
     to: str
     proxied: str
     origin: str
-    """Who sent it there, as that server says; empty if it does not."""
+    """The sender, as the other server names it; empty if it names none."""
     data: Any
 
     @property
     def topic(self) -> str:
-        """The topic of this server on which it is to be published, or empty."""
+        """The topic on which this server should publish it, or empty."""
         topic = self.data.get("topic") if type(self.data) is dict else None
         return topic if type(topic) is str else ""
 
@@ -69,7 +69,7 @@ class Outcomes(Protocol):
         """All outcomes, by client id."""
 
     def untold(self) -> Sequence[AckResponse]:
-        """The outcomes that the publisher does not know yet; from now on it does."""
+        """Return the outcomes that the publisher has not been sent, and count them as sent."""
 
     def missing(self) -> Sequence[str]:
-        """Who has not answered."""
+        """Return the ids of the clients that have not answered."""

@@ -1,7 +1,7 @@
-"""The levels of the protocol as a server speaks them: what it reads, and how it writes.
+"""The dialects of a server: how it reads and writes messages at each level of the protocol.
 
-A dialect has no state: one object serves all connections of its level. Level 2 is level 1 with
-what it says otherwise. Nothing outside of this package asks for a level's number.
+A dialect has no state: one object serves all connections of its level. Level 2 inherits from
+level 1 and overrides the differences. Nothing outside this package asks for a level's number.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,18 +14,18 @@ from kps.protocol.dialect.requests import Answer, Ask, FromServer, Outcomes, Pub
 
 
 class ServerLevel1:
-    """The dialect of the original."""
+    """Level 1: the dialect of the original (spec, section 4)."""
 
     level = 1
 
     join: Callable[[Sequence[bytes]], bytes] | None = None
-    """Makes one message of several, if clients of this level take that."""
+    """Joins several messages into one, if clients of this level accept that."""
 
     confirms_publications = True
-    """Whether each publication is confirmed on its own."""
+    """Whether the server confirms each publication."""
 
     keeps_id_in_ping = False
-    """Whether a later ping without an id leaves the client the one that it has."""
+    """Whether the client keeps its id when a later ping names none."""
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -36,7 +36,7 @@ class ServerLevel1:
         return topic, [fields.get("data")], None
 
     def read_ask(self, fields: Fields, target: str, refusal: str) -> Ask:
-        """Read an ack request; ``target`` is the field that says who is asked."""
+        """Read an ack request; the field ``target`` names the topic or the receiver."""
         return Ask(
             required(fields, target, refusal),
             required(fields, "ack_id", "missing ack_id"),
@@ -76,15 +76,15 @@ class ServerLevel1:
         return FromServer(text(fields, "to"), text(fields, "id"), origin, payload)
 
     def read_nonce(self, fields: Fields) -> str:
-        """What the answer to a ping is to repeat, or nothing."""
+        """Return the nonce of a ping, which the answer repeats, or ``""``."""
         return ""
 
     def count(self, fields: Fields) -> int:
-        """How many messages one message is, when messages are counted."""
+        """Return how many messages the rate limit counts for one message."""
         return 1
 
     def payloads_of(self, fields: Fields) -> list[Any]:
-        """The payloads of a batch, or nothing if it is none."""
+        """Return the payloads of a batch; an empty list if the message is no batch."""
         return []
 
     # -- answering --------------------------------------------------------------------------
@@ -97,11 +97,11 @@ class ServerLevel1:
         return level1.published(topic)
 
     def ack_update(self, ack_id: str, responses: Iterable[AckResponse]) -> bytes:
-        """Outcomes of an ack request that goes on, for a publisher who wants updates."""
+        """Outcomes of a pending ack request, for a publisher that wants updates."""
         return level2.ack_update(ack_id, responses)
 
     def ack_response(self, outcomes: Outcomes) -> bytes:
-        """The end of an ack request."""
+        """The final answer to an ack request."""
         responses = dict(outcomes.responses)
         if outcomes.tells_timeouts:
             for name in outcomes.missing():
@@ -110,17 +110,17 @@ class ServerLevel1:
         return level1.ack_response(outcomes.owner_ack_id, by_client)
 
     def error(self, reason: str, code: str, request: Fields) -> bytes:
-        """A refusal. ``request`` is what is refused, as far as it could be read."""
+        """A refusal of ``request``, which has the fields that could be read."""
         return level1.error(reason)
 
     def error_about_all(self, reason: str, code: str, requests: Iterable[Any]) -> bytes:
-        """The refusal of a whole frame, with whatever messages could be read in it."""
+        """A refusal of a whole frame; ``requests`` are the messages that could be read in it."""
         return level1.error(reason)
 
     # -- delivering -------------------------------------------------------------------------
 
     def deliveries(self, topic: str, sender: str, payloads: Sequence[Any]) -> list[bytes]:
-        """Publications, for every subscriber the same."""
+        """Publications: every subscriber of this level gets the same bytes."""
         return [level1.delivery(topic, sender, data) for data in payloads]
 
     def delivery_with_ack(
@@ -131,7 +131,7 @@ class ServerLevel1:
 
 
 class ServerLevel2(ServerLevel1):
-    """Batches, arrays, receipts, results, updates, codes of errors (spec, section 12)."""
+    """Level 2: batches, arrays, receipts, results, updates, error codes (spec, section 12)."""
 
     level = 2
     join = staticmethod(join)
@@ -202,14 +202,14 @@ LEVEL_2 = ServerLevel2()
 
 
 def agreed(offered: Any, highest: int) -> ServerLevel1:
-    """The dialect for a client whose first ping offers a level, if it does."""
+    """Return the dialect for a client whose first ping offers the level ``offered``."""
     if type(offered) is int and min(offered, highest) >= LEVEL_2.level:
         return LEVEL_2
     return LEVEL_1
 
 
 def required(fields: Fields, name: str, refusal: str) -> str:
-    """A string field that an action needs. Raises :class:`InvalidMessage` with ``refusal``."""
+    """Return a required string field. Raises :class:`InvalidMessage` with ``refusal``."""
     value = fields.get(name)
     if type(value) is not str or not value:
         raise InvalidMessage(refusal, "bad_request")
@@ -226,7 +226,7 @@ def _timeout(fields: Fields) -> float | None:
 
 
 def _error_in(outcome: Fields) -> str | None:
-    """Why a subscriber says that it failed; ``None`` if it says that it did not."""
+    """Return the error that a subscriber reports; ``None`` if it reports success."""
     if outcome.get("success") is True:
         return None
     reason = outcome.get("error")

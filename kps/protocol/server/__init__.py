@@ -1,1 +1,1 @@
-"""The server: its sessions, what each action does, and what they share."""
+"""The server: its sessions, the actions of clients, and the shared state."""

@@ -1,8 +1,8 @@
-"""What each action of a client does (spec, section 4).
+"""The actions of clients (spec, section 4).
 
-An action is one entry in :data:`ACTIONS` and one function, which reads its fields with the help
-of the session's dialect, asks the rules, and calls the bus. It raises :class:`InvalidMessage`
-for whatever it refuses, and has then changed nothing.
+An action is one entry in :data:`ACTIONS` and one function. The function reads the fields with
+the session's dialect, checks the rules, and calls the bus. It refuses a request by raising
+:class:`InvalidMessage`, and has then changed nothing.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from kps.protocol.server.state import ServerState
 
 
 class Actor(Subscriber, AckOwner, Protocol):
-    """The client that asks for an action: its session, as actions see it."""
+    """The session of the client that asks for an action, as actions see it."""
 
     number: int
     dialect: ServerLevel1
@@ -37,20 +37,20 @@ class Actor(Subscriber, AckOwner, Protocol):
     state: ServerState
     delivery: Delivery
     received: int
-    """Messages that came from it."""
+    """Number of messages that it sent."""
     is_deep: bool
-    """Whether what is handled now may be nested too deeply."""
+    """Whether the message that is being handled may be nested too deeply."""
 
     @property
     def permissions(self) -> Permissions:
-        """What it may do."""
+        """The client's permissions."""
 
     @property
     def host(self) -> str:
-        """The host under which it reached the server."""
+        """The host by which the client reached the server."""
 
     def reply(self, message: bytes) -> bool:
-        """Answer it."""
+        """Answer the client."""
 
 
 def ping(actor: Actor, fields: Fields) -> None:
@@ -119,7 +119,7 @@ def server_to_server(actor: Actor, fields: Fields) -> None:
     topic = message.topic
     if topic:
         actor.run.check(topic)
-    # An origin that could be a client of this server would be a false sender.
+    # An origin without the form of another server's id could impersonate a client of this one.
     sender = message.origin if rules.is_foreign(message.origin) else actor.id
     actor.delivery.receive_server_data(topic, message.data, sender)
 
@@ -178,11 +178,11 @@ class Action(NamedTuple):
     """One action."""
 
     handle: Callable[[Any, Fields], None]
-    """Does it. The first argument is an :class:`Actor`."""
+    """The function. Its first argument is an :class:`Actor`."""
     unregistered: str | None = "client not registered"
-    """How it is refused to a client that has not registered; ``None`` if it is not."""
+    """The refusal for an unregistered client; ``None`` if such a client may use the action."""
     joins_run: bool = False
-    """Whether it may add to the publications that are gathered. All others come behind them."""
+    """Whether it adds to the gathered publications. Before any other action these are delivered."""
 
 
 ACTIONS: dict[str | None, Action] = {
@@ -209,9 +209,9 @@ def _no_action(actor: Actor, fields: Fields) -> None:
 
 
 NO_ACTION = Action(_no_action, unregistered=None)
-"""What is done for a message that asks for no action that there is: it is refused."""
+"""The refusal of a message whose action is missing or unknown."""
 
 
 def relay_failed(reason: object) -> InvalidMessage:
-    """The refusal of a message to another server."""
+    """Return the refusal of a message to another server."""
     return InvalidMessage(f"failed to relay to server: {reason}", "relay_failed")

@@ -1,4 +1,4 @@
-"""What a server is told once, at its start."""
+"""The configuration of a server."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,27 +13,27 @@ from kps.protocol.wire.http import HttpResponse
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubConfig:
-    """What a server is told once, at its start."""
+    """The configuration of a server, which never changes."""
 
     id: str
     """The server's own id, as a sender and for direct messages."""
     path: str = DEFAULT_PATH
     origins: tuple[str, ...] = ()
-    """Origins of web pages, beside the server's own, that may connect; ``*`` for all."""
+    """Origins of web pages that may connect besides the server's own; ``*`` for all."""
     asks_upgrade: bool = False
     """Whether each upgrade waits for :meth:`Hub.decide`."""
     asks_token: bool = False
-    """Whether each client shows a token, which waits for :meth:`Hub.identify`."""
+    """Whether each client must show a token, which waits for :meth:`Hub.identify`."""
     permissions: Permissions = OPEN
-    """Of clients that have no identity."""
+    """Permissions of anonymous clients."""
     proxies: tuple[Network, ...] = ()
-    """Whose ``X-Forwarded-For`` is believed."""
+    """Proxies whose ``X-Forwarded-For`` the server trusts."""
     limits: ServerLimits = field(default_factory=ServerLimits)
     level: int = level2.LEVEL
-    """The highest level of the protocol that is spoken."""
+    """The highest level of the protocol that the server speaks."""
     version: str = ""
-    """Shown by ``/healthz``."""
+    """The version that ``/healthz`` shows."""
     pages: Mapping[str, HttpResponse] = field(default_factory=dict)
-    """What is served besides, by path. The answers have an ``etag``."""
+    """HTTP answers by path. Each has an ``etag``."""
     is_monitored: bool = False
-    """Whether the figures are published for whoever subscribes to them (spec, 12.8)."""
+    """Whether the server publishes its figures to subscribers (spec, 12.8)."""

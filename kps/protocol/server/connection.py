@@ -1,4 +1,4 @@
-"""A connection of the server, as its driver and the hub see it: bytes to and from one session."""
+"""A connection of the server: carries bytes between a driver and one session."""
 
 from collections.abc import Callable
 
@@ -16,9 +16,9 @@ from kps.protocol.wire.websocket import Closed, Output, State
 class WebSocketConnection:
     """Carries bytes between a driver and the session of one client.
 
-    A driver calls ``receive_data``, ``receive_eof`` and ``connection_lost``; which connections
-    then have something to write is for :meth:`Hub.take_unflushed` to tell. ``forget`` is told
-    when the transport is gone.
+    A driver calls ``receive_data``, ``receive_eof`` and ``connection_lost``. Then
+    :meth:`Hub.take_unflushed` tells which connections have something to write. ``forget`` is
+    called when the transport is gone.
     """
 
     __slots__ = ("__weakref__", "_forget", "_origin", "_socket", "_state", "_transport", "number",
@@ -37,10 +37,10 @@ class WebSocketConnection:
     ) -> None:
         config, now = state.config, state.now
         self.number = number
-        """What events and the hub's verbs call it by."""
+        """The number by which events and the hub's verbs name it."""
         self._state = state
         self._forget = forget
-        self._origin: str | None = None  # the address whose place it has taken
+        self._origin: str | None = None  # the address for which it counts
         self._socket = ServerWebSocket(
             limits=state.limits,
             path=config.path,
@@ -50,14 +50,14 @@ class WebSocketConnection:
             now=now,
             client_of=state.admission.client_of if config.proxies else None,
         )
-        self._transport = WebSocketTransport(state, number, self._socket, self._after)
+        self._transport = WebSocketTransport(state, number, self._socket, self._changed)
         self.session = ServerSession(state, delivery, number, peer, self._transport)
         if is_one_too_many:
             self._socket.respond(_TOO_MANY, now)
         elif not config.proxies or not state.admission.is_proxy(host_of(peer)):
             self._enter()
 
-    # -- what a driver calls ----------------------------------------------------------------
+    # -- called by a driver -----------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
@@ -69,19 +69,19 @@ class WebSocketConnection:
         if socket.state is State.REQUEST and before is State.HANDSHAKE:
             before = State.REQUEST
             self._requested()
-            messages = socket.read(now)  # what came behind a request that was accepted at once
-        self._take(messages, len(data))
-        self._after(before)
+            messages = socket.read(now)  # the request may be accepted, and have messages behind it
+        self._receive(messages, len(data))
+        self._changed(before)
 
     def receive_eof(self, now: float) -> None:
         """Note that the peer will send nothing more."""
         self._state.now = now
         before = self._socket.state
         self._socket.receive_eof(now)
-        self._after(before)
+        self._changed(before)
 
     def connection_lost(self, now: float) -> None:
-        """Note that the transport is gone. The session is over. May be called twice."""
+        """Note that the transport is gone, and end the session. May be called twice."""
         state = self._state
         state.now = now
         self._socket.connection_lost(now)
@@ -99,12 +99,12 @@ class WebSocketConnection:
 
     @property
     def output(self) -> Output:
-        """What to do with the transport once all is written."""
+        """What to do with the transport once everything is written."""
         return self._socket.output
 
     @property
     def wants_pause(self) -> bool:
-        """Whether to stop reading for now."""
+        """Whether the driver should pause reading."""
         session, socket = self.session, self._socket
         waits = session.gate.holds or (
             session.throttle is not None and session.throttle.resume_at is not None
@@ -112,7 +112,7 @@ class WebSocketConnection:
         return (waits and socket.state is State.OPEN) or socket.wants_pause
 
     def set_reading(self, is_reading: bool, now: float) -> None:
-        """Note whether the driver reads, each time that it stops or goes on."""
+        """Note that the driver paused or resumed reading."""
         self._socket.set_reading(is_reading, now)
         self._state.deadlines.schedule(self)
 
@@ -135,32 +135,32 @@ class WebSocketConnection:
         before = socket.state
         if before is State.OPEN:
             if session.gate.handle_timeout():
-                pass  # it has ended
+                pass  # the gate has closed the connection
             elif session.throttle is not None and session.throttle.handle_timeout(now):
-                self._state.unflushed[self.number] = None  # the driver may read again
+                self._state.unflushed[self.number] = None  # the driver may resume reading
         socket.handle_timeout(now)
-        self._after(before)
+        self._changed(before)
 
-    # -- what the hub calls -----------------------------------------------------------------
+    # -- called by the hub ------------------------------------------------------------------
 
     def decide(self, verdict: object, now: float) -> None:
-        """Accept or refuse the client by what a hook returned."""
+        """Accept or refuse the client, as a hook decided."""
         self._state.now = now
         request = self._socket.request
         if self._socket.state is State.REQUEST and request is not None:
             self.session.gate.decide(verdict, request)
-            self._take(self._socket.read(now), 0)
-            self._after(State.REQUEST)
+            self._receive(self._socket.read(now), 0)
+            self._changed(State.REQUEST)
 
     def identify(self, verdict: object, now: float) -> None:
-        """Take what a hook returned for the client's token."""
+        """Take a hook's verdict on the client's token."""
         self._state.now = now
         socket, session = self._socket, self.session
         before = socket.state
         request = socket.request
         if before is State.REQUEST and request is not None:
             session.gate.judge_header(verdict, request)
-            self._take(socket.read(now), 0)
+            self._receive(socket.read(now), 0)
         elif session.gate.holds:
             received = session.received
             session.run.forget_permissions()
@@ -168,10 +168,10 @@ class WebSocketConnection:
             self._slow_down(session.received - received, 0)
             self._state.deadlines.schedule(self)
             self._state.unflushed[self.number] = None
-        self._after(before)
+        self._changed(before)
 
     def relay_finished(self, to: str, error: str | None) -> None:
-        """Tell the client how its message to another server fared."""
+        """Tell the client whether its message reached the other server."""
         self.session.relay_finished(to, error)
 
     def shut_down(self, grace: float) -> None:
@@ -183,18 +183,18 @@ class WebSocketConnection:
 
     @property
     def closed(self) -> Closed | None:
-        """How the connection ended, from the moment that it is known."""
+        """How the connection ended, once that is known."""
         return self._socket.closed
 
     @property
     def dropped(self) -> int:
-        """Messages for this client that slow reading or a lost connection cost."""
+        """Messages for this client that were dropped: it read too slowly, or was disconnected."""
         return self._socket.outbox.dropped
 
     # -- within -----------------------------------------------------------------------------
 
     def _requested(self) -> None:
-        """See to a complete request for an upgrade."""
+        """Pass a complete upgrade request to the gate, or refuse it."""
         request = self._socket.request
         assert request is not None
         self.session.peer = request.peer
@@ -202,14 +202,14 @@ class WebSocketConnection:
             self.session.gate.requested(request)
 
     def _enter(self) -> bool:
-        """Take one of the places of its address, or turn it away."""
+        """Count the connection for its address; refuse it if the address has too many."""
         self._origin = self._state.admission.enter(self.session.peer)
         if self._origin is None:
             self._socket.respond(_TOO_MANY, self._state.now)
         return self._origin is not None
 
-    def _take(self, messages: list[bytes], size: int) -> None:
-        """Let the session handle messages, and whatever can be read behind them."""
+    def _receive(self, messages: list[bytes], size: int) -> None:
+        """Let the session handle messages, and those that can be read behind them."""
         session, socket = self.session, self._socket
         received = session.received
         while messages:
@@ -223,15 +223,15 @@ class WebSocketConnection:
         if throttle is not None and throttle.spend(messages, size, state.now):
             state.deadlines.schedule(self)
 
-    def _after(self, before: State) -> None:
-        """What follows any verb: leave if it is over, note new deadlines and output."""
+    def _changed(self, before: State) -> None:
+        """Leave if the connection has ended; schedule a new deadline; note output."""
         socket, state = self._socket, self._state
         if socket.closed is not None:
             self.session.leave()
         if socket.state is not before:
             state.deadlines.schedule(self)
         elif socket.state is State.OPEN and not socket.outbox.pending_bytes:
-            return  # nothing to do for the driver
+            return  # the driver has nothing to do
         state.unflushed[self.number] = None
 
 

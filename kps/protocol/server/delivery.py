@@ -1,4 +1,4 @@
-"""How messages get to their receivers, whoever sends them: a client, the server, another server."""
+"""Delivers messages to their receivers, from a client, this server's program or another server."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,17 +13,14 @@ from kps.protocol.server.state import ServerState
 
 
 class Delivery:
-    """Passes messages on to clients and to the server's own program."""
+    """Delivers messages to clients and to the server's own program."""
 
     def __init__(self, state: ServerState, local: LocalProgram) -> None:
         self._state = state
         self._local = local
 
     def subscribe(self, subscriber: Subscriber, key: Key, ready: Callable[[], object]) -> None:
-        """Make a subscription; ``ready`` is called once it is in force.
-
-        That is at once, because nothing has to be waited for here.
-        """
+        """Make a subscription; call ``ready`` once it is live, which is at once."""
         bus = self._state.bus
         bus.ask(subscriber, key)
         bus.subscribe(subscriber, key)
@@ -39,7 +36,7 @@ class Delivery:
         return reached
 
     def send_direct(self, client_id: str, sender: str, data: Any) -> bool:
-        """Deliver a direct message; ``False`` when nobody has that id."""
+        """Deliver a direct message; return ``False`` if nobody has that id."""
         state = self._state
         if client_id == state.config.id:
             if not self._local.take_direct(sender, data):
@@ -54,7 +51,7 @@ class Delivery:
     def ask_topic(self, owner: AckOwner, sender: str, ask: Ask) -> None:
         """Publish with acks.
 
-        Raises ``DuplicateAckId`` and :class:`kps.QueueFull`, with nothing done.
+        Raises ``DuplicateAckId`` and :class:`kps.QueueFull`, and then has done nothing.
         """
         state = self._state
         request = self._open(owner, ask, state.bus.subscribers(ask.target))
@@ -64,7 +61,7 @@ class Delivery:
         state.acks.close_if_complete(request)
 
     def ask_id(self, owner: AckOwner, sender: str, ask: Ask) -> None:
-        """Send a direct message with ack. Raises as ``ask_topic``."""
+        """Send a direct message with ack. Raises the same as ``ask_topic``."""
         state = self._state
         is_local = ask.target == state.config.id
         target = self._local if is_local else state.clients.get(ask.target)
@@ -78,7 +75,7 @@ class Delivery:
         state.acks.close_if_complete(request)
 
     def receive_server_data(self, topic: str, data: Any, sender: str) -> None:
-        """Take a message from another server: for a topic of this one, and for its program."""
+        """Deliver a message of another server: to ``topic``, if any, and to the program."""
         if topic:
             self.publish(Publication(topic, sender, data.get("data")))
         self._local.take_server_data(sender, data)

@@ -1,4 +1,4 @@
-"""The forms in which publications wait for clients: WebSocket frames of a dialect."""
+"""The encodings in which publications are queued for clients: WebSocket frames of a dialect."""
 
 from kps.protocol.bus.publication import Encoding, Publication
 from kps.protocol.dialect.server import LEVEL_1, LEVEL_2, ServerLevel1
@@ -6,16 +6,16 @@ from kps.protocol.wire.frames import text_frame
 from kps.protocol.wire.outbox import Entry, Kind
 
 Encoded = bytes | Entry
-"""The JSON of a publication that wants an answer, which joins what else waits; or the frames of
-any others."""
+"""The JSON of an ack request, which can be joined with other messages; the frames of all other
+publications."""
 
 
 class FrameEncoding:
-    """Publications as frames that a policy may drop."""
+    """Encodes publications as frames that a policy may drop."""
 
     def __init__(self, dialect: ServerLevel1) -> None:
         self.singly: Encoding[list[Entry]] = _SingleFrames(dialect)
-        """Each publication as a frame of its own, for a queue without room for all."""
+        """Encodes each message as its own frame, for a queue that has no room for all."""
         self._dialect = dialect
 
     def encode(self, publication: Publication) -> Encoded:
@@ -45,5 +45,5 @@ class _SingleFrames:
         return entries
 
 
-# An encoding is a key of the cache in each publication: one for each dialect.
+# One encoding for each dialect, because each publication caches by encoding.
 FRAMES = {dialect: FrameEncoding(dialect) for dialect in (LEVEL_1, LEVEL_2)}

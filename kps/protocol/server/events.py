@@ -1,6 +1,6 @@
-"""What the server's core tells its driver: nouns in the past tense, as plain data.
+"""The events that the server's core emits for its driver, as plain data.
 
-A session is a number here; the driver answers with verbs of the hub that take it. Drivers match
+Events name a session by its number; the driver answers with a verb of the hub. Drivers match
 events exhaustively, so that a new one breaks the type check and not production.
 """
 
@@ -33,7 +33,7 @@ class TokenPresented:
 
 @dataclass(frozen=True, slots=True)
 class ClientRegistered:
-    """A client told its id, for the first time or anew."""
+    """A client registered, or changed its id."""
 
     session: int
     client_id: str
@@ -50,12 +50,12 @@ class ClientLeft:
     client_id: str
     closed: Closed
     dropped: int
-    """Messages for it that its slow reading, or the connection's end, lost."""
+    """Messages for it that were dropped: it read too slowly, or was disconnected."""
 
 
 @dataclass(frozen=True, slots=True)
 class StrangerLeft:
-    """A connection is gone over which nobody registered: refused, plain HTTP, or given up."""
+    """An unregistered connection is gone: refused, plain HTTP, or abandoned by the client."""
 
     peer: str
     closed: Closed
@@ -75,7 +75,7 @@ class RelayRequested:
 
 @dataclass(frozen=True, slots=True)
 class DirectMessageIgnored:
-    """A direct message for the server came, and its program takes none."""
+    """A client sent the server a direct message, and its program accepts none."""
 
     sender: str
 

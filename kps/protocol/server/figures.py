@@ -1,4 +1,4 @@
-"""What a server counts. Each count is also among the figures that it publishes (spec, 12.8)."""
+"""The counters of a server, which are also among its published figures (spec, 12.8)."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ class Stats:
     """Registered clients whose connection ended without a closing handshake."""
     published: int = 0
     delivered: int = 0
-    """Publications that had room in a subscriber's queue or mailbox, one for each."""
+    """Publications that had room in a subscriber's queue or mailbox, counted per subscriber."""
     dropped: int = 0
-    """Messages that full queues and lost connections cost the clients that have gone."""
+    """Messages dropped for clients that are gone, by full queues and ended connections."""
     refused: int = 0
-    """Messages that were answered with an error."""
+    """Messages answered with an error."""
     bytes_in: int = 0
-    """Read from connections, HTTP and frames included."""
+    """Bytes read from connections, HTTP and frames included."""
     bytes_out: int = 0
-    """Given to the driver to be written."""
+    """Bytes given to the driver to write."""

@@ -1,6 +1,6 @@
-"""How a client gets in: the upgrade, its token, its id.
+"""Admits clients: the upgrade, the token, the id.
 
-Each step may have to wait for a hook of the program. What the client sends meanwhile is held,
+Each step may wait for a hook of the program. Messages that the client sends meanwhile are held,
 and handled when the hook has answered::
 
     CONNECTING --requested--> DECIDING --accepted--> ADMITTED --registered--> REGISTERED
@@ -9,9 +9,9 @@ and handled when the hook has answered::
                                                       v    |                   v     |
                                                      JUDGING                  REJUDGING
 
-From every phase the end leads to OVER. A client on whose upgrade no hook decides passes through
-DECIDING at once. A token in the header of the upgrade is judged while DECIDING, one in a ping
-while JUDGING; a registered client that shows a new one is REJUDGING.
+Every phase can end in OVER. Without a hook, a client passes through DECIDING at once. The hook
+judges a token in the header of the upgrade while DECIDING, a token in the first ping while
+JUDGING, and a new token of a registered client while REJUDGING.
 """
 
 from enum import Enum, auto
@@ -29,26 +29,26 @@ from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 
 class Phase(Enum):
-    """How far a client has come."""
+    """The phases of a client's admission."""
 
     CONNECTING = auto()
-    """Its request for an upgrade is not complete."""
+    """Its upgrade request is not complete."""
     DECIDING = auto()
-    """A hook decides on the upgrade, or on the token in its header."""
+    """A hook decides on the upgrade, or judges the token in its header."""
     ADMITTED = auto()
     """It may send messages, and has not registered."""
     JUDGING = auto()
     """A hook judges the token in its ping."""
     REGISTERED = auto()
-    """It has an id, and takes part in the bus."""
+    """It has an id and uses the bus."""
     REJUDGING = auto()
-    """It takes part in the bus, and a hook judges a new token of it."""
+    """It uses the bus, and a hook judges its new token."""
     OVER = auto()
-    """It takes no more part in anything."""
+    """It has left."""
 
 
 class Step(Enum):
-    """What takes a client from one phase to the next."""
+    """The events that change the phase of a client."""
 
     REQUESTED = auto()
     ACCEPTED = auto()
@@ -70,14 +70,14 @@ TRANSITIONS: dict[Phase, dict[Step, Phase]] = {
 
 
 class Applicant(Client, Protocol):
-    """Who wants to get in: the session, as the gate sees it."""
+    """The session of the client, as the gate sees it."""
 
     number: int
     peer: str
     dialect: ServerLevel1
 
     def speak(self, dialect: ServerLevel1) -> None:
-        """Speak a dialect from now on."""
+        """Switch to a dialect."""
 
     def reply(self, message: bytes) -> bool:
         """Answer the client."""
@@ -86,11 +86,11 @@ class Applicant(Client, Protocol):
         """Answer the client with an error."""
 
     def handle_held(self, held: list[Any]) -> None:
-        """Handle messages that were held, in the order in which they came."""
+        """Handle held messages, in the order in which they came."""
 
 
 class Gate:
-    """Lets one client in, or turns it away."""
+    """Admits one client, or refuses it."""
 
     __slots__ = ("_applicant", "_held", "_state", "_transport", "ends_at", "identity", "phase",
                  "register_by")  # fmt: skip
@@ -98,19 +98,19 @@ class Gate:
     def __init__(self, state: ServerState, transport: Transport, applicant: Applicant) -> None:
         self.phase = Phase.CONNECTING
         self.identity: Identity | None = None
-        """Who the client is; ``None`` until that is known."""
+        """The client's identity; ``None`` until it is known."""
         self.register_by: float | None = None
-        """When the client must have registered."""
+        """The time by which the client must have registered."""
         self.ends_at: float | None = None
-        """When the time of its identity is over."""
+        """The time at which its identity expires."""
         self._state = state
         self._transport = transport
         self._applicant = applicant
-        self._held: list[Any] = []  # the ping whose token is judged, and what came behind it
+        self._held: list[Any] = []  # messages held while a token is judged; the ping is first
 
     @property
     def is_over(self) -> bool:
-        """Whether the client takes no more part in anything."""
+        """Whether the client has left."""
         return self.phase is Phase.OVER
 
     @property
@@ -120,7 +120,7 @@ class Gate:
 
     @property
     def known(self) -> Identity:
-        """The identity, which is known before anything is done for a client."""
+        """The identity of a client that is registering or registered, when it is always known."""
         assert self.identity is not None
         return self.identity
 
@@ -131,7 +131,7 @@ class Gate:
     # -- the upgrade ------------------------------------------------------------------------
 
     def requested(self, request: HttpRequest) -> None:
-        """Decide on an upgrade, or ask the program to."""
+        """Decide on an upgrade, or ask the program to decide."""
         self._move(Step.REQUESTED)
         if self._state.stopping:
             self._transport.refuse(STOPPING)
@@ -141,7 +141,7 @@ class Gate:
             self.decide(True, request)
 
     def decide(self, verdict: object, request: HttpRequest) -> None:
-        """Accept or refuse an upgrade by what a hook returned."""
+        """Accept or refuse an upgrade, as a hook decided."""
         config = self._state.config
         if isinstance(verdict, HttpResponse):
             self._transport.refuse(verdict)
@@ -157,7 +157,7 @@ class Gate:
             self._accept()
 
     def judge_header(self, verdict: object, request: HttpRequest) -> None:
-        """Take what a hook returned for the token in the header of an upgrade."""
+        """Take a hook's verdict on the token in the header of an upgrade."""
         is_settled = isinstance(verdict, (HttpResponse, Identity))
         self.decide(verdict if is_settled else _UNAUTHORIZED, request)
 
@@ -172,7 +172,7 @@ class Gate:
     # -- registering ------------------------------------------------------------------------
 
     def ping(self, fields: Fields) -> None:
-        """Register a client, or have its token judged first."""
+        """Register the client, or have its token judged first."""
         if self._state.config.asks_token:
             token = fields.get("token")
             if token is not None and type(token) is not str:
@@ -189,7 +189,7 @@ class Gate:
         self._register(fields)
 
     def judge(self, verdict: object) -> None:
-        """Take what a hook returned for the token in a ping, and go on behind that."""
+        """Take a hook's verdict on the token in a ping, and handle the held messages."""
         if not self.holds:
             return
         held, self._held = self._held, []
@@ -203,7 +203,7 @@ class Gate:
             except InvalidMessage as error:
                 self._applicant.refuse(error, ping)
         elif isinstance(verdict, HttpResponse) and not self._applicant.id:
-            self._transport.close(1011, refusal)  # it may come back
+            self._transport.close(1011, refusal)  # the client may retry after this code
         else:
             self._turn_away(refusal, ping)
         self._applicant.handle_held(held)
@@ -214,7 +214,7 @@ class Gate:
         self.ends_at = None if lifetime is None else self._state.now + lifetime
 
     def _refusal_of(self, verdict: object) -> str:
-        """Why a token is of no use, or nothing."""
+        """Return why the verdict refuses a token, or ``""``."""
         if isinstance(verdict, HttpResponse):
             return "the token could not be judged"
         if not isinstance(verdict, Identity):
@@ -225,7 +225,7 @@ class Gate:
         return ""
 
     def _turn_away(self, reason: str, request: Fields) -> None:
-        """Refuse a token: for good, unless the client is registered already."""
+        """Refuse a token, and close unless the client is already registered."""
         self._applicant.refuse(InvalidMessage(reason, "unauthorized"), request)
         if self.phase is Phase.ADMITTED:
             self._transport.close(1008, reason)
@@ -234,7 +234,7 @@ class Gate:
         state, applicant = self._state, self._applicant
         previous, config = applicant.id, state.config
         dialect = applicant.dialect if previous else agreed(fields.get("proto"), config.level)
-        nonce = dialect.read_nonce(fields)  # first, because what it refuses changes nothing
+        nonce = dialect.read_nonce(fields)  # first, so that a refusal changes nothing
         client_id = text(fields, "from")
         if not client_id:
             keeps = previous and dialect.keeps_id_in_ping
@@ -242,7 +242,7 @@ class Gate:
         if client_id != previous:
             self._take_id(client_id)
             if self.phase is Phase.OVER:
-                return  # what the end of the former owner brought had no room
+                return  # closing the former holder of the id made this client's queue overflow
             if previous:
                 del state.clients[previous]
             else:
@@ -259,7 +259,7 @@ class Gate:
         )
 
     def _take_id(self, client_id: str) -> None:
-        """Make sure that an id may be used by this client, and by nobody else."""
+        """Take an id for this client, from another connection if that holds it, or refuse it."""
         state, identity = self._state, self.known
         if client_id == state.config.id:
             raise InvalidMessage("this id is the server's own", "id_unavailable")
@@ -275,13 +275,13 @@ class Gate:
     # -- the end ----------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        """When ``handle_timeout`` is due, while the connection is open."""
+        """When ``handle_timeout`` is due while the connection is open."""
         if self.register_by is None or self.ends_at is None:
             return self.ends_at if self.register_by is None else self.register_by
         return min(self.register_by, self.ends_at)
 
     def handle_timeout(self) -> bool:
-        """Turn away a client whose time is over; tell whether it is."""
+        """Close if the time to register, or that of the identity, is over; tell whether it is."""
         now = self._state.now
         if self.register_by is not None and now >= self.register_by:
             self._transport.fail(1008, "there was no ping in time")
@@ -292,14 +292,14 @@ class Gate:
         return True
 
     def end(self) -> bool:
-        """Take no more part; tell whether this is news."""
+        """Note that the client left; tell whether it had not left before."""
         is_news = self.phase is not Phase.OVER
         self.phase = Phase.OVER
         self._held.clear()
         return is_news
 
     def _move(self, step: Step) -> None:
-        """Take a step. One that a phase does not name leaves it: its end may have come first."""
+        """Take a step. A phase ignores a step that it does not list: the end may come first."""
         self.phase = TRANSITIONS[self.phase].get(step, self.phase)
 
 

@@ -1,8 +1,8 @@
 """The server's core: all its connections, and the verbs of its driver and its program.
 
-A driver calls the verbs as things happen, each with the time at which they happen, and
-then does what it is told: handles :meth:`Hub.events`, writes what
-:meth:`Hub.take_unflushed` names, and arms one timer for :meth:`Hub.next_deadline`.
+A driver calls a verb when something happens, with the time. Then it handles
+:meth:`Hub.events`, writes to the connections of :meth:`Hub.take_unflushed`, and sets one timer
+for :meth:`Hub.next_deadline`.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,9 @@ from kps.protocol.wire.websocket import ClosedBy
 
 
 class Hub:
-    """Everything that a server knows.
+    """The core of one server.
 
-    ``new_id()`` returns a client id that is not in use, for clients that give none.
+    ``new_id()`` returns an unused client id, for clients that name none.
     """
 
     def __init__(self, config: HubConfig, *, new_id: Callable[[], str], now: float) -> None:
@@ -39,7 +39,7 @@ class Hub:
         self.clients = state.clients
         """Registered clients by id."""
         self.addresses = state.addresses
-        """The addresses, hosts and domains under which other servers may reach this one."""
+        """The addresses, hosts and domains by which other servers may reach this one."""
         self.connections: dict[int, WebSocketConnection] = {}
         """Every connection by its number, from the first byte on."""
         self._numbers = count(1)
@@ -47,7 +47,7 @@ class Hub:
         if config.is_monitored:
             Monitor(state, self.delivery.publish, self.dropped)
 
-    # -- what a driver calls ----------------------------------------------------------------
+    # -- called by a driver -----------------------------------------------------------------
 
     def connect(self, peer: str, now: float) -> WebSocketConnection:
         """Begin a session for a new TCP connection from ``peer``."""
@@ -64,7 +64,7 @@ class Hub:
         )
         self.connections[connection.number] = connection
         state.deadlines.schedule(connection)
-        state.unflushed[connection.number] = None  # it may have been turned away already
+        state.unflushed[connection.number] = None  # it may already have been refused
         return connection
 
     def next_deadline(self) -> float | None:
@@ -77,25 +77,25 @@ class Hub:
         self.state.deadlines.handle_timeout(now)
 
     def events(self) -> list[HubEvent]:
-        """Take what happened since the last call."""
+        """Return the events since the last call."""
         events, self.state.events = self.state.events, []
         return events
 
     def take_unflushed(self) -> list[int]:
-        """Take the numbers of connections that have something to write, or are to be closed."""
+        """Return the numbers of connections that have something to write or must be closed."""
         unflushed = list(self.state.unflushed)
         self.state.unflushed.clear()
         return unflushed
 
     def touch(self, number: int) -> None:
-        """Have a connection among the next ``take_unflushed``: its transport is there only now."""
+        """Add a connection to the next ``take_unflushed``, because its transport is ready now."""
         self.state.unflushed[number] = None
 
     def decide(self, number: int, verdict: object, now: float) -> None:
         """Accept or refuse a client, in answer to ``UpgradeRequested``.
 
-        By what a hook returned: an ``HttpResponse``, an ``Identity``, or yes or no. Without
-        effect when the session is over.
+        ``verdict`` is what the hook returned: an ``HttpResponse``, an ``Identity``, or a truth
+        value. Without effect when the session is over.
         """
         connection = self.connections.get(number)
         if connection is not None:
@@ -104,35 +104,35 @@ class Hub:
     def identify(self, number: int, verdict: object, now: float) -> None:
         """Take the ``Identity`` behind a token, or none, in answer to ``TokenPresented``.
 
-        An ``HttpResponse`` means that it could not be found out. Without effect when the
-        session is over.
+        An ``HttpResponse`` means that the hook could not judge the token. Without effect when
+        the session is over.
         """
         connection = self.connections.get(number)
         if connection is not None:
             connection.identify(verdict, now)
 
     def relay_finished(self, number: int, to: str, error: str | None, now: float) -> None:
-        """Tell a client how its message to another server fared."""
+        """Tell a client whether its message reached the other server."""
         self.state.now = now
         connection = self.connections.get(number)
         if connection is not None:
             connection.relay_finished(to, error)
 
     def shutdown(self, grace: float, now: float) -> None:
-        """Close every connection with code 1001, behind what is queued for it.
+        """Close every connection with code 1001, behind the data that is queued for it.
 
-        What is not written and closed within ``grace`` seconds, or ``close_timeout`` if that is
-        longer, is dropped.
+        A connection that is not drained and closed within ``grace`` seconds, or
+        ``close_timeout`` if that is longer, is dropped.
         """
         self.state.now = now
         self.state.stopping = True
         for connection in list(self.connections.values()):
             connection.shut_down(grace)
 
-    # -- what the server's own program calls ------------------------------------------------
+    # -- called by the server's own program -------------------------------------------------
 
     def publish(self, topic: str, data: Any, now: float) -> int:
-        """Publish; return how many subscribers were addressed.
+        """Publish; return how many subscribers had room for it.
 
         Raises :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
         """
@@ -141,7 +141,7 @@ class Hub:
         return self.delivery.publish(Publication(check_topic(topic), self.config.id, data))
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
-        """Send a direct message; ``False`` when nobody has that id."""
+        """Send a direct message; return ``False`` if nobody has that id."""
         self.state.now = now
         check_payload(data)
         return self.delivery.send_direct(client_id, self.config.id, data)
@@ -149,7 +149,7 @@ class Hub:
     def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
         """Publish, and gather the subscribers' answers.
 
-        Raises as ``publish``, and :class:`kps.QueueFull` for want of room in the limits.
+        Raises the same as ``publish``, and :class:`kps.QueueFull` when a limit is reached.
         """
         handle, ask = self._new_ack(topic, data, timeout, now)
         check_topic(topic)
@@ -172,7 +172,7 @@ class Hub:
         return handle, Ask(target, handle.id, data, timeout, False)
 
     def ack_status(self, handle: AckHandle) -> dict[str, bool]:
-        """Who was addressed, and whether the outcome is known."""
+        """Return the addressed client ids, and whether each outcome is known."""
         assert isinstance(handle, LocalAck)
         return handle.status()
 
@@ -182,7 +182,7 @@ class Hub:
         handle.cancel()
 
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
-        """Subscriptions to a topic: of this program, of clients, and both together."""
+        """Count the subscriptions to a topic: of this program, of clients, and together."""
         internal = self.local.subscriptions.count(topic)
         clients = len(self.state.bus.subscribers(topic)) - (topic in self.local.topics)
         return internal, clients, internal + clients
@@ -190,12 +190,12 @@ class Hub:
     # -- figures ----------------------------------------------------------------------------
 
     def dropped(self) -> int:
-        """Messages that slow reading and lost connections cost so far."""
+        """Count the messages dropped so far, by full queues and ended connections."""
         connections = self.connections.values()
         return self.stats.dropped + sum(connection.dropped for connection in connections)
 
     def _forget(self, connection: WebSocketConnection) -> None:
-        """Note that the transport of a connection is gone."""
+        """Remove a connection whose transport is gone."""
         state, session = self.state, connection.session
         if self.connections.pop(connection.number, None) is None:
             return

@@ -1,4 +1,4 @@
-"""The server's own program as a subscriber among the others."""
+"""The server's own program as a subscriber."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from kps.protocol.server.state import ServerState
 
 
 class _Sizes:
-    """What the program takes are Python objects; as bytes they have a size, which is counted."""
+    """Encodes nothing: the program takes Python objects, and its mailboxes count their bytes."""
 
     def encode(self, publication: Publication) -> int:
         topic, sender, payloads = publication.topic, publication.sender, publication.payloads
@@ -35,7 +35,7 @@ _SIZES = _Sizes()
 
 
 class LocalProgram:
-    """The server's own program as a subscriber among the others."""
+    """The server's own program as a subscriber."""
 
     def __init__(self, state: ServerState) -> None:
         self.id = state.config.id
@@ -55,7 +55,7 @@ class LocalProgram:
             self._state.bus.unsubscribe(self, mailbox.topic)
 
     def settle(self, message: Message, error: str | None, now: float, result: Any = None) -> None:
-        """Note that a subscription is done with a message."""
+        """Note that a subscription has handled a message."""
         self._state.now = now
         self.subscriptions.settle(message, error, result)
 
@@ -69,14 +69,14 @@ class LocalProgram:
         return True
 
     def deliver_direct(self, publication: Publication) -> None:
-        """Take a direct message that wants an answer."""
+        """Take a direct message that wants an ack."""
         (data,) = publication.payloads
         size, ack_id = publication.encoded(_SIZES), publication.ack_id
         if not self.subscriptions.deliver_direct(data, publication.sender, size, ack_id, 0):
             self._state.acks.answer(self, ack_id, "no subscriber for topic")
 
     def take_direct(self, sender: str, data: Any) -> bool:
-        """Take a direct message; ``False`` if the program wants none."""
+        """Take a direct message; return ``False`` if the program accepts none."""
         size = len(level1.direct_delivery(sender, data))
         return self.subscriptions.deliver_direct(data, sender, size, "", 0)
 
@@ -114,7 +114,7 @@ class LocalAck(AckHandle):
         self._finish()
 
     def status(self) -> dict[str, bool]:
-        """Who was addressed, and whether the outcome is known."""
+        """Return the addressed client ids, and whether each outcome is known."""
         request = self._state.acks.find(self, self.id)
         return request.status() if request else self.known_status()
 
@@ -129,8 +129,5 @@ class LocalAck(AckHandle):
 
 
 def check_payload(data: Any) -> None:
-    """Refuse a payload of the program that cannot be written into a delivery.
-
-    Raises :class:`kps.InvalidArgument`.
-    """
+    """Raise :class:`kps.InvalidArgument` for a payload that cannot be written as JSON."""
     compose({"data": {"data": data}})

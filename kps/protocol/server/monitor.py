@@ -1,4 +1,4 @@
-"""What the console shows: the server's figures, published on a topic of its own (spec, 12.8)."""
+"""Publishes the server's figures on a topic, which the console shows (spec, 12.8)."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,13 +13,13 @@ from kps.protocol.server.state import ServerState
 STATS_TOPIC = RESERVED + "stats"
 
 _INTERVAL = 1.0  # seconds
-_MOST = 200  # clients, and topics, that are told one by one
+_MOST = 200  # clients, and topics, that are listed
 
 
 class Monitor:
-    """Publishes the figures once a second, while somebody subscribes to them.
+    """Publishes the figures once a second while they have a subscriber.
 
-    ``publish`` delivers a publication; ``dropped()`` counts the messages that were dropped so far.
+    ``publish`` delivers a publication; ``dropped()`` counts the messages dropped so far.
     """
 
     def __init__(

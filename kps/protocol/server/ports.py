@@ -1,6 +1,6 @@
-"""What the parts of the server need of each other, as small protocols.
+"""Small protocols for what the parts of the server need of each other.
 
-So no part has to know a whole other one, and another kind of client or transport fits in.
+With them no part depends on a whole other one, and another kind of client or transport fits in.
 """
 
 from typing import Any, Protocol
@@ -15,54 +15,54 @@ from kps.protocol.wire.websocket import Closed
 
 
 class Transport(Protocol):
-    """What carries the messages of one session: a WebSocket of ours, or something like it.
+    """Carries the messages of one session: our WebSocket, or something like it.
 
-    Whatever is queued may find no room, which may end the session before the call returns.
+    When a message has no room, the session may end before the call returns.
     """
 
     @property
     def host(self) -> str:
-        """The host under which the client reached the server."""
+        """The host by which the client reached the server."""
 
     def send(self, message: bytes, kind: Kind) -> bool:
-        """Queue a message that is not dropped; tell whether there was room."""
+        """Queue a message that no policy may drop; tell whether it had room."""
 
     def queue(self, entry: Entry) -> bool:
-        """Queue publications; tell whether there was room, or the policy made some."""
+        """Queue publications; tell whether they had room or the policy made room."""
 
     def queue_whole(self, entry: Entry) -> bool:
-        """Queue publications if there is room for all of them; else do nothing."""
+        """Queue an entry if all its frames have room, else do nothing; tell which."""
 
     def speak(self, dialect: ServerLevel1) -> None:
-        """Write as a dialect asks for from now on."""
+        """Switch to a dialect."""
 
     def accept(self) -> None:
-        """Let the client in: it may send messages from now on."""
+        """Accept the client, which may then send messages."""
 
     def refuse(self, response: HttpResponse) -> None:
-        """Turn the client away, before it is let in."""
+        """Refuse the client before it is accepted."""
 
     def close(self, code: int, reason: str, grace: float = 0.0) -> None:
-        """Begin the closing handshake, behind what is queued."""
+        """Start the closing handshake, behind the queued data."""
 
     def fail(self, code: int, reason: str) -> None:
-        """Close because the client is at fault, and listen to it no longer."""
+        """Close because the client is at fault, and ignore its further input."""
 
     @property
     def closed(self) -> Closed | None:
-        """How the connection ended, from the moment that it is known."""
+        """How the connection ended, once that is known."""
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes that wait to be written."""
+        """Bytes that are pending."""
 
     @property
     def queued_messages(self) -> int:
-        """Messages that wait to be written."""
+        """Messages that are pending."""
 
     @property
     def dropped(self) -> int:
-        """Messages for this client that slow reading or a lost connection cost."""
+        """Messages for this client that were dropped: it read too slowly, or was disconnected."""
 
 
 class Client(Subscriber, AckOwner, Protocol):
@@ -70,16 +70,16 @@ class Client(Subscriber, AckOwner, Protocol):
 
     @property
     def owner_name(self) -> str:
-        """The name of the identity that its id belongs to; empty if it has none."""
+        """The name of its identity, which owns its id; empty for an anonymous client."""
 
     def deliver_direct(self, publication: Publication) -> None:
-        """Take a message to its id that wants an answer."""
+        """Take a direct message that wants an ack."""
 
     def send_direct(self, sender: str, data: Any) -> None:
         """Take a direct message."""
 
     def replaced(self) -> None:
-        """Close: another connection has taken its id."""
+        """Close, because another connection took over its id."""
 
     def figures(self, now: float) -> dict[str, Any]:
-        """What the server's figures tell of it."""
+        """Return its entry in the server's figures."""

@@ -1,4 +1,4 @@
-"""Addresses of other servers, for messages from server to server (spec, section 7)."""
+"""The queues of messages to other servers (spec, section 7)."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from kps.errors import QueueFull
 from kps.protocol.dialect.address import RelayTarget
 
 Done = Callable[[str | None], None]
-"""Called once with ``None`` when the other server has got the message, or with the error."""
+"""Called once: with ``None`` when the other server has the message, else with the error."""
 
 STOPPING = "the server is stopping"
-"""The error of what was not sent when the first server stopped."""
+"""The error of messages that were not sent before this server stopped."""
 
 MAX_WAITING = 1024
-"""Messages that may wait for one address."""
+"""Messages that may be pending for one link."""
 
 MAX_LINKS = 64
-"""Addresses, with their paths, to which messages may be under way."""
+"""Links that may exist at a time."""
 
 Link = tuple[str, str, bool]
-"""What one connection leads to: an address, a path, and whether that is with TLS."""
+"""The target of one connection: address, path, and whether it uses TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class RelayJob:
 
 
 class RelayQueues:
-    """The messages that wait for other servers, in order for each link."""
+    """The messages pending for other servers, in order for each link."""
 
     def __init__(self) -> None:
         self._by_link: dict[Link, deque[RelayJob]] = {}
 
     def add(self, link: Link, job: RelayJob) -> deque[RelayJob] | None:
-        """Let a message wait; return its queue if that is new, and the link is to be begun.
+        """Queue a message; return the queue if it is new, so that the caller opens the link.
 
         Raises :class:`kps.QueueFull`.
         """
@@ -57,12 +57,12 @@ class RelayQueues:
         return None
 
     def end(self, link: Link, queue: deque[RelayJob]) -> None:
-        """Let the next message begin the link anew. May be called twice."""
+        """Remove a queue, so that the next message opens the link anew. May be called twice."""
         if self._by_link.get(link) is queue:
             del self._by_link[link]
 
     def end_all(self) -> list[RelayJob]:
-        """End all queues; return what waited in them."""
+        """Remove all queues; return their messages."""
         jobs = [job for queue in self._by_link.values() for job in queue]
         self._by_link.clear()
         return jobs

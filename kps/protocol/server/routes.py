@@ -1,4 +1,4 @@
-"""What the server's port answers to plain HTTP requests (spec, 2.4)."""
+"""Answers plain HTTP requests to the server's port (spec, 2.4)."""
 
 from kps.protocol.dialect.envelope import write
 from kps.protocol.server.state import ServerState
@@ -6,12 +6,12 @@ from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 
 class Routes:
-    """Answers plain HTTP requests by their path: pages, and how the server is."""
+    """Answers plain HTTP requests by their path: pages, and the server's health."""
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
         self._answers = {"/healthz": self._health}
-        """By path: what an answer has to be made for at each request."""
+        """Functions by path, for answers that change with each request."""
 
     def respond(self, request: HttpRequest) -> HttpResponse:
         """Answer a request."""

@@ -1,7 +1,7 @@
-"""Publications of one client that came together, on their way to the bus.
+"""A run: publications of one client that came together.
 
-Those on one topic that arrive in one read are passed on together: what costs something for each
-subscriber is then done once for all of them.
+We pass publications on one topic that arrive in one read to the bus together, so that the cost
+per subscriber arises once for all of them.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from kps.protocol.wire.outbox import Entry, Kind
 
 
 class Publisher(Protocol):
-    """The client that publishes: its session, as a run sees it."""
+    """The session of the publishing client, as a run sees it."""
 
     id: str
     dialect: ServerLevel1
@@ -27,17 +27,17 @@ class Publisher(Protocol):
 
     @property
     def permissions(self) -> Permissions:
-        """What it may do."""
+        """The client's permissions."""
 
     def reply(self, message: bytes) -> bool:
-        """Answer it."""
+        """Answer the client."""
 
     def reply_all(self, entry: Entry) -> bool:
-        """Answer it with several frames, if there is room for all."""
+        """Answer the client with several frames if all have room; tell whether they had."""
 
 
 class Run:
-    """Gathers publications of one client. ``publish`` delivers them, and tells to how many."""
+    """Gathers publications of one client; ``publish`` delivers them and returns to how many."""
 
     __slots__ = ("_allowed", "_limits", "_publish", "_publisher", "gathered")
 
@@ -51,21 +51,21 @@ class Run:
         self._publish = publish
         self._limits = limits
         self.gathered: Publication | None = None
-        """What waits to be delivered, if anything does."""
-        self._allowed = ""  # the last topic on which the client was found to be allowed to publish
+        """The publications that are not delivered yet, if any."""
+        self._allowed = ""  # the last topic that passed ``check``
 
     def check(self, topic: str) -> None:
-        """Refuse a topic on which the client may not publish. Raises ``InvalidMessage``."""
+        """Raise ``InvalidMessage`` for a topic on which the client may not publish."""
         if topic != self._allowed:
             rules.check_publish(topic, self._publisher.permissions, self._limits)
             self._allowed = topic
 
     def forget_permissions(self) -> None:
-        """Ask the rules again: the client's identity has changed."""
+        """Forget the result of ``check``, because the client's identity may change."""
         self._allowed = ""
 
     def add(self, topic: str, payloads: list[Any]) -> None:
-        """Add publications; deliver those on another topic first. Raises as ``check``."""
+        """Add publications; deliver those on another topic first. Raises the same as ``check``."""
         gathered = self.gathered
         if gathered is None or gathered.topic != topic:
             self.finish()
@@ -74,24 +74,24 @@ class Run:
         gathered.payloads += payloads
         publisher = self._publisher
         if publisher.dialect.confirms_publications and topic in publisher.topics:
-            self.finish()  # its own copies and their answers take turns (spec, 5.4)
+            self.finish()  # its own copies and the confirmations must alternate (spec, 5.4)
 
     def publish_with_receipt(self, topic: str, payloads: list[Any], receipt: str) -> None:
-        """Publish at once, and tell how many subscribers got it. Raises as ``check``."""
+        """Publish, and tell the client how many subscribers got it. Raises as ``check``."""
         self.finish()
         self.check(topic)
         delivered = self._deliver(Publication(topic, self._publisher.id, *payloads))
         self._publisher.reply(level2.published(topic, receipt, delivered))
 
     def finish(self) -> None:
-        """Deliver what has been gathered."""
+        """Deliver the gathered publications."""
         gathered = self.gathered
         if gathered is not None:
             self.gathered = None
             self._deliver(gathered)
 
     def _deliver(self, publication: Publication) -> int:
-        """Deliver and, if the dialect wants that, confirm each publication."""
+        """Deliver and, if the dialect asks for it, confirm each publication."""
         count = len(publication.payloads)
         if not count:
             return 0

@@ -1,4 +1,4 @@
-"""One client as the server sees it, whatever carries its messages."""
+"""The session of one client, independent of its transport."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,9 +35,9 @@ _OVER = Phase.OVER
 
 
 class ServerSession:
-    """Takes the messages of one client, and gives it what is for it.
+    """Handles the messages of one client, and delivers messages to it.
 
-    The transport calls ``receive`` with messages, and ``leave`` when it is over.
+    The connection calls ``receive`` with messages, and ``leave`` when it ends.
     """
 
     __slots__ = (
@@ -63,23 +63,23 @@ class ServerSession:
         self, state: ServerState, delivery: Delivery, number: int, peer: str, transport: Transport
     ) -> None:
         self.number = number
-        """What events and the hub's verbs call this session by."""
+        """The number by which events and the hub's verbs name this session."""
         self.id = ""
         """The registered id; empty before the first ping."""
         self.peer = peer
-        """Address of the client; behind a known proxy, from the end of the request's head on."""
+        """Address of the client; until its request is complete, that of the TCP peer."""
         self.dialect: ServerLevel1 = LEVEL_1
-        """Settled by the first ping."""
+        """The dialect, which the first ping settles."""
         self.encoding = FRAMES[self.dialect]
         self.topics: dict[Key, Stage] = {}
         self.since = state.now
         """When it connected."""
         self.received = 0
-        """Messages that came from it."""
+        """Number of messages that it sent."""
         self.delivered = 0
-        """Publications and direct messages for it."""
+        """Number of publications and direct messages for it."""
         self.is_deep = False
-        """Whether what is handled now may be nested too deeply."""
+        """Whether the message that is being handled may be nested too deeply."""
         self.state = state
         self.delivery = delivery
         self.gate = Gate(state, transport, self)
@@ -89,29 +89,29 @@ class ServerSession:
 
     @property
     def permissions(self) -> Permissions:
-        """What the client may do."""
+        """The client's permissions."""
         return self.gate.known.permissions
 
     @property
     def owner_name(self) -> str:
-        """The name of the identity that its id belongs to; empty if it has none."""
+        """The name of its identity, which owns its id; empty for an anonymous client."""
         return self.gate.known.name
 
     @property
     def host(self) -> str:
-        """The host under which the client reached the server."""
+        """The host by which the client reached the server."""
         return self._transport.host
 
-    # -- what comes from the client -----------------------------------------------------------
+    # -- from the client ----------------------------------------------------------------------
 
     def receive(self, messages: Sequence[bytes]) -> None:
-        """Handle messages that came together, in their order."""
+        """Handle messages that came together, in order."""
         gate, limits = self.gate, self.state.limits
-        deep_from = 2 * limits.max_depth  # bytes; what has fewer is never too deep
+        deep_from = 2 * limits.max_depth  # a message of fewer bytes cannot be too deep
         refuses = self.throttle is not None and self.throttle.refuses
         for message in messages:
             if gate.phase is _OVER:
-                break  # an earlier one has ended it, for want of room too
+                break  # an earlier message ended the session, an overflow for instance
             excess = self._charge(0, len(message)) if refuses else None
             try:
                 loaded = load(message)
@@ -125,22 +125,22 @@ class ServerSession:
                 continue
             self.is_deep = len(message) > deep_from and is_deeper(loaded, limits.max_depth)
             if type(loaded) is dict:
-                self._take(loaded)
+                self._handle_one(loaded)
             else:
                 self._handle(loaded)
         self.run.finish()
 
     def handle_held(self, held: Sequence[Any]) -> None:
         """Handle messages that were held while a token was judged."""
-        self.is_deep = True  # it may be
+        self.is_deep = True  # their depth has not been kept, so check it again
         for loaded in held:
             self._handle(loaded)
         self.run.finish()
 
     def _handle(self, loaded: Any) -> None:
-        """Handle one message, or each of an array; or hold it."""
+        """Handle one message, or each message of an array, or hold it."""
         if type(loaded) is not list or self.dialect.join is None or self.gate.holds:
-            self._take(loaded)
+            self._handle_one(loaded)
         elif len(loaded) > self.state.limits.max_batch:
             throttle = self.throttle
             excess = self._charge(1, 0) if throttle is not None and throttle.refuses else None
@@ -148,10 +148,10 @@ class ServerSession:
             self._refuse_all(excess or too_many, loaded)
         else:
             for message in loaded:
-                self._take(message)
+                self._handle_one(message)
 
-    def _take(self, message: Any) -> None:
-        """Do what one message asks for, or refuse it; or hold it."""
+    def _handle_one(self, message: Any) -> None:
+        """Act on one message, refuse it, or hold it."""
         gate = self.gate
         if gate.phase is not _REGISTERED:
             if gate.holds:
@@ -180,7 +180,7 @@ class ServerSession:
             self.refuse(error, fields)
 
     def _check_depth(self, fields: Fields) -> None:
-        """Refuse payloads that are too deep; of a batch the others are kept."""
+        """Refuse payloads that are nested too deeply; keep the others of a batch."""
         deepest = self.state.limits.max_depth
         check_depth(fields.get("data"), deepest)
         batch = self.dialect.payloads_of(fields)
@@ -191,7 +191,7 @@ class ServerSession:
                 self.refuse(TooDeep(), fields)
 
     def _charge(self, messages: int, size: int) -> InvalidMessage | None:
-        """Count what came against the rates; return the refusal if it is too much."""
+        """Count messages and bytes against the rates; return the refusal if they are too many."""
         assert self.throttle is not None
         try:
             self.throttle.check(messages, size, self.state.now)
@@ -200,7 +200,7 @@ class ServerSession:
         return None
 
     def _refuse_all(self, error: InvalidMessage, requests: Sequence[Any]) -> None:
-        """Refuse a frame as a whole, which counts as one message, with what could be read in it."""
+        """Refuse a whole frame; ``requests`` are its messages. It counts as one message."""
         self.received += 1
         if len(requests) == 1:
             request = requests[0]
@@ -208,24 +208,24 @@ class ServerSession:
         else:
             self._answer(error, self.dialect.error_about_all(str(error), error.code, requests))
 
-    # -- what goes to the client ----------------------------------------------------------------
+    # -- to the client --------------------------------------------------------------------------
 
     def speak(self, dialect: ServerLevel1) -> None:
-        """Speak a dialect from now on."""
+        """Switch to a dialect."""
         self.dialect = dialect
         self.encoding = FRAMES[dialect]
         self._transport.speak(dialect)
 
     def reply(self, message: bytes) -> bool:
-        """Answer what the client sent; tell whether there was room."""
+        """Answer the client; tell whether the answer had room."""
         return self._transport.send(message, Kind.REPLY)
 
     def reply_all(self, entry: Entry) -> bool:
-        """Answer the client with several frames, if there is room for all of them."""
+        """Answer the client with several frames if all have room; tell whether they had."""
         return self._transport.queue_whole(entry)
 
     def refuse(self, error: InvalidMessage, request: Fields) -> None:
-        """Answer the client with an error. ``request`` is what is refused, if it is known."""
+        """Answer the client with an error that refuses ``request``."""
         self._answer(error, self.dialect.error(str(error), error.code, request))
 
     def _answer(self, error: InvalidMessage, message: bytes) -> None:
@@ -250,20 +250,20 @@ class ServerSession:
         if transport.queue_whole(encoded):
             return True
         if encoded.frames == 1 and encoded.size <= self.state.limits.queue_bytes:
-            # The policy acts on the message as it is (spec, 12.4). To take it apart, for those of
-            # its publications that may have room, would cost all others more than it is worth.
+            # The policy applies to the message as a whole (spec, 12.4). Splitting it for those
+            # of its publications that have room would cost all others too much.
             return transport.queue(encoded)
         queued: list[bool] = []
         for entry in publication.encoded(self.encoding.singly):
             queued.append(transport.queue(entry))
-            if self.gate.phase is _OVER:  # for want of room
+            if self.gate.phase is _OVER:  # the queue overflowed
                 self.delivered -= count - len(queued)
                 break
         publication.partial += sum(queued) - count * queued[-1]
         return queued[-1]
 
     def deliver_direct(self, publication: Publication) -> None:
-        """Take a message to its id that wants an answer."""
+        """Take a direct message that wants an ack."""
         self.deliver(publication)
 
     def send_direct(self, sender: str, data: Any) -> None:
@@ -272,7 +272,7 @@ class ServerSession:
         self.delivered += 1
 
     def relay_finished(self, to: str, error: str | None) -> None:
-        """Tell the client how its message to another server fared."""
+        """Tell the client whether its message reached the other server."""
         if self.gate.phase is _OVER:
             return
         if error is None:
@@ -281,21 +281,21 @@ class ServerSession:
             self.refuse(relay_failed(error), {"action": "publish_to_server", "to": to})
 
     def ack_updated(self, request: AckRequest, response: AckResponse) -> None:
-        if request.wants_updates and request.awaited:  # the last one comes with the end
+        if request.wants_updates and request.awaited:  # ``ack_finished`` sends the last outcome
             update = self.dialect.ack_update(request.owner_ack_id, request.untold())
             self._transport.send(update, Kind.FORWARDED)
 
     def ack_finished(self, request: AckRequest) -> None:
         self.reply(self.dialect.ack_response(request))
 
-    # -- its life ---------------------------------------------------------------------------
+    # -- the end ----------------------------------------------------------------------------
 
     def replaced(self) -> None:
-        """Close: another connection has taken its id."""
+        """Close, because another connection took over its id."""
         self._transport.close(ID_TAKEN, "another connection took this id")
 
     def leave(self) -> None:
-        """Take no more part in the bus. May be called twice."""
+        """Leave the bus. May be called twice."""
         if not self.gate.end():
             return
         state = self.state
@@ -308,7 +308,7 @@ class ServerSession:
             state.acks.drop_subscriber(self)
 
     def figures(self, now: float) -> dict[str, Any]:
-        """What the server's figures tell of it."""
+        """Return its entry in the server's figures."""
         transport = self._transport
         return {
             "id": self.id,

@@ -1,4 +1,4 @@
-"""What all sessions of one server share."""
+"""The state that all sessions of one server share."""
 
 from collections.abc import Callable
 
@@ -15,10 +15,7 @@ from kps.protocol.timers import Deadlines
 
 
 class ServerState:
-    """The tables of a server, the time, and what is to be told to the driver.
-
-    It decides nothing: the parts that share it do.
-    """
+    """The tables of a server, the time, and the events for the driver. It decides nothing."""
 
     def __init__(self, config: HubConfig, *, new_id: Callable[[], str], now: float) -> None:
         self.config = config
@@ -28,28 +25,28 @@ class ServerState:
         self.started = now
         self.stopping = False
         self.new_id = new_id
-        """Makes an id that is not in use, for a client that gives none."""
+        """Makes an unused id, for a client that names none."""
         self.deadlines = Deadlines()
         self.bus = Bus()
         self.acks = AckBook(self.deadlines, config.limits)
         self.admission = Admission(config.limits, config.proxies)
         self.anybody = Identity("", config.permissions)
-        """The identity of clients of whom nothing is known."""
+        """The identity of anonymous clients."""
         self.owners = IdOwners(config.limits.max_ids, config.limits.max_all_ids)
         self.clients: dict[str, Client] = {}
         """Registered clients by id."""
         self.addresses: set[str] = set()
-        """The addresses, hosts and domains under which other servers may reach this one."""
+        """The addresses, hosts and domains by which other servers may reach this one."""
         self.stats = Stats()
         self.events: list[HubEvent] = []
-        """What the driver has not yet been told."""
+        """Events that the driver has not taken yet."""
         self.unflushed: dict[int, None] = {}
         """Numbers of connections that have something to write, or a transport to close."""
 
     def emit(self, event: HubEvent) -> None:
-        """Tell the driver something."""
+        """Add an event for the driver."""
         self.events.append(event)
 
     def uptime(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return round(self.now - self.started, 3)

@@ -1,4 +1,4 @@
-"""What becomes of a client that sends faster than the limits on rates allow (spec, 13.6)."""
+"""Slows down or refuses clients that exceed their rate limits (spec, 13.6)."""
 
 from kps.protocol.access.rate import RateLimiter
 from kps.protocol.dialect.envelope import InvalidMessage
@@ -8,9 +8,9 @@ TOO_FAST = "too many messages in too short a time"
 
 
 class Throttle:
-    """Counts what one client sends.
+    """Counts the messages and bytes of one client.
 
-    Under the policy ``DELAY`` it tells until when not to read; under the others it refuses.
+    Under the policy ``DELAY`` it tells how long reading is paused; under the others it refuses.
     """
 
     __slots__ = ("_limiter", "closes", "refuses", "resume_at")
@@ -18,14 +18,14 @@ class Throttle:
     def __init__(self, limits: ServerLimits, now: float) -> None:
         self._limiter = RateLimiter(limits, now)
         self.refuses = limits.rate_policy is not RatePolicy.DELAY
-        """Whether messages that are too many are refused, rather than read later."""
+        """Whether excess messages are refused, rather than read later."""
         self.closes = limits.rate_policy is RatePolicy.CLOSE
-        """Whether the first of them also closes the connection."""
+        """Whether the first excess message also closes the connection."""
         self.resume_at: float | None = None
-        """When the client may be read from again; ``None`` while it may."""
+        """When reading resumes; ``None`` while it is not paused."""
 
     def spend(self, messages: int, size: int, now: float) -> bool:
-        """Count what has come; tell whether a pause of reading begins."""
+        """Count messages and bytes; tell whether reading is paused from now on."""
         if self.refuses:
             return False
         wait = self._limiter.spend(messages, size, now)
@@ -35,13 +35,13 @@ class Throttle:
         return True
 
     def check(self, messages: int, size: int, now: float) -> None:
-        """Count messages or bytes, unless they are too many. Raises :class:`InvalidMessage`."""
+        """Count messages or bytes. Raises :class:`InvalidMessage` if they are too many."""
         limiter = self._limiter
         if not (limiter.take_messages(messages, now) and limiter.take_bytes(size, now)):
             raise InvalidMessage(TOO_FAST, "rate_limited")
 
     def charge(self, messages: int, now: float) -> None:
-        """Count messages, if what is too much is refused. Raises as ``check``."""
+        """Count messages, if the policy refuses excess. Raises the same as ``check``."""
         if self.refuses:
             self.check(messages, 0, now)
 
@@ -54,5 +54,5 @@ class Throttle:
 
 
 def throttle(limits: ServerLimits, now: float) -> Throttle | None:
-    """A throttle for one client, if there is anything to limit."""
+    """Make the throttle of one client, if there is a limit."""
     return Throttle(limits, now) if limits.message_rate or limits.byte_rate else None

@@ -1,4 +1,4 @@
-"""A WebSocket of ours as the transport of a session."""
+"""Our WebSocket as the transport of a session."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ _QUEUED = Push.QUEUED
 class WebSocketTransport:
     """Queues what a session sends, and tells the hub that there is something to write.
 
-    ``changed`` is called with the state before, when a call may have changed that.
+    ``changed`` is called with the former state, when a call may have changed it.
     """
 
     __slots__ = ("_changed", "_number", "_socket", "_state")
@@ -35,31 +35,31 @@ class WebSocketTransport:
 
     @property
     def host(self) -> str:
-        """The host under which the client reached the server."""
+        """The host by which the client reached the server."""
         return self._socket.host
 
     @property
     def closed(self) -> Closed | None:
-        """How the connection ended, from the moment that it is known."""
+        """How the connection ended, once that is known."""
         return self._socket.closed
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes that wait to be written."""
+        """Bytes that are pending."""
         return self._socket.outbox.pending_bytes
 
     @property
     def queued_messages(self) -> int:
-        """Messages that wait to be written."""
+        """Messages that are pending."""
         return self._socket.outbox.pending_messages
 
     @property
     def dropped(self) -> int:
-        """Messages for this client that slow reading or a lost connection cost."""
+        """Messages for this client that were dropped: it read too slowly, or was disconnected."""
         return self._socket.outbox.dropped
 
     def send(self, message: bytes, kind: Kind) -> bool:
-        """Queue a message that is not dropped; tell whether there was room."""
+        """Queue a message that no policy may drop; tell whether it had room."""
         socket = self._socket
         if socket.state is not _OPEN:
             return False
@@ -71,7 +71,7 @@ class WebSocketTransport:
         return False
 
     def queue(self, entry: Entry) -> bool:
-        """Queue publications; tell whether there was room, or the policy made some."""
+        """Queue publications; tell whether they had room or the policy made room."""
         pushed = self._socket.queue(entry, self._state.now)
         if pushed is Push.OVERFLOW:
             self._changed(_OPEN)
@@ -80,7 +80,7 @@ class WebSocketTransport:
         return pushed is _QUEUED
 
     def queue_whole(self, entry: Entry) -> bool:
-        """Queue publications if there is room for all of them; else do nothing."""
+        """Queue an entry if all its frames have room, else do nothing; tell which."""
         socket = self._socket
         if socket.state is _OPEN and socket.outbox.push_whole(entry):
             self._state.unflushed[self._number] = None
@@ -88,29 +88,29 @@ class WebSocketTransport:
         return False
 
     def speak(self, dialect: ServerLevel1) -> None:
-        """Write as a dialect asks for from now on."""
+        """Switch to a dialect."""
         self._socket.outbox.join = dialect.join
 
     def accept(self) -> None:
-        """Let the client in: it may send messages from now on."""
+        """Accept the client, which may then send messages."""
         before = self._socket.state
         self._socket.accept()
         self._changed(before)
 
     def refuse(self, response: HttpResponse) -> None:
-        """Turn the client away, before it is let in."""
+        """Refuse the client before it is accepted."""
         before = self._socket.state
         self._socket.respond(response, self._state.now)
         self._changed(before)
 
     def close(self, code: int, reason: str, grace: float = 0.0) -> None:
-        """Begin the closing handshake, behind what is queued."""
+        """Start the closing handshake, behind the queued data."""
         before = self._socket.state
         self._socket.close(code, reason, self._state.now, grace)
         self._changed(before)
 
     def fail(self, code: int, reason: str) -> None:
-        """Close because the client is at fault, and listen to it no longer."""
+        """Close because the client is at fault, and ignore its further input."""
         before = self._socket.state
         self._socket.fail(code, reason, self._state.now)
         self._changed(before)

@@ -1,1 +1,1 @@
-"""Bytes and messages of one connection: frames, closing, the queue of what waits. No JSON."""
+"""Bytes and messages of one connection: frames, closing, the queue of pending messages. No JSON."""

@@ -45,7 +45,7 @@ class ClientWebSocket(WebSocket):
 
     def _receive_handshake(self, data: bytes, now: float) -> None:
         received = self._head + data
-        # Not one byte more is searched, so that it makes no difference in which pieces it came.
+        # Search exactly this many bytes, so that the result does not depend on how TCP cut them.
         room = self.limits.max_head
         head, separator, rest = received[:room].partition(b"\r\n\r\n")
         if not separator:

@@ -1,4 +1,4 @@
-"""What a driver sees of the core: the end of one transport."""
+"""The interface between a driver and the core: one connection."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from kps.protocol.wire.websocket import Output
 
 
 class Endpoint(Protocol):
-    """Where the bytes of one transport go, and come from: a server session or a client link."""
+    """The core's end of one transport: it takes and gives bytes."""
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
@@ -18,15 +18,15 @@ class Endpoint(Protocol):
         """Note that the transport is gone."""
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
-        """Take up to ``limit`` bytes (or one larger frame) to write; empty when nothing waits."""
+        """Take up to ``limit`` bytes (or one larger frame) to write; empty if none are pending."""
 
     @property
     def output(self) -> Output:
-        """What to do with the transport once all is written."""
+        """What to do with the transport once everything is written."""
 
     @property
     def wants_pause(self) -> bool:
-        """Whether to stop reading for now."""
+        """Whether the driver should pause reading."""
 
     def set_reading(self, is_reading: bool, now: float) -> None:
-        """Note whether the driver reads, each time that it stops or goes on."""
+        """Note that the driver paused or resumed reading."""

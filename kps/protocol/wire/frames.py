@@ -1,15 +1,14 @@
 """WebSocket frames as bytes: the few that need no state (RFC 6455, section 5.2).
 
-wsproto is the authority on frames. What is here does the same for the frames that
-make up nearly all traffic, in a fraction of the time, and a differential test holds
-it to wsproto's answers.
+wsproto is the authority on frames. These functions handle the frames that make up nearly
+all traffic, in a fraction of the time; a differential test compares them with wsproto.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 LONGEST_HEADER = 14
-"""Bytes of a frame before its payload, at most."""
+"""The most bytes that a frame has before its payload."""
 
 TEXT_FIN = 0x81
 PONG_FIN = 0x8A
@@ -19,13 +18,13 @@ SERVER_PING = b"\x89\0"
 _CONTROL_BIT = 0x08
 _KEYS_AT_ONCE = 1024
 
-# Times a key, it is the key again and again.
+# Multiplied by a key, ``_ONES`` gives the key repeated.
 _MANY_WORDS, _MOST_WORDS = 512, 1 << 14
 _ONES = int.from_bytes(b"\1\0\0\0" * _MOST_WORDS, "little")
 
 
 class Header(NamedTuple):
-    """The head of a frame: what the first two to fourteen bytes say."""
+    """The header of a frame, which has two to fourteen bytes."""
 
     first: int
     """The first byte: FIN, reserved bits and opcode."""
@@ -43,7 +42,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes, position: int) -> Header | None:
-    """Read the frame header at ``position``, or ``None`` if it is not all there."""
+    """Read the frame header at ``position``; return ``None`` if it is incomplete."""
     available = len(data) - position
     if available < 2:
         return None
@@ -73,10 +72,10 @@ def read_header(data: bytes, position: int) -> Header | None:
 
 
 def read_text(data: bytes, position: int, end: int, is_masked: bool) -> tuple[bytes, int] | None:
-    """Read a whole text message in one frame: the payload, and where the next frame starts.
+    """Read a text message of one frame; return its payload and where the next frame starts.
 
-    ``None`` for anything else, also for what is not all there yet, is masked when it must not
-    be (or the reverse), or is not what RFC 6455 asks for. Whether it is UTF-8 is not looked at.
+    Return ``None`` for any other frame, for an incomplete one, and for one that breaks RFC
+    6455, in its masking for instance. It does not check that the payload is UTF-8.
     """
     start = position + 2
     if start > end or data[position] != TEXT_FIN:
@@ -107,9 +106,9 @@ def read_text(data: bytes, position: int, end: int, is_masked: bool) -> tuple[by
 
 
 def read_pong(data: bytes, position: int, end: int, is_masked: bool) -> int | None:
-    """Read a whole pong, the answer to a heartbeat: where the next frame starts.
+    """Read a whole pong, the answer to a heartbeat; return where the next frame starts.
 
-    ``None`` for anything else, and for what is not as RFC 6455 asks for.
+    Return ``None`` for any other frame, and for one that breaks RFC 6455.
     """
     if position + 2 > end or data[position] != PONG_FIN:
         return None
@@ -122,11 +121,11 @@ def read_pong(data: bytes, position: int, end: int, is_masked: bool) -> int | No
 
 
 def mask(payload: bytes, key: bytes) -> bytes:
-    """XOR the payload with the four-byte key: masks, and unmasks."""
+    """XOR the payload with the four-byte key. This masks and unmasks."""
     size = len(payload)
     words = (size + 3) >> 2
     if _MANY_WORDS < words <= _MOST_WORDS:
-        # To multiply takes less time than to read the number from as many bytes.
+        # Multiplying is faster than converting the repeated key from bytes.
         pattern = int.from_bytes(key, "little") * (_ONES >> 32 * (_MOST_WORDS - words))
     else:
         pattern = int.from_bytes(key * words, "little")
@@ -135,7 +134,7 @@ def mask(payload: bytes, key: bytes) -> bytes:
 
 
 def text_frame(payload: bytes) -> bytes:
-    """A whole unmasked text message, as a server sends it."""
+    """Make the frame of an unmasked text message, as a server sends it."""
     size = len(payload)
     if size < 126:
         return bytes((TEXT_FIN, size)) + payload
@@ -158,7 +157,7 @@ class Masker:
         self._position = 0
 
     def text_frame(self, payload: bytes) -> bytes:
-        """A whole masked text message."""
+        """Make the frame of a masked text message."""
         if self._position == len(self._keys):
             self._keys = self._entropy(4 * _KEYS_AT_ONCE)
             self._position = 0

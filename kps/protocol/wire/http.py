@@ -7,16 +7,16 @@ from urllib.parse import parse_qsl, urlsplit
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """The head of an HTTP request. What a hook that judges upgrades gets to see."""
+    """The head of an HTTP request, as the ``authenticate`` hook sees it."""
 
     method: str
     target: str = field(repr=False)
-    """The request target as sent: path and query. Not shown, as there may be a token in it."""
+    """The request target as sent: path and query. ``repr`` hides it: it may hold a token."""
     headers: tuple[tuple[str, str], ...] = field(repr=False)
-    """Names in lower case, in the order sent. Not shown either."""
+    """Names in lower case, in the order sent. ``repr`` hides them too."""
     peer: str = ""
-    """Address of the client: of the other end of the TCP connection as ``host:port`` or, if
-    that is a proxy that the server knows, what it says in ``X-Forwarded-For``."""
+    """Address of the client: ``host:port`` of the TCP peer or, behind a known proxy, the
+    address that the proxy gives in ``X-Forwarded-For``."""
 
     @property
     def path(self) -> str:
@@ -27,7 +27,7 @@ class HttpRequest:
         return urlsplit(self.target).query
 
     def header(self, name: str, default: str = "") -> str:
-        """The first header of that name (case does not matter)."""
+        """Return the first header of that name (case does not matter)."""
         wanted = name.lower()
         for key, value in self.headers:
             if key == wanted:
@@ -42,9 +42,9 @@ class HttpRequest:
 
     @property
     def token(self) -> str:
-        """The token in ``Authorization: Bearer``, or in the query's ``token``; or empty.
+        """The token in ``Authorization: Bearer``, else in the query's ``token``, else empty.
 
-        Browsers cannot set the header.
+        Browsers need the query, as they cannot set the header.
         """
         scheme, _, credentials = self.header("authorization").partition(" ")
         if scheme.lower() == "bearer":
@@ -63,11 +63,11 @@ class HttpResponse:
 
     @classmethod
     def text(cls, status: int, text: str) -> "HttpResponse":
-        """An answer of one line of text."""
+        """Make an answer of one line of text."""
         return cls(status, text.encode() + b"\n")
 
     def unless_known(self, request: HttpRequest) -> "HttpResponse":
-        """This answer or, if the other side says that it still has it, only that it may keep it."""
+        """Return this answer, or 304 if the request has its ETag."""
         tag = dict(self.headers).get("etag")
         known = request.header("if-none-match")
         if tag is not None and tag in (one.strip().removeprefix("W/") for one in known.split(",")):

@@ -1,30 +1,30 @@
 """The heartbeat of one connection: when to ping, and when the peer counts as gone.
 
-While both ends read, silence means something: after ``interval`` seconds of it we ping, and if
-nothing arrives for ``timeout`` seconds after that, the peer is gone. If that is longer than the
-interval, we ping once per interval meanwhile.
+While we read, we ping after ``interval`` seconds of silence. If nothing arrives for
+``timeout`` seconds after that, the peer is gone. If ``timeout`` is longer than ``interval``,
+we ping once per interval meanwhile.
 
-While we do not read (a backlog, a token that is being checked, a callback that is behind), we
-cannot see pongs, so silence means nothing. We then ping once per interval all the same: writing
-shows the network's errors, and the peer hears that we are alive. Only a peer that takes nothing
-of what waits for it counts as gone.
+While reading is paused (a backlog, a token that is being checked, a slow callback), we cannot
+see pongs, so silence means nothing. We still ping once per interval: writing shows network
+errors, and the peer hears that we are alive. The peer counts as gone only if it takes nothing
+of the data pending for it.
 """
 
 from enum import Enum, auto
 from math import ceil
 
-# Seconds after which a call counts as late: then the loop or the process stood still, and what
-# the peer sent meanwhile may wait to be read.
+# Seconds after which a call counts as late. The loop or the process then stood still, and bytes
+# that the peer sent meanwhile may still be unread.
 _LATE = 1.0
 
 
 class Beat(Enum):
-    """What is due."""
+    """What the keepalive asks its owner to do."""
 
     NOTHING = auto()
     PING = auto()
     GONE = auto()
-    """The peer gives no sign of life."""
+    """Drop the connection: the peer gives no sign of life."""
 
 
 class Keepalive:
@@ -45,13 +45,13 @@ class Keepalive:
         self._interval = interval
         self._timeout = timeout
         self._heard_at = now
-        """When the peer last showed that it lives; while we do not read, when it last took
-        something of what waits for it."""
+        """When the peer last sent something; while reading is paused, when it last took
+        something of the pending data."""
         self._pinged_at: float | None = None
-        self._asked_at = now  # the first of the pings that have no answer, while we read
+        self._asked_at = now  # time of the first unanswered ping, while we read
         self._paused = False
         self._has_forgiven = False
-        self._took = False  # whether the transport has taken something since the last check
+        self._took = False  # whether the transport took something since the last check
 
     def heard(self, now: float) -> None:
         """Note that something arrived."""
@@ -59,11 +59,11 @@ class Keepalive:
         self._pinged_at = None
 
     def wrote(self) -> None:
-        """Note that the transport took something of what waited."""
+        """Note that the transport took some of the pending data."""
         self._took = True
 
     def pause(self, now: float) -> None:
-        """Note that nothing is read for now."""
+        """Note that reading is paused."""
         if not self._paused:
             self._paused = True
             self._took = self._has_forgiven = False
@@ -71,25 +71,25 @@ class Keepalive:
             self._pinged_at = None
 
     def resume(self, now: float) -> None:
-        """Note that reading goes on: what the peer sent meanwhile is still to come."""
+        """Note that reading resumes. Bytes that the peer sent meanwhile are still unread."""
         if self._paused:
             self._paused = False
             self.heard(now)
 
     def next_deadline(self) -> float:
-        """When ``check`` is due. Whatever arrives only puts it off."""
+        """When ``check`` is due. Incoming data only postpones it."""
         if self._pinged_at is not None:
             return min(self._pinged_at + self._interval, self._gone_at())
         if self._paused:
             return self._heard_at + self._interval
-        # Many connections then have their heartbeats together: one wake-up for all of them.
+        # Rounding lets many connections share one wake-up.
         step = self._interval / 32
         return ceil((self._heard_at + self._interval) / step) * step
 
     def check(self, now: float, *, is_stuck: bool) -> Beat:
-        """Say what is due, and take it as done.
+        """Return what is due, and count it as done.
 
-        ``is_stuck`` tells whether something waits that the transport has not taken.
+        ``is_stuck`` tells whether data is pending that the transport has not taken.
         """
         deadline = self.next_deadline()
         if now < deadline:
@@ -120,7 +120,7 @@ class Keepalive:
         return self._asked_at + self._timeout
 
     def _forgives(self, now: float, deadline: float) -> bool:
-        """Whether the peer gets its time once more, because we stood still until now."""
+        """Grant the peer its timeout once more, if this call is late because we stood still."""
         if self._has_forgiven or now < deadline + _LATE:
             return False
         self._has_forgiven = True

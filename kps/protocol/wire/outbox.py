@@ -1,7 +1,8 @@
-"""What waits to be written to one connection: bounded, with a named policy.
+"""The queue of data pending for one connection: bounded, with a named policy.
 
-Every entry has a kind, because three rules depend on it: a policy may drop publications only;
-reading pauses while many replies wait, and for nothing else; and a heartbeat overtakes the rest.
+Every entry has a kind, and three rules depend on it: a policy may drop publications only;
+reading pauses while many replies are pending, and for nothing else; a heartbeat overtakes
+the rest.
 """
 
 from collections import deque
@@ -11,24 +12,23 @@ from itertools import chain
 
 from kps.protocol.limits import ConnectionLimits, Overflow
 
-# Bytes of a message that is formed of several: enough to make cheap what is done once for all
-# of them.
+# Most bytes of an array of messages. It is large enough to make the cost per array negligible.
 _LARGEST_ARRAY = 16 * 1024
 
 
 class Kind(Enum):
-    """Why an entry waits."""
+    """What caused an entry."""
 
     CONTROL = auto()
-    """It belongs to the connection itself: handshake, heartbeat, close frame."""
+    """The connection itself: handshake, heartbeat, close frame."""
     REPLY = auto()
-    """It answers what this peer sent. Reading from the peer pauses while many of them wait, so
+    """A request of this peer. We pause reading from the peer while many replies are pending, so
     a peer that asks faster than it reads slows itself down."""
     FORWARDED = auto()
-    """Somebody else caused it: another client, or the program on this side. A pause of reading
-    would not make it fewer, and two ends that paused for it would wait for each other."""
+    """Another client, or the program on this side. Pausing would not reduce these, and two ends
+    that paused for them would wait for each other."""
     DROPPABLE = auto()
-    """It carries publications, and a policy may drop it."""
+    """A publication. A policy may drop it."""
 
 
 _REPLY = Kind.REPLY
@@ -36,7 +36,7 @@ _DROPPABLE = Kind.DROPPABLE
 
 
 class Entry:
-    """Whole frames that are queued as one. One object is shared by the queues of all receivers."""
+    """Whole frames, queued as one. The queues of all receivers share one object."""
 
     __slots__ = ("data", "frames", "kind", "messages", "reply_bytes", "size")
 
@@ -45,26 +45,26 @@ class Entry:
         self.kind = kind
         self.size = size = len(data)
         self.messages = messages
-        """How many messages are in it; none in one of the connection itself."""
+        """Number of messages in it; 0 for a control entry."""
         self.frames = frames
-        """How many frames it is."""
+        """Number of frames in it."""
         self.reply_bytes = size if kind is _REPLY else 0
-        """How many of its bytes are replies, which an array may hold beside others."""
+        """Bytes of replies in it; an array may hold replies beside other messages."""
 
 
 def control(data: bytes) -> Entry:
-    """An entry of the connection itself."""
+    """Make an entry of the connection itself."""
     return Entry(data, Kind.CONTROL, messages=0)
 
 
 class Push(Enum):
-    """What became of an entry that was offered to an :class:`Outbox`."""
+    """What an :class:`Outbox` did with an entry."""
 
     QUEUED = auto()
     DROPPED = auto()
-    """Not queued, and counted."""
+    """Not queued, and counted as dropped."""
     OVERFLOW = auto()
-    """Not queued, and the connection must close."""
+    """Not queued: the connection must close."""
 
 
 _QUEUED = Push.QUEUED
@@ -73,8 +73,8 @@ _QUEUED = Push.QUEUED
 class Outbox:
     """A queue of entries with limits in messages and bytes.
 
-    ``text_frame`` makes a whole frame of a text message. ``join``, once it is set, makes one
-    message of several: those that wait together then leave together.
+    ``text_frame`` makes a frame of a text message. Once ``join`` is set, the queue gathers
+    messages and joins them into one.
     """
 
     __slots__ = (
@@ -95,14 +95,14 @@ class Outbox:
 
     def __init__(self, limits: ConnectionLimits, text_frame: Callable[[bytes], bytes]) -> None:
         self._settled: deque[Entry] = deque()
-        """The first entries, which no policy can drop: it looks at them only once."""
+        """The first entries: the policy has found that it may not drop them."""
         self._entries: deque[Entry] = deque()
         """The entries behind them."""
         self._limits = limits
         self.text_frame = text_frame
         self.join: Callable[[Sequence[bytes]], bytes] | None = None
         self.largest_array = _LARGEST_ARRAY
-        """Bytes of a message that is formed of several."""
+        """Most bytes of a joined message."""
         self._gathered: list[bytes] = []
         self._gathered_size = 0
         self._gathered_replies = 0
@@ -112,29 +112,29 @@ class Outbox:
         self.dropped = 0
         """Messages dropped so far, by the policy or with the connection."""
 
-    # -- what waits -----------------------------------------------------------------------
+    # -- pending --------------------------------------------------------------------------
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes that wait to be written."""
+        """Bytes that are pending."""
         return self._pending_bytes + self._gathered_size
 
     @property
     def pending_messages(self) -> int:
-        """Frames, and messages that are not yet in one, that wait to be written."""
+        """Frames that are pending, and gathered messages that are not in a frame yet."""
         return self._pending_frames + len(self._gathered)
 
     @property
     def pending_replies(self) -> int:
-        """Bytes of replies that wait to be written."""
+        """Bytes of replies that are pending."""
         return self._pending_replies + self._gathered_replies
 
     def has_room(self, size: int, count: int = 1) -> bool:
-        """Whether so many frames of that size together fit behind what waits.
+        """Whether ``count`` frames of ``size`` bytes in all fit.
 
         A single message that is larger than the limit fits into an empty queue.
         """
-        if self._gathered:  # and become a frame of their own before it
+        if self._gathered:  # these become a frame of their own
             return self._fits(self._gathered_size + _AROUND_ARRAY + size, count + 1)
         return not self._pending_bytes or self._fits(size, count)
 
@@ -161,7 +161,7 @@ class Outbox:
         return _QUEUED
 
     def push(self, entry: Entry) -> Push:
-        """Queue an entry, or say why not."""
+        """Queue an entry, or tell why not."""
         if self._gathered:
             self.seal()
         size = entry.size
@@ -182,7 +182,7 @@ class Outbox:
         return _QUEUED
 
     def push_whole(self, entry: Entry) -> bool:
-        """Queue an entry if there is room for all its frames; ``False`` if there is not."""
+        """Queue an entry if there is room for all its frames; tell whether there was."""
         if self._gathered:
             self.seal()
         size = entry.size
@@ -199,15 +199,15 @@ class Outbox:
         return True
 
     def push_anyway(self, entry: Entry) -> None:
-        """Queue an entry without regard to the limits: what something else bounds."""
+        """Queue an entry that something else bounds, ignoring the limits."""
         self.seal()
         self._append(entry)
 
     def push_first(self, entry: Entry) -> None:
-        """Queue an entry in front of all others, without regard to the limits: a heartbeat.
+        """Queue a heartbeat in front of all other entries, ignoring the limits.
 
-        Only an entry of the connection itself that is the next one stays so: the end of the
-        opening handshake, before which there are no frames.
+        It goes behind a control entry at the front, which may be the end of the opening
+        handshake: no frame may precede that.
         """
         waiting = self._settled or self._entries
         ahead = waiting.popleft() if waiting and waiting[0].kind is Kind.CONTROL else None
@@ -217,7 +217,7 @@ class Outbox:
         self._count(entry)
 
     def seal(self) -> None:
-        """Make an entry of the messages that have been gathered; nothing more joins them."""
+        """Make an entry of the gathered messages."""
         gathered = self._gathered
         if not gathered:
             return
@@ -229,7 +229,7 @@ class Outbox:
         self._append(entry)
 
     def _take_gathered(self) -> bytes:
-        """Remove the messages that have been gathered; return a frame of them."""
+        """Remove the gathered messages; return them as one frame."""
         gathered = self._gathered
         self._gathered = []
         self._gathered_size = self._gathered_replies = 0
@@ -241,10 +241,10 @@ class Outbox:
     # -- taking ---------------------------------------------------------------------------
 
     def take(self, limit: int) -> bytes:
-        """Remove and return what waits, joined: up to ``limit`` bytes, or one entry if larger."""
+        """Remove and return up to ``limit`` bytes, or one larger entry."""
         if self._gathered:
             if not self._pending_frames and self._gathered_size < limit:
-                return self._take_gathered()  # nearly always, so without making an entry
+                return self._take_gathered()  # the common case needs no entry
             self.seal()
         if self._pending_bytes <= limit:
             if not self._pending_bytes:
@@ -265,7 +265,7 @@ class Outbox:
         return b"".join(taken)
 
     def take_droppable(self) -> list[Entry]:
-        """Remove and return the droppable entries, and leave the others."""
+        """Remove and return the droppable entries; keep the others."""
         self.seal()
         entries = list(self._all())
         self._reset()
@@ -275,7 +275,7 @@ class Outbox:
         return [entry for entry in entries if entry.kind is Kind.DROPPABLE]
 
     def clear(self) -> None:
-        """Give up on everything that waits, and count it as dropped."""
+        """Drop everything that is pending, and count it as dropped."""
         self.dropped += sum([entry.messages for entry in self._all()]) + len(self._gathered)
         self._gathered = []
         self._gathered_size = self._gathered_replies = 0
@@ -317,7 +317,7 @@ class Outbox:
         return Push.DROPPED
 
     def _drop_oldest_for(self, size: int) -> None:
-        """Drop droppable entries, the oldest first, until one more of that size has room."""
+        """Drop droppable entries, oldest first, until an entry of ``size`` bytes has room."""
         entries = self._entries
         while entries and not self._fits(size):
             entry = entries.popleft()
@@ -328,5 +328,5 @@ class Outbox:
                 self._settled.append(entry)
 
 
-# Bytes of an array that are not its messages: the header of its frame, and the brackets.
+# Bytes that an array adds to its messages: the header of its frame, and the brackets.
 _AROUND_ARRAY = 14 + 2

@@ -1,7 +1,7 @@
 """Reads the frames of one connection, after its opening handshake.
 
-Whole text frames, which are nearly all traffic, are read here; everything else goes to wsproto,
-which is the authority on frames. Differential tests hold the two together.
+This module reads whole text frames, which are nearly all traffic. It passes everything else to
+wsproto, the authority on frames. Differential tests compare the two.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,13 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessa
 
 from kps.protocol.wire.frames import TEXT_FIN, read_header, read_pong, read_text
 
-# A frame of this size that is not all there yet goes to wsproto in pieces, so that
-# the bytes that wait here stay few.
+# An incomplete frame of this size goes to wsproto in pieces, so that we buffer few bytes.
 _STREAM_FROM = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class PingReceived:
-    """The peer wants a pong."""
+    """The peer sent a ping."""
 
     pong: bytes
     """The frame that answers it."""
@@ -26,7 +25,7 @@ class PingReceived:
 
 @dataclass(frozen=True, slots=True)
 class CloseReceived:
-    """The peer closes, or answers our close frame."""
+    """The peer sent a close frame: its own, or the answer to ours."""
 
     code: int
     reason: str
@@ -48,7 +47,7 @@ Control = PingReceived | CloseReceived | Violation
 class FrameReader:
     """Turns bytes into messages and controls.
 
-    ``feed`` takes bytes, ``read`` reads them. Nothing that the peer sends makes them raise.
+    ``feed`` takes bytes, ``read`` reads them. No input of the peer makes them raise.
     """
 
     __slots__ = (
@@ -70,15 +69,15 @@ class FrameReader:
         self._frames: Connection | None = None  # made when something needs wsproto
         self._data = b""
         self._position = 0
-        self._waiting: list[Event] = []  # of wsproto's, not yet told
-        self._passing = 0  # bytes of the current frame that wsproto still gets
-        self._fragments = bytearray()  # of a message that is not all there yet
-        self._claimed = 0  # the size of that message so far, by its frames' headers
+        self._waiting: list[Event] = []  # events of wsproto that are not handled yet
+        self._passing = 0  # remaining bytes of the current frame, which go to wsproto
+        self._fragments = bytearray()  # of an incomplete message
+        self._claimed = 0  # size of that message so far, by its frames' headers
         self._in_message = False
 
     @property
     def wsproto(self) -> Connection:
-        """wsproto's view of the connection; many connections never need it."""
+        """wsproto's view of the connection, made on first use: many connections never need it."""
         if self._frames is None:
             role = ConnectionType.CLIENT if self._is_client else ConnectionType.SERVER
             self._frames = Connection(role)
@@ -86,37 +85,37 @@ class FrameReader:
 
     @property
     def has_more(self) -> bool:
-        """Whether ``read`` may find something, without more bytes."""
+        """Whether ``read`` may find something without more bytes."""
         return bool(self._data or self._waiting)
 
     def feed(self, data: bytes) -> None:
-        """Take bytes of the peer."""
+        """Take bytes from the peer."""
         if self._data:
             data = self._data[self._position :] + data
         self._data = data
         self._position = 0
 
     def clear(self) -> None:
-        """Forget whatever has not been read."""
+        """Drop everything that has not been read."""
         self._data = b""
         self._position = 0
         self._waiting.clear()
         self._fragments.clear()
 
     def read(self, messages: list[bytes], *, is_open: bool) -> Control | None:
-        """Add whole messages to a list, up to the next control; return that, or ``None``.
+        """Append whole messages to ``messages`` up to the next control; return that or ``None``.
 
-        A control that comes behind messages is left for the next call, so that they can be
-        handled before it. Unless the connection ``is_open``, messages are passed over.
+        A control that follows messages waits for the next call, so that the owner can handle
+        the messages first. Unless the connection ``is_open``, messages are skipped.
         """
         data, position, end = self._data, self._position, len(self._data)
         is_masked = not self._is_client
         longest = self._longest
         while True:
-            if self._waiting:  # before whatever is behind the frame that it came from
+            if self._waiting:  # these precede the bytes in ``data``
                 if messages:
                     return None
-                control = self._told(messages, is_open=is_open)
+                control = self._handle_event(messages, is_open=is_open)
                 if control is not None:
                     return control
                 continue
@@ -135,10 +134,10 @@ class FrameReader:
             if position < end:
                 self._position = position
             else:
-                self._data, self._position = b"", 0  # nothing is kept alive while nothing comes
+                self._data, self._position = b"", 0  # an idle connection keeps no buffer alive
                 return None
             if messages:
-                return None  # what is next may be a control
+                return None  # a control may be next
             if self._passing:
                 piece = data[position : position + self._passing]
                 position += len(piece)
@@ -149,12 +148,12 @@ class FrameReader:
             violation = self._begin_frame(is_open=is_open)
             if violation is not None:
                 return violation
-            if not self._passing:  # the frame is not all there, and nothing else is kept
+            if not self._passing:  # an incomplete frame: keep its bytes only
                 self._data, self._position = data[position:], 0
                 return None
 
     def _begin_frame(self, *, is_open: bool) -> Violation | None:
-        """Decide how the next frame is read; without ``_passing`` it waits for more bytes."""
+        """Decide how to read the next frame; if ``_passing`` stays 0, it is incomplete."""
         data, position = self._data, self._position
         header = read_header(data, position)
         if header is None:
@@ -184,8 +183,8 @@ class FrameReader:
         frames.receive_data(piece)
         self._waiting += frames.events()
 
-    def _told(self, messages: list[bytes], *, is_open: bool) -> Control | None:
-        """Take one event of wsproto's: a message or part of one, or a control."""
+    def _handle_event(self, messages: list[bytes], *, is_open: bool) -> Control | None:
+        """Handle one event of wsproto: a message or part of one, or a control."""
         frames = self.wsproto
         event = self._waiting.pop(0)
         if isinstance(event, (TextMessage, BytesMessage)):
@@ -207,7 +206,7 @@ class FrameReader:
                 return CloseReceived(code, reason, frames.send(event.response()))
             if frames.state is ConnectionState.CLOSED:  # the answer to our close frame
                 return CloseReceived(code, reason, b"")
-            return Violation(code, reason)  # wsproto's way to say so
+            return Violation(code, reason)  # wsproto reports a violation this way
         return None
 
 

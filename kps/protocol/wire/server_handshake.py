@@ -1,7 +1,7 @@
-"""What arrives on the server's port before, or instead of, a WebSocket.
+"""The server's end of a WebSocket, with its opening handshake.
 
 :class:`ServerWebSocket` reads one HTTP request. An upgrade to WebSocket on the bus's
-path becomes a connection of the bus; anything else gets one plain HTTP answer, and
+path becomes a connection of the bus. Any other request gets one plain HTTP answer, and
 the connection closes.
 """
 
@@ -25,7 +25,7 @@ _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class _Opening:
-    """What is needed until the connection is open, and not kept any longer."""
+    """State of the opening handshake, dropped when the connection is open."""
 
     __slots__ = ("head_size", "http", "upgrade")
 
@@ -36,7 +36,7 @@ class _Opening:
 
 
 class ServerWebSocket(WebSocket):
-    """A connection of the server, from the first byte of HTTP on."""
+    """The server's end of a WebSocket connection, from the first byte of HTTP on."""
 
     __slots__ = (
         "_client_of",
@@ -62,9 +62,9 @@ class ServerWebSocket(WebSocket):
     ) -> None:
         super().__init__(is_client=False, text_frame=text_frame, limits=limits, now=now)
         self.request: HttpRequest | None = None
-        """The request, from the end of its head until it is accepted."""
+        """The request, from the end of its head until ``accept``."""
         self.host = ""
-        """The ``Host`` under which the client reached the server."""
+        """The ``Host`` header, by which the client reached the server."""
         self._path = path
         self._origins = frozenset(origins)
         self._responder = respond
@@ -73,7 +73,7 @@ class ServerWebSocket(WebSocket):
         self._opening: _Opening | None = _Opening(limits.max_head)
 
     def accept(self) -> None:
-        """Accept the upgrade. Messages that came with the request can be read then."""
+        """Accept the upgrade. Messages that came with the request can then be read."""
         if self.state is State.REQUEST:
             opening, self._opening = self._opening, None
             assert opening is not None
@@ -91,7 +91,7 @@ class ServerWebSocket(WebSocket):
         assert self._opening is not None
         http = self._opening.http
         headers: list[tuple[str, str]] = [("connection", "close"), *response.headers]
-        if response.status != HTTPStatus.NOT_MODIFIED:  # which is about a body that is elsewhere
+        if response.status != HTTPStatus.NOT_MODIFIED:  # a 304 has no body to describe
             headers += [
                 ("content-type", response.content_type),
                 ("content-length", str(len(response.body))),
@@ -123,9 +123,9 @@ class ServerWebSocket(WebSocket):
         opening = self._opening
         assert opening is not None
         if self.state is State.REQUEST:
-            opening.http.receive_data(data)  # read on when the upgrade is decided
+            opening.http.receive_data(data)  # kept until ``accept``
             return
-        # Not one byte more is read, so that it makes no difference in which pieces it came.
+        # Read exactly this many bytes, so that the result does not depend on how TCP cut them.
         room = self.limits.max_head - opening.head_size
         opening.head_size += len(data)
         try:
@@ -197,7 +197,7 @@ class ServerWebSocket(WebSocket):
     def _origin_allowed(self, request: HttpRequest) -> bool:
         origin = request.header("origin")
         if not origin or "*" in self._origins or origin in self._origins:
-            return True  # only browsers send an origin, and only they need the check
+            return True  # only browsers send an origin, and only browsers need the check
         try:
             return urlsplit(origin).netloc.lower() == request.header("host").lower()
         except ValueError:

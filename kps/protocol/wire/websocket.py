@@ -1,7 +1,7 @@
-"""One WebSocket connection, after or during its opening handshake, without I/O.
+"""One WebSocket connection, without I/O.
 
 :class:`WebSocket` is what both ends share: messages in and out, the heartbeat, the closing
-handshake. The opening handshakes are in ``client_handshake`` and ``server_handshake``.
+handshake. ``client_handshake`` and ``server_handshake`` add the opening handshakes.
 """
 
 from abc import ABC, abstractmethod
@@ -19,23 +19,23 @@ from kps.protocol.wire.reader import CloseReceived, Control, FrameReader, PingRe
 
 
 class State(Enum):
-    """Where a connection is in its life."""
+    """The states of a connection."""
 
     HANDSHAKE = auto()
     """The opening handshake is under way."""
     REQUEST = auto()
-    """Server only: a complete upgrade request waits for ``accept`` or ``respond``."""
+    """Server only: the upgrade request is complete and waits for ``accept`` or ``respond``."""
     OPEN = auto()
     CLOSING = auto()
     """We sent a close frame and wait for the peer's."""
     DRAINING = auto()
-    """We have nothing more to say: what is queued still goes out, input is ignored."""
+    """We write the queue to its end, queue nothing more, and ignore input."""
     CLOSED = auto()
     """The transport is gone."""
 
 
 class Step(Enum):
-    """What takes a connection from one state to the next."""
+    """The events that change the state of a connection."""
 
     REQUESTED = auto()
     """The request for an upgrade is complete."""
@@ -49,7 +49,7 @@ class Step(Enum):
     """The transport is gone."""
 
 
-# A step that a state does not name changes nothing: an end may come twice.
+# A step that a state does not list changes nothing: a connection may end twice.
 TRANSITIONS: dict[State, dict[Step, State]] = {
     State.HANDSHAKE: {
         Step.REQUESTED: State.REQUEST,
@@ -74,20 +74,20 @@ TRANSITIONS: dict[State, dict[Step, State]] = {
 
 
 class Output(Enum):
-    """What the driver does with the transport once everything queued is written."""
+    """What the driver does with the transport once the queue is written."""
 
     KEEP = auto()
     HALF_CLOSE = auto()
     """Shut down the sending side and go on reading, so that the peer gets the last
-    bytes (a full close with unread input would reset the connection). A transport
-    that cannot, such as TLS, is closed."""
+    bytes (a full close with unread input would reset the connection). The driver closes a
+    transport that cannot do that, such as TLS."""
     CLOSE = auto()
     ABORT = auto()
-    """Drop the transport now, with whatever it still holds."""
+    """Drop the transport now, and the data that it still holds."""
 
 
 class ClosedBy(Enum):
-    """Whose doing the end of a connection was."""
+    """Who or what ended a connection."""
 
     PEER = auto()
     """The peer closed it in an orderly way."""
@@ -117,8 +117,8 @@ class WebSocket(ABC):
 
     The owner calls ``receive_data``, ``receive_eof``, ``handle_timeout`` and
     ``connection_lost`` as things happen, and after each of them looks at ``state``,
-    ``data_to_send``, ``output`` and ``next_deadline``. Nothing that the peer sends
-    makes any of these raise.
+    ``data_to_send``, ``output`` and ``next_deadline``. No input of the peer makes any of
+    these raise.
     """
 
     __slots__ = (
@@ -146,7 +146,7 @@ class WebSocket(ABC):
         self.state = State.HANDSHAKE
         self.outbox = Outbox(limits, text_frame)
         self.closed: Closed | None = None
-        """How the connection ended, from the moment that it is known."""
+        """How the connection ended, once that is known."""
         self._is_client = is_client
         self._reader = FrameReader(is_client=is_client, max_message=limits.max_message)
         self._keepalive = Keepalive(limits.heartbeat_interval, limits.heartbeat_timeout, now)
@@ -157,10 +157,10 @@ class WebSocket(ABC):
     # -- incoming -------------------------------------------------------------------------
 
     def receive_data(self, data: bytes, now: float) -> list[bytes]:
-        """Take bytes from the transport; return messages that they complete, as ``read`` does.
+        """Take bytes from the transport; return what ``read`` returns.
 
-        What comes behind an opening handshake is read by the next call of ``read``, so that the
-        owner notices first that the connection is open.
+        Return nothing during the opening handshake. The owner first notices that the connection
+        is open, and then calls ``read`` for the bytes behind the handshake.
         """
         self._keepalive.heard(now)
         if self.state is _OPEN or self.state is State.CLOSING:
@@ -173,8 +173,8 @@ class WebSocket(ABC):
     def read(self, now: float) -> list[bytes]:
         """Return the next messages, up to a ping, a close frame or a violation.
 
-        What is behind them takes effect with the next call. So the owner handles the messages,
-        whose answers then come first, and calls again until there are no more.
+        The next call handles that control. The owner handles the messages first, so that their
+        answers precede the pong or close frame, and calls again while ``has_more``.
         """
         messages: list[bytes] = []
         while self.state is _OPEN or self.state is State.CLOSING:
@@ -186,7 +186,7 @@ class WebSocket(ABC):
 
     @property
     def has_more(self) -> bool:
-        """Whether ``read`` may return something, or have an effect."""
+        """Whether ``read`` may return messages or handle a control."""
         return self._reader.has_more
 
     def receive_eof(self, now: float) -> None:
@@ -204,7 +204,7 @@ class WebSocket(ABC):
         self.outbox.clear()
 
     def set_reading(self, is_reading: bool, now: float) -> None:
-        """Note whether the driver reads: while it does not, no pong can be seen."""
+        """Note whether the driver reads: while it does not, the keepalive sees no pongs."""
         if is_reading:
             self._keepalive.resume(now)
         else:
@@ -241,7 +241,7 @@ class WebSocket(ABC):
         return pushed
 
     def queue(self, entry: Entry, now: float) -> Push:
-        """Queue whole frames. Without room, the policy of the limits acts."""
+        """Queue whole frames. If they have no room, the overflow policy applies."""
         if self.state is not State.OPEN:
             return Push.DROPPED
         pushed = self.outbox.push(entry)
@@ -250,15 +250,15 @@ class WebSocket(ABC):
         return pushed
 
     def overflowed(self, messages: int, now: float) -> None:
-        """Close because so many messages had no room, and no policy made any."""
+        """Close as a slow consumer: ``messages`` more had no room."""
         self.outbox.clear()
         self.outbox.dropped += messages
         self.fail(1008, "slow consumer", now)
 
     def close(self, code: int, reason: str, now: float, grace: float = 0.0) -> None:
-        """Start the closing handshake, behind whatever is queued. May be called twice.
+        """Start the closing handshake, behind the queued data. May be called twice.
 
-        It is given up after the limits' ``close_timeout``, or ``grace`` if that is longer.
+        We abort it after the limits' ``close_timeout``, or ``grace`` if that is longer.
         """
         if self.state is State.OPEN:
             self._send_close(code, reason)
@@ -269,7 +269,7 @@ class WebSocket(ABC):
             self._end(Closed(1006, reason, ClosedBy.LOCAL), now)
 
     def fail(self, code: int, reason: str, now: float) -> None:
-        """Close because the peer is at fault: say so, and listen to it no longer."""
+        """Close because the peer is at fault: send a close frame, and ignore further input."""
         self._send_close(code, reason)
         self._end(Closed(code, reason, ClosedBy.FAULT), now)
 
@@ -296,19 +296,19 @@ class WebSocket(ABC):
 
     @property
     def wants_pause(self) -> bool:
-        """Whether the driver should read no more for now: backpressure to the peer."""
+        """Whether the driver should pause reading: back-pressure to the peer."""
         return (
             self.state is State.REQUEST or self.outbox.pending_replies > self.limits.backlog_bytes
         )
 
     def _send_close(self, code: int, reason: str) -> None:
-        """Queue a close frame; if there is a WebSocket, and it has not been closed before."""
+        """Queue a close frame, if the WebSocket is open."""
         if self.state is State.OPEN:
             frame = self._reader.wsproto.send(CloseConnection(code, reason))
             self.outbox.push_anyway(control(frame))
 
     def _end(self, closed: Closed, now: float) -> None:
-        """Nothing more is received, and nothing more is queued."""
+        """Stop receiving and queueing."""
         self.outbox.seal()
         if self.closed is None:
             self.closed = closed
@@ -317,7 +317,7 @@ class WebSocket(ABC):
         self._reader.clear()
 
     def _move(self, step: Step) -> bool:
-        """Take a step, if the state knows it; tell whether it does."""
+        """Take a step if the state lists it; tell whether it does."""
         following = TRANSITIONS[self.state].get(step)
         if following is not None:
             self.state = following
@@ -332,7 +332,7 @@ class WebSocket(ABC):
         return self._keepalive.next_deadline() if self.state is State.OPEN else self._give_up_at
 
     def handle_timeout(self, now: float) -> None:
-        """Act on a deadline: heartbeat, handshake or closing time is over."""
+        """Act on a deadline: of the heartbeat, the handshake or the closing handshake."""
         deadline = self.next_deadline()
         if deadline is None or now < deadline:
             return
@@ -342,6 +342,6 @@ class WebSocket(ABC):
         beat = self._keepalive.check(now, is_stuck=self.outbox.pending_bytes > 0)
         if beat is Beat.PING:
             ping = self._reader.wsproto.send(Ping(b"")) if self._is_client else SERVER_PING
-            self.outbox.push_first(control(ping))  # the peer may be busy with what waits
+            self.outbox.push_first(control(ping))  # the peer may be slow to take the backlog
         elif beat is Beat.GONE:
             self.abort("no answer to the heartbeat", now)

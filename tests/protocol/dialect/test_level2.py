@@ -545,7 +545,7 @@ class TestAcks:
         network.run()
         response = handle.responses["worker"]
         assert (response.success, response.result) == (False, None)
-        assert str(response.error).startswith("the result of the callback is of no use: ")
+        assert str(response.error).startswith("the result of the callback cannot be sent: ")
 
     def test_of_the_servers_own_program(self) -> None:
         network, asker, worker = self.network()
@@ -559,7 +559,7 @@ class TestAcks:
             for message in mailbox.take_all():
                 settle(message, None, now, object() if message.data == 1 else "fine")
         network.run()
-        assert "is of no use" in str(handle.responses["server"].error)
+        assert "cannot be sent" in str(handle.responses["server"].error)
         assert mine_too.responses["server"].result == "fine"
         assert mine_too.responses["worker"].result == "fine"
 
