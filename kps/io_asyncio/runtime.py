@@ -1,7 +1,7 @@
 """What the asyncio driver needs of the world: time, timers, chance, and a way to the server.
 
 This is the seam for tests. A client or server makes its runtime by calling its class attribute
-``_new_runtime``. A test that puts another class there runs the real client against an endpoint in
+``_new_runtime``. A test that puts another one there runs the real client against an endpoint in
 memory, at a time that it sets by hand: ``clock`` and ``call_at`` give the time, ``entropy`` and
 ``chance`` what is random, and ``connect`` opens a transport (it calls the protocol's
 ``connection_made`` with whatever has the methods of a transport).

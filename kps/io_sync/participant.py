@@ -20,8 +20,9 @@ from kps.protocol.bus.subscriptions import Subscriptions
 class Participant(ABC):
     """One that takes part in the bus: a client, or the program that runs a server."""
 
-    _new_runtime: ClassVar[type[Runtime]] = Runtime
-    """What connects this with the world. A test puts its own here."""
+    _new_runtime: ClassVar[Callable[..., Runtime]] = Runtime
+    """Makes what connects this with the world. A test puts its own here: a class, or a function
+    that takes this, whose options are known by then."""
 
     _driver: Driver
 

@@ -1,7 +1,7 @@
 """What the threaded driver needs of the world: time, waiting, chance, and a way to the server.
 
 This is the seam for tests. A client or server makes its runtime by calling its class attribute
-``_new_runtime``. A test that puts another class there runs the real client against an endpoint in
+``_new_runtime``. A test that puts another one there runs the real client against an endpoint in
 memory, at a time that it sets by hand: ``clock`` gives the time, ``wait`` waits for it,
 ``entropy`` and ``chance`` give what is random, and ``connect`` opens a transport (one end of a
 ``socket.socketpair``, say). When the time was set forward, the driver's ``wake`` has a thread that
