@@ -28,7 +28,8 @@ class LoopRuntime(Runtime):
     def __init__(self, world: World, client: Client) -> None:
         super().__init__()
         self.random = world.new_random()
-        self.entropy = self.random.randbytes
+        # Apart, because how often the masks of frames are drawn depends on what comes together.
+        self.entropy = world.new_random().randbytes
         self.chance = self.random.random
         self.world = world
         self._client = client

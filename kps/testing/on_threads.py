@@ -32,7 +32,8 @@ class ThreadsRuntime(Runtime):
     def __init__(self, world: World, pump: "Pump", client: Client) -> None:
         super().__init__()
         self.random = world.new_random()
-        self.entropy = self.random.randbytes
+        # Apart, because how often the masks of frames are drawn depends on what comes together.
+        self.entropy = world.new_random().randbytes
         self.chance = self.random.random
         self.client = client
         self._world = world

@@ -32,7 +32,7 @@ class Record:
 
 
 class RecordedHub(Hub):
-    """A hub that notes each message before anybody gets it."""
+    """A hub that notes each message which it passes on."""
 
     def __init__(
         self, config: HubConfig, *, new_id: Callable[[], str], now: float, record: Record
@@ -48,8 +48,9 @@ class _RecordedBus(Bus):
         self._record = record
 
     def publish(self, publication: Publication) -> int:
+        reached = super().publish(publication)  # which queues it, or raises
         self._record.add(publication)
-        return super().publish(publication)
+        return reached
 
 
 class _RecordedDelivery(Delivery):
@@ -58,9 +59,10 @@ class _RecordedDelivery(Delivery):
         self._record = record
 
     def send_direct(self, client_id: str, sender: str, data: Any) -> bool:
+        is_known = super().send_direct(client_id, sender, data)
         self._record.add_direct(client_id, sender, data)
-        return super().send_direct(client_id, sender, data)
+        return is_known
 
     def ask_id(self, owner: AckOwner, sender: str, ask: Ask) -> None:
-        self._record.add_direct(ask.target, sender, ask.data)
         super().ask_id(owner, sender, ask)
+        self._record.add_direct(ask.target, sender, ask.data)

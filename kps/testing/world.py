@@ -43,7 +43,7 @@ class Guest(Protocol):
     """A client on the bus, whatever its driver."""
 
     random: Random
-    """Decides on its faults, and is its own chance."""
+    """Decides on its faults, once for each connection, and on its backoff."""
 
     @property
     def id(self) -> str:
@@ -105,7 +105,8 @@ class World:
             if self.is_closed or not conditions.reachable:
                 raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
             link = self.network.attach(endpoint)
-            link.delay = lambda: _draw(conditions.latency, guest.random)
+            luck = Random(guest.random.random())
+            link.delay = lambda: _draw(conditions.latency, luck)
             self._links.append((guest, link))
             if conditions.lifetime is not None:
                 ends = self.clock.now + _draw(conditions.lifetime, guest.random)

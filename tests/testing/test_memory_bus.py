@@ -479,6 +479,23 @@ class TestOnThreads:
             client.flush()
         assert threading.active_count() == before
 
+    def test_the_seed_decides_when_connections_break(self) -> None:
+        def breaks(seed: int) -> list[float]:
+            told: list[float] = []
+            with MemoryBus(seed=seed) as bus:
+                bus.lifetime, bus.latency = (5, 60), (0.01, 0.1)
+                with kps.sync.Client(
+                    ADDRESS, id="a", on_disconnect=lambda event: told.append(bus.now)
+                ):
+                    begun = bus.now
+                    bus.sync.advance(300)
+                    return [round(when - begun) for when in told]
+
+        first = breaks(1)
+        assert len(first) > 3
+        assert first == breaks(1)
+        assert first != breaks(2)
+
     def test_an_echo_worker_is_asked_with_much_at_once(self) -> None:
         question = "x" * 100_000
         with MemoryBus(), kps.sync.Client(ADDRESS, id="worker", on_id=lambda m: m.data):
