@@ -21,13 +21,6 @@ from kps.errors import (
     ServerError,
     ServerStartFailed,
 )
-from kps.protocol.access.identity import Identity, Permissions
-from kps.protocol.bus.message import Message
-from kps.protocol.client.events import Connected, Disconnected
-from kps.protocol.client.reconnect import Backoff
-from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import ClientLimits, Overflow, RatePolicy, ServerLimits
-from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
     from kps import sync
@@ -41,6 +34,13 @@ if TYPE_CHECKING:
     from kps.io_asyncio.server import Server
     from kps.io_asyncio.subscription import Messages, Subscription
     from kps.io_asyncio.subscription import Subscription as ClientSubscription
+    from kps.protocol.access.identity import Identity, Permissions
+    from kps.protocol.bus.message import Message
+    from kps.protocol.client.events import Connected, Disconnected
+    from kps.protocol.client.reconnect import Backoff
+    from kps.protocol.dialect.outcome import AckResponse
+    from kps.protocol.limits import ClientLimits, Overflow, RatePolicy, ServerLimits
+    from kps.protocol.wire.http import HttpRequest, HttpResponse
 
     __version__: str
 
@@ -85,14 +85,28 @@ __all__ = [
     "sync",
 ]
 
-# Loaded on first use, so that a program without an event loop does not import asyncio, and a
-# client does not import the server. The last four are the family's names.
+# Loaded on first use, so that a program without an event loop never imports asyncio, a client
+# nothing that only servers need, and pytest, which imports this package for its plugin, nothing
+# at all. The last four are the family's names.
 _LAZY = {
     "Ack": "kps.io_asyncio.ack:Ack",
+    "AckResponse": "kps.protocol.dialect.outcome:AckResponse",
+    "Backoff": "kps.protocol.client.reconnect:Backoff",
     "Client": "kps.io_asyncio.client:Client",
+    "ClientLimits": "kps.protocol.limits:ClientLimits",
+    "Connected": "kps.protocol.client.events:Connected",
+    "Disconnected": "kps.protocol.client.events:Disconnected",
+    "HttpRequest": "kps.protocol.wire.http:HttpRequest",
+    "HttpResponse": "kps.protocol.wire.http:HttpResponse",
+    "Identity": "kps.protocol.access.identity:Identity",
     "JWTVerifier": "kps.auth.jwt:JWTVerifier",
+    "Message": "kps.protocol.bus.message:Message",
     "Messages": "kps.io_asyncio.subscription:Messages",
+    "Overflow": "kps.protocol.limits:Overflow",
+    "Permissions": "kps.protocol.access.identity:Permissions",
+    "RatePolicy": "kps.protocol.limits:RatePolicy",
     "Server": "kps.io_asyncio.server:Server",
+    "ServerLimits": "kps.protocol.limits:ServerLimits",
     "Subscription": "kps.io_asyncio.subscription:Subscription",
     "TokenFile": "kps.auth.tokens:TokenFile",
     "BusClient": "kps.io_asyncio.client:Client",

@@ -44,6 +44,11 @@ class Dispatcher:
         self._max_notices = max_notices
         self._notifier: asyncio.Task[None] | None = None
 
+    @property
+    def is_busy_in_threads(self) -> bool:
+        """Whether a plain function is under way, or about to be. A test waits for those."""
+        return self._executor is not None and self._executor.is_busy
+
     def attach(self, mailbox: Mailbox, callback: Callback) -> None:
         """Let a callback handle the messages of a mailbox."""
         run = self._on_loop if _is_async(callback) else self._in_threads

@@ -19,8 +19,9 @@ from kps.protocol.bus.subscriptions import Subscriptions
 class Participant(ABC):
     """A participant in the bus: a client, or the program that runs a server."""
 
-    _new_runtime: ClassVar[type[Runtime]] = Runtime
-    """The class of the runtime. A test can put its own here."""
+    _new_runtime: ClassVar[Callable[..., Runtime]] = Runtime
+    """Makes the runtime. A test can put its own here: a class, or a function that takes this
+    participant, whose options are known by then."""
 
     _driver: Driver
 

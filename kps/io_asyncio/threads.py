@@ -32,6 +32,12 @@ class CallbackThreads(Executor):
         self._is_shut = False
         _every.add(self)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is under way, or waits for its turn."""
+        with self._news:
+            return bool(self._calls) or self._idle < self._threads
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Queue a call. Raises :class:`RuntimeError` after ``shutdown``."""
         future: Future[T] = Future()

@@ -36,6 +36,14 @@ class Dispatcher:
         self._max_notices = max_notices
         self._thread: threading.Thread | None = None
         self._is_closed = False
+        self._is_resting = True
+
+    @property
+    def working_thread(self) -> int | None:
+        """The thread that has something to do, unless it rests. A test waits for it."""
+        thread = self._thread
+        has_work = bool(self._ready or self._notices) or not self._is_resting
+        return thread.ident if thread is not None and thread.is_alive() and has_work else None
 
     def attach(self, mailbox: Mailbox, callback: Callback) -> None:
         """Let a callback handle the messages of a mailbox."""
@@ -94,11 +102,15 @@ class Dispatcher:
 
     def _next_work(self) -> Callable[[], None] | None:
         with self._news:
+            self._is_resting = True
             while not (self._ready or self._notices or self._is_closed):
                 self._news.wait()
+            if self._is_closed and not self._notices:
+                return None
+            self._is_resting = False
             if self._notices:
                 return partial(_call, *self._notices.popleft())
-            return None if self._is_closed else self._next_batch()
+            return self._next_batch()
 
     def _next_batch(self) -> Callable[[], None]:
         mailbox = next(iter(self._ready))

@@ -1,5 +1,6 @@
 """A bus in memory: a server and clients, links between them, and time set by hand."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from random import Random
@@ -49,8 +50,27 @@ class _Pipe:
         self.source = source
         self.target = target
         self.waiting = b""
+        """What has arrived at the other end."""
+        self.under_way: deque[tuple[float, bytes]] = deque()
+        """What arrives later, and when."""
         self.is_read = True
         """Whether the target's driver reads."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that the network holds."""
+        return len(self.waiting) + sum(len(data) for _, data in self.under_way)
+
+    def send(self, data: bytes, arrives: float) -> None:
+        """Put bytes on their way. They do not overtake others."""
+        if self.under_way:
+            arrives = max(arrives, self.under_way[-1][0])
+        self.under_way.append((arrives, data))
+
+    def arrive(self, now: float) -> None:
+        """Let arrive what has been under way for long enough."""
+        while self.under_way and self.under_way[0][0] <= now:
+            self.waiting += self.under_way.popleft()[1]
 
 
 class Link:
@@ -59,7 +79,8 @@ class Link:
     An end that wants a pause is not read for; ``capacity`` is how many bytes the network then
     holds in each direction before it takes no more. ``cut`` breaks the link as a network does;
     ``stalled`` lets nothing through, as ends that do not read; ``swallows`` takes everything and
-    loses it, as a router does in front of a dead host; ``sizes`` splits what passes into pieces.
+    loses it, as a router does in front of a dead host; ``sizes`` splits what passes into pieces;
+    ``delay`` says for each piece that leaves an end how many seconds it is under way.
     """
 
     def __init__(
@@ -69,6 +90,7 @@ class Link:
         self.server = server
         self.capacity = capacity
         self.sizes: Sequence[int] = ()
+        self.delay: Callable[[], float] | None = None
         self.stalled = False
         self.swallows = False
         self.alive = True
@@ -83,6 +105,8 @@ class Link:
         """Move what waits, in both directions; tell whether anything moved."""
         if not self.alive:
             return False
+        for pipe in (self._up, self._down):
+            pipe.arrive(self._clock.now)
         moved = self._fill(self._up)
         moved = self._drain(self._up, looks=self._up.is_read or self.server_is_due) or moved
         if self.alive and (self.server_is_due or self._down.waiting):
@@ -91,6 +115,11 @@ class Link:
             self.server_is_due = filled or drained or self.stalled or bool(self._down.waiting)
             moved = moved or filled or drained
         return moved and not (self.stalled and self.alive)
+
+    def next_deadline(self) -> float | None:
+        """When something arrives that is under way, if anything is."""
+        arrivals = [pipe.under_way[0][0] for pipe in (self._up, self._down) if pipe.under_way]
+        return min(arrivals, default=None)
 
     def cut(self) -> None:
         """Break the connection; both ends notice."""
@@ -101,10 +130,12 @@ class Link:
 
     def _fill(self, pipe: _Pipe) -> bool:
         """Let the network take what an end has to write, as far as it has room."""
-        room = self.capacity - len(pipe.waiting)
+        room = self.capacity - pipe.size
         data = b"" if self.stalled or room <= 0 else pipe.source.data_to_send(room)
-        if not self.swallows:
-            pipe.waiting += data
+        if data and not self.swallows:
+            delay = 0.0 if self.delay is None else self.delay()
+            pipe.send(data, self._clock.now + delay)
+            pipe.arrive(self._clock.now)
         return bool(data)
 
     def _drain(self, pipe: _Pipe, *, looks: bool) -> bool:
@@ -124,7 +155,7 @@ class Link:
             moved = True
         pipe.waiting = b"".join(pieces) + pipe.waiting
         output = pipe.source.output
-        is_deaf = self.stalled or self.swallows or bool(pipe.waiting)
+        is_deaf = self.stalled or self.swallows or pipe.size > 0
         if output is Output.KEEP or (is_deaf and output is not Output.ABORT):
             return moved
         if output is Output.HALF_CLOSE:
@@ -218,12 +249,20 @@ class Network:
         except ConnectFailed as error:
             client.session.connect_failed(str(error), now)
             return
-        session = self.hub.connect("memory:0", now)
-        link = Link(client.session.connected(now), session, self.clock)
-        client.link = link
+        client.link = self.attach(client.session.connected(now))
         client.links += 1
+
+    def attach(self, client: Endpoint) -> Link:
+        """Connect the end of a client of any kind with the server."""
+        session = self.hub.connect("memory:0", self.clock.now)
+        link = Link(client, session, self.clock)
         self.links.append(link)
         self._by_session[session.number] = link
+        return link
+
+    def answer(self, event: HubEvent) -> bool:
+        """Do what an event of the hub asks for; tell whether anything. A subclass may."""
+        return False
 
     def run(self) -> None:
         """Move bytes and handle events until nothing moves any more."""
@@ -232,7 +271,9 @@ class Network:
             moved = False
             for client in self.clients:
                 moved = client.take() or moved
-            self.hub_events += self.hub.events()
+            for event in self.hub.events():
+                self.hub_events.append(event)
+                moved = self.answer(event) or moved
             for session in self.hub.take_unflushed():
                 if session in self._by_session:
                     self._by_session[session].server_is_due = True
@@ -266,6 +307,7 @@ class Network:
     def _deadlines(self) -> Iterator[float]:
         deadlines: list[Callable[[], float | None]] = [self.hub.next_deadline]
         deadlines += [client.session.next_deadline for client in self.clients]
+        deadlines += [link.next_deadline for link in self.links]
         for deadline in deadlines:
             due = deadline()
             if due is not None:

@@ -68,6 +68,39 @@ def test_what_was_swallowed_is_lost_and_what_was_stalled_is_not() -> None:
         assert bool(len(mailbox)) is arrives
 
 
+def test_what_is_under_way_arrives_later_and_in_order() -> None:
+    network = Network()
+    alice, bob = network.client("alice"), network.client("bob")
+    mailbox = bob.session.subscribe("t", network.clock.now)
+    network.run()
+    assert alice.link is not None
+    delays = iter([3.0, 1.0, 0.0])
+    alice.link.delay = lambda: next(delays, 0.0)
+    for number in range(3):
+        alice.session.publish("t", number, network.clock.now)
+        network.run()
+    assert alice.link.next_deadline() == network.clock.now + 3.0
+    network.advance(2.9)
+    assert not len(mailbox)
+    network.advance(0.1)
+    assert [message.data for message in mailbox.take_all()] == [0, 1, 2]
+    assert alice.link.next_deadline() is None
+
+
+def test_what_is_under_way_is_lost_with_the_link() -> None:
+    network = Network()
+    alice, bob = network.client("alice"), network.client("bob")
+    mailbox = bob.session.subscribe("t", network.clock.now)
+    network.run()
+    assert alice.link is not None
+    alice.link.delay = lambda: 1.0
+    alice.session.publish("t", 1, network.clock.now)
+    network.run()
+    alice.link.cut()
+    network.advance(2.0)
+    assert not len(mailbox)
+
+
 def test_a_cut_is_noticed_at_once_and_a_restart_forgets_everything() -> None:
     network = Network()
     client = network.client("a", reconnect=Backoff.every(1.0))

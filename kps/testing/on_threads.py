@@ -1,0 +1,334 @@
+"""How a blocking client lives on a bus in memory: its runtime, and the bus's end of its socket.
+
+The client has one end of a pair of sockets, which is within this process. One thread, the pump,
+serves the other ends, for all clients of a bus. While the test's own thread waits in a call of a
+client, or a client closes, the pump also lets time pass, because nobody else may.
+"""
+
+import contextlib
+import selectors
+import socket
+import ssl
+import threading
+
+from kps.io_sync.client import Client
+from kps.io_sync.connection import Waker, new_selector
+from kps.io_sync.runtime import Runtime
+from kps.protocol.dialect.address import Address
+from kps.protocol.wire.websocket import Output
+from kps.testing.world import World
+
+_CHUNK = 256 * 1024
+
+# Seconds of the system's clock between two looks whether all is quiet, and how many of them in a
+# row must find it so before time passes by itself.
+_LOOK = 0.002
+_LOOKS = 10
+
+
+class ThreadsRuntime(Runtime):
+    """The threads of one client, at the time of a bus."""
+
+    def __init__(self, world: World, pump: "Pump", client: Client) -> None:
+        super().__init__()
+        self.random = world.new_random()
+        # Apart, because how often the masks of frames are drawn depends on what comes together.
+        self.entropy = world.new_random().randbytes
+        self.chance = self.random.random
+        self.client = client
+        self._world = world
+        self._pump = pump
+        self._waits: dict[int, float | None] = {}  # threads that wait, and until when
+        self._port: SocketPort | None = None
+
+    # -- what the client asks for -----------------------------------------------------------
+
+    def start(self) -> None:
+        self.clock = lambda: self._world.clock.now
+        self._world.enter(self)
+        self._pump.start()
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        thread = threading.get_ident()
+        self._waits[thread] = None if timeout is None else self.clock() + timeout
+        moves_time = thread == self._pump.test_thread or self.client._driver.is_closing
+        try:
+            if moves_time:
+                self._pump.count_waits(1)
+            # Those who set the time notify; for the rest, an endless wait may keep signals away.
+            condition.wait(0.5)
+        finally:
+            if moves_time:
+                self._pump.count_waits(-1)
+            del self._waits[thread]
+
+    def connect(
+        self, address: Address, tls: ssl.SSLContext | None, timeout: float
+    ) -> socket.socket:
+        port = SocketPort(self._world, self._pump)
+        try:
+            self._world.connect(self, port)
+        except OSError:
+            port.far.close()
+            port.near.close()
+            raise
+        self._port = port
+        self._pump.add(port)
+        return port.near
+
+    # -- what the world asks for ------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        return self.client.id
+
+    @property
+    def is_over(self) -> bool:
+        session = self.client._session
+        return session.ended is not None and not self._waits and not self._works()
+
+    def next_deadline(self) -> float | None:
+        driver = self.client._driver
+        with driver.lock:
+            stops = [driver.session.next_deadline(), *self._waits.values()]
+        return min((stop for stop in stops if stop is not None), default=None)
+
+    def look(self) -> None:
+        driver = self.client._driver
+        with driver.lock:
+            driver.news.announce()
+        driver.wake()
+
+    def is_busy(self) -> bool:
+        driver = self.client._driver
+        if not driver.lock.acquire(blocking=False):
+            return True
+        try:
+            now = self.clock()
+            stops = [driver.session.next_deadline(), *self._waits.values()]
+            is_late = any(stop is not None and stop <= now for stop in stops)
+            port = self._port
+            return (
+                is_late
+                or driver.is_due
+                or driver._connect_is_due
+                or self._works()
+                or (port is not None and port.has_unread)
+            )
+        finally:
+            driver.lock.release()
+
+    def _works(self) -> bool:
+        worker = self.client._driver.dispatcher.working_thread
+        return worker is not None and worker not in self._waits
+
+
+class _Near(socket.socket):
+    """The client's end, which counts what the client has read."""
+
+    received = 0
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        data = super().recv(bufsize, flags)
+        self.received += len(data)
+        return data
+
+
+class SocketPort:
+    """The bus's end of a client's socket, as the endpoint of a link.
+
+    What the link calls, it calls with the world's lock held; so does the pump.
+    """
+
+    def __init__(self, world: World, pump: "Pump") -> None:
+        self.far, near = socket.socketpair()
+        self.far.setblocking(False)
+        self.near = _Near(fileno=near.detach())
+        self.unsent = bytearray()
+        """What the socket has not yet taken for the client."""
+        self.is_closed = False
+        self._world = world
+        self._pump = pump
+        self._came = bytearray()
+        self._is_at_eof = False
+        self._is_broken = False
+        self._ends = False
+        self._sent = 0
+
+    # -- what the pump calls --------------------------------------------------------------------
+
+    @property
+    def wants_to_read(self) -> bool:
+        """Whether there is room for what the client wrote."""
+        return len(self._came) < _CHUNK and not self._is_at_eof
+
+    def read(self) -> None:
+        """Take what the client wrote."""
+        try:
+            data = self.far.recv(_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        self._world.activity += 1
+        self._came += data
+        self._is_at_eof = not data
+
+    def write(self) -> None:
+        """Hand the client what the socket takes."""
+        if self._is_broken:
+            self.unsent.clear()
+        while self.unsent and not self.is_closed:
+            try:
+                sent = self.far.send(self.unsent)
+            except (BlockingIOError, InterruptedError):
+                self._pump.wake()
+                return
+            except OSError:  # the client has closed its end
+                self._is_broken = True
+                self.unsent.clear()
+                return
+            self._world.activity += 1
+            self._sent += sent
+            del self.unsent[:sent]
+        if self._ends:
+            self._ends = False
+            with contextlib.suppress(OSError):
+                self.far.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Have no socket any more."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._world.activity += 1
+            self.far.close()
+            self._pump.wake()
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether the client has still to read something."""
+        return self.near.fileno() != -1 and self._sent > self.near.received
+
+    # -- what the link calls ----------------------------------------------------------------------
+
+    def data_to_send(self, limit: int = _CHUNK) -> bytes:
+        data = bytes(self._came[:limit])
+        del self._came[:limit]
+        if data:
+            self._pump.wake()  # there is room for more
+        return data
+
+    @property
+    def output(self) -> Output:
+        if self._came or not self._is_at_eof:
+            return Output.KEEP
+        return Output.ABORT if self._is_broken else Output.HALF_CLOSE
+
+    @property
+    def wants_pause(self) -> bool:
+        return bool(self.unsent)
+
+    def set_reading(self, is_reading: bool, now: float) -> None: ...
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        self.unsent += data
+        self.write()
+
+    def receive_eof(self, now: float) -> None:
+        self._ends = True
+        self.write()
+
+    def connection_lost(self, now: float) -> None:
+        self.close()
+
+
+class Pump:
+    """The thread that serves the sockets of a bus.
+
+    While the thread of the test waits, or a client closes, it moves the time to the next deadline
+    whenever all has been quiet for a moment.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.test_thread = 0
+        """The thread which made the bus active."""
+        self._world = world
+        self._ports: list[SocketPort] = []
+        self._thread: threading.Thread | None = None
+        self._waker: Waker | None = None
+        self._waits = 0
+        self._ends = False
+
+    def start(self) -> None:
+        """Begin, unless it has begun."""
+        with self._world.lock:
+            if self._thread is None and not self._world.is_closed:
+                self._waker = Waker()
+                self._thread = threading.Thread(target=self._run, name="kps-bus", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and wait for that."""
+        self._ends = True
+        if self._thread is not None and self._waker is not None:
+            self.wake()
+            self._thread.join()
+            self._waker.close()
+
+    def add(self, port: SocketPort) -> None:
+        """Serve another socket."""
+        with self._world.lock:
+            self._ports.append(port)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look at its sockets. For any thread."""
+        if self._waker is not None and threading.current_thread() is not self._thread:
+            self._waker.wake()
+
+    def count_waits(self, change: int) -> None:
+        """Begin to wait for something that this may let time pass for, or end that."""
+        with self._world.lock:
+            self._waits += change
+        if change > 0:
+            self.wake()
+
+    def _run(self) -> None:
+        looks = 0
+        while not self._ends:
+            before = self._world.activity
+            self._serve(_LOOK if self._waits else None)
+            self._world.run()
+            is_quiet = self._waits > 0 and before == self._world.activity
+            looks = looks + 1 if is_quiet and not self._world.is_busy() else 0
+            if looks > _LOOKS:
+                looks = 0
+                self._world.tick()
+                stop = self._world.next_stop()
+                if stop is not None and self._waits:
+                    self._world.move_to(stop)
+
+    def _serve(self, timeout: float | None) -> None:
+        """Read and write what the sockets have and take."""
+        waker = self._waker
+        assert waker is not None
+        with contextlib.closing(new_selector()) as selector:
+            selector.register(waker, selectors.EVENT_READ)
+            waker.reset()
+            with self._world.lock:
+                self._ports = [port for port in self._ports if not port.is_closed]
+                for port in self._ports:
+                    wanted = selectors.EVENT_READ if port.wants_to_read else 0
+                    wanted |= selectors.EVENT_WRITE if port.unsent else 0
+                    if wanted:
+                        selector.register(port.far, wanted, port)
+            ready = selector.select(timeout)
+            with self._world.lock:
+                for key, mask in ready:
+                    if key.fileobj is waker:
+                        waker.drain()
+                    elif not key.data.is_closed:
+                        if mask & selectors.EVENT_READ:
+                            key.data.read()
+                        if mask & selectors.EVENT_WRITE:
+                            key.data.write()

@@ -1,0 +1,68 @@
+"""A hub that remembers what was published on it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kps.protocol.bus.acks import AckOwner
+from kps.protocol.bus.message import Message
+from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.topics import Bus
+from kps.protocol.dialect.requests import Ask
+from kps.protocol.server.config import HubConfig
+from kps.protocol.server.delivery import Delivery
+from kps.protocol.server.hub import Hub
+
+
+class Record:
+    """What was published so far, in order."""
+
+    def __init__(self) -> None:
+        self.publications: list[Message[Any]] = []
+        self.direct: list[tuple[str, Message[Any]]] = []
+        """Direct messages, and the id that each was for."""
+
+    def add(self, publication: Publication) -> None:
+        """Note a publication."""
+        topic, sender = publication.topic, publication.sender
+        self.publications += [Message(topic, data, sender) for data in publication.payloads]
+
+    def add_direct(self, to: str, sender: str, data: Any) -> None:
+        """Note a direct message."""
+        self.direct.append((to, Message("", data, sender)))
+
+
+class RecordedHub(Hub):
+    """A hub that notes each message which it passes on."""
+
+    def __init__(
+        self, config: HubConfig, *, new_id: Callable[[], str], now: float, record: Record
+    ) -> None:
+        super().__init__(config, new_id=new_id, now=now)
+        self.state.bus = _RecordedBus(record)
+        self.delivery = _RecordedDelivery(self, record)
+
+
+class _RecordedBus(Bus):
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self._record = record
+
+    def publish(self, publication: Publication) -> int:
+        reached = super().publish(publication)  # which queues it, or raises
+        self._record.add(publication)
+        return reached
+
+
+class _RecordedDelivery(Delivery):
+    def __init__(self, hub: Hub, record: Record) -> None:
+        super().__init__(hub.state, hub.local)
+        self._record = record
+
+    def send_direct(self, client_id: str, sender: str, data: Any) -> bool:
+        is_known = super().send_direct(client_id, sender, data)
+        self._record.add_direct(client_id, sender, data)
+        return is_known
+
+    def ask_id(self, owner: AckOwner, sender: str, ask: Ask) -> None:
+        super().ask_id(owner, sender, ask)
+        self._record.add_direct(ask.target, sender, ask.data)

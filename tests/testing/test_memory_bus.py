@@ -1,0 +1,680 @@
+"""A bus in memory under programs that make their own clients, on both drivers."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+import kps
+import kps.io_asyncio.runtime
+import kps.io_sync.runtime
+import kps.sync
+from kps.testing import MemoryBus
+
+ADDRESS = "localhost:9313"
+PATIENCE = 30.0
+
+
+def run(main: Callable[[MemoryBus], Coroutine[Any, Any, None]], **options: Any) -> None:
+    """Run a test on an event loop, with a bus."""
+
+    async def test() -> None:
+        with MemoryBus(**options) as bus:
+            await asyncio.wait_for(main(bus), PATIENCE)
+
+    asyncio.run(test())
+
+
+class Chat:
+    """A program as others write them: it makes its client somewhere within."""
+
+    def __init__(self, name: str) -> None:
+        self.lines: list[str] = []
+        self.client = kps.Client(ADDRESS, id=name)
+
+    async def __aenter__(self) -> "Chat":
+        await self.client._open()
+        await self.client.subscribe("room", self._on_line)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.client.close()
+
+    async def _on_line(self, message: kps.Message) -> str:
+        self.lines.append(f"{message.sender}: {message.data}")
+        return "read"
+
+    async def say(self, line: str) -> None:
+        await self.client.publish("room", line)
+
+    async def ask(self, question: str) -> dict[str, Any]:
+        ack = await self.client.publish_with_ack("questions", question, timeout=5)
+        responses = await ack.wait()
+        return {name: response.result or response.error for name, response in responses.items()}
+
+
+class BlockingChat:
+    """The same, blocking."""
+
+    def __init__(self, name: str) -> None:
+        self.lines: list[str] = []
+        self.client = kps.sync.Client(ADDRESS, id=name)
+
+    def __enter__(self) -> "BlockingChat":
+        self.client._open()
+        self.client.subscribe("room", self._on_line)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.client.close()
+
+    def _on_line(self, message: kps.Message) -> str:
+        self.lines.append(f"{message.sender}: {message.data}")
+        return "read"
+
+    def say(self, line: str) -> None:
+        self.client.publish("room", line)
+
+    def ask(self, question: str) -> dict[str, Any]:
+        ack = self.client.publish_with_ack("questions", question, timeout=5)
+        responses = ack.wait()
+        return {name: response.result or response.error for name, response in responses.items()}
+
+
+class TestOnTheLoop:
+    def test_a_program_is_seen_and_spoken_to(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            async with Chat("alice") as alice, Chat("bob") as bob:
+                await alice.say("hi")
+                await bus.settle()
+                bus.publish("room", "welcome")
+                await bus.settle()
+                assert alice.lines == bob.lines == ["alice: hi", "server: welcome"]
+                assert bus.clients == bus.subscribers("room") == ["alice", "bob"]
+                assert bus.published("room") == [
+                    kps.Message("room", "hi", "alice"),
+                    kps.Message("room", "welcome", "server"),
+                ]
+                assert bus.published("elsewhere") == []
+                await alice.client.publish_to_id("bob", "psst")
+                ack = await alice.client.publish_to_id_with_ack("nobody", "hello?")
+                assert await ack.wait() == {}
+                bus.publish_to_id("bob", "from above")
+                assert bus.sent_to("bob") == [
+                    kps.Message("", "psst", "alice"),
+                    kps.Message("", "from above", "server"),
+                ]
+                assert bus.sent_to("nobody") == [kps.Message("", "hello?", "alice")]
+                assert not bus.publish_to_id("nobody", "lost")
+            await bus.settle()
+            assert bus.clients == []
+
+        run(main)
+
+    def test_acks_in_both_directions(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            async with Chat("alice") as alice:
+                assert await alice.ask("who?") == {}
+                bus.subscribe("questions", lambda message: f"{message.data}!")
+                assert await alice.ask("why") == {"server": "why!"}
+                ack = bus.publish_with_ack("room", "all here?")
+                await bus.settle()
+                assert ack.finished
+                assert ack.responses["alice"].result == "read"
+
+        run(main)
+
+    def test_what_the_tests_callback_raises_is_the_failure(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(message: kps.Message) -> None:
+            raise ValueError("no idea")
+
+        async def main(bus: MemoryBus) -> None:
+            bus.subscribe("questions", fail)
+            async with Chat("alice") as alice:
+                assert await alice.ask("why") == {"server": "no idea"}
+
+        run(main)
+
+    def test_time_stands_still_until_it_is_moved(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            async with Chat("alice") as alice, Chat("bob"):
+                await bus.settle()
+                bus.stall("bob")
+                begun = bus.now
+                ack = await alice.client.publish_with_ack("room", "anybody?", timeout=5)
+                waiting = asyncio.create_task(ack.wait())
+                await bus.advance(4.9)
+                assert not waiting.done()
+                await bus.advance(0.1)
+                assert (await waiting)["bob"].error == "timeout"
+                assert (await waiting)["alice"].result == "read"
+                assert bus.now == pytest.approx(begun + 5.0)
+                bus.resume("bob")
+
+        run(main)
+
+    def test_heartbeats_find_a_dead_connection_and_the_client_comes_back(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            async with Chat("alice") as alice:
+                bus.stall()
+                await bus.settle()
+                assert alice.client.is_connected
+                await bus.advance(120)
+                assert alice.client.is_connected
+                bus.publish("room", "still there?")
+                await bus.settle()
+                assert alice.lines == ["server: still there?"]
+
+        run(main)
+
+    def test_cut_refused_and_back(self) -> None:
+        seen: list[Any] = []
+
+        async def main(bus: MemoryBus) -> None:
+            async with kps.Client(ADDRESS, id="a", on_disconnect=seen.append) as client:
+                bus.reachable = False
+                bus.cut("somebody else")
+                await bus.settle()
+                assert client.is_connected
+                bus.cut("a")
+                await bus.settle()
+                assert not client.is_connected
+                assert len(seen) == 1
+                with pytest.raises(kps.NotConnected):
+                    await client.publish("t", 1)
+                await bus.advance(600)
+                assert bus.clients == []
+                bus.reachable = True
+                await bus.advance(30)
+                assert bus.clients == ["a"]
+
+        run(main)
+
+    def test_without_reconnecting_a_refusal_is_an_error(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            bus.reachable = False
+            with pytest.raises(kps.ConnectFailed, match="refused"):
+                await kps.Client.connect(ADDRESS, reconnect=False)
+
+        run(main)
+
+    def test_a_restart_forgets_all_but_what_was_published(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            bus.subscribe("questions", lambda message: "yes")
+            async with Chat("alice") as alice:
+                await alice.say("before")
+                await bus.settle()
+                bus.restart()
+                assert bus.clients == []
+                assert bus.subscribers("questions") == ["server"]
+                await bus.advance(30)
+                assert bus.subscribers("room") == ["alice"]
+                await alice.say("after")
+                assert await alice.ask("again?") == {"server": "yes"}
+                assert [m.data for m in bus.published("room")] == ["before", "after"]
+
+        run(main)
+
+    def test_latency_takes_time_both_ways(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            async with Chat("alice") as alice:
+                bus.latency = 0.25
+                begun = bus.now
+                await bus.finish(alice.client.flush())
+                assert bus.now == pytest.approx(begun + 0.5)
+
+        run(main)
+
+    def test_finish_passes_on_what_is_raised(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            async with Chat("alice") as alice:
+                bus.stall()
+                begun = bus.now
+                with pytest.raises(kps.RequestTimeout):
+                    await bus.finish(alice.client.flush())
+                assert bus.now == pytest.approx(begun + 10.0)
+
+        run(main)
+
+    def test_closing_does_not_hang_over_a_network_that_does(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            async with Chat("alice"):
+                bus.latency = 0.5
+            async with kps.Client(ADDRESS, id="bob"):
+                bus.stall()
+
+        async def outer(bus: MemoryBus) -> None:
+            await bus.finish(main(bus))
+
+        run(outer)
+
+        async def closes(bus: MemoryBus) -> None:
+            async with Chat("alice") as alice:
+                for _ in range(20):
+                    bus.stall()
+                    await alice.say("x" * 5000)
+
+        run(closes)
+
+    def test_callbacks_in_threads_are_waited_for(self) -> None:
+        got: list[int] = []
+
+        def slow(message: kps.Message) -> None:
+            time.sleep(0.02)
+            got.append(message.data)
+
+        async def main(bus: MemoryBus) -> None:
+            async with kps.Client(ADDRESS) as client:
+                await client.subscribe("t", slow)
+                for number in range(5):
+                    bus.publish("t", number)
+                await bus.settle()
+                assert got == [0, 1, 2, 3, 4]
+
+        run(main)
+
+    def test_the_seed_decides_what_happens(self) -> None:
+        def story(seed: int) -> list[Any]:
+            told: list[Any] = []
+
+            async def main(bus: MemoryBus) -> None:
+                def tell(what: Any) -> None:
+                    told.append((round(bus.now, 6), what))
+
+                async def on_event(event: Any) -> None:
+                    tell(type(event).__name__)
+
+                async def on_line(message: kps.Message) -> None:
+                    tell((message.sender, message.data))
+
+                bus.latency, bus.lifetime = (0.01, 0.4), (5, 60)
+                clients = [
+                    kps.Client(ADDRESS, id=name, on_connect=on_event, on_disconnect=on_event)
+                    for name in ("a", "b", "c")
+                ]
+                for client in clients:
+                    await bus.finish(client._open())
+                    await bus.finish(client.subscribe("room", on_line)._in_force())
+                for turn in range(60):
+                    client = clients[turn % 3]
+                    if client.is_connected:
+                        await client.publish("room", turn)
+                    await bus.advance(3)
+                for client in clients:
+                    await bus.finish(client.close())
+
+            run(main, seed=seed)
+            return told
+
+        first = story(1)
+        assert first == story(1)
+        assert first != story(2)
+        assert sum(what == "Disconnected" for _, what in first) > 3
+
+    def test_an_echo_worker_is_asked_with_much_at_once(self) -> None:
+        question = "x" * 100_000
+
+        async def echo(message: kps.Message) -> Any:
+            return message.data
+
+        async def main(bus: MemoryBus) -> None:
+            async with kps.Client(ADDRESS, id="worker", on_id=echo):
+                async with kps.Client(ADDRESS, id="asks") as client:
+
+                    async def ask() -> bool:
+                        ack = await client.publish_to_id_with_ack("worker", question, timeout=60)
+                        response = await ack.wait_any()
+                        return response is not None and response.result == question
+
+                    answers = await asyncio.gather(*[ask() for _ in range(600)])
+                    assert all(answers)
+
+        run(main)
+
+
+class TestOnThreads:
+    def test_a_program_is_seen_and_spoken_to(self) -> None:
+        with MemoryBus() as bus:
+            with BlockingChat("alice") as alice, BlockingChat("bob") as bob:
+                alice.say("hi")
+                bus.sync.settle()
+                bus.publish("room", "welcome")
+                bus.sync.settle()
+                assert alice.lines == bob.lines == ["alice: hi", "server: welcome"]
+                assert bus.clients == bus.subscribers("room") == ["alice", "bob"]
+                bus.subscribe("questions", lambda message: f"{message.data}!")
+                assert alice.ask("why") == {"server": "why!"}
+                ack = bus.publish_with_ack("room", "all here?")
+                bus.sync.settle()
+                assert {r.result for r in ack.responses.values()} == {"read"}
+            bus.sync.settle()
+            assert bus.clients == []
+
+    def test_time_passes_by_itself_while_the_test_waits_in_a_call(self) -> None:
+        with MemoryBus() as bus, BlockingChat("alice") as alice, BlockingChat("bob"):
+            bus.stall("bob")
+            begun = bus.now
+            ack = alice.client.publish_with_ack("room", "anybody?", timeout=5)
+            assert ack.wait()["bob"].error == "timeout"
+            assert bus.now == pytest.approx(begun + 5.0)
+            begun = bus.now
+            with pytest.raises(kps.RequestTimeout):
+                next(alice.client.subscribe("nothing", timeout=7))
+            assert bus.now == pytest.approx(begun + 7.0)
+            bus.stall("alice")
+            begun = bus.now
+            with pytest.raises((kps.RequestTimeout, kps.ConnectionLost)):
+                alice.client.flush()
+            assert bus.now <= begun + 10.0
+
+    def test_time_stands_still_while_others_wait(self) -> None:
+        with MemoryBus() as bus, kps.sync.Client(ADDRESS) as client:
+            failures: list[str] = []
+
+            def wait() -> None:
+                try:
+                    next(client.subscribe("nothing", timeout=7))
+                except kps.RequestTimeout as error:
+                    failures.append(str(error))
+
+            thread = threading.Thread(target=wait)
+            thread.start()
+            bus.sync.advance(6.9)
+            time.sleep(0.1)
+            assert failures == []
+            bus.sync.advance(0.2)
+            thread.join(PATIENCE)
+            assert len(failures) == 1
+
+    def test_cut_refused_and_back(self) -> None:
+        seen: list[Any] = []
+        with MemoryBus() as bus:
+            with kps.sync.Client(ADDRESS, id="a", on_disconnect=seen.append) as client:
+                bus.reachable = False
+                bus.cut()
+                bus.sync.settle()
+                assert not client.is_connected
+                assert len(seen) == 1
+                bus.sync.advance(60)
+                assert bus.clients == []
+                bus.reachable = True
+                bus.sync.advance(30)
+                assert bus.clients == ["a"]
+                bus.lifetime = 20
+                bus.cut()
+                bus.sync.advance(10)
+                assert client.is_connected
+                bus.sync.advance(15)
+                assert len(seen) == 3
+                bus.restart()
+                bus.sync.advance(5)
+                assert client.is_connected
+
+    def test_without_reconnecting_a_refusal_is_an_error(self) -> None:
+        with MemoryBus() as bus:
+            bus.reachable = False
+            with pytest.raises(kps.ConnectFailed, match="refused"):
+                kps.sync.Client.connect(ADDRESS, reconnect=False)
+
+    def test_a_callback_that_works_is_waited_for(self) -> None:
+        def slow(message: kps.Message) -> str:
+            time.sleep(0.2)
+            return "done"
+
+        with MemoryBus(), kps.sync.Client(ADDRESS, id="worker", on_id=slow):
+            with kps.sync.Client(ADDRESS) as client:
+                ack = client.publish_to_id_with_ack("worker", 1, timeout=1)
+                assert ack.wait()["worker"].result == "done"
+
+    def test_a_callback_may_wait_for_what_takes_time(self) -> None:
+        outcome: list[Any] = []
+        with MemoryBus() as bus, kps.sync.Client(ADDRESS, id="silent") as silent:
+            silent.subscribe("never")
+
+            with kps.sync.Client(ADDRESS, id="asks") as client:
+                messages = silent.subscribe("questions")
+
+                def ask(message: kps.Message) -> None:
+                    ack = client.publish_with_ack("questions", 1, timeout=5)
+                    outcome.append(ack.wait()["silent"].error)
+
+                client.subscribe("go", ask)
+                bus.publish("go", 1)
+                bus.sync.advance(4)
+                assert outcome == []
+                bus.sync.advance(2)
+                assert outcome == ["timeout"]
+                messages.unsubscribe()
+
+    def test_closing_does_not_hang_over_a_network_that_does(self) -> None:
+        with MemoryBus() as bus:
+            client = kps.sync.Client.connect(ADDRESS)
+            bus.stall()
+            thread = threading.Thread(target=client.close)
+            thread.start()
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+    def test_a_callback_that_hangs_is_not_waited_for_for_ever(self) -> None:
+        goes_on = threading.Event()
+        with MemoryBus() as bus, kps.sync.Client(ADDRESS) as client:
+            client.subscribe("t", lambda message: goes_on.wait(PATIENCE))
+            bus.publish("t", 1)
+            bus.sync.advance(1)
+            assert bus.clients == [client.id]
+            goes_on.set()
+
+    def test_clients_left_open_are_closed_with_the_bus(self) -> None:
+        before = threading.active_count()
+        with MemoryBus() as bus:
+            client = kps.sync.Client.connect(ADDRESS)
+            bus.stall()
+        with pytest.raises(kps.ClientClosed):
+            client.flush()
+        assert threading.active_count() == before
+
+    def test_the_seed_decides_when_connections_break(self) -> None:
+        def breaks(seed: int) -> list[float]:
+            told: list[float] = []
+            with MemoryBus(seed=seed) as bus:
+                bus.lifetime, bus.latency = (5, 60), (0.01, 0.1)
+                with kps.sync.Client(
+                    ADDRESS, id="a", on_disconnect=lambda event: told.append(bus.now)
+                ):
+                    begun = bus.now
+                    bus.sync.advance(300)
+                    return [round(when - begun) for when in told]
+
+        first = breaks(1)
+        assert len(first) > 3
+        assert first == breaks(1)
+        assert first != breaks(2)
+
+    def test_an_echo_worker_is_asked_with_much_at_once(self) -> None:
+        question = "x" * 100_000
+        with MemoryBus(), kps.sync.Client(ADDRESS, id="worker", on_id=lambda m: m.data):
+            with kps.sync.Client(ADDRESS, id="asks") as client:
+                acks = [
+                    client.publish_to_id_with_ack("worker", question, timeout=60)
+                    for _ in range(600)
+                ]
+                for ack in acks:
+                    response = ack.wait_any()
+                    assert response is not None
+                    assert response.result == question
+
+    def test_blocking_time_is_refused_on_a_loop(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            with pytest.raises(kps.InvalidState, match="event loop"):
+                bus.sync.advance(1)
+
+        run(main)
+
+
+def test_both_colours_share_one_bus() -> None:
+    async def main(bus: MemoryBus) -> None:
+        def blocking() -> dict[str, Any]:
+            with BlockingChat("bob") as bob:
+                bob.say("hi")
+                return bob.ask("ready?")
+
+        async with Chat("alice") as alice:
+            await alice.client.subscribe("questions", lambda message: "yes")
+            assert await asyncio.to_thread(blocking) == {"alice": "yes"}
+            await bus.settle()
+            assert alice.lines == ["bob: hi"]
+            await bus.advance(60)
+            assert bus.clients == ["alice"]
+
+    run(main)
+
+
+class TestHooks:
+    def test_tokens_and_permissions(self) -> None:
+        def auth(token: str) -> kps.Identity | None:
+            if token == "good":
+                return kps.Identity("alice", kps.Permissions(publish=["mine/*"]))
+            return None
+
+        async def main(bus: MemoryBus) -> None:
+            with pytest.raises(kps.ConnectFailed) as failure:
+                await kps.Client.connect(ADDRESS, token="bad", reconnect=False)
+            assert failure.value.status == 401
+            async with kps.Client(ADDRESS, token="good") as client:
+                assert await client.publish_with_receipt("mine/1", 1) == 0
+                with pytest.raises(kps.ServerError) as refusal:
+                    await client.publish_with_receipt("yours", 1)
+                assert refusal.value.code == "forbidden"
+                assert [m.topic for m in bus.published()] == ["mine/1"]
+
+        run(main, auth=auth)
+
+    def test_upgrades_limits_and_permissions_of_all(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            with pytest.raises(kps.ConnectFailed) as failure:
+                await kps.Client.connect(f"ws://{ADDRESS}/ws/bus?room=2", reconnect=False)
+            assert failure.value.status == 403
+            with pytest.raises(kps.ConnectFailed) as failure:
+                await kps.Client.connect(ADDRESS, path="/elsewhere", reconnect=False)
+            assert failure.value.status == 404
+            async with kps.Client(f"ws://{ADDRESS}/ws/bus?room=1") as client:
+                with pytest.raises(kps.ServerError):
+                    await client.subscribe("secret")
+                with pytest.raises(kps.MessageTooLarge):
+                    await client.publish("t", "x" * 5000)
+
+        run(
+            main,
+            on_upgrade=lambda request: "room=1" in request.target,
+            limits=kps.ServerLimits(max_message=1000),
+            permissions=kps.Permissions(subscribe=["open"]),
+        )
+
+    def test_a_hook_that_fails_is_told_as_by_a_server(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(token: str) -> None:
+            raise ValueError("broken")
+
+        async def main(bus: MemoryBus) -> None:
+            with pytest.raises(kps.ConnectFailed) as failure:
+                await kps.Client.connect(ADDRESS, token="x", reconnect=False)
+            assert failure.value.status == 500
+
+        with caplog.at_level(logging.ERROR):
+            run(main, auth=fail)
+        assert "broken" in caplog.text
+
+    def test_relaying_has_nowhere_to_go(self) -> None:
+        errors: list[kps.ServerError] = []
+
+        async def main(bus: MemoryBus) -> None:
+            async with kps.Client(ADDRESS, on_error=errors.append) as client:
+                await client.publish_to_server("other:1", {"topic": "t", "data": 1})
+                await bus.settle()
+                assert len(errors) == 1
+
+        run(main, permissions=kps.Permissions(relay=["*"]))
+
+    def test_coroutine_functions_are_refused(self) -> None:
+        async def hook(subject: Any) -> None: ...
+
+        with pytest.raises(kps.InvalidArgument, match="plain function"):
+            MemoryBus(auth=hook)
+        with pytest.raises(kps.InvalidArgument, match="plain function"):
+            MemoryBus().subscribe("t", hook)
+
+
+class TestInstalling:
+    def runtimes(self) -> tuple[Any, Any]:
+        return (
+            type(kps.Client(ADDRESS)._driver.runtime),
+            type(kps.sync.Client(ADDRESS)._driver.runtime),
+        )
+
+    def test_nothing_is_left_behind(self) -> None:
+        original = kps.io_asyncio.runtime.Runtime, kps.io_sync.runtime.Runtime
+        assert self.runtimes() == original
+        with pytest.raises(KeyError), MemoryBus():
+            assert self.runtimes() != original
+            raise KeyError
+        assert self.runtimes() == original
+        assert "_new_runtime" not in vars(kps.Client)
+        assert "_new_runtime" not in vars(kps.sync.Client)
+
+    def test_is_active_once(self) -> None:
+        bus = MemoryBus()
+        with bus, pytest.raises(kps.InvalidState):
+            bus.__enter__()
+        with pytest.raises(kps.InvalidState):
+            bus.__enter__()
+
+    def test_two_buses_by_address(self) -> None:
+        async def main() -> None:
+            with MemoryBus("here:1") as here, MemoryBus("there:2", id="other") as there:
+                async with kps.Client("here:1", id="a"), kps.Client("ws://there:2", id="b"):
+                    assert (here.clients, there.clients) == (["a"], ["b"])
+                with pytest.raises(kps.ConnectFailed):
+                    await kps.Client.connect("127.0.0.1:1", reconnect=False)
+
+        asyncio.run(main())
+
+    def test_buses_may_end_in_any_order(self) -> None:
+        first, second = MemoryBus("a:1"), MemoryBus("b:2")
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert "_new_runtime" in vars(kps.Client)
+        second.__exit__(None, None, None)
+        assert "_new_runtime" not in vars(kps.Client)
+
+    def test_a_client_outlives_the_bus_without_noise(self) -> None:
+        async def main() -> None:
+            with MemoryBus() as bus:
+                client = await kps.Client.connect(ADDRESS)
+                await client.subscribe("t", lambda message: None)
+                assert bus.clients == [client.id]
+            await asyncio.sleep(0.01)
+            assert not client.is_connected
+
+        asyncio.run(main())
+
+    def test_a_loop_that_ended_with_open_clients_is_noticed(self) -> None:
+        async def leave() -> None:
+            await kps.Client.connect(ADDRESS, id="left")
+
+        with MemoryBus() as bus:
+            asyncio.run(leave())
+            assert bus.clients == ["left"]
+            bus.sync.settle()
+            assert bus.clients == []
+
+    def test_time_does_not_run_backwards(self) -> None:
+        with MemoryBus() as bus, pytest.raises(ValueError, match="backwards"):
+            bus.sync.advance(-1)
