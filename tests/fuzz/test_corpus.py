@@ -72,7 +72,7 @@ INEXACT = SimpleNamespace(
         ("envelope", envelope, "orjson", INEXACT),
         ("http", client_handshake.ClientWebSocket, "_refuse", lambda self, reason, now: None),
         ("server", AckBook, "drop_subscriber", lambda self, subscriber: None),
-        ("server", WebSocketConnection, "_after", lambda self, before: None),
+        ("server", WebSocketConnection, "_changed", lambda self, before: None),
         ("server", Gate, "end", lambda self: False),
         ("server", Keepalive, "pause", lambda self, now: None),
         ("server", Run, "finish", lambda self: None),
