@@ -124,6 +124,10 @@ def __getattr__(name: str) -> Any:
     elif name in _LAZY:
         module, _, attribute = _LAZY[name].partition(":")
         value = getattr(importlib.import_module(module), attribute)
+    elif name == "Limits":
+        raise AttributeError(
+            "kps.Limits is kps.ServerLimits for servers, kps.ClientLimits for clients"
+        )
     else:
         raise AttributeError(f"module 'kps' has no attribute {name!r}")
     globals()[name] = value

@@ -68,3 +68,8 @@ def test_importing_kps_is_cheap() -> None:
 def test_the_blocking_api_needs_no_import_of_its_own() -> None:
     code = "import sys, kps; kps.sync.Client; print('asyncio' in sys.modules)"
     assert shown_by(code) == ["False"]
+
+
+def test_a_name_that_was_split_says_into_what() -> None:
+    with pytest.raises(AttributeError, match="ServerLimits for servers"):
+        kps.Limits  # noqa: B018
