@@ -5,7 +5,8 @@ same (``TimeoutError``, ``ConnectionError``, ``ValueError``), ours inherits from
 a program may catch either.
 """
 
-_TEMPORARY = frozenset({"rate_limited", "limit_reached", "unavailable"})
+TEMPORARY_CODES = frozenset({"rate_limited", "limit_reached", "unavailable"})
+"""Codes of errors after which the same request may succeed later. All others are final."""
 
 
 class KPSError(Exception):
@@ -105,7 +106,7 @@ class ServerError(KPSError):
     @property
     def is_temporary(self) -> bool:
         """Whether the same request may succeed later: the server is busy, or a limit is full."""
-        return self.code in _TEMPORARY
+        return self.code in TEMPORARY_CODES
 
 
 class ServerStartFailed(KPSError, OSError):

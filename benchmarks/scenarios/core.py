@@ -47,7 +47,9 @@ def settle(hub: Hub) -> int:
     """Take what there is to write, and forget it; return how many bytes it was."""
     size = 0
     for number in hub.take_unflushed():
-        while data := hub.connections[number].data_to_send():
+        connection = hub.connections[number]
+        assert isinstance(connection, WebSocketConnection)
+        while data := connection.data_to_send():
             size += len(data)
     hub.events()
     return size

@@ -237,6 +237,8 @@ class Client(Participant, UnifiedClient):
         Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`.
         """
+        if self._session.backlog > HIGH_WATER:
+            await self._until_there_is_room()
         now = self._clock()
         await self._wait_for(self._session.asking.barrier(now))
 

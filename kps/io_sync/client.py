@@ -232,6 +232,8 @@ class Client(Participant, UnifiedClient):
         :class:`kps.RequestTimeout`.
         """
         with self._driver.lock:
+            if self._session.backlog > HIGH_WATER:
+                self._until_there_is_room()
             now = self._clock()
             self._wait_for(self._session.asking.barrier(now))
 

@@ -105,9 +105,10 @@ def check_hub(hub: Hub) -> None:
     """The tables of a hub fit together."""
     state = hub.state
     check_deadlines(state.deadlines)
-    connections = list(hub.connections.values())
+    connections = [one for one in hub.connections.values() if isinstance(one, WebSocketConnection)]
     for number, connection in hub.connections.items():
         assert connection.number == connection.session.number == number
+        assert isinstance(connection, WebSocketConnection)
         check_connection(hub, connection)
     sessions = [connection.session for connection in connections]
     for client_id, client in state.clients.items():

@@ -18,6 +18,7 @@ import pytest
 import uvloop
 
 import kps
+from kps.protocol.server.connection import WebSocketConnection
 from tests.io.harness import PATIENCE, Cable
 from tests.protocol.helpers import close_frame, json_frame, upgrade
 
@@ -567,6 +568,7 @@ async def test_a_publisher_that_does_not_read_its_answers_is_slowed_down_not_cut
             (connection,) = [
                 one for one in server._hub.connections.values() if one.session.id == "greedy"
             ]
+            assert isinstance(connection, WebSocketConnection)
             while not connection.wants_pause:  # or the time of the test is over
                 await asyncio.sleep(0)
             assert connection.session.figures(0.0)["queue_bytes"] < 1024 * 1024

@@ -489,12 +489,16 @@ class TestOnThreads:
                 ):
                     begun = bus.now
                     bus.sync.advance(300)
-                    return [round(when - begun) for when in told]
+                    return [when - begun for when in told]
+
+        def differ(one: list[float], other: list[float]) -> bool:
+            """Whether they do by more than the latencies, which threads draw in any order."""
+            return any(abs(a - b) > 2 for a, b in zip(one, other, strict=False))
 
         first = breaks(1)
         assert len(first) > 3
-        assert first == breaks(1)
-        assert first != breaks(2)
+        assert not differ(first, breaks(1))
+        assert differ(first, breaks(2))
 
     def test_an_echo_worker_is_asked_with_much_at_once(self) -> None:
         question = "x" * 100_000

@@ -49,12 +49,14 @@ class Asking:
     def ask_status(self, handle: AckHandle, now: float) -> bool:
         """Ask for the status of a request, which comes as ``AckStatusReceived``.
 
-        Return ``False`` if the request has ended.
+        Return ``False`` if the request has ended. Raises ``QueueFull``.
         """
         self._state.now = now
         if handle.finished or self.pending.find(handle.id, ClientAck) is not handle:
             return False
-        self._sender.send(level1.get_ack_status(handle.id, self._state.id))
+        self._sender.send_or_refuse(
+            level1.get_ack_status(handle.id, self._state.id), droppable=False
+        )
         return True
 
     def cancel_ack(self, handle: AckHandle, now: float) -> None:
@@ -84,14 +86,14 @@ class Asking:
     def barrier(self, now: float) -> Barrier:
         """Send a barrier; ``BarrierPassed`` tells when the server has handled all messages before.
 
-        Raises ``NotConnected``.
+        Raises ``NotConnected`` and ``QueueFull``.
         """
         state = self._state
         state.now = now
-        state.require_link()
         barrier = Barrier(self.pending.new_name(f"barrier_{state.id}"))
+        message = self._sender.dialect.barrier(barrier.name, state.id)
+        self._sender.send_or_refuse(message, droppable=False)
         self.pending.add(barrier.name, barrier)
-        self._sender.send(self._sender.dialect.barrier(barrier.name, state.id))
         return barrier
 
     def forget(self, barrier: Barrier) -> None:
@@ -113,7 +115,9 @@ class Asking:
 
     def _give_up(self, handle: ClientAck) -> None:
         self._finish_ack(handle, None)
-        self._sender.send(level1.cancel_ack(handle.id, self._state.id))
+        link = self._state.link
+        if link is not None:  # without room it must go out all the same, or the server goes on
+            link.outgoing.send_anyway(level1.cancel_ack(handle.id, self._state.id))
 
     # -- answers ----------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect.client import agreed, greeting, limit_in
-from kps.protocol.dialect.codes import ID_TAKEN, TEMPORARY
+from kps.protocol.dialect.codes import ID_TAKEN
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.websocket import Closed
@@ -165,7 +165,7 @@ class Connecting:
     def refused(self, link: ClientLink, error: ServerError) -> None:
         """Close, because the server answered the first ping with ``error``."""
         link.refuse(f"the server refused: {error}")
-        if error.code not in TEMPORARY:  # else another attempt may help
+        if not error.is_temporary:  # else another attempt may help
             self.end(ServerError(f"the server refused this client: {error}", error.code))
 
     def link_ended(self, link: ClientLink, closed: Closed) -> None:

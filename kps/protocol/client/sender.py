@@ -34,11 +34,6 @@ class Sender:
         link = self._state.link
         return link.outgoing.pending_bytes if link is not None else self._offline.size
 
-    def send(self, message: bytes) -> None:
-        """Send a message of the protocol itself, if there is a connection."""
-        if self._state.link is not None:
-            self._state.link.outgoing.send(message)
-
     def send_or_refuse(self, message: bytes, *, droppable: bool = True) -> None:
         """Send a message of the program.
 

@@ -3,9 +3,11 @@
 The program's subscriptions survive reconnects; the server forgets them with the connection::
 
     WAITING --ask--> ASKED --confirmed--> LIVE
-                     ASKED --refused for now--> REFUSED --ask--> ASKED
-    LIVE, ASKED --leave--> LEAVING --confirmed--> (none)
+    ASKED --refused temporarily, or no answer--> REFUSED --ask--> ASKED
+    REFUSED --confirmed late--> LIVE
+    LIVE, ASKED, REFUSED --leave--> LEAVING --confirmed--> (none)
     LEAVING --ask--> ASKED
+    ASKED --refused for good--> (none)
 
 When a connection is lost, every topic becomes WAITING, and topics that are LEAVING are removed.
 The server answers questions about one topic in order, so only the last answer counts.
@@ -18,7 +20,7 @@ from kps.errors import ServerError
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1
-from kps.protocol.dialect.codes import LIMIT_REACHED, TEMPORARY
+from kps.protocol.dialect.codes import LIMIT_REACHED
 
 # Backoff before asking again for topics that the server refused temporarily.
 _RETRIES = Backoff(first=0.5, factor=2.0, longest=30.0, jitter=0.5)
@@ -26,6 +28,10 @@ _RETRIES = Backoff(first=0.5, factor=2.0, longest=30.0, jitter=0.5)
 # Seconds after which the client expects no answer any more: a server on level 1 may have refused
 # the topic, and its errors do not name it.
 _PATIENCE = 10.0
+
+
+# To ask for all refused topics at once would have most of them refused again.
+_FIRST_WINDOW = 64
 
 
 class TopicState(Enum):
@@ -95,6 +101,7 @@ class Topics:
         self._retry_at: float | None = None
         self._look_at: float | None = None  # when to look for questions without an answer
         self._attempt = 0
+        self._window = _FIRST_WINDOW  # how many refused topics to ask for at a time
 
     def __len__(self) -> int:
         return len(self._topics)
@@ -137,6 +144,7 @@ class Topics:
         """Note that the connection, and with it every subscription at the server, is gone."""
         self._retry_at = self._look_at = None
         self._attempt = 0
+        self._window = _FIRST_WINDOW
         self._state.deadlines.cancel(self)
         for topic, found in list(self._topics.items()):
             if found.state is TopicState.LEAVING:
@@ -163,6 +171,7 @@ class Topics:
             found.state = TopicState.LIVE
             found.has_been_live = True
             self._attempt = 0
+            self._window += 1
         return Verdict.SETTLED
 
     def refused(self, topic: str, error: ServerError) -> tuple[Verdict, bool]:
@@ -176,7 +185,7 @@ class Topics:
         if found.open_questions:
             return Verdict.PENDING, False
         was_reported, found.is_reported = found.is_reported, True
-        may_retry = error.code in TEMPORARY
+        may_retry = error.is_temporary
         if found.state is TopicState.LEAVING:
             if not may_retry:
                 del self._topics[topic]
@@ -186,6 +195,7 @@ class Topics:
             return Verdict.FINAL, was_reported
         else:
             found.state = TopicState.REFUSED
+        self._window = max(1, self._window // 2)
         self._retry_later()
         return Verdict.RETRY, was_reported
 
@@ -201,12 +211,20 @@ class Topics:
         if self._retry_at is None or now < self._retry_at:
             return
         self._retry_at = None
-        for topic, found in list(self._topics.items()):
+        refused = [
+            (topic, found)
+            for topic, found in self._topics.items()
+            if found.state is TopicState.REFUSED
+            or (found.state is TopicState.LEAVING and not found.open_questions)
+        ]
+        for topic, found in refused[: self._window]:
             if found.state is TopicState.REFUSED:
                 self._ask(topic, found)
-            elif found.state is TopicState.LEAVING and not found.open_questions:
+            else:
                 found.leaves += 1
                 self._send(found, level1.unsubscribe(topic, self._state.id))
+        if len(refused) > self._window:
+            self._retry_later()
 
     def _give_up_waiting(self, now: float) -> None:
         """Treat questions without an answer in time as refused temporarily."""
@@ -240,5 +258,5 @@ class Topics:
             self._state.deadlines.schedule(self)
         link = self._state.link
         assert link is not None
-        # The program's own subscriptions bound the number of these messages.
+        # Not refused for want of room: a subscription must not depend on what else waits.
         link.outgoing.send_anyway(message)

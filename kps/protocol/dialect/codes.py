@@ -8,7 +8,3 @@ EXPIRED = 4002
 
 RATE_LIMITED = "rate_limited"
 LIMIT_REACHED = "limit_reached"
-UNAVAILABLE = "unavailable"
-
-TEMPORARY = frozenset((RATE_LIMITED, LIMIT_REACHED, UNAVAILABLE))
-"""Error codes after which a client may retry. All others are final."""

@@ -15,6 +15,7 @@ from kps.protocol.bus.acks import AckOwner, DuplicateAckId
 from kps.protocol.bus.topics import Key, Stage, Subscriber
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.address import RelayTarget
+from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, TooDeep, check_depth, text, write
 from kps.protocol.dialect.outcome import bad_result
 from kps.protocol.dialect.requests import Ask
@@ -66,9 +67,9 @@ def subscribe(actor: Actor, fields: Fields) -> None:
     limits, bus = actor.state.limits, actor.state.bus
     rules.check_subscribe(topic, actor.permissions, limits)
     if len(actor.topics) >= limits.max_subscriptions:
-        raise InvalidMessage("this client has too many subscriptions", "limit_reached")
+        raise InvalidMessage("this client has too many subscriptions", LIMIT_REACHED)
     if len(bus) >= limits.max_topics and topic not in bus:
-        raise InvalidMessage("the server has too many topics", "limit_reached")
+        raise InvalidMessage("the server has too many topics", LIMIT_REACHED)
     actor.delivery.subscribe(actor, topic, lambda: actor.reply(confirmation))
 
 
@@ -82,7 +83,7 @@ def publish(actor: Actor, fields: Fields) -> None:
     topic, payloads, receipt = actor.dialect.read_publish(fields)
     if len(payloads) != 1:
         if len(payloads) > actor.state.limits.max_batch:
-            raise InvalidMessage("the batch has too many payloads", "limit_reached")
+            raise InvalidMessage("the batch has too many payloads", LIMIT_REACHED)
         actor.received += (len(payloads) or 1) - 1
     if receipt is None:
         actor.run.add(topic, payloads)
@@ -143,7 +144,7 @@ def _ask(actor: Actor, ask_them: Callable[[AckOwner, str, Ask], None], ask: Ask)
     except DuplicateAckId:
         raise InvalidMessage("ack_id is in use", "ack_id_in_use") from None
     except QueueFull as error:
-        raise InvalidMessage(str(error), "limit_reached") from None
+        raise InvalidMessage(str(error), LIMIT_REACHED) from None
 
 
 def ack(actor: Actor, fields: Fields) -> None:

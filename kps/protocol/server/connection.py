@@ -134,9 +134,8 @@ class WebSocketConnection:
         session, socket = self.session, self._socket
         before = socket.state
         if before is State.OPEN:
-            if session.gate.handle_timeout():
-                pass  # the gate has closed the connection
-            elif session.throttle is not None and session.throttle.handle_timeout(now):
+            session.gate.handle_timeout()  # which may close the connection
+            if session.throttle is not None and session.throttle.handle_timeout(now):
                 self._state.unflushed[self.number] = None  # the driver may resume reading
         socket.handle_timeout(now)
         self._changed(before)

@@ -90,6 +90,3 @@ HubEvent = (
     | AckChanged
     | DirectMessageIgnored
 )
-
-
-# -- of the client -----------------------------------------------------------------------

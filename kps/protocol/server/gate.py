@@ -55,7 +55,6 @@ class Step(Enum):
     TOKEN_SHOWN = auto()
     JUDGED = auto()
     REGISTERED = auto()
-    ENDED = auto()
 
 
 TRANSITIONS: dict[Phase, dict[Step, Phase]] = {
@@ -280,16 +279,13 @@ class Gate:
             return self.ends_at if self.register_by is None else self.register_by
         return min(self.register_by, self.ends_at)
 
-    def handle_timeout(self) -> bool:
-        """Close if the time to register, or that of the identity, is over; tell whether it is."""
+    def handle_timeout(self) -> None:
+        """Close the connection of a client whose time is over."""
         now = self._state.now
         if self.register_by is not None and now >= self.register_by:
             self._transport.fail(1008, "there was no ping in time")
         elif self.ends_at is not None and now >= self.ends_at:
             self._transport.close(EXPIRED, "the time of the token is over")
-        else:
-            return False
-        return True
 
     def end(self) -> bool:
         """Note that the client left; tell whether it had not left before."""

@@ -7,7 +7,7 @@ for :meth:`Hub.next_deadline`.
 
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from kps.protocol.bus.message import AckHandle, check_timeout, check_topic
 from kps.protocol.bus.publication import Publication
@@ -19,8 +19,56 @@ from kps.protocol.server.events import ClientLeft, HubEvent, StrangerLeft
 from kps.protocol.server.local import LocalAck, LocalProgram, check_payload
 from kps.protocol.server.monitor import Monitor
 from kps.protocol.server.routes import Routes
+from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
-from kps.protocol.wire.websocket import ClosedBy
+from kps.protocol.wire.websocket import Closed, ClosedBy
+
+
+class Connection(Protocol):
+    """A connection as the hub sees it, whatever carries it. Its deadlines are the hub's.
+
+    It makes a :class:`ServerSession` with its transport, lets the session receive messages once
+    its gate has accepted the client, pauses while the gate holds messages, and calls ``leave`` of
+    the session as soon as the connection is closed. When nothing is left of it, it calls
+    :meth:`Hub.forget`.
+    """
+
+    @property
+    def number(self) -> int:
+        """What events and the hub's verbs call it by."""
+
+    @property
+    def session(self) -> ServerSession:
+        """The session of its client."""
+
+    @property
+    def closed(self) -> Closed | None:
+        """How the connection ended, once that is known."""
+
+    @property
+    def dropped(self) -> int:
+        """Messages for this client that were dropped: it read too slowly, or was disconnected."""
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` is due, or ``None``."""
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due."""
+
+    def decide(self, verdict: object, now: float) -> None:
+        """Accept or refuse the client, as a hook decided."""
+
+    def identify(self, verdict: object, now: float) -> None:
+        """Take a hook's verdict on the client's token."""
+
+    def relay_finished(self, to: str, error: str | None) -> None:
+        """Tell the client whether its message reached the other server."""
+
+    def shut_down(self, grace: float) -> None:
+        """Close because the server stops."""
+
+
+C = TypeVar("C", bound=Connection)
 
 
 class Hub:
@@ -40,7 +88,7 @@ class Hub:
         """Registered clients by id."""
         self.addresses = state.addresses
         """The addresses, hosts and domains by which other servers may reach this one."""
-        self.connections: dict[int, WebSocketConnection] = {}
+        self.connections: dict[int, Connection] = {}
         """Every connection by its number, from the first byte on."""
         self._numbers = count(1)
         self._routes = Routes(state)
@@ -51,17 +99,25 @@ class Hub:
 
     def connect(self, peer: str, now: float) -> WebSocketConnection:
         """Begin a session for a new TCP connection from ``peer``."""
+
+        def make(number: int) -> WebSocketConnection:
+            return WebSocketConnection(
+                self.state,
+                self.delivery,
+                number,
+                peer,
+                is_one_too_many=len(self.connections) >= self.limits.max_connections,
+                respond=self._routes.respond,
+                forget=self.forget,
+            )
+
+        return self.adopt(make, now)
+
+    def adopt(self, make: Callable[[int], C], now: float) -> C:
+        """Take in a connection of any kind, which ``make`` makes for its number."""
         state = self.state
         state.now = now
-        connection = WebSocketConnection(
-            state,
-            self.delivery,
-            next(self._numbers),
-            peer,
-            is_one_too_many=len(self.connections) >= self.limits.max_connections,
-            respond=self._routes.respond,
-            forget=self._forget,
-        )
+        connection = make(next(self._numbers))
         self.connections[connection.number] = connection
         state.deadlines.schedule(connection)
         state.unflushed[connection.number] = None  # it may already have been refused
@@ -194,7 +250,7 @@ class Hub:
         connections = self.connections.values()
         return self.stats.dropped + sum(connection.dropped for connection in connections)
 
-    def _forget(self, connection: WebSocketConnection) -> None:
+    def forget(self, connection: Connection) -> None:
         """Remove a connection whose transport is gone."""
         state, session = self.state, connection.session
         if self.connections.pop(connection.number, None) is None:

@@ -11,7 +11,6 @@ from kps.protocol.bus.topics import Subscriber
 from kps.protocol.dialect.server import ServerLevel1
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Entry, Kind
-from kps.protocol.wire.websocket import Closed
 
 
 class Transport(Protocol):
@@ -47,10 +46,6 @@ class Transport(Protocol):
 
     def fail(self, code: int, reason: str) -> None:
         """Close because the client is at fault, and ignore its further input."""
-
-    @property
-    def closed(self) -> Closed | None:
-        """How the connection ended, once that is known."""
 
     @property
     def queued_bytes(self) -> int:

@@ -8,7 +8,7 @@ from kps.protocol.bus.acks import AckRequest
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Key, Stage
 from kps.protocol.dialect import level1
-from kps.protocol.dialect.codes import ID_TAKEN
+from kps.protocol.dialect.codes import ID_TAKEN, LIMIT_REACHED, RATE_LIMITED
 from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
@@ -31,7 +31,6 @@ from kps.protocol.server.throttle import throttle
 from kps.protocol.wire.outbox import Entry, Kind
 
 _REGISTERED = Phase.REGISTERED
-_OVER = Phase.OVER
 
 
 class ServerSession:
@@ -110,8 +109,12 @@ class ServerSession:
         deep_from = 2 * limits.max_depth  # a message of fewer bytes cannot be too deep
         refuses = self.throttle is not None and self.throttle.refuses
         for message in messages:
-            if gate.phase is _OVER:
-                break  # an earlier message ended the session, an overflow for instance
+            if gate.phase is not _REGISTERED:
+                if gate.is_over:
+                    break  # an earlier message ended the session, an overflow for instance
+                if gate.holds:
+                    gate.hold(message)  # unread, so that whatever is wrong is told in its turn
+                    continue
             excess = self._charge(0, len(message)) if refuses else None
             try:
                 loaded = load(message)
@@ -131,20 +134,23 @@ class ServerSession:
         self.run.finish()
 
     def handle_held(self, held: Sequence[Any]) -> None:
-        """Handle messages that were held while a token was judged."""
-        self.is_deep = True  # their depth has not been kept, so check it again
-        for loaded in held:
-            self._handle(loaded)
+        """Handle what was held while a token was judged: frames, and the rest of an array."""
+        for one in held:
+            if type(one) is bytes:
+                self.receive((one,))
+            else:
+                self.is_deep = True  # its depth has not been kept, so check it again
+                self._handle_one(one)
         self.run.finish()
 
     def _handle(self, loaded: Any) -> None:
-        """Handle one message, or each message of an array, or hold it."""
-        if type(loaded) is not list or self.dialect.join is None or self.gate.holds:
+        """Handle one message, or each message of an array."""
+        if type(loaded) is not list or self.dialect.join is None:
             self._handle_one(loaded)
         elif len(loaded) > self.state.limits.max_batch:
             throttle = self.throttle
             excess = self._charge(1, 0) if throttle is not None and throttle.refuses else None
-            too_many = InvalidMessage("the array has too many messages", "limit_reached")
+            too_many = InvalidMessage("the array has too many messages", LIMIT_REACHED)
             self._refuse_all(excess or too_many, loaded)
         else:
             for message in loaded:
@@ -231,10 +237,10 @@ class ServerSession:
     def _answer(self, error: InvalidMessage, message: bytes) -> None:
         self.run.finish()
         self.state.stats.refused += 1
-        if self.gate.phase is _OVER:
+        if self.gate.is_over:
             return
         throttle = self.throttle
-        if throttle is not None and throttle.closes and error.code == "rate_limited":
+        if throttle is not None and throttle.closes and error.code == RATE_LIMITED:
             self._transport.fail(1008, str(error))
             return
         self.reply(message)
@@ -256,7 +262,7 @@ class ServerSession:
         queued: list[bool] = []
         for entry in publication.encoded(self.encoding.singly):
             queued.append(transport.queue(entry))
-            if self.gate.phase is _OVER:  # the queue overflowed
+            if self.gate.is_over:  # the queue overflowed
                 self.delivered -= count - len(queued)
                 break
         publication.partial += sum(queued) - count * queued[-1]
@@ -273,7 +279,7 @@ class ServerSession:
 
     def relay_finished(self, to: str, error: str | None) -> None:
         """Tell the client whether its message reached the other server."""
-        if self.gate.phase is _OVER:
+        if self.gate.is_over:
             return
         if error is None:
             self.reply(level1.server_message_sent(to))

@@ -1,6 +1,7 @@
 """Slows down or refuses clients that exceed their rate limits (spec, 13.6)."""
 
 from kps.protocol.access.rate import RateLimiter
+from kps.protocol.dialect.codes import RATE_LIMITED
 from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.limits import RatePolicy, ServerLimits
 
@@ -38,7 +39,7 @@ class Throttle:
         """Count messages or bytes. Raises :class:`InvalidMessage` if they are too many."""
         limiter = self._limiter
         if not (limiter.take_messages(messages, now) and limiter.take_bytes(size, now)):
-            raise InvalidMessage(TOO_FAST, "rate_limited")
+            raise InvalidMessage(TOO_FAST, RATE_LIMITED)
 
     def charge(self, messages: int, now: float) -> None:
         """Count messages, if the policy refuses excess. Raises the same as ``check``."""

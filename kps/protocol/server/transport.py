@@ -7,7 +7,7 @@ from kps.protocol.server.state import ServerState
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Entry, Kind, Push
 from kps.protocol.wire.server_handshake import ServerWebSocket
-from kps.protocol.wire.websocket import Closed, State
+from kps.protocol.wire.websocket import State
 
 _OPEN = State.OPEN
 _QUEUED = Push.QUEUED
@@ -37,11 +37,6 @@ class WebSocketTransport:
     def host(self) -> str:
         """The host by which the client reached the server."""
         return self._socket.host
-
-    @property
-    def closed(self) -> Closed | None:
-        """How the connection ended, once that is known."""
-        return self._socket.closed
 
     @property
     def queued_bytes(self) -> int:

@@ -914,39 +914,35 @@ class TestPublishing:
         client.publish("t", "x" * 5000)
         assert len(server.take()) == 1
 
-    def test_no_room_for_what_the_protocol_must_say(self) -> None:
-        """The server does not read: the connection is given up, and everyone told."""
-        client, server = online(reconnect=RETRY, limits=ClientLimits(queue_messages=3))
+    def test_a_full_queue_refuses_questions_and_changes_nothing(self) -> None:
+        client, server = online(limits=ClientLimits(queue_messages=3))
         handle = client.ask()
         for number in range(2):
             client.publish("t", number)
-        barrier = client.session.asking.barrier(client.now)
-        assert isinstance(barrier.error, ConnectionLost)
-        assert isinstance(handle.error, ConnectionLost)
-        assert barrier.error.code == 1008
-        (disconnected,) = client.take(Disconnected)
-        assert disconnected.dropped == client.session.dropped == 4  # what had no room as well
-        assert server.closed == (1008, "slow consumer")
-        with pytest.raises(NotConnected):
-            client.publish("t", 2)
-        client.check_nothing_pending()
-        client.advance(1)
-        client.connect()
+        for question in (
+            lambda: client.session.asking.barrier(client.now),
+            lambda: client.session.asking.ask_status(handle, client.now),
+            lambda: client.session.asking.publish_with_receipt("t", 1, client.now),
+        ):
+            with pytest.raises(QueueFull):
+                question()
+        assert client.session.ready
+        assert list(client.session.asking.pending) == [handle]
+        assert len(server.take()) == 3
 
-    @pytest.mark.parametrize("verb", ["cancel", "expire", "status"])
-    def test_no_room_for_a_word_about_an_ack(self, verb: str) -> None:
-        client, _ = online(limits=ClientLimits(queue_messages=2))
+    @pytest.mark.parametrize("verb", ["cancel", "expire"])
+    def test_the_end_of_an_ack_is_told_also_through_a_full_queue(self, verb: str) -> None:
+        """Else the server would go on gathering answers that nobody wants."""
+        client, server = online(limits=ClientLimits(queue_messages=2))
         handle = client.ask()
         client.publish("t", 1)
         if verb == "cancel":
             client.session.asking.cancel_ack(handle, client.now)
-        elif verb == "expire":
-            client.advance(6)
         else:
-            client.session.asking.ask_status(handle, client.now)
+            client.advance(6)
         assert handle.finished
         assert client.take(AckChanged) == [AckChanged(handle)]
-        assert isinstance(client.session.ended, Ended)
+        assert actions(server.take())[-1].startswith("cancel_ack")
         client.check_nothing_pending()
 
     def test_server_that_pings_and_does_not_read_is_paused(self) -> None:

@@ -90,6 +90,24 @@ class TestRefusedForNow:
         client.advance(0.5)
         assert asked(server) == ["subscribe a", "subscribe c"]
 
+    def test_a_server_that_takes_few_is_not_asked_for_all_at_once(self) -> None:
+        client, server = online()
+        topics = [f"t{number}" for number in range(300)]
+        for topic in topics:
+            client.subscribe(topic)
+        questions, left = 0, set(topics)
+        while left:
+            asked_now = [message["topic"] for message in server.take()]
+            questions += len(asked_now)
+            for number, topic in enumerate(asked_now):  # ten at a time
+                if number < 10:
+                    server.send(subscribed(topic))
+                    left.discard(topic)
+                else:
+                    server.send(refusal("rate_limited", topic))
+            client.advance(1)
+        assert questions < 3 * len(topics)
+
     def test_the_program_is_told_once_on_each_connection(self) -> None:
         client, server = online()
         client.subscribe("t")

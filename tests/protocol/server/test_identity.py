@@ -8,7 +8,7 @@ from kps.protocol.access.identity import Identity, Permissions
 from kps.protocol.limits import RatePolicy, ServerLimits
 from kps.protocol.server.events import TokenPresented, UpgradeRequested
 from kps.protocol.wire.http import HttpRequest, HttpResponse
-from tests.protocol.helpers import Answer, Peer, Stage, upgrade
+from tests.protocol.helpers import Answer, Peer, Stage, frame, json_frame, upgrade
 
 ALICE, BOB = Identity("alice"), Identity("bob")
 INVALID = {"action": "error", "error": "the token is not valid"}
@@ -248,6 +248,19 @@ class TestTokenInThePing:
         peer = self.peer(stage)
         stage.advance(stage.hub.limits.register_timeout)
         assert peer.closed == (1008, "there was no ping in time")
+
+
+class TestHeld:
+    def test_what_is_wrong_behind_a_token_is_told_in_its_turn(self) -> None:
+        stage = Stage(asks_token=True)
+        peer = stage.peer().upgrade()
+        peer.feed(json_frame({"action": "ping", "from": "a", "proto": 2, "token": "t"}))
+        peer.feed(frame(b"{no json") + json_frame({"action": "subscribe", "topic": "t"}))
+        assert peer.take() == []
+        peer.identify(ALICE)
+        answers = peer.take()
+        assert [answer["action"] for answer in answers] == ["pong", "error", "subscribed"]
+        assert answers[1]["code"] == "bad_message"
 
 
 class TestEnd:
