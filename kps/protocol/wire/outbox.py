@@ -1,8 +1,8 @@
 """The queue of data pending for one connection: bounded, with a named policy.
 
 Every entry has a kind, and three rules depend on it: a policy may drop publications only;
-reading pauses while many replies are pending, and for nothing else; a heartbeat overtakes
-the rest.
+reading pauses while many replies are pending, but never for entries of another kind; a
+heartbeat overtakes the rest.
 """
 
 from collections import deque
