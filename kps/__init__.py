@@ -116,22 +116,24 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        value: Any = importlib.import_module("kps.version").find_version()
-    elif name == "sync":
-        return importlib.import_module("kps.sync")
-    elif name in _LAZY:
-        module, _, attribute = _LAZY[name].partition(":")
-        value = getattr(importlib.import_module(module), attribute)
-    elif name == "Limits":
-        raise AttributeError(
-            "kps.Limits is kps.ServerLimits for servers, kps.ClientLimits for clients"
-        )
-    else:
-        raise AttributeError(f"module 'kps' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # else a mistyped name would have the type Any
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            value: Any = importlib.import_module("kps.version").find_version()
+        elif name == "sync":
+            return importlib.import_module("kps.sync")
+        elif name in _LAZY:
+            module, _, attribute = _LAZY[name].partition(":")
+            value = getattr(importlib.import_module(module), attribute)
+        elif name == "Limits":
+            raise AttributeError(
+                "kps.Limits is kps.ServerLimits for servers, kps.ClientLimits for clients"
+            )
+        else:
+            raise AttributeError(f"module 'kps' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -79,8 +79,9 @@ class Ack(UnifiedAck, Generic[R]):
     async def status(self) -> dict[str, bool]:
         """Ask the server for the addressed client ids, and whether each has answered.
 
-        Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`, or
-        :class:`kps.RequestTimeout` when the server does not answer.
+        Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
+        :class:`kps.RequestTimeout` when the server does not answer, or
+        :class:`kps.ServerError` when it refuses the question.
         """
         if self._handle.finished:
             return self._handle.known_status()

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.unified import UnifiedClient
-from kps.errors import ClientClosed, ConnectionLost, RequestTimeout
+from kps.errors import ClientClosed, ConnectionLost, RequestTimeout, ServerError
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.client_driver import ClientDriver
 from kps.io_asyncio.locked import locked
@@ -20,6 +20,7 @@ from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.client.events import (
     AckStatusReceived,
+    AckStatusRefused,
     BarrierPassed,
     ClientEvent,
     ConnectAttemptFailed,
@@ -235,7 +236,8 @@ class Client(Participant, UnifiedClient):
         """Wait until the server has handled all messages sent before.
 
         Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
-        :class:`kps.RequestTimeout`.
+        :class:`kps.RequestTimeout`, or :class:`kps.ServerError` when the server refuses the
+        question itself.
         """
         if self._session.backlog > HIGH_WATER:
             await self._until_there_is_room()
@@ -354,7 +356,7 @@ class Client(Participant, UnifiedClient):
         self._driver.progress()
         try:
             await self._in_time(
-                lambda: question.answer is not None or handle.finished,
+                lambda: question.is_over or handle.finished,
                 "the server did not tell the status in time",
             )
         finally:
@@ -363,8 +365,9 @@ class Client(Participant, UnifiedClient):
                 del self._questions[handle]
         if question.answer is not None:
             return question.answer
-        if handle.error is not None:
-            raise handle.error
+        error = question.error or handle.error
+        if error is not None:
+            raise error
         return handle.known_status()
 
     def _cancel_ack(self, handle: AckHandle) -> None:
@@ -388,6 +391,10 @@ class Client(Participant, UnifiedClient):
             case AckStatusReceived(handle, status):
                 for question in self._questions.get(handle, ()):
                     question.answer = status
+                driver.news.announce()
+            case AckStatusRefused(handle, error):
+                for question in self._questions.get(handle, ()):
+                    question.error = error
                 driver.news.announce()
             case SubscriptionConfirmed() | BarrierPassed():
                 driver.news.announce()
@@ -426,7 +433,12 @@ class Client(Participant, UnifiedClient):
 class _StatusQuestion:
     """A caller that waits for the status of an ack request."""
 
-    __slots__ = ("answer",)
+    __slots__ = ("answer", "error")
 
     def __init__(self) -> None:
         self.answer: dict[str, bool] | None = None
+        self.error: ServerError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.answer is not None or self.error is not None

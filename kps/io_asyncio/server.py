@@ -54,8 +54,8 @@ class Server(Participant, UnifiedServer):
     or, within a larger program, ``async with Server(...) as server``.
 
     On asyncio a hook may be a coroutine function (runs on the loop) or a plain function (runs in
-    a thread). On threads each connection has one thread, which also runs the hooks that decide on
-    it; one more thread accepts connections and keeps all deadlines, and one runs the callbacks.
+    a thread). On threads each connection has one thread, and each call of a hook; one more thread
+    accepts connections and keeps all deadlines, and one runs the callbacks.
 
     Args:
         address: ``host:port`` to listen on. Port 0 lets the system choose: see ``address``.

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.blocking import UnifiedClient
-from kps.errors import ClientClosed, ConnectionLost, RequestTimeout
+from kps.errors import ClientClosed, ConnectionLost, RequestTimeout, ServerError
 from kps.io_common.client_options import HIGH_WATER, ClientOptions, ClientSettings
 from kps.io_common.hooks import OnClose
 from kps.io_common.logs import log_client_event
@@ -21,6 +21,7 @@ from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.client.events import (
     AckStatusReceived,
+    AckStatusRefused,
     BarrierPassed,
     ClientEvent,
     ConnectAttemptFailed,
@@ -229,7 +230,8 @@ class Client(Participant, UnifiedClient):
         """Wait until the server has handled all messages sent before.
 
         Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
-        :class:`kps.RequestTimeout`.
+        :class:`kps.RequestTimeout`, or :class:`kps.ServerError` when the server refuses the
+        question itself.
         """
         with self._driver.lock:
             if self._session.backlog > HIGH_WATER:
@@ -349,7 +351,7 @@ class Client(Participant, UnifiedClient):
         self._driver.progress()
         try:
             self._in_time(
-                lambda: question.answer is not None or handle.finished,
+                lambda: question.is_over or handle.finished,
                 "the server did not tell the status in time",
             )
         finally:
@@ -358,8 +360,9 @@ class Client(Participant, UnifiedClient):
                 del self._questions[handle]
         if question.answer is not None:
             return question.answer
-        if handle.error is not None:
-            raise handle.error
+        error = question.error or handle.error
+        if error is not None:
+            raise error
         return handle.known_status()
 
     def _cancel_ack(self, handle: AckHandle) -> None:
@@ -383,6 +386,10 @@ class Client(Participant, UnifiedClient):
             case AckStatusReceived(handle, status):
                 for question in self._questions.get(handle, ()):
                     question.answer = status
+                driver.news.announce()
+            case AckStatusRefused(handle, error):
+                for question in self._questions.get(handle, ()):
+                    question.error = error
                 driver.news.announce()
             case SubscriptionConfirmed() | BarrierPassed():
                 driver.news.announce()
@@ -421,7 +428,12 @@ class Client(Participant, UnifiedClient):
 class _StatusQuestion:
     """A caller that waits for the status of an ack request."""
 
-    __slots__ = ("answer",)
+    __slots__ = ("answer", "error")
 
     def __init__(self) -> None:
         self.answer: dict[str, bool] | None = None
+        self.error: ServerError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.answer is not None or self.error is not None

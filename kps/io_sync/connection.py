@@ -101,7 +101,6 @@ class Connection:
         sock: socket.socket,
         endpoint: Endpoint,
         owner: Owner,
-        before_step: Callable[[], None] | None = None,
         clock: Callable[[], float] = clock,
     ) -> None:
         sock.setblocking(False)
@@ -116,7 +115,6 @@ class Connection:
         self._is_at_eof = False
         self._is_tls = isinstance(sock, ssl.SSLSocket)
         self._thread_id = 0
-        self._before_step = before_step
         self._is_aborted = False
 
     def wake(self) -> None:
@@ -158,8 +156,6 @@ class Connection:
     def _step(self) -> int | None:
         """Write what the socket takes; return the events to wait for, or ``None`` at the end."""
         endpoint = self._endpoint
-        if self._before_step is not None:
-            self._before_step()
         with self._owner._lock:
             if self._waker.reset():
                 self._owner._progress()

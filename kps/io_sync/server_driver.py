@@ -4,7 +4,6 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeVar
 
 from kps.io_common.listening import listen
@@ -15,6 +14,7 @@ from kps.io_sync.acceptor import Acceptor
 from kps.io_sync.connection import Connection
 from kps.io_sync.driver import Driver, Face
 from kps.io_sync.runtime import Runtime
+from kps.io_sync.workers import Workers
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
 from kps.protocol.wire.websocket import Output
@@ -36,7 +36,7 @@ class ServerDriver(Driver):
         self._figures: FiguresLog
         self._acceptor: Acceptor | None = None
         self._shaking: set[ssl.SSLSocket] = set()  # TLS handshakes under way
-        self._questions: dict[int, tuple[Callable[[], object], Answer, str]] = {}
+        self._workers = Workers()
         self._is_ending = False
 
     def open(self, hub: Hub) -> None:
@@ -75,7 +75,6 @@ class ServerDriver(Driver):
             self.wake()
             if not self.news.until(lambda: not self.connections, grace):
                 self.abort_connections()
-                # A hook that stops the server runs in a connection's thread, which cannot end.
                 self.news.until(lambda: not self.connections, 1.0)
 
     def abort_connections(self) -> None:
@@ -102,24 +101,25 @@ class ServerDriver(Driver):
         answer: Answer,
         peer: str,
     ) -> None:
-        """With the lock held: let a hook decide on a client, in its connection's thread."""
-        self._questions[session] = partial(hook, subject), answer, peer
+        """With the lock held: let a hook decide on a client, in a thread of its own.
 
-    def _decide(self, session: int) -> None:
-        """In the connection's thread, without the lock: answer the pending questions to hooks."""
-        while True:
-            with self.lock:
-                question = self._questions.pop(session, None)
-            if question is None:
-                return
-            ask, answer, peer = question
+        Meanwhile the connection's thread carries bytes: the client may be registered, and needs
+        its heartbeats.
+        """
+
+        def decide() -> None:
             try:
-                verdict = ask()
+                verdict = hook(subject)
             except Exception as error:
                 verdict = hook_failed(peer, error)
             with self.lock:
                 answer(session, verdict, self.clock())
-                self.progress()  # this may add another question
+                self.progress()
+
+        try:
+            self._workers.start(decide)
+        except RuntimeError as error:  # no thread is left
+            answer(session, hook_failed(peer, error), self.clock())
 
     def flush_soon(self) -> None:
         """With the lock held: make the connections' threads write the queued data."""
@@ -192,17 +192,13 @@ class ServerDriver(Driver):
         finally:
             with self.lock:
                 del self.connections[session.number]
-                self._questions.pop(session.number, None)
                 self.progress()
                 self.wake()  # when the server stops, the acceptor waits for the last connection
 
     def _begin(self, sock: socket.socket, session: WebSocketConnection) -> Connection | None:
         """With the lock held: connect a socket to a session; return ``None`` if that fails."""
-        config = self._hub.config
-        asks = config.asks_upgrade or config.asks_token
-        decide = partial(self._decide, session.number) if asks else None
         try:
-            connection = Connection(sock, session, self, before_step=decide, clock=self.clock)
+            connection = Connection(sock, session, self, clock=self.clock)
         except OSError as error:  # no descriptors are left
             logger.warning("cannot serve a connection: %s", describe(error))
             sock.close()

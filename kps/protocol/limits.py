@@ -84,7 +84,16 @@ class ConnectionLimits:
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
-            if each.name in _MAY_BE_ZERO:
+            if isinstance(each.type, type) and issubclass(each.type, StrEnum):
+                choices = list(each.type)
+                if value not in choices:
+                    raise InvalidArgument(f"{each.name} must be one of {', '.join(choices)}")
+                object.__setattr__(self, each.name, each.type(value))  # it may be a plain text
+            elif isinstance(value, bool) or not isinstance(value, int | float):
+                raise InvalidArgument(f"{each.name} must be a number, not {value!r}")
+            elif each.type is int and not isinstance(value, int):
+                raise InvalidArgument(f"{each.name} must be a whole number, not {value!r}")
+            elif each.name in _MAY_BE_ZERO:
                 if not value >= 0:
                     raise InvalidArgument(f"{each.name} must be 0 or above")
             elif each.type is int and value < 1:

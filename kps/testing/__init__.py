@@ -54,10 +54,12 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'kps.testing' has no attribute {name!r}")
-    found = [module for module, names in _MODULES.items() if name in names]
-    module = importlib.import_module(found[0] if found else "kps.testing.vectors")
-    globals()[name] = value = getattr(module, name)
-    return value
+if not TYPE_CHECKING:  # else a mistyped name would have the type Any
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'kps.testing' has no attribute {name!r}")
+        found = [module for module, names in _MODULES.items() if name in names]
+        module = importlib.import_module(found[0] if found else "kps.testing.vectors")
+        globals()[name] = value = getattr(module, name)
+        return value

@@ -72,4 +72,4 @@ def test_the_blocking_api_needs_no_import_of_its_own() -> None:
 
 def test_a_name_that_was_split_says_into_what() -> None:
     with pytest.raises(AttributeError, match="ServerLimits for servers"):
-        kps.Limits  # noqa: B018
+        kps.Limits  # type: ignore[attr-defined]  # noqa: B018

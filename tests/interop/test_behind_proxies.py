@@ -277,10 +277,13 @@ def test_heartbeats_keep_a_connection_through_silence(
     kind: type[Proxy], servers: AnyDriver, put_before: Callable[..., Any], trust: ssl.SSLContext
 ) -> None:
     """One connection has heartbeats, the other has none: nginx cuts the younger one."""
-    lively = kps.Limits(heartbeat_interval=0.3)
-    silent = kps.Limits(heartbeat_interval=10 * PATIENCE)
+    intervals = (0.3, 10 * PATIENCE)
     gone, stays = Inbox(), Inbox()
-    proxies = [put_before(kind, servers.server(limits=limits)) for limits in (lively, silent)]
+    proxies = [
+        put_before(kind, servers.server(limits=kps.ServerLimits(heartbeat_interval=interval)))
+        for interval in intervals
+    ]
+    lively, silent = (kps.ClientLimits(heartbeat_interval=interval) for interval in intervals)
     options: dict[str, Any] = {"ssl": trust, "reconnect": False}
     with kps.sync.Client(proxies[0].url, limits=lively, on_disconnect=stays, **options) as survivor:
         began = time.monotonic()

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from websockets.sync.client import connect as dial
 
 import kps
 from tests.io.harness import PATIENCE, AnyDriver, Inbox
-from tests.io.raw import Raw, masked
+from tests.io.raw import PING, Raw, masked, message
 
 Connect = Callable[..., Any]
 
@@ -139,6 +140,29 @@ def test_foreign_origins(servers: AnyDriver) -> None:
         with pytest.raises(InvalidStatus) as refusal:
             dial(server.url, origin=cast("Any", origin))
         assert refusal.value.response.status_code == 403
+
+
+# -- heartbeats -----------------------------------------------------------------------------
+
+
+def test_a_client_hears_heartbeats_while_a_hook_judges_its_token(servers: AnyDriver) -> None:
+    verdict = threading.Event()
+
+    def auth(token: str) -> kps.Identity:
+        assert token == "first" or verdict.wait(PATIENCE)
+        return kps.Identity("someone")
+
+    server = servers.server(
+        auth=auth, limits=kps.ServerLimits(heartbeat_interval=0.05, heartbeat_timeout=PATIENCE)
+    )
+    with Raw(server.address).upgrade() as peer:
+        peer.send(message("ping", **{"from": "me", "token": "first"}))
+        assert peer.message() == {"action": "pong", "id": "me"}
+        peer.send(message("ping", **{"from": "me", "token": "second"}))
+        heard = [peer.frame()[0] for _ in range(3)]
+        assert heard == [PING] * 3
+        verdict.set()
+        assert peer.message() == {"action": "pong", "id": "me"}
 
 
 # -- garbage ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from kps.errors import InvalidArgument
 from kps.protocol.limits import (
     ClientLimits,
     ConnectionLimits,
@@ -92,6 +93,34 @@ def test_depth_is_at_most_what_can_be_written() -> None:
 def test_closing_is_no_policy_for_a_mailbox(kind: type[ProgramLimits]) -> None:
     with pytest.raises(ValueError, match="mailbox_overflow must be"):
         kind(mailbox_overflow=Overflow.CLOSE)
+
+
+@pytest.mark.parametrize("kind", [ClientLimits, ServerLimits])
+def test_a_policy_may_be_given_as_text(kind: type[ProgramLimits]) -> None:
+    given: dict[str, Any] = {"overflow": "drop_newest"}
+    assert kind(**given).overflow is Overflow.DROP_NEWEST
+    given = {"mailbox_overflow": "close"}
+    with pytest.raises(ValueError, match="mailbox_overflow must be"):
+        kind(**given)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"overflow": "bogus"},
+        {"rate_policy": "drop_oldest"},
+        {"rate_policy": None},
+        {"max_message": 1.5},
+        {"max_message": "5"},
+        {"max_message": True},
+        {"ack_timeout": None},
+        {"message_rate": "5"},
+    ],
+    ids=repr,
+)
+def test_a_value_of_another_type_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=f"{next(iter(wrong))} must be"):
+        ServerLimits(**wrong)
 
 
 def test_policies_have_names() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from kps.errors import InvalidArgument, KPSError, ServerError
 from kps.protocol.bus.message import AckChanged, AckHandle, check_timeout, check_topic
-from kps.protocol.client.events import AckStatusReceived, BarrierPassed
+from kps.protocol.client.events import AckStatusReceived, AckStatusRefused, BarrierPassed
 from kps.protocol.client.pending import Barrier, ClientAck, Pending
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
@@ -47,7 +47,7 @@ class Asking:
         return handle
 
     def ask_status(self, handle: AckHandle, now: float) -> bool:
-        """Ask for the status of a request, which comes as ``AckStatusReceived``.
+        """Ask for the status of a request: ``AckStatusReceived`` or ``AckStatusRefused`` follows.
 
         Return ``False`` if the request has ended. Raises ``QueueFull``.
         """
@@ -173,6 +173,9 @@ class Asking:
         ack = self.pending.find(text(fields, "ack_id"), ClientAck)
         if ack is not None and error.request.endswith("_with_ack"):
             self._finish_ack(ack, error)
+            return True
+        if ack is not None and error.request == "get_ack_status":
+            self._state.events.append(AckStatusRefused(ack, error))
             return True
         for name in (text(fields, "nonce"), text(fields, "receipt")):
             barrier = self.pending.take(name, Barrier)

@@ -68,6 +68,14 @@ class AckStatusReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class AckStatusRefused:
+    """The server refused to tell the status of an ack request."""
+
+    handle: AckHandle
+    error: ServerError
+
+
+@dataclass(frozen=True, slots=True)
 class BarrierPassed:
     """The server has handled all messages before the barrier, or never will."""
 
@@ -120,6 +128,7 @@ ClientEvent = (
     | SubscriptionConfirmed
     | SubscriptionRefused
     | AckStatusReceived
+    | AckStatusRefused
     | BarrierPassed
     | ErrorReceived
     | MessageReceived

@@ -170,8 +170,8 @@ class Topics:
         else:
             found.state = TopicState.LIVE
             found.has_been_live = True
-            self._attempt = 0
-            self._window += 1
+        self._attempt = 0
+        self._window += 1
         return Verdict.SETTLED
 
     def refused(self, topic: str, error: ServerError) -> tuple[Verdict, bool]:

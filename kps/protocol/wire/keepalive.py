@@ -6,12 +6,13 @@ we ping once per interval meanwhile.
 
 While reading is paused (a backlog, a token that is being checked, a slow callback), we cannot
 see pongs, so silence means nothing. We still ping once per interval: writing shows network
-errors, and the peer hears that we are alive. The peer counts as gone only if it takes nothing
-of the data pending for it.
+errors, and the peer hears that we are alive, though its pings wait unread. This holds for many
+short pauses as for a long one. The peer counts as gone only if it takes nothing of the data
+pending for it.
 """
 
 from enum import Enum, auto
-from math import ceil
+from math import ceil, inf
 
 # Seconds after which a call counts as late. The loop or the process then stood still, and bytes
 # that the peer sent meanwhile may still be unread.
@@ -32,6 +33,7 @@ class Keepalive:
 
     __slots__ = (
         "_asked_at",
+        "_beat_at",
         "_has_forgiven",
         "_heard_at",
         "_interval",
@@ -50,6 +52,8 @@ class Keepalive:
         self._pinged_at: float | None = None
         self._asked_at = now  # time of the first unanswered ping, while we read
         self._paused = False
+        self._beat_at = inf
+        """When to ping whether or not the peer is heard, because reading was paused."""
         self._has_forgiven = False
         self._took = False  # whether the transport took something since the last check
 
@@ -69,6 +73,7 @@ class Keepalive:
             self._took = self._has_forgiven = False
             self._heard_at = now
             self._pinged_at = None
+            self._beat_at = min(self._beat_at, now + self._interval)
 
     def resume(self, now: float) -> None:
         """Note that reading resumes. Bytes that the peer sent meanwhile are still unread."""
@@ -78,13 +83,13 @@ class Keepalive:
 
     def next_deadline(self) -> float:
         """When ``check`` is due. Incoming data only postpones it."""
+        if self._paused:
+            return min(self._beat_at, self._gone_at())
         if self._pinged_at is not None:
             return min(self._pinged_at + self._interval, self._gone_at())
-        if self._paused:
-            return self._heard_at + self._interval
         # Rounding lets many connections share one wake-up.
         step = self._interval / 32
-        return ceil((self._heard_at + self._interval) / step) * step
+        return min(self._beat_at, ceil((self._heard_at + self._interval) / step) * step)
 
     def check(self, now: float, *, is_stuck: bool) -> Beat:
         """Return what is due, and count it as done.
@@ -102,9 +107,14 @@ class Keepalive:
                 if not self._forgives(now, deadline):
                     return Beat.GONE
                 self._heard_at = now - self._interval
-            if self._pinged_at is not None and now < self._pinged_at + self._interval:
+            if now < self._beat_at:
                 return Beat.NOTHING
-        elif self._pinged_at is None:
+            self._beat_at = now + self._interval
+            return Beat.PING
+        beat_at, self._beat_at = self._beat_at, inf
+        if self._pinged_at is None:
+            if beat_at <= now < self._heard_at + self._interval:
+                return Beat.PING  # a sign of our life: the peer need not answer it in time
             self._has_forgiven = False
             self._asked_at = now
         elif now >= self._gone_at():

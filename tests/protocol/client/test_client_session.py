@@ -22,6 +22,7 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.client.events import (
     AckStatusReceived,
+    AckStatusRefused,
     BarrierPassed,
     ClientEvent,
     ConnectAttemptFailed,
@@ -700,6 +701,17 @@ class TestAsking:
         assert client.take(AckStatusReceived) == []
         assert not client.session.asking.ask_status(handle, client.now)
         assert server.take() == []
+
+    def test_a_refused_status_ends_that_question_only(self) -> None:
+        client, server = online()
+        handle = client.ask()
+        client.session.asking.ask_status(handle, client.now)
+        about = {"code": "rate_limited", "request": "get_ack_status", "ack_id": handle.id}
+        server.send({"action": "error", "error": "too fast", **about})
+        (refused,) = client.new_events()
+        assert isinstance(refused, AckStatusRefused)
+        assert (refused.handle, refused.error.code) == (handle, "rate_limited")
+        assert not handle.finished
 
     def test_cancel(self) -> None:
         client, server = online()

@@ -1,5 +1,6 @@
 """The heartbeat: when an end pings, and when the peer counts as gone."""
 
+from itertools import pairwise
 from math import nextafter
 
 import pytest
@@ -138,6 +139,32 @@ class TestWhileWeDoNotRead:
         beat.pause(NOW + TIMEOUT - 1)
         assert due(beat) == (TIMEOUT - 1 + INTERVAL, Beat.PING)
 
+    def test_many_short_pauses_put_off_no_ping(self) -> None:
+        """Pings of the peer may wait behind its data, so it must hear from us all the same."""
+        beat = keepalive()
+        pings: list[int] = []
+        for second in range(int(10 * INTERVAL)):
+            now = NOW + second
+            if second % 8 == 0:
+                beat.resume(now)
+                beat.heard(now)
+            elif second % 8 == 1:
+                beat.pause(now)
+            if beat.check(now, is_stuck=False) is Beat.PING:
+                pings.append(second)
+        gaps = [later - earlier for earlier, later in pairwise([0, *pings])]
+        assert len(pings) >= 8
+        assert max(gaps) <= INTERVAL + 2
+
+    def test_after_a_pause_one_ping_is_due_though_the_peer_is_heard(self) -> None:
+        beat = paused()
+        beat.resume(NOW + 1)
+        beat.heard(NOW + INTERVAL - 1)
+        assert due(beat) == (INTERVAL, Beat.PING)
+        # That ping asks nothing: a peer that does not read answers none, and pings by itself.
+        assert due(beat) == (2 * INTERVAL - 1, Beat.PING)
+        assert due(beat) == (2 * INTERVAL - 1 + TIMEOUT, Beat.GONE)
+
     def test_who_takes_nothing_of_what_waits_is_gone(self) -> None:
         beat = paused()
         assert due(beat, is_stuck=True) == (INTERVAL, Beat.PING)
@@ -180,7 +207,7 @@ class TestWhileWeDoNotRead:
         """What a driver had read already, when it was told to stop."""
         beat = paused()
         beat.heard(NOW + 10)
-        assert due(beat, is_stuck=True) == (10 + INTERVAL, Beat.PING)
+        assert due(beat, is_stuck=True) == (INTERVAL, Beat.PING)
         assert due(beat, is_stuck=True) == (10 + INTERVAL + TIMEOUT, Beat.GONE)
 
     def test_a_late_call_is_forgiven_once(self) -> None:
@@ -223,6 +250,7 @@ class TestWhileWeDoNotRead:
         beat = paused()
         assert due(beat, is_stuck=True) == (INTERVAL, Beat.PING)
         beat.resume(NOW + INTERVAL + TIMEOUT)
+        assert due(beat) == (2 * INTERVAL, Beat.PING)
         assert due(beat) == (INTERVAL + TIMEOUT + INTERVAL, Beat.PING)
         assert due(beat) == (INTERVAL + TIMEOUT + INTERVAL + TIMEOUT, Beat.GONE)
 

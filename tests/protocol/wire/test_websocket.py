@@ -538,10 +538,13 @@ class TestHeartbeat:
                 assert due == NOW + 40 + 25 * turn
                 end.handle_timeout(due)
                 assert sent_by(end).pings == 1
-            end.set_reading(True, NOW + 300)
+            end.set_reading(True, NOW + 280)
+            assert end.next_deadline() == NOW + 290
+            end.handle_timeout(NOW + 290)
+            assert sent_by(end).pings == 1
             due = end.next_deadline()
             assert due is not None
-            assert NOW + 300 + 25 <= due < NOW + 300 + 25 * 33 / 32
+            assert NOW + 280 + 25 <= due < NOW + 280 + 25 * 33 / 32
             end.handle_timeout(due)
             assert end.state is State.OPEN
             assert end.next_deadline() == due + 20
