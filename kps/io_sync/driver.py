@@ -92,9 +92,8 @@ class Driver(ABC):
         self._wake_connections()
         self.news.announce()
 
-    def _progress(self) -> None:
-        """Call ``progress``: the name by which connections call it."""
-        self.progress()
+    _progress = progress
+    """The name by which connections call it."""
 
     @abstractmethod
     def flush_soon(self) -> None:

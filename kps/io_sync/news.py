@@ -16,29 +16,39 @@ class News:
     All news of a driver share its one lock, which a waiting thread releases.
     """
 
-    __slots__ = ("_condition", "_runtime")
+    __slots__ = ("_condition", "_runtime", "_waiting")
 
     def __init__(self, lock: threading.RLock, runtime: Runtime) -> None:
         self._condition = threading.Condition(lock)
         self._runtime = runtime
+        self._waiting = 0  # threads that wait; a server announces often, and mostly to none
 
     def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until a condition holds; return ``False`` if the timeout is over first."""
         runtime = self._runtime
         with self._condition:
             ends = None if timeout is None else runtime.clock() + timeout
-            while not condition():
-                left = _STEP if ends is None else ends - runtime.clock()
-                if ends is not None and left is not None and left <= 0:
-                    return False
-                runtime.wait(self._condition, left)
+            self._waiting += 1  # before it looks, so that no announcement is lost
+            try:
+                while not condition():
+                    left = _STEP if ends is None else ends - runtime.clock()
+                    if ends is not None and left is not None and left <= 0:
+                        return False
+                    runtime.wait(self._condition, left)
+            finally:
+                self._waiting -= 1
         return True
 
     def announce(self) -> None:
         """Make all waiters check their condition."""
-        with self._condition:
-            self._condition.notify_all()
+        if self._waiting:
+            with self._condition:
+                self._condition.notify_all()
 
     def wait(self, timeout: float | None) -> None:
         """With the lock held: wait for the next announcement, for up to ``timeout`` seconds."""
-        self._runtime.wait(self._condition, timeout)
+        self._waiting += 1
+        try:
+            self._runtime.wait(self._condition, timeout)
+        finally:
+            self._waiting -= 1
