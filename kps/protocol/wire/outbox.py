@@ -249,6 +249,10 @@ class Outbox:
         if self._pending_bytes <= limit:
             if not self._pending_bytes:
                 return b""
+            if len(self._entries) == 1 and not self._settled:  # a request or its answer
+                data = self._entries.pop().data
+                self._pending_bytes = self._pending_frames = self._pending_replies = 0
+                return data
             entries = self._all() if self._settled else self._entries
             data = b"".join([entry.data for entry in entries])
             self._reset()
