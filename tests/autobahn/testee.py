@@ -70,7 +70,7 @@ class Echo:
         messages = connection.receive_data(data, now)
         if isinstance(connection, ServerWebSocket) and connection.state is State.REQUEST:
             connection.accept()
-            messages = connection.read(now)
+        messages = messages or connection.read(now)  # what came behind the handshake
         while messages:
             for message in messages:
                 self._echo(message, now)
