@@ -62,7 +62,7 @@ class ServerSession:
         self, state: ServerState, delivery: Delivery, number: int, peer: str, transport: Transport
     ) -> None:
         self.number = number
-        """The number by which events and the hub's verbs name this session."""
+        """Its number, by which events and the hub's verbs name it."""
         self.id = ""
         """The registered id; empty before the first ping."""
         self.peer = peer
