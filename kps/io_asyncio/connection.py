@@ -109,6 +109,8 @@ class Connection(asyncio.Protocol):
         endpoint = self._endpoint
         transport = self._transport
         if transport.is_closing():
+            if endpoint.output is Output.ABORT:  # a closing transport waits for its peer
+                transport.abort()
             return
         while self._is_writable and (data := endpoint.data_to_send()):
             transport.write(data)

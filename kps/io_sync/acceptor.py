@@ -12,6 +12,7 @@ from kps.io_common.system_errors import describe
 from kps.io_sync.connection import Waker, new_selector
 from kps.io_sync.runtime import Runtime
 from kps.protocol.dialect.address import host_and_port
+from kps.protocol.server.connection import WebSocketConnection
 
 _PAUSE = 0.05  # seconds, when there are no descriptors left
 
@@ -31,8 +32,14 @@ class Owner(Protocol):
     def tend(self, now: float) -> float | None:
         """With the lock held: do what is due; return the next deadline, or ``None`` at the end."""
 
-    def serve(self, sock: socket.socket, peer: str) -> None:
+    def admit(self, peer: str) -> WebSocketConnection | None:
+        """Begin a session; return ``None`` if the hub drops it at once."""
+
+    def serve(self, sock: socket.socket, session: WebSocketConnection) -> None:
         """Serve one connection until it ends, in its own thread."""
+
+    def give_up(self, session: WebSocketConnection) -> None:
+        """End a session that got no thread."""
 
 
 class Acceptor:
@@ -100,15 +107,17 @@ class Acceptor:
             logger.warning("cannot accept a connection: %s", describe(error))
             time.sleep(_PAUSE)  # the connection stays pending, so ``select`` returns at once
             return
+        session = self._owner.admit(host_and_port(peer[0], peer[1]))
+        if session is None:
+            sock.close()
+            return
         sock.setblocking(True)
         thread = threading.Thread(
-            target=self._owner.serve,
-            args=(sock, host_and_port(peer[0], peer[1])),
-            name="kps-connection",
-            daemon=True,
+            target=self._owner.serve, args=(sock, session), name="kps-connection", daemon=True
         )
         try:
             thread.start()
         except RuntimeError as error:
             logger.warning("cannot serve a connection: %s", error)
             sock.close()
+            self._owner.give_up(session)

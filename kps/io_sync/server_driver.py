@@ -164,24 +164,37 @@ class ServerDriver(Driver):
         due = self._hub.next_deadline()
         return next_figures if due is None else min(due, next_figures)
 
-    def serve(self, sock: socket.socket, peer: str) -> None:
+    def admit(self, peer: str) -> WebSocketConnection | None:
+        """Begin a session; return ``None`` if the hub drops it at once."""
+        with self.lock:
+            session = self._hub.connect(peer, self.clock())
+            if session.output is not Output.ABORT:
+                return session
+            session.connection_lost(self.clock())
+            self.progress()
+            return None
+
+    def give_up(self, session: WebSocketConnection) -> None:
+        """End a session that got no thread."""
+        with self.lock:
+            session.connection_lost(self.clock())
+            self.progress()
+
+    def serve(self, sock: socket.socket, session: WebSocketConnection) -> None:
         """Serve one connection until it ends, in its own thread."""
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         context = self._settings.certificates.context
         connection = None
-        with self.lock:
-            session = self._hub.connect(peer, self.clock())
-            if context is None:
+        if context is None:
+            with self.lock:
                 connection = self._begin(sock, session)
-        if context is not None:
+        else:
             try:
                 secure = self._shake_hands(sock, session, context)
             except OSError as error:
-                logger.debug("no TLS with %s: %s", peer, describe(error))
-                with self.lock:
-                    session.connection_lost(self.clock())
-                    self.progress()
+                logger.debug("no TLS with %s: %s", session.session.peer, describe(error))
+                self.give_up(session)
             else:
                 with self.lock:
                     connection = self._begin(secure, session)

@@ -62,7 +62,7 @@ class Echo:
 
     def __init__(self, connection: ServerWebSocket | ClientWebSocket) -> None:
         is_client = isinstance(connection, ClientWebSocket)
-        connection._reader = _Reader(is_client=is_client, max_message=LIMITS.max_message)
+        connection.reader = _Reader(is_client=is_client, max_message=LIMITS.max_message)
         self._connection = connection
 
     def receive_data(self, data: bytes, now: float) -> None:

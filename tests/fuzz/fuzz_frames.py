@@ -193,8 +193,8 @@ def let_receive(end: WebSocket, pieces: Iterator[bytes], outcome: Outcome) -> No
         known = len(messages)
         receive(end, piece, outcome)
         assert all(len(message) <= end.limits.max_message for message in messages[known:])
-        assert len(end._reader._data) <= LONGEST_WAIT
-        assert len(end._reader._fragments) <= end.limits.max_message
+        assert len(end.reader._data) <= LONGEST_WAIT
+        assert len(end.reader._fragments) <= end.limits.max_message
         check_websocket(end)
 
 

@@ -354,6 +354,9 @@ class World:
                     self.tokens.append(event)
             due = dict.fromkeys(self.hub.take_unflushed())
             self._due |= due
+            if self.hub.state.turns.are_due:
+                is_moving = True
+                self.hub.handle_timeout(self.now)
             for guest in self.guests:
                 number = guest.connection.number
                 if number in self._due and (guest.reads or self.has_twin):

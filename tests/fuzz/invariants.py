@@ -47,7 +47,7 @@ def check_outbox(outbox: Outbox) -> None:
 
 def check_reader(reader: FrameReader, *, has_ended: bool) -> None:
     """What has been read has been told; and what has ended holds on to nothing."""
-    assert reader._waiting == []
+    assert reader._waiting == [] or reader.has_more
     assert 0 <= reader._position <= len(reader._data)
     assert reader._passing >= 0
     if has_ended:
@@ -59,7 +59,7 @@ KNOWS_ITS_END = {State.CLOSING, State.DRAINING, State.CLOSED}
 
 def check_websocket(socket: WebSocket) -> None:
     check_outbox(socket.outbox)
-    check_reader(socket._reader, has_ended=socket.state in (State.DRAINING, State.CLOSED))
+    check_reader(socket.reader, has_ended=socket.state in (State.DRAINING, State.CLOSED))
     assert (socket.closed is not None) is (socket.state in KNOWS_ITS_END)
     if socket._abort:
         assert socket.state in (State.DRAINING, State.CLOSED)
@@ -143,7 +143,7 @@ def check_connection(hub: Hub, connection: WebSocketConnection) -> None:
 def check_session(hub: Hub, session: ServerSession) -> None:
     gate, phase = session.gate, session.gate.phase
     assert session.run.gathered is None, "publications wait that nobody will pass on"
-    assert gate.holds is bool(gate._held), "what is held is the ping whose token is judged"
+    assert gate.holds is bool(gate._ping), "the ping whose token is judged is kept"
     assert gate.is_over is (phase is Phase.OVER)
     assert session.encoding is FRAMES[session.dialect]
     assert session.dialect.level in (1, hub.config.level)
@@ -161,7 +161,7 @@ def check_session(hub: Hub, session: ServerSession) -> None:
     throttle, limits = session.throttle, hub.limits
     assert (throttle is not None) is bool(limits.message_rate or limits.byte_rate)
     if throttle is not None and throttle.resume_at is not None:
-        assert limits.rate_policy is RatePolicy.DELAY
+        assert limits.rate_policy is not RatePolicy.CLOSE
 
 
 def check_bus(hub: Hub, sessions: list[ServerSession]) -> None:

@@ -8,6 +8,8 @@ from kps.protocol.limits import ServerLimits
 
 Network = IPv4Network | IPv6Network
 
+_MOST_TURNED_AWAY = 64
+
 
 def read_networks(addresses: Iterable[str]) -> tuple[Network, ...]:
     """Parse addresses, or networks such as ``10.0.0.0/8``. Raises :class:`kps.InvalidArgument`."""
@@ -25,12 +27,36 @@ def host_of(peer: str) -> str:
 
 
 class Admission:
-    """Counts the connections of each address."""
+    """Counts connections: all of them, and those of each address."""
 
     def __init__(self, limits: ServerLimits, proxies: tuple[Network, ...]) -> None:
         self._limits = limits
         self._proxies = proxies
+        self._admitted = 0
+        self._turned_away = 0
         self._by_origin: dict[str, int] = {}
+
+    def admit(self) -> bool:
+        """Count a new connection if there is a place for it; tell whether there is."""
+        is_admitted = self._admitted < self._limits.max_connections
+        self._admitted += is_admitted
+        return is_admitted
+
+    def turn_away(self, *, was_admitted: bool) -> bool:
+        """Count a connection that gets no place; tell whether it may be told so.
+
+        These take no place of others, so only few of them may wait until they have read that.
+        """
+        self._admitted -= was_admitted
+        self._turned_away += 1
+        return self._turned_away <= _MOST_TURNED_AWAY
+
+    def release(self, *, was_admitted: bool) -> None:
+        """Count the end of a connection."""
+        if was_admitted:
+            self._admitted -= 1
+        else:
+            self._turned_away -= 1
 
     def is_proxy(self, address: str) -> bool:
         """Tell whether an address belongs to a known proxy."""

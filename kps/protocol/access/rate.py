@@ -2,6 +2,9 @@
 
 from kps.protocol.limits import ServerLimits
 
+# Tokens that time, as a number of floating point, may have cost.
+_ROUNDING = 1e-6
+
 
 class Bucket:
     """Holds up to ``burst`` tokens, and gets ``rate`` new ones per second."""
@@ -22,11 +25,16 @@ class Bucket:
         self._tokens -= amount
         return True
 
-    def spend(self, amount: float, now: float) -> float:
-        """Take tokens, into debt if necessary; return the seconds until the debt is paid."""
+    def spend(self, amount: float, now: float) -> None:
+        """Take tokens, into debt if necessary."""
         self._refill(now)
         self._tokens -= amount
-        return max(0.0, -self._tokens / self._rate)
+
+    def wait(self, amount: float, now: float) -> float:
+        """Return the seconds until so many tokens are there, or a full burst."""
+        self._refill(now)
+        missing = min(amount, self._burst) - self._tokens
+        return missing / self._rate if missing > _ROUNDING else 0.0
 
     def _refill(self, now: float) -> None:
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
@@ -50,10 +58,17 @@ class RateLimiter:
         """Count bytes if the rate allows them; tell whether it does."""
         return self._bytes is None or self._bytes.take(count, now)
 
-    def spend(self, messages: int, size: int, now: float) -> float:
-        """Count messages and bytes; return how many seconds too early they came."""
-        wait = self._messages.spend(messages, now) if self._messages is not None else 0.0
-        return max(wait, self._bytes.spend(size, now) if self._bytes is not None else 0.0)
+    def spend(self, messages: int, size: int, now: float) -> None:
+        """Count messages and bytes, into debt if necessary."""
+        if self._messages is not None:
+            self._messages.spend(messages, now)
+        if self._bytes is not None:
+            self._bytes.spend(size, now)
+
+    def wait(self, messages: int, size: int, now: float) -> float:
+        """Return in how many seconds the rates allow messages and bytes; 0 if they do now."""
+        wait = self._messages.wait(messages, now) if self._messages is not None else 0.0
+        return max(wait, self._bytes.wait(size, now) if self._bytes is not None else 0.0)
 
 
 def _bucket(rate: float, burst: float, now: float) -> Bucket | None:

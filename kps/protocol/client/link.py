@@ -81,7 +81,7 @@ class ClientLink:
             messages = socket.read(now)
         while messages:
             owner.received(self, messages)
-            messages = socket.read(now) if socket.has_more else []
+            messages = socket.read(now) if socket.reader.has_more else []
         self._note_state()
 
     def receive_eof(self, now: float) -> None:

@@ -53,15 +53,22 @@ def check(fields: Any) -> Fields:
     return fields
 
 
-def is_deeper(loaded: Any, most: int) -> bool:
-    """Tell whether parsed JSON has more than ``most`` levels of arrays and objects."""
+def measure(loaded: Any, most: int) -> tuple[int, bool]:
+    """Count the values of parsed JSON in the first ``most`` levels; tell whether there are more."""
     level = [loaded]
+    values = 1
     while level and most:
         # One call returns the children of the whole level. A loop in Python would take as long
         # as parsing the JSON did.
         level = gc.get_referents(*level)
+        values += len(level)
         most -= 1
-    return any(type(part) is dict or type(part) is list for part in level)
+    return values, any(type(part) is dict or type(part) is list for part in level)
+
+
+def is_deeper(loaded: Any, most: int) -> bool:
+    """Tell whether parsed JSON has more than ``most`` levels of arrays and objects."""
+    return measure(loaded, most)[1]
 
 
 def check_depth(payload: Any, most: int) -> None:

@@ -54,11 +54,19 @@ class Actor(Subscriber, AckOwner, Protocol):
         """Answer the client."""
 
 
+# Units of work (see ``turns``).
+_REGISTRATION = 20
+_SUBSCRIPTION = 5
+_RELAY = 20
+
+
 def ping(actor: Actor, fields: Fields) -> None:
+    actor.state.turns.left -= _REGISTRATION
     actor.gate.ping(fields)
 
 
 def subscribe(actor: Actor, fields: Fields) -> None:
+    actor.state.turns.left -= _SUBSCRIPTION
     topic = required(fields, "topic", "missing or invalid topic")
     confirmation = level1.subscribed(topic)
     if topic in actor.topics:
@@ -74,6 +82,7 @@ def subscribe(actor: Actor, fields: Fields) -> None:
 
 
 def unsubscribe(actor: Actor, fields: Fields) -> None:
+    actor.state.turns.left -= _SUBSCRIPTION
     topic = required(fields, "topic", "missing or invalid topic")
     actor.state.bus.unsubscribe(actor, topic)
     actor.reply(level1.unsubscribed(topic))
@@ -99,6 +108,7 @@ def direct_message(actor: Actor, fields: Fields) -> None:
 
 
 def publish_to_server(actor: Actor, fields: Fields) -> None:
+    actor.state.turns.left -= _RELAY
     relay = actor.dialect.read_relay(fields)
     try:
         target = RelayTarget.parse(relay.to)
@@ -166,7 +176,9 @@ def ack(actor: Actor, fields: Fields) -> None:
 def get_ack_status(actor: Actor, fields: Fields) -> None:
     ack_id = required(fields, "ack_id", "missing ack_id")
     request = actor.state.acks.find(actor, ack_id)
-    actor.reply(level1.ack_status(ack_id, request.status() if request else {}))
+    status = request.status() if request else {}
+    actor.state.turns.left -= len(status)
+    actor.reply(level1.ack_status(ack_id, status))
 
 
 def cancel_ack(actor: Actor, fields: Fields) -> None:

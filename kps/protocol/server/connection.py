@@ -1,10 +1,12 @@
 """A connection of the server: carries bytes between a driver and one session."""
 
 from collections.abc import Callable
+from functools import partial
 
 from kps.protocol.access.admission import host_of
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.gate import STOPPING
+from kps.protocol.server.intake import Intake
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.transport import WebSocketTransport
@@ -21,8 +23,9 @@ class WebSocketConnection:
     called when the transport is gone.
     """
 
-    __slots__ = ("__weakref__", "_forget", "_origin", "_socket", "_state", "_transport", "number",
-                 "session")  # fmt: skip
+    __slots__ = ("__weakref__", "_forget", "_intake", "_is_admitted", "_is_gone",
+                 "_is_heard",
+                 "_origin", "_socket", "_state", "_transport", "number", "session")  # fmt: skip
 
     def __init__(
         self,
@@ -31,7 +34,6 @@ class WebSocketConnection:
         number: int,
         peer: str,
         *,
-        is_one_too_many: bool,
         respond: Callable[[HttpRequest], HttpResponse],
         forget: Callable[["WebSocketConnection"], None],
     ) -> None:
@@ -50,10 +52,16 @@ class WebSocketConnection:
             now=now,
             client_of=state.admission.client_of if config.proxies else None,
         )
+        # Nobody needs a long message to register.
+        self._socket.reader.max_message = min(state.limits.max_message, state.limits.max_head)
         self._transport = WebSocketTransport(state, number, self._socket, self._changed)
         self.session = ServerSession(state, delivery, number, peer, self._transport)
-        if is_one_too_many:
-            self._socket.respond(_TOO_MANY, now)
+        self._intake = Intake(state, self.session, self._socket, self._worked)
+        self._is_gone = False
+        self._is_heard = True  # whether the driver reads
+        self._is_admitted = state.admission.admit()
+        if not self._is_admitted:
+            self._turn_away()
         elif not config.proxies or not state.admission.is_proxy(host_of(peer)):
             self._enter()
 
@@ -65,36 +73,29 @@ class WebSocketConnection:
         state.now = now
         state.stats.bytes_in += len(data)
         before = socket.state
-        messages = socket.receive_data(data, now)
-        if socket.state is State.REQUEST and before is State.HANDSHAKE:
-            before = State.REQUEST
-            self._requested()
-            messages = socket.read(now)  # the request may be accepted, and have messages behind it
-        self._receive(messages, len(data))
-        self._changed(before)
+        socket.feed(data, now)
+        if before is State.HANDSHAKE:
+            if socket.state is State.REQUEST:
+                self._requested()
+            self._changed(before)
+        state.turns.enter(self._intake)
 
     def receive_eof(self, now: float) -> None:
         """Note that the peer will send nothing more."""
         self._state.now = now
-        before = self._socket.state
-        self._socket.receive_eof(now)
-        self._changed(before)
+        self._finish(self._ended, now)
 
     def connection_lost(self, now: float) -> None:
         """Note that the transport is gone, and end the session. May be called twice."""
-        state = self._state
-        state.now = now
-        self._socket.connection_lost(now)
-        self.session.leave()
-        if self._origin is not None:
-            state.admission.leave(self._origin)
-            self._origin = None
-        self._forget(self)
+        self._state.now = now
+        self._finish(self._lost, now)
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""
         data = self._socket.data_to_send(limit)
         self._state.stats.bytes_out += len(data)
+        if not self._is_heard and not self._intake.is_blocked:
+            self._intake.resume()
         return data
 
     @property
@@ -105,25 +106,29 @@ class WebSocketConnection:
     @property
     def wants_pause(self) -> bool:
         """Whether the driver should pause reading."""
-        session, socket = self.session, self._socket
-        waits = session.gate.holds or (
-            session.throttle is not None and session.throttle.resume_at is not None
-        )
-        return (waits and socket.state is State.OPEN) or socket.wants_pause
+        socket, intake = self._socket, self._intake
+        is_open = socket.state is State.OPEN or socket.state is State.CLOSING
+        if is_open and not (intake.is_empty and not intake.is_blocked):
+            return True
+        return socket.wants_pause
 
     def set_reading(self, is_reading: bool, now: float) -> None:
         """Note that the driver paused or resumed reading."""
+        self._is_heard = is_reading
         self._socket.set_reading(is_reading, now)
         self._state.deadlines.schedule(self)
 
     def next_deadline(self) -> float | None:
         due = self._socket.next_deadline()
+        gives_up_at = self._intake.gives_up_at
+        if gives_up_at is not None and (due is None or gives_up_at < due):
+            due = gives_up_at
         if self._socket.state is not State.OPEN:
             return due
         session = self.session
         for own in (
             session.gate.next_deadline(),
-            session.throttle.resume_at if session.throttle is not None else None,
+            session.throttle.next_deadline() if session.throttle is not None else None,
         ):
             if own is not None and (due is None or own < due):
                 due = own
@@ -133,10 +138,16 @@ class WebSocketConnection:
         self._state.now = now
         session, socket = self.session, self._socket
         before = socket.state
+        if self._intake.handle_timeout(now):
+            return
         if before is State.OPEN:
             session.gate.handle_timeout()  # which may close the connection
-            if session.throttle is not None and session.throttle.handle_timeout(now):
+            throttle = session.throttle
+            if throttle is not None and throttle.probes(now):
+                socket.probe()
+            if throttle is not None and throttle.handle_timeout(now):
                 self._state.unflushed[self.number] = None  # the driver may resume reading
+                self._intake.resume()
         socket.handle_timeout(now)
         self._changed(before)
 
@@ -148,8 +159,8 @@ class WebSocketConnection:
         request = self._socket.request
         if self._socket.state is State.REQUEST and request is not None:
             self.session.gate.decide(verdict, request)
-            self._receive(self._socket.read(now), 0)
             self._changed(State.REQUEST)
+            self._state.turns.enter(self._intake)
 
     def identify(self, verdict: object, now: float) -> None:
         """Take a hook's verdict on the client's token."""
@@ -159,22 +170,23 @@ class WebSocketConnection:
         request = socket.request
         if before is State.REQUEST and request is not None:
             session.gate.judge_header(verdict, request)
-            self._receive(socket.read(now), 0)
         elif session.gate.holds:
-            received = session.received
             session.run.forget_permissions()
             session.gate.judge(verdict)
-            self._slow_down(session.received - received, 0)
             self._state.deadlines.schedule(self)
             self._state.unflushed[self.number] = None
         self._changed(before)
+        self._state.turns.enter(self._intake)
 
     def relay_finished(self, to: str, error: str | None) -> None:
         """Tell the client whether its message reached the other server."""
         self.session.relay_finished(to, error)
 
     def shut_down(self, grace: float) -> None:
-        """Close because the server stops."""
+        """Close because the server stops, once the input that was read is handled."""
+        self._finish(partial(self._shut_down, grace), self._state.now)
+
+    def _shut_down(self, grace: float, now: float) -> None:
         if self._socket.state in (State.HANDSHAKE, State.REQUEST):
             self._transport.refuse(STOPPING)
         else:
@@ -204,23 +216,48 @@ class WebSocketConnection:
         """Count the connection for its address; refuse it if the address has too many."""
         self._origin = self._state.admission.enter(self.session.peer)
         if self._origin is None:
-            self._socket.respond(_TOO_MANY, self._state.now)
+            self._turn_away()
         return self._origin is not None
 
-    def _receive(self, messages: list[bytes], size: int) -> None:
-        """Let the session handle messages, and those that can be read behind them."""
-        session, socket = self.session, self._socket
-        received = session.received
-        while messages:
-            session.receive(messages)
-            messages = socket.read(self._state.now) if socket.has_more else []
-        if session.throttle is not None:
-            self._slow_down(session.received - received, size)
+    def _turn_away(self) -> None:
+        """Refuse the connection, because there are too many."""
+        state, socket = self._state, self._socket
+        was_admitted, self._is_admitted = self._is_admitted, False
+        if state.admission.turn_away(was_admitted=was_admitted):
+            socket.respond(_TOO_MANY, state.now, _PATIENCE)
+        else:
+            socket.abort("too many connections", state.now)
 
-    def _slow_down(self, messages: int, size: int) -> None:
-        throttle, state = self.session.throttle, self._state
-        if throttle is not None and throttle.spend(messages, size, state.now):
-            state.deadlines.schedule(self)
+    def _worked(self) -> None:
+        """Note that the session handled input."""
+        throttle = self.session.throttle
+        if throttle is not None and throttle.resume_at is not None:
+            self._state.deadlines.schedule(self)
+        if not self._is_heard:
+            self._state.unflushed[self.number] = None  # the driver may resume reading
+        self._changed(State.OPEN)
+
+    def _finish(self, step: Callable[[float], None], now: float) -> None:
+        """Take a step that ends the connection, once the session has handled what was read."""
+        self._intake.finish(step, now)
+        self._state.deadlines.schedule(self)
+
+    def _ended(self, now: float) -> None:
+        before = self._socket.state
+        self._socket.receive_eof(now)
+        self._changed(before)
+
+    def _lost(self, now: float) -> None:
+        state = self._state
+        self._socket.connection_lost(now)
+        self.session.leave()
+        if not self._is_gone:
+            self._is_gone = True
+            state.admission.release(was_admitted=self._is_admitted)
+        if self._origin is not None:
+            state.admission.leave(self._origin)
+            self._origin = None
+        self._forget(self)
 
     def _changed(self, before: State) -> None:
         """Leave if the connection has ended; schedule a new deadline; note output."""
@@ -234,4 +271,5 @@ class WebSocketConnection:
         state.unflushed[self.number] = None
 
 
+_PATIENCE = 1.0  # seconds in which a client may read that there is no place for it
 _TOO_MANY = HttpResponse.text(503, "too many connections")

@@ -11,6 +11,9 @@ from kps.protocol.server.events import DirectMessageIgnored
 from kps.protocol.server.local import LocalProgram
 from kps.protocol.server.state import ServerState
 
+# Units of work (see ``turns``): for each subscriber of which an ack is asked.
+_ASKED = 5
+
 
 class Delivery:
     """Delivers messages to clients and to the server's own program."""
@@ -30,6 +33,7 @@ class Delivery:
         """Deliver a publication; return how many subscribers had room for its last message."""
         reached = self._state.bus.publish(publication)
         messages = len(publication.payloads)
+        self._state.turns.left -= reached + messages
         stats = self._state.stats
         stats.published += messages
         stats.delivered += reached * messages + publication.partial
@@ -55,6 +59,7 @@ class Delivery:
         """
         state = self._state
         request = self._open(owner, ask, state.bus.subscribers(ask.target))
+        state.turns.left -= _ASKED * (1 + len(request.awaited))
         publication = Publication(ask.target, sender, ask.data, ack_id=request.id)
         state.stats.published += 1
         state.stats.delivered += state.bus.publish(publication)
@@ -66,6 +71,7 @@ class Delivery:
         is_local = ask.target == state.config.id
         target = self._local if is_local else state.clients.get(ask.target)
         request = self._open(owner, ask, [target] if target is not None else [])
+        state.turns.left -= _ASKED
         if target is not None:
             number = request.id.rpartition("_")[2]
             topic = f"__direct_{ask.target}_{number}"

@@ -1,7 +1,7 @@
 """Admits clients: the upgrade, the token, the id.
 
-Each step may wait for a hook of the program. Messages that the client sends meanwhile are held,
-and handled when the hook has answered::
+Each step may wait for a hook of the program. The client is not heard meanwhile: what it sends
+waits until the hook has answered::
 
     CONNECTING --requested--> DECIDING --accepted--> ADMITTED --registered--> REGISTERED
                                                       |    ^                   |     ^
@@ -15,7 +15,7 @@ JUDGING, and a new token of a registered client while REJUDGING.
 """
 
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Protocol
 
 from kps.protocol.access import rules
 from kps.protocol.access.identity import Identity
@@ -84,14 +84,11 @@ class Applicant(Client, Protocol):
     def refuse(self, error: InvalidMessage, request: Fields) -> None:
         """Answer the client with an error."""
 
-    def handle_held(self, held: list[Any]) -> None:
-        """Handle held messages, in the order in which they came."""
-
 
 class Gate:
     """Admits one client, or refuses it."""
 
-    __slots__ = ("_applicant", "_held", "_state", "_transport", "ends_at", "identity", "phase",
+    __slots__ = ("_applicant", "_ping", "_state", "_transport", "ends_at", "identity", "phase",
                  "register_by")  # fmt: skip
 
     def __init__(self, state: ServerState, transport: Transport, applicant: Applicant) -> None:
@@ -105,7 +102,7 @@ class Gate:
         self._state = state
         self._transport = transport
         self._applicant = applicant
-        self._held: list[Any] = []  # messages held while a token is judged; the ping is first
+        self._ping: Fields = {}  # the one whose token is judged
 
     @property
     def is_over(self) -> bool:
@@ -114,7 +111,7 @@ class Gate:
 
     @property
     def holds(self) -> bool:
-        """Whether messages of the client are held, because its token is being judged."""
+        """Whether the client is not heard, because its token is being judged."""
         return self.phase is Phase.JUDGING or self.phase is Phase.REJUDGING
 
     @property
@@ -122,10 +119,6 @@ class Gate:
         """The identity of a client that is registering or registered, when it is always known."""
         assert self.identity is not None
         return self.identity
-
-    def hold(self, message: Any) -> None:
-        """Keep a message until the token has been judged."""
-        self._held.append(message)
 
     # -- the upgrade ------------------------------------------------------------------------
 
@@ -177,7 +170,7 @@ class Gate:
             if token is not None and type(token) is not str:
                 raise InvalidMessage("field token must be a string")
             if token:
-                self._held.append(fields)
+                self._ping = fields
                 self._move(Step.TOKEN_SHOWN)
                 applicant = self._applicant
                 self._state.emit(TokenPresented(applicant.number, token, applicant.peer))
@@ -188,11 +181,10 @@ class Gate:
         self._register(fields)
 
     def judge(self, verdict: object) -> None:
-        """Take a hook's verdict on the token in a ping, and handle the held messages."""
+        """Take a hook's verdict on the token in a ping."""
         if not self.holds:
             return
-        held, self._held = self._held, []
-        ping: Fields = held.pop(0)
+        ping, self._ping = self._ping, {}
         self._move(Step.JUDGED)
         refusal = self._refusal_of(verdict)
         if isinstance(verdict, Identity) and not refusal:
@@ -205,7 +197,6 @@ class Gate:
             self._transport.close(1011, refusal)  # the client may retry after this code
         else:
             self._turn_away(refusal, ping)
-        self._applicant.handle_held(held)
 
     def _become(self, identity: Identity) -> None:
         self.identity = identity
@@ -291,7 +282,7 @@ class Gate:
         """Note that the client left; tell whether it had not left before."""
         is_news = self.phase is not Phase.OVER
         self.phase = Phase.OVER
-        self._held.clear()
+        self._ping = {}
         return is_news
 
     def _move(self, step: Step) -> None:

@@ -106,7 +106,6 @@ class Hub:
                 self.delivery,
                 number,
                 peer,
-                is_one_too_many=len(self.connections) >= self.limits.max_connections,
                 respond=self._routes.respond,
                 forget=self.forget,
             )
@@ -124,13 +123,16 @@ class Hub:
         return connection
 
     def next_deadline(self) -> float | None:
-        """When ``handle_timeout`` is due, or ``None``."""
-        return self.state.deadlines.next_deadline()
+        """When ``handle_timeout`` is due, or ``None``. It is due at once while clients wait."""
+        state = self.state
+        return state.now if state.turns.are_due else state.deadlines.next_deadline()
 
     def handle_timeout(self, now: float) -> None:
-        """Do everything that is due."""
-        self.state.now = now
-        self.state.deadlines.handle_timeout(now)
+        """Do everything that is due, and go on with clients that wait for their turn."""
+        state = self.state
+        state.now = now
+        state.deadlines.handle_timeout(now)
+        state.turns.go_on()
 
     def events(self) -> list[HubEvent]:
         """Return the events since the last call."""
@@ -138,7 +140,11 @@ class Hub:
         return events
 
     def take_unflushed(self) -> list[int]:
-        """Return the numbers of connections that have something to write or must be closed."""
+        """Return the numbers of connections that have something to write or must be closed.
+
+        This ends a turn: clients that have used up their share of it may go on.
+        """
+        self.state.turns.end()
         unflushed = list(self.state.unflushed)
         self.state.unflushed.clear()
         return unflushed

@@ -8,7 +8,7 @@ from kps.protocol.bus.acks import AckRequest
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Key, Stage
 from kps.protocol.dialect import level1
-from kps.protocol.dialect.codes import ID_TAKEN, LIMIT_REACHED, RATE_LIMITED
+from kps.protocol.dialect.codes import ID_TAKEN, RATE_LIMITED
 from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
@@ -16,27 +16,28 @@ from kps.protocol.dialect.envelope import (
     check,
     check_depth,
     is_deeper,
-    load,
 )
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.dialect.server import LEVEL_1, ServerLevel1
 from kps.protocol.server.actions import ACTIONS, NO_ACTION, relay_failed
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.encodings import FRAMES
-from kps.protocol.server.gate import Gate, Phase
+from kps.protocol.server.gate import Gate
+from kps.protocol.server.inbox import Inbox
 from kps.protocol.server.ports import Transport
 from kps.protocol.server.run import Run
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.throttle import throttle
 from kps.protocol.wire.outbox import Entry, Kind
 
-_REGISTERED = Phase.REGISTERED
+# Units of work (see ``turns``).
+_REFUSAL = 5
 
 
 class ServerSession:
     """Handles the messages of one client, and delivers messages to it.
 
-    The connection calls ``receive`` with messages, and ``leave`` when it ends.
+    The connection gives messages to its ``inbox``, and calls ``leave`` when it ends.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class ServerSession:
         "encoding",
         "gate",
         "id",
+        "inbox",
         "is_deep",
         "number",
         "peer",
@@ -82,6 +84,7 @@ class ServerSession:
         self.state = state
         self.delivery = delivery
         self.gate = Gate(state, transport, self)
+        self.inbox = Inbox(state, self)
         self.run = Run(self, delivery.publish, state.limits)
         self.throttle = throttle(state.limits, state.now)
         self._transport = transport
@@ -103,74 +106,15 @@ class ServerSession:
 
     # -- from the client ----------------------------------------------------------------------
 
-    def receive(self, messages: Sequence[bytes]) -> None:
-        """Handle messages that came together, in order."""
-        gate, limits = self.gate, self.state.limits
-        deep_from = 2 * limits.max_depth  # a message of fewer bytes cannot be too deep
-        refuses = self.throttle is not None and self.throttle.refuses
-        for message in messages:
-            if gate.phase is not _REGISTERED:
-                if gate.is_over:
-                    break  # an earlier message ended the session, an overflow for instance
-                if gate.holds:
-                    gate.hold(message)  # unread, so that whatever is wrong is told in its turn
-                    continue
-            excess = self._charge(0, len(message)) if refuses else None
-            try:
-                loaded = load(message)
-            except InvalidMessage as error:
-                if refuses and excess is None:
-                    excess = self._charge(1, 0)
-                self._refuse_all(excess or error, ())
-                continue
-            if excess is not None:
-                self._refuse_all(excess, loaded if type(loaded) is list else (loaded,))
-                continue
-            self.is_deep = len(message) > deep_from and is_deeper(loaded, limits.max_depth)
-            if type(loaded) is dict:
-                self._handle_one(loaded)
-            else:
-                self._handle(loaded)
-        self.run.finish()
-
-    def handle_held(self, held: Sequence[Any]) -> None:
-        """Handle what was held while a token was judged: frames, and the rest of an array."""
-        for one in held:
-            if type(one) is bytes:
-                self.receive((one,))
-            else:
-                self.is_deep = True  # its depth has not been kept, so check it again
-                self._handle_one(one)
-        self.run.finish()
-
-    def _handle(self, loaded: Any) -> None:
-        """Handle one message, or each message of an array."""
-        if type(loaded) is not list or self.dialect.join is None:
-            self._handle_one(loaded)
-        elif len(loaded) > self.state.limits.max_batch:
-            throttle = self.throttle
-            excess = self._charge(1, 0) if throttle is not None and throttle.refuses else None
-            too_many = InvalidMessage("the array has too many messages", LIMIT_REACHED)
-            self._refuse_all(excess or too_many, loaded)
-        else:
-            for message in loaded:
-                self._handle_one(message)
-
-    def _handle_one(self, message: Any) -> None:
-        """Act on one message, refuse it, or hold it."""
+    def handle(self, message: Any) -> None:
+        """Act on one message, or refuse it."""
         gate = self.gate
-        if gate.phase is not _REGISTERED:
-            if gate.holds:
-                gate.hold(message)
-                return
-            if gate.is_over:
-                return
         self.received += 1
         fields: Fields = {}
         try:
             if self.throttle is not None:
                 fields = message if type(message) is dict else {}
-                self.throttle.charge(self.dialect.count(fields), self.state.now)
+                self.throttle.charge(self.dialect.count(fields), 0, self.state.now)
             fields = check(message)
             if self.is_deep:
                 self._check_depth(fields)
@@ -196,16 +140,7 @@ class ServerSession:
             for _ in range(len(batch) - len(kept)):
                 self.refuse(TooDeep(), fields)
 
-    def _charge(self, messages: int, size: int) -> InvalidMessage | None:
-        """Count messages and bytes against the rates; return the refusal if they are too many."""
-        assert self.throttle is not None
-        try:
-            self.throttle.check(messages, size, self.state.now)
-        except InvalidMessage as excess:
-            return excess
-        return None
-
-    def _refuse_all(self, error: InvalidMessage, requests: Sequence[Any]) -> None:
+    def refuse_all(self, error: InvalidMessage, requests: Sequence[Any]) -> None:
         """Refuse a whole frame; ``requests`` are its messages. It counts as one message."""
         self.received += 1
         if len(requests) == 1:
@@ -237,6 +172,7 @@ class ServerSession:
     def _answer(self, error: InvalidMessage, message: bytes) -> None:
         self.run.finish()
         self.state.stats.refused += 1
+        self.state.turns.left -= _REFUSAL
         if self.gate.is_over:
             return
         throttle = self.throttle
@@ -304,6 +240,7 @@ class ServerSession:
         """Leave the bus. May be called twice."""
         if not self.gate.end():
             return
+        self.inbox.clear()
         state = self.state
         state.bus.remove(self)
         if self.id:

@@ -11,6 +11,7 @@ from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import HubEvent
 from kps.protocol.server.figures import Stats
 from kps.protocol.server.ports import Client
+from kps.protocol.server.turns import Turns
 from kps.protocol.timers import Deadlines
 
 
@@ -27,6 +28,7 @@ class ServerState:
         self.new_id = new_id
         """Makes an unused id, for a client that names none."""
         self.deadlines = Deadlines()
+        self.turns = Turns()
         self.bus = Bus()
         self.acks = AckBook(self.deadlines, config.limits)
         self.admission = Admission(config.limits, config.proxies)

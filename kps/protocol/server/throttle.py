@@ -5,6 +5,10 @@ from kps.protocol.dialect.codes import RATE_LIMITED
 from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.limits import RatePolicy, ServerLimits
 
+# Seconds.
+_PROBE_INTERVAL = 2.0
+_LEAST_PAUSE = 0.01  # a pause costs more than a message
+
 TOO_FAST = "too many messages in too short a time"
 
 
@@ -14,7 +18,7 @@ class Throttle:
     Under the policy ``DELAY`` it tells how long reading is paused; under the others it refuses.
     """
 
-    __slots__ = ("_limiter", "closes", "refuses", "resume_at")
+    __slots__ = ("_limiter", "_probe_at", "closes", "refuses", "resume_at")
 
     def __init__(self, limits: ServerLimits, now: float) -> None:
         self._limiter = RateLimiter(limits, now)
@@ -24,27 +28,54 @@ class Throttle:
         """Whether the first excess message also closes the connection."""
         self.resume_at: float | None = None
         """When reading resumes; ``None`` while it is not paused."""
+        self._probe_at: float | None = None
 
-    def spend(self, messages: int, size: int, now: float) -> bool:
-        """Count messages and bytes; tell whether reading is paused from now on."""
+    def delays(self, size: int, now: float) -> bool:
+        """Tell whether a message of ``size`` bytes has to wait, until ``resume_at``."""
         if self.refuses:
             return False
-        wait = self._limiter.spend(messages, size, now)
-        if not wait or self.resume_at is not None:
-            return False
-        self.resume_at = now + wait
-        return True
+        wait = self._limiter.wait(1, size, now)
+        if wait:
+            self._pause(wait, now)
+        return wait > 0
 
-    def check(self, messages: int, size: int, now: float) -> None:
-        """Count messages or bytes. Raises :class:`InvalidMessage` if they are too many."""
+    def charge(self, messages: int, size: int, now: float) -> None:
+        """Count messages or bytes.
+
+        Raises :class:`InvalidMessage` if the policy refuses excess, and they are too many.
+        """
         limiter = self._limiter
-        if not (limiter.take_messages(messages, now) and limiter.take_bytes(size, now)):
+        if not self.refuses:
+            limiter.spend(messages, size, now)
+        elif not (limiter.take_messages(messages, now) and limiter.take_bytes(size, now)):
             raise InvalidMessage(TOO_FAST, RATE_LIMITED)
 
-    def charge(self, messages: int, now: float) -> None:
-        """Count messages, if the policy refuses excess. Raises the same as ``check``."""
-        if self.refuses:
-            self.check(messages, 0, now)
+    def charge_extra(self, controls: int, size: int, now: float) -> bool:
+        """Count what no answer can refuse; tell whether the connection is to be closed for it.
+
+        If it is too much, reading pauses, whatever the policy.
+        """
+        self._limiter.spend(controls, size, now)
+        wait = self._limiter.wait(0, 0, now)
+        if wait and not self.closes:
+            self._pause(wait, now)
+        return wait > 0 and self.closes
+
+    def next_deadline(self) -> float | None:
+        """When ``probes`` or ``handle_timeout`` is due."""
+        if self.resume_at is None:
+            return None
+        return self.resume_at if self._probe_at is None else min(self.resume_at, self._probe_at)
+
+    def probes(self, now: float) -> bool:
+        """Tell whether to find out if the client is still there, and count that as done.
+
+        While the server does not read, only writing shows that a client has gone.
+        """
+        if self._probe_at is None or now < self._probe_at:
+            return False
+        self._probe_at = now + _PROBE_INTERVAL
+        return True
 
     def handle_timeout(self, now: float) -> bool:
         """End the pause if its time is over; tell whether it is."""
@@ -52,6 +83,11 @@ class Throttle:
             return False
         self.resume_at = None
         return True
+
+    def _pause(self, seconds: float, now: float) -> None:
+        self.resume_at = now + max(seconds, _LEAST_PAUSE)
+        if self._probe_at is None or self._probe_at < now:
+            self._probe_at = now + _PROBE_INTERVAL
 
 
 def throttle(limits: ServerLimits, now: float) -> Throttle | None:

@@ -11,6 +11,7 @@ from kps.protocol.wire.websocket import State
 
 _OPEN = State.OPEN
 _QUEUED = Push.QUEUED
+_REPLY = Kind.REPLY
 
 
 class WebSocketTransport:
@@ -60,6 +61,8 @@ class WebSocketTransport:
             return False
         if socket.outbox.send(message, kind) is _QUEUED:
             self._state.unflushed[self._number] = None
+            if kind is _REPLY:
+                self._look_at_backlog()
             return True
         socket.overflowed(1, self._state.now)
         self._changed(_OPEN)
@@ -79,12 +82,21 @@ class WebSocketTransport:
         socket = self._socket
         if socket.state is _OPEN and socket.outbox.push_whole(entry):
             self._state.unflushed[self._number] = None
+            if entry.kind is _REPLY:
+                self._look_at_backlog()
             return True
         return False
+
+    def _look_at_backlog(self) -> None:
+        """Hear the client no further while it does not read the replies to it."""
+        state = self._state
+        if self._socket.outbox.pending_replies > state.limits.backlog_bytes:
+            state.turns.stop()
 
     def speak(self, dialect: ServerLevel1) -> None:
         """Switch to a dialect."""
         self._socket.outbox.join = dialect.join
+        self._socket.reader.max_message = self._state.limits.max_message
 
     def accept(self) -> None:
         """Accept the client, which may then send messages."""

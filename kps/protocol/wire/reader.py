@@ -14,6 +14,17 @@ from kps.protocol.wire.frames import TEXT_FIN, read_header, read_pong, read_text
 # An incomplete frame of this size goes to wsproto in pieces, so that we buffer few bytes.
 _STREAM_FROM = 16 * 1024
 
+ALL = 1 << 62
+"""An allowance that ``read`` cannot use up."""
+
+# A frame that wsproto reads takes as long as so many bytes of whole text frames.
+_FRAME_WEIGHT = 640
+
+# A message may have this many frames, and one more for each ``_BYTES_PER_FRAME`` bytes. So
+# frames without content, which cost the peer almost nothing, have a bound.
+_FREE_FRAMES = 1024
+_BYTES_PER_FRAME = 16
+
 
 @dataclass(frozen=True, slots=True)
 class PingReceived:
@@ -57,15 +68,33 @@ class FrameReader:
         "_frames",
         "_in_message",
         "_is_client",
-        "_longest",
+        "_parts",
         "_passing",
         "_position",
         "_waiting",
+        "allowance",
+        "controls",
+        "extra",
+        "frames",
+        "has_more",
+        "max_message",
     )
 
     def __init__(self, *, is_client: bool, max_message: int) -> None:
+        self.max_message = max_message
+        """Largest message, in bytes."""
+        self.allowance = ALL
+        """What ``read`` may still read before it returns, in bytes of whole text frames. It may
+        exceed this by one frame."""
+        self.extra = 0
+        """Bytes read so far beside whole messages: controls and parts of messages."""
+        self.controls = 0
+        """Controls read so far."""
+        self.frames = 0
+        """Frames and parts of frames that wsproto has read so far, which takes longer."""
+        self.has_more = False
+        """Whether ``read`` may find something without more bytes."""
         self._is_client = is_client
-        self._longest = max_message
         self._frames: Connection | None = None  # made when something needs wsproto
         self._data = b""
         self._position = 0
@@ -73,6 +102,7 @@ class FrameReader:
         self._passing = 0  # remaining bytes of the current frame, which go to wsproto
         self._fragments = bytearray()  # of an incomplete message
         self._claimed = 0  # size of that message so far, by its frames' headers
+        self._parts = 0  # number of its frames so far
         self._in_message = False
 
     @property
@@ -83,20 +113,17 @@ class FrameReader:
             self._frames = Connection(role)
         return self._frames
 
-    @property
-    def has_more(self) -> bool:
-        """Whether ``read`` may find something without more bytes."""
-        return bool(self._data or self._waiting)
-
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer."""
         if self._data:
             data = self._data[self._position :] + data
         self._data = data
         self._position = 0
+        self.has_more = True
 
     def clear(self) -> None:
         """Drop everything that has not been read."""
+        self.has_more = False
         self._data = b""
         self._position = 0
         self._waiting.clear()
@@ -106,51 +133,66 @@ class FrameReader:
         """Append whole messages to ``messages`` up to the next control; return that or ``None``.
 
         A control that follows messages waits for the next call, so that the owner can handle
-        the messages first. Unless the connection ``is_open``, messages are skipped.
+        the messages first. Unless the connection ``is_open``, messages are skipped. Stop when the
+        ``allowance`` is used up; ``has_more`` then tells so.
         """
         data, position, end = self._data, self._position, len(self._data)
+        begun, limit = position, position + self.allowance
         is_masked = not self._is_client
-        longest = self._longest
+        longest = self.max_message
+        control: Control | None = None
         while True:
             if self._waiting:  # these precede the bytes in ``data``
                 if messages:
-                    return None
+                    break
                 control = self._handle_event(messages, is_open=is_open)
                 if control is not None:
-                    return control
+                    break
                 continue
+            stop = min(end, limit)
             if not self._passing:
-                while position < end and is_open and not self._in_message:
+                while position < stop and is_open and not self._in_message:
                     whole = read_text(data, position, end, is_masked)
                     if whole is None or len(whole[0]) > longest or not _is_utf8(whole[0]):
                         break
                     message, position = whole
                     messages.append(message)
-                if position < end:
+                if position < stop:
                     pong = read_pong(data, position, end, is_masked)
                     if pong is not None:
+                        self.extra += pong - position
+                        self.controls += 1
                         position = pong
                         continue
-            if position < end:
-                self._position = position
-            else:
+            if position >= end:
                 self._data, self._position = b"", 0  # an idle connection keeps no buffer alive
+                self.has_more = False
+                self.allowance -= position - begun
                 return None
-            if messages:
-                return None  # a control may be next
+            if position >= stop or messages:  # a control may be next
+                break
+            self._position = position
             if self._passing:
                 piece = data[position : position + self._passing]
                 position += len(piece)
                 self._passing -= len(piece)
-                self._position = position
+                self.extra += len(piece)
+                self.frames += 1
+                limit -= _FRAME_WEIGHT
+                self.allowance -= _FRAME_WEIGHT
                 self._feed_wsproto(piece)
                 continue
-            violation = self._begin_frame(is_open=is_open)
-            if violation is not None:
-                return violation
+            control = self._begin_frame(is_open=is_open)
+            if control is not None:
+                break
             if not self._passing:  # an incomplete frame: keep its bytes only
                 self._data, self._position = data[position:], 0
+                self.has_more = False
+                self.allowance -= position - begun
                 return None
+        self._position = position
+        self.allowance -= position - begun
+        return control
 
     def _begin_frame(self, *, is_open: bool) -> Violation | None:
         """Decide how to read the next frame; if ``_passing`` stays 0, it is incomplete."""
@@ -170,13 +212,18 @@ class FrameReader:
         )
         if may_be_whole_text and stop > len(data) and header.length < _STREAM_FROM:
             return None
-        self._passing = stop - position
-        if not header.is_control:
+        if header.is_control:
+            self.controls += 1
+        else:
             self._claimed += header.length
+            self._parts += 1
+            if self._parts > _FREE_FRAMES + self._claimed // _BYTES_PER_FRAME:
+                return Violation(1008, "too many frames in a message")
+        self._passing = stop - position
         return None
 
     def _claims_too_much(self, length: int) -> bool:
-        return self._claimed + length > self._longest
+        return self._claimed + length > self.max_message
 
     def _feed_wsproto(self, piece: bytes) -> None:
         frames = self.wsproto
@@ -194,7 +241,8 @@ class FrameReader:
             if event.message_finished:
                 message = bytes(self._fragments)
                 self._fragments.clear()
-                self._claimed = 0
+                self._claimed = self._parts = 0
+                self.extra -= len(message)
                 if is_open:
                     messages.append(message)
         elif isinstance(event, Ping):

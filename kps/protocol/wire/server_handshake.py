@@ -84,8 +84,11 @@ class ServerWebSocket(WebSocket):
             self.outbox.push(control(opening.upgrade.send(AcceptConnection())))
             self._opened(opening.http.trailing_data[0])
 
-    def respond(self, response: HttpResponse, now: float) -> None:
-        """Answer with plain HTTP, and close."""
+    def respond(self, response: HttpResponse, now: float, patience: float | None = None) -> None:
+        """Answer with plain HTTP, and close.
+
+        The peer has ``patience`` seconds to read the answer, by default ``close_timeout``.
+        """
         if self.state is not State.HANDSHAKE and self.state is not State.REQUEST:
             return
         assert self._opening is not None
@@ -109,6 +112,8 @@ class ServerWebSocket(WebSocket):
         )
         self.outbox.push(control(answer))
         self._end(Closed(1006, f"HTTP status {response.status}", ClosedBy.LOCAL), now)
+        if patience is not None:
+            self._give_up_at = now + patience
 
     def handle_timeout(self, now: float) -> None:
         deadline = self.next_deadline()

@@ -15,7 +15,7 @@ from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.frames import SERVER_PING
 from kps.protocol.wire.keepalive import Beat, Keepalive
 from kps.protocol.wire.outbox import Entry, Kind, Outbox, Push, control
-from kps.protocol.wire.reader import CloseReceived, Control, FrameReader, PingReceived
+from kps.protocol.wire.reader import ALL, CloseReceived, Control, FrameReader, PingReceived
 
 
 class State(Enum):
@@ -127,10 +127,10 @@ class WebSocket(ABC):
         "_give_up_at",
         "_is_client",
         "_keepalive",
-        "_reader",
         "closed",
         "limits",
         "outbox",
+        "reader",
         "state",
     )
 
@@ -148,7 +148,8 @@ class WebSocket(ABC):
         self.closed: Closed | None = None
         """How the connection ended, once that is known."""
         self._is_client = is_client
-        self._reader = FrameReader(is_client=is_client, max_message=limits.max_message)
+        self.reader = FrameReader(is_client=is_client, max_message=limits.max_message)
+        """What it read, and what there is still to read."""
         self._keepalive = Keepalive(limits.heartbeat_interval, limits.heartbeat_timeout, now)
         self._eof = False
         self._abort = False
@@ -162,32 +163,35 @@ class WebSocket(ABC):
         Return nothing during the opening handshake. The owner first notices that the connection
         is open, and then calls ``read`` for the bytes behind the handshake.
         """
+        is_shaking = self.state is State.HANDSHAKE or self.state is State.REQUEST
+        self.feed(data, now)
+        return [] if is_shaking else self.read(now)
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Take bytes from the transport: of the opening handshake, or for ``read``."""
         self._keepalive.heard(now)
         if self.state is _OPEN or self.state is State.CLOSING:
-            self._reader.feed(data)
+            self.reader.feed(data)
         elif self.state is State.HANDSHAKE or self.state is State.REQUEST:
             self._receive_handshake(data, now)
-            return []
-        return self.read(now)
 
-    def read(self, now: float) -> list[bytes]:
+    def read(self, now: float, allowance: int = ALL) -> list[bytes]:
         """Return the next messages, up to a ping, a close frame or a violation.
 
         The next call handles that control. The owner handles the messages first, so that their
-        answers precede the pong or close frame, and calls again while ``has_more``.
+        answers precede the pong or close frame, and calls again while ``reader.has_more``.
+        Reading also stops after ``allowance`` bytes; a frame that is not a whole text counts as
+        many.
         """
         messages: list[bytes] = []
+        reader = self.reader
+        reader.allowance = allowance
         while self.state is _OPEN or self.state is State.CLOSING:
-            event = self._reader.read(messages, is_open=self.state is _OPEN)
+            event = reader.read(messages, is_open=self.state is _OPEN)
             if event is None:
                 break
             self._handle(event, now)
         return messages
-
-    @property
-    def has_more(self) -> bool:
-        """Whether ``read`` may return messages or handle a control."""
-        return self._reader.has_more
 
     def receive_eof(self, now: float) -> None:
         """Note that the peer will send nothing more. May be called twice."""
@@ -215,7 +219,7 @@ class WebSocket(ABC):
         """Take bytes before the connection is open."""
 
     def _opened(self, trailing: bytes) -> None:
-        self._reader.feed(trailing)
+        self.reader.feed(trailing)
         self._move(Step.OPENED)
 
     def _handle(self, event: Control, now: float) -> None:
@@ -304,7 +308,7 @@ class WebSocket(ABC):
     def _send_close(self, code: int, reason: str) -> None:
         """Queue a close frame, if the WebSocket is open."""
         if self.state is State.OPEN:
-            frame = self._reader.wsproto.send(CloseConnection(code, reason))
+            frame = self.reader.wsproto.send(CloseConnection(code, reason))
             self.outbox.push_anyway(control(frame))
 
     def _end(self, closed: Closed, now: float) -> None:
@@ -314,7 +318,7 @@ class WebSocket(ABC):
             self.closed = closed
         if self._move(Step.ENDED):
             self._give_up_at = now + self.limits.close_timeout
-        self._reader.clear()
+        self.reader.clear()
 
     def _move(self, step: Step) -> bool:
         """Take a step if the state lists it; tell whether it does."""
@@ -331,6 +335,11 @@ class WebSocket(ABC):
             return None
         return self._keepalive.next_deadline() if self.state is State.OPEN else self._give_up_at
 
+    def probe(self) -> None:
+        """Queue a ping: writing it shows whether the network still reaches the peer."""
+        ping = self.reader.wsproto.send(Ping(b"")) if self._is_client else SERVER_PING
+        self.outbox.push_first(control(ping))  # the peer may be slow to take the backlog
+
     def handle_timeout(self, now: float) -> None:
         """Act on a deadline: of the heartbeat, the handshake or the closing handshake."""
         deadline = self.next_deadline()
@@ -341,7 +350,6 @@ class WebSocket(ABC):
             return
         beat = self._keepalive.check(now, is_stuck=self.outbox.pending_bytes > 0)
         if beat is Beat.PING:
-            ping = self._reader.wsproto.send(Ping(b"")) if self._is_client else SERVER_PING
-            self.outbox.push_first(control(ping))  # the peer may be slow to take the backlog
+            self.probe()
         elif beat is Beat.GONE:
             self.abort("no answer to the heartbeat", now)

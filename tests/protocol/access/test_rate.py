@@ -21,10 +21,12 @@ def test_takes_what_there_is() -> None:
 
 def test_spends_what_is_still_to_come() -> None:
     bucket = Bucket(10, 10, 0.0)
-    assert bucket.spend(10, 0.0) == 0.0
-    assert bucket.spend(5, 0.0) == 0.5
-    assert bucket.spend(5, 0.5) == 0.5
-    assert bucket.spend(0, 1.0) == 0.0
+    bucket.spend(10, 0.0)
+    assert (bucket.wait(0, 0.0), bucket.wait(1, 0.0)) == (0.0, 0.1)
+    bucket.spend(5, 0.0)
+    assert (bucket.wait(0, 0.0), bucket.wait(5, 0.0)) == (0.5, 1.0)
+    assert bucket.wait(0, 0.5) == 0.0
+    assert bucket.wait(1000, 0.5) == 1.0  # a full burst is as much as there ever is
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.integers(1, 15)), max_size=50))
@@ -41,7 +43,8 @@ def test_nothing_to_limit() -> None:
     found = RateLimiter(ServerLimits(), 0.0)
     assert found.take_messages(10**9, 0.0)
     assert found.take_bytes(10**9, 0.0)
-    assert found.spend(10**9, 10**9, 0.0) == 0.0
+    found.spend(10**9, 10**9, 0.0)
+    assert found.wait(10**9, 10**9, 0.0) == 0.0
     assert throttle(ServerLimits(), 0.0) is None
 
 
@@ -60,7 +63,9 @@ def test_a_slow_rate_lets_one_through() -> None:
 
 def test_the_slower_of_messages_and_bytes_says_how_long_to_wait() -> None:
     found = RateLimiter(ServerLimits(message_rate=10, byte_rate=1000), 0.0)
-    assert found.spend(10, 1000, 0.0) == 0.0
-    assert found.spend(5, 0, 0.0) == 0.5
-    assert found.spend(0, 2000, 0.0) == 2.0
-    assert found.spend(0, 0, 2.0) == 0.0
+    assert found.wait(10, 1000, 0.0) == 0.0
+    found.spend(15, 1000, 0.0)
+    assert found.wait(0, 0, 0.0) == 0.5
+    found.spend(0, 2000, 0.0)
+    assert found.wait(0, 0, 0.0) == 2.0
+    assert found.wait(0, 0, 2.0) == 0.0

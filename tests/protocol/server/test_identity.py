@@ -221,10 +221,12 @@ class TestTokenInThePing:
         peer = self.peer(stage, *[{"action": "x"}] * 100)
         assert peer.session.received == 1
         peer.identify(ALICE)
-        assert len(peer.take()) == 101
-        stage.advance(9.0)
+        assert len(peer.take()) == 10
+        stage.advance(8.9)
+        assert len(peer.take()) == 89
         assert peer.connection.wants_pause
-        stage.advance(0.1)
+        stage.advance(0.2)
+        assert len(peer.take()) == 2
         assert not peer.connection.wants_pause
 
     def test_cannot_be_judged(self) -> None:

@@ -72,14 +72,22 @@ class OtherConnection:
         self.session = ServerSession(
             stage.hub.state, stage.hub.delivery, number, "elsewhere", self.transport
         )
+        self.used, self.waits = 0, False
         self._stage = stage
 
     def open(self) -> None:
         self.session.gate.requested(self.request)
 
     def give(self, *messages: Fields) -> None:
-        self.session.receive([orjson.dumps(message) for message in messages])
+        self.session.inbox.put([orjson.dumps(message) for message in messages])
+        self._stage.hub.state.turns.enter(self)
         self._leave_if_closed()
+
+    def work(self) -> bool:
+        inbox, turns = self.session.inbox, self._stage.hub.state.turns
+        while inbox.has_rest and turns.left > 0 and not self.session.gate.holds:
+            inbox.go_on()
+        return inbox.has_rest and not self.session.gate.holds
 
     @property
     def closed(self) -> Closed | None:
@@ -104,6 +112,7 @@ class OtherConnection:
         gate = self.session.gate
         if gate.holds:
             gate.judge(verdict)
+            self._stage.hub.state.turns.enter(self)
         else:
             gate.judge_header(verdict, self.request)
         self._stage.hub.state.deadlines.schedule(self)

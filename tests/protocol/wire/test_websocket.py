@@ -284,10 +284,10 @@ class TestReading:
             data = frame(b"1", key=key) + frame(b"2", key=key) + frame(b"x", opcode=PING, key=key)
             assert end.receive_data(data + frame(b"3", key=key), NOW) == [b"1", b"2"]
             assert end.outbox.pending_messages == 0
-            assert end.has_more
+            assert end.reader.has_more
             assert end.read(NOW) == [b"3"]
             assert end.outbox.pending_messages == 1
-            assert not end.has_more
+            assert not end.reader.has_more
             assert end.read(NOW) == []
             assert sent_by(end).pongs == [b"x"]
 
@@ -333,7 +333,7 @@ class TestReading:
             data = frame(b"1", key=key) + frame(b"x", opcode=PING, key=key) + frame(b"2", key=key)
             assert end.receive_data(data, NOW) == [b"1"]
             end.fail(1008, "enough", NOW)
-            assert not end.has_more
+            assert not end.reader.has_more
             assert end.read(NOW) == []
 
     def test_what_came_with_the_request_is_read_once_it_is_accepted(self) -> None:
@@ -342,7 +342,7 @@ class TestReading:
         assert end.receive_data(frame(b"2")[:3], NOW) == []
         assert end.read(NOW) == []
         end.accept()
-        assert end.has_more
+        assert end.reader.has_more
         assert end.read(NOW) == [b"1"]
         assert end.receive_data(frame(b"2")[3:], NOW) == [b"2"]
 

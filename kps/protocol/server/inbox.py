@@ -1,0 +1,160 @@
+"""The messages of one client on their way to its session: weighed, counted, one by one."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from kps.protocol.dialect.codes import LIMIT_REACHED
+from kps.protocol.dialect.envelope import InvalidMessage, load, measure
+from kps.protocol.dialect.server import ServerLevel1
+from kps.protocol.server.gate import Gate, Phase
+from kps.protocol.server.run import Run
+from kps.protocol.server.state import ServerState
+from kps.protocol.server.throttle import Throttle
+from kps.protocol.server.turns import LONG
+
+_REGISTERED = Phase.REGISTERED
+
+# Units of work (see ``turns``).
+_MESSAGE = 2
+_VALUES = 4  # one for each 16 values of a long message: a shift to the right
+
+
+class Recipient(Protocol):
+    """The session that handles the messages."""
+
+    dialect: ServerLevel1
+    gate: Gate
+    is_deep: bool
+    run: Run
+    throttle: Throttle | None
+
+    def handle(self, message: Any) -> None:
+        """Act on one message, or refuse it."""
+
+    def refuse_all(self, error: InvalidMessage, requests: Sequence[Any]) -> None:
+        """Refuse a whole frame; ``requests`` are its messages. It counts as one message."""
+
+
+class Inbox:
+    """Gives messages to the session while its turn lasts, and while it may handle them.
+
+    It keeps the others, unread: whatever is wrong with them is told in its turn.
+    """
+
+    __slots__ = ("_array", "_is_array_deep", "_recipient", "_rest", "_state")
+
+    def __init__(self, state: ServerState, recipient: Recipient) -> None:
+        self._state = state
+        self._recipient = recipient
+        self._rest: list[bytes] = []
+        self._array: Iterator[Any] | None = None  # the rest of an array, in front of the others
+        self._is_array_deep = False
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether messages wait for ``go_on``."""
+        return bool(self._rest) or self._array is not None
+
+    def receive(self, messages: Sequence[bytes]) -> None:
+        """Let the session handle messages that came together, in order. None may wait."""
+        recipient, state = self._recipient, self._state
+        gate, turns, throttle = recipient.gate, state.turns, recipient.throttle
+        long_from = 2 * state.limits.max_depth  # a message of fewer bytes cannot be too deep
+        waiting = iter(messages)
+        for message in waiting:
+            size = len(message)
+            if gate.phase is not _REGISTERED and gate.is_over:
+                break  # an earlier message ended the session, an overflow for instance
+            if (
+                turns.left <= 0
+                or (size > LONG and not turns.takes(size))
+                or (gate.phase is not _REGISTERED and gate.holds)
+                or (throttle is not None and throttle.delays(size, state.now))
+            ):
+                self._rest = [message, *waiting]
+                break
+            excess = self._charge(0, size) if throttle is not None else None
+            try:
+                loaded = load(message)
+            except InvalidMessage as error:
+                if throttle is not None and excess is None:
+                    excess = self._charge(1, 0)
+                recipient.refuse_all(excess or error, ())
+                continue
+            if excess is not None:
+                recipient.refuse_all(excess, loaded if type(loaded) is list else (loaded,))
+                continue
+            recipient.is_deep = size > long_from and self._weigh(loaded)
+            if type(loaded) is dict:
+                recipient.handle(loaded)
+            elif not self._handle(loaded):
+                self._rest = list(waiting)
+                break
+        recipient.run.finish()
+
+    def go_on(self) -> None:
+        """Let the session handle messages that waited."""
+        recipient = self._recipient
+        if self._array is not None:
+            recipient.is_deep = self._is_array_deep
+            is_done = self._handle_array(self._array)
+            recipient.run.finish()
+            if not is_done:
+                return
+        rest, self._rest = self._rest, []
+        self.receive(rest)
+
+    def put(self, messages: Sequence[bytes]) -> None:
+        """Add messages for ``go_on``, behind those that wait."""
+        self._rest += messages
+
+    def clear(self) -> None:
+        """Drop everything: the session is over."""
+        self._rest, self._array = [], None
+
+    def _weigh(self, loaded: Any) -> bool:
+        """Count the work of a long message; tell whether it may be nested too deeply."""
+        values, is_deep = measure(loaded, self._state.limits.max_depth)
+        self._state.turns.left -= values >> _VALUES
+        return is_deep
+
+    def _handle(self, loaded: Any) -> bool:
+        """Handle one message, or each message of an array; tell whether none is left."""
+        recipient = self._recipient
+        if type(loaded) is not list or recipient.dialect.join is None:
+            recipient.handle(loaded)
+        elif len(loaded) > self._state.limits.max_batch:
+            excess = self._charge(1, 0) if recipient.throttle is not None else None
+            too_many = InvalidMessage("the array has too many messages", LIMIT_REACHED)
+            recipient.refuse_all(excess or too_many, loaded)
+        else:
+            return self._handle_array(iter(loaded))
+        return True
+
+    def _handle_array(self, messages: Iterator[Any]) -> bool:
+        recipient, state = self._recipient, self._state
+        gate, turns, throttle = recipient.gate, state.turns, recipient.throttle
+        self._array = None
+        for message in messages:
+            recipient.handle(message)
+            turns.left -= _MESSAGE
+            if gate.phase is not _REGISTERED and gate.is_over:
+                return True
+            if (
+                turns.left <= 0
+                or gate.phase is not _REGISTERED
+                or (throttle is not None and throttle.delays(0, state.now))
+            ):
+                self._array, self._is_array_deep = messages, recipient.is_deep
+                return False
+        return True
+
+    def _charge(self, messages: int, size: int) -> InvalidMessage | None:
+        """Count messages and bytes against the rates; return the refusal if they are too many."""
+        throttle = self._recipient.throttle
+        assert throttle is not None
+        try:
+            throttle.charge(messages, size, self._state.now)
+        except InvalidMessage as excess:
+            return excess
+        return None

@@ -1,0 +1,136 @@
+"""What one client sent and its session has not handled yet."""
+
+from collections.abc import Callable
+
+from kps.protocol.server.gate import Phase
+from kps.protocol.server.session import ServerSession
+from kps.protocol.server.state import ServerState
+from kps.protocol.server.throttle import TOO_FAST, Throttle
+from kps.protocol.wire.server_handshake import ServerWebSocket
+
+# Units of work (see ``turns``).
+_MESSAGE = 2
+_FRAME = 20
+"""Of a frame that wsproto reads."""
+_KILOBYTE = 10  # one for each 1,024 bytes: a shift to the right
+
+# Before it has registered, a client is read from message by message: the first one may be a ping,
+# after which other rules hold.
+_ONE_MESSAGE = 1
+
+_REGISTERED = Phase.REGISTERED
+
+
+class Intake:
+    """Lets a session handle input while its turn lasts, and the client may be heard.
+
+    A client is not heard while its token is judged, while the rates delay it, and while many
+    replies to it are pending. Meanwhile its input stays here, as bytes.
+    """
+
+    __slots__ = ("_controls", "_extra", "_frames", "_handled", "_last_step", "_session", "_socket",
+                 "_state", "gives_up_at", "used", "waits")  # fmt: skip
+
+    def __init__(
+        self,
+        state: ServerState,
+        session: ServerSession,
+        socket: ServerWebSocket,
+        handled: Callable[[], None],
+    ) -> None:
+        self.used = 0
+        self.waits = False
+        self._state = state
+        self._session = session
+        self._socket = socket
+        self._handled = handled  # called after each turn
+        self.gives_up_at: float | None = None
+        """When the step of ``finish`` is taken in any case."""
+        self._last_step: Callable[[float], None] | None = None
+        self._frames = self._controls = self._extra = 0  # of the reader, as charged so far
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything is handled, but for the part of a frame."""
+        return not (self.waits or self._session.inbox.has_rest or self._socket.reader.has_more)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the client is not heard now."""
+        session = self._session
+        return (
+            session.gate.holds
+            or (session.throttle is not None and session.throttle.resume_at is not None)
+            or self._socket.outbox.pending_replies > self._state.limits.backlog_bytes
+        )
+
+    def resume(self) -> None:
+        """Go on in a later turn, because the client may be heard again."""
+        if not self.is_empty:
+            self._state.turns.wait(self)
+
+    def finish(self, step: Callable[[float], None], now: float) -> None:
+        """Take a step that ends the connection, once what was read is handled.
+
+        The session gets ``close_timeout`` for that, and no time if the client is not heard.
+        """
+        if self.gives_up_at is None:
+            self.gives_up_at = now + self._state.limits.close_timeout
+        self._last_step = step
+        if self.is_empty or self.is_blocked:
+            self._take_last_step(now)
+
+    def handle_timeout(self, now: float) -> bool:
+        """Take the step if its time has come; tell whether it had."""
+        is_due = self.gives_up_at is not None and now >= self.gives_up_at
+        if is_due:
+            self._take_last_step(now)
+        return is_due
+
+    def work(self) -> bool:
+        """Handle input while the turn lasts; tell whether some is left."""
+        is_unfinished = self._work()
+        self._handled()
+        if self._last_step is not None and (not is_unfinished or self.is_blocked):
+            self._take_last_step(self._state.now)
+        return is_unfinished
+
+    def _work(self) -> bool:
+        session, socket, state = self._session, self._socket, self._state
+        gate, reader, turns = session.gate, socket.reader, state.turns
+        while turns.left > 0:
+            if self.is_blocked:
+                return False
+            if session.inbox.has_rest:
+                session.inbox.go_on()
+            elif reader.has_more:
+                is_registered = gate.phase is _REGISTERED
+                allowance = turns.left << 5 if is_registered else _ONE_MESSAGE
+                messages = socket.read(state.now, allowance)
+                frames = reader.frames - self._frames
+                turns.left -= len(messages) * _MESSAGE + (allowance - reader.allowance >> _KILOBYTE)
+                if frames:
+                    self._frames += frames
+                    turns.left -= frames * _FRAME
+                if session.throttle is not None and self._is_too_much(session.throttle):
+                    socket.fail(1008, TOO_FAST, state.now)
+                if messages:
+                    session.inbox.receive(messages)
+            else:
+                return False
+        return not self.is_empty
+
+    def _take_last_step(self, now: float) -> None:
+        step, self._last_step, self.gives_up_at = self._last_step, None, None
+        assert step is not None
+        step(now)
+
+    def _is_too_much(self, throttle: Throttle) -> bool:
+        """Count controls and parts of messages; tell whether the connection ends for them."""
+        reader = self._socket.reader
+        controls, extra = reader.controls - self._controls, reader.extra - self._extra
+        if not controls and not extra:
+            return False
+        self._controls += controls
+        self._extra += extra
+        return throttle.charge_extra(controls, extra, self._state.now)

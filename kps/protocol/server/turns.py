@@ -1,0 +1,123 @@
+"""Shares the server's time fairly: work is weighed, and everybody gets a turn.
+
+One unit of work takes about a microsecond. A connection handles what it received at once, if the
+turn has work left. Otherwise it waits, and is not read from. Waiting connections go on in the
+order of the work that they have caused (start-time fair queueing): a connection that causes
+little does not wait for one that causes much, and no connection waits for ever.
+"""
+
+import heapq
+from typing import Protocol
+
+TURN = 10_000
+"""Units of one turn, after which the driver does everything else that is due."""
+
+SHARE = 200
+"""Units for which a connection need not wait, unless it has caused more work than others."""
+
+LONG = 4096
+"""Bytes from which a message is long, and so takes long before anything is known of it."""
+
+_LONG_WEIGHT = 6  # of a long message, before it is parsed: its bytes, shifted to the right
+
+
+class Worker(Protocol):
+    """A connection with input to handle."""
+
+    used: int
+    """Up to where it has used its share of all work."""
+    waits: bool
+    """Whether it waits for its turn."""
+
+    def work(self) -> bool:
+        """Handle input while ``Turns.left`` is above 0; tell whether some is left."""
+
+
+class Turns:
+    """The turns of one server's connections."""
+
+    __slots__ = ("_count", "_is_first", "_most", "_now", "_of_turn", "_turn", "_unused",
+                 "_waiting", "left")  # fmt: skip
+
+    def __init__(self, turn: int = TURN) -> None:
+        self.left = turn
+        """Units left for the connection that works now. Whatever causes work subtracts it."""
+        self._turn = turn
+        self._of_turn = turn  # units left in this turn
+        self._now = 0  # up to here every connection has used its share, or did not want it
+        self._most = 0  # the most that a connection has used
+        self._unused = 0  # units that ``stop`` took from the connection that works
+        self._waiting: list[tuple[int, int, Worker]] = []
+        self._count = 0
+        self._is_first = True  # whether the next long message is handled in any case
+
+    @property
+    def are_due(self) -> bool:
+        """Whether connections wait, so that ``go_on`` should be called without delay."""
+        return bool(self._waiting)
+
+    def enter(self, worker: Worker) -> None:
+        """Let a connection handle new input now, or wait."""
+        if worker.waits:
+            return
+        if self._of_turn > 0 and not self._waiting:
+            self._give(worker, self._of_turn, is_first=False)
+        elif worker.used <= self._now:
+            self._give(worker, SHARE, is_first=False)
+        else:
+            self.wait(worker)
+
+    def wait(self, worker: Worker) -> None:
+        """Let a connection wait for its turn."""
+        if not worker.waits:
+            worker.waits = True
+            self._count += 1  # breaks ties: first come, first served
+            heapq.heappush(self._waiting, (max(worker.used, self._now), self._count, worker))
+
+    def go_on(self) -> None:
+        """Let waiting connections work for the rest of this turn; one of them in any case."""
+        while self._waiting:
+            used, _, worker = heapq.heappop(self._waiting)
+            self._now = max(self._now, used)
+            worker.waits = False
+            share = self._of_turn // (len(self._waiting) + 1)
+            self._give(worker, max(SHARE, share), is_first=True)
+            if self._of_turn <= 0:
+                return
+
+    def end(self) -> None:
+        """Begin a new turn."""
+        self._of_turn = self._turn
+        if not self._waiting:
+            self._now = self._most  # nobody waited, so nobody owes anything
+
+    def takes(self, size: int) -> bool:
+        """Tell whether the connection that works now may handle a long message of ``size`` bytes.
+
+        If not, this ends its share. The first long message of a connection that has waited is
+        handled in any case.
+        """
+        if not self._is_first and size >> _LONG_WEIGHT > self.left:
+            self.stop()
+            return False
+        self._is_first = False
+        return True
+
+    def stop(self) -> None:
+        """Let the connection that works now handle no further message."""
+        if self.left > 0:
+            self._unused += self.left
+            self.left = 0
+
+    def _give(self, worker: Worker, share: int, *, is_first: bool) -> None:
+        self.left = share
+        self._unused = 0
+        self._is_first = is_first
+        is_unfinished = worker.work()
+        spent = share - self.left - self._unused
+        self._of_turn -= spent
+        worker.used = used = max(worker.used, self._now) + spent
+        if used > self._most:
+            self._most = used
+        if is_unfinished:
+            self.wait(worker)
