@@ -90,6 +90,9 @@ class MemoryTarget:
                 if isinstance(event, RelayRequested):
                     self._relay(event)
                     moved = True
+            if self.hub.state.turns.are_due:
+                self.hub.handle_timeout(self.clock.now)
+                moved = True
             self.hub.take_unflushed()
 
     def _new_client(self) -> "_RawClient":

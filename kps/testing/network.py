@@ -274,6 +274,9 @@ class Network:
             for event in self.hub.events():
                 self.hub_events.append(event)
                 moved = self.answer(event) or moved
+            if self.hub.state.turns.are_due:
+                self.hub.handle_timeout(self.clock.now)
+                moved = True
             for session in self.hub.take_unflushed():
                 if session in self._by_session:
                     self._by_session[session].server_is_due = True

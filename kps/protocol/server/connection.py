@@ -53,7 +53,7 @@ class WebSocketConnection:
             client_of=state.admission.client_of if config.proxies else None,
         )
         # Nobody needs a long message to register.
-        self._socket.reader.max_message = min(state.limits.max_message, state.limits.max_head)
+        self._socket.reader.max_message = min(state.limits.max_message, 4 * state.limits.max_head)
         self._transport = WebSocketTransport(state, number, self._socket, self._changed)
         self.session = ServerSession(state, delivery, number, peer, self._transport)
         self._intake = Intake(state, self.session, self._socket, self._worked)
