@@ -192,12 +192,19 @@ class ServerLimits(ProgramLimits):
     max_awaited_acks: int = 1_000_000
     """Pending answers of all ack requests together."""
 
+    max_ack_bytes: int = 256 * 1024 * 1024
+    """Bytes that all ack requests together may take in memory, with the ids and the outcomes of
+    all their receivers, but without the results. One with a single receiver takes about 1.5 KB,
+    and each further receiver about 400 bytes."""
+
     max_results: int = 16 * 1024 * 1024
-    """Bytes of results that one ack request may gather. Past it, an answer counts as
-    failed, with the error ``no room for the result``."""
+    """Bytes of results and error texts that one ack request may gather; each counts with the 80
+    bytes or less that it takes besides. Past it, an answer counts as failed, with the error ``no room
+    for the result``."""
 
     max_all_results: int = 256 * 1024 * 1024
-    """Bytes of results that all ack requests together may hold. Past it: the same."""
+    """Bytes of results and error texts that all ack requests together may hold. Past it: the
+    same."""
 
     message_rate: float = 0.0
     """Messages that one connection may send per second, where each payload of a batch counts.
@@ -245,6 +252,7 @@ IN_SHORT = {
     "max_all_ids": "ids reserved for all identities together",
     "max_pending_acks": "pending ack requests of one connection",
     "max_awaited_acks": "pending answers of all ack requests together",
+    "max_ack_bytes": "bytes that all pending ack requests may take, without results",
     "max_results": "bytes of results that one ack request may gather",
     "max_all_results": "bytes of results of all pending ack requests",
     "max_error": "characters of a subscriber's error text that its publisher gets",

@@ -4,6 +4,10 @@ import heapq
 from typing import Protocol
 
 
+# Items that one call handles. They take some milliseconds.
+_AT_ONCE = 500
+
+
 class Timed(Protocol):
     """An item with a deadline."""
 
@@ -54,8 +58,15 @@ class Deadlines:
         return heap[0][0] if heap else None
 
     def handle_timeout(self, now: float) -> None:
-        """Call every item that is due."""
-        while (when := self.next_deadline()) is not None and when <= now:
+        """Call the items that are due, the earliest first.
+
+        When very many are due, it calls some; ``next_deadline`` is then still due, and the
+        caller gives others a turn before it calls again.
+        """
+        for _ in range(_AT_ONCE):
+            when = self.next_deadline()
+            if when is None or when > now:
+                return
             item = heapq.heappop(self._heap)[2]
             del self._scheduled[item]
             actual = item.next_deadline()

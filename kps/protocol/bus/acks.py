@@ -4,14 +4,21 @@ Every addressed subscriber ends in exactly one outcome: its own answer, ``discon
 or ``timeout`` (spec, section 6).
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 from kps.errors import QueueFull
+from kps.protocol import cost
 from kps.protocol.bus.topics import Subscriber
-from kps.protocol.dialect.outcome import AckResponse
+from kps.protocol.dialect.outcome import AckResponse, Json
 from kps.protocol.limits import ServerLimits
 from kps.protocol.timers import Deadlines
+
+# Outcomes that one call makes known, when very many become known at one instant. They take some
+# milliseconds; after a pause, in which others get their turn, the next call goes on.
+_AT_ONCE = 500
+_PAUSE = 0.001  # seconds
 
 
 class AckOwner(Protocol):
@@ -30,6 +37,7 @@ class AckRequest:
     __slots__ = (
         "_expire",
         "awaited",
+        "cost",
         "deadline",
         "id",
         "owner",
@@ -50,7 +58,8 @@ class AckRequest:
         tells_timeouts: bool,
         wants_updates: bool,
         deadline: float | None,
-        expire: Callable[["AckRequest"], None],
+        cost: int,
+        expire: Callable[["AckRequest", float], None],
     ) -> None:
         self.id = ack_id
         """The server's id of the request, which subscribers put into their answers."""
@@ -64,12 +73,14 @@ class AckRequest:
         """Level 1: whether the final answer lists the clients that did not answer in time."""
         self.wants_updates = wants_updates
         """Level 2: whether the owner is sent each outcome at once."""
+        self.cost = cost
+        """Bytes that it takes in memory, apart from the results."""
         self.size = 0
-        """Bytes of the results so far."""
+        """Bytes that the results and error texts so far take in memory."""
         self.told = 0
         """Number of outcomes that the owner has been sent."""
         self.deadline = deadline
-        """When the request times out; ``None`` once it has ended."""
+        """When the request times out; ``None`` once it has timed out or ended."""
         self._expire = expire
 
     def untold(self) -> list[AckResponse]:
@@ -92,7 +103,8 @@ class AckRequest:
         return self.deadline
 
     def handle_timeout(self, now: float) -> None:
-        self._expire(self)
+        self.deadline = None
+        self._expire(self, now)
 
 
 class DuplicateAckId(Exception):
@@ -100,17 +112,25 @@ class DuplicateAckId(Exception):
 
 
 class AckBook:
-    """All pending ack requests."""
+    """All pending ack requests.
+
+    When very many outcomes become known at one instant, because a subscriber leaves or requests
+    time out together, it makes them known in slices. Until its turn comes, a request is pending
+    and its status says so.
+    """
 
     def __init__(self, deadlines: Deadlines, limits: ServerLimits) -> None:
         self._deadlines = deadlines
         self._limits = limits
         self._awaited = 0  # pending answers of all requests
-        self._results = 0  # bytes of their results so far
+        self._cost = 0  # bytes that the requests take in memory, apart from the results
+        self._results = 0  # bytes that their results take so far
         self._count = 0
         self._by_id: dict[str, AckRequest] = {}
         self._by_owner: dict[AckOwner, dict[str, AckRequest]] = {}
         self._by_subscriber: dict[Subscriber, dict[AckRequest, None]] = {}
+        self._work: deque[Iterator[int]] = deque()  # each step yields the outcomes it has handled
+        self._due: float | None = None  # when the work goes on; work that comes before waits
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -132,13 +152,19 @@ class AckBook:
         of_owner = self._by_owner.get(owner, {})
         if owner_ack_id in of_owner:
             raise DuplicateAckId
-        if len(of_owner) >= self._limits.max_pending_acks:
+        limits = self._limits
+        if len(of_owner) >= limits.max_pending_acks:
             raise QueueFull("this client has too many ack requests under way")
         awaited = {subscriber: subscriber.id for subscriber in subscribers}
-        if self._awaited + len(awaited) > self._limits.max_awaited_acks:
+        if self._awaited + len(awaited) > limits.max_awaited_acks:
             raise QueueFull("the server waits for too many answers")
+        # An outcome must always have room, so each is paid for at the beginning.
+        size = cost.of_ack_request(owner_ack_id, awaited.values())
+        if self._cost + size > limits.max_ack_bytes:
+            raise QueueFull("the ack requests under way take too much memory")
         self._by_owner[owner] = of_owner
         self._awaited += len(awaited)
+        self._cost += size
         self._count += 1
         request = AckRequest(
             f"ack_{self._count}",
@@ -148,7 +174,8 @@ class AckBook:
             tells_timeouts,
             wants_updates,
             deadline,
-            self._finish,
+            size,
+            self._expired,
         )
         self._by_id[request.id] = request
         of_owner[owner_ack_id] = request
@@ -167,7 +194,7 @@ class AckBook:
         subscriber: Subscriber,
         ack_id: str,
         error: str | None,
-        result: Any = None,
+        result: Json | None = None,
         size: int = 0,
     ) -> None:
         """Record a subscriber's answer, whose result has ``size`` bytes; error texts count too.
@@ -176,27 +203,26 @@ class AckBook:
         """
         request = self._by_id.get(ack_id)
         if request is not None and subscriber in request.awaited:
+            size = cost.of_answer(error, size)
             limits = self._limits
-            size += len(error or "")
-            if (
+            if size and (
                 request.size + size > limits.max_results
                 or self._results + size > limits.max_all_results
             ):
-                error, result, size = "no room for the result", None, 0
+                error, result, size = NO_ROOM, None, 0
             request.size += size
             self._results += size
             self._record(request, subscriber, error, result)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
         """Record ``disconnected`` for a subscriber that is gone."""
-        for request in list(self._by_subscriber.get(subscriber, ())):
-            if request.id in self._by_id:  # an owner that is told may leave: its requests end
-                self._record(request, subscriber, "disconnected")
+        if subscriber in self._by_subscriber:
+            self._begin(self._disconnect(subscriber))
 
     def drop_owner(self, owner: AckOwner) -> None:
         """End the requests of an owner that is gone, without telling anybody."""
-        for request in list(self._by_owner.get(owner, {}).values()):
-            self._forget(request)
+        if owner in self._by_owner:
+            self._begin(self._abandon(owner))
 
     def cancel(self, owner: AckOwner, owner_ack_id: str) -> None:
         """End a pending request without an answer."""
@@ -208,8 +234,65 @@ class AckBook:
         """Return a pending request by the id that its owner gave it."""
         return self._by_owner.get(owner, {}).get(owner_ack_id)
 
+    # -- slices -----------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        return self._due
+
+    def handle_timeout(self, now: float) -> None:
+        """Go on with the work that is left."""
+        if self._due is not None and now >= self._due:
+            self._work_on(now + _PAUSE)
+
+    def _expired(self, request: AckRequest, now: float) -> None:
+        self._begin(self._time_out(request), now + _PAUSE)
+
+    def _begin(self, work: Iterator[int], resume_at: float = 0.0) -> None:
+        self._work.appendleft(work)
+        if self._due is None:
+            self._work_on(resume_at)
+
+    def _work_on(self, resume_at: float) -> None:
+        """Work until enough has been done for one call; go on at ``resume_at`` at the earliest."""
+        self._due = resume_at
+        done = 0
+        while self._work and done < _AT_ONCE:
+            work = self._work.popleft()
+            others = len(self._work)
+            step = next(work, None)
+            if step is not None:
+                done += step
+                self._work.insert(len(self._work) - others, work)  # behind what came from within
+        if self._work or done >= _AT_ONCE:
+            self._deadlines.schedule(self)
+        else:
+            self._due = None
+
+    def _disconnect(self, subscriber: Subscriber) -> Iterator[int]:
+        for request in list(self._by_subscriber.get(subscriber, ())):
+            if request.id in self._by_id and subscriber in request.awaited:
+                self._record(request, subscriber, "disconnected")
+                yield 1
+
+    def _abandon(self, owner: AckOwner) -> Iterator[int]:
+        for request in list(self._by_owner.get(owner, {}).values()):
+            if request.id in self._by_id:
+                self._forget(request)
+                yield 1 + len(request.awaited)
+
+    def _time_out(self, request: AckRequest) -> Iterator[int]:
+        if request.id in self._by_id:
+            self._finish(request)
+            yield 1 + len(request.awaited)
+
+    # -- within -----------------------------------------------------------------------------
+
     def _record(
-        self, request: AckRequest, subscriber: Subscriber, error: str | None, result: Any = None
+        self,
+        request: AckRequest,
+        subscriber: Subscriber,
+        error: str | None,
+        result: Json | None = None,
     ) -> None:
         client_id = request.awaited.pop(subscriber)
         self._awaited -= 1
@@ -239,6 +322,11 @@ class AckBook:
             if not of_subscriber:
                 del self._by_subscriber[subscriber]
         self._awaited -= len(request.awaited)
+        self._cost -= request.cost
         self._results -= request.size
         request.deadline = None
         self._deadlines.cancel(request)
+
+
+NO_ROOM = "no room for the result"
+"""The error of an outcome whose result would exceed a limit."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from kps.protocol.dialect import level1, level2
-from kps.protocol.dialect.envelope import Fields, join, text, unwrap
-from kps.protocol.dialect.outcome import AckResponse
+from kps.protocol.dialect.envelope import Fields, join, text, unwrap, write
+from kps.protocol.dialect.outcome import AckResponse, Json
 
 # How a confirmation begins, as every server of the family writes it.
 _CONFIRMATION = b'{"action":"published",'
@@ -147,11 +147,11 @@ def limit_in(fields: Fields) -> int | None:
 
 def read_response(client_id: str, fields: Fields, request: str) -> AckResponse:
     """Read one outcome of the ack request with the id ``request``."""
-    reason, ack_id = fields.get("error"), fields.get("ack_id")
+    reason, ack_id, result = fields.get("error"), fields.get("ack_id"), fields.get("result")
     return AckResponse(
         client_id,
         fields.get("success") is True,
         reason if type(reason) is str else None,
         ack_id if type(ack_id) is str else request,
-        fields.get("result"),
+        None if result is None else Json(write(result)),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kps.protocol.dialect.envelope import Fields, compose, text, write
-from kps.protocol.dialect.outcome import AckResponse
+from kps.protocol.dialect.outcome import AckResponse, kept_result
 
 LEVEL = 2
 
@@ -93,8 +93,9 @@ def _by_client(responses: Iterable[AckResponse]) -> dict[str, Fields]:
         fields: Fields = {"success": response.success}
         if response.error:
             fields["error"] = response.error
-        if response.result is not None:
-            fields["result"] = response.result
+        result = kept_result(response)
+        if result is not None:
+            fields["result"] = result
         by_client[response.client_id] = fields
     return by_client
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
+import orjson
+
 if TYPE_CHECKING:
     # Only type checkers read this import. The default is the meaning of a plain ``AckResponse``.
     from typing_extensions import TypeVar
@@ -12,6 +14,10 @@ else:
     from typing import TypeVar
 
     R = TypeVar("R")
+
+
+Json = orjson.Fragment
+"""A value as JSON. An outcome keeps its result so, because objects take far more memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +32,39 @@ class AckResponse(Generic[R]):
     ack_id: str = ""
     """The id of the request: the server's on level 1, the publisher's on level 2."""
     result: R | None = None
-    """What the subscriber's callback returned: any JSON value. Level 2 only."""
+    """What the subscriber's callback returned: any JSON value. Level 2 only. It is kept as JSON,
+    and each access reads it anew."""
 
     def fields(self) -> dict[str, Any]:
         """Return the response as level 1 writes it: with ``error`` only if there is one."""
         fields = {"ack_id": self.ack_id, "client_id": self.client_id, "success": self.success}
         return fields | ({"error": self.error} if self.error else {})
+
+
+class _ReadAtAccess:
+    """The attribute ``result``: reads the JSON that a slot keeps."""
+
+    def __init__(self, slot: Any) -> None:
+        self.slot = slot
+
+    def __get__(self, response: Any, owner: object = None) -> Any:
+        if response is None:
+            return self
+        kept = self.slot.__get__(response)
+        return orjson.loads(orjson.dumps(kept)) if type(kept) is Json else kept
+
+    def __set__(self, response: Any, value: Any) -> None:
+        self.slot.__set__(response, value)
+
+
+_RESULT = _ReadAtAccess(AckResponse.__dict__["result"])
+setattr(AckResponse, "result", _RESULT)  # noqa: B010  # a dataclass lets no property be a field
+
+
+def kept_result(response: AckResponse) -> object:
+    """Return the result of an outcome as it is kept, to be written into a message."""
+    kept: object = _RESULT.slot.__get__(response)
+    return kept
 
 
 def bad_result(reason: object) -> str:

@@ -17,7 +17,7 @@ from kps.protocol.dialect import level1
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, TooDeep, check_depth, text, write
-from kps.protocol.dialect.outcome import bad_result
+from kps.protocol.dialect.outcome import Json, bad_result
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.server import ServerLevel1, required
 from kps.protocol.server.delivery import Delivery
@@ -160,17 +160,18 @@ def _ask(actor: Actor, ask_them: Callable[[AckOwner, str, Ask], None], ask: Ask)
 def ack(actor: Actor, fields: Fields) -> None:
     limits = actor.state.limits
     ack_id, error, result = actor.dialect.read_answer(fields)
-    size = 0
+    kept, size = None, 0
     if error is not None:
         error = error[: limits.max_error]
     elif result is not None:
         try:
             if actor.is_deep:
                 check_depth(result, limits.max_depth)
-            size = len(write({"responses": {"id": {"result": result}}}))
+            written = write(result)
+            kept, size = Json(written), len(written)
         except TooDeep:
-            error, result = bad_result("it is nested too deeply"), None
-    actor.state.acks.answer(actor, ack_id, error, result, size)
+            error = bad_result("it is nested too deeply")
+    actor.state.acks.answer(actor, ack_id, error, kept, size)
 
 
 def get_ack_status(actor: Actor, fields: Fields) -> None:

@@ -17,7 +17,7 @@ from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.bus.topics import Key, Stage
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.envelope import compose
-from kps.protocol.dialect.outcome import AckResponse, bad_result, timed_out
+from kps.protocol.dialect.outcome import AckResponse, Json, bad_result, timed_out
 from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server.state import ServerState
 
@@ -86,13 +86,15 @@ class LocalProgram:
         self.subscriptions.deliver_server_data(data, sender, size)
 
     def _answer(self, acknowledgement: Acknowledgement) -> None:
-        try:
-            check_payload(acknowledgement.result)
-        except InvalidArgument as error:
-            acknowledgement.error, acknowledgement.result = bad_result(error), None
-        self._state.acks.answer(
-            self, acknowledgement.ack_id, acknowledgement.error, acknowledgement.result
-        )
+        error, result = acknowledgement.error, acknowledgement.result
+        kept, size = None, 0
+        if result is not None and error is None:
+            try:
+                written = compose(result)
+                kept, size = Json(written), len(written)
+            except InvalidArgument as reason:
+                error = bad_result(reason)
+        self._state.acks.answer(self, acknowledgement.ack_id, error, kept, size)
 
 
 class LocalAck(AckHandle):

@@ -253,10 +253,10 @@ class TestLimits:
         ("most", "answer"),
         [
             (
-                2 * len(b'{"responses":{"id":{"result":"xxxx"}}}'),
+                2 * cost.of_answer(None, len(b'"xxxx"')),
                 {"success": True, "result": "xxxx"},
             ),
-            (2 * len("xxx"), {"success": False, "error": "xxx"}),
+            (2 * cost.of_answer("xxx", 0), {"success": False, "error": "xxx"}),
         ],
         ids=["results", "error texts"],
     )
@@ -275,7 +275,7 @@ class TestLimits:
         assert stage.hub.state.acks._results == 0
 
     def test_results_of_all_requests(self) -> None:
-        size = len(b'{"responses":{"id":{"result":"xxxx"}}}')
+        size = cost.of_answer(None, len(b'"xxxx"'))
         stage = Stage(limits=ServerLimits(max_all_results=size))
         peers = [peer2(stage, str(n)) for n in range(3)]
         for peer in peers[1:]:  # of whom one will not answer, so that the requests go on

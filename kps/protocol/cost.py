@@ -1,0 +1,54 @@
+"""What things take in memory: the account for the limits in bytes.
+
+The JSON of a thing tells little about its memory: ``{}`` has two bytes, and its object 64. So
+what waits is kept as bytes where it may be long, and each thing is charged for the objects
+around it, at the constants below. They are upper bounds for CPython of 64 bits;
+``tests/protocol/server/test_memory.py`` measures them. Sizes are in bytes.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+ENTRY: Final = 160
+"""An entry of a queue: its object, its place, and the head of its bytes."""
+
+MESSAGE: Final = 144
+"""A message in a mailbox: its object, its place, and a payload that is a number."""
+
+KEPT: Final = 48
+"""Bytes that are kept in a list: their head and their place."""
+
+RESULT: Final = 80
+"""The result of an ack besides its JSON: its object, and the head of its bytes."""
+
+ACK_REQUEST: Final = 1000
+"""A pending ack request: its object, its tables, and its deadline."""
+
+ADDRESSED: Final = 320
+"""A receiver of a pending ack request, and its outcome."""
+
+SUBSCRIPTION: Final = 128
+"""A subscription to a topic that has other subscribers."""
+
+TOPIC: Final = 512
+"""A topic with a subscriber, apart from its name."""
+
+RESERVED_ID: Final = 448
+"""An id that an identity owns."""
+
+
+def of_ack_request(ack_id: str, receivers: Iterable[str]) -> int:
+    """Return what an ack request takes until it ends, with the ids of its receivers."""
+    ids = [*map(_of_text, receivers)]
+    return ACK_REQUEST + _of_text(ack_id) + ADDRESSED * len(ids) + sum(ids)
+
+
+def of_answer(error: str | None, result: int) -> int:
+    """Return what an answer takes: its error text, or its result of so many bytes of JSON.
+
+    An answer with neither takes nothing: it has been paid for with the request.
+    """
+    return (_of_text(error) if error else 0) + (RESULT + result if result else 0)
+
+
+_of_text = str.__sizeof__  # Python keeps up to four bytes for each character
