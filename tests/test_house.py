@@ -29,6 +29,7 @@ ALLOWED_IN_PROTOCOL = {
     "functools",
     "gc",  # what is in a container
     "h11",
+    "hashlib",  # digests, in place of long texts
     "heapq",
     "http",  # the names of the status codes
     "ipaddress",

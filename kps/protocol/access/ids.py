@@ -1,41 +1,60 @@
 """Reserves client ids for identities."""
 
+from hashlib import blake2b
+
+_SIZE = 16
+
 
 class IdOwners:
     """Remembers which identity owns an id, even while nobody is connected under it.
 
     It keeps the latest ids of each identity, so that no identity can displace the ids of
     others. It also limits the ids of all together, so that a million identities do not fill
-    the memory.
+    the memory. It keeps digests of ids and names, because these may be long.
     """
 
     def __init__(self, most: int, most_in_all: int) -> None:
         self._most = most
         self._most_in_all = most_in_all
-        self._owner: dict[str, str] = {}  # the latest last
-        self._ids: dict[str, dict[str, None]] = {}  # by owner, the latest last
+        self._owner: dict[bytes, bytes] = {}  # by id, the latest last
+        self._ids: dict[bytes, bytes] = {}  # by owner: its ids in one piece, the latest last
+
+    def __len__(self) -> int:
+        return len(self._owner)
 
     def may_use(self, client_id: str, name: str) -> bool:
         """Tell whether an id is free or belongs to the identity of that name."""
-        return self._owner.get(client_id, name) == name
+        owner = self._owner.get(_digest(client_id))
+        return owner is None or owner == _digest(name)
 
     def take(self, client_id: str, name: str) -> None:
         """Give an id that it may use to the identity of that name."""
         if not name:
             return  # anonymous clients own no ids
-        ids = self._ids.setdefault(name, {})
-        ids.pop(client_id, None)
-        ids[client_id] = None
-        self._owner.pop(client_id, None)
-        self._owner[client_id] = name
-        if len(ids) > self._most:
-            self._release(next(iter(ids)))
+        taken, owner = _digest(client_id), _digest(name)
+        if taken in self._owner:
+            owner = self._release(taken)
+        ids = self._ids[owner] = self._ids.get(owner, b"") + taken
+        self._owner[taken] = owner
+        if len(ids) > self._most * _SIZE:
+            self._release(ids[:_SIZE])
         if len(self._owner) > self._most_in_all:
             self._release(next(iter(self._owner)))
 
-    def _release(self, client_id: str) -> None:
-        name = self._owner.pop(client_id)
-        ids = self._ids[name]
-        del ids[client_id]
-        if not ids:
-            del self._ids[name]
+    def _release(self, taken: bytes) -> bytes:
+        """Make an id free; return who owned it."""
+        owner = self._owner.pop(taken)
+        ids = self._ids[owner]
+        start = ids.find(taken)
+        while start % _SIZE:  # it lies across two others
+            start = ids.find(taken, start + 1)
+        ids = ids[:start] + ids[start + _SIZE :]
+        if ids:
+            self._ids[owner] = ids
+        else:
+            del self._ids[owner]
+        return owner
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_SIZE).digest()

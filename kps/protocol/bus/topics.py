@@ -49,9 +49,11 @@ class Subscriber(Protocol):
 class _Topic:
     """A topic with a subscriber."""
 
-    __slots__ = ("published", "subscribers")
+    __slots__ = ("key", "published", "subscribers")
 
-    def __init__(self) -> None:
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        """The one text that all its subscribers keep."""
         self.subscribers: dict[Subscriber, None] = {}  # a set that keeps its order
         self.published = 0
 
@@ -97,10 +99,11 @@ class Bus:
         """Make a subscription live. May be called twice."""
         if subscriber.topics.get(key) is Stage.LIVE:
             return
-        subscriber.topics[key] = Stage.LIVE
         topic = self._topics.get(key)
         if topic is None:
-            topic = self._topics[key] = _Topic()
+            topic = self._topics[key] = _Topic(key)
+        subscriber.topics.pop(key, None)  # with a text of its own
+        subscriber.topics[topic.key] = Stage.LIVE
         topic.subscribers[subscriber] = None
         for watch in self.on_join:
             watch(subscriber, key)

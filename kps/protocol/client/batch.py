@@ -4,7 +4,7 @@ from typing import Any
 
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.envelope import load
-from kps.protocol.wire.frames import LONGEST_HEADER
+from kps.protocol.wire.frames import LONGEST_HEADER, read_text
 from kps.protocol.wire.outbox import Entry, Kind
 
 LARGEST_BATCH = 64 * 1024
@@ -56,17 +56,23 @@ class Batch:
             return level2.publish(self.topic, bytes(self._message[len(self._head) :]))
         return bytes(self._message) + level2.BATCH_END
 
-    def payloads(self) -> list[Any]:
-        """Parse and return its payloads."""
-        loaded: list[Any] = load(b"[" + self._message[len(self._head) :] + b"]")
-        return loaded
-
 
 class BatchEntry(Entry):
-    """A queued batch, whose payloads can still be read."""
+    """A queued batch, whose publications can still be read out of its frame."""
 
-    __slots__ = ("batch",)
+    __slots__ = ()
 
     def __init__(self, frame: bytes, batch: Batch) -> None:
         super().__init__(frame, Kind.DROPPABLE, batch.count)
-        self.batch = batch
+
+    def publications(self) -> tuple[str, list[Any]]:
+        """Parse its message; return the topic and the payloads."""
+        fields = load(message_in(self))
+        return fields["topic"], fields["batch"] if "batch" in fields else [fields["data"]]
+
+
+def message_in(entry: Entry) -> bytes:
+    """Return the message in an entry of one frame of our own."""
+    whole = read_text(entry.data, 0, len(entry.data), True)
+    assert whole is not None
+    return whole[0]

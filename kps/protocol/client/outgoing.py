@@ -6,6 +6,7 @@ from typing import Protocol
 from kps.errors import MessageTooLarge, QueueFull
 from kps.protocol.bus.message import check_topic
 from kps.protocol.client.batch import LARGEST_BATCH, Batch, BatchEntry
+from kps.protocol.cost import ENTRY
 from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
 from kps.protocol.limits import Overflow
 from kps.protocol.wire.client_handshake import ClientWebSocket
@@ -125,7 +126,7 @@ class Outgoing:
     def _new_batch(self, topic: str, payload: bytes) -> Batch:
         socket = self._socket
         waiting = socket.outbox.pending_bytes
-        room = socket.limits.queue_bytes - waiting
+        room = socket.limits.queue_bytes - waiting - ENTRY
         batch = Batch(
             check_topic(topic),
             payload,

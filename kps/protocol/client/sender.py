@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from kps.errors import MessageTooLarge, QueueFull
-from kps.protocol.client.batch import BatchEntry
+from kps.protocol.client.batch import BatchEntry, message_in
 from kps.protocol.client.events import ErrorReceived
 from kps.protocol.client.offline import OfflineQueue
 from kps.protocol.client.outgoing import Outgoing
@@ -11,7 +11,6 @@ from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
 from kps.protocol.limits import Overflow
-from kps.protocol.wire.frames import read_text
 from kps.protocol.wire.outbox import Entry
 
 
@@ -99,9 +98,8 @@ class Sender:
     def _messages_in(self, entry: Entry) -> Iterator[bytes]:
         """Return the messages in an entry, in a form that each level understands."""
         if isinstance(entry, BatchEntry):
-            for data in entry.batch.payloads():
-                yield level1.publish(entry.batch.topic, self._state.id, data)
+            topic, payloads = entry.publications()
+            for data in payloads:
+                yield level1.publish(topic, self._state.id, data)
         else:
-            whole = read_text(entry.data, 0, entry.size, True)  # a frame of our own
-            assert whole is not None
-            yield whole[0]
+            yield message_in(entry)

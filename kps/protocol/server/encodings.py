@@ -6,8 +6,12 @@ from kps.protocol.wire.frames import text_frame
 from kps.protocol.wire.outbox import Entry, Kind
 
 Encoded = bytes | Entry
-"""The JSON of an ack request, which can be joined with other messages; the frames of all other
-publications."""
+"""The JSON of a small ack request, which can be joined with other messages; the frames of all
+other publications, which the queues of all receivers share."""
+
+# Bytes of the largest ack request that is joined with others. Each receiver gets a copy of it,
+# which takes about as much as its place in the queue would.
+_LARGEST_JOINED = 256
 
 
 class FrameEncoding:
@@ -21,9 +25,12 @@ class FrameEncoding:
     def encode(self, publication: Publication) -> Encoded:
         topic, sender, payloads = publication.topic, publication.sender, publication.payloads
         if publication.ack_id:
-            return self._dialect.delivery_with_ack(
+            message = self._dialect.delivery_with_ack(
                 topic, sender, payloads[0], publication.ack_id, is_direct=publication.is_direct
             )
+            if len(message) <= _LARGEST_JOINED:
+                return message
+            return Entry(text_frame(message), Kind.FORWARDED)
         frames = [text_frame(one) for one in self._dialect.deliveries(topic, sender, payloads)]
         return Entry(
             frames[0] if len(frames) == 1 else b"".join(frames),

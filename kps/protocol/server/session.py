@@ -191,7 +191,9 @@ class ServerSession:
         assert type(encoded) is Entry
         if transport.queue_whole(encoded):
             return True
-        if encoded.frames == 1 and encoded.size <= self.state.limits.queue_bytes:
+        if encoded.messages == 1 or (
+            encoded.frames == 1 and encoded.size <= self.state.limits.queue_bytes
+        ):
             # The policy applies to the message as a whole (spec, 12.4). Splitting it for those
             # of its publications that have room would cost all others too much.
             return transport.queue(encoded)

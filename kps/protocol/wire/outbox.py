@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from itertools import chain
 
+from kps.protocol.cost import ENTRY
 from kps.protocol.limits import ConnectionLimits, Overflow
 
 # Most bytes of an array of messages. It is large enough to make the cost per array negligible.
@@ -43,12 +44,14 @@ class Entry:
     def __init__(self, data: bytes, kind: Kind, messages: int = 1, frames: int = 1) -> None:
         self.data = data
         self.kind = kind
-        self.size = size = len(data)
+        self.size = len(data) + ENTRY * frames
+        """Bytes for which it counts: those of its frames, and what each takes as an entry of its
+        own, so that it makes no difference which messages came together."""
         self.messages = messages
         """Number of messages in it; 0 for a control entry."""
         self.frames = frames
         """Number of frames in it."""
-        self.reply_bytes = size if kind is _REPLY else 0
+        self.reply_bytes = len(data) + ENTRY if kind is _REPLY else 0
         """Bytes of replies in it; an array may hold replies beside other messages."""
 
 
@@ -116,7 +119,7 @@ class Outbox:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes that are pending."""
+        """Bytes for which the pending data counts, each entry with what it takes in memory."""
         return self._pending_bytes + self._gathered_size
 
     @property
@@ -130,10 +133,11 @@ class Outbox:
         return self._pending_replies + self._gathered_replies
 
     def has_room(self, size: int, count: int = 1) -> bool:
-        """Whether ``count`` frames of ``size`` bytes in all fit.
+        """Whether an entry with ``count`` frames of ``size`` bytes in all fits.
 
         A single message that is larger than the limit fits into an empty queue.
         """
+        size += ENTRY * count
         if self._gathered:  # these become a frame of their own
             return self._fits(self._gathered_size + _AROUND_ARRAY + size, count + 1)
         return not self._pending_bytes or self._fits(size, count)
@@ -241,7 +245,7 @@ class Outbox:
     # -- taking ---------------------------------------------------------------------------
 
     def take(self, limit: int) -> bytes:
-        """Remove and return up to ``limit`` bytes, or one larger entry."""
+        """Remove and return entries that count for up to ``limit`` bytes, or one larger entry."""
         if self._gathered:
             if not self._pending_frames and self._gathered_size < limit:
                 return self._take_gathered()  # the common case needs no entry
@@ -332,5 +336,5 @@ class Outbox:
                 self._settled.append(entry)
 
 
-# Bytes that an array adds to its messages: the header of its frame, and the brackets.
-_AROUND_ARRAY = 14 + 2
+# Bytes that an array adds to its messages: the header of its frame, the brackets, and its entry.
+_AROUND_ARRAY = 14 + 2 + ENTRY

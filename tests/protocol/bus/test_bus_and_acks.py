@@ -183,10 +183,15 @@ class TestPublication:
         plain = Publication("t", "x", 1).encoded(FRAMES[dialect])
         assert isinstance(plain, Entry)
         assert plain.kind is Kind.DROPPABLE
-        # What wants an answer is a message, which each connection queues as it queues others.
+        # What wants an answer is a message, which each connection queues as it queues others, or,
+        # if it is large, one entry that all share.
         asking = Publication("t", "x", 1, ack_id="ack_1").encoded(FRAMES[dialect])
         assert isinstance(asking, bytes)
         assert b'"ack_id":"ack_1"' in asking
+        large = Publication("t", "x", "x" * 300, ack_id="ack_1").encoded(FRAMES[dialect])
+        assert isinstance(large, Entry)
+        assert (large.kind, large.messages, large.frames) == (Kind.FORWARDED, 1, 1)
+        assert b'"ack_id":"ack_1"' in large.data
 
     def test_several_are_as_many_frames_or_one(self, dialect: ServerLevel1) -> None:
         publication, encoding = Publication("t", "x", 1, "two"), FRAMES[dialect]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kps.errors import QueueFull
+from kps.protocol import cost
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.limits import Overflow, RatePolicy, ServerLimits

@@ -928,7 +928,7 @@ class TestRuns:
 
     @given(
         policy=st.sampled_from(list(Overflow)),
-        limit=st.integers(2000, 12_000),
+        limit=st.integers(8000, 24_000),  # enough for all answers to the publisher
         sizes=st.lists(st.integers(1, 2000), max_size=5),
         script=st.lists(
             st.sampled_from(["red", "red", "red", "green", "whisper", "nonsense"]), max_size=30

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
 
+from kps.protocol.cost import ENTRY
 from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.client_handshake import ClientWebSocket
 from kps.protocol.wire.frames import Masker
@@ -425,17 +426,17 @@ class TestPing:
             assert end.data_to_send() == b""
 
     def test_flood_pauses_reading_until_the_pongs_are_written(self) -> None:
-        for end, key in both_ends(ConnectionLimits(backlog_bytes=1000)):
+        for end, key in both_ends(ConnectionLimits(backlog_bytes=1000 + 5 * ENTRY)):
             feed(end, frame(b"x" * 100, opcode=PING, key=key) * 5)
             assert not end.wants_pause
             feed(end, frame(b"x" * 100, opcode=PING, key=key) * 5)
             assert end.wants_pause
-            end.data_to_send(limit=500)
+            end.data_to_send(limit=5 * (ENTRY + 110))
             assert not end.wants_pause
 
     def test_only_replies_pause_reading(self) -> None:
         """Two ends that both publish fast would else wait for each other."""
-        for end, _ in both_ends(ConnectionLimits(backlog_bytes=1000)):
+        for end, _ in both_ends(ConnectionLimits(backlog_bytes=1000 + ENTRY)):
             for kind in (Kind.FORWARDED, Kind.DROPPABLE, Kind.CONTROL):
                 assert end.queue(entry(end, b"x" * 2000, kind), NOW) is Push.QUEUED
                 assert not end.wants_pause
@@ -443,7 +444,7 @@ class TestPing:
             assert not end.wants_pause
             end.send(b"x" * 900, Kind.REPLY, NOW)
             assert not end.wants_pause
-            end.send(b"x" * 100, Kind.REPLY, NOW)
+            end.send(b"x" * 200, Kind.REPLY, NOW)
             assert end.wants_pause
             end.data_to_send()
             assert not end.wants_pause
