@@ -29,10 +29,11 @@ class InvalidMessage(Exception):
 
 
 class TooDeep(InvalidMessage):
-    """A payload that is nested too deeply to be written again."""
+    """Payloads that are nested too deeply to be written again: one, or several of a batch."""
 
-    def __init__(self) -> None:
-        super().__init__("message nested too deeply")
+    def __init__(self, payloads: int = 1) -> None:
+        several = f" ({payloads} payloads)" if payloads > 1 else ""
+        super().__init__(f"message nested too deeply{several}")
 
 
 def load(frame: bytes) -> Any:
@@ -107,6 +108,14 @@ def text(fields: Fields, name: str) -> str:
     """Return a string field, or ``""`` if it is missing, null or not a string."""
     value = fields.get(name)
     return value if type(value) is str else ""
+
+
+def shown(name: str) -> str:
+    """Return what an error text repeats of a name that a peer chose: its beginning."""
+    return name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…"
+
+
+_MOST_SHOWN = 256  # as long as topics and ids are at most, by default
 
 
 def unwrap(fields: Fields) -> tuple[Any, str]:

@@ -6,7 +6,7 @@ All other messages are those of ``level1``. Each function returns the JSON of on
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kps.protocol.dialect.envelope import Fields, compose, text, write
+from kps.protocol.dialect.envelope import Fields, compose, shown, text, write
 from kps.protocol.dialect.outcome import AckResponse, kept_result
 
 LEVEL = 2
@@ -79,7 +79,7 @@ def _named(request: Fields) -> Fields:
     """Return the fields that identify a request in its answer."""
     named: Fields = {}
     if action := text(request, "action"):
-        named["request"] = action
+        named["request"] = shown(action)
     for name in _NAMES_A_REQUEST:
         value = request.get(name)
         if type(value) is str:

@@ -16,7 +16,16 @@ from kps.protocol.bus.topics import Key, Stage, Subscriber
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.codes import LIMIT_REACHED
-from kps.protocol.dialect.envelope import Fields, InvalidMessage, TooDeep, check_depth, text, write
+from kps.protocol.dialect.envelope import (
+    Fields,
+    InvalidMessage,
+    TooDeep,
+    check_depth,
+    is_deeper,
+    shown,
+    text,
+    write,
+)
 from kps.protocol.dialect.outcome import Json, bad_result
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.server import ServerLevel1, required
@@ -52,6 +61,9 @@ class Actor(Subscriber, AckOwner, Protocol):
 
     def reply(self, message: bytes) -> bool:
         """Answer the client."""
+
+    def refuse(self, error: InvalidMessage, request: Fields) -> None:
+        """Answer the client with an error that refuses ``request``."""
 
 
 # Units of work (see ``turns``).
@@ -94,17 +106,33 @@ def publish(actor: Actor, fields: Fields) -> None:
         if len(payloads) > actor.state.limits.max_batch:
             raise InvalidMessage("the batch has too many payloads", LIMIT_REACHED)
         actor.received += (len(payloads) or 1) - 1
+    if actor.is_deep:
+        actor.run.check(topic)
+        payloads = _refuse_deep(actor, fields, payloads)
     if receipt is None:
         actor.run.add(topic, payloads)
     else:
         actor.run.publish_with_receipt(topic, payloads, receipt)
 
 
+def _refuse_deep(actor: Actor, fields: Fields, payloads: list[Any]) -> list[Any]:
+    """Refuse the payloads that are nested too deeply, all with one error; return the others."""
+    most = actor.state.limits.max_depth
+    kept = [payload for payload in payloads if not is_deeper(payload, most)]
+    refused = len(payloads) - len(kept)
+    if refused:
+        error = TooDeep(refused)
+        if not actor.dialect.payloads_of(fields):
+            raise error
+        actor.refuse(error, fields)
+    return kept
+
+
 def direct_message(actor: Actor, fields: Fields) -> None:
     to = required(fields, "to", "missing target ID")
     rules.check_direct(to, actor.permissions)
     if not actor.delivery.send_direct(to, actor.id, fields.get("data")):
-        raise InvalidMessage(f"no client has the id {to}", "no_such_client")
+        raise InvalidMessage(f"no client has the id {shown(to)}", "no_such_client")
 
 
 def publish_to_server(actor: Actor, fields: Fields) -> None:
@@ -219,7 +247,7 @@ def _no_action(actor: Actor, fields: Fields) -> None:
     name = text(fields, "action")
     if not name:
         raise InvalidMessage("missing or invalid action")
-    raise InvalidMessage(f"unknown action: {name}", "unknown_action")
+    raise InvalidMessage(f"unknown action: {shown(name)}", "unknown_action")
 
 
 NO_ACTION = Action(_no_action, unregistered=None)
@@ -228,4 +256,4 @@ NO_ACTION = Action(_no_action, unregistered=None)
 
 def relay_failed(reason: object) -> InvalidMessage:
     """Return the refusal of a message to another server."""
-    return InvalidMessage(f"failed to relay to server: {reason}", "relay_failed")
+    return InvalidMessage(f"failed to relay to server: {shown(str(reason))}", "relay_failed")

@@ -170,7 +170,7 @@ class Gate:
             if token is not None and type(token) is not str:
                 raise InvalidMessage("field token must be a string")
             if token:
-                self._ping = fields
+                self._ping = _what_matters_in(fields)
                 self._move(Step.TOKEN_SHOWN)
                 applicant = self._applicant
                 self._state.emit(TokenPresented(applicant.number, token, applicant.peer))
@@ -289,6 +289,17 @@ class Gate:
         """Take a step. A phase ignores a step that it does not list: the end may come first."""
         self.phase = TRANSITIONS[self.phase].get(step, self.phase)
 
+
+def _what_matters_in(ping: Fields) -> Fields:
+    """Return the fields of a ping that have a meaning; of arrays and objects only their type."""
+    return {
+        name: type(value)() if type(value) in (list, dict) else value
+        for name, value in ping.items()
+        if name in _IN_A_PING
+    }
+
+
+_IN_A_PING = ("action", "from", "proto", "nonce", "topic", "to", "ack_id", "receipt")
 
 STOPPING = HttpResponse.text(503, "the server is stopping")
 _UNAUTHORIZED = HttpResponse(

@@ -12,7 +12,6 @@ from kps.protocol.dialect.codes import ID_TAKEN, RATE_LIMITED
 from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
-    TooDeep,
     check,
     check_depth,
     is_deeper,
@@ -116,8 +115,6 @@ class ServerSession:
                 fields = message if type(message) is dict else {}
                 self.throttle.charge(self.dialect.count(fields), 0, self.state.now)
             fields = check(message)
-            if self.is_deep:
-                self._check_depth(fields)
             action = ACTIONS.get(fields.get("action"), NO_ACTION)
             if action.unregistered is not None and not self.id:
                 raise InvalidMessage(action.unregistered, "not_registered")
@@ -125,20 +122,11 @@ class ServerSession:
                 self.run.finish()
                 if gate.is_over:
                     return
+            if self.is_deep and not action.joins_run:  # which checks each payload itself
+                check_depth(fields.get("data"), self.state.limits.max_depth)
             action.handle(self, fields)
         except InvalidMessage as error:
             self.refuse(error, fields)
-
-    def _check_depth(self, fields: Fields) -> None:
-        """Refuse payloads that are nested too deeply; keep the others of a batch."""
-        deepest = self.state.limits.max_depth
-        check_depth(fields.get("data"), deepest)
-        batch = self.dialect.payloads_of(fields)
-        if batch:
-            kept = [payload for payload in batch if not is_deeper(payload, deepest)]
-            fields["batch"] = kept
-            for _ in range(len(batch) - len(kept)):
-                self.refuse(TooDeep(), fields)
 
     def refuse_all(self, error: InvalidMessage, requests: Sequence[Any]) -> None:
         """Refuse a whole frame; ``requests`` are its messages. It counts as one message."""

@@ -91,4 +91,15 @@ class TestIdOwners:
         for name in ("alice", "bob", "alice", "carol"):
             owners.take(f"{name}-1", name)
         assert [n for n in ("alice", "bob", "carol") if owners.may_use(f"{n}-1", "x")] == ["bob"]
-        assert set(owners._ids) == {"alice", "carol"}
+        assert (len(owners), len(owners._ids)) == (2, 2)
+
+    def test_one_in_the_middle_is_found_wherever_its_digest_may_seem_to_begin(self) -> None:
+        owners = IdOwners(300, 1000)
+        for _ in range(3):
+            for number in range(300):
+                owners.take(str(number), "alice")
+        owners.take("150", "alice")
+        for number in range(298):
+            owners.take(f"new {number}", "alice")
+        mine = [n for n in range(300) if not owners.may_use(str(n), "bob")]
+        assert mine == [150, 299]
