@@ -27,6 +27,9 @@ ACK_REQUEST: Final = 1000
 ADDRESSED: Final = 320
 """A receiver of a pending ack request, and its outcome."""
 
+OUTCOME: Final = 184
+"""The outcome of one receiver, at the publisher: its object, and its place in a table."""
+
 SUBSCRIPTION: Final = 128
 """A subscription to a topic that has other subscribers."""
 
@@ -49,6 +52,11 @@ def of_answer(error: str | None, result: int) -> int:
     An answer with neither takes nothing: it has been paid for with the request.
     """
     return (_of_text(error) if error else 0) + (RESULT + result if result else 0)
+
+
+def of_outcome(client_id: str, error: str | None, result: int) -> int:
+    """Return what an outcome takes at the publisher."""
+    return OUTCOME + _of_text(client_id) + of_answer(error, result)
 
 
 _of_text = str.__sizeof__  # Python keeps up to four bytes for each character

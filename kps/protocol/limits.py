@@ -54,9 +54,10 @@ class ConnectionLimits:
     """WebSocket messages that may be pending for one connection."""
 
     queue_bytes: int = 64 * 1024 * 1024
-    """Bytes that may be pending for one connection. A single larger message still passes
-    through an empty queue. nats-server has the same default: at full speed it is less than a
-    second's worth. A message that is pending for several connections is in memory once."""
+    """Bytes that may be pending for one connection; each frame counts for 160 more, which it
+    takes in memory. A single larger message still passes through an empty queue. nats-server has
+    the same default: at full speed it is less than a second's worth. A publication that is pending
+    for several connections is in memory once."""
 
     overflow: Overflow = Overflow.CLOSE
     """What a full queue does with a publication. Answers, direct messages and ack requests
@@ -111,7 +112,8 @@ class ProgramLimits(ConnectionLimits):
     pauses reading while a 32nd of this is pending, if its program keeps up."""
 
     mailbox_bytes: int = 64 * 1024 * 1024
-    """Bytes (of the messages' JSON) that may be pending for one subscription."""
+    """Bytes that may be pending for one subscription: of the messages' JSON, and 144 for each.
+    Python's objects of a payload with very many parts take up to 45 times as much as its JSON."""
 
     mailbox_overflow: Overflow = Overflow.DROP_NEWEST
     """What a full mailbox does with a message. ``CLOSE`` is not allowed here. A dropped
@@ -120,6 +122,12 @@ class ProgramLimits(ConnectionLimits):
     max_error: int = 1000
     """Characters of a subscriber's error text that its publisher gets. The rest is cut off,
     so that the answers of many subscribers fit into one message."""
+
+    max_all_results: int = 256 * 1024 * 1024
+    """Bytes of results and error texts that all pending ack requests together may hold, where
+    each counts with what it takes besides. Past it, an answer counts as failed, with the error
+    ``no room for the result``. At a client whole outcomes count, and the request that would
+    hold more ends with :class:`kps.QueueFull`."""
 
     def __post_init__(self) -> None:
         super(ProgramLimits, self).__post_init__()
@@ -198,13 +206,8 @@ class ServerLimits(ProgramLimits):
     and each further receiver about 400 bytes."""
 
     max_results: int = 16 * 1024 * 1024
-    """Bytes of results and error texts that one ack request may gather; each counts with the 80
-    bytes or less that it takes besides. Past it, an answer counts as failed, with the error ``no room
-    for the result``."""
-
-    max_all_results: int = 256 * 1024 * 1024
-    """Bytes of results and error texts that all ack requests together may hold. Past it: the
-    same."""
+    """Bytes of results and error texts that one ack request may gather. Past it: as past
+    ``max_all_results``."""
 
     message_rate: float = 0.0
     """Messages that one connection may send per second, where each payload of a batch counts.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from kps.errors import KPSError
 from kps.protocol.bus.message import Message
+from kps.protocol.cost import MESSAGE
 from kps.protocol.limits import Overflow, ProgramLimits
 
 # High-water and low-water marks, as parts of a mailbox: reading pauses above the first, and
@@ -35,7 +36,7 @@ class Mailbox:
         self.topic = topic
         """The topic; empty for direct messages and for messages of other servers."""
         self.size = 0
-        """Bytes that are pending."""
+        """Bytes for which the pending messages count: their JSON, and what each takes besides."""
         self.dropped = 0
         """Messages dropped so far because the mailbox was full."""
         self.taken = 0
@@ -65,7 +66,7 @@ class Mailbox:
         if not self._messages:
             return None
         message = self._messages.popleft()
-        self._took(1, message.size)
+        self._took(1, message.size + MESSAGE)
         return message
 
     def take_all(self) -> list[Message]:
@@ -80,32 +81,34 @@ class Mailbox:
         if len(self._messages) <= most:
             return self.take_all()
         messages = [self._messages.popleft() for _ in range(most)]
-        self._took(most, sum(message.size for message in messages))
+        self._took(most, sum(message.size for message in messages) + most * MESSAGE)
         return messages
 
     def put(self, message: Message) -> list[Message]:
         """Add a message; return the ones that had to be dropped."""
         dropped: list[Message] = []
         messages = self._messages
-        if messages and not self._has_room(message.size):
+        size = message.size + MESSAGE
+        if messages and not self._has_room(size):
             if self._limits.mailbox_overflow is Overflow.DROP_NEWEST:
                 self.dropped += 1
                 return [message]
-            while messages and not self._has_room(message.size):
+            while messages and not self._has_room(size):
                 oldest = messages.popleft()
-                self.size -= oldest.size
+                self.size -= oldest.size + MESSAGE
                 dropped.append(oldest)
             self.dropped += len(dropped)
         messages.append(message)
-        self.size += message.size
+        self.size += size
         return dropped
 
     def put_all(self, messages: list[Message], size: int) -> bool:
         """Add messages of ``size`` bytes each if there is room for all; tell whether there was."""
-        if not self._has_room(size * len(messages), len(messages)):
+        total = (size + MESSAGE) * len(messages)
+        if not self._has_room(total, len(messages)):
             return False
         self._messages.extend(messages)
-        self.size += size * len(messages)
+        self.size += total
         return True
 
     def fills(self, part: float) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kps.errors import InvalidArgument, KPSError, ServerError
+from kps.errors import InvalidArgument, KPSError, QueueFull, ServerError
 from kps.protocol.bus.message import AckChanged, AckHandle, check_timeout, check_topic
 from kps.protocol.client.events import AckStatusReceived, AckStatusRefused, BarrierPassed
 from kps.protocol.client.pending import Barrier, ClientAck, Pending
@@ -11,11 +11,14 @@ from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.client import read_response
 from kps.protocol.dialect.envelope import Fields, text
-from kps.protocol.dialect.outcome import timed_out
+from kps.protocol.dialect.outcome import AckResponse, size_of, timed_out
 
 # Seconds that the client waits beyond the timeout of an ack request: the server sends the final
 # answer only when the timeout is over.
 _ACK_GRACE = 1.0
+
+# Errors that a barrier keeps; its caller tells the first.
+_MOST_REFUSALS = 100
 
 
 class Asking:
@@ -113,8 +116,8 @@ class Asking:
         self.pending.add(handle.id, handle)
         self._state.deadlines.schedule(handle)
 
-    def _give_up(self, handle: ClientAck) -> None:
-        self._finish_ack(handle, None)
+    def _give_up(self, handle: ClientAck, error: KPSError | None = None) -> None:
+        self._finish_ack(handle, error)
         link = self._state.link
         if link is not None:  # without room it must go out all the same, or the server goes on
             link.outgoing.send_anyway(level1.cancel_ack(handle.id, self._state.id))
@@ -138,13 +141,24 @@ class Asking:
         if type(responses) is dict:
             for client_id, response in responses.items():
                 if type(response) is dict:
-                    handle.responses[client_id] = read_response(client_id, response, handle.id)
+                    self._record(handle, read_response(client_id, response, handle.id))
         if type(missing) is list:
             for client_id in missing:
                 if type(client_id) is str:
-                    handle.responses[client_id] = timed_out(client_id, handle.id)
+                    self._record(handle, timed_out(client_id, handle.id))
         self._state.events.append(AckChanged(handle))
         return handle
+
+    def _record(self, handle: ClientAck, response: AckResponse) -> None:
+        """Keep an outcome. Without room for it, the request ends with an error."""
+        if handle.error is not None:
+            return
+        size = size_of(response)
+        if self.pending.size + size > self._state.config.limits.max_all_results:
+            self._give_up(handle, QueueFull("the outcomes of ack requests take too much memory"))
+        elif response.client_id not in handle.responses:
+            self.pending.grow(handle, size)
+            handle.responses[response.client_id] = response
 
     def answered(self, fields: Fields) -> None:
         """Record the end of an ack request."""
@@ -184,7 +198,8 @@ class Asking:
                 return True
         for question in self.pending:
             if isinstance(question, Barrier):  # the oldest one, which the error precedes
-                question.refusals.append(str(error))
+                if len(question.refusals) < _MOST_REFUSALS:
+                    question.refusals.append(str(error))
                 break
         return False
 

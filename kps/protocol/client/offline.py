@@ -3,6 +3,7 @@
 from collections import deque
 
 from kps.protocol.client.config import ClientConfig
+from kps.protocol.cost import KEPT
 
 
 class OfflineQueue:
@@ -16,17 +17,18 @@ class OfflineQueue:
         self._most_bytes = config.offline_bytes
         self._messages: deque[bytes] = deque()
         self.size = 0
-        """Bytes in the queue."""
+        """Bytes for which the queue counts: its messages, and what each takes besides."""
 
     def __len__(self) -> int:
         return len(self._messages)
 
     def keep(self, message: bytes) -> bool:
         """Keep a message if there is room; tell whether there was."""
-        if len(self._messages) >= self._most or self.size + len(message) > self._most_bytes:
+        size = len(message) + KEPT
+        if len(self._messages) >= self._most or self.size + size > self._most_bytes:
             return False
         self._messages.append(message)
-        self.size += len(message)
+        self.size += size
         return True
 
     def take_all(self) -> list[bytes]:

@@ -34,12 +34,14 @@ class Barrier:
 class ClientAck(AckHandle):
     """A pending ack request, with the time at which the client gives it up."""
 
-    __slots__ = ("_deadline", "_expire")
+    __slots__ = ("_deadline", "_expire", "size")
 
     def __init__(self, ack_id: str, deadline: float, expire: Callable[["ClientAck"], None]) -> None:
         super().__init__(ack_id)
         self._deadline = deadline
         self._expire = expire
+        self.size = 0
+        """Bytes that its outcomes take in memory."""
 
     def next_deadline(self) -> float | None:
         return None if self.finished else self._deadline
@@ -55,6 +57,8 @@ class Pending:
     def __init__(self) -> None:
         self._by_name: dict[str, Barrier | ClientAck] = {}
         self._count = 0
+        self.size = 0
+        """Bytes that the outcomes of all questions take in memory."""
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -81,10 +85,18 @@ class Pending:
         question = self.find(name, kind)
         if question is not None:
             del self._by_name[name]
+            if isinstance(question, ClientAck):
+                self.size -= question.size
         return question
+
+    def grow(self, ack: ClientAck, size: int) -> None:
+        """Count what another outcome of a request takes in memory."""
+        ack.size += size
+        self.size += size
 
     def take_all(self) -> list[Barrier | ClientAck]:
         """Remove and return all questions."""
         questions = list(self._by_name.values())
         self._by_name.clear()
+        self.size = 0
         return questions

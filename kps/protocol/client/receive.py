@@ -31,6 +31,9 @@ from kps.protocol.dialect.outcome import bad_result
 # could not safely forward a deeper payload (see ``ServerLimits.max_depth``).
 _DEEPEST = 140
 
+# Characters of an error text that the program gets.
+_LONGEST_ERROR = 1000
+
 _ABOUT = ("code", "request", "topic", "to")
 
 
@@ -171,7 +174,7 @@ class Receiver:
             self._one_error(link, fields)
 
     def _one_error(self, link: ClientLink, fields: Fields) -> None:
-        reason = text(fields, "error")
+        reason = text(fields, "error")[:_LONGEST_ERROR]
         error = ServerError(reason, **{name: text(fields, name) for name in _ABOUT})
         if not link.registered:
             self._refused(link, error)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, Generic
 
 import orjson
 
+from kps.protocol import cost
+
 if TYPE_CHECKING:
     # Only type checkers read this import. The default is the meaning of a plain ``AckResponse``.
     from typing_extensions import TypeVar
@@ -65,6 +67,13 @@ def kept_result(response: AckResponse) -> object:
     """Return the result of an outcome as it is kept, to be written into a message."""
     kept: object = _RESULT.slot.__get__(response)
     return kept
+
+
+def size_of(response: AckResponse) -> int:
+    """Return what an outcome takes in memory."""
+    kept = kept_result(response)
+    result = len(orjson.dumps(kept)) if kept is not None else 0
+    return cost.of_outcome(response.client_id, response.error, result)
 
 
 def bad_result(reason: object) -> str:

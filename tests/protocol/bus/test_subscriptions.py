@@ -10,7 +10,11 @@ from kps.errors import KPSError
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.cost import MESSAGE
 from kps.protocol.limits import Overflow, ProgramLimits
+
+EACH = 10 + MESSAGE
+"""Bytes for which a message of 10 bytes counts."""
 
 
 class Program:
@@ -101,12 +105,12 @@ class TestTaking:
         mailbox = program.subscriptions.add("t")
         for number in range(6):
             program.deliver(number)
-        assert mailbox.size == 60
+        assert mailbox.size == 6 * EACH
         first = mailbox.take()
         assert first is not None
         assert first.data == 0
         assert [message.data for message in mailbox.take_some(2)] == [1, 2]
-        assert (len(mailbox), mailbox.size) == (3, 30)
+        assert (len(mailbox), mailbox.size) == (3, 3 * EACH)
         assert [message.data for message in mailbox.take_some(5)] == [3, 4, 5]
         assert (len(mailbox), mailbox.size) == (0, 0)
         assert mailbox.take_some(5) == mailbox.take_all() == []
@@ -127,7 +131,7 @@ class TestTaking:
 
 
 class TestFull:
-    @pytest.mark.parametrize("limits", [{"mailbox_messages": 2}, {"mailbox_bytes": 25}])
+    @pytest.mark.parametrize("limits", [{"mailbox_messages": 2}, {"mailbox_bytes": 2 * EACH + 5}])
     def test_drop_newest(self, limits: dict[str, int]) -> None:
         program = Program(mailbox_overflow=Overflow.DROP_NEWEST, **limits)
         mailbox = program.subscriptions.add("t")
@@ -137,7 +141,7 @@ class TestFull:
         assert program.answers == [("ack 2", 7, "queue full"), ("ack 3", 7, "queue full")]
         assert contents(mailbox) == [0, 1]
 
-    @pytest.mark.parametrize("limits", [{"mailbox_messages": 3}, {"mailbox_bytes": 35}])
+    @pytest.mark.parametrize("limits", [{"mailbox_messages": 3}, {"mailbox_bytes": 3 * EACH + 5}])
     def test_drop_oldest(self, limits: dict[str, int]) -> None:
         program = Program(mailbox_overflow=Overflow.DROP_OLDEST, **limits)
         mailbox = program.subscriptions.add("t")
@@ -149,10 +153,10 @@ class TestFull:
 
     @pytest.mark.parametrize("policy", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
     def test_large_message_fits_into_an_empty_mailbox(self, policy: Overflow) -> None:
-        program = Program(mailbox_bytes=25, mailbox_overflow=policy)
+        program = Program(mailbox_bytes=2 * EACH + 5, mailbox_overflow=policy)
         mailbox = program.subscriptions.add("t")
         program.deliver("large", size=1000)
-        assert (mailbox.size, mailbox.dropped) == (1000, 0)
+        assert (mailbox.size, mailbox.dropped) == (1000 + MESSAGE, 0)
         program.deliver("small")
         kept = "large" if policy is Overflow.DROP_NEWEST else "small"
         assert contents(mailbox) == [kept]
@@ -201,7 +205,7 @@ class TestSeveral:
         one, two = program.subscriptions.add("t"), program.subscriptions.add("t")
         program.subscriptions.deliver_all("t", [1, 2, 3], "alice", 10)
         program.subscriptions.deliver_all("u", [4], "alice", 10)
-        assert (len(one), one.size) == (len(two), two.size) == (3, 30)
+        assert (len(one), one.size) == (len(two), two.size) == (3, 3 * EACH)
         assert program.subscriptions.take_ready() == [one, two]
         program.subscriptions.deliver_all("t", [4], "alice", 10)
         assert program.subscriptions.take_ready() == []
@@ -212,7 +216,7 @@ class TestSeveral:
 
     @given(
         policy=st.sampled_from([Overflow.DROP_NEWEST, Overflow.DROP_OLDEST]),
-        limits=st.sampled_from([{"mailbox_messages": 4}, {"mailbox_bytes": 45}]),
+        limits=st.sampled_from([{"mailbox_messages": 4}, {"mailbox_bytes": 4 * EACH + 5}]),
         counts=st.lists(st.integers(1, 6), max_size=4),
     )
     def test_it_is_as_if_they_came_one_by_one(
