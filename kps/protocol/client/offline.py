@@ -3,7 +3,7 @@
 from collections import deque
 
 from kps.protocol.client.config import ClientConfig
-from kps.protocol.cost import KEPT
+from kps.protocol.cost import KEPT, compact
 
 
 class OfflineQueue:
@@ -27,7 +27,7 @@ class OfflineQueue:
         size = len(message) + KEPT
         if len(self._messages) >= self._most or self.size + size > self._most_bytes:
             return False
-        self._messages.append(message)
+        self._messages.append(compact(message))
         self.size += size
         return True
 

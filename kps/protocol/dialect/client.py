@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import Fields, join, text, unwrap, write
-from kps.protocol.dialect.outcome import AckResponse, Json
+from kps.protocol.dialect.outcome import AckResponse, as_json
 
 # How a confirmation begins, as every server of the family writes it.
 _CONFIRMATION = b'{"action":"published",'
@@ -153,5 +153,5 @@ def read_response(client_id: str, fields: Fields, request: str) -> AckResponse:
         fields.get("success") is True,
         reason if type(reason) is str else None,
         ack_id if type(ack_id) is str else request,
-        None if result is None else Json(write(result)),
+        None if result is None else as_json(write(result)),
     )

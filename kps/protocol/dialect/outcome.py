@@ -22,6 +22,11 @@ Json = orjson.Fragment
 """A value as JSON. An outcome keeps its result so, because objects take far more memory."""
 
 
+def as_json(written: bytes) -> Json:
+    """Return JSON that has been written as a value."""
+    return Json(cost.compact(written))
+
+
 @dataclass(frozen=True, slots=True)
 class AckResponse(Generic[R]):
     """The outcome of an ack request for one addressed subscriber (spec, section 6)."""

@@ -26,7 +26,7 @@ from kps.protocol.dialect.envelope import (
     text,
     write,
 )
-from kps.protocol.dialect.outcome import Json, bad_result
+from kps.protocol.dialect.outcome import as_json, bad_result
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.server import ServerLevel1, required
 from kps.protocol.server.delivery import Delivery
@@ -196,7 +196,7 @@ def ack(actor: Actor, fields: Fields) -> None:
             if actor.is_deep:
                 check_depth(result, limits.max_depth)
             written = write(result)
-            kept, size = Json(written), len(written)
+            kept, size = as_json(written), len(written)
         except TooDeep:
             error = bad_result("it is nested too deeply")
     actor.state.acks.answer(actor, ack_id, error, kept, size)

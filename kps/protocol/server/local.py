@@ -17,7 +17,7 @@ from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.bus.topics import Key, Stage
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.envelope import compose
-from kps.protocol.dialect.outcome import AckResponse, Json, bad_result, timed_out
+from kps.protocol.dialect.outcome import AckResponse, as_json, bad_result, timed_out
 from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server.state import ServerState
 
@@ -91,7 +91,7 @@ class LocalProgram:
         if result is not None and error is None:
             try:
                 written = compose(result)
-                kept, size = Json(written), len(written)
+                kept, size = as_json(written), len(written)
             except InvalidArgument as reason:
                 error = bad_result(reason)
         self._state.acks.answer(self, acknowledgement.ack_id, error, kept, size)

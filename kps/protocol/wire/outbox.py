@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from itertools import chain
 
-from kps.protocol.cost import ENTRY
+from kps.protocol.cost import ENTRY, compact
 from kps.protocol.limits import ConnectionLimits, Overflow
 
 # Most bytes of an array of messages. It is large enough to make the cost per array negligible.
@@ -158,7 +158,8 @@ class Outbox:
             or self._pending_bytes + size + _AROUND_ARRAY > limits.queue_bytes
         ):
             return self.push(Entry(self.text_frame(message), kind))
-        self._gathered.append(message)
+        # One alone usually leaves soon, and needs no copy.
+        self._gathered.append(compact(message) if self._gathered else message)
         self._gathered_size = size
         if kind is _REPLY:
             self._gathered_replies += len(message) + 1

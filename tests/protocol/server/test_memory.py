@@ -1,0 +1,359 @@
+"""What hostile clients make a server keep, measured, against what SECURITY.md says it takes.
+
+Each test builds a state from the bytes that clients send, as large as a small limit allows, and
+compares the memory that Python says it took with the bytes that the limit names.
+"""
+
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from kps.protocol import cost
+from kps.protocol.access.identity import Identity
+from kps.protocol.access.ids import IdOwners
+from kps.protocol.limits import ServerLimits
+from kps.protocol.wire.frames import Masker
+from tests.protocol.helpers import Fields, Peer, Stage
+
+MIB = 1024 * 1024
+MULTIPLE = 1.25
+"""Memory for each byte that a limit names, at most."""
+SLACK = 64 * 1024
+"""What a connection or a table may take besides, before it holds anything."""
+
+EMOJI = "\N{GRINNING FACE}"
+_masker = Masker(lambda count: b"\x01" * count)
+
+
+def memory_of(build: Callable[[], object]) -> int:
+    """Return the bytes that a function leaves in memory."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept = build()
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+        print("TAKEN", taken)
+        del kept
+        return taken
+    finally:
+        tracemalloc.stop()
+
+
+def frames(messages: Iterable[Any]) -> Iterator[bytes]:
+    for message in messages:
+        yield _masker.text_frame(orjson.dumps(message))
+
+
+def client(stage: Stage, client_id: str, *topics: str, level: int = 2) -> Peer:
+    peer = stage.peer().upgrade()
+    peer.ask({"action": "ping", "from": client_id, "proto": level})
+    for topic in topics:
+        peer.ask({"action": "subscribe", "topic": topic})
+    return peer
+
+
+def feed(peer: Peer, messages: Iterable[Any]) -> None:
+    """Send messages, and let nobody read what comes of them."""
+    for data in frames(messages):
+        peer.feed(data)
+
+
+def drain(peer: Peer) -> bytes:
+    """Read what waits, and keep nothing of it."""
+    return b"".join(iter(peer.connection.data_to_send, b""))
+
+
+def ask(number: int, **fields: Any) -> Fields:
+    return {
+        "action": "publish_with_ack",
+        "topic": "t",
+        "ack_id": str(number),
+        "timeout": 60,
+        **fields,
+    }
+
+
+def answer(number: int, **fields: Any) -> Fields:
+    return {"action": "ack", "ack_id": f"ack_{number}", "success": True, **fields}
+
+
+def names(kind: str, length: int = 256) -> Iterator[str]:
+    """Names that are as large as limits allow, or short."""
+    number = 0
+    while True:
+        number += 1
+        text = str(number)
+        yield {"short": text, "ASCII": text.rjust(length, "a"), "emoji": text.rjust(length, EMOJI)}[
+            kind
+        ]
+
+
+class TestQueues:
+    """``queue_bytes`` bounds what waits for a client that does not read."""
+
+    @pytest.mark.parametrize("level", [1, 2])
+    def test_tiny_publications(self, level: int) -> None:
+        stage = Stage(limits=ServerLimits(queue_bytes=MIB, max_batch=10**6))
+        publisher = client(stage, "p")
+        slow = client(stage, "s", "t", level=level)
+
+        def build() -> None:
+            while not slow.session.gate.is_over:
+                taken = slow.session.figures(0.0)["queue_bytes"]
+                if taken > 0.95 * MIB:
+                    break
+                feed(publisher, [{"action": "publish", "topic": "t", "data": 1}] * 50)
+
+        assert memory_of(build) <= MULTIPLE * MIB + SLACK
+
+    @pytest.mark.parametrize(
+        "request_",
+        [
+            {"action": "get_ack_status", "ack_id": "1"},
+            {"action": "x"},
+            {"action": "publish", "topic": "u", "receipt": "1"},
+            {"action": "subscribe", "topic": "u"},
+            0,
+        ],
+    )
+    def test_answers(self, request_: Any) -> None:
+        stage = Stage(limits=ServerLimits(queue_bytes=MIB))
+        peer = client(stage, "p")
+
+        def build() -> None:
+            while peer.session.figures(0.0)["queue_bytes"] < 0.95 * MIB:
+                feed(peer, [[request_] * 50])
+
+        assert memory_of(build) <= MULTIPLE * MIB + SLACK
+
+    def test_direct_messages(self) -> None:
+        stage = Stage(limits=ServerLimits(queue_bytes=MIB))
+        publisher, slow = client(stage, "p"), client(stage, "s")
+
+        def build() -> None:
+            while slow.session.figures(0.0)["queue_bytes"] < 0.95 * MIB:
+                feed(publisher, [{"action": "direct_message", "to": "s"}] * 50)
+
+        assert memory_of(build) <= MULTIPLE * MIB + SLACK
+
+    @pytest.mark.parametrize("size", [300, 3000])
+    @pytest.mark.parametrize("level", [1, 2])
+    def test_ack_requests_are_in_memory_once(self, level: int, size: int) -> None:
+        stage = Stage()
+        publisher = client(stage, "p")
+        slow = [client(stage, f"s{number}", "t", level=level) for number in range(40)]
+        count = MIB // size
+
+        def build() -> None:
+            feed(publisher, (ask(number, data="x" * size) for number in range(count)))
+
+        taken = memory_of(build)
+        queued = sum(peer.session.figures(0.0)["queue_bytes"] for peer in slow)
+        assert queued > 40 * MIB
+        for_requests = stage.hub.state.acks._cost
+        assert taken - for_requests < 2 * MIB  # once, and 8 bytes for each place in a queue
+
+
+class TestAcks:
+    @pytest.mark.parametrize("ack_id", ["short", "emoji"])
+    @pytest.mark.parametrize("receivers", [1, 20])
+    def test_requests(self, ack_id: str, receivers: int) -> None:
+        stage = Stage(limits=ServerLimits(max_ack_bytes=MIB, max_pending_acks=10**6))
+        publisher = client(stage, "p")
+        silent = [client(stage, f"s{number}", "t") for number in range(receivers)]
+        numbered = names(ack_id, 1024)
+
+        def build() -> None:
+            while not drain(publisher):
+                feed(publisher, [ask(0, ack_id=next(numbered))])
+                for peer in silent:
+                    drain(peer)
+
+        taken = memory_of(build)
+        assert 0.4 * MIB < taken <= MULTIPLE * MIB + SLACK
+
+    @pytest.mark.parametrize("kind", ["short", "ASCII", "emoji"])
+    def test_outcomes_without_results(self, kind: str) -> None:
+        """One receiver never answers; the others answer and leave, and come under new ids."""
+        stage = Stage(limits=ServerLimits(max_ack_bytes=MIB // 2, max_pending_acks=10**6))
+        publisher, silent = client(stage, "p"), client(stage, "silent", "t")
+        ids = names(kind)
+
+        def build() -> None:
+            number = 0
+            while not drain(publisher):
+                number += 1
+                receivers = [client(stage, next(ids), "t") for _ in range(5)]
+                feed(publisher, [ask(number)])
+                drain(silent)
+                for receiver in receivers:
+                    feed(receiver, [answer(number)])
+                    receiver.connection.connection_lost(stage.clock.now)
+
+        assert 0.3 * MIB < memory_of(build) <= MULTIPLE * MIB // 2 + SLACK
+
+    @pytest.mark.parametrize("result", [{}, [{}] * 100, [[[[[[]]]]]] * 1000, "x", 1.5])
+    @pytest.mark.parametrize("limit", ["max_all_results", "max_results"])
+    def test_results(self, result: Any, limit: str) -> None:
+        limits: Fields = {limit: MIB}
+        stage = Stage(limits=ServerLimits(max_pending_acks=10**6, **limits))
+        publisher = client(stage, "p")
+        receivers = [client(stage, f"s{number}", "t") for number in range(20)]
+        acks = stage.hub.state.acks
+
+        def build() -> None:
+            number = 0
+            before = -1
+            while before < acks._results < 0.9 * MIB:
+                number, before = number + 1, acks._results
+                feed(publisher, [ask(number)])
+                for receiver in receivers[1:]:
+                    feed(receiver, [answer(number, result=result)])
+                for receiver in receivers:
+                    drain(receiver)
+
+        taken = memory_of(build)
+        assert taken - acks._cost <= MULTIPLE * MIB + SLACK
+
+    def test_error_texts(self) -> None:
+        stage = Stage(limits=ServerLimits(max_all_results=MIB, max_pending_acks=10**6))
+        publisher, receiver = client(stage, "p"), client(stage, "s", "t")
+        silent = client(stage, "silent", "t")
+        acks = stage.hub.state.acks
+
+        def build() -> None:
+            number = 0
+            while acks._results < 0.9 * MIB:
+                number += 1
+                feed(publisher, [ask(number)])
+                feed(receiver, [answer(number, success=False, error=EMOJI * 2000)])
+                drain(receiver)
+                drain(silent)
+
+        assert memory_of(build) - acks._cost <= MULTIPLE * MIB + SLACK
+
+
+class TestSubscriptions:
+    @pytest.mark.parametrize("kind", ["short", "ASCII", "emoji"])
+    def test_to_topics_of_ones_own(self, kind: str) -> None:
+        stage = Stage()
+        peer = client(stage, "p")
+        topics = names(kind)
+        count = 2000
+        charge = cost.TOPIC + cost.SUBSCRIPTION + cost.of_text(next(topics))
+
+        def build() -> None:
+            for _ in range(count):
+                feed(peer, [{"action": "subscribe", "topic": next(topics)}])
+                drain(peer)
+
+        assert memory_of(build) <= count * charge + SLACK
+
+    @pytest.mark.parametrize("kind", ["ASCII", "emoji"])
+    def test_to_the_topics_of_others(self, kind: str) -> None:
+        """All subscribers keep one text."""
+        stage = Stage()
+        count = 2000
+        first, second = client(stage, "a"), client(stage, "b")
+
+        def subscribe(peer: Peer) -> None:
+            topics = names(kind)
+            for _ in range(count):
+                feed(peer, [{"action": "subscribe", "topic": next(topics)}])
+                drain(peer)
+
+        subscribe(first)
+        assert memory_of(lambda: subscribe(second)) <= count * cost.SUBSCRIPTION + SLACK
+
+
+class TestIds:
+    @pytest.mark.parametrize("kind", ["short", "emoji"])
+    @pytest.mark.parametrize("each", [1, 100])
+    def test_of_identities(self, kind: str, each: int) -> None:
+        ids, count = names(kind), 2000
+        owners = IdOwners(each, count)
+
+        def build() -> None:
+            for number in range(2 * count):
+                owners.take(next(ids), f"{EMOJI * 300} {number // each}")
+
+        taken = memory_of(build)
+        assert len(owners) == count
+        assert taken <= count * cost.RESERVED_ID + SLACK
+
+
+class TestHeld:
+    @pytest.mark.parametrize("is_array", [True, False])
+    def test_behind_a_token_that_is_judged(self, is_array: bool) -> None:
+        stage = Stage(asks_token=True)
+        peer = stage.peer().upgrade()
+        peer.ask({"action": "ping", "from": "p", "proto": 2, "token": "t"})
+        peer.identify(Identity("alice"))
+        peer.read()
+        ping = {"action": "ping", "from": "p", "token": "t", "junk": [{}] * 1000}
+        messages = [ping] + [{"action": "publish", "topic": "t", "data": [{}] * 10}] * 10_000
+        data = b"".join(frames([messages] if is_array else messages))
+        assert len(data) < MIB
+
+        def build() -> None:
+            peer.feed(data)
+
+        taken = memory_of(build)
+        assert peer.session.gate.holds
+        if is_array:
+            assert taken <= MULTIPLE * len(data) + SLACK
+        else:
+            assert taken <= 10_000 * cost.KEPT + MULTIPLE * len(data) + SLACK
+
+    def test_what_was_held_is_handled_in_order(self) -> None:
+        stage = Stage(asks_token=True)
+        peer = stage.peer().upgrade()
+        peer.ask({"action": "ping", "from": "p", "proto": 2, "token": "t"})
+        peer.identify(Identity("alice"))
+        peer.ask({"action": "subscribe", "topic": "t"})
+        again = {"action": "ping", "from": "p", "token": "t", "nonce": []}
+        numbers = [{"action": "publish", "topic": "t", "data": number} for number in range(8)]
+        peer.send([numbers[0], again, *numbers[1:3], again, numbers[3]], numbers[4])
+        peer.send(*numbers[5:])
+        got: list[Any] = []
+        for _ in range(2):
+            got += peer.take()
+            peer.identify(Identity("alice"))
+        got += peer.take()
+        data = [d for m in got if m["action"] == "publish" for d in m.get("batch", [m.get("data")])]
+        assert data == list(range(8))
+        assert [m["error"] for m in got if m["action"] == "error"] == [
+            "field nonce must be a string"
+        ] * 2
+
+
+class TestAmplification:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '{"action":"publish","topic":"%s","batch":[%s]}'
+            % ("t" * 200, ",".join(["[" * 130 + "]" * 130] * 500)),
+            '{"action":"publish","topic":"%s","batch":[%s]}'
+            % ("t" * 10_000, ",".join(["[" * 130 + "]" * 130] * 500)),
+            '{"action":"%s"}' % ("x" * 10_000),
+            '{"action":"direct_message","to":"%s"}' % ("x" * 10_000),
+            '{"action":"publish","topic":"%s"}' % ("x" * 10_000),
+            '{"action":"subscribe","topic":"%s"}' % (EMOJI * 10_000),
+            '{"action":"get_ack_status","ack_id":"%s"}' % ("x" * 10_000),
+            '{"action":"publish_with_ack","topic":"t","ack_id":"%s"}' % ("x" * 10_000),
+        ],
+        ids=range(8),
+    )
+    def test_an_answer_is_hardly_larger_than_its_request(self, text: str) -> None:
+        peer = client(Stage(), "p")
+        data = _masker.text_frame(text.encode())
+        peer.feed(data)
+        answer = peer.read()
+        assert answer
+        assert len(answer) < 1.1 * len(data) + 300
+
