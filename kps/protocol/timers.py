@@ -3,7 +3,6 @@
 import heapq
 from typing import Protocol
 
-
 # Items that one call handles. They take some milliseconds.
 _AT_ONCE = 500
 

@@ -196,6 +196,7 @@ def check_acks(acks: AckBook) -> None:
     assert acks._by_owner == by_owner
     assert acks._awaited == sum(len(request.awaited) for request in acks._by_id.values())
     assert acks._results == sum(request.size for request in acks._by_id.values())
+    assert acks._cost == sum(request.cost for request in acks._by_id.values())
     assert {one: set(requests) for one, requests in acks._by_subscriber.items()} == by_subscriber
     for member in [*by_owner, *by_subscriber]:
         if isinstance(member, ServerSession):
@@ -204,10 +205,13 @@ def check_acks(acks: AckBook) -> None:
 
 def check_owners(hub: Hub) -> None:
     owners = hub.state.owners
-    owned = {one: name for name, ids in owners._ids.items() for one in ids}
-    assert owners._owner == owned
-    assert len(owned) <= hub.limits.max_all_ids
-    assert all(0 < len(ids) <= hub.limits.max_ids for ids in owners._ids.values())
+    by_name = {  # digests of 16 bytes
+        name: [ids[start : start + 16] for start in range(0, len(ids), 16)]
+        for name, ids in owners._ids.items()
+    }
+    assert owners._owner == {one: name for name, ids in by_name.items() for one in ids}
+    assert len(owners) == sum(map(len, by_name.values())) <= hub.limits.max_all_ids
+    assert all(0 < len(ids) <= hub.limits.max_ids for ids in by_name.values())
 
 
 def check_hub_is_empty(hub: Hub) -> None:
@@ -216,7 +220,7 @@ def check_hub_is_empty(hub: Hub) -> None:
     assert (hub.clients, hub.connections, state.unflushed) == ({}, {}, {})
     assert (len(state.bus), len(state.acks), state.admission._by_origin) == (0, 0, {})
     assert (state.acks._by_owner, state.acks._by_subscriber) == ({}, {})
-    assert (state.acks._awaited, state.acks._results) == (0, 0)
+    assert (state.acks._awaited, state.acks._results, state.acks._cost) == (0, 0, 0)
     assert state.deadlines._scheduled == {}
 
 

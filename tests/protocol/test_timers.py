@@ -50,6 +50,19 @@ def test_calls_what_is_due_and_only_that() -> None:
     assert (deadlines.next_deadline(), len(deadlines)) == (None, 0)
 
 
+def test_very_many_take_several_calls() -> None:
+    alarms = [Alarm(1.0) for _ in range(2000)]
+    deadlines = agenda(*alarms)
+    calls = 0
+    while deadlines.next_deadline() is not None:
+        before = sum(len(alarm.calls) for alarm in alarms)
+        deadlines.handle_timeout(3.0)
+        assert 0 < sum(len(alarm.calls) for alarm in alarms) - before <= 500
+        calls += 1
+    assert calls == 4
+    assert all(alarm.calls == [3.0] for alarm in alarms)
+
+
 def test_calls_again_without_being_scheduled_again() -> None:
     alarm = Alarm(1.0, again=1.0)
     deadlines = agenda(alarm)

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kps.errors import QueueFull
+from kps.protocol import cost
 from kps.protocol.bus.acks import AckBook, AckRequest, DuplicateAckId
 from kps.protocol.bus.publication import Encoding, Publication
 from kps.protocol.bus.topics import Bus, Key, Stage, Subscriber
@@ -317,6 +319,132 @@ class Desk:
 
 def outcomes(request: AckRequest) -> dict[str, str | None]:
     return {client_id: response.error for client_id, response in request.responses.items()}
+
+
+class TestSlices:
+    """Very many outcomes at one instant are told in slices, so that nobody waits for all."""
+
+    MANY = 2200
+
+    def open_many(self, desk: Desk, *subscribers: Listener) -> list[AckRequest]:
+        return [desk.open(str(number), *subscribers) for number in range(self.MANY)]
+
+    def go_on(self, desk: Desk, now: float) -> int:
+        """Handle what is due; return how many calls it took, until nothing more was."""
+        calls = 0
+        while (due := desk.deadlines.next_deadline()) is not None and due <= now + 1.0:
+            before = len(desk.asker.finished)
+            desk.deadlines.handle_timeout(max(due, now))
+            assert len(desk.asker.finished) - before <= 1000
+            calls += 1
+        return calls
+
+    def test_subscriber_that_leaves(self) -> None:
+        desk = Desk()
+        requests = self.open_many(desk, desk.bob)
+        desk.book.drop_subscriber(desk.bob)
+        assert 0 < len(desk.asker.finished) < 1000
+        waits = desk.book.find(desk.asker, str(self.MANY - 1))
+        assert waits is not None
+        assert waits.status() == {"bob": False}
+        assert self.go_on(desk, 1.0) > 1
+        assert sorted(map(id, desk.asker.finished)) == sorted(map(id, requests))
+        assert all(outcomes(request) == {"bob": "disconnected"} for request in requests)
+        desk.check_empty()
+
+    def test_requests_that_time_out_together(self) -> None:
+        desk = Desk()
+        requests = self.open_many(desk)
+        assert self.go_on(desk, 5.0) > 2
+        assert desk.asker.finished == requests
+        assert all(request.missing() == ["bob", "carol"] for request in requests)
+        desk.check_empty()
+
+    def test_owner_that_leaves(self) -> None:
+        desk = Desk()
+        self.open_many(desk)
+        desk.book.drop_owner(desk.asker)
+        assert 0 < len(desk.book) < self.MANY
+        self.go_on(desk, 1.0)
+        assert desk.asker.finished == []
+        desk.check_empty()
+
+    def test_others_end_meanwhile(self) -> None:
+        desk = Desk()
+        requests = self.open_many(desk)
+        desk.book.drop_subscriber(desk.bob)
+        desk.book.cancel(desk.asker, str(self.MANY - 1))
+        for request in requests[:-1]:
+            desk.book.answer(desk.carol, request.id, None)
+        self.go_on(desk, 1.0)
+        assert sorted(map(id, desk.asker.finished)) == sorted(map(id, requests[:-1]))
+        expected = {"bob": "disconnected", "carol": None}
+        assert all(outcomes(request) == expected for request in requests[:-1])
+        desk.check_empty()
+
+    def test_owner_leaves_while_its_outcomes_wait(self) -> None:
+        desk, other = Desk(), Asker()
+        self.open_many(desk, desk.bob)
+        kept = desk.open("kept", asker=other)
+        desk.book.drop_subscriber(desk.bob)
+        told = len(desk.asker.finished)
+        desk.book.drop_owner(desk.asker)
+        self.go_on(desk, 1.0)
+        assert len(desk.asker.finished) == told
+        assert outcomes(kept) == {"bob": "disconnected"}
+        desk.book.cancel(other, "kept")
+        desk.check_empty()
+
+    def test_a_pause_is_in_between(self) -> None:
+        desk = Desk()
+        self.open_many(desk, desk.bob)
+        desk.book.drop_subscriber(desk.bob)
+        desk.deadlines.handle_timeout(1.0)
+        due = desk.deadlines.next_deadline()
+        assert due is not None
+        assert 1.0 < due < 1.1
+
+    def test_one_request_with_very_many_receivers_is_a_slice_of_its_own(self) -> None:
+        desk = Desk()
+        crowd = [Listener(str(number)) for number in range(self.MANY)]
+        for name in ("1", "2", "3"):
+            desk.open(name, *crowd)
+        desk.deadlines.handle_timeout(5.0)
+        assert len(desk.asker.finished) == 1
+        self.go_on(desk, 5.0)
+        assert len(desk.asker.finished) == 3
+        desk.check_empty()
+
+
+class TestBounds:
+    def desk(self, max_ack_bytes: int) -> Desk:
+        desk = Desk()
+        desk.book = AckBook(desk.deadlines, ServerLimits(max_ack_bytes=max_ack_bytes))
+        return desk
+
+    def test_memory_of_all_requests(self) -> None:
+        size = cost.of_ack_request("1", ["bob", "carol"])
+        desk = self.desk(max_ack_bytes=2 * size)
+        desk.open("1")
+        request = desk.open("2")
+        with pytest.raises(QueueFull):
+            desk.open("3")
+        desk.book.answer(desk.bob, request.id, None)  # an outcome has been paid for
+        with pytest.raises(QueueFull):
+            desk.open("3")
+        desk.book.answer(desk.carol, request.id, None)
+        desk.open("3")
+        for name in ("1", "3"):
+            desk.book.cancel(desk.asker, name)
+        desk.check_empty()
+        assert desk.book._cost == 0
+
+    @pytest.mark.parametrize("ack_id", ["x" * 1000, "\N{GRINNING FACE}" * 1000])
+    def test_a_long_id_counts(self, ack_id: str) -> None:
+        desk = self.desk(max_ack_bytes=cost.of_ack_request("1", ["bob", "carol"]) + 900)
+        desk.open("1")
+        with pytest.raises(QueueFull):
+            desk.open(ack_id)
 
 
 class TestAcks:

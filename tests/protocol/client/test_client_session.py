@@ -36,8 +36,8 @@ from kps.protocol.client.events import (
 )
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.reconnect import Backoff
-from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.cost import MESSAGE
+from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.limits import ClientLimits, Overflow
 from kps.protocol.wire.websocket import Closed, ClosedBy, Output
 from kps.testing.network import ManualClock

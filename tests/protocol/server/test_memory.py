@@ -19,13 +19,15 @@ from kps.protocol.limits import ServerLimits
 from kps.protocol.wire.frames import Masker
 from tests.protocol.helpers import Fields, Peer, Stage
 
-MIB = 1024 * 1024
+LIMIT = 512 * 1024
 MULTIPLE = 1.25
 """Memory for each byte that a limit names, at most."""
 SLACK = 64 * 1024
 """What a connection or a table may take besides, before it holds anything."""
 
 EMOJI = "\N{GRINNING FACE}"
+DEEP = ",".join(["[" * 130 + "]" * 130] * 500)
+LONG = "x" * 10_000
 _masker = Masker(lambda count: b"\x01" * count)
 
 
@@ -37,7 +39,6 @@ def memory_of(build: Callable[[], object]) -> int:
         kept = build()
         gc.collect()
         taken, _ = tracemalloc.get_traced_memory()
-        print("TAKEN", taken)
         del kept
         return taken
     finally:
@@ -98,18 +99,18 @@ class TestQueues:
 
     @pytest.mark.parametrize("level", [1, 2])
     def test_tiny_publications(self, level: int) -> None:
-        stage = Stage(limits=ServerLimits(queue_bytes=MIB, max_batch=10**6))
+        stage = Stage(limits=ServerLimits(queue_bytes=LIMIT, max_batch=10**6))
         publisher = client(stage, "p")
         slow = client(stage, "s", "t", level=level)
 
         def build() -> None:
             while not slow.session.gate.is_over:
                 taken = slow.session.figures(0.0)["queue_bytes"]
-                if taken > 0.95 * MIB:
+                if taken > 0.95 * LIMIT:
                     break
                 feed(publisher, [{"action": "publish", "topic": "t", "data": 1}] * 50)
 
-        assert memory_of(build) <= MULTIPLE * MIB + SLACK
+        assert memory_of(build) <= MULTIPLE * LIMIT + SLACK
 
     @pytest.mark.parametrize(
         "request_",
@@ -122,24 +123,24 @@ class TestQueues:
         ],
     )
     def test_answers(self, request_: Any) -> None:
-        stage = Stage(limits=ServerLimits(queue_bytes=MIB))
+        stage = Stage(limits=ServerLimits(queue_bytes=LIMIT))
         peer = client(stage, "p")
 
         def build() -> None:
-            while peer.session.figures(0.0)["queue_bytes"] < 0.95 * MIB:
+            while peer.session.figures(0.0)["queue_bytes"] < 0.95 * LIMIT:
                 feed(peer, [[request_] * 50])
 
-        assert memory_of(build) <= MULTIPLE * MIB + SLACK
+        assert memory_of(build) <= MULTIPLE * LIMIT + SLACK
 
     def test_direct_messages(self) -> None:
-        stage = Stage(limits=ServerLimits(queue_bytes=MIB))
+        stage = Stage(limits=ServerLimits(queue_bytes=LIMIT))
         publisher, slow = client(stage, "p"), client(stage, "s")
 
         def build() -> None:
-            while slow.session.figures(0.0)["queue_bytes"] < 0.95 * MIB:
+            while slow.session.figures(0.0)["queue_bytes"] < 0.95 * LIMIT:
                 feed(publisher, [{"action": "direct_message", "to": "s"}] * 50)
 
-        assert memory_of(build) <= MULTIPLE * MIB + SLACK
+        assert memory_of(build) <= MULTIPLE * LIMIT + SLACK
 
     @pytest.mark.parametrize("size", [300, 3000])
     @pytest.mark.parametrize("level", [1, 2])
@@ -147,23 +148,23 @@ class TestQueues:
         stage = Stage()
         publisher = client(stage, "p")
         slow = [client(stage, f"s{number}", "t", level=level) for number in range(40)]
-        count = MIB // size
+        count = LIMIT // size
 
         def build() -> None:
             feed(publisher, (ask(number, data="x" * size) for number in range(count)))
 
         taken = memory_of(build)
         queued = sum(peer.session.figures(0.0)["queue_bytes"] for peer in slow)
-        assert queued > 40 * MIB
+        assert queued > 40 * LIMIT
         for_requests = stage.hub.state.acks._cost
-        assert taken - for_requests < 2 * MIB  # once, and 8 bytes for each place in a queue
+        assert taken - for_requests < 2 * LIMIT  # once, and 8 bytes for each place in a queue
 
 
 class TestAcks:
     @pytest.mark.parametrize("ack_id", ["short", "emoji"])
     @pytest.mark.parametrize("receivers", [1, 20])
     def test_requests(self, ack_id: str, receivers: int) -> None:
-        stage = Stage(limits=ServerLimits(max_ack_bytes=MIB, max_pending_acks=10**6))
+        stage = Stage(limits=ServerLimits(max_ack_bytes=LIMIT, max_pending_acks=10**6))
         publisher = client(stage, "p")
         silent = [client(stage, f"s{number}", "t") for number in range(receivers)]
         numbered = names(ack_id, 1024)
@@ -175,12 +176,12 @@ class TestAcks:
                     drain(peer)
 
         taken = memory_of(build)
-        assert 0.4 * MIB < taken <= MULTIPLE * MIB + SLACK
+        assert 0.4 * LIMIT < taken <= MULTIPLE * LIMIT + SLACK
 
     @pytest.mark.parametrize("kind", ["short", "ASCII", "emoji"])
     def test_outcomes_without_results(self, kind: str) -> None:
         """One receiver never answers; the others answer and leave, and come under new ids."""
-        stage = Stage(limits=ServerLimits(max_ack_bytes=MIB // 2, max_pending_acks=10**6))
+        stage = Stage(limits=ServerLimits(max_ack_bytes=LIMIT // 2, max_pending_acks=10**6))
         publisher, silent = client(stage, "p"), client(stage, "silent", "t")
         ids = names(kind)
 
@@ -195,12 +196,12 @@ class TestAcks:
                     feed(receiver, [answer(number)])
                     receiver.connection.connection_lost(stage.clock.now)
 
-        assert 0.3 * MIB < memory_of(build) <= MULTIPLE * MIB // 2 + SLACK
+        assert 0.3 * LIMIT < memory_of(build) <= MULTIPLE * LIMIT // 2 + SLACK
 
     @pytest.mark.parametrize("result", [{}, [{}] * 100, [[[[[[]]]]]] * 1000, "x", 1.5])
     @pytest.mark.parametrize("limit", ["max_all_results", "max_results"])
     def test_results(self, result: Any, limit: str) -> None:
-        limits: Fields = {limit: MIB}
+        limits: Fields = {limit: LIMIT}
         stage = Stage(limits=ServerLimits(max_pending_acks=10**6, **limits))
         publisher = client(stage, "p")
         receivers = [client(stage, f"s{number}", "t") for number in range(20)]
@@ -209,7 +210,7 @@ class TestAcks:
         def build() -> None:
             number = 0
             before = -1
-            while before < acks._results < 0.9 * MIB:
+            while before < acks._results < 0.9 * LIMIT:
                 number, before = number + 1, acks._results
                 feed(publisher, [ask(number)])
                 for receiver in receivers[1:]:
@@ -218,24 +219,24 @@ class TestAcks:
                     drain(receiver)
 
         taken = memory_of(build)
-        assert taken - acks._cost <= MULTIPLE * MIB + SLACK
+        assert taken - acks._cost <= MULTIPLE * LIMIT + SLACK
 
     def test_error_texts(self) -> None:
-        stage = Stage(limits=ServerLimits(max_all_results=MIB, max_pending_acks=10**6))
+        stage = Stage(limits=ServerLimits(max_all_results=LIMIT, max_pending_acks=10**6))
         publisher, receiver = client(stage, "p"), client(stage, "s", "t")
         silent = client(stage, "silent", "t")
         acks = stage.hub.state.acks
 
         def build() -> None:
             number = 0
-            while acks._results < 0.9 * MIB:
+            while acks._results < 0.9 * LIMIT:
                 number += 1
                 feed(publisher, [ask(number)])
                 feed(receiver, [answer(number, success=False, error=EMOJI * 2000)])
                 drain(receiver)
                 drain(silent)
 
-        assert memory_of(build) - acks._cost <= MULTIPLE * MIB + SLACK
+        assert memory_of(build) - acks._cost <= MULTIPLE * LIMIT + SLACK
 
 
 class TestSubscriptions:
@@ -298,7 +299,7 @@ class TestHeld:
         ping = {"action": "ping", "from": "p", "token": "t", "junk": [{}] * 1000}
         messages = [ping] + [{"action": "publish", "topic": "t", "data": [{}] * 10}] * 10_000
         data = b"".join(frames([messages] if is_array else messages))
-        assert len(data) < MIB
+        assert len(data) < 2 * LIMIT
 
         def build() -> None:
             peer.feed(data)
@@ -336,16 +337,14 @@ class TestAmplification:
     @pytest.mark.parametrize(
         "text",
         [
-            '{"action":"publish","topic":"%s","batch":[%s]}'
-            % ("t" * 200, ",".join(["[" * 130 + "]" * 130] * 500)),
-            '{"action":"publish","topic":"%s","batch":[%s]}'
-            % ("t" * 10_000, ",".join(["[" * 130 + "]" * 130] * 500)),
-            '{"action":"%s"}' % ("x" * 10_000),
-            '{"action":"direct_message","to":"%s"}' % ("x" * 10_000),
-            '{"action":"publish","topic":"%s"}' % ("x" * 10_000),
-            '{"action":"subscribe","topic":"%s"}' % (EMOJI * 10_000),
-            '{"action":"get_ack_status","ack_id":"%s"}' % ("x" * 10_000),
-            '{"action":"publish_with_ack","topic":"t","ack_id":"%s"}' % ("x" * 10_000),
+            f'{{"action":"publish","topic":"{"t" * 200}","batch":[{DEEP}]}}',
+            f'{{"action":"publish","topic":"{"t" * 10_000}","batch":[{DEEP}]}}',
+            f'{{"action":"{LONG}"}}',
+            f'{{"action":"direct_message","to":"{LONG}"}}',
+            f'{{"action":"publish","topic":"{LONG}"}}',
+            f'{{"action":"subscribe","topic":"{EMOJI * 10_000}"}}',
+            f'{{"action":"get_ack_status","ack_id":"{LONG}"}}',
+            f'{{"action":"publish_with_ack","topic":"t","ack_id":"{LONG}"}}',
         ],
         ids=range(8),
     )
@@ -356,4 +355,3 @@ class TestAmplification:
         answer = peer.read()
         assert answer
         assert len(answer) < 1.1 * len(data) + 300
-
