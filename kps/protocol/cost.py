@@ -6,7 +6,7 @@ around it, at the constants below. They are upper bounds for CPython of 64 bits;
 ``tests/protocol/server/test_memory.py`` measures them. Sizes are in bytes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final
 
 ENTRY: Final = 160
@@ -45,10 +45,13 @@ def compact(written: bytes) -> bytes:
     return b"%b" % written
 
 
-def of_ack_request(ack_id: str, receivers: Iterable[str]) -> int:
+def of_ack_request(ack_id: str, receivers: Collection[str]) -> int:
     """Return what an ack request takes until it ends, with the ids of its receivers."""
-    ids = [*map(str.__sizeof__, receivers)]  # each has been written before, as UTF-8
-    return ACK_REQUEST + of_text(ack_id) + ADDRESSED * len(ids) + sum(ids)
+    size = ACK_REQUEST + ADDRESSED * len(receivers) + of_text(ack_id)
+    return sum(map(_size_of_text, receivers), size)  # ids have been written before, as UTF-8
+
+
+_size_of_text = str.__sizeof__
 
 
 def of_answer(error: str | None, result: int) -> int:
@@ -59,15 +62,11 @@ def of_answer(error: str | None, result: int) -> int:
     return (of_text(error) if error else 0) + (RESULT + result if result else 0)
 
 
-def of_outcome(client_id: str, error: str | None, result: int) -> int:
-    """Return what an outcome takes at the publisher."""
-    return OUTCOME + of_text(client_id) + of_answer(error, result)
-
-
 def of_text(text: str) -> int:
     """Return what a text takes, once it has been written.
 
     Python keeps up to four bytes for each character, and besides, once it has been written, as
     much as UTF-8 unless it is ASCII.
     """
-    return text.__sizeof__() + (0 if text.isascii() else 4 * len(text))
+    size = text.__sizeof__()
+    return size if text.isascii() else size + 4 * len(text)

@@ -13,6 +13,7 @@ from kps.protocol.client.link import ClientLink
 from kps.protocol.client.pending import Barrier, ClientAck, Pending
 from kps.protocol.client.session import ClientSession
 from kps.protocol.client.topics import Topics, TopicState
+from kps.protocol.cost import ENTRY, KEPT, MESSAGE
 from kps.protocol.limits import RatePolicy
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.encodings import FRAMES
@@ -29,7 +30,7 @@ def check_outbox(outbox: Outbox) -> None:
     """What is counted is what waits."""
     entries = [*outbox._settled, *outbox._entries]
     for entry in entries:
-        assert entry.size == len(entry.data)
+        assert entry.size == len(entry.data) + entry.frames * ENTRY
         assert entry.messages >= 0
         assert 0 <= entry.reply_bytes <= entry.size
         assert (entry.reply_bytes > 0) is (entry.kind is Kind.REPLY)
@@ -294,7 +295,7 @@ def check_pending(pending: Pending, deadlines: Deadlines) -> None:
 
 def check_offline_queue(session: ClientSession) -> None:
     offline, config = session._sender._offline, session.config
-    assert offline.size == sum(map(len, offline._messages))
+    assert offline.size == sum(len(message) + KEPT for message in offline._messages)
     assert len(offline) <= config.offline_messages
     assert offline.size <= config.offline_bytes
     if session.ready or session.ended is not None:
@@ -354,7 +355,7 @@ def check_subscriptions(session: ClientSession) -> None:
 
 def check_mailbox(mailbox: Mailbox, session: ClientSession) -> None:
     limits = session.config.limits
-    assert mailbox.size == sum(message.size for message in mailbox._messages)
+    assert mailbox.size == sum(message.size + MESSAGE for message in mailbox._messages)
     assert len(mailbox) <= limits.mailbox_messages
     assert mailbox.size <= limits.mailbox_bytes or len(mailbox) == 1
 

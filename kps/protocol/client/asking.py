@@ -153,12 +153,13 @@ class Asking:
         """Keep an outcome. Without room for it, the request ends with an error."""
         if handle.error is not None:
             return
-        size = size_of(response)
-        if self.pending.size + size > self._state.config.limits.max_all_results:
+        size, pending = size_of(response), self.pending
+        if pending.size + size > self._state.config.limits.max_all_results:
             self._give_up(handle, QueueFull("the outcomes of ack requests take too much memory"))
         elif response.client_id not in handle.responses:
-            self.pending.grow(handle, size)
             handle.responses[response.client_id] = response
+            handle.size += size
+            pending.size += size
 
     def answered(self, fields: Fields) -> None:
         """Record the end of an ack request."""

@@ -89,11 +89,6 @@ class Pending:
                 self.size -= question.size
         return question
 
-    def grow(self, ack: ClientAck, size: int) -> None:
-        """Count what another outcome of a request takes in memory."""
-        ack.size += size
-        self.size += size
-
     def take_all(self) -> list[Barrier | ClientAck]:
         """Remove and return all questions."""
         questions = list(self._by_name.values())

@@ -1,5 +1,6 @@
 """The outcome of an ack request for one subscriber."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -48,37 +49,31 @@ class AckResponse(Generic[R]):
         return fields | ({"error": self.error} if self.error else {})
 
 
-class _ReadAtAccess:
-    """The attribute ``result``: reads the JSON that a slot keeps."""
-
-    def __init__(self, slot: Any) -> None:
-        self.slot = slot
-
-    def __get__(self, response: Any, owner: object = None) -> Any:
-        if response is None:
-            return self
-        kept = self.slot.__get__(response)
-        return orjson.loads(orjson.dumps(kept)) if type(kept) is Json else kept
-
-    def __set__(self, response: Any, value: Any) -> None:
-        self.slot.__set__(response, value)
+_SLOT: Any = AckResponse.__dict__["result"]
+_kept_in: Callable[[AckResponse], object] = _SLOT.__get__
 
 
-_RESULT = _ReadAtAccess(AckResponse.__dict__["result"])
-setattr(AckResponse, "result", _RESULT)  # noqa: B010  # a dataclass lets no property be a field
+def _read(response: AckResponse) -> object:
+    kept = _kept_in(response)
+    return orjson.loads(orjson.dumps(kept)) if type(kept) is Json else kept
+
+
+# A dataclass lets no property be a field, but it may become one afterwards.
+setattr(AckResponse, "result", property(_read, _SLOT.__set__))  # noqa: B010
 
 
 def kept_result(response: AckResponse) -> object:
     """Return the result of an outcome as it is kept, to be written into a message."""
-    kept: object = _RESULT.slot.__get__(response)
-    return kept
+    return _kept_in(response)
 
 
 def size_of(response: AckResponse) -> int:
     """Return what an outcome takes in memory."""
-    kept = kept_result(response)
-    result = len(orjson.dumps(kept)) if kept is not None else 0
-    return cost.of_outcome(response.client_id, response.error, result)
+    kept, error = _kept_in(response), response.error
+    size = cost.OUTCOME + cost.of_text(response.client_id)
+    if kept is None and not error:
+        return size
+    return size + cost.of_answer(error, len(orjson.dumps(kept)) if kept is not None else 0)
 
 
 def bad_result(reason: object) -> str:
