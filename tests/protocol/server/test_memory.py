@@ -355,3 +355,29 @@ class TestAmplification:
         answer = peer.read()
         assert answer
         assert len(answer) < 1.1 * len(data) + 300
+
+
+class TestObjects:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "[]",
+            "{}",
+            "0",
+            "1e5",
+            '""',
+            '"ab"',
+            '{"a":0}',
+            '{"":{"":{"":{}}}}',
+            "[" * 127 + "]" * 127,
+        ],
+    )
+    def test_of_a_message_take_at_most_45_times_its_bytes(self, text: str) -> None:
+        message = f"[{','.join([text] * (100_000 // len(text)))}]".encode()
+        assert memory_of(lambda: orjson.loads(message)) <= 45 * len(message)
+
+    def test_orjson_leaves_room_behind_what_it_writes_and_a_copy_has_none(self) -> None:
+        def build() -> list[bytes]:
+            return [cost.compact(orjson.dumps(number)) for number in range(1000)]
+
+        assert memory_of(build) <= 1000 * (cost.KEPT + 8)
