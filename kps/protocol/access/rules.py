@@ -63,7 +63,17 @@ def is_foreign(sender: str) -> bool:
     return "---ws" in sender or sender.startswith(("ws://", "wss://"))
 
 
+def check_origin(sender: str, limits: ServerLimits) -> None:
+    """Check the name that another server gives a sender: an id and the URL of that server."""
+    check_length(sender, "sender", 4 * limits.max_id)
+    _check_printable(sender, "sender")
+
+
 def _check_topic(topic: str, limits: ServerLimits) -> None:
     check_length(topic, "topic", limits.max_topic)
-    if not topic.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in topic):
-        raise InvalidMessage("the topic has a control character in it", "bad_request")
+    _check_printable(topic, "topic")
+
+
+def _check_printable(name: str, kind: str) -> None:
+    if not name.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in name):
+        raise InvalidMessage(f"the {kind} has a control character in it", "bad_request")

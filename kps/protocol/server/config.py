@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kps.errors import InvalidArgument
 from kps.protocol.access.admission import Network
 from kps.protocol.access.identity import OPEN, Permissions
+from kps.protocol.access.rules import is_foreign
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.address import DEFAULT_PATH
 from kps.protocol.limits import ServerLimits
@@ -37,3 +39,7 @@ class HubConfig:
     """HTTP answers by path. Each has an ``etag``."""
     is_monitored: bool = False
     """Whether the server publishes its figures to subscribers (spec, 12.8)."""
+
+    def __post_init__(self) -> None:
+        if is_foreign(self.id):
+            raise InvalidArgument(f"an id of this form is that of another server: {self.id!r}")

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kps.errors import InvalidArgument
 from kps.protocol.access.identity import Permissions
 from kps.protocol.limits import Overflow, ServerLimits
+from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import ClientLeft, ClientRegistered, RelayRequested, StrangerLeft
 from kps.protocol.wire.websocket import Closed, ClosedBy, Output
 from tests.protocol.helpers import (
@@ -636,6 +638,26 @@ class TestServers:
         assert bob.take() == [delivery("news", "alice---ws://h:1/ws/bus", [1])]
         (message,) = taken.take_all()
         assert (message.data, message.sender) == (data["data"], "alice---ws://h:1/ws/bus")
+
+    @pytest.mark.parametrize(
+        "origin",
+        ["x" * 1100 + "---ws://h", "ws://" + "h" * 1100, "a\x00---ws://h", "a---ws://h/\x9b"],
+    )
+    def test_sender_that_is_too_long_or_has_a_control_character(self, origin: str) -> None:
+        stage = Stage()
+        stage.hub.addresses.update({"here"})
+        other = stage.peer("other")
+        taken = stage.hub.local.subscriptions.open_server_data()
+        data = {"data": {"topic": "news"}, "from": origin}
+        (error,) = other.ask({"action": "server-to-server", "to": "here", "data": data})
+        assert error["error"].startswith("the sender has ")
+        assert taken.take_all() == []
+
+    @pytest.mark.parametrize("server_id", ["ws://here", "hub---ws://h", "a---wss"])
+    def test_own_id_that_others_could_take_for_themselves(self, server_id: str) -> None:
+        """A client with the permission ``peer`` may name such senders, and register such ids."""
+        with pytest.raises(InvalidArgument):
+            HubConfig(id=server_id)
 
     @pytest.mark.parametrize(
         ("data", "got", "sender"),
