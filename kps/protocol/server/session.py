@@ -14,7 +14,6 @@ from kps.protocol.dialect.envelope import (
     InvalidMessage,
     check,
     check_depth,
-    is_deeper,
 )
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.dialect.server import LEVEL_1, ServerLevel1
