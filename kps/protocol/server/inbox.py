@@ -1,6 +1,7 @@
 """The messages of one client on their way to its session: weighed, counted, one by one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from kps.protocol.dialect.codes import LIMIT_REACHED
@@ -41,19 +42,21 @@ class Inbox:
     It keeps the others, unread: whatever is wrong with them is told in its turn.
     """
 
-    __slots__ = ("_array", "_is_array_deep", "_recipient", "_rest", "_state")
+    __slots__ = ("_array", "_done", "_frame", "_is_array_deep", "_recipient", "_rest", "_state")
 
     def __init__(self, state: ServerState, recipient: Recipient) -> None:
         self._state = state
         self._recipient = recipient
         self._rest: list[bytes] = []
-        self._array: Iterator[Any] | None = None  # the rest of an array, in front of the others
+        self._frame = b""  # an array with messages left, in front of the others
+        self._done = 0  # messages of it that are handled
+        self._array: list[Any] | None = None  # its messages, if they may soon be handled
         self._is_array_deep = False
 
     @property
     def has_rest(self) -> bool:
         """Whether messages wait for ``go_on``."""
-        return bool(self._rest) or self._array is not None
+        return bool(self._rest) or bool(self._frame)
 
     def receive(self, messages: Sequence[bytes]) -> None:
         """Let the session handle messages that came together, in order. None may wait."""
@@ -87,7 +90,7 @@ class Inbox:
             recipient.is_deep = size > long_from and self._weigh(loaded)
             if type(loaded) is dict:
                 recipient.handle(loaded)
-            elif not self._handle(loaded):
+            elif not self._handle(loaded, message):
                 self._rest = list(waiting)
                 break
         recipient.run.finish()
@@ -95,9 +98,10 @@ class Inbox:
     def go_on(self) -> None:
         """Let the session handle messages that waited."""
         recipient = self._recipient
-        if self._array is not None:
+        if self._frame:
             recipient.is_deep = self._is_array_deep
-            is_done = self._handle_array(self._array)
+            array = load(self._frame) if self._array is None else self._array
+            is_done = self._handle_array(array, self._frame, self._done)
             recipient.run.finish()
             if not is_done:
                 return
@@ -110,7 +114,7 @@ class Inbox:
 
     def clear(self) -> None:
         """Drop everything: the session is over."""
-        self._rest, self._array = [], None
+        self._rest, self._frame, self._array = [], b"", None
 
     def _weigh(self, loaded: Any) -> bool:
         """Count the work of a long message; tell whether it may be nested too deeply."""
@@ -118,7 +122,7 @@ class Inbox:
         self._state.turns.left -= values >> _VALUES
         return is_deep
 
-    def _handle(self, loaded: Any) -> bool:
+    def _handle(self, loaded: Any, frame: bytes) -> bool:
         """Handle one message, or each message of an array; tell whether none is left."""
         recipient = self._recipient
         if type(loaded) is not list or recipient.dialect.join is None:
@@ -128,15 +132,16 @@ class Inbox:
             too_many = InvalidMessage("the array has too many messages", LIMIT_REACHED)
             recipient.refuse_all(excess or too_many, loaded)
         else:
-            return self._handle_array(iter(loaded))
+            return self._handle_array(loaded, frame, 0)
         return True
 
-    def _handle_array(self, messages: Iterator[Any]) -> bool:
+    def _handle_array(self, messages: list[Any], frame: bytes, done: int) -> bool:
         recipient, state = self._recipient, self._state
         gate, turns, throttle = recipient.gate, state.turns, recipient.throttle
-        self._array = None
-        for message in messages:
+        self._frame, self._array = b"", None
+        for message in islice(messages, done, None):
             recipient.handle(message)
+            done += 1
             turns.left -= _MESSAGE
             if gate.phase is not _REGISTERED and gate.is_over:
                 return True
@@ -145,7 +150,12 @@ class Inbox:
                 or gate.phase is not _REGISTERED
                 or (throttle is not None and throttle.delays(0, state.now))
             ):
-                self._array, self._is_array_deep = messages, recipient.is_deep
+                if done == len(messages):
+                    return True
+                self._frame, self._done = frame, done
+                self._is_array_deep = recipient.is_deep
+                if turns.left <= 0:  # else it may wait for long, and objects are far larger
+                    self._array = messages
                 return False
         return True
 
