@@ -45,7 +45,7 @@ CALM = 3.0
 RETURN = 20.0
 """Seconds in which descriptors ought to be given back when the attacker has left."""
 PATIENCE = 150.0
-TOKENS = {"honest": "an honest client's token", "hostile": "a hostile client's token"}
+TOKENS = {"honest": "token-of-an-honest-client", "hostile": "token-of-a-hostile-client"}
 
 
 @dataclass

@@ -4,16 +4,15 @@ from hostile.model import Attack
 from hostile.raw import Crowd, array, frame, message
 
 LONG = 240
-"""Characters that ids are filled up to."""
+"""Characters that ids are filled up to, each of four bytes."""
 
 
 def ack_status(crowd: Crowd) -> None:
     """Ask for the state of one request to many with long ids, in one array; do not read."""
     askers = 10
     for _ in range(200):
-        name = crowd.new_id().ljust(LONG, "x")
-        again = frame(message("ping", from_=name))
-        crowd.prepared(frame(message("subscribe", topic="asked")), again)
+        name = crowd.new_id().ljust(LONG, "\N{SNAKE}")
+        crowd.prepared(frame(message("subscribe", topic="asked")), client_id=name)
     crowd.begin()
     ask = frame(message("publish_with_ack", topic="asked", ack_id="a", timeout=300))
     questions = array([message("get_ack_status", ack_id="a")] * 310)
@@ -44,8 +43,8 @@ def results(crowd: Crowd) -> None:
         crowd.prepared(frame(ask))
     crowd.begin()
     for peer in asked:
-        for number in range(1, rounds + 1):
-            answer = b'{"action":"ack","success":true,"ack_id":"ack_%d","result":' % number
+        for ack_id in crowd.find(peer, rb"ack_\d+", rounds):
+            answer = b'{"action":"ack","success":true,"ack_id":"' + ack_id + b'","result":'
             crowd.write(peer, frame(answer + result + b"}"))
     crowd.run()
 

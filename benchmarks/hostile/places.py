@@ -5,46 +5,74 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from hostile.model import OPEN_INTERNET, Attack
-from hostile.raw import FIN, PING, Crowd, Peer, frame, message
+from hostile.raw import FIN, PING, Crowd, Peer, Target, frame, message
 
 PEERS = 150
 SMALL = 4096
 """The receive buffer of those who do not read, in bytes."""
-STEP = 40_000
-"""By how much more each of them has the server write than the one before: some meet the amount
-that fills the socket and the transport, and leaves nothing in the server's own queue."""
 CLOSE = ("--close-timeout", "2")
 PART = 16_000
+"""Bytes that the server has to write more at a time."""
+ROUND = 0.02
+ROUNDS = 600
 
 
 def full_sockets(*, registers: bool) -> Callable[[Crowd], None]:
-    """Have the server write more than the socket takes, end the own side, and do not read."""
-    pings = frame(b"x" * 125, FIN | PING)
+    """Have the server write more than the socket takes, end the own side, and do not read.
+
+    Each stops soon after its socket is full, one sooner than the other: what is left then is in the
+    server's transport, and for some of them nothing is in the server's own queue.
+    """
+
+    def open_one(crowd: Crowd) -> tuple[Peer, bytes]:
+        name = crowd.new_id()
+        if registers:
+            opening = crowd.target.opening(name) + frame(message("subscribe", topic=name))
+            part = frame(message("publish", topic=name, data="x" * PART))
+        else:
+            opening, ping = crowd.target.upgrade, frame(b"x" * 125, FIN | PING)
+            part = ping * (PART // len(ping))
+        return crowd.add(opening, reads=False, receive_buffer=SMALL), part
 
     def run(crowd: Crowd) -> None:
         crowd.begin()
-        peers: list[Peer] = []
-        for number in range(PEERS):
-            with suppress(OSError):
-                amount = STEP * (number + 1)
-                if registers:
-                    name = crowd.new_id()
-                    subscribe = frame(message("subscribe", topic=name))
-                    own = frame(message("publish", topic=name, data="x" * PART))
-                    data = crowd.target.opening(name) + subscribe + own * (amount // PART)
+        filling = dict(open_one(crowd) for _ in range(PEERS))
+        everybody = list(filling)
+        more = {peer: 1 + number % 8 for number, peer in enumerate(filling)}
+        waiting: dict[int, int] = {}
+        for number in range(ROUNDS):
+            crowd.run(ROUND)
+            before, waiting = waiting, unread(crowd.target)
+            for peer, part in list(filling.items()):
+                is_full = waiting.get(peer.port, 0) <= before.get(peer.port, 0)
+                if number > 20 and is_full:
+                    more[peer] -= 1
+                if more[peer]:
+                    crowd.write(peer, part)
                 else:
-                    data = crowd.target.upgrade + pings * (amount // len(pings))
-                peers.append(crowd.add(data, reads=False, receive_buffer=SMALL))
-        for _ in range(20):
-            crowd.run(0.1)
-        for peer in peers:
+                    del filling[peer]
+            if not filling:
+                break
+        for peer in everybody:
             with suppress(OSError):
                 peer.socket.shutdown(socket.SHUT_WR)
         crowd.run()  # they are still there, and do nothing
 
     return run
+
+
+def unread(target: Target) -> dict[int, int]:
+    """The bytes in the system's buffers of the server's connections, by the port of the peer."""
+    server = target.port
+    found = {}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        if int(local.rpartition(":")[2], 16) == server:
+            found[int(remote.rpartition(":")[2], 16)] = int(queues.partition(":")[0], 16)
+    return found
 
 
 def no_close_notify(crowd: Crowd) -> None:
@@ -94,10 +122,10 @@ ATTACKS = [
         "full-sockets-stranger",
         f"{PEERS} connections without a token do the same with WebSocket pings",
         full_sockets(registers=False),
-        (*CLOSE, "--register-timeout", "2"),
+        (*CLOSE, "--register-timeout", "5"),
         has_tokens=True,
         is_stranger=True,
-        least_seconds=HELD,
+        least_seconds=HELD + 5,
     ),
     Attack(
         "full-sockets-tls",

@@ -5,6 +5,7 @@ Nothing of this uses the client of KPS: an attacker waits for no answer that it 
 
 import itertools
 import json
+import re
 import selectors
 import socket
 import ssl
@@ -64,6 +65,11 @@ class Target:
     is_tls: bool = False
 
     @property
+    def port(self) -> int:
+        """The port of the server."""
+        return int(self.address.rpartition(":")[2])
+
+    @property
     def upgrade(self) -> bytes:
         """The opening request."""
         token = f"Authorization: Bearer {self.token}\r\n" if self.token else ""
@@ -79,14 +85,14 @@ class Target:
 
     def connect(self, *, source: str = SOURCE, receive_buffer: int = 0) -> socket.socket:
         """Open a TCP or TLS connection. Raises :class:`OSError`."""
-        host, _, port = self.address.rpartition(":")
+        host = self.address.rpartition(":")[0]
         connection = socket.socket()
         try:
             if receive_buffer:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             connection.bind((source, 0))
             connection.settimeout(PATIENCE)
-            connection.connect((host, int(port)))
+            connection.connect((host, self.port))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.is_tls:
                 context = ssl.create_default_context()
@@ -104,6 +110,7 @@ class Peer:
 
     def __init__(self, connection: socket.socket, data: Iterator[bytes], *, reads: bool) -> None:
         self.socket = connection
+        self.port: int = connection.getsockname()[1]
         self.reads = reads
         self.sent = self.received = 0
         self.unsent = memoryview(b"")
@@ -166,9 +173,11 @@ class Crowd:
         opening = self.target.opening(self.new_id())
         return self.add(opening, *data, again=again, reads=reads, **options)
 
-    def prepared(self, *data: bytes, reads: bool = True, **options: Any) -> Peer:
+    def prepared(
+        self, *data: bytes, client_id: str = "", reads: bool = True, **options: Any
+    ) -> Peer:
         """A registered client for which the server has handled ``data``: it answered a ping."""
-        client_id = self.new_id()
+        client_id = client_id or self.new_id()
         connection = self.target.connect(**options)
         end = frame(message("ping", from_=client_id, nonce="prepared"))
         connection.sendall(self.target.opening(client_id) + b"".join(data) + end)
@@ -205,6 +214,15 @@ class Crowd:
         if self._peers.pop(peer.socket, None):
             self.sent += peer.sent
             self.received += peer.received
+
+    def find(self, peer: Peer, pattern: bytes, times: int) -> list[bytes]:
+        """Read until something like this has come so often; return what it was."""
+        peer.socket.settimeout(PATIENCE)
+        received = b""
+        while len(found := re.findall(pattern, received)) < times:
+            received += peer.socket.recv(SLICE)
+        peer.socket.setblocking(False)
+        return found
 
     def begin(self) -> None:
         """Tell that everything is prepared, and wait until the attack may begin."""
