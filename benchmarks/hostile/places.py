@@ -11,19 +11,26 @@ from hostile.model import OPEN_INTERNET, Attack
 from hostile.raw import FIN, PING, Crowd, Peer, Target, frame, message
 
 PEERS = 150
+STRANGERS = 20
+"""What fills their sockets are very many tiny answers, which takes time."""
 SMALL = 4096
 """The receive buffer of those who do not read, in bytes."""
 CLOSE = ("--close-timeout", "2")
 PART = 16_000
 """Bytes that the server has to write more at a time."""
 ROUND = 0.02
-ROUNDS = 600
+FULL = 25
+"""Rounds in which nothing more is taken of a socket that is full."""
+FILLING = 15.0
+"""Seconds that it may take."""
 
 
-def full_sockets(*, registers: bool) -> Callable[[Crowd], None]:
+def full_sockets(
+    *, registers: bool = True, count: int = PEERS, spread: int = 8
+) -> Callable[[Crowd], None]:
     """Have the server write more than the socket takes, end the own side, and do not read.
 
-    Each stops soon after its socket is full, one sooner than the other: what is left then is in the
+    Each stops after its socket is full, one sooner than the other: what is left then is in the
     server's transport, and for some of them nothing is in the server's own queue.
     """
 
@@ -34,28 +41,30 @@ def full_sockets(*, registers: bool) -> Callable[[Crowd], None]:
             part = frame(message("publish", topic=name, data="x" * PART))
         else:
             opening, ping = crowd.target.upgrade, frame(b"x" * 125, FIN | PING)
-            part = ping * (PART // len(ping))
+            part = ping * (4 * PART // len(ping))
         return crowd.add(opening, reads=False, receive_buffer=SMALL), part
 
     def run(crowd: Crowd) -> None:
         crowd.begin()
-        filling = dict(open_one(crowd) for _ in range(PEERS))
+        filling = dict(open_one(crowd) for _ in range(count))
         everybody = list(filling)
-        more = {peer: 1 + number % 8 for number, peer in enumerate(filling)}
+        idle = dict.fromkeys(everybody, 0)
         waiting: dict[int, int] = {}
-        for number in range(ROUNDS):
+        for peer, part in filling.items():
+            crowd.write(peer, part)
+        until = time.monotonic() + FILLING
+        while filling and time.monotonic() < until:
             crowd.run(ROUND)
             before, waiting = waiting, unread(crowd.target)
-            for peer, part in list(filling.items()):
-                is_full = waiting.get(peer.port, 0) <= before.get(peer.port, 0)
-                if number > 20 and is_full:
-                    more[peer] -= 1
-                if more[peer]:
-                    crowd.write(peer, part)
-                else:
-                    del filling[peer]
-            if not filling:
-                break
+            for number, peer in enumerate(everybody):
+                if peer in filling and waiting.get(peer.port, 0) > before.get(peer.port, 0):
+                    idle[peer] = 0
+                    crowd.write(peer, filling[peer])
+                elif idle[peer] < FULL:
+                    idle[peer] += 1
+                elif part := filling.pop(peer, b""):
+                    crowd.write(peer, *[part] * (number % spread))
+        crowd.run(1.0)
         for peer in everybody:
             with suppress(OSError):
                 peer.socket.shutdown(socket.SHUT_WR)
@@ -114,15 +123,15 @@ ATTACKS = [
     Attack(
         "full-sockets",
         f"{PEERS} clients fill their sockets, half-close, and do not read",
-        full_sockets(registers=True),
+        full_sockets(),
         CLOSE,
         least_seconds=HELD,
     ),
     Attack(
         "full-sockets-stranger",
-        f"{PEERS} connections without a token do the same with WebSocket pings",
-        full_sockets(registers=False),
-        (*CLOSE, "--register-timeout", "5"),
+        f"{STRANGERS} connections without a token do the same with WebSocket pings",
+        full_sockets(registers=False, count=STRANGERS),
+        CLOSE,
         has_tokens=True,
         is_stranger=True,
         least_seconds=HELD + 5,
@@ -130,7 +139,7 @@ ATTACKS = [
     Attack(
         "full-sockets-tls",
         f"{PEERS} clients fill their sockets over TLS, and do not read",
-        full_sockets(registers=True),
+        full_sockets(spread=60),
         CLOSE,
         is_tls=True,
         least_seconds=HELD,
