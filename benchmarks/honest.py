@@ -133,6 +133,7 @@ class Crowd:
                 break
             await asyncio.sleep(0.02)
         took = time.perf_counter() - since
+        self.phase.gap = max(self.phase.gap, time.perf_counter() - self._arrived)
         stamp = self.figures.get("uptime")
         for _ in range(300):
             if self.figures.get("uptime") != stamp:
