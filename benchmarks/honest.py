@@ -72,14 +72,17 @@ class Phase:
         self.counts: Counter[str] = Counter()
 
     def report(self) -> dict[str, Any]:
+        lost = self.counts["sent"] - len(self.trips)
+        # What never came took at least as long as anything that was seen.
+        longest = max([self.gap, *self.trips])
         return {
-            "trip": percentiles(self.trips),
+            "trip": percentiles(self.trips + [longest] * lost),
             "ack": percentiles(self.acks),
             "lag": percentiles(self.lags),
             "coming": percentiles(self.comings),
             "gap": self.gap,
             "came": len(self.comings),
-            "lost": self.counts["sent"] - len(self.trips),
+            "lost": lost,
             **{
                 name: self.counts[name]
                 for name in ("sent", "disconnected", "unsent", "unacked", "turned_away")

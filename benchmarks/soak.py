@@ -1,9 +1,9 @@
 """An hour of mixed traffic on real servers, in which every message is accounted for.
 
 Three servers run, one under each slow-consumer policy, and processes of clients around them; what
-they do is in ``soak_traffic.py``, and how the accounts are balanced in ``soak_books.py``. The load
-is steady, and far below what the servers can do. It exits with 1 if the sums do not match, if the
-servers do not end as they began, or if their memory grows.
+they do is in ``soak_traffic.py`` and ``soak_hostile.py``, and how the accounts are balanced in
+``soak_books.py``. The load is steady, and far below what the servers can do. It exits with 1 if the
+sums do not match, if the servers do not end as they began, or if their memory grows.
 
     python benchmarks/soak.py --minutes 60                      # an hour
     python benchmarks/soak.py --minutes 60 --driver threads     # the threaded server
