@@ -9,15 +9,18 @@ const HIGH_WATER = 1024 * 1024; // bytes not yet on the network, beyond which pu
 const OFFLINE_BYTES = 16 * 1024 * 1024;
 const MAX_ERROR = 1000; // characters of a subscriber's error that a server passes on
 const ACK_GRACE = SECOND; // the server's last word leaves it when the time is over
-const CLOSE_TIMEOUT = 5 * SECOND;
 const HEARTBEAT = 25 * SECOND; // silence after which the server is asked whether it is there
 const PATIENCE = 20 * SECOND; // for its answer
 const SHORT_PATIENCE = 5 * SECOND; // for its answer when there is reason to doubt
+const FAILING = SECOND / 10; // a WebSocket that failed says so within this time, or never (Node 22)
 const LATE = 3 * SECOND; // a timer later than this means that the machine or the page slept
+const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds; setTimeout takes longer times for none
+const CROWDED = 1 / 32; // the part of a mailbox beyond which no more is read, where that is possible,
+const RELIEVED = 1 / 64; // until this part is left
+const HUNG = 5 * SECOND; // in which nothing was handled: reading waits no longer for such a mailbox
 const LONE_SURROGATES = /[\ud800-\udfff]/gu;
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
 const ASKING_AGAIN = { ...BACKOFF, first: SECOND / 2 }; // about topics that were refused for now
-const OPPOSITE = { subscribe: 'unsubscribe', unsubscribe: 'subscribe' };
 const TEMPORARY = ['rate_limited', 'limit_reached', 'unavailable']; // codes of the server
 
 // -- errors: their names are set as texts because minifiers change those of classes -------------
@@ -92,7 +95,37 @@ const entries = (value) => (isObject(value) ? Object.entries(value) : []);
 
 const isThenable = (value) => typeof value?.then === 'function';
 
-const describe = (error) => String(error?.message || error);
+/** What was thrown, as text. It may be anything, and even refuse to be shown. */
+function describe(error) {
+  try {
+    return String(error?.message || error) || 'an empty text was thrown';
+  } catch {
+    return 'something was thrown that cannot be shown';
+  }
+}
+
+function show(error) {
+  try {
+    console.error(error);
+  } catch {
+    console.error(describe(error));
+  }
+}
+
+/** Act later, after a time of any length, or never. Returns what stops that. */
+function after(delay, act) {
+  let timer;
+  const wait = (rest) => {
+    const part = Math.min(rest, LONGEST_TIMER);
+    timer = setTimeout(() => (rest > part ? wait(rest - part) : act()), part);
+  };
+  if (delay < Infinity) wait(delay);
+  return () => clearTimeout(timer);
+}
+
+const pause = (delay) => new Promise((resolve) => { after(delay, resolve); });
+
+const opposite = (action) => (action === 'subscribe' ? 'unsubscribe' : 'subscribe');
 
 function byteLength(string) {
   return /^[\0-\x7f]*$/.test(string) ? string.length : new TextEncoder().encode(string).length;
@@ -101,13 +134,24 @@ function byteLength(string) {
 /** JSON of a payload. */
 function encode(value = null) {
   try {
-    const json = JSON.stringify(value);
+    let json = JSON.stringify(value);
+    // NaN and the like have become `null`, which may be there by right.
+    if (json?.includes('null')) json = JSON.stringify(value, refuseNothings);
     // The server could not read half of a surrogate pair, nor what else is in the same frame.
-    if (json && !/(^|[^\\])(\\\\)*\\ud[89a-f]/.test(json)) return json;
+    const isWhole = !json?.includes('\\ud') || !/(^|[^\\])(\\\\)*\\ud[89a-f]/.test(json);
+    if (json && isWhole) return json;
   } catch (cause) {
     throw new InvalidArgument(`the data is not JSON: ${describe(cause)}`, { cause });
   }
   throw new InvalidArgument('the data is not JSON');
+}
+
+/** For JSON.stringify: throws for what would become `null`. Members of objects may be undefined. */
+function refuseNothings(key, value) {
+  const isNothing = typeof value === 'number' ? !Number.isFinite(value)
+    : Array.isArray(this) && ['undefined', 'function', 'symbol'].includes(typeof value);
+  if (isNothing) throw new InvalidArgument(`JSON has no ${typeof value === 'number' ? value : typeof value}`);
+  return value;
 }
 
 /** A message with one member whose JSON is there already. */
@@ -115,21 +159,26 @@ function compose(fields, key, json) {
   return `${JSON.stringify(fields).slice(0, -1)},"${key}":${json}}`;
 }
 
+/** A string that is not empty, and which UTF-8 can say. */
+const isName = (value) => text(value) !== '' && value.search(LONE_SURROGATES) < 0;
+
 function nonEmpty(value, what) {
-  if (text(value) && value.search(LONE_SURROGATES) < 0) return value;
-  throw new InvalidArgument(`${what} is a string that is not empty`);
+  if (isName(value)) return value;
+  throw new InvalidArgument(`${what} is a string that is not empty, without halves of characters`);
 }
 
+/** An id that nobody has. It need not be secret, so it can do without `crypto` (React Native). */
 function randomId() {
-  const [number] = crypto.getRandomValues(new BigUint64Array(1));
-  return `client-${number.toString(16).padStart(16, '0')}`;
+  const numbers = new Uint32Array(2).map(() => Math.random() * 2 ** 32);
+  globalThis.crypto?.getRandomValues?.(numbers);
+  return `client-${[...numbers].map((each) => each.toString(16).padStart(8, '0')).join('')}`;
 }
 
 /** The WebSocket URL of `host`, `host:port` or a URL; in a page without an address, its own. */
 function parseAddress(address, path, secure) {
   const { location } = globalThis;
-  const given = address ?? (location?.host ? location.origin : 'localhost');
   try {
+    const given = address?.href ?? address ?? (location?.host ? location.origin : 'localhost');
     // A scheme without a port of its own does not hide that of an address.
     const url = new URL(given.includes('://') ? given : `kps://${given}`);
     const { protocol, host, port, pathname, search } = url;
@@ -140,7 +189,7 @@ function parseAddress(address, path, secure) {
     const target = pathname.length > 1 ? pathname : path.replace(/^\/?/, '/');
     return new URL(`ws${isSecure ? 's' : ''}://${authority}${target}${search}`).href;
   } catch { // whose error may show the query, and a token in it
-    throw new InvalidArgument(`not a server address: ${withoutQuery(`${given}`)}`);
+    throw new InvalidArgument(`not a server address: ${withoutQuery(describe(address))}`);
   }
 }
 
@@ -159,6 +208,77 @@ function deferred() {
   return ends;
 }
 
+// -- options -------------------------------------------------------------------------------------
+
+const DEFAULTS = {
+  path: '/ws/bus',
+  level: 2,
+  reconnect: true,
+  offlineQueue: 0,
+  requestTimeout: 10 * SECOND,
+  closeTimeout: 5 * SECOND,
+  mailbox: 65_536,
+  mailboxBytes: 64 * 1024 * 1024,
+  overflow: 'drop_newest',
+  onError: show,
+};
+
+const isTime = (value) => typeof value === 'number' && value > 0; // milliseconds; Infinity is one
+const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
+const isFunction = (value) => typeof value === 'function';
+const isSignal = (value) => isFunction(value?.addEventListener);
+const isText = (value) => typeof value === 'string';
+
+function isBackoff(value) {
+  const all = { ...BACKOFF, ...value };
+  const { first, factor, longest, jitter } = all;
+  return isObject(value) && Object.values(all).every((each) => typeof each === 'number')
+    && first > 0 && first <= longest && factor >= 1 && jitter >= 0 && jitter <= 1;
+}
+
+/** What each option must be: a check, and the words for it. */
+const TIME = [isTime, 'a number of milliseconds above 0'];
+const COUNT = [isCount, 'a whole number, from 0'];
+const HOOK = [isFunction, 'a function'];
+const SIGNAL = [isSignal, 'an AbortSignal'];
+const OPTIONS = {
+  id: [isName, 'a string that is not empty, without halves of characters'],
+  path: [isText, 'a string'],
+  secure: [(value) => typeof value === 'boolean', 'true or false'],
+  token: [(value) => isText(value) || isFunction(value), 'a string or a function'],
+  headers: [isObject, 'an object'],
+  level: [(value) => value === 1 || value === 2, '1 or 2'],
+  reconnect: [(value) => typeof value === 'boolean' || isTime(value), 'true, false, or a number of milliseconds above 0'],
+  backoff: [isBackoff, 'an object with 0 < first <= longest, factor >= 1, 0 <= jitter <= 1'],
+  WebSocket: [isFunction, 'a class: pass one where there is none (npm install ws)'],
+  requestTimeout: TIME,
+  closeTimeout: [(value) => value === 0 || isTime(value), 'a number of milliseconds, from 0'],
+  offlineQueue: COUNT,
+  mailbox: COUNT,
+  mailboxBytes: COUNT,
+  overflow: [(value) => value === 'drop_newest' || value === 'drop_oldest', 'drop_newest or drop_oldest'],
+  signal: SIGNAL,
+  onDirect: HOOK,
+  onConnect: HOOK,
+  onDisconnect: HOOK,
+  onError: HOOK,
+  onFrame: HOOK,
+  onClose: HOOK,
+};
+
+/** The options that are given, checked. `null` is as good as none where the default is none. */
+function checked(options, known = OPTIONS, defaults = {}) {
+  if (!isObject(options)) throw new InvalidArgument('the options are an object');
+  const given = { ...defaults };
+  for (const [name, [isRight, what]] of Object.entries(known)) {
+    const value = options[name] ?? (name in defaults ? options[name] : undefined);
+    if (value === undefined) continue;
+    if (!isRight(value)) throw new InvalidArgument(`${name} is ${what}`);
+    given[name] = value;
+  }
+  return given;
+}
+
 // -- sending -------------------------------------------------------------------------------------
 
 /**
@@ -171,16 +291,34 @@ class Outbox {
   limit = Infinity; // bytes that the server accepts in one message
   #items = [];
   #isScheduled = false;
-  #write;
+  #socket;
+  #failed;
+  #written = 0; // bytes handed to the socket
+  #frames = []; // those that it may still hold: { end, count }, the publications and where they end
+  #most = 64; // frames, before those that have gone are forgotten
 
-  constructor(write) {
-    this.#write = write;
+  /** `failed` is told when the socket takes nothing. */
+  constructor(socket, failed) {
+    this.#socket = socket;
+    this.#failed = failed;
   }
 
-  push(json) {
+  /** Bytes that are not yet on the network. */
+  get backlog() {
+    return this.size + this.#socket.bufferedAmount;
+  }
+
+  /** How many publications are not yet on the network. */
+  get unsent() {
+    this.#forgetWritten();
+    return [...this.#items, ...this.#frames].reduce((sum, { count }) => sum + count, 0);
+  }
+
+  /** `count` is the number of publications in it whose fate nobody waits for. */
+  push(json, count = 0) {
     const size = byteLength(json);
     this.#check(size);
-    this.#add({ json, size, isLone: size >= LONE_BYTES });
+    this.#add({ json, size, count, isLone: size >= LONE_BYTES });
   }
 
   /** Publications of a topic that follow each other become one message. Level 2 only. */
@@ -192,11 +330,12 @@ class Outbox {
     const last = this.#items.at(-1);
     if (last?.topic === topic && !last.isLone && !isLone && last.size + added <= this.#room) {
       last.payloads.push(payload);
+      last.count++;
       last.size += added;
       this.size += added;
     } else {
       this.#check(size - 4); // as a single message it has `data` in place of `batch`
-      this.#add({ topic, head, payloads: [payload], size, isLone });
+      this.#add({ topic, head, payloads: [payload], size, count: 1, isLone });
     }
   }
 
@@ -206,20 +345,43 @@ class Outbox {
     this.size = 0;
     let frame = [];
     let room = 0;
+    let bytes = 0;
+    let publications = 0;
     const write = () => {
-      if (frame.length) this.#write(frame.length > 1 ? `[${frame}]` : frame[0]);
+      if (frame.length) this.#write(frame.length > 1 ? `[${frame}]` : frame[0], bytes, publications);
       frame = [];
+      bytes = publications = 0;
       room = this.#room - '[]'.length;
     };
-    for (const { json, head, payloads, size, isLone } of items) {
+    for (const { json, head, payloads, size, count, isLone } of items) {
       const isAlone = isLone || this.level < 2;
       if (isAlone || size > room) write();
       if (json) frame.push(json);
       else frame.push(`${head},${payloads[1] ? `"batch":[${payloads}]` : `"data":${payloads}`}}`);
       room -= size + ','.length;
+      bytes += size;
+      publications += count;
       if (isAlone) write();
     }
     write();
+  }
+
+  #write(json, bytes, count) {
+    try {
+      this.#socket.send(json);
+    } catch (error) {
+      this.#failed(error);
+    }
+    this.#written += bytes;
+    if (!count) return;
+    this.#frames.push({ end: this.#written, count });
+    if (this.#frames.length > this.#most) this.#forgetWritten();
+  }
+
+  #forgetWritten() {
+    const gone = this.#written - this.#socket.bufferedAmount;
+    this.#frames = this.#frames.filter(({ end }) => end > gone);
+    this.#most = 64 + 2 * this.#frames.length;
   }
 
   get #room() {
@@ -260,7 +422,7 @@ class Outbox {
 class Unsettled {
   #topics = new Map(); // topic -> { error, isDue }: why it is here; whether it is to be asked about
   #attempt = 0;
-  #timer;
+  #stop; // the timer
   #ask;
 
   constructor(ask) {
@@ -280,7 +442,7 @@ class Unsettled {
   add(topic, error) {
     const isNew = !this.has(topic);
     this.#topics.set(topic, { error: this.reason(topic) ?? error, isDue: true });
-    if (!this.#timer) this.#start();
+    if (!this.#stop) this.#start();
     return isNew;
   }
 
@@ -296,21 +458,21 @@ class Unsettled {
   settle(topic, isConfirmed) {
     if (!this.#topics.delete(topic) || !isConfirmed) return;
     this.#attempt = 0;
-    if (!this.#timer) return;
+    if (!this.#stop) return;
     this.stop();
     if (this.#topics.size) this.#start();
   }
 
   stop() {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#stop?.();
+    this.#stop = undefined;
   }
 
   #start() {
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
+    this.#stop = after(waitBefore(this.#attempt++, ASKING_AGAIN), () => {
+      this.#stop = undefined;
       for (const [topic, { isDue }] of this.#topics) if (isDue) this.#ask(topic);
-    }, waitBefore(this.#attempt++, ASKING_AGAIN));
+    });
   }
 }
 
@@ -321,13 +483,17 @@ class Connection {
   level = 1;
   id;
   registered = false;
+  registeredAt = 0;
   ended = false; // nothing more is to be sent or handled
+  error; // why it ended
   acks = new Map();
   #client;
   #config;
   #socket;
-  #outbox = new Outbox((json) => this.#socket.send(json));
-  #timer; // for whatever is due next: opening, registering, the heartbeat, closing
+  #outbox;
+  #isPaused = false;
+  #stopTimer = () => {}; // for whatever is due next: opening, registering, the heartbeat, closing
+  #weight = 0; // bytes of each message in what is being handled
   #wasHeard = false; // since it was last asked whether it is there
   #heardAt = 0;
   #heartbeat = HEARTBEAT;
@@ -337,12 +503,13 @@ class Connection {
   #count = 0;
 
   constructor(url, config, client) {
-    const { WebSocket, headers, requestTimeout } = config;
+    const { WebSocket, headers, requestTimeout, level } = config;
     this.#client = client;
     this.#config = config;
     this.id = config.id;
     const socket = headers ? new WebSocket(url, { headers }) : new WebSocket(url);
     this.#socket = socket;
+    this.#outbox = new Outbox(socket, (error) => this.#failing(describe(error)));
     socket.binaryType = 'arraybuffer';
     const giveUpLater = () => this.#after(requestTimeout, () => this.drop('no answer in time'));
     socket.onopen = async () => {
@@ -351,33 +518,63 @@ class Connection {
         let { token } = config;
         if (typeof token === 'function') token = await token();
         if (this.ended) return;
-        socket.send(JSON.stringify({ action: 'ping', from: this.id, proto: 2, token }));
+        const proto = level > 1 ? level : undefined;
+        socket.send(JSON.stringify({ action: 'ping', from: this.id, proto, token }));
       } catch (error) {
         if (!this.ended) this.drop(`the function for the token failed: ${describe(error)}`);
       }
     };
     socket.onmessage = ({ data }) => this.#receive(data);
-    socket.onerror = ({ message }) => { this.#trouble = text(message); };
+    socket.onerror = (event) => this.#failing(text(event?.message));
     socket.onclose = ({ code, reason }) => this.#end(code, reason || this.#trouble);
     giveUpLater();
   }
 
+  /** The WebSocket says that it failed. What comes next should be its end. */
+  #failing(trouble) {
+    this.#trouble = trouble;
+    if (!this.ended) this.#after(FAILING, () => this.drop(trouble));
+  }
+
   /** Bytes that are not yet on the network. */
   get backlog() {
-    return this.#outbox.size + this.#socket.bufferedAmount;
+    return this.#outbox.backlog;
   }
 
   /** Send a message, of which one member may be JSON already. */
-  send(fields, json, key = 'data') {
+  send(fields, json, key = 'data', count = 0) {
     const all = this.level < 2 ? { ...fields, from: this.id } : fields;
-    this.#outbox.push(json ? compose(all, key, json) : JSON.stringify(all));
+    this.#outbox.push(json ? compose(all, key, json) : JSON.stringify(all), count);
+  }
+
+  /** Send what the program does not wait for: that it cannot be sent is reported. */
+  tell(...message) {
+    try {
+      this.send(...message);
+    } catch (error) {
+      this.#client._report(error);
+    }
   }
 
   /** Send what the program publishes without a wish to hear what became of it. */
   publish(fields, payload) {
     const isForTopic = fields.action === 'publish';
     if (isForTopic && this.level > 1) this.#outbox.publish(fields.topic, payload);
-    else this.send(fields, payload);
+    else this.send(fields, payload, 'data', 1);
+  }
+
+  /** Read on, or do not for a while, where the WebSocket can be told that (`ws`). */
+  setReading(isReading) {
+    if (!this.#socket.pause || this.ended || isReading !== this.#isPaused) return;
+    this.#isPaused = !isReading;
+    if (isReading) {
+      this.#socket.resume();
+      this.#heardAt = Date.now();
+      this.#watch();
+    } else {
+      this.#socket.pause();
+      this.#stopTimer(); // from silence follows nothing meanwhile
+    }
   }
 
   /** Publish; how many subscribers it was passed on to, which level 1 does not tell. */
@@ -404,7 +601,7 @@ class Connection {
   /** Subscribe or unsubscribe. */
   ask(action, topic) {
     // What was to be asked again is the opposite, and not wanted any more: nobody need wait for it.
-    if (this.#unsettled.asked(topic)) this.#next(`${OPPOSITE[action]} ${topic}`)?.resolve();
+    if (this.#unsettled.asked(topic)) this.#next(`${opposite(action)} ${topic}`)?.resolve();
     try {
       this.send({ action, topic });
     } catch (error) { // the topic is too large for the server: that stops no other
@@ -424,7 +621,8 @@ class Connection {
   request(fields, json, timeout, signal) {
     const id = `client_ack_${this.id}_${++this.#count}`;
     const updates = this.level > 1 || undefined;
-    this.send({ ...fields, ack_id: id, timeout: timeout / SECOND, updates }, json);
+    const seconds = Math.min(timeout / SECOND, LONGEST_TIMER); // JSON has no Infinity
+    this.send({ ...fields, ack_id: id, timeout: seconds, updates }, json);
     return new Ack(this, id, timeout, signal);
   }
 
@@ -440,9 +638,9 @@ class Connection {
     const error = failure?.slice(0, MAX_ERROR).replace(LONE_SURROGATES, '\ufffd');
     const fields = { action: 'ack', ack_id: ackId };
     if (this.level < 2) {
-      this.send({ ...fields, data: { ack_id: ackId, client_id: this.id, success, error } });
+      this.tell({ ...fields, data: { ack_id: ackId, client_id: this.id, success, error } });
     } else if (!success || result === undefined || typeof result === 'function') {
-      this.send({ ...fields, success, error });
+      this.tell({ ...fields, success, error });
     } else {
       try {
         this.send({ ...fields, success }, encode(result), 'result');
@@ -454,48 +652,52 @@ class Connection {
 
   /** Find out whether the server is still there, now that there is reason to doubt it. */
   check() {
-    if (this.registered && !this.ended) this.#probe(SHORT_PATIENCE);
+    if (this.registered && !this.ended && !this.#isPaused) this.#probe(SHORT_PATIENCE);
   }
 
   /** Close in an orderly way, behind what is queued. What waits for answers ends now. */
   close() {
+    this.setReading(true);
     this.#fail(new ClientClosed('the client was closed'));
     if (!this.registered) return this.drop();
-    this.#outbox.flush();
     this.#socket.onmessage = null;
-    this.#after(CLOSE_TIMEOUT, () => this.drop());
+    this.#after(this.#config.closeTimeout, () => this.drop('the server did not take it in time'));
+    this.#outbox.flush();
     this.#socket.close(1000);
   }
 
   /** End at once, without waiting for the server to take part in closing. */
   drop(reason, isServerAlive = false) {
     const socket = this.#socket;
+    const { unsent } = this.#outbox; // which terminate() forgets
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.onerror = () => {}; // some libraries throw what nobody listens to
     if (socket.terminate && !isServerAlive) socket.terminate();
     else socket.close();
-    this.#end(1006, reason);
+    this.#end(1006, reason, unsent);
   }
 
-  #end(code, reason) {
-    clearTimeout(this.#timer);
+  #end(code, reason, unsent = this.#outbox.unsent) {
+    this.#stopTimer();
     const error = new ConnectionLost(`the connection ended: ${reason || code}`, { code });
     this.#fail(error);
+    if (unsent) this.#client._unsent(unsent, error);
     this.#client._connectionEnded(this, error, reason);
   }
 
   #fail(error) {
     this.ended = true;
+    this.error ??= error;
     this.#unsettled.stop();
     for (const what of this.#questions.keys()) {
       for (let question; (question = this.#next(what)); ) question.reject(error);
     }
-    for (const ack of this.acks.values()) ack._finish(error);
+    for (const ack of this.acks.values()) ack._fail(error);
   }
 
   #after(delay, act) {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(act, delay);
+    this.#stopTimer();
+    this.#stopTimer = after(delay, act);
   }
 
   // -- questions: a name for each, which its answer or refusal has too ---------------------------
@@ -503,10 +705,10 @@ class Connection {
   /** The answer to a question; without one in time, the error that `timedOut` makes. */
   #expect(what, timedOut = () => new RequestTimeout(`no answer in time: ${what}`)) {
     const question = deferred();
-    question.timer = setTimeout(() => {
+    question.stop = after(this.#config.requestTimeout, () => {
       this.#remove(what, question);
       question.reject(timedOut());
-    }, this.#config.requestTimeout);
+    });
     this.#questions.set(what, [...(this.#questions.get(what) ?? []), question]);
     return question.promise;
   }
@@ -518,8 +720,9 @@ class Connection {
   /** The one of those who asked the same that has waited longest. It waits no more. */
   #next(what) {
     const question = this.#questions.get(what)?.[0];
-    clearTimeout(question?.timer);
-    if (question) this.#remove(what, question);
+    if (!question) return undefined;
+    question.stop();
+    this.#remove(what, question);
     return question;
   }
 
@@ -530,7 +733,8 @@ class Connection {
   }
 
   /** Older servers leave out the nonce: they answer what has waited longest. */
-  #oldestPing() {
+  #ping(nonce) {
+    if (text(nonce)) return `ping ${nonce}`;
     return [...this.#questions.keys()].find((what) => what.startsWith('ping '));
   }
 
@@ -552,7 +756,7 @@ class Connection {
     const action = this.#client._wants(topic) ? 'subscribe' : 'unsubscribe';
     if (!this.#questions.has(`${action} ${topic}`)) return this.#client._ask(action, topic);
     this.#unsettled.asked(topic); // somebody has waited since it was first asked
-    this.send({ action, topic });
+    this.tell({ action, topic });
   }
 
   #confirmed(action, topic) {
@@ -593,8 +797,12 @@ class Connection {
   #probe(patience, isLast = false) {
     const due = Date.now() + patience;
     this.#wasHeard = false;
-    if (this.level < 2) this.send({ action: 'ping' }); // any message is an answer
-    else this.flush();
+    try {
+      if (this.level < 2) this.send({ action: 'ping' }); // any message is an answer
+      else this.flush();
+    } catch (error) { // the server takes no message of that size, if one believes it
+      this.#client._report(error);
+    }
     this.#after(patience, () => {
       // A late timer says nothing: what has come meanwhile may not have been handed over yet.
       if (this.#wasHeard) this.#watch();
@@ -614,12 +822,17 @@ class Connection {
     } catch (cause) {
       return this.#client._report(new KPSError('unreadable message from the server', { cause }));
     }
-    for (const fields of Array.isArray(parsed) ? parsed : [parsed]) {
+    const messages = Array.isArray(parsed) ? parsed : [parsed];
+    this.#weight = (data.length ?? data.byteLength) / messages.length;
+    for (const fields of messages) {
       if (this.ended) return;
-      if (isObject(fields)) {
+      try {
+        if (!isObject(fields)) throw new KPSError('unreadable message from the server');
         this.#client._onFrame(fields);
-        this.#handle(fields);
-      } else this.#client._report(new KPSError('unreadable message from the server'));
+        if (!this.ended) this.#handle(fields);
+      } catch (error) { // a mistake in here: it must not end the program
+        this.#client._report(error);
+      }
     }
   }
 
@@ -628,23 +841,25 @@ class Connection {
     const ack = this.acks.get(fields.ack_id);
     switch (fields.action) {
       case 'publish':
-        return this.#client._deliver(this, topic, ...this.#open(fields));
+        return this.#deliver(topic, ...this.#open(fields));
       case 'publish_ack':
         return this.#question(topic, fields);
       case 'direct_message':
-        return this.#client._deliver(this, undefined, [fields.data], text(fields.from));
+        return this.#deliver(undefined, [fields.data ?? null], text(fields.from));
       case 'pong':
         return this.registered ? this.#pong(fields) : this.#register(fields);
       case 'subscribed':
       case 'unsubscribed':
         return this.#confirmed(fields.action.slice(0, -1), topic);
       case 'published':
-        return this.#next(`receipt ${fields.receipt}`)?.resolve(fields.delivered);
+        return this.#next(`receipt ${text(fields.receipt)}`)?.resolve(
+          isCount(fields.delivered) ? fields.delivered : undefined,
+        );
       case 'ack_update':
       case 'ack_response':
         return ack?._told(fields);
       case 'ack_status':
-        return this.#next(`status ${fields.ack_id}`)?.resolve(
+        return this.#next(`status ${text(fields.ack_id)}`)?.resolve(
           new Map(entries(fields.status).map(([id, known]) => [id, known === true])),
         );
       case 'error':
@@ -653,33 +868,40 @@ class Connection {
   }
 
   #pong({ id, nonce }) {
-    this.id = text(id) || this.id;
+    if (isName(id)) this.id = id;
     this.#client._named(this.id);
-    this.#next(nonce ? `ping ${nonce}` : this.#oldestPing())?.resolve();
+    this.#next(this.#ping(nonce))?.resolve();
   }
 
   #register({ id, proto, limits }) {
     this.registered = true;
-    this.id = text(id) || this.id;
-    this.level = this.#outbox.level = proto === 2 ? 2 : 1;
-    if (limits?.max_message > 0) this.#outbox.limit = limits.max_message;
-    if (limits?.heartbeat > 0) this.#heartbeat = limits.heartbeat * SECOND;
+    this.registeredAt = Date.now();
+    if (isName(id)) this.id = id;
+    this.level = this.#outbox.level = proto === 2 && this.#config.level === 2 ? 2 : 1;
+    const { max_message: most, heartbeat } = isObject(limits) ? limits : {};
+    if (isTime(most)) this.#outbox.limit = most;
+    if (isTime(heartbeat)) this.#heartbeat = Math.max(heartbeat, 1) * SECOND;
     this.#watch();
     this.#client._registered(this);
   }
 
   /** Payloads and sender. On level 1 both are wrapped in `data`, by every server. */
   #open({ data, batch, from }) {
-    if (this.level > 1) return [Array.isArray(batch) ? batch : [data], text(from)];
+    if (this.level > 1) return [Array.isArray(batch) ? batch : [data ?? null], text(from)];
     const isWrapped = isObject(data) && 'data' in data;
-    return isWrapped ? [[data.data], text(data.from)] : [[data], text(from)];
+    return isWrapped ? [[data.data], text(data.from)] : [[data ?? null], text(from)];
+  }
+
+  #deliver(topic, payloads, from, ackId) {
+    const weight = this.#weight / payloads.length;
+    return this.#client._deliver(this, topic, payloads, from, weight, ackId);
   }
 
   #question(topic, fields) {
     const ackId = text(fields.ack_id);
     const opened = this.#open(fields);
     const isDirect = this.level > 1 ? !topic : topic.startsWith(`__direct_${this.id}`);
-    const deliver = (to) => this.#client._deliver(this, to, ...opened, ackId);
+    const deliver = (to) => this.#deliver(to, ...opened, ackId);
     if (!deliver(topic) && !(isDirect && deliver()) && ackId) {
       this.answer(ackId, 'no subscriber for topic');
     }
@@ -695,18 +917,51 @@ class Connection {
 
   /** Tell who waits for what is refused, as far as the server names it. */
   #refused({ error: reason, code }, { request, topic, to, receipt, nonce, ack_id: ackId }) {
-    const error = new ServerError(text(reason), { code, request, topic, to });
+    const named = { code, request, topic, to };
+    for (const [key, value] of Object.entries(named)) named[key] = text(value) || undefined;
+    const error = new ServerError(text(reason), named);
     if (!this.registered) return this.#client._turnedAway(this, error);
-    if (OPPOSITE[request]) return this.#refusedAbout(request, text(topic), error);
-    const ack = /^publish/.test(request) && this.acks.get(ackId);
-    if (ack) return ack._finish(error);
-    const question = this.#next({
-      publish: `receipt ${receipt}`,
-      get_ack_status: `status ${ackId}`,
-      ping: nonce ? `ping ${nonce}` : this.#oldestPing(),
-    }[request]);
+    let what;
+    switch (request) {
+      case 'subscribe':
+      case 'unsubscribe':
+        return this.#refusedAbout(request, text(topic), error);
+      case 'publish_with_ack':
+      case 'publish_to_id_with_ack':
+        if (this.acks.has(ackId)) return this.acks.get(ackId)._fail(error);
+        break;
+      case 'publish':
+        what = `receipt ${text(receipt)}`;
+        break;
+      case 'get_ack_status':
+        what = `status ${text(ackId)}`;
+        break;
+      case 'ping':
+        what = this.#ping(nonce);
+        break;
+      default:
+        if (this.level < 2) return this.#refusedUnnamed(error);
+    }
+    const question = this.#next(what);
     if (question) question.reject(error);
     else this.#client._report(error);
+  }
+
+  /**
+   * Level 1 does not say what it refuses, but answers in order: if a question about a topic is
+   * still open when a later one is answered, it was refused.
+   */
+  async #refusedUnnamed(error) {
+    const open = [...this.#questions].filter(([what]) => /^(un)?subscribe /.test(what));
+    try {
+      if (open.length) await this.flush();
+    } catch { /* then nothing is open any more */ }
+    if (this.ended) return;
+    const isOpen = ([what, asked]) => this.#questions.get(what)?.some((each) => asked.includes(each));
+    const refused = open.find(isOpen);
+    if (!refused) return this.#client._report(error);
+    const [action, ...topic] = refused[0].split(' ');
+    this.#refusedAbout(action, topic.join(' '), error);
   }
 }
 
@@ -716,28 +971,35 @@ class Connection {
 export class Ack {
   #connection;
   #responses = new Map();
+  #order = []; // the responses, as they came
   #isFinished = false;
-  #error;
+  #hasFailed = false;
   #end = deferred();
   #news = deferred();
-  #timer;
+  #stop; // the timer
   #signal;
-  #abort = () => this.#giveUp(this.#signal.reason);
+  #abort = () => this.#giveUp({ error: this.#signal.reason });
 
   constructor(connection, id, timeout, signal) {
     this.id = id;
     this.#connection = connection;
     this.#signal = signal;
     connection.acks.set(id, this);
-    this.#timer = setTimeout(() => this.#giveUp(), timeout + ACK_GRACE);
+    const late = () => new RequestTimeout('the server did not tell in time how the request ended');
+    this.#stop = after(timeout + ACK_GRACE, () => this.#giveUp({ error: late() }));
     signal?.addEventListener('abort', this.#abort);
     if (signal?.aborted) this.#abort();
+  }
+
+  /** The outcomes so far, by client id, also of a request that failed. */
+  get responses() {
+    return new Map(this.#responses);
   }
 
   /** Wait until all have answered or the time is over; the outcomes by client id. */
   async wait() {
     await this.#end.promise;
-    return new Map(this.#responses);
+    return this.responses;
   }
 
   /** Wait for the first outcome; `undefined` if the request ends without one. */
@@ -747,8 +1009,7 @@ export class Ack {
 
   async *[Symbol.asyncIterator]() {
     for (let given = 0; ; ) {
-      const responses = [...this.#responses.values()];
-      if (given < responses.length) yield responses[given++];
+      if (given < this.#order.length) yield this.#order[given++];
       else if (this.#isFinished) return this.#end.promise;
       else await this.#news.promise;
     }
@@ -764,7 +1025,7 @@ export class Ack {
 
   /** Whether all who were addressed have answered. */
   async isComplete() {
-    if (this.#error) return false;
+    if (this.#hasFailed) return false;
     const answered = [...(await this.status()).values()];
     return answered.length > 0 && answered.every(Boolean);
   }
@@ -776,19 +1037,26 @@ export class Ack {
 
   _told({ action, responses, missing }) {
     for (const [clientId, outcome] of entries(responses)) this.#add(clientId, outcome);
-    for (const clientId of missing ?? []) this.#add(clientId, { error: 'timeout' });
-    if (action === 'ack_response') this._finish();
+    for (const clientId of Array.isArray(missing) ? missing : []) {
+      if (text(clientId)) this.#add(clientId, { error: 'timeout' });
+    }
+    if (action === 'ack_response') this.#finish();
     else this.#announce();
   }
 
-  _finish(error) {
+  _fail(error) {
+    this.#finish({ error });
+  }
+
+  /** A request that failed has an object with the error, which may be anything: a signal's reason. */
+  #finish(failure) {
     if (this.#isFinished) return;
     this.#isFinished = true;
-    this.#error = error;
-    clearTimeout(this.#timer);
+    this.#hasFailed = Boolean(failure);
+    this.#stop();
     this.#signal?.removeEventListener('abort', this.#abort);
     this.#connection.acks.delete(this.id);
-    if (error) this.#end.reject(error);
+    if (failure) this.#end.reject(failure.error);
     else this.#end.resolve();
     this.#announce();
   }
@@ -797,13 +1065,14 @@ export class Ack {
     const response = { clientId, success: outcome?.success === true };
     if (outcome?.error) response.error = text(outcome.error);
     if (outcome?.result !== undefined) response.result = outcome.result;
+    if (!this.#responses.has(clientId)) this.#order.push(response);
     this.#responses.set(clientId, response);
   }
 
-  #giveUp(error) {
+  #giveUp(failure) {
     if (this.#isFinished) return;
-    this._finish(error);
-    this.#connection.send({ action: 'cancel_ack', ack_id: this.id });
+    this.#finish(failure);
+    this.#connection.tell({ action: 'cancel_ack', ack_id: this.id });
   }
 
   #announce() {
@@ -857,13 +1126,20 @@ function acknowledgement(remaining, send) {
 
 /** One message, as callbacks and iterators get it. */
 class Message {
+  #weight;
   #acknowledgement;
 
-  constructor(topic, data, from, acknowledgement) {
+  constructor(topic, data, from, weight, acknowledgement) {
     this.topic = topic;
     this.data = data;
     this.from = from;
+    this.#weight = weight;
     this.#acknowledgement = acknowledgement;
+  }
+
+  /** About as many bytes as it came in. */
+  get _weight() {
+    return this.#weight;
   }
 
   /** Give a publisher who wants an ack a result, as the return value of a callback does. */
@@ -884,6 +1160,50 @@ async function untilConfirmed(thenable, confirmation) {
   return thenable;
 }
 
+/**
+ * Decides whether to read: not while a mailbox is crowded, so that the server notices how slow this
+ * program is. It waits for no mailbox from which nothing is taken: a callback that hangs must not
+ * block the others, nor one that waits for an answer of the server.
+ */
+class Flow {
+  #crowded = new Map(); // subscription -> how many were taken from it when last looked at
+  #patience;
+  #changed;
+  #stop = () => {}; // the timer
+
+  constructor(patience, changed) {
+    this.#patience = patience;
+    this.#changed = changed;
+  }
+
+  get isPaused() {
+    return this.#crowded.size > 0;
+  }
+
+  crowded(subscription) {
+    this.#crowded.set(subscription, subscription._taken);
+    if (this.#crowded.size > 1) return;
+    this.#changed();
+    this.#look();
+  }
+
+  relieved(subscription) {
+    if (!this.#crowded.delete(subscription) || this.isPaused) return;
+    this.#stop();
+    this.#changed();
+  }
+
+  #look() {
+    this.#stop = after(this.#patience, () => {
+      this.#look();
+      for (const [subscription, taken] of this.#crowded) {
+        if (subscription._taken === taken) this.relieved(subscription);
+        else this.#crowded.set(subscription, subscription._taken);
+      }
+    });
+  }
+}
+
 /** What `subscribe` returns: to be awaited, iterated over, and ended. */
 export class Subscription {
   dropped = 0;
@@ -891,14 +1211,18 @@ export class Subscription {
   #callback;
   #incoming = [];
   #outgoing = []; // the older part of the queue, reversed
+  #size = 0; // bytes in the queue
   #busy = false;
   #isFull = false;
+  #isCrowded = false;
+  #told = 0; // of the dropped messages
   #ended = false;
   #error;
   #current; // what an iterator's user is handling
   #idle = []; // iterators that wait
   #signal;
   #abort = () => this.#leave();
+  _taken = 0;
   _confirmation; // the server's, if it is still to come
   _isAwaited = false;
 
@@ -954,17 +1278,43 @@ export class Subscription {
       message._settle('unsubscribed');
       return;
     }
-    if (this.#incoming.length + this.#outgoing.length >= this.#client._mailbox) {
-      this.dropped++;
-      message._settle('queue full');
-      if (this.#isFull) return;
-      this.#isFull = true;
-      this.#client._report(new QueueFull(`too slow, messages dropped: ${this.topic || 'direct'}`));
-      return;
-    }
+    const { overflow } = this.#client._limits;
+    while (overflow === 'drop_oldest' && this.#length && !this.#hasRoom(message)) this.#drop(this.#remove());
+    if (this.#length && !this.#hasRoom(message)) return this.#drop(message);
     this.#incoming.push(message);
+    this.#size += message._weight;
     if (!this.#callback) this.#idle.shift()?.();
     else if (!this.#busy) this.#run();
+    if (this.#isCrowded || !this.#fills(CROWDED)) return;
+    this.#isCrowded = true;
+    this.#client._flow.crowded(this);
+  }
+
+  get #length() {
+    return this.#incoming.length + this.#outgoing.length;
+  }
+
+  #hasRoom({ _weight: weight }) {
+    const { mailbox, mailboxBytes } = this.#client._limits;
+    return this.#length < mailbox && this.#size + weight <= mailboxBytes;
+  }
+
+  #fills(part) {
+    const { mailbox, mailboxBytes } = this.#client._limits;
+    return this.#length > part * mailbox || this.#size > part * mailboxBytes;
+  }
+
+  #drop(message) {
+    this.dropped++;
+    message._settle('queue full');
+    if (!this.#isFull) this.#tellDropped();
+    this.#isFull = true;
+  }
+
+  #tellDropped() {
+    this.#told = this.dropped;
+    const what = `too slow, messages dropped so far: ${this.dropped} of ${this.topic || 'direct'}`;
+    this.#client._report(new QueueFull(what, { dropped: this.dropped }));
   }
 
   /** End without a word to the server. With an error, what has come is still handed over. */
@@ -973,17 +1323,34 @@ export class Subscription {
     this.#ended = true;
     this.#error = error;
     this.#signal?.removeEventListener('abort', this.#abort);
-    for (let message; !error && (message = this.#take()); ) message._settle('unsubscribed');
+    if (!error) this._clear();
     for (const resolve of this.#idle) resolve();
+    if (this.dropped > this.#told) this.#tellDropped();
+  }
+
+  /** Give up what has come and was not handed over. */
+  _clear() {
+    for (let message; (message = this.#take()); ) message._settle('unsubscribed');
   }
 
   #take() {
+    this.#isFull = false;
+    const message = this.#remove();
+    if (message) this._taken++;
+    if (!this.#isCrowded || this.#fills(RELIEVED)) return message;
+    this.#isCrowded = false;
+    this.#client._flow.relieved(this);
+    return message;
+  }
+
+  #remove() {
     if (!this.#outgoing.length) {
       this.#outgoing = this.#incoming.reverse();
       this.#incoming = [];
     }
-    this.#isFull = false;
-    return this.#outgoing.pop();
+    const message = this.#outgoing.pop();
+    if (message) this.#size -= message._weight;
+    return message;
   }
 
   #leave() {
@@ -1021,7 +1388,7 @@ export class Client {
   #config;
   #backoff;
   #connection; // the current one, registered or not yet
-  #retry;
+  #stopRetry = () => {};
   #attempt = 0;
   #wasConnected = false;
   #isClosing = false;
@@ -1035,35 +1402,29 @@ export class Client {
   #kept = []; // publications for the next connection, as [fields, JSON of the payload]
   #keptBytes = 0;
   #dropped = 0;
+  #finishing = new Set(); // subscriptions that ended with an error and hand over what has come
   #stopListening = () => {};
+  _flow;
 
   constructor(address, options = {}) {
-    if (isObject(address)) [address, options] = [undefined, address];
-    const config = {
-      path: '/ws/bus',
-      reconnect: true,
-      offlineQueue: 0,
-      requestTimeout: 10 * SECOND,
-      mailbox: 65_536,
-      onError: (error) => console.error(error),
-      WebSocket: globalThis.WebSocket,
-    };
-    for (const [name, value] of Object.entries(options)) {
-      if (value !== undefined) config[name] = value;
-    }
+    if (isObject(address) && !(address instanceof URL)) [address, options] = [undefined, address];
+    const defaults = { ...DEFAULTS, WebSocket: globalThis.WebSocket };
+    const config = this.#config = checked(options, OPTIONS, defaults);
     if (!config.WebSocket) {
       throw new InvalidArgument('there is no WebSocket here: pass one as option (npm install ws)');
     }
-    config.id = nonEmpty(config.id ?? randomId(), 'an id');
-    this.#config = config;
+    config.id ??= randomId();
     this.#url = parseAddress(address, config.path, config.secure);
     const first = config.reconnect;
     const fixed = typeof first === 'number' && { first, factor: 1, longest: first, jitter: 0 };
     this.#backoff = { ...BACKOFF, ...config.backoff, ...fixed };
     if (config.onDirect) this.#direct = [new Subscription(this, '', config.onDirect)];
+    // Whoever waits for an answer in a callback gets it before the time for it is over.
+    const patience = Math.min(HUNG, config.requestTimeout / 2);
+    this._flow = new Flow(patience, () => this.#connection?.setReading(!this._flow.isPaused));
   }
 
-  static connect(address, options) {
+  static async connect(address, options) {
     return new this(address, options).connect();
   }
 
@@ -1086,7 +1447,7 @@ export class Client {
     return this.connected ? this.#connection.level : undefined;
   }
 
-  /** How many of the publications that were kept for a connection were never sent. */
+  /** How many of the publications that the client took were never sent. */
   get dropped() {
     return this.#dropped;
   }
@@ -1102,11 +1463,12 @@ export class Client {
     return this.#opened.promise;
   }
 
-  /** Close for good, behind what is queued. What is pending ends at once. */
+  /** Close for good, behind what is queued. What is pending ends at once, and no callback begins. */
   close() {
-    if (!this.#isOver) {
+    if (!this.#isClosing) {
       this.#isClosing = true;
       this.#endSubscriptions();
+      for (const subscription of this.#finishing) subscription._clear();
       if (this.#connection) this.#connection.close();
       else this.#end();
     }
@@ -1115,13 +1477,14 @@ export class Client {
 
   subscribe(topic, callback, options) {
     nonEmpty(topic, 'a topic');
-    if (typeof callback !== 'function') [callback, options] = [undefined, options ?? callback];
+    if (!isFunction(callback)) [callback, options] = [undefined, options ?? callback];
+    const { signal } = checked(options ?? {}, { signal: SIGNAL });
     if (this.#isOver) throw this.#refusal();
-    const subscription = new Subscription(this, topic, callback, options?.signal);
+    const subscription = new Subscription(this, topic, callback, signal);
     const others = this.#topics.get(topic) ?? [];
     this.#topics.set(topic, [...others, subscription]);
     if (this.connected) this.#confirm(subscription, !others.length);
-    if (options?.signal?.aborted) subscription.unsubscribe();
+    if (signal?.aborted) subscription.unsubscribe();
     return subscription;
   }
 
@@ -1141,6 +1504,7 @@ export class Client {
   /** Have the server send a message to another server. */
   async publishToServer(address, data, secure = false) {
     const to = nonEmpty(address, 'an address');
+    if (typeof secure !== 'boolean') throw new InvalidArgument('secure is true or false');
     const status = { is_secure: secure };
     await this.#sendOrKeep({ action: 'publish_to_server', to, status }, data);
   }
@@ -1165,19 +1529,25 @@ export class Client {
 
   // -- what connections and subscriptions call --------------------------------------------------
 
-  _deliver(connection, topic, payloads, from, ackId) {
+  _deliver(connection, topic, payloads, from, weight, ackId) {
     const targets = topic === undefined ? this.#direct : this.#topics.get(topic);
     if (!targets) return false;
     const answer = (...outcome) => connection.answer(ackId, ...outcome);
     const asked = ackId ? acknowledgement(targets.length, answer) : undefined;
     for (const data of payloads) {
-      for (const target of targets) target._put(new Message(topic ?? '', data, from, asked));
+      for (const target of targets) target._put(new Message(topic ?? '', data, from, weight, asked));
     }
     return true;
   }
 
-  get _mailbox() {
-    return this.#config.mailbox;
+  get _limits() {
+    return this.#config;
+  }
+
+  _unsent(count, { message, code }) {
+    this.#dropped += count;
+    const what = `${count} publications were not sent: ${message}`;
+    this._report(new ConnectionLost(what, { code, count }));
   }
 
   _onFrame(fields) {
@@ -1187,7 +1557,7 @@ export class Client {
   // -- connecting --------------------------------------------------------------------------------
 
   #open() {
-    clearTimeout(this.#retry);
+    this.#stopRetry();
     try {
       this.#connection = new Connection(this.#url, this.#config, this);
     } catch (error) {
@@ -1199,12 +1569,12 @@ export class Client {
     const reconnected = this.#wasConnected;
     const { id, level } = connection;
     this._named(id);
-    this.#attempt = 0;
     this.#wasConnected = true;
+    connection.setReading(!this._flow.isPaused);
     for (const topic of this.#topics.keys()) this._ask('subscribe', topic);
     this.#sendKept(connection);
     this.#notify(this.#config.onConnect, { id, level, reconnected });
-    this.#opened.resolve(this);
+    if (!this.#isOver) this.#opened.resolve(this); // a callback may have closed it
   }
 
   /** The id that the server knows this client by is what it asks for when it comes back. */
@@ -1229,25 +1599,23 @@ export class Client {
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
     const isFinal = this.#config.reconnect === false || lost.code === ID_TAKEN || isRefused;
+    const lived = connection.registered ? Date.now() - connection.registeredAt : 0;
+    // A server that ends each connection soon is not well.
+    if (lived >= this.#backoff.longest) this.#attempt = 0;
     const retryIn = isFinal ? undefined : waitBefore(this.#attempt++, this.#backoff);
     if (connection.registered) {
       this.#notify(this.#config.onDisconnect, { code: lost.code, reason, retryIn });
     } else if (!isFinal) this._report(error);
     // A callback may have closed the client meanwhile.
     if (isFinal) this.#end(error);
-    else if (!this.#hasEnded) this.#retry = setTimeout(() => this.#comeBack(), retryIn);
+    else if (!this.#hasEnded) this.#stopRetry = after(retryIn, () => this.#open());
   }
 
-  #failure(reason) {
-    // That is how `ws` tells; others do not tell.
-    const status = Number(/server response: (\d+)/.exec(reason)?.[1]) || undefined;
-    const url = withoutQuery(this.#url);
-    return new ConnectFailed(`cannot connect to ${url}: ${reason || '?'}`, { status });
-  }
-
-  /** Without a network an attempt must fail, so wait: the event `online` calls `#wake`. */
-  #comeBack() {
-    if (globalThis.navigator?.onLine !== false) this.#open();
+  #failure(reason = '') {
+    // That is how `ws` and Deno tell; others do not tell.
+    const status = Number(/(?:server response|status code): (\d{3})\b/.exec(reason)?.[1]) || undefined;
+    const why = reason || 'the WebSocket does not tell why';
+    return new ConnectFailed(`cannot connect to ${withoutQuery(this.#url)}: ${why}`, { status });
   }
 
   /** The network or the page is back: do not wait for what was due before. */
@@ -1277,7 +1645,7 @@ export class Client {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
     this.#error = error;
-    clearTimeout(this.#retry);
+    this.#stopRetry();
     this.#stopListening();
     this.#endSubscriptions(error);
     if (this.#kept.length) {
@@ -1344,11 +1712,15 @@ export class Client {
 
   #endSubscriptions(error) {
     for (const topic of this.#topics.keys()) this._endTopic(topic, error);
+    if (error && this.#direct) this.#finishing.add(this.#direct[0]);
     this.#direct?.[0]._end(error);
   }
 
   _endTopic(topic, error) {
-    for (const subscription of this.#topics.get(topic) ?? []) subscription._end(error);
+    for (const subscription of this.#topics.get(topic) ?? []) {
+      if (error) this.#finishing.add(subscription);
+      subscription._end(error);
+    }
     this.#topics.delete(topic);
     this.#wereInForce.delete(topic);
   }
@@ -1377,8 +1749,9 @@ export class Client {
     const connection = this.#ready();
     connection.publish(fields, json);
     // There is no event for it, in any WebSocket.
-    while (connection.backlog > HIGH_WATER && !connection.ended) {
-      await new Promise((resolve) => { setTimeout(resolve, 4); });
+    while (connection.backlog > HIGH_WATER) {
+      await pause(4);
+      if (connection.ended) throw connection.error;
     }
   }
 
@@ -1414,17 +1787,15 @@ export class Client {
     return this.#request({ action: 'publish_to_id_with_ack', to }, ...rest);
   }
 
-  #request(fields, data, { timeout = 5 * SECOND, signal } = {}) {
-    if (!(typeof timeout === 'number' && timeout > 0)) {
-      throw new InvalidArgument('timeout is a number of milliseconds above 0');
-    }
+  #request(fields, data, options = {}) {
+    const { timeout, signal } = checked(options, { timeout: TIME, signal: SIGNAL }, { timeout: 5 * SECOND });
     return this.#ready().request(fields, encode(data), timeout, signal);
   }
 
   // -- telling the program -----------------------------------------------------------------------
 
   _report(error) {
-    this.#attemptTo(() => this.#config.onError(error), (failure) => console.error(failure));
+    this.#attemptTo(() => this.#config.onError(error), show);
   }
 
   #notify(hook, ...values) {
@@ -1444,14 +1815,15 @@ export class Client {
   // -- the unified spelling, shared with the clients in other languages --------------------------
   // Programs that use it need not await: what fails is reported as well.
 
-  static NewClient(options = {}) {
+  static async NewClient(options = {}) {
     const { Address, Path, Secure, Id, OnDataWs, OnId, OnOpen, OnClose } = options;
-    const { AutoRestart = options.Autorestart, RestartEvery = 10 * SECOND } = options;
+    const { AutoRestart = options.Autorestart, RestartEvery } = options;
     return this.connect(Address, {
       id: Id || undefined,
       path: Path || undefined,
       secure: Secure,
-      reconnect: AutoRestart ? RestartEvery : false,
+      reconnect: AutoRestart ? RestartEvery || 10 * SECOND : false,
+      level: OnDataWs ? 1 : undefined, // those who read frames know this one
       onFrame: OnDataWs,
       onDirect: OnId && (({ data, from }) => OnId({ data, from }, () => {})),
       onConnect: OnOpen,
@@ -1460,6 +1832,7 @@ export class Client {
   }
 
   Subscribe(topic, callback) {
+    if (!isFunction(callback)) throw new InvalidArgument('the callback is a function');
     const subscription = this.subscribe(topic, ({ data, from }) => callback({ data, from }, end));
     const end = () => subscription.unsubscribe();
     end.then = (...ends) => untilConfirmed(end, subscription).then(...ends);
@@ -1494,13 +1867,15 @@ export class Client {
     return this.close();
   }
 
-  /** Fulfilled when the client is closed. */
+  /** Fulfilled when the program has closed the client, rejected when it ended otherwise. */
   Run() {
-    return this.#closed.promise;
+    const run = this.#closed.promise.then(() => { if (this.#error) throw this.#error; });
+    run.catch(() => {}); // told by OnClose
+    return run;
   }
 
   OnClose(callback) {
-    this.#config.onClose = callback;
+    this.#config.onClose = checked({ callback }, { callback: HOOK }).callback;
   }
 
   #unawaited(promise) {
