@@ -1461,7 +1461,7 @@ class Client {
     if (!this.#opened) {
       this.#opened = deferred();
       this.#listen();
-      if (!this.#isOver) this.#open();
+      queueMicrotask(() => this.#wake()); // whoever closes in the same turn has opened nothing
     }
     return this.#opened.promise;
   }
@@ -1819,6 +1819,7 @@ class Client {
   // Programs that use it need not await: what fails is reported as well.
 
   static async NewClient(options = {}) {
+    if (!isObject(options)) throw new InvalidArgument('the options are an object');
     const { Address, Path, Secure, Id, OnDataWs, OnId, OnOpen, OnClose } = options;
     const { AutoRestart = options.Autorestart, RestartEvery } = options;
     return this.connect(Address, {

@@ -1458,7 +1458,7 @@ export class Client {
     if (!this.#opened) {
       this.#opened = deferred();
       this.#listen();
-      if (!this.#isOver) this.#open();
+      queueMicrotask(() => this.#wake()); // whoever closes in the same turn has opened nothing
     }
     return this.#opened.promise;
   }
@@ -1816,6 +1816,7 @@ export class Client {
   // Programs that use it need not await: what fails is reported as well.
 
   static async NewClient(options = {}) {
+    if (!isObject(options)) throw new InvalidArgument('the options are an object');
     const { Address, Path, Secure, Id, OnDataWs, OnId, OnOpen, OnClose } = options;
     const { AutoRestart = options.Autorestart, RestartEvery } = options;
     return this.connect(Address, {

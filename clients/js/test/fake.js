@@ -1,9 +1,26 @@
 // A WebSocket without a network, and the server's side of it, for tests.
 
+import { mock } from 'node:test';
+
 import { Client } from '../kps.js';
 
 /** Let everything happen that needs no time. */
 export const settled = () => new Promise((resolve) => { setImmediate(resolve); });
+
+/** What a promise has come to by now: its value, its error, or 'waits'. */
+export function outcomeOf(promise) {
+  const outcome = { is: 'waits' };
+  promise.then((value) => { outcome.is = value; }, (error) => { outcome.is = error; });
+  return outcome;
+}
+
+/** Let mocked time pass, with everything that happens on the way. */
+export async function pass(milliseconds, step = 250) {
+  for (let rest = milliseconds; rest > 0; rest -= step) {
+    mock.timers.tick(Math.min(step, rest));
+    await settled();
+  }
+}
 
 class FakeSocket {
   bufferedAmount = 0;
@@ -82,6 +99,7 @@ export async function connected(options = {}, agreement = LEVEL_2) {
   const onError = (error) => errors.push(error);
   const client = new Client('bus.example', { WebSocket: network.WebSocket, id: 'me', onError, ...options });
   const opened = client.connect();
+  await settled();
   const [socket] = network.sockets;
   await welcome(socket, 'me', agreement);
   await opened;

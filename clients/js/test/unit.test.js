@@ -8,7 +8,7 @@ import {
   Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectFailed, ConnectionLost,
   InvalidArgument, KPSError, MessageTooLarge, NotConnected, QueueFull, RequestTimeout, ServerError, Subscription,
 } from '../kps.js';
-import { connected, fakeNetwork, LEVEL_1, LEVEL_2, settled, welcome } from './fake.js';
+import { connected, fakeNetwork, LEVEL_1, LEVEL_2, outcomeOf, pass, settled, welcome } from './fake.js';
 
 const plain = (messages) => messages.map(({ topic, data, from }) => ({ topic, data, from }));
 
@@ -18,14 +18,6 @@ afterEach(() => {
   mock.restoreAll();
 });
 
-/** Let time pass, with everything that happens on the way. */
-async function pass(milliseconds, step = 250) {
-  for (let rest = milliseconds; rest > 0; rest -= step) {
-    mock.timers.tick(Math.min(step, rest));
-    await settled();
-  }
-}
-
 async function offline(options = {}) {
   const world = await connected(options);
   world.socket.end();
@@ -33,9 +25,10 @@ async function offline(options = {}) {
 }
 
 describe('addresses', () => {
-  const url = (address, options) => {
+  const url = async (address, options) => {
     const { WebSocket, sockets } = fakeNetwork();
     new Client(address, { WebSocket, ...options }).connect().catch(() => {});
+    await settled();
     return sockets[0].url;
   };
 
@@ -56,31 +49,32 @@ describe('addresses', () => {
     ['ws://h', { secure: true }, 'ws://h/ws/bus'],
     ['wss://h/x#there', {}, 'wss://h/x'],
     [undefined, {}, 'ws://localhost:9313/ws/bus'],
+    [new URL('wss://h:1/x'), {}, 'wss://h:1/x'],
   ]) {
-    test(`${address} ${JSON.stringify(options)}`, () => assert.equal(url(address, options), expected));
+    test(`${address} ${JSON.stringify(options)}`, async () => assert.equal(await url(address, options), expected));
   }
 
   for (const [origin, expected] of [
     ['https://app.example', 'wss://app.example/ws/bus'],
     ['http://app.example:8000', 'ws://app.example:8000/ws/bus'],
   ]) {
-    test(`none, in a page of ${origin}`, (t) => {
+    test(`none, in a page of ${origin}`, async (t) => {
       globalThis.location = new URL(origin);
       t.after(() => delete globalThis.location);
-      assert.equal(url(undefined, {}), expected);
+      assert.equal(await url(undefined, {}), expected);
     });
   }
 
-  test('a bare host in a page over https is secure', (t) => {
+  test('a bare host in a page over https is secure', async (t) => {
     globalThis.location = new URL('https://app.example');
     t.after(() => delete globalThis.location);
-    assert.equal(url('h:1', {}), 'wss://h:1/ws/bus');
-    assert.equal(url('h:1', { secure: false }), 'ws://h:1/ws/bus');
+    assert.equal(await url('h:1', {}), 'wss://h:1/ws/bus');
+    assert.equal(await url('h:1', { secure: false }), 'ws://h:1/ws/bus');
   });
 
-  for (const address of ['', 'ftp://h', 'h:port', 'ws://', 'a b']) {
-    test(`${JSON.stringify(address)} is none`, () => {
-      assert.throws(() => url(address, {}), InvalidArgument);
+  for (const address of ['', 'ftp://h', 'h:port', 'ws://', 'a b', 5, true, 5n, Symbol('h'), []]) {
+    test(`${String(address)} (${typeof address}) is none`, async () => {
+      await assert.rejects(url(address, {}), InvalidArgument);
     });
   }
 });
@@ -91,6 +85,7 @@ describe('connecting', () => {
     const met = [];
     const client = new Client('h', { WebSocket, id: 'me', onConnect: (event) => met.push(event) });
     const opened = client.connect();
+    await settled();
     sockets[0].open();
     assert.deepEqual(await sockets[0].sent(), [{ action: 'ping', from: 'me', proto: 2 }]);
     assert.equal(client.connected, false);
@@ -131,6 +126,7 @@ describe('connecting', () => {
     const tell = (event) => told.push(event);
     const client = new Client('h', { WebSocket, onConnect: tell, onDisconnect: tell, onError: tell });
     const opened = client.connect();
+    await settled();
     sockets[0].open();
     sockets[0].says([{ action: 'error', error: "this id is the server's own" }, { action: 'pong', id: 'x' }]);
     await assert.rejects(opened, ServerError);
@@ -144,6 +140,7 @@ describe('connecting', () => {
   test('without reconnect a failure is told to who connects', async () => {
     const { WebSocket, sockets } = fakeNetwork();
     const opened = new Client('h', { WebSocket, reconnect: false }).connect();
+    await settled();
     sockets[0].fail('connection refused');
     await assert.rejects(opened, (error) => (
       error instanceof ConnectFailed && /connection refused/.test(error.message)
@@ -156,6 +153,7 @@ describe('connecting', () => {
       const errors = [];
       const onError = (error) => errors.push(error);
       const opened = new Client('h', { WebSocket, onError }).connect();
+      await settled();
       opened.catch(() => {});
       sockets[0].fail(`Unexpected server response: ${status}`);
       await pass(1000);
@@ -168,6 +166,7 @@ describe('connecting', () => {
   test('a server that does not answer is given up, at both stages', async () => {
     const { WebSocket, sockets } = fakeNetwork();
     const opened = new Client('h', { WebSocket, reconnect: 1000, onError() {} }).connect();
+    await settled();
     await pass(9_750);
     assert.equal(sockets.length, 1);
     await pass(1_250);
@@ -192,24 +191,26 @@ describe('connecting', () => {
     const { WebSocket, sockets } = fakeNetwork();
     const client = new Client('h', { WebSocket });
     assert.equal(client.connect(), client.connect());
+    await settled();
     assert.equal(sockets.length, 1);
   });
 });
 
 describe('tokens', () => {
   /** A client that connects with a token, its sockets, and what it reports. */
-  function connecting(token, options) {
+  async function connecting(token, options) {
     const { WebSocket, sockets } = fakeNetwork();
     const errors = [];
     const onError = (error) => errors.push(error);
     const client = new Client('h', { WebSocket, id: 'me', token, reconnect: 100, onError, ...options });
     const opened = client.connect();
+    await settled();
     opened.catch(() => {});
     return { client, sockets, errors, opened };
   }
 
   test('one is in the first message, and nowhere else', async () => {
-    const { client, sockets: [socket], opened } = connecting('secret');
+    const { client, sockets: [socket], opened } = await connecting('secret');
     socket.open();
     assert.deepEqual(await socket.sent(), [{ action: 'ping', from: 'me', proto: 2, token: 'secret' }]);
     assert.doesNotMatch(socket.url, /secret/);
@@ -224,7 +225,7 @@ describe('tokens', () => {
     let count = 0;
     const events = [];
     const give = () => Promise.resolve(`token ${++count}`);
-    const { client, sockets, opened } = connecting(give, { onDisconnect: ({ code }) => events.push(code) });
+    const { client, sockets, opened } = await connecting(give, { onDisconnect: ({ code }) => events.push(code) });
     assert.equal(count, 0, 'not before there is a connection');
     sockets[0].fail('no server');
     for (const expected of ['token 1', 'token 2']) {
@@ -242,7 +243,7 @@ describe('tokens', () => {
 
   test('a function that fails makes the attempt fail', async () => {
     const ways = [() => { throw new Error('no network'); }, () => Promise.reject(new Error('no network')), () => 'good'];
-    const { sockets, errors, opened } = connecting(() => ways.shift()());
+    const { sockets, errors, opened } = await connecting(() => ways.shift()());
     for (const index of [0, 1]) {
       sockets[index].open();
       assert.deepEqual(await sockets[index].sent(), []);
@@ -258,7 +259,7 @@ describe('tokens', () => {
   for (const way of ['gives one too late', 'fails too late']) {
     test(`a function that ${way} is not waited for`, async () => {
       const ends = [];
-      const { sockets, errors } = connecting(() => new Promise((...both) => ends.push(both)));
+      const { sockets, errors } = await connecting(() => new Promise((...both) => ends.push(both)));
       sockets[0].open();
       await pass(10_250);
       assert.match(String(errors), /no answer in time/);
@@ -270,7 +271,7 @@ describe('tokens', () => {
   }
 
   test('closing meanwhile', async () => {
-    const { client, sockets, opened } = connecting(async () => 'secret');
+    const { client, sockets, opened } = await connecting(async () => 'secret');
     sockets[0].open();
     client.close();
     await assert.rejects(opened, ClientClosed);
@@ -283,6 +284,7 @@ describe('tokens', () => {
       assert.throws(() => new Client(address, { WebSocket }), (error) => !/secret/.test(inspect(error)));
     }
     const opened = new Client('h/x?token=secret', { WebSocket, reconnect: false }).connect();
+    await settled();
     sockets[0].fail('refused');
     await assert.rejects(opened, (error) => /h:9313\/x: refused/.test(error) && !/secret/.test(inspect(error)));
   });
@@ -434,13 +436,6 @@ describe('publishing', () => {
     assert.equal(isDone, true);
   });
 });
-
-/** What a promise has come to by now: its value, its error, or 'waits'. */
-function outcomeOf(promise) {
-  const outcome = { is: 'waits' };
-  promise.then((value) => { outcome.is = value; }, (error) => { outcome.is = error; });
-  return outcome;
-}
 
 describe('flush', () => {
   test('is a ping with a nonce, and with the own id so that nobody is renamed', async () => {
@@ -691,6 +686,7 @@ describe('errors of the server', () => {
     const errors = [];
     const onError = (error) => errors.push(error);
     const opened = new Client('h', { WebSocket, id: 'me', reconnect: 100, onError }).connect();
+    await settled();
     sockets[0].open();
     sockets[0].says({ action: 'error', error: 'too much to do', code: 'unavailable', request: 'ping' });
     await pass(100);
@@ -698,6 +694,7 @@ describe('errors of the server', () => {
     await welcome(sockets[1], 'me');
     assert.equal((await opened).connected, true);
     const ended = new Client('h', { WebSocket, reconnect: false }).connect();
+    await settled();
     sockets[2].open();
     sockets[2].says({ action: 'error', error: 'too much to do', code: 'unavailable', request: 'ping' });
     await assert.rejects(ended, { name: 'ServerError', isTemporary: true });
@@ -2012,6 +2009,7 @@ describe('closing', () => {
     const { WebSocket, sockets } = fakeNetwork();
     const client = new Client('h', { WebSocket });
     const opened = client.connect();
+    await settled();
     await client.close();
     await assert.rejects(opened, ClientClosed);
     assert.equal(sockets[0].closedWith, 'no code');
@@ -2077,6 +2075,7 @@ describe('the unified spelling', () => {
     globalThis.WebSocket = WebSocket;
     try {
       const opened = Client.NewClient({ Address: 'h:1', Id: 'me', ...options });
+      await settled();
       await welcome(sockets[0], 'me');
       return { client: await opened, socket: sockets[0], sockets };
     } finally {
