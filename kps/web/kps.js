@@ -17,7 +17,8 @@ const LATE = 3 * SECOND; // a timer later than this means that the machine or th
 const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds; setTimeout takes longer times for none
 const CROWDED = 1 / 32; // the part of a mailbox beyond which no more is read, where that is possible,
 const RELIEVED = 1 / 64; // until this part is left
-const HUNG = 5 * SECOND; // in which nothing was handled: reading waits no longer for such a mailbox
+const LOOK = SECOND / 4; // how often it is asked whether a crowded mailbox drains
+const HUNG = 5 * SECOND; // in which nothing was taken from it: reading waits no longer for it
 const LONE_SURROGATES = /[\ud800-\udfff]/gu;
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
 const ASKING_AGAIN = { ...BACKOFF, first: SECOND / 2 }; // about topics that were refused for now
@@ -539,6 +540,11 @@ class Connection {
   /** Bytes that are not yet on the network. */
   get backlog() {
     return this.#outbox.backlog;
+  }
+
+  /** Whether the program may wait for an answer. */
+  get isAsking() {
+    return this.acks.size + this.#questions.size > 0;
   }
 
   /** Send a message, of which one member may be JSON already. */
@@ -1163,16 +1169,16 @@ async function untilConfirmed(thenable, confirmation) {
 /**
  * Decides whether to read: not while a mailbox is crowded, so that the server notices how slow this
  * program is. It waits for no mailbox from which nothing is taken: a callback that hangs must not
- * block the others, nor one that waits for an answer of the server.
+ * block the others. If an answer of the server is due, a callback may wait for that.
  */
 class Flow {
-  #crowded = new Map(); // subscription -> how many were taken from it when last looked at
-  #patience;
+  #crowded = new Map(); // subscription -> { taken, idle }: since when nothing was taken from it
+  #isAsking;
   #changed;
   #stop = () => {}; // the timer
 
-  constructor(patience, changed) {
-    this.#patience = patience;
+  constructor(isAsking, changed) {
+    this.#isAsking = isAsking;
     this.#changed = changed;
   }
 
@@ -1181,7 +1187,7 @@ class Flow {
   }
 
   crowded(subscription) {
-    this.#crowded.set(subscription, subscription._taken);
+    this.#crowded.set(subscription, { taken: subscription._taken, idle: 0 });
     if (this.#crowded.size > 1) return;
     this.#changed();
     this.#look();
@@ -1194,11 +1200,12 @@ class Flow {
   }
 
   #look() {
-    this.#stop = after(this.#patience, () => {
+    this.#stop = after(LOOK, () => {
       this.#look();
-      for (const [subscription, taken] of this.#crowded) {
-        if (subscription._taken === taken) this.relieved(subscription);
-        else this.#crowded.set(subscription, subscription._taken);
+      for (const [subscription, { taken, idle }] of this.#crowded) {
+        const rest = subscription._taken === taken ? idle + LOOK : 0;
+        if (rest >= (this.#isAsking() ? LOOK : HUNG)) this.relieved(subscription);
+        else this.#crowded.set(subscription, { taken: subscription._taken, idle: rest });
       }
     });
   }
@@ -1419,9 +1426,10 @@ export class Client {
     const fixed = typeof first === 'number' && { first, factor: 1, longest: first, jitter: 0 };
     this.#backoff = { ...BACKOFF, ...config.backoff, ...fixed };
     if (config.onDirect) this.#direct = [new Subscription(this, '', config.onDirect)];
-    // Whoever waits for an answer in a callback gets it before the time for it is over.
-    const patience = Math.min(HUNG, config.requestTimeout / 2);
-    this._flow = new Flow(patience, () => this.#connection?.setReading(!this._flow.isPaused));
+    this._flow = new Flow(
+      () => this.#connection?.isAsking,
+      () => this.#connection?.setReading(!this._flow.isPaused),
+    );
   }
 
   static async connect(address, options) {

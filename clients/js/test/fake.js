@@ -70,10 +70,27 @@ class FakeSocket {
   }
 }
 
+/** One that can be told not to read, as that of `ws`. */
+class PausableSocket extends FakeSocket {
+  isPaused = false;
+
+  pause() {
+    this.isPaused = true;
+  }
+
+  resume() {
+    this.isPaused = false;
+  }
+
+  terminate() {
+    this.terminated = true;
+  }
+}
+
 /** A network in which every connection that a client opens is at hand. */
-export function fakeNetwork() {
+export function fakeNetwork(Socket = FakeSocket) {
   const sockets = [];
-  class WebSocket extends FakeSocket {
+  class WebSocket extends Socket {
     constructor(...values) {
       super(...values);
       sockets.push(this);
@@ -93,8 +110,8 @@ export async function welcome(socket, id, agreement = LEVEL_2) {
 }
 
 /** A client that is connected, and what surrounds it. */
-export async function connected(options = {}, agreement = LEVEL_2) {
-  const network = fakeNetwork();
+export async function connected({ isPausable = false, ...options } = {}, agreement = LEVEL_2) {
+  const network = fakeNetwork(isPausable ? PausableSocket : FakeSocket);
   const errors = [];
   const onError = (error) => errors.push(error);
   const client = new Client('bus.example', { WebSocket: network.WebSocket, id: 'me', onError, ...options });
