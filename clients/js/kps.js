@@ -161,7 +161,8 @@ function compose(fields, key, json) {
 }
 
 /** A string that is not empty, and which UTF-8 can say. */
-const isName = (value) => text(value) !== '' && value.search(LONE_SURROGATES) < 0;
+const isName = (value) => typeof value === 'string' && value !== ''
+  && (value.isWellFormed?.() ?? value.search(LONE_SURROGATES) < 0);
 
 function nonEmpty(value, what) {
   if (isName(value)) return value;
@@ -297,6 +298,7 @@ class Outbox {
   #written = 0; // bytes handed to the socket
   #frames = []; // those that it may still hold: { end, count }, the publications and where they end
   #most = 64; // frames, before those that have gone are forgotten
+  #gone; // bytes that are on the network, where the socket tells (`ws`)
 
   /** `failed` is told when the socket takes nothing. */
   constructor(socket, failed) {
@@ -368,19 +370,18 @@ class Outbox {
   }
 
   #write(json, bytes, count) {
+    const end = this.#written += bytes;
+    if (count) this.#frames.push({ end, count });
     try {
-      this.#socket.send(json);
+      this.#socket.send(json, (error) => { this.#gone = error ? this.#gone ?? 0 : end; });
     } catch (error) {
       this.#failed(error);
     }
-    this.#written += bytes;
-    if (!count) return;
-    this.#frames.push({ end: this.#written, count });
     if (this.#frames.length > this.#most) this.#forgetWritten();
   }
 
   #forgetWritten() {
-    const gone = this.#written - this.#socket.bufferedAmount;
+    const gone = this.#gone ?? this.#written - this.#socket.bufferedAmount;
     this.#frames = this.#frames.filter(({ end }) => end > gone);
     this.#most = 64 + 2 * this.#frames.length;
   }
@@ -1166,6 +1167,53 @@ async function untilConfirmed(thenable, confirmation) {
   return thenable;
 }
 
+/** The messages that wait for one subscription, in order and bounded in number and bytes. */
+class Mailbox {
+  taken = 0;
+  #most;
+  #mostBytes;
+  #bytes = 0;
+  #incoming = [];
+  #outgoing = []; // the older part, reversed
+
+  constructor({ mailbox, mailboxBytes }) {
+    this.#most = mailbox;
+    this.#mostBytes = mailboxBytes;
+  }
+
+  get length() {
+    return this.#incoming.length + this.#outgoing.length;
+  }
+
+  /** An empty one has room for anything. */
+  hasRoomFor({ _weight: bytes }) {
+    const { length } = this;
+    return !length || (length < this.#most && this.#bytes + bytes <= this.#mostBytes);
+  }
+
+  /** Whether more than a part of it is full. */
+  fills(part) {
+    return this.length > part * this.#most || this.#bytes > part * this.#mostBytes;
+  }
+
+  push(message) {
+    this.#incoming.push(message);
+    this.#bytes += message._weight;
+  }
+
+  take() {
+    if (!this.#outgoing.length) {
+      this.#outgoing = this.#incoming.reverse();
+      this.#incoming = [];
+    }
+    const message = this.#outgoing.pop();
+    if (!message) return undefined;
+    this.taken++;
+    this.#bytes -= message._weight;
+    return message;
+  }
+}
+
 /**
  * Decides whether to read: not while a mailbox is crowded, so that the server notices how slow this
  * program is. It waits for no mailbox from which nothing is taken: a callback that hangs must not
@@ -1216,9 +1264,7 @@ export class Subscription {
   dropped = 0;
   #client;
   #callback;
-  #incoming = [];
-  #outgoing = []; // the older part of the queue, reversed
-  #size = 0; // bytes in the queue
+  #mailbox;
   #busy = false;
   #isFull = false;
   #isCrowded = false;
@@ -1229,7 +1275,6 @@ export class Subscription {
   #idle = []; // iterators that wait
   #signal;
   #abort = () => this.#leave();
-  _taken = 0;
   _confirmation; // the server's, if it is still to come
   _isAwaited = false;
 
@@ -1238,7 +1283,13 @@ export class Subscription {
     this.topic = topic;
     this.#callback = callback;
     this.#signal = signal;
+    this.#mailbox = new Mailbox(client._limits);
     signal?.addEventListener('abort', this.#abort);
+  }
+
+  /** How many messages were taken out of its mailbox. */
+  get _taken() {
+    return this.#mailbox.taken;
   }
 
   /** End the subscription. What still waits in it is given up. */
@@ -1281,40 +1332,22 @@ export class Subscription {
   }
 
   _put(message) {
-    if (this.#ended) {
-      message._settle('unsubscribed');
-      return;
-    }
-    const { overflow } = this.#client._limits;
-    while (overflow === 'drop_oldest' && this.#length && !this.#hasRoom(message)) this.#drop(this.#remove());
-    if (this.#length && !this.#hasRoom(message)) return this.#drop(message);
-    this.#incoming.push(message);
-    this.#size += message._weight;
-    if (!this.#callback) this.#idle.shift()?.();
-    else if (!this.#busy) this.#run();
-    if (this.#isCrowded || !this.#fills(CROWDED)) return;
+    if (this.#ended) return message._settle('unsubscribed');
+    if (this.#callback && !this.#busy) return this.#run(message); // then nothing waits
+    const dropsOldest = this.#client._limits.overflow === 'drop_oldest';
+    while (dropsOldest && !this.#mailbox.hasRoomFor(message)) this.#drop(this.#mailbox.take());
+    if (!this.#mailbox.hasRoomFor(message)) return this.#drop(message);
+    this.#mailbox.push(message);
+    this.#idle.shift()?.();
+    if (this.#isCrowded || !this.#mailbox.fills(CROWDED)) return;
     this.#isCrowded = true;
     this.#client._flow.crowded(this);
-  }
-
-  get #length() {
-    return this.#incoming.length + this.#outgoing.length;
-  }
-
-  #hasRoom({ _weight: weight }) {
-    const { mailbox, mailboxBytes } = this.#client._limits;
-    return this.#length < mailbox && this.#size + weight <= mailboxBytes;
-  }
-
-  #fills(part) {
-    const { mailbox, mailboxBytes } = this.#client._limits;
-    return this.#length > part * mailbox || this.#size > part * mailboxBytes;
   }
 
   #drop(message) {
     this.dropped++;
     message._settle('queue full');
-    if (!this.#isFull) this.#tellDropped();
+    if (!this.#isFull && this.dropped >= 2 * this.#told) this.#tellDropped();
     this.#isFull = true;
   }
 
@@ -1342,21 +1375,10 @@ export class Subscription {
 
   #take() {
     this.#isFull = false;
-    const message = this.#remove();
-    if (message) this._taken++;
-    if (!this.#isCrowded || this.#fills(RELIEVED)) return message;
+    const message = this.#mailbox.take();
+    if (!this.#isCrowded || this.#mailbox.fills(RELIEVED)) return message;
     this.#isCrowded = false;
     this.#client._flow.relieved(this);
-    return message;
-  }
-
-  #remove() {
-    if (!this.#outgoing.length) {
-      this.#outgoing = this.#incoming.reverse();
-      this.#incoming = [];
-    }
-    const message = this.#outgoing.pop();
-    if (message) this.#size -= message._weight;
     return message;
   }
 
@@ -1371,19 +1393,32 @@ export class Subscription {
     this.#current = undefined;
   }
 
-  async #run() {
+  #run(first) {
     this.#busy = true;
-    for (let message; (message = this.#take()); ) {
+    for (let message = first; message; message = this.#take()) {
       try {
-        let result = this.#callback(message);
-        if (isThenable(result)) result = await result;
+        const result = this.#callback(message);
+        if (isThenable(result)) return this.#goOn(message, result);
         message._settle(undefined, result);
       } catch (error) {
-        message._settle(describe(error));
-        this.#client._report(error);
+        this.#failed(message, error);
       }
     }
     this.#busy = false;
+  }
+
+  async #goOn(message, pending) {
+    try {
+      message._settle(undefined, await pending);
+    } catch (error) {
+      this.#failed(message, error);
+    }
+    this.#run(this.#take());
+  }
+
+  #failed(message, error) {
+    message._settle(describe(error));
+    this.#client._report(error);
   }
 }
 
@@ -1411,12 +1446,15 @@ export class Client {
   #dropped = 0;
   #finishing = new Set(); // subscriptions that ended with an error and hand over what has come
   #stopListening = () => {};
+  _limits;
   _flow;
 
   constructor(address, options = {}) {
     if (isObject(address) && !(address instanceof URL)) [address, options] = [undefined, address];
     const defaults = { ...DEFAULTS, WebSocket: globalThis.WebSocket };
     const config = this.#config = checked(options, OPTIONS, defaults);
+    const { mailbox, mailboxBytes, overflow } = config;
+    this._limits = { mailbox, mailboxBytes, overflow };
     if (!config.WebSocket) {
       throw new InvalidArgument('there is no WebSocket here: pass one as option (npm install ws)');
     }
@@ -1546,10 +1584,6 @@ export class Client {
       for (const target of targets) target._put(new Message(topic ?? '', data, from, weight, asked));
     }
     return true;
-  }
-
-  get _limits() {
-    return this.#config;
   }
 
   _unsent(count, { message, code }) {

@@ -83,6 +83,19 @@ describe('mailboxes', () => {
     assert.deepEqual(refused.map(({ ack_id: id, error }) => [id, error]), [['a1', 'queue full'], ['a2', 'queue full']]);
   });
 
+  test('in an overload that lasts, what is dropped is told each time that it has doubled', async () => {
+    const { client, socket, errors } = await connected({ mailbox: 1 });
+    const messages = client.subscribe('t');
+    socket.says(forTopic(0));
+    for (let i = 1; i <= 1000; i++) {
+      socket.says(forTopic(i));
+      await messages.next();
+      socket.says(forTopic(i));
+    }
+    assert.equal(messages.dropped, 1000);
+    assert.deepEqual(errors.map(({ dropped }) => dropped), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
+  });
+
   test('the last number of dropped messages is told at the end', async () => {
     const { client, socket, errors } = await connected({ mailbox: 1 });
     const messages = client.subscribe('t');
@@ -264,6 +277,23 @@ describe('what was not sent when the connection ended', () => {
       assert.match(errors[0].message, /^5 publications were not sent: the connection ended/);
     });
   }
+
+  test('a WebSocket that tells what it has sent, as `ws`, is believed also when it holds nothing any more', async () => {
+    const { client, socket, errors } = await connected();
+    const told = [];
+    mock.method(socket, 'send', (text, sent) => { socket.frames.push(text); told.push(sent); });
+    for (const topic of ['a', 'b', 'c', 'd']) {
+      client.publish(topic, 1);
+      await settled();
+    }
+    const [first, second, ...rest] = told;
+    first();
+    second(null);
+    for (const failed of rest) failed(new Error('it is closed'));
+    socket.end();
+    assert.equal(client.dropped, 2);
+    assert.equal(errors[0].count, 2);
+  });
 
   test('each is counted once, and nothing is told when all was sent', async () => {
     const { client, socket, errors, sockets } = await connected({ reconnect: 100 });
