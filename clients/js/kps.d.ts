@@ -38,7 +38,8 @@ export interface UnifiedResponse<R = any> {
 /**
  * The answers to one message, as they come. They are gathered from the moment of publishing.
  * Those who wait get `ConnectionLost` or `ClientClosed` at once when the connection ends, and
- * `RequestTimeout` when the server has not told the end of the request within a second after its time.
+ * `RequestTimeout` when the server has not told the end of the request within a second after its time,
+ * which begins when the request is on the network.
  */
 export class Ack<R = any> implements AsyncIterable<AckResponse<R>> {
   private constructor();
@@ -114,8 +115,8 @@ export interface AckOptions {
 }
 
 /**
- * Exponential backoff with jitter. Times in milliseconds. It starts anew behind a connection that
- * lived for `longest`.
+ * Exponential backoff with jitter. Times in milliseconds. It starts anew behind a connection; but from
+ * the fourth in a row on that lived for less than `longest`, one step later each time.
  */
 export interface Backoff {
   /** Before the first retry, above 0. Default 250. */
@@ -185,12 +186,17 @@ export interface ClientOptions {
   offlineQueue?: number;
   /**
    * How many messages may wait in one subscription. Default 65 536. A WebSocket that can pause (`ws`)
-   * is not read while a 32nd of it waits, unless the program takes nothing from it for 5 seconds, or
-   * for a quarter of a second while an answer of the server is due.
+   * is not read while a 32nd of that, or of the bytes, waits.
    */
   mailbox?: number;
   /** How many bytes of messages may, as they came. Default 64 MiB; what JSON becomes of them is more. */
   mailboxBytes?: number;
+  /**
+   * Milliseconds that reading waits for a subscription of which the program finishes no message.
+   * Default 10 000. Then it goes on, and the mailbox may fill. While an answer of the server is due, for
+   * which a callback may wait, it goes on after 250.
+   */
+  mailboxPatience?: number;
   /** What becomes of the messages for which there is no room. Default `drop_newest`. */
   overflow?: 'drop_newest' | 'drop_oldest';
   /** Closes the client. */

@@ -13,6 +13,9 @@ const HIGH_WATER = 1024 * 1024; // bytes not yet on the network, beyond which pu
 const OFFLINE_BYTES = 16 * 1024 * 1024;
 const MAX_ERROR = 1000; // characters of a subscriber's error that a server passes on
 const ACK_GRACE = SECOND; // the server's last word leaves it when the time is over
+const SENDING = 5 * SECOND; // in which an ack request is sent, if it is not given more time itself
+const SILENT_END = 4.5 * SECOND; // an end without outcomes then means on level 1: nobody answered
+const FORGIVEN = 3; // connections in a row that may soon end before the waits grow
 const HEARTBEAT = 25 * SECOND; // silence after which the server is asked whether it is there
 const PATIENCE = 20 * SECOND; // for its answer
 const SHORT_PATIENCE = 5 * SECOND; // for its answer when there is reason to doubt
@@ -21,8 +24,7 @@ const LATE = 3 * SECOND; // a timer later than this means that the machine or th
 const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds; setTimeout takes longer times for none
 const CROWDED = 1 / 32; // the part of a mailbox beyond which no more is read, where that is possible,
 const RELIEVED = 1 / 64; // until this part is left
-const LOOK = SECOND / 4; // how often it is asked whether a crowded mailbox drains
-const HUNG = 5 * SECOND; // in which nothing was taken from it: reading waits no longer for it
+const LOOK = SECOND / 4; // how often one looks whether a mailbox drains, or a request is sent
 const LONE_SURROGATES = /[\ud800-\udfff]/gu;
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
 const ASKING_AGAIN = { ...BACKOFF, first: SECOND / 2 }; // about topics that were refused for now
@@ -225,6 +227,7 @@ const DEFAULTS = {
   closeTimeout: 5 * SECOND,
   mailbox: 65_536,
   mailboxBytes: 64 * 1024 * 1024,
+  mailboxPatience: 10 * SECOND,
   overflow: 'drop_newest',
   onError: show,
 };
@@ -262,6 +265,7 @@ const OPTIONS = {
   offlineQueue: COUNT,
   mailbox: COUNT,
   mailboxBytes: COUNT,
+  mailboxPatience: TIME,
   overflow: [(value) => value === 'drop_newest' || value === 'drop_oldest', 'drop_newest or drop_oldest'],
   signal: SIGNAL,
   onDirect: HOOK,
@@ -313,6 +317,16 @@ class Outbox {
   /** Bytes that are not yet on the network. */
   get backlog() {
     return this.size + this.#socket.bufferedAmount;
+  }
+
+  /** Where what was added so far ends, for `hasSent`. */
+  get end() {
+    return this.#written + this.size;
+  }
+
+  /** Whether everything up to there is on the network. */
+  hasSent(end) {
+    return this.#sent >= end;
   }
 
   /** How many publications are not yet on the network. */
@@ -384,9 +398,13 @@ class Outbox {
     if (this.#frames.length > this.#most) this.#forgetWritten();
   }
 
+  get #sent() {
+    return this.#gone ?? this.#written - this.#socket.bufferedAmount;
+  }
+
   #forgetWritten() {
-    const gone = this.#gone ?? this.#written - this.#socket.bufferedAmount;
-    this.#frames = this.#frames.filter(({ end }) => end > gone);
+    const sent = this.#sent;
+    this.#frames = this.#frames.filter(({ end }) => end > sent);
     this.#most = 64 + 2 * this.#frames.length;
   }
 
@@ -634,7 +652,8 @@ class Connection {
     const updates = this.level > 1 || undefined;
     const seconds = Math.min(timeout / SECOND, LONGEST_TIMER); // JSON has no Infinity
     this.send({ ...fields, ack_id: id, timeout: seconds, updates }, json);
-    return new Ack(this, id, timeout, signal);
+    const { end } = this.#outbox;
+    return new Ack(this, id, timeout, () => this.#outbox.hasSent(end), signal);
   }
 
   askStatus(ackId) {
@@ -988,16 +1007,18 @@ class Ack {
   #end = deferred();
   #news = deferred();
   #stop; // the timer
+  #startedAt = Date.now(); // when it was last seen to wait here
+  #isSent;
   #signal;
   #abort = () => this.#giveUp({ error: this.#signal.reason });
 
-  constructor(connection, id, timeout, signal) {
+  constructor(connection, id, timeout, isSent, signal) {
     this.id = id;
     this.#connection = connection;
     this.#signal = signal;
     connection.acks.set(id, this);
-    const late = () => new RequestTimeout('the server did not tell in time how the request ended');
-    this.#stop = after(timeout + ACK_GRACE, () => this.#giveUp({ error: late() }));
+    this.#isSent = isSent;
+    this.#look(timeout + ACK_GRACE, Math.max(timeout, SENDING));
     signal?.addEventListener('abort', this.#abort);
     if (signal?.aborted) this.#abort();
   }
@@ -1046,13 +1067,31 @@ class Ack {
     this.#giveUp();
   }
 
+  /** The time of a request begins when it is on the network. */
+  #look(lasts, rest) {
+    const giveUp = (reason) => this.#giveUp({ error: new RequestTimeout(reason) });
+    this.#stop = after(LOOK, () => {
+      if (this.#isSent()) {
+        const late = 'the server did not tell in time how the request ended';
+        this.#stop = after(lasts - LOOK, () => giveUp(late));
+        return;
+      }
+      this.#startedAt = Date.now();
+      if (rest > LOOK) this.#look(lasts, rest - LOOK);
+      else giveUp('the network was too slow for the request');
+    });
+  }
+
   _told({ action, responses, missing }) {
     for (const [clientId, outcome] of entries(responses)) this.#add(clientId, outcome);
     for (const clientId of Array.isArray(missing) ? missing : []) {
       if (text(clientId)) this.#add(clientId, { error: 'timeout' });
     }
-    if (action === 'ack_response') this.#finish();
-    else this.#announce();
+    if (action !== 'ack_response') return this.#announce();
+    const isSilence = this.#connection.level < 2 && !this.#responses.size
+      && Date.now() - this.#startedAt >= SILENT_END;
+    const error = isSilence && new RequestTimeout('nobody had answered when the time was over');
+    this.#finish(error ? { error } : undefined);
   }
 
   _fail(error) {
@@ -1220,16 +1259,20 @@ class Mailbox {
 
 /**
  * Decides whether to read: not while a mailbox is crowded, so that the server notices how slow this
- * program is. It waits for no mailbox from which nothing is taken: a callback that hangs must not
- * block the others. If an answer of the server is due, a callback may wait for that.
+ * program is. A callback that hangs must not block the others: after a time in which nothing was
+ * taken from its mailbox, reading goes on, until something is. If an answer of the server is due,
+ * the callback may wait for that: then reading goes on soon, until the mailbox has drained.
  */
 class Flow {
   #crowded = new Map(); // subscription -> { taken, idle }: since when nothing was taken from it
+  #hung = new Map(); // subscription -> how many had been taken from it, or nothing if it asks
+  #patience;
   #isAsking;
   #changed;
   #stop = () => {}; // the timer
 
-  constructor(isAsking, changed) {
+  constructor(patience, isAsking, changed) {
+    this.#patience = patience;
     this.#isAsking = isAsking;
     this.#changed = changed;
   }
@@ -1239,13 +1282,22 @@ class Flow {
   }
 
   crowded(subscription) {
-    this.#crowded.set(subscription, { taken: subscription._taken, idle: 0 });
+    const { _taken: taken } = subscription;
+    if (this.#crowded.has(subscription)) return;
+    if (this.#hung.has(subscription) && !(taken > this.#hung.get(subscription))) return;
+    this.#hung.delete(subscription);
+    this.#crowded.set(subscription, { taken, idle: 0 });
     if (this.#crowded.size > 1) return;
     this.#changed();
     this.#look();
   }
 
   relieved(subscription) {
+    this.#hung.delete(subscription);
+    this.#leave(subscription);
+  }
+
+  #leave(subscription) {
     if (!this.#crowded.delete(subscription) || this.isPaused) return;
     this.#stop();
     this.#changed();
@@ -1254,10 +1306,15 @@ class Flow {
   #look() {
     this.#stop = after(LOOK, () => {
       this.#look();
+      const isAsking = this.#isAsking();
+      const patience = isAsking ? LOOK : this.#patience;
       for (const [subscription, { taken, idle }] of this.#crowded) {
-        const rest = subscription._taken === taken ? idle + LOOK : 0;
-        if (rest >= (this.#isAsking() ? LOOK : HUNG)) this.relieved(subscription);
-        else this.#crowded.set(subscription, { taken: subscription._taken, idle: rest });
+        const now = subscription._taken;
+        const rest = now === taken ? idle + LOOK : 0;
+        this.#crowded.set(subscription, { taken: now, idle: rest });
+        if (rest < patience) continue;
+        this.#hung.set(subscription, isAsking ? undefined : now);
+        this.#leave(subscription);
       }
     });
   }
@@ -1343,7 +1400,7 @@ class Subscription {
     if (!this.#mailbox.hasRoomFor(message)) return this.#drop(message);
     this.#mailbox.push(message);
     this.#idle.shift()?.();
-    if (this.#isCrowded || !this.#mailbox.fills(CROWDED)) return;
+    if (!this.#mailbox.fills(CROWDED)) return;
     this.#isCrowded = true;
     this.#client._flow.crowded(this);
   }
@@ -1435,7 +1492,8 @@ class Client {
   #backoff;
   #connection; // the current one, registered or not yet
   #stopRetry = () => {};
-  #attempt = 0;
+  #attempt = 0; // failed attempts, and before them connections that soon ended
+  #shortLived = 0; // connections in a row that soon ended
   #wasConnected = false;
   #isClosing = false;
   #hasEnded = false;
@@ -1469,6 +1527,7 @@ class Client {
     this.#backoff = { ...BACKOFF, ...config.backoff, ...fixed };
     if (config.onDirect) this.#direct = [new Subscription(this, '', config.onDirect)];
     this._flow = new Flow(
+      config.mailboxPatience,
       () => this.#connection?.isAsking,
       () => this.#connection?.setReading(!this._flow.isPaused),
     );
@@ -1616,6 +1675,7 @@ class Client {
     const { id, level } = connection;
     this._named(id);
     this.#wasConnected = true;
+    this.#attempt = Math.max(0, this.#shortLived - FORGIVEN);
     connection.setReading(!this._flow.isPaused);
     for (const topic of this.#topics.keys()) this._ask('subscribe', topic);
     this.#sendKept(connection);
@@ -1645,9 +1705,7 @@ class Client {
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
     const isFinal = this.#config.reconnect === false || lost.code === ID_TAKEN || isRefused;
-    const lived = connection.registered ? Date.now() - connection.registeredAt : 0;
-    // A server that ends each connection soon is not well.
-    if (lived >= this.#backoff.longest) this.#attempt = 0;
+    if (connection.registered) this.#lived(Date.now() - connection.registeredAt);
     const retryIn = isFinal ? undefined : waitBefore(this.#attempt++, this.#backoff);
     if (connection.registered) {
       this.#notify(this.#config.onDisconnect, { code: lost.code, reason, retryIn });
@@ -1655,6 +1713,12 @@ class Client {
     // A callback may have closed the client meanwhile.
     if (isFinal) this.#end(error);
     else if (!this.#hasEnded) this.#stopRetry = after(retryIn, () => this.#open());
+  }
+
+  /** A server that accepts each client and ends it at once must not be hammered. */
+  #lived(time) {
+    if (time >= this.#backoff.longest) this.#attempt = this.#shortLived = 0;
+    this.#shortLived++;
   }
 
   #failure(reason = '') {
@@ -1802,7 +1866,7 @@ class Client {
   }
 
   #keep(fields, json) {
-    const size = this.#keptBytes + json.length;
+    const size = this.#keptBytes + json.length + (fields.topic ?? fields.to).length;
     if (this.#kept.length >= this.#config.offlineQueue || size > OFFLINE_BYTES) {
       throw new QueueFull('the offline queue is full');
     }

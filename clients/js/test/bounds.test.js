@@ -151,7 +151,7 @@ describe('a WebSocket that can pause', () => {
     for (let i = 0; i < 8; i++) {
       assert.equal(socket.isPaused, true);
       await finish();
-      await pass(4000);
+      await pass(9000);
     }
   });
 
@@ -163,7 +163,7 @@ describe('a WebSocket that can pause', () => {
     subscribed(socket, 't', 'u');
     for (let i = 0; i < 20; i++) socket.says(forTopic(i));
     assert.equal(socket.isPaused, true);
-    await pass(4750);
+    await pass(9750);
     assert.equal(socket.isPaused, true);
     await pass(250);
     assert.equal(socket.isPaused, false);
@@ -174,12 +174,34 @@ describe('a WebSocket that can pause', () => {
     assert.ok(errors[0] instanceof QueueFull);
   });
 
+  test('one that goes on after all is waited for again; how long one waits is an option', async () => {
+    const { client, socket, errors } = await connected({ ...crowding, mailboxPatience: 1000 });
+    const { callback, got, finish } = slow();
+    client.subscribe('t', callback);
+    subscribed(socket, 't');
+    for (let i = 0; i < 20; i++) socket.says(forTopic(i));
+    await pass(1000);
+    assert.equal(socket.isPaused, false);
+    socket.says(forTopic(20));
+    assert.equal(socket.isPaused, false, 'nothing has changed');
+    await finish();
+    socket.says(forTopic(21));
+    assert.equal(socket.isPaused, true);
+    for (let sent = 22; sent < 2000; ) {
+      if (socket.isPaused) await finish();
+      else socket.says(forTopic(sent++));
+    }
+    await finish(2000);
+    assert.equal(got.length, 2000);
+    assert.deepEqual(errors, []);
+  });
+
   test('nor is an iterator that nobody reads, until it is read', async () => {
     const { client, socket } = await connected(crowding);
     const messages = client.subscribe('t');
     subscribed(socket, 't');
     for (let i = 0; i < 20; i++) socket.says(forTopic(i));
-    await pass(5000);
+    await pass(10_000);
     assert.equal(socket.isPaused, false);
     for (let i = 0; i < 20; i++) await messages.next();
     for (let i = 0; i < 20; i++) socket.says(forTopic(i));
@@ -470,6 +492,7 @@ describe('arguments', () => {
     offlineQueue: [-1, 1.5, NaN, Infinity, '5', null, true],
     mailbox: [-1, 1.5, NaN, Infinity, '5', null],
     mailboxBytes: [-1, 1.5, NaN, Infinity, '5', null],
+    mailboxPatience: [0, -1, NaN, '5', null],
     overflow: ['close', 5, null, ''],
     signal: [5, {}, 'x'],
     onDirect: [5, 'x', {}], onConnect: [5], onDisconnect: [5], onError: [5, null], onFrame: [5], onClose: [5],

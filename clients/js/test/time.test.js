@@ -99,6 +99,7 @@ describe('an ack request whose server is silent', () => {
     test(`level ${level}: ends with RequestTimeout, and keeps what was answered`, async () => {
       const { client, socket } = await connected({}, agreement);
       const ack = await client.publishWithAck('t', 1, { timeout: 2000 });
+      await settled();
       const got = [];
       const loop = assert.rejects(async () => { for await (const { clientId } of ack) got.push(clientId); }, RequestTimeout);
       const waiting = [ack.wait(), ack.Wait(), ack.status(), ack.GetStatus()].map((each) => assert.rejects(each, RequestTimeout));
@@ -117,9 +118,53 @@ describe('an ack request whose server is silent', () => {
     });
   }
 
+  test('its time begins when the request is on the network', async () => {
+    const { client, socket } = await connected();
+    socket.bufferedAmount = 100_000;
+    const ack = await client.publishWithAck('t', 1, { timeout: 2000 });
+    await settled();
+    const outcome = outcomeOf(ack.wait());
+    await pass(4000);
+    socket.bufferedAmount = 0;
+    await pass(2750);
+    assert.equal(outcome.is, 'waits');
+    await pass(250);
+    assert.match(outcome.is.message, /^the server did not tell/);
+  });
+
+  test('a network that does not take it is not waited for without end', async () => {
+    for (const [timeout, wait] of [[1000, 5000], [8000, 8000]]) {
+      const { client, socket } = await connected();
+      socket.bufferedAmount = 100_000;
+      const ack = await client.publishWithAck('t', 1, { timeout });
+      await settled();
+      const outcome = outcomeOf(ack.wait());
+      await pass(wait - 250);
+      assert.equal(outcome.is, 'waits');
+      await pass(250);
+      assert.ok(outcome.is instanceof RequestTimeout);
+      assert.match(outcome.is.message, /network was too slow/);
+    }
+  });
+
+  test('an original server that ends it after its own 5 s, without a word of anybody', async () => {
+    for (const [wait, responses, isKnown] of [[100, undefined, true], [5000, {}, false], [5000, undefined, false], [5000, { bob: { success: true } }, true]]) {
+      const { client, socket } = await connected({}, LEVEL_1);
+      const ack = await client.publishWithAck('t', 1, { timeout: 20_000 });
+      await settled();
+      const outcome = outcomeOf(ack.wait());
+      await pass(wait);
+      socket.says({ action: 'ack_response', ack_id: ack.id, responses });
+      await settled();
+      if (isKnown) assert.equal(outcome.is.size, Object.keys(responses ?? {}).length);
+      else assert.ok(outcome.is instanceof RequestTimeout);
+    }
+  });
+
   test('its answers are a copy', async () => {
     const { client, socket } = await connected();
     const ack = await client.publishWithAck('t', 1);
+    await settled();
     ack.responses.set('mallory', {});
     socket.says({ action: 'ack_response', ack_id: ack.id });
     assert.deepEqual(await ack.wait(), new Map());
@@ -129,12 +174,14 @@ describe('an ack request whose server is silent', () => {
     const { client } = await connected();
     await client.publishWithAck('t', 1, { timeout: 1 });
     client.PublishWithAck('t', 1, 1);
+    await settled();
     await pass(2000);
   });
 
   test('an answer that cannot be read is none', async () => {
     const { client, socket } = await connected({ onError: () => {} });
     const ack = await client.publishWithAck('t', 1);
+    await settled();
     const outcome = assert.rejects(ack.wait(), RequestTimeout);
     socket.onmessage({ data: `{"action": "ack_response", "ack_id": "${ack.id}", "responses": {"a"b": {}}}` });
     await pass(6000);
@@ -257,7 +304,7 @@ describe('failures to connect', () => {
         sockets.at(-1).onclose = null;
       }
     }
-    assert.ok(sockets.length < 15, `${sockets.length} connections in 100 s`);
+    assert.ok(sockets.length < 16, `${sockets.length} connections in 100 s`);
   });
 
   for (const code of [1000, 1001, 1006, 1011, 1012, 1013, 3000, 4000, 4002]) {
