@@ -163,7 +163,7 @@ export interface ClientOptions {
   id?: string;
   /** Path and query of the server's WebSocket, unless the address has one. Default `/ws/bus`. */
   path?: string;
-  /** Whether to use TLS, unless the address says so. Default: as the page was loaded. */
+  /** Whether to use TLS, if the address does not say so; `true` refuses one without. Default: as the page was loaded. */
   secure?: boolean;
   /**
    * What shows a server that wants one who this is: a text, or a function that gives one for each

@@ -167,12 +167,13 @@ function compose(fields, key, json) {
 }
 
 /** A string that is not empty, and which UTF-8 can say. */
+const NAME = 'a string that is not empty, without halves of characters';
 const isName = (value) => typeof value === 'string' && value !== ''
   && (value.isWellFormed?.() ?? value.search(LONE_SURROGATES) < 0);
 
 function nonEmpty(value, what) {
   if (isName(value)) return value;
-  throw new InvalidArgument(`${what} is a string that is not empty, without halves of characters`);
+  throw new InvalidArgument(`${what} is ${NAME}`);
 }
 
 /** An id that nobody has. It need not be secret, so it can do without `crypto` (React Native). */
@@ -195,10 +196,14 @@ function parseAddress(address, path, secure) {
     const isSecure = isBare ? secure ?? location?.protocol === 'https:' : tls;
     const authority = isBare && !port ? `${host}:9313` : host;
     const target = pathname.length > 1 ? pathname : path.replace(/^\/?/, '/');
-    return new URL(`ws${isSecure ? 's' : ''}://${authority}${target}${search}`).href;
-  } catch { // whose error may show the query, and a token in it
-    throw new InvalidArgument(`not a server address: ${withoutQuery(describe(address))}`);
-  }
+    const found = new URL(`ws${isSecure ? 's' : ''}://${authority}${target}${search}`);
+    // Nothing is left out, nor sent in clear against the program's wish, nor to the host 0.0.31.144,
+    // which is what 8080 says.
+    const isOdd = url.username || url.password || url.hash || found.hash || (secure && !isSecure)
+      || (/^[\d.]+$/.test(found.hostname) && !given.includes(found.hostname));
+    if (!isOdd) return found.href;
+  } catch { /* whose error may show the query, and a token in it */ }
+  throw new InvalidArgument(`not a server address: ${withoutQuery(describe(address))}`);
 }
 
 const withoutQuery = (url) => url.split('?')[0];
@@ -251,10 +256,10 @@ const COUNT = [isCount, 'a whole number, from 0'];
 const HOOK = [isFunction, 'a function'];
 const SIGNAL = [isSignal, 'an AbortSignal'];
 const OPTIONS = {
-  id: [isName, 'a string that is not empty, without halves of characters'],
+  id: [isName, NAME],
   path: [isText, 'a string'],
   secure: [(value) => typeof value === 'boolean', 'true or false'],
-  token: [(value) => isText(value) || isFunction(value), 'a string or a function'],
+  token: [(value) => isName(value) || isFunction(value), `a function, or ${NAME}`],
   headers: [isObject, 'an object'],
   level: [(value) => value === 1 || value === 2, '1 or 2'],
   reconnect: [(value) => typeof value === 'boolean' || isTime(value), 'true, false, or a number of milliseconds above 0'],
@@ -540,7 +545,10 @@ class Connection {
       giveUpLater();
       try {
         let { token } = config;
-        if (typeof token === 'function') token = await token();
+        if (isFunction(token)) {
+          token = await token();
+          if (!isName(token)) throw new InvalidArgument(`a token is ${NAME}`);
+        }
         if (this.ended) return;
         const proto = level > 1 ? level : undefined;
         socket.send(JSON.stringify({ action: 'ping', from: this.id, proto, token }));
@@ -1424,14 +1432,9 @@ class Subscription {
     this.#ended = true;
     this.#error = error;
     this.#signal?.removeEventListener('abort', this.#abort);
-    if (!error) this._clear();
+    for (let message; !error && (message = this.#take()); ) message._settle('unsubscribed');
     for (const resolve of this.#idle) resolve();
     if (this.dropped > this.#told) this.#tellDropped();
-  }
-
-  /** Give up what has come and was not handed over. */
-  _clear() {
-    for (let message; (message = this.#take()); ) message._settle('unsubscribed');
   }
 
   #take() {
@@ -1464,6 +1467,7 @@ class Subscription {
       } catch (error) {
         this.#failed(message, error);
       }
+      if (this.#client._isClosing) break; // also behind an end that hands over what has come
     }
     this.#busy = false;
   }
@@ -1474,7 +1478,7 @@ class Subscription {
     } catch (error) {
       this.#failed(message, error);
     }
-    this.#run(this.#take());
+    this.#run(this.#client._isClosing ? undefined : this.#take());
   }
 
   #failed(message, error) {
@@ -1495,7 +1499,7 @@ class Client {
   #attempt = 0; // failed attempts, and before them connections that soon ended
   #shortLived = 0; // connections in a row that soon ended
   #wasConnected = false;
-  #isClosing = false;
+  _isClosing = false;
   #hasEnded = false;
   #error; // why it ended, unless the program closed it
   #opened; // set once connect() was called
@@ -1506,13 +1510,12 @@ class Client {
   #kept = []; // publications for the next connection, as [fields, JSON of the payload]
   #keptBytes = 0;
   #dropped = 0;
-  #finishing = new Set(); // subscriptions that ended with an error and hand over what has come
   #stopListening = () => {};
   _limits;
   _flow;
 
   constructor(address, options = {}) {
-    if (isObject(address) && !(address instanceof URL)) [address, options] = [undefined, address];
+    if (isObject(address) && !isText(address.href)) [address, options] = [undefined, address];
     const defaults = { ...DEFAULTS, WebSocket: globalThis.WebSocket };
     const config = this.#config = checked(options, OPTIONS, defaults);
     const { mailbox, mailboxBytes, overflow } = config;
@@ -1548,7 +1551,7 @@ class Client {
 
   /** Whether the server knows this client at the moment. */
   get connected() {
-    return Boolean(this.#connection?.registered) && !this.#isClosing;
+    return Boolean(this.#connection?.registered) && !this._isClosing;
   }
 
   /** The level of the protocol that is spoken at the moment; `undefined` without a connection. */
@@ -1567,17 +1570,16 @@ class Client {
     if (!this.#opened) {
       this.#opened = deferred();
       this.#listen();
-      queueMicrotask(() => this.#wake()); // whoever closes in the same turn has opened nothing
+      Promise.resolve().then(() => this.#wake()); // whoever closes in the same turn has opened nothing
     }
     return this.#opened.promise;
   }
 
   /** Close for good, behind what is queued. What is pending ends at once, and no callback begins. */
   close() {
-    if (!this.#isClosing) {
-      this.#isClosing = true;
+    if (!this._isClosing) {
+      this._isClosing = true;
       this.#endSubscriptions();
-      for (const subscription of this.#finishing) subscription._clear();
       if (this.#connection) this.#connection.close();
       else this.#end();
     }
@@ -1699,7 +1701,7 @@ class Client {
   _connectionEnded(connection, lost, reason) {
     if (connection !== this.#connection) return;
     this.#connection = undefined;
-    if (this.#isClosing) return this.#end();
+    if (this._isClosing) return this.#end();
     const error = connection.registered ? lost : this.#failure(reason);
     const { status } = error;
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
@@ -1722,7 +1724,7 @@ class Client {
   }
 
   #failure(reason = '') {
-    // That is how `ws` and Deno tell; others do not tell.
+    // That is how `ws`, Deno and Bun tell; others do not tell.
     const status = Number(/(?:server response|status code): (\d{3})\b/.exec(reason)?.[1]) || undefined;
     const why = reason || 'the WebSocket does not tell why';
     return new ConnectFailed(`cannot connect to ${withoutQuery(this.#url)}: ${why}`, { status });
@@ -1822,15 +1824,11 @@ class Client {
 
   #endSubscriptions(error) {
     for (const topic of this.#topics.keys()) this._endTopic(topic, error);
-    if (error && this.#direct) this.#finishing.add(this.#direct[0]);
     this.#direct?.[0]._end(error);
   }
 
   _endTopic(topic, error) {
-    for (const subscription of this.#topics.get(topic) ?? []) {
-      if (error) this.#finishing.add(subscription);
-      subscription._end(error);
-    }
+    for (const subscription of this.#topics.get(topic) ?? []) subscription._end(error);
     this.#topics.delete(topic);
     this.#wereInForce.delete(topic);
   }
@@ -1838,7 +1836,7 @@ class Client {
   // -- sending -----------------------------------------------------------------------------------
 
   get #isOver() {
-    return this.#isClosing || this.#hasEnded;
+    return this._isClosing || this.#hasEnded;
   }
 
   #ready() {

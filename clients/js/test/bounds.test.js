@@ -480,7 +480,7 @@ describe('arguments', () => {
     id: ['', 5, {}, [], true, '\ud800', 'x\udc00y'],
     path: [5, {}, null, true],
     secure: ['yes', 1, 0, 'false'],
-    token: [5, {}, true, ['x']],
+    token: [5, {}, true, ['x'], '', '\ud800'],
     headers: ['x', 5, ['x']],
     level: [0, 3, '1', null, true],
     reconnect: [0, -1, NaN, '5', null, {}, -Infinity],

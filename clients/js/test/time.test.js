@@ -259,6 +259,16 @@ describe('failures to connect', () => {
     await opened;
   });
 
+  test('so is a function that gives no token', async () => {
+    for (const value of [undefined, null, 5, '', '\ud800', {}]) {
+      const { WebSocket, sockets } = fakeNetwork();
+      const opened = assert.rejects(new Client('h', { WebSocket, reconnect: false, token: async () => value }).connect(), /a token is a string/);
+      await settled();
+      sockets[0].open();
+      await opened;
+    }
+  });
+
   test('an error of a connection that is open ends it as well', async () => {
     const left = [];
     const { socket } = await connected({ onDisconnect: ({ reason }) => left.push(reason) });
@@ -267,7 +277,7 @@ describe('failures to connect', () => {
     assert.deepEqual(left, ['broken']);
   });
 
-  for (const [library, message] of [['ws', 'Unexpected server response: 404'], ['Deno', 'Invalid status code: 404']]) {
+  for (const [library, message] of [['ws', 'Unexpected server response: 404'], ['Deno', 'Invalid status code: 404'], ['Bun', 'Expected 101 status code: 404']]) {
     test(`the status of a refusal, as ${library} tells it`, async () => {
       const { WebSocket, sockets } = fakeNetwork();
       const opened = assert.rejects(new Client('h', { WebSocket }).connect(), { name: 'ConnectFailed', status: 404 });

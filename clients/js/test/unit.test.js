@@ -46,8 +46,11 @@ describe('addresses', () => {
     ['wss://h/x?token=1', { path: '/y', secure: false }, 'wss://h/x?token=1'],
     ['http://h:8000', {}, 'ws://h:8000/ws/bus'],
     ['https://h/', {}, 'wss://h/ws/bus'],
-    ['ws://h', { secure: true }, 'ws://h/ws/bus'],
-    ['wss://h/x#there', {}, 'wss://h/x'],
+    ['127.0.0.1', {}, 'ws://127.0.0.1:9313/ws/bus'],
+    ['ws://127.0.0.1:1', {}, 'ws://127.0.0.1:1/ws/bus'],
+    ['h?x=a@b', {}, 'ws://h:9313/ws/bus?x=a@b'],
+    ['h:1/@me/bus', {}, 'ws://h:1/@me/bus'],
+    [undefined, { secure: true }, 'wss://localhost:9313/ws/bus'],
     [undefined, {}, 'ws://localhost:9313/ws/bus'],
     [new URL('wss://h:1/x'), {}, 'wss://h:1/x'],
   ]) {
@@ -72,7 +75,12 @@ describe('addresses', () => {
     assert.equal(await url('h:1', { secure: false }), 'ws://h:1/ws/bus');
   });
 
-  for (const address of ['', 'ftp://h', 'h:port', 'ws://', 'a b', 5, true, 5n, Symbol('h'), []]) {
+  test('one that contradicts `secure` is none: what was to be encrypted would go in clear', async () => {
+    for (const address of ['ws://h', 'http://h:1/x']) await assert.rejects(url(address, { secure: true }), InvalidArgument);
+  });
+
+  for (const address of ['wss://h/x#there', 'h#x', 'ws://me:secret@h', 'me@h:1', '8080', '0', 'ws://127.1', '0x7f000001', '',
+    'ftp://h', 'h:port', 'ws://', 'a b', 5, true, 5n, Symbol('h'), []]) {
     test(`${String(address)} (${typeof address}) is none`, async () => {
       await assert.rejects(url(address, {}), InvalidArgument);
     });
@@ -280,6 +288,7 @@ describe('tokens', () => {
 
   test('no error shows one that is in an address', async () => {
     const { WebSocket, sockets } = fakeNetwork();
+    assert.throws(() => new Client('h', { WebSocket, path: '/x#there' }), InvalidArgument);
     for (const address of ['a b?token=secret', 'ws://h:port/?token=secret']) {
       assert.throws(() => new Client(address, { WebSocket }), (error) => !/secret/.test(inspect(error)));
     }
