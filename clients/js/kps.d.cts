@@ -187,7 +187,8 @@ export interface ClientOptions {
   offlineQueue?: number;
   /**
    * How many messages may wait in one subscription. Default 65 536. A WebSocket that can pause (`ws`)
-   * is not read while a 32nd of that, or of the bytes, waits.
+   * is not read while a 32nd of that, or of the bytes, waits. Of tiny publications one WebSocket message
+   * of the server can hold tens of thousands, which are handed over together.
    */
   mailbox?: number;
   /** How many bytes of messages may, as they came. Default 64 MiB; what JSON becomes of them is more. */
