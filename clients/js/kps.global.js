@@ -250,11 +250,12 @@ function isBackoff(value) {
     && first > 0 && first <= longest && factor >= 1 && jitter >= 0 && jitter <= 1;
 }
 
-/** What each option must be: a check, and the words for it. */
 const TIME = [isTime, 'a number of milliseconds above 0'];
 const COUNT = [isCount, 'a whole number, from 0'];
 const HOOK = [isFunction, 'a function'];
 const SIGNAL = [isSignal, 'an AbortSignal'];
+
+/** What each option must be: a check, and the words for it. */
 const OPTIONS = {
   id: [isName, NAME],
   path: [isText, 'a string'],
@@ -286,8 +287,8 @@ function checked(options, known = OPTIONS, defaults = {}) {
   if (!isObject(options)) throw new InvalidArgument('the options are an object');
   const given = { ...defaults };
   for (const [name, [isRight, what]] of Object.entries(known)) {
-    const value = options[name] ?? (name in defaults ? options[name] : undefined);
-    if (value === undefined) continue;
+    const value = options[name];
+    if (value === undefined || (value === null && !(name in defaults))) continue;
     if (!isRight(value)) throw new InvalidArgument(`${name} is ${what}`);
     given[name] = value;
   }
@@ -321,7 +322,7 @@ class Outbox {
 
   /** Bytes that are not yet on the network. */
   get backlog() {
-    return this.size + this.#socket.bufferedAmount;
+    return this.size + this.#held;
   }
 
   /** Where what was added so far ends, for `hasSent`. */
@@ -404,7 +405,12 @@ class Outbox {
   }
 
   get #sent() {
-    return this.#gone ?? this.#written - this.#socket.bufferedAmount;
+    return this.#gone ?? this.#written - this.#held;
+  }
+
+  /** Bytes that the socket holds, where it tells: that of React Native does not. */
+  get #held() {
+    return this.#socket.bufferedAmount || 0;
   }
 
   #forgetWritten() {
@@ -602,7 +608,7 @@ class Connection {
 
   /** Read on, or do not for a while, where the WebSocket can be told that (`ws`). */
   setReading(isReading) {
-    if (!this.#socket.pause || this.ended || isReading !== this.#isPaused) return;
+    if (!this.#socket.pause || !this.registered || this.ended || isReading !== this.#isPaused) return;
     this.#isPaused = !isReading;
     if (isReading) {
       this.#socket.resume();

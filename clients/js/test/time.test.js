@@ -161,6 +161,20 @@ describe('an ack request whose server is silent', () => {
     }
   });
 
+  test('a WebSocket that does not tell what it holds is taken to send at once', async () => {
+    const { client, socket } = await connected();
+    delete socket.bufferedAmount;
+    const ack = await client.publishWithAck('t', 1, { timeout: 2000 });
+    const outcome = outcomeOf(ack.wait());
+    await settled();
+    await pass(3000);
+    assert.match(outcome.is.message, /^the server did not tell/);
+    client.publish('t', 1);
+    await settled();
+    socket.end();
+    assert.equal(client.dropped, 0);
+  });
+
   test('its answers are a copy', async () => {
     const { client, socket } = await connected();
     const ack = await client.publishWithAck('t', 1);
