@@ -89,7 +89,8 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
   /** The next message. The one before counts as handled. */
   next(): Promise<IteratorResult<Message<T>>>;
   return(value?: any): Promise<IteratorResult<Message<T>>>;
-  [Symbol.asyncIterator](): this;
+  /** Several loops may share a subscription. Each gets other messages, and answers for its own. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Message<T>>;
 }
 
 /**

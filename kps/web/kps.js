@@ -1342,7 +1342,7 @@ export class Subscription {
   #told = 0; // of the dropped messages
   #ended = false;
   #error;
-  #current; // what an iterator's user is handling
+  #inWork = new Map(); // who iterates -> the message that is being handled there
   #idle = []; // iterators that wait
   #signal;
   #abort = () => this.#leave();
@@ -1365,8 +1365,8 @@ export class Subscription {
 
   /** End the subscription. What still waits in it is given up. */
   unsubscribe() {
-    this.#settleCurrent();
-    this.#leave();
+    if (this.#inWork.size < 2) for (const loop of this.#inWork.keys()) this.#settle(loop);
+    this.#leave(); // of several loops each tells about its own message
   }
 
   /** Waits until the server has confirmed the subscription; from then on this is no promise. */
@@ -1375,18 +1375,34 @@ export class Subscription {
     return untilConfirmed(this, this.#client._confirmed(this)).then(resolve, reject);
   }
 
+  /** Each loop has an iterator of its own, which settles the messages that it took. */
   [Symbol.asyncIterator]() {
     if (this.#callback) throw new InvalidArgument('iterate over a subscription without callback');
-    return this;
+    const loop = {
+      next: () => this.#next(loop),
+      return: (value) => this.#return(loop, value),
+      [Symbol.asyncIterator]: () => loop,
+    };
+    if (this.#inWork.has(this)) this.#inWork.set(loop, this.#inWork.get(this));
+    this.#inWork.delete(this);
+    return loop;
   }
 
   /** The next message. The one before counts as handled. */
-  async next() {
-    this.#settleCurrent();
+  next() {
+    return this.#next(this);
+  }
+
+  return(value) {
+    return this.#return(this, value);
+  }
+
+  async #next(loop) {
+    this.#settle(loop);
     for (;;) {
       const value = this.#take();
       if (value) {
-        this.#current = value;
+        this.#inWork.set(loop, value);
         return { done: false, value };
       }
       if (this.#error) throw this.#error;
@@ -1396,8 +1412,8 @@ export class Subscription {
   }
 
   /** A loop was left: by `break` or by an exception looks the same, so nothing is claimed. */
-  async return(value) {
-    this.#settleCurrent('the subscription was left');
+  async #return(loop, value) {
+    this.#settle(loop, 'the subscription was left');
     this.#leave();
     return { done: true, value };
   }
@@ -1454,9 +1470,9 @@ export class Subscription {
     this.#client._unsubscribed(this);
   }
 
-  #settleCurrent(error) {
-    this.#current?._settle(error);
-    this.#current = undefined;
+  #settle(loop, error) {
+    this.#inWork.get(loop)?._settle(error);
+    this.#inWork.delete(loop);
   }
 
   #run(first) {

@@ -1297,6 +1297,42 @@ describe('iterating', () => {
     ]);
   });
 
+  test('loops that share a subscription answer for their own messages', async () => {
+    const { socket, messages } = await iterating();
+    const finish = {};
+    const worker = async () => {
+      for await (const message of messages) {
+        await new Promise((resolve) => { finish[message.data] = resolve; });
+        message.reply(`${message.data} is done`);
+      }
+    };
+    const workers = [worker(), worker()];
+    await settled();
+    for (const id of ['a1', 'a2', 'a3']) socket.says({ action: 'publish_ack', topic: 't', ack_id: id, from: 'bob', data: id });
+    await settled();
+    assert.deepEqual(await socket.sent(), [], 'both are at work');
+    finish.a2();
+    await settled();
+    assert.deepEqual(await socket.sent(), [{ action: 'ack', ack_id: 'a2', success: true, result: 'a2 is done' }]);
+    messages.unsubscribe();
+    assert.deepEqual((await socket.sent()).map(({ action }) => action), ['unsubscribe'], 'nothing is claimed of the others');
+    finish.a3();
+    finish.a1();
+    await Promise.all(workers);
+    assert.deepEqual((await socket.sent()).map(({ ack_id: id, result }) => [id, result]), [['a3', 'a3 is done'], ['a1', 'a1 is done']]);
+  });
+
+  test('a loop goes on where next() has begun', async () => {
+    const { socket, messages } = await iterating();
+    for (const id of ['a1', 'a2']) socket.says({ action: 'publish_ack', topic: 't', ack_id: id, from: 'bob', data: id });
+    await messages.next();
+    for await (const { data } of messages) {
+      assert.equal(data, 'a2');
+      assert.deepEqual(await socket.sent(), [{ action: 'ack', ack_id: 'a1', success: true }]);
+      break;
+    }
+  });
+
   test('of a message at which the loop was left nothing is claimed', async () => {
     const { socket, messages } = await iterating();
     socket.says({ action: 'publish_ack', topic: 't', ack_id: 'a1', from: 'bob', data: 1 });
