@@ -197,7 +197,9 @@ class Crowd:
         return peer
 
     def write(self, peer: Peer, *data: bytes, again: bytes = b"") -> None:
-        """Write this on a connection that is there."""
+        """Write this on a connection, if it is still there."""
+        if peer.socket not in self._peers:
+            return
         peer.add(itertools.chain(data, itertools.repeat(again) if again else ()))
         if peer.socket in self._selector.get_map():
             self._selector.modify(peer.socket, _events(peer), peer)
