@@ -217,7 +217,12 @@ class WebSocketConnection:
         self._origin = self._state.admission.enter(self.session.peer)
         if self._origin is None:
             self._turn_away()
-        return self._origin is not None
+            return False
+        throttle, state = self.session.throttle, self._state
+        if throttle is not None:
+            used = state.used_limiters.take(self._origin, state.now)
+            throttle.limiter = used or throttle.limiter
+        return True
 
     def _turn_away(self) -> None:
         """Refuse the connection, because there are too many."""
@@ -256,6 +261,8 @@ class WebSocketConnection:
             state.admission.release(was_admitted=self._is_admitted)
         if self._origin is not None:
             state.admission.leave(self._origin)
+            if self.session.throttle is not None:
+                state.used_limiters.put(self._origin, self.session.throttle.limiter, now)
             self._origin = None
         self._forget(self)
 
