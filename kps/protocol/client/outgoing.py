@@ -63,6 +63,15 @@ class Outgoing:
             return self.batch.waiting
         return self._socket.outbox.pending_bytes
 
+    @property
+    def end(self) -> int:
+        """The end of the queue, as a position in the stream of bytes; see ``has_passed``."""
+        return self._socket.outbox.gone + self.pending_bytes
+
+    def has_passed(self, position: int) -> bool:
+        """Tell whether everything up to a position was taken to be written."""
+        return self._socket.outbox.gone >= position
+
     def has_room(self, size: int) -> bool:
         """Tell whether a message of that size has room."""
         self.seal()

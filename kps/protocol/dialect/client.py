@@ -50,6 +50,11 @@ class ClientLevel1:
     """The beginning of messages that the client skips without parsing. At this level half of
     what a publisher receives are confirmations, and nobody waits for them."""
 
+    silent_end: float | None = 4.5
+    """Seconds after which a final answer without outcomes means that nobody answered in time. An
+    original server always ends a request after 5 s, and leaves out who did not answer. When it
+    asked nobody, it says the same at once."""
+
     # -- writing ----------------------------------------------------------------------------
 
     def publish_with_ack(
@@ -95,6 +100,7 @@ class ClientLevel2(ClientLevel1):
     has_batches = True
     has_receipts = True
     noise = None
+    silent_end = None
 
     def publish_with_ack(
         self, topic: str, sender: str, data: Any, ack_id: str, timeout: float

@@ -16,6 +16,7 @@ from kps.errors import (
     KPSError,
     NotConnected,
     QueueFull,
+    RequestTimeout,
     ServerError,
 )
 from kps.protocol.bus.mailbox import Mailbox
@@ -67,6 +68,11 @@ def actions(messages: Sequence[Fields]) -> list[str]:
     return [
         " ".join(str(m[name]) for name in ("action", "topic", "to") if name in m) for m in messages
     ]
+
+
+def online_at_level_2() -> tuple[Client, FakeServer]:
+    client = Client()
+    return client, client.connect(proto=2)
 
 
 def delivery(data: Any, *, topic: str = "news", ack_id: str = "") -> Fields:
@@ -733,10 +739,70 @@ class TestAsking:
         assert not handle.finished  # the server's last word is still on its way
         client.advance(1)
         assert (handle.finished, handle.responses) == (True, {})
+        assert isinstance(handle.error, RequestTimeout)  # ``{}`` alone would mean: to nobody
         assert actions(server.take()) == ["cancel_ack"]
         server.send({"action": "ack_response", "ack_id": handle.id, "responses": {"b": {}}})
         assert handle.responses == {}
         client.check_nothing_pending()
+
+    def test_server_that_falls_silent_after_some_answers(self) -> None:
+        client, server = online_at_level_2()
+        handle = client.ask(timeout=5)
+        update = {"action": "ack_update", "ack_id": handle.id}
+        server.send({**update, "responses": {"bob": {"success": True, "result": 7}}})
+        client.advance(6)
+        assert isinstance(handle.error, RequestTimeout)
+        assert handle.responses == {"bob": AckResponse("bob", True, None, handle.id, 7)}
+
+    @pytest.mark.parametrize("delay", [0.1, 3, 4.9])
+    def test_time_in_the_queue_does_not_count(self, delay: float) -> None:
+        client, server = online()
+        handle = client.ask(timeout=1)
+        client.advance(delay)
+        server.take()  # only now is it written
+        client.advance(1.5)
+        assert not handle.finished
+        responses = {"bob": {"success": True}}
+        server.send({"action": "ack_response", "ack_id": handle.id, "responses": responses})
+        assert (handle.error, list(handle.responses)) == (None, ["bob"])
+        client.check_nothing_pending()
+
+    @pytest.mark.parametrize(("timeout", "ends"), [(1, 5), (8, 8)])
+    def test_what_is_never_written_ends_too(self, timeout: float, ends: float) -> None:
+        client, _ = online()
+        handle = client.ask(timeout=timeout)
+        client.advance(ends - 0.1)
+        assert not handle.finished
+        client.advance(0.1)
+        assert isinstance(handle.error, RequestTimeout)
+        client.check_nothing_pending()
+
+    @pytest.mark.parametrize("more", [{}, {"responses": {}}, {"responses": None}])
+    def test_original_server_whose_time_is_over_before_anybody_answered(self, more: Fields) -> None:
+        client, server = online()
+        handle = client.ask(timeout=30)
+        server.take()
+        client.advance(5)  # an original server ends each request then, and leaves out the others
+        server.send({"action": "ack_response", "ack_id": handle.id, **more})
+        assert isinstance(handle.error, RequestTimeout)
+        client.check_nothing_pending()
+
+    def test_late_answer_with_outcomes_is_taken(self) -> None:
+        client, server = online()
+        handle = client.ask(timeout=30)
+        server.take()
+        client.advance(5)
+        responses = {"bob": {"success": True}}
+        server.send({"action": "ack_response", "ack_id": handle.id, "responses": responses})
+        assert (handle.error, list(handle.responses)) == (None, ["bob"])
+
+    def test_late_answer_on_level_2_is_believed(self) -> None:
+        client, server = online_at_level_2()
+        handle = client.ask(timeout=30)
+        server.take()
+        client.advance(20)
+        server.send({"action": "ack_response", "ack_id": handle.id, "complete": True})
+        assert (handle.error, handle.responses) == (None, {})
 
     def test_connection_is_lost(self) -> None:
         client, server = online(reconnect=RETRY)
