@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from copy import copy
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
@@ -278,7 +279,7 @@ class Client(Participant, UnifiedClient):
         finally:
             self._session.asking.forget(barrier)
         if barrier.error is not None:
-            raise barrier.error
+            raise copy(barrier.error) from None
 
     async def _sent(self) -> None:
         self._driver.flush_soon()
@@ -335,7 +336,7 @@ class Client(Participant, UnifiedClient):
         finally:
             mailbox.waiters -= 1
         if mailbox.error is not None:
-            raise mailbox.error
+            raise copy(mailbox.error) from None
         self._raise_if_ended()
 
     def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
@@ -345,7 +346,7 @@ class Client(Participant, UnifiedClient):
         ended = self._session.ended
         if ended is None:
             return StopAsyncIteration() if self._driver.is_closing else None
-        return ended.error or StopAsyncIteration()
+        return copy(ended.error) or StopAsyncIteration()
 
     async def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
         now = self._clock()
@@ -367,7 +368,7 @@ class Client(Participant, UnifiedClient):
             return question.answer
         error = question.error or handle.error
         if error is not None:
-            raise error
+            raise copy(error) from None
         return handle.known_status()
 
     def _cancel_ack(self, handle: AckHandle) -> None:
@@ -427,7 +428,8 @@ class Client(Participant, UnifiedClient):
     def _raise_if_ended(self) -> None:
         ended = self._session.ended
         if ended is not None:
-            raise ended.error or ClientClosed("the client was closed")
+            # A copy, because a traceback holds on to everything that its frames refer to.
+            raise copy(ended.error) or ClientClosed("the client was closed") from None
 
 
 class _StatusQuestion:

@@ -1,5 +1,6 @@
 """The results of ``subscribe``."""
 
+from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
 
@@ -138,7 +139,7 @@ class Messages(Subscription[T]):
 
     def _end_of_iteration(self) -> Exception:
         if self._mailbox.error is not None:
-            return self._mailbox.error
+            return copy(self._mailbox.error)
         ended = None if self._mailbox.closed else self._owner._end_of_messages()
         return ended or StopAsyncIteration()
 

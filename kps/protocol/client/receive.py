@@ -137,7 +137,7 @@ class Receiver:
             fields, self._state.id
         )
         subscriptions, epoch = self._subscriptions, self._state.epoch
-        taken = subscriptions.deliver(topic, data, sender, size, ack_id, epoch)
+        taken = subscriptions.deliver(topic, data, sender, size, ack_id, epoch) is not None
         if not taken and may_be_direct:
             taken = subscriptions.deliver_direct(data, sender, size, ack_id, epoch)
         if not taken and ack_id:
