@@ -4,6 +4,7 @@
 
 import signal
 from collections.abc import Callable
+from copy import copy
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
@@ -273,7 +274,7 @@ class Client(Participant, UnifiedClient):
         finally:
             self._session.asking.forget(barrier)
         if barrier.error is not None:
-            raise barrier.error
+            raise copy(barrier.error) from None
 
     def _sent(self) -> None:
         self._driver.flush_soon()
@@ -330,7 +331,7 @@ class Client(Participant, UnifiedClient):
         finally:
             mailbox.waiters -= 1
         if mailbox.error is not None:
-            raise mailbox.error
+            raise copy(mailbox.error) from None
         self._raise_if_ended()
 
     def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
@@ -340,7 +341,7 @@ class Client(Participant, UnifiedClient):
         ended = self._session.ended
         if ended is None:
             return StopIteration() if self._driver.is_closing else None
-        return ended.error or StopIteration()
+        return copy(ended.error) or StopIteration()
 
     def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
         now = self._clock()
@@ -362,7 +363,7 @@ class Client(Participant, UnifiedClient):
             return question.answer
         error = question.error or handle.error
         if error is not None:
-            raise error
+            raise copy(error) from None
         return handle.known_status()
 
     def _cancel_ack(self, handle: AckHandle) -> None:
@@ -422,7 +423,8 @@ class Client(Participant, UnifiedClient):
     def _raise_if_ended(self) -> None:
         ended = self._session.ended
         if ended is not None:
-            raise ended.error or ClientClosed("the client was closed")
+            # A copy, because a traceback holds on to everything that its frames refer to.
+            raise copy(ended.error) or ClientClosed("the client was closed") from None
 
 
 class _StatusQuestion:

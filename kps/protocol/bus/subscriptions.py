@@ -120,8 +120,10 @@ class Subscriptions:
 
         Return for how many of them, the first ones, there was room in a subscription's mailbox.
         """
+        mailboxes = self._by_topic.get(topic)
+        if mailboxes is None:
+            return 0
         most = 0
-        mailboxes = self._by_topic.get(topic, ())
         for mailbox in mailboxes:
             own = payloads if mailbox is mailboxes[0] else [copied(data) for data in payloads]
             messages = make_messages(topic, own, sender, size)
