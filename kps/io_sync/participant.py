@@ -73,14 +73,19 @@ class Participant(ABC):
             if timeout is not None:
                 check_seconds("timeout", timeout)
             mailbox = self._open_mailbox(topic, now)
-            subscription: Subscription[Any]
-            if callback is None:
-                subscription = Messages(self, mailbox, self._driver.iterate(mailbox), timeout)
-            else:
-                self._driver.attach(mailbox, callback)
-                subscription = Subscription(self, mailbox)
-            self._driver.progress()
-            return begun(subscription)
+            try:
+                subscription: Subscription[Any]
+                if callback is None:
+                    subscription = Messages(self, mailbox, self._driver.iterate(mailbox), timeout)
+                else:
+                    self._driver.attach(mailbox, callback)
+                    subscription = Subscription(self, mailbox)
+                self._driver.progress()
+                return begun(subscription)
+            except BaseException:  # on threads also Ctrl-C; nobody could end the subscription later
+                if not mailbox.is_over:
+                    self._unsubscribe(mailbox)
+                raise
 
     def unsubscribe(self, topic: str) -> None:
         """End every subscription to a topic."""

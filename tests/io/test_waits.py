@@ -70,6 +70,25 @@ def test_a_subscription_that_is_not_confirmed_leaves_nothing_behind(
     assert client._driver.dispatcher._callbacks == {}
 
 
+@pytest.mark.parametrize("step", ["attach", "progress"])
+def test_a_subscription_that_is_interrupted_leaves_nothing_behind(
+    servers: AnyDriver, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Ctrl-C comes at any time; ``subscribe`` then returned no handle to end it by."""
+    with kps.sync.Client(servers.server().address) as client, monkeypatch.context() as patched:
+        original = getattr(client._driver, step)
+
+        def interrupted(*args: Any) -> None:
+            patched.setattr(client._driver, step, original)
+            raise KeyboardInterrupt
+
+        patched.setattr(client._driver, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.subscribe("t", Inbox())
+        assert client._session.subscriptions.topics == []
+        assert client._driver.dispatcher._callbacks == {}
+
+
 def test_a_publish_that_waits_ends_with_the_connection(clients: AnyDriver, cable: Cable) -> None:
     client = clients.client(cable.address, reconnect=QUICK)
     _, outcome = waits_for_room(client, cable)

@@ -42,7 +42,7 @@ def online(**config: Any) -> tuple[Client, FakeServer]:
 def reconnected(client: Client, server: FakeServer) -> FakeServer:
     """The server of the next connection, after this one broke."""
     server.hang_up()
-    client.advance(1)
+    client.advance(RETRY.longest)
     server = client.connect(proto=2)
     client.new_events()
     return server

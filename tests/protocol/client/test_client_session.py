@@ -219,6 +219,21 @@ class TestConnecting:
         (disconnected,) = client.take(Disconnected)
         assert disconnected.retry_in == 1
 
+    def test_server_that_accepts_and_ends_at_once_is_not_hammered(self) -> None:
+        client = Client(reconnect=RETRY)
+        waits = []
+        for _ in range(9):
+            client.connect().hang_up()
+            (disconnected,) = client.take(Disconnected)
+            waits.append(disconnected.retry_in)
+            client.advance(disconnected.retry_in)
+        assert waits == [1, 1, 1, 1, 2, 4, 8, 8, 8]
+        server = client.connect()
+        client.advance(RETRY.longest)
+        server.hang_up()
+        (disconnected,) = client.take(Disconnected)
+        assert disconnected.retry_in == 1
+
     def test_wait_begins_when_the_connection_ends(self) -> None:
         """However long it was silent before; or all clients would come back at once."""
         limits = ClientLimits(heartbeat_interval=1000)
