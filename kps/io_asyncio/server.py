@@ -125,7 +125,8 @@ class Server(Participant, UnifiedServer):
         """Stop gracefully. May be called twice, from a hook or callback, on threads by any thread.
 
         The server accepts no more connections, writes the pending data, and closes every
-        connection with code 1001. After ``grace`` seconds it drops the remaining connections.
+        connection with code 1001, on level 1 with 1012. After ``grace`` seconds it drops the
+        remaining connections.
         """
         if not self._driver.is_started:
             return

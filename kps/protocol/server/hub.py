@@ -181,7 +181,7 @@ class Hub:
             connection.relay_finished(to, error)
 
     def shutdown(self, grace: float, now: float) -> None:
-        """Close every connection with code 1001, behind the data that is queued for it.
+        """Close every connection, behind the data that is queued for it (spec, 8.8).
 
         A connection that is not drained and closed within ``grace`` seconds, or
         ``close_timeout`` if that is longer, is dropped.
