@@ -17,6 +17,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from kps.errors import ServerError
+from kps.protocol.client.positions import Positions, Question, code_of
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1
@@ -102,6 +103,8 @@ class Topics:
         self._look_at: float | None = None  # when to look for questions without an answer
         self._attempt = 0
         self._window = _FIRST_WINDOW  # how many refused topics to ask for at a time
+        self.positions: Positions | None = None
+        """Matches errors with questions, if errors on this connection do not name those."""
 
     def __len__(self) -> int:
         return len(self._topics)
@@ -130,13 +133,17 @@ class Topics:
         if self._state.ready and found.state is not TopicState.WAITING:
             found.state = TopicState.LEAVING
             found.has_been_live = False
-            found.leaves += 1
-            self._send(found, level1.unsubscribe(topic, self._state.id))
+            self._ask_to_leave(topic, found)
         else:
             del self._topics[topic]
 
     def connected(self) -> None:
         """Subscribe to all topics on a new connection."""
+        outgoing = self._state.require_link().outgoing
+        self.positions = None
+        if not outgoing.dialect.names_refusals:
+            self.positions = Positions()
+            self.positions.begin(outgoing.sent)
         for topic, found in self._topics.items():
             self._ask(topic, found)
 
@@ -159,6 +166,8 @@ class Topics:
 
         ``joins`` tells whether the question was to subscribe, or to unsubscribe.
         """
+        if self.positions is not None:
+            self.positions.answered(topic, joins=joins)
         found = self._topics.get(topic)
         if found is None:
             return Verdict.PENDING
@@ -173,6 +182,31 @@ class Topics:
         self._attempt = 0
         self._window += 1
         return Verdict.SETTLED
+
+    def refused_by_position(self, reason: str) -> ServerError | None:
+        """Return an error that names no request as one about a topic, if it certainly is."""
+        positions = self.positions
+        if positions is None:
+            return None
+        question = positions.refused(reason)
+        if question is not None:
+            return _about(question, reason)
+        if positions.needs_probe:
+            link, name = self._state.require_link(), positions.new_name(self._state.id)
+            link.outgoing.send_anyway(level1.get_ack_status(name, self._state.id))
+            positions.probed(name, link.outgoing.sent)
+        return None
+
+    def probe_answered(self, name: str) -> list[ServerError]:
+        """Note the answer to a probe, if ``name`` is that of one; return what it shows."""
+        positions = self.positions
+        if positions is None or not name or name != positions.probe:
+            return []
+        errors = [_about(question, reason) for question, reason in positions.passed()]
+        for error in errors:
+            if found := self._topics.get(error.topic):
+                found.is_reported = True  # when the error came
+        return errors
 
     def refused(self, topic: str, error: ServerError) -> tuple[Verdict, bool]:
         """Note that the server refused a question about a topic.
@@ -221,8 +255,7 @@ class Topics:
             if found.state is TopicState.REFUSED:
                 self._ask(topic, found)
             else:
-                found.leaves += 1
-                self._send(found, level1.unsubscribe(topic, self._state.id))
+                self._ask_to_leave(topic, found)
         if len(refused) > self._window:
             self._retry_later()
 
@@ -249,9 +282,13 @@ class Topics:
     def _ask(self, topic: str, found: _Topic) -> None:
         found.state = TopicState.ASKED
         found.joins += 1
-        self._send(found, level1.subscribe(topic, self._state.id))
+        self._send(topic, found, level1.subscribe(topic, self._state.id), joins=True)
 
-    def _send(self, found: _Topic, message: bytes) -> None:
+    def _ask_to_leave(self, topic: str, found: _Topic) -> None:
+        found.leaves += 1
+        self._send(topic, found, level1.unsubscribe(topic, self._state.id), joins=False)
+
+    def _send(self, topic: str, found: _Topic, message: bytes, *, joins: bool) -> None:
         found.answer_by = self._state.now + _PATIENCE
         if self._look_at is None:
             self._look_at = found.answer_by
@@ -260,3 +297,10 @@ class Topics:
         assert link is not None
         # Not refused for want of room: a subscription must not depend on what else waits.
         link.outgoing.send_anyway(message)
+        if self.positions is not None:
+            self.positions.asked(Question(link.outgoing.sent, topic, joins))
+
+
+def _about(question: Question, reason: str) -> ServerError:
+    request = "subscribe" if question.joins else "unsubscribe"
+    return ServerError(reason, code_of(reason), request=request, topic=question.topic)

@@ -50,6 +50,9 @@ class ClientLevel1:
     """The beginning of messages that the client skips without parsing. At this level half of
     what a publisher receives are confirmations, and nobody waits for them."""
 
+    names_refusals = False
+    """Whether an error says what it refuses."""
+
     silent_end: float | None = 4.5
     """Seconds after which a final answer without outcomes means that nobody answered in time. An
     original server always ends a request after 5 s, and leaves out who did not answer. When it
@@ -100,6 +103,7 @@ class ClientLevel2(ClientLevel1):
     has_batches = True
     has_receipts = True
     noise = None
+    names_refusals = True
     silent_end = None
 
     def publish_with_ack(
