@@ -1,7 +1,8 @@
 """Who a client is, and what it may do (spec, section 13)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from kps.errors import InvalidArgument
 
@@ -27,8 +28,11 @@ class Permissions:
     ids: Sequence[str] = ALL
     """Ids that it may register under."""
     relay: Sequence[str] = ()
-    """Other servers, as ``host:port``, that it may send messages to. None by default, because
-    this gives clients a way into the server's network."""
+    """Other servers that it may send messages to. None by default, because this gives clients a
+    way into the server's network. A pattern is ``host:port``, for the path ``/ws/bus`` only unless
+    it ends with ``*``; or ``host:port/path``. With ``wss://`` or ``ws://`` before it, it allows
+    only connections with TLS, or only those without. The server's ``relay_token`` goes to
+    addresses that a pattern names whole, and over TLS to those of a pattern with ``wss://``."""
     peer: bool = False
     """Whether it may act as another server: the senders of its messages then are that server's
     clients (spec, 7.4)."""
@@ -45,6 +49,18 @@ class Permissions:
                 raise InvalidArgument(f"{each.name} takes a list of patterns, not {value!r}")
             else:
                 object.__setattr__(self, each.name, tuple(value))
+        for pattern in self.relay:
+            if "://" in pattern and not pattern.startswith(("ws://", "wss://")):
+                raise InvalidArgument(f"relay takes host:port, ws://… or wss://…, not {pattern!r}")
+
+    @classmethod
+    def open(cls, **changes: Any) -> "Permissions":
+        """Return the permissions that anonymous clients have by default, with some changes.
+
+        They are everything but ``relay``. ``Permissions.open(relay=["bus.example:9313"])`` keeps
+        ``peer`` and ``console``, which ``Permissions(relay=...)`` does not have.
+        """
+        return replace(OPEN, **changes)
 
 
 _SWITCHES = ("peer", "console")
