@@ -403,8 +403,8 @@ class Client(Participant, UnifiedClient):
                 for mailbox in mailboxes:
                     driver.finish(mailbox)
                 driver.news.announce()
-            case MessageReceived(fields):
-                driver.dispatcher.notify(settings.on_frame, fields, self)
+            case MessageReceived(fields, size):
+                driver.dispatcher.notify(settings.on_frame, fields, self, size=size)
             case ConnectNeeded():
                 driver.connect()
             case ConnectAttemptFailed():
@@ -416,8 +416,8 @@ class Client(Participant, UnifiedClient):
             case Disconnected():
                 driver.dispatcher.notify(settings.on_disconnect, event)
                 driver.news.announce()
-            case ErrorReceived():
-                driver.dispatcher.notify(settings.on_error, event.error())
+            case ErrorReceived(text):
+                driver.dispatcher.notify(settings.on_error, event.error(), size=len(text))
             case Ended():
                 driver.dispatcher.notify(self.on_close)
                 driver.news.announce()

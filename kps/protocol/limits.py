@@ -111,7 +111,8 @@ class ProgramLimits(ConnectionLimits):
     pauses reading while a 32nd of this is pending, if its program keeps up."""
 
     mailbox_bytes: int = 64 * 1024 * 1024
-    """Bytes (of the messages' JSON) that may be pending for one subscription."""
+    """Bytes (of the messages' JSON) that may be pending for one subscription, and of notices
+    for the hooks of a client, such as ``on_frame``."""
 
     mailbox_overflow: Overflow = Overflow.DROP_NEWEST
     """What a full mailbox does with a message. ``CLOSE`` is not allowed here. A dropped

@@ -88,7 +88,7 @@ class Receiver:
                     self._unreadable(error)
                     continue
                 if reports:
-                    state.events.append(MessageReceived(fields))
+                    state.events.append(MessageReceived(fields, len(message) // len(loaded)))
                 handler = _HANDLERS.get(text(fields, "action"))
                 if handler is not None:  # ignore actions of later levels
                     handler(self, link, fields, len(message) // len(loaded))
