@@ -61,7 +61,8 @@ class Participant(ABC):
         connection.
 
         Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.InvalidState` when
-        not started, :class:`kps.ClientClosed` when closed. Awaiting the result (on threads this
+        not started, :class:`kps.ClientClosed` when closed, :class:`kps.QueueFull` while very many
+        questions about topics wait for the server's answers. Awaiting the result (on threads this
         method itself) raises :class:`kps.ServerError` if the server refuses the topic, and
         :class:`kps.RequestTimeout` if it does not answer; then there is no subscription.
         Iterating raises :class:`kps.ServerError` if the server refuses the topic after a

@@ -89,7 +89,9 @@ class Receiver:
                     continue
                 if reports:
                     state.events.append(MessageReceived(fields, len(message) // len(loaded)))
-                handler = _HANDLERS.get(text(fields, "action"))
+                handler = _HANDLERS.get(
+                    text(fields, "action") or link.outgoing.dialect.bare(fields)
+                )
                 if handler is not None:  # ignore actions of later levels
                     handler(self, link, fields, len(message) // len(loaded))
 

@@ -16,7 +16,7 @@ The server answers questions about one topic in order, so only the last answer c
 from collections.abc import Callable
 from enum import Enum, auto
 
-from kps.errors import ServerError
+from kps.errors import QueueFull, ServerError
 from kps.protocol.client.positions import Positions, Question, code_of
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.client.state import ClientState
@@ -103,6 +103,7 @@ class Topics:
         self._look_at: float | None = None  # when to look for questions without an answer
         self._attempt = 0
         self._window = _FIRST_WINDOW  # how many refused topics to ask for at a time
+        self._open = 0  # bytes of open questions, which nothing else bounds
         self.positions: Positions | None = None
         """Matches errors with questions, if errors on this connection do not name those."""
 
@@ -120,9 +121,17 @@ class Topics:
         return sum(found.open_questions for found in self._topics.values())
 
     def want(self, topic: str) -> None:
-        """Subscribe to a topic, now or on the next connection."""
-        found = self._topics.setdefault(topic, _Topic())
-        if found.state in (TopicState.WAITING, TopicState.LEAVING) and self._state.ready:
+        """Subscribe to a topic, now or on the next connection.
+
+        Raises :class:`kps.QueueFull` if too many questions are open, and then changes nothing.
+        """
+        found = self._topics.get(topic)
+        asks = found is None or found.state in (TopicState.WAITING, TopicState.LEAVING)
+        if asks and self._state.ready and self._open >= self._state.config.limits.queue_bytes:
+            raise QueueFull("too many questions about topics wait for the server's answers")
+        if found is None:
+            found = self._topics[topic] = _Topic()
+        if asks and self._state.ready:
             self._ask(topic, found)
 
     def leave(self, topic: str) -> None:
@@ -150,7 +159,7 @@ class Topics:
     def disconnected(self) -> None:
         """Note that the connection, and with it every subscription at the server, is gone."""
         self._retry_at = self._look_at = None
-        self._attempt = 0
+        self._attempt = self._open = 0
         self._window = _FIRST_WINDOW
         self._state.deadlines.cancel(self)
         for topic, found in list(self._topics.items()):
@@ -172,7 +181,7 @@ class Topics:
         if found is None:
             return Verdict.PENDING
         is_late = joins and found.state is TopicState.REFUSED
-        if not (found.answered(joins=joins) or is_late) or found.open_questions:
+        if not (self._answered(topic, found, joins=joins) or is_late) or found.open_questions:
             return Verdict.PENDING
         if found.state is TopicState.LEAVING:
             del self._topics[topic]
@@ -214,7 +223,8 @@ class Topics:
         The second value tells whether the program already knows of a refusal.
         """
         found = self._topics.get(topic)
-        if found is None or not found.answered(joins=error.request == "subscribe"):
+        joins = error.request == "subscribe"
+        if found is None or not self._answered(topic, found, joins=joins):
             return Verdict.PENDING, False
         if found.open_questions:
             return Verdict.PENDING, False
@@ -256,6 +266,7 @@ class Topics:
                 self._ask(topic, found)
             else:
                 self._ask_to_leave(topic, found)
+        self._count_open()
         if len(refused) > self._window:
             self._retry_later()
 
@@ -268,9 +279,24 @@ class Topics:
             if found.state is TopicState.ASKED:
                 found.state = TopicState.REFUSED
         if late:
+            self._count_open()
             self._retry_later()
         self._look_at = min(
             (found.answer_by for found in waiting if found.open_questions), default=None
+        )
+
+    def _answered(self, topic: str, found: _Topic, *, joins: bool) -> bool:
+        """Count an answer; tell whether a question of that kind was pending."""
+        is_answer = found.answered(joins=joins)
+        if is_answer:
+            self._open -= _cost(topic)
+        return is_answer
+
+    def _count_open(self) -> None:
+        """Count the bytes of open questions; a topic is open until the server let it go."""
+        self._open = sum(
+            max(found.open_questions, found.state is TopicState.LEAVING) * _cost(topic)
+            for topic, found in self._topics.items()
         )
 
     def _retry_later(self) -> None:
@@ -289,6 +315,7 @@ class Topics:
         self._send(topic, found, level1.unsubscribe(topic, self._state.id), joins=False)
 
     def _send(self, topic: str, found: _Topic, message: bytes, *, joins: bool) -> None:
+        self._open += _cost(topic)
         found.answer_by = self._state.now + _PATIENCE
         if self._look_at is None:
             self._look_at = found.answer_by
@@ -299,6 +326,11 @@ class Topics:
         link.outgoing.send_anyway(message)
         if self.positions is not None:
             self.positions.asked(Question(link.outgoing.sent, topic, joins))
+
+
+def _cost(topic: str) -> int:
+    """Return the bytes that a question takes while it is open, roughly."""
+    return len(topic) + 100
 
 
 def _about(question: Question, reason: str) -> ServerError:

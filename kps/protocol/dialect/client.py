@@ -84,6 +84,13 @@ class ClientLevel1:
 
     # -- reading ----------------------------------------------------------------------------
 
+    def bare(self, fields: Fields) -> str:
+        """Return the action that a message without one has.
+
+        Early servers of the original leave it out of errors (spec, 10.2).
+        """
+        return "error" if text(fields, "error") else ""
+
     def read_publications(self, fields: Fields) -> Publications:
         data, sender = unwrap(fields)
         return text(fields, "topic"), sender, (data,)
@@ -121,6 +128,9 @@ class ClientLevel2(ClientLevel1):
 
     def barrier(self, name: str, sender: str) -> bytes:
         return level2.ping(sender, name)
+
+    def bare(self, fields: Fields) -> str:
+        return ""
 
     def read_publications(self, fields: Fields) -> Publications:
         batch = fields.get("batch")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.errors import ConnectFailed, ConnectionLost, InvalidArgument, ServerError
+from kps.errors import ConnectFailed, ConnectionLost, InvalidArgument, QueueFull, ServerError
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.client.config import ClientConfig, check_token
 from kps.protocol.client.events import (
@@ -24,6 +24,7 @@ from kps.protocol.client.events import (
 )
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect.codes import EXPIRED
+from kps.protocol.limits import ClientLimits
 from kps.testing.network import Network
 from tests.protocol.helpers import THOROUGH, Client, FakeServer, Fields, close_frame, contents
 
@@ -314,6 +315,51 @@ class TestRefusedSubscription:
         assert client.new_events() == []
 
 
+class TestManyQuestions:
+    """A program that subscribes and unsubscribes in a loop fills no memory."""
+
+    LIMITS = ClientLimits(queue_bytes=100_000, heartbeat_interval=1e6)
+
+    @pytest.mark.parametrize("same", [True, False])
+    def test_a_server_that_does_not_answer(self, same: bool) -> None:
+        client = Client(limits=self.LIMITS)
+        server = client.connect(proto=2)
+        with pytest.raises(QueueFull):
+            for number in range(100_000):
+                topic = "t" if same else f"t{number}"
+                client.session.unsubscribe(client.subscribe(topic), client.now)
+        asked = len(server.take())
+        assert 800 < asked < 1200
+        assert client.session.subscriptions.topics == []
+        for _ in range(10):  # nor after the client has given up waiting for those
+            client.advance(30)
+            server.take()
+            with pytest.raises(QueueFull):
+                for number in range(1000):
+                    topic = "t" if same else f"u{number}"
+                    client.session.unsubscribe(client.subscribe(topic), client.now)
+        assert len(client.session.topics) < 3000
+
+    def test_answers_make_room(self) -> None:
+        client = Client(limits=self.LIMITS)
+        server = client.connect(proto=2)
+        for _ in range(3000):
+            client.session.unsubscribe(client.subscribe("t"), client.now)
+            server.send(
+                {"action": "subscribed", "topic": "t"}, {"action": "unsubscribed", "topic": "t"}
+            )
+        client.check_nothing_pending()
+        assert client.session.topics._open == 0
+
+    def test_a_full_queue_does_not_keep_from_subscribing(self) -> None:
+        client = Client(limits=self.LIMITS)
+        client.connect(proto=2)
+        with pytest.raises(QueueFull):
+            while True:
+                client.session.publish_to_id("bob", "x" * 10_000, client.now)
+        client.subscribe("t")
+
+
 class TestRefusedOnLevel1:
     """Errors do not name what they refuse, but answers come in order (spec, 5.4)."""
 
@@ -340,6 +386,12 @@ class TestRefusedOnLevel1:
         assert [client.session.is_confirmed(topic) for topic in "su"] == [True, True]
         assert [mailbox.is_over for mailbox in mailboxes] == [False, True, False]
         client.check_nothing_pending()
+
+    def test_early_originals_leave_out_the_action_of_errors(self) -> None:
+        client, server = self.online()
+        mailbox = client.subscribe("t")
+        server.send({"error": "you may not"})
+        assert str(mailbox.error) == "you may not"
 
     def test_nobody_waits_for_it(self) -> None:
         client, server = self.online()
