@@ -6,6 +6,7 @@ that is still open when that arrives was refused.
 """
 
 from collections import deque
+from itertools import islice
 from typing import NamedTuple
 
 from kps.protocol.dialect.codes import LIMIT_REACHED, RATE_LIMITED
@@ -31,7 +32,7 @@ class Positions:
         self._open: deque[Question] = deque()
         self._settled = 0  # all messages up to this number have been answered
         self._probe_number = 0
-        self._errors: list[str] = []  # errors that came since the probe was sent
+        self._errors: deque[str] = deque()  # the latest errors since the probe was sent
         self._probes = 0
 
     def begin(self, number: int) -> None:
@@ -46,11 +47,12 @@ class Positions:
 
     def answered(self, topic: str, *, joins: bool) -> None:
         """Note that the server confirmed a question."""
-        for question in self._open:
+        for place, question in enumerate(islice(self._open, _FAR)):
             if question.topic == topic and question.joins == joins:
-                self._open.remove(question)
+                del self._open[place]
                 self._settle(question)
                 return
+        self._open.clear()  # the server does not answer in order: positions tell nothing
 
     def refused(self, error: str) -> Question | None:
         """Return the question that an error answers, if that is certain."""
@@ -62,6 +64,8 @@ class Positions:
             self._settle(first)
             return first
         self._errors.append(error)
+        if len(self._errors) > len(self._open):
+            self._errors.popleft()
         return None
 
     @property
@@ -78,11 +82,11 @@ class Positions:
         refused: list[Question] = []
         while self._open and self._open[0].number < self._probe_number:
             refused.append(self._open.popleft())
-        errors = self._errors[-len(refused) :] if refused else []
-        errors = [errors[0]] * (len(refused) - len(errors)) + errors if errors else []
+        errors = list(self._errors)[-len(refused) :]
+        errors = errors[:1] * (len(refused) - len(errors)) + errors
         self._errors.clear()
         self._settled, self.confirmed, self.probe = self._probe_number, 0, ""
-        return list(zip(refused, errors, strict=True))
+        return list(zip(refused, errors, strict=False))
 
     def new_name(self, client_id: str) -> str:
         """Return a name for a probe."""
@@ -98,6 +102,10 @@ def code_of(error: str) -> str:
     """Return the code for the text of a temporary error, else ``""`` (spec, 12.6)."""
     return _CODES.get(error, "")
 
+
+# Questions among which an answer is looked for. More than a few are refused before it only if the
+# server refuses many in a row.
+_FAR = 1000
 
 # The outcome of ``publish_to_server`` comes later than its turn (spec, 5.4).
 _LATE = "failed to relay to server"

@@ -175,13 +175,14 @@ class Topics:
 
         ``joins`` tells whether the question was to subscribe, or to unsubscribe.
         """
-        if self.positions is not None:
-            self.positions.answered(topic, joins=joins)
         found = self._topics.get(topic)
         if found is None:
             return Verdict.PENDING
         is_late = joins and found.state is TopicState.REFUSED
-        if not (self._answered(topic, found, joins=joins) or is_late) or found.open_questions:
+        is_answer = self._answered(topic, found, joins=joins)
+        if is_answer and self.positions is not None:
+            self.positions.answered(topic, joins=joins)
+        if not (is_answer or is_late) or found.open_questions:
             return Verdict.PENDING
         if found.state is TopicState.LEAVING:
             del self._topics[topic]
