@@ -115,7 +115,7 @@ class Relays:
             error = str(failure)
             raise
         finally:
-            job.done(error)
+            job.finish(error)
 
     @locked
     def _end(self, queue: RelayQueue, error: str) -> None:

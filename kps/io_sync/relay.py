@@ -116,7 +116,7 @@ class Relays:
             error = str(failure)
             raise
         finally:
-            job.done(error)
+            job.finish(error)
 
     def _end(self, queue: RelayQueue, error: str) -> None:
         with self._driver.lock:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kps.errors import InvalidArgument, KPSError, RequestTimeout, ServerError
+from kps.errors import InvalidArgument, KPSError, QueueFull, RequestTimeout, ServerError
 from kps.protocol.bus.message import AckChanged, AckHandle, check_timeout, check_topic
 from kps.protocol.client.events import AckStatusReceived, AckStatusRefused, BarrierPassed
 from kps.protocol.client.pending import LOOK_EVERY, Barrier, ClientAck, Pending
@@ -12,6 +12,9 @@ from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.client import read_response
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import timed_out
+
+_COST = 1024  # bytes of memory that a pending question takes, roughly
+_MOST_REFUSALS = 10  # that one barrier remembers
 
 
 class Asking:
@@ -68,6 +71,7 @@ class Asking:
         A server on level 1 does not tell how many. Raises as ``publish``; it is never kept offline.
         """
         self._state.now = now
+        self._require_room()
         send = self._sender.send_or_refuse
         if not self._sender.dialect.has_receipts:
             message = level1.publish(check_topic(topic), self._state.id, data)
@@ -86,6 +90,7 @@ class Asking:
         """
         state = self._state
         state.now = now
+        self._require_room()
         barrier = Barrier(self.pending.new_name(f"barrier_{state.id}"))
         message = self._sender.dialect.barrier(barrier.name, state.id)
         self._sender.send_or_refuse(message, droppable=False)
@@ -104,6 +109,7 @@ class Asking:
         return ClientAck(ack_id, timeout, now, self._look)
 
     def _ask(self, handle: ClientAck, message: bytes) -> None:
+        self._require_room()
         # The publisher waits, so no policy may drop the request and no offline queue keep it.
         self._sender.send_or_refuse(message, droppable=False)
         link = self._state.link
@@ -111,6 +117,11 @@ class Asking:
         handle.position = link.outgoing.end
         self.pending.add(handle.id, handle)
         self._state.deadlines.schedule(handle)
+
+    def _require_room(self) -> None:
+        """Raise ``QueueFull`` while too many questions wait, for a silent server for instance."""
+        if len(self.pending) * _COST >= self._state.config.limits.queue_bytes:
+            raise QueueFull("too many requests wait for the server's answers")
 
     def _look(self, handle: ClientAck) -> None:
         """Give a request up if its time is over, which begins when it leaves the queue."""
@@ -200,7 +211,8 @@ class Asking:
                 return True
         for question in self.pending:
             if isinstance(question, Barrier):  # the oldest one, which the error precedes
-                question.refusals.append(str(error))
+                if len(question.refusals) < _MOST_REFUSALS:
+                    question.refusals.append(str(error))
                 break
         return False
 

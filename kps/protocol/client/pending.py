@@ -33,7 +33,7 @@ class Barrier:
         """The nonce or receipt, which the answer repeats."""
         self.passed = False
         self.refusals: list[str] = []
-        """Errors that the server sent before it reached this point."""
+        """The first errors that the server sent before it reached this point."""
         self.delivered: int | None = None
         """Number of subscribers that got the message, if this is a receipt and the server tells."""
         self.error: KPSError | None = None

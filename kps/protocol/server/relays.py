@@ -16,6 +16,7 @@ Done = Callable[[str | None], None]
 STOPPING = "the server is stopping"
 """The error of messages that were not sent before this server stopped."""
 
+_LONGEST_ERROR = 1000  # characters
 _AROUND = 512  # bytes of memory that a message takes besides its payload, roughly
 
 
@@ -44,6 +45,10 @@ class RelayJob:
     def make(cls, target: RelayTarget, origin: str, data: Any, done: Done) -> "RelayJob":
         """Make a job. Raises :class:`kps.InvalidArgument` for a payload that is not JSON."""
         return cls(target, origin, compose(data), done)
+
+    def finish(self, error: str | None) -> None:
+        """Tell the outcome. The text may come from the other server, so it is cut off."""
+        self.done(error if error is None else error[:_LONGEST_ERROR])
 
     @property
     def size(self) -> int:
@@ -112,7 +117,7 @@ class RelayQueues:
             if queue.owner is not None:
                 self._owners -= Counter([queue.owner])
         while (job := self.take(queue)) is not None:
-            job.done(error)
+            job.finish(error)
 
     def end_all(self, error: str) -> None:
         """End all links."""

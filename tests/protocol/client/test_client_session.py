@@ -760,6 +760,20 @@ class TestAsking:
         assert handle.responses == {}
         client.check_nothing_pending()
 
+    def test_questions_to_a_silent_server_are_bounded(self) -> None:
+        client, server = online(limits=ClientLimits(queue_bytes=100 * 1024))
+        asking = client.session.asking
+        for ask in (
+            lambda: client.ask(timeout=300),
+            lambda: asking.barrier(client.now),
+            lambda: asking.publish_with_receipt("t", 1, client.now),
+        ):
+            with pytest.raises(QueueFull, match="too many requests wait"):
+                for _ in range(101):
+                    ask()
+                    server.take()
+        assert len(asking.pending) == 100
+
     def test_server_that_falls_silent_after_some_answers(self) -> None:
         client, server = online_at_level_2()
         handle = client.ask(timeout=5)

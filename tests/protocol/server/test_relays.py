@@ -9,8 +9,6 @@ from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.limits import ServerLimits
 from kps.protocol.server.relays import Link, RelayJob, RelayQueue, RelayQueues
 
-PLENTY = 1_000_000
-
 
 class Outcomes(list[str | None]):
     def job(self, data: Any = 1) -> RelayJob:
@@ -101,6 +99,15 @@ def test_a_link_that_is_about_to_close_counts() -> None:
         opened(few, 1)
     few.end(queue, "")
     opened(few, 1)
+
+
+def test_the_other_servers_text_is_cut_off() -> None:
+    many, outcomes = queues(), Outcomes()
+    queue = many.add(link(1), outcomes.job(), 1)
+    many.add(link(1), outcomes.job(), 1)
+    assert queue is not None
+    many.end(queue, "x" * 1_000_000)
+    assert outcomes == ["x" * 1000] * 2
 
 
 def test_the_end_of_all() -> None:
