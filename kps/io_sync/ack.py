@@ -85,10 +85,12 @@ class Ack(UnifiedAck, Generic[R]):
 
         Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout` when the server does not answer, or
-        :class:`kps.ServerError` when it refuses the question.
+        :class:`kps.ServerError` when it refuses the question. Of a request that has ended
+        it tells the outcomes, or raises the error of ``wait``.
         """
         with self._driver.lock:
             if self._handle.finished:
+                self._raise_error()
                 return self._handle.known_status()
             return self._keeper._ack_status(self._handle)
 
@@ -127,5 +129,8 @@ class Ack(UnifiedAck, Generic[R]):
 
     def _until_finished(self) -> None:
         self._news.until(lambda: self._handle.finished)
+        self._raise_error()
+
+    def _raise_error(self) -> None:
         if self._handle.error is not None:
             raise copy(self._handle.error) from None  # each caller has its own traceback
