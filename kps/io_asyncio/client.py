@@ -250,7 +250,8 @@ class Client(Participant, UnifiedClient):
         """Publish, wait until the server has delivered the message, and return to how many.
 
         That is the number of subscribers whose queues had room; only ``publish_with_ack`` tells
-        whether they handled it. ``None`` from a server on level 1, which does not tell.
+        whether they handled it. ``None`` from a server on level 1, which does not tell; there
+        ``on_error`` gets a refusal of the message.
 
         Raises as ``publish`` (the offline queue does not apply), :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.

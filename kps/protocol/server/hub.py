@@ -16,7 +16,7 @@ from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.events import ClientLeft, HubEvent, StrangerLeft
-from kps.protocol.server.local import LocalAck, LocalProgram, as_json, check_payload
+from kps.protocol.server.local import LocalAck, LocalProgram, as_received, check_payload
 from kps.protocol.server.monitor import Monitor
 from kps.protocol.server.routes import Routes
 from kps.protocol.server.session import ServerSession
@@ -239,7 +239,7 @@ class Hub:
     def _payload(self, data: Any, *, is_local: bool) -> Any:
         """Check a payload of this program; return what its own subscribers get, if it has any."""
         if is_local:
-            return as_json(data)
+            return as_received(data)
         check_payload(data)
         return data
 

@@ -90,7 +90,7 @@ class LocalProgram:
 
     def _answer(self, acknowledgement: Acknowledgement) -> None:
         try:
-            acknowledgement.result = as_json(acknowledgement.result)
+            acknowledgement.result = as_received(acknowledgement.result)
         except InvalidArgument as error:
             acknowledgement.error, acknowledgement.result = bad_result(error), None
         self._state.acks.answer(
@@ -136,7 +136,7 @@ def check_payload(data: Any) -> None:
     compose({"data": {"data": data}})
 
 
-def as_json(data: Any) -> Any:
+def as_received(data: Any) -> Any:
     """Return what a receiver on another machine would get for a payload of this program.
 
     It shares nothing with the payload, so the program may change that later. Raises the same as
