@@ -13,6 +13,7 @@ from kps.protocol.dialect.client import read_response
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import timed_out
 
+_LEAST = 1024 * 1024  # bytes that pending questions may take, however small the queue is
 _COST = 1024  # bytes of memory that a pending question takes, roughly
 _MOST_REFUSALS = 10  # that one barrier remembers
 
@@ -120,7 +121,7 @@ class Asking:
 
     def _require_room(self) -> None:
         """Raise ``QueueFull`` while too many questions wait, for a silent server for instance."""
-        if len(self.pending) * _COST >= self._state.config.limits.queue_bytes:
+        if len(self.pending) * _COST >= max(self._state.config.limits.queue_bytes, _LEAST):
             raise QueueFull("too many requests wait for the server's answers")
 
     def _look(self, handle: ClientAck) -> None:

@@ -761,7 +761,7 @@ class TestAsking:
         client.check_nothing_pending()
 
     def test_questions_to_a_silent_server_are_bounded(self) -> None:
-        client, server = online(limits=ClientLimits(queue_bytes=100 * 1024))
+        client, server = online(limits=ClientLimits(queue_bytes=1024 * 1024))
         asking = client.session.asking
         for ask in (
             lambda: client.ask(timeout=300),
@@ -769,10 +769,10 @@ class TestAsking:
             lambda: asking.publish_with_receipt("t", 1, client.now),
         ):
             with pytest.raises(QueueFull, match="too many requests wait"):
-                for _ in range(101):
+                for _ in range(1025):
                     ask()
                     server.take()
-        assert len(asking.pending) == 100
+        assert len(asking.pending) == 1024
 
     def test_server_that_falls_silent_after_some_answers(self) -> None:
         client, server = online_at_level_2()
