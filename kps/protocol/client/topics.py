@@ -35,6 +35,9 @@ _PATIENCE = 10.0
 _FIRST_WINDOW = 64
 
 
+_LEAST = 1024 * 1024  # bytes that open questions may take, however small the queue is
+
+
 class TopicState(Enum):
     """The states of one topic."""
 
@@ -127,7 +130,8 @@ class Topics:
         """
         found = self._topics.get(topic)
         asks = found is None or found.state in (TopicState.WAITING, TopicState.LEAVING)
-        if asks and self._state.ready and self._open >= self._state.config.limits.queue_bytes:
+        most = max(self._state.config.limits.queue_bytes, _LEAST)
+        if asks and self._state.ready and self._open >= most:
             raise QueueFull("too many questions about topics wait for the server's answers")
         if found is None:
             found = self._topics[topic] = _Topic()
