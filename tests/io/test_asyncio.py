@@ -284,6 +284,21 @@ async def test_an_iterator_acks_what_was_handled_and_reports_what_failed() -> No
 
 
 @on_both_loops
+async def test_a_cancelled_subscribe_leaves_nothing_behind() -> None:
+    async with kps.Server("127.0.0.1:0") as server:
+        cable = Cable(server.address)
+        async with kps.Client(cable.address) as client:
+            cable.stalled = True
+            for callback in (Collector(), None):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(client.subscribe("t", callback)._in_force(), 0.05)
+                assert client._session.subscriptions.topics == []
+                assert client._driver.dispatcher._callbacks == {}
+                assert client._driver._arrivals == {}
+        cable.close()
+
+
+@on_both_loops
 async def test_workers_that_share_an_iterator_ack_their_own_messages() -> None:
     async with bus() as (_, alice, bob):
         jobs = await alice.subscribe("t")

@@ -1,8 +1,7 @@
 """Who a client is, and what it may do (spec, section 13)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields
 
 from kps.errors import InvalidArgument
 
@@ -54,18 +53,36 @@ class Permissions:
                 raise InvalidArgument(f"relay takes host:port, ws://… or wss://…, not {pattern!r}")
 
     @classmethod
-    def open(cls, **changes: Any) -> "Permissions":
+    def open(
+        cls,
+        *,
+        publish: Sequence[str] = ALL,
+        subscribe: Sequence[str] = ALL,
+        direct: Sequence[str] = ALL,
+        ids: Sequence[str] = ALL,
+        relay: Sequence[str] = (),
+        peer: bool = True,
+        console: bool = True,
+    ) -> "Permissions":
         """Return the permissions that anonymous clients have by default, with some changes.
 
-        They are everything but ``relay``. ``Permissions.open(relay=["bus.example:9313"])`` keeps
-        ``peer`` and ``console``, which ``Permissions(relay=...)`` does not have.
+        ``Permissions.open(relay=["bus.example:9313"])`` has ``peer`` and ``console``, which
+        ``Permissions(relay=["bus.example:9313"])`` has not.
         """
-        return replace(OPEN, **changes)
+        return cls(
+            publish=publish,
+            subscribe=subscribe,
+            direct=direct,
+            ids=ids,
+            relay=relay,
+            peer=peer,
+            console=console,
+        )
 
 
 _SWITCHES = ("peer", "console")
 
-OPEN = Permissions(peer=True, console=True)
+OPEN = Permissions.open()
 """Permissions of anonymous clients: everything but relay."""
 
 
