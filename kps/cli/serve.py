@@ -12,7 +12,7 @@ from kps.cli.arguments import file, rate, seconds, size
 from kps.errors import InvalidArgument
 from kps.io_asyncio.server import Server
 from kps.io_common.hooks import TokenHook
-from kps.protocol.access.identity import OPEN
+from kps.protocol.access.identity import Permissions
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
 from kps.protocol.limits import IN_SHORT, ServerLimits
 
@@ -42,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "it trusts; repeatable")  # fmt: skip
     add("--relay-to", action="append", metavar="HOST:PORT",
         help="server to which anonymous clients may send messages through this one, "
-        "* for any; default: none; repeatable")  # fmt: skip
+        "wss://HOST:PORT for TLS only, * for any; default: none; repeatable")  # fmt: skip
     add("--relay-token", metavar="TEXT",
         help="token that identifies this server to others; prefer KPS_RELAY_TOKEN")  # fmt: skip
     add(
@@ -96,7 +96,7 @@ def serve(options: argparse.Namespace) -> int:
         limits=limits,
         console=not options.no_console,
         auth=_auth(options),
-        permissions=replace(OPEN, relay=options.relay_to or ()),
+        permissions=Permissions.open(relay=options.relay_to or ()),
         relay_token=options.relay_token,
         proxies=options.proxy or (),
     )

@@ -29,24 +29,27 @@ def log_client_event(event: ClientEvent, server: Address) -> None:
     """Log an event that the user of a client should know."""
     match event:
         case Connected(client_id):
-            logger.info("connected to %s as %s", server.url, client_id)
+            logger.info("connected to %s as %s", server.url, _shown(client_id))
         case ConnectAttemptFailed(reason, retry_in):
             logger.warning(
-                "cannot connect to %s: %s; next attempt in %.1f s", server.url, reason, retry_in
+                "cannot connect to %s: %s; next attempt in %.1f s",
+                server.url,
+                _shown(reason),
+                retry_in,
             )
         case Disconnected(closed, retry_in, dropped):
             logger.log(
                 logging.INFO if closed.by is ClosedBy.LOCAL else logging.WARNING,
                 "disconnected from %s: %s (code %d)%s%s",
                 server.url,
-                closed.reason or "closed",
+                _shown(closed.reason or "closed"),
                 closed.code,
                 f"; {dropped} messages were not sent" if dropped else "",
                 "" if retry_in is None else f"; next attempt in {retry_in:.1f} s",
             )
         case ErrorReceived(text, _, request, topic, to):
-            about = f" ({request} {topic or to!r})" if topic or to else ""
-            logger.warning("error from %s: %s%s", server.url, text, about)
+            about = f" ({_shown(request)} {topic or to!r})" if topic or to else ""
+            logger.warning("error from %s: %s%s", server.url, _shown(text), about)
 
 
 def log_hub_event(event: HubEvent) -> None:

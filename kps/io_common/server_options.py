@@ -18,6 +18,7 @@ from kps.io_common.checks import (
 )
 from kps.io_common.client_options import random_id
 from kps.io_common.hooks import Callback, TokenHook, UpgradeHook
+from kps.io_common.logs import logger
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.client.config import check_token
@@ -90,6 +91,8 @@ class ServerSettings:
         permissions = options.get("permissions", OPEN)
         if not isinstance(permissions, Permissions):
             raise InvalidArgument(f"permissions is a kps.Permissions, not {permissions!r}")
+        if permissions.relay and not permissions.peer and options.get("auth") is None:
+            logger.info("anonymous clients may relay, but lack peer: see Permissions.open")
         relay_token = options.get("relay_token")
         return cls(
             listens_on=Address.parse(address),

@@ -111,7 +111,8 @@ class ProgramLimits(ConnectionLimits):
     pauses reading while a 32nd of this is pending, if its program keeps up."""
 
     mailbox_bytes: int = 64 * 1024 * 1024
-    """Bytes (of the messages' JSON) that may be pending for one subscription."""
+    """Bytes (of the messages' JSON) that may be pending for one subscription, and of notices
+    for the hooks of a client, such as ``on_frame``."""
 
     mailbox_overflow: Overflow = Overflow.DROP_NEWEST
     """What a full mailbox does with a message. ``CLOSE`` is not allowed here. A dropped
@@ -199,6 +200,22 @@ class ServerLimits(ProgramLimits):
     max_all_results: int = 256 * 1024 * 1024
     """Bytes of results that all ack requests together may hold. Past it: the same."""
 
+    relay_messages: int = 1024
+    """Messages that may be pending for one link to another server. Past this bound and the next
+    four: an error of the code ``relay_failed``."""
+
+    relay_bytes: int = 16 * 1024 * 1024
+    """Bytes that may be pending for one link to another server."""
+
+    relay_all_bytes: int = 64 * 1024 * 1024
+    """Bytes that may be pending for all links to other servers together."""
+
+    relay_links: int = 64
+    """Links to other servers, each with its path, that may exist at a time."""
+
+    relay_links_per_client: int = 8
+    """Links that one client may have opened, so that it leaves some for others."""
+
     message_rate: float = 0.0
     """Messages that one connection may send per second, where each payload of a batch counts.
     0, the default, means no limit, because the right one depends on the clients: on the open
@@ -247,6 +264,11 @@ IN_SHORT = {
     "max_awaited_acks": "pending answers of all ack requests together",
     "max_results": "bytes of results that one ack request may gather",
     "max_all_results": "bytes of results of all pending ack requests",
+    "relay_messages": "messages that may be pending for one link to another server",
+    "relay_bytes": "bytes that may be pending for one link to another server",
+    "relay_all_bytes": "bytes that may be pending for all links to other servers",
+    "relay_links": "links to other servers at a time",
+    "relay_links_per_client": "links to other servers that one client may have opened",
     "max_error": "characters of a subscriber's error text that its publisher gets",
     "max_head": "bytes of an HTTP head",
     "queue_messages": "messages that may be pending for one client",

@@ -5,6 +5,7 @@ nothing else.
 """
 
 from kps.protocol.access.identity import Permissions, matches
+from kps.protocol.dialect.address import DEFAULT_PATH, RelayTarget
 from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.limits import ServerLimits
 
@@ -35,9 +36,16 @@ def check_direct(client_id: str, permissions: Permissions) -> None:
         raise InvalidMessage("this client may not send messages to this id", "forbidden")
 
 
-def check_relay(address: str, permissions: Permissions) -> None:
-    if not matches(address, permissions.relay):
+def check_relay(target: RelayTarget, permissions: Permissions, *, secure: bool) -> bool:
+    """Tell whether this server's token may go to an allowed target.
+
+    It may if a pattern names the address whole, or over TLS if a pattern asks for TLS. Otherwise
+    the client could have the token sent to itself, or in the clear.
+    """
+    allowing = [one for one in permissions.relay if _allows(one, target, secure=secure)]
+    if not allowing:
         raise InvalidMessage("this client may not relay to this server", "forbidden")
+    return any("*" not in one or one.startswith("wss://") for one in allowing)
 
 
 def check_peer(permissions: Permissions) -> None:
@@ -61,6 +69,21 @@ def check_length(name: str, kind: str, most: int) -> None:
 def is_foreign(sender: str) -> bool:
     """Tell whether a sender's id has the form of another server or of its clients."""
     return "---ws" in sender or sender.startswith(("ws://", "wss://"))
+
+
+def _allows(pattern: str, target: RelayTarget, *, secure: bool) -> bool:
+    """Tell whether ``[ws:// or wss://]host:port[/path]`` allows a target."""
+    scheme, has_scheme, rest = pattern.rpartition("://")
+    if has_scheme and scheme != ("wss" if secure else "ws"):
+        return False
+    # Address and path are matched one by one: a ``*`` in the address must not stand for a path,
+    # which could look like the rest of the address.
+    address, slash, path = rest.partition("/")
+    if slash:
+        is_path = matches(target.path, [slash + path])
+    else:
+        is_path = target.path == DEFAULT_PATH or address.endswith("*")
+    return is_path and matches(target.address, [address])
 
 
 def _check_topic(topic: str, limits: ServerLimits) -> None:

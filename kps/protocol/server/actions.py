@@ -114,9 +114,11 @@ def publish_to_server(actor: Actor, fields: Fields) -> None:
         target = RelayTarget.parse(relay.to)
     except InvalidArgument as error:
         raise relay_failed(error) from None
-    rules.check_relay(target.address, actor.permissions)
+    shows_token = rules.check_relay(target, actor.permissions, secure=relay.secure)
     actor.state.emit(
-        RelayRequested(actor.number, relay.to, target, relay.data, actor.id, relay.secure)
+        RelayRequested(
+            actor.number, relay.to, target, relay.data, actor.id, relay.secure, shows_token
+        )
     )
 
 

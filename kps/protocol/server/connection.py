@@ -190,7 +190,8 @@ class WebSocketConnection:
         if self._socket.state in (State.HANDSHAKE, State.REQUEST):
             self._transport.refuse(STOPPING)
         else:
-            self._transport.close(1001, "the server is stopping", grace)
+            code = self.session.dialect.stop_code
+            self._transport.close(code, "the server is stopping", grace)
 
     @property
     def closed(self) -> Closed | None:

@@ -71,6 +71,8 @@ class RelayRequested:
     data: Any
     sender: str
     secure: bool
+    shows_token: bool = False
+    """Whether this server's token may go there: the client chose the address."""
 
 
 @dataclass(frozen=True, slots=True)

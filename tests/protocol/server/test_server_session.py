@@ -480,7 +480,7 @@ class TestAcks:
         stage = Stage()
         alice = stage.peer("alice")
         assert alice.ask(ask_for_ack("job", "mine")) == [
-            {"action": "ack_response", "ack_id": "mine"}
+            {"action": "ack_response", "ack_id": "mine", "responses": {}}
         ]
         self.finish(stage, [alice])
 
@@ -522,7 +522,7 @@ class TestAcks:
         assert alice.ask(status) == [
             {"action": "ack_status", "ack_id": "mine", "status": {"bob": True, "carol": False}}
         ]
-        unknown = {"action": "ack_status", "ack_id": "mine"}
+        unknown = {"action": "ack_status", "ack_id": "mine", "status": {}}
         assert bob.ask(status) == [unknown]  # it is not bob's
 
     def test_cancel(self) -> None:
@@ -536,7 +536,7 @@ class TestAcks:
         stage.advance(10)
         assert alice.take() == []
         assert alice.ask({"action": "get_ack_status", "ack_id": "mine"}) == [
-            {"action": "ack_status", "ack_id": "mine"}
+            {"action": "ack_status", "ack_id": "mine", "status": {}}
         ]
         self.finish(stage, [alice, bob])
 
@@ -567,7 +567,7 @@ class TestAcks:
     def test_direct_message_with_ack_to_nobody(self) -> None:
         alice = Stage().peer("alice")
         message = {"action": "publish_to_id_with_ack", "to": "bob", "ack_id": "mine", "data": 5}
-        assert alice.ask(message) == [{"action": "ack_response", "ack_id": "mine"}]
+        assert alice.ask(message) == [{"action": "ack_response", "ack_id": "mine", "responses": {}}]
 
 
 ORIGIN = "x---ws://h:1/b"
