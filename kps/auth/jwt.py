@@ -79,6 +79,10 @@ class JWTVerifier:
             raise InvalidArgument("a verifier needs a key")
         if not 0 <= leeway < _FOREVER:
             raise InvalidArgument(f"leeway is a number of seconds, not {leeway!r}")
+        for option, value in (("audience", audience), ("issuer", issuer)):
+            texts = [value] if isinstance(value, str) else value or ()
+            if not all(text and isinstance(text, str) for text in texts):
+                raise InvalidArgument(f"{option} is a text, or several texts, not {value!r}")
         self._sources = keys
         self._algorithm = algorithm
         self._audience = audience
@@ -132,6 +136,11 @@ class JWTVerifier:
         if type(end) not in (int, float):  # PyJWT accepts strings as well
             raise InvalidArgument("exp must be a number")
         permissions = self._permissions
+        if self._audience is None and "aud" in claims:  # PyJWT overlooks an empty one
+            raise InvalidArgument("the token is for another audience")
+        for claim in ("nbf", "iat"):
+            if claim in claims and type(claims[claim]) not in (int, float):
+                raise InvalidArgument(f"{claim} must be a number")
         if "kps" in claims:
             if type(claims["kps"]) is not dict:
                 raise InvalidArgument("kps must be an object")

@@ -35,6 +35,8 @@ from kps.protocol.server.events import (
     ClientRegistered,
     DirectMessageIgnored,
     HubEvent,
+    LoginRefused,
+    OriginRefused,
     RelayRequested,
     StrangerLeft,
     TokenPresented,
@@ -62,7 +64,7 @@ class Server(Participant, UnifiedServer):
         path: Path of the WebSocket.
         id: The server's own id, as a sender and for direct messages.
         origins: Origins of web pages (such as ``https://app.example``) that may connect besides
-            the server's own; ``*`` allows all.
+            the server's own; ``*`` allows all, ``null`` those of files and sandboxes.
         ssl: A TLS context, to serve ``wss`` and ``https``. ``reload`` does not change it.
         tls_cert: File of the certificate chain (PEM), in place of ``ssl``.
         tls_key: File of its private key (PEM), unless ``tls_cert`` holds it too.
@@ -85,7 +87,8 @@ class Server(Participant, UnifiedServer):
             calls that when it reloads.
         permissions: Permissions of anonymous clients.
         proxies: Addresses and networks of proxies in front of this server, whose
-            ``X-Forwarded-For`` gives the address of a client.
+            ``X-Forwarded-For`` gives the address of a client, and whose ``X-Forwarded-Proto``
+            the scheme of its page.
         relay_token: The token that identifies this server to other servers.
         on_id: Called with a :class:`kps.Message` for each direct message to the server's id.
         on_server_data: Called with a :class:`kps.Message` for each message of another server.
@@ -406,6 +409,8 @@ class Server(Participant, UnifiedServer):
                 driver.ask(session, self._settings.auth, token, hub.identify, peer)
             case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
                 pass  # they are only logged
+            case OriginRefused() | LoginRefused():
+                pass  # likewise
             case RelayRequested(session, to, target, data, sender, secure):
                 self._relays.send(
                     target,

@@ -20,6 +20,8 @@ from kps.io_common.client_options import random_id
 from kps.io_common.hooks import Callback, TokenHook, UpgradeHook
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import OPEN, Permissions
+from kps.protocol.access.origins import read_origin
+from kps.protocol.access.rules import is_foreign
 from kps.protocol.client.config import check_token
 from kps.protocol.dialect.address import DEFAULT_PATH, Address
 from kps.protocol.dialect.level2 import LEVEL
@@ -80,7 +82,10 @@ class ServerSettings:
             check_hook(name, options.get(name))
         for name in ("ssl", "relay_ssl"):
             check_tls(name, options.get(name))
-        check_id(options.get("id"))
+        own_id = options.get("id")
+        check_id(own_id)
+        if own_id and is_foreign(own_id):
+            raise InvalidArgument(f"an id of this form is that of another server: {own_id!r}")
         check_limits(options.get("limits"), ServerLimits)
         if not isinstance(address, str) or "/" in address:
             raise InvalidArgument(f"a server listens on host:port, not on {address!r}")
@@ -94,9 +99,9 @@ class ServerSettings:
         return cls(
             listens_on=Address.parse(address),
             config=HubConfig(
-                id=options.get("id") or random_id("server"),
+                id=own_id or random_id("server"),
                 path=path,
-                origins=check_texts("origins", options.get("origins", ())),
+                origins=tuple(map(read_origin, check_texts("origins", options.get("origins", ())))),
                 asks_upgrade=options.get("on_upgrade") is not None,
                 asks_token=options.get("auth") is not None,
                 permissions=permissions,
@@ -128,6 +133,7 @@ class ServerSettings:
         return replace(
             self.config,
             asks_upgrade=asks_upgrade,
+            is_secure=self.certificates.context is not None,
             pages=pages(self.config.path, console=self.config.is_monitored),
             version=find_version(),
         )
