@@ -27,7 +27,8 @@ _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 # What a target may look like. One that another program may read as another path must not pass:
 # a proxy in front of us may have rules for the path. A plain request may also name a whole URL.
 _ORIGIN_FORM = re.compile(r"/(?!/)[^#]*")
-_OTHER_FORMS = re.compile(r"https?://[^#]*|\*", re.IGNORECASE)
+_URL = re.compile(r"https?://[^#]*", re.IGNORECASE)
+_NOT_FOUND = HttpResponse.text(404, "not found")
 
 # Fields that decide about an upgrade. Of two values, another program may take the other one.
 _ONCE = frozenset(("authorization", "host", "origin", "sec-websocket-key",
@@ -184,12 +185,10 @@ class ServerWebSocket(WebSocket):
         target, is_upgrade = request.target, "websocket" in request.header("upgrade").lower()
         if event.http_version not in (b"1.0", b"1.1"):
             self.respond(HttpResponse.text(505, "this server speaks HTTP/1.1"), now)
-        elif not _ORIGIN_FORM.fullmatch(target) and (
-            is_upgrade or not _OTHER_FORMS.fullmatch(target)
-        ):
-            self.respond(HttpResponse.text(400, "bad request: unreadable target"), now)
         elif not is_upgrade:
             self._answer(request, now)
+        elif not _ORIGIN_FORM.fullmatch(target):
+            self.respond(HttpResponse.text(400, "bad upgrade: the target is not a path"), now)
         elif request.path != self._path:
             self.respond(HttpResponse.text(404, "no WebSocket on this path"), now)
         elif fault := _fault_of(request):
@@ -212,7 +211,8 @@ class ServerWebSocket(WebSocket):
     def _answer(self, request: HttpRequest, now: float) -> None:
         """Answer a plain request."""
         try:
-            response = self._responder(request)
+            is_clear = _ORIGIN_FORM.fullmatch(request.target) or _URL.fullmatch(request.target)
+            response = self._responder(request) if is_clear else _NOT_FOUND
         except ValueError:  # the host of a whole URL cannot be read
             response = HttpResponse.text(400, "bad request: unreadable target")
         self.respond(response, now)

@@ -158,7 +158,7 @@ class TestBadRequest:
 
     @pytest.mark.parametrize("target", ["//x/", "//", "/healthz#x", "foo:/healthz", "healthz", "?"])
     def test_plain_request_for_an_ambiguous_target(self, target: str) -> None:
-        assert ask(request(target)).status == 400
+        assert ask(request(target)).status == 404
 
     @pytest.mark.parametrize("version", ["0.9", "1.2", "2.0", "3.1"])
     def test_other_versions_of_http(self, version: str) -> None:
