@@ -1,6 +1,5 @@
 """Identifies clients by JSON Web Tokens (RFC 7519). Needs PyJWT: the extra ``kps[jwt]``."""
 
-import logging
 import os
 import time
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from typing import Any, Self
 
 from kps.auth.tokens import read_permissions
 from kps.errors import InvalidArgument, ServerStartFailed
+from kps.io_common.logger import logger
 from kps.io_common.system_errors import describe
 from kps.protocol.access.identity import Identity, Permissions
 
@@ -24,8 +24,6 @@ else:
     _is_installed = True
     # PyJWT's own errors, and those that it does not catch for hostile tokens.
     _REFUSALS = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
-
-logger = logging.getLogger("kps")
 
 _ALGORITHMS = ("HS256", "RS256", "ES256")
 _SHORTEST_SECRET = 32  # bytes (RFC 7518, 3.2)

@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import logging
 import os
 import re
 import secrets
@@ -14,10 +13,9 @@ from dataclasses import fields, replace
 from typing import Any
 
 from kps.errors import InvalidArgument, ServerStartFailed
+from kps.io_common.logger import logger
 from kps.io_common.system_errors import describe
 from kps.protocol.access.identity import Identity, Permissions
-
-logger = logging.getLogger("kps")
 
 _SHORTEST = 16  # characters of a token: nobody can guess a random one of that length
 _DIGEST = "sha256:"
