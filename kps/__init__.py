@@ -24,6 +24,7 @@ from kps.errors import (
 
 if TYPE_CHECKING:
     from kps import sync
+    from kps.auth.first_of import FirstOf
     from kps.auth.jwt import JWTVerifier
     from kps.auth.tokens import TokenFile
     from kps.compat.values import ClientSubscriber
@@ -59,6 +60,7 @@ __all__ = [
     "Connected",
     "ConnectionLost",
     "Disconnected",
+    "FirstOf",
     "HttpRequest",
     "HttpResponse",
     "Identity",
@@ -96,6 +98,7 @@ _LAZY = {
     "ClientLimits": "kps.protocol.limits:ClientLimits",
     "Connected": "kps.protocol.client.events:Connected",
     "Disconnected": "kps.protocol.client.events:Disconnected",
+    "FirstOf": "kps.auth.first_of:FirstOf",
     "HttpRequest": "kps.protocol.wire.http:HttpRequest",
     "HttpResponse": "kps.protocol.wire.http:HttpResponse",
     "Identity": "kps.protocol.access.identity:Identity",

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,6 +87,7 @@ class JWTVerifier:
         self._issuer = issuer
         self._leeway = leeway
         self._permissions = permissions
+        self._keys: list[Any] = []
         self.reload()
 
     @classmethod
@@ -96,7 +97,17 @@ class JWTVerifier:
 
     def reload(self) -> None:
         """Read the key files again. If one is unusable, this raises and changes nothing."""
-        self._keys = [_load(source, self._algorithm) for source in self._sources]
+        for apply in self.prepare():
+            apply()
+
+    def prepare(self) -> list[Callable[[], None]]:
+        """Read the key files; return what puts them into force. Raises as ``reload``."""
+        keys = [_load(source, self._algorithm) for source in self._sources]
+
+        def apply() -> None:
+            self._keys = keys
+
+        return [apply]
 
     def __call__(self, token: str) -> Identity | None:
         """Return the identity in a token, or ``None`` if it is not valid."""

@@ -8,7 +8,7 @@ import re
 import secrets
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -53,6 +53,11 @@ class TokenFile:
 
         Open connections keep their permissions.
         """
+        for apply in self.prepare():
+            apply()
+
+    def prepare(self) -> list[Callable[[], None]]:
+        """Read the file; return what puts it into force. Raises as ``reload``."""
         try:
             with open(self._path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
@@ -70,7 +75,11 @@ class TokenFile:
             raise ServerStartFailed(text) from None
         if are_plain and os.name == "posix" and mode & 0o007:
             logger.warning("all users may read the tokens in %s: run chmod o= on it", self._path)
-        self._identities = identities
+
+        def apply() -> None:
+            self._identities = identities
+
+        return [apply]
 
 
 def read_permissions(table: Mapping[str, Any], default: Permissions) -> Permissions:

@@ -11,7 +11,7 @@ import kps.sync
 from kps.cli.arguments import file, rate, seconds, size
 from kps.errors import InvalidArgument
 from kps.io_asyncio.server import Server
-from kps.io_common.hooks import TokenHook
+from kps.io_common.hooks import TokenHook, TokenVerdict
 from kps.protocol.access.identity import OPEN
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
 from kps.protocol.limits import IN_SHORT, ServerLimits
@@ -114,23 +114,28 @@ def _allow_descriptors() -> None:
 
 
 def _auth(options: argparse.Namespace) -> TokenHook | None:
-    if options.tokens is not None and options.jwt_key is not None:
-        raise InvalidArgument("--tokens and --jwt-key exclude each other")
-    # Import them here, because most servers need neither.
+    """Return the hook that identifies clients: tokens first, because that is cheap, then JWT."""
+    # Import them here, because most servers need none.
+    hooks: list[Callable[[str], TokenVerdict]] = []
     if options.tokens is not None:
         from kps.auth.tokens import TokenFile
 
-        return TokenFile(options.tokens)
+        hooks.append(TokenFile(options.tokens))
     if options.jwt_key is not None:
         from kps.auth.jwt import JWTVerifier
 
-        return JWTVerifier.from_file(
+        verifier = JWTVerifier.from_file(
             *options.jwt_key,
             algorithm=options.jwt_algorithm or _ALGORITHMS[0],
             audience=options.jwt_audience,
             issuer=options.jwt_issuer,
         )
-    return None
+        hooks.append(verifier)
+    if len(hooks) < 2:
+        return hooks[0] if hooks else None
+    from kps.auth.first_of import FirstOf
+
+    return FirstOf(*hooks)
 
 
 def _add_limit(

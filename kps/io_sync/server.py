@@ -83,9 +83,9 @@ class Server(Participant, UnifiedServer):
             all may connect.
         auth: Identifies clients by their tokens (spec, 13.2): returns the
             :class:`kps.Identity` or ``None``. With it every client needs a token, unless
-            ``on_upgrade`` returns an identity. :class:`kps.TokenFile` and
-            :class:`kps.JWTVerifier` are such hooks. If it has a method ``reload``, the server
-            calls that when it reloads.
+            ``on_upgrade`` returns an identity. :class:`kps.TokenFile`,
+            :class:`kps.JWTVerifier` and :class:`kps.FirstOf` are such hooks. If it has a method
+            ``reload``, the server calls that when it reloads.
         permissions: Permissions of anonymous clients.
         proxies: Addresses and networks of proxies in front of this server, whose
             ``X-Forwarded-For`` gives the address of a client, and whose ``X-Forwarded-Proto``
