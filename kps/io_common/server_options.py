@@ -15,6 +15,7 @@ from kps.io_common.checks import (
     check_seconds,
     check_texts,
     check_tls,
+    check_usable,
 )
 from kps.io_common.client_options import random_id
 from kps.io_common.hooks import Callback, TokenHook, UpgradeHook
@@ -106,7 +107,7 @@ class ServerSettings:
                 asks_token=options.get("auth") is not None,
                 permissions=permissions,
                 proxies=read_networks(check_texts("proxies", options.get("proxies", ()))),
-                limits=options.get("limits") or ServerLimits(),
+                limits=check_usable(options.get("limits") or ServerLimits()),
                 level=check_level(options.get("level", LEVEL)),
                 is_monitored=bool(options.get("console", True)),
             ),

@@ -40,6 +40,8 @@ SERVER: list[dict[str, Any]] = [
     {"relay_ssl": "x"},
     {"relay_timeout": 0},
     {"limits": {}},
+    {"limits": kps.ServerLimits(max_message=511)},
+    {"limits": kps.ServerLimits(max_head=10)},
     {"origins": "https://app.example"},
     {"origins": ["app.example"]},
     {"origins": ["http://localhost:*"]},
