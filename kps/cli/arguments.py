@@ -23,6 +23,13 @@ def size(text: str) -> int:
     return int(text)
 
 
+def address(text: str) -> str:
+    """Read an address, of which a port alone (``8080``, ``:8080``) means the one on localhost."""
+    plain = text.removeprefix(":")
+    is_port = plain.isascii() and plain.isdecimal()
+    return f"localhost:{plain}" if is_port and text != "0" else text
+
+
 def file(text: str) -> str:
     """Read the name of a file. An empty one is refused: it must not mean that there is none."""
     if not text:

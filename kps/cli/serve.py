@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 import kps.sync
-from kps.cli.arguments import file, rate, seconds, size
+from kps.cli.arguments import address, file, rate, seconds, size
 from kps.errors import InvalidArgument
 from kps.io_asyncio.server import Server
 from kps.io_common.hooks import TokenHook, TokenVerdict
@@ -32,7 +32,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``kps serve``."""
     add = parser.add_argument
     add("--config", metavar="FILE", help="a TOML file with any of these options")
-    add("--address", metavar="HOST:PORT", default=DEFAULT_ADDRESS, help="default: %(default)s")
+    add("--address", type=address, metavar="HOST:PORT", default=DEFAULT_ADDRESS,
+        help="a port alone means localhost; default: %(default)s")  # fmt: skip
     add("--path", default=DEFAULT_PATH, help="path of the WebSocket; default: %(default)s")
     add("--id", help="the server's own id; default: a random one")
     add("--origin", action="append", help="origin of web pages that may connect; repeatable")

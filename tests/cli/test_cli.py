@@ -195,7 +195,7 @@ def test_the_console_can_be_switched_off(serve: Callable[..., Serve]) -> None:
 def test_variables_and_file(serve: Callable[..., Serve], tmp_path: Path) -> None:
     config = tmp_path / "kps.toml"
     config.write_text(
-        'address = "127.0.0.1:0"\npath = "/file"\nmax-message = 1000\norigin = ["a"]\n'
+        'address = "127.0.0.1:0"\npath = "/file"\nmax-message = 1000\norigin = ["https://a.example"]\n'
     )
     assert serve("--config", str(config)).url.endswith("/file")
     assert serve(KPS_CONFIG=str(config), KPS_PATH="/variable").url.endswith("/variable")
