@@ -21,7 +21,7 @@ from kps.cli.arguments import (
 from kps.cli.bench import measure
 from kps.cli.connecting import add_connecting, client_options
 from kps.cli.publish import publish
-from kps.cli.streams import OutputEnded, cannot_write, complain
+from kps.cli.streams import OutputEnded, complain
 from kps.cli.subscribe import subscribe
 from kps.errors import InvalidArgument, KPSError, MessageTooLarge
 from kps.io_asyncio.loop import run as run_loop
@@ -51,16 +51,11 @@ def run(arguments: Sequence[str]) -> int:
         code: int = options.run(options)
     except OutputEnded:
         return 0
-    except BrokenPipeError:  # likewise
-        return 0
     except KPSError as error:
         reason = str(error) + _blame(str(error), options)
         if isinstance(error, InvalidArgument) and not isinstance(error, MessageTooLarge):
             parser.error(reason)
         complain(f"kps {options.command}: {reason}")
-        return 1
-    except OSError as error:
-        complain(f"kps {options.command}: {cannot_write(error)}")
         return 1
     return code
 

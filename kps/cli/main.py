@@ -42,6 +42,8 @@ def start(
         code = 0
     except SystemExit as end:  # of the parser, which has said why
         code = end.code if isinstance(end.code, int) else 1
+    except OSError as error:
+        code = _cannot_write(error)
     if is_ours and arguments is None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the interpreter ends
     sys.exit(_flushed(code))
@@ -70,9 +72,15 @@ def _flushed(code: int) -> int:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes there
-        if not isinstance(error, BrokenPipeError):
-            from kps.cli.streams import cannot_write, complain
-
-            complain(f"kps: {cannot_write(error)}")
-            code = code or 1
+        return code or _cannot_write(error)
     return code
+
+
+def _cannot_write(error: OSError) -> int:
+    """Say why the output failed, unless its reader has seen enough; return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        return 0
+    from kps.cli.streams import cannot_write, complain
+
+    complain(f"kps: {cannot_write(error)}")
+    return 1

@@ -9,7 +9,7 @@ import threading
 import unicodedata
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from kps.errors import KPSError
 from kps.io_common.system_errors import describe
@@ -48,8 +48,7 @@ class OutputEnded(KPSError):
 class Output:
     """Writes to standard output in a thread; a reader that pauses stops only what writes.
 
-    Its methods raise :class:`OutputEnded` when the reader has exited, even if there is nothing to
-    write, and :class:`kps.KPSError` when the output cannot be written.
+    When the output fails, ``guard`` cancels whoever writes.
     """
 
     def __init__(self, file: int = 1) -> None:
@@ -60,6 +59,7 @@ class Output:
         self._pending: deque[bytes] = deque()
         self._size = 0  # bytes that are pending or being written
         self._changed = asyncio.Event()
+        self._failed = asyncio.Event()
         self._error: OSError | None = None
         self._woken, self._waker = os.pipe()
         threading.Thread(target=self._run, name="kps-output", daemon=True).start()
@@ -80,31 +80,29 @@ class Output:
         await self._until(0)
 
     async def guard(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of ``work``; cancel it and raise when the output ends before."""
+        """Return the result of ``work``; when the output fails before, cancel it and raise.
+
+        Raises :class:`OutputEnded` when the reader has exited, even if there is nothing to write,
+        and :class:`kps.KPSError` when the output cannot be written.
+        """
         task = self._loop.create_task(work)
-        end = self._loop.create_task(self._failed())
+        failed = self._loop.create_task(self._failed.wait())
         try:
-            await asyncio.wait({task, end}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, failed}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            return await end  # which raises
         finally:
             task.cancel()
-            end.cancel()
-            await asyncio.gather(task, end, return_exceptions=True)
+            failed.cancel()
+            await asyncio.gather(task, failed, return_exceptions=True)
+        if self._error is None:
+            raise OutputEnded
+        raise KPSError(cannot_write(self._error))
 
     async def _until(self, most: int) -> None:
-        while self._error is None and self._size > most:
+        while self._size > most:
             self._changed.clear()
             await self._changed.wait()
-        if isinstance(self._error, BrokenPipeError):
-            raise OutputEnded
-        if self._error is not None:
-            raise KPSError(cannot_write(self._error))
-
-    async def _failed(self) -> NoReturn:
-        while True:
-            await self._until(-1)
 
     def _run(self) -> None:
         """Write what is pending, in the thread."""
@@ -112,11 +110,11 @@ class Output:
             while self._wait():
                 os.read(self._woken, _CHUNK)
                 self._write_pending()
+        except BrokenPipeError:
+            pass
         except OSError as error:
             self._error = error
-        else:
-            self._error = BrokenPipeError()
-        self._tell()
+        self._tell(self._failed)
 
     def _write_pending(self) -> None:
         while True:
@@ -135,7 +133,7 @@ class Output:
                 view = view[written:]
                 with self._lock:
                     self._size -= written
-                self._tell()
+                self._tell(self._changed)
 
     def _wait(self) -> bool:
         """Wait for something to write; return ``False`` when the reader is gone."""
@@ -148,9 +146,9 @@ class Output:
         events = dict(poll.poll())
         return self._woken in events or not events.get(self._file, 0) & ends
 
-    def _tell(self) -> None:
+    def _tell(self, event: asyncio.Event) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            self._loop.call_soon_threadsafe(self._changed.set)
+            self._loop.call_soon_threadsafe(event.set)
 
 
 class Lines:
