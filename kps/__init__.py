@@ -5,7 +5,6 @@ event loop; :mod:`kps.testing` helps to test programs.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from kps.errors import (
     ClientClosed,
@@ -22,6 +21,7 @@ from kps.errors import (
     ServerStartFailed,
 )
 
+TYPE_CHECKING = False  # type checkers know it; typing is slow to import
 if TYPE_CHECKING:
     from kps import sync
     from kps.auth.first_of import FirstOf
@@ -121,9 +121,9 @@ _LAZY = {
 
 if not TYPE_CHECKING:  # else a mistyped name would have the type Any
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name == "__version__":
-            value: Any = importlib.import_module("kps.version").find_version()
+            value = importlib.import_module("kps.version").find_version()
         elif name == "sync":
             return importlib.import_module("kps.sync")
         elif name in _LAZY:

@@ -4,20 +4,23 @@ Exit codes: 0 for success, 1 if the command failed, 2 for an invalid command lin
 file. Errors are one line on standard error. Ctrl-C ends a command with 0, and so does a reader of
 its output that has seen enough, as ``head`` does.
 
-This module imports little, because until it runs Ctrl-C shows a traceback.
+This module imports little, because Ctrl-C shows a traceback until it runs.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: "Sequence[str] | None" = None) -> "NoReturn":
     """Run the command and exit."""
 
-    def load() -> Callable[[Sequence[str]], int]:
+    def load() -> "Callable[[Sequence[str]], int]":
         from kps.cli.commands import run
 
         return run
@@ -26,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def start(
-    load: Callable[[], Callable[[Sequence[str]], int]], arguments: Sequence[str] | None
-) -> NoReturn:
+    load: "Callable[[], Callable[[Sequence[str]], int]]", arguments: "Sequence[str] | None"
+) -> "NoReturn":
     """Import a command with ``load``, run it, and exit with its code."""
     _open_missing()
     is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
