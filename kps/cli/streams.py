@@ -72,7 +72,8 @@ class Output:
             self._pending.append(data)
             self._size += len(data)
         if is_first:
-            os.write(self._waker, b"x")
+            with contextlib.suppress(OSError):  # the thread has ended: ``guard`` says why
+                os.write(self._waker, b"x")
         await self._until(_ROOM)
 
     async def finish(self) -> None:
@@ -94,6 +95,7 @@ class Output:
         finally:
             task.cancel()
             failed.cancel()
+            os.close(self._waker)  # which ends the thread
             await asyncio.gather(task, failed, return_exceptions=True)
         if self._error is None:
             raise OutputEnded
@@ -108,12 +110,15 @@ class Output:
         """Write what is pending, in the thread."""
         try:
             while self._wait():
-                os.read(self._woken, _CHUNK)
+                if not os.read(self._woken, _CHUNK):
+                    return
                 self._write_pending()
         except BrokenPipeError:
             pass
         except OSError as error:
             self._error = error
+        finally:
+            os.close(self._woken)
         self._tell(self._failed)
 
     def _write_pending(self) -> None:
