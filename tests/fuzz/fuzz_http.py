@@ -44,8 +44,8 @@ WORDS = (
     b"Host: ", b"Origin: ", b"Upgrade: ", b"websocket", b"Connection: ", b"Sec-WebSocket-Key: ",
     b"Sec-WebSocket-Version: ", b"Sec-WebSocket-Protocol: ", b"Sec-WebSocket-Extensions: ",
     b"Sec-WebSocket-Accept: ", b"Content-Length: ", b"Transfer-Encoding: chunked",
-    b"If-None-Match: ", b"Authorization: Bearer ", b"Cookie: ", b"X-Forwarded-Proto: ", b"?token=", b"\r\n\r\n", b"\r\n ",
-    b"$token",
+    b"If-None-Match: ", b"Authorization: Bearer ", b"Cookie: ", b"?token=", b"\r\n\r\n", b"\r\n ",
+    b"$token", b"X-Forwarded-Proto: ",
 )  # fmt: skip
 TOKEN = b"$token"
 """Stands for the proof that a server has understood the client's request."""
