@@ -29,6 +29,9 @@ from kps.version import find_version
 
 _BENCH_PATIENCE = 20.0  # seconds beyond those of the measurements
 
+_TEXTS = ("topic", "topics", "data", "id", "name")
+"""Options whose texts are sent; file names may be any bytes."""
+
 # How errors about an address begin.
 _ABOUT_ADDRESS = ("not a server address", "a server listens on", "cannot listen on",
                   "cannot connect to", "there is no TLS with")  # fmt: skip
@@ -44,6 +47,10 @@ def run(arguments: Sequence[str]) -> int:
         # Variables and the command line override the file: parse again with it as the defaults.
         parser = _build_parser(os.environ, read_config(parser, options.config))
         options = parser.parse_args(arguments)
+    for name in _TEXTS:
+        value = getattr(options, name, None) or ""
+        if any("\ud800" <= character <= "\udfff" for text in value for character in text):
+            parser.error(f"{name.upper()} is not UTF-8")
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -63,7 +70,7 @@ def run(arguments: Sequence[str]) -> int:
 def _blame(reason: str, options: argparse.Namespace) -> str:
     """Name the variable that an address is from, if the error is about it."""
     variable = os.environ.get("KPS_ADDRESS")
-    if variable is None or address(variable) != options.address:
+    if variable is None or address(variable) != getattr(options, "address", None):
         return ""
     is_about_it = reason.startswith(_ABOUT_ADDRESS)
     return " (the address is from the variable KPS_ADDRESS)" if is_about_it else ""

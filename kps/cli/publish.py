@@ -35,6 +35,7 @@ class _Publisher:
         self._options = options
         self._output = output
         self._failures = 0
+        self._input: Input | None = None
 
     async def run(self) -> int:
         """Publish everything; return the exit code."""
@@ -44,6 +45,7 @@ class _Publisher:
             id=options.id,
             reconnect=False,
             on_error=self._refused,
+            on_close=self._closed,
             **client_options(options),
         ) as client:
             if options.data == "-":
@@ -62,7 +64,8 @@ class _Publisher:
 
     async def _lines(self, most: int) -> AsyncIterator[tuple[int, Any]]:
         """Yield the payloads on the input with their lines' numbers."""
-        async for number, line in Input(most):
+        self._input = Input(most)
+        async for number, line in self._input:
             if line is None:
                 self._fail(f"line {number}: it has more than the {most} bytes that are accepted")
                 continue
@@ -88,6 +91,10 @@ class _Publisher:
             self._failures += not response.success
         if not responses:
             self._fail(f"nobody answered on {options.topic!r}")
+
+    async def _closed(self) -> None:
+        if self._input is not None:  # wait for no more lines
+            self._input.close()
 
     async def _refused(self, error: ServerError) -> None:
         self._fail(str(error))

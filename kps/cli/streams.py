@@ -156,45 +156,55 @@ class Output:
             self._loop.call_soon_threadsafe(event.set)
 
 
+Line = tuple[int, bytes | None]
+"""A line and its number, from 1; ``None`` in place of one that is too long."""
+
+
 class Lines:
-    """Splits input into numbered lines; of one that is too long it keeps nothing."""
+    """Splits input into lines; of one that is too long it tells at once, and keeps nothing."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._number = 0
+        self._number = 1
         self._parts: list[bytes] = []
         self._size = 0
+        self._is_told = False
 
-    def feed(self, data: bytes) -> list[tuple[int, bytes | None]]:
-        """Return the lines that end in ``data``; ``None`` in place of one that is too long."""
+    def feed(self, data: bytes) -> list[Line]:
+        """Return the lines that end in ``data``, or become too long."""
         *ends, rest = data.split(b"\n")
-        lines = []
+        lines: list[Line] = []
         for end in ends:
-            self._add(end)
-            lines.append(self._take())
-        self._add(rest)
-        return lines
+            lines += self._add(end)
+            lines += self._take()
+        return lines + self._add(rest)
 
-    def end(self) -> list[tuple[int, bytes | None]]:
+    def end(self) -> list[Line]:
         """Return the last line, if it has no end."""
-        return [self._take()] if self._size else []
+        return self._take() if self._size else []
 
-    def _add(self, part: bytes) -> None:
+    def _add(self, part: bytes) -> list[Line]:
         self._size += len(part)
-        if self._size > self._most + 1:  # one more for a carriage return
-            self._parts.clear()
-        elif part:
-            self._parts.append(part)
+        if self._size <= self._most + 1:  # one more for a carriage return
+            if part:
+                self._parts.append(part)
+            return []
+        self._parts.clear()
+        was_told, self._is_told = self._is_told, True
+        return [] if was_told else [(self._number, None)]
 
-    def _take(self) -> tuple[int, bytes | None]:
-        self._number += 1
+    def _take(self) -> list[Line]:
+        number, was_told = self._number, self._is_told
         line = b"".join(self._parts).removesuffix(b"\r")
-        if self._number == 1:
+        if number == 1:
             line = line.removeprefix(_BOM)
-        is_too_long = self._size > self._most + 1 or len(line) > self._most
+        self._number += 1
         self._parts.clear()
         self._size = 0
-        return self._number, None if is_too_long else line
+        self._is_told = False
+        if was_told:
+            return []
+        return [(number, line if len(line) <= self._most else None)]
 
 
 class Input:
@@ -205,15 +215,15 @@ class Input:
         self._lines = Lines(most)
         self._loop = asyncio.get_running_loop()
         self._room = threading.Semaphore(_CHUNKS_AHEAD)
-        self._chunks: asyncio.Queue[list[tuple[int, bytes | None]] | OSError | None]
-        self._chunks = asyncio.Queue()
+        self._chunks: asyncio.Queue[list[Line] | OSError | None] = asyncio.Queue()
         threading.Thread(target=self._run, name="kps-input", daemon=True).start()
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, bytes | None]]:
-        """Yield the lines with their numbers; ``None`` in place of one that is too long.
+    def close(self) -> None:
+        """Yield no more lines than those that were read."""
+        self._chunks.put_nowait(None)
 
-        Raises :class:`kps.KPSError` when the input cannot be read.
-        """
+    async def __aiter__(self) -> AsyncIterator[Line]:
+        """Yield the lines. Raises :class:`kps.KPSError` when the input cannot be read."""
         while (chunk := await self._chunks.get()) is not None:
             if isinstance(chunk, OSError):
                 raise KPSError(f"cannot read the input: {describe(chunk)}")
@@ -238,7 +248,7 @@ class Input:
             except BlockingIOError:  # whoever shares the input has set it so
                 select.select([self._file], [], [])
 
-    def _give(self, chunk: list[tuple[int, bytes | None]] | OSError | None) -> None:
+    def _give(self, chunk: list[Line] | OSError | None) -> None:
         if isinstance(chunk, list):
             self._room.acquire()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits

@@ -93,6 +93,13 @@ class TestLines:
         assert self.split(data, size) == list(enumerate(lines, 1))
 
 
+def test_a_line_that_is_too_long_is_told_before_it_ends() -> None:
+    lines = Lines(10)
+    assert lines.feed(b"a\n" + b"x" * 100) == [(1, b"a"), (2, None)]
+    assert lines.feed(b"x" * 100) == []
+    assert lines.feed(b"x\nb\n") == [(3, b"b")]
+
+
 async def read_all(source: Input) -> list[tuple[int, bytes | None]]:
     return [line async for line in source]
 

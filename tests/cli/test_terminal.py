@@ -163,6 +163,25 @@ def test_closed_streams(
     assert taken.returncode == 1
 
 
+def test_pub_that_waits_for_a_line_ends_with_its_connection(serve: Callable[..., Serve]) -> None:
+    server = serve("--address", "127.0.0.1:0")
+    process = subprocess.Popen(
+        [*KPS, "pub", "t", "-", "--ack", "--address", server.url],
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write("1\n")
+    process.stdin.flush()
+    assert process.stderr.readline() == "kps pub: nobody answered on 't'\n"
+    server.stop()
+    assert process.wait(PATIENCE) == 1
+    process.stdin.close()
+    reason = "the client has ended: the connection ended: the server is stopping"
+    assert process.stderr.read() == f"kps pub: {reason}\n"
+    process.stderr.close()
+
+
 def test_lines_that_cannot_be_published(serve: Callable[..., Serve]) -> None:
     """Each is told with its number; the others are published; the exit code tells."""
     url = serve("--address", "127.0.0.1:0", "--max-message", "1000").url
