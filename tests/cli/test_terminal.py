@@ -163,6 +163,19 @@ def test_closed_streams(
     assert taken.returncode == 1
 
 
+def test_a_program_without_streams() -> None:
+    """It may have closed them to become a daemon."""
+    code = (
+        "import os, signal, kps\n"
+        "os.closerange(0, 3)\n"
+        "stop = lambda server: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "kps.Server('127.0.0.1:0').run(ready=stop)\n"
+        "os._exit(5)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=False)
+    assert result.returncode == 5
+
+
 def test_pub_that_waits_for_a_line_ends_with_its_connection(serve: Callable[..., Serve]) -> None:
     server = serve("--address", "127.0.0.1:0")
     process = subprocess.Popen(

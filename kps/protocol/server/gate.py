@@ -162,11 +162,10 @@ class Gate:
 
     def judge_header(self, verdict: object, request: HttpRequest) -> None:
         """Take a hook's verdict on the token in the header of an upgrade."""
-        if isinstance(verdict, (HttpResponse, Identity)):
-            self.decide(verdict, request)
-        else:
-            self._tell("the token is not valid")
-            self.decide(_UNAUTHORIZED, request)
+        if refusal := self._refusal_of(verdict):
+            self._tell(refusal)
+        is_settled = isinstance(verdict, (HttpResponse, Identity))
+        self.decide(verdict if is_settled else _UNAUTHORIZED, request)
 
     def _accept(self) -> None:
         state = self._state
@@ -211,6 +210,7 @@ class Gate:
                 self.identity, self.ends_at = before
                 self._applicant.refuse(error, ping)
         elif isinstance(verdict, HttpResponse) and not self._applicant.id:
+            self._tell(refusal)
             self._transport.close(1011, refusal)  # the client may retry after this code
         else:
             self._turn_away(refusal, ping)

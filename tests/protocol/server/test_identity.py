@@ -356,12 +356,22 @@ class TestTold:
     def refusals(self, stage: Stage) -> list[LoginRefused]:
         return [event for event in stage.hub.events() if isinstance(event, LoginRefused)]
 
-    def test_a_token_in_the_request(self) -> None:
+    @pytest.mark.parametrize(
+        ("verdict", "reason"),
+        [
+            (None, "the token is not valid"),
+            (HttpResponse(503, b"x"), "the token could not be judged"),
+        ],
+    )
+    def test_a_first_token(self, verdict: Any, reason: str) -> None:
         stage = Stage(asks_token=True)
-        peer = stage.peer()
-        peer.feed(upgrade("/ws/bus?token=abc"))
-        peer.identify(None)
-        assert self.refusals(stage) == [LoginRefused("192.0.2.1:40000", "the token is not valid")]
+        in_request, in_ping = stage.peer(), stage.peer().upgrade()
+        in_request.feed(upgrade("/ws/bus?token=abc"))
+        in_ping.send(ping("a", "abc"))
+        for peer in (in_request, in_ping):
+            stage.hub.events()
+            peer.identify(verdict)
+            assert self.refusals(stage) == [LoginRefused("192.0.2.1:40000", reason)]
 
     @pytest.mark.parametrize(
         ("verdict", "reason"),
