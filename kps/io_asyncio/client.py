@@ -153,6 +153,11 @@ class Client(Participant, UnifiedClient):
         """Messages that ``publish`` accepted and the client never wrote."""
         return self._session.dropped
 
+    @property
+    def max_message(self) -> int | None:
+        """Bytes of the largest message that the server accepts; ``None`` if it has not said so."""
+        return self._session.max_message
+
     async def _open(self) -> None:
         self._driver.open()
         self._clock = self._driver.clock

@@ -35,6 +35,8 @@ from kps.protocol.server.events import (
     ClientRegistered,
     DirectMessageIgnored,
     HubEvent,
+    LoginRefused,
+    OriginRefused,
     RelayRequested,
     StrangerLeft,
     TokenPresented,
@@ -62,7 +64,7 @@ class Server(Participant, UnifiedServer):
         path: Path of the WebSocket.
         id: The server's own id, as a sender and for direct messages.
         origins: Origins of web pages (such as ``https://app.example``) that may connect besides
-            the server's own; ``*`` allows all.
+            the server's own; ``*`` allows all, ``null`` those of files and sandboxes.
         ssl: A TLS context, to serve ``wss`` and ``https``. ``reload`` does not change it.
         tls_cert: File of the certificate chain (PEM), in place of ``ssl``.
         tls_key: File of its private key (PEM), unless ``tls_cert`` holds it too.
@@ -80,13 +82,14 @@ class Server(Participant, UnifiedServer):
             all may connect.
         auth: Identifies clients by their tokens (spec, 13.2): returns the
             :class:`kps.Identity` or ``None``. With it every client needs a token, unless
-            ``on_upgrade`` returns an identity. :class:`kps.TokenFile` and
-            :class:`kps.JWTVerifier` are such hooks. If it has a method ``reload``, the server
-            calls that when it reloads.
+            ``on_upgrade`` returns an identity. :class:`kps.TokenFile`,
+            :class:`kps.JWTVerifier` and :class:`kps.FirstOf` are such hooks. If it has a method
+            ``reload``, the server calls that when it reloads.
         permissions: Permissions of anonymous clients, in place of the default ones: see
             ``Permissions.open``.
         proxies: Addresses and networks of proxies in front of this server, whose
-            ``X-Forwarded-For`` gives the address of a client.
+            ``X-Forwarded-For`` gives the address of a client, and whose ``X-Forwarded-Proto``
+            the scheme of its page.
         relay_token: The token that identifies this server to other servers. For messages of
             clients it goes only where their permission ``relay`` says.
         on_id: Called with a :class:`kps.Message` for each direct message to the server's id.
@@ -409,6 +412,8 @@ class Server(Participant, UnifiedServer):
                 driver.ask(session, self._settings.auth, token, hub.identify, peer)
             case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
                 pass  # they are only logged
+            case OriginRefused() | LoginRefused():
+                pass  # likewise
             case RelayRequested(session, to, target, data, sender, secure, shows_token):
                 self._relays.send(
                     target,

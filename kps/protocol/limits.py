@@ -9,6 +9,11 @@ from math import inf
 
 from kps.errors import InvalidArgument
 
+LEAST_MESSAGE = 512
+"""The smallest ``max_message`` of a server: a client's first message has an id and a token."""
+LEAST_HEAD = 512
+"""The smallest ``max_head`` of a server: the head of an upgrade has five headers and a token."""
+
 _MAX_DEPTH = 128
 _MAY_BE_ZERO = ("message_rate", "byte_rate")
 
@@ -43,12 +48,13 @@ class ConnectionLimits:
     """
 
     max_message: int = 1024 * 1024
-    """Largest incoming WebSocket message, reassembled. Past it: close code 1009.
-    nats-server and the WebSocket libraries have the same default."""
+    """Largest incoming WebSocket message, reassembled. Past it: close code 1009. A server takes
+    at least 512 bytes. nats-server and the WebSocket libraries have the same default."""
 
     max_head: int = 16 * 1024
-    """Largest HTTP head (request line and headers). Past it: status 431. Common servers
-    allow 8 to 80 KiB; cookies and tokens need more than the smallest of these."""
+    """Largest HTTP head (request line and headers), of a server at least 512. Past it: status
+    431. Common servers allow 8 to 80 KiB; cookies and tokens need more than the smallest of
+    these."""
 
     queue_messages: int = 262_144
     """WebSocket messages that may be pending for one connection."""

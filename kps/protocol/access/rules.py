@@ -12,6 +12,9 @@ from kps.protocol.limits import ServerLimits
 RESERVED = "__kps/"
 """Prefix of the topics that belong to the server: only the server publishes on them."""
 
+MAX_URL = 1024
+"""Characters of another server's URL in a sender."""
+
 
 def check_publish(topic: str, permissions: Permissions, limits: ServerLimits) -> None:
     _check_topic(topic, limits)
@@ -61,6 +64,12 @@ def check_id(client_id: str, permissions: Permissions, limits: ServerLimits) -> 
         raise InvalidMessage("an id of this form is that of another server", "forbidden")
 
 
+def check_sender(sender: str, limits: ServerLimits) -> None:
+    """Refuse a sender, named by another server, that is no client's id and server's URL."""
+    check_length(sender, "sender", limits.max_id + MAX_URL)
+    _check_characters(sender, "sender")
+
+
 def check_length(name: str, kind: str, most: int) -> None:
     if len(name) > most:
         raise InvalidMessage(f"the {kind} has more than {most} characters", "bad_request")
@@ -88,5 +97,9 @@ def _allows(pattern: str, target: RelayTarget, *, secure: bool) -> bool:
 
 def _check_topic(topic: str, limits: ServerLimits) -> None:
     check_length(topic, "topic", limits.max_topic)
-    if not topic.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in topic):
-        raise InvalidMessage("the topic has a control character in it", "bad_request")
+    _check_characters(topic, "topic")
+
+
+def _check_characters(name: str, kind: str) -> None:
+    if not name.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in name):
+        raise InvalidMessage(f"the {kind} has a control character in it", "bad_request")

@@ -133,7 +133,10 @@ def server_to_server(actor: Actor, fields: Fields) -> None:
     if topic:
         actor.run.check(topic)
     # An origin without the form of another server's id could impersonate a client of this one.
-    sender = message.origin if rules.is_foreign(message.origin) else actor.id
+    sender = actor.id
+    if rules.is_foreign(message.origin):
+        sender = message.origin
+        rules.check_sender(sender, actor.state.limits)
     actor.delivery.receive_server_data(topic, message.data, sender)
 
 

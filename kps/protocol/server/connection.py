@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-from kps.protocol.access.admission import host_of
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.gate import STOPPING
 from kps.protocol.server.intake import Intake
@@ -46,11 +45,11 @@ class WebSocketConnection:
         self._socket = ServerWebSocket(
             limits=state.limits,
             path=config.path,
-            origins=config.origins,
             respond=respond,
             peer=peer,
             now=now,
-            client_of=state.admission.client_of if config.proxies else None,
+            is_secure=config.is_secure,
+            proxies=state.admission if config.proxies else None,
         )
         # Nobody needs a long message to register.
         self._socket.reader.max_message = min(state.limits.max_message, 4 * state.limits.max_head)
@@ -62,7 +61,7 @@ class WebSocketConnection:
         self._is_admitted = state.admission.admit()
         if not self._is_admitted:
             self._turn_away()
-        elif not config.proxies or not state.admission.is_proxy(host_of(peer)):
+        elif not config.proxies or not state.admission.is_proxy(peer):
             self._enter()
 
     # -- called by a driver -----------------------------------------------------------------

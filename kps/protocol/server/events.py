@@ -32,6 +32,25 @@ class TokenPresented:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginRefused:
+    """A page may not connect, because of its origin. Told once for each origin."""
+
+    peer: str
+    """Address of the client."""
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRefused:
+    """A client may not connect, or not renew its identity."""
+
+    peer: str
+    """Address of the client."""
+    reason: str
+    """Why, in words of the server."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClientRegistered:
     """A client registered, or changed its id."""
 
@@ -85,6 +104,8 @@ class DirectMessageIgnored:
 HubEvent = (
     UpgradeRequested
     | TokenPresented
+    | OriginRefused
+    | LoginRefused
     | ClientRegistered
     | ClientLeft
     | StrangerLeft

@@ -660,6 +660,36 @@ class TestServers:
         (message,) = taken.take_all()
         assert (message.data, message.sender) == (got, sender)
 
+    @pytest.mark.parametrize(
+        ("sender", "fault"),
+        [
+            ("x" * 1270 + "---ws://h/b", "the sender has more than 1280 characters"),
+            ("ws://" + "h" * 100_000, "the sender has more than 1280 characters"),
+            ("x\x00---ws://h/b", "the sender has a control character in it"),
+            ("x---ws://h/b\n", "the sender has a control character in it"),
+            ("ws://\x1b[31m", "the sender has a control character in it"),
+            ("x\x9b---ws://h/b", "the sender has a control character in it"),
+        ],
+    )
+    def test_a_sender_that_is_no_id_and_url(self, sender: str, fault: str) -> None:
+        stage = Stage()
+        stage.hub.addresses.update({"here"})
+        other, bob = stage.peer("other"), stage.peer("bob")
+        bob.ask(subscribe("news"))
+        taken = stage.hub.local.subscriptions.open_server_data()
+        data = {"data": {"topic": "news", "data": 1}, "from": sender}
+        (answer,) = other.ask({"action": "server-to-server", "to": "here", "data": data})
+        assert answer["error"] == fault
+        assert bob.take() == []
+        assert not taken.take_all()
+
+    def test_the_longest_sender(self) -> None:
+        stage = Stage()
+        stage.hub.addresses.update({"here"})
+        other = stage.peer("other")
+        data = {"data": 5, "from": "x" * 256 + "---ws://" + "h" * 1016}
+        assert other.ask({"action": "server-to-server", "to": "here", "data": data}) == []
+
     def test_what_other_servers_send_is_bounded(self) -> None:
         """By count and by bytes; each who takes it has its own room."""
         stage = Stage(limits=ServerLimits(mailbox_messages=3, mailbox_bytes=1000))
