@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
-.PHONY: serve test test-python test-js lint faces conformance fuzz bench soak check-all clean
+.PHONY: serve test test-python test-js lint faces conformance fuzz bench soak attacks check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -52,6 +52,11 @@ MINUTES ?= 60
 DRIVER ?= asyncio
 soak: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --driver $(DRIVER) --write
+
+# What attacks do to honest clients. ATTACKS="fragments zeros-20" is some of them.
+ATTACKS ?= --all
+attacks: $(VENV)/bench.stamp
+	$(BIN)/python benchmarks/attacks.py $(ATTACKS) --driver $(DRIVER)
 
 # Everything, also what takes too long for each change: an hour and a half on two cores.
 check-all: test lint

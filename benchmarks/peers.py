@@ -53,7 +53,7 @@ class Peer:
         except BaseException:
             process.stop()
             raise
-        address = line.split()[-1].removeprefix("ws://").partition("/")[0]
+        address = line.split()[-1].rpartition("://")[2].partition("/")[0]
         return Server(process, address)
 
 

@@ -129,6 +129,11 @@ def resident(pid: int) -> int:
     return _kilobytes(Path(f"/proc/{pid}/status"), "VmRSS:")
 
 
+def peak_resident(pid: int) -> int:
+    """The most that it ever was."""
+    return _kilobytes(Path(f"/proc/{pid}/status"), "VmHWM:")
+
+
 def private(pid: int) -> int:
     """Memory that a process shares with no other, in bytes."""
     path = Path(f"/proc/{pid}/smaps_rollup")

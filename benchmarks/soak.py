@@ -1,9 +1,9 @@
 """An hour of mixed traffic on real servers, in which every message is accounted for.
 
 Three servers run, one under each slow-consumer policy, and processes of clients around them; what
-they do is in ``soak_traffic.py``, and how the accounts are balanced in ``soak_books.py``. The load
-is steady, and far below what the servers can do. It exits with 1 if the sums do not match, if the
-servers do not end as they began, or if their memory grows.
+they do is in ``soak_traffic.py`` and ``soak_hostile.py``, and how the accounts are balanced in
+``soak_books.py``. The load is steady, and far below what the servers can do. It exits with 1 if the
+sums do not match, if the servers do not end as they began, or if their memory grows.
 
     python benchmarks/soak.py --minutes 60                      # an hour
     python benchmarks/soak.py --minutes 60 --driver threads     # the threaded server
@@ -50,6 +50,9 @@ STALL = 12.0
 KILL_EVERY = 15.0
 PATIENCE = 90.0
 
+LEEWAY = {"threads": 2, "objects": 50}
+"""What a server may have more at the end than at the beginning: it keeps some helpers."""
+
 LEFT = re.compile(r"client (\S+) left: .*?(?:; (\d+) messages dropped)?$")
 CLIENTS = "clients"
 
@@ -67,6 +70,8 @@ class Soak:
         self._running: list[Process] = []
         self._victim: Process | None = None
         self._is_stalled = False
+        self._has: dict[str, dict[str, int]] = {}
+        """What each server said that it has."""
         self._errors: list[str] = []
         self._began = time.monotonic()
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-"))
@@ -78,7 +83,7 @@ class Soak:
             sites.append(Site(policy, server.address, onward))
         self.plan = Plan(sites[::-1], folder, rate / len(sites), int(self._seconds) + 600)
         self._books = {site.policy: Books(site) for site in self.plan.sites}
-        self._idle = {policy: self._descriptors(policy) for policy in POLICIES}
+        self._idle = {policy: self._inventory(policy) for policy in POLICIES}
         stack.callback(self._end_victim)
         # In this order, so that everybody who stays is there for the first message.
         self._slow = stack.enter_context(self._start("slow"))
@@ -86,6 +91,8 @@ class Soak:
         self._wait_until(self._slow, "ready")
         self._regulars = stack.enter_context(self._start("regulars"))
         self._wait_until(self._regulars, "ready")
+        self._hostile = stack.enter_context(self._start("hostile"))
+        self._wait_until(self._hostile, "ready")
 
     # -- the run --------------------------------------------------------------------------
 
@@ -93,6 +100,7 @@ class Soak:
         """Everything, to the balance."""
         self._began = time.monotonic()
         processes = {CLIENTS: self._regulars, "slow readers": self._slow}
+        processes["hostile"] = self._hostile
         processes |= {_name(policy): self._servers[policy].process for policy in POLICIES}
         cpu = {name: cpu_seconds(process.pid) for name, process in processes.items()}
         self._at(5, self._begin_stall)
@@ -115,6 +123,8 @@ class Soak:
             self._slow.signal(signal.SIGCONT)
         if self._victim is not None:
             self._kill_victim()
+        self._command(self._hostile, "books")
+        self._running.remove(self._hostile)
         self._command(self._regulars, "stop")
         self._command(self._slow, "flush")
         self._command(self._regulars, "mark")
@@ -159,20 +169,9 @@ class Soak:
         """When everybody has gone, a server is as it was, and ends well."""
         for policy in POLICIES:
             deadline = time.monotonic() + PATIENCE
-            while True:
-                health = _health(self._servers[policy].address)
-                open_files = self._descriptors(policy)
-                if (
-                    not health["clients"]
-                    and not health["topics"]
-                    and open_files <= self._idle[policy]
-                ):
-                    break
+            while leftovers := self._leftovers(policy):
                 if time.monotonic() > deadline:
-                    self._errors.append(
-                        f"{policy}: left behind: {health}, {open_files} descriptors, "
-                        f"{self._idle[policy]} at the beginning"
-                    )
+                    self._errors.append(f"{policy}: left behind: {', '.join(leftovers)}")
                     break
                 time.sleep(0.1)
             process = self._servers[policy].process
@@ -180,6 +179,17 @@ class Soak:
             self._read_server(policy)
             if process.code != 0:
                 self._errors.append(f"{policy}: the server ended with {process.code}")
+
+    def _leftovers(self, policy: str) -> list[str]:
+        """What a server has more than at the beginning, when nobody had come yet."""
+        health = _health(self._servers[policy].address)
+        found = [f"{health[name]} {name}" for name in ("clients", "topics") if health[name]]
+        idle, now = self._idle[policy], self._inventory(policy)
+        return found + [
+            f"{now[name]} {name}, {idle[name]} at the beginning"
+            for name in now
+            if now[name] > idle[name] + LEEWAY.get(name, 0)
+        ]
 
     # -- what happens meanwhile -----------------------------------------------------------
 
@@ -233,7 +243,8 @@ class Soak:
     # -- listening ------------------------------------------------------------------------
 
     def _start(self, role: str) -> Process:
-        command = (sys.executable, str(HERE / "soak_traffic.py"), role, self.plan.to_json())
+        program = "soak_hostile.py" if role == "hostile" else "soak_traffic.py"
+        command = (sys.executable, str(HERE / program), role, self.plan.to_json())
         process = Process(*command)
         self._running.append(process)
         return process
@@ -264,7 +275,9 @@ class Soak:
 
     def _read_server(self, policy: str) -> None:
         for line in self._servers[policy].process.said():
-            if " ERROR " in line or " CRITICAL " in line or line.startswith("Traceback"):
+            if line.startswith('{"has"'):
+                self._has[policy] = json.loads(line)["has"]
+            elif " ERROR " in line or " CRITICAL " in line or line.startswith("Traceback"):
                 self._errors.append(f"{policy}: the server's log: {line}")
             elif (left := LEFT.search(line)) and left[2]:
                 self._books[policy].logged[left[1]] += int(left[2])
@@ -285,6 +298,8 @@ class Soak:
             self._done.add((process, "ready"))
         elif "done" in report:
             self._done.add((process, report["done"]))
+        elif "hostile" in report:
+            self._books[report["policy"]].hostile.update(report["hostile"])
         elif "left" in report:
             self._books[report["left"]["policy"]].left.append(report["left"])
         elif "sample" in report:
@@ -312,13 +327,23 @@ class Soak:
         if len(self.outcome.samples) % 6 == 0:
             _log(sample, sites)
 
-    def _descriptors(self, policy: str) -> int:
+    def _inventory(self, policy: str) -> dict[str, int]:
+        """What a server has: descriptors, tasks, threads, and objects of this library."""
+        process = self._servers[policy].process
         _health(self._servers[policy].address)  # what a first request opens for good
-        return descriptors(self._servers[policy].process.pid)
+        self._has.pop(policy, None)
+        process.signal(signal.SIGUSR1)
+        deadline = time.monotonic() + PATIENCE
+        while policy not in self._has:
+            if time.monotonic() > deadline:
+                raise Failed(f"{policy}: the server does not say what it has")
+            self._read_server(policy)
+            time.sleep(0.01)
+        return self._has[policy] | {"descriptors": descriptors(process.pid)}
 
 
 def _peer(policy: str, driver: str, relay_to: str) -> Peer:
-    command = [sys.executable, "-m", "kps", "serve", "--log-level", "debug"]
+    command = [sys.executable, str(HERE / "soak_server.py"), "serve", "--log-level", "debug"]
     command += ["--address", "127.0.0.1:0", "--overflow", policy]
     command += ["--queue-bytes", str(QUEUE_BYTES)]
     if relay_to:

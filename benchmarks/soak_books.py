@@ -22,6 +22,7 @@ import numpy.typing as npt
 from soak_plan import (
     CHURN,
     HEAVY,
+    KILLED,
     RELAYED,
     SLOW_READERS,
     STABLE_ON_CHURN,
@@ -50,6 +51,8 @@ class Books:
     """By client, what the server dropped for those that have gone, by its log."""
     gone: int = 0
     """The sum of that when the server made its last figures: some were still there then."""
+    hostile: Counter[str] = field(default_factory=Counter)
+    """What the hostile did, by the server's answers."""
     relayed: int = 0
     """Messages for this server that another one was given."""
 
@@ -214,7 +217,10 @@ class Balance:
         streams = [stream.topic for stream in self.plan.streams(self.site)]
         passing = sum(visit["passing"] for visit in books.left)
         sent = sum(self._sent[topic] for topic in streams)
+        witness, hostile = books.regulars["witness"], books.hostile
+        self.failures += [f"{self.site.policy}: killed: {what}" for what in witness["wrong"]]
         published = sent + self._asks["on_topic"] + passing + books.relayed
+        published += witness["count"] + hostile["published"]
         self._expect("published", figures["published"] - self._stats, published)
 
         handled = sum(party["publications"] for party in self._parties.values())
@@ -228,7 +234,7 @@ class Balance:
         # What had no room is not counted as delivered: one message each time that this closes.
         no_room = {"close": closings, "drop_oldest": 0, "drop_newest": dropped}[self.site.policy]
         lost = self._lost + self._asks_lost + closings
-        accounted = handled + late + asked + dropped + lost
+        accounted = handled + late + asked + dropped + lost + hostile["delivered"]
         self._expect("delivered", delivered + no_room, accounted)
 
         present = sum(client["dropped"] for client in self._clients.values())
@@ -236,8 +242,13 @@ class Balance:
         self._expect("dropped", figures["dropped"], present + gone)
         still = books.logged.total() - gone
         self._expect("dropped for those who stayed, as logged when they left", still, present)
+        by_hostile = sum(n for name, n in books.logged.items() if name.startswith("hostile/"))
+        gone -= by_hostile
         self._expect_most("dropped for those who have gone, and what they lost", gone, lost)
-        refusals = books.regulars["refusals"]
+        self._expect_most("dropped for the hostile", by_hostile, hostile["for slow"])
+        if not by_hostile:
+            self.failures.append(f"{self.site.policy}: the hostile were not slow enough")
+        refusals = books.regulars["refusals"] + hostile["refused"]
         told = sum(party["refused"] for party in self._parties.values())
         self._expect("refused", figures["refused"], refusals)
         # The blocking publisher is refused nothing; a refused receipt raises, and tells nobody.
@@ -250,6 +261,7 @@ class Balance:
             "dropped under the policy": dropped,
             "given up with a connection, counted as dropped": gone,
             "on its way when a connection broke": lost - gone,
+            "for the hostile": hostile["delivered"],
             "left over": delivered + no_room - accounted,
         }
         self.others = {
@@ -263,6 +275,10 @@ class Balance:
             **{f"outcomes: {name}": self._outcomes[name] for name in OUTCOMES},
             "clients that came and went": len(books.left) + len(books.killed),
             "of them killed": len(books.killed),
+            "published by them": witness["count"],
+            "hostile visits": hostile["visits"],
+            "published by the hostile": hostile["published"],
+            "mistakes of the hostile": hostile["refused"],
             "connections closed as too slow": closings,
         }
 
@@ -275,7 +291,7 @@ class Balance:
         self._expect("clients, counted", figures["client_count"], len(names))
         topics = {topic for party in self._parties.values() for topic in party["readings"]}
         topics = {topic for topic in topics if not topic.startswith("direct from ")}
-        topics |= {"ask", "__kps/stats"}
+        topics |= {"ask", KILLED, "__kps/stats"}
         self._expect("topics", sorted(t["topic"] for t in figures["topics"]), sorted(topics))
         slow = [self._parties[name] for name in SLOW_READERS]
         if self.site.drops:

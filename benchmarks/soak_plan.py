@@ -17,6 +17,8 @@ HEAVY = "heavy"
 BULK = "bulk"
 RELAYED = "relayed"
 ASK = "ask"
+KILLED = "killed"
+"""What those publish who are killed in the middle of it."""
 STABLE_ON_CHURN = ("sub-2", "sub-1")
 """Who reads the topics of those that come and go, all the time."""
 

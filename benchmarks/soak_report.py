@@ -103,8 +103,10 @@ def render(outcome: Outcome) -> str:
         "direct messages, ack requests, receipts, relays from one server to the next, refused "
         "messages; clients that come, subscribe, have a topic of their own for a moment, and leave "
         "in an orderly way, without a word or by a reset; a process with subscriptions that is "
-        "killed every few seconds; and a process of slow readers that is stopped by a signal for "
-        "12 of every 40 seconds, so that their queues overflow.",
+        "killed every few seconds while it reads and publishes; a process of slow readers that is "
+        "stopped by a signal for 12 of every 40 seconds, so that their queues overflow; and a "
+        "hostile process, whose clients flood the servers with tiny publications, mistakes, pings, "
+        "fragments and topics, or never read what comes for them.",
         "",
         "![memory, descriptors and rates over time](soak.svg)",
         "",
@@ -115,7 +117,8 @@ def render(outcome: Outcome) -> str:
         "and go, receipts tell how often each message was queued; what did not arrive may only be "
         "the end of what went to a connection that broke. Each ack request must end with one "
         "outcome for each subscriber that was asked. At the end the server's own figures must be "
-        "what the clients sent, had, missed and were refused.",
+        "what the clients sent, had, missed and were refused, and a server must have no client, "
+        "topic, descriptor, task, thread or object more than before the first of them came.",
         "",
         *_table("deliveries, by policy of the server", outcome.deliveries),
         "",

@@ -26,6 +26,7 @@ from soak_plan import (
     BULK,
     CHURN,
     HEAVY,
+    KILLED,
     RELAYED,
     SLOW_READERS,
     STABLE_ON_CHURN,
@@ -316,6 +317,25 @@ class Asks:
             self.wrong.append(what)
 
 
+class Witness:
+    """What came from publishers that were killed: of each, all from the first to some last one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.wrong: list[str] = []
+        self._latest: dict[str, int] = {}
+
+    def take(self, message: kps.Message) -> None:
+        self.count += 1
+        expected = self._latest.get(message.data["run"], 0) + 1
+        if message.data["n"] != expected and len(self.wrong) < 20:
+            self.wrong.append(f"{message.data} came in place of {expected}")
+        self._latest[message.data["run"]] = message.data["n"]
+
+    def report(self) -> dict[str, Any]:
+        return {"count": self.count, "wrong": self.wrong, "runs": len(self._latest)}
+
+
 class Visit:
     """A client that comes, subscribes, and leaves in one of three ways.
 
@@ -416,6 +436,7 @@ class Regulars:
         self.is_publishing = self.is_churning = True
         self.sent: Counter[str] = Counter()
         self.refusals = 0
+        self.witness = Witness()
         self.asks = {level: Asks() for level in (1, 2)}
         self.figures: dict[str, Any] = {}
         self.stats_count = 0
@@ -441,6 +462,7 @@ class Regulars:
                 ("fails", 1, {}),
                 ("late", 2, {}),
                 ("mailman", 2, {}),
+                ("witness", 2, {}),
                 ("observer", 2, {}),
             )
         }
@@ -469,6 +491,7 @@ class Regulars:
         await self.parties["answers"].subscribe(ASK, self._answer)
         await self.parties["fails"].subscribe(ASK, self._fail)
         await self.parties["late"].subscribe(ASK, self._be_late)
+        await self.parties["witness"].subscribe(KILLED, self._witness)
         await asyncio.to_thread(self._start_blocking, steady)
 
     def _start_blocking(self, topics: Iterable[str]) -> None:
@@ -616,6 +639,10 @@ class Regulars:
         if record.publications % 25 == 0:
             await asyncio.sleep(LATE)
 
+    async def _witness(self, message: kps.Message) -> None:
+        self.parties["witness"].record.publications += 1
+        self.witness.take(message)
+
     async def _observe(self, message: kps.Message) -> None:
         self.stats_count += 1
         self.figures = message.data
@@ -653,6 +680,7 @@ class Regulars:
             "sent": self.sent,
             "refusals": self.refusals,
             "asks": [asks.report() for asks in self.asks.values()],
+            "witness": self.witness.report(),
             "stats_count": self.stats_count,
             "figures": self.figures,
             "parties": {name: party.report() for name, party in self.parties.items()}
@@ -762,7 +790,8 @@ async def slow(plan: Plan) -> None:
 
 
 async def victim(plan: Plan) -> None:
-    """Readers that never leave: the process is killed."""
+    """Readers and publishers that never leave: the process is killed."""
+    parties: list[Party] = []
     for number, site in enumerate(plan.sites):
         party = Party(plan, site, "victim", 1 + number % 2)
         await party.open()
@@ -770,8 +799,15 @@ async def victim(plan: Plan) -> None:
             await party.read(topic, has_marks=True)
         for topic, reading in party.record.readings.items():
             await until(lambda: reading.count >= 3, f"the victim has three messages of {topic}")  # noqa: B023
+        parties.append(party)
     tell(ready=True)
-    await asyncio.Event().wait()
+    run = str(os.getpid())
+    number = 0
+    async for _ in pace(5, lambda: True):
+        for _ in range(10):
+            number += 1
+            for party in parties:
+                await party.client.publish(KILLED, {"run": run, "n": number})
 
 
 def victim_topics(site: Site) -> list[str]:

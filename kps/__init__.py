@@ -5,7 +5,6 @@ event loop; :mod:`kps.testing` helps to test programs.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from kps.errors import (
     ClientClosed,
@@ -22,8 +21,10 @@ from kps.errors import (
     ServerStartFailed,
 )
 
+TYPE_CHECKING = False  # type checkers know it; typing is slow to import
 if TYPE_CHECKING:
     from kps import sync
+    from kps.auth.first_of import FirstOf
     from kps.auth.jwt import JWTVerifier
     from kps.auth.tokens import TokenFile
     from kps.compat.values import ClientSubscriber
@@ -59,6 +60,7 @@ __all__ = [
     "Connected",
     "ConnectionLost",
     "Disconnected",
+    "FirstOf",
     "HttpRequest",
     "HttpResponse",
     "Identity",
@@ -96,6 +98,7 @@ _LAZY = {
     "ClientLimits": "kps.protocol.limits:ClientLimits",
     "Connected": "kps.protocol.client.events:Connected",
     "Disconnected": "kps.protocol.client.events:Disconnected",
+    "FirstOf": "kps.auth.first_of:FirstOf",
     "HttpRequest": "kps.protocol.wire.http:HttpRequest",
     "HttpResponse": "kps.protocol.wire.http:HttpResponse",
     "Identity": "kps.protocol.access.identity:Identity",
@@ -118,9 +121,9 @@ _LAZY = {
 
 if not TYPE_CHECKING:  # else a mistyped name would have the type Any
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name == "__version__":
-            value: Any = importlib.import_module("kps.version").find_version()
+            value = importlib.import_module("kps.version").find_version()
         elif name == "sync":
             return importlib.import_module("kps.sync")
         elif name in _LAZY:

@@ -2,7 +2,10 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from kps.io_common.logger import guard
 
 # A loaded machine makes single examples slow, which says nothing about the code; and a run
 # that failed must fail again when it is repeated. HYPOTHESIS_PROFILE=search looks at other
@@ -15,3 +18,9 @@ settings.register_profile(
     "search", deadline=None, derandomize=False, max_examples=2000, suppress_health_check=_SLOW
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
+
+
+@pytest.fixture(autouse=True)
+def new_log() -> None:
+    """Let no test use up the lines of the log that another one waits for."""
+    guard.tell()

@@ -62,6 +62,13 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
             assert address.startswith(("data:", "#")) or address.removeprefix("./") in FILES
 
 
+def test_no_token_gets_into_an_address() -> None:
+    script = (WEB / "console.js").read_text(encoding="utf-8")
+    assert "searchParams.set" not in script
+    assert script.count("ownToken()") == 2  # its definition, and the client's option
+    assert "token: ownToken()" in script
+
+
 def test_the_page_knows_the_path_of_the_bus(driver: AnyDriver) -> None:
     page = body(get(driver.server(path='/a"<b>'), "/")).decode()
     assert '<meta name="kps-path" content="/a&quot;&lt;b&gt;">' in page

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import kps.sync
-from kps.cli.main import _build_parser
+from kps.cli.commands import _build_parser
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "examples" / "deploy"

@@ -149,6 +149,14 @@ def test_flask_view(monkeypatch: pytest.MonkeyPatch) -> None:
             view["bus"]().close()
 
 
+@pytest.mark.parametrize("page", sorted(EXAMPLES.glob("*.html")), ids=lambda page: page.name)
+def test_pages_load_scripts_from_their_own_origin_only(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"\bimport\s*\(|<script[^>]*\bsrc|\beval\b|new Function", text)
+    (source,) = re.findall(r"\bimport .* from '([^']*)'", text)
+    assert (page.parent / source).samefile(ROOT / "clients" / "js" / "kps.js")
+
+
 def test_every_example_is_tested() -> None:
     source = Path(__file__).read_text()
     for path in EXAMPLES.glob("*.py"):

@@ -28,6 +28,7 @@ NAMES = {
     r"\basync (def|with|for) ": r"\1 ",
     r"(?<!``)\bawait ": "",
     r"\b__a(iter|next|enter|exit)__\b": r"__\1__",
+    r"\bCoroutine\[Any, Any, (.*)\]": r"\1",
     r"\bStopAsyncIteration\b": "StopIteration",
     r"\bAsyncIterator\b": "Iterator",
     r"\bkps\.io_asyncio\b": "kps.io_sync",

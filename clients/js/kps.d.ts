@@ -37,12 +37,16 @@ export interface UnifiedResponse<R = any> {
 
 /**
  * The answers to one message, as they come. They are gathered from the moment of publishing.
- * Those who wait get `ConnectionLost` or `ClientClosed` at once when the connection ends.
+ * Those who wait get `ConnectionLost` or `ClientClosed` at once when the connection ends, and
+ * `RequestTimeout` when the server has not told the end of the request within a second after its time,
+ * which begins when the request is on the network.
  */
 export class Ack<R = any> implements AsyncIterable<AckResponse<R>> {
   private constructor();
   /** The publisher's id of the request. */
   readonly id: string;
+  /** The outcomes so far by client id, a copy; also those of a request that ended with an error. */
+  readonly responses: Map<string, AckResponse<R>>;
   /** Wait until all have answered or the time is over; the outcomes by client id. */
   wait(): Promise<Map<string, AckResponse<R>>>;
   /**
@@ -84,7 +88,8 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
   /** The next message. The one before counts as handled. */
   next(): Promise<IteratorResult<Message<T>>>;
   return(value?: any): Promise<IteratorResult<Message<T>>>;
-  [Symbol.asyncIterator](): this;
+  /** Several loops may share a subscription. Each gets other messages, and answers for its own. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Message<T>>;
 }
 
 /**
@@ -104,19 +109,22 @@ export interface SubscribeOptions {
 }
 
 export interface AckOptions {
-  /** How long the subscribers may take, in milliseconds. Default 5000. */
+  /** How long the subscribers may take, in milliseconds. Default 5000. `Infinity`: as long as the server lets. */
   timeout?: number;
   /** Cancels the request; who waits for it gets the signal's reason. */
   signal?: AbortSignal;
 }
 
-/** Exponential backoff with jitter. Times in milliseconds. */
+/**
+ * Exponential backoff with jitter. Times in milliseconds. It starts anew behind a connection; but from
+ * the fourth in a row on that lived for less than `longest`, one step later each time.
+ */
 export interface Backoff {
-  /** Before the first retry. Default 250. */
+  /** Before the first retry, above 0. Default 250. */
   first?: number;
-  /** Default 2. */
+  /** At least 1. Default 2. */
   factor?: number;
-  /** Default 30 000. */
+  /** At least `first`. Default 30 000. */
   longest?: number;
   /** Which part of a wait is random, from 0 to 1. Default 0.5. */
   jitter?: number;
@@ -149,12 +157,13 @@ export interface WebSocketClass {
   new (url: string, options?: any): any;
 }
 
+/** What the client cannot use is refused with `InvalidArgument`. Times in milliseconds may be `Infinity`. */
 export interface ClientOptions {
   /** The id under which others reach this client; random if not given. */
   id?: string;
   /** Path and query of the server's WebSocket, unless the address has one. Default `/ws/bus`. */
   path?: string;
-  /** Whether to use TLS, unless the address says so. Default: as the page was loaded. */
+  /** Whether to use TLS, if the address does not say so; `true` refuses one without. Default: as the page was loaded. */
   secure?: boolean;
   /**
    * What shows a server that wants one who this is: a text, or a function that gives one for each
@@ -163,17 +172,35 @@ export interface ClientOptions {
   token?: string | (() => string | Promise<string>);
   /** Headers of the opening request. Not in browsers. */
   headers?: Record<string, string>;
-  /** `true` (default): with backoff; a number: that many milliseconds each time; or not. */
+  /** The highest level of the protocol to speak. Default 2. */
+  level?: 1 | 2;
+  /** `true` (default): with backoff; a number above 0: that many milliseconds each time; or not. */
   reconnect?: boolean | number;
   backoff?: Backoff;
   /** The WebSocket class. Default: the global one. */
   WebSocket?: WebSocketClass;
   /** Milliseconds for the server to answer. Default 10 000. */
   requestTimeout?: number;
+  /** Milliseconds that `close()` gives the server to take what was published, from 0. Default 5000. */
+  closeTimeout?: number;
   /** How many publications to keep while there is no connection. Default 0. */
   offlineQueue?: number;
-  /** How many messages may wait in one subscription. Default 65 536. */
+  /**
+   * How many messages may wait in one subscription. Default 65 536. A WebSocket that can pause (`ws`)
+   * is not read while a 32nd of that, or of the bytes, waits. Of tiny publications one WebSocket message
+   * of the server can hold tens of thousands, which are handed over together.
+   */
   mailbox?: number;
+  /** How many bytes of messages may, as they came. Default 64 MiB; what JSON becomes of them is more. */
+  mailboxBytes?: number;
+  /**
+   * Milliseconds that reading waits for a subscription of which the program finishes no message.
+   * Default 10 000. Then it goes on, and the mailbox may fill. While an answer of the server is due, for
+   * which a callback may wait, it goes on after 250.
+   */
+  mailboxPatience?: number;
+  /** What becomes of the messages for which there is no room. Default `drop_newest`. */
+  overflow?: 'drop_newest' | 'drop_oldest';
   /** Closes the client. */
   signal?: AbortSignal;
   /** Gets direct messages. */
@@ -212,6 +239,7 @@ export interface UnifiedOptions {
   Autorestart?: boolean;
   /** Milliseconds between attempts. Default 10 000. */
   RestartEvery?: number;
+  /** Gets every message of the server as it came. The client then speaks level 1. */
   OnDataWs?: (frame: Frame, client: Client) => unknown;
   OnId?: UnifiedCallback;
   OnOpen?: (event: Connected) => unknown;
@@ -226,13 +254,13 @@ export { Subscription as ClientSubscriber };
 /** A connection to the bus that restores itself. */
 export class Client {
   /**
-   * @param address `host:port`, or a URL (`ws`, `wss`, `http`, `https`) with path and query.
+   * @param address `host:port`, or a URL, also as an object (`ws`, `wss`, `http`, `https`) with path and query.
    *   Without one: the page's own host, and `localhost:9313` elsewhere.
    */
-  constructor(address?: string, options?: ClientOptions);
+  constructor(address?: string | URL, options?: ClientOptions);
   constructor(options: ClientOptions);
   /** Make a client and connect it. */
-  static connect(address?: string, options?: ClientOptions): Promise<Client>;
+  static connect(address?: string | URL, options?: ClientOptions): Promise<Client>;
   static connect(options: ClientOptions): Promise<Client>;
 
   /** The id under which others reach this client. */
@@ -244,8 +272,9 @@ export class Client {
   /** The level of the protocol that is spoken at the moment. */
   readonly level: 1 | 2 | undefined;
   /**
-   * How many of the publications that were kept for a connection were never sent: too large for the
-   * server, or no connection came. Each of the former and all of the latter come to `onError`.
+   * How many of the publications that the client took were never sent: kept and too large for the
+   * server, kept and no connection came, or not yet on the network when the connection ended.
+   * `onError` hears of them.
    */
   readonly dropped: number;
 
@@ -254,7 +283,10 @@ export class Client {
    * is down is waited for. Rejected with `ConnectFailed`, `ServerError` or `ClientClosed`.
    */
   connect(): Promise<this>;
-  /** Close for good, behind what is queued. What is pending ends at once. May be called twice. */
+  /**
+   * Close for good. What is pending ends at once, and no callback of a subscription begins any more.
+   * What was published is still sent, for up to `closeTimeout`. May be called twice.
+   */
   close(): Promise<void>;
 
   /**
@@ -272,8 +304,9 @@ export class Client {
 
   /**
    * Publish to everyone who subscribes to the topic. Fulfilled when it is queued, and there is room.
-   * Rejected with `NotConnected` (unless there is an offline queue), `QueueFull`,
-   * `InvalidArgument` or `MessageTooLarge`.
+   * Rejected with `NotConnected` (unless there is an offline queue), `QueueFull`, `ConnectionLost`
+   * or `ClientClosed` (while it waits for room), `MessageTooLarge`, or `InvalidArgument`: for what JSON
+   * cannot say, such as NaN, or `undefined` in an array. It leaves out members that are undefined.
    */
   publish(topic: string, data?: unknown): Promise<void>;
   /** Publish, and learn how many subscribers it was passed on to; `undefined` on level 1. */
@@ -298,7 +331,7 @@ export class Client {
   PublishWithAck<R = any>(topic: string, data?: unknown, timeout?: number): Ack<R>;
   PublishToIDWithAck<R = any>(id: string, data?: unknown, timeout?: number): Ack<R>;
   Close(): Promise<void>;
-  /** Fulfilled when the client is closed. */
+  /** Fulfilled when the program has closed the client, rejected when it ended otherwise. */
   Run(): Promise<void>;
   OnClose(callback: (error?: KPSError) => unknown): void;
 }
@@ -328,13 +361,18 @@ export class ConnectFailed extends KPSError {
 export class ConnectionLost extends KPSError {
   /** The WebSocket close code; 1006 when there was none. */
   readonly code: number;
+  /** How many publications were not sent, when it tells that. */
+  readonly count?: number;
 }
 
 /** The server did not answer in time. */
 export class RequestTimeout extends KPSError {}
 
 /** A bounded queue has no room. */
-export class QueueFull extends KPSError {}
+export class QueueFull extends KPSError {
+  /** How many messages the subscription has dropped so far, when it tells that. */
+  readonly dropped?: number;
+}
 
 /** The server refused something. */
 export class ServerError extends KPSError {

@@ -1,14 +1,14 @@
 """Identifies clients by JSON Web Tokens (RFC 7519). Needs PyJWT: the extra ``kps[jwt]``."""
 
-import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from kps.auth.tokens import read_permissions
 from kps.errors import InvalidArgument, ServerStartFailed
+from kps.io_common.logger import logger
 from kps.io_common.system_errors import describe
 from kps.protocol.access.identity import Identity, Permissions
 
@@ -24,8 +24,6 @@ else:
     _is_installed = True
     # PyJWT's own errors, and those that it does not catch for hostile tokens.
     _REFUSALS = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
-
-logger = logging.getLogger("kps")
 
 _ALGORITHMS = ("HS256", "RS256", "ES256")
 _SHORTEST_SECRET = 32  # bytes (RFC 7518, 3.2)
@@ -79,12 +77,17 @@ class JWTVerifier:
             raise InvalidArgument("a verifier needs a key")
         if not 0 <= leeway < _FOREVER:
             raise InvalidArgument(f"leeway is a number of seconds, not {leeway!r}")
+        for option, value in (("audience", audience), ("issuer", issuer)):
+            texts = [value] if isinstance(value, str) else value or ()
+            if not all(text and isinstance(text, str) for text in texts):
+                raise InvalidArgument(f"{option} is a text, or several texts, not {value!r}")
         self._sources = keys
         self._algorithm = algorithm
         self._audience = audience
         self._issuer = issuer
         self._leeway = leeway
         self._permissions = permissions
+        self._keys: list[Any] = []
         self.reload()
 
     @classmethod
@@ -94,7 +97,17 @@ class JWTVerifier:
 
     def reload(self) -> None:
         """Read the key files again. If one is unusable, this raises and changes nothing."""
-        self._keys = [_load(source, self._algorithm) for source in self._sources]
+        for apply in self.prepare():
+            apply()
+
+    def prepare(self) -> list[Callable[[], None]]:
+        """Read the key files; return what puts them into force. Raises as ``reload``."""
+        keys = [_load(source, self._algorithm) for source in self._sources]
+
+        def apply() -> None:
+            self._keys = keys
+
+        return [apply]
 
     def __call__(self, token: str) -> Identity | None:
         """Return the identity in a token, or ``None`` if it is not valid."""
@@ -132,6 +145,11 @@ class JWTVerifier:
         if type(end) not in (int, float):  # PyJWT accepts strings as well
             raise InvalidArgument("exp must be a number")
         permissions = self._permissions
+        if self._audience is None and "aud" in claims:  # PyJWT overlooks an empty one
+            raise InvalidArgument("the token is for another audience")
+        for claim in ("nbf", "iat"):
+            if claim in claims and type(claims[claim]) not in (int, float):
+                raise InvalidArgument(f"{claim} must be a number")
         if "kps" in claims:
             if type(claims["kps"]) is not dict:
                 raise InvalidArgument("kps must be an object")

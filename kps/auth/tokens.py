@@ -3,21 +3,19 @@
 import argparse
 import hashlib
 import json
-import logging
 import os
 import re
 import secrets
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from kps.errors import InvalidArgument, ServerStartFailed
+from kps.io_common.logger import logger
 from kps.io_common.system_errors import describe
 from kps.protocol.access.identity import Identity, Permissions
-
-logger = logging.getLogger("kps")
 
 _SHORTEST = 16  # characters of a token: nobody can guess a random one of that length
 _DIGEST = "sha256:"
@@ -55,6 +53,11 @@ class TokenFile:
 
         Open connections keep their permissions.
         """
+        for apply in self.prepare():
+            apply()
+
+    def prepare(self) -> list[Callable[[], None]]:
+        """Read the file; return what puts it into force. Raises as ``reload``."""
         try:
             with open(self._path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
@@ -72,7 +75,11 @@ class TokenFile:
             raise ServerStartFailed(text) from None
         if are_plain and os.name == "posix" and mode & 0o007:
             logger.warning("all users may read the tokens in %s: run chmod o= on it", self._path)
-        self._identities = identities
+
+        def apply() -> None:
+            self._identities = identities
+
+        return [apply]
 
 
 def read_permissions(table: Mapping[str, Any], default: Permissions) -> Permissions:

@@ -2,9 +2,13 @@
 
 import argparse
 import contextlib
+import sys
 import tomllib
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 _SWITCH = {"0": False, "1": True, "false": False, "true": True}
 
@@ -15,12 +19,25 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        if file is sys.stdout:
+            file.write(message)  # argparse ignores errors, of a full disk for instance
+        else:
+            super()._print_message(message, file)
+
 
 def size(text: str) -> int:
     """Read a whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
     return int(text)
+
+
+def address(text: str) -> str:
+    """Read an address, of which a port alone (``8080``, ``:8080``) means the one on localhost."""
+    plain = text.removeprefix(":")
+    is_port = plain.isascii() and plain.isdecimal()
+    return f"localhost:{plain}" if is_port and text != "0" else text
 
 
 def file(text: str) -> str:

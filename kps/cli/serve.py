@@ -8,11 +8,11 @@ from enum import StrEnum
 from typing import Any
 
 import kps.sync
-from kps.cli.arguments import file, rate, seconds, size
+from kps.cli.arguments import address, file, rate, seconds, size
 from kps.errors import InvalidArgument
 from kps.io_asyncio.server import Server
-from kps.io_common.hooks import TokenHook
-from kps.protocol.access.identity import OPEN
+from kps.io_common.hooks import TokenHook, TokenVerdict
+from kps.protocol.access.identity import Permissions
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
 from kps.protocol.limits import IN_SHORT, ServerLimits
 
@@ -32,7 +32,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``kps serve``."""
     add = parser.add_argument
     add("--config", metavar="FILE", help="a TOML file with any of these options")
-    add("--address", metavar="HOST:PORT", default=DEFAULT_ADDRESS, help="default: %(default)s")
+    add("--address", type=address, metavar="HOST:PORT", default=DEFAULT_ADDRESS,
+        help="a port alone means localhost; default: %(default)s")  # fmt: skip
     add("--path", default=DEFAULT_PATH, help="path of the WebSocket; default: %(default)s")
     add("--id", help="the server's own id; default: a random one")
     add("--origin", action="append", help="origin of web pages that may connect; repeatable")
@@ -42,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "it trusts; repeatable")  # fmt: skip
     add("--relay-to", action="append", metavar="HOST:PORT",
         help="server to which anonymous clients may send messages through this one, "
-        "* for any; default: none; repeatable")  # fmt: skip
+        "wss://HOST:PORT for TLS only, * for any; default: none; repeatable")  # fmt: skip
     add("--relay-token", metavar="TEXT",
         help="token that identifies this server to others; prefer KPS_RELAY_TOKEN")  # fmt: skip
     add(
@@ -96,7 +97,7 @@ def serve(options: argparse.Namespace) -> int:
         limits=limits,
         console=not options.no_console,
         auth=_auth(options),
-        permissions=replace(OPEN, relay=options.relay_to or ()),
+        permissions=Permissions.open(relay=options.relay_to or ()),
         relay_token=options.relay_token,
         proxies=options.proxy or (),
     )
@@ -114,23 +115,28 @@ def _allow_descriptors() -> None:
 
 
 def _auth(options: argparse.Namespace) -> TokenHook | None:
-    if options.tokens is not None and options.jwt_key is not None:
-        raise InvalidArgument("--tokens and --jwt-key exclude each other")
-    # Import them here, because most servers need neither.
+    """Return the hook that identifies clients: tokens first, because that is cheap, then JWT."""
+    # Import them here, because most servers need none.
+    hooks: list[Callable[[str], TokenVerdict]] = []
     if options.tokens is not None:
         from kps.auth.tokens import TokenFile
 
-        return TokenFile(options.tokens)
+        hooks.append(TokenFile(options.tokens))
     if options.jwt_key is not None:
         from kps.auth.jwt import JWTVerifier
 
-        return JWTVerifier.from_file(
+        verifier = JWTVerifier.from_file(
             *options.jwt_key,
             algorithm=options.jwt_algorithm or _ALGORITHMS[0],
             audience=options.jwt_audience,
             issuer=options.jwt_issuer,
         )
-    return None
+        hooks.append(verifier)
+    if len(hooks) < 2:
+        return hooks[0] if hooks else None
+    from kps.auth.first_of import FirstOf
+
+    return FirstOf(*hooks)
 
 
 def _add_limit(

@@ -4,83 +4,21 @@ It connects two clients, subscribes, publishes, sends a direct message and asks 
 server of its own or at a given address. The token for a given server is in ``KPS_TOKEN``.
 """
 
-import argparse
-import asyncio
-import os
-import sys
-import uuid
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from kps.errors import KPSError
-from kps.io_asyncio.client import Client
-from kps.io_asyncio.loop import run
-from kps.io_asyncio.server import Server
-from kps.protocol.bus.message import Message
-
-_PATIENCE = 10.0
+from kps.cli.main import start
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the smoke test and exit: 0 if all works, 1 if not."""
-    parser = argparse.ArgumentParser(
-        prog="kps-test", description="Check that this installation of KPS works."
-    )
-    parser.add_argument(
-        "address", nargs="?", help="a running server (token: KPS_TOKEN); default: start one"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        run(_run(options.address))
-    except (KPSError, TimeoutError, AssertionError) as error:
-        print(f"kps-test: failed: {error or type(error).__name__}", file=sys.stderr)
-        sys.exit(1)
-    print("kps-test: all works")
-    sys.exit(0)
 
+    def load() -> Callable[[Sequence[str]], int]:
+        from kps.cli.checking import run
 
-async def _run(address: str | None) -> None:
-    if address is not None:
-        await asyncio.wait_for(_check(address, os.environ.get("KPS_TOKEN")), _PATIENCE)
-        return
-    async with Server("127.0.0.1:0") as server:
-        await asyncio.wait_for(_check(server.address), _PATIENCE)
+        return run
 
-
-async def _check(address: str, token: str | None = None) -> None:
-    topic = f"kps-test-{uuid.uuid4().hex}"
-    payload = {"text": "h\u00e9llo \U0001f680", "number": 2**53 + 1, "list": [None, True, 0.5]}
-    received: asyncio.Queue[Any] = asyncio.Queue()
-
-    async def keep(message: Message) -> None:
-        received.put_nowait(message)
-
-    async with (
-        Client(address, token=token, reconnect=False, on_id=keep) as alice,
-        Client(address, token=token, reconnect=False) as bob,
-    ):
-        _tell(f"two clients connected to {address}")
-        await alice.subscribe(topic, keep)
-        await bob.publish(topic, payload)
-        message = await received.get()
-        _expect(message.data == payload and message.sender == bob.id, "a publication arrives")
-        await bob.publish_to_id(alice.id, payload)
-        message = await received.get()
-        _expect(message.data == payload, "a direct message arrives")
-        ack = await bob.publish_with_ack(topic, payload)
-        responses = await ack.wait()
-        handled = {client_id for client_id, response in responses.items() if response.success}
-        _expect(handled == {alice.id}, "an ack tells who handled the message")
-
-
-def _expect(condition: bool, what: str) -> None:
-    if not condition:
-        raise AssertionError(f"expected that {what}")
-    _tell(what)
-
-
-def _tell(what: str) -> None:
-    print(f"ok: {what}", flush=True)
+    start(load, arguments)
 
 
 if __name__ == "__main__":

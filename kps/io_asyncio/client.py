@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from copy import copy
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
@@ -152,6 +153,11 @@ class Client(Participant, UnifiedClient):
         """Messages that ``publish`` accepted and the client never wrote."""
         return self._session.dropped
 
+    @property
+    def max_message(self) -> int | None:
+        """Bytes of the largest message that the server accepts; ``None`` if it has not said so."""
+        return self._session.max_message
+
     async def _open(self) -> None:
         self._driver.open()
         self._clock = self._driver.clock
@@ -249,7 +255,8 @@ class Client(Participant, UnifiedClient):
         """Publish, wait until the server has delivered the message, and return to how many.
 
         That is the number of subscribers whose queues had room; only ``publish_with_ack`` tells
-        whether they handled it. ``None`` from a server on level 1, which does not tell.
+        whether they handled it. ``None`` from a server on level 1, which does not tell; there
+        ``on_error`` gets a refusal of the message.
 
         Raises as ``publish`` (the offline queue does not apply), :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
@@ -278,7 +285,7 @@ class Client(Participant, UnifiedClient):
         finally:
             self._session.asking.forget(barrier)
         if barrier.error is not None:
-            raise barrier.error
+            raise copy(barrier.error) from None
 
     async def _sent(self) -> None:
         self._driver.flush_soon()
@@ -335,7 +342,7 @@ class Client(Participant, UnifiedClient):
         finally:
             mailbox.waiters -= 1
         if mailbox.error is not None:
-            raise mailbox.error
+            raise copy(mailbox.error) from None
         self._raise_if_ended()
 
     def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
@@ -345,7 +352,7 @@ class Client(Participant, UnifiedClient):
         ended = self._session.ended
         if ended is None:
             return StopAsyncIteration() if self._driver.is_closing else None
-        return ended.error or StopAsyncIteration()
+        return copy(ended.error) or StopAsyncIteration()
 
     async def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
         now = self._clock()
@@ -367,7 +374,7 @@ class Client(Participant, UnifiedClient):
             return question.answer
         error = question.error or handle.error
         if error is not None:
-            raise error
+            raise copy(error) from None
         return handle.known_status()
 
     def _cancel_ack(self, handle: AckHandle) -> None:
@@ -402,8 +409,8 @@ class Client(Participant, UnifiedClient):
                 for mailbox in mailboxes:
                     driver.finish(mailbox)
                 driver.news.announce()
-            case MessageReceived(fields):
-                driver.dispatcher.notify(settings.on_frame, fields, self)
+            case MessageReceived(fields, size):
+                driver.dispatcher.notify(settings.on_frame, fields, self, size=size)
             case ConnectNeeded():
                 driver.connect()
             case ConnectAttemptFailed():
@@ -415,8 +422,8 @@ class Client(Participant, UnifiedClient):
             case Disconnected():
                 driver.dispatcher.notify(settings.on_disconnect, event)
                 driver.news.announce()
-            case ErrorReceived():
-                driver.dispatcher.notify(settings.on_error, event.error())
+            case ErrorReceived(text):
+                driver.dispatcher.notify(settings.on_error, event.error(), size=len(text))
             case Ended():
                 driver.dispatcher.notify(self.on_close)
                 driver.news.announce()
@@ -427,7 +434,8 @@ class Client(Participant, UnifiedClient):
     def _raise_if_ended(self) -> None:
         ended = self._session.ended
         if ended is not None:
-            raise ended.error or ClientClosed("the client was closed")
+            # A copy, because a traceback holds on to everything that its frames refer to.
+            raise copy(ended.error) or ClientClosed("the client was closed") from None
 
 
 class _StatusQuestion:

@@ -8,7 +8,6 @@ each other.
 
 import asyncio
 import inspect
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from time import monotonic
@@ -17,6 +16,7 @@ from typing import Any
 from kps.io_asyncio.threads import CallbackThreads
 from kps.io_common.hooks import Callback
 from kps.io_common.logs import logger, report_failure
+from kps.io_common.notices import Notices
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 
@@ -34,14 +34,13 @@ _BATCH_ON_LOOP = 2048  # messages; a callback that never waits takes millisecond
 class Dispatcher:
     """Runs the callbacks of one client or server."""
 
-    def __init__(self, settle: Settle, max_notices: int) -> None:
+    def __init__(self, settle: Settle, max_notices: int, max_notice_bytes: int) -> None:
         self._settle = settle
         self._loop = asyncio.get_running_loop()
         self._executor: CallbackThreads | None = None
         self._callbacks: dict[Mailbox, tuple[Callback, _Runner]] = {}
         self._tasks: dict[Mailbox, asyncio.Task[None]] = {}
-        self._notices: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._max_notices = max_notices
+        self._notices = Notices(max_notices, max_notice_bytes)
         self._notifier: asyncio.Task[None] | None = None
 
     @property
@@ -73,14 +72,17 @@ class Dispatcher:
                 self._tasks[mailbox] = task
                 task.add_done_callback(partial(self._done, mailbox))
 
-    def notify(self, callback: Callable[..., Any] | None, *args: Any) -> None:
-        """Call a callback with a notice, which is not a message; notices keep their order."""
+    def notify(self, callback: Callable[..., Any] | None, *args: Any, size: int = 0) -> None:
+        """Call a callback with a notice, which is not a message; notices keep their order.
+
+        ``size`` is the notice's size in bytes, if it may be large.
+        """
         if callback is None:
             return
-        if len(self._notices) >= self._max_notices:
+        if not self._notices.has_room(size):
             logger.warning("dropped a notice for %r: it is too slow", callback)
             return
-        self._notices.append((callback, args))
+        self._notices.append((callback, args), size)
         if self._notifier is None:
             self._notifier = self._loop.create_task(self._notify_all())
 

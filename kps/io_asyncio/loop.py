@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
@@ -26,9 +27,24 @@ async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if not _has_streams():
+        return None
     try:
         uvloop = importlib.import_module("uvloop")
     except ImportError:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
+
+
+def _has_streams() -> bool:
+    """Tell whether the standard streams are open.
+
+    Otherwise a socket gets the number of one, for which libuv ends the process.
+    """
+    try:
+        for number in range(3):
+            os.fstat(number)
+    except OSError:
+        return False
+    return True

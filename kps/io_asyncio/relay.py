@@ -1,7 +1,6 @@
 """Sends messages to other servers: one link per address, which lives while messages are pending."""
 
 import itertools
-from collections import deque
 from typing import Any
 
 from kps.errors import InvalidArgument, KPSError, QueueFull
@@ -13,7 +12,8 @@ from kps.io_common.client_options import relay_limits
 from kps.io_common.logs import logger
 from kps.io_common.server_options import ServerSettings
 from kps.protocol.dialect.address import RelayTarget
-from kps.protocol.server.relays import STOPPING, Done, Link, RelayJob, RelayQueues
+from kps.protocol.dialect.envelope import embedded
+from kps.protocol.server.relays import STOPPING, Done, Link, RelayJob, RelayQueue, RelayQueues
 
 
 class Relays:
@@ -23,63 +23,73 @@ class Relays:
         self._settings = settings
         self._driver = driver
         self._numbers = itertools.count(1)
-        self._queues = RelayQueues()
-        self._begun: dict[Link, deque[RelayJob]] = {}
+        self._queues = RelayQueues(settings.config.limits)
         self._workers = Workers()
         self._is_closed = False
 
     @locked
     def send(
-        self, target: RelayTarget, origin: str, data: Any, *, secure: bool, done: Done
+        self,
+        target: RelayTarget,
+        origin: str,
+        data: Any,
+        *,
+        secure: bool,
+        done: Done,
+        owner: int | None = None,
+        shows_token: bool = True,
     ) -> None:
-        """Queue a message; call ``done`` with the outcome, also if this server stops meanwhile."""
+        """Queue a message; call ``done`` with the outcome, also if this server stops meanwhile.
+
+        ``owner`` is the number of the client that sends it, if a client does. Raises
+        :class:`kps.InvalidArgument` for a payload that is not JSON.
+        """
+        job = RelayJob.make(target, origin, data, done)
         if self._is_closed:
             done(STOPPING)
             return
-        link = (target.address, target.path, secure)
         try:
-            waiting = self._queues.add(link, RelayJob(target, origin, data, done))
+            queue = self._queues.add(
+                Link(target.address, target.path, secure, shows_token), job, owner
+            )
         except QueueFull as refusal:
             done(str(refusal))
             return
-        if waiting is not None:
-            self._begun[link] = waiting
+        if queue is not None:
             try:
-                self._workers.start(self._run_link, link, waiting)
+                self._workers.start(self._run_link, queue)
             except RuntimeError as error:  # the system has no more threads
-                self._end(link, waiting, str(error))
+                self._end(queue, str(error))
 
     async def close(self) -> None:
         """Stop sending. On asyncio links are cancelled; on threads they end in their own time."""
         self._is_closed = True
         await self._workers.close()
-        for link, waiting in list(self._begun.items()):
-            self._end(link, waiting, STOPPING)
+        self._end_all()
 
-    async def _run_link(self, link: Link, waiting: deque[RelayJob]) -> None:
+    async def _run_link(self, queue: RelayQueue) -> None:
         """Connect, send the pending messages, and disconnect."""
         error = STOPPING
         try:
-            async with self._client(link) as client:
-                while (job := self._next(link, waiting)) is not None:
+            async with self._client(queue.link) as client:
+                while (job := self._next(queue)) is not None:
                     await self._send(client, job)
         except KPSError as failure:
             error = str(failure)
         except Exception as failure:  # affects this link only: the next message opens a new one
-            logger.exception("the link to %s failed", link[0])
+            logger.exception("the link to %s failed", queue.link.address)
             error = type(failure).__name__
         finally:
-            self._end(link, waiting, error)
+            self._end(queue, error)
 
     def _client(self, link: Link) -> Client:
-        address, path, secure = link
         settings, timeout = self._settings, self._settings.relay_timeout
         return Client(
-            address,
-            path=path,
-            secure=secure,
-            ssl=settings.relay_tls if secure else None,
-            token=settings.relay_token,
+            link.address,
+            path=link.path,
+            secure=link.secure,
+            ssl=settings.relay_tls if link.secure else None,
+            token=settings.relay_token if link.shows_token else None,
             id=f"relay-{settings.config.id}-{next(self._numbers)}",
             reconnect=False,
             connect_timeout=timeout,
@@ -88,17 +98,15 @@ class Relays:
         )
 
     @locked
-    def _next(self, link: Link, waiting: deque[RelayJob]) -> RelayJob | None:
-        """Take the next message. If there is none, end the queue: a later one opens a new link."""
-        if not waiting:
-            self._queues.end(link, waiting)
-        return waiting.popleft() if waiting and not self._is_closed else None
+    def _next(self, queue: RelayQueue) -> RelayJob | None:
+        """Take the next message. If there is none, a later one opens a new link."""
+        return None if self._is_closed else self._queues.take(queue)
 
     async def _send(self, client: Client, job: RelayJob) -> None:
         error: str | None = STOPPING
         try:
             refusals = await client._send_to_server(
-                job.target.address, job.target.proxied, job.origin, job.data
+                job.target.address, job.target.proxied, job.origin, embedded(job.payload)
             )
             error = refusals[0] if refusals else None
         except InvalidArgument as failure:  # affects this message only
@@ -107,13 +115,12 @@ class Relays:
             error = str(failure)
             raise
         finally:
-            job.done(error)
+            job.finish(error)
 
     @locked
-    def _end(self, link: Link, waiting: deque[RelayJob], error: str) -> None:
-        """End a queue, and fail its pending messages."""
-        self._queues.end(link, waiting)
-        if self._begun.get(link) is waiting:
-            del self._begun[link]
-        while waiting:
-            waiting.popleft().done(error)
+    def _end(self, queue: RelayQueue, error: str) -> None:
+        self._queues.end(queue, error)
+
+    @locked
+    def _end_all(self) -> None:
+        self._queues.end_all(STOPPING)

@@ -35,6 +35,8 @@ from kps.protocol.server.events import (
     ClientRegistered,
     DirectMessageIgnored,
     HubEvent,
+    LoginRefused,
+    OriginRefused,
     RelayRequested,
     StrangerLeft,
     TokenPresented,
@@ -62,7 +64,7 @@ class Server(Participant, UnifiedServer):
         path: Path of the WebSocket.
         id: The server's own id, as a sender and for direct messages.
         origins: Origins of web pages (such as ``https://app.example``) that may connect besides
-            the server's own; ``*`` allows all.
+            the server's own; ``*`` allows all, ``null`` those of files and sandboxes.
         ssl: A TLS context, to serve ``wss`` and ``https``. ``reload`` does not change it.
         tls_cert: File of the certificate chain (PEM), in place of ``ssl``.
         tls_key: File of its private key (PEM), unless ``tls_cert`` holds it too.
@@ -80,13 +82,16 @@ class Server(Participant, UnifiedServer):
             all may connect.
         auth: Identifies clients by their tokens (spec, 13.2): returns the
             :class:`kps.Identity` or ``None``. With it every client needs a token, unless
-            ``on_upgrade`` returns an identity. :class:`kps.TokenFile` and
-            :class:`kps.JWTVerifier` are such hooks. If it has a method ``reload``, the server
-            calls that when it reloads.
-        permissions: Permissions of anonymous clients.
+            ``on_upgrade`` returns an identity. :class:`kps.TokenFile`,
+            :class:`kps.JWTVerifier` and :class:`kps.FirstOf` are such hooks. If it has a method
+            ``reload``, the server calls that when it reloads.
+        permissions: Permissions of anonymous clients, in place of the default ones: see
+            ``Permissions.open``.
         proxies: Addresses and networks of proxies in front of this server, whose
-            ``X-Forwarded-For`` gives the address of a client.
-        relay_token: The token that identifies this server to other servers.
+            ``X-Forwarded-For`` gives the address of a client, and whose ``X-Forwarded-Proto``
+            the scheme of its page.
+        relay_token: The token that identifies this server to other servers. For messages of
+            clients it goes only where their permission ``relay`` says.
         on_id: Called with a :class:`kps.Message` for each direct message to the server's id.
         on_server_data: Called with a :class:`kps.Message` for each message of another server.
 
@@ -125,7 +130,8 @@ class Server(Participant, UnifiedServer):
         """Stop gracefully. May be called twice, from a hook or callback, on threads by any thread.
 
         The server accepts no more connections, writes the pending data, and closes every
-        connection with code 1001. After ``grace`` seconds it drops the remaining connections.
+        connection with code 1001, on level 1 with 1012. After ``grace`` seconds it drops the
+        remaining connections.
         """
         if not self._driver.is_started:
             return
@@ -315,7 +321,7 @@ class Server(Participant, UnifiedServer):
         """Send a message to another server (spec, section 7), and wait until it has handled it.
 
         Raises :class:`kps.ConnectFailed` if that fails, :class:`kps.InvalidArgument` for a
-        bad address.
+        bad address or a payload that is not JSON.
         """
         self._clock()
         target = RelayTarget.parse(addr)
@@ -406,13 +412,17 @@ class Server(Participant, UnifiedServer):
                 driver.ask(session, self._settings.auth, token, hub.identify, peer)
             case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
                 pass  # they are only logged
-            case RelayRequested(session, to, target, data, sender, secure):
+            case OriginRefused() | LoginRefused():
+                pass  # likewise
+            case RelayRequested(session, to, target, data, sender, secure, shows_token):
                 self._relays.send(
                     target,
                     self._origin(sender),
                     data,
                     secure=secure,
                     done=partial(self._relayed, session, to),
+                    owner=session,
+                    shows_token=shows_token,
                 )
             case _:
                 assert_never(event)

@@ -68,7 +68,7 @@ class ServerDriver(Driver):
                     self._admit,
                     self._give_up,
                     self._latest_context,
-                    self._limits.handshake_timeout,
+                    self._limits,
                 )
             self._listeners.append(listener)
         self._report()

@@ -1,5 +1,7 @@
 """The results of ``subscribe``."""
 
+from collections.abc import Coroutine
+from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
 
@@ -8,6 +10,7 @@ from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.handle import Handle
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.news import News
+from kps.io_asyncio.workers import Worker, current_worker, has_ended, outcome_of
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message, T
 
@@ -95,9 +98,12 @@ class Messages(Subscription[T]):
         async for message in client.subscribe("news"):
             print(message.data)
 
-    A message that wants an ack counts as handled when the program asks for the next one, or
-    ends the subscription. With ``async with`` the end is exact: an exception that leaves the
-    block is reported to the publisher. Cancelling a wait for the next message loses none.
+    Several workers (on asyncio tasks, on threads threads) may share an iterator: each message goes
+    to one of them. A message that wants an ack counts as handled when the worker that took it
+    asks for the next one, or ends the subscription. With ``async with`` the end is exact: an
+    exception that leaves the block is reported to the publisher. If the worker itself ends first,
+    a task that returned has handled its message, and one that raised has failed; of a thread that
+    is unknown, so it counts as failed. Cancelling a wait for the next message loses none.
 
     ``Messages[Order]`` declares the type of the payloads; plain ``Messages`` means any.
     """
@@ -108,29 +114,36 @@ class Messages(Subscription[T]):
         super().__init__(owner, mailbox)
         self._news = news
         self._timeout = timeout
-        self._current: Message[T] | None = None
+        self._taken: dict[Worker, Message[T]] = {}  # messages that want an ack, by who took them
 
     def __aiter__(self) -> Self:
         return self
 
-    @locked
-    async def __anext__(self) -> Message[T]:
+    def __anext__(self) -> Coroutine[Any, Any, Message[T]]:
         """Return the next message. Raises :class:`kps.RequestTimeout` if none comes in time."""
-        self._settle_current(None)
+        # The worker is who calls this; ``wait_for`` may run the result in another task.
+        return self._next(current_worker())
+
+    @locked
+    async def _next(self, worker: Worker) -> Message[T]:
+        if self._taken:
+            self._settle_taken(worker, None)
         message = self._mailbox.take()
         if message is None:
             is_in_time = await self._news.until(self._has_something, self._timeout)
             message = self._mailbox.take()
             if message is None:
                 raise self._end_of_iteration() if is_in_time else self._timed_out()
-        self._current = message if message.wants_ack else None
+        if message.wants_ack:
+            self._taken[worker] = message
         return message
 
     def __del__(self) -> None:
-        if not self._mailbox.closed:
+        if self._taken or not self._mailbox.closed:
             # It is unknown whether the last message was handled: an exception in a loop looks
             # the same as a ``break``.
-            self._driver.leave_later(self._mailbox, self._current, "the subscription was left")
+            for message in self._taken.values() or (None,):
+                self._driver.leave_later(self._mailbox, message, "the subscription was left")
 
     def _has_something(self) -> bool:
         mailbox = self._mailbox
@@ -138,18 +151,21 @@ class Messages(Subscription[T]):
 
     def _end_of_iteration(self) -> Exception:
         if self._mailbox.error is not None:
-            return self._mailbox.error
+            return copy(self._mailbox.error)
         ended = None if self._mailbox.closed else self._owner._end_of_messages()
         return ended or StopAsyncIteration()
 
     def _timed_out(self) -> RequestTimeout:
         return RequestTimeout(f"no message on {self.topic!r} for {self._timeout} s")
 
-    def _settle_current(self, error: str | None) -> None:
-        message, self._current = self._current, None
-        if message is not None:
-            self._owner._settle(message, error)
+    def _settle_taken(self, worker: Worker, error: str | None) -> None:
+        """Settle the message that a worker took, and those of workers that have ended."""
+        for other, message in list(self._taken.items()):
+            if other is worker or has_ended(other):
+                del self._taken[other]
+                outcome = error if other is worker else outcome_of(other, self.topic)
+                self._owner._settle(message, outcome)
 
     def _end(self, error: str | None) -> None:
-        self._settle_current(error)
+        self._settle_taken(current_worker(), error)
         super()._end(error)

@@ -11,6 +11,7 @@ from kps.io_asyncio.connection import Connection
 from kps.io_common.logs import logger
 from kps.io_common.system_errors import describe
 from kps.protocol.dialect.address import host_and_port
+from kps.protocol.limits import ConnectionLimits
 
 _PAUSE = 0.05  # seconds, when there are no descriptors left
 
@@ -27,7 +28,7 @@ class TlsListener:
             without a handshake.
         give_up: Called after each handshake with the connection; has an effect if it failed.
         context: Returns the context for a new connection.
-        timeout: Seconds for a whole handshake.
+        limits: How long a handshake may take, and the end of a connection.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class TlsListener:
         admit: Callable[[str], Connection | None],
         give_up: Callable[[Connection], None],
         context: Callable[[], ssl.SSLContext],
-        timeout: float,
+        limits: ConnectionLimits,
     ) -> None:
         listener.setblocking(False)
         self._loop = asyncio.get_running_loop()
@@ -44,7 +45,7 @@ class TlsListener:
         self._admit = admit
         self._give_up = give_up
         self._context = context
-        self._timeout = timeout
+        self._limits = limits
         self._shaking: set[socket.socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting = self._new_task(self._accept())
@@ -84,7 +85,8 @@ class TlsListener:
                 lambda: connection,
                 sock,
                 ssl=self._context(),
-                ssl_handshake_timeout=self._timeout,
+                ssl_handshake_timeout=self._limits.handshake_timeout,
+                ssl_shutdown_timeout=self._limits.close_timeout,
             )
         except OSError as error:
             logger.debug("no TLS with %s: %s", peer, describe(error))

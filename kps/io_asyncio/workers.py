@@ -1,10 +1,40 @@
-"""Background work."""
+"""Background work, and the tasks in which a program takes messages."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec
 
+from kps.io_common.logs import report_failure
+
 P = ParamSpec("P")
+
+Worker = asyncio.Task[Any] | None
+"""The task in which a program takes messages; ``None`` outside of tasks."""
+
+
+def current_worker() -> Worker:
+    """Return the task that is running."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # another thread, or the garbage collector after the loop
+        return None
+
+
+def has_ended(worker: Worker) -> bool:
+    """Tell whether a task has ended."""
+    return worker is not None and worker.done()
+
+
+def outcome_of(worker: Worker, topic: str) -> str | None:
+    """Return why a task that has ended did not handle its message on ``topic``, if it failed."""
+    if worker is None or worker.cancelled():
+        return "cancelled"
+    failure = worker.exception()
+    if failure is None:
+        return None
+    if isinstance(failure, Exception):
+        return report_failure(failure, topic)  # logs it: nobody else may look at it any more
+    return type(failure).__name__
 
 
 class Workers:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from kps.errors import InvalidArgument
 from kps.protocol.dialect.level2 import LEVEL
-from kps.protocol.limits import ProgramLimits
+from kps.protocol.limits import LEAST_HEAD, LEAST_MESSAGE, ProgramLimits, ServerLimits
 
 
 def check_seconds(name: str, value: object) -> float:
@@ -41,6 +41,14 @@ def check_limits(value: object, kind: type[ProgramLimits]) -> None:
     """Refuse anything but limits of this kind or ``None``."""
     if value is not None and not isinstance(value, kind):
         raise InvalidArgument(f"limits is a kps.{kind.__name__}, not a {type(value).__name__}")
+
+
+def check_usable(limits: ServerLimits) -> ServerLimits:
+    """Refuse limits under which no client could connect."""
+    for name, least in (("max_message", LEAST_MESSAGE), ("max_head", LEAST_HEAD)):
+        if getattr(limits, name) < least:
+            raise InvalidArgument(f"{name} must be at least {least}, or nobody could connect")
+    return limits
 
 
 def check_level(value: object) -> int:

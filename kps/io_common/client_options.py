@@ -113,7 +113,8 @@ class ClientSettings:
 
 def relay_limits(timeout: float) -> ClientLimits:
     """Return the limits of a connection to another server: each stage may take ``timeout``."""
-    return ClientLimits(handshake_timeout=timeout, close_timeout=timeout)
+    # Another server has little to say. A client chose it, so it may be hostile.
+    return ClientLimits(max_message=256 * 1024, handshake_timeout=timeout, close_timeout=timeout)
 
 
 def random_id(kind: str) -> str:

@@ -2,6 +2,8 @@
 
 import logging
 
+from kps.io_common.logger import INTERVAL, guard
+from kps.io_common.logger import logger as logger
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.client.events import (
     ClientEvent,
@@ -16,13 +18,13 @@ from kps.protocol.server.events import (
     ClientRegistered,
     DirectMessageIgnored,
     HubEvent,
+    LoginRefused,
+    OriginRefused,
     StrangerLeft,
 )
 from kps.protocol.server.hub import Hub
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.websocket import ClosedBy
-
-logger = logging.getLogger("kps")
 
 
 def log_client_event(event: ClientEvent, server: Address) -> None:
@@ -32,7 +34,10 @@ def log_client_event(event: ClientEvent, server: Address) -> None:
             logger.info("connected to %s as %s", server.url, client_id)
         case ConnectAttemptFailed(reason, retry_in):
             logger.warning(
-                "cannot connect to %s: %s; next attempt in %.1f s", server.url, reason, retry_in
+                "cannot connect to %s: %s; next attempt in %.1f s",
+                server.url,
+                reason,
+                retry_in,
             )
         case Disconnected(closed, retry_in, dropped):
             logger.log(
@@ -53,22 +58,33 @@ def log_hub_event(event: HubEvent) -> None:
     """Log an event that the operator of a server may want to know."""
     match event:
         case ClientRegistered(_, client_id, previous, peer):
-            renamed = f", before {_shown(previous)}" if previous else ""
-            logger.debug("client %s from %s%s", _shown(client_id), _shown(peer), renamed)
+            renamed = f", before {previous}" if previous else ""
+            logger.debug("client %s from %s%s", client_id, peer, renamed)
         case ClientLeft(client_id, closed, dropped):
             logger.log(
                 logging.WARNING if closed.by is ClosedBy.FAULT else logging.DEBUG,
                 "client %s left: %s (%d)%s",
-                _shown(client_id),
-                _shown(closed.reason),
+                client_id,
+                closed.reason or "closed",
                 closed.code,
                 f"; {dropped} messages dropped" if dropped else "",
             )
         case StrangerLeft(peer, closed):
-            reason = _shown(closed.reason)
-            logger.debug("unregistered client %s left: %s (%d)", _shown(peer), reason, closed.code)
+            logger.debug(
+                "unregistered client %s left: %s (%d)", peer, closed.reason or "closed", closed.code
+            )
+        case OriginRefused(peer, origin):
+            logger.warning(
+                "refused a page of the origin %s from %s; the option --origin %s (origins= in a "
+                "program) lets it in",
+                origin,
+                peer,
+                origin,
+            )
+        case LoginRefused(peer, reason):
+            logger.warning("refused a login from %s: %s", peer, reason)
         case DirectMessageIgnored(sender):
-            logger.debug("ignored a direct message of %s: there is no on_id", _shown(sender))
+            logger.debug("ignored a direct message of %s: there is no on_id", sender)
 
 
 def log_overflow(mailbox: Mailbox) -> None:
@@ -95,9 +111,6 @@ def hook_failed(peer: str, failure: Exception) -> HttpResponse:
 class FiguresLog:
     """Logs a line of the server's figures at intervals, if they have changed."""
 
-    INTERVAL = 10.0
-    """Seconds between lines."""
-
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._logged = (0, 0, 0, 0)
@@ -106,10 +119,10 @@ class FiguresLog:
     def log_now_and_then(self, now: float) -> float:
         """Log if it is time; return the time of the next line."""
         if self._next is None:
-            self._next = now + self.INTERVAL
+            self._next = now + INTERVAL
         elif now >= self._next:
             self.log()
-            self._next = now + self.INTERVAL
+            self._next = now + INTERVAL
         return self._next
 
     def log(self) -> None:
@@ -118,6 +131,7 @@ class FiguresLog:
         stats = hub.stats
         dropped = hub.dropped()
         figures = (stats.connections, stats.lost, dropped, stats.refused)
+        guard.tell()  # at the same times: what was left out meanwhile
         if figures == self._logged:
             return
         self._logged = figures
@@ -137,8 +151,3 @@ class FiguresLog:
 
 def _messages_of(topic: str) -> str:
     return f"topic {topic!r}" if topic else "messages without a topic"
-
-
-def _shown(text: str) -> str:
-    """Return a peer's text in a form that cannot forge a line of the log."""
-    return text if text.isprintable() else repr(text)

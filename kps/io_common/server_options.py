@@ -15,11 +15,15 @@ from kps.io_common.checks import (
     check_seconds,
     check_texts,
     check_tls,
+    check_usable,
 )
 from kps.io_common.client_options import random_id
 from kps.io_common.hooks import Callback, TokenHook, UpgradeHook
+from kps.io_common.logs import logger
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import OPEN, Permissions
+from kps.protocol.access.origins import read_origin
+from kps.protocol.access.rules import is_foreign
 from kps.protocol.client.config import check_token
 from kps.protocol.dialect.address import DEFAULT_PATH, Address
 from kps.protocol.dialect.level2 import LEVEL
@@ -80,7 +84,10 @@ class ServerSettings:
             check_hook(name, options.get(name))
         for name in ("ssl", "relay_ssl"):
             check_tls(name, options.get(name))
-        check_id(options.get("id"))
+        own_id = options.get("id")
+        check_id(own_id)
+        if own_id and is_foreign(own_id):
+            raise InvalidArgument(f"an id of this form is that of another server: {own_id!r}")
         check_limits(options.get("limits"), ServerLimits)
         if not isinstance(address, str) or "/" in address:
             raise InvalidArgument(f"a server listens on host:port, not on {address!r}")
@@ -90,18 +97,20 @@ class ServerSettings:
         permissions = options.get("permissions", OPEN)
         if not isinstance(permissions, Permissions):
             raise InvalidArgument(f"permissions is a kps.Permissions, not {permissions!r}")
+        if permissions.relay and not permissions.peer and options.get("auth") is None:
+            logger.info("anonymous clients may relay, but lack peer: see Permissions.open")
         relay_token = options.get("relay_token")
         return cls(
             listens_on=Address.parse(address),
             config=HubConfig(
-                id=options.get("id") or random_id("server"),
+                id=own_id or random_id("server"),
                 path=path,
-                origins=check_texts("origins", options.get("origins", ())),
+                origins=tuple(map(read_origin, check_texts("origins", options.get("origins", ())))),
                 asks_upgrade=options.get("on_upgrade") is not None,
                 asks_token=options.get("auth") is not None,
                 permissions=permissions,
                 proxies=read_networks(check_texts("proxies", options.get("proxies", ()))),
-                limits=options.get("limits") or ServerLimits(),
+                limits=check_usable(options.get("limits") or ServerLimits()),
                 level=check_level(options.get("level", LEVEL)),
                 is_monitored=bool(options.get("console", True)),
             ),
@@ -128,6 +137,7 @@ class ServerSettings:
         return replace(
             self.config,
             asks_upgrade=asks_upgrade,
+            is_secure=self.certificates.context is not None,
             pages=pages(self.config.path, console=self.config.is_monitored),
             version=find_version(),
         )

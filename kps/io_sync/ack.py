@@ -3,6 +3,7 @@
 """The result of ``publish_with_ack``."""
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Generic, Protocol
 
 from kps.compat.blocking import UnifiedAck
@@ -55,10 +56,13 @@ class Ack(UnifiedAck, Generic[R]):
     def wait(self) -> dict[str, AckResponse[R]]:
         """Wait until all have answered or timed out; return the outcomes by client id.
 
-        The timeout is that given when publishing, plus one second in which a client waits for
-        the server's answer. The result is empty if nobody was subscribed, or after ``cancel``.
-        May be called twice. Raises :class:`kps.ConnectionLost` or :class:`kps.ClientClosed` at
-        once when the connection of the request ends.
+        The timeout is that given when publishing. It begins when the request is written, and a
+        client waits for one second more for the server's answer. The result is empty if nobody
+        was subscribed, or after ``cancel``. May be called twice.
+
+        Raises :class:`kps.RequestTimeout` if the server did not answer in time, and
+        :class:`kps.ConnectionLost` or :class:`kps.ClientClosed` at once when the connection of
+        the request ends. ``responses`` then has the outcomes that were known.
         """
         with self._driver.lock:
             self._until_finished()
@@ -81,15 +85,20 @@ class Ack(UnifiedAck, Generic[R]):
 
         Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout` when the server does not answer, or
-        :class:`kps.ServerError` when it refuses the question.
+        :class:`kps.ServerError` when it refuses the question. Of a request that has ended
+        it tells the outcomes, or raises the error of ``wait``.
         """
         with self._driver.lock:
             if self._handle.finished:
+                self._raise_error()
                 return self._handle.known_status()
             return self._keeper._ack_status(self._handle)
 
     def is_complete(self) -> bool:
-        """Tell whether all addressed subscribers have answered. Raises as ``status``."""
+        """Tell whether all addressed subscribers have answered. Raises as ``status``.
+
+        A request that has ended with an error is not complete.
+        """
         if self._handle.finished and self._handle.error is not None:
             return False
         status = self.status()
@@ -120,5 +129,8 @@ class Ack(UnifiedAck, Generic[R]):
 
     def _until_finished(self) -> None:
         self._news.until(lambda: self._handle.finished)
+        self._raise_error()
+
+    def _raise_error(self) -> None:
         if self._handle.error is not None:
-            raise self._handle.error
+            raise copy(self._handle.error) from None  # each caller has its own traceback

@@ -5,13 +5,13 @@ subscription's messages are handled in order. The thread starts with the first c
 """
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from kps.io_common.hooks import Callback
 from kps.io_common.logs import logger, report_failure
+from kps.io_common.notices import Notices
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 
@@ -27,13 +27,14 @@ class Dispatcher:
     ``lock`` is the core's. Callers hold it for all methods but ``finish``.
     """
 
-    def __init__(self, lock: threading.RLock, settle: Settle, max_notices: int) -> None:
+    def __init__(
+        self, lock: threading.RLock, settle: Settle, max_notices: int, max_notice_bytes: int
+    ) -> None:
         self._news = threading.Condition(lock)
         self._settle = settle
         self._callbacks: dict[Mailbox, Callback] = {}
         self._ready: dict[Mailbox, None] = {}
-        self._notices: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._max_notices = max_notices
+        self._notices = Notices(max_notices, max_notice_bytes)
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._is_resting = True
@@ -67,14 +68,17 @@ class Dispatcher:
         if self._ready:
             self._start()
 
-    def notify(self, callback: Callable[..., Any] | None, *args: Any) -> None:
-        """Call a callback with a notice, which is not a message; notices keep their order."""
+    def notify(self, callback: Callable[..., Any] | None, *args: Any, size: int = 0) -> None:
+        """Call a callback with a notice, which is not a message; notices keep their order.
+
+        ``size`` is the notice's size in bytes, if it may be large.
+        """
         if callback is None:
             return
-        if len(self._notices) >= self._max_notices:
+        if not self._notices.has_room(size):
             logger.warning("dropped a notice for %r: it is too slow", callback)
             return
-        self._notices.append((callback, args))
+        self._notices.append((callback, args), size)
         self._start()
 
     def close(self) -> None:

@@ -65,7 +65,10 @@ class Driver(ABC):
         self.check_not_started("a client or server starts once; make a new one")
         self.runtime.start()
         self.clock = self.runtime.clock
-        self.dispatcher = Dispatcher(self.lock, self._face._settle, self._limits.mailbox_messages)
+        limits = self._limits
+        self.dispatcher = Dispatcher(
+            self.lock, self._face._settle, limits.mailbox_messages, limits.mailbox_bytes
+        )
         self.is_started = True
 
     def check_not_started(self, complaint: str) -> None:

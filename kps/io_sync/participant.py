@@ -61,7 +61,8 @@ class Participant(ABC):
         connection.
 
         Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.InvalidState` when
-        not started, :class:`kps.ClientClosed` when closed. Awaiting the result (on threads this
+        not started, :class:`kps.ClientClosed` when closed, :class:`kps.QueueFull` while very many
+        questions about topics wait for the server's answers. Awaiting the result (on threads this
         method itself) raises :class:`kps.ServerError` if the server refuses the topic, and
         :class:`kps.RequestTimeout` if it does not answer; then there is no subscription.
         Iterating raises :class:`kps.ServerError` if the server refuses the topic after a
@@ -73,14 +74,19 @@ class Participant(ABC):
             if timeout is not None:
                 check_seconds("timeout", timeout)
             mailbox = self._open_mailbox(topic, now)
-            subscription: Subscription[Any]
-            if callback is None:
-                subscription = Messages(self, mailbox, self._driver.iterate(mailbox), timeout)
-            else:
-                self._driver.attach(mailbox, callback)
-                subscription = Subscription(self, mailbox)
-            self._driver.progress()
-            return begun(subscription)
+            try:
+                subscription: Subscription[Any]
+                if callback is None:
+                    subscription = Messages(self, mailbox, self._driver.iterate(mailbox), timeout)
+                else:
+                    self._driver.attach(mailbox, callback)
+                    subscription = Subscription(self, mailbox)
+                self._driver.progress()
+                return begun(subscription)
+            except BaseException:  # on threads also Ctrl-C; nobody could end the subscription later
+                if not mailbox.is_over:
+                    self._unsubscribe(mailbox)
+                raise
 
     def unsubscribe(self, topic: str) -> None:
         """End every subscription to a topic."""

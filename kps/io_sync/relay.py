@@ -3,7 +3,6 @@
 """Sends messages to other servers: one link per address, which lives while messages are pending."""
 
 import itertools
-from collections import deque
 from typing import Any
 
 from kps.errors import InvalidArgument, KPSError, QueueFull
@@ -14,7 +13,8 @@ from kps.io_sync.client import Client
 from kps.io_sync.driver import Driver
 from kps.io_sync.workers import Workers
 from kps.protocol.dialect.address import RelayTarget
-from kps.protocol.server.relays import STOPPING, Done, Link, RelayJob, RelayQueues
+from kps.protocol.dialect.envelope import embedded
+from kps.protocol.server.relays import STOPPING, Done, Link, RelayJob, RelayQueue, RelayQueues
 
 
 class Relays:
@@ -24,63 +24,73 @@ class Relays:
         self._settings = settings
         self._driver = driver
         self._numbers = itertools.count(1)
-        self._queues = RelayQueues()
-        self._begun: dict[Link, deque[RelayJob]] = {}
+        self._queues = RelayQueues(settings.config.limits)
         self._workers = Workers()
         self._is_closed = False
 
     def send(
-        self, target: RelayTarget, origin: str, data: Any, *, secure: bool, done: Done
+        self,
+        target: RelayTarget,
+        origin: str,
+        data: Any,
+        *,
+        secure: bool,
+        done: Done,
+        owner: int | None = None,
+        shows_token: bool = True,
     ) -> None:
-        """Queue a message; call ``done`` with the outcome, also if this server stops meanwhile."""
+        """Queue a message; call ``done`` with the outcome, also if this server stops meanwhile.
+
+        ``owner`` is the number of the client that sends it, if a client does. Raises
+        :class:`kps.InvalidArgument` for a payload that is not JSON.
+        """
         with self._driver.lock:
+            job = RelayJob.make(target, origin, data, done)
             if self._is_closed:
                 done(STOPPING)
                 return
-            link = (target.address, target.path, secure)
             try:
-                waiting = self._queues.add(link, RelayJob(target, origin, data, done))
+                queue = self._queues.add(
+                    Link(target.address, target.path, secure, shows_token), job, owner
+                )
             except QueueFull as refusal:
                 done(str(refusal))
                 return
-            if waiting is not None:
-                self._begun[link] = waiting
+            if queue is not None:
                 try:
-                    self._workers.start(self._run_link, link, waiting)
+                    self._workers.start(self._run_link, queue)
                 except RuntimeError as error:  # the system has no more threads
-                    self._end(link, waiting, str(error))
+                    self._end(queue, str(error))
 
     def close(self) -> None:
         """Stop sending. On asyncio links are cancelled; on threads they end in their own time."""
         self._is_closed = True
         self._workers.close()
-        for link, waiting in list(self._begun.items()):
-            self._end(link, waiting, STOPPING)
+        self._end_all()
 
-    def _run_link(self, link: Link, waiting: deque[RelayJob]) -> None:
+    def _run_link(self, queue: RelayQueue) -> None:
         """Connect, send the pending messages, and disconnect."""
         error = STOPPING
         try:
-            with self._client(link) as client:
-                while (job := self._next(link, waiting)) is not None:
+            with self._client(queue.link) as client:
+                while (job := self._next(queue)) is not None:
                     self._send(client, job)
         except KPSError as failure:
             error = str(failure)
         except Exception as failure:  # affects this link only: the next message opens a new one
-            logger.exception("the link to %s failed", link[0])
+            logger.exception("the link to %s failed", queue.link.address)
             error = type(failure).__name__
         finally:
-            self._end(link, waiting, error)
+            self._end(queue, error)
 
     def _client(self, link: Link) -> Client:
-        address, path, secure = link
         settings, timeout = self._settings, self._settings.relay_timeout
         return Client(
-            address,
-            path=path,
-            secure=secure,
-            ssl=settings.relay_tls if secure else None,
-            token=settings.relay_token,
+            link.address,
+            path=link.path,
+            secure=link.secure,
+            ssl=settings.relay_tls if link.secure else None,
+            token=settings.relay_token if link.shows_token else None,
             id=f"relay-{settings.config.id}-{next(self._numbers)}",
             reconnect=False,
             connect_timeout=timeout,
@@ -88,18 +98,16 @@ class Relays:
             limits=relay_limits(timeout),
         )
 
-    def _next(self, link: Link, waiting: deque[RelayJob]) -> RelayJob | None:
-        """Take the next message. If there is none, end the queue: a later one opens a new link."""
+    def _next(self, queue: RelayQueue) -> RelayJob | None:
+        """Take the next message. If there is none, a later one opens a new link."""
         with self._driver.lock:
-            if not waiting:
-                self._queues.end(link, waiting)
-            return waiting.popleft() if waiting and not self._is_closed else None
+            return None if self._is_closed else self._queues.take(queue)
 
     def _send(self, client: Client, job: RelayJob) -> None:
         error: str | None = STOPPING
         try:
             refusals = client._send_to_server(
-                job.target.address, job.target.proxied, job.origin, job.data
+                job.target.address, job.target.proxied, job.origin, embedded(job.payload)
             )
             error = refusals[0] if refusals else None
         except InvalidArgument as failure:  # affects this message only
@@ -108,13 +116,12 @@ class Relays:
             error = str(failure)
             raise
         finally:
-            job.done(error)
+            job.finish(error)
 
-    def _end(self, link: Link, waiting: deque[RelayJob], error: str) -> None:
-        """End a queue, and fail its pending messages."""
+    def _end(self, queue: RelayQueue, error: str) -> None:
         with self._driver.lock:
-            self._queues.end(link, waiting)
-            if self._begun.get(link) is waiting:
-                del self._begun[link]
-            while waiting:
-                waiting.popleft().done(error)
+            self._queues.end(queue, error)
+
+    def _end_all(self) -> None:
+        with self._driver.lock:
+            self._queues.end_all(STOPPING)

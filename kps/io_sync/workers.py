@@ -1,10 +1,28 @@
-"""Background work."""
+"""Background work, and the threads in which a program takes messages."""
 
 import threading
 from collections.abc import Callable
 from typing import ParamSpec
 
 P = ParamSpec("P")
+
+Worker = threading.Thread
+"""The thread in which a program takes messages."""
+
+
+def current_worker() -> Worker:
+    """Return the thread that is running."""
+    return threading.current_thread()
+
+
+def has_ended(worker: Worker) -> bool:
+    """Tell whether a thread has ended."""
+    return not worker.is_alive()
+
+
+def outcome_of(worker: Worker, topic: str) -> str | None:
+    """Return why a thread that has ended did not handle its message: whether it did is unknown."""
+    return "the thread that took the message has ended"
 
 
 class Workers:

@@ -9,6 +9,11 @@ from math import inf
 
 from kps.errors import InvalidArgument
 
+LEAST_MESSAGE = 512
+"""The smallest ``max_message`` of a server: a client's first message has an id and a token."""
+LEAST_HEAD = 512
+"""The smallest ``max_head`` of a server: the head of an upgrade has five headers and a token."""
+
 _MAX_DEPTH = 128
 _MAY_BE_ZERO = ("message_rate", "byte_rate")
 
@@ -43,12 +48,13 @@ class ConnectionLimits:
     """
 
     max_message: int = 1024 * 1024
-    """Largest incoming WebSocket message, reassembled. Past it: close code 1009.
-    nats-server and the WebSocket libraries have the same default."""
+    """Largest incoming WebSocket message, reassembled. Past it: close code 1009. A server takes
+    at least 512 bytes. nats-server and the WebSocket libraries have the same default."""
 
     max_head: int = 16 * 1024
-    """Largest HTTP head (request line and headers). Past it: status 431. Common servers
-    allow 8 to 80 KiB; cookies and tokens need more than the smallest of these."""
+    """Largest HTTP head (request line and headers), of a server at least 512. Past it: status
+    431. Common servers allow 8 to 80 KiB; cookies and tokens need more than the smallest of
+    these."""
 
     queue_messages: int = 262_144
     """WebSocket messages that may be pending for one connection."""
@@ -112,8 +118,9 @@ class ProgramLimits(ConnectionLimits):
     pauses reading while a 32nd of this is pending, if its program keeps up."""
 
     mailbox_bytes: int = 64 * 1024 * 1024
-    """Bytes that may be pending for one subscription: of the messages' JSON, and 144 for each.
-    Python's objects of a payload with very many parts take up to 45 times as much as its JSON."""
+    """Bytes that may be pending for one subscription: of the messages' JSON, and 144 for each; and
+    of notices for the hooks of a client, such as ``on_frame``. Python's objects of a payload with
+    very many parts take up to 45 times as much as its JSON."""
 
     mailbox_overflow: Overflow = Overflow.DROP_NEWEST
     """What a full mailbox does with a message. ``CLOSE`` is not allowed here. A dropped
@@ -209,6 +216,22 @@ class ServerLimits(ProgramLimits):
     """Bytes of results and error texts that one ack request may gather. Past it: as past
     ``max_all_results``."""
 
+    relay_messages: int = 1024
+    """Messages that may be pending for one link to another server. Past this bound and the next
+    four: an error of the code ``relay_failed``."""
+
+    relay_bytes: int = 16 * 1024 * 1024
+    """Bytes that may be pending for one link to another server."""
+
+    relay_all_bytes: int = 64 * 1024 * 1024
+    """Bytes that may be pending for all links to other servers together."""
+
+    relay_links: int = 64
+    """Links to other servers, each with its path, that may exist at a time."""
+
+    relay_links_per_client: int = 8
+    """Links that one client may have opened, so that it leaves some for others."""
+
     message_rate: float = 0.0
     """Messages that one connection may send per second, where each payload of a batch counts.
     0, the default, means no limit, because the right one depends on the clients: on the open
@@ -258,6 +281,11 @@ IN_SHORT = {
     "max_ack_bytes": "bytes that all pending ack requests may take, without results",
     "max_results": "bytes of results that one ack request may gather",
     "max_all_results": "bytes of results of all pending ack requests",
+    "relay_messages": "messages that may be pending for one link to another server",
+    "relay_bytes": "bytes that may be pending for one link to another server",
+    "relay_all_bytes": "bytes that may be pending for all links to other servers",
+    "relay_links": "links to other servers at a time",
+    "relay_links_per_client": "links to other servers that one client may have opened",
     "max_error": "characters of a subscriber's error text that its publisher gets",
     "max_head": "bytes of an HTTP head",
     "queue_messages": "messages that may be pending for one client",

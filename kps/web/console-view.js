@@ -2,7 +2,10 @@
 // into the page as text only, through `shown` if it is a name.
 
 const LONGEST_NAME = 160;
-const INVISIBLE = /[\p{Cc}\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/gu;
+// What shows nothing, or only as a blank, or changes the order of what is beside it.
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\p{Noncharacter_Code_Point}\u2800]|[^\P{Zs} ]/gu;
+// In a name also a space that is not between two characters, and what looks like an escape of ours.
+const DOUBTFUL = /^ +| +$|(?<= ) +|\\(?=u)/gu;
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const fine = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
 const short = new Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 });
@@ -29,12 +32,18 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-export const reveal = (text) => text.replace(INVISIBLE, (character) =>
-  `\\u${character.codePointAt().toString(16).padStart(4, '0')}`);
+function escaped(character) {
+  const code = character.codePointAt().toString(16);
+  return code.length > 4 ? `\\u{${code}}` : `\\u${code.padStart(4, '0')}`;
+}
 
-/** A name as people can read it: not endless, and nothing invisible that makes it look like another. */
+/** A text of others, with everything invisible as an escape. */
+export const reveal = (text) => text.replace(INVISIBLE, escaped);
+
+/** A name as people can read it: not endless, and nothing that makes it look like another. */
 export function shown(name) {
-  return reveal(name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME)}…` : name);
+  const visible = name.replace(DOUBTFUL, (found) => [...found].map(escaped).join(''));
+  return reveal(visible.length > LONGEST_NAME ? `${visible.slice(0, LONGEST_NAME)}…` : visible);
 }
 
 export const count = (number) => (number < 1e5 ? whole : short).format(number);

@@ -86,14 +86,14 @@ export class Watch {
   refused(error) {
     const isOurs = error.request === 'subscribe' && this.has(error.topic);
     // The client asks again for what is refused for now.
-    if (isOurs && error.isTemporary) this.#say(`${shown(error.topic)} is not watched for now: ${error.message}.`);
+    if (isOurs && error.isTemporary) this.#say(`${shown(error.topic)} is not watched for now: ${reveal(error.message)}.`);
     else if (isOurs) this.#lost(error.topic, error);
     return isOurs;
   }
 
   #lost(topic, error) {
     this.remove(topic);
-    this.#say(`${shown(topic)} is not watched: ${error.message}.`);
+    this.#say(`${shown(topic)} is not watched: ${reveal(error.message)}.`);
   }
 
   #say(problem = '') {

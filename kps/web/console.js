@@ -41,22 +41,25 @@ byId('theme').addEventListener('click', () => {
 
 // -- the connection ------------------------------------------------------------------------------
 
-/** The address of the bus. A token in the page's URL moves to where nobody reads or shares it. */
-function busAddress() {
+const bus = new URL(document.querySelector('meta[name=kps-path]').content, location.origin);
+
+/** This page's token. One in its URL moves to where nobody reads or shares it. */
+function ownToken() {
   const page = new URL(location.href);
   const given = page.searchParams.get('token');
+  const known = store('sessionStorage', 'kps-token');
   if (given !== null) {
     page.searchParams.delete('token');
     history.replaceState(null, '', page);
   }
-  const token = store('sessionStorage', 'kps-token', given ?? undefined);
-  const bus = new URL(document.querySelector('meta[name=kps-path]').content, location.origin);
-  if (token) bus.searchParams.set('token', token);
-  return bus.href;
+  // Whoever made a link must not choose as whom its readers publish.
+  const question = 'The address of this page has another token than the one in use. Use that from now on?';
+  if (!given || (known && known !== given && !confirm(question))) return known;
+  return store('sessionStorage', 'kps-token', given);
 }
 
 const ownId = `console-${[...crypto.getRandomValues(new Uint8Array(4))].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
-const ENDS = { 1001: 'The server stopped', 4002: 'The time of the token is over' }; // by close code
+const ENDS = { 1001: 'The server stopped', 1012: 'The server stopped', 4002: 'The time of the token is over' }; // by close code
 let retryAt = 0;
 let silenceTimer;
 let mayHaveFigures = true;
@@ -105,16 +108,16 @@ function waiting(delay, notice) {
 function countDown() {
   if (document.body.dataset.state !== 'waiting') return;
   const seconds = Math.ceil((retryAt - Date.now()) / 1000);
-  setText(byId('countdown'), !navigator.onLine ? '' : seconds > 0 ? ` in ${seconds} s` : ' …');
+  setText(byId('countdown'), seconds > 0 ? ` in ${seconds} s` : ' …');
 }
 
 /** Browsers do not tell why a WebSocket failed; plain HTTP tells at least whether there is a server. */
 async function whyNot() {
-  if (!navigator.onLine) return 'This browser is offline. The console comes back with the network.';
   try {
     const { ok } = await fetch('healthz', { cache: 'no-store' });
-    if (ok) return 'The server is there, but does not let this page in. It may want a token: open the page with ?token=… in its address.';
+    if (ok) return 'The server is there, but does not let this page in.';
   } catch { /* said below */ }
+  if (!navigator.onLine) return 'This browser is offline. The console comes back with the network.';
   return 'The server does not answer. The console keeps trying, and then watches the same topics again.';
 }
 
@@ -124,12 +127,20 @@ async function attemptFailed() {
   if (document.body.dataset.state === 'waiting') showNotice(reason);
 }
 
-const client = new Client(busAddress(), {
+function ended({ message }) {
+  const isAboutToken = /\btoken\b/.test(message);
+  if (isAboutToken) store('sessionStorage', 'kps-token', ''); // the next one is welcome
+  const advice = isAboutToken ? ' Open this page with ?token=… in its address.' : '';
+  showState('gone', 'Gone', `This page does not come back by itself: ${reveal(message)}.${advice}`);
+}
+
+const client = new Client(bus, {
   id: ownId,
+  token: ownToken() || undefined,
   reconnect: RETRY,
   onConnect: connected,
   onDisconnect: ({ code, retryIn }) => waiting(retryIn, `${ENDS[code] ?? `The connection broke (${code})`}. What is published meanwhile is not shown later.`),
-  onClose: ({ message }) => showState('gone', 'Gone', `This page does not come back by itself: ${reveal(message)}.`),
+  onClose: ended,
   onDirect: (message) => { watch.take(message); },
   onError: failed,
 });
@@ -227,7 +238,7 @@ function suggest(listId, names) {
   const key = JSON.stringify(names);
   if (options.key === key) return;
   options.key = key;
-  options.replaceChildren(...names.map((value) => make('option', { value })));
+  options.replaceChildren(...names.map((value) => make('option', { value, label: shown(value) })));
 }
 
 // -- tables --------------------------------------------------------------------------------------

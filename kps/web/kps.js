@@ -9,15 +9,21 @@ const HIGH_WATER = 1024 * 1024; // bytes not yet on the network, beyond which pu
 const OFFLINE_BYTES = 16 * 1024 * 1024;
 const MAX_ERROR = 1000; // characters of a subscriber's error that a server passes on
 const ACK_GRACE = SECOND; // the server's last word leaves it when the time is over
-const CLOSE_TIMEOUT = 5 * SECOND;
+const SENDING = 5 * SECOND; // in which an ack request is sent, if it is not given more time itself
+const SILENT_END = 4.5 * SECOND; // an end without outcomes then means on level 1: nobody answered
+const FORGIVEN = 3; // connections in a row that may soon end before the waits grow
 const HEARTBEAT = 25 * SECOND; // silence after which the server is asked whether it is there
 const PATIENCE = 20 * SECOND; // for its answer
 const SHORT_PATIENCE = 5 * SECOND; // for its answer when there is reason to doubt
+const FAILING = SECOND / 10; // a WebSocket that failed says so within this time, or never (Node 22)
 const LATE = 3 * SECOND; // a timer later than this means that the machine or the page slept
+const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds; setTimeout takes longer times for none
+const CROWDED = 1 / 32; // the part of a mailbox beyond which no more is read, where that is possible,
+const RELIEVED = 1 / 64; // until this part is left
+const LOOK = SECOND / 4; // how often one looks whether a mailbox drains, or a request is sent
 const LONE_SURROGATES = /[\ud800-\udfff]/gu;
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
 const ASKING_AGAIN = { ...BACKOFF, first: SECOND / 2 }; // about topics that were refused for now
-const OPPOSITE = { subscribe: 'unsubscribe', unsubscribe: 'subscribe' };
 const TEMPORARY = ['rate_limited', 'limit_reached', 'unavailable']; // codes of the server
 
 // -- errors: their names are set as texts because minifiers change those of classes -------------
@@ -92,7 +98,37 @@ const entries = (value) => (isObject(value) ? Object.entries(value) : []);
 
 const isThenable = (value) => typeof value?.then === 'function';
 
-const describe = (error) => String(error?.message || error);
+/** What was thrown, as text. It may be anything, and even refuse to be shown. */
+function describe(error) {
+  try {
+    return String(error?.message || error) || 'an empty text was thrown';
+  } catch {
+    return 'something was thrown that cannot be shown';
+  }
+}
+
+function show(error) {
+  try {
+    console.error(error);
+  } catch {
+    console.error(describe(error));
+  }
+}
+
+/** Act later, after a time of any length, or never. Returns what stops that. */
+function after(delay, act) {
+  let timer;
+  const wait = (rest) => {
+    const part = Math.min(rest, LONGEST_TIMER);
+    timer = setTimeout(() => (rest > part ? wait(rest - part) : act()), part);
+  };
+  if (delay < Infinity) wait(delay);
+  return () => clearTimeout(timer);
+}
+
+const pause = (delay) => new Promise((resolve) => { after(delay, resolve); });
+
+const opposite = (action) => (action === 'subscribe' ? 'unsubscribe' : 'subscribe');
 
 function byteLength(string) {
   return /^[\0-\x7f]*$/.test(string) ? string.length : new TextEncoder().encode(string).length;
@@ -101,13 +137,24 @@ function byteLength(string) {
 /** JSON of a payload. */
 function encode(value = null) {
   try {
-    const json = JSON.stringify(value);
+    let json = JSON.stringify(value);
+    // NaN and the like have become `null`, which may be there by right.
+    if (json?.includes('null')) json = JSON.stringify(value, refuseNothings);
     // The server could not read half of a surrogate pair, nor what else is in the same frame.
-    if (json && !/(^|[^\\])(\\\\)*\\ud[89a-f]/.test(json)) return json;
+    const isWhole = !json?.includes('\\ud') || !/(^|[^\\])(\\\\)*\\ud[89a-f]/.test(json);
+    if (json && isWhole) return json;
   } catch (cause) {
     throw new InvalidArgument(`the data is not JSON: ${describe(cause)}`, { cause });
   }
   throw new InvalidArgument('the data is not JSON');
+}
+
+/** For JSON.stringify: throws for what would become `null`. Members of objects may be undefined. */
+function refuseNothings(key, value) {
+  const isNothing = typeof value === 'number' ? !Number.isFinite(value)
+    : Array.isArray(this) && ['undefined', 'function', 'symbol'].includes(typeof value);
+  if (isNothing) throw new InvalidArgument(`JSON has no ${typeof value === 'number' ? value : typeof value}`);
+  return value;
 }
 
 /** A message with one member whose JSON is there already. */
@@ -115,21 +162,28 @@ function compose(fields, key, json) {
   return `${JSON.stringify(fields).slice(0, -1)},"${key}":${json}}`;
 }
 
+/** A string that is not empty, and which UTF-8 can say. */
+const NAME = 'a string that is not empty, without halves of characters';
+const isName = (value) => typeof value === 'string' && value !== ''
+  && (value.isWellFormed?.() ?? value.search(LONE_SURROGATES) < 0);
+
 function nonEmpty(value, what) {
-  if (text(value) && value.search(LONE_SURROGATES) < 0) return value;
-  throw new InvalidArgument(`${what} is a string that is not empty`);
+  if (isName(value)) return value;
+  throw new InvalidArgument(`${what} is ${NAME}`);
 }
 
+/** An id that nobody has. It need not be secret, so it can do without `crypto` (React Native). */
 function randomId() {
-  const [number] = crypto.getRandomValues(new BigUint64Array(1));
-  return `client-${number.toString(16).padStart(16, '0')}`;
+  const numbers = new Uint32Array(2).map(() => Math.random() * 2 ** 32);
+  globalThis.crypto?.getRandomValues?.(numbers);
+  return `client-${[...numbers].map((each) => each.toString(16).padStart(8, '0')).join('')}`;
 }
 
 /** The WebSocket URL of `host`, `host:port` or a URL; in a page without an address, its own. */
 function parseAddress(address, path, secure) {
   const { location } = globalThis;
-  const given = address ?? (location?.host ? location.origin : 'localhost');
   try {
+    const given = address?.href ?? address ?? (location?.host ? location.origin : 'localhost');
     // A scheme without a port of its own does not hide that of an address.
     const url = new URL(given.includes('://') ? given : `kps://${given}`);
     const { protocol, host, port, pathname, search } = url;
@@ -138,10 +192,14 @@ function parseAddress(address, path, secure) {
     const isSecure = isBare ? secure ?? location?.protocol === 'https:' : tls;
     const authority = isBare && !port ? `${host}:9313` : host;
     const target = pathname.length > 1 ? pathname : path.replace(/^\/?/, '/');
-    return new URL(`ws${isSecure ? 's' : ''}://${authority}${target}${search}`).href;
-  } catch { // whose error may show the query, and a token in it
-    throw new InvalidArgument(`not a server address: ${withoutQuery(`${given}`)}`);
-  }
+    const found = new URL(`ws${isSecure ? 's' : ''}://${authority}${target}${search}`);
+    // Nothing is left out, nor sent in clear against the program's wish, nor to the host 0.0.31.144,
+    // which is what 8080 says.
+    const isOdd = url.username || url.password || url.hash || found.hash || (secure && !isSecure)
+      || (/^[\d.]+$/.test(found.hostname) && !given.includes(found.hostname));
+    if (!isOdd) return found.href;
+  } catch { /* whose error may show the query, and a token in it */ }
+  throw new InvalidArgument(`not a server address: ${withoutQuery(describe(address))}`);
 }
 
 const withoutQuery = (url) => url.split('?')[0];
@@ -159,6 +217,80 @@ function deferred() {
   return ends;
 }
 
+// -- options -------------------------------------------------------------------------------------
+
+const DEFAULTS = {
+  path: '/ws/bus',
+  level: 2,
+  reconnect: true,
+  offlineQueue: 0,
+  requestTimeout: 10 * SECOND,
+  closeTimeout: 5 * SECOND,
+  mailbox: 65_536,
+  mailboxBytes: 64 * 1024 * 1024,
+  mailboxPatience: 10 * SECOND,
+  overflow: 'drop_newest',
+  onError: show,
+};
+
+const isTime = (value) => typeof value === 'number' && value > 0; // milliseconds; Infinity is one
+const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
+const isFunction = (value) => typeof value === 'function';
+const isSignal = (value) => isFunction(value?.addEventListener);
+const isText = (value) => typeof value === 'string';
+
+function isBackoff(value) {
+  const all = { ...BACKOFF, ...value };
+  const { first, factor, longest, jitter } = all;
+  return isObject(value) && Object.values(all).every((each) => typeof each === 'number')
+    && first > 0 && first <= longest && factor >= 1 && jitter >= 0 && jitter <= 1;
+}
+
+const TIME = [isTime, 'a number of milliseconds above 0'];
+const COUNT = [isCount, 'a whole number, from 0'];
+const HOOK = [isFunction, 'a function'];
+const SIGNAL = [isSignal, 'an AbortSignal'];
+
+/** What each option must be: a check, and the words for it. */
+const OPTIONS = {
+  id: [isName, NAME],
+  path: [isText, 'a string'],
+  secure: [(value) => typeof value === 'boolean', 'true or false'],
+  token: [(value) => isName(value) || isFunction(value), `a function, or ${NAME}`],
+  headers: [isObject, 'an object'],
+  level: [(value) => value === 1 || value === 2, '1 or 2'],
+  reconnect: [(value) => typeof value === 'boolean' || isTime(value), 'true, false, or a number of milliseconds above 0'],
+  backoff: [isBackoff, 'an object with 0 < first <= longest, factor >= 1, 0 <= jitter <= 1'],
+  WebSocket: [isFunction, 'a class: pass one where there is none (npm install ws)'],
+  requestTimeout: TIME,
+  closeTimeout: [(value) => value === 0 || isTime(value), 'a number of milliseconds, from 0'],
+  offlineQueue: COUNT,
+  mailbox: COUNT,
+  mailboxBytes: COUNT,
+  mailboxPatience: TIME,
+  overflow: [(value) => value === 'drop_newest' || value === 'drop_oldest', 'drop_newest or drop_oldest'],
+  signal: SIGNAL,
+  onDirect: HOOK,
+  onConnect: HOOK,
+  onDisconnect: HOOK,
+  onError: HOOK,
+  onFrame: HOOK,
+  onClose: HOOK,
+};
+
+/** The options that are given, checked. `null` is as good as none where the default is none. */
+function checked(options, known = OPTIONS, defaults = {}) {
+  if (!isObject(options)) throw new InvalidArgument('the options are an object');
+  const given = { ...defaults };
+  for (const [name, [isRight, what]] of Object.entries(known)) {
+    const value = options[name];
+    if (value === undefined || (value === null && !(name in defaults))) continue;
+    if (!isRight(value)) throw new InvalidArgument(`${name} is ${what}`);
+    given[name] = value;
+  }
+  return given;
+}
+
 // -- sending -------------------------------------------------------------------------------------
 
 /**
@@ -171,16 +303,45 @@ class Outbox {
   limit = Infinity; // bytes that the server accepts in one message
   #items = [];
   #isScheduled = false;
-  #write;
+  #socket;
+  #failed;
+  #written = 0; // bytes handed to the socket
+  #frames = []; // those that it may still hold: { end, count }, the publications and where they end
+  #most = 64; // frames, before those that have gone are forgotten
+  #gone; // bytes that are on the network, where the socket tells (`ws`)
 
-  constructor(write) {
-    this.#write = write;
+  /** `failed` is told when the socket takes nothing. */
+  constructor(socket, failed) {
+    this.#socket = socket;
+    this.#failed = failed;
   }
 
-  push(json) {
+  /** Bytes that are not yet on the network. */
+  get backlog() {
+    return this.size + this.#held;
+  }
+
+  /** Where what was added so far ends, for `hasSent`. */
+  get end() {
+    return this.#written + this.size;
+  }
+
+  /** Whether everything up to there is on the network. */
+  hasSent(end) {
+    return this.#sent >= end;
+  }
+
+  /** How many publications are not yet on the network. */
+  get unsent() {
+    this.#forgetWritten();
+    return [...this.#items, ...this.#frames].reduce((sum, { count }) => sum + count, 0);
+  }
+
+  /** `count` is the number of publications in it whose fate nobody waits for. */
+  push(json, count = 0) {
     const size = byteLength(json);
     this.#check(size);
-    this.#add({ json, size, isLone: size >= LONE_BYTES });
+    this.#add({ json, size, count, isLone: size >= LONE_BYTES });
   }
 
   /** Publications of a topic that follow each other become one message. Level 2 only. */
@@ -192,11 +353,12 @@ class Outbox {
     const last = this.#items.at(-1);
     if (last?.topic === topic && !last.isLone && !isLone && last.size + added <= this.#room) {
       last.payloads.push(payload);
+      last.count++;
       last.size += added;
       this.size += added;
     } else {
       this.#check(size - 4); // as a single message it has `data` in place of `batch`
-      this.#add({ topic, head, payloads: [payload], size, isLone });
+      this.#add({ topic, head, payloads: [payload], size, count: 1, isLone });
     }
   }
 
@@ -206,20 +368,51 @@ class Outbox {
     this.size = 0;
     let frame = [];
     let room = 0;
+    let bytes = 0;
+    let publications = 0;
     const write = () => {
-      if (frame.length) this.#write(frame.length > 1 ? `[${frame}]` : frame[0]);
+      if (frame.length) this.#write(frame.length > 1 ? `[${frame}]` : frame[0], bytes, publications);
       frame = [];
+      bytes = publications = 0;
       room = this.#room - '[]'.length;
     };
-    for (const { json, head, payloads, size, isLone } of items) {
+    for (const { json, head, payloads, size, count, isLone } of items) {
       const isAlone = isLone || this.level < 2;
       if (isAlone || size > room) write();
       if (json) frame.push(json);
       else frame.push(`${head},${payloads[1] ? `"batch":[${payloads}]` : `"data":${payloads}`}}`);
       room -= size + ','.length;
+      bytes += size;
+      publications += count;
       if (isAlone) write();
     }
     write();
+  }
+
+  #write(json, bytes, count) {
+    const end = this.#written += bytes;
+    if (count) this.#frames.push({ end, count });
+    try {
+      this.#socket.send(json, (error) => { this.#gone = error ? this.#gone ?? 0 : end; });
+    } catch (error) {
+      this.#failed(error);
+    }
+    if (this.#frames.length > this.#most) this.#forgetWritten();
+  }
+
+  get #sent() {
+    return this.#gone ?? this.#written - this.#held;
+  }
+
+  /** Bytes that the socket holds, where it tells: that of React Native does not. */
+  get #held() {
+    return this.#socket.bufferedAmount || 0;
+  }
+
+  #forgetWritten() {
+    const sent = this.#sent;
+    this.#frames = this.#frames.filter(({ end }) => end > sent);
+    this.#most = 64 + 2 * this.#frames.length;
   }
 
   get #room() {
@@ -260,7 +453,7 @@ class Outbox {
 class Unsettled {
   #topics = new Map(); // topic -> { error, isDue }: why it is here; whether it is to be asked about
   #attempt = 0;
-  #timer;
+  #stop; // the timer
   #ask;
 
   constructor(ask) {
@@ -280,7 +473,7 @@ class Unsettled {
   add(topic, error) {
     const isNew = !this.has(topic);
     this.#topics.set(topic, { error: this.reason(topic) ?? error, isDue: true });
-    if (!this.#timer) this.#start();
+    if (!this.#stop) this.#start();
     return isNew;
   }
 
@@ -296,21 +489,21 @@ class Unsettled {
   settle(topic, isConfirmed) {
     if (!this.#topics.delete(topic) || !isConfirmed) return;
     this.#attempt = 0;
-    if (!this.#timer) return;
+    if (!this.#stop) return;
     this.stop();
     if (this.#topics.size) this.#start();
   }
 
   stop() {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#stop?.();
+    this.#stop = undefined;
   }
 
   #start() {
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
+    this.#stop = after(waitBefore(this.#attempt++, ASKING_AGAIN), () => {
+      this.#stop = undefined;
       for (const [topic, { isDue }] of this.#topics) if (isDue) this.#ask(topic);
-    }, waitBefore(this.#attempt++, ASKING_AGAIN));
+    });
   }
 }
 
@@ -321,13 +514,17 @@ class Connection {
   level = 1;
   id;
   registered = false;
+  registeredAt = 0;
   ended = false; // nothing more is to be sent or handled
+  error; // why it ended
   acks = new Map();
   #client;
   #config;
   #socket;
-  #outbox = new Outbox((json) => this.#socket.send(json));
-  #timer; // for whatever is due next: opening, registering, the heartbeat, closing
+  #outbox;
+  #isPaused = false;
+  #stopTimer = () => {}; // for whatever is due next: opening, registering, the heartbeat, closing
+  #weight = 0; // bytes of each message in what is being handled
   #wasHeard = false; // since it was last asked whether it is there
   #heardAt = 0;
   #heartbeat = HEARTBEAT;
@@ -337,47 +534,86 @@ class Connection {
   #count = 0;
 
   constructor(url, config, client) {
-    const { WebSocket, headers, requestTimeout } = config;
+    const { WebSocket, headers, requestTimeout, level } = config;
     this.#client = client;
     this.#config = config;
     this.id = config.id;
     const socket = headers ? new WebSocket(url, { headers }) : new WebSocket(url);
     this.#socket = socket;
+    this.#outbox = new Outbox(socket, (error) => this.#failing(describe(error)));
     socket.binaryType = 'arraybuffer';
     const giveUpLater = () => this.#after(requestTimeout, () => this.drop('no answer in time'));
     socket.onopen = async () => {
       giveUpLater();
       try {
         let { token } = config;
-        if (typeof token === 'function') token = await token();
+        if (isFunction(token)) {
+          token = await token();
+          if (!isName(token)) throw new InvalidArgument(`a token is ${NAME}`);
+        }
         if (this.ended) return;
-        socket.send(JSON.stringify({ action: 'ping', from: this.id, proto: 2, token }));
+        const proto = level > 1 ? level : undefined;
+        socket.send(JSON.stringify({ action: 'ping', from: this.id, proto, token }));
       } catch (error) {
         if (!this.ended) this.drop(`the function for the token failed: ${describe(error)}`);
       }
     };
     socket.onmessage = ({ data }) => this.#receive(data);
-    socket.onerror = ({ message }) => { this.#trouble = text(message); };
+    socket.onerror = (event) => this.#failing(text(event?.message));
     socket.onclose = ({ code, reason }) => this.#end(code, reason || this.#trouble);
     giveUpLater();
   }
 
+  /** The WebSocket says that it failed. What comes next should be its end. */
+  #failing(trouble) {
+    this.#trouble = trouble;
+    if (!this.ended) this.#after(FAILING, () => this.drop(trouble));
+  }
+
   /** Bytes that are not yet on the network. */
   get backlog() {
-    return this.#outbox.size + this.#socket.bufferedAmount;
+    return this.#outbox.backlog;
+  }
+
+  /** Whether the program may wait for an answer. */
+  get isAsking() {
+    return this.acks.size + this.#questions.size > 0;
   }
 
   /** Send a message, of which one member may be JSON already. */
-  send(fields, json, key = 'data') {
+  send(fields, json, key = 'data', count = 0) {
     const all = this.level < 2 ? { ...fields, from: this.id } : fields;
-    this.#outbox.push(json ? compose(all, key, json) : JSON.stringify(all));
+    this.#outbox.push(json ? compose(all, key, json) : JSON.stringify(all), count);
+  }
+
+  /** Send what the program does not wait for: that it cannot be sent is reported. */
+  tell(...message) {
+    try {
+      this.send(...message);
+    } catch (error) {
+      this.#client._report(error);
+    }
   }
 
   /** Send what the program publishes without a wish to hear what became of it. */
   publish(fields, payload) {
     const isForTopic = fields.action === 'publish';
     if (isForTopic && this.level > 1) this.#outbox.publish(fields.topic, payload);
-    else this.send(fields, payload);
+    else this.send(fields, payload, 'data', 1);
+  }
+
+  /** Read on, or do not for a while, where the WebSocket can be told that (`ws`). */
+  setReading(isReading) {
+    if (!this.#socket.pause || !this.registered || this.ended || isReading !== this.#isPaused) return;
+    this.#isPaused = !isReading;
+    if (isReading) {
+      this.#socket.resume();
+      this.#heardAt = Date.now();
+      this.#watch();
+    } else {
+      this.#socket.pause();
+      this.#stopTimer(); // from silence follows nothing meanwhile
+    }
   }
 
   /** Publish; how many subscribers it was passed on to, which level 1 does not tell. */
@@ -404,7 +640,7 @@ class Connection {
   /** Subscribe or unsubscribe. */
   ask(action, topic) {
     // What was to be asked again is the opposite, and not wanted any more: nobody need wait for it.
-    if (this.#unsettled.asked(topic)) this.#next(`${OPPOSITE[action]} ${topic}`)?.resolve();
+    if (this.#unsettled.asked(topic)) this.#next(`${opposite(action)} ${topic}`)?.resolve();
     try {
       this.send({ action, topic });
     } catch (error) { // the topic is too large for the server: that stops no other
@@ -424,8 +660,10 @@ class Connection {
   request(fields, json, timeout, signal) {
     const id = `client_ack_${this.id}_${++this.#count}`;
     const updates = this.level > 1 || undefined;
-    this.send({ ...fields, ack_id: id, timeout: timeout / SECOND, updates }, json);
-    return new Ack(this, id, timeout, signal);
+    const seconds = Math.min(timeout / SECOND, LONGEST_TIMER); // JSON has no Infinity
+    this.send({ ...fields, ack_id: id, timeout: seconds, updates }, json);
+    const { end } = this.#outbox;
+    return new Ack(this, id, timeout, () => this.#outbox.hasSent(end), signal);
   }
 
   askStatus(ackId) {
@@ -440,9 +678,9 @@ class Connection {
     const error = failure?.slice(0, MAX_ERROR).replace(LONE_SURROGATES, '\ufffd');
     const fields = { action: 'ack', ack_id: ackId };
     if (this.level < 2) {
-      this.send({ ...fields, data: { ack_id: ackId, client_id: this.id, success, error } });
+      this.tell({ ...fields, data: { ack_id: ackId, client_id: this.id, success, error } });
     } else if (!success || result === undefined || typeof result === 'function') {
-      this.send({ ...fields, success, error });
+      this.tell({ ...fields, success, error });
     } else {
       try {
         this.send({ ...fields, success }, encode(result), 'result');
@@ -454,48 +692,52 @@ class Connection {
 
   /** Find out whether the server is still there, now that there is reason to doubt it. */
   check() {
-    if (this.registered && !this.ended) this.#probe(SHORT_PATIENCE);
+    if (this.registered && !this.ended && !this.#isPaused) this.#probe(SHORT_PATIENCE);
   }
 
   /** Close in an orderly way, behind what is queued. What waits for answers ends now. */
   close() {
+    this.setReading(true);
     this.#fail(new ClientClosed('the client was closed'));
     if (!this.registered) return this.drop();
-    this.#outbox.flush();
     this.#socket.onmessage = null;
-    this.#after(CLOSE_TIMEOUT, () => this.drop());
+    this.#after(this.#config.closeTimeout, () => this.drop('the server did not take it in time'));
+    this.#outbox.flush();
     this.#socket.close(1000);
   }
 
   /** End at once, without waiting for the server to take part in closing. */
   drop(reason, isServerAlive = false) {
     const socket = this.#socket;
+    const { unsent } = this.#outbox; // which terminate() forgets
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.onerror = () => {}; // some libraries throw what nobody listens to
     if (socket.terminate && !isServerAlive) socket.terminate();
     else socket.close();
-    this.#end(1006, reason);
+    this.#end(1006, reason, unsent);
   }
 
-  #end(code, reason) {
-    clearTimeout(this.#timer);
+  #end(code, reason, unsent = this.#outbox.unsent) {
+    this.#stopTimer();
     const error = new ConnectionLost(`the connection ended: ${reason || code}`, { code });
     this.#fail(error);
+    if (unsent) this.#client._unsent(unsent, error);
     this.#client._connectionEnded(this, error, reason);
   }
 
   #fail(error) {
     this.ended = true;
+    this.error ??= error;
     this.#unsettled.stop();
     for (const what of this.#questions.keys()) {
       for (let question; (question = this.#next(what)); ) question.reject(error);
     }
-    for (const ack of this.acks.values()) ack._finish(error);
+    for (const ack of this.acks.values()) ack._fail(error);
   }
 
   #after(delay, act) {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(act, delay);
+    this.#stopTimer();
+    this.#stopTimer = after(delay, act);
   }
 
   // -- questions: a name for each, which its answer or refusal has too ---------------------------
@@ -503,10 +745,10 @@ class Connection {
   /** The answer to a question; without one in time, the error that `timedOut` makes. */
   #expect(what, timedOut = () => new RequestTimeout(`no answer in time: ${what}`)) {
     const question = deferred();
-    question.timer = setTimeout(() => {
+    question.stop = after(this.#config.requestTimeout, () => {
       this.#remove(what, question);
       question.reject(timedOut());
-    }, this.#config.requestTimeout);
+    });
     this.#questions.set(what, [...(this.#questions.get(what) ?? []), question]);
     return question.promise;
   }
@@ -518,8 +760,9 @@ class Connection {
   /** The one of those who asked the same that has waited longest. It waits no more. */
   #next(what) {
     const question = this.#questions.get(what)?.[0];
-    clearTimeout(question?.timer);
-    if (question) this.#remove(what, question);
+    if (!question) return undefined;
+    question.stop();
+    this.#remove(what, question);
     return question;
   }
 
@@ -530,7 +773,8 @@ class Connection {
   }
 
   /** Older servers leave out the nonce: they answer what has waited longest. */
-  #oldestPing() {
+  #ping(nonce) {
+    if (text(nonce)) return `ping ${nonce}`;
     return [...this.#questions.keys()].find((what) => what.startsWith('ping '));
   }
 
@@ -552,7 +796,7 @@ class Connection {
     const action = this.#client._wants(topic) ? 'subscribe' : 'unsubscribe';
     if (!this.#questions.has(`${action} ${topic}`)) return this.#client._ask(action, topic);
     this.#unsettled.asked(topic); // somebody has waited since it was first asked
-    this.send({ action, topic });
+    this.tell({ action, topic });
   }
 
   #confirmed(action, topic) {
@@ -593,8 +837,12 @@ class Connection {
   #probe(patience, isLast = false) {
     const due = Date.now() + patience;
     this.#wasHeard = false;
-    if (this.level < 2) this.send({ action: 'ping' }); // any message is an answer
-    else this.flush();
+    try {
+      if (this.level < 2) this.send({ action: 'ping' }); // any message is an answer
+      else this.flush();
+    } catch (error) { // the server takes no message of that size, if one believes it
+      this.#client._report(error);
+    }
     this.#after(patience, () => {
       // A late timer says nothing: what has come meanwhile may not have been handed over yet.
       if (this.#wasHeard) this.#watch();
@@ -614,12 +862,17 @@ class Connection {
     } catch (cause) {
       return this.#client._report(new KPSError('unreadable message from the server', { cause }));
     }
-    for (const fields of Array.isArray(parsed) ? parsed : [parsed]) {
+    const messages = Array.isArray(parsed) ? parsed : [parsed];
+    this.#weight = (data.length ?? data.byteLength) / messages.length;
+    for (const fields of messages) {
       if (this.ended) return;
-      if (isObject(fields)) {
+      try {
+        if (!isObject(fields)) throw new KPSError('unreadable message from the server');
         this.#client._onFrame(fields);
-        this.#handle(fields);
-      } else this.#client._report(new KPSError('unreadable message from the server'));
+        if (!this.ended) this.#handle(fields);
+      } catch (error) { // a mistake in here: it must not end the program
+        this.#client._report(error);
+      }
     }
   }
 
@@ -628,23 +881,25 @@ class Connection {
     const ack = this.acks.get(fields.ack_id);
     switch (fields.action) {
       case 'publish':
-        return this.#client._deliver(this, topic, ...this.#open(fields));
+        return this.#deliver(topic, ...this.#open(fields));
       case 'publish_ack':
         return this.#question(topic, fields);
       case 'direct_message':
-        return this.#client._deliver(this, undefined, [fields.data], text(fields.from));
+        return this.#deliver(undefined, [fields.data ?? null], text(fields.from));
       case 'pong':
         return this.registered ? this.#pong(fields) : this.#register(fields);
       case 'subscribed':
       case 'unsubscribed':
         return this.#confirmed(fields.action.slice(0, -1), topic);
       case 'published':
-        return this.#next(`receipt ${fields.receipt}`)?.resolve(fields.delivered);
+        return this.#next(`receipt ${text(fields.receipt)}`)?.resolve(
+          isCount(fields.delivered) ? fields.delivered : undefined,
+        );
       case 'ack_update':
       case 'ack_response':
         return ack?._told(fields);
       case 'ack_status':
-        return this.#next(`status ${fields.ack_id}`)?.resolve(
+        return this.#next(`status ${text(fields.ack_id)}`)?.resolve(
           new Map(entries(fields.status).map(([id, known]) => [id, known === true])),
         );
       case 'error':
@@ -653,33 +908,40 @@ class Connection {
   }
 
   #pong({ id, nonce }) {
-    this.id = text(id) || this.id;
+    if (isName(id)) this.id = id;
     this.#client._named(this.id);
-    this.#next(nonce ? `ping ${nonce}` : this.#oldestPing())?.resolve();
+    this.#next(this.#ping(nonce))?.resolve();
   }
 
   #register({ id, proto, limits }) {
     this.registered = true;
-    this.id = text(id) || this.id;
-    this.level = this.#outbox.level = proto === 2 ? 2 : 1;
-    if (limits?.max_message > 0) this.#outbox.limit = limits.max_message;
-    if (limits?.heartbeat > 0) this.#heartbeat = limits.heartbeat * SECOND;
+    this.registeredAt = Date.now();
+    if (isName(id)) this.id = id;
+    this.level = this.#outbox.level = proto === 2 && this.#config.level === 2 ? 2 : 1;
+    const { max_message: most, heartbeat } = isObject(limits) ? limits : {};
+    if (isTime(most)) this.#outbox.limit = most;
+    if (isTime(heartbeat)) this.#heartbeat = Math.max(heartbeat, 1) * SECOND;
     this.#watch();
     this.#client._registered(this);
   }
 
   /** Payloads and sender. On level 1 both are wrapped in `data`, by every server. */
   #open({ data, batch, from }) {
-    if (this.level > 1) return [Array.isArray(batch) ? batch : [data], text(from)];
+    if (this.level > 1) return [Array.isArray(batch) ? batch : [data ?? null], text(from)];
     const isWrapped = isObject(data) && 'data' in data;
-    return isWrapped ? [[data.data], text(data.from)] : [[data], text(from)];
+    return isWrapped ? [[data.data], text(data.from)] : [[data ?? null], text(from)];
+  }
+
+  #deliver(topic, payloads, from, ackId) {
+    const weight = this.#weight / payloads.length;
+    return this.#client._deliver(this, topic, payloads, from, weight, ackId);
   }
 
   #question(topic, fields) {
     const ackId = text(fields.ack_id);
     const opened = this.#open(fields);
     const isDirect = this.level > 1 ? !topic : topic.startsWith(`__direct_${this.id}`);
-    const deliver = (to) => this.#client._deliver(this, to, ...opened, ackId);
+    const deliver = (to) => this.#deliver(to, ...opened, ackId);
     if (!deliver(topic) && !(isDirect && deliver()) && ackId) {
       this.answer(ackId, 'no subscriber for topic');
     }
@@ -695,18 +957,51 @@ class Connection {
 
   /** Tell who waits for what is refused, as far as the server names it. */
   #refused({ error: reason, code }, { request, topic, to, receipt, nonce, ack_id: ackId }) {
-    const error = new ServerError(text(reason), { code, request, topic, to });
+    const named = { code, request, topic, to };
+    for (const [key, value] of Object.entries(named)) named[key] = text(value) || undefined;
+    const error = new ServerError(text(reason), named);
     if (!this.registered) return this.#client._turnedAway(this, error);
-    if (OPPOSITE[request]) return this.#refusedAbout(request, text(topic), error);
-    const ack = /^publish/.test(request) && this.acks.get(ackId);
-    if (ack) return ack._finish(error);
-    const question = this.#next({
-      publish: `receipt ${receipt}`,
-      get_ack_status: `status ${ackId}`,
-      ping: nonce ? `ping ${nonce}` : this.#oldestPing(),
-    }[request]);
+    let what;
+    switch (request) {
+      case 'subscribe':
+      case 'unsubscribe':
+        return this.#refusedAbout(request, text(topic), error);
+      case 'publish_with_ack':
+      case 'publish_to_id_with_ack':
+        if (this.acks.has(ackId)) return this.acks.get(ackId)._fail(error);
+        break;
+      case 'publish':
+        what = `receipt ${text(receipt)}`;
+        break;
+      case 'get_ack_status':
+        what = `status ${text(ackId)}`;
+        break;
+      case 'ping':
+        what = this.#ping(nonce);
+        break;
+      default:
+        if (this.level < 2) return this.#refusedUnnamed(error);
+    }
+    const question = this.#next(what);
     if (question) question.reject(error);
     else this.#client._report(error);
+  }
+
+  /**
+   * Level 1 does not say what it refuses, but answers in order: if a question about a topic is
+   * still open when a later one is answered, it was refused.
+   */
+  async #refusedUnnamed(error) {
+    const open = [...this.#questions].filter(([what]) => /^(un)?subscribe /.test(what));
+    try {
+      if (open.length) await this.flush();
+    } catch { /* then nothing is open any more */ }
+    if (this.ended) return;
+    const isOpen = ([what, asked]) => this.#questions.get(what)?.some((each) => asked.includes(each));
+    const refused = open.find(isOpen);
+    if (!refused) return this.#client._report(error);
+    const [action, ...topic] = refused[0].split(' ');
+    this.#refusedAbout(action, topic.join(' '), error);
   }
 }
 
@@ -716,28 +1011,37 @@ class Connection {
 export class Ack {
   #connection;
   #responses = new Map();
+  #order = []; // the responses, as they came
   #isFinished = false;
-  #error;
+  #hasFailed = false;
   #end = deferred();
   #news = deferred();
-  #timer;
+  #stop; // the timer
+  #startedAt = Date.now(); // when it was last seen to wait here
+  #isSent;
   #signal;
-  #abort = () => this.#giveUp(this.#signal.reason);
+  #abort = () => this.#giveUp({ error: this.#signal.reason });
 
-  constructor(connection, id, timeout, signal) {
+  constructor(connection, id, timeout, isSent, signal) {
     this.id = id;
     this.#connection = connection;
     this.#signal = signal;
     connection.acks.set(id, this);
-    this.#timer = setTimeout(() => this.#giveUp(), timeout + ACK_GRACE);
+    this.#isSent = isSent;
+    this.#look(timeout + ACK_GRACE, Math.max(timeout, SENDING));
     signal?.addEventListener('abort', this.#abort);
     if (signal?.aborted) this.#abort();
+  }
+
+  /** The outcomes so far, by client id, also of a request that failed. */
+  get responses() {
+    return new Map(this.#responses);
   }
 
   /** Wait until all have answered or the time is over; the outcomes by client id. */
   async wait() {
     await this.#end.promise;
-    return new Map(this.#responses);
+    return this.responses;
   }
 
   /** Wait for the first outcome; `undefined` if the request ends without one. */
@@ -747,8 +1051,7 @@ export class Ack {
 
   async *[Symbol.asyncIterator]() {
     for (let given = 0; ; ) {
-      const responses = [...this.#responses.values()];
-      if (given < responses.length) yield responses[given++];
+      if (given < this.#order.length) yield this.#order[given++];
       else if (this.#isFinished) return this.#end.promise;
       else await this.#news.promise;
     }
@@ -764,7 +1067,7 @@ export class Ack {
 
   /** Whether all who were addressed have answered. */
   async isComplete() {
-    if (this.#error) return false;
+    if (this.#hasFailed) return false;
     const answered = [...(await this.status()).values()];
     return answered.length > 0 && answered.every(Boolean);
   }
@@ -774,21 +1077,46 @@ export class Ack {
     this.#giveUp();
   }
 
-  _told({ action, responses, missing }) {
-    for (const [clientId, outcome] of entries(responses)) this.#add(clientId, outcome);
-    for (const clientId of missing ?? []) this.#add(clientId, { error: 'timeout' });
-    if (action === 'ack_response') this._finish();
-    else this.#announce();
+  /** The time of a request begins when it is on the network. */
+  #look(lasts, rest) {
+    const giveUp = (reason) => this.#giveUp({ error: new RequestTimeout(reason) });
+    this.#stop = after(LOOK, () => {
+      if (this.#isSent()) {
+        const late = 'the server did not tell in time how the request ended';
+        this.#stop = after(lasts - LOOK, () => giveUp(late));
+        return;
+      }
+      this.#startedAt = Date.now();
+      if (rest > LOOK) this.#look(lasts, rest - LOOK);
+      else giveUp('the network was too slow for the request');
+    });
   }
 
-  _finish(error) {
+  _told({ action, responses, missing }) {
+    for (const [clientId, outcome] of entries(responses)) this.#add(clientId, outcome);
+    for (const clientId of Array.isArray(missing) ? missing : []) {
+      if (text(clientId)) this.#add(clientId, { error: 'timeout' });
+    }
+    if (action !== 'ack_response') return this.#announce();
+    const isSilence = this.#connection.level < 2 && !this.#responses.size
+      && Date.now() - this.#startedAt >= SILENT_END;
+    const error = isSilence && new RequestTimeout('nobody had answered when the time was over');
+    this.#finish(error ? { error } : undefined);
+  }
+
+  _fail(error) {
+    this.#finish({ error });
+  }
+
+  /** A request that failed has an object with the error, which may be anything: a signal's reason. */
+  #finish(failure) {
     if (this.#isFinished) return;
     this.#isFinished = true;
-    this.#error = error;
-    clearTimeout(this.#timer);
+    this.#hasFailed = Boolean(failure);
+    this.#stop();
     this.#signal?.removeEventListener('abort', this.#abort);
     this.#connection.acks.delete(this.id);
-    if (error) this.#end.reject(error);
+    if (failure) this.#end.reject(failure.error);
     else this.#end.resolve();
     this.#announce();
   }
@@ -797,13 +1125,14 @@ export class Ack {
     const response = { clientId, success: outcome?.success === true };
     if (outcome?.error) response.error = text(outcome.error);
     if (outcome?.result !== undefined) response.result = outcome.result;
+    if (!this.#responses.has(clientId)) this.#order.push(response);
     this.#responses.set(clientId, response);
   }
 
-  #giveUp(error) {
+  #giveUp(failure) {
     if (this.#isFinished) return;
-    this._finish(error);
-    this.#connection.send({ action: 'cancel_ack', ack_id: this.id });
+    this.#finish(failure);
+    this.#connection.tell({ action: 'cancel_ack', ack_id: this.id });
   }
 
   #announce() {
@@ -857,13 +1186,20 @@ function acknowledgement(remaining, send) {
 
 /** One message, as callbacks and iterators get it. */
 class Message {
+  #weight;
   #acknowledgement;
 
-  constructor(topic, data, from, acknowledgement) {
+  constructor(topic, data, from, weight, acknowledgement) {
     this.topic = topic;
     this.data = data;
     this.from = from;
+    this.#weight = weight;
     this.#acknowledgement = acknowledgement;
+  }
+
+  /** About as many bytes as it came in. */
+  get _weight() {
+    return this.#weight;
   }
 
   /** Give a publisher who wants an ack a result, as the return value of a callback does. */
@@ -884,18 +1220,129 @@ async function untilConfirmed(thenable, confirmation) {
   return thenable;
 }
 
+/** The messages that wait for one subscription, in order and bounded in number and bytes. */
+class Mailbox {
+  taken = 0;
+  #most;
+  #mostBytes;
+  #bytes = 0;
+  #incoming = [];
+  #outgoing = []; // the older part, reversed
+
+  constructor({ mailbox, mailboxBytes }) {
+    this.#most = mailbox;
+    this.#mostBytes = mailboxBytes;
+  }
+
+  get length() {
+    return this.#incoming.length + this.#outgoing.length;
+  }
+
+  /** An empty one has room for anything. */
+  hasRoomFor({ _weight: bytes }) {
+    const { length } = this;
+    return !length || (length < this.#most && this.#bytes + bytes <= this.#mostBytes);
+  }
+
+  /** Whether more than a part of it is full. */
+  fills(part) {
+    return this.length > part * this.#most || this.#bytes > part * this.#mostBytes;
+  }
+
+  push(message) {
+    this.#incoming.push(message);
+    this.#bytes += message._weight;
+  }
+
+  take() {
+    if (!this.#outgoing.length) {
+      this.#outgoing = this.#incoming.reverse();
+      this.#incoming = [];
+    }
+    const message = this.#outgoing.pop();
+    if (!message) return undefined;
+    this.taken++;
+    this.#bytes -= message._weight;
+    return message;
+  }
+}
+
+/**
+ * Decides whether to read: not while a mailbox is crowded, so that the server notices how slow this
+ * program is. A callback that hangs must not block the others: after a time in which nothing was
+ * taken from its mailbox, reading goes on, until something is. If an answer of the server is due,
+ * the callback may wait for that: then reading goes on soon, until the mailbox has drained.
+ */
+class Flow {
+  #crowded = new Map(); // subscription -> { taken, idle }: since when nothing was taken from it
+  #hung = new Map(); // subscription -> how many had been taken from it, or nothing if it asks
+  #patience;
+  #isAsking;
+  #changed;
+  #stop = () => {}; // the timer
+
+  constructor(patience, isAsking, changed) {
+    this.#patience = patience;
+    this.#isAsking = isAsking;
+    this.#changed = changed;
+  }
+
+  get isPaused() {
+    return this.#crowded.size > 0;
+  }
+
+  crowded(subscription) {
+    const { _taken: taken } = subscription;
+    if (this.#crowded.has(subscription)) return;
+    if (this.#hung.has(subscription) && !(taken > this.#hung.get(subscription))) return;
+    this.#hung.delete(subscription);
+    this.#crowded.set(subscription, { taken, idle: 0 });
+    if (this.#crowded.size > 1) return;
+    this.#changed();
+    this.#look();
+  }
+
+  relieved(subscription) {
+    this.#hung.delete(subscription);
+    this.#leave(subscription);
+  }
+
+  #leave(subscription) {
+    if (!this.#crowded.delete(subscription) || this.isPaused) return;
+    this.#stop();
+    this.#changed();
+  }
+
+  #look() {
+    this.#stop = after(LOOK, () => {
+      this.#look();
+      const isAsking = this.#isAsking();
+      const patience = isAsking ? LOOK : this.#patience;
+      for (const [subscription, { taken, idle }] of this.#crowded) {
+        const now = subscription._taken;
+        const rest = now === taken ? idle + LOOK : 0;
+        this.#crowded.set(subscription, { taken: now, idle: rest });
+        if (rest < patience) continue;
+        this.#hung.set(subscription, isAsking ? undefined : now);
+        this.#leave(subscription);
+      }
+    });
+  }
+}
+
 /** What `subscribe` returns: to be awaited, iterated over, and ended. */
 export class Subscription {
   dropped = 0;
   #client;
   #callback;
-  #incoming = [];
-  #outgoing = []; // the older part of the queue, reversed
+  #mailbox;
   #busy = false;
   #isFull = false;
+  #isCrowded = false;
+  #told = 0; // of the dropped messages
   #ended = false;
   #error;
-  #current; // what an iterator's user is handling
+  #inWork = new Map(); // who iterates -> the message that is being handled there
   #idle = []; // iterators that wait
   #signal;
   #abort = () => this.#leave();
@@ -907,13 +1354,19 @@ export class Subscription {
     this.topic = topic;
     this.#callback = callback;
     this.#signal = signal;
+    this.#mailbox = new Mailbox(client._limits);
     signal?.addEventListener('abort', this.#abort);
+  }
+
+  /** How many messages were taken out of its mailbox. */
+  get _taken() {
+    return this.#mailbox.taken;
   }
 
   /** End the subscription. What still waits in it is given up. */
   unsubscribe() {
-    this.#settleCurrent();
-    this.#leave();
+    if (this.#inWork.size < 2) for (const loop of this.#inWork.keys()) this.#settle(loop);
+    this.#leave(); // of several loops each tells about its own message
   }
 
   /** Waits until the server has confirmed the subscription; from then on this is no promise. */
@@ -922,18 +1375,34 @@ export class Subscription {
     return untilConfirmed(this, this.#client._confirmed(this)).then(resolve, reject);
   }
 
+  /** Each loop has an iterator of its own, which settles the messages that it took. */
   [Symbol.asyncIterator]() {
     if (this.#callback) throw new InvalidArgument('iterate over a subscription without callback');
-    return this;
+    const loop = {
+      next: () => this.#next(loop),
+      return: (value) => this.#return(loop, value),
+      [Symbol.asyncIterator]: () => loop,
+    };
+    if (this.#inWork.has(this)) this.#inWork.set(loop, this.#inWork.get(this));
+    this.#inWork.delete(this);
+    return loop;
   }
 
   /** The next message. The one before counts as handled. */
-  async next() {
-    this.#settleCurrent();
+  next() {
+    return this.#next(this);
+  }
+
+  return(value) {
+    return this.#return(this, value);
+  }
+
+  async #next(loop) {
+    this.#settle(loop);
     for (;;) {
       const value = this.#take();
       if (value) {
-        this.#current = value;
+        this.#inWork.set(loop, value);
         return { done: false, value };
       }
       if (this.#error) throw this.#error;
@@ -943,28 +1412,36 @@ export class Subscription {
   }
 
   /** A loop was left: by `break` or by an exception looks the same, so nothing is claimed. */
-  async return(value) {
-    this.#settleCurrent('the subscription was left');
+  async #return(loop, value) {
+    this.#settle(loop, 'the subscription was left');
     this.#leave();
     return { done: true, value };
   }
 
   _put(message) {
-    if (this.#ended) {
-      message._settle('unsubscribed');
-      return;
-    }
-    if (this.#incoming.length + this.#outgoing.length >= this.#client._mailbox) {
-      this.dropped++;
-      message._settle('queue full');
-      if (this.#isFull) return;
-      this.#isFull = true;
-      this.#client._report(new QueueFull(`too slow, messages dropped: ${this.topic || 'direct'}`));
-      return;
-    }
-    this.#incoming.push(message);
-    if (!this.#callback) this.#idle.shift()?.();
-    else if (!this.#busy) this.#run();
+    if (this.#ended) return message._settle('unsubscribed');
+    if (this.#callback && !this.#busy) return this.#run(message); // then nothing waits
+    const dropsOldest = this.#client._limits.overflow === 'drop_oldest';
+    while (dropsOldest && !this.#mailbox.hasRoomFor(message)) this.#drop(this.#mailbox.take());
+    if (!this.#mailbox.hasRoomFor(message)) return this.#drop(message);
+    this.#mailbox.push(message);
+    this.#idle.shift()?.();
+    if (!this.#mailbox.fills(CROWDED)) return;
+    this.#isCrowded = true;
+    this.#client._flow.crowded(this);
+  }
+
+  #drop(message) {
+    this.dropped++;
+    message._settle('queue full');
+    if (!this.#isFull && this.dropped >= 2 * this.#told) this.#tellDropped();
+    this.#isFull = true;
+  }
+
+  #tellDropped() {
+    this.#told = this.dropped;
+    const what = `too slow, messages dropped so far: ${this.dropped} of ${this.topic || 'direct'}`;
+    this.#client._report(new QueueFull(what, { dropped: this.dropped }));
   }
 
   /** End without a word to the server. With an error, what has come is still handed over. */
@@ -975,15 +1452,16 @@ export class Subscription {
     this.#signal?.removeEventListener('abort', this.#abort);
     for (let message; !error && (message = this.#take()); ) message._settle('unsubscribed');
     for (const resolve of this.#idle) resolve();
+    if (this.dropped > this.#told) this.#tellDropped();
   }
 
   #take() {
-    if (!this.#outgoing.length) {
-      this.#outgoing = this.#incoming.reverse();
-      this.#incoming = [];
-    }
     this.#isFull = false;
-    return this.#outgoing.pop();
+    const message = this.#mailbox.take();
+    if (!this.#isCrowded || this.#mailbox.fills(RELIEVED)) return message;
+    this.#isCrowded = false;
+    this.#client._flow.relieved(this);
+    return message;
   }
 
   #leave() {
@@ -992,24 +1470,38 @@ export class Subscription {
     this.#client._unsubscribed(this);
   }
 
-  #settleCurrent(error) {
-    this.#current?._settle(error);
-    this.#current = undefined;
+  #settle(loop, error) {
+    this.#inWork.get(loop)?._settle(error);
+    this.#inWork.delete(loop);
   }
 
-  async #run() {
+  #run(first) {
     this.#busy = true;
-    for (let message; (message = this.#take()); ) {
+    for (let message = first; message; message = this.#take()) {
       try {
-        let result = this.#callback(message);
-        if (isThenable(result)) result = await result;
+        const result = this.#callback(message);
+        if (isThenable(result)) return this.#goOn(message, result);
         message._settle(undefined, result);
       } catch (error) {
-        message._settle(describe(error));
-        this.#client._report(error);
+        this.#failed(message, error);
       }
+      if (this.#client._isClosing) break; // also behind an end that hands over what has come
     }
     this.#busy = false;
+  }
+
+  async #goOn(message, pending) {
+    try {
+      message._settle(undefined, await pending);
+    } catch (error) {
+      this.#failed(message, error);
+    }
+    this.#run(this.#client._isClosing ? undefined : this.#take());
+  }
+
+  #failed(message, error) {
+    message._settle(describe(error));
+    this.#client._report(error);
   }
 }
 
@@ -1021,10 +1513,11 @@ export class Client {
   #config;
   #backoff;
   #connection; // the current one, registered or not yet
-  #retry;
-  #attempt = 0;
+  #stopRetry = () => {};
+  #attempt = 0; // failed attempts, and before them connections that soon ended
+  #shortLived = 0; // connections in a row that soon ended
   #wasConnected = false;
-  #isClosing = false;
+  _isClosing = false;
   #hasEnded = false;
   #error; // why it ended, unless the program closed it
   #opened; // set once connect() was called
@@ -1036,34 +1529,32 @@ export class Client {
   #keptBytes = 0;
   #dropped = 0;
   #stopListening = () => {};
+  _limits;
+  _flow;
 
   constructor(address, options = {}) {
-    if (isObject(address)) [address, options] = [undefined, address];
-    const config = {
-      path: '/ws/bus',
-      reconnect: true,
-      offlineQueue: 0,
-      requestTimeout: 10 * SECOND,
-      mailbox: 65_536,
-      onError: (error) => console.error(error),
-      WebSocket: globalThis.WebSocket,
-    };
-    for (const [name, value] of Object.entries(options)) {
-      if (value !== undefined) config[name] = value;
-    }
+    if (isObject(address) && !isText(address.href)) [address, options] = [undefined, address];
+    const defaults = { ...DEFAULTS, WebSocket: globalThis.WebSocket };
+    const config = this.#config = checked(options, OPTIONS, defaults);
+    const { mailbox, mailboxBytes, overflow } = config;
+    this._limits = { mailbox, mailboxBytes, overflow };
     if (!config.WebSocket) {
       throw new InvalidArgument('there is no WebSocket here: pass one as option (npm install ws)');
     }
-    config.id = nonEmpty(config.id ?? randomId(), 'an id');
-    this.#config = config;
+    config.id ??= randomId();
     this.#url = parseAddress(address, config.path, config.secure);
     const first = config.reconnect;
     const fixed = typeof first === 'number' && { first, factor: 1, longest: first, jitter: 0 };
     this.#backoff = { ...BACKOFF, ...config.backoff, ...fixed };
     if (config.onDirect) this.#direct = [new Subscription(this, '', config.onDirect)];
+    this._flow = new Flow(
+      config.mailboxPatience,
+      () => this.#connection?.isAsking,
+      () => this.#connection?.setReading(!this._flow.isPaused),
+    );
   }
 
-  static connect(address, options) {
+  static async connect(address, options) {
     return new this(address, options).connect();
   }
 
@@ -1078,7 +1569,7 @@ export class Client {
 
   /** Whether the server knows this client at the moment. */
   get connected() {
-    return Boolean(this.#connection?.registered) && !this.#isClosing;
+    return Boolean(this.#connection?.registered) && !this._isClosing;
   }
 
   /** The level of the protocol that is spoken at the moment; `undefined` without a connection. */
@@ -1086,7 +1577,7 @@ export class Client {
     return this.connected ? this.#connection.level : undefined;
   }
 
-  /** How many of the publications that were kept for a connection were never sent. */
+  /** How many of the publications that the client took were never sent. */
   get dropped() {
     return this.#dropped;
   }
@@ -1097,15 +1588,15 @@ export class Client {
     if (!this.#opened) {
       this.#opened = deferred();
       this.#listen();
-      if (!this.#isOver) this.#open();
+      Promise.resolve().then(() => this.#wake()); // whoever closes in the same turn has opened nothing
     }
     return this.#opened.promise;
   }
 
-  /** Close for good, behind what is queued. What is pending ends at once. */
+  /** Close for good, behind what is queued. What is pending ends at once, and no callback begins. */
   close() {
-    if (!this.#isOver) {
-      this.#isClosing = true;
+    if (!this._isClosing) {
+      this._isClosing = true;
       this.#endSubscriptions();
       if (this.#connection) this.#connection.close();
       else this.#end();
@@ -1115,13 +1606,14 @@ export class Client {
 
   subscribe(topic, callback, options) {
     nonEmpty(topic, 'a topic');
-    if (typeof callback !== 'function') [callback, options] = [undefined, options ?? callback];
+    if (!isFunction(callback)) [callback, options] = [undefined, options ?? callback];
+    const { signal } = checked(options ?? {}, { signal: SIGNAL });
     if (this.#isOver) throw this.#refusal();
-    const subscription = new Subscription(this, topic, callback, options?.signal);
+    const subscription = new Subscription(this, topic, callback, signal);
     const others = this.#topics.get(topic) ?? [];
     this.#topics.set(topic, [...others, subscription]);
     if (this.connected) this.#confirm(subscription, !others.length);
-    if (options?.signal?.aborted) subscription.unsubscribe();
+    if (signal?.aborted) subscription.unsubscribe();
     return subscription;
   }
 
@@ -1141,6 +1633,7 @@ export class Client {
   /** Have the server send a message to another server. */
   async publishToServer(address, data, secure = false) {
     const to = nonEmpty(address, 'an address');
+    if (typeof secure !== 'boolean') throw new InvalidArgument('secure is true or false');
     const status = { is_secure: secure };
     await this.#sendOrKeep({ action: 'publish_to_server', to, status }, data);
   }
@@ -1165,19 +1658,21 @@ export class Client {
 
   // -- what connections and subscriptions call --------------------------------------------------
 
-  _deliver(connection, topic, payloads, from, ackId) {
+  _deliver(connection, topic, payloads, from, weight, ackId) {
     const targets = topic === undefined ? this.#direct : this.#topics.get(topic);
     if (!targets) return false;
     const answer = (...outcome) => connection.answer(ackId, ...outcome);
     const asked = ackId ? acknowledgement(targets.length, answer) : undefined;
     for (const data of payloads) {
-      for (const target of targets) target._put(new Message(topic ?? '', data, from, asked));
+      for (const target of targets) target._put(new Message(topic ?? '', data, from, weight, asked));
     }
     return true;
   }
 
-  get _mailbox() {
-    return this.#config.mailbox;
+  _unsent(count, { message, code }) {
+    this.#dropped += count;
+    const what = `${count} publications were not sent: ${message}`;
+    this._report(new ConnectionLost(what, { code, count }));
   }
 
   _onFrame(fields) {
@@ -1187,7 +1682,7 @@ export class Client {
   // -- connecting --------------------------------------------------------------------------------
 
   #open() {
-    clearTimeout(this.#retry);
+    this.#stopRetry();
     try {
       this.#connection = new Connection(this.#url, this.#config, this);
     } catch (error) {
@@ -1199,12 +1694,13 @@ export class Client {
     const reconnected = this.#wasConnected;
     const { id, level } = connection;
     this._named(id);
-    this.#attempt = 0;
     this.#wasConnected = true;
+    this.#attempt = Math.max(0, this.#shortLived - FORGIVEN);
+    connection.setReading(!this._flow.isPaused);
     for (const topic of this.#topics.keys()) this._ask('subscribe', topic);
     this.#sendKept(connection);
     this.#notify(this.#config.onConnect, { id, level, reconnected });
-    this.#opened.resolve(this);
+    if (!this.#isOver) this.#opened.resolve(this); // a callback may have closed it
   }
 
   /** The id that the server knows this client by is what it asks for when it comes back. */
@@ -1223,31 +1719,33 @@ export class Client {
   _connectionEnded(connection, lost, reason) {
     if (connection !== this.#connection) return;
     this.#connection = undefined;
-    if (this.#isClosing) return this.#end();
+    if (this._isClosing) return this.#end();
     const error = connection.registered ? lost : this.#failure(reason);
     const { status } = error;
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
     const isFinal = this.#config.reconnect === false || lost.code === ID_TAKEN || isRefused;
+    if (connection.registered) this.#lived(Date.now() - connection.registeredAt);
     const retryIn = isFinal ? undefined : waitBefore(this.#attempt++, this.#backoff);
     if (connection.registered) {
       this.#notify(this.#config.onDisconnect, { code: lost.code, reason, retryIn });
     } else if (!isFinal) this._report(error);
     // A callback may have closed the client meanwhile.
     if (isFinal) this.#end(error);
-    else if (!this.#hasEnded) this.#retry = setTimeout(() => this.#comeBack(), retryIn);
+    else if (!this.#hasEnded) this.#stopRetry = after(retryIn, () => this.#open());
   }
 
-  #failure(reason) {
-    // That is how `ws` tells; others do not tell.
-    const status = Number(/server response: (\d+)/.exec(reason)?.[1]) || undefined;
-    const url = withoutQuery(this.#url);
-    return new ConnectFailed(`cannot connect to ${url}: ${reason || '?'}`, { status });
+  /** A server that accepts each client and ends it at once must not be hammered. */
+  #lived(time) {
+    if (time >= this.#backoff.longest) this.#attempt = this.#shortLived = 0;
+    this.#shortLived++;
   }
 
-  /** Without a network an attempt must fail, so wait: the event `online` calls `#wake`. */
-  #comeBack() {
-    if (globalThis.navigator?.onLine !== false) this.#open();
+  #failure(reason = '') {
+    // That is how `ws`, Deno and Bun tell; others do not tell.
+    const status = Number(/(?:server response|status code): (\d{3})\b/.exec(reason)?.[1]) || undefined;
+    const why = reason || 'the WebSocket does not tell why';
+    return new ConnectFailed(`cannot connect to ${withoutQuery(this.#url)}: ${why}`, { status });
   }
 
   /** The network or the page is back: do not wait for what was due before. */
@@ -1277,7 +1775,7 @@ export class Client {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
     this.#error = error;
-    clearTimeout(this.#retry);
+    this.#stopRetry();
     this.#stopListening();
     this.#endSubscriptions(error);
     if (this.#kept.length) {
@@ -1356,7 +1854,7 @@ export class Client {
   // -- sending -----------------------------------------------------------------------------------
 
   get #isOver() {
-    return this.#isClosing || this.#hasEnded;
+    return this._isClosing || this.#hasEnded;
   }
 
   #ready() {
@@ -1377,13 +1875,14 @@ export class Client {
     const connection = this.#ready();
     connection.publish(fields, json);
     // There is no event for it, in any WebSocket.
-    while (connection.backlog > HIGH_WATER && !connection.ended) {
-      await new Promise((resolve) => { setTimeout(resolve, 4); });
+    while (connection.backlog > HIGH_WATER) {
+      await pause(4);
+      if (connection.ended) throw connection.error;
     }
   }
 
   #keep(fields, json) {
-    const size = this.#keptBytes + json.length;
+    const size = this.#keptBytes + json.length + (fields.topic ?? fields.to).length;
     if (this.#kept.length >= this.#config.offlineQueue || size > OFFLINE_BYTES) {
       throw new QueueFull('the offline queue is full');
     }
@@ -1414,17 +1913,15 @@ export class Client {
     return this.#request({ action: 'publish_to_id_with_ack', to }, ...rest);
   }
 
-  #request(fields, data, { timeout = 5 * SECOND, signal } = {}) {
-    if (!(typeof timeout === 'number' && timeout > 0)) {
-      throw new InvalidArgument('timeout is a number of milliseconds above 0');
-    }
+  #request(fields, data, options = {}) {
+    const { timeout, signal } = checked(options, { timeout: TIME, signal: SIGNAL }, { timeout: 5 * SECOND });
     return this.#ready().request(fields, encode(data), timeout, signal);
   }
 
   // -- telling the program -----------------------------------------------------------------------
 
   _report(error) {
-    this.#attemptTo(() => this.#config.onError(error), (failure) => console.error(failure));
+    this.#attemptTo(() => this.#config.onError(error), show);
   }
 
   #notify(hook, ...values) {
@@ -1444,14 +1941,16 @@ export class Client {
   // -- the unified spelling, shared with the clients in other languages --------------------------
   // Programs that use it need not await: what fails is reported as well.
 
-  static NewClient(options = {}) {
+  static async NewClient(options = {}) {
+    if (!isObject(options)) throw new InvalidArgument('the options are an object');
     const { Address, Path, Secure, Id, OnDataWs, OnId, OnOpen, OnClose } = options;
-    const { AutoRestart = options.Autorestart, RestartEvery = 10 * SECOND } = options;
+    const { AutoRestart = options.Autorestart, RestartEvery } = options;
     return this.connect(Address, {
       id: Id || undefined,
       path: Path || undefined,
       secure: Secure,
-      reconnect: AutoRestart ? RestartEvery : false,
+      reconnect: AutoRestart ? RestartEvery || 10 * SECOND : false,
+      level: OnDataWs ? 1 : undefined, // those who read frames know this one
       onFrame: OnDataWs,
       onDirect: OnId && (({ data, from }) => OnId({ data, from }, () => {})),
       onConnect: OnOpen,
@@ -1460,6 +1959,7 @@ export class Client {
   }
 
   Subscribe(topic, callback) {
+    if (!isFunction(callback)) throw new InvalidArgument('the callback is a function');
     const subscription = this.subscribe(topic, ({ data, from }) => callback({ data, from }, end));
     const end = () => subscription.unsubscribe();
     end.then = (...ends) => untilConfirmed(end, subscription).then(...ends);
@@ -1494,13 +1994,15 @@ export class Client {
     return this.close();
   }
 
-  /** Fulfilled when the client is closed. */
+  /** Fulfilled when the program has closed the client, rejected when it ended otherwise. */
   Run() {
-    return this.#closed.promise;
+    const run = this.#closed.promise.then(() => { if (this.#error) throw this.#error; });
+    run.catch(() => {}); // told by OnClose
+    return run;
   }
 
   OnClose(callback) {
-    this.#config.onClose = callback;
+    this.#config.onClose = checked({ callback }, { callback: HOOK }).callback;
   }
 
   #unawaited(promise) {

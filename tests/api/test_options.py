@@ -34,11 +34,18 @@ CLIENT: list[dict[str, Any]] = [
 ]
 SERVER: list[dict[str, Any]] = [
     {"id": 5},
+    {"id": "alice---ws://one.example/ws/bus"},
+    {"id": "wss://one.example/ws/bus"},
     {"ssl": "x"},
     {"relay_ssl": "x"},
     {"relay_timeout": 0},
     {"limits": {}},
+    {"limits": kps.ServerLimits(max_message=511)},
+    {"limits": kps.ServerLimits(max_head=10)},
     {"origins": "https://app.example"},
+    {"origins": ["app.example"]},
+    {"origins": ["http://localhost:*"]},
+    {"origins": ["https://app.example/page"]},
     {"names": [1]},
     {"proxies": "10.0.0.1"},
     {"permissions": "all"},

@@ -201,6 +201,22 @@ def test_audience() -> None:
         assert (verifier(token(aud=theirs)) is not None) is fits, (mine, theirs)
 
 
+@pytest.mark.parametrize("empty", ["", [], None, 0, False, {}, "x", [""], [None]], ids=repr)
+def test_a_token_with_an_audience_is_for_another(empty: Any) -> None:
+    """Whatever is in it: who wrote ``aud`` meant somebody."""
+    made = signed({"alg": "HS256"}, claims() | {"aud": empty})
+    assert kps.JWTVerifier(SECRET)(made) is None
+    assert kps.JWTVerifier(SECRET, audience="bus")(made) is None
+
+
+@pytest.mark.parametrize("option", ["audience", "issuer"])
+@pytest.mark.parametrize("value", ["", ["bus", ""], [5], [None]], ids=repr)
+def test_options_that_make_no_sense(option: str, value: Any) -> None:
+    options: dict[str, Any] = {option: value}
+    with pytest.raises(kps.InvalidArgument, match=option):
+        kps.JWTVerifier(SECRET, **options)
+
+
 def test_issuer() -> None:
     for mine, theirs, fits in (
         ("https://id", "https://id", True),
@@ -258,6 +274,20 @@ def test_claims_that_must_be_there(name: str) -> None:
         {"nbf": "soon"},
         {"nbf": float("inf")},
         {"iat": {}},
+        {"iat": None},
+        {"iat": False},
+        {"iat": ""},
+        {"nbf": None},
+        {"nbf": False},
+        {"nbf": "0"},
+        {"exp": None},
+        {"exp": False},
+        {"sub": None},
+        {"sub": False},
+        {"kps": None},
+        {"kps": False},
+        {"kps": []},
+        {"kps": ""},
     ],
     ids=str,
 )

@@ -117,7 +117,6 @@ def server_echo(now: float) -> Echo:
         ServerWebSocket(
             limits=LIMITS,
             path="/",
-            origins=(),
             respond=lambda request: HttpResponse.text(404, "only WebSockets here"),
             peer="",
             now=now,

@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from kps.protocol.limits import ServerLimits
+from kps.version import find_version
 
 PATIENCE = 30.0
 
@@ -132,6 +133,28 @@ def test_pub_ack_tells_who_answered(serve: Callable[..., Serve]) -> None:
         (["serve", "--max-message", "x"], {}, 2, "kps serve: argument --max-message: must be a "),
         (["serve", "--address", "a b"], {}, 2, "kps: not a server address: 'a b'"),
         (["serve", "--address", "x:1/p"], {}, 2, "kps: a server listens on host:port"),
+        (["serve", "--address", "0"], {}, 2, "kps: not a server address: '0'; a host is a name"),
+        (["serve", "--address", "0:80"], {}, 2, "kps: not a server address: '0:80'; a host is"),
+        (
+            ["serve", "--address", "localhost:"],
+            {},
+            2,
+            "kps: not a server address: 'localhost:'; a ",
+        ),
+        (["serve", "--address", "99999"], {}, 2, "kps: not a server address: 'localhost:99999'; "),
+        (["sub", "t", "--address", "x:99999"], {}, 2, "kps: not a server address: 'x:99999'; the"),
+        (["sub", "t", "--address", "1"], {}, 1, "kps sub: cannot connect to localhost:1: "),
+        (["sub", "t", "--address", ":1"], {}, 1, "kps sub: cannot connect to localhost:1: "),
+        (["pub", "caf\udce9", "1"], {}, 2, "kps: TOPIC is not UTF-8"),
+        (["pub", "t", "caf\udce9"], {}, 2, "kps: DATA is not UTF-8"),
+        (["pub", "t", "1", "--id", "caf\udce9"], {}, 2, "kps: ID is not UTF-8"),
+        (["sub", "t", "caf\udce9"], {}, 2, "kps: TOPICS is not UTF-8"),
+        (["token", "\x1b"], {"KPS_ADDRESS": "x"}, 2, "kps: not a name for an identity: '\\x1b'"),
+        (["serve", "--origin", "app.example"], {}, 2, "kps: no page has the origin 'app.example'"),
+        (["serve", "--origin", "http://x:*"], {}, 2, "kps: no page has the origin 'http://x:*'"),
+        (["serve", "--id", "a---ws://x/"], {}, 2, "kps: an id of this form is that of another"),
+        (["serve", "--max-message", "10"], {}, 2, "kps: max_message must be at least 512"),
+        (["serve", "--max-head", "10"], {}, 2, "kps: max_head must be at least 512"),
         (["serve", "--path", "p"], {}, 2, "kps: a path starts with '/': 'p'"),
         (["serve", "--tls-key", "k"], {}, 2, "kps: --tls-key needs --tls-cert"),
         (["serve", "--tls-cert", "/nowhere"], {}, 1, "kps serve: cannot use the certificate /no"),
@@ -158,6 +181,83 @@ def test_mistakes_get_one_line_and_no_traceback(
     assert result.stderr.startswith(error)
     assert result.stderr.count("\n") == 1
     assert (result.returncode, result.stdout) == (code, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "address", "error"),
+    [
+        (["sub", "t"], "127.0.0.1:1", "kps sub: cannot connect to 127.0.0.1:1: "),
+        (["bench"], "127.0.0.1:1", "kps bench: cannot connect to 127.0.0.1:1: "),
+        (["pub", "t", "1"], "x:99999", "kps: not a server address: 'x:99999'"),
+        (["serve"], "wss://bus.example/ws/bus", "kps: a server listens on host:port, not on 'ws"),
+        (["serve"], "203.0.113.1:1", "kps serve: cannot listen on 203.0.113.1:1: "),
+        (["serve"], "0", "kps: not a server address: '0'"),
+    ],
+)
+def test_an_address_from_the_variable_is_named(
+    command: list[str], address: str, error: str
+) -> None:
+    """It may be meant for another command: to connect, or to listen."""
+    named = "(the address is from the variable KPS_ADDRESS)"
+    result = run(*command, KPS_ADDRESS=address)
+    assert result.stderr.startswith(error)
+    assert named in result.stderr
+    given = run(*command, "--address", "127.0.0.1:1/x", KPS_ADDRESS=address)
+    assert given.returncode
+    assert named not in given.stderr
+
+
+def test_a_port_alone_in_variable_and_file(serve: Callable[..., Serve], tmp_path: Path) -> None:
+    config = tmp_path / "kps.toml"
+    config.write_text("address = ':0'\n")
+    url = serve("--config", str(config)).url
+    assert url.startswith("ws://localhost:")
+    port = url.split(":")[-1].split("/")[0]
+    for form in (port, f":{port}"):
+        assert run("pub", "t", "1", KPS_ADDRESS=form).returncode == 0
+    config.write_text(f"address = {port}\n")
+    assert f"cannot listen on localhost:{port}: " in run("serve", "--config", str(config)).stderr
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert (result.returncode, result.stdout) == (0, f"kps {find_version()}\n")
+
+
+def test_a_refused_login_and_a_refused_page_leave_a_line(
+    serve: Callable[..., Serve], token_file: Path
+) -> None:
+    server = serve("--address", "127.0.0.1:0", "--tokens", str(token_file))
+    assert run("pub", "log", "1", "--address", server.url, "--token", "wrong").returncode == 1
+    host = server.url.split("/")[2]
+    for _ in range(3):
+        connection = http.client.HTTPConnection(host, timeout=PATIENCE)
+        fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Origin": "http://app.example",
+                  "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+                  "Sec-WebSocket-Version": "13"}  # fmt: skip
+        connection.request("GET", "/ws/bus", headers=fields)
+        assert connection.getresponse().status == 403
+        connection.close()
+    _, errors = server.stop()
+    lines = [line.partition("WARNING kps: ")[2] for line in errors.splitlines()]
+    login, page = [line for line in lines if line]
+    assert re.fullmatch(r"refused a login from 127\.0\.0\.1:\d+: the token is not valid", login)
+    assert re.match(r"refused a page of the origin http://app\.example from 127\.0\.0\.1:", page)
+    assert "--origin http://app.example" in page
+
+
+def test_tokens_and_jwt_together(
+    serve: Callable[..., Serve], token_file: Path, tmp_path: Path
+) -> None:
+    jwt = pytest.importorskip("jwt", reason="PyJWT is not installed")
+    key = tmp_path / "secret.key"
+    key.write_text("a secret of at least thirty-two bytes\n")
+    url = serve("--address", "127.0.0.1:0", "--tokens", str(token_file), "--jwt-key", str(key)).url
+    claims = {"sub": "user", "exp": 9_999_999_999}
+    user = jwt.encode(claims, "a secret of at least thirty-two bytes", "HS256")
+    for token in (TOKEN, user):
+        assert run("pub", "log", "1", "--address", url, KPS_TOKEN=token).returncode == 0
+    assert "HTTP status 401" in run("pub", "log", "1", "--address", url, KPS_TOKEN="no").stderr
 
 
 def test_a_taken_port(serve: Callable[..., Serve]) -> None:
@@ -195,7 +295,7 @@ def test_the_console_can_be_switched_off(serve: Callable[..., Serve]) -> None:
 def test_variables_and_file(serve: Callable[..., Serve], tmp_path: Path) -> None:
     config = tmp_path / "kps.toml"
     config.write_text(
-        'address = "127.0.0.1:0"\npath = "/file"\nmax-message = 1000\norigin = ["a"]\n'
+        'address = "127.0.0.1:0"\npath = "/file"\nmax-message = 1000\norigin = ["https://a.example"]\n'
     )
     assert serve("--config", str(config)).url.endswith("/file")
     assert serve(KPS_CONFIG=str(config), KPS_PATH="/variable").url.endswith("/variable")

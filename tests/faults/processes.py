@@ -127,7 +127,7 @@ class Serve(Process):
             super().__init__("-m", "kps", *run)
         self.is_up = False
         line = self.line()
-        if line.startswith("kps serves on ws://"):
+        if line.startswith(("kps serves on ws://", "kps serves on wss://")):
             self.is_up = True
             self.address = line.split("/")[2]
 

@@ -34,7 +34,7 @@ MAX_HEAD = (16 * 1024, 400, 40)
 CONFIGS: tuple[dict[str, Any], ...] = (
     {"pages": {"/": PAGE}},
     {"asks_upgrade": True},
-    {"origins": ("https://example.org",)},
+    {"origins": ("https://example.org",), "is_secure": True},
     {"origins": ("*",), "level": 1},
     {"asks_token": True},
     {"proxies": read_networks(["192.0.2.0/24"])},
@@ -45,7 +45,7 @@ WORDS = (
     b"Sec-WebSocket-Version: ", b"Sec-WebSocket-Protocol: ", b"Sec-WebSocket-Extensions: ",
     b"Sec-WebSocket-Accept: ", b"Content-Length: ", b"Transfer-Encoding: chunked",
     b"If-None-Match: ", b"Authorization: Bearer ", b"Cookie: ", b"?token=", b"\r\n\r\n", b"\r\n ",
-    b"$token",
+    b"$token", b"X-Forwarded-Proto: ",
 )  # fmt: skip
 TOKEN = b"$token"
 """Stands for the proof that a server has understood the client's request."""

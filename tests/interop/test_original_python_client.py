@@ -178,6 +178,24 @@ async def test_their_client_relays_to_another_server(servers: Servers) -> None:
 
 
 @on_a_loop
+async def test_their_reconnecting_client_comes_back_after_an_orderly_stop(
+    servers: Servers,
+) -> None:
+    server: Any = servers("127.0.0.1:0")
+    await server.start()
+    client = await ksps.Client.NewClient(
+        Id="returns", Address=server.address, Autorestart=True, RestartEvery=0.05
+    )
+    await server.stop()
+    again: Any = servers(server.address)
+    await again.start()
+    while not again.count_clients():
+        await asyncio.sleep(0.001)
+    await client.Close()
+    await again.stop()
+
+
+@on_a_loop
 async def test_their_reconnecting_client_comes_back(servers: Servers) -> None:
     async with Pair(servers) as pair:
         first = pair.server
@@ -192,7 +210,6 @@ async def test_their_reconnecting_client_comes_back(servers: Servers) -> None:
         await client.Subscribe("t", keep)
         while first.count_subscribers("t")[1] != 1:
             await asyncio.sleep(0)
-        # Their client takes an orderly close for its own wish; a cut brings it back.
         abort_all(first)
         while first.count_clients():
             await asyncio.sleep(0.001)

@@ -284,6 +284,74 @@ async def test_an_iterator_acks_what_was_handled_and_reports_what_failed() -> No
 
 
 @on_both_loops
+async def test_a_cancelled_subscribe_leaves_nothing_behind() -> None:
+    async with kps.Server("127.0.0.1:0") as server:
+        cable = Cable(server.address)
+        async with kps.Client(cable.address) as client:
+            cable.stalled = True
+            for callback in (Collector(), None):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(client.subscribe("t", callback)._in_force(), 0.05)
+                assert client._session.subscriptions.topics == []
+                assert client._driver.dispatcher._callbacks == {}
+                assert client._driver._arrivals == {}
+        cable.close()
+
+
+@on_both_loops
+async def test_workers_that_share_an_iterator_ack_their_own_messages() -> None:
+    async with bus() as (_, alice, bob):
+        jobs = await alice.subscribe("t")
+        release = {number: asyncio.Event() for number in range(3)}
+        taken: asyncio.Queue[int] = asyncio.Queue()
+
+        async def work() -> None:
+            async for message in jobs:
+                taken.put_nowait(message.data)
+                await release[message.data].wait()
+                if message.data == 1:
+                    raise ValueError("bad")
+
+        workers = [asyncio.create_task(work()) for _ in range(2)]
+        acks = [await bob.publish_with_ack("t", number, timeout=300.0) for number in range(3)]
+        assert [await taken.get(), await taken.get()] == [0, 1]
+        await bob.flush()
+        assert not acks[0].responses, "the other worker took a message; this one is under way"
+        release[1].set()
+        await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+        release[0].set()
+        assert (await acks[0].wait())["alice"].success
+        assert (await acks[1].wait())["alice"].error == "bad"
+        assert await taken.get() == 2
+        await jobs.unsubscribe()
+        await bob.flush()
+        assert not acks[2].responses, "ending the subscription does not end the work"
+        release[2].set()
+        assert (await acks[2].wait())["alice"].success
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+@on_both_loops
+async def test_the_worker_is_who_asks_for_the_message() -> None:
+    """``wait_for`` may run the wait in a task of its own."""
+    async with bus() as (_, alice, bob):
+        jobs = await alice.subscribe("t")
+
+        async def take() -> int:
+            return int((await asyncio.wait_for(asyncio.ensure_future(anext(jobs)), 30)).data)
+
+        first = await bob.publish_with_ack("t", 1, timeout=300.0)
+        second = await bob.publish_with_ack("t", 2, timeout=300.0)
+        assert await take() == 1
+        assert await asyncio.create_task(take()) == 2  # which has returned
+        assert not first.responses
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(jobs), 0.01)
+        for ack in (first, second):
+            assert (await ack.wait())["alice"].success
+
+
+@on_both_loops
 async def test_an_iterator_ends_with_its_client() -> None:
     async with kps.Server("127.0.0.1:0") as server:
         client = await kps.Client.connect(server.address)

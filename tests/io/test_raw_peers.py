@@ -91,7 +91,7 @@ def test_closing_handshakes(server: Any) -> None:
         with pytest.raises(ConnectionClosed) as closed:
             peer.recv(PATIENCE)
         assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1001
+        assert closed.value.rcvd.code == 1012  # it had not registered
 
 
 # -- plain HTTP ------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 import kps
-from kps.protocol.server.relays import MAX_LINKS, MAX_WAITING
-from tests.io.harness import AnyDriver, Cable, Inbox
+from tests.io.harness import AnyDriver, Cable, Inbox, eventually
 
 Secure = tuple[ssl.SSLContext, ssl.SSLContext]
 
@@ -151,27 +150,61 @@ def test_who_waits_for_a_silent_server_is_told_when_this_one_stops(
         sender.join()
 
 
-@pytest.mark.parametrize(
-    ("most", "path", "reason"),
-    [
-        (MAX_LINKS, "ws/{}", "messages to too many servers are under way"),
-        (MAX_WAITING, "ws", "too many messages wait for that server"),
-    ],
-)
-def test_no_more_is_under_way_than_has_room(
-    servers: AnyDriver, clients: AnyDriver, most: int, path: str, reason: str
-) -> None:
-    server = servers.server(relay_timeout=60.0, permissions=RELAYING)
-    errors = Inbox()
+def test_no_more_is_under_way_than_has_room(servers: AnyDriver, clients: AnyDriver) -> None:
+    limits = kps.ServerLimits(relay_messages=3, relay_links_per_client=2)
+    server = servers.server(relay_timeout=60.0, permissions=RELAYING, limits=limits)
+    errors, other_errors = Inbox(), Inbox()
     client = clients.client(server.address, on_error=errors)
+    other = clients.client(server.address, on_error=other_errors)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        for number in range(most):
-            client.publish_to_server(f"{address}/{path.format(number)}", number)
+        for path in (1, 2, 1, 1, 1):  # the link takes no message before it is registered
+            client.publish_to_server(f"{address}/{path}", 1)
+        assert str(errors.get()) == (
+            "failed to relay to server: too many messages wait for that server"
+        )
+        client.publish_to_server(f"{address}/3", 1)
+        assert str(errors.get()) == (
+            "failed to relay to server: messages of this client to too many servers are under way"
+        )
+        other.publish_to_server(f"{address}/3", 1)
+        other.flush()
+        assert other_errors.is_empty()
+
+
+def test_a_failed_link_gives_back_what_waited_for_it(
+    servers: AnyDriver, clients: AnyDriver
+) -> None:
+    server = servers.server(relay_timeout=0.3, permissions=RELAYING)
+    errors = Inbox()
+    client = clients.client(server.address, on_error=errors)
+    queues = server._relays._queues
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        for _ in range(10):
+            client.publish_to_server(address, "x" * 10_000)
         client.flush()
-        assert errors.is_empty()
-        client.publish_to_server(f"{address}/{path.format(most)}", most)
-        assert str(errors.get()) == f"failed to relay to server: {reason}"
+        assert queues.size > 100_000
+        for _ in range(10):
+            errors.get()
+        eventually(lambda: (queues.size, len(queues)) == (0, 0), "the link ends")
+
+
+def test_the_token_goes_only_where_a_permission_says(
+    servers: AnyDriver, clients: AnyDriver
+) -> None:
+    tokens = Inbox()
+
+    def look(request: Any) -> bool:
+        tokens(dict(request.headers).get("authorization"))
+        return True
+
+    target = servers.server(on_upgrade=look)
+    shows = {target.address: "Bearer secret", f"ws://{target.address}": "Bearer secret", "*": None}
+    for pattern, shown in shows.items():
+        server = servers.server(relay_token="secret", permissions=kps.Permissions(relay=[pattern]))
+        clients.client(server.address).publish_to_server(target.address, 1)
+        assert tokens.get() == shown
 
 
 def test_only_to_servers_that_are_allowed(

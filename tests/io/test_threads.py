@@ -168,6 +168,33 @@ def test_an_iterator_acks_what_was_handled_and_reports_what_failed(
         assert (first.success, second.success, second.error) == (True, False, "bad")
 
 
+def test_workers_that_share_an_iterator_ack_their_own_messages(server: kps.sync.Server) -> None:
+    taken, release = Inbox(), {number: threading.Event() for number in range(2)}
+    with kps.sync.Client(server.address, id="a") as a, kps.sync.Client(server.address) as b:
+        jobs = a.subscribe("t")
+
+        def work() -> None:
+            for message in jobs:
+                taken(message)
+                release[message.data].wait(PATIENCE)
+                if message.data == 1:
+                    return
+
+        workers = [in_thread(work)[0] for _ in range(2)]
+        acks = [b.publish_with_ack("t", number, timeout=300.0) for number in range(2)]
+        taken.take(2)
+        b.flush()
+        assert acks[0].responses == {}, "the other worker took a message; this one is under way"
+        release[1].set()
+        eventually(lambda: sum(worker.is_alive() for worker in workers) == 1, "one returns")
+        release[0].set()
+        assert acks[0].wait()["a"].success
+        assert acks[1].wait()["a"].error == "the thread that took the message has ended"
+        jobs.unsubscribe()
+        for worker in workers:
+            worker.join(PATIENCE)
+
+
 def test_the_servers_own_iterators_end_with_it() -> None:
     with kps.sync.Server("127.0.0.1:0") as server:
         thread, seen = in_thread(lambda: [m.data for m in server.subscribe("t")])

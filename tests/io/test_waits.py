@@ -70,6 +70,25 @@ def test_a_subscription_that_is_not_confirmed_leaves_nothing_behind(
     assert client._driver.dispatcher._callbacks == {}
 
 
+@pytest.mark.parametrize("step", ["attach", "progress"])
+def test_a_subscription_that_is_interrupted_leaves_nothing_behind(
+    servers: AnyDriver, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Ctrl-C comes at any time; ``subscribe`` then returned no handle to end it by."""
+    with kps.sync.Client(servers.server().address) as client, monkeypatch.context() as patched:
+        original = getattr(client._driver, step)
+
+        def interrupted(*args: Any) -> None:
+            patched.setattr(client._driver, step, original)
+            raise KeyboardInterrupt
+
+        patched.setattr(client._driver, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.subscribe("t", Inbox())
+        assert client._session.subscriptions.topics == []
+        assert client._driver.dispatcher._callbacks == {}
+
+
 def test_a_publish_that_waits_ends_with_the_connection(clients: AnyDriver, cable: Cable) -> None:
     client = clients.client(cable.address, reconnect=QUICK)
     _, outcome = waits_for_room(client, cable)
@@ -94,6 +113,33 @@ def test_a_publish_that_waits_ends_with_the_client(clients: AnyDriver, cable: Ca
     _, outcome = waits_for_room(client, cable)
     client.close()
     assert isinstance(outcome.get(), kps.ClientClosed)
+
+
+def test_an_ack_request_to_a_silent_server_ends_with_an_error(
+    clients: AnyDriver, cable: Cable
+) -> None:
+    client = clients.client(cable.address)
+    cable.stalled = True
+    ack = client.publish_with_ack("t", 1, timeout=0.1)
+    for wait in (ack.wait, ack.wait_any, lambda: list(ack), ack.wait, ack.status):
+        with pytest.raises(kps.RequestTimeout):
+            wait()
+    assert ack.responses == {}
+    assert not ack.is_complete()
+
+
+def test_a_refused_subscription_on_level_1_is_told_at_once(
+    clients: AnyDriver, servers: AnyDriver
+) -> None:
+    server = servers.server(level=1, permissions=kps.Permissions(subscribe=["allowed"]))
+    client = clients.client(server.address, request_timeout=PATIENCE)
+    client.publish("allowed", 1)
+    with pytest.raises(kps.ServerError, match="may not subscribe"):
+        client.subscribe("secret", Inbox())
+    client.publish_to_id("nobody", 1)  # which is refused as well, and takes a probe
+    with pytest.raises(kps.ServerError, match="may not subscribe"):
+        client.subscribe("secret", Inbox())
+    client.subscribe("allowed", Inbox())
 
 
 def test_several_threads_may_ask_for_one_status(clients: AnyDriver, servers: AnyDriver) -> None:

@@ -54,12 +54,13 @@ export async function serve({ port = 0, options = [] } = {}) {
   throw new Error(`no server; KPS_PYTHON names the Python that has kps\n${complaints}`);
 }
 
-/** Serve the pages of `examples/` from an origin of their own. */
+/** Serve the project's files, as `python -m http.server` does, from an origin of their own. */
 export async function serveExamples() {
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, 'http://localhost');
-    const page = await readFile(`${root}examples${pathname}`).catch(() => undefined);
-    response.writeHead(page ? 200 : 404, { 'content-type': 'text/html' }).end(page);
+    const file = await readFile(`${root}${pathname}`).catch(() => undefined);
+    const type = pathname.endsWith('.js') ? 'text/javascript' : 'text/html';
+    response.writeHead(file ? 200 : 404, { 'content-type': type }).end(file);
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   return { origin: `http://127.0.0.1:${server.address().port}`, close: () => server.close() };

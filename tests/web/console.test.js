@@ -83,7 +83,7 @@ describe('in a browser', { skip: missing }, () => {
     const context = await browse(t);
     const [alice, bob] = await Promise.all(['alice', 'bob'].map(async (id) => {
       const page = await context.newPage();
-      await page.goto(`${examples.origin}/chat.html?bus=${new URL(server.page).host}#${id}`);
+      await page.goto(`${examples.origin}/examples/chat.html?bus=${new URL(server.page).host}#${id}`);
       await isShown(page, '#state', `connected as ${id}`);
       return page;
     }));
@@ -100,7 +100,7 @@ describe('in a browser', { skip: missing }, () => {
     const sensors = run('examples/sensors.py', new URL(server.url).host);
     t.after(() => { sensors.kill(); return sensors.ended; });
     const page = await (await browse(t)).newPage();
-    await page.goto(`${examples.origin}/sensors.html?bus=${new URL(server.page).host}`);
+    await page.goto(`${examples.origin}/examples/sensors.html?bus=${new URL(server.page).host}`);
     await isShown(page, '#latest li', /roof: \d+\.\d\d °C/);
     await page.waitForFunction(() => {
       const canvas = document.querySelector('canvas');
@@ -326,19 +326,71 @@ describe('in a browser', { skip: missing }, () => {
     await publishUntilShown(page, await connect(t, {}, hub), 'tunnel', 'light');
   });
 
-  test('a token goes to the server, and nowhere else', async (t) => {
+  test('a token goes to the server in the first message, and nowhere else', async (t) => {
     const context = await browse(t);
     const page = await context.newPage();
-    const sockets = [];
-    page.on('websocket', (socket) => sockets.push(socket.url()));
+    const sent = [];
+    page.on('websocket', (socket) => {
+      assert.equal(new URL(socket.url()).search, '');
+      socket.once('framesent', ({ payload }) => sent.push(JSON.parse(payload).token));
+    });
     await page.goto(`${server.page}?token=s%26cret&x=1`);
     await isConnected(page);
     await page.reload();
     await isConnected(page);
     assert.equal(page.url(), `${server.page}?x=1`);
-    for (const url of sockets) assert.equal(new URL(url).searchParams.get('token'), 's&cret');
-    assert.equal(sockets.length, 2);
+    assert.deepEqual(sent, ['s&cret', 's&cret']);
     assert.doesNotMatch(await page.content(), /cret/);
+  });
+
+  test('the token of a link does not replace another one unless somebody says so', async (t) => {
+    const page = await (await browse(t)).newPage();
+    const sent = [];
+    page.on('websocket', (socket) => socket.once('framesent', ({ payload }) => sent.push(JSON.parse(payload).token)));
+    const open = async (token, accept) => {
+      const asked = [];
+      const answer = (dialog) => { asked.push(dialog.message()); return accept ? dialog.accept() : dialog.dismiss(); };
+      page.on('dialog', answer);
+      await page.goto(`${server.page}?token=${token}`);
+      await isConnected(page);
+      page.off('dialog', answer);
+      assert.equal(page.url(), server.page);
+      return asked.length;
+    };
+    assert.equal(await open('mine', false), 0, 'there was none');
+    assert.equal(await open('mine', false), 0, 'it is the same');
+    assert.equal(await open('mallory', false), 1);
+    assert.equal(await open('other', true), 1);
+    await page.reload();
+    await isConnected(page);
+    assert.deepEqual(sent, ['mine', 'mine', 'mine', 'other', 'other']);
+  });
+
+  test('without a good token it says what to do, and takes the next one', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'kps-'));
+    t.after(() => rm(folder, { recursive: true }));
+    const file = join(folder, 'tokens.toml');
+    await writeFile(file, '[page]\ntoken = "the-token-of-this-page"\nconsole = true\n', { mode: 0o600 });
+    const hub = await serve({ options: ['--tokens', file] });
+    t.after(() => hub.kill());
+    const page = await (await browse(t)).newPage();
+    for (const query of ['', '?token=wrong']) {
+      await page.goto(`${hub.page}${query}`);
+      await isShown(page, '#state', 'Gone');
+      await isShown(page, '#notice', 'Open this page with ?token=');
+    }
+    await page.goto(`${hub.page}?token=the-token-of-this-page`);
+    await isConnected(page);
+  });
+
+  test('names that look alike are told apart', async (t) => {
+    const page = await openConsole(t);
+    const ids = ['alice', 'alice\u00ad', 'alice\u2800', 'alice ', 'ali\ufe0fce', 'ali\u{e0041}ce'];
+    for (const id of ids) await connect(t, { id });
+    await page.waitForFunction((count) => [...document.querySelectorAll('#clients .alien')]
+      .filter(({ textContent }) => /^a.*l.*e/.test(textContent)).length >= count, ids.length);
+    const names = await page.locator('#clients tbody .name .alien').allInnerTexts();
+    for (const name of ['alice', 'alice\\u00ad', 'alice\\u2800', 'alice\\u0020', 'ali\\ufe0fce', 'ali\\u{e0041}ce']) assert.ok(names.includes(name), name);
   });
 
   test('what its token does not allow is told', async (t) => {

@@ -1,9 +1,26 @@
 // A WebSocket without a network, and the server's side of it, for tests.
 
+import { mock } from 'node:test';
+
 import { Client } from '../kps.js';
 
 /** Let everything happen that needs no time. */
 export const settled = () => new Promise((resolve) => { setImmediate(resolve); });
+
+/** What a promise has come to by now: its value, its error, or 'waits'. */
+export function outcomeOf(promise) {
+  const outcome = { is: 'waits' };
+  promise.then((value) => { outcome.is = value; }, (error) => { outcome.is = error; });
+  return outcome;
+}
+
+/** Let mocked time pass, with everything that happens on the way. */
+export async function pass(milliseconds, step = 250) {
+  for (let rest = milliseconds; rest > 0; rest -= step) {
+    mock.timers.tick(Math.min(step, rest));
+    await settled();
+  }
+}
 
 class FakeSocket {
   bufferedAmount = 0;
@@ -53,10 +70,27 @@ class FakeSocket {
   }
 }
 
+/** One that can be told not to read, as that of `ws`. */
+class PausableSocket extends FakeSocket {
+  isPaused = false;
+
+  pause() {
+    this.isPaused = true;
+  }
+
+  resume() {
+    this.isPaused = false;
+  }
+
+  terminate() {
+    this.terminated = true;
+  }
+}
+
 /** A network in which every connection that a client opens is at hand. */
-export function fakeNetwork() {
+export function fakeNetwork(Socket = FakeSocket) {
   const sockets = [];
-  class WebSocket extends FakeSocket {
+  class WebSocket extends Socket {
     constructor(...values) {
       super(...values);
       sockets.push(this);
@@ -76,12 +110,13 @@ export async function welcome(socket, id, agreement = LEVEL_2) {
 }
 
 /** A client that is connected, and what surrounds it. */
-export async function connected(options = {}, agreement = LEVEL_2) {
-  const network = fakeNetwork();
+export async function connected({ isPausable = false, ...options } = {}, agreement = LEVEL_2) {
+  const network = fakeNetwork(isPausable ? PausableSocket : FakeSocket);
   const errors = [];
   const onError = (error) => errors.push(error);
   const client = new Client('bus.example', { WebSocket: network.WebSocket, id: 'me', onError, ...options });
   const opened = client.connect();
+  await settled();
   const [socket] = network.sockets;
   await welcome(socket, 'me', agreement);
   await opened;

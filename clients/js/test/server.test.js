@@ -228,6 +228,29 @@ test('a server that restarts: back by itself, with its subscriptions', async (t)
   assert.equal(await client.publishWithReceipt('t', 2), 1);
 });
 
+test('a callback that is slower than the publisher loses nothing: the client reads no faster', async (t) => {
+  const errors = [];
+  const fast = await connect(t);
+  const count = 90_000; // more than a mailbox takes
+  let handled = 0;
+  let isInOrder = true;
+  let end;
+  const done = new Promise((resolve) => { end = resolve; });
+  const slow = await connect(t, { onError: (error) => end(errors.push(error)) });
+  await slow.subscribe('numbers', async ({ data }) => {
+    await new Promise(setImmediate);
+    isInOrder &&= data === handled;
+    if (++handled === count) end();
+  });
+  for (let number = 0; number < count; number++) {
+    await fast.publish('numbers', number);
+    if (number % 5000 === 0) await fast.flush(); // the server's queue has a bound, too
+  }
+  await done;
+  assert.equal(isInOrder, true);
+  assert.deepEqual(errors, []);
+});
+
 test('a server that refuses what comes too fast: all topics, new or restored, come through', async (t) => {
   const busy = await serve('--message-rate', '50', '--rate-policy', 'error');
   t.after(() => busy.stop());

@@ -58,12 +58,12 @@ class Admission:
         else:
             self._turned_away -= 1
 
-    def is_proxy(self, address: str) -> bool:
-        """Tell whether an address belongs to a known proxy."""
+    def is_proxy(self, peer: str) -> bool:
+        """Tell whether a peer, or an address, is a known proxy."""
         if not self._proxies:
             return False
         try:
-            known = ip_address(_plain(address))
+            known = ip_address(_plain(host_of(peer)))
         except ValueError:
             return False
         return any(known in network for network in self._proxies)
@@ -75,7 +75,7 @@ class Admission:
         """
         client = peer
         for address in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
-            if not self.is_proxy(host_of(client)):
+            if not self.is_proxy(client):
                 break
             client = address
         return client

@@ -27,8 +27,11 @@ class Permissions:
     ids: Sequence[str] = ALL
     """Ids that it may register under."""
     relay: Sequence[str] = ()
-    """Other servers, as ``host:port``, that it may send messages to. None by default, because
-    this gives clients a way into the server's network."""
+    """Other servers that it may send messages to. None by default, because this gives clients a
+    way into the server's network. A pattern is ``host:port``, for the path ``/ws/bus`` only unless
+    it ends with ``*``; or ``host:port/path``. With ``wss://`` or ``ws://`` before it, it allows
+    only connections with TLS, or only those without. The server's ``relay_token`` goes to
+    addresses that a pattern names whole, and over TLS to those of a pattern with ``wss://``."""
     peer: bool = False
     """Whether it may act as another server: the senders of its messages then are that server's
     clients (spec, 7.4)."""
@@ -45,11 +48,41 @@ class Permissions:
                 raise InvalidArgument(f"{each.name} takes a list of patterns, not {value!r}")
             else:
                 object.__setattr__(self, each.name, tuple(value))
+        for pattern in self.relay:
+            if "://" in pattern and not pattern.startswith(("ws://", "wss://")):
+                raise InvalidArgument(f"relay takes host:port, ws://… or wss://…, not {pattern!r}")
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        publish: Sequence[str] = ALL,
+        subscribe: Sequence[str] = ALL,
+        direct: Sequence[str] = ALL,
+        ids: Sequence[str] = ALL,
+        relay: Sequence[str] = (),
+        peer: bool = True,
+        console: bool = True,
+    ) -> "Permissions":
+        """Return the permissions that anonymous clients have by default, with some changes.
+
+        ``Permissions.open(relay=["bus.example:9313"])`` has ``peer`` and ``console``, which
+        ``Permissions(relay=["bus.example:9313"])`` has not.
+        """
+        return cls(
+            publish=publish,
+            subscribe=subscribe,
+            direct=direct,
+            ids=ids,
+            relay=relay,
+            peer=peer,
+            console=console,
+        )
 
 
 _SWITCHES = ("peer", "console")
 
-OPEN = Permissions(peer=True, console=True)
+OPEN = Permissions.open()
 """Permissions of anonymous clients: everything but relay."""
 
 

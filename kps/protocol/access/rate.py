@@ -1,6 +1,10 @@
 """Rate limits: token buckets."""
 
+from collections import deque
+
 from kps.protocol.limits import ServerLimits
+
+_ALL = 1 << 62  # tokens: as many as there ever are
 
 # Tokens that time, as a number of floating point, may have cost.
 _ROUNDING = 1e-6
@@ -69,6 +73,57 @@ class RateLimiter:
         """Return in how many seconds the rates allow messages and bytes; 0 if they do now."""
         wait = self._messages.wait(messages, now) if self._messages is not None else 0.0
         return max(wait, self._bytes.wait(size, now) if self._bytes is not None else 0.0)
+
+    def full_at(self, now: float) -> float:
+        """Return when all tokens are back."""
+        return now + self.wait(_ALL, _ALL, now)
+
+
+class UsedLimiters:
+    """The limiters of connections that ended, until all their tokens are back.
+
+    A new connection from the same address goes on with one of them. Otherwise a client that
+    connects again and again would always have a full burst.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._by_origin: dict[str, list[RateLimiter]] = {}
+        self._in_order: deque[tuple[str, RateLimiter, float]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._in_order)
+
+    def put(self, origin: str, limiter: RateLimiter, now: float) -> None:
+        """Keep the limiter of a connection that ended, if tokens are missing."""
+        full_at = limiter.full_at(now)
+        self._drop_old(now)
+        if full_at > now:
+            self._by_origin.setdefault(origin, []).append(limiter)
+            self._in_order.append((origin, limiter, full_at))
+
+    def take(self, origin: str, now: float) -> RateLimiter | None:
+        """Return the one of an address that lacks most, if any."""
+        kept = self._by_origin.get(origin)
+        if kept is None:
+            return None
+        limiter = max(kept, key=lambda one: one.full_at(now))
+        self._forget(origin, limiter)
+        return limiter
+
+    def _drop_old(self, now: float) -> None:
+        order = self._in_order
+        for _ in range(2):  # more than are added, so that all go in time
+            if order and (order[0][2] <= now or len(order) >= self._most):
+                origin, limiter, _ = order.popleft()
+                self._forget(origin, limiter)
+
+    def _forget(self, origin: str, limiter: RateLimiter) -> None:
+        kept = self._by_origin.get(origin, [])
+        if limiter in kept:
+            kept.remove(limiter)
+            if not kept:
+                del self._by_origin[origin]
 
 
 def _bucket(rate: float, burst: float, now: float) -> Bucket | None:

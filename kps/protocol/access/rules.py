@@ -5,11 +5,15 @@ nothing else.
 """
 
 from kps.protocol.access.identity import Permissions, matches
+from kps.protocol.dialect.address import DEFAULT_PATH, RelayTarget
 from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.limits import ServerLimits
 
 RESERVED = "__kps/"
 """Prefix of the topics that belong to the server: only the server publishes on them."""
+
+MAX_URL = 1024
+"""Characters of another server's URL in a sender."""
 
 
 def check_publish(topic: str, permissions: Permissions, limits: ServerLimits) -> None:
@@ -35,9 +39,16 @@ def check_direct(client_id: str, permissions: Permissions) -> None:
         raise InvalidMessage("this client may not send messages to this id", "forbidden")
 
 
-def check_relay(address: str, permissions: Permissions) -> None:
-    if not matches(address, permissions.relay):
+def check_relay(target: RelayTarget, permissions: Permissions, *, secure: bool) -> bool:
+    """Tell whether this server's token may go to an allowed target.
+
+    It may if a pattern names the address whole, or over TLS if a pattern asks for TLS. Otherwise
+    the client could have the token sent to itself, or in the clear.
+    """
+    allowing = [one for one in permissions.relay if _allows(one, target, secure=secure)]
+    if not allowing:
         raise InvalidMessage("this client may not relay to this server", "forbidden")
+    return any("*" not in one or one.startswith("wss://") for one in allowing)
 
 
 def check_peer(permissions: Permissions) -> None:
@@ -53,6 +64,12 @@ def check_id(client_id: str, permissions: Permissions, limits: ServerLimits) -> 
         raise InvalidMessage("an id of this form is that of another server", "forbidden")
 
 
+def check_sender(sender: str, limits: ServerLimits) -> None:
+    """Refuse a sender, named by another server, that is no client's id and server's URL."""
+    check_length(sender, "sender", limits.max_id + MAX_URL)
+    _check_characters(sender, "sender")
+
+
 def check_length(name: str, kind: str, most: int) -> None:
     if len(name) > most:
         raise InvalidMessage(f"the {kind} has more than {most} characters", "bad_request")
@@ -63,17 +80,26 @@ def is_foreign(sender: str) -> bool:
     return "---ws" in sender or sender.startswith(("ws://", "wss://"))
 
 
-def check_origin(sender: str, limits: ServerLimits) -> None:
-    """Check the name that another server gives a sender: an id and the URL of that server."""
-    check_length(sender, "sender", 4 * limits.max_id)
-    _check_printable(sender, "sender")
+def _allows(pattern: str, target: RelayTarget, *, secure: bool) -> bool:
+    """Tell whether ``[ws:// or wss://]host:port[/path]`` allows a target."""
+    scheme, has_scheme, rest = pattern.rpartition("://")
+    if has_scheme and scheme != ("wss" if secure else "ws"):
+        return False
+    # Address and path are matched one by one: a ``*`` in the address must not stand for a path,
+    # which could look like the rest of the address.
+    address, slash, path = rest.partition("/")
+    if slash:
+        is_path = matches(target.path, [slash + path])
+    else:
+        is_path = target.path == DEFAULT_PATH or address.endswith("*")
+    return is_path and matches(target.address, [address])
 
 
 def _check_topic(topic: str, limits: ServerLimits) -> None:
     check_length(topic, "topic", limits.max_topic)
-    _check_printable(topic, "topic")
+    _check_characters(topic, "topic")
 
 
-def _check_printable(name: str, kind: str) -> None:
+def _check_characters(name: str, kind: str) -> None:
     if not name.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in name):
         raise InvalidMessage(f"the {kind} has a control character in it", "bad_request")

@@ -90,7 +90,9 @@ class Mailbox:
         messages = self._messages
         size = message.size + MESSAGE
         if messages and not self._has_room(size):
-            if self._limits.mailbox_overflow is Overflow.DROP_NEWEST:
+            limits = self._limits
+            is_too_large = size > limits.mailbox_bytes  # it must not empty the mailbox
+            if is_too_large or limits.mailbox_overflow is Overflow.DROP_NEWEST:
                 self.dropped += 1
                 return [message]
             while messages and not self._has_room(size):

@@ -36,6 +36,8 @@ class Subscriptions:
         """Mailboxes that were empty and got a message."""
         self.overflowed: list[Mailbox] = []
         """Mailboxes that began to drop messages."""
+        self.dropped = 0
+        """Messages that full mailboxes have dropped so far."""
         self._direct: Mailbox | None = None
         self._server_data: list[Mailbox] = []
 
@@ -98,30 +100,41 @@ class Subscriptions:
 
     def deliver(
         self, topic: str, data: object, sender: str, size: int, ack_id: str, epoch: int
-    ) -> bool:
-        """Give a message to every subscription of its topic; return ``False`` if there is none.
+    ) -> bool | None:
+        """Give a message to every subscription of its topic; tell whether one had room.
 
-        Each subscription gets its own message object; all share the payload.
+        Return ``None`` if there is none. Each subscription gets its own payload.
         """
         mailboxes = self._by_topic.get(topic)
         if mailboxes is None:
-            return False
+            return None
         acknowledgement = Acknowledgement(ack_id, epoch, len(mailboxes)) if ack_id else None
+        had_room = False
         for mailbox in mailboxes:
-            self._put(mailbox, Message(topic, data, sender, size, acknowledgement))
-        return True
+            own = data if mailbox is mailboxes[0] else copied(data)
+            had_room |= self._put(mailbox, Message(topic, own, sender, size, acknowledgement))
+        return had_room
 
-    def deliver_all(self, topic: str, payloads: Sequence[object], sender: str, size: int) -> None:
-        """Give messages that want no ack, of ``size`` bytes each, to every subscription."""
-        for mailbox in self._by_topic.get(topic, ()):
-            messages = make_messages(topic, payloads, sender, size)
+    def deliver_all(self, topic: str, payloads: Sequence[object], sender: str, size: int) -> int:
+        """Give messages that want no ack, of ``size`` bytes each, to every subscription.
+
+        Return for how many of them, the first ones, there was room in a subscription's mailbox.
+        """
+        mailboxes = self._by_topic.get(topic)
+        if mailboxes is None:
+            return 0
+        most = 0
+        for mailbox in mailboxes:
+            own = payloads if mailbox is mailboxes[0] else [copied(data) for data in payloads]
+            messages = make_messages(topic, own, sender, size)
             if mailbox.put_all(messages, size):
                 if len(mailbox) == len(messages):
                     self.ready.append(mailbox)
                 self._after_putting(mailbox)
+                most = len(messages)
             else:
-                for message in messages:
-                    self._put(mailbox, message)
+                most = max(most, sum([self._put(mailbox, message) for message in messages]))
+        return most
 
     def deliver_direct(self, data: object, sender: str, size: int, ack_id: str, epoch: int) -> bool:
         """Give a direct message to its subscription; return ``False`` if there is none."""
@@ -134,7 +147,7 @@ class Subscriptions:
     def deliver_server_data(self, data: object, sender: str, size: int) -> None:
         """Give a message of another server to every subscription to those."""
         for mailbox in self._server_data:
-            self._put(mailbox, Message("", data, sender, size))
+            self._put(mailbox, Message("", copied(data), sender, size))
 
     def settle(self, message: Message, error: str | None, result: Any = None) -> None:
         """Note that one subscription has handled a message, with an error or a result."""
@@ -160,17 +173,29 @@ class Subscriptions:
         overflowed, self.overflowed = self.overflowed, []
         return overflowed
 
-    def _put(self, mailbox: Mailbox, message: Message) -> None:
+    def _put(self, mailbox: Mailbox, message: Message) -> bool:
+        """Add a message to a mailbox; tell whether it had room, or the policy made room."""
         if not len(mailbox):
             self.ready.append(mailbox)
         dropped = mailbox.put(message)
         if dropped:
+            self.dropped += len(dropped)
             if mailbox.starts_overflowing():
                 self.overflowed.append(mailbox)
             for lost in dropped:
                 self.settle(lost, "queue full")
         self._after_putting(mailbox)
+        return not dropped or dropped[-1] is not message
 
     def _after_putting(self, mailbox: Mailbox) -> None:
         if self._crowded is not None and mailbox.fills(CROWDED):
             self._crowded(mailbox)
+
+
+def copied(data: Any) -> Any:
+    """Copy a JSON value, so that one callback does not see what another one does to it."""
+    if type(data) is dict:
+        return {key: copied(value) for key, value in data.items()}
+    if type(data) is list:
+        return [copied(value) for value in data]
+    return data

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from kps.errors import InvalidArgument, KPSError, QueueFull, ServerError
+from kps.errors import InvalidArgument, KPSError, QueueFull, RequestTimeout, ServerError
 from kps.protocol.bus.message import AckChanged, AckHandle, check_timeout, check_topic
 from kps.protocol.client.events import AckStatusReceived, AckStatusRefused, BarrierPassed
-from kps.protocol.client.pending import Barrier, ClientAck, Pending
+from kps.protocol.client.pending import LOOK_EVERY, Barrier, ClientAck, Pending
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1, level2
@@ -13,12 +13,9 @@ from kps.protocol.dialect.client import read_response
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import AckResponse, size_of, timed_out
 
-# Seconds that the client waits beyond the timeout of an ack request: the server sends the final
-# answer only when the timeout is over.
-_ACK_GRACE = 1.0
-
-# Errors that a barrier keeps; its caller tells the first.
-_MOST_REFUSALS = 100
+_LEAST = 1024 * 1024  # bytes that pending questions may take, however small the queue is
+_COST = 1024  # bytes of memory that a pending question takes, roughly
+_MOST_REFUSALS = 10  # that one barrier remembers
 
 
 class Asking:
@@ -67,7 +64,7 @@ class Asking:
         self._state.now = now
         ack = self.pending.find(handle.id, ClientAck)
         if ack is handle:
-            self._give_up(ack)
+            self._give_up(ack, None)
 
     def publish_with_receipt(self, topic: str, data: Any, now: float) -> Barrier:
         """Publish; ``BarrierPassed`` tells to how many subscribers the server passed it on.
@@ -75,6 +72,7 @@ class Asking:
         A server on level 1 does not tell how many. Raises as ``publish``; it is never kept offline.
         """
         self._state.now = now
+        self._require_room()
         send = self._sender.send_or_refuse
         if not self._sender.dialect.has_receipts:
             message = level1.publish(check_topic(topic), self._state.id, data)
@@ -93,6 +91,7 @@ class Asking:
         """
         state = self._state
         state.now = now
+        self._require_room()
         barrier = Barrier(self.pending.new_name(f"barrier_{state.id}"))
         message = self._sender.dialect.barrier(barrier.name, state.id)
         self._sender.send_or_refuse(message, droppable=False)
@@ -108,15 +107,37 @@ class Asking:
         state.now = now
         check_timeout(timeout)
         ack_id = self.pending.new_name(f"client_ack_{state.id}")
-        return ClientAck(ack_id, now + timeout + _ACK_GRACE, self._give_up)
+        return ClientAck(ack_id, timeout, now, self._look)
 
     def _ask(self, handle: ClientAck, message: bytes) -> None:
+        self._require_room()
         # The publisher waits, so no policy may drop the request and no offline queue keep it.
         self._sender.send_or_refuse(message, droppable=False)
+        link = self._state.link
+        assert link is not None
+        handle.position = link.outgoing.end
         self.pending.add(handle.id, handle)
         self._state.deadlines.schedule(handle)
 
-    def _give_up(self, handle: ClientAck, error: KPSError | None = None) -> None:
+    def _require_room(self) -> None:
+        """Raise ``QueueFull`` while too many questions wait, for a silent server for instance."""
+        if len(self.pending) * _COST >= max(self._state.config.limits.queue_bytes, _LEAST):
+            raise QueueFull("too many requests wait for the server's answers")
+
+    def _look(self, handle: ClientAck) -> None:
+        """Give a request up if its time is over, which begins when it leaves the queue."""
+        link, now = self._state.link, self._state.now
+        if link is not None and not link.outgoing.has_passed(handle.position):
+            handle.started, handle.look_at = now, min(now + LOOK_EVERY, handle.write_by)
+            if now >= handle.write_by:
+                self._give_up(handle, RequestTimeout("the network was too slow for the request"))
+        else:
+            handle.look_at = handle.started + handle.lasts
+            if now >= handle.look_at:
+                self._give_up(handle, RequestTimeout("the server did not answer in time"))
+
+    def _give_up(self, handle: ClientAck, error: KPSError | None) -> None:
+        """End a request, with an error unless the program cancelled it, and tell the server."""
         self._finish_ack(handle, error)
         link = self._state.link
         if link is not None:  # without room it must go out all the same, or the server goes on
@@ -166,6 +187,10 @@ class Asking:
         handle = self.pending.find(text(fields, "ack_id"), ClientAck)
         if handle is not None:
             handle.finished = True  # first, so that the last event shows a finished request
+            silence = self._sender.dialect.silent_end
+            waited = self._state.now - handle.started
+            if silence is not None and waited >= silence and not fields.get("responses"):
+                handle.error = RequestTimeout("nobody had answered when the server's time was over")
             self.updated(fields)
             self.pending.take(handle.id, ClientAck)
             self._state.deadlines.cancel(handle)

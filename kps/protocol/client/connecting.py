@@ -30,6 +30,10 @@ from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.websocket import Closed
 
+# Connections in a row that may soon end before the waits begin to grow. A server may be restarted
+# twice; but it may also accept each client and end it at once, and must not be hammered then.
+_FORGIVEN = 3
+
 # HTTP statuses that refuse a client or its token (spec, 8.7).
 _DENIED = (401, 403)
 
@@ -62,7 +66,9 @@ class Connecting:
         self.received = receive
         token = state.config.token
         self._token = None if callable(token) else token
-        self._attempt = 0
+        self._attempt = 0  # failed attempts, and before them connections that soon ended
+        self._short_lived = 0  # connections in a row that soon ended
+        self._registered_at = 0.0
         self._was_connected = False
         self._retry_at: float | None = None
         state.events.append(ConnectNeeded())
@@ -158,7 +164,8 @@ class Connecting:
         state.id = text(pong, "id") or state.id
         state.events.append(Connected(state.id, self._was_connected))
         self._was_connected = True
-        self._attempt = 0
+        self._registered_at = state.now
+        self._attempt = max(0, self._short_lived - _FORGIVEN)
         self._topics.connected()
         self._sender.send_kept()
 
@@ -187,10 +194,12 @@ class Connecting:
         lost = ConnectionLost(f"the connection ended: {closed.reason or closed.code}", closed.code)
         self._asking.end_all(lost)
         self._topics.disconnected()
+        backoff = state.config.reconnect
+        if backoff is not None and state.now - self._registered_at >= backoff.longest:
+            self._attempt = self._short_lived = 0
+        self._short_lived += 1
         # After a takeover of its id the client must not take the id back in turn.
-        retries = (
-            not state.is_closing and state.config.reconnect is not None and closed.code != ID_TAKEN
-        )
+        retries = not state.is_closing and backoff is not None and closed.code != ID_TAKEN
         retry_in = self._plan_retry() if retries else None
         state.events.append(Disconnected(closed, retry_in, dropped))
         if not retries:

@@ -1,6 +1,6 @@
 """The events that the client's core emits for its driver, as plain data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kps.errors import KPSError, ServerError
 from kps.protocol.bus.mailbox import Mailbox
@@ -110,6 +110,8 @@ class MessageReceived:
     """A message of the server. Emitted only with ``reports_messages`` in the configuration."""
 
     fields: Fields
+    size: int = field(default=0, compare=False)
+    """Bytes of its JSON."""
 
 
 @dataclass(frozen=True, slots=True)

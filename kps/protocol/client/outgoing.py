@@ -30,7 +30,7 @@ class Outgoing:
     """
 
     __slots__ = ("_clock", "_overflowed", "_socket", "batch", "dialect", "has_batches",
-                 "max_message")  # fmt: skip
+                 "max_message", "sent")  # fmt: skip
 
     def __init__(
         self, socket: ClientWebSocket, clock: Clock, overflowed: Callable[[], None]
@@ -46,6 +46,8 @@ class Outgoing:
         self._overflowed = overflowed
         self.batch: Batch | None = None
         """The batch that further publications on its topic may join."""
+        self.sent = 0
+        """Number of messages sent; batches do not count, because level 1 has none."""
 
     def speak(self, dialect: ClientLevel1, max_message: int | None) -> None:
         """Switch to the dialect on which both ends have agreed."""
@@ -63,6 +65,15 @@ class Outgoing:
         if self.batch is not None:
             return self.batch.waiting
         return self._socket.outbox.pending_bytes
+
+    @property
+    def end(self) -> int:
+        """The end of the queue, as a position in the stream of bytes; see ``has_passed``."""
+        return self._socket.outbox.gone + self.pending_bytes
+
+    def has_passed(self, position: int) -> bool:
+        """Tell whether everything up to a position was taken to be written."""
+        return self._socket.outbox.gone >= position
 
     def has_room(self, size: int) -> bool:
         """Tell whether a message of that size has room."""
@@ -95,18 +106,21 @@ class Outgoing:
 
     def send(self, message: bytes, kind: Kind = Kind.FORWARDED) -> None:
         """Queue a message that no policy may drop."""
+        self.sent += 1
         self.seal()
         if self._socket.send(message, kind, self._clock.now) is Push.OVERFLOW:
             self._overflowed()
 
     def send_droppable(self, message: bytes) -> None:
         """Queue a message that a policy may drop, and that may be kept for the next connection."""
+        self.sent += 1
         if self.batch is not None:
             self.seal()
         self._queue(Entry(self._socket.outbox.text_frame(message), _DROPPABLE))
 
     def send_anyway(self, message: bytes, kind: Kind = Kind.FORWARDED) -> None:
         """Queue a message that something else bounds, ignoring the limits."""
+        self.sent += 1
         self.seal()
         if self._socket.state is State.OPEN:
             outbox = self._socket.outbox

@@ -11,6 +11,15 @@ from typing import TypeVar
 from kps.errors import KPSError
 from kps.protocol.bus.message import AckHandle
 
+ACK_GRACE = 1.0
+"""Seconds that the client waits beyond the timeout of an ack request: the server sends the final
+answer only when the timeout is over."""
+
+LOOK_EVERY = 0.25
+"""Seconds between two looks at whether a request has left the queue. Less than the grace."""
+
+_WRITE_TIME = 5.0  # seconds that a request may be in the queue, or its timeout if that is longer
+
 Q = TypeVar("Q", bound="Barrier | ClientAck")
 
 
@@ -24,7 +33,7 @@ class Barrier:
         """The nonce or receipt, which the answer repeats."""
         self.passed = False
         self.refusals: list[str] = []
-        """Errors that the server sent before it reached this point."""
+        """The first errors that the server sent before it reached this point."""
         self.delivered: int | None = None
         """Number of subscribers that got the message, if this is a receipt and the server tells."""
         self.error: KPSError | None = None
@@ -32,23 +41,37 @@ class Barrier:
 
 
 class ClientAck(AckHandle):
-    """A pending ack request, with the time at which the client gives it up."""
+    """A pending ack request, and when the client gives it up.
 
-    __slots__ = ("_deadline", "_expire", "size")
+    Its time begins when the request leaves the queue. Meanwhile we look again and again.
+    """
 
-    def __init__(self, ack_id: str, deadline: float, expire: Callable[["ClientAck"], None]) -> None:
+    __slots__ = ("_look", "lasts", "look_at", "position", "size", "started",
+                 "write_by")  # fmt: skip
+
+    def __init__(
+        self, ack_id: str, timeout: float, now: float, look: Callable[["ClientAck"], None]
+    ) -> None:
         super().__init__(ack_id)
-        self._deadline = deadline
-        self._expire = expire
+        self.lasts = timeout + ACK_GRACE
+        """Seconds for the answer, from ``started`` on."""
+        self.write_by = now + max(timeout, _WRITE_TIME)
+        """When the client gives it up if it is still in the queue."""
+        self.started = now
+        """When the request was last seen in the queue."""
+        self.position = 0
+        """The end of the request in the stream of bytes to the server."""
+        self.look_at = now + min(LOOK_EVERY, self.lasts)
+        self._look = look
         self.size = 0
         """Bytes that its outcomes take in memory."""
 
     def next_deadline(self) -> float | None:
-        return None if self.finished else self._deadline
+        return None if self.finished else self.look_at
 
     def handle_timeout(self, now: float) -> None:
-        if not self.finished and now >= self._deadline:
-            self._expire(self)
+        if not self.finished and now >= self.look_at:
+            self._look(self)
 
 
 class Pending:

@@ -67,8 +67,11 @@ class Receiver:
         state = self._state
         reports = state.config.reports_messages
         noise = None if reports else link.outgoing.dialect.noise
+        positions = self._topics.positions
         for message in messages:
             if noise is not None and message.startswith(noise):
+                if positions is not None:
+                    positions.confirmed += 1
                 continue
             try:
                 loaded = load(message)
@@ -88,8 +91,10 @@ class Receiver:
                     self._unreadable(error)
                     continue
                 if reports:
-                    state.events.append(MessageReceived(fields))
-                handler = _HANDLERS.get(text(fields, "action"))
+                    state.events.append(MessageReceived(fields, len(message) // len(loaded)))
+                handler = _HANDLERS.get(
+                    text(fields, "action") or link.outgoing.dialect.bare(fields)
+                )
                 if handler is not None:  # ignore actions of later levels
                     handler(self, link, fields, len(message) // len(loaded))
 
@@ -140,7 +145,7 @@ class Receiver:
             fields, self._state.id
         )
         subscriptions, epoch = self._subscriptions, self._state.epoch
-        taken = subscriptions.deliver(topic, data, sender, size, ack_id, epoch)
+        taken = subscriptions.deliver(topic, data, sender, size, ack_id, epoch) is not None
         if not taken and may_be_direct:
             taken = subscriptions.deliver_direct(data, sender, size, ack_id, epoch)
         if not taken and ack_id:
@@ -151,6 +156,8 @@ class Receiver:
         self._subscriptions.deliver_direct(data, sender, size, "", self._state.epoch)
 
     def _receipt(self, link: ClientLink, fields: Fields, size: int) -> None:
+        if self._topics.positions is not None:
+            self._topics.positions.confirmed += 1
         self._asking.passed(text(fields, "receipt"), fields.get("delivered"))
 
     def _ack_update(self, link: ClientLink, fields: Fields, size: int) -> None:
@@ -160,6 +167,8 @@ class Receiver:
         self._asking.answered(fields)
 
     def _ack_status(self, link: ClientLink, fields: Fields, size: int) -> None:
+        for error in self._topics.probe_answered(text(fields, "ack_id")):
+            self._topic_refused(error)
         self._asking.status_received(fields)
 
     def _error(self, link: ClientLink, fields: Fields, size: int) -> None:
@@ -180,6 +189,8 @@ class Receiver:
             self._refused(link, error)
         elif error.request in ("subscribe", "unsubscribe"):
             self._topic_refused(error)
+        elif not error.request and (named := self._topics.refused_by_position(reason)):
+            self._topic_refused(named)
         elif not self._asking.refused(fields, error):
             self._state.events.append(ErrorReceived.of(error))
 

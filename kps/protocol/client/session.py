@@ -94,6 +94,12 @@ class ClientSession:
         return self.state.ended
 
     @property
+    def max_message(self) -> int | None:
+        """Bytes of the largest message that the server accepts, if it has said so."""
+        link = self.state.link
+        return link.outgoing.max_message if link is not None else None
+
+    @property
     def dropped(self) -> int:
         """Messages accepted from the program and never written."""
         link = self.state.link

@@ -16,7 +16,8 @@ The server answers questions about one topic in order, so only the last answer c
 from collections.abc import Callable
 from enum import Enum, auto
 
-from kps.errors import ServerError
+from kps.errors import QueueFull, ServerError
+from kps.protocol.client.positions import Positions, Question, code_of
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1
@@ -32,6 +33,9 @@ _PATIENCE = 10.0
 
 # To ask for all refused topics at once would have most of them refused again.
 _FIRST_WINDOW = 64
+
+
+_LEAST = 1024 * 1024  # bytes that open questions may take, however small the queue is
 
 
 class TopicState(Enum):
@@ -102,6 +106,9 @@ class Topics:
         self._look_at: float | None = None  # when to look for questions without an answer
         self._attempt = 0
         self._window = _FIRST_WINDOW  # how many refused topics to ask for at a time
+        self._open = 0  # bytes of open questions, which nothing else bounds
+        self.positions: Positions | None = None
+        """Matches errors with questions, if errors on this connection do not name those."""
 
     def __len__(self) -> int:
         return len(self._topics)
@@ -117,9 +124,18 @@ class Topics:
         return sum(found.open_questions for found in self._topics.values())
 
     def want(self, topic: str) -> None:
-        """Subscribe to a topic, now or on the next connection."""
-        found = self._topics.setdefault(topic, _Topic())
-        if found.state in (TopicState.WAITING, TopicState.LEAVING) and self._state.ready:
+        """Subscribe to a topic, now or on the next connection.
+
+        Raises :class:`kps.QueueFull` if too many questions are open, and then changes nothing.
+        """
+        found = self._topics.get(topic)
+        asks = found is None or found.state in (TopicState.WAITING, TopicState.LEAVING)
+        most = max(self._state.config.limits.queue_bytes, _LEAST)
+        if asks and self._state.ready and self._open >= most:
+            raise QueueFull("too many questions about topics wait for the server's answers")
+        if found is None:
+            found = self._topics[topic] = _Topic()
+        if asks and self._state.ready:
             self._ask(topic, found)
 
     def leave(self, topic: str) -> None:
@@ -130,20 +146,24 @@ class Topics:
         if self._state.ready and found.state is not TopicState.WAITING:
             found.state = TopicState.LEAVING
             found.has_been_live = False
-            found.leaves += 1
-            self._send(found, level1.unsubscribe(topic, self._state.id))
+            self._ask_to_leave(topic, found)
         else:
             del self._topics[topic]
 
     def connected(self) -> None:
         """Subscribe to all topics on a new connection."""
+        outgoing = self._state.require_link().outgoing
+        self.positions = None
+        if not outgoing.dialect.names_refusals:
+            self.positions = Positions()
+            self.positions.begin(outgoing.sent)
         for topic, found in self._topics.items():
             self._ask(topic, found)
 
     def disconnected(self) -> None:
         """Note that the connection, and with it every subscription at the server, is gone."""
         self._retry_at = self._look_at = None
-        self._attempt = 0
+        self._attempt = self._open = 0
         self._window = _FIRST_WINDOW
         self._state.deadlines.cancel(self)
         for topic, found in list(self._topics.items()):
@@ -163,7 +183,10 @@ class Topics:
         if found is None:
             return Verdict.PENDING
         is_late = joins and found.state is TopicState.REFUSED
-        if not (found.answered(joins=joins) or is_late) or found.open_questions:
+        is_answer = self._answered(topic, found, joins=joins)
+        if is_answer and self.positions is not None:
+            self.positions.answered(topic, joins=joins)
+        if not (is_answer or is_late) or found.open_questions:
             return Verdict.PENDING
         if found.state is TopicState.LEAVING:
             del self._topics[topic]
@@ -174,13 +197,39 @@ class Topics:
         self._window += 1
         return Verdict.SETTLED
 
+    def refused_by_position(self, reason: str) -> ServerError | None:
+        """Return an error that names no request as one about a topic, if it certainly is."""
+        positions = self.positions
+        if positions is None:
+            return None
+        question = positions.refused(reason)
+        if question is not None:
+            return _about(question, reason)
+        if positions.needs_probe:
+            link, name = self._state.require_link(), positions.new_name(self._state.id)
+            link.outgoing.send_anyway(level1.get_ack_status(name, self._state.id))
+            positions.probed(name, link.outgoing.sent)
+        return None
+
+    def probe_answered(self, name: str) -> list[ServerError]:
+        """Note the answer to a probe, if ``name`` is that of one; return what it shows."""
+        positions = self.positions
+        if positions is None or not name or name != positions.probe:
+            return []
+        errors = [_about(question, reason) for question, reason in positions.passed()]
+        for error in errors:
+            if found := self._topics.get(error.topic):
+                found.is_reported = True  # when the error came
+        return errors
+
     def refused(self, topic: str, error: ServerError) -> tuple[Verdict, bool]:
         """Note that the server refused a question about a topic.
 
         The second value tells whether the program already knows of a refusal.
         """
         found = self._topics.get(topic)
-        if found is None or not found.answered(joins=error.request == "subscribe"):
+        joins = error.request == "subscribe"
+        if found is None or not self._answered(topic, found, joins=joins):
             return Verdict.PENDING, False
         if found.open_questions:
             return Verdict.PENDING, False
@@ -221,8 +270,8 @@ class Topics:
             if found.state is TopicState.REFUSED:
                 self._ask(topic, found)
             else:
-                found.leaves += 1
-                self._send(found, level1.unsubscribe(topic, self._state.id))
+                self._ask_to_leave(topic, found)
+        self._count_open()
         if len(refused) > self._window:
             self._retry_later()
 
@@ -235,9 +284,24 @@ class Topics:
             if found.state is TopicState.ASKED:
                 found.state = TopicState.REFUSED
         if late:
+            self._count_open()
             self._retry_later()
         self._look_at = min(
             (found.answer_by for found in waiting if found.open_questions), default=None
+        )
+
+    def _answered(self, topic: str, found: _Topic, *, joins: bool) -> bool:
+        """Count an answer; tell whether a question of that kind was pending."""
+        is_answer = found.answered(joins=joins)
+        if is_answer:
+            self._open -= _cost(topic)
+        return is_answer
+
+    def _count_open(self) -> None:
+        """Count the bytes of open questions; a topic is open until the server let it go."""
+        self._open = sum(
+            max(found.open_questions, found.state is TopicState.LEAVING) * _cost(topic)
+            for topic, found in self._topics.items()
         )
 
     def _retry_later(self) -> None:
@@ -249,9 +313,14 @@ class Topics:
     def _ask(self, topic: str, found: _Topic) -> None:
         found.state = TopicState.ASKED
         found.joins += 1
-        self._send(found, level1.subscribe(topic, self._state.id))
+        self._send(topic, found, level1.subscribe(topic, self._state.id), joins=True)
 
-    def _send(self, found: _Topic, message: bytes) -> None:
+    def _ask_to_leave(self, topic: str, found: _Topic) -> None:
+        found.leaves += 1
+        self._send(topic, found, level1.unsubscribe(topic, self._state.id), joins=False)
+
+    def _send(self, topic: str, found: _Topic, message: bytes, *, joins: bool) -> None:
+        self._open += _cost(topic)
         found.answer_by = self._state.now + _PATIENCE
         if self._look_at is None:
             self._look_at = found.answer_by
@@ -260,3 +329,15 @@ class Topics:
         assert link is not None
         # Not refused for want of room: a subscription must not depend on what else waits.
         link.outgoing.send_anyway(message)
+        if self.positions is not None:
+            self.positions.asked(Question(link.outgoing.sent, topic, joins))
+
+
+def _cost(topic: str) -> int:
+    """Return the bytes that a question takes while it is open, roughly."""
+    return len(topic) + 100
+
+
+def _about(question: Question, reason: str) -> ServerError:
+    request = "subscribe" if question.joins else "unsubscribe"
+    return ServerError(reason, code_of(reason), request=request, topic=question.topic)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from urllib.parse import urlsplit
 
 from kps.errors import InvalidArgument
@@ -9,6 +10,8 @@ from kps.errors import InvalidArgument
 DEFAULT_ADDRESS = "localhost:9313"
 DEFAULT_PORT = 9313
 DEFAULT_PATH = "/ws/bus"
+
+_NUMBERS = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+))*\.?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,21 @@ class Address:
         has_scheme = "://" in text
         try:
             parts = urlsplit(text if has_scheme else f"ws://{text}")
-            port = parts.port
         except ValueError:
             raise _unreadable(text) from None
-        if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
+        if parts.scheme not in ("ws", "wss", "http", "https") or not _fits_a_request(text):
             raise _unreadable(text)
-        if not _fits_a_request(text):
+        port = _port_of(parts.netloc, text)
+        if not parts.hostname:
             raise _unreadable(text)
+        if parts.fragment or "@" in parts.netloc:
+            raise _unreadable(text, "it has neither a user nor a fragment")
+        if _is_odd_number(parts.hostname):
+            raise _unreadable(
+                text,
+                "a host is a name, or four numbers as in 127.0.0.1; a port goes behind it, as in "
+                "localhost:8080",
+            )
         if has_scheme:
             secure = parts.scheme in ("wss", "https")
         if port is None:
@@ -81,9 +92,39 @@ def _path_of(text: str) -> str:
     return text.partition("?")[0]
 
 
-def _unreadable(text: str) -> InvalidArgument:
-    shown = _path_of(text)
-    return InvalidArgument(f"not a server address: {shown!r}; it takes host:port or ws://host:port")
+_PORT = "it takes host:port or ws://host:port"
+
+
+def _unreadable(text: str, hint: str = _PORT) -> InvalidArgument:
+    return InvalidArgument(f"not a server address: {_path_of(text)!r}; {hint}")
+
+
+def _port_of(netloc: str, text: str) -> int | None:
+    """Return the port, or ``None`` if there is none."""
+    host, colon, port = netloc.rpartition(":")
+    if not colon or netloc.endswith("]"):
+        return None
+    if ":" in host and not host.endswith("]"):
+        raise _unreadable(text, "an IPv6 address has brackets, as in [::1]:9313")
+    if not (port.isascii() and port.isdecimal()):
+        raise _unreadable(text, "a port is a number, as in localhost:9313")
+    if int(port[:9]) > 65535 or len(port) > 9:
+        raise _unreadable(text, "the port is out of range: it is a number up to 65535")
+    return int(port)
+
+
+def _is_odd_number(host: str) -> bool:
+    """Tell whether a host is a number, or several, in a form that resolvers read in many ways.
+
+    They take ``0`` for all addresses, ``8080`` for 0.0.31.144, and ``127.1`` for 127.0.0.1.
+    """
+    if not _NUMBERS.fullmatch(host):
+        return False
+    try:
+        IPv4Address(host)
+    except ValueError:
+        return True
+    return False
 
 
 # Permissions are checked against this text, so it may hold a host and a port only: a user or a

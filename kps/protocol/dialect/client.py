@@ -50,6 +50,14 @@ class ClientLevel1:
     """The beginning of messages that the client skips without parsing. At this level half of
     what a publisher receives are confirmations, and nobody waits for them."""
 
+    names_refusals = False
+    """Whether an error says what it refuses."""
+
+    silent_end: float | None = 4.5
+    """Seconds after which a final answer without outcomes means that nobody answered in time. An
+    original server always ends a request after 5 s, and leaves out who did not answer. When it
+    asked nobody, it says the same at once."""
+
     # -- writing ----------------------------------------------------------------------------
 
     def publish_with_ack(
@@ -76,6 +84,13 @@ class ClientLevel1:
 
     # -- reading ----------------------------------------------------------------------------
 
+    def bare(self, fields: Fields) -> str:
+        """Return the action that a message without one has.
+
+        Early servers of the original leave it out of errors (spec, 10.2).
+        """
+        return "error" if text(fields, "error") else ""
+
     def read_publications(self, fields: Fields) -> Publications:
         data, sender = unwrap(fields)
         return text(fields, "topic"), sender, (data,)
@@ -95,6 +110,8 @@ class ClientLevel2(ClientLevel1):
     has_batches = True
     has_receipts = True
     noise = None
+    names_refusals = True
+    silent_end = None
 
     def publish_with_ack(
         self, topic: str, sender: str, data: Any, ack_id: str, timeout: float
@@ -111,6 +128,9 @@ class ClientLevel2(ClientLevel1):
 
     def barrier(self, name: str, sender: str) -> bytes:
         return level2.ping(sender, name)
+
+    def bare(self, fields: Fields) -> str:
+        return ""
 
     def read_publications(self, fields: Fields) -> Publications:
         batch = fields.get("batch")

@@ -99,6 +99,11 @@ def compose(content: Any) -> bytes:
         raise InvalidArgument(f"cannot be written as JSON: {error}") from None
 
 
+def embedded(payload: bytes) -> Any:
+    """Return a payload that is already JSON in a form that ``compose`` takes as a part."""
+    return orjson.Fragment(payload)
+
+
 def join(messages: Sequence[bytes]) -> bytes:
     """Join several messages into one message, an array (spec, 12.2)."""
     return b"[" + b",".join(messages) + b"]"

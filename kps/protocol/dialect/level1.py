@@ -46,17 +46,12 @@ def server_message_sent(to: str) -> bytes:
 
 
 def ack_response(ack_id: str, responses: dict[str, Fields]) -> bytes:
-    fields: Fields = {"action": "ack_response", "ack_id": ack_id}
-    if responses:
-        fields["responses"] = responses
-    return write(fields)
+    # Also without outcomes: clients of the family in Go and Dart wait for this field.
+    return write({"action": "ack_response", "ack_id": ack_id, "responses": responses})
 
 
 def ack_status(ack_id: str, status: dict[str, bool]) -> bytes:
-    fields: Fields = {"action": "ack_status", "ack_id": ack_id}
-    if status:
-        fields["status"] = status
-    return write(fields)
+    return write({"action": "ack_status", "ack_id": ack_id, "status": status})
 
 
 def ack_cancelled(ack_id: str) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kps.protocol.dialect import level1, level2
+from kps.protocol.dialect.codes import GOING_AWAY, SERVICE_RESTART
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, join, text
 from kps.protocol.dialect.outcome import AckResponse, timed_out
 from kps.protocol.dialect.requests import Answer, Ask, FromServer, Outcomes, Publish, Relay
@@ -23,6 +24,10 @@ class ServerLevel1:
 
     confirms_publications = True
     """Whether the server confirms each publication."""
+
+    stop_code = SERVICE_RESTART
+    """The close code of a server that stops. After 1001 Python clients of the family never return:
+    their WebSocket library takes it for an end that they asked for."""
 
     keeps_id_in_ping = False
     """Whether the client keeps its id when a later ping names none."""
@@ -136,6 +141,7 @@ class ServerLevel2(ServerLevel1):
     level = 2
     join = staticmethod(join)
     confirms_publications = False
+    stop_code = GOING_AWAY
     keeps_id_in_ping = True
 
     def read_publish(self, fields: Fields) -> Publish:

@@ -142,9 +142,11 @@ def publish_to_server(actor: Actor, fields: Fields) -> None:
         target = RelayTarget.parse(relay.to)
     except InvalidArgument as error:
         raise relay_failed(error) from None
-    rules.check_relay(target.address, actor.permissions)
+    shows_token = rules.check_relay(target, actor.permissions, secure=relay.secure)
     actor.state.emit(
-        RelayRequested(actor.number, relay.to, target, relay.data, actor.id, relay.secure)
+        RelayRequested(
+            actor.number, relay.to, target, relay.data, actor.id, relay.secure, shows_token
+        )
     )
 
 
@@ -162,7 +164,7 @@ def server_to_server(actor: Actor, fields: Fields) -> None:
     sender = actor.id
     if rules.is_foreign(message.origin):
         sender = message.origin
-        rules.check_origin(sender, actor.state.limits)
+        rules.check_sender(sender, actor.state.limits)
     actor.delivery.receive_server_data(topic, message.data, sender)
 
 

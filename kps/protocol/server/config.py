@@ -21,7 +21,10 @@ class HubConfig:
     """The server's own id, as a sender and for direct messages."""
     path: str = DEFAULT_PATH
     origins: tuple[str, ...] = ()
-    """Origins of web pages that may connect besides the server's own; ``*`` for all."""
+    """Origins of web pages that may connect besides the server's own, as ``read_origin`` returns
+    them; ``*`` for all."""
+    is_secure: bool = False
+    """Whether the server speaks TLS."""
     asks_upgrade: bool = False
     """Whether each upgrade waits for :meth:`Hub.decide`."""
     asks_token: bool = False
@@ -29,7 +32,7 @@ class HubConfig:
     permissions: Permissions = OPEN
     """Permissions of anonymous clients."""
     proxies: tuple[Network, ...] = ()
-    """Proxies whose ``X-Forwarded-For`` the server trusts."""
+    """Proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` the server trusts."""
     limits: ServerLimits = field(default_factory=ServerLimits)
     level: int = level2.LEVEL
     """The highest level of the protocol that the server speaks."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-from kps.protocol.access.admission import host_of
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.gate import STOPPING
 from kps.protocol.server.intake import Intake
@@ -46,11 +45,11 @@ class WebSocketConnection:
         self._socket = ServerWebSocket(
             limits=state.limits,
             path=config.path,
-            origins=config.origins,
             respond=respond,
             peer=peer,
             now=now,
-            client_of=state.admission.client_of if config.proxies else None,
+            is_secure=config.is_secure,
+            proxies=state.admission if config.proxies else None,
         )
         # Nobody needs a long message to register.
         self._socket.reader.max_message = min(state.limits.max_message, 4 * state.limits.max_head)
@@ -62,7 +61,7 @@ class WebSocketConnection:
         self._is_admitted = state.admission.admit()
         if not self._is_admitted:
             self._turn_away()
-        elif not config.proxies or not state.admission.is_proxy(host_of(peer)):
+        elif not config.proxies or not state.admission.is_proxy(peer):
             self._enter()
 
     # -- called by a driver -----------------------------------------------------------------
@@ -190,7 +189,8 @@ class WebSocketConnection:
         if self._socket.state in (State.HANDSHAKE, State.REQUEST):
             self._transport.refuse(STOPPING)
         else:
-            self._transport.close(1001, "the server is stopping", grace)
+            code = self.session.dialect.stop_code
+            self._transport.close(code, "the server is stopping", grace)
 
     @property
     def closed(self) -> Closed | None:
@@ -217,7 +217,12 @@ class WebSocketConnection:
         self._origin = self._state.admission.enter(self.session.peer)
         if self._origin is None:
             self._turn_away()
-        return self._origin is not None
+            return False
+        throttle, state = self.session.throttle, self._state
+        if throttle is not None:
+            used = state.used_limiters.take(self._origin, state.now)
+            throttle.limiter = used or throttle.limiter
+        return True
 
     def _turn_away(self) -> None:
         """Refuse the connection, because there are too many."""
@@ -256,6 +261,8 @@ class WebSocketConnection:
             state.admission.release(was_admitted=self._is_admitted)
         if self._origin is not None:
             state.admission.leave(self._origin)
+            if self.session.throttle is not None:
+                state.used_limiters.put(self._origin, self.session.throttle.limiter, now)
             self._origin = None
         self._forget(self)
 

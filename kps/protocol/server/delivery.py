@@ -84,7 +84,7 @@ class Delivery:
         """Deliver a message of another server: to ``topic``, if any, and to the program."""
         if topic:
             self.publish(Publication(topic, sender, data.get("data")))
-        self._local.take_server_data(sender, data)
+        self._local.take_server_data(sender, data)  # which copies the payload
 
     def _open(self, owner: AckOwner, ask: Ask, receivers: Iterable[Subscriber]) -> AckRequest:
         limits = self._state.limits

@@ -32,6 +32,25 @@ class TokenPresented:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginRefused:
+    """A page may not connect, because of its origin. Told once for each origin."""
+
+    peer: str
+    """Address of the client."""
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRefused:
+    """A client may not connect, or not renew its identity."""
+
+    peer: str
+    """Address of the client."""
+    reason: str
+    """Why, in words of the server."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClientRegistered:
     """A client registered, or changed its id."""
 
@@ -71,6 +90,8 @@ class RelayRequested:
     data: Any
     sender: str
     secure: bool
+    shows_token: bool = False
+    """Whether this server's token may go there: the client chose the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +104,8 @@ class DirectMessageIgnored:
 HubEvent = (
     UpgradeRequested
     | TokenPresented
+    | OriginRefused
+    | LoginRefused
     | ClientRegistered
     | ClientLeft
     | StrangerLeft

@@ -22,7 +22,13 @@ from kps.protocol.access.identity import Identity
 from kps.protocol.dialect.codes import EXPIRED
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, text
 from kps.protocol.dialect.server import ServerLevel1, agreed
-from kps.protocol.server.events import ClientRegistered, TokenPresented, UpgradeRequested
+from kps.protocol.server.events import (
+    ClientRegistered,
+    LoginRefused,
+    OriginRefused,
+    TokenPresented,
+    UpgradeRequested,
+)
 from kps.protocol.server.ports import Client, Transport
 from kps.protocol.server.state import ServerState
 from kps.protocol.wire.http import HttpRequest, HttpResponse
@@ -127,6 +133,11 @@ class Gate:
         self._move(Step.REQUESTED)
         if self._state.stopping:
             self._transport.refuse(STOPPING)
+        elif not self._state.origins.allows(request):
+            origin = request.header("origin")
+            if self._state.origins.is_news(origin):
+                self._state.emit(OriginRefused(request.peer, origin))
+            self._transport.refuse(HttpResponse.text(403, "origin not allowed"))
         elif self._state.config.asks_upgrade:
             self._state.emit(UpgradeRequested(self._applicant.number, request))
         else:
@@ -138,6 +149,7 @@ class Gate:
         if isinstance(verdict, HttpResponse):
             self._transport.refuse(verdict)
         elif not verdict:
+            self._tell("the program refused the upgrade")
             self._transport.refuse(HttpResponse.text(403, "forbidden"))
         elif isinstance(verdict, Identity):
             self._become(verdict)
@@ -150,6 +162,8 @@ class Gate:
 
     def judge_header(self, verdict: object, request: HttpRequest) -> None:
         """Take a hook's verdict on the token in the header of an upgrade."""
+        if refusal := self._refusal_of(verdict):
+            self._tell(refusal)
         is_settled = isinstance(verdict, (HttpResponse, Identity))
         self.decide(verdict if is_settled else _UNAUTHORIZED, request)
 
@@ -188,12 +202,15 @@ class Gate:
         self._move(Step.JUDGED)
         refusal = self._refusal_of(verdict)
         if isinstance(verdict, Identity) and not refusal:
+            before = self.identity, self.ends_at
             self._become(verdict)
             try:
                 self._register(ping)
-            except InvalidMessage as error:
+            except InvalidMessage as error:  # a refused ping has no effect (spec, 5.5)
+                self.identity, self.ends_at = before
                 self._applicant.refuse(error, ping)
         elif isinstance(verdict, HttpResponse) and not self._applicant.id:
+            self._tell(refusal)
             self._transport.close(1011, refusal)  # the client may retry after this code
         else:
             self._turn_away(refusal, ping)
@@ -216,9 +233,14 @@ class Gate:
 
     def _turn_away(self, reason: str, request: Fields) -> None:
         """Refuse a token, and close unless the client is already registered."""
+        self._tell(reason)
         self._applicant.refuse(InvalidMessage(reason, "unauthorized"), request)
         if self.phase is Phase.ADMITTED:
             self._transport.close(1008, reason)
+
+    def _tell(self, reason: str) -> None:
+        """Tell the driver that a login was refused."""
+        self._state.emit(LoginRefused(self._applicant.peer, reason))
 
     def _register(self, fields: Fields) -> None:
         state, applicant = self._state, self._applicant

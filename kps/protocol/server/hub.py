@@ -16,7 +16,7 @@ from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.events import ClientLeft, HubEvent, StrangerLeft
-from kps.protocol.server.local import LocalAck, LocalProgram, check_payload
+from kps.protocol.server.local import LocalAck, LocalProgram, as_received, check_payload
 from kps.protocol.server.monitor import Monitor
 from kps.protocol.server.routes import Routes
 from kps.protocol.server.session import ServerSession
@@ -181,7 +181,7 @@ class Hub:
             connection.relay_finished(to, error)
 
     def shutdown(self, grace: float, now: float) -> None:
-        """Close every connection with code 1001, behind the data that is queued for it.
+        """Close every connection, behind the data that is queued for it (spec, 8.8).
 
         A connection that is not drained and closed within ``grace`` seconds, or
         ``close_timeout`` if that is longer, is dropped.
@@ -199,22 +199,22 @@ class Hub:
         Raises :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
         """
         self.state.now = now
-        check_payload(data)
-        return self.delivery.publish(Publication(check_topic(topic), self.config.id, data))
+        payload = self._payload(data, is_local=check_topic(topic) in self.local.topics)
+        return self.delivery.publish(Publication(topic, self.config.id, payload))
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
         """Send a direct message; return ``False`` if nobody has that id."""
         self.state.now = now
-        check_payload(data)
-        return self.delivery.send_direct(client_id, self.config.id, data)
+        payload = self._payload(data, is_local=client_id == self.config.id)
+        return self.delivery.send_direct(client_id, self.config.id, payload)
 
     def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
         """Publish, and gather the subscribers' answers.
 
         Raises the same as ``publish``, and :class:`kps.QueueFull` when a limit is reached.
         """
-        handle, ask = self._new_ack(topic, data, timeout, now)
-        check_topic(topic)
+        is_local = check_topic(topic) in self.local.topics
+        handle, ask = self._new_ack(topic, data, timeout, now, is_local=is_local)
         self.delivery.ask_topic(handle, self.config.id, ask)
         return handle
 
@@ -222,16 +222,26 @@ class Hub:
         self, client_id: str, data: Any, timeout: float, now: float
     ) -> AckHandle:
         """Send a direct message, and wait for the answer."""
-        handle, ask = self._new_ack(client_id, data, timeout, now)
+        is_local = client_id == self.config.id
+        handle, ask = self._new_ack(client_id, data, timeout, now, is_local=is_local)
         self.delivery.ask_id(handle, self.config.id, ask)
         return handle
 
-    def _new_ack(self, target: str, data: Any, timeout: float, now: float) -> tuple[LocalAck, Ask]:
+    def _new_ack(
+        self, target: str, data: Any, timeout: float, now: float, *, is_local: bool
+    ) -> tuple[LocalAck, Ask]:
         self.state.now = now
-        check_payload(data)
+        payload = self._payload(data, is_local=is_local)
         check_timeout(timeout)
         handle = LocalAck(self.state)
-        return handle, Ask(target, handle.id, data, timeout, False)
+        return handle, Ask(target, handle.id, payload, timeout, False)
+
+    def _payload(self, data: Any, *, is_local: bool) -> Any:
+        """Check a payload of this program; return what its own subscribers get, if it has any."""
+        if is_local:
+            return as_received(data)
+        check_payload(data)
+        return data
 
     def ack_status(self, handle: AckHandle) -> dict[str, bool]:
         """Return the addressed client ids, and whether each outcome is known."""
@@ -252,9 +262,10 @@ class Hub:
     # -- figures ----------------------------------------------------------------------------
 
     def dropped(self) -> int:
-        """Count the messages dropped so far, by full queues and ended connections."""
+        """Count the messages dropped so far, by full queues, mailboxes and ended connections."""
         connections = self.connections.values()
-        return self.stats.dropped + sum(connection.dropped for connection in connections)
+        of_clients = self.stats.dropped + sum(connection.dropped for connection in connections)
+        return of_clients + self.local.subscriptions.dropped
 
     def forget(self, connection: Connection) -> None:
         """Remove a connection whose transport is gone."""

@@ -1,5 +1,6 @@
 """The messages of one client on their way to its session: weighed, counted, one by one."""
 
+import gc
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from kps.protocol.server.throttle import Throttle
 from kps.protocol.server.turns import LONG
 
 _REGISTERED = Phase.REGISTERED
+
+_HUGE = 64 * 1024  # bytes of a message
 
 # Units of work (see ``turns``).
 _MESSAGE = 2
@@ -68,6 +71,12 @@ class Inbox:
             size = len(message)
             if gate.phase is not _REGISTERED and gate.is_over:
                 break  # an earlier message ended the session, an overflow for instance
+            if size > _HUGE and gc.isenabled():
+                self._receive_huge(message)
+                if self.has_rest:
+                    self._rest += waiting
+                    break
+                continue
             if (
                 turns.left <= 0
                 or (size > LONG and not turns.takes(size))
@@ -94,6 +103,18 @@ class Inbox:
                 self._rest = list(waiting)
                 break
         recipient.run.finish()
+
+    def _receive_huge(self, message: bytes) -> None:
+        """Receive a message that may become very many objects, without collecting garbage.
+
+        Parsed JSON has no cycles. Looking for some each time that many more objects are made
+        would take longer than everything else.
+        """
+        gc.disable()
+        try:
+            self.receive((message,))
+        finally:
+            gc.enable()
 
     def go_on(self) -> None:
         """Let the session handle messages that waited."""
@@ -154,7 +175,9 @@ class Inbox:
                     return True
                 self._frame, self._done = frame, done
                 self._is_array_deep = recipient.is_deep
-                if turns.left <= 0:  # else it may wait for long, and objects are far larger
+                if (
+                    gate.phase is _REGISTERED and turns.left <= 0
+                ):  # else it may wait for long, and objects are far larger
                     self._array = messages
                 return False
         return True

@@ -16,7 +16,7 @@ from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.bus.topics import Key, Stage
 from kps.protocol.dialect import level1
-from kps.protocol.dialect.envelope import compose
+from kps.protocol.dialect.envelope import compose, load
 from kps.protocol.dialect.outcome import AckResponse, as_json, bad_result, timed_out
 from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server.state import ServerState
@@ -62,11 +62,14 @@ class LocalProgram:
     def deliver(self, publication: Publication) -> bool:
         size = publication.encoded(_SIZES)
         topic, sender, payloads = publication.topic, publication.sender, publication.payloads
-        if publication.ack_id:
-            self.subscriptions.deliver(topic, payloads[0], sender, size, publication.ack_id, 0)
-        else:
-            self.subscriptions.deliver_all(topic, payloads, sender, size)
-        return True
+        deliver, ack_id = self.subscriptions.deliver, publication.ack_id
+        if ack_id:
+            return bool(deliver(topic, payloads[0], sender, size, ack_id, 0))
+        taken = self.subscriptions.deliver_all(topic, payloads, sender, size)
+        if taken == len(payloads):
+            return True
+        publication.partial += taken
+        return False
 
     def deliver_direct(self, publication: Publication) -> None:
         """Take a direct message that wants an ack."""
@@ -133,3 +136,14 @@ class LocalAck(AckHandle):
 def check_payload(data: Any) -> None:
     """Raise :class:`kps.InvalidArgument` for a payload that cannot be written as JSON."""
     compose({"data": {"data": data}})
+
+
+def as_received(data: Any) -> Any:
+    """Return what a receiver on another machine would get for a payload of this program.
+
+    It shares nothing with the payload, so the program may change that later. Raises the same as
+    ``check_payload``.
+    """
+    if data is None:
+        return None
+    return load(compose({"data": {"data": data}}))["data"]["data"]

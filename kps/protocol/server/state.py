@@ -5,6 +5,8 @@ from collections.abc import Callable
 from kps.protocol.access.admission import Admission
 from kps.protocol.access.identity import Identity
 from kps.protocol.access.ids import IdOwners
+from kps.protocol.access.origins import Origins
+from kps.protocol.access.rate import UsedLimiters
 from kps.protocol.bus.acks import AckBook
 from kps.protocol.bus.topics import Bus
 from kps.protocol.server.config import HubConfig
@@ -32,6 +34,9 @@ class ServerState:
         self.bus = Bus()
         self.acks = AckBook(self.deadlines, config.limits)
         self.admission = Admission(config.limits, config.proxies)
+        self.used_limiters = UsedLimiters(config.limits.max_connections)
+        self.origins = Origins(config.origins)
+        """The pages that may connect."""
         self.anybody = Identity("", config.permissions)
         """The identity of anonymous clients."""
         self.owners = IdOwners(config.limits.max_ids, config.limits.max_all_ids)

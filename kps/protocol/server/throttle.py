@@ -18,10 +18,11 @@ class Throttle:
     Under the policy ``DELAY`` it tells how long reading is paused; under the others it refuses.
     """
 
-    __slots__ = ("_limiter", "_probe_at", "closes", "refuses", "resume_at")
+    __slots__ = ("_probe_at", "closes", "limiter", "refuses", "resume_at")
 
     def __init__(self, limits: ServerLimits, now: float) -> None:
-        self._limiter = RateLimiter(limits, now)
+        self.limiter = RateLimiter(limits, now)
+        """What it counts with. Another connection of the same address may have used it before."""
         self.refuses = limits.rate_policy is not RatePolicy.DELAY
         """Whether excess messages are refused, rather than read later."""
         self.closes = limits.rate_policy is RatePolicy.CLOSE
@@ -34,7 +35,7 @@ class Throttle:
         """Tell whether a message of ``size`` bytes has to wait, until ``resume_at``."""
         if self.refuses:
             return False
-        wait = self._limiter.wait(1, size, now)
+        wait = self.limiter.wait(1, size, now)
         if wait:
             self._pause(wait, now)
         return wait > 0
@@ -44,7 +45,7 @@ class Throttle:
 
         Raises :class:`InvalidMessage` if the policy refuses excess, and they are too many.
         """
-        limiter = self._limiter
+        limiter = self.limiter
         if not self.refuses:
             limiter.spend(messages, size, now)
         elif not (limiter.take_messages(messages, now) and limiter.take_bytes(size, now)):
@@ -55,8 +56,8 @@ class Throttle:
 
         If it is too much, reading pauses, whatever the policy.
         """
-        self._limiter.spend(controls, size, now)
-        wait = self._limiter.wait(0, 0, now)
+        self.limiter.spend(controls, size, now)
+        wait = self.limiter.wait(0, 0, now)
         if wait and not self.closes:
             self._pause(wait, now)
         return wait > 0 and self.closes

@@ -9,7 +9,7 @@ little does not wait for one that causes much, and no connection waits for ever.
 import heapq
 from typing import Protocol
 
-TURN = 10_000
+TURN = 5_000
 """Units of one turn, after which the driver does everything else that is due."""
 
 SHARE = 200

@@ -17,6 +17,10 @@ class HttpRequest:
     peer: str = ""
     """Address of the client: ``host:port`` of the TCP peer or, behind a known proxy, the
     address that the proxy gives in ``X-Forwarded-For``."""
+    scheme: str = ""
+    """``https`` or ``http``, by which the client reached the server: ``https`` if the server
+    itself speaks TLS, else what a known proxy gives in ``X-Forwarded-Proto``. Empty if unknown,
+    because a proxy that the server does not know may be in front of it."""
 
     @property
     def path(self) -> str:

@@ -91,6 +91,7 @@ class Outbox:
         "_pending_replies",
         "_settled",
         "dropped",
+        "gone",
         "join",
         "largest_array",
         "text_frame",
@@ -114,6 +115,8 @@ class Outbox:
         self._pending_replies = 0
         self.dropped = 0
         """Messages dropped so far, by the policy or with the connection."""
+        self.gone = 0
+        """Bytes that have left the queue so far: taken, or dropped."""
 
     # -- pending --------------------------------------------------------------------------
 
@@ -175,8 +178,8 @@ class Outbox:
             is_droppable = entry.kind is _DROPPABLE
             if policy is Overflow.CLOSE:
                 return Push.OVERFLOW
-            if policy is Overflow.DROP_NEWEST and is_droppable:
-                return self._drop(entry)
+            if is_droppable and (policy is Overflow.DROP_NEWEST or size > self._limits.queue_bytes):
+                return self._drop(entry)  # a larger one than the queue must not empty it
             self._drop_oldest_for(size)
             if self._pending_frames and not self._fits(size):
                 return self._drop(entry) if is_droppable else Push.OVERFLOW
@@ -249,6 +252,7 @@ class Outbox:
         """Remove and return entries that count for up to ``limit`` bytes, or one larger entry."""
         if self._gathered:
             if not self._pending_frames and self._gathered_size < limit:
+                self.gone += self._gathered_size
                 return self._take_gathered()  # the common case needs no entry
             self.seal()
         if self._pending_bytes <= limit:
@@ -256,6 +260,7 @@ class Outbox:
                 return b""
             if len(self._entries) == 1 and not self._settled:  # a request or its answer
                 data = self._entries.pop().data
+                self.gone += self._pending_bytes
                 self._pending_bytes = self._pending_frames = self._pending_replies = 0
                 return data
             entries = self._all() if self._settled else self._entries
@@ -303,6 +308,7 @@ class Outbox:
         return chain(self._settled, self._entries)
 
     def _reset(self) -> None:
+        self.gone += self._pending_bytes
         self._settled.clear()
         self._entries.clear()
         self._pending_bytes = self._pending_frames = self._pending_replies = 0
@@ -317,6 +323,7 @@ class Outbox:
         self._pending_replies += entry.reply_bytes
 
     def _discount(self, entry: Entry) -> None:
+        self.gone += entry.size
         self._pending_bytes -= entry.size
         self._pending_frames -= entry.frames
         self._pending_replies -= entry.reply_bytes

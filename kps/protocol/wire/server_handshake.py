@@ -5,9 +5,10 @@ path becomes a connection of the bus. Any other request gets one plain HTTP answ
 the connection closes.
 """
 
-from collections.abc import Callable, Iterable
+import re
+from collections import Counter
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from typing import Protocol
 
 import h11
 from wsproto.connection import ConnectionType
@@ -22,6 +23,28 @@ from kps.protocol.wire.outbox import control
 from kps.protocol.wire.websocket import Closed, ClosedBy, State, Step, WebSocket
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+# What a target may look like. One that another program may read as another path must not pass:
+# a proxy in front of us may have rules for the path. A plain request may also name a whole URL.
+_ORIGIN_FORM = re.compile(r"/(?!/)[^#]*")
+_URL = re.compile(r"https?://[^#]*", re.IGNORECASE)
+_NOT_FOUND = HttpResponse.text(404, "not found")
+
+# Fields that decide about an upgrade. Of two values, another program may take the other one.
+_ONCE = frozenset(("authorization", "host", "origin", "sec-websocket-key",
+                   "sec-websocket-version", "upgrade"))  # fmt: skip
+
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+class Proxies(Protocol):
+    """Knows the proxies in front of the server."""
+
+    def is_proxy(self, peer: str) -> bool:
+        """Tell whether the TCP peer is a known proxy."""
+
+    def client_of(self, peer: str, forwarded: str) -> str:
+        """Return the client behind a TCP peer, by the peer's ``X-Forwarded-For`` header."""
 
 
 class _Opening:
@@ -39,11 +62,11 @@ class ServerWebSocket(WebSocket):
     """The server's end of a WebSocket connection, from the first byte of HTTP on."""
 
     __slots__ = (
-        "_client_of",
+        "_is_secure",
         "_opening",
-        "_origins",
         "_path",
         "_peer",
+        "_proxies",
         "_responder",
         "host",
         "request",
@@ -54,11 +77,11 @@ class ServerWebSocket(WebSocket):
         *,
         limits: ConnectionLimits,
         path: str,
-        origins: Iterable[str],
         respond: Responder,
         peer: str,
         now: float,
-        client_of: Callable[[str, str], str] | None = None,
+        is_secure: bool = False,
+        proxies: Proxies | None = None,
     ) -> None:
         super().__init__(is_client=False, text_frame=text_frame, limits=limits, now=now)
         self.request: HttpRequest | None = None
@@ -66,10 +89,10 @@ class ServerWebSocket(WebSocket):
         self.host = ""
         """The ``Host`` header, by which the client reached the server."""
         self._path = path
-        self._origins = frozenset(origins)
         self._responder = respond
         self._peer = peer
-        self._client_of = client_of
+        self._is_secure = is_secure  # whether the server speaks TLS
+        self._proxies = proxies
         self._opening: _Opening | None = _Opening(limits.max_head)
 
     def accept(self) -> None:
@@ -150,30 +173,49 @@ class ServerWebSocket(WebSocket):
     def _judge(self, event: h11.Request, now: float) -> None:
         fields = list(event.headers)
         headers = tuple([(name.decode("ascii"), value.decode("latin-1")) for name, value in fields])
-        peer = self._peer
-        if self._client_of is not None:
-            forwarded = ",".join(value for name, value in headers if name == "x-forwarded-for")
-            peer = self._client_of(peer, forwarded)
+        peer, scheme = self._client_of(headers)
         request = HttpRequest(
             method=event.method.decode("ascii"),
             target=event.target.decode("ascii", "replace"),
             headers=headers,
             peer=peer,
+            scheme=scheme,
         )
         self.request = request
-        try:
-            path = request.path
-        except ValueError:
-            self.respond(HttpResponse.text(400, "bad request: unreadable target"), now)
-            return
-        if "websocket" not in request.header("upgrade").lower():
-            self.respond(self._responder(request), now)
-        elif path != self._path:
+        target, is_upgrade = request.target, "websocket" in request.header("upgrade").lower()
+        if event.http_version not in (b"1.0", b"1.1"):
+            self.respond(HttpResponse.text(505, "this server speaks HTTP/1.1"), now)
+        elif not is_upgrade:
+            self._answer(request, now)
+        elif not _ORIGIN_FORM.fullmatch(target):
+            self.respond(HttpResponse.text(400, "bad upgrade: the target is not a path"), now)
+        elif request.path != self._path:
             self.respond(HttpResponse.text(404, "no WebSocket on this path"), now)
-        elif not self._origin_allowed(request):
-            self.respond(HttpResponse.text(403, "origin not allowed"), now)
+        elif fault := _fault_of(request):
+            self.respond(HttpResponse.text(400, f"bad upgrade: {fault}"), now)
         else:
             self._read_upgrade(request, fields, event.http_version, now)
+
+    def _client_of(self, headers: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+        """Return the client's address, and the scheme by which it reached the server."""
+        peer, scheme = self._peer, "https" if self._is_secure else ""
+        proxies = self._proxies
+        if proxies is None or not proxies.is_proxy(peer):
+            return peer, scheme
+        forwarded = ",".join(value for name, value in headers if name == "x-forwarded-for")
+        protos = [value for name, value in headers if name == "x-forwarded-proto"]
+        if protos:  # the first is what the client used, the others what proxies used
+            scheme = _SCHEMES.get(protos[0].partition(",")[0].strip().lower(), "")
+        return proxies.client_of(peer, forwarded), scheme
+
+    def _answer(self, request: HttpRequest, now: float) -> None:
+        """Answer a plain request."""
+        try:
+            is_clear = _ORIGIN_FORM.fullmatch(request.target) or _URL.fullmatch(request.target)
+            response = self._responder(request) if is_clear else _NOT_FOUND
+        except ValueError:  # the host of a whole URL cannot be read
+            response = HttpResponse.text(400, "bad request: unreadable target")
+        self.respond(response, now)
 
     def _read_upgrade(
         self, request: HttpRequest, fields: list[tuple[bytes, bytes]], version: bytes, now: float
@@ -199,11 +241,13 @@ class ServerWebSocket(WebSocket):
             self._opening.upgrade = upgrade
             self._move(Step.REQUESTED)
 
-    def _origin_allowed(self, request: HttpRequest) -> bool:
-        origin = request.header("origin")
-        if not origin or "*" in self._origins or origin in self._origins:
-            return True  # only browsers send an origin, and only browsers need the check
-        try:
-            return urlsplit(origin).netloc.lower() == request.header("host").lower()
-        except ValueError:
-            return False
+
+def _fault_of(request: HttpRequest) -> str:
+    """Return what is ambiguous in an upgrade, or ``""``."""
+    counts = Counter(name for name, _ in request.headers)
+    for name in sorted(_ONCE):
+        if counts[name] > 1:
+            return f"two headers {name}"
+    if request.header("content-length", "0").strip("0") or counts["transfer-encoding"]:
+        return "it has a body"  # which the server would read as frames
+    return ""

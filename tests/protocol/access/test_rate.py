@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.protocol.access.rate import Bucket, RateLimiter
+from kps.protocol.access.rate import Bucket, RateLimiter, UsedLimiters
 from kps.protocol.limits import ServerLimits
 from kps.protocol.server.throttle import throttle
 
@@ -69,3 +69,40 @@ def test_the_slower_of_messages_and_bytes_says_how_long_to_wait() -> None:
     found.spend(0, 2000, 0.0)
     assert found.wait(0, 0, 0.0) == 2.0
     assert found.wait(0, 0, 2.0) == 0.0
+
+
+class TestUsedLimiters:
+    limits = ServerLimits(message_rate=10, rate_burst=2)
+
+    def used(self, messages: int, now: float) -> RateLimiter:
+        limiter = RateLimiter(self.limits, now)
+        limiter.spend(messages, 0, now)
+        return limiter
+
+    def test_the_next_connection_of_the_address_goes_on_with_the_one_that_lacks_most(self) -> None:
+        kept = UsedLimiters(100)
+        little, much = self.used(5, 0.0), self.used(25, 0.0)
+        kept.put("a", little, 0.0)
+        kept.put("a", much, 0.0)
+        assert kept.take("b", 0.0) is None
+        assert [kept.take("a", 0.1) for _ in range(3)] == [much, little, None]
+
+    def test_one_that_is_full_is_not_kept(self) -> None:
+        kept = UsedLimiters(100)
+        kept.put("a", RateLimiter(self.limits, 0.0), 0.0)
+        assert len(kept) == 0
+
+    def test_they_go_when_their_tokens_are_back(self) -> None:
+        kept = UsedLimiters(100)
+        for _ in range(50):
+            kept.put("a", self.used(20, 0.0), 0.0)
+        for _ in range(60):
+            kept.put("b", self.used(20, 3.0), 3.0)
+        assert kept.take("a", 3.0) is None
+        assert len(kept) == 60
+
+    def test_their_number_is_bounded(self) -> None:
+        kept = UsedLimiters(10)
+        for number in range(1000):
+            kept.put(f"a{number}", self.used(20, 0.0), 0.0)
+        assert len(kept) <= 11

@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.errors import InvalidArgument
-from kps.protocol.access.identity import Permissions, matches
+from kps.protocol.access.identity import OPEN, Permissions, matches
 from kps.protocol.access.ids import IdOwners
+from kps.protocol.access.rules import check_relay
+from kps.protocol.dialect.address import RelayTarget
+from kps.protocol.dialect.envelope import InvalidMessage
 
 
 class TestPatterns:
@@ -103,3 +106,62 @@ class TestIdOwners:
             owners.take(f"new {number}", "alice")
         mine = [n for n in range(300) if not owners.may_use(str(n), "bob")]
         assert mine == [150, 299]
+
+
+class TestRelay:
+    """What a pattern allows; whether the server's token may go there with TLS, and without."""
+
+    @pytest.mark.parametrize(
+        ("pattern", "to", "plain", "tls"),
+        [
+            ("a.example:1", "a.example:1", True, True),
+            ("a.example:1", "a.example:1/ws/bus", True, True),
+            ("a.example:1", "a.example:2", None, None),
+            ("a.example:1", "a.example:1/other", None, None),
+            ("a.example:1", "a.example:1/ws/bus/..", None, None),
+            ("a.example:1", "a.example:1::b/other", None, None),
+            ("a.example:1", "a.example:1::b", True, True),
+            ("a.example:1/other", "a.example:1/other", True, True),
+            ("a.example:1/other", "a.example:1", None, None),
+            ("a.example:1/*", "a.example:1/other", False, False),
+            ("wss://a.example:1", "a.example:1", None, True),
+            ("wss://a.example:1", "a.example:1/other", None, None),
+            ("wss://a.example:1/other", "a.example:1/other", None, True),
+            ("ws://a.example:1", "a.example:1", True, None),
+            ("wss://*.example:1", "a.example:1", None, True),
+            ("wss://*.example:1", "a.example:2", None, None),
+            ("wss://*", "a.example:1/other", None, True),
+            ("*", "a.example:1", False, False),
+            ("*", "a.example:1/other", False, False),
+            ("a.example:*", "a.example:1/other", False, False),
+            ("10.0.0.*:9313", "10.0.0.1:9313", False, False),
+            ("10.0.0.*:9313", "10.0.0.1:80/x:9313", None, None),
+            ("10.0.0.*:9313", "10.0.0.1:9313/other", None, None),
+            ("[::1]:1", "[::1]:1", True, True),
+        ],
+    )
+    def test_pattern(self, pattern: str, to: str, plain: bool | None, tls: bool | None) -> None:
+        def shows_token(secure: bool) -> bool | None:
+            permissions, target = Permissions(relay=[pattern]), RelayTarget.parse(to)
+            try:
+                return check_relay(target, permissions, secure=secure)
+            except InvalidMessage:
+                return None
+
+        assert (shows_token(False), shows_token(True)) == (plain, tls)
+
+    def test_one_pattern_that_lets_the_token_go_is_enough(self) -> None:
+        permissions = Permissions(relay=["*", "ws://a:1"])
+        assert check_relay(RelayTarget.parse("a:1"), permissions, secure=False)
+        assert not check_relay(RelayTarget.parse("b:1"), permissions, secure=False)
+
+    @pytest.mark.parametrize("pattern", ["http://a:1", "://a:1", "*://a:1", "WSS://a:1"])
+    def test_what_is_no_pattern(self, pattern: str) -> None:
+        with pytest.raises(InvalidArgument):
+            Permissions(relay=[pattern])
+
+    def test_the_open_ones_may_be_changed(self) -> None:
+        changed = Permissions.open(relay=["a:1"])
+        assert (changed.relay, changed.peer, changed.console) == (("a:1",), True, True)
+        assert Permissions.open() == OPEN
+        assert not Permissions(relay=["a:1"]).peer

@@ -27,7 +27,9 @@ class Program:
             lambda a: self.answers.append((a.ack_id, a.epoch, a.error)),
         )
 
-    def deliver(self, data: object, *, ack: str = "", size: int = 10, topic: str = "t") -> bool:
+    def deliver(
+        self, data: object, *, ack: str = "", size: int = 10, topic: str = "t"
+    ) -> bool | None:
         return self.subscriptions.deliver(topic, data, "alice", size, ack, 7)
 
 

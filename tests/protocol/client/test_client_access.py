@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.errors import ConnectFailed, ConnectionLost, InvalidArgument, ServerError
+from kps.errors import ConnectFailed, ConnectionLost, InvalidArgument, QueueFull, ServerError
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.client.config import ClientConfig, check_token
 from kps.protocol.client.events import (
@@ -24,6 +24,7 @@ from kps.protocol.client.events import (
 )
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect.codes import EXPIRED
+from kps.protocol.limits import ClientLimits
 from kps.testing.network import Network
 from tests.protocol.helpers import THOROUGH, Client, FakeServer, Fields, close_frame, contents
 
@@ -39,10 +40,15 @@ def online(**config: Any) -> tuple[Client, FakeServer]:
     return client, server
 
 
+def error_1(reason: str) -> Fields:
+    """An error on level 1."""
+    return {"action": "error", "error": reason}
+
+
 def reconnected(client: Client, server: FakeServer) -> FakeServer:
     """The server of the next connection, after this one broke."""
     server.hang_up()
-    client.advance(1)
+    client.advance(RETRY.longest)
     server = client.connect(proto=2)
     client.new_events()
     return server
@@ -308,14 +314,169 @@ class TestRefusedSubscription:
         server.send({"action": "publish", "topic": "t", "from": "a", "data": 1})
         assert client.new_events() == []
 
-    def test_level_1_does_not_say_which(self) -> None:
+
+class TestManyQuestions:
+    """A program that subscribes and unsubscribes in a loop fills no memory."""
+
+    LIMITS = ClientLimits(queue_bytes=1000, heartbeat_interval=1e6)
+
+    @pytest.mark.parametrize("same", [True, False])
+    def test_a_server_that_does_not_answer(self, same: bool) -> None:
+        client = Client(limits=self.LIMITS)
+        server = client.connect(proto=2)
+        with pytest.raises(QueueFull):
+            for number in range(100_000):
+                topic = "t" if same else f"t{number}"
+                client.session.unsubscribe(client.subscribe(topic), client.now)
+        asked = len(server.take())
+        assert 9000 < asked < 11000  # a mebibyte, however small the queue is
+        assert client.session.subscriptions.topics == []
+        for _ in range(3):  # nor after the client has given up waiting for those
+            client.advance(30)
+            server.take()
+            with pytest.raises(QueueFull):
+                for number in range(10_000):
+                    topic = "t" if same else f"u{number}"
+                    client.session.unsubscribe(client.subscribe(topic), client.now)
+        assert len(client.session.topics) < 20_000
+
+    def test_answers_make_room(self) -> None:
+        client = Client(limits=self.LIMITS)
+        server = client.connect(proto=2)
+        for _ in range(12_000):
+            client.session.unsubscribe(client.subscribe("t"), client.now)
+            server.send(
+                {"action": "subscribed", "topic": "t"}, {"action": "unsubscribed", "topic": "t"}
+            )
+        client.check_nothing_pending()
+        assert client.session.topics._open == 0
+
+    def test_a_full_queue_does_not_keep_from_subscribing(self) -> None:
+        client = Client(limits=self.LIMITS)
+        client.connect(proto=2)
+        with pytest.raises(QueueFull):
+            while True:
+                client.session.publish_to_id("bob", "x" * 100, client.now)
+        client.subscribe("t")
+
+
+class TestRefusedOnLevel1:
+    """Errors do not name what they refuse, but answers come in order (spec, 5.4)."""
+
+    REFUSED = ErrorReceived("you may not", "", "subscribe", "t")
+
+    @staticmethod
+    def online() -> tuple[Client, FakeServer]:
         client = Client()
         server = client.connect()
+        client.new_events()
+        return client, server
+
+    def test_what_was_asked_first_is_refused(self) -> None:
+        client, server = self.online()
+        mailboxes = [client.subscribe(topic) for topic in ("s", "t", "u")]
+        for mailbox in mailboxes:
+            mailbox.waiters = 1
+        server.send({"action": "subscribed", "topic": "s"}, error_1("you may not"))
+        assert client.take(SubscriptionRefused, ErrorReceived) == [
+            SubscriptionRefused([mailboxes[1]])
+        ]
+        assert isinstance(mailboxes[1].error, ServerError)
+        server.send({"action": "subscribed", "topic": "u"})
+        assert [client.session.is_confirmed(topic) for topic in "su"] == [True, True]
+        assert [mailbox.is_over for mailbox in mailboxes] == [False, True, False]
+        client.check_nothing_pending()
+
+    def test_early_originals_leave_out_the_action_of_errors(self) -> None:
+        client, server = self.online()
         mailbox = client.subscribe("t")
-        server.send({"action": "error", "error": "you may not"})
-        assert client.take(ErrorReceived) == [ErrorReceived("you may not", "")]
+        server.send({"error": "you may not"})
+        assert str(mailbox.error) == "you may not"
+
+    def test_nobody_waits_for_it(self) -> None:
+        client, server = self.online()
+        mailbox = client.subscribe("t")
+        server.send(error_1("you may not"))
+        assert client.take(SubscriptionRefused, ErrorReceived) == [
+            SubscriptionRefused([mailbox]), self.REFUSED
+        ]  # fmt: skip
+
+    def test_confirmed_publications_before_it(self) -> None:
+        client, server = self.online()
+        for _ in range(2):
+            client.publish("p", 1)
+        mailbox = client.subscribe("t")
+        server.send(*[{"action": "published", "topic": "p"}] * 2, error_1("you may not"))
+        assert mailbox.is_over
+
+    def test_what_else_may_have_been_refused_takes_a_probe(self) -> None:
+        client, server = self.online()
+        client.session.publish_to_id("bob", 1, client.now)
+        mailbox = client.subscribe("t")
+        server.take()
+        server.send(error_1("no client has the id bob"))
+        (probe,) = server.take()
+        assert probe["action"] == "get_ack_status"
         assert not mailbox.is_over
-        assert not client.session.is_confirmed("t")
+        server.send(error_1("you may not"), {"action": "ack_status", "ack_id": probe["ack_id"]})
+        assert str(mailbox.error) == "you may not"
+        assert [event.text for event in client.take(ErrorReceived)] == [
+            "no client has the id bob", "you may not"
+        ]  # fmt: skip
+        client.check_nothing_pending()
+
+    def test_a_probe_finds_that_it_was_something_else(self) -> None:
+        client, server = self.online()
+        client.session.publish_to_id("bob", 1, client.now)
+        mailbox = client.subscribe("t")
+        server.send(error_1("no client has the id bob"), {"action": "subscribed", "topic": "t"})
+        probe = server.take()[-1]
+        server.send({"action": "ack_status", "ack_id": probe["ack_id"], "status": {}})
+        assert not mailbox.is_over
+        assert client.session.is_confirmed("t")
+        second = client.subscribe("u")
+        server.send(error_1("you may not"))
+        assert second.is_over
+
+    def test_several_refusals_behind_one_probe(self) -> None:
+        client, server = self.online()
+        client.session.publish_to_id("bob", 1, client.now)
+        mailboxes = [client.subscribe(topic) for topic in "abc"]
+        server.send(
+            error_1("a is refused"), {"action": "subscribed", "topic": "b"}, error_1("c is refused")
+        )
+        probe = server.take()[-1]
+        server.send({"action": "ack_status", "ack_id": probe["ack_id"]})
+        assert [str(mailbox.error) for mailbox in mailboxes] == [
+            "a is refused", "None", "c is refused"
+        ]  # fmt: skip
+
+    def test_a_late_relay_is_no_answer_to_it(self) -> None:
+        client, server = self.online()
+        client.session.publish_to_server("there:1", 1, False, client.now)
+        mailbox = client.subscribe("t")
+        server.send(error_1("failed to relay to server: no"))
+        assert not mailbox.is_over
+        server.send({"action": "subscribed", "topic": "t"})
+        assert client.session.is_confirmed("t")
+
+    def test_a_temporary_refusal_is_asked_again(self) -> None:
+        client, server = self.online()
+        mailbox = client.subscribe("t")
+        server.take()
+        server.send(error_1("too many messages in too short a time"))
+        assert not mailbox.is_over
+        client.advance(1)
+        assert topics(server) == ["t"]
+
+    def test_the_next_connection_starts_anew(self) -> None:
+        client, server = online(reconnect=RETRY)
+        server.hang_up()
+        client.advance(RETRY.longest)
+        server = client.connect()
+        mailbox = client.subscribe("t")
+        server.send(error_1("you may not"))
+        assert mailbox.is_over
 
 
 @THOROUGH

@@ -117,7 +117,7 @@ class TestErrors:
         barrier = client.session.asking.barrier(client.now)
         for number in range(500):
             server.send({"action": "error", "error": str(number), "code": "c"})
-        assert barrier.refusals == [str(number) for number in range(100)]
+        assert barrier.refusals == [str(number) for number in range(10)]
 
 
 def test_publications_that_are_not_written_are_in_memory_once() -> None:

@@ -33,6 +33,23 @@ NOT_ADDRESSES = [
     "::1",
     "a..b",
     "x" * 64 + ".example",
+    "localhost:",
+    "ws://localhost:/x",
+    "0",
+    "8080",
+    "0:9313",
+    "ws://0/",
+    "127.1:80",
+    "0x7f000001",
+    "1.2.3.4.5",
+    "0177.0.0.1",
+    "me:secret@localhost:9313",
+    "ws://me@localhost",
+    "localhost:9313#x",
+    "localhost:9_3",
+    "localhost:+93",
+    "localhost:\u0661",
+    "localhost:" + "9" * 5000,
 ]
 
 
@@ -67,6 +84,22 @@ class TestAddress:
     @pytest.mark.parametrize("text", NOT_ADDRESSES)
     def test_what_is_no_address(self, text: str) -> None:
         with pytest.raises(InvalidArgument, match="not a server address"):
+            Address.parse(text)
+
+    @pytest.mark.parametrize(
+        ("text", "hint"),
+        [
+            ("localhost:99999", "out of range: it is a number up to 65535"),
+            ("localhost:http", "a port is a number"),
+            ("localhost:", "a port is a number"),
+            ("8080", "as in localhost:8080"),
+            ("0", "as in 127.0.0.1"),
+            ("::1", r"as in \[::1\]:9313"),
+            ("::1:9313", r"as in \[::1\]:9313"),
+        ],
+    )
+    def test_hints(self, text: str, hint: str) -> None:
+        with pytest.raises(InvalidArgument, match=hint):
             Address.parse(text)
 
     @pytest.mark.parametrize("path", ["/a path", "/ä", "/\x00", "/a\n"])

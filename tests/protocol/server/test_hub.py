@@ -321,9 +321,9 @@ class TestShutdown:
             {"action": "direct_message", "from": "server", "data": "last words"}
         ]
         for peer in (alice, bob):
-            assert peer.closed == (1001, "the server is stopping")
+            assert peer.closed == (1012, "the server is stopping")
             assert output(peer.connection) is Output.KEEP
-            peer.feed(close_frame(1001))
+            peer.feed(close_frame(1012))
             assert output(peer.connection) is Output.HALF_CLOSE
         assert stage.hub.clients == {}
 
@@ -343,14 +343,24 @@ class TestShutdown:
             stage.hub.publish_to_id("alice", number, stage.clock.now)
         stage.hub.shutdown(5, stage.clock.now)
         assert [message["data"] for message in alice.take()] == [0, 1]
-        assert alice.closed == (1001, "the server is stopping")
+        assert alice.closed == (1012, "the server is stopping")
 
     def test_twice(self) -> None:
         stage = Stage()
         alice = stage.peer("alice")
         for _ in range(2):
             stage.hub.shutdown(5, stage.clock.now)
-        assert alice.closed == (1001, "the server is stopping")
+        assert alice.closed == (1012, "the server is stopping")
+
+    def test_the_code_depends_on_the_level(self) -> None:
+        """Python clients of the family never return after 1001."""
+        stage = Stage()
+        alice, bob, stranger = (stage.peer().upgrade() for _ in range(3))
+        alice.send({"action": "ping", "from": "alice", "proto": 2})
+        bob.send({"action": "ping", "from": "bob"})
+        stage.hub.shutdown(5, stage.clock.now)
+        codes = [peer.closed[0] if peer.closed else 0 for peer in (alice, bob, stranger)]
+        assert codes == [1001, 1012, 1012]
 
     def test_nobody_there(self) -> None:
         stage = Stage()

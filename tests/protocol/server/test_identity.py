@@ -6,7 +6,7 @@ import pytest
 
 from kps.protocol.access.identity import Identity, Permissions
 from kps.protocol.limits import RatePolicy, ServerLimits
-from kps.protocol.server.events import TokenPresented, UpgradeRequested
+from kps.protocol.server.events import LoginRefused, TokenPresented, UpgradeRequested
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 from tests.protocol.helpers import Answer, Peer, Stage, frame, json_frame, upgrade
 
@@ -318,6 +318,95 @@ class TestEnd:
         ]
         assert peer.session.gate.identity == ALICE
         assert peer.closed is None
+
+    @pytest.mark.parametrize("taken", ["b", "server", "x" * 1000])
+    def test_a_renewal_under_a_refused_id_changes_nothing(self, taken: str) -> None:
+        stage = Stage(asks_token=True)
+        peer_of(stage, BOB, "b")
+        before = Identity("alice", Permissions(publish=["old"]), 20.0)
+        peer = peer_of(stage, before, "a", proto=2)
+        old, new = {"action": "publish", "topic": "old"}, {"action": "publish", "topic": "new"}
+        assert [m["action"] for m in peer.ask(new, old)] == ["error"]
+        peer.send(ping(taken, "better"), new, old)
+        peer.identify(Identity("alice", Permissions(publish=["new"]), 1000.0))
+        assert [m.get("request") for m in peer.take()] == ["ping", "publish"]
+        assert [m["topic"] for m in peer.ask(old, new)] == ["new"]
+        assert peer.session.gate.identity == before
+        assert peer.session.id == "a"
+        stage.advance(20.0)
+        assert peer.closed == (4002, "the time of the token is over")
+
+    def test_a_first_ping_under_a_refused_id_identifies_nobody(self) -> None:
+        stage = Stage(asks_token=True)
+        peer = stage.peer().upgrade()
+        peer.send(ping("server", "token"))
+        peer.identify(Identity("alice", lifetime=5.0))
+        assert [m["action"] for m in peer.take()] == ["error"]
+        assert peer.session.gate.identity is None
+        peer.send(ping("a", "token"))
+        peer.identify(ALICE)
+        assert peer.take() == [{"action": "pong", "id": "a"}]
+        stage.advance(5.0)
+        assert peer.closed is None
+
+
+class TestTold:
+    """Refused logins leave a trace, with the address and the kind of reason."""
+
+    def refusals(self, stage: Stage) -> list[LoginRefused]:
+        return [event for event in stage.hub.events() if isinstance(event, LoginRefused)]
+
+    @pytest.mark.parametrize(
+        ("verdict", "reason"),
+        [
+            (None, "the token is not valid"),
+            (HttpResponse(503, b"x"), "the token could not be judged"),
+        ],
+    )
+    def test_a_first_token(self, verdict: Any, reason: str) -> None:
+        stage = Stage(asks_token=True)
+        in_request, in_ping = stage.peer(), stage.peer().upgrade()
+        in_request.feed(upgrade("/ws/bus?token=abc"))
+        in_ping.send(ping("a", "abc"))
+        for peer in (in_request, in_ping):
+            stage.hub.events()
+            peer.identify(verdict)
+            assert self.refusals(stage) == [LoginRefused("192.0.2.1:40000", reason)]
+
+    @pytest.mark.parametrize(
+        ("verdict", "reason"),
+        [
+            (None, "the token is not valid"),
+            (HttpResponse(503, b"x"), "the token could not be judged"),
+            (BOB, "the token is that of another identity"),
+        ],
+    )
+    def test_a_token_in_a_ping(self, verdict: Any, reason: str) -> None:
+        stage = Stage(asks_token=True)
+        peer = peer_of(stage, ALICE, "a")
+        peer.send(ping("a", "token"))
+        peer.identify(verdict)
+        assert self.refusals(stage) == [LoginRefused("192.0.2.1:40000", reason)]
+
+    def test_no_token(self) -> None:
+        stage = Stage(asks_token=True)
+        stage.peer().upgrade().ask(ping("a"))
+        assert self.refusals(stage) == [LoginRefused("192.0.2.1:40000", "a token is needed")]
+
+    def test_a_hook_that_says_no(self) -> None:
+        stage = Stage(asks_upgrade=True)
+        peer = stage.peer()
+        peer.feed(upgrade())
+        peer.decide(False)
+        reason = "the program refused the upgrade"
+        assert self.refusals(stage) == [LoginRefused("192.0.2.1:40000", reason)]
+
+    def test_not_of_who_is_let_in(self) -> None:
+        stage = Stage(asks_token=True)
+        peer = stage.peer().upgrade()
+        peer.send(ping("a", "token"))
+        peer.identify(ALICE)
+        assert self.refusals(stage) == []
 
 
 class TestIds:

@@ -499,6 +499,17 @@ class TestRates:
         stage.advance(17 / 4)
         assert stage.hub.stats.published == 20
 
+    def test_connecting_again_gives_no_new_burst(self) -> None:
+        stage = Stage(limits=ServerLimits(message_rate=4.0))
+        publish = {"action": "publish", "topic": "t", "data": 1}
+        for number in range(10):
+            peer = stage.peer()
+            peer.feed(upgrade() + json_frame(ping2(f"a{number}")) + json_frame(publish) * 20)
+            peer.connection.connection_lost(stage.clock.now)
+        assert stage.hub.stats.published == 3
+        elsewhere = Peer(stage.hub, stage.clock, "192.0.2.9:1").register("b")
+        assert self.published(elsewhere, 3) == ["published"] * 3
+
     def test_who_is_not_read_from_is_not_taken_for_dead(self) -> None:
         stage = Stage(limits=ServerLimits(message_rate=1.0))
         peer = stage.peer("a")

@@ -482,7 +482,7 @@ class TestAcks:
         stage = Stage()
         alice = stage.peer("alice")
         assert alice.ask(ask_for_ack("job", "mine")) == [
-            {"action": "ack_response", "ack_id": "mine"}
+            {"action": "ack_response", "ack_id": "mine", "responses": {}}
         ]
         self.finish(stage, [alice])
 
@@ -524,7 +524,7 @@ class TestAcks:
         assert alice.ask(status) == [
             {"action": "ack_status", "ack_id": "mine", "status": {"bob": True, "carol": False}}
         ]
-        unknown = {"action": "ack_status", "ack_id": "mine"}
+        unknown = {"action": "ack_status", "ack_id": "mine", "status": {}}
         assert bob.ask(status) == [unknown]  # it is not bob's
 
     def test_cancel(self) -> None:
@@ -538,7 +538,7 @@ class TestAcks:
         stage.advance(10)
         assert alice.take() == []
         assert alice.ask({"action": "get_ack_status", "ack_id": "mine"}) == [
-            {"action": "ack_status", "ack_id": "mine"}
+            {"action": "ack_status", "ack_id": "mine", "status": {}}
         ]
         self.finish(stage, [alice, bob])
 
@@ -569,7 +569,7 @@ class TestAcks:
     def test_direct_message_with_ack_to_nobody(self) -> None:
         alice = Stage().peer("alice")
         message = {"action": "publish_to_id_with_ack", "to": "bob", "ack_id": "mine", "data": 5}
-        assert alice.ask(message) == [{"action": "ack_response", "ack_id": "mine"}]
+        assert alice.ask(message) == [{"action": "ack_response", "ack_id": "mine", "responses": {}}]
 
 
 ORIGIN = "x---ws://h:1/b"
@@ -641,7 +641,7 @@ class TestServers:
 
     @pytest.mark.parametrize(
         "origin",
-        ["x" * 1100 + "---ws://h", "ws://" + "h" * 1100, "a\x00---ws://h", "a---ws://h/\x9b"],
+        ["x" * 2000 + "---ws://h", "ws://" + "h" * 2000, "a\x00---ws://h", "a---ws://h/\x9b"],
     )
     def test_sender_that_is_too_long_or_has_a_control_character(self, origin: str) -> None:
         stage = Stage()
@@ -681,6 +681,36 @@ class TestServers:
         assert other.ask({"action": "server-to-server", "to": "here", "data": data}) == []
         (message,) = taken.take_all()
         assert (message.data, message.sender) == (got, sender)
+
+    @pytest.mark.parametrize(
+        ("sender", "fault"),
+        [
+            ("x" * 1270 + "---ws://h/b", "the sender has more than 1280 characters"),
+            ("ws://" + "h" * 100_000, "the sender has more than 1280 characters"),
+            ("x\x00---ws://h/b", "the sender has a control character in it"),
+            ("x---ws://h/b\n", "the sender has a control character in it"),
+            ("ws://\x1b[31m", "the sender has a control character in it"),
+            ("x\x9b---ws://h/b", "the sender has a control character in it"),
+        ],
+    )
+    def test_a_sender_that_is_no_id_and_url(self, sender: str, fault: str) -> None:
+        stage = Stage()
+        stage.hub.addresses.update({"here"})
+        other, bob = stage.peer("other"), stage.peer("bob")
+        bob.ask(subscribe("news"))
+        taken = stage.hub.local.subscriptions.open_server_data()
+        data = {"data": {"topic": "news", "data": 1}, "from": sender}
+        (answer,) = other.ask({"action": "server-to-server", "to": "here", "data": data})
+        assert answer["error"] == fault
+        assert bob.take() == []
+        assert not taken.take_all()
+
+    def test_the_longest_sender(self) -> None:
+        stage = Stage()
+        stage.hub.addresses.update({"here"})
+        other = stage.peer("other")
+        data = {"data": 5, "from": "x" * 256 + "---ws://" + "h" * 1016}
+        assert other.ask({"action": "server-to-server", "to": "here", "data": data}) == []
 
     def test_what_other_servers_send_is_bounded(self) -> None:
         """By count and by bytes; each who takes it has its own room."""

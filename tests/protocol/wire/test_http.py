@@ -1,12 +1,15 @@
 """What arrives on the port before, or instead of, a WebSocket."""
 
+from typing import Any
+
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kps.protocol.access.admission import read_networks
 from kps.protocol.limits import ServerLimits
-from kps.protocol.server.events import StrangerLeft, UpgradeRequested
+from kps.protocol.server.events import OriginRefused, StrangerLeft, UpgradeRequested
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 from kps.protocol.wire.websocket import Output
 from tests.protocol.helpers import Answer, Peer, Stage, json_frame, output, request, upgrade
@@ -136,6 +139,62 @@ class TestBadRequest:
     def test_upgrade_takes_http_1_1(self) -> None:
         assert ask(upgrade(version="1.0")).status == 400
 
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "//x/ws/bus",
+            "///ws/bus",
+            "foo:/ws/bus",
+            "http://localhost:9313/ws/bus",
+            "ws://localhost:9313/ws/bus",
+            "/ws/bus#x",
+            "/ws/bus?a#x",
+            "ws/bus",
+        ],
+    )
+    def test_upgrade_names_a_path_and_nothing_else(self, target: str) -> None:
+        """A proxy may have rules for the path, and must not read another one than we do."""
+        assert ask(upgrade(target)).status == 400
+
+    @pytest.mark.parametrize("target", ["//x/", "//", "/healthz#x", "foo:/healthz", "healthz", "?"])
+    def test_plain_request_for_an_ambiguous_target(self, target: str) -> None:
+        assert ask(request(target)).status == 404
+
+    @pytest.mark.parametrize("version", ["0.9", "1.2", "2.0", "3.1"])
+    def test_other_versions_of_http(self, version: str) -> None:
+        assert ask(upgrade(version=version)).status == 505
+        assert ask(request("/healthz", version=version)).status == 505
+
+    @pytest.mark.parametrize(
+        "field",
+        [
+            "Content-Length: 5",
+            "Content-Length: 0005",
+            "Transfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nContent-Length: 0",
+            "Origin: http://bus.example",
+            "Authorization: Bearer x",
+            "Host: other",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Version: 13",
+            "Upgrade: websocket",
+            "uPGRADE: h2c",
+        ],
+    )
+    def test_upgrade_with_a_body_or_a_field_twice(self, field: str) -> None:
+        """The body would be read as frames; of two values another program may take the other."""
+        stage = Stage(asks_upgrade=True)
+        peer = stage.peer()
+        head = upgrade(changed={"origin": "http://x", "host": "x", "authorization": "Bearer y"})
+        peer.feed(head[:-2] + field.encode() + b"\r\n\r\n" + json_frame(PING))
+        assert Answer(peer.read()).status == 400
+        assert stage.hub.events() == []
+
+    def test_upgrade_with_an_empty_body(self) -> None:
+        peer = Stage().peer()
+        peer.feed(upgrade(changed={"content-length": "0"}))
+        assert Answer(peer.read()).status == 101
+
     def test_tokens_in_any_case_and_among_others(self) -> None:
         peer = Stage().peer()
         peer.feed(upgrade(changed={"connection": "keep-alive, UPGRADE", "upgrade": "WebSocket"}))
@@ -228,10 +287,18 @@ class TestTime:
 
 
 class TestOrigin:
-    def status(self, origin: str | None, *allowed: str, host: str = "bus.example:9313") -> int:
-        stage = Stage(origins=allowed)
+    def status(
+        self,
+        origin: str | None,
+        *allowed: str,
+        host: str = "bus.example:9313",
+        forwarded: str | None = None,
+        **config: Any,
+    ) -> int:
+        stage = Stage(origins=allowed, **config)
         peer = stage.peer()
-        peer.feed(upgrade(changed={"origin": origin, "host": host}))
+        fields = {"origin": origin, "host": host, "x-forwarded-proto": forwarded}
+        peer.feed(upgrade(changed=fields))
         return Answer(peer.read()).status
 
     def test_none(self) -> None:
@@ -254,6 +321,101 @@ class TestOrigin:
     def test_same(self, origin: str) -> None:
         assert self.status(origin) == 101
 
+    @pytest.mark.parametrize(
+        ("origin", "host"),
+        [
+            ("https://bus.example", "bus.example:443"),
+            ("https://bus.example", "bus.example"),
+            ("http://bus.example:80", "bus.example"),
+            ("http://[::1]:9313", "[::1]:9313"),
+        ],
+    )
+    def test_same_with_and_without_the_default_port(self, origin: str, host: str) -> None:
+        assert self.status(origin, host=host) == 101
+
+    @pytest.mark.parametrize(
+        ("origin", "host"),
+        [
+            ("null", ""),
+            ("", "bus.example"),
+            ("*", "bus.example"),
+            ("http://", ""),
+            ("http://bus.example", "bus.example:443"),
+            ("https://bus.example", "bus.example:80"),
+            ("http://bus.example/", "bus.example"),
+            ("http://bus.example/x", "bus.example"),
+            ("http://bus.example?", "bus.example"),
+            ("http://bus.example#", "bus.example"),
+            ("http://me@bus.example", "bus.example"),
+            ("http://bus.example", "me@bus.example"),
+            ("//bus.example", "bus.example"),
+            ("bus.example", "bus.example"),
+            ("ftp://bus.example", "bus.example"),
+            ("ws://bus.example", "bus.example"),
+            ("file://bus.example", "bus.example"),
+            ("chrome-extension://bus.example", "bus.example"),
+            ("http://bus.example, http://bus.example", "bus.example"),
+            ("http://bus.example http://bus.example", "bus.example"),
+            ("http://bus.example:99999", "bus.example:99999"),
+            ("http://bus.example:", "bus.example:"),
+        ],
+    )
+    def test_not_the_whole_of_the_same_origin(self, origin: str, host: str) -> None:
+        assert self.status(origin, host=host) == 403
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_same_scheme_as_the_server(self, scheme: str) -> None:
+        """A page that came over plain HTTP may be anybody's, and has the visitor's cookies."""
+        origin = f"{scheme}://bus.example:9313"
+        assert self.status(origin, is_secure=True) == (101 if scheme == "https" else 403)
+
+    @pytest.mark.parametrize(
+        ("forwarded", "schemes"),
+        [
+            ("https", ["https"]),
+            ("wss", ["https"]),
+            ("HTTPS", ["https"]),
+            ("https, http", ["https"]),
+            ("http", ["http"]),
+            ("ws", ["http"]),
+            (None, ["http", "https"]),
+            ("gopher", ["http", "https"]),
+        ],
+    )
+    def test_same_scheme_as_a_known_proxy_says(
+        self, forwarded: str | None, schemes: list[str]
+    ) -> None:
+        proxies = read_networks(["192.0.2.0/24"])
+        for scheme in ("http", "https"):
+            status = self.status(
+                f"{scheme}://bus.example:9313", forwarded=forwarded, proxies=proxies
+            )
+            assert status == (101 if scheme in schemes else 403)
+
+    def test_others_say_nothing_about_the_scheme(self) -> None:
+        origin = "http://bus.example:9313"
+        assert self.status(origin, forwarded="https") == 101
+        assert self.status(origin, forwarded="http", is_secure=True) == 403
+        others = read_networks(["198.51.100.1"])
+        assert self.status(origin, forwarded="http", is_secure=True, proxies=others) == 403
+
+    def test_the_hook_sees_the_scheme(self) -> None:
+        for is_secure, scheme in ((False, ""), (True, "https")):
+            stage = Stage(asks_upgrade=True, is_secure=is_secure)
+            stage.peer().feed(upgrade())
+            (event,) = stage.hub.events()
+            assert isinstance(event, UpgradeRequested)
+            assert event.request.scheme == scheme
+
+    def test_a_refused_origin_is_told_once(self) -> None:
+        stage = Stage()
+        for origin in ("http://a.example", "http://b.example", "http://a.example"):
+            stage.peer().feed(upgrade(changed={"origin": origin}))
+        assert stage.hub.events() == [
+            OriginRefused("192.0.2.1:40000", "http://a.example"),
+            OriginRefused("192.0.2.1:40000", "http://b.example"),
+        ]
+
     def test_allowed(self) -> None:
         assert self.status("https://app.example", "https://app.example", "http://x") == 101
         assert self.status("https://app.example.evil", "https://app.example") == 403
@@ -261,6 +423,11 @@ class TestOrigin:
 
     def test_all_allowed(self) -> None:
         assert self.status("http://evil.example", "*") == 101
+        assert self.status("", "*") == 101
+
+    def test_files_allowed(self) -> None:
+        assert self.status("null", "null") == 101
+        assert self.status("file://", "null") == 403
 
     def test_plain_requests_are_not_checked(self) -> None:
         headers = [("Host", "x"), ("Origin", "http://evil.example")]
@@ -372,7 +539,7 @@ class TestAsking:
             upgrade(changed={"sec-websocket-key": None}),
         ):
             stage.peer().feed(data)
-        assert stage.hub.events() == []
+        assert not [e for e in stage.hub.events() if isinstance(e, UpgradeRequested)]
 
 
 class TestStopping:

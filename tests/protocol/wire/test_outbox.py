@@ -197,12 +197,25 @@ class TestFull:
         assert box.take(10) == large.data
         assert box.has_room(1)
 
-    def test_large_frame_drops_all_before_it(self) -> None:
+    def test_a_publication_larger_than_the_queue_does_not_empty_it(self) -> None:
         box = fill(outbox(Overflow.DROP_OLDEST), A, B)
-        large = Entry(b"x" * 5000, Kind.DROPPABLE)
-        assert box.push(large) is Push.QUEUED
-        assert box.dropped == 2
-        assert box.take(10) == large.data
+        large = Entry(b"x" * 5000, Kind.DROPPABLE, messages=3)
+        assert box.push(large) is Push.DROPPED
+        assert box.dropped == 3
+        assert box.take(1000) == data(A, B)
+
+    def test_counts_what_has_left(self) -> None:
+        box = fill(outbox(Overflow.DROP_OLDEST, messages=3), A, B, ANSWER)
+        box.take(10)
+        assert box.gone == 10
+        fill(box, C, D)
+        assert (box.gone, box.dropped) == (20, 1)
+        box.take(1000)
+        assert box.gone == 50
+        box.send(b"x" * 20, Kind.FORWARDED)
+        end = box.gone + box.pending_bytes
+        box.take(1000)
+        assert box.gone >= end
 
     def test_has_room(self) -> None:
         box = fill(outbox(messages=2, size=30), A)

@@ -53,7 +53,6 @@ def new_server_end(limits: ConnectionLimits = LIMITS) -> ServerWebSocket:
     return ServerWebSocket(
         limits=limits,
         path="/ws/bus",
-        origins=(),
         respond=lambda request: HttpResponse.text(404, "not found"),
         peer="",
         now=NOW,

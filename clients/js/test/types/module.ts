@@ -11,6 +11,7 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   const client: Client = await Client.connect('localhost:9313', { id: 'alice', reconnect: 500, signal });
   await new Client({ backoff: { first: 100 }, headers: { a: 'b' }, WebSocket, onDirect: ({ from }) => from }).connect();
   await Client.connect({ token: 'secret' });
+  await Client.connect(new URL('ws://h'), { level: 1, closeTimeout: Infinity, mailboxBytes: 1, overflow: 'drop_oldest' });
   await Client.connect({ token: () => 'secret' });
   await Client.connect({ token: async () => (await fetch('/token')).text() });
   const id: string = client.id;
@@ -33,7 +34,8 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   const outcomes: Map<string, AckResponse<string>> = await ack.wait();
   const first: AckResponse<string> | undefined = await ack.waitAny();
   const status: Map<string, boolean> = await ack.status();
-  console.log(outcomes, first, status);
+  const partial: Map<string, AckResponse<string>> = ack.responses;
+  console.log(outcomes, first, status, partial);
   await client.flush();
   await client.close();
 

@@ -1,0 +1,619 @@
+// What is bounded, and told when a bound is reached: mailboxes, what is not sent, options, the end.
+
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, mock, test } from 'node:test';
+
+import { Client, ClientClosed, ConnectionLost, InvalidArgument, QueueFull } from '../kps.js';
+import { connected, fakeNetwork, LEVEL_1, LEVEL_2, outcomeOf, pass, settled, welcome } from './fake.js';
+
+beforeEach(() => mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1e12 }));
+afterEach(() => {
+  mock.timers.reset();
+  mock.restoreAll();
+});
+
+const MIB = 1024 * 1024;
+const forTopic = (data, topic = 't') => ({ action: 'publish', topic, data, from: 'bob' });
+
+/** A callback that handles one message whenever it is told so. */
+function slow() {
+  const waiting = [];
+  const got = [];
+  const callback = ({ data }) => {
+    got.push(data);
+    return new Promise((resolve) => waiting.push(resolve));
+  };
+  const finish = async (count = 1) => {
+    for (; count; count--) {
+      waiting.shift()?.();
+      await settled();
+    }
+  };
+  return { callback, got, finish };
+}
+
+describe('mailboxes', () => {
+  test('are bounded in bytes: 64 MiB unless the program says otherwise', async () => {
+    const { client, socket, errors } = await connected();
+    const messages = client.subscribe('t');
+    const large = 'x'.repeat(MIB);
+    for (let i = 0; i < 70; i++) socket.says(forTopic(large));
+    assert.ok(messages.dropped >= 6 && messages.dropped < 9, `${messages.dropped} dropped`);
+    assert.ok(errors[0] instanceof QueueFull);
+    assert.match(errors[0].message, /dropped so far: 1 of t/);
+    assert.equal(errors[0].dropped, 1);
+    assert.equal(errors.length, 1);
+  });
+
+  test('count bytes of batches and arrays by their parts', async () => {
+    const { client, socket } = await connected({ mailboxBytes: 10_000 });
+    const messages = client.subscribe('t');
+    socket.says({ action: 'publish', topic: 't', batch: Array(8).fill('x'.repeat(1000)) });
+    assert.equal(messages.dropped, 0);
+    socket.onmessage({ data: JSON.stringify(Array(8).fill(forTopic('x'.repeat(1000)))) });
+    assert.equal(messages.dropped, 7);
+    for (let i = 0; i < 9; i++) await messages.next();
+    socket.says(forTopic('x'.repeat(9000)));
+    assert.equal(messages.dropped, 7, 'there is room again');
+  });
+
+  test('bytes of a binary message count, too', async () => {
+    const { client, socket } = await connected({ mailboxBytes: 100 });
+    const messages = client.subscribe('t');
+    for (let i = 0; i < 3; i++) socket.onmessage({ data: new TextEncoder().encode(JSON.stringify(forTopic('x'.repeat(50)))).buffer });
+    assert.equal(messages.dropped, 2);
+  });
+
+  test('an empty one takes any message', async () => {
+    const { client, socket } = await connected({ mailboxBytes: 10, mailbox: 1 });
+    const messages = client.subscribe('t');
+    socket.says(forTopic('x'.repeat(1000)), forTopic(2));
+    assert.equal((await messages.next()).value.data.length, 1000);
+    assert.equal(messages.dropped, 1);
+  });
+
+  test('drop the oldest, if that is the policy; who wants an ack is told', async () => {
+    const { client, socket } = await connected({ mailbox: 2, overflow: 'drop_oldest' });
+    const messages = client.subscribe('t');
+    await socket.sent();
+    for (const data of [1, 2, 3, 4]) socket.says({ action: 'publish_ack', topic: 't', data, ack_id: `a${data}`, from: 'bob' });
+    assert.deepEqual([(await messages.next()).value.data, (await messages.next()).value.data], [3, 4]);
+    assert.equal(messages.dropped, 2);
+    const refused = (await socket.sent()).filter(({ success }) => success === false);
+    assert.deepEqual(refused.map(({ ack_id: id, error }) => [id, error]), [['a1', 'queue full'], ['a2', 'queue full']]);
+  });
+
+  test('in an overload that lasts, what is dropped is told each time that it has doubled', async () => {
+    const { client, socket, errors } = await connected({ mailbox: 1 });
+    const messages = client.subscribe('t');
+    socket.says(forTopic(0));
+    for (let i = 1; i <= 1000; i++) {
+      socket.says(forTopic(i));
+      await messages.next();
+      socket.says(forTopic(i));
+    }
+    assert.equal(messages.dropped, 1000);
+    assert.deepEqual(errors.map(({ dropped }) => dropped), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
+  });
+
+  test('the last number of dropped messages is told at the end', async () => {
+    const { client, socket, errors } = await connected({ mailbox: 1 });
+    const messages = client.subscribe('t');
+    for (let i = 0; i < 5; i++) socket.says(forTopic(i));
+    messages.unsubscribe();
+    assert.deepEqual(errors.map(({ dropped }) => dropped), [1, 4]);
+    assert.equal(messages.dropped, 4);
+  });
+
+  test('those of direct messages as well', async () => {
+    const { socket, errors } = await connected({ mailboxBytes: 1000, onDirect: () => new Promise(() => {}) });
+    for (let i = 0; i < 5; i++) socket.says({ action: 'direct_message', data: 'x'.repeat(500), from: 'bob' });
+    assert.match(errors[0].message, /of direct$/);
+  });
+});
+
+describe('a WebSocket that can pause', () => {
+  const crowding = { isPausable: true, mailbox: 320 }; // pauses above 10, reads on below 6
+  const subscribed = (socket, ...topics) => topics.forEach((topic) => socket.says({ action: 'subscribed', topic }));
+
+  test('is not read while a callback is behind, and nothing is lost', async () => {
+    const { client, socket, errors } = await connected(crowding);
+    const { callback, got, finish } = slow();
+    const subscription = client.subscribe('t', callback);
+    for (let sent = 0; sent < 1000; ) {
+      if (socket.isPaused) await finish();
+      else socket.says(forTopic(sent++));
+    }
+    await finish(1000);
+    assert.equal(got.length, 1000);
+    assert.equal(subscription.dropped, 0);
+    assert.equal(socket.isPaused, false);
+    assert.deepEqual(errors, []);
+  });
+
+  test('nor while there are many bytes', async () => {
+    const { client, socket } = await connected({ isPausable: true });
+    const { callback, finish } = slow();
+    client.subscribe('t', callback);
+    let sent = 0;
+    while (!socket.isPaused) { socket.says(forTopic('x'.repeat(MIB))); sent++; }
+    assert.ok(sent <= 4, 'a 32nd of 64 MiB, and what is being handled');
+    await finish(2);
+    assert.equal(socket.isPaused, false);
+  });
+
+  test('a callback that is slow is waited for as long as it finishes anything', async () => {
+    const { client, socket } = await connected(crowding);
+    const { callback, finish } = slow();
+    client.subscribe('t', callback);
+    subscribed(socket, 't');
+    for (let i = 0; i < 20; i++) socket.says(forTopic(i));
+    for (let i = 0; i < 8; i++) {
+      assert.equal(socket.isPaused, true);
+      await finish();
+      await pass(9000);
+    }
+  });
+
+  test('one that hangs is not, and its mailbox stays bounded', async () => {
+    const { client, socket, errors } = await connected(crowding);
+    const hanging = client.subscribe('t', () => new Promise(() => {}));
+    const others = [];
+    client.subscribe('u', ({ data }) => { others.push(data); });
+    subscribed(socket, 't', 'u');
+    for (let i = 0; i < 20; i++) socket.says(forTopic(i));
+    assert.equal(socket.isPaused, true);
+    await pass(9750);
+    assert.equal(socket.isPaused, true);
+    await pass(250);
+    assert.equal(socket.isPaused, false);
+    for (let i = 0; i < 1000; i++) socket.says(forTopic(i), forTopic(i, 'u'));
+    assert.equal(socket.isPaused, false);
+    assert.equal(others.length, 1000);
+    assert.equal(hanging.dropped, 1019 - 320);
+    assert.ok(errors[0] instanceof QueueFull);
+  });
+
+  test('one that goes on after all is waited for again; how long one waits is an option', async () => {
+    const { client, socket, errors } = await connected({ ...crowding, mailboxPatience: 1000 });
+    const { callback, got, finish } = slow();
+    client.subscribe('t', callback);
+    subscribed(socket, 't');
+    for (let i = 0; i < 20; i++) socket.says(forTopic(i));
+    await pass(1000);
+    assert.equal(socket.isPaused, false);
+    socket.says(forTopic(20));
+    assert.equal(socket.isPaused, false, 'nothing has changed');
+    await finish();
+    socket.says(forTopic(21));
+    assert.equal(socket.isPaused, true);
+    for (let sent = 22; sent < 2000; ) {
+      if (socket.isPaused) await finish();
+      else socket.says(forTopic(sent++));
+    }
+    await finish(2000);
+    assert.equal(got.length, 2000);
+    assert.deepEqual(errors, []);
+  });
+
+  test('nor is an iterator that nobody reads, until it is read', async () => {
+    const { client, socket } = await connected(crowding);
+    const messages = client.subscribe('t');
+    subscribed(socket, 't');
+    for (let i = 0; i < 20; i++) socket.says(forTopic(i));
+    await pass(10_000);
+    assert.equal(socket.isPaused, false);
+    for (let i = 0; i < 20; i++) await messages.next();
+    for (let i = 0; i < 20; i++) socket.says(forTopic(i));
+    assert.equal(socket.isPaused, true);
+  });
+
+  test('a callback that waits for an answer of the server gets it, soon', async () => {
+    const { client, socket } = await connected(crowding);
+    const outcomes = [];
+    client.subscribe('t', async ({ data }) => {
+      if (data) await client.flush();
+      else await (await client.publishWithAck('u', 1, { timeout: 100 })).wait();
+      outcomes.push(data);
+    });
+    subscribed(socket, 't');
+    for (let i = 0; i < 20; i++) socket.says(forTopic(i));
+    assert.equal(socket.isPaused, true);
+    await pass(250);
+    assert.equal(socket.isPaused, false);
+    const { ack_id: id } = (await socket.sent()).at(-1);
+    socket.says({ action: 'ack_response', ack_id: id });
+    const { nonce } = (await socket.sent()).at(-1);
+    socket.says({ action: 'pong', id: 'me', nonce });
+    await settled();
+    assert.deepEqual(outcomes, [0, 1]);
+  });
+
+  test('silence tells nothing meanwhile, and the server is watched again afterwards', async () => {
+    const { client, socket } = await connected(crowding);
+    const { callback, finish } = slow();
+    client.subscribe('t', callback);
+    subscribed(socket, 't');
+    await socket.sent();
+    for (let i = 0; i < 35; i++) socket.says(forTopic(i));
+    for (let i = 0; i < 25; i++) {
+      await pass(4000);
+      await finish();
+    }
+    assert.equal(client.connected, true);
+    assert.equal(socket.isPaused, true);
+    await finish(10);
+    assert.equal(socket.isPaused, false);
+    assert.deepEqual(await socket.sent(), []);
+    await pass(25_000);
+    assert.equal((await socket.sent())[0].action, 'ping');
+    await pass(20_000);
+    assert.equal(client.connected, false);
+  });
+
+  test('ending the subscription is a relief, and so is closing', async () => {
+    for (const end of ['unsubscribe', 'close']) {
+      const { client, socket } = await connected(crowding);
+      const subscription = client.subscribe('t', () => new Promise(() => {}));
+      for (let i = 0; i < 20; i++) socket.says(forTopic(i));
+      assert.equal(socket.isPaused, true);
+      if (end === 'close') client.close();
+      else subscription.unsubscribe();
+      assert.equal(socket.isPaused, false);
+    }
+  });
+
+  test('the next connection is not read either', async () => {
+    const { client, socket, sockets } = await connected({ ...crowding, reconnect: 100 });
+    const { callback, finish } = slow();
+    client.subscribe('t', callback);
+    for (let i = 0; i < 20; i++) socket.says(forTopic(i));
+    socket.end();
+    await pass(100);
+    await welcome(sockets[1], 'me');
+    assert.equal(sockets[1].isPaused, true);
+    await finish(15);
+    assert.equal(sockets[1].isPaused, false);
+  });
+});
+
+describe('what was not sent when the connection ended', () => {
+  const published = async (socket) => (await socket.sent()).filter(({ action }) => action === 'publish').length;
+
+  for (const [level, agreement] of [[1, LEVEL_1], [2, LEVEL_2]]) {
+    test(`level ${level}: what has not been written yet, and what the WebSocket still holds, is counted and told`, async () => {
+      const { client, socket, errors } = await connected({}, agreement);
+      for (let i = 0; i < 10; i++) client.publish('t', i);
+      await published(socket);
+      socket.bufferedAmount = 5000;
+      for (let i = 0; i < 5; i++) client.publish('u', 'x'.repeat(3000));
+      await settled();
+      socket.bufferedAmount = 7000; // the last two, and a part of the one before
+      client.publish('v', 1);
+      client.publishToId('bob', 1);
+      client.publishWithAck('v', 1).then((ack) => ack.wait()).catch(() => {});
+      socket.end();
+      assert.equal(client.dropped, 5);
+      assert.ok(errors[0] instanceof ConnectionLost);
+      assert.deepEqual([errors[0].count, errors[0].code], [5, 1006]);
+      assert.match(errors[0].message, /^5 publications were not sent: the connection ended/);
+    });
+  }
+
+  test('a WebSocket that tells what it has sent, as `ws`, is believed also when it holds nothing any more', async () => {
+    const { client, socket, errors } = await connected();
+    const told = [];
+    mock.method(socket, 'send', (text, sent) => { socket.frames.push(text); told.push(sent); });
+    for (const topic of ['a', 'b', 'c', 'd']) {
+      client.publish(topic, 1);
+      await settled();
+    }
+    const [first, second, ...rest] = told;
+    first();
+    second(null);
+    for (const failed of rest) failed(new Error('it is closed'));
+    socket.end();
+    assert.equal(client.dropped, 2);
+    assert.equal(errors[0].count, 2);
+  });
+
+  test('each is counted once, and nothing is told when all was sent', async () => {
+    const { client, socket, errors, sockets } = await connected({ reconnect: 100 });
+    for (let i = 0; i < 1000; i++) {
+      client.publish('t', 'x'.repeat(2500));
+      await settled();
+    }
+    socket.end();
+    assert.equal(client.dropped, 0);
+    await pass(100);
+    await welcome(sockets[1], 'me');
+    client.publish('t', 1);
+    sockets[1].end();
+    await settled();
+    assert.equal(client.dropped, 1);
+    assert.equal(errors.length, 1);
+  });
+
+  test('who waits for room is told', async () => {
+    for (const [end, type] of [[(client, socket) => socket.end(), ConnectionLost], [(client) => client.close(), ClientClosed]]) {
+      const { client, socket } = await connected();
+      socket.bufferedAmount = 2 * MIB;
+      const waiting = assert.rejects(client.publish('t', 1), type);
+      await settled();
+      end(client, socket);
+      await pass(4);
+      await waiting;
+    }
+  });
+});
+
+describe('closing', () => {
+  test('may be given more time, or less; what could not be sent is told', async () => {
+    for (const [options, time] of [[{}, 5000], [{ closeTimeout: 1000 }, 1000], [{ closeTimeout: 60_000 }, 60_000]]) {
+      const { client, socket, errors } = await connected({ ...options, isPausable: true });
+      client.publish('t', 1);
+      client.publish('t', 2);
+      socket.bufferedAmount = 1000;
+      const closed = outcomeOf(client.close());
+      assert.equal(socket.frames.length, 1, 'it was written at once');
+      await pass(time - 1);
+      assert.equal(closed.is, 'waits');
+      assert.equal(socket.terminated, false);
+      await pass(1);
+      assert.equal(closed.is, undefined);
+      assert.equal(socket.terminated, true);
+      assert.equal(client.dropped, 2);
+      assert.deepEqual(errors.map(({ count }) => count), [2]);
+    }
+  });
+
+  test('everything that waits is told', async () => {
+    const { client, socket } = await connected();
+    const ack = await client.publishWithAck('t', 1);
+    const waiting = [
+      client.flush(), client.publishWithReceipt('t', 1), ack.wait(), ack.waitAny(), ack.status(),
+      ack.Wait(), ack.WaitAny(), ack.GetStatus(), (async () => await client.subscribe('t', () => {}))(),
+      (async () => { for await (const response of ack) assert.fail(response); })(),
+    ];
+    const outcomes = Promise.allSettled(waiting);
+    const next = client.subscribe('u').next();
+    client.close();
+    for (const { reason } of await outcomes) assert.ok(reason instanceof ClientClosed, String(reason));
+    assert.equal((await next).done, true);
+    socket.end(1000);
+    for (const attempt of [client.flush(), client.publish('t', 1), client.publishToId('x', 1), client.connect()]) {
+      await assert.rejects(attempt, ClientClosed);
+    }
+  });
+
+  test('no callback begins afterwards', async () => {
+    const begun = [];
+    let finish;
+    const { client, socket } = await connected({ onDirect: ({ data }) => { begun.push(`direct ${data}`); } });
+    client.subscribe('t', ({ data }) => {
+      begun.push(data);
+      return new Promise((resolve) => { finish = resolve; });
+    });
+    for (let i = 0; i < 5; i++) socket.says(forTopic(i));
+    client.close();
+    finish();
+    socket.says(forTopic(5), { action: 'direct_message', data: 6, from: 'bob' });
+    socket.end(1000);
+    await settled();
+    await pass(10_000);
+    assert.deepEqual(begun, [0]);
+  });
+
+  test('nor from within a batch, or from the hook for frames', async () => {
+    const begun = [];
+    const { client, socket } = await connected();
+    client.subscribe('t', ({ data }) => { begun.push(data); client.close(); });
+    client.subscribe('t', ({ data }) => { begun.push(`other ${data}`); });
+    socket.says({ action: 'publish', topic: 't', batch: [1, 2, 3], from: 'bob' });
+    await settled();
+    assert.deepEqual(begun, [1]);
+    const { client: second, socket: its } = await connected({ onFrame: ({ action }, self) => { if (action === 'publish') self.close(); } });
+    second.subscribe('t', ({ data }) => { begun.push(data); });
+    its.says(forTopic(1));
+    assert.deepEqual(begun, [1]);
+  });
+
+  test('nor when the client had ended with an error before, and was handing over what had come', async () => {
+    for (const topic of ['t', undefined]) {
+      const { callback, got, finish } = slow();
+      const { client, socket } = await connected({ onDirect: callback });
+      client.subscribe('t', callback);
+      for (let i = 0; i < 5; i++) socket.says(topic ? forTopic(i) : { action: 'direct_message', data: i, from: 'bob' });
+      socket.end(4001);
+      await finish();
+      assert.deepEqual(got, [0, 1]);
+      client.close();
+      await finish(5);
+      assert.deepEqual(got, [0, 1]);
+    }
+  });
+
+  test('nor when it is closed before it was connected, or by a hook', async () => {
+    const { WebSocket, sockets } = fakeNetwork();
+    const events = [];
+    const client = new Client('h', {
+      WebSocket, onConnect: () => events.push('connect'), onClose: () => events.push('close'),
+      onFrame: (frame, self) => { events.push(frame.action); self.close(); },
+    });
+    const opened = assert.rejects(client.connect(), ClientClosed);
+    await settled();
+    await welcome(sockets[0], 'me');
+    await opened;
+    assert.deepEqual(events, ['pong', 'close']);
+    const { WebSocket: Second, sockets: others } = fakeNetwork();
+    const second = new Client('h', { WebSocket: Second, onConnect: () => second.close() });
+    const rejected = assert.rejects(second.connect(), ClientClosed);
+    await settled();
+    await welcome(others[0], 'me');
+    others[0].end(1000);
+    await rejected;
+  });
+
+  test('a callback that never ends does not keep it', async () => {
+    const { client, socket } = await connected();
+    client.subscribe('t', () => new Promise(() => {}));
+    socket.says(forTopic(1));
+    const closed = client.close();
+    socket.end(1000);
+    await closed;
+  });
+
+  test('Run() tells why the client ended, unless the program closed it', async () => {
+    const { client, socket } = await connected();
+    const run = client.Run();
+    client.Run(); // nobody need wait for it
+    socket.end(4001);
+    await assert.rejects(run, { code: 4001 });
+    await assert.rejects(client.Run(), ConnectionLost);
+    await client.close();
+  });
+});
+
+describe('arguments', () => {
+  const { WebSocket } = fakeNetwork();
+  const wrong = {
+    id: ['', 5, {}, [], true, '\ud800', 'x\udc00y'],
+    path: [5, {}, null, true],
+    secure: ['yes', 1, 0, 'false'],
+    token: [5, {}, true, ['x'], '', '\ud800'],
+    headers: ['x', 5, ['x']],
+    level: [0, 3, '1', null, true],
+    reconnect: [0, -1, NaN, '5', null, {}, -Infinity],
+    backoff: [5, 'x', { first: 0 }, { first: -1 }, { first: NaN }, { first: 31_000 }, { factor: 0.5 }, { factor: '2' },
+      { longest: 1 }, { longest: NaN }, { jitter: -1 }, { jitter: 2 }, { jitter: '0' }, { first: Infinity, longest: 5 }],
+    WebSocket: [5, {}, 'ws', null],
+    requestTimeout: [0, -1, NaN, '5', null, {}, true, 5n],
+    closeTimeout: [-1, NaN, '5', null],
+    offlineQueue: [-1, 1.5, NaN, Infinity, '5', null, true],
+    mailbox: [-1, 1.5, NaN, Infinity, '5', null],
+    mailboxBytes: [-1, 1.5, NaN, Infinity, '5', null],
+    mailboxPatience: [0, -1, NaN, '5', null],
+    overflow: ['close', 5, null, ''],
+    signal: [5, {}, 'x'],
+    onDirect: [5, 'x', {}], onConnect: [5], onDisconnect: [5], onError: [5, null], onFrame: [5], onClose: [5],
+  };
+  for (const [name, values] of Object.entries(wrong)) {
+    test(`${name}: what is refused`, () => {
+      for (const value of values) {
+        assert.throws(() => new Client('h', { WebSocket, [name]: value }), (error) => {
+          assert.ok(error instanceof InvalidArgument, `${String(value)}: ${error}`);
+          return error.message.includes(name);
+        });
+      }
+    });
+  }
+
+  test('what is none is no option; what belongs to something else is passed over', async () => {
+    const none = { id: null, token: null, headers: null, backoff: null, signal: null, onDirect: null, secure: undefined, mailbox: undefined };
+    const client = new Client('h', { WebSocket, ...none, whatever: 5 });
+    assert.match(client.id, /^client-/);
+    for (const options of [5, 'x', null, [], () => {}]) assert.throws(() => new Client('h', options), InvalidArgument);
+  });
+
+  test('an id without the Web Crypto of browsers and Node', (t) => {
+    const crypto = Object.getOwnPropertyDescriptor(globalThis, 'crypto');
+    t.after(() => Object.defineProperty(globalThis, 'crypto', crypto));
+    for (const value of [undefined, {}]) {
+      Object.defineProperty(globalThis, 'crypto', { value, configurable: true });
+      const ids = Array.from({ length: 100 }, () => new Client('h', { WebSocket }).id);
+      assert.equal(new Set(ids).size, 100);
+      for (const id of ids) assert.match(id, /^client-[0-9a-f]{16}$/);
+    }
+  });
+
+  test('data that JSON would change', async () => {
+    const { client, socket } = await connected();
+    const sparse = [];
+    sparse[1] = 1;
+    const wrong = [
+      NaN, Infinity, -Infinity, [NaN], { a: { b: [Infinity] } }, [undefined], sparse, [() => {}], [Symbol('x')], { null: NaN },
+      { toJSON: () => NaN }, 5n, { a: 5n }, { toJSON() { throw null; } }, { get a() { throw Object.create(null); } },
+    ];
+    for (const data of wrong) {
+      for (const attempt of [
+        client.publish('t', data), client.publishToId('bob', data), client.publishToServer('h:1', data),
+        client.publishWithReceipt('t', data), client.publishWithAck('t', data), client.publishToIdWithAck('bob', data),
+      ]) await assert.rejects(attempt, InvalidArgument);
+    }
+    const right = [null, [null], { a: null }, 'null', 'NaN', { null: 'null' }, [0, -0, 1e308], { a: undefined, b: 1 }, new Date(NaN)];
+    for (const data of right) await client.publish('t', data);
+    assert.deepEqual((await socket.sent()).flatMap(({ batch }) => batch), JSON.parse(JSON.stringify(right)));
+  });
+
+  test('names and the rest', async () => {
+    const { client } = await connected();
+    for (const name of ['', 5, null, undefined, {}, ['t'], '\ud800', 'a\udfff']) {
+      for (const attempt of [
+        () => client.publish(name, 1), () => client.publishToId(name, 1), () => client.publishToServer(name, 1),
+        () => client.publishWithReceipt(name, 1), () => client.publishWithAck(name, 1), () => client.publishToIdWithAck(name, 1),
+        async () => client.subscribe(name, () => {}), async () => client.Subscribe(name, () => {}), async () => client.PublishWithAck(name, 1),
+      ]) await assert.rejects(attempt, InvalidArgument);
+    }
+    for (const attempt of [
+      () => client.subscribe('t', 5), () => client.subscribe('t', 'x'), () => client.subscribe('t', null, 5),
+      () => client.subscribe('t', () => {}, { signal: 5 }), () => client.subscribe('t', { signal: {} }),
+      () => client.Subscribe('t'), () => client.Subscribe('t', {}), () => client.OnClose(5),
+    ]) assert.throws(attempt, InvalidArgument);
+    await assert.rejects(client.publishToServer('h:1', 1, 'yes'), InvalidArgument);
+    for (const options of [5, null, [], 'x', { signal: 5 }, { timeout: 0 }, { timeout: -Infinity }, { timeout: 5n }, { timeout: {} }]) {
+      await assert.rejects(client.publishWithAck('t', 1, options), InvalidArgument);
+    }
+    for (const timeout of [0, -1, NaN, '5', null]) assert.throws(() => client.PublishWithAck('t', 1, timeout), InvalidArgument);
+  });
+});
+
+test('a direct message without data is null, on both levels, and so is a publication', async () => {
+  for (const agreement of [LEVEL_1, LEVEL_2]) {
+    const got = [];
+    const { client, socket } = await connected({ onDirect: ({ data }) => { got.push(data); } }, agreement);
+    client.subscribe('t', ({ data }) => { got.push(data); });
+    socket.says({ action: 'direct_message', from: 'bob' }, { action: 'publish', topic: 't', from: 'bob' });
+    assert.deepEqual(got, [null, null]);
+  }
+});
+
+describe('level 1 on request', () => {
+  test('is what the client offers, whatever the server says', async () => {
+    const { WebSocket, sockets } = fakeNetwork();
+    const client = new Client('h', { WebSocket, id: 'me', level: 1 });
+    client.connect();
+    await settled();
+    sockets[0].open();
+    assert.deepEqual(await sockets[0].sent(), [{ action: 'ping', from: 'me' }]);
+    sockets[0].says({ action: 'pong', id: 'me', ...LEVEL_2 });
+    assert.equal(client.level, 1);
+  });
+
+  test('who wants the frames in the unified spelling gets those of level 1', async () => {
+    for (const [OnDataWs, level] of [[() => {}, undefined], [undefined, 2]]) {
+      const { WebSocket, sockets } = fakeNetwork();
+      const original = globalThis.WebSocket;
+      globalThis.WebSocket = WebSocket;
+      Client.NewClient({ Address: 'h', OnDataWs });
+      globalThis.WebSocket = original;
+      await settled();
+      sockets[0].open();
+      assert.equal((await sockets[0].sent())[0].proto, level);
+    }
+  });
+
+  test('RestartEvery 0 is ten seconds, as in the family', async () => {
+    const { WebSocket, sockets } = fakeNetwork();
+    const original = globalThis.WebSocket;
+    globalThis.WebSocket = WebSocket;
+    Client.NewClient({ Address: 'h', AutoRestart: true, RestartEvery: 0 });
+    globalThis.WebSocket = original;
+    mock.method(console, 'error', () => {});
+    await settled();
+    sockets[0].fail('refused');
+    await pass(9_999);
+    assert.equal(sockets.length, 1);
+    await pass(1);
+    assert.equal(sockets.length, 2);
+  });
+});

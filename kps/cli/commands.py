@@ -1,0 +1,162 @@
+"""What the commands are: the command line, and how each ends."""
+
+import argparse
+import asyncio
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import kps.cli.serve
+from kps.auth.tokens import print_new_token
+from kps.cli.arguments import (
+    Parser,
+    address,
+    read_config,
+    seconds,
+    set_defaults,
+    size,
+    variables,
+)
+from kps.cli.bench import measure
+from kps.cli.connecting import add_connecting, client_options
+from kps.cli.publish import publish
+from kps.cli.streams import OutputEnded, complain
+from kps.cli.subscribe import subscribe
+from kps.errors import InvalidArgument, KPSError, MessageTooLarge
+from kps.io_asyncio.loop import run as run_loop
+from kps.version import find_version
+
+_BENCH_PATIENCE = 20.0  # seconds beyond those of the measurements
+
+_TEXTS = ("topic", "topics", "data", "id", "name")
+"""Options whose texts are sent; file names may be any bytes."""
+
+# How errors about an address begin.
+_ABOUT_ADDRESS = ("not a server address", "a server listens on", "cannot listen on",
+                  "cannot connect to", "there is no TLS with")  # fmt: skip
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; return its exit code. Raises :class:`SystemExit` for a wrong command line."""
+    # Only ``serve`` checks the variables of a server: an invalid one must not stop other commands.
+    config: dict[str, Any] | None = {} if arguments[:1] == ["serve"] else None
+    parser = _build_parser(os.environ, config)
+    options = parser.parse_args(arguments)
+    if options.command == "serve" and options.config is not None:
+        # Variables and the command line override the file: parse again with it as the defaults.
+        parser = _build_parser(os.environ, read_config(parser, options.config))
+        options = parser.parse_args(arguments)
+    for name in _TEXTS:
+        value = getattr(options, name, None) or ""
+        if any("\ud800" <= character <= "\udfff" for text in value for character in text):
+            parser.error(f"{name.upper()} is not UTF-8")
+    logging.basicConfig(
+        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        code: int = options.run(options)
+    except OutputEnded:
+        return 0
+    except KPSError as error:
+        reason = str(error) + _blame(str(error), options)
+        if isinstance(error, InvalidArgument) and not isinstance(error, MessageTooLarge):
+            parser.error(reason)
+        complain(f"kps {options.command}: {reason}")
+        return 1
+    return code
+
+
+def _blame(reason: str, options: argparse.Namespace) -> str:
+    """Name the variable that an address is from, if the error is about it."""
+    variable = os.environ.get("KPS_ADDRESS")
+    if variable is None or address(variable) != getattr(options, "address", None):
+        return ""
+    is_about_it = reason.startswith(_ABOUT_ADDRESS)
+    return " (the address is from the variable KPS_ADDRESS)" if is_about_it else ""
+
+
+def _bench(options: argparse.Namespace) -> int:
+    async def show() -> None:
+        async with asyncio.timeout(4 * options.seconds + _BENCH_PATIENCE):
+            async for line in measure(
+                options.address,
+                options.seconds,
+                options.size,
+                **client_options(options),
+            ):
+                print(line, flush=True)
+
+    try:
+        run_loop(show())
+    except TimeoutError:
+        raise KPSError("a message did not arrive: the server is overloaded, or gone") from None
+    return 0
+
+
+# -- the command line --------------------------------------------------------------------
+
+
+def _build_parser(
+    environment: Mapping[str, str], config: Mapping[str, Any] | None
+) -> argparse.ArgumentParser:
+    """Build the parser; with a ``config``, it and the variables are the defaults of ``serve``."""
+    parser = Parser(
+        prog="kps",
+        description="A real-time publish/subscribe bus over WebSockets.",
+        epilog="Each option of 'kps serve' can also be given as a variable (KPS_ADDRESS, "
+        "KPS_MAX_MESSAGE, ...) or in a TOML file (address = ..., max_message = ...); the "
+        "command line overrides variables, and variables override the file.",
+    )
+    parser.add_argument("--version", action="version", version=f"kps {find_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run a server")
+    serve.set_defaults(run=kps.cli.serve.serve)
+    kps.cli.serve.add_options(serve)
+    _add_log_level(serve, "info")
+    if config is not None:
+        set_defaults(serve, config, "the file")
+        set_defaults(serve, variables(serve, environment), "the environment")
+
+    sub = commands.add_parser("sub", help="subscribe, and print one JSON object per message")
+    sub.set_defaults(run=subscribe)
+    sub.add_argument("topics", nargs="+", metavar="TOPIC")
+    sub.add_argument("--count", type=size, metavar="N", help="end after N messages")
+    sub.add_argument("--reconnect", action="store_true", help="wait for a server that is down")
+    _add_client_options(sub, environment)
+
+    pub = commands.add_parser("pub", help="publish")
+    pub.set_defaults(run=publish)
+    pub.add_argument("topic", metavar="TOPIC")
+    pub.add_argument("data", metavar="DATA", help="JSON, or else a string; - for lines of input")
+    pub.add_argument("--ack", action="store_true", help="print who handled it; exit 1 if not all")
+    pub.add_argument("--timeout", type=seconds, metavar="S", default=5.0,
+                     help="seconds for subscribers to answer; default: %(default)s")  # fmt: skip
+    _add_client_options(pub, environment)
+
+    token = commands.add_parser("token", help="make a token for an identity, as TOML for --tokens")
+    token.set_defaults(run=print_new_token)
+    token.add_argument("name", metavar="NAME", help="name of the identity")
+    _add_log_level(token, "error")
+
+    bench = commands.add_parser("bench", help="measure the throughput of a running server")
+    bench.set_defaults(run=_bench)
+    add_connecting(bench, environment)
+    bench.add_argument("--seconds", type=seconds, metavar="S", default=2.0,
+                       help="time for each measurement; default: %(default)s")  # fmt: skip
+    bench.add_argument("--size", type=size, metavar="BYTES", default=64,
+                       help="size of the payload; default: %(default)s")  # fmt: skip
+    _add_log_level(bench, "error")
+    return parser
+
+
+def _add_client_options(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    add_connecting(parser, environment)
+    parser.add_argument("--id", help="the client's id; default: a random one")
+    _add_log_level(parser, "error")
+
+
+def _add_log_level(parser: argparse.ArgumentParser, default: str) -> None:
+    levels = ["debug", "info", "warning", "error"]
+    parser.add_argument("--log-level", choices=levels, default=default, help="default: %(default)s")

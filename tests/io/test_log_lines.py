@@ -1,0 +1,36 @@
+"""A server's texts cannot forge lines of a client's log, or of the log of a server that relays."""
+
+import logging
+
+import pytest
+
+from kps.io_common.logs import log_client_event
+from kps.protocol.client.events import (
+    ClientEvent,
+    ConnectAttemptFailed,
+    Connected,
+    Disconnected,
+    ErrorReceived,
+)
+from kps.protocol.dialect.address import Address
+from kps.protocol.wire.websocket import Closed, ClosedBy
+
+FORGED = "x\nWARNING kps: all is lost\x1b[2J\u202e"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Connected(FORGED, again=False),
+        ConnectAttemptFailed(FORGED, 1.0),
+        Disconnected(Closed(1008, FORGED, ClosedBy.PEER), None, 0),
+        ErrorReceived(FORGED, "bad"),
+        ErrorReceived("no", "bad", FORGED, "topic"),
+        ErrorReceived("no", "bad", "publish", FORGED),
+    ],
+)
+def test_one_event_is_one_line(event: ClientEvent, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="kps")
+    log_client_event(event, Address.parse("localhost"))
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()

@@ -1,0 +1,1 @@
+"""What both drivers share, without a driver."""

@@ -1,0 +1,198 @@
+"""The lines of the log: what peers wrote cannot forge them, and cannot flood them."""
+
+import logging
+
+import pytest
+
+from kps.io_common.logger import INTERVAL, MOST, Guard, shown
+from kps.io_common.logs import hook_failed, log_client_event, log_hub_event, report_failure
+from kps.protocol.client.events import (
+    ClientEvent,
+    ConnectAttemptFailed,
+    Connected,
+    Disconnected,
+    ErrorReceived,
+)
+from kps.protocol.dialect.address import Address
+from kps.protocol.server.events import (
+    ClientLeft,
+    ClientRegistered,
+    DirectMessageIgnored,
+    HubEvent,
+    LoginRefused,
+    OriginRefused,
+    StrangerLeft,
+)
+from kps.protocol.wire.websocket import Closed, ClosedBy
+from kps.testing import ManualClock
+
+# A second line as of the log itself, an escape of a terminal, C1, bidi, a line separator, a
+# surrogate; and too much of it.
+EVIL = "x\n2026-01-01 00:00:00 ERROR kps: mine\x1b[2J\x7f\x9b31m\u202e\u2028\ud800" + "y" * 100_000
+CLOSED = Closed(1008, EVIL, ClosedBy.FAULT)
+
+
+def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines as a file would have them, each with the time and the level."""
+    form = logging.Formatter("%(levelname)s %(message)s")
+    return "\n".join(form.format(record) for record in caplog.records).split("\n")
+
+
+def check_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    (line,) = lines_of(caplog)
+    assert line.isprintable()
+    assert len(line) < 1000
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ClientRegistered(1, EVIL, EVIL, EVIL),
+        ClientLeft(EVIL, CLOSED, 0),
+        StrangerLeft(EVIL, CLOSED),
+        OriginRefused(EVIL, EVIL),
+        LoginRefused(EVIL, EVIL),
+        DirectMessageIgnored(EVIL),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_no_client_forges_a_line_of_the_server(
+    event: HubEvent, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    log_hub_event(event)
+    check_one_line(caplog)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Connected(EVIL, again=False),
+        ConnectAttemptFailed(EVIL, 1.0),
+        Disconnected(CLOSED, 1.0, 5),
+        ErrorReceived(EVIL, EVIL, EVIL, EVIL, EVIL),
+        ErrorReceived(EVIL, "", "publish", "", EVIL),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_no_server_forges_a_line_of_the_client(
+    event: ClientEvent, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    log_client_event(event, Address.parse("localhost:9313"))
+    check_one_line(caplog)
+
+
+def test_no_exception_forges_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Programs put what they got into their exceptions, and into the causes of those."""
+    try:
+        try:
+            raise KeyError(EVIL)
+        except KeyError as cause:
+            raise ValueError(EVIL + "\n" * 1000) from cause
+    except ValueError as error:
+        report_failure(error, EVIL)
+        hook_failed(EVIL, error)
+    lines = lines_of(caplog)
+    assert [line for line in lines if not line.startswith("  ")] == [
+        line for line in lines if line.startswith(("ERROR a callback for", "ERROR the hook"))
+    ]
+    assert all(line.isprintable() and len(line) < 1000 for line in lines)
+    assert len(lines) < 500
+    assert any("raise ValueError" in line for line in lines)
+
+
+def test_an_exception_without_a_text(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    logging.getLogger("kps").warning("it failed: %s %r", Broken(), 5)
+    assert lines_of(caplog) == ["WARNING it failed: <Broken without a text> 5"]
+
+
+def test_plain_texts_are_shown_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("kps").warning("%s %r %d %.1f %s", "é 日本", "it's", 5, 0.5, None)
+    assert lines_of(caplog) == ['WARNING é 日本 "it\'s" 5 0.5 None']
+
+
+def test_a_text_is_cut() -> None:
+    assert shown("abc", 3) == "abc"
+    assert shown("abcd", 3) == "abc… (4 characters)"
+    assert shown("a\nb") == r"'a\nb'"
+
+
+class Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+class Log:
+    """A logger with a guard, whose time is the test's."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.logger = logging.Logger("test")
+        self.guard = Guard(self.logger, lambda: self.clock.now)
+        self.logger.addFilter(self.guard)
+        self.handler = Lines()
+        self.logger.addHandler(self.handler)
+
+    def take(self) -> list[str]:
+        taken, self.handler.lines = self.handler.lines, []
+        return taken
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def test_a_flood_of_one_kind_becomes_a_count(log: Log) -> None:
+    for number in range(5000):
+        log.logger.warning("client %s left", number)
+        log.clock.advance(0.001)
+    log.logger.warning("something else")
+    assert log.take() == [*(f"client {n} left" for n in range(MOST)), "something else"]
+    log.clock.advance(INTERVAL)
+    log.logger.debug("anything")
+    left_out = f"{5000 - MOST} more lines of this kind were left out: client %s left"
+    assert log.take() == [left_out, "anything"]
+    log.logger.warning("client %s left", "x")
+    assert log.take() == ["client x left"]
+
+
+def test_nothing_is_lost_when_nothing_is_logged_any_more(log: Log) -> None:
+    """The driver asks at intervals, and the interpreter at its end."""
+    for _ in range(MOST + 1):
+        log.logger.error("again")
+    log.take()
+    log.guard.tell()
+    assert log.take() == ["1 more lines of this kind were left out: again"]
+    log.guard.tell()
+    assert log.take() == []
+
+
+def test_each_kind_has_its_room_and_what_was_asked_for_has_no_limit(log: Log) -> None:
+    for _ in range(MOST):
+        log.logger.warning("one")
+    for _ in range(MOST + 5):
+        log.logger.error("one")
+        log.logger.info("told")
+        log.logger.debug("asked for")
+    assert len(log.take()) == MOST + MOST + 2 * (MOST + 5)
+
+
+def test_a_handler_that_logs(log: Log) -> None:
+    class Again(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == "first":
+                log.logger.warning("second")
+
+    log.logger.addHandler(Again())
+    log.logger.warning("first")
+    assert sorted(log.take()) == ["first", "second"]
