@@ -20,6 +20,7 @@ from kps.errors import (
     RequestTimeout,
     ServerError,
     ServerStartFailed,
+    ServerStopped,
 )
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ __all__ = [
     "ServerError",
     "ServerLimits",
     "ServerStartFailed",
+    "ServerStopped",
     "Subscription",
     "TokenFile",
     "__version__",

@@ -2,14 +2,16 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, TypeVar
 
 from kps.io_asyncio.connection import Connection
+from kps.io_asyncio.dispatch import ends_task
 from kps.io_asyncio.driver import Driver, Face
 from kps.io_asyncio.runtime import Runtime, Timer
 from kps.io_asyncio.tls_listener import TlsListener
+from kps.io_common.hooks import settled
 from kps.io_common.listening import BACKLOG, listen
 from kps.io_common.logs import FiguresLog, hook_failed
 from kps.io_common.server_options import ServerSettings
@@ -19,6 +21,9 @@ from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
 
 Subject = TypeVar("Subject")
+
+_TURNS_TO_ACCEPT = 5
+"""Turns of the loop in which a connection that it has accepted surely comes here."""
 
 Answer = Callable[[int, Any, float], None]
 """A verb of the hub that takes a hook's verdict on a session."""
@@ -82,6 +87,8 @@ class ServerDriver(Driver):
             self._is_ending = True
             self._hub.shutdown(grace, self.clock())
         self.step()
+        for _ in range(_TURNS_TO_ACCEPT):  # so that no transport is left to a loop that closes
+            await asyncio.sleep(0)
         if not await self.news.until(lambda: not self.connections, grace):
             self.abort_connections()
             await self.news.until(lambda: not self.connections)
@@ -94,17 +101,24 @@ class ServerDriver(Driver):
         for connection in list(self.connections):
             connection.abort()
 
-    async def close(self, grace: float) -> None:
-        """Cancel hooks, callbacks and the timer."""
-        current = asyncio.current_task()
-        for decision in list(self._decisions.values()):
-            if decision is not current:
-                decision.cancel()
+    async def close(self, grace: float, waiting: "Collection[asyncio.Task[Any] | None]") -> None:
+        """Cancel hooks, callbacks and the timer; but not the tasks that are ``waiting`` for this.
+
+        Callbacks that do not end are given up after ``grace``.
+        """
+        self._hub.end(self.clock())
         self._face._handle_events()
-        await self.dispatcher.close()
-        self.stop_timer()
-        if self._reporter is not None:
-            self._reporter.cancel()
+        decisions = [task for task in self._decisions.values() if task not in waiting]
+        for decision in decisions:
+            decision.cancel()
+        try:
+            if decisions:
+                await asyncio.wait(decisions, timeout=grace)
+            await self.dispatcher.close(grace, waiting)
+        finally:
+            self.stop_timer()
+            if self._reporter is not None:
+                self._reporter.cancel()
         self._figures.log()
 
     def ask(
@@ -116,7 +130,7 @@ class ServerDriver(Driver):
         peer: str,
     ) -> None:
         """Let a hook decide on a client, and give the core its verdict."""
-        decision = self.runtime.loop.create_task(
+        decision = self.dispatcher.start(
             self._decide(hook, subject, partial(answer, session), peer)
         )
         self._decisions[session] = decision
@@ -130,8 +144,10 @@ class ServerDriver(Driver):
         peer: str,
     ) -> None:
         try:
-            verdict = await self.dispatcher.call(hook, subject)
-        except Exception as error:
+            verdict = settled(await self.dispatcher.call(hook, subject))
+        except BaseException as error:
+            if ends_task(error):
+                raise
             verdict = hook_failed(peer, error)
         answer(verdict, self.clock())
         self.progress()

@@ -10,6 +10,7 @@ from kps.io_asyncio.locked import locked
 from kps.io_asyncio.news import News
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message, T
+from kps.protocol.dialect.outcome import in_words
 
 
 class SubscriptionOwner(Protocol):
@@ -67,7 +68,7 @@ class Subscription(Handle, Generic[T]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._end(None if exc is None else str(exc) or type(exc).__name__)
+        self._end(None if exc is None else in_words(exc))
 
     if not TYPE_CHECKING:  # without this method a type checker rejects iteration
 

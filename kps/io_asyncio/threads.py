@@ -29,6 +29,7 @@ class CallbackThreads(Executor):
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._threads = 0
         self._idle = 0
+        self._begun = 0
         self._is_shut = False
         _every.add(self)
 
@@ -38,8 +39,20 @@ class CallbackThreads(Executor):
         with self._news:
             return bool(self._calls) or self._idle < self._threads
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a call waits for a thread. A long call may then make room."""
+        return bool(self._calls)
+
+    def progress(self) -> int:
+        """Return a number that grows with every call that begins."""
+        return self._begun
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Queue a call. Raises :class:`RuntimeError` after ``shutdown``."""
+        """Queue a call.
+
+        Raises :class:`RuntimeError` after ``shutdown``, and if the system has no thread for it.
+        """
         future: Future[T] = Future()
         with self._news:
             if self._is_shut:
@@ -48,8 +61,7 @@ class CallbackThreads(Executor):
             if self._idle >= len(self._calls):
                 self._news.notify()
             elif self._threads < self._most:
-                threading.Thread(target=self._run, name="kps-callback", daemon=True).start()
-                self._threads += 1
+                self._start_thread()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -69,6 +81,17 @@ class CallbackThreads(Executor):
         with self._news:
             while self._threads and (left := until - monotonic()) > 0:
                 self._news.wait(left)
+
+    def _start_thread(self) -> None:
+        """Start one more thread. If the system has none, the last call waits for another one."""
+        try:
+            threading.Thread(target=self._run, name="kps-callback", daemon=True).start()
+        except RuntimeError:
+            if not self._threads:
+                self._calls.pop()
+                raise
+        else:
+            self._threads += 1
 
     def _run(self) -> None:
         while (waiting := self._next()) is not None:
@@ -92,6 +115,7 @@ class CallbackThreads(Executor):
                 self._news.wait()
             self._idle -= 1
             if self._calls:
+                self._begun += 1
                 return self._calls.popleft()
             self._threads -= 1
             self._news.notify_all()

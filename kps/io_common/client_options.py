@@ -10,7 +10,6 @@ from typing import TypedDict, Unpack
 from kps.errors import InvalidArgument
 from kps.io_common.checks import (
     check_count,
-    check_hook,
     check_id,
     check_level,
     check_limits,
@@ -26,6 +25,10 @@ from kps.protocol.limits import ClientLimits
 
 HIGH_WATER = 128 * 1024
 """Pending bytes above which ``publish`` waits until the connection has drained."""
+
+
+HOOKS = ("on_id", "on_connect", "on_disconnect", "on_error", "on_frame", "on_close")
+"""The options that are callbacks."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -73,8 +76,6 @@ class ClientSettings:
         unknown = options.keys() - ClientOptions.__annotations__.keys()
         if unknown:
             raise InvalidArgument(f"a client has no option {min(unknown)!r}")
-        for name in ("on_id", "on_connect", "on_disconnect", "on_error", "on_frame", "on_close"):
-            check_hook(name, options.get(name))
         check_id(options.get("id"))
         check_tls("ssl", options.get("ssl"))
         check_limits(options.get("limits"), ClientLimits)

@@ -11,6 +11,7 @@ from kps.io_sync.handle import Handle
 from kps.io_sync.news import News
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message, T
+from kps.protocol.dialect.outcome import in_words
 
 
 class SubscriptionOwner(Protocol):
@@ -68,7 +69,7 @@ class Subscription(Handle, Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         with self._driver.lock:
-            self._end(None if exc is None else str(exc) or type(exc).__name__)
+            self._end(None if exc is None else in_words(exc))
 
     if not TYPE_CHECKING:  # without this method a type checker rejects iteration
 

@@ -158,10 +158,10 @@ class ClientLink:
             return []
         return self._socket.outbox.take_droppable()
 
-    def close(self) -> None:
-        """Start the closing handshake, behind the queued data."""
+    def close(self, timeout: float | None) -> None:
+        """Start the closing handshake, behind the queued data. A second call may shorten it."""
         self.outgoing.seal()
-        self._socket.close(1000, "", self._clock.now)
+        self._socket.close(1000, "", self._clock.now, timeout)
         self._owner.schedule(self)
 
     def refuse(self, reason: str) -> None:

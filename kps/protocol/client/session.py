@@ -40,7 +40,12 @@ class ClientSession:
         self.state = state = ClientState(config, now)
         self.on_resume: Callable[[], None] = _nothing
         """Called when paused reading may resume."""
-        self.flow = Flow(state.deadlines, lambda: state.now, lambda: self.on_resume())
+        self.flow = Flow(
+            state.deadlines,
+            config.limits.mailbox_patience,
+            now=lambda: state.now,
+            resume=lambda: self.on_resume(),
+        )
         self._sender = sender = Sender(state)
         self.asking = asking = Asking(state, sender)
         """The program's questions to the server."""
@@ -198,10 +203,14 @@ class ClientSession:
         self.state.now = now
         self._sender.send_or_refuse(level1.server_to_server(to, proxied, origin, data))
 
-    def close(self, now: float) -> None:
-        """Close for good, behind the queued data. Pending questions end at once."""
+    def close(self, now: float, timeout: float | None = None) -> None:
+        """Close for good, behind the queued data. Pending questions end at once.
+
+        What is not written after ``timeout`` seconds (by default the limits' ``close_timeout``)
+        is dropped. Another call can only shorten that.
+        """
         self.state.now = now
-        self._connecting.close()
+        self._connecting.close(timeout)
 
 
 def _nothing() -> None:
