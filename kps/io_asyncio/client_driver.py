@@ -6,6 +6,7 @@ from kps.io_asyncio.connection import Connection
 from kps.io_asyncio.driver import Driver, Face
 from kps.io_asyncio.ending import Ending
 from kps.io_asyncio.runtime import Runtime
+from kps.io_asyncio.workers import quiet
 from kps.io_common.client_options import HIGH_WATER, ClientSettings
 from kps.io_common.system_errors import describe
 from kps.protocol.client.session import ClientSession
@@ -43,7 +44,7 @@ class ClientDriver(Driver):
 
     def connect(self) -> None:
         """Open a connection, in answer to ``ConnectNeeded``."""
-        self._connecting = self.runtime.loop.create_task(self._connect())
+        self._connecting = quiet(self.runtime.loop.create_task(self._connect()))
 
     async def close(self, timeout: float | None) -> int:
         """Close the connection behind the queued data, and end callbacks.
@@ -55,7 +56,8 @@ class ClientDriver(Driver):
             self.is_closing = True
             self._dropped_before = self.session.dropped
         self.session.close(self.clock(), timeout)
-        self.progress()
+        if self._ending.is_under_way:
+            self.progress()
         await self._ending.finish(self._close)
         return self.session.dropped - self._dropped_before
 

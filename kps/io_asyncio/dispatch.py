@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from kps.io_asyncio.threads import CallbackThreads
+from kps.io_asyncio.workers import quiet
 from kps.io_common.checks import check_hook
 from kps.io_common.hooks import Callback
 from kps.io_common.logs import log_dropped_notice, logger, notice_failed, report_failure
@@ -89,6 +90,7 @@ class Dispatcher:
             if handler is not None and mailbox not in self._tasks and not self._is_closed:
                 run = self._on_loop if handler.is_async else self._in_threads
                 task = handler.context.run(self._loop.create_task, run(mailbox, handler))
+                quiet(task)
                 self._tasks[mailbox] = task
                 task.add_done_callback(partial(self._done, mailbox))
 
@@ -104,7 +106,7 @@ class Dispatcher:
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task for a hook."""
-        return self._context.run(self._loop.create_task, work)
+        return quiet(self._context.run(self._loop.create_task, work))
 
     async def call(self, hook: Callable[..., Any], *args: Any) -> Any:
         """Call a plain function in a thread, or a coroutine function here; return its result."""

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from kps.io_asyncio.workers import quiet
+
 
 class Ending:
     """Runs the end in a task of its own, which goes on when a caller is cancelled."""
@@ -23,8 +25,12 @@ class Ending:
 
         Cancelling a caller does not cancel the end.
         """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # the caller is a task whose loop is gone: nothing can be awaited
+            return
         if self._task is None or (self._task.done() and _failed(self._task)):
-            self._task = asyncio.get_running_loop().create_task(end())
+            self._task = quiet(loop.create_task(end()))
         caller = asyncio.current_task()
         self.waiting.add(caller)
         try:

@@ -79,6 +79,8 @@ class Subscription(Handle, Generic[T]):
     async def _in_force(self) -> None:
         try:
             await self._owner._confirmed(self._mailbox)
+        except GeneratorExit:  # the task is destroyed, and its loop is gone
+            raise
         except BaseException:
             if not self._mailbox.is_over:
                 self._end(None)

@@ -80,6 +80,8 @@ class Subscription(Handle, Generic[T]):
         with self._driver.lock:
             try:
                 self._owner._confirmed(self._mailbox)
+            except GeneratorExit:  # the task is destroyed, and its loop is gone
+                raise
             except BaseException:
                 if not self._mailbox.is_over:
                     self._end(None)
