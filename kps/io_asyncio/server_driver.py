@@ -1,6 +1,7 @@
 """The asyncio driver of a server: accepts connections, asks hooks, and ends connections."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable, Collection
 from functools import partial
@@ -81,20 +82,32 @@ class ServerDriver(Driver):
 
     async def end_connections(self, grace: float) -> None:
         """Stop accepting, and end all connections within ``grace``. May be called again."""
-        for listener in self._listeners:
-            listener.close()
         if not self._is_ending:
             self._is_ending = True
             self._hub.shutdown(grace, self.clock())
         self.step()
-        for _ in range(_TURNS_TO_ACCEPT):  # so that no transport is left to a loop that closes
-            await asyncio.sleep(0)
+        await self._stop_listening()
         if not await self.news.until(lambda: not self.connections, grace):
             self.abort_connections()
             await self.news.until(lambda: not self.connections)
         for listener in self._listeners:
             if isinstance(listener, TlsListener):
                 await listener.wait_closed()
+
+    async def _stop_listening(self) -> None:
+        """Accept no more, and let connections that the loop has accepted come here first.
+
+        asyncio loses their sockets when it closes the listener before.
+        """
+        for listener in self._listeners:
+            if isinstance(listener, asyncio.Server):
+                for sock in listener.sockets:
+                    with contextlib.suppress(NotImplementedError):  # on Windows
+                        self.runtime.loop.remove_reader(sock)
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
+        for listener in self._listeners:
+            listener.close()
 
     def abort_connections(self) -> None:
         """Drop all connections now."""

@@ -143,6 +143,8 @@ class ClientDriver(Driver):
         finally:
             with self.lock:
                 self._connection = None
+                if connection.unwritten:
+                    self.session.cut_short()
                 self.progress()
 
     def _connect_failed(self, reason: str) -> None:

@@ -172,7 +172,7 @@ class Dispatcher:
                     if inspect.iscoroutine(result):
                         _refuse(result)
                 except BaseException as failure:
-                    error = report_failure(failure, mailbox.topic)
+                    error, result = report_failure(failure, mailbox.topic), None
             if message.wants_ack:
                 self._settle(message, error, result)
             if (self._ready or self._notices) and monotonic() > turn_ends:
