@@ -207,7 +207,7 @@ def _refuse(result: Any) -> None:
     raise InvalidArgument("a callback of kps.sync returned a coroutine, which nothing runs")
 
 
-def _call(callback: Callable[..., Any], *args: Any) -> None:
+def _call(callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
     try:
         result = callback(*args)
         if inspect.iscoroutine(result):
