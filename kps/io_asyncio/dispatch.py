@@ -198,22 +198,24 @@ class Dispatcher:
     def _run_batch(self, mailbox: Mailbox, batch: Iterator[Message], callback: Callback) -> None:
         """In a thread: handle messages; the loop settles those that want an ack."""
         mailbox.waits_for = None
-        threads = self._threads
+        waiting = self._threads.waiting
         turn_ends = monotonic() + _TURN
         for message in batch:
             error: str | None = "unsubscribed"
             result = None
             if not mailbox.closed:
                 error, result = self._run_one(message, callback)
-            if message.wants_ack:
+            if message.acknowledgement is not None:
                 self._from_thread(self._settle, message, error, result)
-            if threads.is_wanted and monotonic() > turn_ends:
+            if waiting and monotonic() > turn_ends:
                 return  # the rest of the batch waits for its next turn
 
     def _run_one(self, message: Message, callback: Callback) -> tuple[str | None, Any]:
         try:
             result = callback(message)
-            if inspect.isawaitable(result):  # a plain function that returned a coroutine
+            if result is not None and inspect.isawaitable(
+                result
+            ):  # a plain function that returned a coroutine
                 outcome = _outcome(result, message.topic)
                 return asyncio.run_coroutine_threadsafe(outcome, self._loop).result()
         except BaseException as failure:

@@ -161,6 +161,7 @@ class Dispatcher:
 
     def _handle(self, mailbox: Mailbox, batch: Iterator[Message], callback: Callback) -> None:
         turn_ends = monotonic() + _TURN
+        ready, notices = self._ready, self._notices
         for message in batch:
             error: str | None = None
             result = None
@@ -169,13 +170,13 @@ class Dispatcher:
             else:
                 try:
                     result = callback(message)
-                    if inspect.iscoroutine(result):
+                    if result is not None and inspect.iscoroutine(result):
                         _refuse(result)
                 except BaseException as failure:
                     error, result = report_failure(failure, mailbox.topic), None
-            if message.wants_ack:
+            if message.acknowledgement is not None:
                 self._settle(message, error, result)
-            if (self._ready or self._notices) and monotonic() > turn_ends:
+            if (ready or notices) and monotonic() > turn_ends:
                 break  # the rest of the batch waits for its next turn
         with self._news:
             mailbox.waits_for = self._count_turns

@@ -109,7 +109,7 @@ class ProgramLimits(ConnectionLimits):
     mailbox_messages: int = 262_144
     """Messages that may be pending for one subscription's callback or iterator. A client
     pauses reading when more than a 32nd of this, or of ``mailbox_bytes``, is pending, until less
-    than a 64th is."""
+    than a 64th is. So it needs room for what one read may bring: 256 KiB."""
 
     mailbox_bytes: int = 64 * 1024 * 1024
     """Bytes (of the messages' JSON) that may be pending for one subscription."""
