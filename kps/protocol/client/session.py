@@ -44,6 +44,7 @@ class ClientSession:
             state.deadlines,
             config.limits.mailbox_patience,
             now=lambda: state.now,
+            asks=lambda: len(asking.pending) > 0 or self.subscriptions.are_awaited,
             resume=lambda: self.on_resume(),
         )
         self._sender = sender = Sender(state)

@@ -697,6 +697,28 @@ class TestFlow:
         client.advance(10.0)
         assert not server.link.wants_pause
 
+    def test_a_callback_may_wait_for_an_answer(self) -> None:
+        client, server, mailbox = self.flooded()
+        batch = mailbox.batch(64)
+        next(batch)
+        client.ask()
+        client.advance(1.0)
+        assert not server.link.wants_pause  # the answer comes behind other messages
+        next(batch)
+        server.send({"action": "publish", "topic": "t", "data": 1})
+        assert not server.link.wants_pause
+        mailbox.take_all()
+        server.send({"action": "publish", "topic": "t", "batch": [0] * 120})
+        assert server.link.wants_pause
+
+    def test_an_answer_that_is_due_does_not_matter_to_who_goes_on(self) -> None:
+        client, server, mailbox = self.flooded()
+        client.session.asking.publish_with_ack("t", 1, 300.0, client.now)
+        for _ in range(60):
+            assert mailbox.take()
+            client.advance(0.4)
+            assert server.link.wants_pause
+
     def test_how_long_it_waits_is_a_limit(self) -> None:
         limits = ClientLimits(mailbox_messages=32, mailbox_patience=60.0, heartbeat_interval=1e6)
         client, server = online(limits=limits)
