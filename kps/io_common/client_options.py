@@ -1,5 +1,6 @@
 """The options of a client, for both drivers."""
 
+import inspect
 import re
 import ssl as tls
 import uuid
@@ -85,6 +86,8 @@ class ClientSettings:
             address, path=options.get("path"), secure=options.get("secure", False)
         )
         token = options.get("token")
+        if inspect.iscoroutinefunction(token):
+            raise InvalidArgument("the function for the token must not be a coroutine function")
         on_frame = options.get("on_frame")
         return cls(
             address=found,

@@ -235,6 +235,28 @@ def test_the_blocking_client_refuses_coroutine_functions(name: str) -> None:
             server.subscribe("t", wrong)
 
 
+def test_functions_that_would_never_run_are_refused_on_both_drivers() -> None:
+    def generator(message: kps.Message) -> Any:
+        yield message
+
+    async def async_generator(message: kps.Message) -> Any:
+        yield message
+
+    async def token() -> str:
+        return "t"
+
+    wrong: Any
+    for module in (kps, kps.sync):
+        for wrong in (generator, async_generator):
+            with pytest.raises(kps.InvalidArgument, match="generator function"):
+                module.Client("localhost:1", on_id=wrong)
+            with pytest.raises(kps.InvalidArgument, match="generator function"):
+                module.Server("localhost:1", on_id=wrong)
+        wrong = token
+        with pytest.raises(kps.InvalidArgument, match="coroutine function"):
+            module.Client("localhost:1", token=wrong)
+
+
 def test_a_coroutine_that_a_plain_function_returns_on_threads_is_a_failure() -> None:
     async def never(*args: Any) -> None: ...
 
