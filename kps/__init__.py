@@ -19,6 +19,7 @@ from kps.errors import (
     RequestTimeout,
     ServerError,
     ServerStartFailed,
+    ServerStopped,
 )
 
 TYPE_CHECKING = False  # type checkers know it; typing is slow to import
@@ -81,6 +82,7 @@ __all__ = [
     "ServerError",
     "ServerLimits",
     "ServerStartFailed",
+    "ServerStopped",
     "Subscription",
     "TokenFile",
     "__version__",

@@ -36,6 +36,10 @@ class InvalidState(KPSError, RuntimeError):
     """
 
 
+class ServerStopped(InvalidState):
+    """The server was stopped, before the call or while it waited. Make a new one."""
+
+
 class NotConnected(KPSError, ConnectionError):
     """The operation needs a connection and there is none at the moment.
 

@@ -10,10 +10,12 @@ from kps.compat.unified import UnifiedClient
 from kps.errors import ClientClosed, ConnectionLost, RequestTimeout, ServerError
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.client_driver import ClientDriver
+from kps.io_asyncio.dispatch import check_callback
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.signals import on_signals
-from kps.io_common.client_options import HIGH_WATER, ClientOptions, ClientSettings
+from kps.io_common.checks import check_seconds
+from kps.io_common.client_options import HIGH_WATER, HOOKS, ClientOptions, ClientSettings
 from kps.io_common.hooks import OnClose
 from kps.io_common.logs import log_client_event
 from kps.protocol.bus.mailbox import Mailbox
@@ -87,6 +89,8 @@ class Client(Participant, UnifiedClient):
 
     def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[ClientOptions]) -> None:
         super().__init__()
+        for name in HOOKS:
+            check_callback(name, options.get(name))
         self._settings = ClientSettings.read(address, **options)
         self._driver: ClientDriver = ClientDriver(self, self._new_runtime(), self._settings)
         self._session = self._driver.session
@@ -122,21 +126,41 @@ class Client(Participant, UnifiedClient):
     ) -> None:
         await self.close()
 
-    async def close(self) -> None:
+    async def close(self, timeout: float | None = None) -> int:
         """Close for good. May be called twice, also from a callback, on threads from any thread.
 
-        Pending publications are still written. On asyncio, callbacks that run as tasks are
-        cancelled. Callers that wait for an answer get :class:`kps.ClientClosed`.
+        Writes what was accepted before, for up to ``timeout`` seconds (by default
+        ``close_timeout`` of the limits), and returns the number of messages that it could not
+        write; ``dropped`` counts them too. Without a connection nothing can be written.
+
+        Callers that wait for an answer get :class:`kps.ClientClosed`. After this no callback
+        begins. On asyncio, callbacks that run as tasks are cancelled, and cancelling a caller of
+        ``close`` does not stop it: another call waits for its end.
+
+        Raises :class:`kps.InvalidArgument` for a timeout that is not above 0.
         """
-        if self._driver.is_started:
-            await self._driver.close()
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        return await self._driver.close(timeout) if self._driver.is_started else 0
+
+    async def _close(self) -> None:
+        await self.close()
 
     async def run(self) -> None:
-        """Wait until the client is closed; in the main thread, SIGINT and SIGTERM close it."""
+        """Wait until the client is closed; in the main thread, SIGINT and SIGTERM close it.
+
+        Returns after its own ``close`` or such a signal. Raises the reason if the client has
+        ended otherwise: :class:`kps.ConnectionLost` (without ``reconnect``, or another client has
+        taken over its id), :class:`kps.ConnectFailed` or :class:`kps.ServerError` (the server
+        refuses it for good).
+        """
         self._clock()
-        with on_signals({signal.SIGINT: self.close, signal.SIGTERM: self.close}):
+        with on_signals({signal.SIGINT: self._close, signal.SIGTERM: self._close}):
             await self._driver.news.until(lambda: self._session.ended is not None)
         await self.close()
+        ended = self._session.ended
+        if ended is not None and ended.error is not None:
+            raise ended.error
 
     @property
     def id(self) -> str:
@@ -344,6 +368,8 @@ class Client(Participant, UnifiedClient):
         if mailbox.error is not None:
             raise copy(mailbox.error) from None
         self._raise_if_ended()
+        if self._driver.is_closing:
+            raise ClientClosed("the client was closed")
 
     def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
         self._session.settle(message, error, self._driver.clock(), result)

@@ -4,7 +4,9 @@ import asyncio
 
 from kps.io_asyncio.connection import Connection
 from kps.io_asyncio.driver import Driver, Face
+from kps.io_asyncio.ending import Ending
 from kps.io_asyncio.runtime import Runtime
+from kps.io_asyncio.workers import quiet
 from kps.io_common.client_options import HIGH_WATER, ClientSettings
 from kps.io_common.system_errors import describe
 from kps.protocol.client.session import ClientSession
@@ -29,6 +31,8 @@ class ClientDriver(Driver):
         self.connections: set[Connection] = set()
         self._settings = settings
         self._connecting: asyncio.Task[None] | None = None
+        self._ending = Ending()
+        self._dropped_before = 0
 
     def open(self) -> None:
         """Start connecting. Raises :class:`kps.InvalidState` the second time."""
@@ -40,21 +44,38 @@ class ClientDriver(Driver):
 
     def connect(self) -> None:
         """Open a connection, in answer to ``ConnectNeeded``."""
-        self._connecting = self.runtime.loop.create_task(self._connect())
+        self._connecting = quiet(self.runtime.loop.create_task(self._connect()))
 
-    async def close(self) -> None:
-        """Close the connection behind the queued data, and end callbacks."""
-        self.is_closing = True
-        self.session.close(self.clock())
-        self.step()
-        if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.gather(self._connecting, return_exceptions=True)
-        self.news.announce()
-        await self.news.until(lambda: self.session.ended is not None and not self.connections)
-        await self.dispatcher.finish_notices(self._limits.close_timeout)
-        await self.dispatcher.close()
-        self.stop_timer()
+    async def close(self, timeout: float | None) -> int:
+        """Close the connection behind the queued data, and end callbacks.
+
+        Return the number of messages that could not be written within the timeout. Another call
+        can only shorten it.
+        """
+        if not self.is_closing:
+            self.is_closing = True
+            self._dropped_before = self.session.dropped
+        self.session.close(self.clock(), timeout)
+        if self._ending.is_under_way:
+            self.progress()
+        await self._ending.finish(self._close)
+        return self.session.dropped - self._dropped_before
+
+    async def _close(self) -> None:
+        limit, waiting = self._limits.close_timeout, self._ending.waiting
+        try:
+            self.step()
+            if self._connecting is not None:
+                self._connecting.cancel()
+                await asyncio.gather(self._connecting, return_exceptions=True)
+            self.news.announce()
+            await self.news.until(lambda: self.session.ended is not None and not self.connections)
+            await self.dispatcher.finish_notices(limit, waiting)
+        finally:
+            for connection in list(self.connections):  # the loop ends, and has cancelled this
+                connection.abort()
+            await self.dispatcher.close(limit, waiting)
+            self.stop_timer()
 
     async def _connect(self) -> None:
         settings = self._settings
@@ -90,4 +111,6 @@ class ClientDriver(Driver):
 
     def _detach(self, connection: Connection) -> None:
         self.connections.discard(connection)
+        if connection.unwritten:
+            self.session.cut_short()
         self.news.announce()

@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_owner",
         "_transport",
+        "unwritten",
     )
 
     def __init__(
@@ -64,6 +65,8 @@ class Connection(asyncio.Protocol):
         self._is_resting = False
         self._is_half_closed = False
         self._is_tls = False
+        self.unwritten = 0
+        """Bytes that the transport had not written when we dropped it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -102,6 +105,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the transport now."""
+        self.unwritten = self._transport.get_write_buffer_size()
         self._transport.abort()
 
     def flush(self) -> None:
@@ -116,7 +120,7 @@ class Connection(asyncio.Protocol):
             transport.write(data)
         output = endpoint.output
         if output is Output.ABORT:
-            transport.abort()
+            self.abort()
         elif output is not Output.KEEP and self._is_writable:
             self._finish(output)
         elif not self._is_reading:

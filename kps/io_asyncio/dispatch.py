@@ -3,19 +3,25 @@
 A coroutine function runs as a task on the event loop. A plain function may block, so it runs
 on a thread of a small pool, and the heartbeat on the loop goes on. Either way the messages of
 one subscription are handled one after the other, in order, and subscriptions do not wait for
-each other.
+each other. Hooks and notices have threads of their own, so that callbacks do not delay them.
+
+A callback runs in the context (``contextvars``) of its ``subscribe``, hooks and notices in that of
+the start. Whatever a callback raises is the failure of one message.
 """
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
+from contextvars import Context, copy_context
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from kps.io_asyncio.threads import CallbackThreads
+from kps.io_asyncio.workers import quiet
+from kps.io_common.checks import check_hook
 from kps.io_common.hooks import Callback
-from kps.io_common.logs import logger, report_failure
+from kps.io_common.logs import log_dropped_notice, logger, notice_failed, report_failure
 from kps.io_common.notices import Notices
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
@@ -23,12 +29,23 @@ from kps.protocol.bus.message import Message
 Settle = Callable[[Message, str | None, Any], None]
 """Gives the core the outcome of a message: the error, or the result."""
 
-_Runner = Callable[[Mailbox, Any], Coroutine[None, None, None]]
-
 _THREADS = 16
-_TURN = 0.01  # seconds that a coroutine callback may run without yielding to the loop
+_TURN = 0.01  # seconds that a callback may keep the loop, or a thread for which others wait
 _BATCH = 256  # messages handed to a thread at once: a hand-over costs more than a message
 _BATCH_ON_LOOP = 2048  # messages; a callback that never waits takes milliseconds for them
+_LAST_MESSAGE = 0.1  # seconds for threads to return at the end, so that no call begins after it
+_RETRY = 1.0  # seconds after which a subscription asks again for a thread that the system denied
+
+check_callback = check_hook
+"""Refuses what cannot be a callback here; the blocking driver also refuses coroutine functions."""
+
+
+class _Handler(NamedTuple):
+    """What handles the messages of a mailbox."""
+
+    callback: Callback
+    is_async: bool
+    context: Context
 
 
 class Dispatcher:
@@ -37,21 +54,24 @@ class Dispatcher:
     def __init__(self, settle: Settle, max_notices: int, max_notice_bytes: int) -> None:
         self._settle = settle
         self._loop = asyncio.get_running_loop()
-        self._executor: CallbackThreads | None = None
-        self._callbacks: dict[Mailbox, tuple[Callback, _Runner]] = {}
+        self._context = copy_context()
+        self._threads = CallbackThreads(_THREADS)
+        self._hook_threads = CallbackThreads(_THREADS)
+        self._callbacks: dict[Mailbox, _Handler] = {}
         self._tasks: dict[Mailbox, asyncio.Task[None]] = {}
         self._notices = Notices(max_notices, max_notice_bytes)
         self._notifier: asyncio.Task[None] | None = None
+        self._is_notifying = False
+        self._is_closed = False
 
     @property
     def is_busy_in_threads(self) -> bool:
         """Whether a plain function is under way, or about to be. A test waits for those."""
-        return self._executor is not None and self._executor.is_busy
+        return self._threads.is_busy or self._hook_threads.is_busy
 
     def attach(self, mailbox: Mailbox, callback: Callback) -> None:
         """Let a callback handle the messages of a mailbox."""
-        run = self._on_loop if _is_async(callback) else self._in_threads
-        self._callbacks[mailbox] = callback, run
+        self._callbacks[mailbox] = _Handler(callback, _is_async(callback), copy_context())
 
     def detach(self, mailbox: Mailbox) -> None:
         """Stop handling a mailbox. A running callback finishes."""
@@ -59,16 +79,17 @@ class Dispatcher:
 
     def finish_mailbox(self, mailbox: Mailbox) -> None:
         """Stop handling a mailbox that gets no more messages once it is empty."""
-        if not len(mailbox) and mailbox not in self._tasks:
+        if not mailbox.has_work and mailbox not in self._tasks:
             self.detach(mailbox)
 
     def wake(self, mailboxes: Iterable[Mailbox]) -> None:
         """Start the callbacks of mailboxes that have messages."""
         for mailbox in mailboxes:
-            found = self._callbacks.get(mailbox)
-            if found is not None and mailbox not in self._tasks:
-                callback, run = found
-                task = self._loop.create_task(run(mailbox, callback))
+            handler = self._callbacks.get(mailbox)
+            if handler is not None and mailbox not in self._tasks and not self._is_closed:
+                run = self._on_loop if handler.is_async else self._in_threads
+                task = handler.context.run(self._loop.create_task, run(mailbox, handler))
+                quiet(task)
                 self._tasks[mailbox] = task
                 task.add_done_callback(partial(self._done, mailbox))
 
@@ -77,98 +98,129 @@ class Dispatcher:
 
         ``size`` is the notice's size in bytes, if it may be large.
         """
-        if callback is None:
+        if callback is None or self._is_closed:
             return
         if not self._notices.has_room(size):
-            logger.warning("dropped a notice for %r: it is too slow", callback)
+            log_dropped_notice(callback)
             return
         self._notices.append((callback, args), size)
-        if self._notifier is None:
-            self._notifier = self._loop.create_task(self._notify_all())
+        self._start_notifier()
 
-    async def call(self, callback: Callable[..., Any], *args: Any) -> Any:
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task for a hook."""
+        return quiet(self._context.run(self._loop.create_task, work))
+
+    async def call(self, hook: Callable[..., Any], *args: Any) -> Any:
         """Call a plain function in a thread, or a coroutine function here; return its result."""
-        if _is_async(callback):
-            return await callback(*args)
-        result = await self._loop.run_in_executor(self._threads(), callback, *args)
+        if _is_async(hook):
+            return await hook(*args)
+        call = partial(copy_context().run, hook, *args)
+        result = await self._loop.run_in_executor(self._hook_threads, call)
         return await result if inspect.isawaitable(result) else result
 
-    async def close(self) -> None:
-        """Cancel all tasks. A plain function that runs in a thread goes on."""
-        tasks = [*self._tasks.values(), *([self._notifier] if self._notifier else [])]
-        current = asyncio.current_task()
-        others = [task for task in tasks if task is not current]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-
-    async def finish_notices(self, timeout: float) -> None:
+    async def finish_notices(
+        self, timeout: float, spared: Collection["asyncio.Task[Any] | None"]
+    ) -> None:
         """Wait until all notices have been given, or the timeout is over."""
         notifier = self._notifier
-        if notifier is not None and notifier is not asyncio.current_task():
+        if notifier is not None and notifier not in spared:
             await asyncio.wait([notifier], timeout=timeout)
 
-    def _done(self, mailbox: Mailbox, task: asyncio.Task[None]) -> None:
-        del self._tasks[mailbox]
-        if len(mailbox):  # a message came between the last check and the end of the task
-            self.wake([mailbox])
-        elif mailbox.error is not None:
-            self.detach(mailbox)
+    async def close(self, timeout: float, spared: Collection["asyncio.Task[Any] | None"]) -> None:
+        """Begin no more callbacks, and cancel those that run as tasks.
 
-    async def _on_loop(
-        self, mailbox: Mailbox, callback: Callable[[Message], Awaitable[Any]]
-    ) -> None:
+        Wait for them until the timeout, but not for the ``spared`` ones, which wait for this. A
+        plain function that runs in a thread goes on.
+        """
+        self._is_closed = True
+        for mailbox in [*self._callbacks, *self._tasks]:
+            mailbox.clear()
+        if self._notifier not in spared:
+            self._notices.clear()
+        tasks = [*self._tasks.values(), *([self._notifier] if self._notifier else [])]
+        tasks = [task for task in tasks if task not in spared]
+        if tasks and self._threads.is_busy:
+            await asyncio.wait(tasks, timeout=_LAST_MESSAGE)
+        for task in tasks:
+            task.cancel()
+        if tasks and (await asyncio.wait(tasks, timeout=timeout))[1]:
+            logger.warning("a callback goes on, though it was cancelled")
+        for threads in (self._threads, self._hook_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    # -- messages ---------------------------------------------------------------------------
+
+    def _done(self, mailbox: Mailbox, task: "asyncio.Task[None]") -> None:
+        del self._tasks[mailbox]
+        if not mailbox.has_work:
+            if mailbox.error is not None:
+                self.detach(mailbox)
+        elif task.cancelled():  # by its own callback, unless everything ends
+            if not _is_ending(self._loop):
+                self.wake([mailbox])
+        elif task.exception() is not None:
+            logger.error("the callbacks of %r wait: %s", mailbox.topic, task.exception())
+            self._loop.call_later(_RETRY, self.wake, [mailbox])
+        else:  # a message came between the last check and the end of the task
+            self.wake([mailbox])
+
+    async def _on_loop(self, mailbox: Mailbox, handler: _Handler) -> None:
+        callback: Callable[[Message], Awaitable[Any]] = handler.callback  # type: ignore[assignment]
         turn_ends = monotonic() + _TURN
-        while batch := mailbox.take_some(_BATCH_ON_LOOP):
-            messages = iter(batch)
-            try:
-                for message in messages:
-                    error: str | None = "unsubscribed"
-                    result = None
-                    try:
-                        if not mailbox.closed:
-                            error = "cancelled"
-                            result = await callback(message)
-                            error = None
-                    except Exception as failure:
-                        error = report_failure(failure, mailbox.topic)
-                    finally:
-                        if message.acknowledgement is not None:
-                            self._settle(message, error, result)
-            finally:
-                for message in messages:  # there are some only if this task is cancelled
-                    self._settle(message, "cancelled", None)
+        while mailbox.has_work:
+            for message in mailbox.batch(_BATCH_ON_LOOP):
+                error: str | None = "unsubscribed"
+                result = None
+                try:
+                    if not mailbox.closed:
+                        error = "cancelled"
+                        result = await callback(message)
+                        error = None
+                except BaseException as failure:
+                    if ends_task(failure):
+                        raise
+                    error = report_failure(failure, mailbox.topic)
+                finally:
+                    if message.acknowledgement is not None:
+                        self._settle(message, error, result)
             if monotonic() > turn_ends:
                 # A callback that never waits must not starve the loop. The loop reads much at
                 # a time, so the callback must not yield after each batch either.
                 await asyncio.sleep(0)
                 turn_ends = monotonic() + _TURN
 
-    async def _in_threads(self, mailbox: Mailbox, callback: Callback) -> None:
-        while len(mailbox):
-            batch = mailbox.take_some(_BATCH)
-            await self._loop.run_in_executor(
-                self._threads(), self._run_batch, batch, callback, mailbox
-            )
+    async def _in_threads(self, mailbox: Mailbox, handler: _Handler) -> None:
+        threads = self._threads
+        while mailbox.has_work:
+            batch = mailbox.batch(_BATCH)
+            run = partial(self._run_batch, mailbox, batch, handler.callback)
+            mailbox.waits_for = threads.progress
+            await self._loop.run_in_executor(threads, handler.context.copy().run, run)
 
-    def _run_batch(self, batch: list[Message], callback: Callback, mailbox: Mailbox) -> None:
-        """Handle messages in a thread; let the loop settle those that want an ack."""
+    def _run_batch(self, mailbox: Mailbox, batch: Iterator[Message], callback: Callback) -> None:
+        """In a thread: handle messages; the loop settles those that want an ack."""
+        mailbox.waits_for = None
+        waiting = self._threads.waiting
+        turn_ends = monotonic() + _TURN
         for message in batch:
             error: str | None = "unsubscribed"
             result = None
             if not mailbox.closed:
                 error, result = self._run_one(message, callback)
-            if message.wants_ack:
+            if message.acknowledgement is not None:
                 self._from_thread(self._settle, message, error, result)
+            if waiting and monotonic() > turn_ends:
+                return  # the rest of the batch waits for its next turn
 
     def _run_one(self, message: Message, callback: Callback) -> tuple[str | None, Any]:
         try:
             result = callback(message)
-            if inspect.isawaitable(result):  # a plain function that returned a coroutine
-                result = asyncio.run_coroutine_threadsafe(_await(result), self._loop).result()
-        except Exception as failure:
+            if result is not None and inspect.isawaitable(
+                result
+            ):  # a plain function that returned a coroutine
+                outcome = _outcome(result, message.topic)
+                return asyncio.run_coroutine_threadsafe(outcome, self._loop).result()
+        except BaseException as failure:
             return report_failure(failure, message.topic), None
         return None, result
 
@@ -178,21 +230,47 @@ class Dispatcher:
         except RuntimeError:
             logger.debug("the event loop is closed: the outcome of a callback is lost")
 
-    async def _notify_all(self) -> None:
-        try:
-            while self._notices:
-                callback, args = self._notices.popleft()
-                try:
-                    await self.call(callback, *args)
-                except Exception:
-                    logger.exception("a callback failed: %r", callback)
-        finally:
-            self._notifier = None
+    # -- notices ----------------------------------------------------------------------------
 
-    def _threads(self) -> CallbackThreads:
-        if self._executor is None:
-            self._executor = CallbackThreads(_THREADS)
-        return self._executor
+    def _start_notifier(self) -> None:
+        if self._notices and not self._is_notifying:
+            self._is_notifying = True  # first, because an eager task begins at once
+            self._notifier = self.start(self._notify_all())
+            self._notifier.add_done_callback(self._notified)
+
+    async def _notify_all(self) -> None:
+        while self._notices:
+            callback, args = self._notices.popleft()
+            try:
+                await self.call(callback, *args)
+            except BaseException as failure:
+                if ends_task(failure):
+                    raise
+                notice_failed(failure, callback)
+
+    def _notified(self, task: "asyncio.Task[None]") -> None:
+        self._notifier = None
+        self._is_notifying = False
+        if not (self._is_closed or (task.cancelled() and _is_ending(self._loop))):
+            self._start_notifier()
+
+
+def ends_task(failure: BaseException) -> bool:
+    """Tell whether an exception ends the current task, and is no failure of the code it awaits.
+
+    Awaiting a task that was cancelled raises ``CancelledError`` too. Python throws
+    ``GeneratorExit`` into a task that is destroyed; that has no traceback within the task's code.
+    """
+    if isinstance(failure, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    trace = failure.__traceback__
+    return isinstance(failure, GeneratorExit) and (trace is None or trace.tb_next is None)
+
+
+def _is_ending(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether all tasks have been cancelled, as ``asyncio.run`` does at its end."""
+    return all(task.cancelling() for task in asyncio.all_tasks(loop))
 
 
 def _is_async(callback: Callable[..., Any]) -> bool:
@@ -201,5 +279,11 @@ def _is_async(callback: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(getattr(callback, "__call__", None))  # noqa: B004
 
 
-async def _await(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+async def _outcome(awaitable: Awaitable[Any], topic: str) -> tuple[str | None, Any]:
+    """Await what a plain function returned; a task must not end with ``SystemExit``."""
+    try:
+        return None, await awaitable
+    except BaseException as failure:
+        if ends_task(failure):
+            raise
+        return report_failure(failure, topic), None

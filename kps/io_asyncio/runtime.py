@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable
 from typing import NoReturn, Protocol
 
-from kps.errors import InvalidState
+from kps.errors import InvalidState, ServerStopped
 from kps.protocol.dialect.address import Address
 
 
@@ -67,4 +67,4 @@ def not_started() -> NoReturn:
 
 def stopped() -> NoReturn:
     """The clock of a server that has stopped."""
-    raise InvalidState("the server has stopped; make a new one")
+    raise ServerStopped("the server has stopped; make a new one")

@@ -1,15 +1,18 @@
 """The asyncio driver of a server: accepts connections, asks hooks, and ends connections."""
 
 import asyncio
+import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, TypeVar
 
 from kps.io_asyncio.connection import Connection
+from kps.io_asyncio.dispatch import ends_task
 from kps.io_asyncio.driver import Driver, Face
 from kps.io_asyncio.runtime import Runtime, Timer
 from kps.io_asyncio.tls_listener import TlsListener
+from kps.io_common.hooks import settled
 from kps.io_common.listening import BACKLOG, listen
 from kps.io_common.logs import FiguresLog, hook_failed
 from kps.io_common.server_options import ServerSettings
@@ -19,6 +22,9 @@ from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
 
 Subject = TypeVar("Subject")
+
+_TURNS_TO_ACCEPT = 5
+"""Turns of the loop in which a connection that it has accepted surely comes here."""
 
 Answer = Callable[[int, Any, float], None]
 """A verb of the hub that takes a hook's verdict on a session."""
@@ -76,12 +82,11 @@ class ServerDriver(Driver):
 
     async def end_connections(self, grace: float) -> None:
         """Stop accepting, and end all connections within ``grace``. May be called again."""
-        for listener in self._listeners:
-            listener.close()
         if not self._is_ending:
             self._is_ending = True
             self._hub.shutdown(grace, self.clock())
         self.step()
+        await self._stop_listening()
         if not await self.news.until(lambda: not self.connections, grace):
             self.abort_connections()
             await self.news.until(lambda: not self.connections)
@@ -89,22 +94,44 @@ class ServerDriver(Driver):
             if isinstance(listener, TlsListener):
                 await listener.wait_closed()
 
+    async def _stop_listening(self) -> None:
+        """Accept no more, and let connections that the loop has accepted come here first.
+
+        asyncio loses their sockets when it closes the listener before.
+        """
+        for listener in self._listeners:
+            if isinstance(listener, asyncio.Server):
+                for sock in listener.sockets:
+                    with contextlib.suppress(NotImplementedError):  # on Windows
+                        self.runtime.loop.remove_reader(sock)
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
+        for listener in self._listeners:
+            listener.close()
+
     def abort_connections(self) -> None:
         """Drop all connections now."""
         for connection in list(self.connections):
             connection.abort()
 
-    async def close(self, grace: float) -> None:
-        """Cancel hooks, callbacks and the timer."""
-        current = asyncio.current_task()
-        for decision in list(self._decisions.values()):
-            if decision is not current:
-                decision.cancel()
+    async def close(self, grace: float, waiting: "Collection[asyncio.Task[Any] | None]") -> None:
+        """Cancel hooks, callbacks and the timer; but not the tasks that are ``waiting`` for this.
+
+        Callbacks that do not end are given up after ``grace``.
+        """
+        self._hub.end(self.clock())
         self._face._handle_events()
-        await self.dispatcher.close()
-        self.stop_timer()
-        if self._reporter is not None:
-            self._reporter.cancel()
+        decisions = [task for task in self._decisions.values() if task not in waiting]
+        for decision in decisions:
+            decision.cancel()
+        try:
+            if decisions:
+                await asyncio.wait(decisions, timeout=grace)
+            await self.dispatcher.close(grace, waiting)
+        finally:
+            self.stop_timer()
+            if self._reporter is not None:
+                self._reporter.cancel()
         self._figures.log()
 
     def ask(
@@ -116,7 +143,7 @@ class ServerDriver(Driver):
         peer: str,
     ) -> None:
         """Let a hook decide on a client, and give the core its verdict."""
-        decision = self.runtime.loop.create_task(
+        decision = self.dispatcher.start(
             self._decide(hook, subject, partial(answer, session), peer)
         )
         self._decisions[session] = decision
@@ -130,8 +157,10 @@ class ServerDriver(Driver):
         peer: str,
     ) -> None:
         try:
-            verdict = await self.dispatcher.call(hook, subject)
-        except Exception as error:
+            verdict = settled(await self.dispatcher.call(hook, subject))
+        except BaseException as error:
+            if ends_task(error):
+                raise
             verdict = hook_failed(peer, error)
         answer(verdict, self.clock())
         self.progress()

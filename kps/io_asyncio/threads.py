@@ -26,9 +26,11 @@ class CallbackThreads(Executor):
     def __init__(self, most: int) -> None:
         self._most = most
         self._news = threading.Condition()
-        self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self.waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        """The calls that wait for a thread. A long call may look here, and make room."""
         self._threads = 0
         self._idle = 0
+        self._begun = 0
         self._is_shut = False
         _every.add(self)
 
@@ -36,20 +38,26 @@ class CallbackThreads(Executor):
     def is_busy(self) -> bool:
         """Whether a call is under way, or waits for its turn."""
         with self._news:
-            return bool(self._calls) or self._idle < self._threads
+            return bool(self.waiting) or self._idle < self._threads
+
+    def progress(self) -> int:
+        """Return a number that grows with every call that begins."""
+        return self._begun
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Queue a call. Raises :class:`RuntimeError` after ``shutdown``."""
+        """Queue a call.
+
+        Raises :class:`RuntimeError` after ``shutdown``, and if the system has no thread for it.
+        """
         future: Future[T] = Future()
         with self._news:
             if self._is_shut:
                 raise RuntimeError("cannot submit a call after shutdown")
-            self._calls.append((future, partial(fn, *args, **kwargs)))
-            if self._idle >= len(self._calls):
+            self.waiting.append((future, partial(fn, *args, **kwargs)))
+            if self._idle >= len(self.waiting):
                 self._news.notify()
             elif self._threads < self._most:
-                threading.Thread(target=self._run, name="kps-callback", daemon=True).start()
-                self._threads += 1
+                self._start_thread()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -57,9 +65,9 @@ class CallbackThreads(Executor):
         with self._news:
             self._is_shut = True
             if cancel_futures:
-                for future, _ in self._calls:
+                for future, _ in self.waiting:
                     future.cancel()
-                self._calls.clear()
+                self.waiting.clear()
             self._news.notify_all()
         if wait:
             self.join(monotonic() + _PATIENCE)
@@ -69,6 +77,17 @@ class CallbackThreads(Executor):
         with self._news:
             while self._threads and (left := until - monotonic()) > 0:
                 self._news.wait(left)
+
+    def _start_thread(self) -> None:
+        """Start one more thread. If the system has none, the last call waits for another one."""
+        try:
+            threading.Thread(target=self._run, name="kps-callback", daemon=True).start()
+        except RuntimeError:
+            if not self._threads:
+                self.waiting.pop()
+                raise
+        else:
+            self._threads += 1
 
     def _run(self) -> None:
         while (waiting := self._next()) is not None:
@@ -88,11 +107,12 @@ class CallbackThreads(Executor):
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
         with self._news:
             self._idle += 1
-            while not self._calls and not self._is_shut:
+            while not self.waiting and not self._is_shut:
                 self._news.wait()
             self._idle -= 1
-            if self._calls:
-                return self._calls.popleft()
+            if self.waiting:
+                self._begun += 1
+                return self.waiting.popleft()
             self._threads -= 1
             self._news.notify_all()
             return None

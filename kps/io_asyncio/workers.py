@@ -1,12 +1,14 @@
 """Background work, and the tasks in which a program takes messages."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 from kps.io_common.logs import report_failure
 
 P = ParamSpec("P")
+AnyTask = TypeVar("AnyTask", bound="asyncio.Task[Any]")
 
 Worker = asyncio.Task[Any] | None
 """The task in which a program takes messages; ``None`` outside of tasks."""
@@ -47,7 +49,7 @@ class Workers:
         self, work: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Start a task."""
-        task = asyncio.get_running_loop().create_task(work(*args, **kwargs))
+        task = quiet(asyncio.get_running_loop().create_task(work(*args, **kwargs)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -57,3 +59,13 @@ class Workers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def quiet(task: AnyTask) -> AnyTask:
+    """Return a task of ours that a program may forget together with its loop.
+
+    asyncio would complain about a task that it knows nothing of.
+    """
+    with contextlib.suppress(AttributeError):  # a task of another library
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    return task

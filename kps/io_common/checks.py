@@ -1,5 +1,6 @@
 """Checks of a program's options. All raise :class:`kps.InvalidArgument`."""
 
+import inspect
 import math
 import ssl as tls
 from collections.abc import Iterable
@@ -59,9 +60,11 @@ def check_level(value: object) -> int:
 
 
 def check_hook(name: str, value: object) -> None:
-    """Refuse a hook that cannot be called."""
+    """Refuse a hook that cannot be called, or whose body a call would not run."""
     if value is not None and not callable(value):
         raise InvalidArgument(f"{name} is a function, not {value!r}")
+    if inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value):
+        raise InvalidArgument(f"{name} is a generator function, which never runs: {value!r}")
 
 
 def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:

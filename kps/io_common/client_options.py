@@ -1,5 +1,6 @@
 """The options of a client, for both drivers."""
 
+import inspect
 import re
 import ssl as tls
 import uuid
@@ -10,7 +11,6 @@ from typing import TypedDict, Unpack
 from kps.errors import InvalidArgument
 from kps.io_common.checks import (
     check_count,
-    check_hook,
     check_id,
     check_level,
     check_limits,
@@ -26,6 +26,10 @@ from kps.protocol.limits import ClientLimits
 
 HIGH_WATER = 128 * 1024
 """Pending bytes above which ``publish`` waits until the connection has drained."""
+
+
+HOOKS = ("on_id", "on_connect", "on_disconnect", "on_error", "on_frame", "on_close")
+"""The options that are callbacks."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -73,8 +77,6 @@ class ClientSettings:
         unknown = options.keys() - ClientOptions.__annotations__.keys()
         if unknown:
             raise InvalidArgument(f"a client has no option {min(unknown)!r}")
-        for name in ("on_id", "on_connect", "on_disconnect", "on_error", "on_frame", "on_close"):
-            check_hook(name, options.get(name))
         check_id(options.get("id"))
         check_tls("ssl", options.get("ssl"))
         check_limits(options.get("limits"), ClientLimits)
@@ -84,6 +86,8 @@ class ClientSettings:
             address, path=options.get("path"), secure=options.get("secure", False)
         )
         token = options.get("token")
+        if inspect.iscoroutinefunction(token):
+            raise InvalidArgument("the function for the token must not be a coroutine function")
         on_frame = options.get("on_frame")
         return cls(
             address=found,

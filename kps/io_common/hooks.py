@@ -4,10 +4,11 @@ On asyncio each may be a coroutine function, which runs on the event loop, or a 
 which runs in a thread. On threads each is a plain function.
 """
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from kps.errors import ServerError
+from kps.errors import InvalidArgument, ServerError
 from kps.protocol.access.identity import Identity
 from kps.protocol.bus.message import Message
 from kps.protocol.client.events import Connected, Disconnected
@@ -40,3 +41,16 @@ OnClose = Callable[[], object]
 # Decorators return these types unchanged.
 AnyCallback = TypeVar("AnyCallback", bound=Callback)
 AnyUpgradeHook = TypeVar("AnyUpgradeHook", bound=UpgradeHook)
+
+
+def settled(verdict: object) -> object:
+    """Return a hook's verdict as the core takes it: what the program returned may be anything.
+
+    Raises :class:`kps.InvalidArgument` for a coroutine, and whatever its ``__bool__`` raises.
+    """
+    if isinstance(verdict, Identity | HttpResponse):
+        return verdict
+    if inspect.iscoroutine(verdict):
+        verdict.close()
+        raise InvalidArgument("a hook returned a coroutine, which nothing runs")
+    return bool(verdict)

@@ -1,6 +1,7 @@
 """The log lines of both drivers, in the logger ``kps``."""
 
 import logging
+from traceback import format_exception
 
 from kps.io_common.logger import INTERVAL, guard
 from kps.io_common.logger import logger as logger
@@ -13,6 +14,7 @@ from kps.protocol.client.events import (
     ErrorReceived,
 )
 from kps.protocol.dialect.address import Address
+from kps.protocol.dialect.outcome import in_words
 from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
@@ -96,16 +98,52 @@ def log_overflow(mailbox: Mailbox) -> None:
     )
 
 
-def report_failure(failure: Exception, topic: str) -> str:
+def report_failure(failure: BaseException, topic: str) -> str:
     """Log a callback's exception, and put it into words for the publisher."""
-    logger.error("a callback for %s failed", _messages_of(topic), exc_info=failure)
-    return str(failure) or type(failure).__name__
+    _log_failure(failure, f"a callback for {_messages_of(topic)} failed")
+    return in_words(failure)
 
 
-def hook_failed(peer: str, failure: Exception) -> HttpResponse:
+def notice_failed(failure: BaseException, callback: object) -> None:
+    """Log the exception of a callback for a notice."""
+    _log_failure(failure, f"a callback failed: {_name_of(callback)}")
+
+
+def hook_failed(peer: str, failure: BaseException) -> HttpResponse:
     """Log the exception of a hook that decides on a client; return the answer for the client."""
-    logger.error("the hook that decides on %s failed", peer, exc_info=failure)
+    _log_failure(failure, f"the hook that decides on {peer} failed")
     return HttpResponse.text(500, "internal server error")
+
+
+def log_dropped_notice(callback: object) -> None:
+    """Log that too many notices are pending for a program."""
+    logger.warning("dropped a notice for %s: it is too slow", _name_of(callback))
+
+
+_LONGEST = 64 * 1024  # characters of a traceback in the log
+
+
+def _log_failure(failure: BaseException, what: str) -> None:
+    """Log an exception with its traceback.
+
+    Its ``str`` may raise, be huge, or hold what no encoding takes. Then we make the text ourselves.
+    """
+    try:
+        trace = "".join(format_exception(failure))
+        clean = trace.encode("utf-8", "backslashreplace").decode()
+    except BaseException:
+        trace, clean = "", in_words(failure)
+    if trace == clean and len(trace) <= _LONGEST:
+        logger.error("%s", what, exc_info=failure)
+    else:
+        logger.error("%s:\n%s", what, clean[-_LONGEST:])
+
+
+def _name_of(callback: object) -> str:
+    try:
+        return repr(callback)[:200].encode("utf-8", "backslashreplace").decode()
+    except BaseException:  # the program's own ``__repr__``
+        return type(callback).__name__
 
 
 class FiguresLog:

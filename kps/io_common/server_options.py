@@ -8,7 +8,6 @@ from typing import TypedDict, Unpack
 from kps.errors import InvalidArgument
 from kps.io_common.certificates import Certificates
 from kps.io_common.checks import (
-    check_hook,
     check_id,
     check_level,
     check_limits,
@@ -30,6 +29,9 @@ from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.limits import ServerLimits
 from kps.protocol.server.config import HubConfig
 from kps.version import find_version
+
+HOOKS = ("on_upgrade", "auth", "on_id", "on_server_data")
+"""The options that are hooks and callbacks."""
 
 
 class ServerOptions(TypedDict, total=False):
@@ -80,8 +82,6 @@ class ServerSettings:
         unknown = options.keys() - ServerOptions.__annotations__.keys()
         if unknown:
             raise InvalidArgument(f"a server has no option {min(unknown)!r}")
-        for name in ("on_upgrade", "auth", "on_id", "on_server_data"):
-            check_hook(name, options.get(name))
         for name in ("ssl", "relay_ssl"):
             check_tls(name, options.get(name))
         own_id = options.get("id")

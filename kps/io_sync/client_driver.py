@@ -33,6 +33,7 @@ class ClientDriver(Driver):
         self._connection: Connection | None = None
         self._connect_is_due = False
         self._thread: threading.Thread | None = None
+        self._dropped_before = 0
 
     def open(self) -> None:
         """Start connecting. Raises :class:`kps.InvalidState` the second time."""
@@ -57,17 +58,24 @@ class ClientDriver(Driver):
         """With the lock held: make the thread connect, in answer to ``ConnectNeeded``."""
         self._connect_is_due = True
 
-    def close(self) -> None:
-        """Close the connection behind the queued data, and end callbacks."""
+    def close(self, timeout: float | None) -> int:
+        """Close the connection behind the queued data, and end callbacks.
+
+        Return the number of messages that could not be written within the timeout. Another call
+        can only shorten it.
+        """
         with self.lock:
-            self.is_closing = True
-            self.session.close(self.clock())
+            if not self.is_closing:
+                self.is_closing = True
+                self._dropped_before = self.session.dropped
+            self.session.close(self.clock(), timeout)
             self.progress()
             if threading.current_thread() is not self._thread:
                 self.news.until(lambda: self.session.ended is not None and not self._connection)
             self.dispatcher.close()
         self.dispatcher.finish(self._limits.close_timeout)
         atexit.unregister(self._at_exit)
+        return self.session.dropped - self._dropped_before
 
     def flush_soon(self) -> None:
         """With the lock held: make the thread write the queued data."""
@@ -135,6 +143,8 @@ class ClientDriver(Driver):
         finally:
             with self.lock:
                 self._connection = None
+                if connection.unwritten:
+                    self.session.cut_short()
                 self.progress()
 
     def _connect_failed(self, reason: str) -> None:
@@ -154,5 +164,5 @@ class ClientDriver(Driver):
 def _close_at_exit(reference: "weakref.ref[ClientDriver]") -> None:
     driver = reference()
     if driver is not None:
-        with contextlib.suppress(Exception):
-            driver.close()
+        with contextlib.suppress(BaseException):  # the program ends anyway, also on Ctrl-C
+            driver.close(None)

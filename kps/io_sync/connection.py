@@ -117,6 +117,11 @@ class Connection:
         self._thread_id = 0
         self._is_aborted = False
 
+    @property
+    def unwritten(self) -> int:
+        """Bytes that were taken from the endpoint and not written."""
+        return len(self._unsent)
+
     def wake(self) -> None:
         """Make the thread check its endpoint. Any thread may call this."""
         if threading.get_ident() != self._thread_id:  # its own thread is about to check anyway

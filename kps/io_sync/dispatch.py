@@ -2,15 +2,23 @@
 
 Each client or server has one worker thread: its callbacks never run at the same time, and each
 subscription's messages are handled in order. The thread starts with the first callback.
+
+A callback runs in the context (``contextvars``) of its ``subscribe``, a notice in that of the
+start. Whatever a callback raises is the failure of one message.
 """
 
+import inspect
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import Context, copy_context
 from functools import partial
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
 
+from kps.errors import InvalidArgument
+from kps.io_common.checks import check_hook
 from kps.io_common.hooks import Callback
-from kps.io_common.logs import logger, report_failure
+from kps.io_common.logs import log_dropped_notice, logger, notice_failed, report_failure
 from kps.io_common.notices import Notices
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
@@ -19,6 +27,14 @@ Settle = Callable[[Message, str | None, Any], None]
 """Gives the core the outcome of a message: the error, or the result. Called without the lock."""
 
 _BATCH = 64  # messages of one subscription before another one has its turn
+_TURN = 0.01  # seconds that a subscription may keep the thread while another one waits
+
+
+class _Handler(NamedTuple):
+    """What handles the messages of a mailbox."""
+
+    callback: Callback
+    context: Context
 
 
 class Dispatcher:
@@ -32,10 +48,12 @@ class Dispatcher:
     ) -> None:
         self._news = threading.Condition(lock)
         self._settle = settle
-        self._callbacks: dict[Mailbox, Callback] = {}
+        self._context = copy_context()
+        self._callbacks: dict[Mailbox, _Handler] = {}
         self._ready: dict[Mailbox, None] = {}
         self._notices = Notices(max_notices, max_notice_bytes)
         self._thread: threading.Thread | None = None
+        self._turns = 0
         self._is_closed = False
         self._is_resting = True
 
@@ -46,9 +64,14 @@ class Dispatcher:
         has_work = bool(self._ready or self._notices) or not self._is_resting
         return thread.ident if thread is not None and thread.is_alive() and has_work else None
 
+    def new_context(self) -> Context:
+        """Return the context for a hook."""
+        return self._context.copy()
+
     def attach(self, mailbox: Mailbox, callback: Callback) -> None:
         """Let a callback handle the messages of a mailbox."""
-        self._callbacks[mailbox] = callback
+        self._callbacks[mailbox] = _Handler(callback, copy_context())
+        mailbox.waits_for = self._count_turns
 
     def detach(self, mailbox: Mailbox) -> None:
         """Stop handling a mailbox. A running callback finishes."""
@@ -57,11 +80,13 @@ class Dispatcher:
 
     def finish_mailbox(self, mailbox: Mailbox) -> None:
         """Stop handling a mailbox that gets no more messages once it is empty."""
-        if not len(mailbox):
+        if not mailbox.has_work:
             self.detach(mailbox)
 
     def wake(self, mailboxes: Iterable[Mailbox]) -> None:
         """Schedule the callbacks of mailboxes that have messages."""
+        if self._is_closed:
+            return
         for mailbox in mailboxes:
             if mailbox in self._callbacks:
                 self._ready[mailbox] = None
@@ -73,31 +98,43 @@ class Dispatcher:
 
         ``size`` is the notice's size in bytes, if it may be large.
         """
-        if callback is None:
+        if callback is None or self._is_closed:
             return
         if not self._notices.has_room(size):
-            logger.warning("dropped a notice for %r: it is too slow", callback)
+            log_dropped_notice(callback)
             return
         self._notices.append((callback, args), size)
         self._start()
 
     def close(self) -> None:
-        """End the thread after the pending notices. Pending messages are dropped."""
+        """Begin no more callbacks. The thread ends after the pending notices."""
         self._is_closed = True
+        for mailbox in self._callbacks:
+            mailbox.clear()
         self._ready.clear()
         self._news.notify_all()
 
     def finish(self, timeout: float) -> None:
-        """Wait for the thread after ``close``, without the lock; return at once on the thread."""
+        """Wait for the thread after ``close``, without the lock; return at once on the thread.
+
+        Drop the notices that are still pending then.
+        """
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
+            with self._news:
+                self._notices.clear()
 
     def _start(self) -> None:
         if self._thread is None:
             # A daemon, so that a program that forgets to close can still end.
-            self._thread = threading.Thread(target=self._run, name="kps-callbacks", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="kps-callbacks", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the next message or notice tries again
+                logger.error("callbacks have no thread: %s", error)
+                return
+            self._thread = thread
         self._news.notify_all()
 
     def _run(self) -> None:
@@ -112,40 +149,73 @@ class Dispatcher:
             if self._is_closed and not self._notices:
                 return None
             self._is_resting = False
+            self._turns += 1
             if self._notices:
-                return partial(_call, *self._notices.popleft())
+                return partial(self._context.run, _call, *self._notices.popleft())
             return self._next_batch()
 
     def _next_batch(self) -> Callable[[], None]:
         mailbox = next(iter(self._ready))
         del self._ready[mailbox]
-        batch = mailbox.take_some(_BATCH)
-        if len(mailbox):
-            self._ready[mailbox] = None  # behind the others
-        callback = self._callbacks[mailbox]
-        if mailbox.error is not None:
-            self.finish_mailbox(mailbox)
-        return partial(self._handle, mailbox, batch, callback)
+        handler = self._callbacks[mailbox]
+        mailbox.waits_for = None  # it has its turn
+        return partial(
+            handler.context.run, self._handle, mailbox, mailbox.batch(_BATCH), handler.callback
+        )
 
-    def _handle(self, mailbox: Mailbox, batch: list[Message], callback: Callback) -> None:
+    def _handle(self, mailbox: Mailbox, batch: Iterator[Message], callback: Callback) -> None:
+        turn_ends = monotonic() + _TURN
+        ready, notices = self._ready, self._notices
         for message in batch:
             error: str | None = None
             result = None
             if mailbox.closed:
                 error = "unsubscribed"
-            elif self._is_closed:
-                error = "closed"
             else:
                 try:
                     result = callback(message)
-                except Exception as failure:
-                    error = report_failure(failure, mailbox.topic)
-            if message.wants_ack:
+                    if result is not None and inspect.iscoroutine(result):
+                        _refuse(result)
+                except BaseException as failure:
+                    error, result = report_failure(failure, mailbox.topic), None
+            if message.acknowledgement is not None:
                 self._settle(message, error, result)
+            if (ready or notices) and monotonic() > turn_ends:
+                break  # the rest of the batch waits for its next turn
+        with self._news:
+            mailbox.waits_for = self._count_turns
+            if mailbox in self._callbacks:
+                if mailbox.has_work and not self._is_closed:
+                    self._ready[mailbox] = None  # behind the others
+                elif mailbox.error is not None:
+                    self.finish_mailbox(mailbox)
+
+    def _count_turns(self) -> int:
+        return self._turns
+
+
+def check_callback(name: str, value: object) -> None:
+    """Refuse what cannot be a callback: a coroutine function would never run.
+
+    Raises :class:`kps.InvalidArgument`.
+    """
+    check_hook(name, value)
+    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(
+        getattr(value, "__call__", None)  # noqa: B004
+    ):
+        raise InvalidArgument(f"{name} is a coroutine function, which kps.sync never runs: {value}")
+
+
+def _refuse(result: Any) -> None:
+    """Fail for a coroutine that a plain function returned, since nothing runs it here."""
+    result.close()
+    raise InvalidArgument("a callback of kps.sync returned a coroutine, which nothing runs")
 
 
 def _call(callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
     try:
-        callback(*args)
-    except Exception:
-        logger.exception("a callback failed: %r", callback)
+        result = callback(*args)
+        if inspect.iscoroutine(result):
+            _refuse(result)
+    except BaseException as failure:
+        notice_failed(failure, callback)

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, overload
 
-from kps.io_common.checks import check_hook, check_seconds
+from kps.io_common.checks import check_seconds
 from kps.io_sync.ack import Ack
+from kps.io_sync.dispatch import check_callback
 from kps.io_sync.driver import Driver
 from kps.io_sync.handle import begun
 from kps.io_sync.runtime import Runtime, not_started
@@ -49,19 +50,20 @@ class Participant(ABC):
         """Subscribe to a topic. On asyncio, ``await`` the result to wait for the confirmation.
 
         ``callback`` takes a :class:`kps.Message`. It handles messages one after the other, in
-        the order of each publisher. If it raises, the exception is logged, and reported to a
-        publisher that wants an ack; the subscription goes on. On asyncio a coroutine function
-        runs on the event loop; a plain function runs in a thread, so it may block, and must not
-        touch asyncio objects; a slow callback delays no other subscription. On threads all
-        callbacks of a client, or of a server, run on one thread.
+        the order of each publisher. Whatever it raises is logged, and reported to a publisher
+        that wants an ack; the subscription goes on. On asyncio a coroutine function runs on the
+        event loop; a plain function runs in a thread, so it may block, and must not touch asyncio
+        objects; a slow callback delays no other subscription. On threads all callbacks of a
+        client, or of a server, run on one thread.
 
         Without a callback the result is an iterator of messages, :class:`kps.sync.Messages`. With
         ``timeout`` it raises :class:`kps.RequestTimeout` when no message comes for that many
         seconds. Subscribing takes effect at once if connected, otherwise with the next
         connection.
 
-        Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.InvalidState` when
-        not started, :class:`kps.ClientClosed` when closed, :class:`kps.QueueFull` while very many
+        Raises :class:`kps.InvalidArgument` for a bad topic or callback (on threads a coroutine
+        function is one), :class:`kps.InvalidState` when not started, :class:`kps.ClientClosed`
+        or :class:`kps.ServerStopped` after the end, :class:`kps.QueueFull` while very many
         questions about topics wait for the server's answers. Awaiting the result (on threads this
         method itself) raises :class:`kps.ServerError` if the server refuses the topic, and
         :class:`kps.RequestTimeout` if it does not answer; then there is no subscription.
@@ -70,7 +72,7 @@ class Participant(ABC):
         """
         with self._driver.lock:
             now = self._clock()
-            check_hook("a callback", callback)
+            check_callback("a callback", callback)
             if timeout is not None:
                 check_seconds("timeout", timeout)
             mailbox = self._open_mailbox(topic, now)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from kps.errors import InvalidState
+from kps.errors import InvalidState, ServerStopped
 from kps.protocol.dialect.address import Address
 
 
@@ -61,4 +61,4 @@ def not_started() -> NoReturn:
 
 def stopped() -> NoReturn:
     """The clock of a server that has stopped."""
-    raise InvalidState("the server has stopped; make a new one")
+    raise ServerStopped("the server has stopped; make a new one")

@@ -10,12 +10,13 @@ from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.blocking import UnifiedServer
 from kps.errors import ConnectFailed
-from kps.io_common.checks import check_hook
 from kps.io_common.client_options import random_id
 from kps.io_common.hooks import AnyCallback, AnyUpgradeHook, Callback, UpgradeHook
 from kps.io_common.logs import log_hub_event
-from kps.io_common.server_options import ServerOptions, ServerSettings
+from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
 from kps.io_sync.ack import Ack
+from kps.io_sync.dispatch import check_callback
+from kps.io_sync.ending import Ending
 from kps.io_sync.loop import call, off_loop
 from kps.io_sync.participant import Participant
 from kps.io_sync.relay import Relays
@@ -102,6 +103,8 @@ class Server(Participant, UnifiedServer):
 
     def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[ServerOptions]) -> None:
         super().__init__()
+        for name in HOOKS:
+            check_callback(name, options.get(name))
         self._settings = ServerSettings.read(address, **options)
         self._driver: ServerDriver = ServerDriver(self, self._new_runtime(), self._settings)
         self._relays = Relays(self._settings, self._driver)
@@ -112,7 +115,7 @@ class Server(Participant, UnifiedServer):
         if self._settings.on_server_data is not None:
             self._on_server_data.append(self._settings.on_server_data)
         self._address = self._settings.listens_on.netloc
-        self._is_stopping = False
+        self._ending = Ending()
         self._is_stopped = False
 
     # -- life -----------------------------------------------------------------------------
@@ -133,18 +136,17 @@ class Server(Participant, UnifiedServer):
         The server accepts no more connections, writes the pending data, and closes every
         connection with code 1001, on level 1 with 1012. After ``grace`` seconds it drops the
         remaining connections.
+        After this no callback and no hook begins. Callers that wait for an ack get
+        :class:`kps.ServerStopped`, as does every later call.
+
+        On asyncio cancelling a caller does not stop it; on threads an interrupted ``stop`` stands
+        still. In both cases another call goes on with it, and may shorten it.
         """
         if not self._driver.is_started:
             return
-        while not self._is_stopped:
-            if self._begins_to_stop():
-                try:
-                    self._stop(grace)
-                finally:
-                    self._is_stopping = False
-                    self._driver.news.announce()
-            else:  # another caller stops the server, and may be cancelled
-                self._driver.news.until(lambda: self._is_stopped or not self._is_stopping)
+        if self._ending.is_under_way:
+            self._driver.end_connections(grace)
+        self._ending.finish(lambda: self._stop(grace))
 
     def serve(self) -> None:
         """Listen (unless ``start`` was called) and wait until ``stop``."""
@@ -220,7 +222,7 @@ class Server(Participant, UnifiedServer):
 
     def _stop_or_drop(self) -> None:
         """Stop; a second signal drops all connections."""
-        if self._is_stopping:
+        if self._ending.is_under_way:
             self._driver.abort_connections()
         else:
             self.stop()
@@ -228,18 +230,14 @@ class Server(Participant, UnifiedServer):
     def _reload_and_log(self) -> None:
         off_loop(self._settings.certificates.reload_and_log, self._settings.auth)
 
-    def _begins_to_stop(self) -> bool:
-        with self._driver.lock:
-            was_stopping, self._is_stopping = self._is_stopping, True
-            return not was_stopping
-
     def _stop(self, grace: float) -> None:
         self._driver.end_connections(grace)
         self._relays.close()
-        self._driver.close(grace)
-        self._is_stopped = True
         self._clock = stopped
+        self._driver.close(grace, self._ending.waiting)
+        self._is_stopped = True
         self._driver.wake_iterators()
+        self._driver.news.announce()
 
     # -- about itself ---------------------------------------------------------------------
 
@@ -266,7 +264,7 @@ class Server(Participant, UnifiedServer):
 
         Raises :class:`kps.InvalidState` if the server has started.
         """
-        check_hook("a hook", hook)
+        check_callback("a hook", hook)
         self._driver.check_not_started("set this hook before the server starts")
         self._on_upgrade = hook
         return hook
@@ -274,7 +272,7 @@ class Server(Participant, UnifiedServer):
     def on_id(self, callback: AnyCallback) -> AnyCallback:
         """Set the callback for direct messages to the server. Usable as a decorator."""
         with self._driver.lock:
-            check_hook("a callback", callback)
+            check_callback("a callback", callback)
             self._on_id = callback
             if self._driver.is_started:
                 self._attach_direct(callback)
@@ -283,7 +281,7 @@ class Server(Participant, UnifiedServer):
     def on_server_data(self, callback: AnyCallback) -> AnyCallback:
         """Add a callback for messages of other servers. Usable as a decorator."""
         with self._driver.lock:
-            check_hook("a callback", callback)
+            check_callback("a callback", callback)
             self._on_server_data.append(callback)
             if self._driver.is_started:
                 self._attach_server_data(callback)
@@ -302,7 +300,8 @@ class Server(Participant, UnifiedServer):
 
         A client counts once, and so does this program. Raises
         :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON, and
-        :class:`kps.InvalidState` if the server has not started, or has stopped.
+        :class:`kps.InvalidState` if the server has not started, and
+        :class:`kps.ServerStopped` if it has stopped.
         """
         with self._driver.lock:
             now = self._clock()

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from kps.io_common.hooks import settled
 from kps.io_common.listening import listen
 from kps.io_common.logs import FiguresLog, hook_failed, logger
 from kps.io_common.server_options import ServerSettings
@@ -83,11 +84,12 @@ class ServerDriver(Driver):
             for connection in self.connections.values():
                 connection.abort()
 
-    def close(self, grace: float) -> None:
+    def close(self, grace: float, waiting: object) -> None:
         """End callbacks within ``grace``, and the thread that accepts."""
         with self.lock:
-            self._face._handle_events()
             self.dispatcher.close()
+            self._hub.end(self.clock())
+            self.progress()
             self._figures.log()
         if self._acceptor is not None:
             self._acceptor.join(1.0)
@@ -107,10 +109,12 @@ class ServerDriver(Driver):
         its heartbeats.
         """
 
+        context = self.dispatcher.new_context()
+
         def decide() -> None:
             try:
-                verdict = hook(subject)
-            except Exception as error:
+                verdict = settled(context.run(hook, subject))
+            except BaseException as error:
                 verdict = hook_failed(peer, error)
             with self.lock:
                 answer(session, verdict, self.clock())

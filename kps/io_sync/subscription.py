@@ -13,6 +13,7 @@ from kps.io_sync.news import News
 from kps.io_sync.workers import Worker, current_worker, has_ended, outcome_of
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message, T
+from kps.protocol.dialect.outcome import in_words
 
 
 class SubscriptionOwner(Protocol):
@@ -70,7 +71,7 @@ class Subscription(Handle, Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         with self._driver.lock:
-            self._end(None if exc is None else str(exc) or type(exc).__name__)
+            self._end(None if exc is None else in_words(exc))
 
     if not TYPE_CHECKING:  # without this method a type checker rejects iteration
 
@@ -81,6 +82,8 @@ class Subscription(Handle, Generic[T]):
         with self._driver.lock:
             try:
                 self._owner._confirmed(self._mailbox)
+            except GeneratorExit:  # the task is destroyed, and its loop is gone
+                raise
             except BaseException:
                 if not self._mailbox.is_over:
                     self._end(None)

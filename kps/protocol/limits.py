@@ -115,7 +115,8 @@ class ProgramLimits(ConnectionLimits):
 
     mailbox_messages: int = 262_144
     """Messages that may be pending for one subscription's callback or iterator. A client
-    pauses reading while a 32nd of this is pending, if its program keeps up."""
+    pauses reading when more than a 32nd of this, or of ``mailbox_bytes``, is pending, until less
+    than a 64th is. So it needs room for what one read may bring: 256 KiB."""
 
     mailbox_bytes: int = 64 * 1024 * 1024
     """Bytes that may be pending for one subscription: of the messages' JSON, and 144 for each; and
@@ -149,6 +150,12 @@ class ClientLimits(ProgramLimits):
     max_message: int = 64 * 1024 * 1024
     """Largest incoming WebSocket message, reassembled. Past it: close code 1009. A server
     gathers results and publications, so it may send larger messages than it accepts."""
+
+    mailbox_patience: float = 10.0
+    """How long reading waits for a subscription with too many pending messages of which the
+    program finishes none. Then the client reads on for the other subscriptions, and
+    ``mailbox_overflow`` acts when the mailbox is full. A callback that takes longer than this
+    for one message counts as one that hangs, until it goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

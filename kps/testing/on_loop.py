@@ -202,6 +202,9 @@ class MemoryTransport(asyncio.Transport):
         if is_full_now:
             self._protocol.pause_writing()
 
+    def get_write_buffer_size(self) -> int:
+        return len(self._unsent)
+
     def write_eof(self) -> None:
         self._go_to(Output.HALF_CLOSE)
 

@@ -254,6 +254,9 @@ def check_client(session: ClientSession, now: float) -> None:
     check_scheduled(session.flow, state.deadlines)
     if session.flow.is_paused:
         assert session.flow in state.deadlines._scheduled, "reading would never go on"
+    assert not session.flow._crowded.keys() & session.flow._hung.keys()
+    for mailbox in session.flow._crowded.keys() | session.flow._hung.keys():
+        assert mailbox.on_relief is not None, "it is empty, and still waited for"
     check_subscriptions(session)
 
 

@@ -184,7 +184,7 @@ async def test_messages_of_one_subscription_do_not_overlap() -> None:
 async def test_a_callback_that_is_too_slow_fills_only_its_own_mailbox(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    limits = kps.ClientLimits(mailbox_messages=10)
+    limits = kps.ClientLimits(mailbox_messages=10, mailbox_patience=0.1)
     async with kps.Server("127.0.0.1:0") as server:
         async with kps.Client(server.address, id="a", limits=limits) as client:
             release, started = asyncio.Event(), asyncio.Event()

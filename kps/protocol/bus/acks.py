@@ -230,6 +230,10 @@ class AckBook:
         if request is not None:
             self._forget(request)
 
+    def owners(self) -> list[AckOwner]:
+        """Return the owners of all pending requests."""
+        return list(self._by_owner)
+
     def find(self, owner: AckOwner, owner_ack_id: str) -> AckRequest | None:
         """Return a pending request by the id that its owner gave it."""
         return self._by_owner.get(owner, {}).get(owner_ack_id)

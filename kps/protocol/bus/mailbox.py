@@ -1,7 +1,8 @@
 """The queue of messages pending for one subscription: bounded, with a named policy."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from operator import length_hint
 
 from kps.errors import KPSError
 from kps.protocol.bus.message import Message
@@ -19,6 +20,7 @@ class Mailbox:
     """The messages pending for one subscription, in order."""
 
     __slots__ = (
+        "_batch",
         "_limits",
         "_messages",
         "_overflowing",
@@ -30,6 +32,7 @@ class Mailbox:
         "taken",
         "topic",
         "waiters",
+        "waits_for",
     )
 
     def __init__(self, topic: str, limits: ProgramLimits) -> None:
@@ -40,7 +43,7 @@ class Mailbox:
         self.dropped = 0
         """Messages dropped so far because the mailbox was full."""
         self.taken = 0
-        """Messages taken so far."""
+        """Messages taken so far, by batches too."""
         self.on_relief: Callable[[], None] | None = None
         """Called once, when the mailbox has drained to the low-water mark."""
         self.closed = False
@@ -49,6 +52,9 @@ class Mailbox:
         """Why the subscription ended, if the program did not end it."""
         self.waiters = 0
         """Number of callers that wait for the subscription, and will raise ``error``."""
+        self.waits_for: Callable[[], int] | None = None
+        """While the messages wait for a thread that others use: counts what these finish."""
+        self._batch: Iterator[Message] = iter(())  # a list's, whose length the program sees
         self._messages: deque[Message] = deque()
         self._limits = limits
         self._overflowing = False
@@ -60,6 +66,29 @@ class Mailbox:
     def is_over(self) -> bool:
         """Whether the subscription has ended."""
         return self.closed or self.error is not None
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there are messages that the program has not begun to handle."""
+        return bool(self._messages) or length_hint(self._batch) > 0
+
+    def progress(self) -> tuple[int, int]:
+        """Return a value that changes whenever the program goes on to another message.
+
+        While it does not change, the program has finished nothing. A mailbox that waits for a
+        thread is not to blame: it goes on as long as those do for which it waits.
+        """
+        begun = self.taken - length_hint(self._batch)
+        return begun, 0 if self.waits_for is None else self.waits_for()
+
+    def batch(self, most: int) -> Iterator[Message]:
+        """Return an iterator over the next messages that the program handles, up to ``most``.
+
+        It is the same one until it is exhausted: who leaves a batch half handled loses nothing.
+        """
+        if not length_hint(self._batch):
+            self._batch = iter(self.take_some(most))
+        return self._batch
 
     def take(self) -> Message | None:
         """Remove and return the oldest message, or ``None``."""
@@ -83,6 +112,13 @@ class Mailbox:
         messages = [self._messages.popleft() for _ in range(most)]
         self._took(most, sum(message.size for message in messages) + most * MESSAGE)
         return messages
+
+    def clear(self) -> None:
+        """Drop all messages that the program has not begun to handle, also those of a batch."""
+        self._messages.clear()
+        self.size = 0
+        for _ in self._batch:
+            pass
 
     def put(self, message: Message) -> list[Message]:
         """Add a message; return the ones that had to be dropped."""

@@ -52,6 +52,11 @@ class Subscriptions:
     def count(self, topic: str) -> int:
         return len(self._by_topic.get(topic, ()))
 
+    @property
+    def are_awaited(self) -> bool:
+        """Whether a caller waits for the confirmation of a subscription."""
+        return any(mailbox.waiters for each in self._by_topic.values() for mailbox in each)
+
     def add(self, topic: str) -> Mailbox:
         """Make a subscription to a topic."""
         mailbox = Mailbox(topic, self._limits)

@@ -27,6 +27,7 @@ from kps.protocol.client.topics import Topics
 from kps.protocol.dialect.client import agreed, greeting, limit_in
 from kps.protocol.dialect.codes import ID_TAKEN
 from kps.protocol.dialect.envelope import Fields, text
+from kps.protocol.dialect.outcome import in_words
 from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.websocket import Closed
 
@@ -85,8 +86,9 @@ class Connecting:
             return
         try:
             token = give()
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        except BaseException as error:
+            kind, words = type(error).__name__, in_words(error)
+            what = words if words == kind else f"{kind}: {words}"
             raise ConnectFailed(f"the function for the token failed: {what}") from error
         try:
             self._token = check_token(token)
@@ -115,20 +117,21 @@ class Connecting:
         else:
             state.events.append(ConnectAttemptFailed(str(error), self._plan_retry()))
 
-    def close(self) -> None:
-        """Close for good, behind the queued data."""
+    def close(self, timeout: float | None) -> None:
+        """Close for good, behind the queued data, within a time. May be called again."""
         state = self._state
-        if state.is_over:
+        if state.ended is not None:
             return
-        state.is_closing = True
-        self._retry_at = None
-        self._asking.end_all(ClientClosed("the client was closed"))
-        self._topics.disconnected()
+        if not state.is_closing:
+            state.is_closing = True
+            self._retry_at = None
+            self._asking.end_all(ClientClosed("the client was closed"))
+            self._topics.disconnected()
         link = state.link
         if link is None:
             self.end(None)
         elif link.registered:
-            link.close()
+            link.close(timeout)
         else:
             link.abandon()
 

@@ -9,6 +9,10 @@ from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.outbox import Entry
 from kps.protocol.wire.websocket import Closed, ClosedBy, Output, State
 
+# Bytes that a driver takes at once while the client closes: what it has taken is not counted as
+# dropped, message by message, when the transport ends first.
+_LAST_CHUNK = 16 * 1024
+
 
 class LinkOwner(Protocol):
     """The client that owns a link, as the link sees it."""
@@ -102,6 +106,8 @@ class ClientLink:
         """Take bytes to write."""
         if self.outgoing.batch is not None:
             self.outgoing.seal()
+        if self._state is State.CLOSING:
+            limit = min(limit, _LAST_CHUNK)
         return self._socket.data_to_send(limit)
 
     @property
@@ -158,10 +164,10 @@ class ClientLink:
             return []
         return self._socket.outbox.take_droppable()
 
-    def close(self) -> None:
-        """Start the closing handshake, behind the queued data."""
+    def close(self, timeout: float | None) -> None:
+        """Start the closing handshake, behind the queued data. A second call may shorten it."""
         self.outgoing.seal()
-        self._socket.close(1000, "", self._clock.now)
+        self._socket.close(1000, "", self._clock.now, timeout)
         self._owner.schedule(self)
 
     def refuse(self, reason: str) -> None:

@@ -40,7 +40,13 @@ class ClientSession:
         self.state = state = ClientState(config, now)
         self.on_resume: Callable[[], None] = _nothing
         """Called when paused reading may resume."""
-        self.flow = Flow(state.deadlines, lambda: state.now, lambda: self.on_resume())
+        self.flow = Flow(
+            state.deadlines,
+            config.limits.mailbox_patience,
+            now=lambda: state.now,
+            asks=lambda: len(asking.pending) > 0 or self.subscriptions.are_awaited,
+            resume=lambda: self.on_resume(),
+        )
         self._sender = sender = Sender(state)
         self.asking = asking = Asking(state, sender)
         """The program's questions to the server."""
@@ -128,6 +134,13 @@ class ClientSession:
         self.state.now = now
         self._connecting.attempt_failed(ConnectFailed(reason))
 
+    def cut_short(self) -> None:
+        """Note that a transport ended before it had written all that the driver took.
+
+        That was at least one message; of how many it was a part is not known any more.
+        """
+        self.state.dropped += 1
+
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` is due, or ``None``."""
         return self.state.deadlines.next_deadline()
@@ -204,10 +217,14 @@ class ClientSession:
         self.state.now = now
         self._sender.send_or_refuse(level1.server_to_server(to, proxied, origin, data))
 
-    def close(self, now: float) -> None:
-        """Close for good, behind the queued data. Pending questions end at once."""
+    def close(self, now: float, timeout: float | None = None) -> None:
+        """Close for good, behind the queued data. Pending questions end at once.
+
+        What is not written after ``timeout`` seconds (by default the limits' ``close_timeout``)
+        is dropped. Another call can only shorten that.
+        """
         self.state.now = now
-        self._connecting.close()
+        self._connecting.close(timeout)
 
 
 def _nothing() -> None:

@@ -76,6 +76,22 @@ def size_of(response: AckResponse) -> int:
     return size + cost.of_answer(error, len(orjson.dumps(kept)) if kept is not None else 0)
 
 
+_LONGEST = 10_000  # characters of an exception's text
+
+
+def in_words(failure: BaseException) -> str:
+    """Put an exception into words that can be sent and logged, whatever its ``str`` does.
+
+    They are its text, without halves of characters and not too long; or the name of its class, if
+    it has none.
+    """
+    try:
+        text = str(failure)[:_LONGEST].encode("utf-8", "backslashreplace").decode()
+    except BaseException:
+        text = ""
+    return text or type(failure).__name__
+
+
 def bad_result(reason: object) -> str:
     """Return the error text for a subscriber whose result cannot be sent."""
     return f"the result of the callback cannot be sent: {reason}"

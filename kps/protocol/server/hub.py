@@ -9,6 +9,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
+from kps.errors import ServerStopped
 from kps.protocol.bus.message import AckHandle, check_timeout, check_topic
 from kps.protocol.bus.publication import Publication
 from kps.protocol.dialect.requests import Ask
@@ -190,6 +191,13 @@ class Hub:
         self.state.stopping = True
         for connection in list(self.connections.values()):
             connection.shut_down(grace)
+
+    def end(self, now: float) -> None:
+        """End the ack requests of the server's own program, since no answer comes any more."""
+        self.state.now = now
+        for owner in self.state.acks.owners():
+            if isinstance(owner, LocalAck):
+                owner.end(ServerStopped("the server has stopped"))
 
     # -- called by the server's own program -------------------------------------------------
 

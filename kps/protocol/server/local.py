@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kps.errors import InvalidArgument
+from kps.errors import InvalidArgument, KPSError
 from kps.protocol.bus.acks import AckRequest
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import (
@@ -126,6 +126,12 @@ class LocalAck(AckHandle):
     def cancel(self) -> None:
         """Stop gathering answers."""
         self._state.acks.cancel(self, self.id)
+        self._finish()
+
+    def end(self, error: KPSError) -> None:
+        """End the request with an error, and keep the outcomes so far."""
+        self._state.acks.cancel(self, self.id)
+        self.error = error
         self._finish()
 
     def _finish(self) -> None:

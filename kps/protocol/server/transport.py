@@ -113,7 +113,9 @@ class WebSocketTransport:
     def close(self, code: int, reason: str, grace: float = 0.0) -> None:
         """Start the closing handshake, behind the queued data."""
         before = self._socket.state
-        self._socket.close(code, reason, self._state.now, grace)
+        self._socket.close(
+            code, reason, self._state.now, max(grace, self._socket.limits.close_timeout)
+        )
         self._changed(before)
 
     def fail(self, code: int, reason: str) -> None:

@@ -259,16 +259,19 @@ class WebSocket(ABC):
         self.outbox.dropped += messages
         self.fail(1008, "slow consumer", now)
 
-    def close(self, code: int, reason: str, now: float, grace: float = 0.0) -> None:
-        """Start the closing handshake, behind the queued data. May be called twice.
+    def close(self, code: int, reason: str, now: float, grace: float | None = None) -> None:
+        """Start the closing handshake, behind the queued data. Another call can only shorten it.
 
-        We abort it after the limits' ``close_timeout``, or ``grace`` if that is longer.
+        We abort it after ``grace`` seconds, by default the limits' ``close_timeout``.
         """
+        give_up_at = now + (self.limits.close_timeout if grace is None else grace)
         if self.state is State.OPEN:
             self._send_close(code, reason)
             self._move(Step.CLOSE_SENT)
             self.closed = Closed(code, reason, ClosedBy.LOCAL)
-            self._give_up_at = now + max(grace, self.limits.close_timeout)
+            self._give_up_at = give_up_at
+        elif self.state is State.CLOSING:
+            self._give_up_at = min(self._give_up_at, give_up_at)
         elif self.state is State.HANDSHAKE or self.state is State.REQUEST:
             self._end(Closed(1006, reason, ClosedBy.LOCAL), now)
 

@@ -102,6 +102,41 @@ class TestRouting:
 
 
 class TestTaking:
+    def test_a_batch_that_is_left_goes_on(self) -> None:
+        program = Program()
+        mailbox = program.subscriptions.add("t")
+        for number in range(5):
+            program.deliver(number)
+        assert next(mailbox.batch(3)).data == 0
+        assert [message.data for message in mailbox.batch(3)] == [1, 2]
+        assert mailbox.has_work
+        assert [message.data for message in mailbox.batch(3)] == [3, 4]
+        assert not mailbox.has_work
+        assert list(mailbox.batch(3)) == []
+
+    def test_progress_is_what_the_program_goes_on_to(self) -> None:
+        program = Program()
+        mailbox = program.subscriptions.add("t")
+        for number in range(3):
+            program.deliver(number)
+        seen = [mailbox.progress()]
+        batch = mailbox.batch(3)
+        assert mailbox.progress() == seen[0]
+        for _ in batch:
+            seen.append(mailbox.progress())
+        assert len(set(seen)) == 4
+
+    def test_what_is_cleared_is_never_handled(self) -> None:
+        program = Program()
+        mailbox = program.subscriptions.add("t")
+        for number in range(5):
+            program.deliver(number)
+        batch = mailbox.batch(3)
+        next(batch)
+        mailbox.clear()
+        assert list(batch) == []
+        assert (mailbox.has_work, len(mailbox), mailbox.size) == (False, 0, 0)
+
     def test_in_order_and_in_parts(self) -> None:
         program = Program()
         mailbox = program.subscriptions.add("t")

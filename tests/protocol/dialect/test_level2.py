@@ -604,7 +604,7 @@ class TestFlow:
     """Reading pauses for a mailbox that fills up, as long as its program keeps up."""
 
     def flooded(self, count: int = 120) -> tuple[Client, FakeServer, Any]:
-        client, server = online(limits=ClientLimits(mailbox_messages=3200))
+        client, server = online(limits=ClientLimits(mailbox_messages=3200, heartbeat_interval=1e6))
         mailbox = client.subscribe("t")
         server.send({"action": "publish", "topic": "t", "batch": list(range(count))})
         return client, server, mailbox
@@ -626,28 +626,108 @@ class TestFlow:
         mailbox.take_all()
         assert resumed == [False]
 
-    def test_a_program_that_keeps_up_is_waited_for(self) -> None:
+    @pytest.mark.parametrize("seconds", [0.002, 0.1, 5.0, 9.9])
+    def test_a_program_that_goes_on_is_waited_for_however_slow(self, seconds: float) -> None:
         client, server, mailbox = self.flooded()
-        for _ in range(4):
-            mailbox.take_some(14)
-            client.advance(1.0)
+        sent, handled = 120, 0
+        for _ in range(10):
+            for message in mailbox.batch(64):
+                assert message.data == handled
+                client.advance(seconds)
+                handled += 1
+                for _ in range(100):  # the server has more at any time
+                    if not server.link.wants_pause:
+                        server.send({"action": "publish", "topic": "t", "data": sent})
+                        sent += 1
+        assert mailbox.dropped == 0
+        assert sent - handled < 200  # a 32nd of the mailbox, a 64th, and what comes at once
+
+    def test_an_iterator_that_goes_on_is_waited_for(self) -> None:
+        client, server, mailbox = self.flooded()
+        for _ in range(60):
+            assert mailbox.take()
+            client.advance(9.0)
             assert server.link.wants_pause
 
     def test_a_program_that_hangs_is_not(self) -> None:
         client, server, mailbox = self.flooded()
         resumed = []
         client.session.on_resume = lambda: resumed.append(1)
-        client.advance(0.9)
+        client.advance(9.9)
         assert server.link.wants_pause
         client.advance(0.2)
         assert not server.link.wants_pause
         assert resumed == [1]
         server.send({"action": "publish", "topic": "t", "batch": [0] * 3100})
-        assert not server.link.wants_pause  # it is given up on until it has caught up
+        assert not server.link.wants_pause
         assert mailbox.dropped == 20
+        assert client.session.subscriptions.take_overflowed() == [mailbox]
+
+    def test_it_is_waited_for_again_when_it_goes_on(self) -> None:
+        client, server, mailbox = self.flooded()
+        client.advance(10.0)
+        assert not server.link.wants_pause
+        mailbox.take()
+        server.send({"action": "publish", "topic": "t", "data": 1})
+        assert server.link.wants_pause
+        client.advance(9.9)
+        assert server.link.wants_pause
+        client.advance(2.6)
+        assert not server.link.wants_pause
+
+    def test_one_that_hangs_does_not_hide_one_that_is_slow(self) -> None:
+        client, server, _ = self.flooded()
+        slow = client.subscribe("slow")
+        server.send({"action": "publish", "topic": "slow", "batch": list(range(120))})
+        for _ in range(20):
+            client.advance(1.0)
+            slow.take()
+        assert server.link.wants_pause
+        slow.take_all()
+        assert not server.link.wants_pause
+
+    def test_one_that_waits_for_a_thread_goes_on_with_the_others(self) -> None:
+        client, server, mailbox = self.flooded()
+        turns: list[int] = []
+        mailbox.waits_for = lambda: len(turns)
+        for turn in range(8):
+            turns.append(turn)
+            client.advance(5.0)
+            assert server.link.wants_pause
+        client.advance(10.0)
+        assert not server.link.wants_pause
+
+    def test_a_callback_may_wait_for_an_answer(self) -> None:
+        client, server, mailbox = self.flooded()
+        batch = mailbox.batch(64)
+        next(batch)
+        client.ask()
+        client.advance(1.0)
+        assert not server.link.wants_pause  # the answer comes behind other messages
+        next(batch)
+        server.send({"action": "publish", "topic": "t", "data": 1})
+        assert not server.link.wants_pause
         mailbox.take_all()
         server.send({"action": "publish", "topic": "t", "batch": [0] * 120})
         assert server.link.wants_pause
+
+    def test_an_answer_that_is_due_does_not_matter_to_who_goes_on(self) -> None:
+        client, server, mailbox = self.flooded()
+        client.session.asking.publish_with_ack("t", 1, 300.0, client.now)
+        for _ in range(60):
+            assert mailbox.take()
+            client.advance(0.4)
+            assert server.link.wants_pause
+
+    def test_how_long_it_waits_is_a_limit(self) -> None:
+        limits = ClientLimits(mailbox_messages=32, mailbox_patience=60.0, heartbeat_interval=1e6)
+        client, server = online(limits=limits)
+        client.subscribe("t")
+        server.send({"action": "publish", "topic": "t", "batch": [1, 2]})
+        client.advance(59.0)
+        assert server.link.wants_pause
+        client.advance(1.0)
+        assert not server.link.wants_pause
 
     def test_unsubscribing_ends_it(self) -> None:
         client, server, mailbox = self.flooded()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.errors import InvalidArgument
+from kps.errors import InvalidArgument, ServerStopped
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.dialect.outcome import AckResponse
@@ -218,6 +218,16 @@ class TestAcks:
         assert len(stage.hub.state.acks) == 0
         assert stage.hub.state.acks._by_owner == {}
         assert stage.hub.state.acks._by_subscriber == {}
+
+    def test_it_ends_with_the_server_and_keeps_what_is_known(self) -> None:
+        stage, alice, _, handle = self.asked()
+        self.answer(alice)
+        stage.hub.events()
+        stage.hub.end(stage.clock.now)
+        assert (handle.finished, list(handle.responses)) == (True, ["alice"])
+        assert isinstance(handle.error, ServerStopped)
+        assert AckChanged(handle) in stage.hub.events()
+        self.check_nothing_left(stage)
 
     def test_each_answer_is_told_at_once(self) -> None:
         stage, alice, mailbox, handle = self.asked()

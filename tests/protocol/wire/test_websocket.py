@@ -675,6 +675,14 @@ class TestClosing:
             end.close(1001, "", NOW, grace=60)
             assert end.next_deadline() == NOW + 60
 
+    def test_another_close_can_only_shorten_it(self) -> None:
+        for end, _ in both_ends(ConnectionLimits(close_timeout=5)):
+            end.close(1001, "", NOW, grace=60)
+            end.close(1001, "", NOW + 1, grace=90)
+            assert end.next_deadline() == NOW + 60
+            end.close(1001, "", NOW + 2, grace=0.5)
+            assert end.next_deadline() == NOW + 2.5
+
     def test_peer_that_does_not_hang_up_is_given_up(self) -> None:
         for end, key in both_ends(ConnectionLimits(close_timeout=5)):
             feed(end, close_frame(1000, key=key), NOW + 1)

@@ -1,0 +1,448 @@
+"""What happens at the end of clients and servers, on every driver."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+import kps
+import kps.sync
+from tests.io.harness import PATIENCE, AnyDriver, Cable, Inbox, eventually
+from tests.io.test_waits import QUICK, in_thread, waits_for_room
+
+# -- callbacks -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", ["client", "server"])
+@pytest.mark.parametrize("in_threads", [False, True])
+def test_after_the_end_no_callback_begins(ends: str, in_threads: bool) -> None:
+    async def main() -> None:
+        calls = 0
+        enough = threading.Event()
+
+        def count(message: kps.Message | None = None) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 20:
+                enough.set()
+            if in_threads:
+                time.sleep(0.001)
+
+        async def handle(message: kps.Message) -> None:
+            count()
+            await asyncio.sleep(0)
+
+        async with kps.Server("127.0.0.1:0") as server, kps.Client(server.address) as client:
+            receiver = client if ends == "client" else server
+            for topic in ("t", "u"):
+                await receiver.subscribe(topic, count if in_threads else handle)
+            for number in range(1000):
+                await server.publish("tu"[number % 2], number)
+            assert await asyncio.to_thread(enough.wait, PATIENCE)
+            await (client.close() if ends == "client" else server.stop())
+            before = calls
+            assert before < 2000
+            await asyncio.sleep(0.05)
+            assert calls == before
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("ends", ["client", "server"])
+def test_after_the_end_no_callback_begins_on_threads(ends: str) -> None:
+    calls = 0
+    enough = threading.Event()
+
+    def count(message: kps.Message) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 20:
+            enough.set()
+        time.sleep(0.001)
+
+    with kps.sync.Server("127.0.0.1:0") as server, kps.sync.Client(server.address) as client:
+        receiver = client if ends == "client" else server
+        receiver.subscribe("t", count)
+        for number in range(1000):
+            server.publish("t", number)
+        assert enough.wait(PATIENCE)
+        client.close() if ends == "client" else server.stop()
+        before = calls
+        assert before < 1000
+        time.sleep(0.05)
+        assert calls == before
+
+
+def test_notices_end_too_though_one_hangs() -> None:
+    release, begun = threading.Event(), threading.Event()
+    calls = []
+
+    def hang(event: kps.Connected) -> None:
+        begun.set()
+        release.wait(PATIENCE)
+
+    limits = kps.ClientLimits(close_timeout=0.1)
+    with kps.sync.Server("127.0.0.1:0") as server:
+        client = kps.sync.Client.connect(
+            server.address, limits=limits, on_connect=hang, on_close=lambda: calls.append(1)
+        )
+        assert begun.wait(PATIENCE)
+        client.close()
+        release.set()
+        thread = client._driver.dispatcher._thread
+        assert thread is not None
+        thread.join(PATIENCE)
+        assert calls == []
+
+
+@pytest.mark.parametrize("what", ["callback", "notice"])
+def test_who_closes_a_client_from_within_it_goes_on(what: str) -> None:
+    async def main() -> None:
+        went_on, closed = asyncio.Event(), asyncio.Event()
+
+        async def close(*_: Any) -> None:
+            await client.close()
+            await asyncio.sleep(0)
+            went_on.set()
+
+        async def on_close() -> None:
+            closed.set()
+
+        async with kps.Server("127.0.0.1:0") as server:
+            options: Any = {"on_connect": close} if what == "notice" else {}
+            client = kps.Client(server.address, on_close=on_close, **options)
+            with suppress(kps.ClientClosed):
+                await client.__aenter__()
+                if what == "callback":
+                    await client.subscribe("t", close)
+                    await client.publish("t", 1)
+            await asyncio.wait_for(went_on.wait(), PATIENCE)
+            await asyncio.wait_for(closed.wait(), PATIENCE)
+            await client.close()
+
+    asyncio.run(main())
+
+
+def test_a_callback_that_ignores_its_cancellation_does_not_hold_up_the_end() -> None:
+    async def main() -> None:
+        begun, release = asyncio.Event(), asyncio.Event()
+
+        async def stubborn(message: kps.Message) -> None:
+            while not release.is_set():
+                begun.set()
+                with suppress(asyncio.CancelledError):
+                    await release.wait()
+
+        limits = kps.ClientLimits(close_timeout=0.1)
+        async with kps.Server("127.0.0.1:0") as server:
+            client = await kps.Client.connect(server.address, limits=limits)
+            await client.subscribe("t", stubborn)
+            await client.publish("t", 1)
+            await begun.wait()
+            await asyncio.wait_for(client.close(), PATIENCE)
+            release.set()
+
+    asyncio.run(main())
+
+
+# -- an end that is interrupted --------------------------------------------------------------
+
+
+def test_a_cancelled_close_goes_on() -> None:
+    async def main() -> None:
+        async with kps.Server("127.0.0.1:0") as server:
+            cable = Cable(server.address)
+            client = await kps.Client.connect(cable.address)
+            cable.jammed = True
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(client.close(timeout=PATIENCE), 0.01)
+            cable.jammed = False
+            await asyncio.wait_for(asyncio.gather(client.close(), client.close()), PATIENCE)
+            assert client._session.ended is not None
+            assert not client._driver.connections
+            cable.close()
+
+    asyncio.run(main())
+
+
+def test_a_later_close_may_be_shorter(clients: AnyDriver, servers: AnyDriver) -> None:
+    cable = Cable(servers.server().address)
+    client = clients.client(cable.address)
+    cable.stalled = True
+    closing, _ = in_thread(lambda: client.close(timeout=10 * PATIENCE))
+    eventually(lambda: client._driver.is_closing, "the beginning of the end")
+    client.close(timeout=0.1)
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    cable.close()
+
+
+def test_a_cancelled_stop_goes_on_by_itself() -> None:
+    async def main() -> None:
+        server = kps.Server("127.0.0.1:0")
+        await server.start()
+        serving = asyncio.create_task(server.serve())
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await asyncio.wait_for(serving, PATIENCE)
+        await asyncio.wait_for(server.stop(), PATIENCE)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("ends", ["client", "server"])
+def test_an_end_that_ctrl_c_interrupts_can_be_finished(
+    ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = kps.sync.Server("127.0.0.1:0")
+    server.start()
+    client = kps.sync.Client.connect(server.address)
+    target: Any = client if ends == "client" else server
+    end = client.close if ends == "client" else server.stop
+
+    def interrupt(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target._driver.news.__class__, "until", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            end()
+    end()
+    client.close()
+    server.stop()
+
+
+# -- waiting at the end ----------------------------------------------------------------------
+
+
+def test_a_servers_own_ack_ends_with_it(servers: AnyDriver) -> None:
+    release, begun = threading.Event(), threading.Event()
+
+    def block(message: kps.Message) -> None:
+        begun.set()
+        release.wait(PATIENCE)
+
+    server = servers.server()
+    server.subscribe("t", block)
+    ack = server.publish_with_ack("t", 1, timeout=10 * PATIENCE)
+    waits = [in_thread(ack.wait), in_thread(ack.wait_any)]
+    assert begun.wait(PATIENCE)
+    server.stop(grace=0.1)
+    for _, outcome in waits:
+        assert isinstance(outcome.get(), kps.ServerStopped)
+    assert ack.status() == {}
+    assert not ack.is_complete()
+    release.set()
+    calls: list[Callable[[], Any]] = [
+        lambda: server.publish("t", 1),
+        lambda: server.publish_to_id("a", 1),
+        lambda: server.publish_with_ack("t", 1),
+        lambda: server.publish_to_id_with_ack("a", 1),
+        lambda: server.publish_to_server("a:1", 1),
+        lambda: server.subscribe("t", block),
+        lambda: server.subscribe("t"),
+    ]
+    for call in calls:
+        with pytest.raises(kps.ServerStopped):
+            call()
+
+
+def test_a_subscribe_that_waits_ends_with_the_client(
+    clients: AnyDriver, servers: AnyDriver
+) -> None:
+    cable = Cable(servers.server().address)
+    limits = kps.ClientLimits(close_timeout=0.2)
+    client = clients.client(cable.address, limits=limits)
+    cable.stalled = True
+    calls: list[Callable[[], Any]] = [
+        lambda: client.subscribe("t", Inbox()),
+        client.flush,
+        lambda: client.publish_with_receipt("t", 1),
+        lambda: client.publish_with_ack("t", 1).wait(),
+    ]
+    waits = [in_thread(call) for call in calls]
+    session = client._session
+    eventually(
+        lambda: len(session.asking.pending) == 3 and session.subscriptions.topics, "the questions"
+    )
+    client.close()
+    for _, outcome in waits:
+        assert isinstance(outcome.get(), kps.ClientClosed)
+    cable.close()
+
+
+# -- what was accepted -----------------------------------------------------------------------
+
+
+def test_close_tells_what_it_could_not_write(clients: AnyDriver, servers: AnyDriver) -> None:
+    cable = Cable(servers.server().address)
+    client = clients.client(cable.address)
+    _, outcome = waits_for_room(client, cable)
+    lost = client.close(timeout=0.1)
+    assert lost > 0
+    assert lost == client.dropped
+    assert client.close() == lost
+    assert isinstance(outcome.get(), kps.ClientClosed)
+    cable.close()
+
+
+def test_close_writes_what_was_accepted_for_as_long_as_it_may(
+    clients: AnyDriver, servers: AnyDriver
+) -> None:
+    server = servers.server()
+    inbox = Inbox()
+    server.subscribe("t", inbox)
+    cable = Cable(server.address)
+    client = clients.client(cable.address, limits=kps.ClientLimits(close_timeout=0.05))
+    cable.jammed = True
+    for number in range(10):
+        client.publish("t", number)
+    closing, outcome = in_thread(lambda: client.close(timeout=PATIENCE))
+    eventually(lambda: client._driver.is_closing, "the beginning of the end")
+    time.sleep(0.1)  # longer than ``close_timeout``
+    cable.jammed = False
+    assert outcome.get() == 0
+    assert inbox.take(10) == list(range(10))
+    closing.join(PATIENCE)
+    cable.close()
+
+
+def test_close_without_a_connection_tells_what_the_offline_queue_held(
+    clients: AnyDriver, servers: AnyDriver
+) -> None:
+    cable = Cable(servers.server().address)
+    client = clients.client(cable.address, reconnect=QUICK, offline_queue=10)
+    cable.refuses = True
+    cable.cut()
+    eventually(lambda: not client.is_connected, "the end of the connection")
+    for number in range(5):
+        client.publish("t", number)
+    assert client.close() == 5
+    with pytest.raises(kps.InvalidArgument):
+        client.close(timeout=-1)
+    cable.close()
+
+
+# -- run -------------------------------------------------------------------------------------
+
+
+def test_run_raises_why_the_client_has_ended(clients: AnyDriver, servers: AnyDriver) -> None:
+    tokens = iter([kps.Identity("a"), None])
+    strict = servers.server(auth=lambda token: next(tokens, None))
+    server = servers.server()
+
+    taken = clients.client(server.address, id="a")
+    running, outcome = in_thread(taken.run)
+    clients.client(server.address, id="a")
+    error = outcome.get()
+    assert isinstance(error, kps.ConnectionLost)
+    assert error.code == 4001
+
+    cable = Cable(strict.address)
+    refused = clients.client(cable.address, token="t", reconnect=QUICK)
+    running, outcome = in_thread(refused.run)
+    cable.cut()
+    error = outcome.get()
+    assert isinstance(error, kps.ConnectFailed)
+    assert error.status == 401
+    cable.close()
+
+    closed = clients.client(server.address)
+    running, outcome = in_thread(closed.run)
+    closed.close()
+    assert outcome.get() is None
+    running.join(PATIENCE)
+
+
+# -- a program that forgets ------------------------------------------------------------------
+
+FORGETS = {
+    "client": """
+async def main():
+    server = kps.sync.Server("127.0.0.1:0"); server.start()
+    client = await kps.Client.connect(server.address)
+    await client.subscribe("t", on_loop)
+    await client.subscribe("t", in_thread)
+    for number in range(1000):
+        await client.publish("t", number)
+    await client.flush()
+""",
+    "server": """
+async def main():
+    server = kps.Server("127.0.0.1:0")
+    await server.start()
+    for callback in (on_loop, in_thread):
+        server.subscribe("t", callback)
+    for number in range(1000):
+        await server.publish("t", number)
+    await server.publish_with_ack("t", 1)
+    await asyncio.sleep(0.01)
+""",
+    "connecting": """
+async def main():
+    asyncio.create_task(kps.Client.connect("127.0.0.1:1"))
+    await asyncio.sleep(0.01)
+""",
+    "cut off": """
+async def main():
+    server = kps.sync.Server("127.0.0.1:0"); server.start()
+    async with kps.Client(server.address) as client:
+        await client.subscribe("t", on_loop)
+        await client.publish("t", 1)
+        sys.exit(0)
+""",
+}
+
+
+@pytest.mark.parametrize("run", ["asyncio.run(main())", "loop.run_until_complete(main())"])
+@pytest.mark.parametrize("case", FORGETS)
+def test_a_program_that_forgets_to_close_exits_quietly(case: str, run: str) -> None:
+    if case == "connecting" and "loop" in run:
+        pytest.skip("the task that asyncio complains about is the program's own")
+    program = (
+        "import asyncio, sys, time, logging, kps, kps.sync\n"
+        "logging.getLogger('kps').setLevel(logging.ERROR)\n"
+        "async def on_loop(message): await asyncio.sleep(0)\n"
+        "def in_thread(message): time.sleep(0.0001)\n"
+        f"{FORGETS[case]}\n"
+        "loop = asyncio.new_event_loop()\n"
+        f"{run}\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], timeout=PATIENCE, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_connection_that_comes_while_the_server_stops_leaves_nothing_behind() -> None:
+    program = (
+        "import asyncio, socket, kps\n"
+        "async def main():\n"
+        "    limits = kps.ServerLimits(close_timeout=0.1)\n"
+        "    server = kps.Server('127.0.0.1:0', limits=limits)\n"
+        "    await server.start()\n"
+        "    host, _, port = server.address.rpartition(':')\n"
+        "    peers = [socket.create_connection((host, int(port))) for _ in range(3)]\n"
+        "    await asyncio.sleep(0)\n"
+        "    await server.stop()\n"
+        "    for peer in peers:\n"
+        "        peer.close()\n"
+        "loop = asyncio.new_event_loop()\n"
+        "loop.run_until_complete(main())\n"
+        "loop.close()\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-W", "always::ResourceWarning", "-c", program],
+        timeout=PATIENCE,
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -1,0 +1,78 @@
+"""Callbacks that are slower than the publisher lose nothing, on every driver."""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import kps
+import kps.sync
+from tests.io.harness import PATIENCE, AnyDriver, AsyncioDriver, Inbox, eventually
+from tests.io.test_waits import in_thread
+
+FEW = kps.ClientLimits(mailbox_messages=1280)
+"""A client pauses reading at 40 messages. The rest has room for what one read may bring."""
+
+PADDING = "x" * 1000
+
+
+@pytest.mark.parametrize("form", ["plain", "coroutine", "iterator"])
+def test_a_slow_subscription_gets_everything(
+    clients: AnyDriver, servers: AnyDriver, form: str
+) -> None:
+    server = servers.server()
+    client = clients.client(server.address, limits=FEW)
+    slow, fast = Inbox(), Inbox()
+
+    def plain(message: kps.Message) -> None:
+        time.sleep(0.0005)
+        slow(message)
+
+    async def coroutine(message: kps.Message) -> None:
+        await asyncio.sleep(0.0005)
+        slow(message)
+
+    if form == "iterator":
+        messages = client.subscribe("t")
+
+        def iterate() -> None:
+            for message in messages:
+                plain(message)
+
+        in_thread(iterate)
+    elif form == "plain" or isinstance(clients, AsyncioDriver):
+        client.subscribe("t", plain if form == "plain" else coroutine)
+    else:
+        return
+    client.subscribe("t", fast)
+    for number in range(2500):
+        server.publish("t", [number, PADDING])
+    for inbox in (slow, fast):
+        assert [number for number, _ in inbox.take(2500)] == list(range(2500))
+
+
+def test_on_threads_a_mailbox_that_waits_for_its_turn_is_not_to_blame() -> None:
+    with kps.sync.Server("127.0.0.1:0") as server:
+        step, taken = threading.Semaphore(0), Inbox()
+
+        def slow(message: kps.Message) -> None:
+            taken(message)
+            step.acquire(timeout=PATIENCE)
+
+        server.subscribe("slow", slow)
+        for number in range(50):
+            server.publish("slow", number)
+        assert taken.data() == 0
+        other: Any = server.subscribe("other", slow)
+        mailbox = other._mailbox
+        for number in range(50):
+            server.publish("other", number)
+        before = mailbox.progress()
+        assert before == mailbox.progress()
+        time.sleep(0.02)  # a turn of the thread
+        step.release()
+        eventually(lambda: mailbox.progress() != before, "the next turn")
+        for _ in range(100):
+            step.release()
