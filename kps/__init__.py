@@ -20,6 +20,7 @@ from kps.errors import (
     RequestTimeout,
     ServerError,
     ServerStartFailed,
+    WrongThread,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ __all__ = [
     "ServerStartFailed",
     "Subscription",
     "TokenFile",
+    "WrongThread",
     "__version__",
     "sync",
 ]

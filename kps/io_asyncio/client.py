@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
@@ -12,6 +13,7 @@ from kps.io_asyncio.client_driver import ClientDriver
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.signals import on_signals
+from kps.io_common.checks import check_main_thread
 from kps.io_common.client_options import HIGH_WATER, ClientOptions, ClientSettings
 from kps.io_common.hooks import OnClose
 from kps.io_common.logs import log_client_event
@@ -127,12 +129,16 @@ class Client(Participant, UnifiedClient):
         Pending publications are still written. On asyncio, callbacks that run as tasks are
         cancelled. Callers that wait for an answer get :class:`kps.ClientClosed`.
         """
-        if self._driver.is_started:
+        if self._driver.may_end:
             await self._driver.close()
 
     async def run(self) -> None:
-        """Wait until the client is closed; in the main thread, SIGINT and SIGTERM close it."""
-        self._clock()
+        """Wait until the client is closed; SIGINT and SIGTERM close it.
+
+        Raises :class:`kps.InvalidState` outside the main thread, which alone gets signals.
+        """
+        self._driver.enter()
+        check_main_thread()
         with on_signals({signal.SIGINT: self.close, signal.SIGTERM: self.close}):
             await self._driver.news.until(lambda: self._session.ended is not None)
         await self.close()
@@ -154,7 +160,7 @@ class Client(Participant, UnifiedClient):
 
     async def _open(self) -> None:
         self._driver.open()
-        self._clock = self._driver.clock
+        self._driver.admit()
         try:
             await self._driver.news.until(
                 lambda: self._session.ready or self._session.ended is not None
@@ -181,10 +187,12 @@ class Client(Participant, UnifiedClient):
         :class:`kps.ConnectionLost` when the connection ends (unless the offline queue keeps the
         message); it is then unknown whether the message was sent.
         """
-        now = self._clock()
-        waiting = self._session.publish(topic, data, now)
-        if not self._driver.is_due:
-            self._driver.flush_soon()
+        driver = self._driver
+        if driver.due_on == get_ident():
+            waiting = self._session.publish(topic, data, driver.now)
+        else:
+            waiting = self._session.publish(topic, data, driver.enter())
+            driver.flush_soon()
         if waiting > HIGH_WATER:
             await self._until_there_is_room()
 
@@ -195,7 +203,7 @@ class Client(Participant, UnifiedClient):
         If nobody has the id, ``on_error`` gets the server's error. To learn the outcome, use
         ``publish_to_id_with_ack``.
         """
-        now = self._clock()
+        now = self._driver.enter()
         self._session.publish_to_id(client_id, data, now)
         await self._sent()
 
@@ -207,7 +215,7 @@ class Client(Participant, UnifiedClient):
         ``topic``, the other server publishes its ``data`` there. ``on_error`` gets a failure.
         Raises as ``publish``.
         """
-        now = self._clock()
+        now = self._driver.enter()
         self._session.publish_to_server(addr, data, secure, now)
         await self._sent()
 
@@ -218,7 +226,7 @@ class Client(Participant, UnifiedClient):
         The subscribers have ``timeout`` seconds to answer. Raises as ``publish``; the offline
         queue does not apply.
         """
-        now = self._clock()
+        now = self._driver.enter()
         return self._ack_for(self._session.asking.publish_with_ack(topic, data, timeout, now))
 
     @locked
@@ -226,7 +234,7 @@ class Client(Participant, UnifiedClient):
         self, client_id: str, data: Any, timeout: float = 5.0
     ) -> Ack[Any]:
         """Send a direct message, and wait for its ack. No response means that nobody has the id."""
-        now = self._clock()
+        now = self._driver.enter()
         return self._ack_for(
             self._session.asking.publish_to_id_with_ack(client_id, data, timeout, now)
         )
@@ -241,7 +249,7 @@ class Client(Participant, UnifiedClient):
         """
         if self._session.backlog > HIGH_WATER:
             await self._until_there_is_room()
-        now = self._clock()
+        now = self._driver.enter()
         await self._wait_for(self._session.asking.barrier(now))
 
     @locked
@@ -254,7 +262,7 @@ class Client(Participant, UnifiedClient):
         Raises as ``publish`` (the offline queue does not apply), :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
         """
-        now = self._clock()
+        now = self._driver.enter()
         barrier = self._session.asking.publish_with_receipt(topic, data, now)
         await self._wait_for(barrier)
         return barrier.delivered
@@ -262,7 +270,7 @@ class Client(Participant, UnifiedClient):
     @locked
     async def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:
         """Send a message as a server to another server; return the errors of that server."""
-        now = self._clock()
+        now = self._driver.enter()
         self._session.send_to_server(to, proxied, origin, data, now)
         barrier = self._session.asking.barrier(now)
         await self._wait_for(barrier)
@@ -348,7 +356,7 @@ class Client(Participant, UnifiedClient):
         return ended.error or StopAsyncIteration()
 
     async def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
-        now = self._clock()
+        now = self._driver.enter()
         if not self._session.asking.ask_status(handle, now):
             return handle.known_status()
         question = _StatusQuestion()
@@ -371,7 +379,7 @@ class Client(Participant, UnifiedClient):
         return handle.known_status()
 
     def _cancel_ack(self, handle: AckHandle) -> None:
-        self._session.asking.cancel_ack(handle, self._driver.clock())
+        self._session.asking.cancel_ack(handle, self._driver.enter())
         self._driver.progress()
 
     # -- events ---------------------------------------------------------------------------

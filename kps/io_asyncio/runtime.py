@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable
 from typing import NoReturn, Protocol
 
-from kps.errors import InvalidState
+from kps.errors import InvalidState, WrongThread
 from kps.protocol.dialect.address import Address
 
 
@@ -38,11 +38,23 @@ class Runtime:
     def __init__(self) -> None:
         self.clock: Callable[[], float] = not_started
         """Returns the time, in seconds. Raises before ``start``. Callers may keep it."""
+        self.check: Callable[[], object] = self._check
+        """Raises :class:`kps.InvalidState` unless the caller runs on the event loop."""
 
     def start(self) -> None:
         """Attach to the running event loop."""
         self.loop = asyncio.get_running_loop()
         self.clock = self.loop.time
+
+    def _check(self) -> None:
+        if asyncio._get_running_loop() is self.loop:  # without the cost of an exception
+            return
+        if self.loop.is_closed():
+            raise InvalidState("the event loop on which it was started has ended; make a new one")
+        raise WrongThread(
+            "an asyncio client or server is for the event loop on which it was started only; "
+            "elsewhere use asyncio.run_coroutine_threadsafe, or kps.sync"
+        )
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call a function on the loop at a time of the clock, or slightly earlier."""

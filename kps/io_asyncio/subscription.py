@@ -1,5 +1,6 @@
 """The results of ``subscribe``."""
 
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
 
@@ -58,7 +59,8 @@ class Subscription(Handle, Generic[T]):
     @locked
     async def unsubscribe(self) -> None:
         """End the subscription. May be called twice."""
-        self._end(None)
+        if self._driver.may_end:
+            self._end(None)
 
     @locked
     async def __aexit__(
@@ -67,7 +69,8 @@ class Subscription(Handle, Generic[T]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._end(None if exc is None else str(exc) or type(exc).__name__)
+        if self._driver.may_end:
+            self._end(None if exc is None else str(exc) or type(exc).__name__)
 
     if not TYPE_CHECKING:  # without this method a type checker rejects iteration
 
@@ -116,6 +119,8 @@ class Messages(Subscription[T]):
     @locked
     async def __anext__(self) -> Message[T]:
         """Return the next message. Raises :class:`kps.RequestTimeout` if none comes in time."""
+        if get_ident() != self._driver.thread:  # asyncio
+            self._driver.runtime.check()  # asyncio
         self._settle_current(None)
         message = self._mailbox.take()
         if message is None:

@@ -1,10 +1,11 @@
-"""Checks of a program's options. All raise :class:`kps.InvalidArgument`."""
+"""Checks of a program's options, and of where it calls. All raise a :class:`kps.KPSError`."""
 
 import math
 import ssl as tls
+import threading
 from collections.abc import Iterable
 
-from kps.errors import InvalidArgument
+from kps.errors import InvalidArgument, InvalidState
 from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.limits import ProgramLimits
 
@@ -48,6 +49,15 @@ def check_level(value: object) -> int:
     if not isinstance(value, int) or value not in (1, LEVEL):
         raise InvalidArgument(f"level is 1 or {LEVEL}, not {value!r}")
     return value
+
+
+def check_main_thread() -> None:
+    """Raise :class:`kps.InvalidState` outside the main thread, which alone gets signals."""
+    if threading.current_thread() is not threading.main_thread():
+        raise InvalidState(
+            "run() handles signals, so only the main thread may call it; "
+            "in another thread start and stop the server, or open and close the client"
+        )
 
 
 def check_hook(name: str, value: object) -> None:

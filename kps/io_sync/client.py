@@ -4,11 +4,13 @@
 
 import signal
 from collections.abc import Callable
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.blocking import UnifiedClient
 from kps.errors import ClientClosed, ConnectionLost, RequestTimeout, ServerError
+from kps.io_common.checks import check_main_thread
 from kps.io_common.client_options import HIGH_WATER, ClientOptions, ClientSettings
 from kps.io_common.hooks import OnClose
 from kps.io_common.logs import log_client_event
@@ -126,12 +128,16 @@ class Client(Participant, UnifiedClient):
         Pending publications are still written. On asyncio, callbacks that run as tasks are
         cancelled. Callers that wait for an answer get :class:`kps.ClientClosed`.
         """
-        if self._driver.is_started:
+        if self._driver.may_end:
             self._driver.close()
 
     def run(self) -> None:
-        """Wait until the client is closed; in the main thread, SIGINT and SIGTERM close it."""
-        self._clock()
+        """Wait until the client is closed; SIGINT and SIGTERM close it.
+
+        Raises :class:`kps.InvalidState` outside the main thread, which alone gets signals.
+        """
+        self._driver.enter()
+        check_main_thread()
         with on_signals({signal.SIGINT: self.close, signal.SIGTERM: self.close}):
             self._driver.news.until(lambda: self._session.ended is not None)
         self.close()
@@ -153,7 +159,7 @@ class Client(Participant, UnifiedClient):
 
     def _open(self) -> None:
         self._driver.open()
-        self._clock = self._driver.clock
+        self._driver.admit()
         try:
             self._driver.news.until(lambda: self._session.ready or self._session.ended is not None)
             self._raise_if_ended()
@@ -178,10 +184,12 @@ class Client(Participant, UnifiedClient):
         message); it is then unknown whether the message was sent.
         """
         with self._driver.lock:
-            now = self._clock()
-            waiting = self._session.publish(topic, data, now)
-            if not self._driver.is_due:
-                self._driver.flush_soon()
+            driver = self._driver
+            if driver.due_on == get_ident():
+                waiting = self._session.publish(topic, data, driver.now)
+            else:
+                waiting = self._session.publish(topic, data, driver.enter())
+                driver.flush_soon()
             if waiting > HIGH_WATER:
                 self._until_there_is_room()
 
@@ -192,7 +200,7 @@ class Client(Participant, UnifiedClient):
         ``publish_to_id_with_ack``.
         """
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             self._session.publish_to_id(client_id, data, now)
             self._sent()
 
@@ -204,7 +212,7 @@ class Client(Participant, UnifiedClient):
         Raises as ``publish``.
         """
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             self._session.publish_to_server(addr, data, secure, now)
             self._sent()
 
@@ -215,13 +223,13 @@ class Client(Participant, UnifiedClient):
         queue does not apply.
         """
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             return self._ack_for(self._session.asking.publish_with_ack(topic, data, timeout, now))
 
     def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
         """Send a direct message, and wait for its ack. No response means that nobody has the id."""
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             return self._ack_for(
                 self._session.asking.publish_to_id_with_ack(client_id, data, timeout, now)
             )
@@ -236,7 +244,7 @@ class Client(Participant, UnifiedClient):
         with self._driver.lock:
             if self._session.backlog > HIGH_WATER:
                 self._until_there_is_room()
-            now = self._clock()
+            now = self._driver.enter()
             self._wait_for(self._session.asking.barrier(now))
 
     def publish_with_receipt(self, topic: str, data: Any) -> int | None:
@@ -249,7 +257,7 @@ class Client(Participant, UnifiedClient):
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
         """
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             barrier = self._session.asking.publish_with_receipt(topic, data, now)
             self._wait_for(barrier)
             return barrier.delivered
@@ -257,7 +265,7 @@ class Client(Participant, UnifiedClient):
     def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:
         """Send a message as a server to another server; return the errors of that server."""
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             self._session.send_to_server(to, proxied, origin, data, now)
             barrier = self._session.asking.barrier(now)
             self._wait_for(barrier)
@@ -343,7 +351,7 @@ class Client(Participant, UnifiedClient):
         return ended.error or StopIteration()
 
     def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
-        now = self._clock()
+        now = self._driver.enter()
         if not self._session.asking.ask_status(handle, now):
             return handle.known_status()
         question = _StatusQuestion()
@@ -366,7 +374,7 @@ class Client(Participant, UnifiedClient):
         return handle.known_status()
 
     def _cancel_ack(self, handle: AckHandle) -> None:
-        self._session.asking.cancel_ack(handle, self._driver.clock())
+        self._session.asking.cancel_ack(handle, self._driver.enter())
         self._driver.progress()
 
     # -- events ---------------------------------------------------------------------------

@@ -53,6 +53,10 @@ class ClientDriver(Driver):
             self._at_exit = lambda: _close_at_exit(reference)
             atexit.register(self._at_exit)
 
+    def forked(self) -> None:
+        super().forked()
+        atexit.unregister(self._at_exit)
+
     def connect(self) -> None:
         """With the lock held: make the thread connect, in answer to ``ConnectNeeded``."""
         self._connect_is_due = True
@@ -72,7 +76,7 @@ class ClientDriver(Driver):
     def flush_soon(self) -> None:
         """With the lock held: make the thread write the queued data."""
         if self._connection is not None:
-            self.is_due = True
+            self.due_on = threading.get_ident()
             self._connection.wake()
 
     def _wake_connections(self) -> None:

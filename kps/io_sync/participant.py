@@ -10,7 +10,7 @@ from kps.io_common.checks import check_hook, check_seconds
 from kps.io_sync.ack import Ack
 from kps.io_sync.driver import Driver
 from kps.io_sync.handle import begun
-from kps.io_sync.runtime import Runtime, not_started
+from kps.io_sync.runtime import Runtime
 from kps.io_sync.subscription import Messages, Subscription
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message, T
@@ -27,7 +27,6 @@ class Participant(ABC):
     _driver: Driver
 
     def __init__(self) -> None:
-        self._clock: Callable[[], float] = not_started  # each verb reads it first, which may raise
         self._acks: dict[AckHandle, Ack[Any]] = {}
 
     @overload
@@ -68,7 +67,7 @@ class Participant(ABC):
         reconnect.
         """
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             check_hook("a callback", callback)
             if timeout is not None:
                 check_seconds("timeout", timeout)
@@ -85,7 +84,7 @@ class Participant(ABC):
     def unsubscribe(self, topic: str) -> None:
         """End every subscription to a topic."""
         with self._driver.lock:
-            self._driver.clock()
+            self._driver.enter()
             for mailbox in self._subscriptions.mailboxes(topic):
                 self._unsubscribe(mailbox)
 

@@ -33,6 +33,9 @@ class Runtime:
         self.clock: Callable[[], float] = not_started
         """Returns the time, in seconds. Raises before ``start``. Callers may keep it."""
 
+        self.check: Callable[[], object] = _anywhere
+        """Raises :class:`kps.InvalidState` where nothing may be called or waited for."""
+
     def start(self) -> None:
         """Start the clock."""
         self.clock = time.monotonic
@@ -52,6 +55,10 @@ class Runtime:
         except BaseException:
             sock.close()
             raise
+
+
+def _anywhere() -> None:
+    """Allow everything: any thread may call."""
 
 
 def not_started() -> NoReturn:

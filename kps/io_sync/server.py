@@ -5,12 +5,13 @@
 import signal
 from collections.abc import Callable
 from functools import partial
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.blocking import UnifiedServer
 from kps.errors import ConnectFailed
-from kps.io_common.checks import check_hook
+from kps.io_common.checks import check_hook, check_main_thread
 from kps.io_common.client_options import random_id
 from kps.io_common.hooks import AnyCallback, AnyUpgradeHook, Callback, UpgradeHook
 from kps.io_common.logs import log_hub_event
@@ -128,7 +129,7 @@ class Server(Participant, UnifiedServer):
         The server accepts no more connections, writes the pending data, and closes every
         connection with code 1001. After ``grace`` seconds it drops the remaining connections.
         """
-        if not self._driver.is_started:
+        if not self._driver.may_end:
             return
         while not self._is_stopped:
             if self._begins_to_stop():
@@ -159,8 +160,11 @@ class Server(Participant, UnifiedServer):
 
         On asyncio, use this in programs without an event loop; it runs uvloop if that is
         installed. SIGHUP calls ``reload``, and never ends the server. ``ready`` is called with
-        the server once it listens. Raises :class:`kps.ServerStartFailed`.
+        the server once it listens. Raises :class:`kps.ServerStartFailed`, and
+        :class:`kps.InvalidState` outside the main thread or inside a running event loop (there
+        use ``start`` or ``serve``, and ``stop``).
         """
+        check_main_thread()
         call(self._run, ready)
 
     def __enter__(self) -> Self:
@@ -196,7 +200,7 @@ class Server(Participant, UnifiedServer):
             self._address = host_and_port(name, port)
             here = {self._address, name, host_and_port(host, port)}
             self._hub.addresses |= here | self._settings.names
-            self._clock = self._driver.clock
+            self._driver.admit()
             self._driver.progress()
 
     def _run(self, ready: "Callable[[Server], object] | None") -> None:
@@ -232,7 +236,7 @@ class Server(Participant, UnifiedServer):
         self._relays.close()
         self._driver.close(grace)
         self._is_stopped = True
-        self._clock = stopped
+        self._driver.dismiss(stopped)
         self._driver.wake_iterators()
 
     # -- about itself ---------------------------------------------------------------------
@@ -299,15 +303,18 @@ class Server(Participant, UnifiedServer):
         :class:`kps.InvalidState` if the server has not started, or has stopped.
         """
         with self._driver.lock:
-            now = self._clock()
+            driver = self._driver
+            if driver.due_on == get_ident():
+                return self._hub.publish(topic, data, driver.now)
+            now = driver.enter()
             count = self._hub.publish(topic, data, now)
-            self._driver.progress()
+            driver.flush_soon()
             return count
 
     def publish_to_id(self, client_id: str, data: Any) -> bool:
         """Send a direct message; return ``False`` if nobody has the id. Raises as ``publish``."""
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             found = self._hub.publish_to_id(client_id, data, now)
             self._driver.progress()
             return found
@@ -318,7 +325,7 @@ class Server(Participant, UnifiedServer):
         Raises :class:`kps.ConnectFailed` if that fails, :class:`kps.InvalidArgument` for a
         bad address.
         """
-        self._clock()
+        self._driver.enter()
         target = RelayTarget.parse(addr)
         news = self._driver.new_news()
         outcome: list[str | None] = []
@@ -335,25 +342,25 @@ class Server(Participant, UnifiedServer):
     def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
         """Publish, and gather the acks of the subscribers. Raises as ``publish``."""
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             return self._ack_for(self._hub.publish_with_ack(topic, data, timeout, now))
 
     def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
         """Send a direct message, and wait for its ack. Raises as ``publish``."""
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             return self._ack_for(self._hub.publish_to_id_with_ack(client_id, data, timeout, now))
 
     def count_clients(self) -> int:
         """Count the registered clients. Raises :class:`kps.InvalidState` before the start."""
         with self._driver.lock:
-            self._driver.clock()
+            self._driver.enter()
             return len(self._hub.clients)
 
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
         """Count the subscriptions to a topic: of this program, of clients, and together."""
         with self._driver.lock:
-            self._driver.clock()
+            self._driver.enter()
             return self._hub.count_subscribers(topic)
 
     # -- called by subscriptions and acks -----------------------------------------------------
@@ -378,10 +385,12 @@ class Server(Participant, UnifiedServer):
         return StopIteration() if self._is_stopped else None
 
     def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
+        self._driver.enter()
         return self._hub.ack_status(handle)
 
     def _cancel_ack(self, handle: AckHandle) -> None:
         if not handle.finished:
+            self._driver.enter()
             self._hub.cancel_ack(handle)
             self._driver.progress()
 
