@@ -42,6 +42,7 @@ from kps.protocol.server.events import (
     UpgradeRequested,
 )
 from kps.protocol.server.hub import Hub
+from kps.protocol.server.local import check_payload
 
 
 class Server(Participant, UnifiedServer):
@@ -322,10 +323,11 @@ class Server(Participant, UnifiedServer):
         """Send a message to another server (spec, section 7), and wait until it has handled it.
 
         Raises :class:`kps.ConnectFailed` if that fails, :class:`kps.InvalidArgument` for a
-        bad address.
+        bad address or a payload that is not JSON.
         """
         self._driver.enter()
         target = RelayTarget.parse(addr)
+        check_payload(data)
         news = self._driver.new_news()
         outcome: list[str | None] = []
 

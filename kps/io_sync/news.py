@@ -26,7 +26,8 @@ class News:
     def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until a condition holds; return ``False`` if the timeout is over first.
 
-        Raises :class:`kps.InvalidState` in a forked child.
+        Raises :class:`kps.InvalidState` in a forked child, and while a
+        call into the core is under way in this thread: waiting would release its lock.
         """
         runtime = self._runtime
         runtime.check()

@@ -42,6 +42,7 @@ class ServerDriver(Driver):
     def open(self, hub: Hub) -> None:
         """Run a hub."""
         self._hub = hub
+        self.runtime.check = hub.turn.check_free
         self._figures = FiguresLog(hub)
 
     def listen(self) -> tuple[str, int]:

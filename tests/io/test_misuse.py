@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -267,3 +269,57 @@ def test_a_forked_child_exits_at_once(program: str) -> None:
         [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "7", "")
+
+
+# -- calls from within a call --------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no such timers")
+def test_a_signal_handler_publishes_while_the_main_thread_does() -> None:
+    most = 3000
+    with kps.sync.Server("127.0.0.1:0") as server, kps.sync.Client(server.address) as client:
+        own, theirs = client.subscribe("own"), client.subscribe("theirs")
+        from_handler = 0
+
+        def handler(*_: object) -> None:
+            nonlocal from_handler
+            client.publish("theirs", from_handler)
+            server.publish("theirs", -1 - from_handler)
+            from_handler += 1
+
+        before = signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        try:
+            for number in range(most):
+                client.publish("own", number)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert [next(own).data for _ in range(most)] == list(range(most))
+        got = [next(theirs).data for _ in range(2 * from_handler)]
+        assert [number for number in got if number >= 0] == list(range(from_handler))
+        assert [-1 - number for number in got if number < 0] == list(range(from_handler))
+
+
+def test_a_log_handler_publishes_what_kps_logs() -> None:
+    class Publishes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            client.publish("log", record.getMessage())
+
+    handler = Publishes(logging.WARNING)
+    limits = kps.ClientLimits(mailbox_messages=2)
+    with kps.sync.Server("127.0.0.1:0") as server:
+        with kps.sync.Client(server.address, limits=limits) as client:
+            log = kps.sync.Client(server.address)
+            with log:
+                lines = log.subscribe("log", timeout=10)
+                messages = client.subscribe("t")
+                logging.getLogger("kps").addHandler(handler)
+                try:
+                    for number in range(10):
+                        client.publish_with_receipt("t", number)
+                    client.flush()
+                finally:
+                    logging.getLogger("kps").removeHandler(handler)
+                assert "too slowly" in next(lines).data
+                assert messages.dropped > 0

@@ -12,6 +12,7 @@ from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.client import read_response
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import timed_out
+from kps.protocol.turns import verb
 
 # Seconds that the client waits beyond the timeout of an ack request: the server sends the final
 # answer only when the timeout is over.
@@ -22,12 +23,14 @@ class Asking:
     """Asks the server, and ends each question once, with its answer or with an error."""
 
     def __init__(self, state: ClientState, sender: Sender) -> None:
+        self.turn = state.turn
         self._state = state
         self._sender = sender
         self.pending = Pending()
 
     # -- questions --------------------------------------------------------------------------
 
+    @verb
     def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
         """Publish, and gather the acks. Raises as ``publish`` does; it is never kept offline."""
         handle = self._new_ack(timeout, now)
@@ -36,6 +39,7 @@ class Asking:
         self._ask(handle, write(topic, self._state.id, data, handle.id, timeout))
         return handle
 
+    @verb
     def publish_to_id_with_ack(
         self, client_id: str, data: Any, timeout: float, now: float
     ) -> AckHandle:
@@ -46,6 +50,7 @@ class Asking:
         self._ask(handle, write(client_id, self._state.id, data, handle.id, timeout))
         return handle
 
+    @verb
     def ask_status(self, handle: AckHandle, now: float) -> bool:
         """Ask for the status of a request: ``AckStatusReceived`` or ``AckStatusRefused`` follows.
 
@@ -59,6 +64,7 @@ class Asking:
         )
         return True
 
+    @verb
     def cancel_ack(self, handle: AckHandle, now: float) -> None:
         """Stop gathering answers. May be called twice."""
         self._state.now = now
@@ -66,6 +72,7 @@ class Asking:
         if ack is handle:
             self._give_up(ack)
 
+    @verb
     def publish_with_receipt(self, topic: str, data: Any, now: float) -> Barrier:
         """Publish; ``BarrierPassed`` tells to how many subscribers the server passed it on.
 
@@ -76,20 +83,24 @@ class Asking:
         if not self._sender.dialect.has_receipts:
             message = level1.publish(check_topic(topic), self._state.id, data)
             send(message, droppable=False)
-            return self.barrier(now)
+            return self._barrier()
         barrier = Barrier(self.pending.new_name("receipt"))
         message = level2.publish_with_receipt(check_topic(topic), data, barrier.name)
         send(message, droppable=False)
         self.pending.add(barrier.name, barrier)
         return barrier
 
+    @verb
     def barrier(self, now: float) -> Barrier:
         """Send a barrier; ``BarrierPassed`` tells when the server has handled all messages before.
 
         Raises ``NotConnected`` and ``QueueFull``.
         """
+        self._state.now = now
+        return self._barrier()
+
+    def _barrier(self) -> Barrier:
         state = self._state
-        state.now = now
         barrier = Barrier(self.pending.new_name(f"barrier_{state.id}"))
         message = self._sender.dialect.barrier(barrier.name, state.id)
         self._sender.send_or_refuse(message, droppable=False)

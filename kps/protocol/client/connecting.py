@@ -115,6 +115,7 @@ class Connecting:
         if state.is_over:
             return
         state.is_closing = True
+        state.batching = None
         self._retry_at = None
         self._asking.end_all(ClientClosed("the client was closed"))
         self._topics.disconnected()
@@ -155,6 +156,8 @@ class Connecting:
         state = self._state
         link.registered = True
         link.outgoing.speak(agreed(pong, state.config.level), limit_in(pong))
+        if link.outgoing.dialect.has_batches and not state.is_closing:
+            state.batching = link.outgoing
         state.id = text(pong, "id") or state.id
         state.events.append(Connected(state.id, self._was_connected))
         self._was_connected = True
@@ -173,7 +176,7 @@ class Connecting:
         state = self._state
         if link is not state.link:
             return
-        state.link = None
+        state.link = state.batching = None
         state.epoch += 1
         unsent = link.take_unsent()
         if not link.registered:

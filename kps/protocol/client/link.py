@@ -4,6 +4,7 @@ from typing import Protocol
 
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.outgoing import Clock, Outgoing
+from kps.protocol.turns import entry
 from kps.protocol.wire.client_handshake import ClientWebSocket
 from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.outbox import Entry
@@ -49,6 +50,7 @@ class ClientLink:
             headers.append(("Authorization", f"Bearer {token}"))
         self.registered = False
         """Whether the client is registered on this connection."""
+        self.turn = clock.turn
         self._owner = owner
         self._clock = clock
         self._state = State.HANDSHAKE
@@ -68,6 +70,7 @@ class ClientLink:
 
     # -- called by a driver -----------------------------------------------------------------
 
+    @entry
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
         owner, socket = self._owner, self._socket
@@ -84,6 +87,7 @@ class ClientLink:
             messages = socket.read(now) if socket.reader.has_more else []
         self._note_state()
 
+    @entry
     def receive_eof(self, now: float) -> None:
         """Note that the server will send nothing more."""
         self.outgoing.seal()
@@ -91,6 +95,7 @@ class ClientLink:
         self._socket.receive_eof(now)
         self._note_state()
 
+    @entry
     def connection_lost(self, now: float) -> None:
         """Note that the transport is gone. May be called twice."""
         self._is_gone = True
@@ -98,6 +103,7 @@ class ClientLink:
         self._owner.link_gone(self)
         self._socket.connection_lost(now)
 
+    @entry
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""
         if self.outgoing.batch is not None:
@@ -115,6 +121,7 @@ class ClientLink:
         socket = self._socket
         return (self._owner.is_paused and socket.state is State.OPEN) or socket.wants_pause
 
+    @entry
     def set_reading(self, is_reading: bool, now: float) -> None:
         """Note that the driver paused or resumed reading."""
         self._socket.set_reading(is_reading, now)

@@ -6,11 +6,13 @@ for :meth:`Hub.next_deadline`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
 from kps.protocol.bus.message import AckHandle, check_timeout, check_topic
 from kps.protocol.bus.publication import Publication
+from kps.protocol.dialect.envelope import compose
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
@@ -21,6 +23,7 @@ from kps.protocol.server.monitor import Monitor
 from kps.protocol.server.routes import Routes
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
+from kps.protocol.turns import entry, verb
 from kps.protocol.wire.websocket import Closed, ClosedBy
 
 
@@ -80,6 +83,7 @@ class Hub:
     def __init__(self, config: HubConfig, *, new_id: Callable[[], str], now: float) -> None:
         self.config = config
         self.state = state = ServerState(config, new_id=new_id, now=now)
+        self.turn = state.turn
         self.limits = config.limits
         self.local = LocalProgram(state)
         self.delivery = Delivery(state, self.local)
@@ -112,6 +116,7 @@ class Hub:
 
         return self.adopt(make, now)
 
+    @entry
     def adopt(self, make: Callable[[int], C], now: float) -> C:
         """Take in a connection of any kind, which ``make`` makes for its number."""
         state = self.state
@@ -127,6 +132,7 @@ class Hub:
         state = self.state
         return state.now if state.turns.are_due else state.deadlines.next_deadline()
 
+    @entry
     def handle_timeout(self, now: float) -> None:
         """Do everything that is due, and go on with clients that wait for their turn."""
         state = self.state
@@ -153,6 +159,7 @@ class Hub:
         """Add a connection to the next ``take_unflushed``, because its transport is ready now."""
         self.state.unflushed[number] = None
 
+    @entry
     def decide(self, number: int, verdict: object, now: float) -> None:
         """Accept or refuse a client, in answer to ``UpgradeRequested``.
 
@@ -163,6 +170,7 @@ class Hub:
         if connection is not None:
             connection.decide(verdict, now)
 
+    @entry
     def identify(self, number: int, verdict: object, now: float) -> None:
         """Take the ``Identity`` behind a token, or none, in answer to ``TokenPresented``.
 
@@ -173,6 +181,7 @@ class Hub:
         if connection is not None:
             connection.identify(verdict, now)
 
+    @entry
     def relay_finished(self, number: int, to: str, error: str | None, now: float) -> None:
         """Tell a client whether its message reached the other server."""
         self.state.now = now
@@ -180,6 +189,7 @@ class Hub:
         if connection is not None:
             connection.relay_finished(to, error)
 
+    @entry
     def shutdown(self, grace: float, now: float) -> None:
         """Close every connection with code 1001, behind the data that is queued for it.
 
@@ -198,16 +208,32 @@ class Hub:
 
         Raises :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
         """
-        self.state.now = now
-        check_payload(data)
-        return self.delivery.publish(Publication(check_topic(topic), self.config.id, data))
+        compose({"data": {"data": data}})  # as ``check_payload``, without the cost of a call
+        publication = Publication(check_topic(topic), self.config.id, data)
+        turn = self.turn
+        if turn.is_taken:
+            turn.waiting.append(partial(self.delivery.publish, publication))
+            return len(self.state.bus.subscribers(topic))
+        turn.is_taken = True
+        try:
+            self.state.now = now
+            return self.delivery.publish(publication)
+        finally:
+            if turn.waiting:
+                turn.end()
+            turn.is_taken = False
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
         """Send a direct message; return ``False`` if nobody has that id."""
-        self.state.now = now
         check_payload(data)
-        return self.delivery.send_direct(client_id, self.config.id, data)
+        send = partial(self.delivery.send_direct, client_id, self.config.id, data)
+        if self.turn.is_taken:
+            self.turn.waiting.append(send)
+            return client_id in self.clients or client_id == self.config.id
+        self.state.now = now
+        return self._alone(send)
 
+    @verb
     def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
         """Publish, and gather the subscribers' answers.
 
@@ -218,6 +244,7 @@ class Hub:
         self.delivery.ask_topic(handle, self.config.id, ask)
         return handle
 
+    @verb
     def publish_to_id_with_ack(
         self, client_id: str, data: Any, timeout: float, now: float
     ) -> AckHandle:
@@ -225,6 +252,10 @@ class Hub:
         handle, ask = self._new_ack(client_id, data, timeout, now)
         self.delivery.ask_id(handle, self.config.id, ask)
         return handle
+
+    @entry
+    def _alone(self, call: Callable[[], bool]) -> bool:
+        return call()
 
     def _new_ack(self, target: str, data: Any, timeout: float, now: float) -> tuple[LocalAck, Ask]:
         self.state.now = now
@@ -238,6 +269,7 @@ class Hub:
         assert isinstance(handle, LocalAck)
         return handle.status()
 
+    @verb
     def cancel_ack(self, handle: AckHandle) -> None:
         """Stop gathering answers."""
         assert isinstance(handle, LocalAck)

@@ -20,6 +20,7 @@ from kps.protocol.dialect.envelope import compose
 from kps.protocol.dialect.outcome import AckResponse, bad_result, timed_out
 from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server.state import ServerState
+from kps.protocol.turns import entry, verb
 
 
 class _Sizes:
@@ -42,18 +43,22 @@ class LocalProgram:
         self.encoding = _SIZES
         self.topics: dict[Key, Stage] = {}
         self.subscriptions = Subscriptions(state.limits, self._answer)
+        self.turn = state.turn
         self._state = state
 
+    @verb
     def subscribe(self, topic: str) -> Mailbox:
         """Subscribe. Raises :class:`kps.InvalidArgument` for an empty topic."""
         self._state.bus.subscribe(self, check_topic(topic))
         return self.subscriptions.add(topic)
 
+    @verb
     def unsubscribe(self, mailbox: Mailbox) -> None:
         """End one subscription."""
         if self.subscriptions.remove(mailbox):
             self._state.bus.unsubscribe(self, mailbox.topic)
 
+    @entry
     def settle(self, message: Message, error: str | None, now: float, result: Any = None) -> None:
         """Note that a subscription has handled a message."""
         self._state.now = now

@@ -13,6 +13,7 @@ from kps.protocol.server.figures import Stats
 from kps.protocol.server.ports import Client
 from kps.protocol.server.turns import Turns
 from kps.protocol.timers import Deadlines
+from kps.protocol.turns import Turn
 
 
 class ServerState:
@@ -27,6 +28,7 @@ class ServerState:
         self.stopping = False
         self.new_id = new_id
         """Makes an unused id, for a client that names none."""
+        self.turn = Turn()
         self.deadlines = Deadlines()
         self.turns = Turns()
         self.bus = Bus()
