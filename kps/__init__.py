@@ -129,7 +129,7 @@ if not TYPE_CHECKING:  # else a mistyped name would have the type Any
             module, _, attribute = _LAZY[name].partition(":")
             value = getattr(importlib.import_module(module), attribute)
         elif name == "Limits":
-            raise AttributeError(
+            raise ImportError(  # which ``from kps import Limits`` shows, unlike an AttributeError
                 "kps.Limits is kps.ServerLimits for servers, kps.ClientLimits for clients"
             )
         else:

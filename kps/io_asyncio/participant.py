@@ -10,10 +10,11 @@ from kps.io_asyncio.handle import begun
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.runtime import Runtime
 from kps.io_asyncio.subscription import Messages, Subscription
-from kps.io_common.checks import check_hook, check_seconds
+from kps.io_common.checks import check_hook
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message, T
 from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.limits import check_seconds
 
 
 class Participant(ABC):

@@ -23,7 +23,7 @@ from kps.io_common.hooks import AnyCallback, AnyUpgradeHook, Callback, UpgradeHo
 from kps.io_common.logs import log_hub_event
 from kps.io_common.server_options import ServerOptions, ServerSettings
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.message import LONGEST_ADDRESS, AckChanged, AckHandle, Message, check_text
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.dialect.address import (
     DEFAULT_ADDRESS,
@@ -31,6 +31,7 @@ from kps.protocol.dialect.address import (
     host_and_port,
     origin_of,
 )
+from kps.protocol.limits import check_seconds, check_switch
 from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
@@ -127,8 +128,11 @@ class Server(Participant, UnifiedServer):
         """Stop gracefully. May be called twice, from a hook or callback, on threads by any thread.
 
         The server accepts no more connections, writes the pending data, and closes every
-        connection with code 1001. After ``grace`` seconds it drops the remaining connections.
+        connection with code 1001. After ``grace`` seconds (0: at once) it drops the remaining
+        connections. Raises :class:`kps.InvalidArgument` for another ``grace``.
         """
+        if grace != 0:
+            check_seconds("grace", grace)
         if not self._driver.may_end:
             return
         while not self._is_stopped:
@@ -326,7 +330,8 @@ class Server(Participant, UnifiedServer):
         bad address or a payload that is not JSON.
         """
         self._driver.enter()
-        target = RelayTarget.parse(addr)
+        target = RelayTarget.parse(check_text("an address", addr, LONGEST_ADDRESS))
+        check_switch("secure", secure)
         check_payload(data)
         news = self._driver.new_news()
         outcome: list[str | None] = []

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, overload
 
-from kps.io_common.checks import check_hook, check_seconds
+from kps.io_common.checks import check_hook
 from kps.io_sync.ack import Ack
 from kps.io_sync.driver import Driver
 from kps.io_sync.handle import begun
@@ -15,6 +15,7 @@ from kps.io_sync.subscription import Messages, Subscription
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message, T
 from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.limits import check_seconds
 
 
 class Participant(ABC):

@@ -5,6 +5,7 @@ nothing else.
 """
 
 from kps.protocol.access.identity import Permissions, matches
+from kps.protocol.bus.message import has_controls
 from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.limits import ServerLimits
 
@@ -65,5 +66,5 @@ def is_foreign(sender: str) -> bool:
 
 def _check_topic(topic: str, limits: ServerLimits) -> None:
     check_length(topic, "topic", limits.max_topic)
-    if not topic.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in topic):
+    if not topic.isprintable() and has_controls(topic):
         raise InvalidMessage("the topic has a control character in it", "bad_request")

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from kps.errors import InvalidArgument, KPSError, ServerError
-from kps.protocol.bus.message import AckChanged, AckHandle, check_timeout, check_topic
+from kps.errors import KPSError, ServerError
+from kps.protocol.bus.message import AckChanged, AckHandle, check_id, check_topic
 from kps.protocol.client.events import AckStatusReceived, AckStatusRefused, BarrierPassed
 from kps.protocol.client.pending import Barrier, ClientAck, Pending
 from kps.protocol.client.sender import Sender
@@ -12,6 +12,7 @@ from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.client import read_response
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import timed_out
+from kps.protocol.limits import check_seconds
 from kps.protocol.turns import verb
 
 # Seconds that the client waits beyond the timeout of an ack request: the server sends the final
@@ -34,7 +35,7 @@ class Asking:
     def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
         """Publish, and gather the acks. Raises as ``publish`` does; it is never kept offline."""
         handle = self._new_ack(timeout, now)
-        check_topic(topic)
+        check_topic(topic, self._state.config.limits)
         write = self._sender.dialect.publish_with_ack
         self._ask(handle, write(topic, self._state.id, data, handle.id, timeout))
         return handle
@@ -45,7 +46,7 @@ class Asking:
     ) -> AckHandle:
         """Send a direct message, and wait for the ack. Raises as ``publish`` does."""
         handle = self._new_ack(timeout, now)
-        check_id(client_id)
+        check_id(client_id, self._state.config.limits)
         write = self._sender.dialect.publish_to_id_with_ack
         self._ask(handle, write(client_id, self._state.id, data, handle.id, timeout))
         return handle
@@ -79,13 +80,14 @@ class Asking:
         A server on level 1 does not tell how many. Raises as ``publish``; it is never kept offline.
         """
         self._state.now = now
+        check_topic(topic, self._state.config.limits)
         send = self._sender.send_or_refuse
         if not self._sender.dialect.has_receipts:
-            message = level1.publish(check_topic(topic), self._state.id, data)
+            message = level1.publish(topic, self._state.id, data)
             send(message, droppable=False)
             return self._barrier()
         barrier = Barrier(self.pending.new_name("receipt"))
-        message = level2.publish_with_receipt(check_topic(topic), data, barrier.name)
+        message = level2.publish_with_receipt(topic, data, barrier.name)
         send(message, droppable=False)
         self.pending.add(barrier.name, barrier)
         return barrier
@@ -114,7 +116,7 @@ class Asking:
     def _new_ack(self, timeout: float, now: float) -> ClientAck:
         state = self._state
         state.now = now
-        check_timeout(timeout)
+        check_seconds("timeout", timeout)
         ack_id = self.pending.new_name(f"client_ack_{state.id}")
         return ClientAck(ack_id, now + timeout + _ACK_GRACE, self._give_up)
 
@@ -217,10 +219,3 @@ class Asking:
         handle.error = error
         self._state.deadlines.cancel(handle)
         self._state.events.append(AckChanged(handle))
-
-
-def check_id(client_id: Any) -> str:
-    """Return an id or address that the program gave. Raises :class:`kps.InvalidArgument`."""
-    if not isinstance(client_id, str) or not client_id:
-        raise InvalidArgument("an id or address is a string that is not empty")
-    return client_id

@@ -65,7 +65,7 @@ class ClientLink:
             limits=config.limits,
             now=clock.now,
         )
-        self.outgoing = Outgoing(self._socket, clock, self._note_state)
+        self.outgoing = Outgoing(self._socket, clock, config.limits, self._note_state)
         """The messages to the server."""
 
     # -- called by a driver -----------------------------------------------------------------

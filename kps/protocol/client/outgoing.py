@@ -7,7 +7,7 @@ from kps.errors import MessageTooLarge, QueueFull
 from kps.protocol.bus.message import check_topic
 from kps.protocol.client.batch import AROUND, LARGEST_BATCH, Batch, BatchEntry
 from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
-from kps.protocol.limits import Overflow
+from kps.protocol.limits import Overflow, ProgramLimits
 from kps.protocol.turns import Turn
 from kps.protocol.wire.client_handshake import ClientWebSocket
 from kps.protocol.wire.frames import LONGEST_HEADER
@@ -30,11 +30,15 @@ class Outgoing:
     ``overflowed`` is called when a message has no room, which ends the connection.
     """
 
-    __slots__ = ("_clock", "_overflowed", "_socket", "batch", "dialect",
+    __slots__ = ("_clock", "_limits", "_overflowed", "_socket", "batch", "dialect",
                  "max_message")  # fmt: skip
 
     def __init__(
-        self, socket: ClientWebSocket, clock: Clock, overflowed: Callable[[], None]
+        self,
+        socket: ClientWebSocket,
+        clock: Clock,
+        limits: ProgramLimits,
+        overflowed: Callable[[], None],
     ) -> None:
         self.dialect: ClientLevel1 = LEVEL_1
         """The dialect, which the first pong settles."""
@@ -42,6 +46,7 @@ class Outgoing:
         """The largest message that the server accepts, in bytes, if its pong told."""
         self._socket = socket
         self._clock = clock
+        self._limits = limits
         self._overflowed = overflowed
         self.batch: Batch | None = None
         """The batch that further publications on its topic may join."""
@@ -131,7 +136,7 @@ class Outgoing:
         waiting = socket.outbox.pending_bytes
         room = socket.limits.queue_bytes - waiting
         batch = Batch(
-            check_topic(topic),
+            check_topic(topic, self._limits),
             payload,
             ahead=waiting,
             limit=min(LARGEST_BATCH, room, self.max_message or LARGEST_BATCH),

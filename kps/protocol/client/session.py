@@ -5,9 +5,9 @@ from typing import Any
 
 from kps.errors import ConnectFailed
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import Message, check_topic
+from kps.protocol.bus.message import LONGEST_ADDRESS, Message, check_id, check_text, check_topic
 from kps.protocol.bus.subscriptions import Subscriptions
-from kps.protocol.client.asking import Asking, check_id
+from kps.protocol.client.asking import Asking
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.connecting import Connecting
 from kps.protocol.client.events import ClientEvent, Ended
@@ -19,6 +19,7 @@ from kps.protocol.client.state import ClientState
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.envelope import compose, composed, encode
+from kps.protocol.limits import check_switch
 from kps.protocol.turns import entry, verb
 from kps.protocol.wire.frames import Masker
 
@@ -150,7 +151,7 @@ class ClientSession:
         Without a connection the client subscribes on the next one.
         """
         self.state.now = now
-        check_topic(topic)
+        check_topic(topic, self.config.limits)
         self.state.require_life()
         self.topics.want(topic)
         return self.subscriptions.add(topic)
@@ -183,7 +184,7 @@ class ClientSession:
         """
         turn = self.turn
         if turn.is_taken:
-            return self._publish_soon(check_topic(topic), compose(data))
+            return self._publish_soon(check_topic(topic, self.config.limits), compose(data))
         turn.is_taken = True
         try:
             state = self.state
@@ -197,7 +198,8 @@ class ClientSession:
                 if payload.rpartition(b"null")[1]:
                     compose(data)
                 return outgoing.publish(topic, payload)
-            self._sender.send_or_keep(level1.publish(check_topic(topic), state.id, data))
+            check_topic(topic, self.config.limits)
+            self._sender.send_or_keep(level1.publish(topic, state.id, data))
             return self._sender.backlog
         finally:
             if turn.waiting:
@@ -206,12 +208,15 @@ class ClientSession:
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> None:
         """Send a direct message. Raises as ``publish`` does."""
-        message = level1.direct_message(check_id(client_id), self.state.id, data)
+        check_id(client_id, self.config.limits)
+        message = level1.direct_message(client_id, self.state.id, data)
         self._sender.send_in_turn(message, now)
 
     def publish_to_server(self, address: str, data: Any, secure: bool, now: float) -> None:
         """Ask the server to send a message to another server. Raises as ``publish`` does."""
-        message = level1.publish_to_server(check_id(address), self.state.id, data, secure)
+        check_text("an address", address, LONGEST_ADDRESS)
+        check_switch("secure", secure)
+        message = level1.publish_to_server(address, self.state.id, data, secure)
         self._sender.send_in_turn(message, now)
 
     @verb

@@ -10,10 +10,11 @@ from functools import partial
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
-from kps.protocol.bus.message import AckHandle, check_timeout, check_topic
+from kps.protocol.bus.message import AckHandle, check_id, check_topic
 from kps.protocol.bus.publication import Publication
 from kps.protocol.dialect.envelope import compose
 from kps.protocol.dialect.requests import Ask
+from kps.protocol.limits import check_seconds
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.delivery import Delivery
@@ -209,7 +210,7 @@ class Hub:
         Raises :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
         """
         compose({"data": {"data": data}})  # as ``check_payload``, without the cost of a call
-        publication = Publication(check_topic(topic), self.config.id, data)
+        publication = Publication(check_topic(topic, self.limits), self.config.id, data)
         turn = self.turn
         if turn.is_taken:
             turn.waiting.append(partial(self.delivery.publish, publication))
@@ -226,6 +227,7 @@ class Hub:
     def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
         """Send a direct message; return ``False`` if nobody has that id."""
         check_payload(data)
+        check_id(client_id, self.limits)
         send = partial(self.delivery.send_direct, client_id, self.config.id, data)
         if self.turn.is_taken:
             self.turn.waiting.append(send)
@@ -240,7 +242,7 @@ class Hub:
         Raises the same as ``publish``, and :class:`kps.QueueFull` when a limit is reached.
         """
         handle, ask = self._new_ack(topic, data, timeout, now)
-        check_topic(topic)
+        check_topic(topic, self.limits)
         self.delivery.ask_topic(handle, self.config.id, ask)
         return handle
 
@@ -249,6 +251,7 @@ class Hub:
         self, client_id: str, data: Any, timeout: float, now: float
     ) -> AckHandle:
         """Send a direct message, and wait for the answer."""
+        check_id(client_id, self.limits)
         handle, ask = self._new_ack(client_id, data, timeout, now)
         self.delivery.ask_id(handle, self.config.id, ask)
         return handle
@@ -260,7 +263,7 @@ class Hub:
     def _new_ack(self, target: str, data: Any, timeout: float, now: float) -> tuple[LocalAck, Ask]:
         self.state.now = now
         check_payload(data)
-        check_timeout(timeout)
+        check_seconds("timeout", timeout)
         handle = LocalAck(self.state)
         return handle, Ask(target, handle.id, data, timeout, False)
 

@@ -49,7 +49,7 @@ class LocalProgram:
     @verb
     def subscribe(self, topic: str) -> Mailbox:
         """Subscribe. Raises :class:`kps.InvalidArgument` for an empty topic."""
-        self._state.bus.subscribe(self, check_topic(topic))
+        self._state.bus.subscribe(self, check_topic(topic, self._state.limits))
         return self.subscriptions.add(topic)
 
     @verb
