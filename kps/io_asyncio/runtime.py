@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 from kps.errors import InvalidState, WrongThread
+from kps.io_asyncio.dialing import dial
 from kps.protocol.dialect.address import Address
 
 
@@ -69,7 +70,14 @@ class Runtime:
     ) -> None:
         """Open a transport to a server. Raises :class:`OSError`, also after the timeout."""
         async with asyncio.timeout(timeout):
-            await self.loop.create_connection(protocol, address.host, address.port, ssl=tls)
+            sock = await dial(self.loop, address.host, address.port)
+            try:
+                await self.loop.create_connection(
+                    protocol, sock=sock, ssl=tls, server_hostname=address.host if tls else None
+                )
+            except BaseException:
+                sock.close()
+                raise
 
 
 def not_started() -> NoReturn:

@@ -120,23 +120,31 @@ class ClientDriver(Driver):
         except TimeoutError:
             self._connect_failed("no answer in time")
             return
-        except Exception as error:  # OSError of the network, SSLError, ConnectFailed, ValueError
+        except BaseException as error:  # whatever it is: nobody else would hear of it
             self._connect_failed(describe(error))
             return
-        with self.lock:
-            link = self.session.connected(self.clock())
-            try:
+        link = None
+        try:
+            with self.lock:
+                link = self.session.connected(self.clock())
                 connection = Connection(sock, link, self, clock=self.clock)
-            except OSError as error:  # no descriptors are left
-                logger.warning("cannot use a connection: %s", describe(error))
-                sock.close()
+                self._connection = connection
+                self.progress()
+        except BaseException as error:  # for instance, no descriptors are left
+            sock.close()
+            if link is None:
+                self._connect_failed(describe(error))
+                return
+            logger.warning("cannot use a connection: %s", describe(error))
+            with self.lock:
+                self._connection = None
                 link.connection_lost(self.clock())
                 self.progress()
-                return
-            self._connection = connection
-            self.progress()
+            return
         try:
             connection.run()
+        except BaseException as error:
+            logger.error("a connection failed: %s", describe(error), exc_info=error)
         finally:
             with self.lock:
                 self._connection = None

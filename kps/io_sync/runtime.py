@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from kps.errors import InvalidState
+from kps.io_sync.dialing import dial
 from kps.protocol.dialect.address import Address
 
 
@@ -48,8 +49,10 @@ class Runtime:
         self, address: Address, tls: ssl.SSLContext | None, timeout: float
     ) -> socket.socket:
         """Open a transport to a server. Raises :class:`OSError`, also after the timeout."""
-        sock = socket.create_connection((address.host, address.port), timeout=timeout)
+        ends = time.monotonic() + timeout
+        sock = dial(address.host, address.port, timeout)
         try:
+            sock.settimeout(max(0.001, ends - time.monotonic()))  # for the TLS handshake
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock if tls is None else tls.wrap_socket(sock, server_hostname=address.host)
         except BaseException:

@@ -182,6 +182,13 @@ class ClientLimits(ProgramLimits):
     """Largest incoming WebSocket message, reassembled. Past it: close code 1009. A server
     gathers results and publications, so it may send larger messages than it accepts."""
 
+    max_topic: int = 65_536
+    """Characters of a topic that the program gives. The server has its own, smaller limit, which
+    a client does not know; this one refuses at once what no server takes."""
+
+    max_id: int = 65_536
+    """Characters of an id that the program gives, in the same way."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits(ProgramLimits):

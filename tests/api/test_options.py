@@ -47,7 +47,7 @@ CLIENT: list[dict[str, Any]] = [
     {"id": b"a"},
     {"id": "a\nb"},
     {"id": "\ud800"},
-    {"id": "a" * 257},
+    {"id": "a" * 65_537},
     {"ssl": ssl.create_default_context()},
     {"secure": "no"},
     {"secure": 1},

@@ -60,7 +60,7 @@ def test_results_that_are_not_json() -> None:
                 assert "not a number" in (response.error or "")
 
 
-NAMES = ["", None, 5, b"t", ["t"], "a\nb", "\x00", "\x9f", "\ud800", "a" * 257]
+NAMES = ["", None, 5, b"t", ["t"], "a\nb", "\x00", "\x9f", "\ud800", "a" * 65_537]
 WITH_TOPIC: list[Callable[[Any, Any], Any]] = [
     lambda it, topic: it.publish(topic, 1),
     lambda it, topic: it.publish_with_ack(topic, 1),
@@ -97,7 +97,7 @@ def test_names_and_timeouts_that_cannot_be_sent(level: int) -> None:
                         await refused(call, client, name)
                         await refused(call, server, name)
                     await refused(lambda it, n: it.publish_with_receipt(n, 1), client, name)
-                for name in (name for name in NAMES if name != "a" * 257):
+                for name in (name for name in NAMES if name != "a" * 65_537):
                     await refused(lambda it, n: it.publish_to_server(n, 1), client, name)
                     await refused(lambda it, n: it.publish_to_server(n, 1), server, name)
                 for seconds in TIMEOUTS:
@@ -132,12 +132,13 @@ def test_names_that_cannot_be_sent_in_threads() -> None:
 def test_longer_names_may_be_allowed() -> None:
     limits = kps.ServerLimits(max_topic=1000, max_id=1000)
     with kps.sync.Server("127.0.0.1:0", limits=limits) as server:
-        own = kps.ClientLimits(max_topic=1000, max_id=1000)
-        with kps.sync.Client(server.address, id="i" * 1000, limits=own) as client:
+        with kps.sync.Client(server.address, id="i" * 1000) as client:
             messages = client.subscribe("t" * 1000)
             client.publish("t" * 1000, 1)
             assert next(messages).data == 1
             assert server.publish_to_id("i" * 1000, 1)
+            with pytest.raises(kps.InvalidArgument, match="at most 1000"):
+                server.publish("t" * 1001, 1)
 
 
 @pytest.mark.parametrize("seconds", [1e9, 3e6])

@@ -1,6 +1,6 @@
 """A client's connections, one after the other: open, register, end, reconnect."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from kps.errors import (
     ClientClosed,
@@ -79,13 +79,11 @@ class Connecting:
             return
         try:
             token = give()
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}".removesuffix(": ")
-            raise ConnectFailed(f"the function for the token failed: {what}") from error
-        try:
+            if isinstance(token, Coroutine):
+                token.close()
             self._token = check_token(token)
-        except InvalidArgument as error:
-            raise ConnectFailed(f"the function for the token failed: {error}") from None
+        except BaseException as error:  # the driver must hear of it, whatever it is
+            raise ConnectFailed(f"the function for the token failed: {_words(error)}") from error
 
     def connected(self) -> ClientLink:
         """Make the link for a new transport, in answer to ``ConnectNeeded``."""
@@ -233,3 +231,14 @@ class Connecting:
             return not callable(self._state.config.token)  # a function may return a new token
         # While a server restarts, a proxy in front of it may answer with any status.
         return status is not None and 400 <= status < 500 and not self._was_connected
+
+
+def _words(error: BaseException) -> str:
+    """Put an exception of the program into words."""
+    if isinstance(error, InvalidArgument):
+        return str(error)
+    try:
+        text = str(error).encode("utf-8", "backslashreplace").decode()
+    except BaseException:  # the program's own ``__str__``
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
