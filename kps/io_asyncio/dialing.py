@@ -13,8 +13,7 @@ from kps.io_common.dialing import DELAY, AddressInfo, in_order, numeric
 
 async def dial(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
     """Return a connected socket. Raises :class:`OSError` of the first address when all fail."""
-    found = numeric(host, port) or await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    waiting = deque(in_order(list(found)))
+    waiting = deque(in_order(numeric(host, port) or await lookup(loop, host, port)))
     running: set[asyncio.Task[socket.socket]] = set()
     errors: list[BaseException] = []
     try:
@@ -37,6 +36,11 @@ async def dial(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.
             task.cancel()
             task.add_done_callback(_close)
     raise errors[0] if errors else OSError("the name has no address")
+
+
+async def lookup(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[AddressInfo]:
+    """Return the addresses of a name. Raises :class:`OSError`."""
+    return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, info: AddressInfo) -> socket.socket:

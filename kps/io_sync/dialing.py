@@ -20,7 +20,7 @@ def dial(host: str, port: int, timeout: float) -> socket.socket:
     the lookup of a name, which the system bounds, may take longer.
     """
     ends = monotonic() + timeout
-    waiting = deque(in_order(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))))
+    waiting = deque(in_order(lookup(host, port)))
     errors: list[OSError] = []
     with new_selector() as selector:
         try:
@@ -39,6 +39,11 @@ def dial(host: str, port: int, timeout: float) -> socket.socket:
             for key in list(selector.get_map().values()):
                 _socket_of(key).close()
     raise errors[0] if errors else OSError("the name has no address")
+
+
+def lookup(host: str, port: int) -> list[AddressInfo]:
+    """Return the addresses of a host. It may block. Raises :class:`OSError`."""
+    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
 
 def _begin(selector: selectors.BaseSelector, info: AddressInfo, errors: list[OSError]) -> None:
