@@ -53,8 +53,12 @@ class Acceptor:
         self._thread = threading.Thread(target=self._run, name="kps-accept", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread. Raises :class:`RuntimeError` if the system has no more."""
+        try:
+            self._thread.start()
+        except BaseException:
+            self._waker.close()
+            raise
 
     def wake(self) -> None:
         """Make the thread call ``tend``. Any thread may call this."""
