@@ -160,7 +160,7 @@ class Client(Participant, UnifiedClient):
 
     async def _open(self) -> None:
         self._driver.open()
-        self._driver.admit()
+        self._driver.allow_calls()
         try:
             await self._driver.news.until(
                 lambda: self._session.ready or self._session.ended is not None

@@ -88,11 +88,11 @@ class Driver(ABC):
         self.thread = get_ident()
         watch_forks(self)
 
-    def admit(self) -> None:
+    def allow_calls(self) -> None:
         """Let the program call."""
         self.enter = self._enter
 
-    def dismiss(self, refuse: Callable[[], float]) -> None:
+    def refuse_calls(self, refuse: Callable[[], float]) -> None:
         """Let ``refuse`` answer every later call of the program, with an exception."""
         self.enter = refuse
         self.due_on = 0
@@ -101,7 +101,7 @@ class Driver(ABC):
         """In a forked child: refuse all calls, and leave the parent's transports alone."""
         self.is_forked = True
         self.clock = self.runtime.check = in_child
-        self.dismiss(in_child)
+        self.refuse_calls(in_child)
 
     @property
     def may_end(self) -> bool:

@@ -159,7 +159,7 @@ class Client(Participant, UnifiedClient):
 
     def _open(self) -> None:
         self._driver.open()
-        self._driver.admit()
+        self._driver.allow_calls()
         try:
             self._driver.news.until(lambda: self._session.ready or self._session.ended is not None)
             self._raise_if_ended()

@@ -26,7 +26,7 @@ class ClientDriver(Driver):
             chance=runtime.chance,
             now=0.0,  # its time begins with the start
         )
-        runtime.check = self.session.turn.check_free
+        runtime.check = self.session.calls.check_free
         self.is_closing = False
         self.wanting_room = 0
         """Number of callers that wait until the queue has drained. Each write wakes them."""

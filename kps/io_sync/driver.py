@@ -78,11 +78,11 @@ class Driver(ABC):
         self.is_started = True
         watch_forks(self)
 
-    def admit(self) -> None:
+    def allow_calls(self) -> None:
         """Let the program call."""
         self.enter = self._enter
 
-    def dismiss(self, refuse: Callable[[], float]) -> None:
+    def refuse_calls(self, refuse: Callable[[], float]) -> None:
         """Let ``refuse`` answer every later call of the program, with an exception."""
         self.enter = refuse
         self.due_on = 0
@@ -92,7 +92,7 @@ class Driver(ABC):
         self.is_forked = True
         self.lock = self._lock = threading.RLock()
         self.clock = self.runtime.clock = self.runtime.check = in_child
-        self.dismiss(in_child)
+        self.refuse_calls(in_child)
 
     @property
     def may_end(self) -> bool:

@@ -205,7 +205,7 @@ class Server(Participant, UnifiedServer):
             self._address = host_and_port(name, port)
             here = {self._address, name, host_and_port(host, port)}
             self._hub.addresses |= here | self._settings.names
-            self._driver.admit()
+            self._driver.allow_calls()
             self._driver.progress()
 
     def _run(self, ready: "Callable[[Server], object] | None") -> None:
@@ -241,7 +241,7 @@ class Server(Participant, UnifiedServer):
         self._relays.close()
         self._driver.close(grace)
         self._is_stopped = True
-        self._driver.dismiss(stopped)
+        self._driver.refuse_calls(stopped)
         self._driver.wake_iterators()
 
     # -- about itself ---------------------------------------------------------------------

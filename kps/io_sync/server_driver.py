@@ -43,7 +43,7 @@ class ServerDriver(Driver):
     def open(self, hub: Hub) -> None:
         """Run a hub."""
         self._hub = hub
-        self.runtime.check = hub.turn.check_free
+        self.runtime.check = hub.calls.check_free
         self._figures = FiguresLog(hub)
 
     def listen(self) -> tuple[str, int]:

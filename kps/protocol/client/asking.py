@@ -4,6 +4,7 @@ from typing import Any
 
 from kps.errors import KPSError, ServerError
 from kps.protocol.bus.message import AckChanged, AckHandle, check_id, check_topic
+from kps.protocol.calls import verb
 from kps.protocol.client.events import AckStatusReceived, AckStatusRefused, BarrierPassed
 from kps.protocol.client.pending import Barrier, ClientAck, Pending
 from kps.protocol.client.sender import Sender
@@ -13,7 +14,6 @@ from kps.protocol.dialect.client import read_response
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import timed_out
 from kps.protocol.limits import check_seconds
-from kps.protocol.turns import verb
 
 # Seconds that the client waits beyond the timeout of an ack request: the server sends the final
 # answer only when the timeout is over.
@@ -24,7 +24,7 @@ class Asking:
     """Asks the server, and ends each question once, with its answer or with an error."""
 
     def __init__(self, state: ClientState, sender: Sender) -> None:
-        self.turn = state.turn
+        self.calls = state.calls
         self._state = state
         self._sender = sender
         self.pending = Pending()

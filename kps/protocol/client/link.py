@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
+from kps.protocol.calls import entry
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.outgoing import Clock, Outgoing
-from kps.protocol.turns import entry
 from kps.protocol.wire.client_handshake import ClientWebSocket
 from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.outbox import Entry
@@ -50,7 +50,7 @@ class ClientLink:
             headers.append(("Authorization", f"Bearer {token}"))
         self.registered = False
         """Whether the client is registered on this connection."""
-        self.turn = clock.turn
+        self.calls = clock.calls
         self._owner = owner
         self._clock = clock
         self._state = State.HANDSHAKE

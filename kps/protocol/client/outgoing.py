@@ -5,10 +5,10 @@ from typing import Protocol
 
 from kps.errors import MessageTooLarge, QueueFull
 from kps.protocol.bus.message import check_topic
+from kps.protocol.calls import Calls
 from kps.protocol.client.batch import AROUND, LARGEST_BATCH, Batch, BatchEntry
 from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
 from kps.protocol.limits import Overflow, ProgramLimits
-from kps.protocol.turns import Turn
 from kps.protocol.wire.client_handshake import ClientWebSocket
 from kps.protocol.wire.frames import LONGEST_HEADER
 from kps.protocol.wire.outbox import Entry, Kind, Push
@@ -21,7 +21,7 @@ class Clock(Protocol):
     """The time of the latest verb of a client, and the turns of its calls."""
 
     now: float
-    turn: Turn
+    calls: Calls
 
 
 class Outgoing:

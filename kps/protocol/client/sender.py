@@ -53,18 +53,18 @@ class Sender:
         elif not self._offline.keep(message):
             raise QueueFull("not connected, and the offline queue is full")
 
-    def send_in_turn(self, message: bytes, now: float) -> None:
+    def send_in_order(self, message: bytes, now: float) -> None:
         """Send or keep a message of the program, behind a call that is under way."""
-        turn = self._state.turn
-        if turn.is_taken:
+        calls = self._state.calls
+        if calls.is_under_way:
             self.send_soon(partial(self.send_or_keep, message))
             return
-        turn.is_taken = True
+        calls.is_under_way = True
         try:
             self._state.now = now
             self.send_or_keep(message)
         finally:
-            turn.end()
+            calls.end()
 
     def send_soon(self, send: Callable[[], object]) -> None:
         """Call ``send`` after the call that is under way. Raises what is certain by now."""
@@ -80,7 +80,7 @@ class Sender:
                 reason = f"a message from within another call is dropped: {error}"
                 state.events.append(ErrorReceived(reason, ""))
 
-        state.turn.waiting.append(try_it)
+        state.calls.waiting.append(try_it)
 
     def _send_on(self, outgoing: Outgoing, message: bytes, *, droppable: bool) -> None:
         outgoing.check_size(message)

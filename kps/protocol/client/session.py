@@ -7,6 +7,7 @@ from kps.errors import ConnectFailed
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import LONGEST_ADDRESS, Message, check_id, check_text, check_topic
 from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.calls import entry, verb
 from kps.protocol.client.asking import Asking
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.connecting import Connecting
@@ -20,7 +21,6 @@ from kps.protocol.client.topics import Topics
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.envelope import compose, composed, encode
 from kps.protocol.limits import check_switch
-from kps.protocol.turns import entry, verb
 from kps.protocol.wire.frames import Masker
 
 
@@ -40,7 +40,7 @@ class ClientSession:
     ) -> None:
         self.config = config
         self.state = state = ClientState(config, now)
-        self.turn = state.turn
+        self.calls = state.calls
         self.on_resume: Callable[[], None] = _nothing
         """Called when paused reading may resume."""
         self.flow = Flow(state.deadlines, lambda: state.now, lambda: self.on_resume())
@@ -182,10 +182,10 @@ class ClientSession:
         Raises ``InvalidArgument`` (also ``MessageTooLarge``), ``NotConnected`` (also
         ``ClientClosed``), ``QueueFull``.
         """
-        turn = self.turn
-        if turn.is_taken:
+        calls = self.calls
+        if calls.is_under_way:
             return self._publish_soon(check_topic(topic, self.config.limits), compose(data))
-        turn.is_taken = True
+        calls.is_under_way = True
         try:
             state = self.state
             state.now = now
@@ -202,22 +202,22 @@ class ClientSession:
             self._sender.send_or_keep(level1.publish(topic, state.id, data))
             return self._sender.backlog
         finally:
-            if turn.waiting:
-                turn.end()
-            turn.is_taken = False
+            if calls.waiting:
+                calls.end()
+            calls.is_under_way = False
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> None:
         """Send a direct message. Raises as ``publish`` does."""
         check_id(client_id, self.config.limits)
         message = level1.direct_message(client_id, self.state.id, data)
-        self._sender.send_in_turn(message, now)
+        self._sender.send_in_order(message, now)
 
     def publish_to_server(self, address: str, data: Any, secure: bool, now: float) -> None:
         """Ask the server to send a message to another server. Raises as ``publish`` does."""
         check_text("an address", address, LONGEST_ADDRESS)
         check_switch("secure", secure)
         message = level1.publish_to_server(address, self.state.id, data, secure)
-        self._sender.send_in_turn(message, now)
+        self._sender.send_in_order(message, now)
 
     @verb
     def send_to_server(self, to: str, proxied: str, origin: str, data: Any, now: float) -> None:

@@ -1,12 +1,12 @@
 """The state that all parts of one client share."""
 
 from kps.errors import ClientClosed, NotConnected
+from kps.protocol.calls import Calls
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import ClientEvent, Ended
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.outgoing import Outgoing
 from kps.protocol.timers import Deadlines
-from kps.protocol.turns import Turn
 
 
 class ClientState:
@@ -18,7 +18,7 @@ class ClientState:
         """The time of the latest verb."""
         self.id = config.id
         """The registered id; before registration the id that the client will ask for."""
-        self.turn = Turn()
+        self.calls = Calls()
         self.deadlines = Deadlines()
         self.link: ClientLink | None = None
         """The current connection, which may still be opening."""

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from functools import partial
 
 from kps.protocol.access.admission import host_of
+from kps.protocol.calls import entry
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.gate import STOPPING
 from kps.protocol.server.intake import Intake
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.transport import WebSocketTransport
-from kps.protocol.turns import entry
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import Closed, Output, State
@@ -26,7 +26,8 @@ class WebSocketConnection:
 
     __slots__ = ("__weakref__", "_forget", "_intake", "_is_admitted", "_is_gone",
                  "_is_heard",
-                 "_origin", "_socket", "_state", "_transport", "number", "session", "turn")  # fmt: skip
+                 "_origin", "_socket", "_state", "_transport", "calls", "number",
+                 "session")  # fmt: skip
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class WebSocketConnection:
         config, now = state.config, state.now
         self.number = number
         """The number by which events and the hub's verbs name it."""
-        self.turn = state.turn
+        self.calls = state.calls
         self._state = state
         self._forget = forget
         self._origin: str | None = None  # the address for which it counts

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from kps.protocol.bus.message import AckHandle, check_id, check_topic
 from kps.protocol.bus.publication import Publication
+from kps.protocol.calls import entry, verb
 from kps.protocol.dialect.envelope import compose
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.limits import check_seconds
@@ -24,7 +25,6 @@ from kps.protocol.server.monitor import Monitor
 from kps.protocol.server.routes import Routes
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
-from kps.protocol.turns import entry, verb
 from kps.protocol.wire.websocket import Closed, ClosedBy
 
 
@@ -84,7 +84,7 @@ class Hub:
     def __init__(self, config: HubConfig, *, new_id: Callable[[], str], now: float) -> None:
         self.config = config
         self.state = state = ServerState(config, new_id=new_id, now=now)
-        self.turn = state.turn
+        self.calls = state.calls
         self.limits = config.limits
         self.local = LocalProgram(state)
         self.delivery = Delivery(state, self.local)
@@ -211,26 +211,26 @@ class Hub:
         """
         compose({"data": {"data": data}})  # as ``check_payload``, without the cost of a call
         publication = Publication(check_topic(topic, self.limits), self.config.id, data)
-        turn = self.turn
-        if turn.is_taken:
-            turn.waiting.append(partial(self.delivery.publish, publication))
+        calls = self.calls
+        if calls.is_under_way:
+            calls.waiting.append(partial(self.delivery.publish, publication))
             return len(self.state.bus.subscribers(topic))
-        turn.is_taken = True
+        calls.is_under_way = True
         try:
             self.state.now = now
             return self.delivery.publish(publication)
         finally:
-            if turn.waiting:
-                turn.end()
-            turn.is_taken = False
+            if calls.waiting:
+                calls.end()
+            calls.is_under_way = False
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
         """Send a direct message; return ``False`` if nobody has that id."""
         check_payload(data)
         check_id(client_id, self.limits)
         send = partial(self.delivery.send_direct, client_id, self.config.id, data)
-        if self.turn.is_taken:
-            self.turn.waiting.append(send)
+        if self.calls.is_under_way:
+            self.calls.waiting.append(send)
             return client_id in self.clients or client_id == self.config.id
         self.state.now = now
         return self._alone(send)

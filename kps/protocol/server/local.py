@@ -15,12 +15,12 @@ from kps.protocol.bus.message import (
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.bus.topics import Key, Stage
+from kps.protocol.calls import entry, verb
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.envelope import compose
 from kps.protocol.dialect.outcome import AckResponse, bad_result, timed_out
 from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server.state import ServerState
-from kps.protocol.turns import entry, verb
 
 
 class _Sizes:
@@ -43,7 +43,7 @@ class LocalProgram:
         self.encoding = _SIZES
         self.topics: dict[Key, Stage] = {}
         self.subscriptions = Subscriptions(state.limits, self._answer)
-        self.turn = state.turn
+        self.calls = state.calls
         self._state = state
 
     @verb

@@ -7,13 +7,13 @@ from kps.protocol.access.identity import Identity
 from kps.protocol.access.ids import IdOwners
 from kps.protocol.bus.acks import AckBook
 from kps.protocol.bus.topics import Bus
+from kps.protocol.calls import Calls
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import HubEvent
 from kps.protocol.server.figures import Stats
 from kps.protocol.server.ports import Client
 from kps.protocol.server.turns import Turns
 from kps.protocol.timers import Deadlines
-from kps.protocol.turns import Turn
 
 
 class ServerState:
@@ -28,7 +28,7 @@ class ServerState:
         self.stopping = False
         self.new_id = new_id
         """Makes an unused id, for a client that names none."""
-        self.turn = Turn()
+        self.calls = Calls()
         self.deadlines = Deadlines()
         self.turns = Turns()
         self.bus = Bus()

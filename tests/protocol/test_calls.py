@@ -158,7 +158,7 @@ def test_a_server_loses_repeats_and_reorders_nothing() -> None:
 def test_whatever_else_is_asked_for_from_within_a_call_is_refused() -> None:
     client, _ = connected(proto=2)
     session, now = client.session, client.clock.now
-    session.turn.is_taken = True
+    session.calls.is_under_way = True
     for call in (
         lambda: session.subscribe("t", now),
         lambda: session.asking.publish_with_ack("t", 1, 5.0, now),
@@ -169,7 +169,7 @@ def test_whatever_else_is_asked_for_from_within_a_call_is_refused() -> None:
         with pytest.raises(InvalidState, match="under way"):
             call()
     hub = Stage().hub
-    hub.turn.is_taken = True
+    hub.calls.is_under_way = True
     for call in (
         lambda: hub.local.subscribe("t"),
         lambda: hub.publish_with_ack("t", 1, 5.0, now),
@@ -181,15 +181,15 @@ def test_whatever_else_is_asked_for_from_within_a_call_is_refused() -> None:
 
 def test_what_cannot_be_sent_from_within_a_call_is_refused_or_reported() -> None:
     client = Client()
-    client.session.turn.is_taken = True
+    client.session.calls.is_under_way = True
     with pytest.raises(NotConnected):
         client.session.publish("t", 1, client.clock.now)
     client, server = connected(proto=2, limits={"max_message": 100})
     session, now = client.session, client.clock.now
-    session.turn.is_taken = True
+    session.calls.is_under_way = True
     assert session.publish("t", "x" * 1000, now) == 0
     session.publish_to_id("someone", 1, now)
-    session.turn.end()
+    session.calls.end()
     assert [fields["action"] for fields in server.take()] == ["direct_message"]
     assert session.dropped == 1
     (error,) = of_type(session.events(), ErrorReceived)

@@ -16,13 +16,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Turn:
+class Calls:
     """Tells whether a call is under way in a core, and keeps what is to follow it."""
 
-    __slots__ = ("is_taken", "waiting")
+    __slots__ = ("is_under_way", "waiting")
 
     def __init__(self) -> None:
-        self.is_taken = False
+        self.is_under_way = False
         self.waiting: deque[Callable[[], object]] = deque()
         """What came in from within the call. None of these raises."""
 
@@ -32,11 +32,11 @@ class Turn:
             while self.waiting:
                 self.waiting.popleft()()
         finally:
-            self.is_taken = False
+            self.is_under_way = False
 
     def check_free(self) -> None:
         """Raise :class:`kps.InvalidState` if a call is under way."""
-        if self.is_taken:
+        if self.is_under_way:
             raise InvalidState(
                 "another call is under way in this thread; "
                 "a signal handler, a finalizer or a log handler can only publish"
@@ -47,7 +47,7 @@ class Owner(Protocol):
     """A part of a core."""
 
     @property
-    def turn(self) -> Turn: ...
+    def calls(self) -> Calls: ...
 
 
 S = TypeVar("S", bound=Owner)
@@ -58,14 +58,14 @@ def entry(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P],
 
     @wraps(method)
     def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
-        turn = self.turn
-        if turn.is_taken:  # the call that is under way calls it
+        calls = self.calls
+        if calls.is_under_way:  # the call that is under way calls it
             return method(self, *args, **kwargs)
-        turn.is_taken = True
+        calls.is_under_way = True
         try:
             return method(self, *args, **kwargs)
         finally:
-            turn.end()
+            calls.end()
 
     return cast("Callable[Concatenate[S, P], R]", call)
 
@@ -75,12 +75,12 @@ def verb(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], 
 
     @wraps(method)
     def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
-        turn = self.turn
-        turn.check_free()
-        turn.is_taken = True
+        calls = self.calls
+        calls.check_free()
+        calls.is_under_way = True
         try:
             return method(self, *args, **kwargs)
         finally:
-            turn.end()
+            calls.end()
 
     return cast("Callable[Concatenate[S, P], R]", call)
