@@ -51,28 +51,31 @@ class Client(Participant, UnifiedClient):
     or ``client = await Client.connect("localhost:9313")``, and ``close`` at the end.
 
     On asyncio each callback may be a coroutine function (runs on the loop) or a plain function
-    (runs in a thread). Call all methods on the event loop on which the client was started. On
-    threads call the methods from any thread; the client has one thread for its socket and, once
-    it needs it, one on which all callbacks run. A program that forgets ``close`` still exits.
+    (runs in a thread). Call all methods on the event loop on which the client was started:
+    elsewhere they raise :class:`kps.WrongThread`. On threads call the methods from any thread; the
+    client has one thread for its socket and, once it needs it, one on which all callbacks run. A
+    program that forgets ``close`` still exits.
 
     Args:
         address: ``host:port``, or a ``ws://`` or ``wss://`` URL with path and query.
         id: The id by which others reach this client; a random one if not given. A second
             client with the same id takes it over, and the first one then closes for good.
         path: Path (and query) of the server's WebSocket, unless the address has one.
-        secure: Whether to use TLS (``wss``), unless the address has a scheme.
-        ssl: The TLS context; the default one verifies the server's certificate.
-        headers: More headers for the opening request.
+        secure: Whether to use TLS (``wss``); an address with a scheme tells it by that.
+        ssl: The TLS context, for connections with TLS only; the default one verifies the
+            server's certificate.
+        headers: More headers for the opening request, besides those of the handshake itself.
         token: The token that identifies this client: a string, or a function that returns one,
-            called before each attempt to connect. The function must not block for long; if it
-            raises, the attempt fails. Sent as ``Authorization: Bearer``.
+            called before each attempt to connect. The function must not block for long; whatever
+            it raises, the attempt fails. Sent as ``Authorization: Bearer``.
         reconnect: ``True`` (default) for exponential backoff with jitter, a number for a
             fixed interval in seconds, a :class:`kps.Backoff`, or ``False``. Unless it is
             ``False``, the client waits for a server that is down, also at the start.
         offline_queue: How many publications to keep while there is no connection. The client
             sends them, in order, when the connection is back. With 0 (the default) publishing
             raises :class:`kps.NotConnected` instead. At most 16 MiB.
-        connect_timeout: Seconds for opening one TCP and TLS connection. Default 10.
+        connect_timeout: Seconds for one attempt: TCP to any of the server's addresses, of which
+            the next one is tried after a quarter of a second, and TLS. Default 10.
         request_timeout: Seconds for the server to answer a request. Default 10.
         level: The highest level of the protocol to offer: 2, or 1 like the original clients.
         limits: Bounds and timeouts, see :class:`kps.ClientLimits`.
