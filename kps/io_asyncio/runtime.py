@@ -43,8 +43,13 @@ class Runtime:
         """Raises :class:`kps.InvalidState` unless the caller runs on the event loop."""
 
     def start(self) -> None:
-        """Attach to the running event loop."""
-        self.loop = asyncio.get_running_loop()
+        """Attach to the running event loop. Raises :class:`kps.InvalidState` if none runs."""
+        try:
+            self.loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise InvalidState(
+                "no event loop of asyncio runs here: start it within one, or use kps.sync"
+            ) from None
         self.clock = self.loop.time
 
     def _check(self) -> None:

@@ -135,6 +135,12 @@ def test_after_the_loop_has_ended() -> None:
     gc.collect()
 
 
+def test_a_start_without_a_loop() -> None:
+    for start in (kps.Client("localhost:1").__aenter__(), kps.Server("127.0.0.1:0").start()):
+        with pytest.raises(kps.InvalidState, match="no event loop"):
+            start.send(None)
+
+
 @pytest.mark.parametrize("sync", [False, True])
 def test_run_belongs_to_the_main_thread_and_to_no_loop(sync: bool) -> None:
     server = (kps.sync.Server if sync else kps.Server)("127.0.0.1:0")
