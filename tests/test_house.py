@@ -56,7 +56,7 @@ LIBRARIES = {
 # here; rooms of one line do not know each other. A name stands for the module or all in it.
 ROOMS: list[set[str]] = [
     {"kps.errors", "kps.version"},
-    {"kps.protocol.limits", "kps.protocol.timers"},
+    {"kps.protocol.limits", "kps.protocol.timers", "kps.protocol.calls"},
     {"kps.protocol.wire"},
     {"kps.protocol.dialect"},
     {"kps.protocol.bus"},
