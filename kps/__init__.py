@@ -20,6 +20,7 @@ from kps.errors import (
     ServerError,
     ServerStartFailed,
     ServerStopped,
+    WrongThread,
 )
 
 TYPE_CHECKING = False  # type checkers know it; typing is slow to import
@@ -85,6 +86,7 @@ __all__ = [
     "ServerStopped",
     "Subscription",
     "TokenFile",
+    "WrongThread",
     "__version__",
     "sync",
 ]
@@ -132,7 +134,7 @@ if not TYPE_CHECKING:  # else a mistyped name would have the type Any
             module, _, attribute = _LAZY[name].partition(":")
             value = getattr(importlib.import_module(module), attribute)
         elif name == "Limits":
-            raise AttributeError(
+            raise ImportError(  # which ``from kps import Limits`` shows, unlike an AttributeError
                 "kps.Limits is kps.ServerLimits for servers, kps.ClientLimits for clients"
             )
         else:

@@ -32,7 +32,16 @@ class InvalidState(KPSError, RuntimeError):
     """The program called a method at the wrong time. Nothing changed. Correct the program.
 
     For instance the client or server is not started yet, is started a second time, or has
-    stopped; a hook is set after the start; a loop iterates over a subscription with a callback.
+    stopped; a hook is set after the start; a loop iterates over a subscription with a callback;
+    the event loop of the client has ended; the process is a fork of the one that started it.
+    """
+
+
+class WrongThread(InvalidState):
+    """The program called an asyncio client or server outside its event loop. Nothing changed.
+
+    From another thread, use ``asyncio.run_coroutine_threadsafe`` with the loop on which it was
+    started, or a client of ``kps.sync``, which any thread may call.
     """
 
 

@@ -57,7 +57,7 @@ LIBRARIES = {
 # here; rooms of one line do not know each other. A name stands for the module or all in it.
 ROOMS: list[set[str]] = [
     {"kps.errors", "kps.version"},
-    {"kps.protocol.cost", "kps.protocol.limits", "kps.protocol.timers"},
+    {"kps.protocol.calls", "kps.protocol.cost", "kps.protocol.limits", "kps.protocol.timers"},
     {"kps.protocol.wire"},
     {"kps.protocol.dialect"},
     {"kps.protocol.bus"},

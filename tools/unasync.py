@@ -6,7 +6,8 @@
 Each file below is written for asyncio by hand. What is made of it, line by line:
 
 * ``async`` and ``await`` go away, and names of asyncio become those that block (``NAMES``);
-* the body of a method marked ``@locked`` goes into ``with self._driver.lock:``.
+* the body of a method marked ``@locked`` goes into ``with self._driver.lock:``;
+* lines that end with ``# asyncio`` go away.
 
 What truly differs between the two worlds is no matter of this: it is in modules of the same names
 that are written by hand on both sides.
@@ -38,10 +39,13 @@ NAMES = {
 
 LOCK = "with self._driver.lock:"
 
+ONLY_THERE = "  # asyncio\n"
+
 
 def blocking(original: str, name: str) -> str:
     """Return the blocking form of a source file."""
-    text = "".join(lock(original.splitlines(keepends=True)))
+    kept = [line for line in original.splitlines(keepends=True) if not line.endswith(ONLY_THERE)]
+    text = "".join(lock(kept))
     for pattern, replacement in NAMES.items():
         text = re.sub(pattern, replacement, text)
     header = f"# Made from kps/{name} by tools/unasync.py: edit that one.\n\n"

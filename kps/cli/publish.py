@@ -12,6 +12,7 @@ from kps.errors import InvalidArgument, ServerError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import call
 from kps.protocol.bus.message import check_topic
+from kps.protocol.limits import ClientLimits
 
 _LONGEST = 64 * 1024 * 1024  # bytes of a line for a server that does not tell what it accepts
 
@@ -49,7 +50,7 @@ class _Publisher:
             **client_options(options),
         ) as client:
             if options.data == "-":
-                check_topic(options.topic)  # else each line would fail
+                check_topic(options.topic, ClientLimits())  # else each line would fail
                 async for number, data in self._lines(client.max_message or _LONGEST):
                     try:
                         await self._publish(client, data)

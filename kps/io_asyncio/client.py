@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 from copy import copy
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
@@ -14,7 +15,7 @@ from kps.io_asyncio.dispatch import check_callback
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.signals import on_signals
-from kps.io_common.checks import check_seconds
+from kps.io_common.checks import check_main_thread
 from kps.io_common.client_options import HIGH_WATER, HOOKS, ClientOptions, ClientSettings
 from kps.io_common.hooks import OnClose
 from kps.io_common.logs import log_client_event
@@ -38,6 +39,7 @@ from kps.protocol.client.events import (
 )
 from kps.protocol.client.pending import Barrier
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
+from kps.protocol.limits import check_seconds
 
 
 class Client(Participant, UnifiedClient):
@@ -52,28 +54,31 @@ class Client(Participant, UnifiedClient):
     or ``client = await Client.connect("localhost:9313")``, and ``close`` at the end.
 
     On asyncio each callback may be a coroutine function (runs on the loop) or a plain function
-    (runs in a thread). Call all methods on the event loop on which the client was started. On
-    threads call the methods from any thread; the client has one thread for its socket and, once
-    it needs it, one on which all callbacks run. A program that forgets ``close`` still exits.
+    (runs in a thread). Call all methods on the event loop on which the client was started:
+    elsewhere they raise :class:`kps.WrongThread`. On threads call the methods from any thread; the
+    client has one thread for its socket and, once it needs it, one on which all callbacks run. A
+    program that forgets ``close`` still exits.
 
     Args:
         address: ``host:port``, or a ``ws://`` or ``wss://`` URL with path and query.
         id: The id by which others reach this client; a random one if not given. A second
             client with the same id takes it over, and the first one then closes for good.
         path: Path (and query) of the server's WebSocket, unless the address has one.
-        secure: Whether to use TLS (``wss``), unless the address has a scheme.
-        ssl: The TLS context; the default one verifies the server's certificate.
-        headers: More headers for the opening request.
+        secure: Whether to use TLS (``wss``); an address with a scheme tells it by that.
+        ssl: The TLS context, for connections with TLS only; the default one verifies the
+            server's certificate.
+        headers: More headers for the opening request, besides those of the handshake itself.
         token: The token that identifies this client: a string, or a function that returns one,
-            called before each attempt to connect. The function must not block for long; if it
-            raises, the attempt fails. Sent as ``Authorization: Bearer``.
+            called before each attempt to connect. The function must not block for long; whatever
+            it raises, the attempt fails. Sent as ``Authorization: Bearer``.
         reconnect: ``True`` (default) for exponential backoff with jitter, a number for a
             fixed interval in seconds, a :class:`kps.Backoff`, or ``False``. Unless it is
             ``False``, the client waits for a server that is down, also at the start.
         offline_queue: How many publications to keep while there is no connection. The client
             sends them, in order, when the connection is back. With 0 (the default) publishing
             raises :class:`kps.NotConnected` instead. At most 16 MiB.
-        connect_timeout: Seconds for opening one TCP and TLS connection. Default 10.
+        connect_timeout: Seconds for one attempt: TCP to any of the server's addresses, of which
+            the next one is tried after a quarter of a second, and TLS. Default 10.
         request_timeout: Seconds for the server to answer a request. Default 10.
         level: The highest level of the protocol to offer: 2, or 1 like the original clients.
         limits: Bounds and timeouts, see :class:`kps.ClientLimits`.
@@ -141,20 +146,22 @@ class Client(Participant, UnifiedClient):
         """
         if timeout is not None:
             check_seconds("timeout", timeout)
-        return await self._driver.close(timeout) if self._driver.is_started else 0
+        return await self._driver.close(timeout) if self._driver.may_end else 0
 
     async def _close(self) -> None:
         await self.close()
 
     async def run(self) -> None:
-        """Wait until the client is closed; in the main thread, SIGINT and SIGTERM close it.
+        """Wait until the client is closed; SIGINT and SIGTERM close it.
 
         Returns after its own ``close`` or such a signal. Raises the reason if the client has
         ended otherwise: :class:`kps.ConnectionLost` (without ``reconnect``, or another client has
         taken over its id), :class:`kps.ConnectFailed` or :class:`kps.ServerError` (the server
-        refuses it for good).
+        refuses it for good). Raises :class:`kps.InvalidState` outside the main thread, which
+        alone gets signals.
         """
-        self._clock()
+        self._driver.enter()
+        check_main_thread()
         with on_signals({signal.SIGINT: self._close, signal.SIGTERM: self._close}):
             await self._driver.news.until(lambda: self._session.ended is not None)
         await self.close()
@@ -184,7 +191,7 @@ class Client(Participant, UnifiedClient):
 
     async def _open(self) -> None:
         self._driver.open()
-        self._clock = self._driver.clock
+        self._driver.allow_calls()
         try:
             await self._driver.news.until(
                 lambda: self._session.ready or self._session.ended is not None
@@ -211,10 +218,12 @@ class Client(Participant, UnifiedClient):
         :class:`kps.ConnectionLost` when the connection ends (unless the offline queue keeps the
         message); it is then unknown whether the message was sent.
         """
-        now = self._clock()
-        waiting = self._session.publish(topic, data, now)
-        if not self._driver.is_due:
-            self._driver.flush_soon()
+        driver = self._driver
+        if driver.due_on == get_ident():
+            waiting = self._session.publish(topic, data, driver.now)
+        else:
+            waiting = self._session.publish(topic, data, driver.enter())
+            driver.flush_soon()
         if waiting > HIGH_WATER:
             await self._until_there_is_room()
 
@@ -225,7 +234,7 @@ class Client(Participant, UnifiedClient):
         If nobody has the id, ``on_error`` gets the server's error. To learn the outcome, use
         ``publish_to_id_with_ack``.
         """
-        now = self._clock()
+        now = self._driver.enter()
         self._session.publish_to_id(client_id, data, now)
         await self._sent()
 
@@ -237,7 +246,7 @@ class Client(Participant, UnifiedClient):
         ``topic``, the other server publishes its ``data`` there. ``on_error`` gets a failure.
         Raises as ``publish``.
         """
-        now = self._clock()
+        now = self._driver.enter()
         self._session.publish_to_server(addr, data, secure, now)
         await self._sent()
 
@@ -248,7 +257,7 @@ class Client(Participant, UnifiedClient):
         The subscribers have ``timeout`` seconds to answer. Raises as ``publish``; the offline
         queue does not apply.
         """
-        now = self._clock()
+        now = self._driver.enter()
         return self._ack_for(self._session.asking.publish_with_ack(topic, data, timeout, now))
 
     @locked
@@ -256,7 +265,7 @@ class Client(Participant, UnifiedClient):
         self, client_id: str, data: Any, timeout: float = 5.0
     ) -> Ack[Any]:
         """Send a direct message, and wait for its ack. No response means that nobody has the id."""
-        now = self._clock()
+        now = self._driver.enter()
         return self._ack_for(
             self._session.asking.publish_to_id_with_ack(client_id, data, timeout, now)
         )
@@ -271,7 +280,7 @@ class Client(Participant, UnifiedClient):
         """
         if self._session.backlog > HIGH_WATER:
             await self._until_there_is_room()
-        now = self._clock()
+        now = self._driver.enter()
         await self._wait_for(self._session.asking.barrier(now))
 
     @locked
@@ -285,7 +294,7 @@ class Client(Participant, UnifiedClient):
         Raises as ``publish`` (the offline queue does not apply), :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
         """
-        now = self._clock()
+        now = self._driver.enter()
         barrier = self._session.asking.publish_with_receipt(topic, data, now)
         await self._wait_for(barrier)
         return barrier.delivered
@@ -293,7 +302,7 @@ class Client(Participant, UnifiedClient):
     @locked
     async def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:
         """Send a message as a server to another server; return the errors of that server."""
-        now = self._clock()
+        now = self._driver.enter()
         self._session.send_to_server(to, proxied, origin, data, now)
         barrier = self._session.asking.barrier(now)
         await self._wait_for(barrier)
@@ -381,7 +390,7 @@ class Client(Participant, UnifiedClient):
         return copy(ended.error) or StopAsyncIteration()
 
     async def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
-        now = self._clock()
+        now = self._driver.enter()
         if not self._session.asking.ask_status(handle, now):
             return handle.known_status()
         question = _StatusQuestion()
@@ -404,7 +413,7 @@ class Client(Participant, UnifiedClient):
         return handle.known_status()
 
     def _cancel_ack(self, handle: AckHandle) -> None:
-        self._session.asking.cancel_ack(handle, self._driver.clock())
+        self._session.asking.cancel_ack(handle, self._driver.enter())
         self._driver.progress()
 
     # -- events ---------------------------------------------------------------------------

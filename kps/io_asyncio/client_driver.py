@@ -79,18 +79,20 @@ class ClientDriver(Driver):
 
     async def _connect(self) -> None:
         settings = self._settings
+        connection = Connection(self.runtime.loop, self, self.clock)
         try:
             self.session.renew_token()
             await self.runtime.connect(
-                lambda: Connection(self.runtime.loop, self, self.clock),
-                settings.address,
-                settings.tls,
-                settings.connect_timeout,
+                lambda: connection, settings.address, settings.tls, settings.connect_timeout
             )
-        except TimeoutError:
-            self._connect_failed("no answer in time")
-        except Exception as error:  # OSError of the network, SSLError, ConnectFailed, ValueError
-            self._connect_failed(describe(error))
+        except BaseException as error:  # whatever it is: nobody else would hear of it
+            if connection in self.connections:
+                connection.drop()  # the loop opened it, and gave up: it may not tell us
+            elif not _is_cancelled(error):
+                is_late = isinstance(error, TimeoutError)
+                self._connect_failed("no answer in time" if is_late else describe(error))
+            if _is_cancelled(error):
+                raise
 
     def _connect_failed(self, reason: str) -> None:
         self.session.connect_failed(reason, self.clock())
@@ -106,11 +108,22 @@ class ClientDriver(Driver):
     # -- called by connections ------------------------------------------------------------
 
     def _attach(self, connection: Connection, peer: str) -> Endpoint:
+        try:
+            endpoint = self.session.connected(self.clock())
+        except BaseException as error:
+            self._connect_failed(describe(error))
+            raise
         self.connections.add(connection)
-        return self.session.connected(self.clock())
+        return endpoint
 
     def _detach(self, connection: Connection) -> None:
         self.connections.discard(connection)
         if connection.unwritten:
             self.session.cut_short()
         self.news.announce()
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Tell whether an exception ends the current task because somebody has cancelled it."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

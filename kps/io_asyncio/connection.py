@@ -38,6 +38,7 @@ class Connection(asyncio.Protocol):
         "__weakref__",
         "_clock",
         "_endpoint",
+        "_is_gone",
         "_is_half_closed",
         "_is_reading",
         "_is_resting",
@@ -67,12 +68,18 @@ class Connection(asyncio.Protocol):
         self._is_tls = False
         self.unwritten = 0
         """Bytes that the transport had not written when we dropped it."""
+        self._is_gone = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=_TRANSPORT_BUFFER)
         self._is_tls = transport.get_extra_info("ssl_object") is not None
-        self._endpoint = self._owner._attach(self, _name(transport.get_extra_info("peername")))
+        try:
+            self._endpoint = self._owner._attach(self, _name(transport.get_extra_info("peername")))
+        except BaseException:
+            self._is_gone = True  # nobody cares for this transport
+            self._transport.abort()
+            raise
         self._owner._progress()
 
     def data_received(self, data: bytes) -> None:
@@ -90,6 +97,9 @@ class Connection(asyncio.Protocol):
         return not self._is_tls  # keep writing the queue; TLS does not allow that
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._is_gone:
+            return
+        self._is_gone = True
         self._is_writable = False
         self._endpoint.connection_lost(self._clock())
         self._owner._detach(self)
@@ -107,6 +117,11 @@ class Connection(asyncio.Protocol):
         """Drop the transport now."""
         self.unwritten = self._transport.get_write_buffer_size()
         self._transport.abort()
+
+    def drop(self) -> None:
+        """Drop the transport now, and count on no further call of the loop."""
+        self.abort()
+        self.connection_lost(None)
 
     def flush(self) -> None:
         """Write pending data while the transport takes it; then close or resume as needed."""

@@ -6,14 +6,17 @@ pending data, and sets the timer to the core's next deadline.
 """
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Protocol
 
 from kps.errors import InvalidState
 from kps.io_asyncio.dispatch import Dispatcher
 from kps.io_asyncio.news import News
 from kps.io_asyncio.runtime import Runtime, Timer, not_started
+from kps.io_common.forks import in_child, watch_forks
 from kps.io_common.hooks import Callback
 from kps.io_common.logs import log_overflow
 from kps.protocol.bus.mailbox import Mailbox
@@ -54,9 +57,19 @@ class Driver(ABC):
         self.news = News(runtime)
         """Announces changes of connections, requests, room, and the end."""
         self.clock: Callable[[], float] = not_started
+        self.enter: Callable[[], float] = not_started
+        """Begins each call of the program: returns the time, or raises
+        :class:`kps.InvalidState` where the program must not call."""
         self.is_started = False
-        self.is_due = False
-        """Whether ``step`` is scheduled for this turn of the loop."""
+        self.is_forked = False
+        """Whether this process is a fork of the one that called ``start``."""
+        self.thread = 0
+        """The thread of the loop, once started."""
+        self.due_on = 0
+        """The thread of the loop if ``step`` is scheduled for this turn, else 0. While it is due,
+        a call that compares its own thread needs no other check."""
+        self.now = 0.0
+        """The time at which ``step`` was scheduled."""
         self.dispatcher: Dispatcher
         self._face = face
         self._limits = limits
@@ -75,6 +88,34 @@ class Driver(ABC):
             self._face._settle, limits.mailbox_messages, limits.mailbox_bytes
         )
         self.is_started = True
+        self.thread = get_ident()
+        watch_forks(self)
+
+    def allow_calls(self) -> None:
+        """Let the program call."""
+        self.enter = self._enter
+
+    def refuse_calls(self, refuse: Callable[[], float]) -> None:
+        """Let ``refuse`` answer every later call of the program, with an exception."""
+        self.enter = refuse
+        self.due_on = 0
+
+    def forked(self) -> None:
+        """In a forked child: refuse all calls, and leave the parent's transports alone."""
+        self.is_forked = True
+        self.clock = self.runtime.check = in_child
+        self.refuse_calls(in_child)
+
+    @property
+    def may_end(self) -> bool:
+        """Whether there is something to end: it has started, in this process.
+
+        Raises :class:`kps.InvalidState` outside the event loop.
+        """
+        if not self.is_started or self.is_forked:
+            return False
+        self.runtime.check()
+        return True
 
     def check_not_started(self, complaint: str) -> None:
         """Raise :class:`kps.InvalidState` after ``start``."""
@@ -85,9 +126,10 @@ class Driver(ABC):
 
     def progress(self) -> None:
         """Schedule ``step`` after a call into the core."""
-        if not self.is_due:
-            self.is_due = True
+        if not self.due_on:
+            self.now = self.clock()
             self.runtime.loop.call_soon(self.step)
+            self.due_on = self.thread
 
     flush_soon = progress
     """Schedule a write after queueing data. On threads this differs from ``progress``."""
@@ -97,11 +139,15 @@ class Driver(ABC):
 
     def step(self) -> None:
         """Handle events, deliver messages, write, and set the timer."""
-        self.is_due = False
+        self.due_on = 0
         self._face._handle_events()
         self._deliver()
         self._flush()
         self._set_timer()
+
+    def _enter(self) -> float:
+        self.runtime.check()
+        return self.clock()
 
     @abstractmethod
     def _flush(self) -> None:
@@ -180,15 +226,17 @@ class Driver(ABC):
     # -- calls from elsewhere -------------------------------------------------------------
 
     def call_from_any_thread(self, function: Callable[[], None]) -> None:
-        """Call a function on the loop: at once if the caller is on it, else soon."""
-        try:
-            is_here = asyncio.get_running_loop() is self.runtime.loop
-        except RuntimeError:
-            is_here = False
-        if is_here:
+        """Call a function on the loop: at once if the caller is on it, else soon.
+
+        Do nothing if the loop has ended, or in a forked child.
+        """
+        if self.is_forked:
+            return
+        if asyncio._get_running_loop() is self.runtime.loop:
             function()
         else:
-            self.runtime.loop.call_soon_threadsafe(function)
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and everything with it
+                self.runtime.loop.call_soon_threadsafe(function)
 
     def leave_later(self, mailbox: Mailbox, message: Message | None, error: str) -> None:
         """End a garbage-collected subscription soon, so that it interrupts nothing."""
@@ -199,5 +247,6 @@ class Driver(ABC):
                 face._settle(message, error)
             face._unsubscribe(mailbox)
 
-        if not self.runtime.loop.is_closed():
-            self.runtime.loop.call_soon_threadsafe(leave)
+        if not self.is_forked:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self.runtime.loop.call_soon_threadsafe(leave)

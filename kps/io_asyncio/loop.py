@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
+from kps.errors import InvalidState
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -17,7 +19,12 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def call(main: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a coroutine function from a program without an event loop."""
+    """Call a coroutine function from a program without an event loop.
+
+    Raises :class:`kps.InvalidState` inside a running loop.
+    """
+    if asyncio._get_running_loop() is not None:
+        raise InvalidState("an event loop runs in this thread; await the coroutines instead")
     return run(main(*args, **kwargs))
 
 

@@ -16,7 +16,11 @@ class News:
         self._waiters: set[asyncio.Future[None]] = set()
 
     async def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Wait until a condition holds; return ``False`` if the timeout is over first."""
+        """Wait until a condition holds; return ``False`` if the timeout is over first.
+
+        Raises :class:`kps.InvalidState` outside the event loop.
+        """
+        self._runtime.check()
         if condition():
             return True
         runtime = self._runtime

@@ -9,12 +9,12 @@ from kps.io_asyncio.dispatch import check_callback
 from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.handle import begun
 from kps.io_asyncio.locked import locked
-from kps.io_asyncio.runtime import Runtime, not_started
+from kps.io_asyncio.runtime import Runtime
 from kps.io_asyncio.subscription import Messages, Subscription
-from kps.io_common.checks import check_seconds
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message, T
 from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.limits import check_seconds
 
 
 class Participant(ABC):
@@ -27,7 +27,6 @@ class Participant(ABC):
     _driver: Driver
 
     def __init__(self) -> None:
-        self._clock: Callable[[], float] = not_started  # each verb reads it first, which may raise
         self._acks: dict[AckHandle, Ack[Any]] = {}
 
     @overload
@@ -70,7 +69,7 @@ class Participant(ABC):
         Iterating raises :class:`kps.ServerError` if the server refuses the topic after a
         reconnect.
         """
-        now = self._clock()
+        now = self._driver.enter()
         check_callback("a callback", callback)
         if timeout is not None:
             check_seconds("timeout", timeout)
@@ -92,7 +91,7 @@ class Participant(ABC):
     @locked
     async def unsubscribe(self, topic: str) -> None:
         """End every subscription to a topic."""
-        self._driver.clock()
+        self._driver.enter()
         for mailbox in self._subscriptions.mailboxes(topic):
             self._unsubscribe(mailbox)
 

@@ -14,7 +14,8 @@ import ssl
 from collections.abc import Callable
 from typing import NoReturn, Protocol
 
-from kps.errors import InvalidState, ServerStopped
+from kps.errors import InvalidState, ServerStopped, WrongThread
+from kps.io_asyncio.dialing import dial
 from kps.protocol.dialect.address import Address
 
 
@@ -38,11 +39,28 @@ class Runtime:
     def __init__(self) -> None:
         self.clock: Callable[[], float] = not_started
         """Returns the time, in seconds. Raises before ``start``. Callers may keep it."""
+        self.check: Callable[[], object] = self._check
+        """Raises :class:`kps.InvalidState` unless the caller runs on the event loop."""
 
     def start(self) -> None:
-        """Attach to the running event loop."""
-        self.loop = asyncio.get_running_loop()
+        """Attach to the running event loop. Raises :class:`kps.InvalidState` if none runs."""
+        try:
+            self.loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise InvalidState(
+                "no event loop of asyncio runs here: start it within one, or use kps.sync"
+            ) from None
         self.clock = self.loop.time
+
+    def _check(self) -> None:
+        if asyncio._get_running_loop() is self.loop:  # without the cost of an exception
+            return
+        if self.loop.is_closed():
+            raise InvalidState("the event loop on which it was started has ended; make a new one")
+        raise WrongThread(
+            "an asyncio client or server is for the event loop on which it was started only; "
+            "elsewhere use asyncio.run_coroutine_threadsafe, or kps.sync"
+        )
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call a function on the loop at a time of the clock, or slightly earlier."""
@@ -57,7 +75,14 @@ class Runtime:
     ) -> None:
         """Open a transport to a server. Raises :class:`OSError`, also after the timeout."""
         async with asyncio.timeout(timeout):
-            await self.loop.create_connection(protocol, address.host, address.port, ssl=tls)
+            sock = await dial(self.loop, address.host, address.port)
+            try:
+                await self.loop.create_connection(
+                    protocol, sock=sock, ssl=tls, server_hostname=address.host if tls else None
+                )
+            except BaseException:
+                sock.close()
+                raise
 
 
 def not_started() -> NoReturn:

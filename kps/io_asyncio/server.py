@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 from functools import partial
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
@@ -18,12 +19,13 @@ from kps.io_asyncio.relay import Relays
 from kps.io_asyncio.runtime import stopped
 from kps.io_asyncio.server_driver import ServerDriver
 from kps.io_asyncio.signals import on_signals
+from kps.io_common.checks import check_main_thread
 from kps.io_common.client_options import random_id
 from kps.io_common.hooks import AnyCallback, AnyUpgradeHook, Callback, UpgradeHook
 from kps.io_common.logs import log_hub_event
 from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.message import LONGEST_ADDRESS, AckChanged, AckHandle, Message, check_text
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.dialect.address import (
     DEFAULT_ADDRESS,
@@ -31,6 +33,7 @@ from kps.protocol.dialect.address import (
     host_and_port,
     origin_of,
 )
+from kps.protocol.limits import check_seconds, check_switch
 from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
@@ -44,6 +47,7 @@ from kps.protocol.server.events import (
     UpgradeRequested,
 )
 from kps.protocol.server.hub import Hub
+from kps.protocol.server.local import check_payload
 
 
 class Server(Participant, UnifiedServer):
@@ -133,15 +137,18 @@ class Server(Participant, UnifiedServer):
         """Stop gracefully. May be called twice, from a hook or callback, on threads by any thread.
 
         The server accepts no more connections, writes the pending data, and closes every
-        connection with code 1001, on level 1 with 1012. After ``grace`` seconds it drops the
-        remaining connections.
+        connection with code 1001, on level 1 with 1012. After ``grace`` seconds (0: at once) it
+        drops the remaining connections.
         After this no callback and no hook begins. Callers that wait for an ack get
         :class:`kps.ServerStopped`, as does every later call.
 
         On asyncio cancelling a caller does not stop it; on threads an interrupted ``stop`` stands
-        still. In both cases another call goes on with it, and may shorten it.
+        still. In both cases another call goes on with it, and may shorten it. Raises
+        :class:`kps.InvalidArgument` for a bad ``grace``.
         """
-        if not self._driver.is_started:
+        if grace != 0:
+            check_seconds("grace", grace)
+        if not self._driver.may_end:
             return
         if self._ending.is_under_way:
             await self._driver.end_connections(grace)
@@ -166,8 +173,11 @@ class Server(Participant, UnifiedServer):
 
         On asyncio, use this in programs without an event loop; it runs uvloop if that is
         installed. SIGHUP calls ``reload``, and never ends the server. ``ready`` is called with
-        the server once it listens. Raises :class:`kps.ServerStartFailed`.
+        the server once it listens. Raises :class:`kps.ServerStartFailed`, and
+        :class:`kps.InvalidState` outside the main thread or inside a running event loop (there
+        use ``start`` or ``serve``, and ``stop``).
         """
+        check_main_thread()
         call(self._run, ready)
 
     async def __aenter__(self) -> Self:
@@ -203,7 +213,7 @@ class Server(Participant, UnifiedServer):
         self._address = host_and_port(name, port)
         here = {self._address, name, host_and_port(host, port)}
         self._hub.addresses |= here | self._settings.names
-        self._clock = self._driver.clock
+        self._driver.allow_calls()
         self._driver.progress()
 
     async def _run(self, ready: "Callable[[Server], object] | None") -> None:
@@ -232,7 +242,7 @@ class Server(Participant, UnifiedServer):
     async def _stop(self, grace: float) -> None:
         await self._driver.end_connections(grace)
         await self._relays.close()
-        self._clock = stopped
+        self._driver.refuse_calls(stopped)
         await self._driver.close(grace, self._ending.waiting)
         self._is_stopped = True
         self._driver.wake_iterators()
@@ -303,15 +313,18 @@ class Server(Participant, UnifiedServer):
         :class:`kps.InvalidState` if the server has not started, and
         :class:`kps.ServerStopped` if it has stopped.
         """
-        now = self._clock()
+        driver = self._driver
+        if driver.due_on == get_ident():
+            return self._hub.publish(topic, data, driver.now)
+        now = driver.enter()
         count = self._hub.publish(topic, data, now)
-        self._driver.progress()
+        driver.flush_soon()
         return count
 
     @locked
     async def publish_to_id(self, client_id: str, data: Any) -> bool:
         """Send a direct message; return ``False`` if nobody has the id. Raises as ``publish``."""
-        now = self._clock()
+        now = self._driver.enter()
         found = self._hub.publish_to_id(client_id, data, now)
         self._driver.progress()
         return found
@@ -322,8 +335,10 @@ class Server(Participant, UnifiedServer):
         Raises :class:`kps.ConnectFailed` if that fails, :class:`kps.InvalidArgument` for a
         bad address or a payload that is not JSON.
         """
-        self._clock()
-        target = RelayTarget.parse(addr)
+        self._driver.enter()
+        target = RelayTarget.parse(check_text("an address", addr, LONGEST_ADDRESS))
+        check_switch("secure", secure)
+        check_payload(data)
         news = self._driver.new_news()
         outcome: list[str | None] = []
 
@@ -339,7 +354,7 @@ class Server(Participant, UnifiedServer):
     @locked
     async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
         """Publish, and gather the acks of the subscribers. Raises as ``publish``."""
-        now = self._clock()
+        now = self._driver.enter()
         return self._ack_for(self._hub.publish_with_ack(topic, data, timeout, now))
 
     @locked
@@ -347,19 +362,19 @@ class Server(Participant, UnifiedServer):
         self, client_id: str, data: Any, timeout: float = 5.0
     ) -> Ack[Any]:
         """Send a direct message, and wait for its ack. Raises as ``publish``."""
-        now = self._clock()
+        now = self._driver.enter()
         return self._ack_for(self._hub.publish_to_id_with_ack(client_id, data, timeout, now))
 
     @locked
     def count_clients(self) -> int:
         """Count the registered clients. Raises :class:`kps.InvalidState` before the start."""
-        self._driver.clock()
+        self._driver.enter()
         return len(self._hub.clients)
 
     @locked
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
         """Count the subscriptions to a topic: of this program, of clients, and together."""
-        self._driver.clock()
+        self._driver.enter()
         return self._hub.count_subscribers(topic)
 
     # -- called by subscriptions and acks -----------------------------------------------------
@@ -384,10 +399,12 @@ class Server(Participant, UnifiedServer):
         return StopAsyncIteration() if self._is_stopped else None
 
     async def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
+        self._driver.enter()
         return self._hub.ack_status(handle)
 
     def _cancel_ack(self, handle: AckHandle) -> None:
         if not handle.finished:
+            self._driver.enter()
             self._hub.cancel_ack(handle)
             self._driver.progress()
 

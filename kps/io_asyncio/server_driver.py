@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, TypeVar
 
+from kps.errors import ServerStartFailed
 from kps.io_asyncio.connection import Connection
 from kps.io_asyncio.dispatch import ends_task
 from kps.io_asyncio.driver import Driver, Face
@@ -57,7 +58,10 @@ class ServerDriver(Driver):
         Raises :class:`kps.ServerStartFailed`, and then nothing listens.
         """
         loop = self.runtime.loop
-        sockets = await loop.run_in_executor(None, listen, self._settings.listens_on)
+        try:
+            sockets = await loop.run_in_executor(None, listen, self._settings.listens_on)
+        except RuntimeError as error:  # the system has no more threads
+            raise ServerStartFailed(f"the server has no thread: {error}") from error
         host, port = sockets[0].getsockname()[:2]
         listener: asyncio.Server | TlsListener
         for sock in sockets:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 def on_signals(handlers: Mapping[signal.Signals, Callable[[], Awaitable[None]]]) -> Iterator[None]:
     """Within the context, start a coroutine function as a task for each signal.
 
-    Without effect where the loop cannot do this: on Windows, and outside the main thread.
+    Without effect where the loop cannot do this: on Windows.
     """
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Future[None]] = set()

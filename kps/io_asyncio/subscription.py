@@ -2,6 +2,7 @@
 
 from collections.abc import Coroutine
 from copy import copy
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
 
@@ -62,7 +63,8 @@ class Subscription(Handle, Generic[T]):
     @locked
     async def unsubscribe(self) -> None:
         """End the subscription. May be called twice."""
-        self._end(None)
+        if self._driver.may_end:
+            self._end(None)
 
     @locked
     async def __aexit__(
@@ -71,7 +73,8 @@ class Subscription(Handle, Generic[T]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._end(None if exc is None else in_words(exc))
+        if self._driver.may_end:
+            self._end(None if exc is None else in_words(exc))
 
     if not TYPE_CHECKING:  # without this method a type checker rejects iteration
 
@@ -129,6 +132,8 @@ class Messages(Subscription[T]):
 
     @locked
     async def _next(self, worker: Worker) -> Message[T]:
+        if get_ident() != self._driver.thread:  # asyncio
+            self._driver.runtime.check()  # asyncio
         if self._taken:
             self._settle_taken(worker, None)
         message = self._mailbox.take()

@@ -1,6 +1,7 @@
 """Threads for callbacks that are plain functions."""
 
 import atexit
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -119,6 +120,10 @@ class CallbackThreads(Executor):
 
 
 _every: WeakSet[CallbackThreads] = WeakSet()  # a running thread keeps its pool alive
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has none of their threads
+    os.register_at_fork(after_in_child=_every.clear)
 
 
 @atexit.register

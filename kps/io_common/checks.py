@@ -1,41 +1,42 @@
-"""Checks of a program's options. All raise :class:`kps.InvalidArgument`."""
+"""Checks of a program's options, and of where it calls. All raise a :class:`kps.KPSError`."""
 
 import inspect
-import math
+import os
 import ssl as tls
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping
 
-from kps.errors import InvalidArgument
+from kps.errors import InvalidArgument, InvalidState
+from kps.protocol.bus.message import check_id
 from kps.protocol.dialect.level2 import LEVEL
-from kps.protocol.limits import LEAST_HEAD, LEAST_MESSAGE, ProgramLimits, ServerLimits
-
-
-def check_seconds(name: str, value: object) -> float:
-    """Return a number of seconds, which is above 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidArgument(f"{name} is a number of seconds, not {value!r}")
-    if not 0 < value < math.inf:
-        raise InvalidArgument(f"{name} is a number of seconds above 0, not {value!r}")
-    return value
+from kps.protocol.limits import LEAST_HEAD, LEAST_MESSAGE, ProgramLimits, ServerLimits, shown
 
 
 def check_count(name: str, value: object) -> int:
     """Return a whole number from 0."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidArgument(f"{name} is a whole number from 0, not {value!r}")
+        raise InvalidArgument(f"{name} is a whole number from 0, not {shown(value)}")
     return value
 
 
-def check_id(value: object) -> None:
-    """Refuse an id that is not a string. ``None`` and ``""`` ask for a random id."""
-    if value is not None and not isinstance(value, str):
-        raise InvalidArgument(f"an id is a text, not {value!r}")
+def check_own_id(value: object, limits: ProgramLimits) -> None:
+    """Refuse an id that cannot be sent. ``None`` and ``""`` ask for a random id."""
+    if value is not None and value != "":
+        check_id(value, limits)
+
+
+def check_files(options: Mapping[str, object], *names: str) -> None:
+    """Refuse options that are neither the path of a file nor ``None``."""
+    for name in names:
+        value = options.get(name)
+        if value is not None and not isinstance(value, str | os.PathLike):
+            raise InvalidArgument(f"{name} is the path of a file, not {shown(value)}")
 
 
 def check_tls(name: str, value: object) -> None:
     """Refuse anything but a TLS context or ``None``."""
     if value is not None and not isinstance(value, tls.SSLContext):
-        raise InvalidArgument(f"{name} is an ssl.SSLContext, not {value!r}")
+        raise InvalidArgument(f"{name} is an ssl.SSLContext, not {shown(value)}")
 
 
 def check_limits(value: object, kind: type[ProgramLimits]) -> None:
@@ -54,24 +55,35 @@ def check_usable(limits: ServerLimits) -> ServerLimits:
 
 def check_level(value: object) -> int:
     """Return a level of the protocol."""
-    if not isinstance(value, int) or value not in (1, LEVEL):
-        raise InvalidArgument(f"level is 1 or {LEVEL}, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or value not in (1, LEVEL):
+        raise InvalidArgument(f"level is 1 or {LEVEL}, not {shown(value)}")
     return value
+
+
+def check_main_thread() -> None:
+    """Raise :class:`kps.InvalidState` outside the main thread, which alone gets signals."""
+    if threading.current_thread() is not threading.main_thread():
+        raise InvalidState(
+            "run() handles signals, so only the main thread may call it; "
+            "in another thread start and stop the server, or open and close the client"
+        )
 
 
 def check_hook(name: str, value: object) -> None:
     """Refuse a hook that cannot be called, or whose body a call would not run."""
     if value is not None and not callable(value):
-        raise InvalidArgument(f"{name} is a function, not {value!r}")
+        raise InvalidArgument(f"{name} is a function, not {shown(value)}")
     if inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value):
-        raise InvalidArgument(f"{name} is a generator function, which never runs: {value!r}")
+        raise InvalidArgument(f"{name} is a generator function, which never runs: {shown(value)}")
 
 
-def check_texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
+def check_texts(name: str, values: object) -> tuple[str, ...]:
     """Return several strings. A single string is refused: it would be read as its letters."""
     if isinstance(values, str):
         raise InvalidArgument(f"{name} is a list of texts, not one text: [{values!r}]")
+    if not isinstance(values, Iterable):
+        raise InvalidArgument(f"{name} is a list of texts, not {shown(values)}")
     found = tuple(values)
     if not all(isinstance(value, str) for value in found):
-        raise InvalidArgument(f"{name} is a list of texts, not {values!r}")
+        raise InvalidArgument(f"{name} is a list of texts, not {shown(values)}")
     return found

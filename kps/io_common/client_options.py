@@ -11,18 +11,18 @@ from typing import TypedDict, Unpack
 from kps.errors import InvalidArgument
 from kps.io_common.checks import (
     check_count,
-    check_id,
+    check_hook,
     check_level,
     check_limits,
-    check_seconds,
+    check_own_id,
     check_tls,
 )
 from kps.io_common.hooks import Callback, OnClose, OnConnect, OnDisconnect, OnError, OnFrame
 from kps.protocol.client.config import ClientConfig, check_token
-from kps.protocol.client.reconnect import Backoff
+from kps.protocol.client.reconnect import LEAST, Backoff
 from kps.protocol.dialect.address import Address
 from kps.protocol.dialect.level2 import LEVEL
-from kps.protocol.limits import ClientLimits
+from kps.protocol.limits import ClientLimits, check_seconds, check_switch, shown
 
 HIGH_WATER = 128 * 1024
 """Pending bytes above which ``publish`` waits until the connection has drained."""
@@ -77,14 +77,13 @@ class ClientSettings:
         unknown = options.keys() - ClientOptions.__annotations__.keys()
         if unknown:
             raise InvalidArgument(f"a client has no option {min(unknown)!r}")
-        check_id(options.get("id"))
+        for name in ("on_id", "on_connect", "on_disconnect", "on_error", "on_frame", "on_close"):
+            check_hook(name, options.get(name))
         check_tls("ssl", options.get("ssl"))
         check_limits(options.get("limits"), ClientLimits)
-        if not isinstance(address, str):
-            raise InvalidArgument(f"an address is a text, host:port or a URL, not {address!r}")
-        found = Address.parse(
-            address, path=options.get("path"), secure=options.get("secure", False)
-        )
+        limits = options.get("limits") or ClientLimits()
+        check_own_id(options.get("id"), limits)
+        found = _address(address, options)
         token = options.get("token")
         if inspect.iscoroutinefunction(token):
             raise InvalidArgument("the function for the token must not be a coroutine function")
@@ -94,14 +93,14 @@ class ClientSettings:
             tls=(options.get("ssl") or tls.create_default_context()) if found.secure else None,
             config=ClientConfig(
                 id=options.get("id") or random_id("client"),
-                host=found.netloc,
+                host=found.host_header,
                 target=found.target,
-                headers=_headers(options.get("headers") or {}, token is not None),
-                token=token if token is None or callable(token) else check_token(token),
+                headers=_headers(options.get("headers"), token is not None),
+                token=_token(token),
                 reconnect=_backoff(options.get("reconnect", True)),
                 offline_messages=check_count("offline_queue", options.get("offline_queue", 0)),
                 reports_messages=on_frame is not None,
-                limits=options.get("limits") or ClientLimits(),
+                limits=limits,
                 level=check_level(options.get("level", LEVEL)),
             ),
             connect_timeout=check_seconds("connect_timeout", options.get("connect_timeout", 10.0)),
@@ -126,10 +125,42 @@ def random_id(kind: str) -> str:
     return f"{kind}-{uuid.uuid4().hex[:16]}"
 
 
-def _headers(headers: Mapping[str, str], has_token: bool) -> tuple[tuple[str, str], ...]:
+def _address(address: object, options: ClientOptions) -> Address:
+    """Parse the address of a server, with the options that belong to it."""
+    if not isinstance(address, str):
+        raise InvalidArgument(f"an address is a text, host:port or a URL, not {shown(address)}")
+    path = options.get("path")
+    if path is not None and not isinstance(path, str):
+        raise InvalidArgument(f"path is a text, not {shown(path)}")
+    secure = check_switch("secure", options.get("secure", False))
+    found = Address.parse(address, path=path, secure=secure)
+    if found.port == 0:
+        raise InvalidArgument("a client connects to a port from 1: 0 is for servers")
+    if secure and not found.secure:
+        raise InvalidArgument(f"secure=True contradicts the scheme of {found.url}")
+    if options.get("ssl") is not None and not found.secure:
+        raise InvalidArgument(
+            "ssl needs a connection with TLS: secure=True, or an address that begins with wss://"
+        )
+    return found
+
+
+def _token(token: object) -> str | Callable[[], str] | None:
+    if inspect.iscoroutinefunction(token):
+        raise InvalidArgument("the function for the token is a plain one: it returns the token")
+    return token if token is None or callable(token) else check_token(token)
+
+
+def _headers(headers: object, has_token: bool) -> tuple[tuple[str, str], ...]:
+    if headers is None:
+        return ()
+    if not isinstance(headers, Mapping):
+        raise InvalidArgument(f"headers is a mapping of names to values, not {shown(headers)}")
     for name, value in headers.items():
         if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-            raise InvalidArgument(f"not the name of a header: {name!r}")
+            raise InvalidArgument(f"not the name of a header: {shown(name)}")
+        if _is_ours(name.lower()):
+            raise InvalidArgument(f"the header {name} belongs to the opening handshake")
         # Do not show the value: it may be a secret.
         if not isinstance(value, str) or value != value.strip() or not value.isprintable():
             raise InvalidArgument(f"the header {name} has line ends or spaces where none can be")
@@ -138,9 +169,18 @@ def _headers(headers: Mapping[str, str], has_token: bool) -> tuple[tuple[str, st
     return tuple(headers.items())
 
 
+def _is_ours(name: str) -> bool:
+    """Tell whether a header belongs to HTTP and WebSocket, so that another value breaks them."""
+    return name in _OURS or name.startswith("sec-websocket-")
+
+
+_OURS = ("connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te",
+         "trailer", "transfer-encoding", "upgrade")  # fmt: skip
+
+
 def _backoff(reconnect: bool | float | Backoff) -> Backoff | None:
     if isinstance(reconnect, Backoff):
         return reconnect
     if isinstance(reconnect, bool):
         return Backoff() if reconnect else None
-    return Backoff.every(check_seconds("reconnect", reconnect))
+    return Backoff.every(check_seconds("reconnect", reconnect, LEAST))

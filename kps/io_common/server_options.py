@@ -8,10 +8,10 @@ from typing import TypedDict, Unpack
 from kps.errors import InvalidArgument
 from kps.io_common.certificates import Certificates
 from kps.io_common.checks import (
-    check_id,
+    check_files,
     check_level,
     check_limits,
-    check_seconds,
+    check_own_id,
     check_texts,
     check_tls,
     check_usable,
@@ -26,7 +26,7 @@ from kps.protocol.access.rules import is_foreign
 from kps.protocol.client.config import check_token
 from kps.protocol.dialect.address import DEFAULT_PATH, Address
 from kps.protocol.dialect.level2 import LEVEL
-from kps.protocol.limits import ServerLimits
+from kps.protocol.limits import ServerLimits, check_seconds, check_switch, shown
 from kps.protocol.server.config import HubConfig
 from kps.version import find_version
 
@@ -85,18 +85,19 @@ class ServerSettings:
         for name in ("ssl", "relay_ssl"):
             check_tls(name, options.get(name))
         own_id = options.get("id")
-        check_id(own_id)
-        if own_id and is_foreign(own_id):
+        if isinstance(own_id, str) and is_foreign(own_id):
             raise InvalidArgument(f"an id of this form is that of another server: {own_id!r}")
         check_limits(options.get("limits"), ServerLimits)
+        check_own_id(options.get("id"), options.get("limits") or ServerLimits())
+        check_files(options, "tls_cert", "tls_key", "tls_client_ca")
         if not isinstance(address, str) or "/" in address:
-            raise InvalidArgument(f"a server listens on host:port, not on {address!r}")
+            raise InvalidArgument(f"a server listens on host:port, not on {shown(address)}")
         path = options.get("path", DEFAULT_PATH)
         if not isinstance(path, str) or not path.startswith("/"):
-            raise InvalidArgument(f"a path starts with '/': {path!r}")
+            raise InvalidArgument(f"a path starts with '/': {shown(path)}")
         permissions = options.get("permissions", OPEN)
         if not isinstance(permissions, Permissions):
-            raise InvalidArgument(f"permissions is a kps.Permissions, not {permissions!r}")
+            raise InvalidArgument(f"permissions is a kps.Permissions, not {shown(permissions)}")
         if permissions.relay and not permissions.peer and options.get("auth") is None:
             logger.info("anonymous clients may relay, but lack peer: see Permissions.open")
         relay_token = options.get("relay_token")
@@ -112,7 +113,7 @@ class ServerSettings:
                 proxies=read_networks(check_texts("proxies", options.get("proxies", ()))),
                 limits=check_usable(options.get("limits") or ServerLimits()),
                 level=check_level(options.get("level", LEVEL)),
-                is_monitored=bool(options.get("console", True)),
+                is_monitored=check_switch("console", options.get("console", True)),
             ),
             certificates=Certificates.of(
                 options.get("ssl"),

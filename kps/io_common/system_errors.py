@@ -17,7 +17,17 @@ _NUMBERS: dict[type[BaseException], int] = {
 
 
 def describe(error: BaseException) -> str:
-    """Return an error's text without the addresses and numbers that event loops add."""
+    """Return an error's text without the addresses and numbers that event loops add.
+
+    It never raises, whatever the error is, and the text can be written in UTF-8.
+    """
+    try:
+        return _describe(error).encode("utf-8", "backslashreplace").decode()
+    except BaseException:  # of the error's own ``__str__``
+        return type(error).__name__
+
+
+def _describe(error: BaseException) -> str:
     if isinstance(error, KPSError):
         return str(error)
     if isinstance(error, ssl.SSLError):

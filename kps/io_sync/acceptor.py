@@ -9,7 +9,7 @@ from typing import Protocol
 
 from kps.io_common.logs import logger
 from kps.io_common.system_errors import describe
-from kps.io_sync.connection import Waker, new_selector
+from kps.io_sync.connection import LONGEST_SELECT, Waker, new_selector
 from kps.io_sync.runtime import Runtime
 from kps.protocol.dialect.address import host_and_port
 from kps.protocol.server.connection import WebSocketConnection
@@ -53,8 +53,12 @@ class Acceptor:
         self._thread = threading.Thread(target=self._run, name="kps-accept", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread. Raises :class:`RuntimeError` if the system has no more."""
+        try:
+            self._thread.start()
+        except BaseException:
+            self._waker.close()
+            raise
 
     def wake(self) -> None:
         """Make the thread call ``tend``. Any thread may call this."""
@@ -84,7 +88,7 @@ class Acceptor:
                     self._stop_listening(selector)
             if wait_until is None:
                 break
-            for key, _ in selector.select(max(0.0, wait_until - clock())):
+            for key, _ in selector.select(min(max(0.0, wait_until - clock()), LONGEST_SELECT)):
                 if isinstance(key.fileobj, socket.socket):
                     self._accept(key.fileobj)
                 else:

@@ -5,12 +5,13 @@
 import signal
 from collections.abc import Callable
 from copy import copy
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.blocking import UnifiedClient
 from kps.errors import ClientClosed, ConnectionLost, RequestTimeout, ServerError
-from kps.io_common.checks import check_seconds
+from kps.io_common.checks import check_main_thread
 from kps.io_common.client_options import HIGH_WATER, HOOKS, ClientOptions, ClientSettings
 from kps.io_common.hooks import OnClose
 from kps.io_common.logs import log_client_event
@@ -39,6 +40,7 @@ from kps.protocol.client.events import (
 )
 from kps.protocol.client.pending import Barrier
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
+from kps.protocol.limits import check_seconds
 
 
 class Client(Participant, UnifiedClient):
@@ -53,28 +55,31 @@ class Client(Participant, UnifiedClient):
     or ``client = Client.connect("localhost:9313")``, and ``close`` at the end.
 
     On asyncio each callback may be a coroutine function (runs on the loop) or a plain function
-    (runs in a thread). Call all methods on the event loop on which the client was started. On
-    threads call the methods from any thread; the client has one thread for its socket and, once
-    it needs it, one on which all callbacks run. A program that forgets ``close`` still exits.
+    (runs in a thread). Call all methods on the event loop on which the client was started:
+    elsewhere they raise :class:`kps.WrongThread`. On threads call the methods from any thread; the
+    client has one thread for its socket and, once it needs it, one on which all callbacks run. A
+    program that forgets ``close`` still exits.
 
     Args:
         address: ``host:port``, or a ``ws://`` or ``wss://`` URL with path and query.
         id: The id by which others reach this client; a random one if not given. A second
             client with the same id takes it over, and the first one then closes for good.
         path: Path (and query) of the server's WebSocket, unless the address has one.
-        secure: Whether to use TLS (``wss``), unless the address has a scheme.
-        ssl: The TLS context; the default one verifies the server's certificate.
-        headers: More headers for the opening request.
+        secure: Whether to use TLS (``wss``); an address with a scheme tells it by that.
+        ssl: The TLS context, for connections with TLS only; the default one verifies the
+            server's certificate.
+        headers: More headers for the opening request, besides those of the handshake itself.
         token: The token that identifies this client: a string, or a function that returns one,
-            called before each attempt to connect. The function must not block for long; if it
-            raises, the attempt fails. Sent as ``Authorization: Bearer``.
+            called before each attempt to connect. The function must not block for long; whatever
+            it raises, the attempt fails. Sent as ``Authorization: Bearer``.
         reconnect: ``True`` (default) for exponential backoff with jitter, a number for a
             fixed interval in seconds, a :class:`kps.Backoff`, or ``False``. Unless it is
             ``False``, the client waits for a server that is down, also at the start.
         offline_queue: How many publications to keep while there is no connection. The client
             sends them, in order, when the connection is back. With 0 (the default) publishing
             raises :class:`kps.NotConnected` instead. At most 16 MiB.
-        connect_timeout: Seconds for opening one TCP and TLS connection. Default 10.
+        connect_timeout: Seconds for one attempt: TCP to any of the server's addresses, of which
+            the next one is tried after a quarter of a second, and TLS. Default 10.
         request_timeout: Seconds for the server to answer a request. Default 10.
         level: The highest level of the protocol to offer: 2, or 1 like the original clients.
         limits: Bounds and timeouts, see :class:`kps.ClientLimits`.
@@ -140,20 +145,22 @@ class Client(Participant, UnifiedClient):
         """
         if timeout is not None:
             check_seconds("timeout", timeout)
-        return self._driver.close(timeout) if self._driver.is_started else 0
+        return self._driver.close(timeout) if self._driver.may_end else 0
 
     def _close(self) -> None:
         self.close()
 
     def run(self) -> None:
-        """Wait until the client is closed; in the main thread, SIGINT and SIGTERM close it.
+        """Wait until the client is closed; SIGINT and SIGTERM close it.
 
         Returns after its own ``close`` or such a signal. Raises the reason if the client has
         ended otherwise: :class:`kps.ConnectionLost` (without ``reconnect``, or another client has
         taken over its id), :class:`kps.ConnectFailed` or :class:`kps.ServerError` (the server
-        refuses it for good).
+        refuses it for good). Raises :class:`kps.InvalidState` outside the main thread, which
+        alone gets signals.
         """
-        self._clock()
+        self._driver.enter()
+        check_main_thread()
         with on_signals({signal.SIGINT: self._close, signal.SIGTERM: self._close}):
             self._driver.news.until(lambda: self._session.ended is not None)
         self.close()
@@ -183,7 +190,7 @@ class Client(Participant, UnifiedClient):
 
     def _open(self) -> None:
         self._driver.open()
-        self._clock = self._driver.clock
+        self._driver.allow_calls()
         try:
             self._driver.news.until(lambda: self._session.ready or self._session.ended is not None)
             self._raise_if_ended()
@@ -208,10 +215,12 @@ class Client(Participant, UnifiedClient):
         message); it is then unknown whether the message was sent.
         """
         with self._driver.lock:
-            now = self._clock()
-            waiting = self._session.publish(topic, data, now)
-            if not self._driver.is_due:
-                self._driver.flush_soon()
+            driver = self._driver
+            if driver.due_on == get_ident():
+                waiting = self._session.publish(topic, data, driver.now)
+            else:
+                waiting = self._session.publish(topic, data, driver.enter())
+                driver.flush_soon()
             if waiting > HIGH_WATER:
                 self._until_there_is_room()
 
@@ -222,7 +231,7 @@ class Client(Participant, UnifiedClient):
         ``publish_to_id_with_ack``.
         """
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             self._session.publish_to_id(client_id, data, now)
             self._sent()
 
@@ -234,7 +243,7 @@ class Client(Participant, UnifiedClient):
         Raises as ``publish``.
         """
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             self._session.publish_to_server(addr, data, secure, now)
             self._sent()
 
@@ -245,13 +254,13 @@ class Client(Participant, UnifiedClient):
         queue does not apply.
         """
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             return self._ack_for(self._session.asking.publish_with_ack(topic, data, timeout, now))
 
     def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
         """Send a direct message, and wait for its ack. No response means that nobody has the id."""
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             return self._ack_for(
                 self._session.asking.publish_to_id_with_ack(client_id, data, timeout, now)
             )
@@ -266,7 +275,7 @@ class Client(Participant, UnifiedClient):
         with self._driver.lock:
             if self._session.backlog > HIGH_WATER:
                 self._until_there_is_room()
-            now = self._clock()
+            now = self._driver.enter()
             self._wait_for(self._session.asking.barrier(now))
 
     def publish_with_receipt(self, topic: str, data: Any) -> int | None:
@@ -280,7 +289,7 @@ class Client(Participant, UnifiedClient):
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
         """
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             barrier = self._session.asking.publish_with_receipt(topic, data, now)
             self._wait_for(barrier)
             return barrier.delivered
@@ -288,7 +297,7 @@ class Client(Participant, UnifiedClient):
     def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:
         """Send a message as a server to another server; return the errors of that server."""
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             self._session.send_to_server(to, proxied, origin, data, now)
             barrier = self._session.asking.barrier(now)
             self._wait_for(barrier)
@@ -376,7 +385,7 @@ class Client(Participant, UnifiedClient):
         return copy(ended.error) or StopIteration()
 
     def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
-        now = self._clock()
+        now = self._driver.enter()
         if not self._session.asking.ask_status(handle, now):
             return handle.known_status()
         question = _StatusQuestion()
@@ -399,7 +408,7 @@ class Client(Participant, UnifiedClient):
         return handle.known_status()
 
     def _cancel_ack(self, handle: AckHandle) -> None:
-        self._session.asking.cancel_ack(handle, self._driver.clock())
+        self._session.asking.cancel_ack(handle, self._driver.enter())
         self._driver.progress()
 
     # -- events ---------------------------------------------------------------------------

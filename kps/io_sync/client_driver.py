@@ -26,6 +26,7 @@ class ClientDriver(Driver):
             chance=runtime.chance,
             now=0.0,  # its time begins with the start
         )
+        runtime.check = self.session.calls.check_free
         self.is_closing = False
         self.wanting_room = 0
         """Number of callers that wait until the queue has drained. Each write wakes them."""
@@ -54,6 +55,10 @@ class ClientDriver(Driver):
             self._at_exit = lambda: _close_at_exit(reference)
             atexit.register(self._at_exit)
 
+    def forked(self) -> None:
+        super().forked()
+        atexit.unregister(self._at_exit)
+
     def connect(self) -> None:
         """With the lock held: make the thread connect, in answer to ``ConnectNeeded``."""
         self._connect_is_due = True
@@ -80,7 +85,7 @@ class ClientDriver(Driver):
     def flush_soon(self) -> None:
         """With the lock held: make the thread write the queued data."""
         if self._connection is not None:
-            self.is_due = True
+            self.due_on = threading.get_ident()
             self._connection.wake()
 
     def _wake_connections(self) -> None:
@@ -123,23 +128,31 @@ class ClientDriver(Driver):
         except TimeoutError:
             self._connect_failed("no answer in time")
             return
-        except Exception as error:  # OSError of the network, SSLError, ConnectFailed, ValueError
+        except BaseException as error:  # whatever it is: nobody else would hear of it
             self._connect_failed(describe(error))
             return
-        with self.lock:
-            link = self.session.connected(self.clock())
-            try:
+        link = None
+        try:
+            with self.lock:
+                link = self.session.connected(self.clock())
                 connection = Connection(sock, link, self, clock=self.clock)
-            except OSError as error:  # no descriptors are left
-                logger.warning("cannot use a connection: %s", describe(error))
-                sock.close()
+                self._connection = connection
+                self.progress()
+        except BaseException as error:  # for instance, no descriptors are left
+            sock.close()
+            if link is None:
+                self._connect_failed(describe(error))
+                return
+            logger.warning("cannot use a connection: %s", describe(error))
+            with self.lock:
+                self._connection = None
                 link.connection_lost(self.clock())
                 self.progress()
-                return
-            self._connection = connection
-            self.progress()
+            return
         try:
             connection.run()
+        except BaseException as error:
+            logger.error("a connection failed: %s", describe(error), exc_info=error)
         finally:
             with self.lock:
                 self._connection = None

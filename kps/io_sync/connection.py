@@ -19,6 +19,9 @@ from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
 
 _CHUNK = 256 * 1024
+LONGEST_SELECT = 24 * 3600.0
+"""Seconds of one ``select`` at most: the system's call fails at numbers not far beyond."""
+
 _READS_AT_ONCE = 16  # before the next write
 
 # Seconds that a connection may hold the lock to handle one chunk. If a chunk takes longer, for
@@ -199,7 +202,9 @@ class Connection:
         owner = self._owner
         with owner._lock:
             deadline = owner._deadline()
-        timeout = None if deadline is None else max(0.0, deadline - self._clock())
+        timeout = LONGEST_SELECT
+        if deadline is not None:
+            timeout = min(max(0.0, deadline - self._clock()), timeout)
         for key, mask in selector.select(timeout):
             if key.fileobj is self._waker:
                 self._waker.drain()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from kps.errors import InvalidState
+from kps.io_common.forks import in_child, watch_forks
 from kps.io_common.hooks import Callback
 from kps.io_common.logs import log_overflow
 from kps.io_sync.dispatch import Dispatcher
@@ -52,9 +53,17 @@ class Driver(ABC):
         self.news = News(self.lock, runtime)
         """Announces every change, to all waiters."""
         self.clock: Callable[[], float] = not_started
+        self.enter: Callable[[], float] = not_started
+        """With the lock held: begins each call of the program. Returns the time, or raises
+        :class:`kps.InvalidState` where the program must not call."""
         self.is_started = False
-        self.is_due = False
-        """Whether a connection's thread will call ``progress`` anyway, before it writes."""
+        self.is_forked = False
+        """Whether this process is a fork of the one that called ``start``."""
+        self.due_on = 0
+        """If a connection's thread will call ``progress`` anyway, before it writes, the thread
+        that asked for this, else 0. Until then, that thread need not ask again."""
+        self.now = 0.0
+        """The time at which it asked."""
         self.dispatcher: Dispatcher
         self._face = face
         self._limits = limits
@@ -70,6 +79,28 @@ class Driver(ABC):
             self.lock, self._face._settle, limits.mailbox_messages, limits.mailbox_bytes
         )
         self.is_started = True
+        watch_forks(self)
+
+    def allow_calls(self) -> None:
+        """Let the program call."""
+        self.enter = self._enter
+
+    def refuse_calls(self, refuse: Callable[[], float]) -> None:
+        """Let ``refuse`` answer every later call of the program, with an exception."""
+        self.enter = refuse
+        self.due_on = 0
+
+    def forked(self) -> None:
+        """In a forked child: refuse all calls. The threads, and who held the lock, are gone."""
+        self.is_forked = True
+        self.lock = self._lock = threading.RLock()
+        self.clock = self.runtime.clock = self.runtime.check = in_child
+        self.refuse_calls(in_child)
+
+    @property
+    def may_end(self) -> bool:
+        """Whether there is something to end: it has started, in this process."""
+        return self.is_started and not self.is_forked
 
     def check_not_started(self, complaint: str) -> None:
         """Raise :class:`kps.InvalidState` after ``start``."""
@@ -80,7 +111,7 @@ class Driver(ABC):
 
     def progress(self) -> None:
         """With the lock held: handle events and wake threads, after a call into the core."""
-        self.is_due = False
+        self.due_on = 0
         face = self._face
         while self._left:
             mailbox, message, error = self._left.popleft()
@@ -97,6 +128,10 @@ class Driver(ABC):
 
     _progress = progress
     """The name by which connections call it."""
+
+    def _enter(self) -> float:
+        self.now = now = self.clock()
+        return now
 
     @abstractmethod
     def flush_soon(self) -> None:
@@ -141,5 +176,6 @@ class Driver(ABC):
 
         This must not take the lock, because garbage collection can run in any thread at any time.
         """
-        self._left.append((mailbox, message, error))
-        self.wake()
+        if not self.is_forked:
+            self._left.append((mailbox, message, error))
+            self.wake()

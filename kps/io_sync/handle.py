@@ -13,8 +13,9 @@ class Handle(ABC):
 
     def __call__(self) -> None:
         """End the subscription."""
-        with self._driver.lock:
-            self._end(None)
+        if self._driver.may_end:
+            with self._driver.lock:
+                self._end(None)
 
     def __enter__(self) -> Self:
         return self

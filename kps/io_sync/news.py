@@ -24,8 +24,13 @@ class News:
         self._waiting = 0  # threads that wait; a server announces often, and mostly to none
 
     def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Wait until a condition holds; return ``False`` if the timeout is over first."""
+        """Wait until a condition holds; return ``False`` if the timeout is over first.
+
+        Raises :class:`kps.InvalidState` in a forked child, and while a
+        call into the core is under way in this thread: waiting would release its lock.
+        """
         runtime = self._runtime
+        runtime.check()
         with self._condition:
             ends = None if timeout is None else runtime.clock() + timeout
             self._waiting += 1  # before it looks, so that no announcement is lost

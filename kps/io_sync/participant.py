@@ -6,16 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, overload
 
-from kps.io_common.checks import check_seconds
 from kps.io_sync.ack import Ack
 from kps.io_sync.dispatch import check_callback
 from kps.io_sync.driver import Driver
 from kps.io_sync.handle import begun
-from kps.io_sync.runtime import Runtime, not_started
+from kps.io_sync.runtime import Runtime
 from kps.io_sync.subscription import Messages, Subscription
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message, T
 from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.limits import check_seconds
 
 
 class Participant(ABC):
@@ -28,7 +28,6 @@ class Participant(ABC):
     _driver: Driver
 
     def __init__(self) -> None:
-        self._clock: Callable[[], float] = not_started  # each verb reads it first, which may raise
         self._acks: dict[AckHandle, Ack[Any]] = {}
 
     @overload
@@ -71,7 +70,7 @@ class Participant(ABC):
         reconnect.
         """
         with self._driver.lock:
-            now = self._clock()
+            now = self._driver.enter()
             check_callback("a callback", callback)
             if timeout is not None:
                 check_seconds("timeout", timeout)
@@ -93,7 +92,7 @@ class Participant(ABC):
     def unsubscribe(self, topic: str) -> None:
         """End every subscription to a topic."""
         with self._driver.lock:
-            self._driver.clock()
+            self._driver.enter()
             for mailbox in self._subscriptions.mailboxes(topic):
                 self._unsubscribe(mailbox)
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from kps.errors import InvalidState, ServerStopped
+from kps.io_sync.dialing import dial
 from kps.protocol.dialect.address import Address
 
 
@@ -33,6 +34,9 @@ class Runtime:
         self.clock: Callable[[], float] = not_started
         """Returns the time, in seconds. Raises before ``start``. Callers may keep it."""
 
+        self.check: Callable[[], object] = _anywhere
+        """Raises :class:`kps.InvalidState` where nothing may be called or waited for."""
+
     def start(self) -> None:
         """Start the clock."""
         self.clock = time.monotonic
@@ -45,13 +49,19 @@ class Runtime:
         self, address: Address, tls: ssl.SSLContext | None, timeout: float
     ) -> socket.socket:
         """Open a transport to a server. Raises :class:`OSError`, also after the timeout."""
-        sock = socket.create_connection((address.host, address.port), timeout=timeout)
+        ends = time.monotonic() + timeout
+        sock = dial(address.host, address.port, timeout)
         try:
+            sock.settimeout(max(0.001, ends - time.monotonic()))  # for the TLS handshake
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock if tls is None else tls.wrap_socket(sock, server_hostname=address.host)
         except BaseException:
             sock.close()
             raise
+
+
+def _anywhere() -> None:
+    """Allow everything: any thread may call."""
 
 
 def not_started() -> NoReturn:

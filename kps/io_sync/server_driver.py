@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from kps.errors import ServerStartFailed
 from kps.io_common.hooks import settled
 from kps.io_common.listening import listen
 from kps.io_common.logs import FiguresLog, hook_failed, logger
@@ -43,6 +44,7 @@ class ServerDriver(Driver):
     def open(self, hub: Hub) -> None:
         """Run a hub."""
         self._hub = hub
+        self.runtime.check = hub.calls.check_free
         self._figures = FiguresLog(hub)
 
     def listen(self) -> tuple[str, int]:
@@ -57,9 +59,11 @@ class ServerDriver(Driver):
             with self.lock:
                 self._acceptor = acceptor
                 acceptor.start()
-        except BaseException:
+        except BaseException as error:
             for listener in listeners:
                 listener.close()
+            if isinstance(error, RuntimeError):  # the system has no more threads
+                raise ServerStartFailed(f"the server has no thread: {error}") from error
             raise
         return host, port
 

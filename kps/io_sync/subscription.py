@@ -62,7 +62,8 @@ class Subscription(Handle, Generic[T]):
     def unsubscribe(self) -> None:
         """End the subscription. May be called twice."""
         with self._driver.lock:
-            self._end(None)
+            if self._driver.may_end:
+                self._end(None)
 
     def __exit__(
         self,
@@ -71,7 +72,8 @@ class Subscription(Handle, Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         with self._driver.lock:
-            self._end(None if exc is None else in_words(exc))
+            if self._driver.may_end:
+                self._end(None if exc is None else in_words(exc))
 
     if not TYPE_CHECKING:  # without this method a type checker rejects iteration
 

@@ -5,7 +5,6 @@ Sizes are in bytes, times in seconds.
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from math import inf
 
 from kps.errors import InvalidArgument
 
@@ -14,6 +13,11 @@ LEAST_MESSAGE = 512
 LEAST_HEAD = 512
 """The smallest ``max_head`` of a server: the head of an upgrade has five headers and a token."""
 
+LONGEST = 1e9
+"""The longest time that a program may give, in seconds: 31 years. The system's timers fail at
+numbers not far beyond."""
+
+_LARGEST_RATE = 1e15
 _MAX_DEPTH = 128
 _MAY_BE_ZERO = ("message_rate", "byte_rate")
 
@@ -38,6 +42,38 @@ class RatePolicy(StrEnum):
     """Refuse each excess message with the code ``rate_limited``."""
     CLOSE = "close"
     """Close the connection with code 1008."""
+
+
+def shown(value: object) -> str:
+    """Return an argument of a program for a text about it, whatever it is."""
+    try:
+        return repr(value)[:200]
+    except Exception:  # for instance an integer of very many digits
+        return f"a {type(value).__name__}"
+
+
+def check_seconds(name: str, value: object, least: float = 0.0) -> float:
+    """Return a number of seconds from ``least``, or above 0, to ``LONGEST``.
+
+    Raises :class:`kps.InvalidArgument`.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= value <= LONGEST or not value > 0:  # type: ignore[operator]
+        least_text = f"from {least}" if least else "above 0"
+        raise InvalidArgument(
+            f"{name} is a number of seconds {least_text}, up to {LONGEST:.0f}, not {shown(value)}"
+        )
+    return value  # type: ignore[return-value]
+
+
+def check_switch(name: str, value: object) -> bool:
+    """Return a truth value. Others are refused: any text, also ``"no"``, would be true.
+
+    Raises :class:`kps.InvalidArgument`.
+    """
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{name} is True or False, not {shown(value)}")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +133,18 @@ class ConnectionLimits:
                     raise InvalidArgument(f"{each.name} must be one of {', '.join(choices)}")
                 object.__setattr__(self, each.name, each.type(value))  # it may be a plain text
             elif isinstance(value, bool) or not isinstance(value, int | float):
-                raise InvalidArgument(f"{each.name} must be a number, not {value!r}")
+                raise InvalidArgument(f"{each.name} must be a number, not {shown(value)}")
             elif each.type is int and not isinstance(value, int):
-                raise InvalidArgument(f"{each.name} must be a whole number, not {value!r}")
+                raise InvalidArgument(f"{each.name} must be a whole number, not {shown(value)}")
             elif each.name in _MAY_BE_ZERO:
-                if not value >= 0:
-                    raise InvalidArgument(f"{each.name} must be 0 or above")
+                if not 0 <= value <= _LARGEST_RATE:
+                    raise InvalidArgument(f"{each.name} must be from 0 to {_LARGEST_RATE:.0f}")
             elif each.type is int and value < 1:
                 raise InvalidArgument(f"{each.name} must be at least 1")
-            elif each.type is float and not 0 < value < inf:
-                raise InvalidArgument(f"{each.name} must be a number of seconds above 0")
+            elif each.type is float and not 0 < value <= LONGEST:
+                raise InvalidArgument(
+                    f"{each.name} must be a number of seconds above 0, up to {LONGEST:.0f}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +164,15 @@ class ProgramLimits(ConnectionLimits):
     mailbox_overflow: Overflow = Overflow.DROP_NEWEST
     """What a full mailbox does with a message. ``CLOSE`` is not allowed here. A dropped
     message that wants an ack is answered with ``queue full``."""
+
+    max_topic: int = 256
+    """Characters of a topic. A server answers a longer one, or one with a control character in
+    it, with an error of the code ``bad_request``; NATS and MQTT allow tens of kilobytes, but the
+    server stores the text for each topic and repeats it in each message, so it should be short.
+    A program's own longer topics are refused at once, by clients and servers."""
+
+    max_id: int = 256
+    """Characters of a client's id, with the same effects and for the same reason."""
 
     max_error: int = 1000
     """Characters of a subscriber's error text that its publisher gets. The rest is cut off,
@@ -156,6 +203,12 @@ class ClientLimits(ProgramLimits):
     program finishes none. Then the client reads on for the other subscriptions, and
     ``mailbox_overflow`` acts when the mailbox is full. A callback that takes longer than this
     for one message counts as one that hangs, until it goes on."""
+    max_topic: int = 65_536
+    """Characters of a topic that the program gives. The server has its own, smaller limit, which
+    a client does not know; this one refuses at once what no server takes."""
+
+    max_id: int = 65_536
+    """Characters of an id that the program gives, in the same way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,14 +227,6 @@ class ServerLimits(ProgramLimits):
     max_batch: int = 65_536
     """Payloads of one batch, and messages of one array. They may be tiny, and each has a cost.
     The clients of KPS stay below it."""
-
-    max_topic: int = 256
-    """Characters of a topic. Past it, or with a control character in it: an error of the
-    code ``bad_request``. NATS and MQTT allow tens of kilobytes; but the server stores the
-    text for each topic and repeats it in each message, so it should be short."""
-
-    max_id: int = 256
-    """Characters of a client's id, with the same answer and for the same reason."""
 
     max_ack_id: int = 1024
     """Characters of a publisher's own id of an ack request; clients of the family put their

@@ -110,7 +110,7 @@ class ThreadsRuntime(Runtime):
             port = self._port
             return (
                 is_late
-                or driver.is_due
+                or bool(driver.due_on)
                 or driver._connect_is_due
                 or self._works()
                 or (port is not None and port.has_unread)

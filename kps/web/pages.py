@@ -2,7 +2,8 @@
 
 import hashlib
 import html
-from pathlib import Path
+from importlib.resources import files
+from pathlib import PurePath
 
 from kps.protocol.wire.http import HttpResponse
 
@@ -29,9 +30,9 @@ _FOR_ALL = (("access-control-allow-origin", "*"),)
 def pages(path: str, *, console: bool) -> dict[str, HttpResponse]:
     """Return the answers by path. ``path`` is that of the WebSocket, which goes into the page."""
     found: dict[str, HttpResponse] = {}
-    for file in Path(__file__).parent.iterdir():
+    for file in files("kps.web").iterdir():  # which may be in a Zip archive
         name = file.name
-        content_type = _TYPES.get(file.suffix)
+        content_type = _TYPES.get(PurePath(name).suffix)
         if content_type is None or not (console or name == _CLIENT):
             continue
         body = file.read_bytes()

@@ -71,5 +71,7 @@ def test_the_blocking_api_needs_no_import_of_its_own() -> None:
 
 
 def test_a_name_that_was_split_says_into_what() -> None:
-    with pytest.raises(AttributeError, match="ServerLimits for servers"):
+    with pytest.raises(ImportError, match="ServerLimits for servers"):
         kps.Limits  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(ImportError, match="ServerLimits for servers"):
+        from kps import Limits  # type: ignore[attr-defined]  # noqa: F401

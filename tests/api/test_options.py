@@ -1,5 +1,6 @@
 """Options that make no sense are refused before anything begins; and what is done too late."""
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,61 @@ CLIENT: list[dict[str, Any]] = [
     {"on_error": "print"},
     {"headers": {"X-Number": 1}},
     {"recconect": True},
+    {"reconnect": 1e-9},
+    {"reconnect": 10**400},
+    {"reconnect": float("inf")},
+    {"offline_queue": "1"},
+    {"offline_queue": float("nan")},
+    {"connect_timeout": "10"},
+    {"connect_timeout": True},
+    {"connect_timeout": 10**400},
+    {"connect_timeout": 1e300},
+    {"request_timeout": float("nan")},
+    {"request_timeout": float("inf")},
+    {"request_timeout": False},
+    {"id": b"a"},
+    {"id": "a\nb"},
+    {"id": "\ud800"},
+    {"id": "a" * 65_537},
+    {"ssl": ssl.create_default_context()},
+    {"secure": "no"},
+    {"secure": 1},
+    {"path": 5},
+    {"path": b"/ws"},
+    {"path": "\ud800"},
+    {"limits": kps.ServerLimits()},
+    {"limits": {"max_message": 1}},
+    {"level": True},
+    {"level": 2.0},
+    {"level": 0},
+    {"token": 5},
+    {"token": ""},
+    {"token": "a\nb"},
+    {"token": asyncio.sleep},
+    {"headers": [("a",)]},
+    {"headers": [("a", "b")]},
+    {"headers": "a: b"},
+    {"headers": {"a b": "c"}},
+    {"headers": {5: "c"}},
+    {"headers": {"X": "a\r\nY: b"}},
+    {"headers": {"X": "\ud800"}},
+    {"headers": {"Host": "other"}},
+    {"headers": {"upgrade": "h2c"}},
+    {"headers": {"Connection": "close"}},
+    {"headers": {"Content-Length": "5"}},
+    {"headers": {"Transfer-Encoding": "chunked"}},
+    {"headers": {"Sec-WebSocket-Extensions": "permessage-deflate"}},
+    {"headers": {"Sec-WebSocket-Key": "x"}},
+    {"token": "a", "headers": {"authorization": "b"}},
+]
+ADDRESSES: list[tuple[Any, dict[str, Any]]] = [
+    (5, {}),
+    (None, {}),
+    ("localhost:0", {}),
+    ("ws://localhost", {"secure": True}),
+    ("ws://localhost", {"ssl": ssl.create_default_context()}),
+    ("http://localhost", {"ssl": ssl.create_default_context()}),
+    ("localhost\ud800", {}),
 ]
 SERVER: list[dict[str, Any]] = [
     {"id": 5},
@@ -52,6 +108,29 @@ SERVER: list[dict[str, Any]] = [
     {"auth": "secret"},
     {"path": "ws"},
     {"origin": ["*"]},
+    {"id": "a\x00"},
+    {"id": "\udfff"},
+    {"id": "a" * 257},
+    {"limits": kps.ClientLimits()},
+    {"level": True},
+    {"console": "no"},
+    {"console": 1},
+    {"origins": 5},
+    {"origins": None},
+    {"names": "localhost"},
+    {"proxies": [1]},
+    {"proxies": ["10.0.0.0/99"]},
+    {"path": 5},
+    {"path": None},
+    {"relay_timeout": float("nan")},
+    {"relay_timeout": 10**400},
+    {"relay_timeout": True},
+    {"relay_token": ""},
+    {"relay_token": 5},
+    {"tls_cert": 5},
+    {"tls_key": "key.pem"},
+    {"tls_client_ca": 5},
+    {"permissions": None},
 ]
 
 
@@ -62,6 +141,27 @@ def test_a_client_refuses_what_makes_no_sense(
 ) -> None:
     with pytest.raises(kps.InvalidArgument):
         make("localhost:9313", **options)
+
+
+@pytest.mark.parametrize("make", [kps.Client, kps.sync.Client])
+@pytest.mark.parametrize(("address", "options"), ADDRESSES)
+def test_a_client_refuses_an_address_that_contradicts_its_options(
+    make: Callable[..., object], address: Any, options: dict[str, Any]
+) -> None:
+    with pytest.raises(kps.InvalidArgument):
+        make(address, **options)
+
+
+def test_tls_is_for_addresses_with_tls() -> None:
+    context = ssl.create_default_context()
+    kps.Client("wss://localhost", ssl=context)
+    kps.Client("localhost", secure=True, ssl=context)
+
+
+def test_limits_that_are_not_given_are_those_of_a_client() -> None:
+    limits = kps.sync.Client("localhost", limits=kps.ClientLimits(heartbeat_interval=10))
+    assert limits._settings.config.limits == kps.ClientLimits(heartbeat_interval=10)
+    assert limits._settings.config.limits.max_message == kps.ClientLimits().max_message
 
 
 @pytest.mark.parametrize("make", [kps.Server, kps.sync.Server])

@@ -264,12 +264,11 @@ def check_link(link: ClientLink, deadlines: Deadlines) -> None:
     socket, outgoing = link._socket, link.outgoing
     check_websocket(socket)
     check_scheduled(link, deadlines)
-    assert outgoing.has_batches is outgoing.dialect.has_batches
     assert socket.outbox.join is outgoing.dialect.join
     assert link.registered or outgoing.dialect.level == 1, "a level that nobody agreed on"
     batch = outgoing.batch
     if batch is not None:
-        assert outgoing.has_batches
+        assert outgoing.dialect.has_batches
         assert batch.count >= 1
         assert batch.ahead == socket.outbox.pending_bytes, "something overtook what waits"
         assert batch.count == 1 or batch.size <= batch.limit

@@ -66,11 +66,11 @@ def test_every_bound_is_checked(kind: AnyLimits, field: Any) -> None:
     if isinstance(field.default, (Overflow, RatePolicy)):
         return
     if field.name in MAY_BE_ZERO:
-        wrong_values = (-1.0, float("nan"))
+        wrong_values = (-1.0, float("nan"), float("inf"), 10**400, True, "1", None)
     elif isinstance(field.default, float):
-        wrong_values = (0.0, -1.0, float("nan"))
+        wrong_values = (0.0, -1.0, float("nan"), float("inf"), 1e300, 10**5000, True, "1", None)
     else:
-        wrong_values = (0, -1)
+        wrong_values = (0, -1, 1.5, float("nan"), True, "1", None)
     for wrong in wrong_values:
         changed: dict[str, Any] = {field.name: wrong}
         with pytest.raises(ValueError, match=f"{field.name} must be"):

@@ -5,6 +5,7 @@ nothing else.
 """
 
 from kps.protocol.access.identity import Permissions, matches
+from kps.protocol.bus.message import has_controls
 from kps.protocol.dialect.address import DEFAULT_PATH, RelayTarget
 from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.limits import ServerLimits
@@ -101,5 +102,5 @@ def _check_topic(topic: str, limits: ServerLimits) -> None:
 
 
 def _check_characters(name: str, kind: str) -> None:
-    if not name.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in name):
+    if not name.isprintable() and has_controls(name):
         raise InvalidMessage(f"the {kind} has a control character in it", "bad_request")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from kps.errors import InvalidArgument
 from kps.protocol.dialect.outcome import AckResponse
+from kps.protocol.limits import ProgramLimits, shown
 
 if TYPE_CHECKING:
     # Only type checkers read this import. The default is the meaning of a plain ``Message``.
@@ -112,14 +113,42 @@ class AckChanged:
     handle: AckHandle
 
 
-def check_topic(topic: Any) -> str:
+LONGEST_ADDRESS = 1024
+"""Characters of the address of another server: two hosts with their ports, and a path."""
+
+
+def check_topic(topic: Any, limits: ProgramLimits) -> str:
     """Return a topic that the program gave. Raises :class:`kps.InvalidArgument`."""
-    if not isinstance(topic, str) or not topic:
-        raise InvalidArgument("a topic is a string that is not empty")
-    return topic
+    if type(topic) is str and 0 < len(topic) <= limits.max_topic and topic.isprintable():
+        return topic  # the usual case, at once
+    return check_text("a topic", topic, limits.max_topic)
 
 
-def check_timeout(seconds: Any) -> None:
-    """Raise :class:`kps.InvalidArgument` unless ``seconds`` is a timeout."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
-        raise InvalidArgument("timeout must be a number of seconds above 0")
+def check_id(client_id: Any, limits: ProgramLimits) -> str:
+    """Return an id that the program gave. Raises :class:`kps.InvalidArgument`."""
+    return check_text("an id", client_id, limits.max_id)
+
+
+def check_text(what: str, given: Any, most: int) -> str:
+    """Return a text of the program that goes into messages as a name.
+
+    Raises :class:`kps.InvalidArgument` unless it has 1 to ``most`` characters, none of them a
+    control character, and can be written in UTF-8.
+    """
+    if not isinstance(given, str) or not given:
+        raise InvalidArgument(f"{what} is a text that is not empty, not {shown(given)}")
+    if len(given) > most:
+        raise InvalidArgument(f"{what} has at most {most} characters, and this has {len(given)}")
+    if not given.isprintable():
+        if has_controls(given):
+            raise InvalidArgument(f"{what} has no control characters, unlike {given!r}")
+        try:
+            given.encode()
+        except UnicodeError:
+            raise InvalidArgument(f"{what} can be written in UTF-8, unlike {given!r}") from None
+    return given
+
+
+def has_controls(text: str) -> bool:
+    """Tell whether a text has a control character in it."""
+    return any(c < " " or "\x7f" <= c <= "\x9f" for c in text)

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from kps.errors import InvalidArgument, KPSError, QueueFull, RequestTimeout, ServerError
-from kps.protocol.bus.message import AckChanged, AckHandle, check_timeout, check_topic
+from kps.errors import KPSError, QueueFull, RequestTimeout, ServerError
+from kps.protocol.bus.message import AckChanged, AckHandle, check_id, check_topic
+from kps.protocol.calls import verb
 from kps.protocol.client.events import AckStatusReceived, AckStatusRefused, BarrierPassed
 from kps.protocol.client.pending import LOOK_EVERY, Barrier, ClientAck, Pending
 from kps.protocol.client.sender import Sender
@@ -12,6 +13,7 @@ from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.client import read_response
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import AckResponse, size_of, timed_out
+from kps.protocol.limits import check_seconds
 
 _LEAST = 1024 * 1024  # bytes that pending questions may take, however small the queue is
 _COST = 1024  # bytes of memory that a pending question takes, roughly
@@ -22,30 +24,34 @@ class Asking:
     """Asks the server, and ends each question once, with its answer or with an error."""
 
     def __init__(self, state: ClientState, sender: Sender) -> None:
+        self.calls = state.calls
         self._state = state
         self._sender = sender
         self.pending = Pending()
 
     # -- questions --------------------------------------------------------------------------
 
+    @verb
     def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
         """Publish, and gather the acks. Raises as ``publish`` does; it is never kept offline."""
         handle = self._new_ack(timeout, now)
-        check_topic(topic)
+        check_topic(topic, self._state.config.limits)
         write = self._sender.dialect.publish_with_ack
         self._ask(handle, write(topic, self._state.id, data, handle.id, timeout))
         return handle
 
+    @verb
     def publish_to_id_with_ack(
         self, client_id: str, data: Any, timeout: float, now: float
     ) -> AckHandle:
         """Send a direct message, and wait for the ack. Raises as ``publish`` does."""
         handle = self._new_ack(timeout, now)
-        check_id(client_id)
+        check_id(client_id, self._state.config.limits)
         write = self._sender.dialect.publish_to_id_with_ack
         self._ask(handle, write(client_id, self._state.id, data, handle.id, timeout))
         return handle
 
+    @verb
     def ask_status(self, handle: AckHandle, now: float) -> bool:
         """Ask for the status of a request: ``AckStatusReceived`` or ``AckStatusRefused`` follows.
 
@@ -59,6 +65,7 @@ class Asking:
         )
         return True
 
+    @verb
     def cancel_ack(self, handle: AckHandle, now: float) -> None:
         """Stop gathering answers. May be called twice."""
         self._state.now = now
@@ -66,6 +73,7 @@ class Asking:
         if ack is handle:
             self._give_up(ack, None)
 
+    @verb
     def publish_with_receipt(self, topic: str, data: Any, now: float) -> Barrier:
         """Publish; ``BarrierPassed`` tells to how many subscribers the server passed it on.
 
@@ -73,24 +81,29 @@ class Asking:
         """
         self._state.now = now
         self._require_room()
+        check_topic(topic, self._state.config.limits)
         send = self._sender.send_or_refuse
         if not self._sender.dialect.has_receipts:
-            message = level1.publish(check_topic(topic), self._state.id, data)
+            message = level1.publish(topic, self._state.id, data)
             send(message, droppable=False)
-            return self.barrier(now)
+            return self._barrier()
         barrier = Barrier(self.pending.new_name("receipt"))
-        message = level2.publish_with_receipt(check_topic(topic), data, barrier.name)
+        message = level2.publish_with_receipt(topic, data, barrier.name)
         send(message, droppable=False)
         self.pending.add(barrier.name, barrier)
         return barrier
 
+    @verb
     def barrier(self, now: float) -> Barrier:
         """Send a barrier; ``BarrierPassed`` tells when the server has handled all messages before.
 
         Raises ``NotConnected`` and ``QueueFull``.
         """
+        self._state.now = now
+        return self._barrier()
+
+    def _barrier(self) -> Barrier:
         state = self._state
-        state.now = now
         self._require_room()
         barrier = Barrier(self.pending.new_name(f"barrier_{state.id}"))
         message = self._sender.dialect.barrier(barrier.name, state.id)
@@ -105,7 +118,7 @@ class Asking:
     def _new_ack(self, timeout: float, now: float) -> ClientAck:
         state = self._state
         state.now = now
-        check_timeout(timeout)
+        check_seconds("timeout", timeout)
         ack_id = self.pending.new_name(f"client_ack_{state.id}")
         return ClientAck(ack_id, timeout, now, self._look)
 
@@ -247,10 +260,3 @@ class Asking:
         handle.error = error
         self._state.deadlines.cancel(handle)
         self._state.events.append(AckChanged(handle))
-
-
-def check_id(client_id: Any) -> str:
-    """Return an id or address that the program gave. Raises :class:`kps.InvalidArgument`."""
-    if not isinstance(client_id, str) or not client_id:
-        raise InvalidArgument("an id or address is a string that is not empty")
-    return client_id

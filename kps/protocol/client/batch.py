@@ -10,13 +10,14 @@ from kps.protocol.wire.outbox import Entry, Kind
 LARGEST_BATCH = 64 * 1024
 """Most bytes of a batch. It is large enough to make the cost per batch negligible."""
 
-_AROUND = 1 + len(level2.BATCH_END) + LONGEST_HEADER
+AROUND = 1 + len(level2.BATCH_END) + LONGEST_HEADER
+"""Bytes that a frame has beside those gathered and a further payload, at most."""
 
 
 class Batch:
     """Publications on one topic that will share a message."""
 
-    __slots__ = ("_head", "_message", "ahead", "count", "limit", "topic")
+    __slots__ = ("_head", "ahead", "count", "gathered", "limit", "topic")
 
     def __init__(self, topic: str, payload: bytes, *, ahead: int, limit: int) -> None:
         self.topic = topic
@@ -26,35 +27,25 @@ class Batch:
         self.limit = limit
         """Most bytes of its frame."""
         self._head = level2.batch_head(topic)
-        self._message = bytearray(self._head)
-        self._message += payload
+        self.gathered = bytearray(self._head)
+        """Its message so far. Who adds a payload also counts it."""
+        self.gathered += payload
 
     @property
     def size(self) -> int:
         """Bytes of its frame, at most."""
-        return len(self._message) + len(level2.BATCH_END) + LONGEST_HEADER
+        return len(self.gathered) + len(level2.BATCH_END) + LONGEST_HEADER
 
     @property
     def waiting(self) -> int:
         """Pending bytes, including its own."""
         return self.ahead + self.size
 
-    def add(self, payload: bytes) -> int:
-        """Add a payload if it has room; return the bytes then pending, or 0 if it has none."""
-        message = self._message
-        size = len(message) + len(payload) + _AROUND
-        if size > self.limit:
-            return 0
-        message += b","
-        message += payload
-        self.count += 1
-        return self.ahead + size
-
     def message(self) -> bytes:
         """Return the JSON of its message."""
         if self.count == 1:
-            return level2.publish(self.topic, bytes(self._message[len(self._head) :]))
-        return bytes(self._message) + level2.BATCH_END
+            return level2.publish(self.topic, bytes(self.gathered[len(self._head) :]))
+        return bytes(self.gathered) + level2.BATCH_END
 
 
 class BatchEntry(Entry):

@@ -1,6 +1,6 @@
 """A client's connections, one after the other: open, register, end, reconnect."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from kps.errors import (
     ClientClosed,
@@ -86,14 +86,11 @@ class Connecting:
             return
         try:
             token = give()
-        except BaseException as error:
-            kind, words = type(error).__name__, in_words(error)
-            what = words if words == kind else f"{kind}: {words}"
-            raise ConnectFailed(f"the function for the token failed: {what}") from error
-        try:
+            if isinstance(token, Coroutine):
+                token.close()
             self._token = check_token(token)
-        except InvalidArgument as error:
-            raise ConnectFailed(f"the function for the token failed: {error}") from None
+        except BaseException as error:  # the driver must hear of it, whatever it is
+            raise ConnectFailed(f"the function for the token failed: {_words(error)}") from error
 
     def connected(self) -> ClientLink:
         """Make the link for a new transport, in answer to ``ConnectNeeded``."""
@@ -124,6 +121,7 @@ class Connecting:
             return
         if not state.is_closing:
             state.is_closing = True
+            state.batching = None
             self._retry_at = None
             self._asking.end_all(ClientClosed("the client was closed"))
             self._topics.disconnected()
@@ -164,6 +162,8 @@ class Connecting:
         state = self._state
         link.registered = True
         link.outgoing.speak(agreed(pong, state.config.level), limit_in(pong))
+        if link.outgoing.dialect.has_batches and not state.is_closing:
+            state.batching = link.outgoing
         state.id = text(pong, "id") or state.id
         state.events.append(Connected(state.id, self._was_connected))
         self._was_connected = True
@@ -183,7 +183,7 @@ class Connecting:
         state = self._state
         if link is not state.link:
             return
-        state.link = None
+        state.link = state.batching = None
         state.epoch += 1
         unsent = link.take_unsent()
         if not link.registered:
@@ -242,3 +242,11 @@ class Connecting:
             return not callable(self._state.config.token)  # a function may return a new token
         # While a server restarts, a proxy in front of it may answer with any status.
         return status is not None and 400 <= status < 500 and not self._was_connected
+
+
+def _words(error: BaseException) -> str:
+    """Put an exception of the program into words."""
+    kind, words = type(error).__name__, in_words(error)
+    if isinstance(error, InvalidArgument) or words == kind:
+        return words
+    return f"{kind}: {words}"

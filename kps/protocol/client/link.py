@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from kps.protocol.calls import entry
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.outgoing import Clock, Outgoing
 from kps.protocol.wire.client_handshake import ClientWebSocket
@@ -53,6 +54,7 @@ class ClientLink:
             headers.append(("Authorization", f"Bearer {token}"))
         self.registered = False
         """Whether the client is registered on this connection."""
+        self.calls = clock.calls
         self._owner = owner
         self._clock = clock
         self._state = State.HANDSHAKE
@@ -67,11 +69,12 @@ class ClientLink:
             limits=config.limits,
             now=clock.now,
         )
-        self.outgoing = Outgoing(self._socket, clock, self._note_state)
+        self.outgoing = Outgoing(self._socket, clock, config.limits, self._note_state)
         """The messages to the server."""
 
     # -- called by a driver -----------------------------------------------------------------
 
+    @entry
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
         owner, socket = self._owner, self._socket
@@ -88,6 +91,7 @@ class ClientLink:
             messages = socket.read(now) if socket.reader.has_more else []
         self._note_state()
 
+    @entry
     def receive_eof(self, now: float) -> None:
         """Note that the server will send nothing more."""
         self.outgoing.seal()
@@ -95,6 +99,7 @@ class ClientLink:
         self._socket.receive_eof(now)
         self._note_state()
 
+    @entry
     def connection_lost(self, now: float) -> None:
         """Note that the transport is gone. May be called twice."""
         self._is_gone = True
@@ -102,6 +107,7 @@ class ClientLink:
         self._owner.link_gone(self)
         self._socket.connection_lost(now)
 
+    @entry
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""
         if self.outgoing.batch is not None:
@@ -121,6 +127,7 @@ class ClientLink:
         socket = self._socket
         return (self._owner.is_paused and socket.state is State.OPEN) or socket.wants_pause
 
+    @entry
     def set_reading(self, is_reading: bool, now: float) -> None:
         """Note that the driver paused or resumed reading."""
         self._socket.set_reading(is_reading, now)

@@ -1,8 +1,13 @@
 """The backoff between attempts to connect."""
 
 from dataclasses import dataclass
+from math import inf
 
 from kps.errors import InvalidArgument
+from kps.protocol.limits import check_seconds, shown
+
+LEAST = 0.01
+"""The shortest wait, in seconds. With none at all a client would try in a busy loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +19,7 @@ class Backoff:
     """
 
     first: float = 0.25
-    """The wait before the first retry."""
+    """The wait before the first retry, at least 0.01."""
     factor: float = 2.0
     longest: float = 30.0
     """The longest wait. The waits start anew after a connection, but from the fourth one in a row
@@ -23,10 +28,14 @@ class Backoff:
     """The random part of the wait: with 0.5 it is between half of the wait and all of it."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.first <= self.longest and self.factor >= 1 and 0 <= self.jitter <= 1):
-            raise InvalidArgument(
-                "a backoff needs 0 <= first <= longest, factor >= 1, 0 <= jitter <= 1"
-            )
+        check_seconds("first of a backoff", self.first, LEAST)
+        check_seconds("longest of a backoff", self.longest, LEAST)
+        for name in ("factor", "jitter"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise InvalidArgument(f"{name} of a backoff is a number, not {shown(value)}")
+        if not (self.first <= self.longest and 1 <= self.factor < inf and 0 <= self.jitter <= 1):
+            raise InvalidArgument("a backoff needs first <= longest, factor >= 1, 0 <= jitter <= 1")
 
     @classmethod
     def every(cls, seconds: float) -> "Backoff":

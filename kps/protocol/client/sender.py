@@ -1,8 +1,9 @@
 """Sends the messages of a client on its connection, keeps them offline, or refuses them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
-from kps.errors import MessageTooLarge, QueueFull
+from kps.errors import KPSError, MessageTooLarge, QueueFull
 from kps.protocol.client.batch import BatchEntry, message_in
 from kps.protocol.client.events import ErrorReceived
 from kps.protocol.client.offline import OfflineQueue
@@ -50,6 +51,35 @@ class Sender:
             state.require_link()  # raises the reason
         elif not self._offline.keep(message):
             raise QueueFull("not connected, and the offline queue is full")
+
+    def send_in_order(self, message: bytes, now: float) -> None:
+        """Send or keep a message of the program, behind a call that is under way."""
+        calls = self._state.calls
+        if calls.is_under_way:
+            self.send_soon(partial(self.send_or_keep, message))
+            return
+        calls.is_under_way = True
+        try:
+            self._state.now = now
+            self.send_or_keep(message)
+        finally:
+            calls.end()
+
+    def send_soon(self, send: Callable[[], object]) -> None:
+        """Call ``send`` after the call that is under way. Raises what is certain by now."""
+        state = self._state
+        if state.is_over or not state.config.offline_messages:
+            state.require_link()
+
+        def try_it() -> None:
+            try:
+                send()
+            except KPSError as error:
+                state.dropped += 1
+                reason = f"a message from within another call is dropped: {error}"
+                state.events.append(ErrorReceived(reason, ""))
+
+        state.calls.waiting.append(try_it)
 
     def _send_on(self, outgoing: Outgoing, message: bytes, *, droppable: bool) -> None:
         outgoing.check_size(message)

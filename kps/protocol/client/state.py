@@ -1,9 +1,11 @@
 """The state that all parts of one client share."""
 
 from kps.errors import ClientClosed, NotConnected
+from kps.protocol.calls import Calls
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import ClientEvent, Ended
 from kps.protocol.client.link import ClientLink
+from kps.protocol.client.outgoing import Outgoing
 from kps.protocol.timers import Deadlines
 
 
@@ -16,9 +18,12 @@ class ClientState:
         """The time of the latest verb."""
         self.id = config.id
         """The registered id; before registration the id that the client will ask for."""
+        self.calls = Calls()
         self.deadlines = Deadlines()
         self.link: ClientLink | None = None
         """The current connection, which may still be opening."""
+        self.batching: Outgoing | None = None
+        """Where publications go while there is a connection on which they share messages."""
         self.epoch = 0
         """Number of connections that have ended. An ack of an earlier epoch is void."""
         self.is_closing = False

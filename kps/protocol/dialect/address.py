@@ -30,6 +30,12 @@ class Address:
         return host_and_port(self.host, self.port)
 
     @property
+    def host_header(self) -> str:
+        """The ``Host`` of a request: without the scheme's own port, as browsers write it."""
+        netloc = self.netloc
+        return netloc.removesuffix(":443" if self.secure else ":80")
+
+    @property
     def url(self) -> str:
         """The URL for people to read: without the query, which may hold a token."""
         return f"{'wss' if self.secure else 'ws'}://{self.netloc}{_path_of(self.target)}"

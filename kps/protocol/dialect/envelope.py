@@ -5,7 +5,11 @@ protocol can grow.
 """
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields as fields_of
+from dataclasses import is_dataclass
+from enum import Enum
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -91,12 +95,49 @@ def compose(content: Any) -> bytes:
 
     Raises :class:`kps.InvalidArgument` for types other than ``dict`` with string keys,
     ``list``, ``str``, ``int`` of 64 bits, ``float``, ``bool`` and ``None`` (and those that
-    orjson knows: dataclasses, dates, UUIDs, enums).
+    orjson knows: dataclasses, dates, UUIDs, enums), and for infinity and NaN.
     """
     try:
-        return orjson.dumps(content)
+        written = encode(content)
     except TypeError as error:
         raise InvalidArgument(f"cannot be written as JSON: {error}") from None
+    # The library writes null also for numbers that JSON does not have. ``rpartition`` is the
+    # fastest search.
+    if written.rpartition(b"null")[1] and not _is_finite(content):
+        raise InvalidArgument("cannot be written as JSON: infinity, or not a number")
+    return written
+
+
+encode: Callable[[Any], bytes] = orjson.dumps
+"""Writes JSON as ``compose`` does, without its checks, and raises :class:`TypeError`: for a place
+where a call more costs too much."""
+
+
+def composed(payload: bytes) -> Any:
+    """Return a payload that is already written, as a part of a message to compose."""
+    return orjson.Fragment(payload)
+
+
+def _is_finite(content: Any) -> bool:
+    """Tell whether all numbers are finite in a payload that could be written."""
+    parts: Iterable[Any]
+    if isinstance(content, float):
+        return isfinite(content)
+    if isinstance(content, dict):
+        parts = content.values()
+    elif isinstance(content, list | tuple):
+        parts = content
+    elif isinstance(content, Enum):
+        parts = (content.value,)
+    elif is_dataclass(content):  # the library leaves out names that begin with "_"
+        names = [field.name for field in fields_of(content) if not field.name.startswith("_")]
+        parts = [getattr(content, name, None) for name in names]
+    else:
+        return True
+    return all(_is_finite(part) for part in parts if type(part) not in _LEAVES)
+
+
+_LEAVES = frozenset((str, int, bool, type(None)))
 
 
 def embedded(payload: bytes) -> Any:

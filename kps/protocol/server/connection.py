@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from kps.protocol.calls import entry
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.gate import STOPPING
 from kps.protocol.server.intake import Intake
@@ -24,7 +25,8 @@ class WebSocketConnection:
 
     __slots__ = ("__weakref__", "_forget", "_intake", "_is_admitted", "_is_gone",
                  "_is_heard",
-                 "_origin", "_socket", "_state", "_transport", "number", "session")  # fmt: skip
+                 "_origin", "_socket", "_state", "_transport", "calls", "number",
+                 "session")  # fmt: skip
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class WebSocketConnection:
         config, now = state.config, state.now
         self.number = number
         """The number by which events and the hub's verbs name it."""
+        self.calls = state.calls
         self._state = state
         self._forget = forget
         self._origin: str | None = None  # the address for which it counts
@@ -66,6 +69,7 @@ class WebSocketConnection:
 
     # -- called by a driver -----------------------------------------------------------------
 
+    @entry
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
         state, socket = self._state, self._socket
@@ -79,16 +83,19 @@ class WebSocketConnection:
             self._changed(before)
         state.turns.enter(self._intake)
 
+    @entry
     def receive_eof(self, now: float) -> None:
         """Note that the peer will send nothing more."""
         self._state.now = now
         self._finish(self._ended, now)
 
+    @entry
     def connection_lost(self, now: float) -> None:
         """Note that the transport is gone, and end the session. May be called twice."""
         self._state.now = now
         self._finish(self._lost, now)
 
+    @entry
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""
         data = self._socket.data_to_send(limit)
@@ -111,6 +118,7 @@ class WebSocketConnection:
             return True
         return socket.wants_pause
 
+    @entry
     def set_reading(self, is_reading: bool, now: float) -> None:
         """Note that the driver paused or resumed reading."""
         self._is_heard = is_reading

@@ -6,13 +6,17 @@ for :meth:`Hub.next_deadline`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
 from kps.errors import ServerStopped
-from kps.protocol.bus.message import AckHandle, check_timeout, check_topic
+from kps.protocol.bus.message import AckHandle, check_id, check_topic
 from kps.protocol.bus.publication import Publication
+from kps.protocol.calls import entry, verb
+from kps.protocol.dialect.envelope import compose, encode
 from kps.protocol.dialect.requests import Ask
+from kps.protocol.limits import check_seconds
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.delivery import Delivery
@@ -81,6 +85,7 @@ class Hub:
     def __init__(self, config: HubConfig, *, new_id: Callable[[], str], now: float) -> None:
         self.config = config
         self.state = state = ServerState(config, new_id=new_id, now=now)
+        self.calls = state.calls
         self.limits = config.limits
         self.local = LocalProgram(state)
         self.delivery = Delivery(state, self.local)
@@ -113,6 +118,7 @@ class Hub:
 
         return self.adopt(make, now)
 
+    @entry
     def adopt(self, make: Callable[[int], C], now: float) -> C:
         """Take in a connection of any kind, which ``make`` makes for its number."""
         state = self.state
@@ -128,6 +134,7 @@ class Hub:
         state = self.state
         return state.now if state.turns.are_due else state.deadlines.next_deadline()
 
+    @entry
     def handle_timeout(self, now: float) -> None:
         """Do everything that is due, and go on with clients that wait for their turn."""
         state = self.state
@@ -154,6 +161,7 @@ class Hub:
         """Add a connection to the next ``take_unflushed``, because its transport is ready now."""
         self.state.unflushed[number] = None
 
+    @entry
     def decide(self, number: int, verdict: object, now: float) -> None:
         """Accept or refuse a client, in answer to ``UpgradeRequested``.
 
@@ -164,6 +172,7 @@ class Hub:
         if connection is not None:
             connection.decide(verdict, now)
 
+    @entry
     def identify(self, number: int, verdict: object, now: float) -> None:
         """Take the ``Identity`` behind a token, or none, in answer to ``TokenPresented``.
 
@@ -174,6 +183,7 @@ class Hub:
         if connection is not None:
             connection.identify(verdict, now)
 
+    @entry
     def relay_finished(self, number: int, to: str, error: str | None, now: float) -> None:
         """Tell a client whether its message reached the other server."""
         self.state.now = now
@@ -181,6 +191,7 @@ class Hub:
         if connection is not None:
             connection.relay_finished(to, error)
 
+    @entry
     def shutdown(self, grace: float, now: float) -> None:
         """Close every connection, behind the data that is queued for it (spec, 8.8).
 
@@ -206,41 +217,74 @@ class Hub:
 
         Raises :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
         """
-        self.state.now = now
-        payload = self._payload(data, is_local=check_topic(topic) in self.local.topics)
-        return self.delivery.publish(Publication(topic, self.config.id, payload))
+        payload = data
+        if check_topic(topic, self.limits) in self.local.topics:
+            payload = as_received(data)
+        else:
+            wrapped = {"data": {"data": data}}
+            try:  # as ``check_payload`` does, whose calls would cost too much
+                written = encode(wrapped)
+            except TypeError:
+                written = compose(wrapped)  # raises
+            if written.rpartition(b"null")[1]:
+                compose(wrapped)
+        publication = Publication(topic, self.config.id, payload)
+        calls = self.calls
+        if calls.is_under_way:
+            calls.waiting.append(partial(self.delivery.publish, publication))
+            return len(self.state.bus.subscribers(topic))
+        calls.is_under_way = True
+        try:
+            self.state.now = now
+            return self.delivery.publish(publication)
+        finally:
+            if calls.waiting:
+                calls.end()
+            calls.is_under_way = False
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
         """Send a direct message; return ``False`` if nobody has that id."""
-        self.state.now = now
         payload = self._payload(data, is_local=client_id == self.config.id)
-        return self.delivery.send_direct(client_id, self.config.id, payload)
+        check_id(client_id, self.limits)
+        send = partial(self.delivery.send_direct, client_id, self.config.id, payload)
+        if self.calls.is_under_way:
+            self.calls.waiting.append(send)
+            return client_id in self.clients or client_id == self.config.id
+        self.state.now = now
+        return self._alone(send)
 
+    @verb
     def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
         """Publish, and gather the subscribers' answers.
 
         Raises the same as ``publish``, and :class:`kps.QueueFull` when a limit is reached.
         """
-        is_local = check_topic(topic) in self.local.topics
+        is_local = check_topic(topic, self.limits) in self.local.topics
         handle, ask = self._new_ack(topic, data, timeout, now, is_local=is_local)
         self.delivery.ask_topic(handle, self.config.id, ask)
         return handle
 
+    @verb
     def publish_to_id_with_ack(
         self, client_id: str, data: Any, timeout: float, now: float
     ) -> AckHandle:
         """Send a direct message, and wait for the answer."""
+        check_id(client_id, self.limits)
         is_local = client_id == self.config.id
         handle, ask = self._new_ack(client_id, data, timeout, now, is_local=is_local)
         self.delivery.ask_id(handle, self.config.id, ask)
         return handle
+
+    @entry
+    def _alone(self, call: Callable[[], bool]) -> bool:
+        return call()
 
     def _new_ack(
         self, target: str, data: Any, timeout: float, now: float, *, is_local: bool
     ) -> tuple[LocalAck, Ask]:
         self.state.now = now
         payload = self._payload(data, is_local=is_local)
-        check_timeout(timeout)
+        check_seconds("timeout", timeout)
         handle = LocalAck(self.state)
         return handle, Ask(target, handle.id, payload, timeout, False)
 
@@ -256,6 +300,7 @@ class Hub:
         assert isinstance(handle, LocalAck)
         return handle.status()
 
+    @verb
     def cancel_ack(self, handle: AckHandle) -> None:
         """Stop gathering answers."""
         assert isinstance(handle, LocalAck)

@@ -9,6 +9,7 @@ from kps.protocol.access.origins import Origins
 from kps.protocol.access.rate import UsedLimiters
 from kps.protocol.bus.acks import AckBook
 from kps.protocol.bus.topics import Bus
+from kps.protocol.calls import Calls
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import HubEvent
 from kps.protocol.server.figures import Stats
@@ -29,6 +30,7 @@ class ServerState:
         self.stopping = False
         self.new_id = new_id
         """Makes an unused id, for a client that names none."""
+        self.calls = Calls()
         self.deadlines = Deadlines()
         self.turns = Turns()
         self.bus = Bus()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.protocol.client.reconnect import Backoff
+from kps.protocol.client.reconnect import LEAST, Backoff
 
 
 def test_grows_up_to_the_longest() -> None:
@@ -24,15 +24,29 @@ def test_fixed_interval() -> None:
     assert {backoff.delay(n, chance) for n in range(20) for chance in (0.0, 0.5)} == {10}
 
 
-def test_no_wait_at_all() -> None:
-    assert Backoff.every(0).delay(1000, 0.5) == 0
+def test_some_wait_there_is() -> None:
+    """A client that retries at once, for ever, would be a busy loop."""
+    with pytest.raises(ValueError, match="first of a backoff"):
+        Backoff.every(0)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"first": -1},
+        {"first": 0},
+        {"first": LEAST / 2},
         {"first": 31},
+        {"first": "a"},
+        {"first": True},
+        {"first": 10**400},
+        {"first": float("inf")},
+        {"first": 1, "longest": float("inf")},
+        {"longest": None},
+        {"factor": "2"},
+        {"factor": float("inf")},
+        {"factor": float("nan")},
+        {"jitter": None},
         {"factor": 0.9},
         {"jitter": -0.1},
         {"jitter": 1.1},
@@ -40,12 +54,12 @@ def test_no_wait_at_all() -> None:
     ],
 )
 def test_refuses_what_makes_no_sense(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="backoff needs"):
+    with pytest.raises(ValueError, match="backoff"):
         Backoff(**wrong)
 
 
 @given(
-    first=st.floats(0, 10),
+    first=st.floats(LEAST, 10),
     factor=st.floats(1, 1e300),
     more=st.floats(0, 1000),
     jitter=st.floats(0, 1),

@@ -1,6 +1,7 @@
 """Messages as JSON: what is read, what is refused, and that all that is written can be read."""
 
 import contextlib
+import dataclasses
 import enum
 import json
 from collections.abc import Callable
@@ -229,3 +230,41 @@ def test_ack_tells_success_or_the_error() -> None:
         "success": False,
         "error": "no",
     }
+
+
+class Kind(enum.Enum):
+    ODD = float("nan")
+
+
+@dataclasses.dataclass
+class Reading:
+    value: Any
+    _hidden: float = float("nan")
+
+
+BAD = (float("nan"), float("inf"), float("-inf"))
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda bad: bad,
+        lambda bad: [1.5, None, bad],
+        lambda bad: (bad,),
+        lambda bad: {"a": {"b": [{"c": bad}]}},
+        lambda bad: Reading(bad),
+        lambda bad: [Kind.ODD],
+        lambda bad: [None] * 100 + [bad],
+    ],
+)
+def test_numbers_that_json_does_not_have_are_refused(
+    bad: float, around: Callable[[float], Any]
+) -> None:
+    with pytest.raises(InvalidArgument, match="not a number"):
+        compose(around(bad))
+
+
+@pytest.mark.parametrize("good", [None, "null", [None, 1.5], {"null": None}, Reading(None)])
+def test_null_itself_is_not(good: Any) -> None:
+    assert b"null" in compose(good)

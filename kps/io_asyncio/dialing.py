@@ -1,0 +1,61 @@
+"""Connects a socket to the first address of a server that answers.
+
+The loops cannot do it for us: that of asyncio tries one address after the other unless it is told
+otherwise, and uvloop cannot be told.
+"""
+
+import asyncio
+import socket
+from collections import deque
+
+from kps.io_common.dialing import DELAY, AddressInfo, in_order, numeric
+
+
+async def dial(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+    """Return a connected socket. Raises :class:`OSError` of the first address when all fail."""
+    waiting = deque(in_order(numeric(host, port) or await lookup(loop, host, port)))
+    running: set[asyncio.Task[socket.socket]] = set()
+    errors: list[BaseException] = []
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.ensure_future(_connect(loop, waiting.popleft())))
+            done, _ = await asyncio.wait(
+                running,
+                timeout=DELAY if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                running.discard(task)
+                error = task.exception()
+                if error is None:
+                    return task.result()
+                errors.append(error)
+    finally:
+        for task in running:
+            task.cancel()
+            task.add_done_callback(_close)
+    raise errors[0] if errors else OSError("the name has no address")
+
+
+async def lookup(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[AddressInfo]:
+    """Return the addresses of a name. Raises :class:`OSError`."""
+    return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+
+async def _connect(loop: asyncio.AbstractEventLoop, info: AddressInfo) -> socket.socket:
+    family, kind, protocol, _, address = info
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _close(task: "asyncio.Task[socket.socket]") -> None:
+    """Close the socket of an attempt that came too late."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()

@@ -1,0 +1,86 @@
+"""One call at a time in a core, also within one thread.
+
+A signal handler, a finalizer or a log handler of the program runs between any two steps of a call
+that is under way in its thread. No lock can keep it out, and it finds the core half changed. So
+what it publishes waits for the end of that call, and everything else that it asks for is refused.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+from kps.errors import InvalidState
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Calls:
+    """Tells whether a call is under way in a core, and keeps what is to follow it."""
+
+    __slots__ = ("is_under_way", "waiting")
+
+    def __init__(self) -> None:
+        self.is_under_way = False
+        self.waiting: deque[Callable[[], object]] = deque()
+        """What came in from within the call. None of these raises."""
+
+    def end(self) -> None:
+        """End a call: do what waits, in order."""
+        try:
+            while self.waiting:
+                self.waiting.popleft()()
+        finally:
+            self.is_under_way = False
+
+    def check_free(self) -> None:
+        """Raise :class:`kps.InvalidState` if a call is under way."""
+        if self.is_under_way:
+            raise InvalidState(
+                "another call is under way in this thread; "
+                "a signal handler, a finalizer or a log handler can only publish"
+            )
+
+
+class Owner(Protocol):
+    """A part of a core."""
+
+    @property
+    def calls(self) -> Calls: ...
+
+
+S = TypeVar("S", bound=Owner)
+
+
+def entry(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Mark a method by which a driver enters the core."""
+
+    @wraps(method)
+    def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        calls = self.calls
+        if calls.is_under_way:  # the call that is under way calls it
+            return method(self, *args, **kwargs)
+        calls.is_under_way = True
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            calls.end()
+
+    return cast("Callable[Concatenate[S, P], R]", call)
+
+
+def verb(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Mark a method by which a program enters the core, and which cannot wait for its turn."""
+
+    @wraps(method)
+    def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        calls = self.calls
+        calls.check_free()
+        calls.is_under_way = True
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            calls.end()
+
+    return cast("Callable[Concatenate[S, P], R]", call)

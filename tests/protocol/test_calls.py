@@ -1,0 +1,196 @@
+"""What a program publishes while a call is under way in the same thread, at every line of it.
+
+A signal handler, a finalizer and a log handler run like that. The trace function of the
+interpreter stands in for them.
+"""
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from kps.errors import InvalidState, NotConnected
+from kps.protocol.client.events import ErrorReceived
+from tests.protocol.helpers import Client, FakeServer, Stage, of_type
+
+
+class Interruption:
+    """Calls a function once, in front of the n-th line of the core that a call runs."""
+
+    def __init__(self, at: int, handler: Callable[[], object]) -> None:
+        self.lines = at
+        self.handler = handler
+        self.has_come = False
+
+    def during(self, call: Callable[[], object]) -> None:
+        before = sys.gettrace()
+        sys.settrace(self._trace)
+        try:
+            call()
+        finally:
+            sys.settrace(before)
+
+    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if "/kps/protocol/" not in frame.f_code.co_filename.replace("\\", "/"):
+            return None
+        if event == "line" and not self.has_come:
+            self.lines -= 1
+            if self.lines < 0:
+                self.has_come = True
+                self.handler()
+        return self._trace
+
+
+def at_every_line(run: Callable[[int], bool]) -> int:
+    """Call ``run`` with 0, 1, … until the call that it interrupts has no such line."""
+    line = 0
+    while run(line):
+        line += 1
+    return line
+
+
+def connected(**pong: Any) -> tuple[Client, FakeServer]:
+    client = Client()
+    server = client.connect(**pong)
+    client.new_events()
+    return client, server
+
+
+class Written:
+    """What a client with an interrupted call has written: topic and payload, in order."""
+
+    def __init__(self, client: Client, server: FakeServer) -> None:
+        self.client, self.server = client, server
+
+    def take(self) -> list[tuple[str, Any]]:
+        found = []
+        for fields in self.server.take():
+            if fields["action"] == "publish":
+                payloads = fields["batch"] if "batch" in fields else [fields["data"]]
+                found += [(fields["topic"], payload) for payload in payloads]
+        return found
+
+
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("nested", ["a", "b"], ids=["same-topic", "another-topic"])
+def test_a_client_loses_repeats_and_reorders_nothing(level: int, nested: str) -> None:
+    def run(line: int) -> bool:
+        client, server = connected(**({"proto": 2} if level == 2 else {}))
+        session, now = client.session, client.clock.now
+        written: list[tuple[str, Any]] = []
+
+        def work() -> None:
+            session.publish("a", 1, now)
+            session.publish("a", 2, now)
+            session.publish("b", 3, now)
+            session.publish_to_id("someone", 4, now)
+            session.subscribe("c", now)
+            session.publish("a", 5, now)
+            written.extend(Written(client, server).take())
+            session.publish("a", 6, now)
+            server.send({"action": "publish", "topic": "c", "data": 1, "from": "x"})
+            session.handle_timeout(now)
+            session.publish("b", 7, now)
+
+        def handler() -> None:
+            session.publish(nested, "first", now)
+            session.publish(nested, "second", now)
+
+        interruption = Interruption(line, handler)
+        interruption.during(work)
+        written.extend(Written(client, server).take())
+        own = [payload for _, payload in written if isinstance(payload, int)]
+        assert own == [1, 2, 3, 5, 6, 7]
+        if interruption.has_come:
+            others = [payload for topic, payload in written if topic == nested]
+            assert [payload for payload in others if isinstance(payload, str)] == [
+                "first",
+                "second",
+            ]
+            assert session.dropped == 0
+        return interruption.has_come
+
+    assert at_every_line(run) > 200
+
+
+def test_a_server_loses_repeats_and_reorders_nothing() -> None:
+    def run(line: int) -> bool:
+        stage = Stage()
+        hub, now = stage.hub, stage.clock.now
+        peers = [stage.peer(name) for name in ("one", "two", "three")]
+        for peer in peers:
+            peer.ask({"action": "subscribe", "topic": "t"})
+        own = hub.local.subscribe("t")
+        counts: list[int] = []
+
+        def work() -> None:
+            hub.publish("t", 1, now)
+            peers[0].send({"action": "publish", "topic": "t", "data": 2, "from": "one"})
+            hub.publish("t", 3, now)
+            peers[1].read()
+            hub.publish("t", 4, now)
+
+        def handler() -> None:
+            counts.append(hub.publish("t", "first", now))
+            counts.append(hub.publish("t", "second", now))
+
+        interruption = Interruption(line, handler)
+        interruption.during(work)
+        for peer in (peers[0], peers[2]):
+            got = [
+                fields["data"]["data"] for fields in peer.take() if fields["action"] == "publish"
+            ]
+            check(got, interruption.has_come)
+        check([message.data for message in own.take_all()], interruption.has_come)
+        assert counts == ([4, 4] if interruption.has_come else [])
+        return interruption.has_come
+
+    def check(got: list[Any], has_come: bool) -> None:
+        assert [data for data in got if isinstance(data, int)] == [1, 2, 3, 4]
+        texts = [data for data in got if isinstance(data, str)]
+        assert texts == (["first", "second"] if has_come else [])
+
+    assert at_every_line(run) > 100
+
+
+def test_whatever_else_is_asked_for_from_within_a_call_is_refused() -> None:
+    client, _ = connected(proto=2)
+    session, now = client.session, client.clock.now
+    session.calls.is_under_way = True
+    for call in (
+        lambda: session.subscribe("t", now),
+        lambda: session.asking.publish_with_ack("t", 1, 5.0, now),
+        lambda: session.asking.publish_to_id_with_ack("a", 1, 5.0, now),
+        lambda: session.asking.publish_with_receipt("t", 1, now),
+        lambda: session.asking.barrier(now),
+    ):
+        with pytest.raises(InvalidState, match="under way"):
+            call()
+    hub = Stage().hub
+    hub.calls.is_under_way = True
+    for call in (
+        lambda: hub.local.subscribe("t"),
+        lambda: hub.publish_with_ack("t", 1, 5.0, now),
+        lambda: hub.publish_to_id_with_ack("a", 1, 5.0, now),
+    ):
+        with pytest.raises(InvalidState, match="under way"):
+            call()
+
+
+def test_what_cannot_be_sent_from_within_a_call_is_refused_or_reported() -> None:
+    client = Client()
+    client.session.calls.is_under_way = True
+    with pytest.raises(NotConnected):
+        client.session.publish("t", 1, client.clock.now)
+    client, server = connected(proto=2, limits={"max_message": 100})
+    session, now = client.session, client.clock.now
+    session.calls.is_under_way = True
+    assert session.publish("t", "x" * 1000, now) == 0
+    session.publish_to_id("someone", 1, now)
+    session.calls.end()
+    assert [fields["action"] for fields in server.take()] == ["direct_message"]
+    assert session.dropped == 1
+    (error,) = of_type(session.events(), ErrorReceived)
+    assert "from within another call" in error.text
