@@ -24,6 +24,9 @@ from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.limits import ProgramLimits
 
+_NOBODY = -1
+"""The identifier of no thread."""
+
 
 class Core(Protocol):
     """The session of a client, or the hub of a server, as the timer sees it."""
@@ -99,6 +102,7 @@ class Driver(ABC):
         """Let ``refuse`` answer every later call of the program, with an exception."""
         self.enter = refuse
         self.due_on = 0
+        self.thread = _NOBODY  # a step that is still to come must not let calls in
 
     def forked(self) -> None:
         """In a forked child: refuse all calls, and leave the parent's transports alone."""

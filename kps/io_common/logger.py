@@ -100,13 +100,16 @@ def _safe(value: object) -> object:
 def _text_of(convert: Callable[[object], str], value: object) -> str:
     try:
         return convert(value)
-    except Exception:  # a program's exception may be broken itself
+    except BaseException:  # a program's exception may be broken itself
         return f"<{type(value).__name__} without a text>"
 
 
 def _traceback(exc_info: Any) -> str:
     """Return a traceback whose every line is indented: the text of an exception may have lines."""
-    lines = logging.Formatter().formatException(exc_info).split("\n")
+    try:
+        lines = logging.Formatter().formatException(exc_info).split("\n")
+    except BaseException:  # a program's exception may be broken itself
+        return f"  {exc_info[0].__name__} without a text"
     left_out = len(lines) - _MOST_LINES
     if left_out > 0:
         half = _MOST_LINES // 2

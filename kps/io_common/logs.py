@@ -1,7 +1,6 @@
 """The log lines of both drivers, in the logger ``kps``."""
 
 import logging
-from traceback import format_exception
 
 from kps.io_common.logger import INTERVAL, guard
 from kps.io_common.logger import logger as logger
@@ -100,43 +99,24 @@ def log_overflow(mailbox: Mailbox) -> None:
 
 def report_failure(failure: BaseException, topic: str) -> str:
     """Log a callback's exception, and put it into words for the publisher."""
-    _log_failure(failure, f"a callback for {_messages_of(topic)} failed")
+    logger.error("a callback for %s failed", _messages_of(topic), exc_info=failure)
     return in_words(failure)
 
 
 def notice_failed(failure: BaseException, callback: object) -> None:
     """Log the exception of a callback for a notice."""
-    _log_failure(failure, f"a callback failed: {_name_of(callback)}")
+    logger.error("a callback failed: %s", _name_of(callback), exc_info=failure)
 
 
 def hook_failed(peer: str, failure: BaseException) -> HttpResponse:
     """Log the exception of a hook that decides on a client; return the answer for the client."""
-    _log_failure(failure, f"the hook that decides on {peer} failed")
+    logger.error("the hook that decides on %s failed", peer, exc_info=failure)
     return HttpResponse.text(500, "internal server error")
 
 
 def log_dropped_notice(callback: object) -> None:
     """Log that too many notices are pending for a program."""
     logger.warning("dropped a notice for %s: it is too slow", _name_of(callback))
-
-
-_LONGEST = 64 * 1024  # characters of a traceback in the log
-
-
-def _log_failure(failure: BaseException, what: str) -> None:
-    """Log an exception with its traceback.
-
-    Its ``str`` may raise, be huge, or hold what no encoding takes. Then we make the text ourselves.
-    """
-    try:
-        trace = "".join(format_exception(failure))
-        clean = trace.encode("utf-8", "backslashreplace").decode()
-    except BaseException:
-        trace, clean = "", in_words(failure)
-    if trace == clean and len(trace) <= _LONGEST:
-        logger.error("%s", what, exc_info=failure)
-    else:
-        logger.error("%s:\n%s", what, clean[-_LONGEST:])
 
 
 def _name_of(callback: object) -> str:

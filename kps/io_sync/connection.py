@@ -148,9 +148,10 @@ class Connection:
                     return
                 if wanted != events:
                     self._select_for(selector, events, wanted)
-                    if (wanted ^ events) & selectors.EVENT_READ:
+                    changed, events = wanted ^ events, wanted
+                    if changed & selectors.EVENT_READ:
                         self._tell_reading(bool(wanted & selectors.EVENT_READ))
-                    events = wanted
+                        continue  # the reason to pause may be gone: only now we are told of that
                 self._wait(selector)
         finally:
             with contextlib.suppress(OSError):

@@ -30,8 +30,8 @@ class News:
         call into the core is under way in this thread: waiting would release its lock.
         """
         runtime = self._runtime
-        runtime.check()
         with self._condition:
+            runtime.check()  # with the lock held: another thread's call may be under way before
             ends = None if timeout is None else runtime.clock() + timeout
             self._waiting += 1  # before it looks, so that no announcement is lost
             try:

@@ -119,10 +119,10 @@ def test_a_terminal_is_not_told_what_to_do(serve: Callable[..., Serve]) -> None:
     terminal = Terminal("sub", "t", "--id", "other", "--count", "1", "--address", url)
     while json.loads(run("pub", "other", "1", "--ack", "--address", url).stdout or "{}"):
         pass
-    while run("pub", "t", evil, "--ack", "--address", url, "--id", "\x9bme").stdout.count("\n") < 2:
+    while run("pub", "t", evil, "--ack", "--address", url, "--id", "\u202eme").stdout.count("\n") < 2:
         pass
     assert terminal.end() == 0
-    assert b"\\u009bme" in terminal.shown
+    assert b"\\u202eme" in terminal.shown
     assert b"\\u009b31m\\u202e" in terminal.shown
     assert "\x9b".encode() not in terminal.shown
     assert "\u202e" in process.communicate(timeout=PATIENCE)[0]

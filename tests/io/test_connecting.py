@@ -208,6 +208,9 @@ def test_a_loop_that_opened_a_transport_and_never_tells_of_its_end() -> None:
         def is_closing(self) -> bool:
             return True
 
+        def get_write_buffer_size(self) -> int:
+            return 0
+
         def abort(self) -> None:
             pass
 

@@ -238,7 +238,8 @@ def test_a_servers_own_ack_ends_with_it(servers: AnyDriver) -> None:
     server.stop(grace=0.1)
     for _, outcome in waits:
         assert isinstance(outcome.get(), kps.ServerStopped)
-    assert ack.status() == {}
+    with pytest.raises(kps.ServerStopped):
+        ack.status()
     assert not ack.is_complete()
     release.set()
     calls: list[Callable[[], Any]] = [
@@ -334,32 +335,45 @@ def test_close_without_a_connection_tells_what_the_offline_queue_held(
 # -- run -------------------------------------------------------------------------------------
 
 
-def test_run_raises_why_the_client_has_ended(clients: AnyDriver, servers: AnyDriver) -> None:
-    tokens = iter([kps.Identity("a"), None])
+def test_run_raises_why_the_client_has_ended(servers: AnyDriver) -> None:
+    """``run`` is for the main thread, so these clients have no thread of their own."""
+    tokens = iter([kps.Identity("a"), None, kps.Identity("a"), None])
     strict = servers.server(auth=lambda token: next(tokens, None))
     server = servers.server()
+    cables = [Cable(strict.address), Cable(strict.address)]
 
-    taken = clients.client(server.address, id="a")
-    running, outcome = in_thread(taken.run)
-    clients.client(server.address, id="a")
-    error = outcome.get()
-    assert isinstance(error, kps.ConnectionLost)
-    assert error.code == 4001
+    async def on_the_loop() -> None:
+        async with kps.Client(server.address, id="a") as taken, kps.Client(server.address, id="a"):
+            with pytest.raises(kps.ConnectionLost) as lost:
+                await taken.run()
+            assert lost.value.code == 4001
+        async with kps.Client(cables[0].address, token="t", reconnect=QUICK) as refused:
+            cables[0].cut()
+            with pytest.raises(kps.ConnectFailed) as failed:
+                await refused.run()
+            assert failed.value.status == 401
+        async with kps.Client(server.address) as closed:
+            running = asyncio.create_task(closed.run())
+            await asyncio.sleep(0)
+            await closed.close()
+            await running
 
-    cable = Cable(strict.address)
-    refused = clients.client(cable.address, token="t", reconnect=QUICK)
-    running, outcome = in_thread(refused.run)
-    cable.cut()
-    error = outcome.get()
-    assert isinstance(error, kps.ConnectFailed)
-    assert error.status == 401
-    cable.close()
-
-    closed = clients.client(server.address)
-    running, outcome = in_thread(closed.run)
-    closed.close()
-    assert outcome.get() is None
-    running.join(PATIENCE)
+    asyncio.run(on_the_loop())
+    with kps.sync.Client(server.address, id="a") as taken, kps.sync.Client(server.address, id="a"):
+        with pytest.raises(kps.ConnectionLost) as lost:
+            taken.run()
+        assert lost.value.code == 4001
+    with kps.sync.Client(cables[1].address, token="t", reconnect=QUICK) as refused:
+        cables[1].cut()
+        with pytest.raises(kps.ConnectFailed) as failed:
+            refused.run()
+        assert failed.value.status == 401
+    with kps.sync.Client(server.address) as closed:
+        closing, _ = in_thread(closed.close)
+        closed.run()
+        closing.join(PATIENCE)
+    for cable in cables:
+        cable.close()
 
 
 # -- a program that forgets ------------------------------------------------------------------

@@ -178,7 +178,7 @@ def test_a_bad_token_in_the_request(server: Any, token: str) -> None:
     assert server.count_clients() == 0
 
 
-@pytest.mark.parametrize("token", ["bad", "x" * 100_000, "é\x00"], ids=repr)
+@pytest.mark.parametrize("token", ["bad", "x" * 50_000, "é\x00"], ids=repr)
 def test_a_bad_token_in_the_first_message(server: Any, token: Any) -> None:
     with peer(server) as stranger:
         answer = ask(stranger, "ping", token=token, **{"from": "x"})
