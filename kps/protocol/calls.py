@@ -54,7 +54,11 @@ S = TypeVar("S", bound=Owner)
 
 
 def entry(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Mark a method by which a driver enters the core."""
+    """Mark a method by which a driver enters the core.
+
+    The two that carry every byte, ``receive_data`` and ``data_to_send``, do the same themselves:
+    a call of a decorator takes as long as queueing a message.
+    """
 
     @wraps(method)
     def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -65,7 +69,9 @@ def entry(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P],
         try:
             return method(self, *args, **kwargs)
         finally:
-            calls.end()
+            if calls.waiting:
+                calls.end()
+            calls.is_under_way = False
 
     return cast("Callable[Concatenate[S, P], R]", call)
 

@@ -119,7 +119,9 @@ def test_a_terminal_is_not_told_what_to_do(serve: Callable[..., Serve]) -> None:
     terminal = Terminal("sub", "t", "--id", "other", "--count", "1", "--address", url)
     while json.loads(run("pub", "other", "1", "--ack", "--address", url).stdout or "{}"):
         pass
-    while run("pub", "t", evil, "--ack", "--address", url, "--id", "\u202eme").stdout.count("\n") < 2:
+    while (
+        run("pub", "t", evil, "--ack", "--address", url, "--id", "\u202eme").stdout.count("\n") < 2
+    ):
         pass
     assert terminal.end() == 0
     assert b"\\u202eme" in terminal.shown

@@ -74,22 +74,28 @@ class ClientLink:
 
     # -- called by a driver -----------------------------------------------------------------
 
-    @entry
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
-        owner, socket = self._owner, self._socket
-        self._clock.now = now
-        if self.outgoing.batch is not None:
-            self.outgoing.seal()  # the data may end the connection, and then the batch is unsent
-        messages = socket.receive_data(data, now)
-        if self._register_by is None and socket.state is State.OPEN:
-            self._register_by = now + socket.limits.handshake_timeout
-            owner.link_opened(self)
-            messages = socket.read(now)
-        while messages:
-            owner.received(self, messages)
-            messages = socket.read(now) if socket.reader.has_more else []
-        self._note_state()
+        owner, socket, calls = self._owner, self._socket, self.calls
+        is_nested, calls.is_under_way = calls.is_under_way, True
+        try:
+            self._clock.now = now
+            if self.outgoing.batch is not None:
+                self.outgoing.seal()  # the data may end the connection, and it would be unsent
+            messages = socket.receive_data(data, now)
+            if self._register_by is None and socket.state is State.OPEN:
+                self._register_by = now + socket.limits.handshake_timeout
+                owner.link_opened(self)
+                messages = socket.read(now)
+            while messages:
+                owner.received(self, messages)
+                messages = socket.read(now) if socket.reader.has_more else []
+            self._note_state()
+        finally:
+            if not is_nested:
+                if calls.waiting:
+                    calls.end()
+                calls.is_under_way = False
 
     @entry
     def receive_eof(self, now: float) -> None:
@@ -107,14 +113,23 @@ class ClientLink:
         self._owner.link_gone(self)
         self._socket.connection_lost(now)
 
-    @entry
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""
-        if self.outgoing.batch is not None:
-            self.outgoing.seal()
-        if self._state is State.CLOSING:
-            limit = min(limit, _LAST_CHUNK)
-        return self._socket.data_to_send(limit)
+        outgoing, calls = self.outgoing, self.calls
+        if outgoing.batch is None and self._socket.outbox.is_empty:
+            return b""
+        is_nested, calls.is_under_way = calls.is_under_way, True
+        try:
+            if outgoing.batch is not None:
+                outgoing.seal()
+            if self._state is State.CLOSING:
+                limit = min(limit, _LAST_CHUNK)
+            return self._socket.data_to_send(limit)
+        finally:
+            if not is_nested:
+                if calls.waiting:
+                    calls.end()
+                calls.is_under_way = False
 
     @property
     def output(self) -> Output:

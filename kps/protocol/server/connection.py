@@ -24,7 +24,7 @@ class WebSocketConnection:
     """
 
     __slots__ = ("__weakref__", "_forget", "_intake", "_is_admitted", "_is_gone",
-                 "_is_heard",
+
                  "_origin", "_socket", "_state", "_transport", "calls", "number",
                  "session")  # fmt: skip
 
@@ -60,7 +60,6 @@ class WebSocketConnection:
         self.session = ServerSession(state, delivery, number, peer, self._transport)
         self._intake = Intake(state, self.session, self._socket, self._worked)
         self._is_gone = False
-        self._is_heard = True  # whether the driver reads
         self._is_admitted = state.admission.admit()
         if not self._is_admitted:
             self._turn_away()
@@ -69,19 +68,25 @@ class WebSocketConnection:
 
     # -- called by a driver -----------------------------------------------------------------
 
-    @entry
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
-        state, socket = self._state, self._socket
-        state.now = now
-        state.stats.bytes_in += len(data)
-        before = socket.state
-        socket.feed(data, now)
-        if before is State.HANDSHAKE:
-            if socket.state is State.REQUEST:
-                self._requested()
-            self._changed(before)
-        state.turns.enter(self._intake)
+        state, socket, calls = self._state, self._socket, self.calls
+        is_nested, calls.is_under_way = calls.is_under_way, True
+        try:
+            state.now = now
+            state.stats.bytes_in += len(data)
+            before = socket.state
+            socket.feed(data, now)
+            if before is State.HANDSHAKE:
+                if socket.state is State.REQUEST:
+                    self._requested()
+                self._changed(before)
+            state.turns.enter(self._intake)
+        finally:
+            if not is_nested:
+                if calls.waiting:
+                    calls.end()
+                calls.is_under_way = False
 
     @entry
     def receive_eof(self, now: float) -> None:
@@ -95,14 +100,23 @@ class WebSocketConnection:
         self._state.now = now
         self._finish(self._lost, now)
 
-    @entry
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""
-        data = self._socket.data_to_send(limit)
-        self._state.stats.bytes_out += len(data)
-        if not self._is_heard and not self._intake.is_blocked:
-            self._intake.resume()
-        return data
+        socket, calls = self._socket, self.calls
+        if self._intake.is_heard and socket.outbox.is_empty:
+            return b""
+        is_nested, calls.is_under_way = calls.is_under_way, True
+        try:
+            data = socket.data_to_send(limit)
+            self._state.stats.bytes_out += len(data)
+            if not self._intake.is_heard and not self._intake.is_blocked:
+                self._intake.resume()
+            return data
+        finally:
+            if not is_nested:
+                if calls.waiting:
+                    calls.end()
+                calls.is_under_way = False
 
     @property
     def output(self) -> Output:
@@ -121,7 +135,7 @@ class WebSocketConnection:
     @entry
     def set_reading(self, is_reading: bool, now: float) -> None:
         """Note that the driver paused or resumed reading."""
-        self._is_heard = is_reading
+        self._intake.is_heard = is_reading
         self._socket.set_reading(is_reading, now)
         self._state.deadlines.schedule(self)
 
@@ -242,13 +256,13 @@ class WebSocketConnection:
             socket.abort("too many connections", state.now)
 
     def _worked(self) -> None:
-        """Note that the session handled input."""
+        """Note what handling input may have changed, besides the session."""
         throttle = self.session.throttle
         if throttle is not None and throttle.resume_at is not None:
             self._state.deadlines.schedule(self)
-        if not self._is_heard:
+        if not self._intake.is_heard:
             self._state.unflushed[self.number] = None  # the driver may resume reading
-        self._changed(State.OPEN)
+        self._changed(_OPEN)
 
     def _finish(self, step: Callable[[float], None], now: float) -> None:
         """Take a step that ends the connection, once the session has handled what was read."""
@@ -286,5 +300,6 @@ class WebSocketConnection:
         state.unflushed[self.number] = None
 
 
+_OPEN = State.OPEN
 _PATIENCE = 1.0  # seconds in which a client may read that there is no place for it
 _TOO_MANY = HttpResponse.text(503, "too many connections")

@@ -20,6 +20,7 @@ _HUGE = 64 * 1024  # bytes of a message
 
 # Units of work (see ``turns``).
 _MESSAGE = 2
+_PARSED = 6  # one for each 64 bytes of an array that is parsed again
 _VALUES = 4  # one for each 16 values of a long message: a shift to the right
 
 
@@ -45,7 +46,8 @@ class Inbox:
     It keeps the others, unread: whatever is wrong with them is told in its turn.
     """
 
-    __slots__ = ("_array", "_done", "_frame", "_is_array_deep", "_recipient", "_rest", "_state")
+    __slots__ = ("_array", "_done", "_frame", "_is_array_deep", "_recipient", "_rest", "_state",
+                 "has_rest")  # fmt: skip
 
     def __init__(self, state: ServerState, recipient: Recipient) -> None:
         self._state = state
@@ -55,11 +57,8 @@ class Inbox:
         self._done = 0  # messages of it that are handled
         self._array: list[Any] | None = None  # its messages, if they may soon be handled
         self._is_array_deep = False
-
-    @property
-    def has_rest(self) -> bool:
+        self.has_rest = False
         """Whether messages wait for ``go_on``."""
-        return bool(self._rest) or bool(self._frame)
 
     def receive(self, messages: Sequence[bytes]) -> None:
         """Let the session handle messages that came together, in order. None may wait."""
@@ -69,22 +68,29 @@ class Inbox:
         waiting = iter(messages)
         for message in waiting:
             size = len(message)
-            if gate.phase is not _REGISTERED and gate.is_over:
-                break  # an earlier message ended the session, an overflow for instance
-            if size > _HUGE and gc.isenabled():
-                self._receive_huge(message)
-                if self.has_rest:
-                    self._rest += waiting
-                    break
-                continue
             if (
                 turns.left <= 0
-                or (size > LONG and not turns.takes(size))
-                or (gate.phase is not _REGISTERED and gate.holds)
-                or (throttle is not None and throttle.delays(size, state.now))
+                or size > LONG
+                or throttle is not None
+                or gate.phase is not _REGISTERED
             ):
-                self._rest = [message, *waiting]
-                break
+                if gate.is_over:
+                    break  # an earlier message ended the session, an overflow for instance
+                if size > _HUGE and gc.isenabled():
+                    self._receive_huge(message)
+                    if self.has_rest:
+                        self._rest += waiting
+                        break
+                    continue
+                if (
+                    turns.left <= 0
+                    or (size > LONG and not turns.takes(size))
+                    or gate.holds
+                    or (throttle is not None and throttle.delays(size, state.now))
+                ):
+                    self._rest = [message, *waiting]
+                    self.has_rest = True
+                    break
             excess = self._charge(0, size) if throttle is not None else None
             try:
                 loaded = load(message)
@@ -121,21 +127,27 @@ class Inbox:
         recipient = self._recipient
         if self._frame:
             recipient.is_deep = self._is_array_deep
-            array = load(self._frame) if self._array is None else self._array
+            array = self._array
+            if array is None:
+                array = load(self._frame)
+                self._state.turns.left -= len(self._frame) >> _PARSED
             is_done = self._handle_array(array, self._frame, self._done)
             recipient.run.finish()
             if not is_done:
                 return
         rest, self._rest = self._rest, []
+        self.has_rest = False
         self.receive(rest)
 
     def put(self, messages: Sequence[bytes]) -> None:
         """Add messages for ``go_on``, behind those that wait."""
         self._rest += messages
+        self.has_rest = bool(self._rest or self._frame)
 
     def clear(self) -> None:
         """Drop everything: the session is over."""
         self._rest, self._frame, self._array = [], b"", None
+        self.has_rest = False
 
     def _weigh(self, loaded: Any) -> bool:
         """Count the work of a long message; tell whether it may be nested too deeply."""
@@ -175,10 +187,11 @@ class Inbox:
                     return True
                 self._frame, self._done = frame, done
                 self._is_array_deep = recipient.is_deep
-                if (
-                    gate.phase is _REGISTERED and turns.left <= 0
-                ):  # else it may wait for long, and objects are far larger
-                    self._array = messages
+                self.has_rest = True
+                if gate.phase is _REGISTERED and turns.left <= 0:
+                    self._array = messages  # else it may wait for long, and objects are larger
+                elif throttle is not None:
+                    throttle.wait_for_burst(state.now)  # parsing it again has to be worth it
                 return False
         return True
 

@@ -7,6 +7,7 @@ from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.throttle import TOO_FAST, Throttle
 from kps.protocol.wire.server_handshake import ServerWebSocket
+from kps.protocol.wire.websocket import State
 
 # Units of work (see ``turns``).
 _MESSAGE = 2
@@ -18,6 +19,7 @@ _KILOBYTE = 10  # one for each 1,024 bytes: a shift to the right
 # after which other rules hold.
 _ONE_MESSAGE = 1
 
+_OPEN = State.OPEN
 _REGISTERED = Phase.REGISTERED
 
 
@@ -28,8 +30,9 @@ class Intake:
     replies to it are pending. Meanwhile its input stays here, as bytes.
     """
 
-    __slots__ = ("_controls", "_extra", "_frames", "_handled", "_last_step", "_session", "_socket",
-                 "_state", "gives_up_at", "used", "waits")  # fmt: skip
+    __slots__ = ("_controls", "_extra", "_frames", "_handled", "_inbox", "_last_step",
+                 "_most_replies", "_reader", "_session", "_socket", "_state", "gives_up_at",
+                 "is_heard", "used", "waits")  # fmt: skip
 
     def __init__(
         self,
@@ -43,7 +46,12 @@ class Intake:
         self._state = state
         self._session = session
         self._socket = socket
-        self._handled = handled  # called after each turn
+        self._reader = socket.reader
+        self._inbox = session.inbox
+        self._handled = handled  # called after a turn that may have changed more than the session
+        self._most_replies = state.limits.backlog_bytes
+        self.is_heard = True
+        """Whether the driver reads."""
         self.gives_up_at: float | None = None
         """When the step of ``finish`` is taken in any case."""
         self._last_step: Callable[[float], None] | None = None
@@ -52,7 +60,7 @@ class Intake:
     @property
     def is_empty(self) -> bool:
         """Whether everything is handled, but for the part of a frame."""
-        return not (self.waits or self._session.inbox.has_rest or self._socket.reader.has_more)
+        return not (self.waits or self._inbox.has_rest or self._reader.has_more)
 
     @property
     def is_blocked(self) -> bool:
@@ -61,7 +69,7 @@ class Intake:
         return (
             session.gate.holds
             or (session.throttle is not None and session.throttle.resume_at is not None)
-            or self._socket.outbox.pending_replies > self._state.limits.backlog_bytes
+            or self._socket.outbox.pending_replies > self._most_replies
         )
 
     def resume(self) -> None:
@@ -89,36 +97,43 @@ class Intake:
 
     def work(self) -> bool:
         """Handle input while the turn lasts; tell whether some is left."""
-        is_unfinished = self._work()
-        self._handled()
+        session, socket, reader, inbox = self._session, self._socket, self._reader, self._inbox
+        turns, is_unfinished = self._state.turns, False
+        while inbox.has_rest or reader.has_more:
+            if turns.left <= 0:
+                is_unfinished = True
+                break
+            is_registered = session.gate.phase is _REGISTERED
+            if (
+                not is_registered
+                or session.throttle is not None
+                or socket.outbox.pending_replies > self._most_replies
+            ) and self.is_blocked:
+                break
+            if inbox.has_rest:
+                inbox.go_on()
+            else:
+                self._read(turns.left << 5 if is_registered else _ONE_MESSAGE)
+        if not self.is_heard or socket.state is not _OPEN or session.throttle is not None:
+            self._handled()
         if self._last_step is not None and (not is_unfinished or self.is_blocked):
             self._take_last_step(self._state.now)
         return is_unfinished
 
-    def _work(self) -> bool:
-        session, socket, state = self._session, self._socket, self._state
-        gate, reader, turns = session.gate, socket.reader, state.turns
-        while turns.left > 0:
-            if self.is_blocked:
-                return False
-            if session.inbox.has_rest:
-                session.inbox.go_on()
-            elif reader.has_more:
-                is_registered = gate.phase is _REGISTERED
-                allowance = turns.left << 5 if is_registered else _ONE_MESSAGE
-                messages = socket.read(state.now, allowance)
-                frames = reader.frames - self._frames
-                turns.left -= len(messages) * _MESSAGE + (allowance - reader.allowance >> _KILOBYTE)
-                if frames:
-                    self._frames += frames
-                    turns.left -= frames * _FRAME
-                if session.throttle is not None and self._is_too_much(session.throttle):
-                    socket.fail(1008, TOO_FAST, state.now)
-                if messages:
-                    session.inbox.receive(messages)
-            else:
-                return False
-        return not self.is_empty
+    def _read(self, allowance: int) -> None:
+        """Read messages, and let the session handle them."""
+        session, socket, reader, state = self._session, self._socket, self._reader, self._state
+        messages = socket.read(state.now, allowance)
+        work = len(messages) * _MESSAGE + (allowance - reader.allowance >> _KILOBYTE)
+        if reader.frames != self._frames:
+            work += (reader.frames - self._frames) * _FRAME
+            self._frames = reader.frames
+            state.unflushed[session.number] = None  # there may be a pong
+        state.turns.left -= work
+        if session.throttle is not None and self._is_too_much(session.throttle):
+            socket.fail(1008, TOO_FAST, state.now)
+        if messages:
+            self._inbox.receive(messages)
 
     def _take_last_step(self, now: float) -> None:
         step, self._last_step, self.gives_up_at = self._last_step, None, None
@@ -127,7 +142,7 @@ class Intake:
 
     def _is_too_much(self, throttle: Throttle) -> bool:
         """Count controls and parts of messages; tell whether the connection ends for them."""
-        reader = self._socket.reader
+        reader = self._reader
         controls, extra = reader.controls - self._controls, reader.extra - self._extra
         if not controls and not extra:
             return False

@@ -40,6 +40,11 @@ class Throttle:
             self._pause(wait, now)
         return wait > 0
 
+    def wait_for_burst(self, now: float) -> None:
+        """Pause, unless the policy refuses excess, until a full burst is allowed."""
+        if not self.refuses:
+            self._pause(self.limiter.full_at(now) - now, now)
+
     def charge(self, messages: int, size: int, now: float) -> None:
         """Count messages or bytes.
 

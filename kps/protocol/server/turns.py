@@ -58,14 +58,14 @@ class Turns:
 
     def enter(self, worker: Worker) -> None:
         """Let a connection handle new input now, or wait."""
-        if worker.waits:
-            return
-        if self._of_turn > 0 and not self._waiting:
-            self._give(worker, self._of_turn, is_first=False)
-        elif worker.used <= self._now:
-            self._give(worker, SHARE, is_first=False)
-        else:
-            self.wait(worker)
+        if not worker.waits:
+            share = self._of_turn
+            if share <= 0 or self._waiting:
+                if worker.used > self._now:
+                    self.wait(worker)
+                    return
+                share = SHARE
+            self._give(worker, share, False)
 
     def wait(self, worker: Worker) -> None:
         """Let a connection wait for its turn."""
@@ -81,7 +81,7 @@ class Turns:
             self._now = max(self._now, used)
             worker.waits = False
             share = self._of_turn // (len(self._waiting) + 1)
-            self._give(worker, max(SHARE, share), is_first=True)
+            self._give(worker, max(SHARE, share), True)
             if self._of_turn <= 0:
                 return
 
@@ -109,14 +109,15 @@ class Turns:
             self._unused += self.left
             self.left = 0
 
-    def _give(self, worker: Worker, share: int, *, is_first: bool) -> None:
+    def _give(self, worker: Worker, share: int, is_first: bool) -> None:
         self.left = share
         self._unused = 0
         self._is_first = is_first
         is_unfinished = worker.work()
         spent = share - self.left - self._unused
         self._of_turn -= spent
-        worker.used = used = max(worker.used, self._now) + spent
+        used = worker.used if worker.used > self._now else self._now
+        worker.used = used = used + spent
         if used > self._most:
             self._most = used
         if is_unfinished:

@@ -126,6 +126,11 @@ class Outbox:
         return self._pending_bytes + self._gathered_size
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is pending."""
+        return not (self._pending_bytes or self._gathered)
+
+    @property
     def pending_messages(self) -> int:
         """Frames that are pending, and gathered messages that are not in a frame yet."""
         return self._pending_frames + len(self._gathered)

@@ -149,7 +149,7 @@ class FrameReader:
                 if control is not None:
                     break
                 continue
-            stop = min(end, limit)
+            stop = limit if limit < end else end
             if not self._passing:
                 while position < stop and is_open and not self._in_message:
                     whole = read_text(data, position, end, is_masked)
