@@ -293,6 +293,7 @@ class WebSocketConnection:
         socket, state = self._socket, self._state
         if socket.closed is not None:
             self.session.leave()
+            self._intake.resume()  # what blocked it is over: the peer's close frame may wait
         if socket.state is not before:
             state.deadlines.schedule(self)
         elif socket.state is State.OPEN and not socket.outbox.pending_bytes:

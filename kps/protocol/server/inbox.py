@@ -178,20 +178,17 @@ class Inbox:
             turns.left -= _MESSAGE
             if gate.phase is not _REGISTERED and gate.is_over:
                 return True
-            if (
-                turns.left <= 0
-                or gate.phase is not _REGISTERED
-                or (throttle is not None and throttle.delays(0, state.now))
-            ):
+            is_delayed = throttle is not None and throttle.delays(0, state.now)
+            if turns.left <= 0 or gate.phase is not _REGISTERED or is_delayed:
                 if done == len(messages):
                     return True
                 self._frame, self._done = frame, done
                 self._is_array_deep = recipient.is_deep
                 self.has_rest = True
-                if gate.phase is _REGISTERED and turns.left <= 0:
-                    self._array = messages  # else it may wait for long, and objects are larger
-                elif throttle is not None:
+                if throttle is not None and is_delayed:
                     throttle.wait_for_burst(state.now)  # parsing it again has to be worth it
+                elif gate.phase is _REGISTERED:
+                    self._array = messages  # else it may wait for long, and objects are larger
                 return False
         return True
 

@@ -30,7 +30,7 @@ class Intake:
     replies to it are pending. Meanwhile its input stays here, as bytes.
     """
 
-    __slots__ = ("_controls", "_extra", "_frames", "_handled", "_inbox", "_last_step",
+    __slots__ = ("_controls", "_extra", "_frames", "_handled", "_inbox", "_last_steps",
                  "_most_replies", "_reader", "_session", "_socket", "_state", "gives_up_at",
                  "is_heard", "used", "waits")  # fmt: skip
 
@@ -53,8 +53,8 @@ class Intake:
         self.is_heard = True
         """Whether the driver reads."""
         self.gives_up_at: float | None = None
-        """When the step of ``finish`` is taken in any case."""
-        self._last_step: Callable[[float], None] | None = None
+        """When the steps of ``finish`` are taken in any case."""
+        self._last_steps: tuple[Callable[[float], None], ...] = ()
         self._frames = self._controls = self._extra = 0  # of the reader, as charged so far
 
     @property
@@ -64,9 +64,12 @@ class Intake:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the client is not heard now."""
+        """Whether the client is not heard now.
+
+        Once the closing handshake is under way, only the end of it is to be heard.
+        """
         session = self._session
-        return (
+        return self._socket.state is _OPEN and (
             session.gate.holds
             or (session.throttle is not None and session.throttle.resume_at is not None)
             or self._socket.outbox.pending_replies > self._most_replies
@@ -81,18 +84,20 @@ class Intake:
         """Take a step that ends the connection, once what was read is handled.
 
         The session gets ``close_timeout`` for that, and no time if the client is not heard.
+        Steps are taken in the order of the calls: one may not replace another, as a transport
+        that was lost before the server stops must still be forgotten.
         """
         if self.gives_up_at is None:
             self.gives_up_at = now + self._state.limits.close_timeout
-        self._last_step = step
+        self._last_steps += (step,)
         if self.is_empty or self.is_blocked:
-            self._take_last_step(now)
+            self._take_last_steps(now)
 
     def handle_timeout(self, now: float) -> bool:
-        """Take the step if its time has come; tell whether it had."""
+        """Take the steps if their time has come; tell whether it had."""
         is_due = self.gives_up_at is not None and now >= self.gives_up_at
         if is_due:
-            self._take_last_step(now)
+            self._take_last_steps(now)
         return is_due
 
     def work(self) -> bool:
@@ -116,8 +121,8 @@ class Intake:
                 self._read(turns.left << 5 if is_registered else _ONE_MESSAGE)
         if not self.is_heard or socket.state is not _OPEN or session.throttle is not None:
             self._handled()
-        if self._last_step is not None and (not is_unfinished or self.is_blocked):
-            self._take_last_step(self._state.now)
+        if self._last_steps and (not is_unfinished or self.is_blocked):
+            self._take_last_steps(self._state.now)
         return is_unfinished
 
     def _read(self, allowance: int) -> None:
@@ -135,10 +140,11 @@ class Intake:
         if messages:
             self._inbox.receive(messages)
 
-    def _take_last_step(self, now: float) -> None:
-        step, self._last_step, self.gives_up_at = self._last_step, None, None
-        assert step is not None
-        step(now)
+    def _take_last_steps(self, now: float) -> None:
+        steps, self._last_steps, self.gives_up_at = self._last_steps, (), None
+        for step in steps:
+            if self._socket.state is not State.CLOSED:
+                step(now)
 
     def _is_too_much(self, throttle: Throttle) -> bool:
         """Count controls and parts of messages; tell whether the connection ends for them."""

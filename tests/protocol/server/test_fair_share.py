@@ -1,0 +1,439 @@
+"""Work of clients is done in turns: others are answered between two, and nothing changes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kps.protocol.limits import RatePolicy, ServerLimits
+from kps.protocol.server import turns as turns_module
+from kps.protocol.server.turns import Turns
+from kps.testing.network import split
+from tests.protocol.helpers import (
+    BINARY,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Peer,
+    Stage,
+    close_frame,
+    frame,
+    json_frame,
+    upgrade,
+)
+
+LEVEL_2 = {"proto": 2}
+
+
+def member(stage: Stage, client_id: str) -> Peer:
+    """A client on level 2."""
+    peer = stage.peer().upgrade()
+    peer.ask({"action": "ping", "from": client_id, **LEVEL_2})
+    return peer
+
+
+def publications(count: int, topic: str = "t") -> list[dict[str, Any]]:
+    return [{"action": "publish", "topic": topic, "data": number} for number in range(count)]
+
+
+def turn(stage: Stage) -> bool:
+    """End a turn and begin another one; tell whether somebody waited for it."""
+    hub = stage.hub
+    hub.take_unflushed()
+    if not hub.state.turns.are_due:
+        return False
+    hub.handle_timeout(stage.clock.now)
+    return True
+
+
+def finish(stage: Stage, most: int = 100_000) -> int:
+    """Go on until nobody waits; return how many turns that took."""
+    for count in range(most):
+        if not turn(stage):
+            return count
+    raise AssertionError("somebody waits for ever")
+
+
+def numbers(peer: Peer) -> list[int]:
+    found: list[int] = []
+    for fields in peer.take():
+        if fields["action"] == "publish":
+            found += fields["batch"] if "batch" in fields else [fields["data"]]
+    return found
+
+
+FLOODS = {
+    "array": json_frame(publications(20_000)),
+    "frames": b"".join(map(json_frame, publications(10_000))),
+    "garbage": frame(b"x") * 10_000,
+    "pings": frame(b"p", opcode=PING) * 5_000,
+    "pongs and fragments": (frame(b"", fin=False) + frame(opcode=CONTINUATION)) * 3_000,
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_others_are_answered_between_the_turns_of_a_flood(flood: str) -> None:
+    stage = Stage()
+    subscribers = [member(stage, f"s{number}") for number in range(50)]
+    for subscriber in subscribers:
+        subscriber.ask({"action": "subscribe", "topic": "t"})
+    finish(stage)
+    heavy, light = member(stage, "heavy"), member(stage, "light")
+    turn(stage)
+    heavy.feed(FLOODS[flood])
+    count = 0
+    while turn(stage):
+        count += 1
+        answer = light.ask({"action": "ping", "from": "light", **LEVEL_2})
+        assert [fields["action"] for fields in answer] == ["pong"]
+        heavy.take()  # or its replies would be too many
+    assert count > 2
+    expected = {"array": 20_000, "frames": 10_000}.get(flood, 0)
+    for subscriber in subscribers:
+        assert numbers(subscriber) == list(range(expected))
+
+
+def test_pongs_stay_between_the_answers() -> None:
+    stage = Stage()
+    peer = member(stage, "me")
+    peer.feed(
+        b"".join(
+            json_frame({"action": "subscribe", "topic": f"t{number}"})
+            + frame(str(number).encode(), opcode=PING)
+            for number in range(500)
+        )
+    )
+    finish(stage)
+    topics = [fields["topic"] for fields in peer.take()]
+    assert topics == [f"t{number}" for number in range(500)]
+    assert peer.inbox.pongs == [str(number).encode() for number in range(500)]
+    first, second = peer.raw.index(b'"t7"'), peer.raw.index(b'"t8"')
+    assert peer.raw[first:second].count(b"\x8a\x017") == 1
+
+
+# -- frames of one message ------------------------------------------------------------------
+
+
+def test_a_message_may_not_have_many_empty_frames() -> None:
+    stage = Stage()
+    peer = member(stage, "me")
+    peer.feed(frame(b"", fin=False) + frame(opcode=CONTINUATION, fin=False) * 1023)
+    finish(stage)
+    assert peer.closed is None
+    peer.feed(frame(opcode=CONTINUATION, fin=False))
+    finish(stage)
+    assert peer.closed == (1008, "too many frames in a message")
+
+
+def test_empty_frames_of_one_message_do_not_count_for_the_next() -> None:
+    stage = Stage()
+    peer = member(stage, "me")
+    ping = orjson.dumps({"action": "ping", "from": "me", **LEVEL_2})
+    for _ in range(3):
+        peer.feed(frame(b"", fin=False) + frame(opcode=CONTINUATION, fin=False) * 1000)
+        peer.feed(frame(ping, opcode=CONTINUATION))
+        finish(stage)
+        assert len(peer.take()) == 1
+
+
+def test_a_long_message_may_have_many_frames() -> None:
+    stage = Stage()
+    peer, other = member(stage, "me"), member(stage, "other")
+    other.ask({"action": "subscribe", "topic": "t"})
+    data = orjson.dumps({"action": "publish", "topic": "t", "data": "x" * (2**20 - 100)})
+    parts = [data[start : start + 64] for start in range(0, len(data), 64)]
+    peer.feed(frame(parts[0], fin=False))
+    for part in parts[1:-1]:
+        peer.feed(frame(part, opcode=CONTINUATION, fin=False))
+        finish(stage)
+    peer.feed(frame(parts[-1], opcode=CONTINUATION))
+    finish(stage)
+    assert len(other.take()) == 1
+
+
+# -- the same bytes, however short the turns ---------------------------------------------------
+
+
+@contextmanager
+def short_turns(stage: Stage, units: int) -> Iterator[None]:
+    """Turns, and shares of those that come in between, of so many units."""
+    stage.hub.state.turns = Turns(units)
+    before, turns_module.SHARE = turns_module.SHARE, min(units, turns_module.SHARE)
+    try:
+        yield
+    finally:
+        turns_module.SHARE = before
+
+
+def messages() -> st.SearchStrategy[Any]:
+    topics = st.sampled_from(["t", "u", ""])
+    return st.one_of(
+        st.builds(
+            lambda t, n: {"action": "publish", "topic": t, "data": n}, topics, st.integers(0, 9)
+        ),
+        st.builds(lambda t: {"action": "subscribe", "topic": t}, topics),
+        st.builds(lambda t: {"action": "unsubscribe", "topic": t}, topics),
+        st.builds(lambda t: {"action": "get_ack_status", "ack_id": t}, topics),
+        st.builds(
+            lambda t, n: {"action": "publish", "topic": t, "batch": [*range(n)], "receipt": "r"},
+            topics,
+            st.integers(0, 5),
+        ),
+        st.builds(lambda t: {"action": "direct_message", "to": t, "data": 1}, st.just("me")),
+        st.sampled_from([5, None, {}, {"action": "what"}, {"action": "ping", "from": "me"}]),
+    )
+
+
+def parts() -> st.SearchStrategy[bytes]:
+    return st.one_of(
+        st.builds(json_frame, messages()),
+        st.builds(json_frame, st.lists(messages(), max_size=12)),
+        st.builds(lambda m: frame(orjson.dumps(m), opcode=BINARY), messages()),
+        st.builds(
+            lambda m, at: (
+                frame(orjson.dumps(m)[:at], fin=False)
+                + frame(b"between", opcode=PING)
+                + frame(orjson.dumps(m)[at:], opcode=CONTINUATION)
+            ),
+            messages(),
+            st.integers(0, 20),
+        ),
+        st.binary(max_size=9).map(lambda data: frame(data, opcode=PING)),
+        st.binary(max_size=9).map(lambda data: frame(data, opcode=PONG)),
+        st.binary(max_size=9).map(lambda data: frame(data, opcode=TEXT)),
+        st.just(close_frame(1000)),
+    )
+
+
+def played(data: bytes, sizes: list[int], level: int, units: int) -> bytes:
+    """What a client gets that sends these bytes, behind its registration."""
+    stage = Stage()
+    peer = stage.peer()
+    with short_turns(stage, units):
+        ping = json_frame({"action": "ping", "from": "me", "proto": level})
+        for piece in split(upgrade() + ping + data, sizes):
+            peer.feed(piece)
+            finish(stage)
+        peer.read()
+    return peer.raw
+
+
+@given(
+    st.lists(parts(), max_size=12).map(b"".join),
+    st.lists(st.integers(1, 60), max_size=6),
+    st.sampled_from([1, 2]),
+    st.integers(1, 60),
+)
+def test_short_turns_change_no_byte(data: bytes, sizes: list[int], level: int, units: int) -> None:
+    def content(raw: bytes) -> list[Any]:
+        stage = Stage()
+        peer = stage.peer()
+        peer.raw, start = raw, raw.index(b"\r\n\r\n") + 4
+        peer.inbox.feed(raw[start:])
+        return [
+            fields_of(peer.inbox.take()), peer.inbox.pongs, peer.inbox.closed
+        ]  # fmt: skip
+
+    assert content(played(data, sizes, level, units)) == content(
+        played(data, sizes, level, 1 << 40)
+    )
+
+
+def fields_of(found: list[Any]) -> list[Any]:
+    """Messages, with each batch as its publications: how many share a message is not promised."""
+    flat: list[Any] = []
+    for fields in found:
+        if fields.get("action") == "publish" and "batch" in fields:
+            rest = {name: value for name, value in fields.items() if name != "batch"}
+            flat += [{**rest, "data": value} for value in fields["batch"]]
+        else:
+            flat.append(fields)
+    return flat
+
+
+# -- the end, while input waits -----------------------------------------------------------------
+
+
+def waiting(stage: Stage, count: int = 20_000) -> tuple[Peer, Peer]:
+    """A client whose input waits, and a subscriber."""
+    other = member(stage, "other")
+    other.ask({"action": "subscribe", "topic": "t"})
+    peer = member(stage, "me")
+    finish(stage)
+    peer.feed(json_frame(publications(count)))
+    assert stage.hub.state.turns.are_due
+    return peer, other
+
+
+def test_what_was_read_is_handled_before_the_end_of_file() -> None:
+    stage = Stage()
+    peer, other = waiting(stage)
+    peer.connection.receive_eof(stage.clock.now)
+    finish(stage)
+    assert numbers(other) == list(range(20_000))
+    assert peer.connection.closed is not None
+
+
+def test_a_lost_connection_is_forgotten_once_its_input_is_handled() -> None:
+    stage = Stage()
+    peer, other = waiting(stage)
+    peer.connection.receive_eof(stage.clock.now)
+    peer.connection.connection_lost(stage.clock.now)
+    peer.connection.connection_lost(stage.clock.now)
+    assert peer.connection.number in stage.hub.connections
+    finish(stage)
+    assert numbers(other) == list(range(20_000))
+    assert peer.connection.number not in stage.hub.connections
+
+
+def test_a_connection_that_was_lost_before_the_server_stops_is_forgotten() -> None:
+    stage = Stage()
+    peer, other = waiting(stage)
+    peer.connection.connection_lost(stage.clock.now)
+    stage.hub.shutdown(5.0, stage.clock.now)
+    finish(stage)
+    assert peer.connection.number not in stage.hub.connections
+    assert other.closed == (1001, "the server is stopping")
+    assert set(stage.hub.take_unflushed()) <= set(stage.hub.connections)
+
+
+def test_a_server_that_stops_handles_what_it_read_first() -> None:
+    stage = Stage()
+    peer, _ = waiting(stage)
+    stage.hub.shutdown(5.0, stage.clock.now)
+    assert peer.connection.closed is None
+    finish(stage)
+    assert peer.closed == (1001, "the server is stopping")
+    assert peer.session.received == 20_001
+
+
+def test_waiting_input_delays_the_end_by_the_close_timeout_at_most() -> None:
+    stage = Stage()
+    peer, _ = waiting(stage)
+    peer.connection.connection_lost(stage.clock.now)
+    stage.clock.now += stage.hub.limits.close_timeout
+    stage.hub.handle_timeout(stage.clock.now)
+    assert peer.connection.number not in stage.hub.connections
+
+
+# -- rates -----------------------------------------------------------------------------------
+
+
+def throttled(policy: RatePolicy = RatePolicy.DELAY, **limits: Any) -> tuple[Stage, Peer]:
+    stage = Stage(limits=ServerLimits(message_rate=10, rate_policy=policy, **limits))
+    peer = member(stage, "me")
+    stage.advance(1.0)
+    finish(stage)
+    return stage, peer
+
+
+def test_no_more_than_a_burst_of_an_array_is_handled_however_short_the_turns() -> None:
+    stage, peer = throttled()
+    with short_turns(stage, 1):  # each message uses up a turn
+        peer.feed(json_frame(publications(100)))
+        finish(stage)
+        assert peer.session.received == 1 + 10
+        stage.clock.now += 0.5
+        stage.hub.handle_timeout(stage.clock.now)
+        finish(stage)
+        assert peer.session.received <= 1 + 15
+
+
+def test_a_delayed_client_whose_connection_is_lost_is_forgotten_at_once() -> None:
+    stage, peer = throttled()
+    peer.feed(json_frame(publications(100)))
+    finish(stage)
+    peer.connection.connection_lost(stage.clock.now)
+    assert peer.connection.number not in stage.hub.connections
+
+
+def test_the_close_frame_of_a_delayed_client_is_heard_after_ours() -> None:
+    stage, peer = throttled()
+    peer.feed(b"".join(map(json_frame, publications(100))))
+    finish(stage)
+    assert peer.connection.wants_pause
+    stage.hub.shutdown(60.0, stage.clock.now)
+    assert peer.closed is not None
+    finish(stage)
+    assert not peer.connection.wants_pause
+    peer.feed(close_frame(1001))
+    assert peer.connection.output.name != "KEEP"
+
+
+@pytest.mark.parametrize("policy", [RatePolicy.CLOSE])
+def test_pings_count(policy: RatePolicy) -> None:
+    stage, peer = throttled(policy)
+    peer.feed(frame(b"", opcode=PING) * 10)
+    finish(stage)
+    assert peer.closed is None
+    peer.feed(frame(b"", opcode=PING) * 10)
+    finish(stage)
+    assert peer.closed is not None
+    assert peer.closed[0] == 1008
+
+
+def test_a_delayed_client_gets_pings() -> None:
+    stage, peer = throttled()
+    peer.feed(json_frame(publications(100)))
+    finish(stage)
+    peer.take()
+    before = peer.inbox.pings
+    for _ in range(7):
+        stage.advance(1.0)
+        finish(stage)
+    peer.take()
+    assert 2 <= peer.inbox.pings - before <= 4
+
+
+# -- the first message, replies, connections --------------------------------------------------
+
+
+def test_the_first_message_may_not_be_long_but_the_one_behind_it_may() -> None:
+    stage = Stage()
+    bound = 4 * stage.hub.limits.max_head
+    long = json_frame({"action": "publish", "topic": "t", "data": "x" * bound})
+    peer = stage.peer().upgrade()
+    peer.feed(long)
+    assert peer.closed == (1009, "message too big")
+    peer = stage.peer().upgrade()
+    peer.feed(json_frame({"action": "ping", "from": "me", **LEVEL_2}) + long)
+    finish(stage)
+    assert [fields["action"] for fields in peer.take()] == ["pong"]
+    assert peer.session.received == 2
+
+
+def test_replies_that_nobody_reads_stop_the_work_for_them() -> None:
+    stage = Stage(limits=ServerLimits(backlog_bytes=2000))
+    peer = member(stage, "me")
+    asked = [{"action": "get_ack_status", "ack_id": str(number)} for number in range(1000)]
+    peer.feed(json_frame(asked))
+    peer.connection.set_reading(not peer.connection.wants_pause, stage.clock.now)
+    finish(stage)
+    assert peer.session.received < 100
+    seen: list[str] = []
+    while found := peer.take():
+        seen += [fields["ack_id"] for fields in found]
+        assert len(found) < 100
+        finish(stage)
+    assert seen == [str(number) for number in range(1000)]
+
+
+def test_those_that_are_turned_away_take_no_place_and_are_few() -> None:
+    stage = Stage(limits=ServerLimits(max_connections=2))
+    first, _second = stage.peer("one"), stage.peer("two")
+    away = [stage.peer() for _ in range(70)]
+    outputs = [peer.connection.output.name for peer in away]
+    assert outputs.count("ABORT") == 6
+    assert b" 503 " in away[0].read()
+    first.connection.connection_lost(stage.clock.now)
+    assert stage.peer("three").session.id == "three"  # though all of those are still there
+    stage.advance(1.0)
+    assert all(peer.connection.output.name == "ABORT" for peer in away)
+    for peer in away:
+        peer.connection.connection_lost(stage.clock.now)
+    assert stage.peer().connection.output.name != "ABORT"
