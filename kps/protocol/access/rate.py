@@ -1,6 +1,7 @@
 """Rate limits: token buckets."""
 
 from collections import deque
+from dataclasses import dataclass
 
 from kps.protocol.limits import ServerLimits
 
@@ -79,6 +80,15 @@ class RateLimiter:
         return now + self.wait(_ALL, _ALL, now)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Used:
+    """A limiter between two connections. It is another one each time that it is kept."""
+
+    origin: str
+    limiter: RateLimiter
+    full_at: float
+
+
 class UsedLimiters:
     """The limiters of connections that ended, until all their tokens are back.
 
@@ -88,8 +98,8 @@ class UsedLimiters:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._by_origin: dict[str, list[RateLimiter]] = {}
-        self._in_order: deque[tuple[str, RateLimiter, float]] = deque()
+        self._by_origin: dict[str, list[_Used]] = {}
+        self._in_order: deque[_Used] = deque()  # also such as were taken, until it is their turn
 
     def __len__(self) -> int:
         return len(self._in_order)
@@ -99,31 +109,31 @@ class UsedLimiters:
         full_at = limiter.full_at(now)
         self._drop_old(now)
         if full_at > now:
-            self._by_origin.setdefault(origin, []).append(limiter)
-            self._in_order.append((origin, limiter, full_at))
+            used = _Used(origin, limiter, full_at)
+            self._by_origin.setdefault(origin, []).append(used)
+            self._in_order.append(used)
 
     def take(self, origin: str, now: float) -> RateLimiter | None:
         """Return the one of an address that lacks most, if any."""
         kept = self._by_origin.get(origin)
         if kept is None:
             return None
-        limiter = max(kept, key=lambda one: one.full_at(now))
-        self._forget(origin, limiter)
-        return limiter
+        used = max(kept, key=lambda one: one.full_at)
+        self._forget(used)
+        return used.limiter if used.full_at > now else None
 
     def _drop_old(self, now: float) -> None:
         order = self._in_order
         for _ in range(2):  # more than are added, so that all go in time
-            if order and (order[0][2] <= now or len(order) >= self._most):
-                origin, limiter, _ = order.popleft()
-                self._forget(origin, limiter)
+            if order and (order[0].full_at <= now or len(order) >= self._most):
+                self._forget(order.popleft())
 
-    def _forget(self, origin: str, limiter: RateLimiter) -> None:
-        kept = self._by_origin.get(origin, [])
-        if limiter in kept:
-            kept.remove(limiter)
+    def _forget(self, used: _Used) -> None:
+        kept = self._by_origin.get(used.origin, [])
+        if used in kept:
+            kept.remove(used)
             if not kept:
-                del self._by_origin[origin]
+                del self._by_origin[used.origin]
 
 
 def _bucket(rate: float, burst: float, now: float) -> Bucket | None:

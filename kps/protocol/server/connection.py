@@ -137,6 +137,8 @@ class WebSocketConnection:
         """Note that the driver paused or resumed reading."""
         self._intake.is_heard = is_reading
         self._socket.set_reading(is_reading, now)
+        if not is_reading and not self._intake.is_blocked:
+            self._intake.resume()  # the driver may have written what blocked it before it paused
         self._state.deadlines.schedule(self)
 
     def next_deadline(self) -> float | None:
@@ -160,6 +162,7 @@ class WebSocketConnection:
         session, socket = self.session, self._socket
         before = socket.state
         if self._intake.handle_timeout(now):
+            socket.handle_timeout(now)  # whose own deadline may have come while input waited
             return
         if before is State.OPEN:
             session.gate.handle_timeout()  # which may close the connection

@@ -129,7 +129,7 @@ class Inbox:
             recipient.is_deep = self._is_array_deep
             array = self._array
             if array is None:
-                array = load(self._frame)
+                array = _load_again(self._frame)
                 self._state.turns.left -= len(self._frame) >> _PARSED
             is_done = self._handle_array(array, self._frame, self._done)
             recipient.run.finish()
@@ -143,6 +143,10 @@ class Inbox:
         """Add messages for ``go_on``, behind those that wait."""
         self._rest += messages
         self.has_rest = bool(self._rest or self._frame)
+
+    def keep_bytes(self) -> None:
+        """Drop the objects of an array: it may wait for long, and its bytes are fewer."""
+        self._array = None
 
     def clear(self) -> None:
         """Drop everything: the session is over."""
@@ -201,3 +205,14 @@ class Inbox:
         except InvalidMessage as excess:
             return excess
         return None
+
+
+def _load_again(frame: bytes) -> Any:
+    """Parse an array again, without collecting garbage if it may become very many objects."""
+    if len(frame) <= _HUGE or not gc.isenabled():
+        return load(frame)
+    gc.disable()
+    try:
+        return load(frame)
+    finally:
+        gc.enable()

@@ -114,6 +114,7 @@ class Intake:
                 or session.throttle is not None
                 or socket.outbox.pending_replies > self._most_replies
             ) and self.is_blocked:
+                inbox.keep_bytes()
                 break
             if inbox.has_rest:
                 inbox.go_on()

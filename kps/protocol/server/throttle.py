@@ -78,7 +78,7 @@ class Throttle:
 
         While the server does not read, only writing shows that a client has gone.
         """
-        if self._probe_at is None or now < self._probe_at:
+        if self.resume_at is None or self._probe_at is None or now < self._probe_at:
             return False
         self._probe_at = now + _PROBE_INTERVAL
         return True

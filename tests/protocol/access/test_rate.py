@@ -106,3 +106,15 @@ class TestUsedLimiters:
         for number in range(1000):
             kept.put(f"a{number}", self.used(20, 0.0), 0.0)
         assert len(kept) <= 11
+
+    def test_what_an_earlier_connection_owed_does_not_end_the_debt_of_a_later_one(self) -> None:
+        limits = ServerLimits(message_rate=1, rate_burst=10)
+        kept, limiter, other = UsedLimiters(100), RateLimiter(limits, 0.0), RateLimiter(limits, 0.0)
+        limiter.spend(5, 0, 0.0)
+        kept.put("a", limiter, 0.0)  # for five seconds
+        assert kept.take("a", 1.0) is limiter
+        limiter.spend(100, 0, 1.0)
+        kept.put("a", limiter, 1.0)  # for much longer
+        other.spend(1, 0, 6.0)
+        kept.put("b", other, 6.0)  # which drops what is old
+        assert kept.take("a", 6.0) is limiter

@@ -1,0 +1,168 @@
+"""Input that waits: a driver in any order of its steps moves it, and it stays small."""
+
+import gc
+from typing import Any
+
+import pytest
+
+from kps.protocol.dialect import envelope
+from kps.protocol.limits import ServerLimits
+from kps.protocol.server import inbox as inbox_module
+from kps.protocol.wire.websocket import State
+from tests.protocol.helpers import PING, Peer, Stage, frame, json_frame
+
+BACKLOG = 10_000
+
+
+def member(stage: Stage, client_id: str = "me") -> Peer:
+    """A client on level 2, in a new turn."""
+    peer = stage.peer().upgrade()
+    peer.ask({"action": "ping", "from": client_id, "proto": 2})
+    stage.hub.take_unflushed()
+    return peer
+
+
+def finish(stage: Stage) -> None:
+    """Go on until nobody waits. Nobody writes meanwhile."""
+    stage.hub.take_unflushed()
+    while stage.hub.state.turns.are_due:
+        stage.hub.handle_timeout(stage.clock.now)
+        stage.hub.take_unflushed()
+
+
+def questions(count: int, **fields: Any) -> list[dict[str, Any]]:
+    asked = {"action": "get_ack_status", "ack_id": "a" * 40, **fields}
+    return [asked] * count
+
+
+def publications(count: int) -> list[dict[str, Any]]:
+    return [{"action": "publish", "topic": "other", "data": 1}] * count
+
+
+def test_a_driver_that_writes_before_it_pauses_hears_everything() -> None:
+    """Pongs block the client; then all are written at once; only then the driver pauses."""
+    stage = Stage(limits=ServerLimits(backlog_bytes=1000))
+    hub, peer = stage.hub, member(stage)
+    connection = peer.connection
+    peer.feed((frame(b"x" * 100, opcode=PING) + json_frame(publications(1)[0])) * 60)
+    assert not hub.state.turns.are_due, "it is blocked, and does not wait for a turn"
+    reads = True
+    for _ in range(200):
+        for _number in hub.take_unflushed():
+            peer.take()
+            if reads is connection.wants_pause:
+                reads = not reads
+                connection.set_reading(reads, stage.clock.now)
+        if not hub.state.turns.are_due:
+            break
+        hub.handle_timeout(stage.clock.now)
+    assert len(peer.inbox.pongs) == 60
+    assert peer.session.received == 1 + 60
+    assert reads
+
+
+def test_an_array_of_a_client_that_reads_no_replies_waits_as_bytes() -> None:
+    stage = Stage(limits=ServerLimits(backlog_bytes=BACKLOG))
+    peer = member(stage)
+    peer.feed(json_frame(questions(2000, unknown=[[]] * 100)))
+    finish(stage)
+    inbox, outbox = peer.session.inbox, peer.connection._socket.outbox
+    assert inbox.has_rest
+    assert outbox.pending_replies > BACKLOG
+    assert inbox._array is None, "its objects take many times as much"
+    received = peer.session.received
+    peer.connection.set_reading(False, stage.clock.now)
+    peer.take()
+    finish(stage)
+    assert peer.session.received > received
+
+
+def test_replies_pass_the_backlog_by_one_at_most() -> None:
+    stage = Stage(limits=ServerLimits(backlog_bytes=BACKLOG))
+    peer = member(stage)
+    peer.ask(questions(1)[0])
+    longest = len(peer.raw)  # more than one reply
+    peer.connection.set_reading(False, stage.clock.now)
+    peer.feed(json_frame(questions(5000)))
+    outbox, replies = peer.connection._socket.outbox, 0
+    while True:
+        finish(stage)
+        assert outbox.pending_bytes <= BACKLOG + longest
+        found = peer.take()
+        if not found:
+            break
+        replies += len(found)
+    assert replies == 5000
+
+
+@pytest.mark.parametrize("is_collecting", [True, False])
+def test_a_huge_array_is_parsed_again_without_collecting_garbage(
+    is_collecting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(limits=ServerLimits(backlog_bytes=BACKLOG))
+    peer = member(stage)
+    peer.feed(json_frame(questions(2000)))
+    finish(stage)
+    assert peer.session.inbox._array is None
+    seen: list[bool] = []
+    load = envelope.load
+
+    def watched(frame: bytes) -> Any:
+        seen.append(gc.isenabled())
+        return load(frame)
+
+    monkeypatch.setattr(inbox_module, "load", watched)
+    peer.connection.set_reading(False, stage.clock.now)
+    before = gc.isenabled()
+    (gc.enable if is_collecting else gc.disable)()
+    try:
+        peer.take()
+        stage.hub.handle_timeout(stage.clock.now)
+        assert gc.isenabled() is is_collecting
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert seen == [False]
+
+
+def test_the_end_of_waiting_input_and_of_the_connection_may_be_due_together() -> None:
+    """As after the process was stopped for a while."""
+    stage = Stage(limits=ServerLimits(queue_messages=4))
+    hub, peer = stage.hub, member(stage)
+    peer.ask({"action": "subscribe", "topic": "t"})
+    hub.take_unflushed()
+    peer.feed(json_frame(publications(10_000)))
+    assert hub.state.turns.are_due
+    for number in range(10):
+        hub.publish("t", number, stage.clock.now)
+    assert peer.connection._socket.state is State.DRAINING, "a slow consumer"
+    peer.connection.receive_eof(stage.clock.now)
+    stage.clock.now += hub.limits.close_timeout
+    hub.handle_timeout(stage.clock.now)
+    assert peer.connection.output.name == "ABORT"
+
+
+def test_a_server_that_stops_ends_a_client_that_takes_no_turn_in_time() -> None:
+    stage = Stage()
+    peer = member(stage)
+    peer.feed(json_frame(publications(10_000)))
+    stage.hub.shutdown(0.0, stage.clock.now)
+    stage.clock.now += stage.hub.limits.close_timeout
+    stage.hub.handle_timeout(stage.clock.now)
+    finish(stage)
+    assert peer.closed == (1001, "the server is stopping")
+
+
+def test_only_a_delayed_client_gets_more_pings_than_the_heartbeat_sends() -> None:
+    stage = Stage(limits=ServerLimits(message_rate=10))
+    peer = member(stage)
+    stage.advance(1.0)
+    peer.send(*[{"action": "ping", "from": "me"}] * 30)
+    stage.advance(4.0)
+    peer.take()
+    assert peer.session.throttle is not None
+    assert peer.session.throttle.resume_at is None
+    before, due = peer.inbox.pings, stage.hub.next_deadline()
+    assert due is not None
+    stage.advance(due - stage.clock.now)
+    peer.take()
+    assert peer.inbox.pings == before + 1
