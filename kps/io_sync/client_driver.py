@@ -156,7 +156,7 @@ class ClientDriver(Driver):
         finally:
             with self.lock:
                 self._connection = None
-                if connection.unwritten:
+                if connection.unwritten and self.is_closing:
                     self.session.cut_short()
                 self.progress()
 

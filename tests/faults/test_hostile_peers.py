@@ -1,7 +1,6 @@
 """Peers that mean harm: slow, huge, endless. Each gets its answer, and the others are served."""
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,7 +10,7 @@ from tests.faults import EARLY
 from tests.faults.conftest import Check
 from tests.faults.processes import Serve
 from tests.faults.proxy import Proxy
-from tests.io.harness import AnyDriver, Inbox, ThreadsDriver
+from tests.io.harness import AnyDriver, ThreadsDriver
 from tests.io.raw import CONTINUATION, FIN, PING, TEXT, Raw, masked, message
 
 SLACK = 5.0
@@ -145,7 +144,7 @@ def test_a_frame_that_is_announced_too_large(raw: Raw, check: Check, size: int, 
     check()
 
 
-@pytest.mark.parametrize("size", [7, 1000, 30_000])
+@pytest.mark.parametrize("size", [20, 1000, 30_000])
 def test_a_message_of_fragments_without_end(raw: Raw, check: Check, size: int) -> None:
     raw.register("raw")
     raw.send(masked(b"x" * size, first=TEXT))
@@ -159,32 +158,12 @@ def test_a_message_of_fragments_without_end(raw: Raw, check: Check, size: int) -
     assert raw.close_code() == 1009
 
 
-@pytest.mark.slow
-def test_a_flood_of_empty_fragments_does_not_stop_the_others(
-    raw: Raw, check: Check, kind: str
-) -> None:
+def test_a_flood_of_empty_fragments_ends_the_connection(raw: Raw, check: Check) -> None:
     raw.register("raw")
     raw.send(masked(b"", first=TEXT))
-    answered = Inbox()
-
-    def pour() -> None:
-        for _ in range(20):
-            raw.send(masked(b"", first=CONTINUATION) * 10_000)
-        raw.send(masked(b"last", first=FIN | PING))
-        answered(raw.frame())
-
-    raw.socket.settimeout(None)
-    begun = time.monotonic()
-    threading.Thread(target=pour, daemon=True).start()
-    waits: list[float] = []
-    while answered.is_empty():
-        waits += check()
-    took = time.monotonic() - begun
-    assert answered.get() == (0xA, b"last")
-    longest = max(waits)
-    print(f"{kind}: {took:.1f} s; a message of others took {longest:.2f} s at most")
-    # It is one of several to be served, however much it wants: so they get their turn in between.
-    assert longest < max(0.7 * took, 0.5)
+    raw.send(masked(b"", first=CONTINUATION) * 10_000)
+    assert raw.close_code() == 1008
+    check()
 
 
 class Sender:
