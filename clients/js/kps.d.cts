@@ -94,7 +94,8 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
 }
 
 /**
- * A subscription that can be awaited: fulfilled when it is in force on the server, rejected with
+ * A subscription that can be awaited: fulfilled when it is in force on the server, or at once while there is
+ * no connection (the next one has it); rejected with
  * `ServerError` when the server refuses the topic. Iterating over it throws that error as well, also
  * when the topic is refused after a reconnect.
  *

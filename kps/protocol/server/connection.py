@@ -212,7 +212,7 @@ class WebSocketConnection:
 
     def _shut_down(self, grace: float, now: float) -> None:
         if self._socket.state in (State.HANDSHAKE, State.REQUEST):
-            self._transport.refuse(STOPPING)
+            self._transport.refuse(STOPPING, min(grace, _PATIENCE))
         else:
             code = self.session.dialect.stop_code
             self._transport.close(code, "the server is stopping", grace)
@@ -305,5 +305,5 @@ class WebSocketConnection:
 
 
 _OPEN = State.OPEN
-_PATIENCE = 1.0  # seconds in which a client may read that there is no place for it
+_PATIENCE = 1.0  # seconds in which a client may read that the server does not take it
 _TOO_MANY = HttpResponse.text(503, "too many connections")

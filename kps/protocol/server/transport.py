@@ -104,10 +104,10 @@ class WebSocketTransport:
         self._socket.accept()
         self._changed(before)
 
-    def refuse(self, response: HttpResponse) -> None:
-        """Refuse the client before it is accepted."""
+    def refuse(self, response: HttpResponse, patience: float | None = None) -> None:
+        """Refuse the client before it is accepted. It has ``patience`` seconds to read that."""
         before = self._socket.state
-        self._socket.respond(response, self._state.now)
+        self._socket.respond(response, self._state.now, patience)
         self._changed(before)
 
     def close(self, code: int, reason: str, grace: float = 0.0) -> None:

@@ -34,6 +34,8 @@ _NOT_FOUND = HttpResponse.text(404, "not found")
 _ONCE = frozenset(("authorization", "host", "origin", "sec-websocket-key",
                    "sec-websocket-version", "upgrade"))  # fmt: skip
 
+_PROTOCOL = b"websocket"
+
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
@@ -224,7 +226,7 @@ class ServerWebSocket(WebSocket):
         try:
             if request.method != "GET" or version < b"1.1":
                 raise RemoteProtocolError("an upgrade takes GET and HTTP/1.1")
-            upgrade.initiate_upgrade_connection(fields, request.target)
+            upgrade.initiate_upgrade_connection([_once(*field) for field in fields], request.target)
         except RemoteProtocolError as error:
             hint = error.event_hint
             status = 400
@@ -240,6 +242,13 @@ class ServerWebSocket(WebSocket):
             assert self._opening is not None
             self._opening.upgrade = upgrade
             self._move(Step.REQUESTED)
+
+
+def _once(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Return a field. Proxies join fields, so ``Upgrade`` may name the same protocol repeatedly."""
+    if name == b"upgrade" and {item.strip().lower() for item in value.split(b",")} == {_PROTOCOL}:
+        return name, _PROTOCOL
+    return name, value
 
 
 def _fault_of(request: HttpRequest) -> str:

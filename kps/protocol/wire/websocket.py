@@ -319,8 +319,11 @@ class WebSocket(ABC):
         self.outbox.seal()
         if self.closed is None:
             self.closed = closed
+        was_closing = self.state is State.CLOSING
         if self._move(Step.ENDED):
-            self._give_up_at = now + self.limits.close_timeout
+            give_up_at = now + self.limits.close_timeout
+            # What a peer sends while we close must not prolong it.
+            self._give_up_at = min(self._give_up_at, give_up_at) if was_closing else give_up_at
         self.reader.clear()
 
     def _move(self, step: Step) -> bool:

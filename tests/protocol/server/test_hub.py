@@ -337,6 +337,15 @@ class TestShutdown:
             assert output(peer.connection) is Output.HALF_CLOSE
         assert stage.hub.clients == {}
 
+    @pytest.mark.parametrize("start", [b"", b"GET /ws/bus HTTP/1.1\r\n"])
+    def test_who_has_not_asked_for_anything_does_not_delay_it(self, start: bytes) -> None:
+        stage = Stage(limits=ServerLimits(close_timeout=5))
+        peer = stage.peer()
+        peer.feed(start)
+        stage.hub.shutdown(30, stage.clock.now)
+        stage.advance(1)
+        assert output(peer.connection) is Output.ABORT
+
     def test_who_does_not_answer_is_dropped(self) -> None:
         stage = Stage(limits=ServerLimits(close_timeout=5))
         alice = stage.peer("alice")

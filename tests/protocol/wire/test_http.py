@@ -190,6 +190,14 @@ class TestBadRequest:
         assert Answer(peer.read()).status == 400
         assert stage.hub.events() == []
 
+    def test_upgrade_whose_protocol_a_proxy_repeated(self) -> None:
+        peer = Stage().peer()
+        peer.feed(upgrade(changed={"upgrade": "websocket, WebSocket"}))
+        assert Answer(peer.read()).status == 101
+
+    def test_upgrade_to_one_of_several_protocols(self) -> None:
+        assert ask(upgrade(changed={"upgrade": "h2c, websocket"})).status == 400
+
     def test_upgrade_with_an_empty_body(self) -> None:
         peer = Stage().peer()
         peer.feed(upgrade(changed={"content-length": "0"}))

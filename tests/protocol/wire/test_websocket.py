@@ -683,6 +683,16 @@ class TestClosing:
             end.close(1001, "", NOW + 2, grace=0.5)
             assert end.next_deadline() == NOW + 2.5
 
+    @pytest.mark.parametrize("is_nonsense", [False, True])
+    def test_what_the_peer_sends_while_we_close_does_not_prolong_it(
+        self, is_nonsense: bool
+    ) -> None:
+        for end, key in both_ends(ConnectionLimits(close_timeout=5)):
+            end.close(1000, "", NOW, grace=1)
+            feed(end, b"\xff" * 20 if is_nonsense else close_frame(1000, key=key), NOW + 0.5)
+            assert end.state is State.DRAINING
+            assert end.next_deadline() == NOW + 1
+
     def test_peer_that_does_not_hang_up_is_given_up(self) -> None:
         for end, key in both_ends(ConnectionLimits(close_timeout=5)):
             feed(end, close_frame(1000, key=key), NOW + 1)
