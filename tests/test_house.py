@@ -27,7 +27,8 @@ ALLOWED_IN_PROTOCOL = {
     "dataclasses",
     "enum",
     "functools",
-    "gc",  # what is in a container
+    "contextlib",
+    "gc",  # what is in a container, and when garbage is collected
     "h11",
     "hashlib",  # digests, in place of long texts
     "heapq",

@@ -1,7 +1,8 @@
 """The messages of one client on their way to its session: weighed, counted, one by one."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol
 
@@ -111,16 +112,9 @@ class Inbox:
         recipient.run.finish()
 
     def _receive_huge(self, message: bytes) -> None:
-        """Receive a message that may become very many objects, without collecting garbage.
-
-        Parsed JSON has no cycles. Looking for some each time that many more objects are made
-        would take longer than everything else.
-        """
-        gc.disable()
-        try:
+        """Receive a message that may become very many objects."""
+        with _not_collecting():
             self.receive((message,))
-        finally:
-            gc.enable()
 
     def go_on(self) -> None:
         """Let the session handle messages that waited."""
@@ -129,7 +123,8 @@ class Inbox:
             recipient.is_deep = self._is_array_deep
             array = self._array
             if array is None:
-                array = _load_again(self._frame)
+                with _not_collecting():
+                    array = load(self._frame)
                 self._state.turns.left -= len(self._frame) >> _PARSED
             is_done = self._handle_array(array, self._frame, self._done)
             recipient.run.finish()
@@ -207,12 +202,17 @@ class Inbox:
         return None
 
 
-def _load_again(frame: bytes) -> Any:
-    """Parse an array again, without collecting garbage if it may become very many objects."""
-    if len(frame) <= _HUGE or not gc.isenabled():
-        return load(frame)
+@contextmanager
+def _not_collecting() -> Iterator[None]:
+    """Collect no garbage meanwhile.
+
+    Parsed JSON has no cycles. Looking for some each time that many more objects are made would
+    take longer than everything else.
+    """
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return load(frame)
+        yield
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
