@@ -9,6 +9,10 @@ from kps.protocol.dialect.address import host_and_port
 from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
 
+_KEEP = Output.KEEP
+_CLOSE = Output.CLOSE
+_ABORT = Output.ABORT
+
 # The transport's high-water mark. All data beyond it stays in the core's queue, which counts
 # it and applies the overflow policy.
 _TRANSPORT_BUFFER = 64 * 1024
@@ -128,15 +132,15 @@ class Connection(asyncio.Protocol):
         endpoint = self._endpoint
         transport = self._transport
         if transport.is_closing():
-            if endpoint.output is Output.ABORT:  # a closing transport waits for its peer
+            if endpoint.output is _ABORT:  # a closing transport waits for its peer
                 transport.abort()
             return
         while self._is_writable and (data := endpoint.data_to_send()):
             transport.write(data)
         output = endpoint.output
-        if output is Output.ABORT:
+        if output is _ABORT:
             self.abort()
-        elif output is not Output.KEEP and self._is_writable:
+        elif output is not _KEEP and self._is_writable:
             self._finish(output)
         elif not self._is_reading:
             self._update_reading()
@@ -160,7 +164,7 @@ class Connection(asyncio.Protocol):
         if not self._is_reading:
             self._is_reading = True
             transport.resume_reading()  # to see the peer's end of file
-        if output is Output.CLOSE or not transport.can_write_eof():
+        if output is _CLOSE or not transport.can_write_eof():
             transport.close()
         elif not self._is_half_closed:
             self._is_half_closed = True

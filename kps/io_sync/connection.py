@@ -18,6 +18,10 @@ from typing import Protocol
 from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
 
+_KEEP = Output.KEEP
+_CLOSE = Output.CLOSE
+_ABORT = Output.ABORT
+
 _CHUNK = 256 * 1024
 LONGEST_SELECT = 24 * 3600.0
 """Seconds of one ``select`` at most: the system's call fails at numbers not far beyond."""
@@ -172,7 +176,7 @@ class Connection:
                 self._take_unsent()
             output = endpoint.output
             pauses = endpoint.wants_pause
-        if output is Output.ABORT or self._is_aborted:
+        if output is _ABORT or self._is_aborted:
             return None
         is_blocked = self._write()
         if is_blocked is None:
@@ -181,9 +185,9 @@ class Connection:
             with self._owner._lock:
                 self._take_unsent()
                 output = endpoint.output
-            if not self._unsent and output is not Output.KEEP and self._finish(output):
+            if not self._unsent and output is not _KEEP and self._finish(output):
                 return None
-        reads = not self._is_at_eof and not (pauses and output is Output.KEEP)
+        reads = not self._is_at_eof and not (pauses and output is _KEEP)
         return (selectors.EVENT_READ if reads else 0) | (
             selectors.EVENT_WRITE if self._unsent else 0
         )
@@ -258,7 +262,7 @@ class Connection:
 
     def _finish(self, output: Output) -> bool:
         """Close or half-close after the last byte; tell whether the connection has ended."""
-        if output is Output.CLOSE or self._is_tls:
+        if output is _CLOSE or self._is_tls:
             return True
         if not self._is_half_closed:
             self._is_half_closed = True

@@ -82,11 +82,14 @@ def verb(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], 
     @wraps(method)
     def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
         calls = self.calls
-        calls.check_free()
+        if calls.is_under_way:
+            calls.check_free()  # raises
         calls.is_under_way = True
         try:
             return method(self, *args, **kwargs)
         finally:
-            calls.end()
+            if calls.waiting:
+                calls.end()
+            calls.is_under_way = False
 
     return cast("Callable[Concatenate[S, P], R]", call)

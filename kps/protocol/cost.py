@@ -47,11 +47,10 @@ def compact(written: bytes) -> bytes:
 
 def of_ack_request(ack_id: str, receivers: Collection[str]) -> int:
     """Return what an ack request takes until it ends, with the ids of its receivers."""
-    size = ACK_REQUEST + ADDRESSED * len(receivers) + of_text(ack_id)
-    return sum(map(_size_of_text, receivers), size)  # ids have been written before, as UTF-8
-
-
-_size_of_text = str.__sizeof__
+    size = ACK_REQUEST + of_text(ack_id)
+    for receiver in receivers:
+        size += ADDRESSED + receiver.__sizeof__()  # which has been written before, as UTF-8
+    return size
 
 
 def of_answer(error: str | None, result: int) -> int:

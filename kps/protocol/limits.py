@@ -57,7 +57,7 @@ def check_seconds(name: str, value: object, least: float = 0.0) -> float:
 
     Raises :class:`kps.InvalidArgument`.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = type(value) is float or (isinstance(value, int) and not isinstance(value, bool))
     if not is_number or not least <= value <= LONGEST or not value > 0:  # type: ignore[operator]
         least_text = f"from {least}" if least else "above 0"
         raise InvalidArgument(

@@ -151,11 +151,10 @@ class _RawClient:
             self.session.receive_data(piece, now)
         down = self.session.data_to_send()
         for piece in split(down, self._sizes):
-            texts = self.socket.receive_data(piece, now) or self.socket.read(now)
-            while texts:
+            self.socket.feed(piece, now)
+            while texts := self.socket.read(now):
                 for text in texts:
                     self.inbox += messages_in(text.decode())
-                texts = self.socket.read(now)
         if up or down:
             return True
         if self.socket.output is Output.KEEP and self.session.output is Output.KEEP:

@@ -67,14 +67,12 @@ class Echo:
 
     def receive_data(self, data: bytes, now: float) -> None:
         connection = self._connection
-        messages = connection.receive_data(data, now)
+        connection.feed(data, now)
         if isinstance(connection, ServerWebSocket) and connection.state is State.REQUEST:
             connection.accept()
-        messages = messages or connection.read(now)  # what came behind the handshake
-        while messages:
+        while messages := connection.read(now):
             for message in messages:
                 self._echo(message, now)
-            messages = connection.read(now)
 
     def _echo(self, message: bytes, now: float) -> None:
         connection = self._connection

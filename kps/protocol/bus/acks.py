@@ -203,15 +203,16 @@ class AckBook:
         """
         request = self._by_id.get(ack_id)
         if request is not None and subscriber in request.awaited:
-            size = cost.of_answer(error, size)
-            limits = self._limits
-            if size and (
-                request.size + size > limits.max_results
-                or self._results + size > limits.max_all_results
-            ):
-                error, result, size = NO_ROOM, None, 0
-            request.size += size
-            self._results += size
+            if error or size:
+                size = cost.of_answer(error, size)
+                limits = self._limits
+                if (
+                    request.size + size > limits.max_results
+                    or self._results + size > limits.max_all_results
+                ):
+                    error, result, size = NO_ROOM, None, 0
+                request.size += size
+                self._results += size
             self._record(request, subscriber, error, result)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:

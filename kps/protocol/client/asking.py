@@ -6,7 +6,7 @@ from kps.errors import KPSError, QueueFull, RequestTimeout, ServerError
 from kps.protocol.bus.message import AckChanged, AckHandle, check_id, check_topic
 from kps.protocol.calls import verb
 from kps.protocol.client.events import AckStatusReceived, AckStatusRefused, BarrierPassed
-from kps.protocol.client.pending import LOOK_EVERY, Barrier, ClientAck, Pending
+from kps.protocol.client.pending import ACK_GRACE, LOOK_EVERY, Barrier, ClientAck, Pending
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1, level2
@@ -17,6 +17,7 @@ from kps.protocol.limits import check_seconds
 
 _LEAST = 1024 * 1024  # bytes that pending questions may take, however small the queue is
 _COST = 1024  # bytes of memory that a pending question takes, roughly
+_WRITE_TIME = 5.0  # seconds that a request may be in the queue, or its timeout if that is longer
 _MOST_REFUSALS = 10  # that one barrier remembers
 
 
@@ -27,6 +28,7 @@ class Asking:
         self.calls = state.calls
         self._state = state
         self._sender = sender
+        self._most = max(state.config.limits.queue_bytes, _LEAST) // _COST  # pending questions
         self.pending = Pending()
 
     # -- questions --------------------------------------------------------------------------
@@ -134,18 +136,19 @@ class Asking:
 
     def _require_room(self) -> None:
         """Raise ``QueueFull`` while too many questions wait, for a silent server for instance."""
-        if len(self.pending) * _COST >= max(self._state.config.limits.queue_bytes, _LEAST):
+        if len(self.pending) >= self._most:
             raise QueueFull("too many requests wait for the server's answers")
 
     def _look(self, handle: ClientAck) -> None:
         """Give a request up if its time is over, which begins when it leaves the queue."""
         link, now = self._state.link, self._state.now
         if link is not None and not link.outgoing.has_passed(handle.position):
-            handle.started, handle.look_at = now, min(now + LOOK_EVERY, handle.write_by)
-            if now >= handle.write_by:
+            write_by = handle.asked + max(handle.timeout, _WRITE_TIME)
+            handle.started, handle.look_at = now, min(now + LOOK_EVERY, write_by)
+            if now >= write_by:
                 self._give_up(handle, RequestTimeout("the network was too slow for the request"))
         else:
-            handle.look_at = handle.started + handle.lasts
+            handle.look_at = handle.started + handle.timeout + ACK_GRACE
             if now >= handle.look_at:
                 self._give_up(handle, RequestTimeout("the server did not answer in time"))
 
@@ -169,8 +172,11 @@ class Asking:
     def updated(self, fields: Fields) -> ClientAck | None:
         """Record outcomes of an ack request; return the request if it is pending."""
         handle = self.pending.find(text(fields, "ack_id"), ClientAck)
-        if handle is None:
-            return None
+        if handle is not None:
+            self._take_outcomes(handle, fields)
+        return handle
+
+    def _take_outcomes(self, handle: ClientAck, fields: Fields) -> None:
         responses, missing = fields.get("responses"), fields.get("missing")
         if type(responses) is dict:
             for client_id, response in responses.items():
@@ -181,7 +187,6 @@ class Asking:
                 if type(client_id) is str:
                     self._record(handle, timed_out(client_id, handle.id))
         self._state.events.append(AckChanged(handle))
-        return handle
 
     def _record(self, handle: ClientAck, response: AckResponse) -> None:
         """Keep an outcome. Without room for it, the request ends with an error."""
@@ -200,13 +205,16 @@ class Asking:
         handle = self.pending.find(text(fields, "ack_id"), ClientAck)
         if handle is not None:
             handle.finished = True  # first, so that the last event shows a finished request
-            silence = self._sender.dialect.silent_end
-            waited = self._state.now - handle.started
-            if silence is not None and waited >= silence and not fields.get("responses"):
+            if not fields.get("responses") and self._is_silence(handle):
                 handle.error = RequestTimeout("nobody had answered when the server's time was over")
-            self.updated(fields)
+            self._take_outcomes(handle, fields)
             self.pending.take(handle.id, ClientAck)
             self._state.deadlines.cancel(handle)
+
+    def _is_silence(self, handle: ClientAck) -> bool:
+        """Tell whether an answer without outcomes, now, means that nobody answered in time."""
+        silence = self._sender.dialect.silent_end
+        return silence is not None and self._state.now - handle.started >= silence
 
     def status_received(self, fields: Fields) -> None:
         """Take the status of an ack request, or the answer to a barrier on level 1."""

@@ -7,6 +7,8 @@ from kps.protocol.dialect.envelope import load
 from kps.protocol.wire.frames import LONGEST_HEADER, read_text
 from kps.protocol.wire.outbox import Entry, Kind
 
+_DROPPABLE = Kind.DROPPABLE
+
 LARGEST_BATCH = 64 * 1024
 """Most bytes of a batch. It is large enough to make the cost per batch negligible."""
 
@@ -54,7 +56,7 @@ class BatchEntry(Entry):
     __slots__ = ()
 
     def __init__(self, frame: bytes, batch: Batch) -> None:
-        super().__init__(frame, Kind.DROPPABLE, batch.count)
+        super().__init__(frame, _DROPPABLE, batch.count)
 
     def publications(self) -> tuple[str, list[Any]]:
         """Parse its message; return the topic and the payloads."""

@@ -10,6 +10,9 @@ from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.outbox import Entry
 from kps.protocol.wire.websocket import Closed, ClosedBy, Output, State
 
+_OPEN = State.OPEN
+_CLOSING = State.CLOSING
+
 # Bytes that a driver takes at once while the client closes: what it has taken is not counted as
 # dropped, message by message, when the transport ends first.
 _LAST_CHUNK = 16 * 1024
@@ -82,11 +85,11 @@ class ClientLink:
             self._clock.now = now
             if self.outgoing.batch is not None:
                 self.outgoing.seal()  # the data may end the connection, and it would be unsent
-            messages = socket.receive_data(data, now)
-            if self._register_by is None and socket.state is State.OPEN:
+            socket.feed(data, now)
+            if self._register_by is None and socket.state is _OPEN:
                 self._register_by = now + socket.limits.handshake_timeout
                 owner.link_opened(self)
-                messages = socket.read(now)
+            messages = socket.read(now)
             while messages:
                 owner.received(self, messages)
                 messages = socket.read(now) if socket.reader.has_more else []
@@ -122,7 +125,7 @@ class ClientLink:
         try:
             if outgoing.batch is not None:
                 outgoing.seal()
-            if self._state is State.CLOSING:
+            if self._state is _CLOSING:
                 limit = min(limit, _LAST_CHUNK)
             return self._socket.data_to_send(limit)
         finally:
@@ -140,7 +143,7 @@ class ClientLink:
     def wants_pause(self) -> bool:
         """Whether the driver should pause reading."""
         socket = self._socket
-        return (self._owner.is_paused and socket.state is State.OPEN) or socket.wants_pause
+        return (self._owner.is_paused and socket.state is _OPEN) or socket.wants_pause
 
     @entry
     def set_reading(self, is_reading: bool, now: float) -> None:
@@ -211,7 +214,7 @@ class ClientLink:
             return
         self._state = state
         closed = self._socket.closed
-        if closed is not None and state is not State.CLOSING and not self._has_ended:
+        if closed is not None and state is not _CLOSING and not self._has_ended:
             self._has_ended = True
             self._owner.link_ended(self, closed)
         self._owner.schedule(self)

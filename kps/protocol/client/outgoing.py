@@ -16,6 +16,8 @@ from kps.protocol.wire.outbox import Entry, Kind, Push
 from kps.protocol.wire.websocket import State
 
 _DROPPABLE = Kind.DROPPABLE
+_OPEN = State.OPEN
+_OVERFLOW = Push.OVERFLOW
 
 
 class Clock(Protocol):
@@ -73,7 +75,9 @@ class Outgoing:
     @property
     def end(self) -> int:
         """The end of the queue, as a position in the stream of bytes; see ``has_passed``."""
-        return self._socket.outbox.gone + self.pending_bytes
+        if self.batch is not None:
+            return self._socket.outbox.gone + self.batch.waiting
+        return self._socket.outbox.end
 
     def has_passed(self, position: int) -> bool:
         """Tell whether everything up to a position was taken to be written."""
@@ -81,7 +85,8 @@ class Outgoing:
 
     def has_room(self, size: int) -> bool:
         """Tell whether a message of that size has room."""
-        self.seal()
+        if self.batch is not None:
+            self.seal()
         return self._socket.outbox.has_room(size + LONGEST_HEADER)
 
     def check_size(self, message: bytes) -> None:
@@ -116,8 +121,9 @@ class Outgoing:
     def send(self, message: bytes, kind: Kind = Kind.FORWARDED) -> None:
         """Queue a message that no policy may drop."""
         self.sent += 1
-        self.seal()
-        if self._socket.send(message, kind, self._clock.now) is Push.OVERFLOW:
+        if self.batch is not None:
+            self.seal()
+        if self._socket.send(message, kind, self._clock.now) is _OVERFLOW:
             self._overflowed()
 
     def send_droppable(self, message: bytes) -> None:
@@ -131,7 +137,7 @@ class Outgoing:
         """Queue a message that something else bounds, ignoring the limits."""
         self.sent += 1
         self.seal()
-        if self._socket.state is State.OPEN:
+        if self._socket.state is _OPEN:
             outbox = self._socket.outbox
             outbox.push_anyway(Entry(outbox.text_frame(message), kind))
 
@@ -163,5 +169,5 @@ class Outgoing:
         return batch
 
     def _queue(self, entry: Entry) -> None:
-        if self._socket.queue(entry, self._clock.now) is Push.OVERFLOW:
+        if self._socket.queue(entry, self._clock.now) is _OVERFLOW:
             self._overflowed()

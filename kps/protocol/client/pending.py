@@ -18,8 +18,6 @@ answer only when the timeout is over."""
 LOOK_EVERY = 0.25
 """Seconds between two looks at whether a request has left the queue. Less than the grace."""
 
-_WRITE_TIME = 5.0  # seconds that a request may be in the queue, or its timeout if that is longer
-
 Q = TypeVar("Q", bound="Barrier | ClientAck")
 
 
@@ -46,22 +44,22 @@ class ClientAck(AckHandle):
     Its time begins when the request leaves the queue. Meanwhile we look again and again.
     """
 
-    __slots__ = ("_look", "lasts", "look_at", "position", "size", "started",
-                 "write_by")  # fmt: skip
+    __slots__ = ("_look", "asked", "look_at", "position", "size", "started",
+                 "timeout")  # fmt: skip
 
     def __init__(
         self, ack_id: str, timeout: float, now: float, look: Callable[["ClientAck"], None]
     ) -> None:
         super().__init__(ack_id)
-        self.lasts = timeout + ACK_GRACE
-        """Seconds for the answer, from ``started`` on."""
-        self.write_by = now + max(timeout, _WRITE_TIME)
-        """When the client gives it up if it is still in the queue."""
+        self.timeout = timeout
+        """Seconds that the server waits for outcomes."""
+        self.asked = now
+        """When the program made the request."""
         self.started = now
         """When the request was last seen in the queue."""
         self.position = 0
         """The end of the request in the stream of bytes to the server."""
-        self.look_at = now + min(LOOK_EVERY, self.lasts)
+        self.look_at = now + LOOK_EVERY
         self._look = look
         self.size = 0
         """Bytes that its outcomes take in memory."""

@@ -14,6 +14,8 @@ from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
 from kps.protocol.limits import Overflow
 from kps.protocol.wire.outbox import Entry
 
+_CLOSE = Overflow.CLOSE
+
 
 class Sender:
     """Sends messages of the program and of the protocol."""
@@ -83,7 +85,7 @@ class Sender:
 
     def _send_on(self, outgoing: Outgoing, message: bytes, *, droppable: bool) -> None:
         outgoing.check_size(message)
-        may_drop = droppable and self._state.config.limits.overflow is not Overflow.CLOSE
+        may_drop = droppable and self._state.config.limits.overflow is not _CLOSE
         if not may_drop and not outgoing.has_room(len(message)):
             raise QueueFull("the outgoing queue is full: the network is slower than the program")
         if droppable:

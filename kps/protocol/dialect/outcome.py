@@ -50,11 +50,12 @@ class AckResponse(Generic[R]):
 
 
 _SLOT: Any = AckResponse.__dict__["result"]
-_kept_in: Callable[[AckResponse], object] = _SLOT.__get__
+kept_result: Callable[[AckResponse], object] = _SLOT.__get__
+"""Returns the result of an outcome as it is kept, to be written into a message."""
 
 
 def _read(response: AckResponse) -> object:
-    kept = _kept_in(response)
+    kept = kept_result(response)
     return orjson.loads(orjson.dumps(kept)) if type(kept) is Json else kept
 
 
@@ -62,14 +63,9 @@ def _read(response: AckResponse) -> object:
 setattr(AckResponse, "result", property(_read, _SLOT.__set__))  # noqa: B010
 
 
-def kept_result(response: AckResponse) -> object:
-    """Return the result of an outcome as it is kept, to be written into a message."""
-    return _kept_in(response)
-
-
 def size_of(response: AckResponse) -> int:
     """Return what an outcome takes in memory."""
-    kept, error = _kept_in(response), response.error
+    kept, error = kept_result(response), response.error
     size = cost.OUTCOME + cost.of_text(response.client_id)
     if kept is None and not error:
         return size

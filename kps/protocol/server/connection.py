@@ -77,8 +77,8 @@ class WebSocketConnection:
             state.stats.bytes_in += len(data)
             before = socket.state
             socket.feed(data, now)
-            if before is State.HANDSHAKE:
-                if socket.state is State.REQUEST:
+            if before is _HANDSHAKE:
+                if socket.state is _REQUEST:
                     self._requested()
                 self._changed(before)
             state.turns.enter(self._intake)
@@ -127,7 +127,7 @@ class WebSocketConnection:
     def wants_pause(self) -> bool:
         """Whether the driver should pause reading."""
         socket, intake = self._socket, self._intake
-        is_open = socket.state is State.OPEN or socket.state is State.CLOSING
+        is_open = socket.state is _OPEN or socket.state is _CLOSING
         if is_open and not (intake.is_empty and not intake.is_blocked):
             return True
         return socket.wants_pause
@@ -146,7 +146,7 @@ class WebSocketConnection:
         gives_up_at = self._intake.gives_up_at
         if gives_up_at is not None and (due is None or gives_up_at < due):
             due = gives_up_at
-        if self._socket.state is not State.OPEN:
+        if self._socket.state is not _OPEN:
             return due
         session = self.session
         for own in (
@@ -164,7 +164,7 @@ class WebSocketConnection:
         if self._intake.handle_timeout(now):
             socket.handle_timeout(now)  # whose own deadline may have come while input waited
             return
-        if before is State.OPEN:
+        if before is _OPEN:
             session.gate.handle_timeout()  # which may close the connection
             throttle = session.throttle
             if throttle is not None and throttle.probes(now):
@@ -181,9 +181,9 @@ class WebSocketConnection:
         """Accept or refuse the client, as a hook decided."""
         self._state.now = now
         request = self._socket.request
-        if self._socket.state is State.REQUEST and request is not None:
+        if self._socket.state is _REQUEST and request is not None:
             self.session.gate.decide(verdict, request)
-            self._changed(State.REQUEST)
+            self._changed(_REQUEST)
             self._state.turns.enter(self._intake)
 
     def identify(self, verdict: object, now: float) -> None:
@@ -192,7 +192,7 @@ class WebSocketConnection:
         socket, session = self._socket, self.session
         before = socket.state
         request = socket.request
-        if before is State.REQUEST and request is not None:
+        if before is _REQUEST and request is not None:
             session.gate.judge_header(verdict, request)
         elif session.gate.holds:
             session.run.forget_permissions()
@@ -211,7 +211,7 @@ class WebSocketConnection:
         self._finish(partial(self._shut_down, grace), self._state.now)
 
     def _shut_down(self, grace: float, now: float) -> None:
-        if self._socket.state in (State.HANDSHAKE, State.REQUEST):
+        if self._socket.state in (_HANDSHAKE, _REQUEST):
             self._transport.refuse(STOPPING, min(grace, _PATIENCE))
         else:
             code = self.session.dialect.stop_code
@@ -299,11 +299,14 @@ class WebSocketConnection:
             self._intake.resume()  # what blocked it is over: the peer's close frame may wait
         if socket.state is not before:
             state.deadlines.schedule(self)
-        elif socket.state is State.OPEN and not socket.outbox.pending_bytes:
+        elif socket.state is _OPEN and not socket.outbox.pending_bytes:
             return  # the driver has nothing to do
         state.unflushed[self.number] = None
 
 
+_HANDSHAKE = State.HANDSHAKE
+_REQUEST = State.REQUEST
 _OPEN = State.OPEN
+_CLOSING = State.CLOSING
 _PATIENCE = 1.0  # seconds in which a client may read that the server does not take it
 _TOO_MANY = HttpResponse.text(503, "too many connections")

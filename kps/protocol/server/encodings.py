@@ -5,6 +5,9 @@ from kps.protocol.dialect.server import LEVEL_1, LEVEL_2, ServerLevel1
 from kps.protocol.wire.frames import text_frame
 from kps.protocol.wire.outbox import Entry, Kind
 
+_FORWARDED = Kind.FORWARDED
+_DROPPABLE = Kind.DROPPABLE
+
 Encoded = bytes | Entry
 """The JSON of a small ack request, which can be joined with other messages; the frames of all
 other publications, which the queues of all receivers share."""
@@ -30,11 +33,11 @@ class FrameEncoding:
             )
             if len(message) <= _LARGEST_JOINED:
                 return message
-            return Entry(text_frame(message), Kind.FORWARDED)
+            return Entry(text_frame(message), _FORWARDED)
         frames = [text_frame(one) for one in self._dialect.deliveries(topic, sender, payloads)]
         return Entry(
             frames[0] if len(frames) == 1 else b"".join(frames),
-            Kind.DROPPABLE,
+            _DROPPABLE,
             len(payloads),
             len(frames),
         )
@@ -48,7 +51,7 @@ class _SingleFrames:
         entries: list[Entry] = []
         for data in publication.payloads:
             (one,) = self._dialect.deliveries(publication.topic, publication.sender, [data])
-            entries.append(Entry(text_frame(one), Kind.DROPPABLE))
+            entries.append(Entry(text_frame(one), _DROPPABLE))
         return entries
 
 

@@ -47,12 +47,13 @@ class Inbox:
     It keeps the others, unread: whatever is wrong with them is told in its turn.
     """
 
-    __slots__ = ("_array", "_done", "_frame", "_is_array_deep", "_recipient", "_rest", "_state",
-                 "has_rest")  # fmt: skip
+    __slots__ = ("_array", "_done", "_frame", "_is_array_deep", "_long_from", "_recipient",
+                 "_rest", "_state", "has_rest")  # fmt: skip
 
     def __init__(self, state: ServerState, recipient: Recipient) -> None:
         self._state = state
         self._recipient = recipient
+        self._long_from = 2 * state.limits.max_depth  # a shorter message cannot be too deep
         self._rest: list[bytes] = []
         self._frame = b""  # an array with messages left, in front of the others
         self._done = 0  # messages of it that are handled
@@ -65,7 +66,6 @@ class Inbox:
         """Let the session handle messages that came together, in order. None may wait."""
         recipient, state = self._recipient, self._state
         gate, turns, throttle = recipient.gate, state.turns, recipient.throttle
-        long_from = 2 * state.limits.max_depth  # a message of fewer bytes cannot be too deep
         waiting = iter(messages)
         for message in waiting:
             size = len(message)
@@ -103,7 +103,7 @@ class Inbox:
             if excess is not None:
                 recipient.refuse_all(excess, loaded if type(loaded) is list else (loaded,))
                 continue
-            recipient.is_deep = size > long_from and self._weigh(loaded)
+            recipient.is_deep = size > self._long_from and self._weigh(loaded)
             if type(loaded) is dict:
                 recipient.handle(loaded)
             elif not self._handle(loaded, message):

@@ -103,7 +103,8 @@ class Intake:
     def work(self) -> bool:
         """Handle input while the turn lasts; tell whether some is left."""
         session, socket, reader, inbox = self._session, self._socket, self._reader, self._inbox
-        turns, is_unfinished = self._state.turns, False
+        state, is_unfinished = self._state, False
+        turns = state.turns
         while inbox.has_rest or reader.has_more:
             if turns.left <= 0:
                 is_unfinished = True
@@ -118,28 +119,28 @@ class Intake:
                 break
             if inbox.has_rest:
                 inbox.go_on()
-            else:
-                self._read(turns.left << 5 if is_registered else _ONE_MESSAGE)
+                continue
+            allowance = turns.left << 5 if is_registered else _ONE_MESSAGE
+            messages = socket.read(state.now, allowance)
+            turns.left -= len(messages) * _MESSAGE + (allowance - reader.allowance >> _KILOBYTE)
+            if reader.frames != self._frames:
+                self._charge_frames()
+            if session.throttle is not None and self._is_too_much(session.throttle):
+                socket.fail(1008, TOO_FAST, state.now)
+            if messages:
+                inbox.receive(messages)
         if not self.is_heard or socket.state is not _OPEN or session.throttle is not None:
             self._handled()
         if self._last_steps and (not is_unfinished or self.is_blocked):
-            self._take_last_steps(self._state.now)
+            self._take_last_steps(state.now)
         return is_unfinished
 
-    def _read(self, allowance: int) -> None:
-        """Read messages, and let the session handle them."""
-        session, socket, reader, state = self._session, self._socket, self._reader, self._state
-        messages = socket.read(state.now, allowance)
-        work = len(messages) * _MESSAGE + (allowance - reader.allowance >> _KILOBYTE)
-        if reader.frames != self._frames:
-            work += (reader.frames - self._frames) * _FRAME
-            self._frames = reader.frames
-            state.unflushed[session.number] = None  # there may be a pong
-        state.turns.left -= work
-        if session.throttle is not None and self._is_too_much(session.throttle):
-            socket.fail(1008, TOO_FAST, state.now)
-        if messages:
-            self._inbox.receive(messages)
+    def _charge_frames(self) -> None:
+        """Charge the frames that wsproto read."""
+        frames, state = self._reader.frames, self._state
+        state.turns.left -= (frames - self._frames) * _FRAME
+        self._frames = frames
+        state.unflushed[self._session.number] = None  # there may be a pong
 
     def _take_last_steps(self, now: float) -> None:
         steps, self._last_steps, self.gives_up_at = self._last_steps, (), None

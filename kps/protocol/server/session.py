@@ -28,6 +28,9 @@ from kps.protocol.server.state import ServerState
 from kps.protocol.server.throttle import throttle
 from kps.protocol.wire.outbox import Entry, Kind
 
+_REPLY = Kind.REPLY
+_FORWARDED = Kind.FORWARDED
+
 # Units of work (see ``turns``).
 _REFUSAL = 5
 
@@ -146,7 +149,7 @@ class ServerSession:
 
     def reply(self, message: bytes) -> bool:
         """Answer the client; tell whether the answer had room."""
-        return self._transport.send(message, Kind.REPLY)
+        return self._transport.send(message, _REPLY)
 
     def reply_all(self, entry: Entry) -> bool:
         """Answer the client with several frames if all have room; tell whether they had."""
@@ -174,7 +177,7 @@ class ServerSession:
         encoded = publication.encoded(self.encoding)
         transport = self._transport
         if type(encoded) is bytes:
-            return transport.send(encoded, Kind.FORWARDED)
+            return transport.send(encoded, _FORWARDED)
         assert type(encoded) is Entry
         if transport.queue_whole(encoded):
             return True
@@ -199,7 +202,7 @@ class ServerSession:
 
     def send_direct(self, sender: str, data: Any) -> None:
         """Take a direct message."""
-        self._transport.send(level1.direct_delivery(sender, data), Kind.FORWARDED)
+        self._transport.send(level1.direct_delivery(sender, data), _FORWARDED)
         self.delivered += 1
 
     def relay_finished(self, to: str, error: str | None) -> None:
@@ -214,7 +217,7 @@ class ServerSession:
     def ack_updated(self, request: AckRequest, response: AckResponse) -> None:
         if request.wants_updates and request.awaited:  # ``ack_finished`` sends the last outcome
             update = self.dialect.ack_update(request.owner_ack_id, request.untold())
-            self._transport.send(update, Kind.FORWARDED)
+            self._transport.send(update, _FORWARDED)
 
     def ack_finished(self, request: AckRequest) -> None:
         self.reply(self.dialect.ack_response(request))

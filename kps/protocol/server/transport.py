@@ -11,6 +11,7 @@ from kps.protocol.wire.websocket import State
 
 _OPEN = State.OPEN
 _QUEUED = Push.QUEUED
+_OVERFLOW = Push.OVERFLOW
 _REPLY = Kind.REPLY
 
 
@@ -71,7 +72,7 @@ class WebSocketTransport:
     def queue(self, entry: Entry) -> bool:
         """Queue publications; tell whether they had room or the policy made room."""
         pushed = self._socket.queue(entry, self._state.now)
-        if pushed is Push.OVERFLOW:
+        if pushed is _OVERFLOW:
             self._changed(_OPEN)
         else:
             self._state.unflushed[self._number] = None

@@ -33,6 +33,7 @@ class Kind(Enum):
 
 
 _REPLY = Kind.REPLY
+_FORWARDED = Kind.FORWARDED
 _DROPPABLE = Kind.DROPPABLE
 
 
@@ -124,6 +125,11 @@ class Outbox:
     def pending_bytes(self) -> int:
         """Bytes for which the pending data counts, each entry with what it takes in memory."""
         return self._pending_bytes + self._gathered_size
+
+    @property
+    def end(self) -> int:
+        """The end of the queue, as ``gone`` will be when all of it has left."""
+        return self.gone + self._pending_bytes + self._gathered_size
 
     @property
     def is_empty(self) -> bool:
@@ -235,7 +241,7 @@ class Outbox:
         if not gathered:
             return
         replies = self._gathered_replies
-        kind = Kind.REPLY if replies else Kind.FORWARDED
+        kind = _REPLY if replies else _FORWARDED
         entry = Entry(self._take_gathered(), kind, len(gathered))
         if len(gathered) > 1:
             entry.reply_bytes = replies
@@ -289,9 +295,9 @@ class Outbox:
         entries = list(self._all())
         self._reset()
         for entry in entries:
-            if entry.kind is not Kind.DROPPABLE:
+            if entry.kind is not _DROPPABLE:
                 self._append(entry)
-        return [entry for entry in entries if entry.kind is Kind.DROPPABLE]
+        return [entry for entry in entries if entry.kind is _DROPPABLE]
 
     def clear(self) -> None:
         """Drop everything that is pending, and count it as dropped."""
@@ -342,7 +348,7 @@ class Outbox:
         entries = self._entries
         while entries and not self._fits(size):
             entry = entries.popleft()
-            if entry.kind is Kind.DROPPABLE:
+            if entry.kind is _DROPPABLE:
                 self._discount(entry)
                 self.dropped += entry.messages
             else:

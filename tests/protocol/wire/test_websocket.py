@@ -41,11 +41,18 @@ LIMITS = ConnectionLimits(max_message=1000)
 
 def feed(end: WebSocket, data: bytes, now: float = NOW) -> list[bytes]:
     """Let an end receive bytes, and read all that they complete, as its owner does."""
-    messages = taken = end.receive_data(data, now)
+    end.feed(data, now)
+    messages = taken = end.read(now)
     while taken:
         taken = end.read(now)
         messages = messages + taken
     return messages
+
+
+def read_once(end: WebSocket, data: bytes) -> list[bytes]:
+    """Let an end receive bytes, and read up to the first control."""
+    end.feed(data, NOW)
+    return end.read(NOW)
 
 
 def new_server_end(limits: ConnectionLimits = LIMITS) -> ServerWebSocket:
@@ -156,7 +163,8 @@ def by_wsproto(data: bytes, role: ConnectionType) -> Outcome:
 
 def receive(end: WebSocket, piece: bytes, outcome: Outcome) -> None:
     """Let an end receive bytes, and note what comes of them. Nothing but pongs may be queued."""
-    messages = end.receive_data(piece, NOW)
+    end.feed(piece, NOW)
+    messages = end.read(NOW)
     while messages:
         outcome.messages += messages
         outcome.pongs_before += [end.outbox.pending_messages] * len(messages)
@@ -282,7 +290,7 @@ class TestReading:
     def test_a_pong_comes_behind_the_answers_to_what_was_before_the_ping(self) -> None:
         for end, key in both_ends():
             data = frame(b"1", key=key) + frame(b"2", key=key) + frame(b"x", opcode=PING, key=key)
-            assert end.receive_data(data + frame(b"3", key=key), NOW) == [b"1", b"2"]
+            assert read_once(end, data + frame(b"3", key=key)) == [b"1", b"2"]
             assert end.outbox.pending_messages == 0
             assert end.reader.has_more
             assert end.read(NOW) == [b"3"]
@@ -294,7 +302,7 @@ class TestReading:
     def test_an_answer_goes_out_before_the_close_frame_behind_what_it_answers(self) -> None:
         for end, key in both_ends():
             data = frame(b"{}", key=key) + close_frame(1000, "bye", key=key)
-            assert end.receive_data(data, NOW) == [b"{}"]
+            assert read_once(end, data) == [b"{}"]
             assert end.state is State.OPEN
             assert end.send(b'{"a":1}', Kind.REPLY, NOW) is Push.QUEUED
             assert end.read(NOW) == []
@@ -307,7 +315,7 @@ class TestReading:
     def test_controls_before_a_message_take_effect_at_once(self) -> None:
         for end, key in both_ends():
             pings = frame(b"x", opcode=PING, key=key) + frame(b"y", opcode=PING, key=key)
-            assert end.receive_data(pings + frame(b"{}", key=key), NOW) == [b"{}"]
+            assert read_once(end, pings + frame(b"{}", key=key)) == [b"{}"]
             assert sent_by(end).pongs == [b"x", b"y"]
 
     @pytest.mark.parametrize("opcode", [TEXT, CONTINUATION, BINARY])
@@ -322,7 +330,7 @@ class TestReading:
     def test_an_owner_that_closes_while_it_handles_messages_gets_no_more(self) -> None:
         for end, key in both_ends():
             data = frame(b"1", key=key) + frame(b"x", opcode=PING, key=key) + frame(b"2", key=key)
-            assert end.receive_data(data, NOW) == [b"1"]
+            assert read_once(end, data) == [b"1"]
             end.close(1000, "enough", NOW)
             assert end.read(NOW) == []
             sent = sent_by(end)
@@ -331,26 +339,26 @@ class TestReading:
     def test_messages_that_nobody_has_read_when_it_ends_are_forgotten(self) -> None:
         for end, key in both_ends():
             data = frame(b"1", key=key) + frame(b"x", opcode=PING, key=key) + frame(b"2", key=key)
-            assert end.receive_data(data, NOW) == [b"1"]
+            assert read_once(end, data) == [b"1"]
             end.fail(1008, "enough", NOW)
             assert not end.reader.has_more
             assert end.read(NOW) == []
 
     def test_what_came_with_the_request_is_read_once_it_is_accepted(self) -> None:
         end = new_server_end()
-        assert end.receive_data(upgrade() + frame(b"1"), NOW) == []
-        assert end.receive_data(frame(b"2")[:3], NOW) == []
+        assert read_once(end, upgrade() + frame(b"1")) == []
+        assert read_once(end, frame(b"2")[:3]) == []
         assert end.read(NOW) == []
         end.accept()
         assert end.reader.has_more
         assert end.read(NOW) == [b"1"]
-        assert end.receive_data(frame(b"2")[3:], NOW) == [b"2"]
+        assert read_once(end, frame(b"2")[3:]) == [b"2"]
 
     def test_what_came_with_the_answer_is_read_once_the_owner_knows_that_it_is_open(self) -> None:
         end, server = new_client_end(), new_server_end()
         feed(server, end.data_to_send())
         server.accept()
-        assert feed(end, server.data_to_send() + frame(b"1", key=None)) == []
+        end.feed(server.data_to_send() + frame(b"1", key=None), NOW)
         assert end.state is State.OPEN
         assert end.read(NOW) == [b"1"]
 
