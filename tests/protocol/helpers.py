@@ -226,7 +226,8 @@ class Peer:
         return taken
 
     def upgrade(self) -> "Peer":
-        """Go through the opening handshake."""
+        """Go through the opening handshake, in a new turn."""
+        self._hub.take_unflushed()
         self.feed(upgrade())
         self.read_upgrade()
         return self
@@ -287,6 +288,13 @@ class Stage:
         """A new connection; with an id, one that has registered."""
         peer = Peer(self.hub, self.clock)
         return peer.register(client_id) if client_id else peer
+
+    def finish(self) -> None:
+        """Go on until nobody waits for a turn. Nobody writes meanwhile."""
+        self.hub.take_unflushed()
+        while self.hub.state.turns.are_due:
+            self.hub.handle_timeout(self.clock.now)
+            self.hub.take_unflushed()
 
     def advance(self, seconds: float) -> None:
         """Let time pass, stopping at each of the hub's deadlines on the way."""

@@ -23,10 +23,8 @@ class WebSocketConnection:
     called when the transport is gone.
     """
 
-    __slots__ = ("__weakref__", "_forget", "_intake", "_is_admitted", "_is_gone",
-
-                 "_origin", "_socket", "_state", "_transport", "calls", "number",
-                 "session")  # fmt: skip
+    __slots__ = ("__weakref__", "_forget", "_intake", "_is_admitted", "_is_gone", "_origin",
+                 "_socket", "_state", "_transport", "calls", "number", "session")  # fmt: skip
 
     def __init__(
         self,
@@ -58,7 +56,9 @@ class WebSocketConnection:
         self._socket.reader.max_message = min(state.limits.max_message, 4 * state.limits.max_head)
         self._transport = WebSocketTransport(state, number, self._socket, self._changed)
         self.session = ServerSession(state, delivery, number, peer, self._transport)
-        self._intake = Intake(state, self.session, self._socket, self._worked)
+        self._intake = Intake(
+            state, self.session, self._socket, requested=self._requested, handled=self._worked
+        )
         self._is_gone = False
         self._is_admitted = state.admission.admit()
         if not self._is_admitted:
@@ -70,18 +70,12 @@ class WebSocketConnection:
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
-        state, socket, calls = self._state, self._socket, self.calls
+        state, calls = self._state, self.calls
         is_nested, calls.is_under_way = calls.is_under_way, True
         try:
             state.now = now
             state.stats.bytes_in += len(data)
-            before = socket.state
-            socket.feed(data, now)
-            if before is _HANDSHAKE:
-                if socket.state is _REQUEST:
-                    self._requested()
-                self._changed(before)
-            state.turns.enter(self._intake)
+            self._intake.receive(data)
         finally:
             if not is_nested:
                 if calls.waiting:
@@ -127,8 +121,7 @@ class WebSocketConnection:
     def wants_pause(self) -> bool:
         """Whether the driver should pause reading."""
         socket, intake = self._socket, self._intake
-        is_open = socket.state is _OPEN or socket.state is _CLOSING
-        if is_open and not (intake.is_empty and not intake.is_blocked):
+        if socket.state in _HEARD and (intake.is_blocked or not intake.is_empty):
             return True
         return socket.wants_pause
 
@@ -230,12 +223,14 @@ class WebSocketConnection:
     # -- within -----------------------------------------------------------------------------
 
     def _requested(self) -> None:
-        """Pass a complete upgrade request to the gate, or refuse it."""
-        request = self._socket.request
-        assert request is not None
-        self.session.peer = request.peer
-        if self._origin is not None or self._state.stopping or self._enter():
-            self.session.gate.requested(request)
+        """Pass a request for an upgrade to the gate, or refuse it; anything else has its answer."""
+        if self._socket.state is _REQUEST:
+            request = self._socket.request
+            assert request is not None
+            self.session.peer = request.peer
+            if self._origin is not None or self._state.stopping or self._enter():
+                self.session.gate.requested(request)
+        self._changed(_HANDSHAKE)
 
     def _enter(self) -> bool:
         """Count the connection for its address; refuse it if the address has too many."""
@@ -307,6 +302,6 @@ class WebSocketConnection:
 _HANDSHAKE = State.HANDSHAKE
 _REQUEST = State.REQUEST
 _OPEN = State.OPEN
-_CLOSING = State.CLOSING
+_HEARD = (State.OPEN, State.CLOSING, State.HANDSHAKE)
 _PATIENCE = 1.0  # seconds in which a client may read that the server does not take it
 _TOO_MANY = HttpResponse.text(503, "too many connections")

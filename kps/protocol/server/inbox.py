@@ -21,8 +21,8 @@ _HUGE = 64 * 1024  # bytes of a message
 
 # Units of work (see ``turns``).
 _MESSAGE = 2
-_PARSED = 6  # one for each 64 bytes of an array that is parsed again
-_VALUES = 4  # one for each 16 values of a long message: a shift to the right
+_PARSED = 64  # bytes of an array that is parsed again, which count as one unit
+_VALUES = 16  # values of a long message that count as one unit
 
 
 class Recipient(Protocol):
@@ -125,7 +125,7 @@ class Inbox:
             if array is None:
                 with _not_collecting():
                     array = load(self._frame)
-                self._state.turns.left -= len(self._frame) >> _PARSED
+                self._state.turns.left -= len(self._frame) // _PARSED
             is_done = self._handle_array(array, self._frame, self._done)
             recipient.run.finish()
             if not is_done:
@@ -151,7 +151,7 @@ class Inbox:
     def _weigh(self, loaded: Any) -> bool:
         """Count the work of a long message; tell whether it may be nested too deeply."""
         values, is_deep = measure(loaded, self._state.limits.max_depth)
-        self._state.turns.left -= values >> _VALUES
+        self._state.turns.left -= values // _VALUES
         return is_deep
 
     def _handle(self, loaded: Any, frame: bytes) -> bool:

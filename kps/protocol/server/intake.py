@@ -10,15 +10,21 @@ from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import State
 
 # Units of work (see ``turns``).
+_READ = 1  # of each call of the reader
 _MESSAGE = 2
-_FRAME = 20
-"""Of a frame that wsproto reads."""
-_KILOBYTE = 10  # one for each 1,024 bytes: a shift to the right
+_FRAME = 20  # of a frame that wsproto reads
+_HEAD = 10  # of each part of the request
+_FIELD = 2  # of each line in it
+_REQUEST = 150  # of the answer to it
+_KILOBYTE = 1024  # bytes that count as one unit
+
+_BYTES_OF_UNIT = 4  # that are read for each unit that is left: the smallest message has eight
 
 # Before it has registered, a client is read from message by message: the first one may be a ping,
 # after which other rules hold.
 _ONE_MESSAGE = 1
 
+_HANDSHAKE = State.HANDSHAKE
 _OPEN = State.OPEN
 _REGISTERED = Phase.REGISTERED
 
@@ -30,25 +36,30 @@ class Intake:
     replies to it are pending. Meanwhile its input stays here, as bytes.
     """
 
-    __slots__ = ("_controls", "_extra", "_frames", "_handled", "_inbox", "_last_steps",
-                 "_most_replies", "_reader", "_session", "_socket", "_state", "gives_up_at",
-                 "is_heard", "used", "waits")  # fmt: skip
+    __slots__ = ("_controls", "_extra", "_frames", "_handled", "_head", "_inbox", "_last_steps",
+                 "_most_replies", "_reader", "_requested", "_session", "_socket", "_state",
+                 "gives_up_at", "is_heard", "number", "used", "waits")  # fmt: skip
 
     def __init__(
         self,
         state: ServerState,
         session: ServerSession,
         socket: ServerWebSocket,
+        *,
+        requested: Callable[[], None],
         handled: Callable[[], None],
     ) -> None:
-        self.used = 0
+        self.used = state.turns.start
         self.waits = False
+        self.number = session.number
         self._state = state
         self._session = session
         self._socket = socket
         self._reader = socket.reader
         self._inbox = session.inbox
+        self._requested = requested  # called when the request was read, or cannot be read
         self._handled = handled  # called after a turn that may have changed more than the session
+        self._head = b""  # of the request, unread
         self._most_replies = state.limits.backlog_bytes
         self.is_heard = True
         """Whether the driver reads."""
@@ -60,7 +71,7 @@ class Intake:
     @property
     def is_empty(self) -> bool:
         """Whether everything is handled, but for the part of a frame."""
-        return not (self.waits or self._inbox.has_rest or self._reader.has_more)
+        return not (self.waits or self._inbox.has_rest or self._reader.has_more or self._head)
 
     @property
     def is_blocked(self) -> bool:
@@ -72,8 +83,17 @@ class Intake:
         return self._socket.state is _OPEN and (
             session.gate.holds
             or (session.throttle is not None and session.throttle.resume_at is not None)
-            or self._socket.outbox.pending_replies > self._most_replies
+            # A client that has left reads no replies; what it sent before is handled all the same.
+            or (self._socket.outbox.pending_replies > self._most_replies and not self._last_steps)
         )
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the transport, and handle them now or in a later turn."""
+        if self._socket.state is _HANDSHAKE:
+            self._head += data
+        else:
+            self._socket.feed(data, self._state.now)
+        self._state.turns.enter(self)
 
     def resume(self) -> None:
         """Go on in a later turn, because the client may be heard again."""
@@ -105,6 +125,8 @@ class Intake:
         session, socket, reader, inbox = self._session, self._socket, self._reader, self._inbox
         state, is_unfinished = self._state, False
         turns = state.turns
+        if self._head:
+            self._read_head()
         while inbox.has_rest or reader.has_more:
             if turns.left <= 0:
                 is_unfinished = True
@@ -120,9 +142,10 @@ class Intake:
             if inbox.has_rest:
                 inbox.go_on()
                 continue
-            allowance = turns.left << 5 if is_registered else _ONE_MESSAGE
+            allowance = turns.left * _BYTES_OF_UNIT if is_registered else _ONE_MESSAGE
             messages = socket.read(state.now, allowance)
-            turns.left -= len(messages) * _MESSAGE + (allowance - reader.allowance >> _KILOBYTE)
+            size = allowance - reader.allowance
+            turns.left -= _READ + len(messages) * _MESSAGE + size // _KILOBYTE
             if reader.frames != self._frames:
                 self._charge_frames()
             if session.throttle is not None and self._is_too_much(session.throttle):
@@ -134,6 +157,16 @@ class Intake:
         if self._last_steps and (not is_unfinished or self.is_blocked):
             self._take_last_steps(state.now)
         return is_unfinished
+
+    def _read_head(self) -> None:
+        """Read a part of the request."""
+        head, self._head = self._head, b""
+        state = self._state
+        state.turns.left -= _HEAD + head.count(b"\n") * _FIELD
+        self._socket.feed(head, state.now)
+        if self._socket.state is not _HANDSHAKE:
+            state.turns.left -= _REQUEST
+            self._requested()
 
     def _charge_frames(self) -> None:
         """Charge the frames that wsproto read."""

@@ -34,6 +34,8 @@ _FORWARDED = Kind.FORWARDED
 # Units of work (see ``turns``).
 _REFUSAL = 5
 
+_MOST_NAMED = 1000  # messages of a refused frame: more than a client of ours puts into one
+
 
 class ServerSession:
     """Handles the messages of one client, and delivers messages to it.
@@ -131,8 +133,13 @@ class ServerSession:
             self.refuse(error, fields)
 
     def refuse_all(self, error: InvalidMessage, requests: Sequence[Any]) -> None:
-        """Refuse a whole frame; ``requests`` are its messages. It counts as one message."""
+        """Refuse a whole frame; ``requests`` are its messages. It counts as one message.
+
+        The answer names the first messages.
+        """
         self.received += 1
+        requests = requests[:_MOST_NAMED]
+        self.state.turns.left -= len(requests)
         if len(requests) == 1:
             request = requests[0]
             self.refuse(error, request if type(request) is dict else {})

@@ -57,6 +57,7 @@ class WebSocketTransport:
 
     def send(self, message: bytes, kind: Kind) -> bool:
         """Queue a message that no policy may drop; tell whether it had room."""
+        # As ``WebSocket.send`` does, whose call would be a tenth of the cost of a reply.
         socket = self._socket
         if socket.state is not _OPEN:
             return False
@@ -92,7 +93,7 @@ class WebSocketTransport:
         """Hear the client no further while it does not read the replies to it."""
         state = self._state
         if self._socket.outbox.pending_replies > state.limits.backlog_bytes:
-            state.turns.stop()
+            state.turns.stop(self._number)
 
     def speak(self, dialect: ServerLevel1) -> None:
         """Switch to a dialect."""

@@ -18,7 +18,9 @@ SHARE = 200
 LONG = 4096
 """Bytes from which a message is long, and so takes long before anything is known of it."""
 
-_LONG_WEIGHT = 6  # of a long message, before it is parsed: its bytes, shifted to the right
+_PATIENCE = 16  # turns that one waits at most before it goes on as the first
+
+_UNPARSED = 64  # bytes of a long message that count as one unit before it is parsed
 
 
 class Worker(Protocol):
@@ -28,6 +30,8 @@ class Worker(Protocol):
     """Up to where it has used its share of all work."""
     waits: bool
     """Whether it waits for its turn."""
+    number: int
+    """Its number."""
 
     def work(self) -> bool:
         """Handle input while ``Turns.left`` is above 0; tell whether some is left."""
@@ -36,8 +40,8 @@ class Worker(Protocol):
 class Turns:
     """The turns of one server's connections."""
 
-    __slots__ = ("_count", "_is_first", "_most", "_now", "_of_turn", "_turn", "_unused",
-                 "_waiting", "left")  # fmt: skip
+    __slots__ = ("_count", "_is_first", "_most", "_now", "_of_turn", "_turn", "_turns",
+                 "_unused", "_waiting", "_working", "left")  # fmt: skip
 
     def __init__(self, turn: int = TURN) -> None:
         self.left = turn
@@ -47,21 +51,29 @@ class Turns:
         self._now = 0  # up to here every connection has used its share, or did not want it
         self._most = 0  # the most that a connection has used
         self._unused = 0  # units that ``stop`` took from the connection that works
-        self._waiting: list[tuple[int, int, Worker]] = []
+        self._waiting: list[tuple[int, int, int, Worker]] = []
         self._count = 0
         self._is_first = True  # whether the next long message is handled in any case
+        self._working = 0  # the number of the connection that works
+        self._turns = 0  # number of turns so far
 
     @property
     def are_due(self) -> bool:
         """Whether connections wait, so that ``go_on`` should be called without delay."""
         return bool(self._waiting)
 
+    @property
+    def start(self) -> int:
+        """What ``used`` is for a new connection: those that are known come first."""
+        return self._now + SHARE
+
     def enter(self, worker: Worker) -> None:
         """Let a connection handle new input now, or wait."""
         if not worker.waits:
             share = self._of_turn
             if share <= 0 or self._waiting:
-                if worker.used > self._now:
+                # However many connections cause little, their turn must end.
+                if worker.used > self._now or share <= -self._turn:
                     self.wait(worker)
                     return
                 share = SHARE
@@ -72,12 +84,15 @@ class Turns:
         if not worker.waits:
             worker.waits = True
             self._count += 1  # breaks ties: first come, first served
-            heapq.heappush(self._waiting, (max(worker.used, self._now), self._count, worker))
+            used = max(worker.used, self._now)
+            heapq.heappush(self._waiting, (used, self._count, self._turns, worker))
 
     def go_on(self) -> None:
         """Let waiting connections work for the rest of this turn; one of them in any case."""
+        if self._waiting and self._turns % _PATIENCE == 0:
+            self._put_oldest_first()
         while self._waiting:
-            used, _, worker = heapq.heappop(self._waiting)
+            used, _, _, worker = heapq.heappop(self._waiting)
             self._now = max(self._now, used)
             worker.waits = False
             share = self._of_turn // (len(self._waiting) + 1)
@@ -88,6 +103,7 @@ class Turns:
     def end(self) -> None:
         """Begin a new turn."""
         self._of_turn = self._turn
+        self._turns += 1
         if not self._waiting:
             self._now = self._most  # nobody waited, so nobody owes anything
 
@@ -97,23 +113,38 @@ class Turns:
         If not, this ends its share. The first long message of a connection that has waited is
         handled in any case.
         """
-        if not self._is_first and size >> _LONG_WEIGHT > self.left:
-            self.stop()
+        if not self._is_first and size // _UNPARSED > self.left:
+            self._stop()
             return False
         self._is_first = False
         return True
 
-    def stop(self) -> None:
-        """Let the connection that works now handle no further message."""
+    def stop(self, number: int) -> None:
+        """Let a connection handle no further message, if it is the one that works now."""
+        if number == self._working:
+            self._stop()
+
+    def _stop(self) -> None:
         if self.left > 0:
             self._unused += self.left
             self.left = 0
+
+    def _put_oldest_first(self) -> None:
+        """Put the one that waits longest first, if new ones have overtaken it for many turns."""
+        waiting = self._waiting
+        place = min(range(len(waiting)), key=lambda place: waiting[place][1])
+        _, _, since, worker = waiting[place]
+        if self._turns - since >= _PATIENCE:
+            waiting[place] = (self._now, 0, since, worker)
+            heapq.heapify(waiting)
 
     def _give(self, worker: Worker, share: int, is_first: bool) -> None:
         self.left = share
         self._unused = 0
         self._is_first = is_first
+        self._working = worker.number
         is_unfinished = worker.work()
+        self._working = 0
         spent = share - self.left - self._unused
         self._of_turn -= spent
         used = worker.used if worker.used > self._now else self._now

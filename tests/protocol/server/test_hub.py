@@ -459,6 +459,7 @@ def transcript(data: bytes, sizes: Sequence[int]) -> tuple[bytes, list[bytes], l
     stage.hub.local.subscriptions.open_direct()
     peer = stage.peer()
     peer.feed(data, sizes)
+    stage.finish()
     raw = peer.read()
     end = f"{output(peer.connection)} {peer.session.id!r} {sorted(peer.session.topics)}"
     if peer.connection.closed is not None:

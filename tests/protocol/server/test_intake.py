@@ -22,14 +22,6 @@ def member(stage: Stage, client_id: str = "me") -> Peer:
     return peer
 
 
-def finish(stage: Stage) -> None:
-    """Go on until nobody waits. Nobody writes meanwhile."""
-    stage.hub.take_unflushed()
-    while stage.hub.state.turns.are_due:
-        stage.hub.handle_timeout(stage.clock.now)
-        stage.hub.take_unflushed()
-
-
 def questions(count: int, **fields: Any) -> list[dict[str, Any]]:
     asked = {"action": "get_ack_status", "ack_id": "a" * 40, **fields}
     return [asked] * count
@@ -65,7 +57,7 @@ def test_an_array_of_a_client_that_reads_no_replies_waits_as_bytes() -> None:
     stage = Stage(limits=ServerLimits(backlog_bytes=BACKLOG))
     peer = member(stage)
     peer.feed(json_frame(questions(2000, unknown=[[]] * 100)))
-    finish(stage)
+    stage.finish()
     inbox, outbox = peer.session.inbox, peer.connection._socket.outbox
     assert inbox.has_rest
     assert outbox.pending_replies > BACKLOG
@@ -73,7 +65,7 @@ def test_an_array_of_a_client_that_reads_no_replies_waits_as_bytes() -> None:
     received = peer.session.received
     peer.connection.set_reading(False, stage.clock.now)
     peer.take()
-    finish(stage)
+    stage.finish()
     assert peer.session.received > received
 
 
@@ -86,7 +78,7 @@ def test_replies_pass_the_backlog_by_one_at_most() -> None:
     peer.feed(json_frame(questions(5000)))
     outbox, replies = peer.connection._socket.outbox, 0
     while True:
-        finish(stage)
+        stage.finish()
         assert outbox.pending_bytes <= BACKLOG + longest
         found = peer.take()
         if not found:
@@ -102,7 +94,7 @@ def test_a_huge_array_is_parsed_again_without_collecting_garbage(
     stage = Stage(limits=ServerLimits(backlog_bytes=BACKLOG))
     peer = member(stage)
     peer.feed(json_frame(questions(2000)))
-    finish(stage)
+    stage.finish()
     assert peer.session.inbox._array is None
     seen: list[bool] = []
     load = envelope.load
@@ -148,7 +140,7 @@ def test_a_server_that_stops_ends_a_client_that_takes_no_turn_in_time() -> None:
     stage.hub.shutdown(0.0, stage.clock.now)
     stage.clock.now += stage.hub.limits.close_timeout
     stage.hub.handle_timeout(stage.clock.now)
-    finish(stage)
+    stage.finish()
     assert peer.closed == (1001, "the server is stopping")
 
 

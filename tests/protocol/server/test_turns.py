@@ -14,6 +14,7 @@ class Heap:
     def __init__(self, turns: Turns, *pieces: int, log: "list[Heap] | None" = None) -> None:
         self.used = 0
         self.waits = False
+        self.number = 1
         self.pieces = list(pieces)
         self.spent: list[int] = []
         """Units that it used, for each time that it could work."""
@@ -171,13 +172,37 @@ def test_who_waits_goes_on_though_others_use_up_every_turn() -> None:
     turns = Turns()
     one = Heap(turns, *[1] * (TURN + 5 * SHARE))
     turns.enter(one)
-    for _ in range(5):
-        assert one.waits
+    for _ in range(100):
         for _ in range(2 * TURN // SHARE):  # of new ones, which have caused nothing yet
             turns.enter(Heap(turns, *[1] * SHARE))
         turns.go_on()
         turns.end()
     assert not one.waits
+
+
+def test_a_turn_ends_however_many_have_caused_nothing_yet() -> None:
+    turns = Turns()
+    crowd = [Heap(turns, *[1] * SHARE) for _ in range(10 * TURN // SHARE)]
+    for _ in range(2):  # the turn before makes no difference
+        for worker in crowd:
+            worker.pieces = [1] * SHARE
+            worker.spent.clear()
+            turns.enter(worker)
+        assert sum(sum(worker.spent) for worker in crowd) <= 2 * TURN + SHARE
+        run(turns)
+        assert not any(worker.pieces for worker in crowd)
+
+
+def test_new_ones_come_behind_those_that_are_known() -> None:
+    turns = Turns()
+    turns.end()
+    log: list[Heap] = []
+    known, new = Heap(turns, 1, log=log), Heap(turns, 1, log=log)
+    new.used = turns.start
+    turns.wait(new)
+    turns.wait(known)
+    turns.go_on()
+    assert log == [known, new]
 
 
 def test_stop_returns_the_units_that_were_left() -> None:
@@ -186,8 +211,10 @@ def test_stop_returns_the_units_that_were_left() -> None:
     class Blocked(Heap):
         def work(self) -> bool:
             self._turns.left -= 10
-            self._turns.stop()
-            self._turns.stop()
+            self._turns.stop(number=2)  # of another one, which does not work
+            assert self._turns.left > 0
+            self._turns.stop(self.number)
+            self._turns.stop(self.number)
             assert self._turns.left == 0
             self._turns.left -= 3  # what it began may still cause work
             return False
@@ -235,7 +262,7 @@ def test_long_messages_that_fit_are_handled_at_once() -> None:
     assert one.spent == [4]
 
 
-pieces = st.lists(st.integers(1, 300), min_size=0, max_size=40)
+pieces = st.lists(st.integers(1, 300), min_size=1, max_size=40)
 
 
 @given(st.lists(pieces, min_size=1, max_size=8), st.integers(1, 2000))

@@ -221,6 +221,7 @@ class TestHeadSize:
         stage = Stage(limits=ServerLimits(max_head=self.LIMIT))
         peer = stage.peer()
         peer.feed(self.sized(self.LIMIT), sizes)
+        stage.finish()
         assert Answer(peer.read()).status == 200
 
     @pytest.mark.parametrize("sizes", [[], [1], [999], [2000]])
@@ -229,6 +230,7 @@ class TestHeadSize:
         stage = Stage(limits=ServerLimits(max_head=self.LIMIT))
         peer = stage.peer()
         peer.feed(self.sized(size), sizes)
+        stage.finish()
         assert Answer(peer.read()).status == 431
 
     def test_past_the_limit_without_an_end(self) -> None:
