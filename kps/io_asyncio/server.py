@@ -13,6 +13,7 @@ from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.dispatch import check_callback
 from kps.io_asyncio.ending import Ending
 from kps.io_asyncio.locked import locked
+from kps.io_asyncio.log import write
 from kps.io_asyncio.loop import call, off_loop
 from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.relay import Relays
@@ -412,7 +413,7 @@ class Server(Participant, UnifiedServer):
 
     def _handle_events(self) -> None:
         for event in self._hub.events():
-            log_hub_event(event)
+            log_hub_event(event, write)
             self._handle(event)
 
     def _handle(self, event: HubEvent) -> None:

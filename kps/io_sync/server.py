@@ -19,6 +19,7 @@ from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
 from kps.io_sync.ack import Ack
 from kps.io_sync.dispatch import check_callback
 from kps.io_sync.ending import Ending
+from kps.io_sync.log import write
 from kps.io_sync.loop import call, off_loop
 from kps.io_sync.participant import Participant
 from kps.io_sync.relay import Relays
@@ -411,7 +412,7 @@ class Server(Participant, UnifiedServer):
 
     def _handle_events(self) -> None:
         for event in self._hub.events():
-            log_hub_event(event)
+            log_hub_event(event, write)
             self._handle(event)
 
     def _handle(self, event: HubEvent) -> None:
