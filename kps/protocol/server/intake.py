@@ -10,6 +10,7 @@ from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import State
 
 # Units of work (see ``turns``).
+_READ = 1  # of each call of the reader
 _MESSAGE = 2
 _FRAME = 20
 """Of a frame that wsproto reads."""
@@ -122,7 +123,8 @@ class Intake:
                 continue
             allowance = turns.left << 5 if is_registered else _ONE_MESSAGE
             messages = socket.read(state.now, allowance)
-            turns.left -= len(messages) * _MESSAGE + (allowance - reader.allowance >> _KILOBYTE)
+            size = allowance - reader.allowance
+            turns.left -= _READ + len(messages) * _MESSAGE + (size >> _KILOBYTE)
             if reader.frames != self._frames:
                 self._charge_frames()
             if session.throttle is not None and self._is_too_much(session.throttle):
