@@ -1,5 +1,6 @@
 """What one client sent and its session has not handled yet."""
 
+import math
 from collections.abc import Callable
 
 from kps.protocol.server.gate import Phase
@@ -81,17 +82,19 @@ class Intake:
         if not self.is_empty:
             self._state.turns.wait(self)
 
-    def finish(self, step: Callable[[float], None], now: float) -> None:
+    def finish(self, step: Callable[[float], None], now: float, patience: float = math.inf) -> None:
         """Take a step that ends the connection, once what was read is handled.
 
-        The session gets ``close_timeout`` for that, and no time if the client is not heard.
+        The session gets ``close_timeout`` for that, or ``patience`` seconds if they are fewer, and
+        no time if the client is not heard. Another call can only shorten it.
         Steps are taken in the order of the calls: one may not replace another, as a transport
         that was lost before the server stops must still be forgotten.
         """
-        if self.gives_up_at is None:
-            self.gives_up_at = now + self._state.limits.close_timeout
+        gives_up_at = now + min(self._state.limits.close_timeout, patience)
+        if self.gives_up_at is None or gives_up_at < self.gives_up_at:
+            self.gives_up_at = gives_up_at
         self._last_steps += (step,)
-        if self.is_empty or self.is_blocked:
+        if self.is_empty or self.is_blocked or now >= self.gives_up_at:
             self._take_last_steps(now)
 
     def handle_timeout(self, now: float) -> bool:
