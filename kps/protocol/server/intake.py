@@ -33,8 +33,8 @@ class Intake:
     """
 
     __slots__ = ("_controls", "_extra", "_frames", "_handled", "_inbox", "_last_steps",
-                 "_most_replies", "_reader", "_session", "_socket", "_state", "gives_up_at",
-                 "is_heard", "used", "waits")  # fmt: skip
+                 "_most_replies", "_patience", "_reader", "_session", "_socket", "_state",
+                 "gives_up_at", "is_heard", "used", "waits")  # fmt: skip
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Intake:
         self.gives_up_at: float | None = None
         """When the steps of ``finish`` are taken in any case."""
         self._last_steps: tuple[Callable[[float], None], ...] = ()
+        self._patience = state.limits.close_timeout  # before they are taken
         self._frames = self._controls = self._extra = 0  # of the reader, as charged so far
 
     @property
@@ -90,7 +91,7 @@ class Intake:
         Steps are taken in the order of the calls: one may not replace another, as a transport
         that was lost before the server stops must still be forgotten.
         """
-        gives_up_at = now + min(self._state.limits.close_timeout, patience)
+        gives_up_at = now + min(self._patience, patience)
         if self.gives_up_at is None or gives_up_at < self.gives_up_at:
             self.gives_up_at = gives_up_at
         self._last_steps += (step,)
@@ -149,6 +150,8 @@ class Intake:
 
     def _take_last_steps(self, now: float) -> None:
         steps, self._last_steps, self.gives_up_at = self._last_steps, (), None
+        if not self.is_empty:
+            self._patience = 0.0  # no later step waits for what this one did not wait for
         for step in steps:
             if self._socket.state is not State.CLOSED:
                 step(now)
