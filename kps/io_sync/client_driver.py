@@ -11,7 +11,7 @@ from kps.io_common.client_options import ClientSettings
 from kps.io_common.system_errors import describe
 from kps.io_sync.connection import Connection
 from kps.io_sync.driver import Driver, Face
-from kps.io_sync.log import write
+from kps.io_sync.log import catch_up, write
 from kps.io_sync.runtime import Runtime
 from kps.protocol.client.session import ClientSession
 
@@ -80,6 +80,7 @@ class ClientDriver(Driver):
                 self.news.until(lambda: self.session.ended is not None and not self._connection)
             self.dispatcher.close()
         self.dispatcher.finish(self._limits.close_timeout)
+        catch_up()
         atexit.unregister(self._at_exit)
         return self.session.dropped - self._dropped_before
 

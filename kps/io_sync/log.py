@@ -18,7 +18,10 @@ from kps.io_common.notices import Notices
 
 _MOST = 1000  # lines that wait for the handlers
 _MOST_CHARACTERS = 1024 * 1024  # of their texts
-_PATIENCE = 5.0  # seconds for the handlers at the end of the program
+
+# Seconds for the handlers: at the end of the program, and of a client or server.
+_PATIENCE = 5.0
+_MOMENT = 0.1
 
 _LEFT_OUT = "%d lines were left out: the handlers of the log are too slow"
 
@@ -51,6 +54,12 @@ class LogThread:
             self._lines.append((partial(logger.write, failure=failure), line), size)
             self._start()
             self._news.notify_all()
+
+    def catch_up(self) -> None:
+        """Give the handlers a moment, so that mostly a caller finds what happened in the log."""
+        if threading.current_thread() is not self._thread:
+            with self._news:
+                self._news.wait_for(self._is_done, _MOMENT)
 
     def finish(self, timeout: float = _PATIENCE) -> bool:
         """Wait until all lines are written; tell whether they are."""
@@ -103,7 +112,7 @@ class LogThread:
 
 
 log_thread = LogThread()
-write = log_thread.write
+write, catch_up = log_thread.write, log_thread.catch_up
 atexit.register(log_thread.finish)
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=log_thread.forked)

@@ -17,7 +17,7 @@ from kps.io_common.system_errors import describe
 from kps.io_sync.acceptor import Acceptor
 from kps.io_sync.connection import Connection
 from kps.io_sync.driver import Driver, Face
-from kps.io_sync.log import write
+from kps.io_sync.log import catch_up, write
 from kps.io_sync.runtime import Runtime
 from kps.io_sync.workers import Workers
 from kps.protocol.server.connection import WebSocketConnection
@@ -101,6 +101,7 @@ class ServerDriver(Driver):
         if self._acceptor is not None:
             self._acceptor.join(1.0)
         self.dispatcher.finish(grace)
+        catch_up()
 
     def ask(
         self,
