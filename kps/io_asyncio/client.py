@@ -13,6 +13,7 @@ from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.client_driver import ClientDriver
 from kps.io_asyncio.dispatch import check_callback
 from kps.io_asyncio.locked import locked
+from kps.io_asyncio.log import write
 from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.signals import on_signals
 from kps.io_common.checks import check_main_thread
@@ -420,7 +421,7 @@ class Client(Participant, UnifiedClient):
 
     def _handle_events(self) -> None:
         for event in self._session.events():
-            log_client_event(event, self._settings.address)
+            log_client_event(event, self._settings.address, write)
             self._handle(event)
 
     def _handle(self, event: ClientEvent) -> None:

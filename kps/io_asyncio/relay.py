@@ -1,15 +1,16 @@
 """Sends messages to other servers: one link per address, which lives while messages are pending."""
 
 import itertools
+import logging
 from typing import Any
 
 from kps.errors import InvalidArgument, KPSError, QueueFull
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.locked import locked
+from kps.io_asyncio.log import write
 from kps.io_asyncio.workers import Workers
 from kps.io_common.client_options import relay_limits
-from kps.io_common.logs import logger
 from kps.io_common.server_options import ServerSettings
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.envelope import embedded
@@ -77,7 +78,7 @@ class Relays:
         except KPSError as failure:
             error = str(failure)
         except Exception as failure:  # affects this link only: the next message opens a new one
-            logger.exception("the link to %s failed", queue.link.address)
+            write(logging.ERROR, "the link to %s failed", queue.link.address, failure=failure)
             error = type(failure).__name__
         finally:
             self._end(queue, error)

@@ -13,6 +13,7 @@ from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.dispatch import check_callback
 from kps.io_asyncio.ending import Ending
 from kps.io_asyncio.locked import locked
+from kps.io_asyncio.log import write
 from kps.io_asyncio.loop import call, off_loop
 from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.relay import Relays
@@ -138,8 +139,9 @@ class Server(Participant, UnifiedServer):
 
         The server accepts no more connections, writes the pending data, and closes every
         connection with code 1001, on level 1 with 1012. After ``grace`` seconds (0: at once) it
-        drops the remaining connections.
-        After this no callback and no hook begins. Callers that wait for an ack get
+        drops the remaining connections. What was read from a client is handled before, for up to
+        half of that time. Then hooks, and after them callbacks, that are under way have as long
+        again to end. After this no callback and no hook begins. Callers that wait for an ack get
         :class:`kps.ServerStopped`, as does every later call.
 
         On asyncio cancelling a caller does not stop it; on threads an interrupted ``stop`` stands
@@ -412,7 +414,7 @@ class Server(Participant, UnifiedServer):
 
     def _handle_events(self) -> None:
         for event in self._hub.events():
-            log_hub_event(event)
+            log_hub_event(event, write)
             self._handle(event)
 
     def _handle(self, event: HubEvent) -> None:

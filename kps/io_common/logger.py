@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 INTERVAL = 10.0
 """Seconds."""
@@ -74,14 +74,17 @@ class Guard(logging.Filter):
             record.exc_text = _traceback(record.exc_info)
         return True
 
-    def tell(self) -> None:
-        """Log how many lines were left out since the last call, and begin a new interval."""
+    def tell(self, log: Callable[..., object] | None = None) -> None:
+        """Log how many lines were left out since the last call, and begin a new interval.
+
+        ``log`` takes the level and the line; by default it is the logger's.
+        """
         with self._lock:
             counts, self._counts = self._counts, {}
             self._ends = self._clock() + INTERVAL
         for (kind, level), count in counts.items():
             if count > MOST:
-                self._target.log(level, _LEFT_OUT, count - MOST, kind)
+                (log or self._target.log)(level, _LEFT_OUT, count - MOST, kind)
 
     def _has_room(self, record: logging.LogRecord) -> bool:
         kind = (str(record.msg), record.levelno)
@@ -115,6 +118,19 @@ def _traceback(exc_info: Any) -> str:
         half = _MOST_LINES // 2
         lines[half:-half] = [f"… ({left_out} more lines)"]
     return "\n".join(f"  {shown(line)}" for line in lines)
+
+
+class Write(Protocol):
+    """Writes a line. Each driver has one: in its module ``log``."""
+
+    def __call__(
+        self, level: int, text: str, *args: object, failure: BaseException | None = None
+    ) -> None: ...
+
+
+def write(level: int, text: str, *args: object, failure: BaseException | None = None) -> None:
+    """Write a line, with the traceback of ``failure``."""
+    logger.log(level, text, *args, exc_info=failure)
 
 
 logger = logging.getLogger("kps")

@@ -1,9 +1,13 @@
-"""The log lines of both drivers, in the logger ``kps``."""
+"""The log lines of both drivers, in the logger ``kps``.
+
+The threaded driver passes a ``write`` that may be called with its lock held.
+"""
 
 import logging
 
-from kps.io_common.logger import INTERVAL, guard
+from kps.io_common.logger import INTERVAL, Write, guard
 from kps.io_common.logger import logger as logger
+from kps.io_common.logger import write as write_now
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.client.events import (
     ClientEvent,
@@ -28,20 +32,21 @@ from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.websocket import ClosedBy
 
 
-def log_client_event(event: ClientEvent, server: Address) -> None:
+def log_client_event(event: ClientEvent, server: Address, write: Write = write_now) -> None:
     """Log an event that the user of a client should know."""
     match event:
         case Connected(client_id):
-            logger.info("connected to %s as %s", server.url, client_id)
+            write(logging.INFO, "connected to %s as %s", server.url, client_id)
         case ConnectAttemptFailed(reason, retry_in):
-            logger.warning(
+            write(
+                logging.WARNING,
                 "cannot connect to %s: %s; next attempt in %.1f s",
                 server.url,
                 reason,
                 retry_in,
             )
         case Disconnected(closed, retry_in, dropped):
-            logger.log(
+            write(
                 logging.INFO if closed.by is ClosedBy.LOCAL else logging.WARNING,
                 "disconnected from %s: %s (code %d)%s%s",
                 server.url,
@@ -52,17 +57,17 @@ def log_client_event(event: ClientEvent, server: Address) -> None:
             )
         case ErrorReceived(text, _, request, topic, to):
             about = f" ({request} {topic or to!r})" if topic or to else ""
-            logger.warning("error from %s: %s%s", server.url, text, about)
+            write(logging.WARNING, "error from %s: %s%s", server.url, text, about)
 
 
-def log_hub_event(event: HubEvent) -> None:
+def log_hub_event(event: HubEvent, write: Write = write_now) -> None:
     """Log an event that the operator of a server may want to know."""
     match event:
         case ClientRegistered(_, client_id, previous, peer):
             renamed = f", before {previous}" if previous else ""
-            logger.debug("client %s from %s%s", client_id, peer, renamed)
+            write(logging.DEBUG, "client %s from %s%s", client_id, peer, renamed)
         case ClientLeft(client_id, closed, dropped):
-            logger.log(
+            write(
                 logging.WARNING if closed.by is ClosedBy.FAULT else logging.DEBUG,
                 "client %s left: %s (%d)%s",
                 client_id,
@@ -71,11 +76,16 @@ def log_hub_event(event: HubEvent) -> None:
                 f"; {dropped} messages dropped" if dropped else "",
             )
         case StrangerLeft(peer, closed):
-            logger.debug(
-                "unregistered client %s left: %s (%d)", peer, closed.reason or "closed", closed.code
+            write(
+                logging.DEBUG,
+                "unregistered client %s left: %s (%d)",
+                peer,
+                closed.reason or "closed",
+                closed.code,
             )
         case OriginRefused(peer, origin):
-            logger.warning(
+            write(
+                logging.WARNING,
                 "refused a page of the origin %s from %s; the option --origin %s (origins= in a "
                 "program) lets it in",
                 origin,
@@ -83,14 +93,15 @@ def log_hub_event(event: HubEvent) -> None:
                 origin,
             )
         case LoginRefused(peer, reason):
-            logger.warning("refused a login from %s: %s", peer, reason)
+            write(logging.WARNING, "refused a login from %s: %s", peer, reason)
         case DirectMessageIgnored(sender):
-            logger.debug("ignored a direct message of %s: there is no on_id", sender)
+            write(logging.DEBUG, "ignored a direct message of %s: there is no on_id", sender)
 
 
-def log_overflow(mailbox: Mailbox) -> None:
+def log_overflow(mailbox: Mailbox, write: Write = write_now) -> None:
     """Log that a subscription began to drop messages."""
-    logger.warning(
+    write(
+        logging.WARNING,
         "the program handles %s too slowly: the mailbox is full and drops messages (%d so far)",
         _messages_of(mailbox.topic),
         mailbox.dropped,
@@ -99,38 +110,32 @@ def log_overflow(mailbox: Mailbox) -> None:
 
 def report_failure(failure: BaseException, topic: str) -> str:
     """Log a callback's exception, and put it into words for the publisher."""
-    logger.error("a callback for %s failed", _messages_of(topic), exc_info=failure)
+    write_now(logging.ERROR, "a callback for %s failed", _messages_of(topic), failure=failure)
     return in_words(failure)
 
 
 def notice_failed(failure: BaseException, callback: object) -> None:
     """Log the exception of a callback for a notice."""
-    logger.error("a callback failed: %s", _name_of(callback), exc_info=failure)
+    write_now(logging.ERROR, "a callback failed: %r", callback, failure=failure)
 
 
-def hook_failed(peer: str, failure: BaseException) -> HttpResponse:
+def hook_failed(peer: str, failure: BaseException, write: Write = write_now) -> HttpResponse:
     """Log the exception of a hook that decides on a client; return the answer for the client."""
-    logger.error("the hook that decides on %s failed", peer, exc_info=failure)
+    write(logging.ERROR, "the hook that decides on %s failed", peer, failure=failure)
     return HttpResponse.text(500, "internal server error")
 
 
-def log_dropped_notice(callback: object) -> None:
+def log_dropped_notice(callback: object, write: Write = write_now) -> None:
     """Log that too many notices are pending for a program."""
-    logger.warning("dropped a notice for %s: it is too slow", _name_of(callback))
-
-
-def _name_of(callback: object) -> str:
-    try:
-        return repr(callback)[:200].encode("utf-8", "backslashreplace").decode()
-    except BaseException:  # the program's own ``__repr__``
-        return type(callback).__name__
+    write(logging.WARNING, "dropped a notice for %r: it is too slow", callback)
 
 
 class FiguresLog:
     """Logs a line of the server's figures at intervals, if they have changed."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, write: Write = write_now) -> None:
         self._hub = hub
+        self._write = write
         self._logged = (0, 0, 0, 0)
         self._next: float | None = None
 
@@ -149,11 +154,12 @@ class FiguresLog:
         stats = hub.stats
         dropped = hub.dropped()
         figures = (stats.connections, stats.lost, dropped, stats.refused)
-        guard.tell()  # at the same times: what was left out meanwhile
+        guard.tell(self._write)  # at the same times: what was left out meanwhile
         if figures == self._logged:
             return
         self._logged = figures
-        logger.info(
+        self._write(
+            logging.INFO,
             "clients %d (%d since the start, %d of them lost), topics %d, published %d, "
             "delivered %d, dropped %d, refused %d",
             len(hub.clients),

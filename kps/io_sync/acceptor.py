@@ -1,5 +1,6 @@
 """The thread of a server that accepts connections and keeps all their deadlines."""
 
+import logging
 import selectors
 import socket
 import threading
@@ -7,9 +8,9 @@ import time
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from kps.io_common.logs import logger
 from kps.io_common.system_errors import describe
 from kps.io_sync.connection import LONGEST_SELECT, Waker, new_selector
+from kps.io_sync.log import write
 from kps.io_sync.runtime import Runtime
 from kps.protocol.dialect.address import host_and_port
 from kps.protocol.server.connection import WebSocketConnection
@@ -108,7 +109,7 @@ class Acceptor:
         except BlockingIOError:
             return
         except OSError as error:  # the client is gone, or no descriptors are left
-            logger.warning("cannot accept a connection: %s", describe(error))
+            write(logging.WARNING, "cannot accept a connection: %s", describe(error))
             time.sleep(_PAUSE)  # the connection stays pending, so ``select`` returns at once
             return
         session = self._owner.admit(host_and_port(peer[0], peer[1]))
@@ -122,6 +123,6 @@ class Acceptor:
         try:
             thread.start()
         except RuntimeError as error:
-            logger.warning("cannot serve a connection: %s", error)
+            write(logging.WARNING, "cannot serve a connection: %s", error)
             sock.close()
             self._owner.give_up(session)

@@ -18,6 +18,7 @@ from kps.io_common.logs import log_client_event
 from kps.io_sync.ack import Ack
 from kps.io_sync.client_driver import ClientDriver
 from kps.io_sync.dispatch import check_callback
+from kps.io_sync.log import write
 from kps.io_sync.participant import Participant
 from kps.io_sync.signals import on_signals
 from kps.protocol.bus.mailbox import Mailbox
@@ -415,7 +416,7 @@ class Client(Participant, UnifiedClient):
 
     def _handle_events(self) -> None:
         for event in self._session.events():
-            log_client_event(event, self._settings.address)
+            log_client_event(event, self._settings.address, write)
             self._handle(event)
 
     def _handle(self, event: ClientEvent) -> None:

@@ -2,15 +2,16 @@
 
 import atexit
 import contextlib
+import logging
 import threading
 import weakref
 
 from kps.errors import ConnectFailed
 from kps.io_common.client_options import ClientSettings
-from kps.io_common.logs import logger
 from kps.io_common.system_errors import describe
 from kps.io_sync.connection import Connection
 from kps.io_sync.driver import Driver, Face
+from kps.io_sync.log import catch_up, write
 from kps.io_sync.runtime import Runtime
 from kps.protocol.client.session import ClientSession
 
@@ -79,6 +80,7 @@ class ClientDriver(Driver):
                 self.news.until(lambda: self.session.ended is not None and not self._connection)
             self.dispatcher.close()
         self.dispatcher.finish(self._limits.close_timeout)
+        catch_up()
         atexit.unregister(self._at_exit)
         return self.session.dropped - self._dropped_before
 
@@ -143,7 +145,7 @@ class ClientDriver(Driver):
             if link is None:
                 self._connect_failed(describe(error))
                 return
-            logger.warning("cannot use a connection: %s", describe(error))
+            write(logging.WARNING, "cannot use a connection: %s", describe(error))
             with self.lock:
                 self._connection = None
                 link.connection_lost(self.clock())
@@ -152,7 +154,7 @@ class ClientDriver(Driver):
         try:
             connection.run()
         except BaseException as error:
-            logger.error("a connection failed: %s", describe(error), exc_info=error)
+            write(logging.ERROR, "a connection failed: %s", describe(error), failure=error)
         finally:
             with self.lock:
                 self._connection = None

@@ -8,6 +8,7 @@ start. Whatever a callback raises is the failure of one message.
 """
 
 import inspect
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, copy_context
@@ -18,8 +19,9 @@ from typing import Any, NamedTuple
 from kps.errors import InvalidArgument
 from kps.io_common.checks import check_hook
 from kps.io_common.hooks import Callback
-from kps.io_common.logs import log_dropped_notice, logger, notice_failed, report_failure
+from kps.io_common.logs import log_dropped_notice, notice_failed, report_failure
 from kps.io_common.notices import Notices
+from kps.io_sync.log import write
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 
@@ -101,7 +103,7 @@ class Dispatcher:
         if callback is None or self._is_closed:
             return
         if not self._notices.has_room(size):
-            log_dropped_notice(callback)
+            log_dropped_notice(callback, write)
             return
         self._notices.append((callback, args), size)
         self._start()
@@ -132,7 +134,7 @@ class Dispatcher:
             try:
                 thread.start()
             except RuntimeError as error:  # the next message or notice tries again
-                logger.error("callbacks have no thread: %s", error)
+                write(logging.ERROR, "callbacks have no thread: %s", error)
                 return
             self._thread = thread
         self._news.notify_all()

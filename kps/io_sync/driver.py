@@ -16,6 +16,7 @@ from kps.io_common.forks import in_child, watch_forks
 from kps.io_common.hooks import Callback
 from kps.io_common.logs import log_overflow
 from kps.io_sync.dispatch import Dispatcher
+from kps.io_sync.log import write
 from kps.io_sync.news import News
 from kps.io_sync.runtime import Runtime, not_started
 from kps.protocol.bus.mailbox import Mailbox
@@ -122,7 +123,7 @@ class Driver(ABC):
         subscriptions = face._subscriptions
         self.dispatcher.wake(subscriptions.take_ready())
         for mailbox in subscriptions.take_overflowed():
-            log_overflow(mailbox)
+            log_overflow(mailbox, write)
         self._wake_connections()
         self.news.announce()
 

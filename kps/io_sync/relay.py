@@ -3,14 +3,15 @@
 """Sends messages to other servers: one link per address, which lives while messages are pending."""
 
 import itertools
+import logging
 from typing import Any
 
 from kps.errors import InvalidArgument, KPSError, QueueFull
 from kps.io_common.client_options import relay_limits
-from kps.io_common.logs import logger
 from kps.io_common.server_options import ServerSettings
 from kps.io_sync.client import Client
 from kps.io_sync.driver import Driver
+from kps.io_sync.log import write
 from kps.io_sync.workers import Workers
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.envelope import embedded
@@ -78,7 +79,7 @@ class Relays:
         except KPSError as failure:
             error = str(failure)
         except Exception as failure:  # affects this link only: the next message opens a new one
-            logger.exception("the link to %s failed", queue.link.address)
+            write(logging.ERROR, "the link to %s failed", queue.link.address, failure=failure)
             error = type(failure).__name__
         finally:
             self._end(queue, error)

@@ -19,6 +19,7 @@ from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
 from kps.io_sync.ack import Ack
 from kps.io_sync.dispatch import check_callback
 from kps.io_sync.ending import Ending
+from kps.io_sync.log import write
 from kps.io_sync.loop import call, off_loop
 from kps.io_sync.participant import Participant
 from kps.io_sync.relay import Relays
@@ -139,8 +140,9 @@ class Server(Participant, UnifiedServer):
 
         The server accepts no more connections, writes the pending data, and closes every
         connection with code 1001, on level 1 with 1012. After ``grace`` seconds (0: at once) it
-        drops the remaining connections.
-        After this no callback and no hook begins. Callers that wait for an ack get
+        drops the remaining connections. What was read from a client is handled before, for up to
+        half of that time. Then hooks, and after them callbacks, that are under way have as long
+        again to end. After this no callback and no hook begins. Callers that wait for an ack get
         :class:`kps.ServerStopped`, as does every later call.
 
         On asyncio cancelling a caller does not stop it; on threads an interrupted ``stop`` stands
@@ -411,7 +413,7 @@ class Server(Participant, UnifiedServer):
 
     def _handle_events(self) -> None:
         for event in self._hub.events():
-            log_hub_event(event)
+            log_hub_event(event, write)
             self._handle(event)
 
     def _handle(self, event: HubEvent) -> None:

@@ -1,6 +1,7 @@
 """The threaded driver of a server: serves connections, asks hooks, and ends connections."""
 
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -9,12 +10,14 @@ from typing import Any, TypeVar
 from kps.errors import ServerStartFailed
 from kps.io_common.hooks import settled
 from kps.io_common.listening import listen
-from kps.io_common.logs import FiguresLog, hook_failed, logger
+from kps.io_common.logger import write as write_now
+from kps.io_common.logs import FiguresLog, hook_failed
 from kps.io_common.server_options import ServerSettings
 from kps.io_common.system_errors import describe
 from kps.io_sync.acceptor import Acceptor
 from kps.io_sync.connection import Connection
 from kps.io_sync.driver import Driver, Face
+from kps.io_sync.log import catch_up, write
 from kps.io_sync.runtime import Runtime
 from kps.io_sync.workers import Workers
 from kps.protocol.server.connection import WebSocketConnection
@@ -45,7 +48,7 @@ class ServerDriver(Driver):
         """Run a hub."""
         self._hub = hub
         self.runtime.check = hub.calls.check_free
-        self._figures = FiguresLog(hub)
+        self._figures = FiguresLog(hub, write)
 
     def listen(self) -> tuple[str, int]:
         """Accept connections; return host and port of the first socket that listens.
@@ -98,6 +101,7 @@ class ServerDriver(Driver):
         if self._acceptor is not None:
             self._acceptor.join(1.0)
         self.dispatcher.finish(grace)
+        catch_up()
 
     def ask(
         self,
@@ -127,7 +131,7 @@ class ServerDriver(Driver):
         try:
             self._workers.start(decide)
         except RuntimeError as error:  # no thread is left
-            answer(session, hook_failed(peer, error), self.clock())
+            answer(session, hook_failed(peer, error, write), self.clock())
 
     def flush_soon(self) -> None:
         """With the lock held: make the connections' threads write the queued data."""
@@ -193,21 +197,25 @@ class ServerDriver(Driver):
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         context = self._settings.certificates.context
-        connection = None
-        if context is None:
-            with self.lock:
-                connection = self._begin(sock, session)
-        else:
+        if context is not None:
             try:
-                secure = self._shake_hands(sock, session, context)
+                sock = self._shake_hands(sock, session, context)
             except OSError as error:
-                logger.debug("no TLS with %s: %s", session.session.peer, describe(error))
                 self.give_up(session)
-            else:
-                with self.lock:
-                    connection = self._begin(secure, session)
-        if connection is None:
+                write(logging.DEBUG, "no TLS with %s: %s", session.session.peer, describe(error))
+                return
+        try:
+            connection = Connection(sock, session, self, clock=self.clock)
+        except OSError as error:  # no descriptors are left
+            self.give_up(session)
+            write_now(logging.WARNING, "cannot serve a connection: %s", describe(error))
+            sock.close()
             return
+        with self.lock:
+            self.connections[session.number] = connection
+            if self._is_ending:
+                session.shut_down(0.0)
+            self.progress()
         try:
             connection.run()
         finally:
@@ -215,21 +223,6 @@ class ServerDriver(Driver):
                 del self.connections[session.number]
                 self.progress()
                 self.wake()  # when the server stops, the acceptor waits for the last connection
-
-    def _begin(self, sock: socket.socket, session: WebSocketConnection) -> Connection | None:
-        """With the lock held: connect a socket to a session; return ``None`` if that fails."""
-        try:
-            connection = Connection(sock, session, self, clock=self.clock)
-        except OSError as error:  # no descriptors are left
-            logger.warning("cannot serve a connection: %s", describe(error))
-            sock.close()
-            session.connection_lost(self.clock())
-            return None
-        self.connections[session.number] = connection
-        if self._is_ending:
-            session.shut_down(0.0)
-        self.progress()
-        return connection
 
     def _shake_hands(
         self, sock: socket.socket, session: WebSocketConnection, context: ssl.SSLContext

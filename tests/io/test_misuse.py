@@ -326,7 +326,7 @@ def test_a_log_handler_publishes_what_kps_logs() -> None:
                     for number in range(10):
                         client.publish_with_receipt("t", number)
                     client.flush()
+                    assert "too slowly" in next(lines).data
                 finally:
                     logging.getLogger("kps").removeHandler(handler)
-                assert "too slowly" in next(lines).data
                 assert messages.dropped > 0

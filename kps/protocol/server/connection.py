@@ -1,5 +1,6 @@
 """A connection of the server: carries bytes between a driver and one session."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -200,15 +201,21 @@ class WebSocketConnection:
         self.session.relay_finished(to, error)
 
     def shut_down(self, grace: float) -> None:
-        """Close because the server stops, once the input that was read is handled."""
-        self._finish(partial(self._shut_down, grace), self._state.now)
+        """Close because the server stops, once the input that was read is handled.
 
-    def _shut_down(self, grace: float, now: float) -> None:
+        Together they have ``grace`` seconds, or ``close_timeout`` if that is longer; the input has
+        half of ``grace`` at most.
+        """
+        now = self._state.now
+        until = now + max(grace, self._state.limits.close_timeout)
+        self._finish(partial(self._shut_down, grace, until), now, grace / 2)
+
+    def _shut_down(self, grace: float, until: float, now: float) -> None:
         if self._socket.state in (_HANDSHAKE, _REQUEST):
             self._transport.refuse(STOPPING, min(grace, _PATIENCE))
         else:
             code = self.session.dialect.stop_code
-            self._transport.close(code, "the server is stopping", grace)
+            self._transport.close(code, "the server is stopping", until - now)
 
     @property
     def closed(self) -> Closed | None:
@@ -262,9 +269,11 @@ class WebSocketConnection:
             self._state.unflushed[self.number] = None  # the driver may resume reading
         self._changed(_OPEN)
 
-    def _finish(self, step: Callable[[float], None], now: float) -> None:
+    def _finish(
+        self, step: Callable[[float], None], now: float, patience: float = math.inf
+    ) -> None:
         """Take a step that ends the connection, once the session has handled what was read."""
-        self._intake.finish(step, now)
+        self._intake.finish(step, now, patience)
         self._state.deadlines.schedule(self)
 
     def _ended(self, now: float) -> None:

@@ -1,5 +1,6 @@
 """What one client sent and its session has not handled yet."""
 
+import math
 from collections.abc import Callable
 
 from kps.protocol.server.gate import Phase
@@ -37,8 +38,8 @@ class Intake:
     """
 
     __slots__ = ("_controls", "_extra", "_frames", "_handled", "_head", "_inbox", "_last_steps",
-                 "_most_replies", "_reader", "_requested", "_session", "_socket", "_state",
-                 "gives_up_at", "is_heard", "number", "used", "waits")  # fmt: skip
+                 "_most_replies", "_patience", "_reader", "_requested", "_session", "_socket",
+                 "_state", "gives_up_at", "is_heard", "number", "used", "waits")  # fmt: skip
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Intake:
         self.gives_up_at: float | None = None
         """When the steps of ``finish`` are taken in any case."""
         self._last_steps: tuple[Callable[[float], None], ...] = ()
+        self._patience = state.limits.close_timeout  # before they are taken
         self._frames = self._controls = self._extra = 0  # of the reader, as charged so far
 
     @property
@@ -100,17 +102,19 @@ class Intake:
         if not self.is_empty:
             self._state.turns.wait(self)
 
-    def finish(self, step: Callable[[float], None], now: float) -> None:
+    def finish(self, step: Callable[[float], None], now: float, patience: float = math.inf) -> None:
         """Take a step that ends the connection, once what was read is handled.
 
-        The session gets ``close_timeout`` for that, and no time if the client is not heard.
+        The session gets ``close_timeout`` for that, or ``patience`` seconds if they are fewer, and
+        no time if the client is not heard. Another call can only shorten it.
         Steps are taken in the order of the calls: one may not replace another, as a transport
         that was lost before the server stops must still be forgotten.
         """
-        if self.gives_up_at is None:
-            self.gives_up_at = now + self._state.limits.close_timeout
+        gives_up_at = now + min(self._patience, patience)
+        if self.gives_up_at is None or gives_up_at < self.gives_up_at:
+            self.gives_up_at = gives_up_at
         self._last_steps += (step,)
-        if self.is_empty or self.is_blocked:
+        if self.is_empty or self.is_blocked or now >= self.gives_up_at:
             self._take_last_steps(now)
 
     def handle_timeout(self, now: float) -> bool:
@@ -177,6 +181,8 @@ class Intake:
 
     def _take_last_steps(self, now: float) -> None:
         steps, self._last_steps, self.gives_up_at = self._last_steps, (), None
+        if not self.is_empty:
+            self._patience = 0.0  # no later step waits for what this one did not wait for
         for step in steps:
             if self._socket.state is not State.CLOSED:
                 step(now)

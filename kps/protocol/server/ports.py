@@ -41,7 +41,7 @@ class Transport(Protocol):
     def refuse(self, response: HttpResponse) -> None:
         """Refuse the client before it is accepted."""
 
-    def close(self, code: int, reason: str, grace: float = 0.0) -> None:
+    def close(self, code: int, reason: str) -> None:
         """Start the closing handshake, behind the queued data."""
 
     def fail(self, code: int, reason: str) -> None:

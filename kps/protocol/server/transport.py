@@ -112,12 +112,10 @@ class WebSocketTransport:
         self._socket.respond(response, self._state.now, patience)
         self._changed(before)
 
-    def close(self, code: int, reason: str, grace: float = 0.0) -> None:
-        """Start the closing handshake, behind the queued data."""
+    def close(self, code: int, reason: str, grace: float | None = None) -> None:
+        """Start the closing handshake, behind the queued data. It has ``grace`` seconds."""
         before = self._socket.state
-        self._socket.close(
-            code, reason, self._state.now, max(grace, self._socket.limits.close_timeout)
-        )
+        self._socket.close(code, reason, self._state.now, grace)
         self._changed(before)
 
     def fail(self, code: int, reason: str) -> None:

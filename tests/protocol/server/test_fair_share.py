@@ -321,6 +321,38 @@ def test_waiting_input_delays_the_end_by_the_close_timeout_at_most() -> None:
     assert peer.connection.number not in stage.hub.connections
 
 
+@pytest.mark.parametrize("grace", [0.0, 0.5, 2.0, 5.0, 8.0, 30.0])
+def test_a_stop_lasts_no_longer_because_input_waits(grace: float) -> None:
+    """Neither the end of the input nor the closing handshake has a time of its own."""
+    stage = Stage()
+    peer, _ = waiting(stage)
+    connection, begun = peer.connection, stage.clock.now
+    stage.hub.shutdown(grace, begun)
+    until = begun + max(grace, stage.hub.limits.close_timeout)
+    while connection.closed is None:  # it gets no turn
+        due = connection.next_deadline()
+        assert due is not None
+        assert stage.clock.now < due <= begun + grace / 2
+        stage.clock.now = due
+        connection.handle_timeout(due)
+    assert peer.closed == (1001, "the server is stopping")
+    assert connection.output.name == "KEEP", "it has time to take what is queued, and to answer"
+    assert connection.next_deadline() == until
+    connection.handle_timeout(until)
+    assert connection.output.name == "ABORT"
+
+
+@pytest.mark.parametrize("grace", [0.0, 1.0])
+def test_a_connection_that_is_dropped_when_the_grace_is_over_is_forgotten(grace: float) -> None:
+    """Nobody would keep its deadline any more."""
+    stage = Stage()
+    peer, _ = waiting(stage)
+    stage.hub.shutdown(grace, stage.clock.now)
+    stage.clock.now += grace
+    peer.connection.connection_lost(stage.clock.now)
+    assert peer.connection.number not in stage.hub.connections
+
+
 # -- rates -----------------------------------------------------------------------------------
 
 

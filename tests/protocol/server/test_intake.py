@@ -8,8 +8,9 @@ import pytest
 from kps.protocol.dialect import envelope
 from kps.protocol.limits import ServerLimits
 from kps.protocol.server import inbox as inbox_module
+from kps.protocol.server.turns import TURN
 from kps.protocol.wire.websocket import State
-from tests.protocol.helpers import PING, Peer, Stage, frame, json_frame
+from tests.protocol.helpers import PING, PONG, Peer, Stage, frame, json_frame
 
 BACKLOG = 10_000
 
@@ -158,3 +159,39 @@ def test_only_a_delayed_client_gets_more_pings_than_the_heartbeat_sends() -> Non
     stage.advance(due - stage.clock.now)
     peer.take()
     assert peer.inbox.pings == before + 1
+
+
+@pytest.mark.parametrize(
+    ("tiny", "units"),
+    [
+        (frame(b"", opcode=PONG), 0.25),
+        (frame(b"ab", opcode=PONG), 0.25),
+        (frame(b"", opcode=PING), 20),
+        (frame(b"[]"), 2),
+        (frame(b""), 4),
+        (frame(b"1"), 3),
+        (frame(b"{}"), 3),
+    ],
+    ids=["pong", "longer pong", "ping", "empty array", "nothing", "number", "object"],
+)
+def test_the_shortest_frames_are_charged_for_their_work(tiny: bytes, units: float) -> None:
+    """The units are microseconds on a machine of 2020; by their bytes they would cost nothing."""
+    stage = Stage(limits=ServerLimits(backlog_bytes=1 << 30))
+    peer = member(stage)
+    intake = peer.connection._intake
+    before, count = intake.used, 5000
+    peer.feed(tiny * count)
+    stage.finish()
+    assert intake.is_empty
+    assert peer.connection.closed is None
+    assert intake.used - before >= units * count
+
+
+def test_a_turn_reads_no_more_pongs_than_fit() -> None:
+    stage = Stage()
+    peer = member(stage)
+    peer.feed(frame(b"", opcode=PONG) * 100_000)
+    assert peer.connection._intake.waits
+    assert TURN < peer.connection._socket.reader.controls <= 5 * TURN
+    stage.finish()
+    assert peer.connection._socket.reader.controls == 100_000

@@ -104,6 +104,16 @@ class TestOrder:
             reader.clear()
             assert not reader.has_more
 
+    def test_a_pong_takes_time_though_it_has_no_content(self) -> None:
+        for reader, key in readers():
+            reader.feed(frame(b"", opcode=PONG, key=key) * 1000)
+            messages: list[bytes] = []
+            while reader.has_more:
+                before, reader.allowance = reader.controls, 3200
+                assert reader.read(messages, is_open=True) is None
+                assert 0 < reader.controls - before <= 100
+            assert reader.controls == 1000
+
     def test_messages_are_passed_over_when_it_is_not_open(self) -> None:
         for reader, key in readers():
             data = (
