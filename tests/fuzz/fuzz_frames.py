@@ -32,10 +32,15 @@ from tests.protocol.wire.test_websocket import (
 UNLIMITED = 1 << 80  # more than any header can claim
 MAX_MESSAGE = (UNLIMITED, UNLIMITED, 200, 20, 65_536)
 LONGEST_STREAM = 150_000
+MOST_REPEATED = 2500
+"""Bytes of small frames of a kind, one behind the other."""
 WORDS: tuple[bytes, ...] = ()
 
 # First bytes of frames: the usual ones, and some that are wrong.
 FIRST = bytes.fromhex("81 01 80 00 82 02 89 8a 88 c1 91 83 8b 09 08 0a")
+
+MANY = 6
+"""As the way in which a frame is made: it comes very many times."""
 
 # What waits before it is passed on to wsproto: a text frame just below the size from which it
 # goes there in pieces.
@@ -101,6 +106,7 @@ def stream(choices: Choices, key: bytes | None) -> Stream:
 
 
 def any_frame(choices: Choices, key: bytes | None) -> bytes:
+    """A frame, right or wrong; or very many small ones of a kind."""
     first = choices.pick(FIRST)
     how = choices.byte()
     payload = choices.chunk() * (1, 1, 1, 100, 1, 1, 1, 1000)[how >> 4 & 7]
@@ -130,7 +136,8 @@ def any_frame(choices: Choices, key: bytes | None) -> bytes:
         length_bytes=length_bytes,
         claim=len(payload) if claim is None else claim,
     )
-    return head + masked(payload, key)
+    one = head + masked(payload, key)
+    return one * (MOST_REPEATED // len(one) or 1) if how & 15 == MANY else one
 
 
 def whole_text(payload: bytes, key: bytes | None) -> bytes:

@@ -26,7 +26,7 @@ MOST_BYTES = 1_000_000
 
 
 def run_corpus(harness: str) -> None:
-    for one in load_corpus(harness):
+    for one in [*load_regressions(harness).values(), *load_corpus(harness)]:
         try:
             HARNESSES[harness].one_input(one)
         except Exception as error:

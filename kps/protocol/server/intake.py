@@ -11,6 +11,7 @@ from kps.protocol.wire.websocket import State
 
 # Units of work (see ``turns``).
 _MESSAGE = 2
+_CONTROL = 1
 _FRAME = 20
 """Of a frame that wsproto reads."""
 _KILOBYTE = 10  # one for each 1,024 bytes: a shift to the right
@@ -125,7 +126,11 @@ class Intake:
             turns.left -= len(messages) * _MESSAGE + (allowance - reader.allowance >> _KILOBYTE)
             if reader.frames != self._frames:
                 self._charge_frames()
-            if session.throttle is not None and self._is_too_much(session.throttle):
+            controls = reader.controls - self._controls
+            if controls:
+                turns.left -= controls * _CONTROL
+                self._controls += controls
+            if session.throttle is not None and self._is_too_much(session.throttle, controls):
                 socket.fail(1008, TOO_FAST, state.now)
             if messages:
                 inbox.receive(messages)
@@ -148,12 +153,10 @@ class Intake:
             if self._socket.state is not State.CLOSED:
                 step(now)
 
-    def _is_too_much(self, throttle: Throttle) -> bool:
+    def _is_too_much(self, throttle: Throttle, controls: int) -> bool:
         """Count controls and parts of messages; tell whether the connection ends for them."""
-        reader = self._reader
-        controls, extra = reader.controls - self._controls, reader.extra - self._extra
+        extra = self._reader.extra - self._extra
         if not controls and not extra:
             return False
-        self._controls += controls
         self._extra += extra
         return throttle.charge_extra(controls, extra, self._state.now)

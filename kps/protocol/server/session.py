@@ -193,6 +193,7 @@ class ServerSession:
             if self.gate.is_over:  # the queue overflowed
                 self.delivered -= count - len(queued)
                 break
+        self.state.turns.left -= len(queued)
         publication.partial += sum(queued) - count * queued[-1]
         return queued[-1]
 

@@ -17,8 +17,9 @@ _STREAM_FROM = 16 * 1024
 ALL = 1 << 62
 """An allowance that ``read`` cannot use up."""
 
-# A frame that wsproto reads takes as long as so many bytes of whole text frames.
+# These take as long as so many bytes of whole text frames: a frame that wsproto reads, a pong.
 _FRAME_WEIGHT = 640
+_PONG_WEIGHT = 32
 
 # A message may have this many frames, and one more for each ``_BYTES_PER_FRAME`` bytes. So
 # frames without content, which cost the peer almost nothing, have a bound.
@@ -163,6 +164,8 @@ class FrameReader:
                         self.extra += pong - position
                         self.controls += 1
                         position = pong
+                        limit -= _PONG_WEIGHT
+                        self.allowance -= _PONG_WEIGHT
                         continue
             if position >= end:
                 self._data, self._position = b"", 0  # an idle connection keeps no buffer alive
