@@ -15,10 +15,14 @@ from typing import Any
 
 from kps.protocol.server.intake import Intake
 from kps.protocol.server.turns import TURN, Turns, Worker
+from kps.protocol.wire.reader import FrameReader
 
 CALLS_PER_UNIT = 15
 FREE_CALLS = 200
 """Calls that are not charged: the end of a connection, for instance."""
+CALLS_PER_BYTE = 6
+CALLS_PER_FRAME = 60
+"""Of a frame that wsproto reads, with its pong."""
 CALLS_OF_A_READ = 30
 """Calls that are not charged, each time that a connection may work."""
 
@@ -37,16 +41,29 @@ class Calls:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        before = sys.getprofile()
-        sys.setprofile(self._note)
+        before = sys.gettrace()
+        sys.settrace(self._note)  # which is told of calls only, and so takes less than a profiler
         try:
             yield
         finally:
-            sys.setprofile(before)
+            sys.settrace(before)
 
     def _note(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call":
-            self.calls += 1
+        self.calls += 1
+
+
+@contextmanager
+def weighed(size: int, reader: FrameReader, besides: int = 0) -> Iterator[None]:
+    """Check the work for bytes that arrive, where nothing is charged; and for things ``besides``.
+
+    It grows with their number, and with that of the frames for which ``reader`` needs wsproto.
+    """
+    count, frames = Calls(), reader.frames
+    with count.counted():
+        yield
+    most = CALLS_PER_BYTE * size + CALLS_PER_FRAME * (reader.frames - frames)
+    most += CALLS_PER_UNIT * besides + FREE_CALLS
+    assert count.calls <= most, f"{count.calls} calls for {size} bytes"
 
 
 class Weighed(Turns):
