@@ -22,7 +22,6 @@ from kps.protocol.dialect.outcome import AckResponse, as_json, bad_result, timed
 from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server.state import ServerState
 
-
 # Units of work (see ``turns``): of a payload for each further subscription of the program.
 _MESSAGE = 1
 _COPIED = 4  # one for each 16 bytes of its JSON: a shift to the right

@@ -137,6 +137,7 @@ class ServerSession:
             request = requests[0]
             self.refuse(error, request if type(request) is dict else {})
         else:
+            self.state.turns.left -= len(requests)
             self._answer(error, self.dialect.error_about_all(str(error), error.code, requests))
 
     # -- to the client --------------------------------------------------------------------------
