@@ -2,7 +2,8 @@
 
 Guests connect, register, send messages and nonsense, read or do not read, leave or vanish; the
 server's own program takes part; time passes. After each step the books of the core must be
-right (see :mod:`tests.fuzz.invariants`), and whatever goes out must be well-formed. When all
+right (see :mod:`tests.fuzz.invariants`), and whatever goes out must be well-formed. Nobody may
+cause much more work than the core charges for it, or much longer answers than questions. When all
 have left, nothing may be left of them.
 
 What a connection asks its driver for is done: its transport is closed, and is not read from while
