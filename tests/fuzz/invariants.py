@@ -70,11 +70,13 @@ def check_websocket(socket: WebSocket) -> None:
 
 def check_deadlines(deadlines: Deadlines) -> None:
     """Whatever has a deadline is looked at by then."""
-    in_heap = {(when, item) for when, _, item in deadlines._heap}
-    for item, scheduled in deadlines._scheduled.items():
+    in_heap = set(deadlines._heap)
+    for item, entry in deadlines._scheduled.items():
         due = item.next_deadline()
-        assert due is None or scheduled <= due, f"{item!r} comes too late"
-        assert (scheduled, item) in in_heap
+        assert due is None or entry[0] <= due, f"{item!r} comes too late"
+        assert entry in in_heap
+        assert deadlines._items[entry[1]] is item
+    assert len(deadlines._items) == len(deadlines._scheduled), "what was cancelled is kept"
 
 
 def check_scheduled(item: Timed, deadlines: Deadlines) -> None:
