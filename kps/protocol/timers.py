@@ -27,8 +27,12 @@ class Deadlines:
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Timed]] = []
-        self._scheduled: dict[Timed, float] = {}
+        # An entry is a time and a number; the number breaks ties, so that items are never
+        # compared. The heap has no items: an entry stays in it for long, and must not keep alive
+        # what was cancelled, with all that it holds.
+        self._heap: list[tuple[float, int]] = []
+        self._items: dict[int, Timed] = {}
+        self._scheduled: dict[Timed, tuple[float, int]] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -40,19 +44,24 @@ class Deadlines:
         if when is None:
             return
         known = self._scheduled.get(item)
-        if known is None or when < known:
+        if known is None:
+            self._push(when, item)
+        elif when < known[0]:
+            del self._items[known[1]]
             self._push(when, item)
 
     def cancel(self, item: Timed) -> None:
-        """Remove an item. Its entries in the heap become stale."""
-        self._scheduled.pop(item, None)
+        """Remove an item. Its entry in the heap becomes stale."""
+        known = self._scheduled.pop(item, None)
+        if known is not None:
+            del self._items[known[1]]
         if len(self._heap) > 64 and len(self._heap) > 2 * len(self._scheduled):
             self._compact()
 
     def next_deadline(self) -> float | None:
         """The earliest time at which something may be due."""
         heap = self._heap
-        while heap and self._scheduled.get(heap[0][2]) != heap[0][0]:
+        while heap and heap[0][1] not in self._items:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
@@ -66,7 +75,7 @@ class Deadlines:
             when = self.next_deadline()
             if when is None or when > now:
                 return
-            item = heapq.heappop(self._heap)[2]
+            item = self._items.pop(heapq.heappop(self._heap)[1])
             del self._scheduled[item]
             actual = item.next_deadline()
             if actual is not None and actual <= now:
@@ -78,10 +87,12 @@ class Deadlines:
                 self._push(actual, item)
 
     def _push(self, when: float, item: Timed) -> None:
-        self._count += 1  # breaks ties, so that items are never compared
-        self._scheduled[item] = when
-        heapq.heappush(self._heap, (when, self._count, item))
+        self._count += 1
+        entry = when, self._count
+        self._scheduled[item] = entry
+        self._items[self._count] = item
+        heapq.heappush(self._heap, entry)
 
     def _compact(self) -> None:
-        self._heap = [e for e in self._heap if self._scheduled.get(e[2]) == e[0]]
+        self._heap = [entry for entry in self._heap if entry[1] in self._items]
         heapq.heapify(self._heap)

@@ -205,6 +205,52 @@ def test_many_mistakes_in_one_message_do_not_fill_the_memory(serve: Start) -> No
     assert grown < 24 * MIB
 
 
+WIDE = "\N{SNAKE}" * 250
+ACK_BYTES, QUEUE_BYTES, TOPICS = 2 * MIB, 2 * MIB, 1000
+UNREAD = 3
+"""Subscribers that never read."""
+FLOODS: dict[str, tuple[Callable[[int], bytes], int]] = {
+    "publications": (
+        lambda number: message("publish", topic="t", data=str(number) * 2000),
+        UNREAD * QUEUE_BYTES,
+    ),
+    "topics": (
+        lambda number: message("subscribe", topic=f"{WIDE}{number}"),
+        TOPICS * (448 + 8 * 256 + 128),
+    ),
+    "ack requests": (
+        lambda number: message("publish_with_ack", topic="t", ack_id=f"{WIDE}{number}", timeout=60),
+        ACK_BYTES + UNREAD * QUEUE_BYTES,
+    ),
+}
+"""What makes the server keep something, and the bytes that it may take, as SECURITY.md counts."""
+
+
+@pytest.mark.parametrize("what", FLOODS)
+def test_a_flood_takes_no_more_memory_than_the_limits_allow(serve: Start, what: str) -> None:
+    server = serve(
+        *("--queue-bytes", str(QUEUE_BYTES), "--overflow", "drop_oldest"),
+        *("--max-topics", str(TOPICS), "--max-ack-bytes", str(ACK_BYTES)),
+    )
+    make, limit = FLOODS[what]
+    with contextlib.ExitStack() as stack:
+        for number in range(UNREAD):
+            raw = stack.enter_context(Raw(server.address))
+            raw.register(f"unread-{number}")
+            raw.send(message("subscribe", topic="t"))
+        flooder = stack.enter_context(Raw(server.address))
+        register_on_level_2(flooder)
+        before = peak(server)
+        for start in range(0, 5000, 100):
+            flooder.send(b"".join(map(make, range(start, start + 100))))
+            flooder.send(message("cancel_ack", ack_id="end"))
+            while "ack_cancelled" not in json.dumps(flooder.message()):
+                pass
+        grown = peak(server) - before
+    print(f"{grown / MIB:.1f} MiB, of {limit / MIB:.1f} MiB")
+    assert grown < 1.25 * limit + 4 * MIB  # for the process, its buffers and its allocator
+
+
 def register_on_level_2(raw: Raw) -> None:
     raw.upgrade()
     raw.send(message("ping", **{"from": "asker", "proto": 2}))

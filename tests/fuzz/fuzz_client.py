@@ -36,6 +36,7 @@ from tests.fuzz.choices import Choices, chunk
 from tests.fuzz.fuzz_frames import any_frame, whole_text
 from tests.fuzz.invariants import check_client, check_nothing_due, check_reading
 from tests.fuzz.seeds import server_messages
+from tests.fuzz.work import weighed
 from tests.protocol.helpers import PONG, Client, FakeServer, Fields, close_frame, frame
 
 WORDS = grammar.WORDS
@@ -121,6 +122,7 @@ class Server(FakeServer):
 
     def __init__(self, story: "Story") -> None:
         super().__init__(story.client.session, story.client.clock)
+        self._story = story
         self.is_gone = False
         self.has_accepted = False
         self.reads = True
@@ -162,7 +164,9 @@ class Server(FakeServer):
         while self.waiting and self.is_read and not self.is_gone:
             piece = self.waiting.pop(0)
             if piece:
-                self.link.receive_data(piece, now)
+                kept = self._story.published  # of which any may be given back at once
+                with weighed(len(piece), self.link._socket.reader, kept):
+                    self.link.receive_data(piece, now)
             else:
                 self.link.receive_eof(now)
             self.see_to_reading()

@@ -17,6 +17,7 @@ from kps.protocol.wire.websocket import ClosedBy, State, WebSocket
 from kps.testing.network import split
 from tests.fuzz.choices import Choices, chunk, sparing
 from tests.fuzz.invariants import check_websocket
+from tests.fuzz.work import weighed
 from tests.protocol.helpers import CLOSE, CONTINUATION, KEY, PING, PONG, TEXT, frame
 from tests.protocol.wire.test_websocket import (
     NOW,
@@ -32,10 +33,15 @@ from tests.protocol.wire.test_websocket import (
 UNLIMITED = 1 << 80  # more than any header can claim
 MAX_MESSAGE = (UNLIMITED, UNLIMITED, 200, 20, 65_536)
 LONGEST_STREAM = 150_000
+MOST_REPEATED = 1500
+"""Bytes of small frames of a kind, one behind the other."""
 WORDS: tuple[bytes, ...] = ()
 
 # First bytes of frames: the usual ones, and some that are wrong.
 FIRST = bytes.fromhex("81 01 80 00 82 02 89 8a 88 c1 91 83 8b 09 08 0a")
+
+MANY = 15
+"""As the way in which a frame is made: it comes very many times."""
 
 # What waits before it is passed on to wsproto: a text frame just below the size from which it
 # goes there in pieces.
@@ -101,6 +107,7 @@ def stream(choices: Choices, key: bytes | None) -> Stream:
 
 
 def any_frame(choices: Choices, key: bytes | None) -> bytes:
+    """A frame, right or wrong; or very many small ones of a kind."""
     first = choices.pick(FIRST)
     how = choices.byte()
     payload = choices.chunk() * (1, 1, 1, 100, 1, 1, 1, 1000)[how >> 4 & 7]
@@ -130,7 +137,8 @@ def any_frame(choices: Choices, key: bytes | None) -> bytes:
         length_bytes=length_bytes,
         claim=len(payload) if claim is None else claim,
     )
-    return head + masked(payload, key)
+    one = head + masked(payload, key)
+    return one * (MOST_REPEATED // len(one) or 1) if how & 15 == MANY else one
 
 
 def whole_text(payload: bytes, key: bytes | None) -> bytes:
@@ -191,7 +199,8 @@ def let_receive(end: WebSocket, pieces: Iterator[bytes], outcome: Outcome) -> No
     messages = outcome.messages
     for piece in pieces:
         known = len(messages)
-        receive(end, piece, outcome)
+        with weighed(len(piece), end.reader):
+            receive(end, piece, outcome)
         assert all(len(message) <= end.limits.max_message for message in messages[known:])
         assert len(end.reader._data) <= LONGEST_WAIT
         assert len(end.reader._fragments) <= end.limits.max_message

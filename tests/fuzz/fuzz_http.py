@@ -85,6 +85,7 @@ def server_gets(data: bytes, sizes: Sequence[int], max_head: int, config: Any) -
     stage = Stage(limits=limits, **config)
     peer = stage.peer()
     peer.feed(data, sizes)
+    stage.finish()
     for event in stage.hub.events():
         if isinstance(event, UpgradeRequested):
             peer.decide(True)

@@ -2,7 +2,8 @@
 
 Guests connect, register, send messages and nonsense, read or do not read, leave or vanish; the
 server's own program takes part; time passes. After each step the books of the core must be
-right (see :mod:`tests.fuzz.invariants`), and whatever goes out must be well-formed. When all
+right (see :mod:`tests.fuzz.invariants`), and whatever goes out must be well-formed. Nobody may
+cause much more work than the core charges for it, or much longer answers than questions. When all
 have left, nothing may be left of them.
 
 What a connection asks its driver for is done: its transport is closed, and is not read from while
@@ -30,14 +31,16 @@ from kps.protocol.limits import Overflow, RatePolicy, ServerLimits
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.events import RelayRequested, TokenPresented, UpgradeRequested
 from kps.protocol.server.session import ServerSession
+from kps.protocol.server.turns import TURN
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.websocket import Output
 from kps.testing.network import split
 from tests.fuzz import grammar
 from tests.fuzz.choices import Choices, chunk, sparing
-from tests.fuzz.fuzz_frames import any_frame, whole_text
+from tests.fuzz.fuzz_frames import FIRST, MANY, any_frame, whole_text
 from tests.fuzz.invariants import check_hub, check_hub_is_empty, check_nothing_due, check_reading
 from tests.fuzz.seeds import Step, vectors
+from tests.fuzz.work import Weighed
 from tests.protocol.helpers import (
     KEY,
     PONG,
@@ -100,6 +103,8 @@ IDENTITIES = (
     Identity("bob", LITTLE, 5.0),
     Identity("", ANYTHING, 0.0),
 )
+SHORT_TURN = 50
+"""Units after which most of what comes together has to wait for its turn."""
 LONG_ENOUGH = 2000.0
 """Seconds after which nothing is waited for: what was sent too fast takes long to be worked off."""
 SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 7.25, 10.0, 26.0, 46.0, 310.0)
@@ -114,6 +119,12 @@ SENT = {
     "pong": grammar.SENT_BY_SERVER["pong"] | {"nonce"},
     "error": frozenset(("error", "code", "refused")) | NAMES,
 }
+ANSWERS = frozenset(SENT) - {
+    *("publish", "publish_ack", "direct_message", "ack_update", "ack_response", "ack_status")
+}
+"""What a client gets for one message of its own, without anything that others sent."""
+LARGEST_ANSWER = 100
+"""Bytes of an answer, apart from what it repeats."""
 PING = {"ping": grammar.TO_SERVER["ping"]}
 NONCES = (b'"n1"', b'"n1"', b'"n2"', b'""', b"null", b"5")
 
@@ -154,6 +165,10 @@ class Guest:
         """Every message, those of arrays and batches one by one."""
         self.seen = 0
         """Publications and direct messages among them."""
+        self.fed = 0
+        """Bytes that the server has read from it."""
+        self.replied = 0
+        """Bytes of messages that answer its own."""
         self.known_as = ""
         """The id in the last pong."""
         self.pinged = 0
@@ -184,6 +199,7 @@ class Guest:
         while self.waiting and self.is_read and not self.is_gone:
             piece = self.waiting.pop(0)
             if piece:
+                self.fed += len(piece)
                 self.connection.receive_data(piece, now)
             else:
                 self.connection.receive_eof(now)
@@ -240,6 +256,8 @@ class Guest:
         closed = self.connection.closed
         assert closed is not None
         assert self.session.delivered <= self.seen + self.connection.dropped, "lost silently"
+        asked = 1.1 * self.fed + LARGEST_ANSWER * (1 + self.session.received)
+        assert self.replied <= asked, f"{self.replied} bytes of answers to {self.fed}"
 
     def check_same(self, other: "Guest") -> None:
         """The same as in the other world; who was cut off may have read less there."""
@@ -268,6 +286,8 @@ class Guest:
         action = fields["action"]
         extra = set(fields) - SENT[action] - {"action"}
         assert not extra, f"{action} with {extra}"
+        if action in ANSWERS:
+            self.replied += len(orjson.dumps(fields))
         if action == "pong":
             self.known_as = fields["id"]
         if action == "pong" and "nonce" in fields:
@@ -313,6 +333,7 @@ class World:
         self.has_twin = limits is LIMITS[0] and profile & 0x80 != 0
         self.stage = Stage(limits=limits, **choices.pick(CONFIGS))
         self.hub = self.stage.hub
+        self.hub.state.turns = Weighed(SHORT_TURN if profile & 0x40 else TURN)
         self.hub.addresses.add("localhost:9313")
         sizes = choices.sizes()
         self.sizes = sizes or [1] if in_pieces else []
@@ -401,7 +422,7 @@ class World:
         while (due := self.hub.next_deadline()) is not None and due <= end:
             self.stage.clock.now = max(self.now, due)
             self.hub.handle_timeout(self.now)
-            check_nothing_due(self.hub.next_deadline(), self.now)
+            check_nothing_due(self.hub.state.deadlines.next_deadline(), self.now)
             self.settle()
         self.stage.clock.now = end
 
@@ -516,7 +537,8 @@ class World:
 
     def step_say_array(self) -> None:
         guest = self.pick()
-        messages = [self.message() for _ in range(self.choices.below(4))]
+        count = self.choices.byte()
+        messages = [self.message() for _ in range(count % 4)] * (100 if count & 0x80 else 1)
         self.say(guest, b"[" + b",".join(messages) + b"]")
 
     def step_say_text(self) -> None:
@@ -717,12 +739,27 @@ class Script:
 
 
 def seeds() -> Iterator[bytes]:
-    """The vectors of the specification, whose clients join those that are there."""
+    """The vectors of the specification, whose clients join those that are there; and floods."""
+    yield from floods()
     for number, steps in enumerate(vectors()):
         script = Script(bytes([0x80 if number % 2 else 0, number % len(CONFIGS), 0]))
         clients: dict[str, int] = {}
         for step in steps:
             add_step(script, clients, step)
+        yield script.data + bytes([0])
+
+
+def floods() -> Iterator[bytes]:
+    """Very many small things at once, of each kind, with a whole turn for them and a short one."""
+    odd = [*grammar.TO_SERVER].index("odd")
+    short = next(profile for profile in range(0x40, 0x80) if profile % len(LIMITS) == 0)
+    for profile in (0, short):
+        for first in range(len(FIRST)):
+            script = Script(bytes([profile, 0, 0]))
+            script.step(World.step_send_frame, 1, first, MANY, 0)
+            yield script.data + bytes([0])
+        script = Script(bytes([profile, 0, 0]))
+        script.step(World.step_say_array, 1, 0x83, *(odd, 0, 0) * 3)
         yield script.data + bytes([0])
 
 

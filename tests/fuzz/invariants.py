@@ -70,11 +70,13 @@ def check_websocket(socket: WebSocket) -> None:
 
 def check_deadlines(deadlines: Deadlines) -> None:
     """Whatever has a deadline is looked at by then."""
-    in_heap = {(when, item) for when, _, item in deadlines._heap}
-    for item, scheduled in deadlines._scheduled.items():
+    in_heap = set(deadlines._heap)
+    for item, entry in deadlines._scheduled.items():
         due = item.next_deadline()
-        assert due is None or scheduled <= due, f"{item!r} comes too late"
-        assert (scheduled, item) in in_heap
+        assert due is None or entry[0] <= due, f"{item!r} comes too late"
+        assert entry in in_heap
+        assert deadlines._items[entry[1]] is item
+    assert len(deadlines._items) == len(deadlines._scheduled), "what was cancelled is kept"
 
 
 def check_scheduled(item: Timed, deadlines: Deadlines) -> None:
@@ -139,6 +141,18 @@ def check_connection(hub: Hub, connection: WebSocketConnection) -> None:
         assert (socket.request, socket._opening) == (None, None)
         assert socket.outbox.join is session.dialect.join
         assert connection.wants_pause or not session.gate.holds
+    check_input(connection)
+
+
+def check_input(connection: WebSocketConnection) -> None:
+    """What was read waits as bytes, while somebody will go on with it, and for no one who left."""
+    intake, inbox = connection._intake, connection.session.inbox
+    assert inbox.has_rest is bool(inbox._rest or inbox._frame)
+    assert inbox._array is None or inbox._frame
+    if connection.session.gate.is_over:
+        assert not inbox.has_rest
+    if connection._socket.state is State.OPEN and not intake.is_empty:
+        assert intake.waits or intake.is_blocked, "nobody would go on with it"
 
 
 def check_session(hub: Hub, session: ServerSession) -> None:
@@ -223,6 +237,9 @@ def check_hub_is_empty(hub: Hub) -> None:
     assert (state.acks._by_owner, state.acks._by_subscriber) == ({}, {})
     assert (state.acks._awaited, state.acks._results, state.acks._cost) == (0, 0, 0)
     assert state.deadlines._scheduled == {}
+    assert len(state.deadlines._heap) <= 64, "what was cancelled stays"
+    assert (state.admission._admitted, state.admission._turned_away) == (0, 0)
+    assert not state.turns.are_due
 
 
 # -- the client ---------------------------------------------------------------------------

@@ -8,12 +8,15 @@ import orjson
 import pytest
 
 from kps.protocol.bus.acks import AckBook
+from kps.protocol.bus.mailbox import CROWDED, Mailbox
+from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.client.asking import Asking
 from kps.protocol.client.flow import Flow
 from kps.protocol.client.pending import Pending
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect import envelope
+from kps.protocol.server import intake
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.gate import Gate
 from kps.protocol.server.run import Run
@@ -26,7 +29,7 @@ MOST_BYTES = 1_000_000
 
 
 def run_corpus(harness: str) -> None:
-    for one in load_corpus(harness):
+    for one in [*load_regressions(harness).values(), *load_corpus(harness)]:
         try:
             HARNESSES[harness].one_input(one)
         except Exception as error:
@@ -63,6 +66,11 @@ INEXACT = SimpleNamespace(
 )
 
 
+def look_at_all(self: Subscriptions, mailbox: Mailbox) -> None:
+    for other in self.mailboxes(mailbox.topic):
+        other.fills(CROWDED)
+
+
 @pytest.mark.parametrize(
     ("harness", "owner", "name", "broken"),
     [
@@ -77,11 +85,14 @@ INEXACT = SimpleNamespace(
         ("server", Keepalive, "pause", lambda self, now: None),
         ("server", Run, "finish", lambda self: None),
         ("server", Throttle, "handle_timeout", lambda self, now: False),
+        ("server", intake, "_CONTROL", 0),
+        ("server", intake, "_FRAME", 0),
         ("client", Asking, "end_all", lambda self, error: None),
         ("client", Sender, "keep", lambda self, unsent: 0),
         ("client", Topics, "disconnected", lambda self: None),
         ("client", Topics, "_retry_later", lambda self: None),
         ("client", Flow, "_relieved", lambda self, mailbox: None),
+        ("client", Subscriptions, "_after_putting", look_at_all),
         ("client", Pending, "new_name", lambda self, kind: f"{kind}_1"),
     ],
 )

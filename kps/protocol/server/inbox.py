@@ -21,6 +21,7 @@ _HUGE = 64 * 1024  # bytes of a message
 
 # Units of work (see ``turns``).
 _MESSAGE = 2
+_RATED = 2  # counting a message against the rates
 _PARSED = 64  # bytes of an array that is parsed again, which count as one unit
 _VALUES = 16  # values of a long message that count as one unit
 
@@ -195,6 +196,7 @@ class Inbox:
         """Count messages and bytes against the rates; return the refusal if they are too many."""
         throttle = self._recipient.throttle
         assert throttle is not None
+        self._state.turns.left -= _RATED
         try:
             throttle.charge(messages, size, self._state.now)
         except InvalidMessage as excess:

@@ -13,6 +13,7 @@ from kps.protocol.wire.websocket import State
 # Units of work (see ``turns``).
 _READ = 1  # of each call of the reader
 _MESSAGE = 2
+_CONTROL = 1
 _FRAME = 20  # of a frame that wsproto reads
 _HEAD = 10  # of each part of the request
 _FIELD = 2  # of each line in it
@@ -152,7 +153,11 @@ class Intake:
             turns.left -= _READ + len(messages) * _MESSAGE + size // _KILOBYTE
             if reader.frames != self._frames:
                 self._charge_frames()
-            if session.throttle is not None and self._is_too_much(session.throttle):
+            controls = reader.controls - self._controls
+            if controls:
+                turns.left -= controls * _CONTROL
+                self._controls += controls
+            if session.throttle is not None and self._is_too_much(session.throttle, controls):
                 socket.fail(1008, TOO_FAST, state.now)
             if messages:
                 inbox.receive(messages)
@@ -187,12 +192,10 @@ class Intake:
             if self._socket.state is not State.CLOSED:
                 step(now)
 
-    def _is_too_much(self, throttle: Throttle) -> bool:
+    def _is_too_much(self, throttle: Throttle, controls: int) -> bool:
         """Count controls and parts of messages; tell whether the connection ends for them."""
-        reader = self._reader
-        controls, extra = reader.controls - self._controls, reader.extra - self._extra
+        extra = self._reader.extra - self._extra
         if not controls and not extra:
             return False
-        self._controls += controls
         self._extra += extra
         return throttle.charge_extra(controls, extra, self._state.now)

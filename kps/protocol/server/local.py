@@ -22,6 +22,10 @@ from kps.protocol.dialect.outcome import AckResponse, as_json, bad_result, timed
 from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server.state import ServerState
 
+# Units of work (see ``turns``): of a payload for each further subscription of the program.
+_MESSAGE = 1
+_COPIED = 4  # one for each 16 bytes of its JSON: a shift to the right
+
 
 class _Sizes:
     """Encodes nothing: the program takes Python objects, and its mailboxes count their bytes."""
@@ -67,6 +71,8 @@ class LocalProgram:
     def deliver(self, publication: Publication) -> bool:
         size = publication.encoded(_SIZES)
         topic, sender, payloads = publication.topic, publication.sender, publication.payloads
+        copies = (self.subscriptions.count(topic) - 1) * len(payloads)
+        self._state.turns.left -= copies * (_MESSAGE + (size >> _COPIED))
         deliver, ack_id = self.subscriptions.deliver, publication.ack_id
         if ack_id:
             return bool(deliver(topic, payloads[0], sender, size, ack_id, 0))

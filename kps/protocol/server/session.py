@@ -144,6 +144,7 @@ class ServerSession:
             request = requests[0]
             self.refuse(error, request if type(request) is dict else {})
         else:
+            self.state.turns.left -= len(requests)
             self._answer(error, self.dialect.error_about_all(str(error), error.code, requests))
 
     # -- to the client --------------------------------------------------------------------------
@@ -200,6 +201,7 @@ class ServerSession:
             if self.gate.is_over:  # the queue overflowed
                 self.delivered -= count - len(queued)
                 break
+        self.state.turns.left -= len(queued)
         publication.partial += sum(queued) - count * queued[-1]
         return queued[-1]
 

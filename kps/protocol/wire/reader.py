@@ -17,9 +17,9 @@ _STREAM_FROM = 16 * 1024
 ALL = 1 << 62
 """An allowance that ``read`` cannot use up."""
 
-# A frame that wsproto reads, and a pong, take as long as so many bytes of whole text frames.
+# These take as long as so many bytes of whole text frames: a frame that wsproto reads, a pong.
 _FRAME_WEIGHT = 640
-_PONG_WEIGHT = 256
+_PONG_WEIGHT = 32
 
 # A message may have this many frames, and one more for each ``_BYTES_PER_FRAME`` bytes. So
 # frames without content, which cost the peer almost nothing, have a bound.

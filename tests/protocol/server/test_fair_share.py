@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.protocol.limits import RatePolicy, ServerLimits
+from kps.protocol.limits import Overflow, RatePolicy, ServerLimits
 from kps.protocol.server import turns as turns_module
 from kps.protocol.server.turns import Turns
 from kps.testing.network import split
@@ -72,6 +72,7 @@ FLOODS = {
     "frames": b"".join(map(json_frame, publications(10_000))),
     "garbage": frame(b"x") * 10_000,
     "pings": frame(b"p", opcode=PING) * 5_000,
+    "pongs": frame(b"", opcode=PONG) * 20_000,
     "pongs and fragments": (frame(b"", fin=False) + frame(opcode=CONTINUATION)) * 3_000,
 }
 
@@ -114,6 +115,46 @@ def test_pongs_stay_between_the_answers() -> None:
     assert peer.inbox.pongs == [str(number).encode() for number in range(500)]
     first, second = peer.raw.index(b'"t7"'), peer.raw.index(b'"t8"')
     assert peer.raw[first:second].count(b"\x8a\x017") == 1
+
+
+# -- what is charged ---------------------------------------------------------------------------
+
+
+def charged(stage: Stage, peer: Peer, message: Any) -> int:
+    """Send a message; return the units of work that it was charged."""
+    turn(stage)
+    turns = stage.hub.state.turns
+    before = turns._of_turn
+    peer.feed(json_frame(message))
+    return before - turns._of_turn
+
+
+def test_each_publication_is_charged_that_is_queued_alone() -> None:
+    limits = ServerLimits(queue_messages=10, overflow=Overflow.DROP_NEWEST)
+    stage = Stage(limits=limits)
+    slow = [stage.peer(f"s{number}") for number in range(20)]
+    for peer in slow:
+        peer.ask({"action": "subscribe", "topic": "t"})
+    peer = member(stage, "me")
+    batch = {"action": "publish", "topic": "t", "batch": [0] * 500}
+    assert charged(stage, peer, batch) >= 20 * 500
+    assert stage.hub.dropped() == 20 * 490
+
+
+def test_copies_for_further_subscriptions_of_the_program_are_charged() -> None:
+    stage = Stage()
+    peer = member(stage, "me")
+    message = {"action": "publish", "topic": "t", "data": [[]] * 1000}
+    before = charged(stage, peer, message)
+    for count in range(1, 6):
+        stage.hub.local.subscribe("t")
+        copies = (count - 1) * 3000 // 16
+        assert copies <= charged(stage, peer, message) - before <= 1.2 * copies + 10
+
+
+def test_each_message_of_a_refused_array_is_charged() -> None:
+    stage = Stage(limits=ServerLimits(max_batch=10))
+    assert charged(stage, member(stage, "me"), [{}] * 1000) >= 1000
 
 
 # -- frames of one message ------------------------------------------------------------------

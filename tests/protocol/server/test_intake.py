@@ -192,6 +192,6 @@ def test_a_turn_reads_no_more_pongs_than_fit() -> None:
     peer = member(stage)
     peer.feed(frame(b"", opcode=PONG) * 100_000)
     assert peer.connection._intake.waits
-    assert TURN < peer.connection._socket.reader.controls <= 5 * TURN
+    assert 0 < peer.connection._socket.reader.controls <= TURN
     stage.finish()
     assert peer.connection._socket.reader.controls == 100_000

@@ -233,6 +233,20 @@ class TestAcks:
         taken = memory_of(build)
         assert taken - acks._cost <= MULTIPLE * LIMIT + SLACK
 
+    def test_of_requests_that_have_ended_nothing_is_kept(self) -> None:
+        stage = Stage()
+        publisher, receiver = client(stage, "p"), client(stage, "s", "t")
+
+        def build() -> None:
+            for number in range(1, 50):
+                feed(publisher, [ask(number)])
+                feed(receiver, [answer(number, result="x" * 10_000)])
+                drain(publisher)
+                drain(receiver)
+
+        assert memory_of(build) <= SLACK
+        assert stage.hub.state.acks._results == 0
+
     def test_error_texts(self) -> None:
         stage = Stage(limits=ServerLimits(max_all_results=LIMIT, max_pending_acks=10**6))
         publisher, receiver = client(stage, "p"), client(stage, "s", "t")

@@ -107,7 +107,8 @@ def sent_by(end: WebSocket) -> Inbox:
     inbox = Inbox(
         ConnectionType.SERVER if isinstance(end, ClientWebSocket) else ConnectionType.CLIENT
     )
-    inbox.feed(end.data_to_send())
+    while data := end.data_to_send():
+        inbox.feed(data)
     return inbox
 
 
