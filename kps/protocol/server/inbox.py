@@ -19,6 +19,10 @@ _REGISTERED = Phase.REGISTERED
 
 _HUGE = 64 * 1024  # bytes of a message
 
+# Bytes of all the arrays that wait as objects, which may take 45 times as much. Others wait as
+# bytes, and are parsed again.
+_MOST_PARSED = 4 * 1024 * 1024
+
 # Units of work (see ``turns``).
 _MESSAGE = 2
 _RATED = 2  # counting a message against the rates
@@ -123,10 +127,13 @@ class Inbox:
         if self._frame:
             recipient.is_deep = self._is_array_deep
             array = self._array
+            self.keep_bytes()
             if array is None:
                 with _not_collecting():
                     array = load(self._frame)
-                self._state.turns.left -= len(self._frame) // _PARSED
+                units, turns = len(self._frame) // _PARSED, self._state.turns
+                turns.lend(2 * units)  # parsing it again has to be worth it
+                turns.left -= units
             is_done = self._handle_array(array, self._frame, self._done)
             recipient.run.finish()
             if not is_done:
@@ -142,11 +149,14 @@ class Inbox:
 
     def keep_bytes(self) -> None:
         """Drop the objects of an array: it may wait for long, and its bytes are fewer."""
-        self._array = None
+        if self._array is not None:
+            self._array = None
+            self._state.parsed -= len(self._frame)
 
     def clear(self) -> None:
         """Drop everything: the session is over."""
-        self._rest, self._frame, self._array = [], b"", None
+        self.keep_bytes()
+        self._rest, self._frame = [], b""
         self.has_rest = False
 
     def _weigh(self, loaded: Any) -> bool:
@@ -171,7 +181,7 @@ class Inbox:
     def _handle_array(self, messages: list[Any], frame: bytes, done: int) -> bool:
         recipient, state = self._recipient, self._state
         gate, turns, throttle = recipient.gate, state.turns, recipient.throttle
-        self._frame, self._array = b"", None
+        self._frame = b""
         for message in islice(messages, done, None):
             recipient.handle(message)
             done += 1
@@ -187,8 +197,9 @@ class Inbox:
                 self.has_rest = True
                 if throttle is not None and is_delayed:
                     throttle.wait_for_burst(state.now)  # parsing it again has to be worth it
-                elif gate.phase is _REGISTERED:
+                elif gate.phase is _REGISTERED and state.parsed <= _MOST_PARSED:
                     self._array = messages  # else it may wait for long, and objects are larger
+                    state.parsed += len(frame)
                 return False
         return True
 

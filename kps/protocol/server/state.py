@@ -47,6 +47,8 @@ class ServerState:
         self.addresses: set[str] = set()
         """The addresses, hosts and domains by which other servers may reach this one."""
         self.stats = Stats()
+        self.parsed = 0
+        """Bytes of the arrays of messages that wait as objects."""
         self.events: list[HubEvent] = []
         """Events that the driver has not taken yet."""
         self.unflushed: dict[int, None] = {}

@@ -119,6 +119,11 @@ class Turns:
         self._is_first = False
         return True
 
+    def lend(self, units: int) -> None:
+        """Let the connection that works now go on beyond its share. It will wait for longer."""
+        self.left += units
+        self._unused -= units
+
     def stop(self, number: int) -> None:
         """Let a connection handle no further message, if it is the one that works now."""
         if number == self._working:

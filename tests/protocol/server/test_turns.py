@@ -226,6 +226,21 @@ def test_stop_returns_the_units_that_were_left() -> None:
     assert other.spent == [TURN - 13]
 
 
+def test_what_is_lent_counts() -> None:
+    turns = Turns()
+
+    class Borrower(Heap):
+        def work(self) -> bool:
+            self._turns.lend(1000)
+            return super().work()
+
+    one = Borrower(turns, *[1] * (TURN + 2000))
+    turns.enter(one)
+    assert one.spent == [TURN + 1000]
+    assert one.used == TURN + 1000
+    assert run(turns) == 1
+
+
 def test_a_long_message_that_does_not_fit_waits_for_its_turn() -> None:
     turns = Turns()
     one = Reader(turns, LONG)
