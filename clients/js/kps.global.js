@@ -1259,14 +1259,19 @@ class Mailbox {
   }
 
   take() {
+    const message = this.dropOldest();
+    if (message) this.taken++;
+    return message;
+  }
+
+  /** This is no progress of the program, so it does not count as taken. */
+  dropOldest() {
     if (!this.#outgoing.length) {
       this.#outgoing = this.#incoming.reverse();
       this.#incoming = [];
     }
     const message = this.#outgoing.pop();
-    if (!message) return undefined;
-    this.taken++;
-    this.#bytes -= message._weight;
+    if (message) this.#bytes -= message._weight;
     return message;
   }
 }
@@ -1425,12 +1430,15 @@ class Subscription {
   _put(message) {
     if (this.#ended) return message._settle('unsubscribed');
     if (this.#callback && !this.#busy) return this.#run(message); // then nothing waits
-    const dropsOldest = this.#client._limits.overflow === 'drop_oldest';
-    while (dropsOldest && !this.#mailbox.hasRoomFor(message)) this.#drop(this.#mailbox.take());
-    if (!this.#mailbox.hasRoomFor(message)) return this.#drop(message);
-    this.#mailbox.push(message);
+    const mailbox = this.#mailbox;
+    const { overflow, mailboxBytes } = this.#client._limits;
+    // A message that is larger than the whole mailbox must not empty it.
+    const dropsOldest = overflow === 'drop_oldest' && message._weight <= mailboxBytes;
+    while (dropsOldest && !mailbox.hasRoomFor(message)) this.#drop(mailbox.dropOldest());
+    if (!mailbox.hasRoomFor(message)) return this.#drop(message);
+    mailbox.push(message);
     this.#idle.shift()?.();
-    if (!this.#mailbox.fills(CROWDED)) return;
+    if (!mailbox.fills(CROWDED)) return;
     this.#isCrowded = true;
     this.#client._flow.crowded(this);
   }

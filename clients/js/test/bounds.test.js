@@ -83,6 +83,16 @@ describe('mailboxes', () => {
     assert.deepEqual(refused.map(({ ack_id: id, error }) => [id, error]), [['a1', 'queue full'], ['a2', 'queue full']]);
   });
 
+  test('a message that is larger than the whole mailbox does not empty it', async () => {
+    const { client, socket, errors } = await connected({ mailboxBytes: 10_000, overflow: 'drop_oldest' });
+    const messages = client.subscribe('t');
+    for (let i = 0; i < 20; i++) socket.says(forTopic(i));
+    socket.says(forTopic('x'.repeat(20_000)));
+    assert.equal(messages.dropped, 1);
+    assert.equal(errors[0].dropped, 1);
+    for (let i = 0; i < 20; i++) assert.equal((await messages.next()).value.data, i);
+  });
+
   test('in an overload that lasts, what is dropped is told each time that it has doubled', async () => {
     const { client, socket, errors } = await connected({ mailbox: 1 });
     const messages = client.subscribe('t');
@@ -155,8 +165,8 @@ describe('a WebSocket that can pause', () => {
     }
   });
 
-  test('one that hangs is not, and its mailbox stays bounded', async () => {
-    const { client, socket, errors } = await connected(crowding);
+  for (const overflow of ['drop_newest', 'drop_oldest']) test(`one that hangs is not, and its mailbox stays bounded: ${overflow}`, async () => {
+    const { client, socket, errors } = await connected({ ...crowding, overflow });
     const hanging = client.subscribe('t', () => new Promise(() => {}));
     const others = [];
     client.subscribe('u', ({ data }) => { others.push(data); });
