@@ -872,7 +872,7 @@ class Connection {
       if (this.ended) return;
       try {
         if (!isObject(fields)) throw new KPSError('unreadable message from the server');
-        this.#client._onFrame(fields);
+        if (this.#config.onFrame) this.#client._onFrame(fields);
         if (!this.ended) this.#handle(fields);
       } catch (error) { // a mistake in here: it must not end the program
         this.#client._report(error);
