@@ -17,9 +17,9 @@ const PATIENCE = 20 * SECOND; // for its answer
 const SHORT_PATIENCE = 5 * SECOND; // for its answer when there is reason to doubt
 const FAILING = SECOND / 10; // a WebSocket that failed says so within this time, or never (Node 22)
 const LATE = 3 * SECOND; // a timer later than this means that the machine or the page slept
-const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds; setTimeout takes longer times for none
-const CROWDED = 1 / 32; // the part of a mailbox beyond which no more is read, where that is possible,
-const RELIEVED = 1 / 64; // until this part is left
+const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds; setTimeout fires at once for longer times
+const CROWDED = 1 / 32; // Above this part of a mailbox the client stops reading, if the WebSocket can pause.
+const RELIEVED = 1 / 64; // Below this part it reads again.
 const LOOK = SECOND / 4; // how often one looks whether a mailbox drains, or a request is sent
 const LONE_SURROGATES = /[\ud800-\udfff]/gu;
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
@@ -1108,7 +1108,7 @@ export class Ack {
     this.#finish({ error });
   }
 
-  /** A request that failed has an object with the error, which may be anything: a signal's reason. */
+  /** `failure` wraps the error, because an abort reason may be any value, also `undefined`. */
   #finish(failure) {
     if (this.#isFinished) return;
     this.#isFinished = true;
