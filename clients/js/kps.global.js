@@ -145,7 +145,7 @@ function encode(value = null) {
     // NaN and the like have become `null`, which may be there by right.
     if (json?.includes('null')) json = JSON.stringify(value, refuseNothings);
     // The server could not read half of a surrogate pair, nor what else is in the same frame.
-    const isWhole = !json?.includes('\\ud') || !/(^|[^\\])(\\\\)*\\ud[89a-f]/.test(json);
+    const isWhole = !json?.includes('\\ud') || !/\\ud[89a-f]/.test(json.replaceAll('\\\\', ''));
     if (json && isWhole) return json;
   } catch (cause) {
     throw new InvalidArgument(`the data is not JSON: ${describe(cause)}`, { cause });
@@ -155,9 +155,10 @@ function encode(value = null) {
 
 /** For JSON.stringify: throws for what would become `null`. Members of objects may be undefined. */
 function refuseNothings(key, value) {
-  const isNothing = typeof value === 'number' ? !Number.isFinite(value)
+  const isNumber = typeof value === 'number' || value instanceof Number;
+  const isNothing = isNumber ? !Number.isFinite(Number(value))
     : Array.isArray(this) && ['undefined', 'function', 'symbol'].includes(typeof value);
-  if (isNothing) throw new InvalidArgument(`JSON has no ${typeof value === 'number' ? value : typeof value}`);
+  if (isNothing) throw new InvalidArgument(`JSON has no ${isNumber ? value : typeof value}`);
   return value;
 }
 

@@ -541,7 +541,7 @@ describe('arguments', () => {
     const sparse = [];
     sparse[1] = 1;
     const wrong = [
-      NaN, Infinity, -Infinity, [NaN], { a: { b: [Infinity] } }, [undefined], sparse, [() => {}], [Symbol('x')], { null: NaN },
+      NaN, Infinity, -Infinity, new Number(NaN), { a: new Number(Infinity) }, [NaN], { a: { b: [Infinity] } }, [undefined], sparse, [() => {}], [Symbol('x')], { null: NaN },
       { toJSON: () => NaN }, 5n, { a: 5n }, { toJSON() { throw null; } }, { get a() { throw Object.create(null); } },
     ];
     for (const data of wrong) {
@@ -550,9 +550,22 @@ describe('arguments', () => {
         client.publishWithReceipt('t', data), client.publishWithAck('t', data), client.publishToIdWithAck('bob', data),
       ]) await assert.rejects(attempt, InvalidArgument);
     }
-    const right = [null, [null], { a: null }, 'null', 'NaN', { null: 'null' }, [0, -0, 1e308], { a: undefined, b: 1 }, new Date(NaN)];
+    const right = [null, [null], { a: null }, 'null', 'NaN', { null: 'null' }, [0, -0, 1e308], { a: undefined, b: 1 }, new Date(NaN), [new Number(0), null]];
     for (const data of right) await client.publish('t', data);
     assert.deepEqual((await socket.sent()).flatMap(({ batch }) => batch), JSON.parse(JSON.stringify(right)));
+  });
+
+  test('halves of characters, and what only looks like them', async () => {
+    const { client, socket } = await connected({}, { proto: 2, limits: { max_message: 1e9 } });
+    for (const data of ['\ud800', '\\\ud800', '\n\\\udfff', { '\udc00': 1 }, ['x', '\ud83d'], '\\ud800\ud800']) {
+      await assert.rejects(client.publish('t', data), InvalidArgument);
+    }
+    const right = ['\\ud800', '\\\\ud800', '"\\ud800"', '\ud83d\ude00', `${'\\'.repeat(1e7)}\\ud800`];
+    for (const data of right) {
+      client.publish('t', data);
+      const [{ data: sent }] = await socket.sent();
+      assert.ok(sent === data, 'it comes through unchanged');
+    }
   });
 
   test('names and the rest', async () => {
