@@ -93,6 +93,21 @@ describe('mailboxes', () => {
     for (let i = 0; i < 20; i++) assert.equal((await messages.next()).value.data, i);
   });
 
+  test('who is told that messages are dropped may unsubscribe: then no callback begins', async () => {
+    for (const overflow of ['drop_newest', 'drop_oldest']) {
+      const { callback, got, finish } = slow();
+      const onError = () => subscription.unsubscribe();
+      const { client, socket } = await connected({ mailbox: 2, overflow, onError });
+      const subscription = client.subscribe('t', callback);
+      await socket.sent();
+      for (let i = 0; i < 4; i++) socket.says({ action: 'publish_ack', topic: 't', data: i, ack_id: `a${i}`, from: 'bob' });
+      await finish(4);
+      assert.deepEqual(got, [0]);
+      const told = (await socket.sent()).filter(({ action }) => action === 'ack');
+      assert.deepEqual(told.map(({ ack_id: id }) => id).sort(), ['a0', 'a1', 'a2', 'a3']);
+    }
+  });
+
   test('in an overload that lasts, what is dropped is told each time that it has doubled', async () => {
     const { client, socket, errors } = await connected({ mailbox: 1 });
     const messages = client.subscribe('t');
