@@ -399,6 +399,7 @@ class Outbox {
     try {
       this.#socket.send(json, (error) => { this.#gone = error ? this.#gone ?? 0 : end; });
     } catch (error) {
+      this.#gone = Math.min(this.#sent, end - bytes);
       this.#failed(error);
     }
     if (this.#frames.length > this.#most) this.#forgetWritten();
@@ -532,6 +533,7 @@ class Connection {
   #wasHeard = false; // since it was last asked whether it is there
   #heardAt = 0;
   #heartbeat = HEARTBEAT;
+  #isFailing = false;
   #trouble = '';
   #questions = new Map(); // what is asked -> those that wait for the answer, in order
   #unsettled = new Unsettled((topic) => this.#askAgain(topic));
@@ -570,6 +572,8 @@ class Connection {
 
   /** The WebSocket says that it failed. What comes next should be its end. */
   #failing(trouble) {
+    if (this.#isFailing) return;
+    this.#isFailing = true;
     this.#trouble = trouble;
     if (!this.ended) this.#after(FAILING, () => this.drop(trouble));
   }
@@ -1582,7 +1586,7 @@ class Client {
 
   /** Whether the server knows this client at the moment. */
   get connected() {
-    return Boolean(this.#connection?.registered) && !this._isClosing;
+    return Boolean(this.#connection?.registered) && !this.#connection.ended && !this._isClosing;
   }
 
   /** The level of the protocol that is spoken at the moment; `undefined` without a connection. */

@@ -396,6 +396,7 @@ class Outbox {
     try {
       this.#socket.send(json, (error) => { this.#gone = error ? this.#gone ?? 0 : end; });
     } catch (error) {
+      this.#gone = Math.min(this.#sent, end - bytes);
       this.#failed(error);
     }
     if (this.#frames.length > this.#most) this.#forgetWritten();
@@ -529,6 +530,7 @@ class Connection {
   #wasHeard = false; // since it was last asked whether it is there
   #heardAt = 0;
   #heartbeat = HEARTBEAT;
+  #isFailing = false;
   #trouble = '';
   #questions = new Map(); // what is asked -> those that wait for the answer, in order
   #unsettled = new Unsettled((topic) => this.#askAgain(topic));
@@ -567,6 +569,8 @@ class Connection {
 
   /** The WebSocket says that it failed. What comes next should be its end. */
   #failing(trouble) {
+    if (this.#isFailing) return;
+    this.#isFailing = true;
     this.#trouble = trouble;
     if (!this.ended) this.#after(FAILING, () => this.drop(trouble));
   }
@@ -1579,7 +1583,7 @@ export class Client {
 
   /** Whether the server knows this client at the moment. */
   get connected() {
-    return Boolean(this.#connection?.registered) && !this._isClosing;
+    return Boolean(this.#connection?.registered) && !this.#connection.ended && !this._isClosing;
   }
 
   /** The level of the protocol that is spoken at the moment; `undefined` without a connection. */

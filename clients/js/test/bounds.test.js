@@ -342,6 +342,34 @@ describe('what was not sent when the connection ended', () => {
     assert.equal(errors[0].count, 2);
   });
 
+  test('a WebSocket that refuses to send: what it did not take is counted', async () => {
+    const { client, socket, errors } = await connected();
+    await client.publish('t', 1);
+    await published(socket);
+    socket.send = () => { throw new Error('no'); };
+    for (let i = 0; i < 3; i++) await client.publish('t', i);
+    await settled();
+    await client.publish('u', 1);
+    await pass(100, 50);
+    assert.equal(client.connected, false);
+    assert.equal(client.dropped, 4);
+    assert.match(errors[0].message, /^4 publications were not sent: .*: no$/);
+  });
+
+  test('who is told of it can publish nothing more on that connection', async () => {
+    const outcomes = [];
+    const onError = () => outcomes.push(outcomeOf(client.publish('t', 'late')));
+    const { client, socket, sockets } = await connected({ onError, offlineQueue: 1, reconnect: 100 });
+    client.publish('t', 1);
+    socket.end();
+    await settled();
+    assert.deepEqual(outcomes, [{ is: undefined }]);
+    await pass(100);
+    await welcome(sockets[1], 'me');
+    assert.deepEqual((await sockets[1].sent()).map(({ data }) => data), ['late']);
+    assert.equal(client.dropped, 1);
+  });
+
   test('each is counted once, and nothing is told when all was sent', async () => {
     const { client, socket, errors, sockets } = await connected({ reconnect: 100 });
     for (let i = 0; i < 1000; i++) {
