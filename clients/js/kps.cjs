@@ -711,7 +711,11 @@ class Connection {
     this.#socket.onmessage = null;
     this.#after(this.#config.closeTimeout, () => this.drop('the server did not take it in time'));
     this.#outbox.flush();
-    this.#socket.close(1000);
+    try {
+      this.#socket.close(1000);
+    } catch (error) {
+      this.drop(describe(error));
+    }
   }
 
   /** End at once, without waiting for the server to take part in closing. */
@@ -720,8 +724,10 @@ class Connection {
     const { unsent } = this.#outbox; // which terminate() forgets
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.onerror = () => {}; // some libraries throw what nobody listens to
-    if (socket.terminate && !isServerAlive) socket.terminate();
-    else socket.close();
+    try {
+      if (socket.terminate && !isServerAlive) socket.terminate();
+      else socket.close();
+    } catch { /* there is nothing more to ask of it */ }
     this.#end(1006, reason, unsent);
   }
 
@@ -1703,8 +1709,18 @@ class Client {
     try {
       this.#connection = new Connection(this.#url, this.#config, this);
     } catch (error) {
-      this.#end(this.#failure(describe(error)));
+      const failure = this.#failure(describe(error));
+      // Where the first cannot be made, no other can: a page may not use the address, for example.
+      if (!this.#wasConnected || this.#config.reconnect === false) return this.#end(failure);
+      const retryIn = waitBefore(this.#attempt++, this.#backoff);
+      this._report(failure);
+      this.#retry(retryIn);
     }
+  }
+
+  #retry(delay) {
+    if (this.#hasEnded) return; // a callback may have closed the client meanwhile
+    this.#stopRetry = after(delay, () => this.#open());
   }
 
   _registered(connection) {
@@ -1747,9 +1763,8 @@ class Client {
     if (connection.registered) {
       this.#notify(this.#config.onDisconnect, { code: lost.code, reason, retryIn });
     } else if (!isFinal) this._report(error);
-    // A callback may have closed the client meanwhile.
     if (isFinal) this.#end(error);
-    else if (!this.#hasEnded) this.#stopRetry = after(retryIn, () => this.#open());
+    else this.#retry(retryIn);
   }
 
   /** A server that accepts each client and ends it at once must not be hammered. */

@@ -195,6 +195,51 @@ describe('connecting', () => {
     await assert.rejects(new Client('h', { WebSocket }).connect(), /not allowed here/);
   });
 
+  test('one that cannot be made later on is a failed attempt', async () => {
+    const { WebSocket, sockets } = fakeNetwork();
+    const errors = [];
+    let failures = 0;
+    class Scarce extends WebSocket {
+      constructor(...values) {
+        if (failures-- > 0) throw new Error('no more sockets');
+        super(...values);
+      }
+    }
+    const client = new Client('h', { WebSocket: Scarce, reconnect: 100, onError: (error) => errors.push(error) });
+    client.connect();
+    await settled();
+    await welcome(sockets[0], 'me');
+    failures = 2;
+    sockets[0].end();
+    await pass(300, 100);
+    await welcome(sockets[1], 'me');
+    assert.equal(client.connected, true);
+    assert.deepEqual(errors.map(({ name, message }) => [name, /: no more sockets$/.test(message)]), Array(2).fill(['ConnectFailed', true]));
+    failures = Infinity;
+    sockets[1].end();
+    await pass(1000, 100);
+    const { length } = errors;
+    await client.close();
+    await pass(1000, 100);
+    assert.equal(errors.length, length, 'closing ends the attempts');
+  });
+
+  test('one that throws where it is to end has ended', async () => {
+    for (const fails of [['close'], ['terminate'], ['close', 'terminate']]) {
+      const { client, socket, sockets, errors } = await connected({ isPausable: true, reconnect: 100 });
+      for (const name of fails) socket[name] = () => { throw new Error('no'); };
+      await pass(45_000, 5000);
+      assert.equal(client.connected, false, 'the server is silent');
+      await pass(100);
+      await welcome(sockets[1], 'me');
+      for (const name of fails) sockets[1][name] = () => { throw new Error('no'); };
+      const closed = outcomeOf(client.close());
+      await pass(5000);
+      assert.equal(closed.is, undefined);
+      assert.deepEqual(errors, []);
+    }
+  });
+
   test('connecting twice is connecting once', async () => {
     const { WebSocket, sockets } = fakeNetwork();
     const client = new Client('h', { WebSocket });
