@@ -535,6 +535,7 @@ class Connection {
   #questions = new Map(); // what is asked -> those that wait for the answer, in order
   #unsettled = new Unsettled((topic) => this.#askAgain(topic));
   #count = 0;
+  #doubts = 0; // later questions that are under way because of refusals on level 1
 
   constructor(url, config, client) {
     const { WebSocket, headers, requestTimeout, level } = config;
@@ -1004,9 +1005,13 @@ class Connection {
    */
   async #refusedUnnamed(error) {
     const open = [...this.#questions].filter(([what]) => /^(un)?subscribe /.test(what));
+    // The later question may be refused as well: that must not lead to another one.
+    if (this.#doubts >= open.length) return this.#client._report(error);
+    this.#doubts++;
     try {
-      if (open.length) await this.flush();
+      await this.flush();
     } catch { /* then nothing is open any more */ }
+    this.#doubts--;
     if (this.ended) return;
     const isOpen = ([what, asked]) => this.#questions.get(what)?.some((each) => asked.includes(each));
     const refused = open.find(isOpen);
