@@ -671,7 +671,7 @@ class Connection {
     const id = `client_ack_${this.id}_${++this.#count}`;
     const updates = this.level > 1 || undefined;
     const seconds = Math.min(timeout / SECOND, LONGEST_TIMER); // JSON has no Infinity
-    this.send({ ...fields, ack_id: id, timeout: seconds, updates }, json);
+    if (!signal?.aborted) this.send({ ...fields, ack_id: id, timeout: seconds, updates }, json);
     const { end } = this.#outbox;
     return new Ack(this, id, timeout, () => this.#outbox.hasSent(end), signal);
   }
@@ -1050,7 +1050,7 @@ class Ack {
     this.#isSent = isSent;
     this.#look(timeout + ACK_GRACE, Math.max(timeout, SENDING));
     signal?.addEventListener('abort', this.#abort);
-    if (signal?.aborted) this.#abort();
+    if (signal?.aborted) this._fail(signal.reason);
   }
 
   /** The outcomes so far, by client id, also of a request that failed. */

@@ -1592,8 +1592,12 @@ describe('publishing with ack', () => {
     abort.abort();
     await outcome;
     assert.deepEqual(await socket.sent(), [{ action: 'cancel_ack', ack_id: ack.id }]);
-    const { ack: late } = await asking({ signal: abort.signal });
-    await assert.rejects(late.wait(), { name: 'AbortError' });
+    for (const [level, agreement] of [[1, LEVEL_1], [2, LEVEL_2]]) {
+      const world = await connected({}, agreement);
+      const late = await world.client.publishWithAck('t', 1, { signal: abort.signal });
+      await assert.rejects(late.wait(), { name: 'AbortError' });
+      assert.deepEqual(await world.socket.sent(), [], `level ${level}: nothing is sent for it`);
+    }
   });
 
   test('a silent server is given one second more than the subscribers', async () => {
