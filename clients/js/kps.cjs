@@ -896,7 +896,7 @@ class Connection {
     const ack = this.acks.get(fields.ack_id);
     switch (fields.action) {
       case 'publish':
-        return this.#deliver(topic, ...this.#open(fields));
+        return this.#deliver(topic, ...this.#open(fields, true));
       case 'publish_ack':
         return this.#question(topic, fields);
       case 'direct_message':
@@ -941,8 +941,8 @@ class Connection {
   }
 
   /** Payloads and sender. On level 1 both are wrapped in `data`, by every server. */
-  #open({ data, batch, from }) {
-    if (this.level > 1) return [Array.isArray(batch) ? batch : [data ?? null], text(from)];
+  #open({ data, batch, from }, mayBeBatch) {
+    if (this.level > 1) return [mayBeBatch && Array.isArray(batch) ? batch : [data ?? null], text(from)];
     const isWrapped = isObject(data) && 'data' in data;
     return isWrapped ? [[data.data], text(data.from)] : [[data ?? null], text(from)];
   }

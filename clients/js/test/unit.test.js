@@ -1420,6 +1420,15 @@ describe('answering ack requests', () => {
     }
   });
 
+  test('a question is one message, whatever else is in it', async () => {
+    const { client, socket } = await connected();
+    client.subscribe('t', ({ data }) => data);
+    await socket.sent();
+    for (const batch of [[], [1, 2]]) socket.says({ action: 'publish_ack', topic: 't', ack_id: 'a', data: 'x', batch });
+    const answer = { action: 'ack', ack_id: 'a', success: true, result: 'x' };
+    assert.deepEqual(await socket.sent(), [answer, answer]);
+  });
+
   test('several subscriptions answer when all are done: a failure counts, and the first result', async () => {
     const { sent } = await answers((client) => {
       client.subscribe('t', () => new Promise(() => {}));
