@@ -23,6 +23,7 @@ const RELIEVED = 1 / 64; // Below this part it reads again.
 const LOOK = SECOND / 4; // how often one looks whether a mailbox drains, or a request is sent
 const LONE_SURROGATES = /[\ud800-\udfff]/gu;
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
+const LEAST_WAIT = SECOND / 100; // with less, a client would try in a busy loop
 const ASKING_AGAIN = { ...BACKOFF, first: SECOND / 2 }; // about topics that were refused for now
 const TEMPORARY = ['rate_limited', 'limit_reached', 'unavailable']; // codes of the server
 
@@ -244,7 +245,7 @@ function isBackoff(value) {
   const all = { ...BACKOFF, ...value };
   const { first, factor, longest, jitter } = all;
   return isObject(value) && Object.values(all).every((each) => typeof each === 'number')
-    && first > 0 && first <= longest && factor >= 1 && jitter >= 0 && jitter <= 1;
+    && first >= LEAST_WAIT && first <= longest && factor >= 1 && jitter >= 0 && jitter <= 1;
 }
 
 const TIME = [isTime, 'a number of milliseconds above 0'];
@@ -260,8 +261,9 @@ const OPTIONS = {
   token: [(value) => isName(value) || isFunction(value), `a function, or ${NAME}`],
   headers: [isObject, 'an object'],
   level: [(value) => value === 1 || value === 2, '1 or 2'],
-  reconnect: [(value) => typeof value === 'boolean' || isTime(value), 'true, false, or a number of milliseconds above 0'],
-  backoff: [isBackoff, 'an object with 0 < first <= longest, factor >= 1, 0 <= jitter <= 1'],
+  reconnect: [(value) => typeof value === 'boolean' || (isTime(value) && value >= LEAST_WAIT),
+    `true, false, or a number of milliseconds from ${LEAST_WAIT}`],
+  backoff: [isBackoff, `an object with ${LEAST_WAIT} <= first <= longest, factor >= 1, 0 <= jitter <= 1`],
   WebSocket: [isFunction, 'a class: pass one where there is none (npm install ws)'],
   requestTimeout: TIME,
   closeTimeout: [(value) => value === 0 || isTime(value), 'a number of milliseconds, from 0'],
