@@ -7,7 +7,7 @@ const FRAME_BYTES = 64 * 1024; // what one WebSocket message gathers at most
 const LONE_BYTES = 2000; // a message of this size travels alone, see Outbox
 const HIGH_WATER = 1024 * 1024; // bytes not yet on the network, beyond which publish() waits
 const OFFLINE_BYTES = 16 * 1024 * 1024;
-const MAX_ERROR = 1000; // characters of a subscriber's error that a server passes on
+const MAX_ERROR = 1000; // characters of an error text of the other side
 const ACK_GRACE = SECOND; // the server's last word leaves it when the time is over
 const SENDING = 5 * SECOND; // in which an ack request is sent, if it is not given more time itself
 const SILENT_END = 4.5 * SECOND; // an end without outcomes then means on level 1: nobody answered
@@ -22,6 +22,7 @@ const CROWDED = 1 / 32; // Above this part of a mailbox the client stops reading
 const RELIEVED = 1 / 64; // Below this part it reads again.
 const LOOK = SECOND / 4; // how often one looks whether a mailbox drains, or a request is sent
 const LONE_SURROGATES = /[\ud800-\udfff]/gu;
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu; // what ends lines, moves cursors, turns text round
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
 const LEAST_WAIT = SECOND / 100; // with less, a client would try in a busy loop
 const ASKING_AGAIN = { ...BACKOFF, first: SECOND / 2 }; // about topics that were refused for now
@@ -108,12 +109,19 @@ function describe(error) {
   }
 }
 
+/** Show an error, or its text if that fails. */
 function show(error) {
-  try {
-    console.error(error);
-  } catch {
-    console.error(describe(error));
+  for (const what of [error, describe(error)]) {
+    try {
+      return console.error(what);
+    } catch { /* a console that fails must not end the program */ }
   }
+}
+
+/** Words of the other side for an error text: they must not look like lines of a log. */
+function quoted(words) {
+  const escape = (each) => `\\u{${each.codePointAt(0).toString(16)}}`;
+  return text(words).slice(0, MAX_ERROR).replace(INVISIBLE, escape);
 }
 
 /** Act later, after a time of any length, or never. Returns what stops that. */
@@ -733,7 +741,7 @@ class Connection {
 
   #end(code, reason, unsent = this.#outbox.unsent) {
     this.#stopTimer();
-    const error = new ConnectionLost(`the connection ended: ${reason || code}`, { code });
+    const error = new ConnectionLost(`the connection ended: ${quoted(reason) || code}`, { code });
     this.#fail(error);
     if (unsent) this.#client._unsent(unsent, error);
     this.#client._connectionEnded(this, error, reason);
@@ -973,7 +981,7 @@ class Connection {
   #refused({ error: reason, code }, { request, topic, to, receipt, nonce, ack_id: ackId }) {
     const named = { code, request, topic, to };
     for (const [key, value] of Object.entries(named)) named[key] = text(value) || undefined;
-    const error = new ServerError(text(reason), named);
+    const error = new ServerError(quoted(reason), named);
     if (!this.registered) return this.#client._turnedAway(this, error);
     let what;
     switch (request) {
@@ -1780,7 +1788,7 @@ export class Client {
   #failure(reason = '') {
     // That is how `ws`, Deno and Bun tell; others do not tell.
     const status = Number(/(?:server response|status code): (\d{3})\b/.exec(reason)?.[1]) || undefined;
-    const why = reason || 'the WebSocket does not tell why';
+    const why = quoted(reason) || 'the WebSocket does not tell why';
     return new ConnectFailed(`cannot connect to ${withoutQuery(this.#url)}: ${why}`, { status });
   }
 
