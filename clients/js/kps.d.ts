@@ -304,7 +304,9 @@ export class Client {
   unsubscribe(topic: string): void;
 
   /**
-   * Publish to everyone who subscribes to the topic. Fulfilled when it is queued, and there is room.
+   * Publish to everyone who subscribes to the topic. Fulfilled when it is queued, and there is room:
+   * while more than 1 MiB is not yet on the network, it waits. Who does not await it gets `QueueFull`
+   * beyond 64 MiB.
    * Rejected with `NotConnected` (unless there is an offline queue), `QueueFull`, `ConnectionLost`
    * or `ClientClosed` (while it waits for room), `MessageTooLarge`, or `InvalidArgument`: for what JSON
    * cannot say, such as NaN, or `undefined` in an array. It leaves out members that are undefined.

@@ -6,6 +6,7 @@ const ID_TAKEN = 4001; // close code: another connection registered under this c
 const FRAME_BYTES = 64 * 1024; // what one WebSocket message gathers at most
 const LONE_BYTES = 2000; // a message of this size travels alone, see Outbox
 const HIGH_WATER = 1024 * 1024; // bytes not yet on the network, beyond which publish() waits
+const MOST_UNSENT = 64 * 1024 * 1024; // beyond which nothing is taken: not all programs wait for publish()
 const OFFLINE_BYTES = 16 * 1024 * 1024;
 const MAX_ERROR = 1000; // characters of an error text of the other side
 const ACK_GRACE = SECOND; // the server's last word leaves it when the time is over
@@ -368,9 +369,15 @@ class Outbox {
       last.size += added;
       this.size += added;
     } else {
+      this.checkRoom();
       this.#check(size - 4); // as a single message it has `data` in place of `batch`
       this.#add({ topic, head, payloads: [payload], size, count: 1, isLone });
     }
+  }
+
+  /** Before what may be large: the payloads of the program. */
+  checkRoom() {
+    if (this.backlog > MOST_UNSENT) throw new QueueFull('the network is slower than the program');
   }
 
   flush() {
@@ -599,6 +606,7 @@ class Connection {
   /** Send a message, of which one member may be JSON already. */
   send(fields, json, key = 'data', count = 0) {
     const all = this.level < 2 ? { ...fields, from: this.id } : fields;
+    if (json) this.#outbox.checkRoom();
     this.#outbox.push(json ? compose(all, key, json) : JSON.stringify(all), count);
   }
 

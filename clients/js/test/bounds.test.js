@@ -302,6 +302,30 @@ describe('a WebSocket that can pause', () => {
   });
 });
 
+for (const [level, agreement] of [[1, LEVEL_1], [2, LEVEL_2]]) {
+  test(`level ${level}: who publishes without waiting is refused beyond 64 MiB`, async () => {
+    const { client, socket } = await connected({}, agreement);
+    client.subscribe('t', () => 'x');
+    await socket.sent();
+    const large = 'x'.repeat(MIB / 2);
+    const outcomes = Array.from({ length: 200 }, () => outcomeOf(client.publish('t', large)));
+    socket.bufferedAmount = 65 * MIB; // of a network that takes nothing
+    await settled();
+    const taken = outcomes.filter(({ is }) => !(is instanceof QueueFull)).length;
+    assert.ok(taken >= 127 && taken <= 129, `${taken} taken`);
+    for (const attempt of [
+      client.publish('u', 1), client.publishToId('bob', 1), client.publishWithReceipt('t', 1), client.publishWithAck('t', 1),
+    ]) await assert.rejects(attempt, QueueFull);
+    client.subscribe('u');
+    socket.says({ action: 'publish_ack', topic: 't', ack_id: 'a', data: level > 1 ? 1 : { data: 1, from: 'bob' } });
+    const actions = (await socket.sent()).map(({ action }) => action);
+    assert.equal(actions.length, taken + 2);
+    assert.deepEqual(actions.slice(-2), ['subscribe', 'ack'], 'what is small is sent all the same');
+    socket.bufferedAmount = 0;
+    await client.publish('u', 1);
+  });
+}
+
 describe('what was not sent when the connection ended', () => {
   const published = async (socket) => (await socket.sent()).filter(({ action }) => action === 'publish').length;
 
