@@ -7,6 +7,7 @@
 
 const SECOND = 1000;
 const ID_TAKEN = 4001; // close code: another connection registered under this client's id
+const NO_CODE = 1006; // in place of a close code where there was none
 const FRAME_BYTES = 64 * 1024; // what one WebSocket message gathers at most
 const LONE_BYTES = 2000; // a message of this size travels alone, see Outbox
 const HIGH_WATER = 1024 * 1024; // bytes not yet on the network, beyond which publish() waits
@@ -21,6 +22,7 @@ const HEARTBEAT = 25 * SECOND; // silence after which the server is asked whethe
 const PATIENCE = 20 * SECOND; // for its answer
 const SHORT_PATIENCE = 5 * SECOND; // for its answer when there is reason to doubt
 const FAILING = SECOND / 10; // a WebSocket that failed says so within this time, or never (Node 22)
+const CLOSING = 2; // the state of a WebSocket in its closing handshake
 const LATE = 3 * SECOND; // a timer later than this means that the machine or the page slept
 const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds; setTimeout fires at once for longer times
 const CROWDED = 1 / 32; // Above this part of a mailbox the client stops reading, if the WebSocket can pause.
@@ -415,6 +417,8 @@ class Outbox {
     const end = this.#written += bytes;
     if (count) this.#frames.push({ end, count });
     try {
+      // Not every WebSocket tells that it takes nothing any more.
+      if (this.#socket.readyState === CLOSING) throw new ConnectionLost('the server is closing');
       this.#socket.send(json, (error) => { this.#gone = error ? this.#gone ?? 0 : end; });
     } catch (error) {
       this.#gone = Math.min(this.#sent, end - bytes);
@@ -565,7 +569,10 @@ class Connection {
     this.id = config.id;
     const socket = headers ? new WebSocket(url, { headers }) : new WebSocket(url);
     this.#socket = socket;
-    this.#outbox = new Outbox(socket, (error) => this.#failing(describe(error)));
+    this.#outbox = new Outbox(socket, (error) => {
+      // Behind the closing handshake comes a close code, if the server takes part in it.
+      this.#failing(describe(error), error instanceof ConnectionLost ? SHORT_PATIENCE : FAILING);
+    });
     socket.binaryType = 'arraybuffer';
     const giveUpLater = () => this.#after(requestTimeout, () => this.drop('no answer in time'));
     socket.onopen = async () => {
@@ -590,11 +597,11 @@ class Connection {
   }
 
   /** The WebSocket says that it failed. What comes next should be its end. */
-  #failing(trouble) {
+  #failing(trouble, patience = FAILING) {
     if (this.#isFailing) return;
     this.#isFailing = true;
     this.#trouble = trouble;
-    if (!this.ended) this.#after(FAILING, () => this.drop(trouble));
+    if (!this.ended) this.#after(patience, () => this.drop(trouble));
   }
 
   /** Bytes that are not yet on the network. */
@@ -748,7 +755,7 @@ class Connection {
       if (socket.terminate && !isServerAlive) socket.terminate();
       else socket.close();
     } catch { /* there is nothing more to ask of it */ }
-    this.#end(1006, reason, unsent);
+    this.#end(NO_CODE, reason, unsent);
   }
 
   #end(code, reason, unsent = this.#outbox.unsent) {
@@ -1777,7 +1784,7 @@ class Client {
     if (connection !== this.#connection) return;
     this.#connection = undefined;
     if (this._isClosing) return this.#end();
-    const error = connection.registered ? lost : this.#failure(reason);
+    const error = connection.registered ? lost : this.#failure(reason || lost.code);
     const { status } = error;
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
@@ -1797,10 +1804,12 @@ class Client {
     this.#shortLived++;
   }
 
-  #failure(reason = '') {
+  /** `reason` is a text, or else a close code. */
+  #failure(reason) {
     // That is how `ws`, Deno and Bun tell; others do not tell.
     const status = Number(/(?:server response|status code): (\d{3})\b/.exec(reason)?.[1]) || undefined;
-    const why = quoted(reason) || 'the WebSocket does not tell why';
+    const ended = reason === NO_CODE ? 'the WebSocket does not tell why' : `it ended with code ${reason}`;
+    const why = quoted(reason) || ended;
     return new ConnectFailed(`cannot connect to ${withoutQuery(this.#url)}: ${why}`, { status });
   }
 

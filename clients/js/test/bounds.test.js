@@ -380,6 +380,26 @@ describe('what was not sent when the connection ended', () => {
     assert.match(errors[0].message, /^4 publications were not sent: .*: no$/);
   });
 
+  test('a WebSocket in its closing handshake takes nothing, and does not say so: that is counted', async () => {
+    for (const code of [1012, undefined]) {
+      const { client, socket, sockets, errors } = await connected({ reconnect: 100 });
+      await client.publish('t', 1);
+      await published(socket);
+      socket.readyState = 2;
+      for (let i = 0; i < 3; i++) await client.publish('t', i);
+      await settled();
+      assert.deepEqual(socket.frames, []);
+      await pass(4000);
+      assert.equal(client.connected, true, 'its close code may still come');
+      if (code) socket.end(code);
+      else await pass(1000);
+      assert.equal(client.dropped, 3);
+      assert.equal(errors[0].code, code ?? 1006);
+      await pass(100);
+      assert.equal(sockets.length, 2);
+    }
+  });
+
   test('who is told of it can publish nothing more on that connection', async () => {
     const outcomes = [];
     const onError = () => outcomes.push(outcomeOf(client.publish('t', 'late')));

@@ -321,6 +321,19 @@ describe('failures to connect', () => {
     });
   }
 
+  test('a connection that ends before it is one: its code is told, if there is one', async () => {
+    for (const [code, words] of [[1011, 'it ended with code 1011'], [1006, 'the WebSocket does not tell why']]) {
+      const { WebSocket, sockets } = fakeNetwork();
+      const errors = [];
+      new Client('h', { WebSocket, reconnect: 100, onError: (error) => errors.push(error) }).connect();
+      await settled();
+      sockets[0].open();
+      sockets[0].end(code);
+      assert.ok(errors[0] instanceof ConnectFailed);
+      assert.ok(errors[0].message.endsWith(`/ws/bus: ${words}`), errors[0].message);
+    }
+  });
+
   test('what tells none is no refusal', async () => {
     for (const message of ['Expected 101 status code', 'connect ECONNREFUSED 127.0.0.1:404', 'Invalid status code: 4041', '']) {
       const { WebSocket, sockets } = fakeNetwork();
