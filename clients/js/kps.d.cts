@@ -122,7 +122,7 @@ export interface AckOptions {
  * the fourth in a row on that lived for less than `longest`, one step later each time.
  */
 export interface Backoff {
-  /** Before the first retry, above 0. Default 250. */
+  /** Before the first retry, at least 10. Default 250. */
   first?: number;
   /** At least 1. Default 2. */
   factor?: number;
@@ -176,7 +176,7 @@ export interface ClientOptions {
   headers?: Record<string, string>;
   /** The highest level of the protocol to speak. Default 2. */
   level?: 1 | 2;
-  /** `true` (default): with backoff; a number above 0: that many milliseconds each time; or not. */
+  /** `true` (default): with backoff; a number from 10: that many milliseconds each time; or not. */
   reconnect?: boolean | number;
   backoff?: Backoff;
   /** The WebSocket class. Default: the global one. */
@@ -305,7 +305,9 @@ export class Client {
   unsubscribe(topic: string): void;
 
   /**
-   * Publish to everyone who subscribes to the topic. Fulfilled when it is queued, and there is room.
+   * Publish to everyone who subscribes to the topic. Fulfilled when it is queued, and there is room:
+   * while more than 1 MiB is not yet on the network, it waits. Who does not await it gets `QueueFull`
+   * beyond 64 MiB.
    * Rejected with `NotConnected` (unless there is an offline queue), `QueueFull`, `ConnectionLost`
    * or `ClientClosed` (while it waits for room), `MessageTooLarge`, or `InvalidArgument`: for what JSON
    * cannot say, such as NaN, or `undefined` in an array. It leaves out members that are undefined.

@@ -7,11 +7,13 @@
 
 const SECOND = 1000;
 const ID_TAKEN = 4001; // close code: another connection registered under this client's id
+const NO_CODE = 1006; // in place of a close code where there was none
 const FRAME_BYTES = 64 * 1024; // what one WebSocket message gathers at most
 const LONE_BYTES = 2000; // a message of this size travels alone, see Outbox
 const HIGH_WATER = 1024 * 1024; // bytes not yet on the network, beyond which publish() waits
+const MOST_UNSENT = 64 * 1024 * 1024; // beyond which nothing is taken: not all programs wait for publish()
 const OFFLINE_BYTES = 16 * 1024 * 1024;
-const MAX_ERROR = 1000; // characters of a subscriber's error that a server passes on
+const MAX_ERROR = 1000; // characters of an error text of the other side
 const ACK_GRACE = SECOND; // the server's last word leaves it when the time is over
 const SENDING = 5 * SECOND; // in which an ack request is sent, if it is not given more time itself
 const SILENT_END = 4.5 * SECOND; // an end without outcomes then means on level 1: nobody answered
@@ -20,13 +22,16 @@ const HEARTBEAT = 25 * SECOND; // silence after which the server is asked whethe
 const PATIENCE = 20 * SECOND; // for its answer
 const SHORT_PATIENCE = 5 * SECOND; // for its answer when there is reason to doubt
 const FAILING = SECOND / 10; // a WebSocket that failed says so within this time, or never (Node 22)
+const CLOSING = 2; // the state of a WebSocket in its closing handshake
 const LATE = 3 * SECOND; // a timer later than this means that the machine or the page slept
-const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds; setTimeout takes longer times for none
-const CROWDED = 1 / 32; // the part of a mailbox beyond which no more is read, where that is possible,
-const RELIEVED = 1 / 64; // until this part is left
+const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds; setTimeout fires at once for longer times
+const CROWDED = 1 / 32; // Above this part of a mailbox the client stops reading, if the WebSocket can pause.
+const RELIEVED = 1 / 64; // Below this part it reads again.
 const LOOK = SECOND / 4; // how often one looks whether a mailbox drains, or a request is sent
 const LONE_SURROGATES = /[\ud800-\udfff]/gu;
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu; // what ends lines, moves cursors, turns text round
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
+const LEAST_WAIT = SECOND / 100; // with less, a client would try in a busy loop
 const ASKING_AGAIN = { ...BACKOFF, first: SECOND / 2 }; // about topics that were refused for now
 const TEMPORARY = ['rate_limited', 'limit_reached', 'unavailable']; // codes of the server
 
@@ -111,12 +116,19 @@ function describe(error) {
   }
 }
 
+/** Show an error, or its text if that fails. */
 function show(error) {
-  try {
-    console.error(error);
-  } catch {
-    console.error(describe(error));
+  for (const what of [error, describe(error)]) {
+    try {
+      return console.error(what);
+    } catch { /* a console that fails must not end the program */ }
   }
+}
+
+/** Words of the other side for an error text: they must not look like lines of a log. */
+function quoted(words) {
+  const escape = (each) => `\\u{${each.codePointAt(0).toString(16)}}`;
+  return text(words).slice(0, MAX_ERROR).replace(INVISIBLE, escape);
 }
 
 /** Act later, after a time of any length, or never. Returns what stops that. */
@@ -145,7 +157,7 @@ function encode(value = null) {
     // NaN and the like have become `null`, which may be there by right.
     if (json?.includes('null')) json = JSON.stringify(value, refuseNothings);
     // The server could not read half of a surrogate pair, nor what else is in the same frame.
-    const isWhole = !json?.includes('\\ud') || !/(^|[^\\])(\\\\)*\\ud[89a-f]/.test(json);
+    const isWhole = !json?.includes('\\ud') || !/\\ud[89a-f]/.test(json.replaceAll('\\\\', ''));
     if (json && isWhole) return json;
   } catch (cause) {
     throw new InvalidArgument(`the data is not JSON: ${describe(cause)}`, { cause });
@@ -155,9 +167,10 @@ function encode(value = null) {
 
 /** For JSON.stringify: throws for what would become `null`. Members of objects may be undefined. */
 function refuseNothings(key, value) {
-  const isNothing = typeof value === 'number' ? !Number.isFinite(value)
+  const isNumber = typeof value === 'number' || value instanceof Number;
+  const isNothing = isNumber ? !Number.isFinite(Number(value))
     : Array.isArray(this) && ['undefined', 'function', 'symbol'].includes(typeof value);
-  if (isNothing) throw new InvalidArgument(`JSON has no ${typeof value === 'number' ? value : typeof value}`);
+  if (isNothing) throw new InvalidArgument(`JSON has no ${isNumber ? value : typeof value}`);
   return value;
 }
 
@@ -247,7 +260,7 @@ function isBackoff(value) {
   const all = { ...BACKOFF, ...value };
   const { first, factor, longest, jitter } = all;
   return isObject(value) && Object.values(all).every((each) => typeof each === 'number')
-    && first > 0 && first <= longest && factor >= 1 && jitter >= 0 && jitter <= 1;
+    && first >= LEAST_WAIT && first <= longest && factor >= 1 && jitter >= 0 && jitter <= 1;
 }
 
 const TIME = [isTime, 'a number of milliseconds above 0'];
@@ -263,8 +276,9 @@ const OPTIONS = {
   token: [(value) => isName(value) || isFunction(value), `a function, or ${NAME}`],
   headers: [isObject, 'an object'],
   level: [(value) => value === 1 || value === 2, '1 or 2'],
-  reconnect: [(value) => typeof value === 'boolean' || isTime(value), 'true, false, or a number of milliseconds above 0'],
-  backoff: [isBackoff, 'an object with 0 < first <= longest, factor >= 1, 0 <= jitter <= 1'],
+  reconnect: [(value) => typeof value === 'boolean' || (isTime(value) && value >= LEAST_WAIT),
+    `true, false, or a number of milliseconds from ${LEAST_WAIT}`],
+  backoff: [isBackoff, `an object with ${LEAST_WAIT} <= first <= longest, factor >= 1, 0 <= jitter <= 1`],
   WebSocket: [isFunction, 'a class: pass one where there is none (npm install ws)'],
   requestTimeout: TIME,
   closeTimeout: [(value) => value === 0 || isTime(value), 'a number of milliseconds, from 0'],
@@ -361,9 +375,15 @@ class Outbox {
       last.size += added;
       this.size += added;
     } else {
+      this.checkRoom();
       this.#check(size - 4); // as a single message it has `data` in place of `batch`
       this.#add({ topic, head, payloads: [payload], size, count: 1, isLone });
     }
+  }
+
+  /** Before what may be large: the payloads of the program. */
+  checkRoom() {
+    if (this.backlog > MOST_UNSENT) throw new QueueFull('the network is slower than the program');
   }
 
   flush() {
@@ -397,8 +417,11 @@ class Outbox {
     const end = this.#written += bytes;
     if (count) this.#frames.push({ end, count });
     try {
+      // Not every WebSocket tells that it takes nothing any more.
+      if (this.#socket.readyState === CLOSING) throw new ConnectionLost('the server is closing');
       this.#socket.send(json, (error) => { this.#gone = error ? this.#gone ?? 0 : end; });
     } catch (error) {
+      this.#gone = Math.min(this.#sent, end - bytes);
       this.#failed(error);
     }
     if (this.#frames.length > this.#most) this.#forgetWritten();
@@ -532,10 +555,12 @@ class Connection {
   #wasHeard = false; // since it was last asked whether it is there
   #heardAt = 0;
   #heartbeat = HEARTBEAT;
+  #isFailing = false;
   #trouble = '';
   #questions = new Map(); // what is asked -> those that wait for the answer, in order
   #unsettled = new Unsettled((topic) => this.#askAgain(topic));
   #count = 0;
+  #doubts = 0; // later questions that are under way because of refusals on level 1
 
   constructor(url, config, client) {
     const { WebSocket, headers, requestTimeout, level } = config;
@@ -544,7 +569,10 @@ class Connection {
     this.id = config.id;
     const socket = headers ? new WebSocket(url, { headers }) : new WebSocket(url);
     this.#socket = socket;
-    this.#outbox = new Outbox(socket, (error) => this.#failing(describe(error)));
+    this.#outbox = new Outbox(socket, (error) => {
+      // Behind the closing handshake comes a close code, if the server takes part in it.
+      this.#failing(describe(error), error instanceof ConnectionLost ? SHORT_PATIENCE : FAILING);
+    });
     socket.binaryType = 'arraybuffer';
     const giveUpLater = () => this.#after(requestTimeout, () => this.drop('no answer in time'));
     socket.onopen = async () => {
@@ -569,9 +597,11 @@ class Connection {
   }
 
   /** The WebSocket says that it failed. What comes next should be its end. */
-  #failing(trouble) {
+  #failing(trouble, patience = FAILING) {
+    if (this.#isFailing) return;
+    this.#isFailing = true;
     this.#trouble = trouble;
-    if (!this.ended) this.#after(FAILING, () => this.drop(trouble));
+    if (!this.ended) this.#after(patience, () => this.drop(trouble));
   }
 
   /** Bytes that are not yet on the network. */
@@ -587,6 +617,7 @@ class Connection {
   /** Send a message, of which one member may be JSON already. */
   send(fields, json, key = 'data', count = 0) {
     const all = this.level < 2 ? { ...fields, from: this.id } : fields;
+    if (json) this.#outbox.checkRoom();
     this.#outbox.push(json ? compose(all, key, json) : JSON.stringify(all), count);
   }
 
@@ -665,7 +696,7 @@ class Connection {
     const id = `client_ack_${this.id}_${++this.#count}`;
     const updates = this.level > 1 || undefined;
     const seconds = Math.min(timeout / SECOND, LONGEST_TIMER); // JSON has no Infinity
-    this.send({ ...fields, ack_id: id, timeout: seconds, updates }, json);
+    if (!signal?.aborted) this.send({ ...fields, ack_id: id, timeout: seconds, updates }, json);
     const { end } = this.#outbox;
     return new Ack(this, id, timeout, () => this.#outbox.hasSent(end), signal);
   }
@@ -707,7 +738,11 @@ class Connection {
     this.#socket.onmessage = null;
     this.#after(this.#config.closeTimeout, () => this.drop('the server did not take it in time'));
     this.#outbox.flush();
-    this.#socket.close(1000);
+    try {
+      this.#socket.close(1000);
+    } catch (error) {
+      this.drop(describe(error));
+    }
   }
 
   /** End at once, without waiting for the server to take part in closing. */
@@ -716,14 +751,16 @@ class Connection {
     const { unsent } = this.#outbox; // which terminate() forgets
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.onerror = () => {}; // some libraries throw what nobody listens to
-    if (socket.terminate && !isServerAlive) socket.terminate();
-    else socket.close();
-    this.#end(1006, reason, unsent);
+    try {
+      if (socket.terminate && !isServerAlive) socket.terminate();
+      else socket.close();
+    } catch { /* there is nothing more to ask of it */ }
+    this.#end(NO_CODE, reason, unsent);
   }
 
   #end(code, reason, unsent = this.#outbox.unsent) {
     this.#stopTimer();
-    const error = new ConnectionLost(`the connection ended: ${reason || code}`, { code });
+    const error = new ConnectionLost(`the connection ended: ${quoted(reason) || code}`, { code });
     this.#fail(error);
     if (unsent) this.#client._unsent(unsent, error);
     this.#client._connectionEnded(this, error, reason);
@@ -872,7 +909,7 @@ class Connection {
       if (this.ended) return;
       try {
         if (!isObject(fields)) throw new KPSError('unreadable message from the server');
-        this.#client._onFrame(fields);
+        if (this.#config.onFrame) this.#client._onFrame(fields);
         if (!this.ended) this.#handle(fields);
       } catch (error) { // a mistake in here: it must not end the program
         this.#client._report(error);
@@ -885,7 +922,7 @@ class Connection {
     const ack = this.acks.get(fields.ack_id);
     switch (fields.action) {
       case 'publish':
-        return this.#deliver(topic, ...this.#open(fields));
+        return this.#deliver(topic, ...this.#open(fields, true));
       case 'publish_ack':
         return this.#question(topic, fields);
       case 'direct_message':
@@ -930,8 +967,8 @@ class Connection {
   }
 
   /** Payloads and sender. On level 1 both are wrapped in `data`, by every server. */
-  #open({ data, batch, from }) {
-    if (this.level > 1) return [Array.isArray(batch) ? batch : [data ?? null], text(from)];
+  #open({ data, batch, from }, mayBeBatch) {
+    if (this.level > 1) return [mayBeBatch && Array.isArray(batch) ? batch : [data ?? null], text(from)];
     const isWrapped = isObject(data) && 'data' in data;
     return isWrapped ? [[data.data], text(data.from)] : [[data ?? null], text(from)];
   }
@@ -963,7 +1000,7 @@ class Connection {
   #refused({ error: reason, code }, { request, topic, to, receipt, nonce, ack_id: ackId }) {
     const named = { code, request, topic, to };
     for (const [key, value] of Object.entries(named)) named[key] = text(value) || undefined;
-    const error = new ServerError(text(reason), named);
+    const error = new ServerError(quoted(reason), named);
     if (!this.registered) return this.#client._turnedAway(this, error);
     let what;
     switch (request) {
@@ -997,9 +1034,13 @@ class Connection {
    */
   async #refusedUnnamed(error) {
     const open = [...this.#questions].filter(([what]) => /^(un)?subscribe /.test(what));
+    // The later question may be refused as well: that must not lead to another one.
+    if (this.#doubts >= open.length) return this.#client._report(error);
+    this.#doubts++;
     try {
-      if (open.length) await this.flush();
+      await this.flush();
     } catch { /* then nothing is open any more */ }
+    this.#doubts--;
     if (this.ended) return;
     const isOpen = ([what, asked]) => this.#questions.get(what)?.some((each) => asked.includes(each));
     const refused = open.find(isOpen);
@@ -1034,7 +1075,7 @@ class Ack {
     this.#isSent = isSent;
     this.#look(timeout + ACK_GRACE, Math.max(timeout, SENDING));
     signal?.addEventListener('abort', this.#abort);
-    if (signal?.aborted) this.#abort();
+    if (signal?.aborted) this._fail(signal.reason);
   }
 
   /** The outcomes so far, by client id, also of a request that failed. */
@@ -1112,7 +1153,7 @@ class Ack {
     this.#finish({ error });
   }
 
-  /** A request that failed has an object with the error, which may be anything: a signal's reason. */
+  /** `failure` wraps the error, because an abort reason may be any value, also `undefined`. */
   #finish(failure) {
     if (this.#isFinished) return;
     this.#isFinished = true;
@@ -1259,14 +1300,19 @@ class Mailbox {
   }
 
   take() {
+    const message = this.dropOldest();
+    if (message) this.taken++;
+    return message;
+  }
+
+  /** This is no progress of the program, so it does not count as taken. */
+  dropOldest() {
     if (!this.#outgoing.length) {
       this.#outgoing = this.#incoming.reverse();
       this.#incoming = [];
     }
     const message = this.#outgoing.pop();
-    if (!message) return undefined;
-    this.taken++;
-    this.#bytes -= message._weight;
+    if (message) this.#bytes -= message._weight;
     return message;
   }
 }
@@ -1425,12 +1471,16 @@ class Subscription {
   _put(message) {
     if (this.#ended) return message._settle('unsubscribed');
     if (this.#callback && !this.#busy) return this.#run(message); // then nothing waits
-    const dropsOldest = this.#client._limits.overflow === 'drop_oldest';
-    while (dropsOldest && !this.#mailbox.hasRoomFor(message)) this.#drop(this.#mailbox.take());
-    if (!this.#mailbox.hasRoomFor(message)) return this.#drop(message);
-    this.#mailbox.push(message);
+    const mailbox = this.#mailbox;
+    const { overflow, mailboxBytes } = this.#client._limits;
+    // A message that is larger than the whole mailbox must not empty it.
+    const dropsOldest = overflow === 'drop_oldest' && message._weight <= mailboxBytes;
+    while (dropsOldest && !mailbox.hasRoomFor(message)) this.#drop(mailbox.dropOldest());
+    if (this.#ended) return message._settle('unsubscribed'); // by who was told of the drop
+    if (!mailbox.hasRoomFor(message)) return this.#drop(message);
+    mailbox.push(message);
     this.#idle.shift()?.();
-    if (!this.#mailbox.fills(CROWDED)) return;
+    if (!mailbox.fills(CROWDED)) return;
     this.#isCrowded = true;
     this.#client._flow.crowded(this);
   }
@@ -1573,7 +1623,7 @@ class Client {
 
   /** Whether the server knows this client at the moment. */
   get connected() {
-    return Boolean(this.#connection?.registered) && !this._isClosing;
+    return Boolean(this.#connection?.registered) && !this.#connection.ended && !this._isClosing;
   }
 
   /** The level of the protocol that is spoken at the moment; `undefined` without a connection. */
@@ -1690,8 +1740,18 @@ class Client {
     try {
       this.#connection = new Connection(this.#url, this.#config, this);
     } catch (error) {
-      this.#end(this.#failure(describe(error)));
+      const failure = this.#failure(describe(error));
+      // Where the first cannot be made, no other can: a page may not use the address, for example.
+      if (!this.#wasConnected || this.#config.reconnect === false) return this.#end(failure);
+      const retryIn = waitBefore(this.#attempt++, this.#backoff);
+      this._report(failure);
+      this.#retry(retryIn);
     }
+  }
+
+  #retry(delay) {
+    if (this.#hasEnded) return; // a callback may have closed the client meanwhile
+    this.#stopRetry = after(delay, () => this.#open());
   }
 
   _registered(connection) {
@@ -1724,7 +1784,7 @@ class Client {
     if (connection !== this.#connection) return;
     this.#connection = undefined;
     if (this._isClosing) return this.#end();
-    const error = connection.registered ? lost : this.#failure(reason);
+    const error = connection.registered ? lost : this.#failure(reason || lost.code);
     const { status } = error;
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
@@ -1734,9 +1794,8 @@ class Client {
     if (connection.registered) {
       this.#notify(this.#config.onDisconnect, { code: lost.code, reason, retryIn });
     } else if (!isFinal) this._report(error);
-    // A callback may have closed the client meanwhile.
     if (isFinal) this.#end(error);
-    else if (!this.#hasEnded) this.#stopRetry = after(retryIn, () => this.#open());
+    else this.#retry(retryIn);
   }
 
   /** A server that accepts each client and ends it at once must not be hammered. */
@@ -1745,10 +1804,12 @@ class Client {
     this.#shortLived++;
   }
 
-  #failure(reason = '') {
+  /** `reason` is a text, or else a close code. */
+  #failure(reason) {
     // That is how `ws`, Deno and Bun tell; others do not tell.
     const status = Number(/(?:server response|status code): (\d{3})\b/.exec(reason)?.[1]) || undefined;
-    const why = reason || 'the WebSocket does not tell why';
+    const ended = reason === NO_CODE ? 'the WebSocket does not tell why' : `it ended with code ${reason}`;
+    const why = quoted(reason) || ended;
     return new ConnectFailed(`cannot connect to ${withoutQuery(this.#url)}: ${why}`, { status });
   }
 

@@ -83,6 +83,31 @@ describe('mailboxes', () => {
     assert.deepEqual(refused.map(({ ack_id: id, error }) => [id, error]), [['a1', 'queue full'], ['a2', 'queue full']]);
   });
 
+  test('a message that is larger than the whole mailbox does not empty it', async () => {
+    const { client, socket, errors } = await connected({ mailboxBytes: 10_000, overflow: 'drop_oldest' });
+    const messages = client.subscribe('t');
+    for (let i = 0; i < 20; i++) socket.says(forTopic(i));
+    socket.says(forTopic('x'.repeat(20_000)));
+    assert.equal(messages.dropped, 1);
+    assert.equal(errors[0].dropped, 1);
+    for (let i = 0; i < 20; i++) assert.equal((await messages.next()).value.data, i);
+  });
+
+  test('who is told that messages are dropped may unsubscribe: then no callback begins', async () => {
+    for (const overflow of ['drop_newest', 'drop_oldest']) {
+      const { callback, got, finish } = slow();
+      const onError = () => subscription.unsubscribe();
+      const { client, socket } = await connected({ mailbox: 2, overflow, onError });
+      const subscription = client.subscribe('t', callback);
+      await socket.sent();
+      for (let i = 0; i < 4; i++) socket.says({ action: 'publish_ack', topic: 't', data: i, ack_id: `a${i}`, from: 'bob' });
+      await finish(4);
+      assert.deepEqual(got, [0]);
+      const told = (await socket.sent()).filter(({ action }) => action === 'ack');
+      assert.deepEqual(told.map(({ ack_id: id }) => id).sort(), ['a0', 'a1', 'a2', 'a3']);
+    }
+  });
+
   test('in an overload that lasts, what is dropped is told each time that it has doubled', async () => {
     const { client, socket, errors } = await connected({ mailbox: 1 });
     const messages = client.subscribe('t');
@@ -155,8 +180,8 @@ describe('a WebSocket that can pause', () => {
     }
   });
 
-  test('one that hangs is not, and its mailbox stays bounded', async () => {
-    const { client, socket, errors } = await connected(crowding);
+  for (const overflow of ['drop_newest', 'drop_oldest']) test(`one that hangs is not, and its mailbox stays bounded: ${overflow}`, async () => {
+    const { client, socket, errors } = await connected({ ...crowding, overflow });
     const hanging = client.subscribe('t', () => new Promise(() => {}));
     const others = [];
     client.subscribe('u', ({ data }) => { others.push(data); });
@@ -277,6 +302,30 @@ describe('a WebSocket that can pause', () => {
   });
 });
 
+for (const [level, agreement] of [[1, LEVEL_1], [2, LEVEL_2]]) {
+  test(`level ${level}: who publishes without waiting is refused beyond 64 MiB`, async () => {
+    const { client, socket } = await connected({}, agreement);
+    client.subscribe('t', () => 'x');
+    await socket.sent();
+    const large = 'x'.repeat(MIB / 2);
+    const outcomes = Array.from({ length: 200 }, () => outcomeOf(client.publish('t', large)));
+    socket.bufferedAmount = 65 * MIB; // of a network that takes nothing
+    await settled();
+    const taken = outcomes.filter(({ is }) => !(is instanceof QueueFull)).length;
+    assert.ok(taken >= 127 && taken <= 129, `${taken} taken`);
+    for (const attempt of [
+      client.publish('u', 1), client.publishToId('bob', 1), client.publishWithReceipt('t', 1), client.publishWithAck('t', 1),
+    ]) await assert.rejects(attempt, QueueFull);
+    client.subscribe('u');
+    socket.says({ action: 'publish_ack', topic: 't', ack_id: 'a', data: level > 1 ? 1 : { data: 1, from: 'bob' } });
+    const actions = (await socket.sent()).map(({ action }) => action);
+    assert.equal(actions.length, taken + 2);
+    assert.deepEqual(actions.slice(-2), ['subscribe', 'ack'], 'what is small is sent all the same');
+    socket.bufferedAmount = 0;
+    await client.publish('u', 1);
+  });
+}
+
 describe('what was not sent when the connection ended', () => {
   const published = async (socket) => (await socket.sent()).filter(({ action }) => action === 'publish').length;
 
@@ -315,6 +364,54 @@ describe('what was not sent when the connection ended', () => {
     socket.end();
     assert.equal(client.dropped, 2);
     assert.equal(errors[0].count, 2);
+  });
+
+  test('a WebSocket that refuses to send: what it did not take is counted', async () => {
+    const { client, socket, errors } = await connected();
+    await client.publish('t', 1);
+    await published(socket);
+    socket.send = () => { throw new Error('no'); };
+    for (let i = 0; i < 3; i++) await client.publish('t', i);
+    await settled();
+    await client.publish('u', 1);
+    await pass(100, 50);
+    assert.equal(client.connected, false);
+    assert.equal(client.dropped, 4);
+    assert.match(errors[0].message, /^4 publications were not sent: .*: no$/);
+  });
+
+  test('a WebSocket in its closing handshake takes nothing, and does not say so: that is counted', async () => {
+    for (const code of [1012, undefined]) {
+      const { client, socket, sockets, errors } = await connected({ reconnect: 100 });
+      await client.publish('t', 1);
+      await published(socket);
+      socket.readyState = 2;
+      for (let i = 0; i < 3; i++) await client.publish('t', i);
+      await settled();
+      assert.deepEqual(socket.frames, []);
+      await pass(4000);
+      assert.equal(client.connected, true, 'its close code may still come');
+      if (code) socket.end(code);
+      else await pass(1000);
+      assert.equal(client.dropped, 3);
+      assert.equal(errors[0].code, code ?? 1006);
+      await pass(100);
+      assert.equal(sockets.length, 2);
+    }
+  });
+
+  test('who is told of it can publish nothing more on that connection', async () => {
+    const outcomes = [];
+    const onError = () => outcomes.push(outcomeOf(client.publish('t', 'late')));
+    const { client, socket, sockets } = await connected({ onError, offlineQueue: 1, reconnect: 100 });
+    client.publish('t', 1);
+    socket.end();
+    await settled();
+    assert.deepEqual(outcomes, [{ is: undefined }]);
+    await pass(100);
+    await welcome(sockets[1], 'me');
+    assert.deepEqual((await sockets[1].sent()).map(({ data }) => data), ['late']);
+    assert.equal(client.dropped, 1);
   });
 
   test('each is counted once, and nothing is told when all was sent', async () => {
@@ -483,8 +580,8 @@ describe('arguments', () => {
     token: [5, {}, true, ['x'], '', '\ud800'],
     headers: ['x', 5, ['x']],
     level: [0, 3, '1', null, true],
-    reconnect: [0, -1, NaN, '5', null, {}, -Infinity],
-    backoff: [5, 'x', { first: 0 }, { first: -1 }, { first: NaN }, { first: 31_000 }, { factor: 0.5 }, { factor: '2' },
+    reconnect: [0, -1, 1e-9, 9.9, NaN, '5', null, {}, -Infinity],
+    backoff: [5, 'x', { first: 0 }, { first: -1 }, { first: 9.9 }, { first: NaN }, { first: 31_000 }, { factor: 0.5 }, { factor: '2' },
       { longest: 1 }, { longest: NaN }, { jitter: -1 }, { jitter: 2 }, { jitter: '0' }, { first: Infinity, longest: 5 }],
     WebSocket: [5, {}, 'ws', null],
     requestTimeout: [0, -1, NaN, '5', null, {}, true, 5n],
@@ -531,7 +628,7 @@ describe('arguments', () => {
     const sparse = [];
     sparse[1] = 1;
     const wrong = [
-      NaN, Infinity, -Infinity, [NaN], { a: { b: [Infinity] } }, [undefined], sparse, [() => {}], [Symbol('x')], { null: NaN },
+      NaN, Infinity, -Infinity, new Number(NaN), { a: new Number(Infinity) }, [NaN], { a: { b: [Infinity] } }, [undefined], sparse, [() => {}], [Symbol('x')], { null: NaN },
       { toJSON: () => NaN }, 5n, { a: 5n }, { toJSON() { throw null; } }, { get a() { throw Object.create(null); } },
     ];
     for (const data of wrong) {
@@ -540,9 +637,22 @@ describe('arguments', () => {
         client.publishWithReceipt('t', data), client.publishWithAck('t', data), client.publishToIdWithAck('bob', data),
       ]) await assert.rejects(attempt, InvalidArgument);
     }
-    const right = [null, [null], { a: null }, 'null', 'NaN', { null: 'null' }, [0, -0, 1e308], { a: undefined, b: 1 }, new Date(NaN)];
+    const right = [null, [null], { a: null }, 'null', 'NaN', { null: 'null' }, [0, -0, 1e308], { a: undefined, b: 1 }, new Date(NaN), [new Number(0), null]];
     for (const data of right) await client.publish('t', data);
     assert.deepEqual((await socket.sent()).flatMap(({ batch }) => batch), JSON.parse(JSON.stringify(right)));
+  });
+
+  test('halves of characters, and what only looks like them', async () => {
+    const { client, socket } = await connected({}, { proto: 2, limits: { max_message: 1e9 } });
+    for (const data of ['\ud800', '\\\ud800', '\n\\\udfff', { '\udc00': 1 }, ['x', '\ud83d'], '\\ud800\ud800']) {
+      await assert.rejects(client.publish('t', data), InvalidArgument);
+    }
+    const right = ['\\ud800', '\\\\ud800', '"\\ud800"', '\ud83d\ude00', `${'\\'.repeat(1e7)}\\ud800`];
+    for (const data of right) {
+      client.publish('t', data);
+      const [{ data: sent }] = await socket.sent();
+      assert.ok(sent === data, 'it comes through unchanged');
+    }
   });
 
   test('names and the rest', async () => {

@@ -239,6 +239,9 @@ describe('what is thrown', () => {
     client.subscribe('t', () => { throw new Error('x'); });
     socket.says({ action: 'publish', topic: 't', data: 1 });
     assert.deepEqual(shown, ['x']);
+    mock.method(console, 'error', () => { throw new Error('no console'); });
+    socket.says({ action: 'publish', topic: 't', data: 2 });
+    assert.equal(client.connected, true);
   });
 
   test('a signal may have any reason: who waits is told it', async () => {
@@ -276,6 +279,29 @@ test('an answer that is larger than the server takes is a failure that is told, 
   const [answer] = await socket.sent();
   assert.match(answer.error, /^the result of the callback cannot be sent: a message of/);
   assert.deepEqual(errors.map(({ name }) => name), ['MessageTooLarge', 'Error']);
+});
+
+test('no words of a server look like lines of a log, or move the cursor', async () => {
+  const words = 'no\n2030-01-01 all is well\r\x1b[2J\u202e\u2028\ud800';
+  const shown = [];
+  mock.method(console, 'error', (error) => shown.push(error));
+  const { socket, sockets, client } = await connected({ onError: undefined, reconnect: 1000 });
+  const topic = client.subscribe('t').next();
+  client.publish('t', 1);
+  socket.says({ action: 'error', error: words }, { action: 'error', error: 'x'.repeat(1e6) });
+  socket.end(1011, words);
+  await pass(1000);
+  sockets[1].fail(words);
+  await pass(1000);
+  sockets[2].open();
+  sockets[2].says({ action: 'error', error: words });
+  await topic.catch((error) => shown.push(error));
+  assert.deepEqual(shown.map(({ name }) => name), ['ServerError', 'ServerError', 'ConnectionLost', 'ConnectFailed', 'ServerError']);
+  for (const { message } of shown) {
+    assert.ok(message.length <= 1100);
+    assert.doesNotMatch(message, /[\p{C}\p{Zl}\p{Zp}]/u);
+  }
+  assert.equal(shown[0].message, String.raw`no\u{a}2030-01-01 all is well\u{d}\u{1b}[2J\u{202e}\u{2028}\u{d800}`);
 });
 
 test('a refusal is about what it names, and names are texts', async () => {

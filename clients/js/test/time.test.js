@@ -222,6 +222,24 @@ describe('level 1, which does not say what it refuses', () => {
     assert.deepEqual(errors, []);
   });
 
+  test('a server that refuses everything is not asked again and again', async () => {
+    const { client, socket, errors } = await connected({}, LEVEL_1);
+    const topics = ['t', 'u'].map((topic) => outcomeOf(client.subscribe(topic)));
+    let sent = 0;
+    for (let i = 0; i < 240; i++) {
+      const messages = await socket.sent();
+      sent += messages.length;
+      for (const { action } of messages) {
+        if (action === 'ping') socket.says({ action: 'pong' });
+        else socket.says({ action: 'error', error: 'no' });
+      }
+      await pass(250);
+    }
+    assert.ok(sent < 40, `${sent} messages in a minute`);
+    assert.ok(errors.length < 40, `${errors.length} errors`);
+    for (const { is } of topics) assert.ok(is instanceof RequestTimeout);
+  });
+
   test('several are refused in order, each with its own words', async () => {
     const { client, socket } = await connected({}, LEVEL_1);
     const outcomes = ['a b', 'ok', 'c'].map((topic) => outcomeOf((async () => await client.subscribe(topic, () => {}))()));
@@ -302,6 +320,19 @@ describe('failures to connect', () => {
       assert.equal(sockets.length, 1);
     });
   }
+
+  test('a connection that ends before it is one: its code is told, if there is one', async () => {
+    for (const [code, words] of [[1011, 'it ended with code 1011'], [1006, 'the WebSocket does not tell why']]) {
+      const { WebSocket, sockets } = fakeNetwork();
+      const errors = [];
+      new Client('h', { WebSocket, reconnect: 100, onError: (error) => errors.push(error) }).connect();
+      await settled();
+      sockets[0].open();
+      sockets[0].end(code);
+      assert.ok(errors[0] instanceof ConnectFailed);
+      assert.ok(errors[0].message.endsWith(`/ws/bus: ${words}`), errors[0].message);
+    }
+  });
 
   test('what tells none is no refusal', async () => {
     for (const message of ['Expected 101 status code', 'connect ECONNREFUSED 127.0.0.1:404', 'Invalid status code: 4041', '']) {

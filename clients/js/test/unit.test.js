@@ -195,6 +195,51 @@ describe('connecting', () => {
     await assert.rejects(new Client('h', { WebSocket }).connect(), /not allowed here/);
   });
 
+  test('one that cannot be made later on is a failed attempt', async () => {
+    const { WebSocket, sockets } = fakeNetwork();
+    const errors = [];
+    let failures = 0;
+    class Scarce extends WebSocket {
+      constructor(...values) {
+        if (failures-- > 0) throw new Error('no more sockets');
+        super(...values);
+      }
+    }
+    const client = new Client('h', { WebSocket: Scarce, reconnect: 100, onError: (error) => errors.push(error) });
+    client.connect();
+    await settled();
+    await welcome(sockets[0], 'me');
+    failures = 2;
+    sockets[0].end();
+    await pass(300, 100);
+    await welcome(sockets[1], 'me');
+    assert.equal(client.connected, true);
+    assert.deepEqual(errors.map(({ name, message }) => [name, /: no more sockets$/.test(message)]), Array(2).fill(['ConnectFailed', true]));
+    failures = Infinity;
+    sockets[1].end();
+    await pass(1000, 100);
+    const { length } = errors;
+    await client.close();
+    await pass(1000, 100);
+    assert.equal(errors.length, length, 'closing ends the attempts');
+  });
+
+  test('one that throws where it is to end has ended', async () => {
+    for (const fails of [['close'], ['terminate'], ['close', 'terminate']]) {
+      const { client, socket, sockets, errors } = await connected({ isPausable: true, reconnect: 100 });
+      for (const name of fails) socket[name] = () => { throw new Error('no'); };
+      await pass(45_000, 5000);
+      assert.equal(client.connected, false, 'the server is silent');
+      await pass(100);
+      await welcome(sockets[1], 'me');
+      for (const name of fails) sockets[1][name] = () => { throw new Error('no'); };
+      const closed = outcomeOf(client.close());
+      await pass(5000);
+      assert.equal(closed.is, undefined);
+      assert.deepEqual(errors, []);
+    }
+  });
+
   test('connecting twice is connecting once', async () => {
     const { WebSocket, sockets } = fakeNetwork();
     const client = new Client('h', { WebSocket });
@@ -1375,6 +1420,15 @@ describe('answering ack requests', () => {
     }
   });
 
+  test('a question is one message, whatever else is in it', async () => {
+    const { client, socket } = await connected();
+    client.subscribe('t', ({ data }) => data);
+    await socket.sent();
+    for (const batch of [[], [1, 2]]) socket.says({ action: 'publish_ack', topic: 't', ack_id: 'a', data: 'x', batch });
+    const answer = { action: 'ack', ack_id: 'a', success: true, result: 'x' };
+    assert.deepEqual(await socket.sent(), [answer, answer]);
+  });
+
   test('several subscriptions answer when all are done: a failure counts, and the first result', async () => {
     const { sent } = await answers((client) => {
       client.subscribe('t', () => new Promise(() => {}));
@@ -1547,8 +1601,12 @@ describe('publishing with ack', () => {
     abort.abort();
     await outcome;
     assert.deepEqual(await socket.sent(), [{ action: 'cancel_ack', ack_id: ack.id }]);
-    const { ack: late } = await asking({ signal: abort.signal });
-    await assert.rejects(late.wait(), { name: 'AbortError' });
+    for (const [level, agreement] of [[1, LEVEL_1], [2, LEVEL_2]]) {
+      const world = await connected({}, agreement);
+      const late = await world.client.publishWithAck('t', 1, { signal: abort.signal });
+      await assert.rejects(late.wait(), { name: 'AbortError' });
+      assert.deepEqual(await world.socket.sent(), [], `level ${level}: nothing is sent for it`);
+    }
   });
 
   test('a silent server is given one second more than the subscribers', async () => {
