@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kps.protocol.limits import Overflow, RatePolicy, ServerLimits
 from kps.protocol.server import turns as turns_module
-from kps.protocol.server.turns import Turns
+from kps.protocol.server.turns import TURN, Turns
 from kps.testing.network import split
 from tests.protocol.helpers import (
     BINARY,
@@ -510,3 +510,143 @@ def test_those_that_are_turned_away_take_no_place_and_are_few() -> None:
     for peer in away:
         peer.connection.connection_lost(stage.clock.now)
     assert stage.peer().connection.output.name != "ABORT"
+
+
+# -- what is weighed besides messages ---------------------------------------------------------
+
+
+def units_of_turn(stage: Stage) -> int:
+    """Units that the turn under way has used."""
+    turns = stage.hub.state.turns
+    return turns._turn - turns._of_turn
+
+
+def test_pongs_of_a_stranger_are_weighed() -> None:
+    stage = Stage()
+    strangers = [stage.peer().upgrade() for _ in range(20)]
+    stage.hub.take_unflushed()
+    for stranger in strangers:
+        stranger.feed(frame(b"", opcode=PONG) * 40_000)
+    assert units_of_turn(stage) <= 3 * TURN
+    count = finish(stage)
+    read = sum(peer.connection._socket.reader.controls for peer in strangers)
+    assert read == 20 * 40_000
+    assert count * TURN > read / 4, "a pong takes a quarter of a microsecond"
+
+
+def test_pongs_behind_our_close_frame_are_weighed() -> None:
+    stage = Stage()
+    peer = member(stage, "me")
+    peer.connection.shut_down(10.0)
+    stage.hub.take_unflushed()
+    peer.feed(frame(b"", opcode=PONG) * 40_000)
+    assert peer.connection._intake.waits
+    assert units_of_turn(stage) <= 2 * TURN
+
+
+@pytest.mark.parametrize("kind", ["upgrades", "plain"])
+def test_a_turn_answers_only_some_of_many_requests(kind: str) -> None:
+    stage = Stage()
+    fields = "".join(f"x{number}: y\r\n" for number in range(1000))
+    plain = f"GET /healthz HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode()
+    peers = [stage.peer() for _ in range(200)]
+    stage.hub.take_unflushed()
+    for peer in peers:
+        peer.feed(upgrade() if kind == "upgrades" else plain)
+    answered = [peer for peer in peers if peer.read()]
+    assert answered
+    assert len(answered) < 100
+    assert units_of_turn(stage) <= 3 * TURN
+    waiting = next(peer for peer in peers if peer not in answered)
+    assert waiting.connection.wants_pause
+    finish(stage)
+    assert all(peer.raw or peer.read() for peer in peers)
+
+
+def test_a_request_in_pieces_may_wait_too() -> None:
+    stage = Stage()
+    heavy, peer = member(stage, "heavy"), stage.peer()
+    heavy.feed(json_frame(publications(20_000)))
+    peer.feed(upgrade(), [7, 1, 50])
+    peer.feed(json_frame({"action": "ping", "from": "me"}))
+    finish(stage)
+    peer.read_upgrade()
+    assert [fields["action"] for fields in peer.take()] == ["pong"]
+
+
+def test_those_that_cause_little_are_handled_in_turns_too() -> None:
+    stage = Stage()
+    crowd = [member(stage, f"c{number}") for number in range(500)]
+    for _ in range(2):
+        finish(stage)
+        for peer in crowd:
+            peer.feed(json_frame(publications(50)))
+        assert units_of_turn(stage) <= 3 * TURN
+    finish(stage)
+    assert stage.hub.stats.published == 2 * 500 * 50
+
+
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("end", ["connection_lost", "receive_eof"])
+def test_what_a_publisher_sent_before_it_left_is_handled(level: int, end: str) -> None:
+    """Also if it reads no confirmations, of which there are more than the backlog may have."""
+    stage = Stage(limits=ServerLimits(backlog_bytes=10_000))
+    peer = stage.peer().upgrade()
+    peer.ask({"action": "ping", "from": "me", "proto": level})
+    sent = [publications(1, "ab"[number % 2])[0] for number in range(2_000)]
+    peer.feed(b"".join(map(json_frame, sent)))
+    getattr(peer.connection, end)(stage.clock.now)
+    finish(stage)
+    assert stage.hub.stats.published == 2_000
+
+
+def test_the_backlog_of_one_client_does_not_stop_another() -> None:
+    stage = Stage(limits=ServerLimits(backlog_bytes=1_000))
+    subscriber, publisher = member(stage, "subscriber"), member(stage, "publisher")
+    subscriber.ask({"action": "subscribe", "topic": "t"})
+    asked = {"action": "publish_with_ack", "topic": "t", "data": 1, "timeout": 300}
+    publisher.feed(json_frame([{**asked, "ack_id": f"q{number}"} for number in range(300)]))
+    finish(stage)
+    publisher.feed(json_frame([{"action": "subscribe", "topic": "x" * 200}] * 20))
+    finish(stage)
+    assert publisher.connection._intake.is_blocked
+    ack = {"action": "ack", "success": True}
+    subscriber.feed(json_frame([{**ack, "ack_id": f"ack_{1 + number}"} for number in range(300)]))
+    assert not subscriber.connection._intake.waits
+    assert not len(stage.hub.state.acks)
+
+
+def test_a_refused_array_names_its_first_messages_only() -> None:
+    stage = Stage(limits=ServerLimits(max_batch=10))
+    peer = member(stage, "me")
+    stage.hub.take_unflushed()
+    [error] = peer.ask([{"action": "unsubscribe", "topic": "t"}] * 5_000)
+    assert error["code"] == "limit_reached"
+    assert len(error["refused"]) == 1_000
+    assert units_of_turn(stage) >= 1_000
+
+
+def test_few_arrays_wait_as_objects() -> None:
+    stage = Stage()
+    peers = [member(stage, f"m{number}") for number in range(9)]
+    array = json_frame([{"action": "unsubscribe", "topic": "t" * 200}] * 4_000)
+    stage.hub.take_unflushed()
+    for peer in peers:
+        peer.feed(array)
+    for _ in range(9):
+        turn(stage)
+    inboxes = [peer.session.inbox for peer in peers]
+    kept = [inbox for inbox in inboxes if inbox._array is not None]
+    assert all(inbox.has_rest for inbox in inboxes)
+    assert 0 < len(kept) < 9
+    assert stage.hub.state.parsed == sum(len(inbox._frame) for inbox in kept)
+    for peer in peers[:5]:
+        peer.connection.connection_lost(stage.clock.now)
+    count = 0
+    while turn(stage):
+        count += 1
+        for peer in peers:
+            peer.take()  # or its replies would be too many
+    assert count < 400, "each parses its array a few times"
+    assert stage.hub.state.parsed == 0
+    assert all(peer.session.received == 4_001 for peer in peers[5:])
