@@ -6,7 +6,6 @@ around it, at the constants below. They are upper bounds for CPython of 64 bits;
 ``tests/protocol/server/test_memory.py`` measures them. Sizes are in bytes.
 """
 
-from collections.abc import Collection
 from typing import Final
 
 ENTRY: Final = 160
@@ -43,14 +42,6 @@ RESERVED_ID: Final = 448
 def compact(written: bytes) -> bytes:
     """Return a copy to be kept: orjson leaves up to 4 KiB of room behind what it has written."""
     return b"%b" % written
-
-
-def of_ack_request(ack_id: str, receivers: Collection[str]) -> int:
-    """Return what an ack request takes until it ends, with the ids of its receivers."""
-    size = ACK_REQUEST + of_text(ack_id)
-    for receiver in receivers:
-        size += ADDRESSED + receiver.__sizeof__()  # which has been written before, as UTF-8
-    return size
 
 
 def of_answer(error: str | None, result: int) -> int:

@@ -145,7 +145,7 @@ class AckBook:
         deadline: float,
         wants_updates: bool = False,
     ) -> AckRequest:
-        """Start a request. Call ``close_if_complete`` after sending it to the subscribers.
+        """Start a request. If it awaits nobody, call ``close`` then.
 
         Raises :class:`DuplicateAckId` and :class:`kps.QueueFull`.
         """
@@ -155,11 +155,14 @@ class AckBook:
         limits = self._limits
         if len(of_owner) >= limits.max_pending_acks:
             raise QueueFull("this client has too many ack requests under way")
-        awaited = {subscriber: subscriber.id for subscriber in subscribers}
+        # An outcome must always have room, so each is paid for at the beginning.
+        size = cost.ACK_REQUEST + cost.of_text(owner_ack_id)
+        awaited: dict[Subscriber, str] = {}
+        for subscriber in subscribers:
+            client_id = awaited[subscriber] = subscriber.id
+            size += cost.ADDRESSED + client_id.__sizeof__()  # it has been written before, as UTF-8
         if self._awaited + len(awaited) > limits.max_awaited_acks:
             raise QueueFull("the server waits for too many answers")
-        # An outcome must always have room, so each is paid for at the beginning.
-        size = cost.of_ack_request(owner_ack_id, awaited.values())
         if self._cost + size > limits.max_ack_bytes:
             raise QueueFull("the ack requests under way take too much memory")
         self._by_owner[owner] = of_owner
@@ -184,9 +187,9 @@ class AckBook:
         self._deadlines.schedule(request)
         return request
 
-    def close_if_complete(self, request: AckRequest) -> None:
-        """Finish a request that addressed nobody."""
-        if not request.awaited and request.id in self._by_id:
+    def close(self, request: AckRequest) -> None:
+        """Finish a request that addressed nobody, unless it is finished."""
+        if request.id in self._by_id:
             self._finish(request)
 
     def answer(

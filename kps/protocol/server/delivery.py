@@ -63,7 +63,8 @@ class Delivery:
         publication = Publication(ask.target, sender, ask.data, ack_id=request.id)
         state.stats.published += 1
         state.stats.delivered += state.bus.publish(publication)
-        state.acks.close_if_complete(request)
+        if not request.awaited:
+            state.acks.close(request)
 
     def ask_id(self, owner: AckOwner, sender: str, ask: Ask) -> None:
         """Send a direct message with ack. Raises the same as ``ask_topic``."""
@@ -78,7 +79,8 @@ class Delivery:
             target.deliver_direct(
                 Publication(topic, sender, ask.data, ack_id=request.id, is_direct=True)
             )
-        state.acks.close_if_complete(request)
+        if not request.awaited:
+            state.acks.close(request)
 
     def receive_server_data(self, topic: str, data: Any, sender: str) -> None:
         """Deliver a message of another server: to ``topic``, if any, and to the program."""

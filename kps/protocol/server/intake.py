@@ -6,7 +6,7 @@ from collections.abc import Callable
 from kps.protocol.server.gate import Phase
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
-from kps.protocol.server.throttle import TOO_FAST, Throttle
+from kps.protocol.server.throttle import TOO_FAST
 from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import State
 
@@ -151,14 +151,8 @@ class Intake:
             messages = socket.read(state.now, allowance)
             size = allowance - reader.allowance
             turns.left -= _READ + len(messages) * _MESSAGE + size // _KILOBYTE
-            if reader.frames != self._frames:
-                self._charge_frames()
-            controls = reader.controls - self._controls
-            if controls:
-                turns.left -= controls * _CONTROL
-                self._controls += controls
-            if session.throttle is not None and self._is_too_much(session.throttle, controls):
-                socket.fail(1008, TOO_FAST, state.now)
+            if reader.met_others:
+                self._charge_others()
             if messages:
                 inbox.receive(messages)
         if not self.is_heard or socket.state is not _OPEN or session.throttle is not None:
@@ -177,12 +171,18 @@ class Intake:
             state.turns.left -= _REQUEST
             self._requested()
 
-    def _charge_frames(self) -> None:
-        """Charge the frames that wsproto read."""
-        frames, state = self._reader.frames, self._state
-        state.turns.left -= (frames - self._frames) * _FRAME
-        self._frames = frames
-        state.unflushed[self._session.number] = None  # there may be a pong
+    def _charge_others(self) -> None:
+        """Charge controls and parts of messages, and end the connection for too many of them."""
+        reader, state, throttle = self._reader, self._state, self._session.throttle
+        reader.met_others = False
+        frames, controls = reader.frames - self._frames, reader.controls - self._controls
+        extra = reader.extra - self._extra
+        self._frames, self._controls, self._extra = reader.frames, reader.controls, reader.extra
+        state.turns.left -= frames * _FRAME + controls * _CONTROL
+        if frames:
+            state.unflushed[self.number] = None  # there may be a pong
+        if throttle is not None and throttle.charge_extra(controls, extra, state.now):
+            self._socket.fail(1008, TOO_FAST, state.now)
 
     def _take_last_steps(self, now: float) -> None:
         steps, self._last_steps, self.gives_up_at = self._last_steps, (), None
@@ -191,11 +191,3 @@ class Intake:
         for step in steps:
             if self._socket.state is not State.CLOSED:
                 step(now)
-
-    def _is_too_much(self, throttle: Throttle, controls: int) -> bool:
-        """Count controls and parts of messages; tell whether the connection ends for them."""
-        extra = self._reader.extra - self._extra
-        if not controls and not extra:
-            return False
-        self._extra += extra
-        return throttle.charge_extra(controls, extra, self._state.now)

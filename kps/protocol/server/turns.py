@@ -54,7 +54,7 @@ class Turns:
         self._waiting: list[tuple[int, int, int, Worker]] = []
         self._count = 0
         self._is_first = True  # whether the next long message is handled in any case
-        self._working = 0  # the number of the connection that works
+        self._working = 0  # the number of the connection that works, or was the last to do so
         self._turns = 0  # number of turns so far
 
     @property
@@ -149,7 +149,6 @@ class Turns:
         self._is_first = is_first
         self._working = worker.number
         is_unfinished = worker.work()
-        self._working = 0
         spent = share - self.left - self._unused
         self._of_turn -= spent
         used = worker.used if worker.used > self._now else self._now

@@ -79,6 +79,7 @@ class FrameReader:
         "frames",
         "has_more",
         "max_message",
+        "met_others",
     )
 
     def __init__(self, *, is_client: bool, max_message: int) -> None:
@@ -93,6 +94,8 @@ class FrameReader:
         """Controls read so far."""
         self.frames = 0
         """Frames and parts of frames that wsproto has read so far, which takes longer."""
+        self.met_others = False
+        """Whether it has read frames that are no whole texts, since the owner last reset this."""
         self.has_more = False
         """Whether ``read`` may find something without more bytes."""
         self._is_client = is_client
@@ -161,6 +164,7 @@ class FrameReader:
                 if position < stop:
                     pong = read_pong(data, position, end, is_masked)
                     if pong is not None:
+                        self.met_others = True
                         self.extra += pong - position
                         self.controls += 1
                         position = pong
@@ -179,6 +183,7 @@ class FrameReader:
                 piece = data[position : position + self._passing]
                 position += len(piece)
                 self._passing -= len(piece)
+                self.met_others = True
                 self.extra += len(piece)
                 self.frames += 1
                 limit -= _FRAME_WEIGHT

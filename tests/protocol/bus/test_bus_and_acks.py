@@ -416,6 +416,10 @@ class TestSlices:
         desk.check_empty()
 
 
+# Of a request with an id of one character to two clients.
+COST = cost.ACK_REQUEST + 2 * cost.ADDRESSED + sum(map(cost.of_text, ("1", "bob", "carol")))
+
+
 class TestBounds:
     def desk(self, max_ack_bytes: int) -> Desk:
         desk = Desk()
@@ -423,8 +427,7 @@ class TestBounds:
         return desk
 
     def test_memory_of_all_requests(self) -> None:
-        size = cost.of_ack_request("1", ["bob", "carol"])
-        desk = self.desk(max_ack_bytes=2 * size)
+        desk = self.desk(max_ack_bytes=2 * COST)
         desk.open("1")
         request = desk.open("2")
         with pytest.raises(QueueFull):
@@ -441,7 +444,7 @@ class TestBounds:
 
     @pytest.mark.parametrize("ack_id", ["x" * 1000, "\N{GRINNING FACE}" * 1000])
     def test_a_long_id_counts(self, ack_id: str) -> None:
-        desk = self.desk(max_ack_bytes=cost.of_ack_request("1", ["bob", "carol"]) + 900)
+        desk = self.desk(max_ack_bytes=COST + 900)
         desk.open("1")
         with pytest.raises(QueueFull):
             desk.open(ack_id)
@@ -520,16 +523,10 @@ class TestAcks:
         desk = Desk()
         request = desk.book.open(desk.asker, "mine", (), tells_timeouts=True, deadline=5.0)
         assert desk.asker.finished == []
-        desk.book.close_if_complete(request)
-        desk.book.close_if_complete(request)
+        desk.book.close(request)
+        desk.book.close(request)
         assert desk.asker.finished == [request]
         desk.check_empty()
-
-    def test_close_if_complete_leaves_the_others_alone(self) -> None:
-        desk = Desk()
-        request = desk.open()
-        desk.book.close_if_complete(request)
-        assert desk.asker.finished == []
 
     def test_cancelled_says_nothing(self) -> None:
         desk = Desk()
