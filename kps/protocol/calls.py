@@ -2,12 +2,13 @@
 
 A signal handler, a finalizer or a log handler of the program runs between any two steps of a call
 that is under way in its thread. No lock can keep it out, and it finds the core half changed. So
-what it publishes waits for the end of that call, and everything else that it asks for is refused.
+what needs no answer waits for the end of that call: what it publishes, the outcome of a message,
+the end of a subscription or of the whole. Everything else that it asks for is refused.
 """
 
 from collections import deque
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from kps.errors import InvalidState
@@ -39,7 +40,7 @@ class Calls:
         if self.is_under_way:
             raise InvalidState(
                 "another call is under way in this thread; "
-                "a signal handler, a finalizer or a log handler can only publish"
+                "a signal handler, a finalizer or a log handler can only publish, or end things"
             )
 
 
@@ -74,6 +75,29 @@ def entry(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P],
             calls.is_under_way = False
 
     return cast("Callable[Concatenate[S, P], R]", call)
+
+
+def patient(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
+    """Mark a method by which a program enters the core, and which waits for its turn.
+
+    It must not raise.
+    """
+
+    @wraps(method)
+    def call(self: S, *args: P.args, **kwargs: P.kwargs) -> None:
+        calls = self.calls
+        if calls.is_under_way:
+            calls.waiting.append(partial(method, self, *args, **kwargs))
+            return
+        calls.is_under_way = True
+        try:
+            method(self, *args, **kwargs)
+        finally:
+            if calls.waiting:
+                calls.end()
+            calls.is_under_way = False
+
+    return cast("Callable[Concatenate[S, P], None]", call)
 
 
 def verb(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:

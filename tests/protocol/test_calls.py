@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kps.errors import InvalidState, NotConnected
+from kps.errors import ClientClosed, InvalidState, NotConnected
 from kps.protocol.client.events import ErrorReceived
 from tests.protocol.helpers import Client, FakeServer, Stage, of_type
 
@@ -153,6 +153,82 @@ def test_a_server_loses_repeats_and_reorders_nothing() -> None:
         assert texts == (["first", "second"] if has_come else [])
 
     assert at_every_line(run) > 100
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_client_that_is_closed_from_within_a_call_loses_nothing(level: int) -> None:
+    def run(line: int) -> bool:
+        client, server = connected(**({"proto": 2} if level == 2 else {}))
+        session, now = client.session, client.clock.now
+        accepted: list[int] = []
+
+        def work() -> None:
+            for number, topic in enumerate("aab"):
+                try:
+                    session.publish(topic, number, now)
+                except ClientClosed:
+                    break
+                accepted.append(number)
+
+        interruption = Interruption(line, lambda: session.close(now))
+        interruption.during(work)
+        assert [payload for _, payload in Written(client, server).take()] == accepted
+        assert session.dropped == 0
+        assert session.ready is not interruption.has_come
+        return interruption.has_come
+
+    assert at_every_line(run) > 50
+
+
+def test_a_client_settles_and_unsubscribes_behind_the_call_that_is_under_way() -> None:
+    def run(line: int) -> bool:
+        client, server = connected(proto=2)
+        session, now = client.session, client.clock.now
+        mailbox = session.subscribe("t", now)
+        server.take()
+        server.send({"action": "publish_ack", "topic": "t", "data": 1, "ack_id": "1"})
+        message = mailbox.take()
+        assert message is not None
+
+        def work() -> None:
+            session.publish("a", 1, now)
+            session.publish("a", 2, now)
+
+        def handler() -> None:
+            session.settle(message, None, now)
+            session.unsubscribe(mailbox, now)
+
+        interruption = Interruption(line, handler)
+        interruption.during(work)
+        written = server.take()
+        own = [fields for fields in written if fields["action"] == "publish"]
+        payloads = [payload for one in own for payload in one.get("batch", [one.get("data")])]
+        assert payloads == [1, 2]
+        others = [fields["action"] for fields in written if fields["action"] != "publish"]
+        assert others == (["ack", "unsubscribe"] if interruption.has_come else [])
+        return interruption.has_come
+
+    assert at_every_line(run) > 50
+
+
+def test_a_server_that_is_stopped_from_within_a_call_loses_nothing() -> None:
+    def run(line: int) -> bool:
+        stage = Stage()
+        hub, now = stage.hub, stage.clock.now
+        peers = [stage.peer(name) for name in ("one", "two")]
+        for peer in peers:
+            peer.ask({"action": "subscribe", "topic": "t"})
+
+        interruption = Interruption(line, lambda: hub.shutdown(1.0, now))
+        counts: list[int] = []
+        interruption.during(lambda: counts.append(hub.publish("t", 1, now)))
+        got = [fields for peer in peers for fields in peer.take() if fields["action"] == "publish"]
+        assert [len(got)] == counts
+        assert hub.state.stopping is interruption.has_come
+        assert hub.dropped() == 0
+        return interruption.has_come
+
+    assert at_every_line(run) > 20
 
 
 def test_whatever_else_is_asked_for_from_within_a_call_is_refused() -> None:

@@ -7,7 +7,7 @@ from kps.errors import ConnectFailed
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import LONGEST_ADDRESS, Message, check_id, check_text, check_topic
 from kps.protocol.bus.subscriptions import Subscriptions
-from kps.protocol.calls import entry, verb
+from kps.protocol.calls import entry, patient, verb
 from kps.protocol.client.asking import Asking
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.connecting import Connecting
@@ -175,7 +175,7 @@ class ClientSession:
         self.topics.want(topic)
         return self.subscriptions.add(topic)
 
-    @verb
+    @patient
     def unsubscribe(self, mailbox: Mailbox, now: float) -> None:
         """End one subscription. May be called twice."""
         self.state.now = now
@@ -186,7 +186,7 @@ class ClientSession:
         """Tell whether the server has answered all questions about a topic."""
         return self.topics.is_settled(topic)
 
-    @entry
+    @patient
     def settle(self, message: Message, error: str | None, now: float, result: Any = None) -> None:
         """Note that a subscription has handled a message, with an error or a result.
 
@@ -244,7 +244,7 @@ class ClientSession:
         self.state.now = now
         self._sender.send_or_refuse(level1.server_to_server(to, proxied, origin, data))
 
-    @entry
+    @patient
     def close(self, now: float, timeout: float | None = None) -> None:
         """Close for good, behind the queued data. Pending questions end at once.
 

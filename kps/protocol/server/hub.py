@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from kps.errors import ServerStopped
 from kps.protocol.bus.message import AckHandle, check_id, check_topic
 from kps.protocol.bus.publication import Publication
-from kps.protocol.calls import entry, verb
+from kps.protocol.calls import entry, patient, verb
 from kps.protocol.dialect.envelope import compose, encode
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.limits import check_seconds
@@ -191,7 +191,7 @@ class Hub:
         if connection is not None:
             connection.relay_finished(to, error)
 
-    @entry
+    @patient
     def shutdown(self, grace: float, now: float) -> None:
         """Close every connection, behind the data that is queued for it (spec, 8.8).
 

@@ -15,7 +15,7 @@ from kps.protocol.bus.message import (
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.bus.topics import Key, Stage
-from kps.protocol.calls import entry, verb
+from kps.protocol.calls import patient, verb
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.envelope import compose, load
 from kps.protocol.dialect.outcome import AckResponse, as_json, bad_result, timed_out
@@ -56,13 +56,13 @@ class LocalProgram:
         self._state.bus.subscribe(self, check_topic(topic, self._state.limits))
         return self.subscriptions.add(topic)
 
-    @verb
+    @patient
     def unsubscribe(self, mailbox: Mailbox) -> None:
         """End one subscription."""
         if self.subscriptions.remove(mailbox):
             self._state.bus.unsubscribe(self, mailbox.topic)
 
-    @entry
+    @patient
     def settle(self, message: Message, error: str | None, now: float, result: Any = None) -> None:
         """Note that a subscription has handled a message."""
         self._state.now = now
