@@ -141,7 +141,8 @@ class Client(Participant, UnifiedClient):
 
         Callers that wait for an answer get :class:`kps.ClientClosed`. After this no callback
         begins. On asyncio, callbacks that run as tasks are cancelled, and cancelling a caller of
-        ``close`` does not stop it: another call waits for its end.
+        ``close`` does not stop it: another call waits for its end. On threads, in a handler that
+        interrupts another call of this client, it returns 0 at once, and closes after that call.
 
         Raises :class:`kps.InvalidArgument` for a timeout that is not above 0.
         """

@@ -6,6 +6,8 @@ from typing import Any
 
 from kps.io_asyncio.workers import quiet
 
+End = Callable[[], Coroutine[Any, Any, None]]
+
 
 class Ending:
     """Runs the end in a task of its own, which goes on when a caller is cancelled."""
@@ -20,11 +22,13 @@ class Ending:
         """Whether the end has begun, and is not over."""
         return self._task is not None and not self._task.done()
 
-    async def finish(self, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def finish(self, end: End, shorten: End | None = None) -> None:
         """Wait for the end; begin it if nobody has, or if the earlier one was cancelled or failed.
 
-        Cancelling a caller does not cancel the end.
+        ``shorten`` is called if the end is under way. Cancelling a caller does not cancel the end.
         """
+        if self.is_under_way and shorten is not None:
+            await shorten()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # the caller is a task whose loop is gone: nothing can be awaited

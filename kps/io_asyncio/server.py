@@ -11,7 +11,6 @@ from kps.compat.unified import UnifiedServer
 from kps.errors import ConnectFailed
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.dispatch import check_callback
-from kps.io_asyncio.ending import Ending
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.log import write
 from kps.io_asyncio.loop import call, off_loop
@@ -119,7 +118,6 @@ class Server(Participant, UnifiedServer):
         if self._settings.on_server_data is not None:
             self._on_server_data.append(self._settings.on_server_data)
         self._address = self._settings.listens_on.netloc
-        self._ending = Ending()
         self._is_stopped = False
 
     # -- life -----------------------------------------------------------------------------
@@ -145,16 +143,16 @@ class Server(Participant, UnifiedServer):
         :class:`kps.ServerStopped`, as does every later call.
 
         On asyncio cancelling a caller does not stop it; on threads an interrupted ``stop`` stands
-        still. In both cases another call goes on with it, and may shorten it. Raises
-        :class:`kps.InvalidArgument` for a bad ``grace``.
+        still. In both cases another call goes on with it, and may shorten it. On threads, in a
+        handler that interrupts another call of this server, it returns at once, and stops after
+        that call. Raises :class:`kps.InvalidArgument` for a bad ``grace``.
         """
         if grace != 0:
             check_seconds("grace", grace)
-        if not self._driver.may_end:
-            return
-        if self._ending.is_under_way:
-            await self._driver.end_connections(grace)
-        await self._ending.finish(lambda: self._stop(grace))
+        if self._driver.may_end:
+            await self._driver.ending.finish(
+                lambda: self._stop(grace), lambda: self._driver.end_connections(grace)
+            )
 
     async def serve(self) -> None:
         """Listen (unless ``start`` was called) and wait until ``stop``."""
@@ -233,7 +231,7 @@ class Server(Participant, UnifiedServer):
 
     async def _stop_or_drop(self) -> None:
         """Stop; a second signal drops all connections."""
-        if self._ending.is_under_way:
+        if self._driver.ending.is_under_way:
             self._driver.abort_connections()
         else:
             await self.stop()
@@ -245,7 +243,7 @@ class Server(Participant, UnifiedServer):
         await self._driver.end_connections(grace)
         await self._relays.close()
         self._driver.refuse_calls(stopped)
-        await self._driver.close(grace, self._ending.waiting)
+        await self._driver.close(grace)
         self._is_stopped = True
         self._driver.wake_iterators()
         self._driver.news.announce()

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from kps.errors import ServerStartFailed
 from kps.io_asyncio.connection import Connection
 from kps.io_asyncio.dispatch import ends_task
 from kps.io_asyncio.driver import Driver, Face
+from kps.io_asyncio.ending import Ending
 from kps.io_asyncio.runtime import Runtime, Timer
 from kps.io_asyncio.tls_listener import TlsListener
 from kps.io_common.hooks import settled
@@ -45,6 +46,7 @@ class ServerDriver(Driver):
         self._decisions: dict[int, asyncio.Task[None]] = {}
         self._listeners: list[asyncio.Server | TlsListener] = []
         self._reporter: Timer | None = None
+        self.ending = Ending()
         self._is_ending = False
 
     def open(self, hub: Hub) -> None:
@@ -118,11 +120,12 @@ class ServerDriver(Driver):
         for connection in list(self.connections):
             connection.abort()
 
-    async def close(self, grace: float, waiting: "Collection[asyncio.Task[Any] | None]") -> None:
-        """Cancel hooks, callbacks and the timer; but not the tasks that are ``waiting`` for this.
+    async def close(self, grace: float) -> None:
+        """Cancel hooks, callbacks and the timer; but not the tasks that wait for the end.
 
         Callbacks that do not end are given up after ``grace``.
         """
+        waiting = self.ending.waiting
         self._hub.end(self.clock())
         self._face._handle_events()
         decisions = [task for task in self._decisions.values() if task not in waiting]

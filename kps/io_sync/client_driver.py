@@ -27,7 +27,8 @@ class ClientDriver(Driver):
             chance=runtime.chance,
             now=0.0,  # its time begins with the start
         )
-        runtime.check = self.session.calls.check_free
+        self.calls = self.session.calls
+        runtime.check = self.calls.check_free
         self.is_closing = False
         self.wanting_room = 0
         """Number of callers that wait until the queue has drained. Each write wakes them."""
@@ -68,8 +69,10 @@ class ClientDriver(Driver):
         """Close the connection behind the queued data, and end callbacks.
 
         Return the number of messages that could not be written within the timeout. Another call
-        can only shorten it.
+        can only shorten it. Return 0 at once if this thread holds the lock; see ``put_off``.
         """
+        if self.put_off(lambda: self.close(timeout)):
+            return 0
         with self.lock:
             if not self.is_closing:
                 self.is_closing = True

@@ -66,6 +66,11 @@ class Dispatcher:
         has_work = bool(self._ready or self._notices) or not self._is_resting
         return thread.ident if thread is not None and thread.is_alive() and has_work else None
 
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether a callback is what asks."""
+        return self._thread is threading.current_thread()
+
     def new_context(self) -> Context:
         """Return the context for a hook."""
         return self._context.copy()
@@ -122,7 +127,7 @@ class Dispatcher:
         Drop the notices that are still pending then.
         """
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and not self.is_this_thread:
             thread.join(timeout)
             with self._news:
                 self._notices.clear()

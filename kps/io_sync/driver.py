@@ -22,6 +22,7 @@ from kps.io_sync.runtime import Runtime, not_started
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.calls import Calls
 from kps.protocol.limits import ProgramLimits
 
 
@@ -53,6 +54,8 @@ class Driver(ABC):
         """Held around every call into the core, and by methods marked ``@locked``."""
         self.news = News(self.lock, runtime)
         """Announces every change, to all waiters."""
+        self.calls: Calls
+        """Tells whether a call into the core is under way."""
         self.clock: Callable[[], float] = not_started
         self.enter: Callable[[], float] = not_started
         """With the lock held: begins each call of the program. Returns the time, or raises
@@ -98,6 +101,21 @@ class Driver(ABC):
         self.clock = self.runtime.clock = self.runtime.check = in_child
         self.refuse_calls(in_child)
 
+    def put_off(self, end: Callable[[], object]) -> bool:
+        """If this thread holds the lock, let a new thread call ``end``; tell whether it does.
+
+        Then a signal handler, a finalizer or a log handler has interrupted a call of this thread,
+        and ``end`` would have to wait for that call. Python does not exit before the new thread
+        has ended. Raises :class:`kps.InvalidState` if the system has no more threads.
+        """
+        if not self.news.is_locked_here:
+            return False
+        try:
+            threading.Thread(target=end, name="kps-end", daemon=False).start()
+        except RuntimeError as error:
+            raise InvalidState(f"there is no thread to end it: {error}") from error
+        return True
+
     @property
     def may_end(self) -> bool:
         """Whether there is something to end: it has started, in this process."""
@@ -111,7 +129,13 @@ class Driver(ABC):
     # -- running -------------------------------------------------------------------------
 
     def progress(self) -> None:
-        """With the lock held: handle events and wake threads, after a call into the core."""
+        """With the lock held: handle events and wake threads, after a call into the core.
+
+        From within a call that is under way, it lets another thread do that.
+        """
+        if self.calls.is_under_way:
+            self.wake()
+            return
         self.due_on = 0
         face = self._face
         while self._left:

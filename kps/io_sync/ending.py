@@ -2,32 +2,53 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
+
+End = Callable[[], None]
 
 
 class Ending:
-    """Lets one caller run the end. When that is interrupted, another one runs it again."""
+    """Lets one caller run the end. When that is interrupted, another one runs it again.
 
-    waiting = None
-    """On asyncio: the tasks that wait for the end."""
+    ``put_off`` is that of the driver. ``is_awaited`` tells whether the end waits for the calling
+    thread, which therefore must not wait for it.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, put_off: Callable[[End], bool], is_awaited: Callable[[], bool]) -> None:
+        self._put_off = put_off
+        self._is_awaited = is_awaited
         self._news = threading.Condition()
+        self._runs_on: threading.Thread | None = None
         self._is_done = False
-        self.is_under_way = False
-        """Whether the end has begun, and is not over."""
 
-    def finish(self, end: Callable[[], None]) -> None:
-        """Wait for the end, and run it if nobody does."""
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the end has begun, and is not over."""
+        return self._runs_on is not None
+
+    def finish(self, end: End, shorten: End) -> None:
+        """Wait for the end, and run it if nobody does; if somebody does, call ``shorten``.
+
+        Return before the end in three threads: that which runs it, which comes here again in a
+        signal handler; one for which it waits; and one that was interrupted with the lock held.
+        """
+        if self._put_off(partial(self.finish, end, shorten)):
+            return
+        if self.is_under_way:
+            shorten()
+        this = threading.current_thread()
         with self._news:
             while self.is_under_way:
+                if self._runs_on is this or self._is_awaited():
+                    return
                 self._news.wait()
             if self._is_done:
                 return
-            self.is_under_way = True
+            self._runs_on = this
         try:
             end()
             self._is_done = True
         finally:
             with self._news:
-                self.is_under_way = False
+                self._runs_on = None
                 self._news.notify_all()

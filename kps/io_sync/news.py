@@ -23,6 +23,15 @@ class News:
         self._runtime = runtime
         self._waiting = 0  # threads that wait; a server announces often, and mostly to none
 
+    @property
+    def is_locked_here(self) -> bool:
+        """Whether this thread holds the lock."""
+        try:
+            self._condition.notify(0)
+        except RuntimeError:
+            return False
+        return True
+
     def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until a condition holds; return ``False`` if the timeout is over first.
 

@@ -18,7 +18,6 @@ from kps.io_common.logs import log_hub_event
 from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
 from kps.io_sync.ack import Ack
 from kps.io_sync.dispatch import check_callback
-from kps.io_sync.ending import Ending
 from kps.io_sync.log import write
 from kps.io_sync.loop import call, off_loop
 from kps.io_sync.participant import Participant
@@ -120,7 +119,6 @@ class Server(Participant, UnifiedServer):
         if self._settings.on_server_data is not None:
             self._on_server_data.append(self._settings.on_server_data)
         self._address = self._settings.listens_on.netloc
-        self._ending = Ending()
         self._is_stopped = False
 
     # -- life -----------------------------------------------------------------------------
@@ -146,16 +144,16 @@ class Server(Participant, UnifiedServer):
         :class:`kps.ServerStopped`, as does every later call.
 
         On asyncio cancelling a caller does not stop it; on threads an interrupted ``stop`` stands
-        still. In both cases another call goes on with it, and may shorten it. Raises
-        :class:`kps.InvalidArgument` for a bad ``grace``.
+        still. In both cases another call goes on with it, and may shorten it. On threads, in a
+        handler that interrupts another call of this server, it returns at once, and stops after
+        that call. Raises :class:`kps.InvalidArgument` for a bad ``grace``.
         """
         if grace != 0:
             check_seconds("grace", grace)
-        if not self._driver.may_end:
-            return
-        if self._ending.is_under_way:
-            self._driver.end_connections(grace)
-        self._ending.finish(lambda: self._stop(grace))
+        if self._driver.may_end:
+            self._driver.ending.finish(
+                lambda: self._stop(grace), lambda: self._driver.end_connections(grace)
+            )
 
     def serve(self) -> None:
         """Listen (unless ``start`` was called) and wait until ``stop``."""
@@ -234,7 +232,7 @@ class Server(Participant, UnifiedServer):
 
     def _stop_or_drop(self) -> None:
         """Stop; a second signal drops all connections."""
-        if self._ending.is_under_way:
+        if self._driver.ending.is_under_way:
             self._driver.abort_connections()
         else:
             self.stop()
@@ -246,7 +244,7 @@ class Server(Participant, UnifiedServer):
         self._driver.end_connections(grace)
         self._relays.close()
         self._driver.refuse_calls(stopped)
-        self._driver.close(grace, self._ending.waiting)
+        self._driver.close(grace)
         self._is_stopped = True
         self._driver.wake_iterators()
         self._driver.news.announce()

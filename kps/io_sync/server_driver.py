@@ -5,6 +5,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from math import inf
 from typing import Any, TypeVar
 
 from kps.errors import ServerStartFailed
@@ -17,6 +18,7 @@ from kps.io_common.system_errors import describe
 from kps.io_sync.acceptor import Acceptor
 from kps.io_sync.connection import Connection
 from kps.io_sync.driver import Driver, Face
+from kps.io_sync.ending import Ending
 from kps.io_sync.log import catch_up, write
 from kps.io_sync.runtime import Runtime
 from kps.io_sync.workers import Workers
@@ -42,12 +44,15 @@ class ServerDriver(Driver):
         self._acceptor: Acceptor | None = None
         self._shaking: set[ssl.SSLSocket] = set()  # TLS handshakes under way
         self._workers = Workers()
+        self.ending = Ending(self.put_off, lambda: self.dispatcher.is_this_thread)
         self._is_ending = False
+        self._ends_by = inf
 
     def open(self, hub: Hub) -> None:
         """Run a hub."""
         self._hub = hub
-        self.runtime.check = hub.calls.check_free
+        self.calls = hub.calls
+        self.runtime.check = self.calls.check_free
         self._figures = FiguresLog(hub, write)
 
     def listen(self) -> tuple[str, int]:
@@ -71,8 +76,9 @@ class ServerDriver(Driver):
         return host, port
 
     def end_connections(self, grace: float) -> None:
-        """Stop accepting, and end all connections within ``grace``. May be called again."""
+        """Stop accepting, and end all connections within ``grace``. Another call may shorten it."""
         with self.lock:
+            self._ends_by = min(self._ends_by, self.clock() + grace)
             if not self._is_ending:
                 self._is_ending = True
                 for sock in self._shaking:
@@ -81,7 +87,7 @@ class ServerDriver(Driver):
                 self._hub.shutdown(grace, self.clock())
             self.progress()
             self.wake()
-            if not self.news.until(lambda: not self.connections, grace):
+            if not self.news.until(lambda: not self.connections, self._ends_by - self.clock()):
                 self.abort_connections()
                 self.news.until(lambda: not self.connections, 1.0)
 
@@ -91,7 +97,7 @@ class ServerDriver(Driver):
             for connection in self.connections.values():
                 connection.abort()
 
-    def close(self, grace: float, waiting: object) -> None:
+    def close(self, grace: float) -> None:
         """End callbacks within ``grace``, and the thread that accepts."""
         with self.lock:
             self.dispatcher.close()

@@ -1,0 +1,187 @@
+"""The end of a client or server on threads from within a call: in a signal handler, for instance.
+
+A handler runs between any two steps of its thread. The tests call what a handler would call from
+within a step, which is the same.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+import kps.io_sync.server
+import kps.protocol.server.hub
+import kps.sync
+from kps.io_sync.ending import Ending
+from kps.protocol.client.batch import Batch
+from kps.protocol.server.delivery import Delivery
+from kps.protocol.server.events import HubEvent
+from tests.io.harness import PATIENCE, eventually
+from tests.io.test_misuse import in_thread
+
+
+def once_within(
+    monkeypatch: pytest.MonkeyPatch, where: type, method: str, handler: Callable[[], object]
+) -> None:
+    """Call ``handler`` once, in the middle of a call: when a method begins."""
+    original = getattr(where, method)
+    handlers = [handler]
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        if handlers:
+            handlers.pop()()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(where, method, interrupted)
+
+
+def test_a_client_that_is_closed_from_within_publish_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with kps.sync.Server("127.0.0.1:0") as server:
+        got = server.subscribe("t", timeout=PATIENCE)
+        client = kps.sync.Client.connect(server.address)
+        client.flush()
+        told: list[int] = []
+        client.publish("t", 0)
+        once_within(monkeypatch, Batch, "__init__", lambda: told.append(client.close()))
+        client.publish("u", 1)  # a batch of its own
+        accepted = [0]
+        with suppress(kps.ClientClosed):
+            while len(accepted) < 100:
+                client.publish("t", len(accepted))
+                accepted.append(len(accepted))
+        eventually(lambda: client._session.ended is not None)
+        with pytest.raises(kps.ClientClosed):
+            client.publish("t", 0)
+        assert told == [0]
+        assert client.close() == 0
+        assert client.dropped == 0
+        assert [next(got).data for _ in accepted] == accepted
+
+
+def test_a_server_that_is_stopped_from_within_publish_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = kps.sync.Server("127.0.0.1:0")
+    server.start()
+    with kps.sync.Client(server.address, reconnect=False) as client:
+        got = client.subscribe("t", timeout=PATIENCE)
+        once_within(monkeypatch, Delivery, "publish", server.stop)
+        assert server.publish("t", 1) == 1
+        assert next(got).data == 1
+        assert in_thread(server.serve) is None  # it returns, since the server stops
+        with pytest.raises(kps.ServerStopped):
+            server.publish("t", 2)
+        server.stop()
+
+
+def test_ends_from_within_locked_code_hold_up_no_callback() -> None:
+    with kps.sync.Server("127.0.0.1:0") as server:
+        client = kps.sync.Client.connect(server.address)
+        called = threading.Event()
+        client.subscribe("t", lambda message: called.set())
+        server.publish("t", 1)
+        assert called.wait(PATIENCE)  # now callbacks have a thread, which needs the lock to end
+        with client._driver.lock:  # a log handler of the program, or a finalizer
+            assert client.close() == 0
+            assert client._session.ended is None
+        eventually(lambda: client._session.ended is not None)
+        with server._driver.lock:
+            server.stop()
+        assert in_thread(server.serve) is None
+
+
+def test_what_a_handler_settles_waits_for_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        kps.sync.Server("127.0.0.1:0") as server,
+        kps.sync.Client(server.address) as client,
+    ):
+        messages = client.subscribe("t", timeout=PATIENCE)
+        got = server.subscribe("u", timeout=PATIENCE)
+        ack = server.publish_with_ack("t", 1)
+        next(messages)
+        once_within(monkeypatch, Batch, "__init__", messages)
+        client.publish("u", 1)
+        assert next(got).data == 1
+        assert [response.success for response in ack.wait().values()] == [True]
+
+
+def test_events_are_handled_between_calls_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    were_within: list[bool] = []
+
+    class Hub(kps.protocol.server.hub.Hub):
+        def events(self) -> list[HubEvent]:
+            were_within.append(self.calls.is_under_way)
+            return super().events()
+
+    monkeypatch.setattr(kps.io_sync.server, "Hub", Hub)
+    with kps.sync.Server("127.0.0.1:0") as server, kps.sync.Client(server.address) as client:
+        got = client.subscribe("t", timeout=PATIENCE)
+        once_within(monkeypatch, Delivery, "publish", lambda: server.publish("t", 2))
+        server.publish("t", 1)
+        assert [next(got).data for _ in range(2)] == [1, 2]
+    assert were_within
+    assert not any(were_within)
+
+
+# -- the end of a server, with several callers -----------------------------------------------------
+
+
+def never() -> None:
+    raise AssertionError("it must not be called")
+
+
+def test_an_end_that_its_own_thread_asks_for_again_is_shortened() -> None:
+    calls: list[str] = []
+    ending = Ending(lambda end: False, lambda: False)
+
+    def end() -> None:
+        calls.append("ends")
+        ending.finish(never, lambda: calls.append("shorter"))  # a second signal
+        calls.append("ended")
+
+    assert in_thread(lambda: ending.finish(end, never)) is None
+    ending.finish(never, never)
+    assert calls == ["ends", "shorter", "ended"]
+
+
+def test_a_thread_for_which_the_end_waits_does_not_wait_for_it() -> None:
+    shortened: list[bool] = []
+    awaited: list[threading.Thread] = []
+    ending = Ending(lambda end: False, lambda: threading.current_thread() in awaited)
+
+    def end() -> None:
+        callback = threading.Thread(
+            target=ending.finish, args=(never, lambda: shortened.append(True))
+        )
+        awaited.append(callback)
+        callback.start()
+        callback.join(30)
+        assert not callback.is_alive()
+
+    ending.finish(end, never)
+    assert shortened == [True]
+
+
+def test_a_callback_and_the_program_stop_a_server_at_once() -> None:
+    server = kps.sync.Server("127.0.0.1:0")
+    server.start()
+    begins, goes_on = threading.Event(), threading.Event()
+
+    def callback(message: kps.Message) -> None:
+        begins.set()
+        goes_on.wait(PATIENCE)
+        server.stop(1000.0)
+
+    server.subscribe("t", callback)
+    server.publish("t", 1)
+    assert begins.wait(PATIENCE)
+    stopping = threading.Thread(target=server.stop, args=(1000.0,), daemon=True)
+    stopping.start()
+    eventually(lambda: server._driver.ending.is_under_way)
+    goes_on.set()
+    stopping.join(PATIENCE)
+    assert not stopping.is_alive()
