@@ -4,6 +4,7 @@ Their threads, and whoever held their locks, exist in the parent only; their soc
 """
 
 import os
+from contextlib import ExitStack
 from typing import NoReturn, Protocol
 from weakref import WeakSet
 
@@ -31,8 +32,9 @@ def in_child() -> NoReturn:
 
 
 def _tell_all() -> None:
-    for target in list(_known):
-        target.forked()
+    with ExitStack() as all_of_them:  # also when one of them raises
+        for target in list(_known):
+            all_of_them.callback(target.forked)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -4,10 +4,11 @@ import atexit
 import contextlib
 import logging
 import threading
-import weakref
+from weakref import WeakSet
 
 from kps.errors import ConnectFailed
 from kps.io_common.client_options import ClientSettings
+from kps.io_common.forks import watch_forks
 from kps.io_common.system_errors import describe
 from kps.io_sync.connection import Connection
 from kps.io_sync.driver import Driver, Face
@@ -52,14 +53,8 @@ class ClientDriver(Driver):
             except RuntimeError as error:  # the system has no more threads
                 self.is_started = False
                 raise ConnectFailed(f"the client has no thread: {error}") from error
-            # Daemon threads die with the program: close at exit, so that queued data is written.
-            reference = weakref.ref(self)
-            self._at_exit = lambda: _close_at_exit(reference)
-            atexit.register(self._at_exit)
-
-    def forked(self) -> None:
-        super().forked()
-        atexit.unregister(self._at_exit)
+            watch_forks(self)
+            _open.add(self)
 
     def connect(self) -> None:
         """With the lock held: make the thread connect, in answer to ``ConnectNeeded``."""
@@ -84,7 +79,7 @@ class ClientDriver(Driver):
             self.dispatcher.close()
         self.dispatcher.finish(self._limits.close_timeout)
         catch_up()
-        atexit.unregister(self._at_exit)
+        _open.discard(self)
         return self.session.dropped - self._dropped_before
 
     def flush_soon(self) -> None:
@@ -179,8 +174,16 @@ class ClientDriver(Driver):
         self.session.handle_timeout(now)
 
 
-def _close_at_exit(reference: "weakref.ref[ClientDriver]") -> None:
-    driver = reference()
-    if driver is not None:
-        with contextlib.suppress(BaseException):  # the program ends anyway, also on Ctrl-C
-            driver.close(None)
+_open: WeakSet[ClientDriver] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what the program has left open, so that queued data is written.
+
+    The threads of clients are daemons, which die with the program.
+    """
+    for driver in list(_open):
+        if driver.may_end:
+            with contextlib.suppress(BaseException):  # the program ends anyway, also on Ctrl-C
+                driver.close(None)

@@ -132,6 +132,16 @@ class Dispatcher:
             with self._news:
                 self._notices.clear()
 
+    def forked(self, lock: threading.RLock) -> None:
+        """In a forked child: use a new lock, and begin no more callbacks.
+
+        If a callback has forked, the child runs on in its thread.
+        """
+        self._news = threading.Condition(lock)
+        self._notices.clear()
+        with self._news:
+            self.close()
+
     def _start(self) -> None:
         if self._thread is None:
             # A daemon, so that a program that forgets to close can still end.

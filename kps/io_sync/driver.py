@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from kps.errors import InvalidState
-from kps.io_common.forks import in_child, watch_forks
+from kps.io_common.forks import in_child
 from kps.io_common.hooks import Callback
 from kps.io_common.logs import log_overflow
 from kps.io_sync.dispatch import Dispatcher
@@ -83,7 +83,6 @@ class Driver(ABC):
             self.lock, self._face._settle, limits.mailbox_messages, limits.mailbox_bytes
         )
         self.is_started = True
-        watch_forks(self)
 
     def allow_calls(self) -> None:
         """Let the program call."""
@@ -97,9 +96,11 @@ class Driver(ABC):
     def forked(self) -> None:
         """In a forked child: refuse all calls. The threads, and who held the lock, are gone."""
         self.is_forked = True
-        self.lock = self._lock = threading.RLock()
         self.clock = self.runtime.clock = self.runtime.check = in_child
         self.refuse_calls(in_child)
+        self.lock = self._lock = threading.RLock()
+        self.news.forked(self.lock)
+        self.dispatcher.forked(self.lock)
 
     def put_off(self, end: Callable[[], object]) -> bool:
         """If this thread holds the lock, let a new thread call ``end``; tell whether it does.

@@ -53,6 +53,10 @@ class News:
                 self._waiting -= 1
         return True
 
+    def forked(self, lock: threading.RLock) -> None:
+        """In a forked child: use a new lock. Who held the old one exists in the parent only."""
+        self._condition = threading.Condition(lock)
+
     def announce(self) -> None:
         """Make all waiters check their condition."""
         if self._waiting:

@@ -9,6 +9,7 @@ from math import inf
 from typing import Any, TypeVar
 
 from kps.errors import ServerStartFailed
+from kps.io_common.forks import watch_forks
 from kps.io_common.hooks import settled
 from kps.io_common.listening import listen
 from kps.io_common.logger import write as write_now
@@ -67,6 +68,7 @@ class ServerDriver(Driver):
             with self.lock:
                 self._acceptor = acceptor
                 acceptor.start()
+                watch_forks(self)
         except BaseException as error:
             for listener in listeners:
                 listener.close()

@@ -1,10 +1,13 @@
 """What happens at the end of clients and servers, on every driver."""
 
 import asyncio
+import atexit
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -434,6 +437,20 @@ def test_a_program_that_forgets_to_close_exits_quietly(case: str, run: str) -> N
         [sys.executable, "-c", program], timeout=PATIENCE, capture_output=True, text=True
     )
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_client_that_ends_by_itself_leaves_nothing_behind() -> None:
+    with kps.sync.Server("127.0.0.1:0") as server:
+        before = atexit._ncallbacks()
+        client = kps.sync.Client.connect(server.address, reconnect=False)
+        driver = weakref.ref(client._driver)
+    thread = client._driver._thread
+    assert thread is not None
+    thread.join(PATIENCE)
+    del client, thread
+    gc.collect()
+    assert driver() is None
+    assert atexit._ncallbacks() == before
 
 
 def test_a_connection_that_comes_while_the_server_stops_leaves_nothing_behind() -> None:

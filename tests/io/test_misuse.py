@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 import kps
 import kps.sync
+from kps.io_common import forks
+from tests.io.harness import PATIENCE, eventually
 
 NO_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 
@@ -191,6 +194,26 @@ def forked(work: Callable[[], object]) -> int:
     raise AssertionError("the child hangs")
 
 
+@contextmanager
+def held_elsewhere(lock: threading.RLock) -> Iterator[None]:
+    """Let another thread hold a lock."""
+    is_held, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            is_held.set()
+            may_end.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    is_held.wait()
+    try:
+        yield
+    finally:
+        may_end.set()
+        holder.join()
+
+
 @NO_FORK
 def test_a_forked_child_is_refused_and_the_parent_goes_on_in_threads() -> None:
     with kps.sync.Server("127.0.0.1:0") as server, kps.sync.Client(server.address) as client:
@@ -211,11 +234,85 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on_in_threads() -> None:
             client.close()
             server.stop()
 
-        with client._driver.lock, server._driver.lock:  # as if another thread held them
+        with held_elsewhere(client._driver.lock), held_elsewhere(server._driver.lock):
             assert forked(child) == 0
         assert next(messages).data == 0
         client.publish("t", 1)
         assert next(messages).data == 1
+
+
+@NO_FORK
+def test_a_callback_that_forks_is_the_last_one_in_the_child() -> None:
+    with kps.sync.Server("127.0.0.1:0") as server:
+        calls, writes = os.pipe()
+        children: list[int] = []
+        handled = threading.Event()
+
+        def callback(message: kps.Message) -> None:
+            os.write(writes, b"x")
+            if message.data == 1:
+                with held_elsewhere(server._driver.lock):
+                    child = os.fork()
+                if child:
+                    children.append(child)
+            else:
+                handled.set()
+
+        with server._driver.lock:  # the messages come together
+            server.subscribe("t", callback)
+            server.publish("t", 1)
+            server.publish("t", 2)
+        assert handled.wait(PATIENCE)
+        (child,) = children
+        try:
+            eventually(lambda: os.waitpid(child, os.WNOHANG)[0] != 0, "the end of the child")
+        except AssertionError:
+            os.kill(child, 9)
+            raise
+        assert os.read(calls, 100) == b"xx"
+        os.close(calls)
+        os.close(writes)
+
+
+@NO_FORK
+def test_a_client_that_did_not_start_keeps_no_other_from_learning_of_a_fork(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("no thread is left")
+
+    with kps.sync.Server("127.0.0.1:0") as server, kps.sync.Client(server.address) as client:
+        failed = [kps.sync.Client(server.address) for _ in range(20)]
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start)
+            for one in failed:
+                with pytest.raises(kps.ConnectFailed, match="thread"):
+                    one._open()
+
+        def child() -> None:
+            with pytest.raises(kps.InvalidState, match="fork"):
+                client.publish("t", 1)
+            for one in failed:
+                assert not one._driver.is_forked  # it may start here
+
+        assert forked(child) == 0
+
+
+def test_all_learn_of_a_fork_though_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Target:
+        is_forked = False
+
+        def forked(self) -> None:
+            self.is_forked = True
+            raise ValueError
+
+    monkeypatch.setattr(forks, "_known", set())
+    targets = [Target() for _ in range(3)]
+    for target in targets:
+        forks.watch_forks(target)
+    with pytest.raises(ValueError):
+        forks._tell_all()
+    assert all(target.is_forked for target in targets)
 
 
 @NO_FORK
