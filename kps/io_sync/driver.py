@@ -101,6 +101,10 @@ class Driver(ABC):
         self.lock = self._lock = threading.RLock()
         self.news.forked(self.lock)
         self.dispatcher.forked(self.lock)
+        subscriptions = self._face._subscriptions
+        for topic in subscriptions.topics:
+            for mailbox in subscriptions.mailboxes(topic):
+                mailbox.clear()  # the parent handles these messages
 
     def put_off(self, end: Callable[[], object]) -> bool:
         """If this thread holds the lock, let a new thread call ``end``; tell whether it does.

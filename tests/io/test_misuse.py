@@ -219,6 +219,7 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on_in_threads() -> None:
     with kps.sync.Server("127.0.0.1:0") as server, kps.sync.Client(server.address) as client:
         messages = client.subscribe("t")
         ack = server.publish_with_ack("t", 0)
+        eventually(lambda: len(messages._mailbox) == 1)
 
         def child() -> None:
             for call in CLIENT[:-1]:
