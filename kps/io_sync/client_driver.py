@@ -86,11 +86,11 @@ class ClientDriver(Driver):
         """With the lock held: make the thread write the queued data."""
         if self._connection is not None:
             self.due_on = threading.get_ident()
-            self._connection.wake()
+            self._connection.wake_from_elsewhere()
 
     def _wake_connections(self) -> None:
         if self._connection is not None and (self.session.backlog or self.is_closing):
-            self._connection.wake()
+            self._connection.wake_from_elsewhere()
 
     def wake(self) -> None:
         connection = self._connection

@@ -130,8 +130,12 @@ class Connection:
         return len(self._unsent)
 
     def wake(self) -> None:
-        """Make the thread check its endpoint. Any thread may call this."""
-        if threading.get_ident() != self._thread_id:  # its own thread is about to check anyway
+        """Make the thread check its endpoint and call ``_progress``. Any thread may call this."""
+        self._waker.wake()
+
+    def wake_from_elsewhere(self) -> None:
+        """As ``wake``; but the thread itself is about to check anyway, after it has the lock."""
+        if threading.get_ident() != self._thread_id:
             self._waker.wake()
 
     def abort(self) -> None:

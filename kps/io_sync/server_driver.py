@@ -149,7 +149,7 @@ class ServerDriver(Driver):
         for session in self._hub.take_unflushed():
             connection = self.connections.get(session)
             if connection is not None:
-                connection.wake()
+                connection.wake_from_elsewhere()
         due = self._hub.next_deadline()
         if due is not None and self._acceptor is not None:
             self._acceptor.wake_by(due)
