@@ -60,21 +60,18 @@ class Subscription(Handle, Generic[T]):
         """Messages that were dropped because the program handled them too slowly."""
         return self._mailbox.dropped
 
-    @locked
     async def unsubscribe(self) -> None:
         """End the subscription. May be called twice."""
-        if self._driver.may_end:
-            self._end(None)
+        self._end_now(None)
 
-    @locked
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._driver.may_end:
-            self._end(None if exc is None else in_words(exc))
+        # Without the lock, because the words are those of the program's own exception.
+        self._end_now(None if exc is None else in_words(exc))
 
     if not TYPE_CHECKING:  # without this method a type checker rejects iteration
 
@@ -91,6 +88,11 @@ class Subscription(Handle, Generic[T]):
             if not self._mailbox.is_over:
                 self._end(None)
             raise
+
+    @locked
+    def _end_now(self, error: str | None) -> None:
+        if self._driver.may_end:
+            self._end(error)
 
     def _end(self, error: str | None) -> None:
         self._owner._unsubscribe(self._mailbox)

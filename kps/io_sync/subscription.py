@@ -61,9 +61,7 @@ class Subscription(Handle, Generic[T]):
 
     def unsubscribe(self) -> None:
         """End the subscription. May be called twice."""
-        with self._driver.lock:
-            if self._driver.may_end:
-                self._end(None)
+        self._end_now(None)
 
     def __exit__(
         self,
@@ -71,9 +69,8 @@ class Subscription(Handle, Generic[T]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with self._driver.lock:
-            if self._driver.may_end:
-                self._end(None if exc is None else in_words(exc))
+        # Without the lock, because the words are those of the program's own exception.
+        self._end_now(None if exc is None else in_words(exc))
 
     if not TYPE_CHECKING:  # without this method a type checker rejects iteration
 
@@ -90,6 +87,11 @@ class Subscription(Handle, Generic[T]):
                 if not self._mailbox.is_over:
                     self._end(None)
                 raise
+
+    def _end_now(self, error: str | None) -> None:
+        with self._driver.lock:
+            if self._driver.may_end:
+                self._end(error)
 
     def _end(self, error: str | None) -> None:
         self._owner._unsubscribe(self._mailbox)

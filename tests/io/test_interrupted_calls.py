@@ -109,6 +109,43 @@ def test_what_a_handler_settles_waits_for_the_call(monkeypatch: pytest.MonkeyPat
         assert [response.success for response in ack.wait().values()] == [True]
 
 
+def test_a_subscription_that_is_collected_on_the_clients_own_thread_ends_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with kps.sync.Server("127.0.0.1:0") as server, kps.sync.Client(server.address) as client:
+        held = [client.subscribe("t")]
+        handle_events = client._handle_events
+
+        def collecting() -> None:
+            handle_events()
+            if threading.current_thread() is client._driver._thread:
+                held.clear()
+
+        monkeypatch.setattr(client, "_handle_events", collecting)
+        client.flush()  # the answer comes on that thread
+        assert not held
+        eventually(lambda: server.count_subscribers("t") == (0, 0, 0))
+
+
+def test_the_words_of_an_exception_are_asked_for_without_the_lock() -> None:
+    was_held: list[bool] = []
+
+    class OwnError(Exception):
+        def __str__(self) -> str:
+            was_held.append(driver.news.is_locked_here)
+            return "own words"
+
+    with kps.sync.Server("127.0.0.1:0") as server, kps.sync.Client(server.address) as client:
+        driver = client._driver
+        messages = client.subscribe("t", timeout=PATIENCE)
+        ack = server.publish_with_ack("t", 1)
+        with suppress(OwnError), messages:
+            next(messages)
+            raise OwnError
+        assert [response.error for response in ack.wait().values()] == ["own words"]
+        assert was_held == [False]
+
+
 def test_events_are_handled_between_calls_only(monkeypatch: pytest.MonkeyPatch) -> None:
     were_within: list[bool] = []
 
