@@ -112,18 +112,23 @@ def test_what_a_handler_settles_waits_for_the_call(monkeypatch: pytest.MonkeyPat
 def test_a_subscription_that_is_collected_on_the_clients_own_thread_ends_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    was_woken: list[bool] = []
     with kps.sync.Server("127.0.0.1:0") as server, kps.sync.Client(server.address) as client:
         held = [client.subscribe("t")]
         handle_events = client._handle_events
 
         def collecting() -> None:
+            is_answered = bool(client._session.state.events)
             handle_events()
-            if threading.current_thread() is client._driver._thread:
+            if is_answered and threading.current_thread() is client._driver._thread:
                 held.clear()
+                assert client._driver._connection is not None
+                was_woken.append(client._driver._connection._waker.reset())
+                client._driver.wake()
 
         monkeypatch.setattr(client, "_handle_events", collecting)
         client.flush()  # the answer comes on that thread
-        assert not held
+        assert was_woken[:1] == [True]  # else it would wait for its next deadline
         eventually(lambda: server.count_subscribers("t") == (0, 0, 0))
 
 
