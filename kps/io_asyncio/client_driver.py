@@ -118,8 +118,6 @@ class ClientDriver(Driver):
 
     def _detach(self, connection: Connection) -> None:
         self.connections.discard(connection)
-        if connection.unwritten:
-            self.session.cut_short()
         self.news.announce()
 
 

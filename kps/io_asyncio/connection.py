@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_owner",
         "_transport",
-        "unwritten",
+        "_unwritten",
     )
 
     def __init__(
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._is_resting = False
         self._is_half_closed = False
         self._is_tls = False
-        self.unwritten = 0
+        self._unwritten = 0
         """Bytes that the transport had not written when we dropped it."""
         self._is_gone = False
 
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
             return
         self._is_gone = True
         self._is_writable = False
-        self._endpoint.connection_lost(self._clock())
+        self._endpoint.connection_lost(self._clock(), self._unwritten)
         self._owner._detach(self)
         self._owner._progress()
 
@@ -119,7 +119,8 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the transport now."""
-        self.unwritten = self._transport.get_write_buffer_size()
+        # When it is called again, the transport has already dropped them.
+        self._unwritten = max(self._unwritten, self._transport.get_write_buffer_size())
         self._transport.abort()
 
     def drop(self) -> None:
@@ -133,7 +134,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport.is_closing():
             if endpoint.output is _ABORT:  # a closing transport waits for its peer
-                transport.abort()
+                self.abort()
             return
         while self._is_writable and (data := endpoint.data_to_send()):
             transport.write(data)
@@ -171,7 +172,7 @@ class Connection(asyncio.Protocol):
             try:
                 transport.write_eof()
             except OSError:  # the peer has already closed its socket
-                transport.abort()
+                self.abort()
 
 
 def _name(peer: object) -> str:

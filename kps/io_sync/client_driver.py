@@ -156,8 +156,6 @@ class ClientDriver(Driver):
         finally:
             with self.lock:
                 self._connection = None
-                if connection.unwritten and self.is_closing:
-                    self.session.cut_short()
                 self.progress()
 
     def _connect_failed(self, reason: str) -> None:

@@ -124,11 +124,6 @@ class Connection:
         self._thread_id = 0
         self._is_aborted = False
 
-    @property
-    def unwritten(self) -> int:
-        """Bytes that were taken from the endpoint and not written."""
-        return len(self._unsent)
-
     def wake(self) -> None:
         """Make the thread check its endpoint and call ``_progress``. Any thread may call this."""
         self._waker.wake()
@@ -166,7 +161,7 @@ class Connection:
                 self._socket.close()
             selector.close()
             with self._owner._lock:
-                self._endpoint.connection_lost(self._clock())
+                self._endpoint.connection_lost(self._clock(), len(self._unsent))
                 self._owner._progress()
             self._waker.close()
 

@@ -269,7 +269,7 @@ class MemoryTransport(asyncio.Transport):
         self._has_eof = True
         self._deliver_soon()
 
-    def connection_lost(self, now: float) -> None:
+    def connection_lost(self, now: float, unwritten: int = 0) -> None:
         self._is_lost = True
         self._deliver_soon()
 

@@ -238,7 +238,7 @@ class SocketPort:
         self._ends = True
         self.write()
 
-    def connection_lost(self, now: float) -> None:
+    def connection_lost(self, now: float, unwritten: int = 0) -> None:
         self.close()
 
 

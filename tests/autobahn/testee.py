@@ -85,7 +85,7 @@ class Echo:
     def receive_eof(self, now: float) -> None:
         self._connection.receive_eof(now)
 
-    def connection_lost(self, now: float) -> None:
+    def connection_lost(self, now: float, unwritten: int = 0) -> None:
         self._connection.connection_lost(now)
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:

@@ -36,7 +36,7 @@ class Costly:
     def receive_eof(self, now: float) -> None:
         self.output = Output.CLOSE
 
-    def connection_lost(self, now: float) -> None:
+    def connection_lost(self, now: float, unwritten: int = 0) -> None:
         pass
 
     def data_to_send(self, limit: int = 0) -> bytes:

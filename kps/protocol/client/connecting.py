@@ -208,11 +208,11 @@ class Connecting:
         if not retries:
             self.end(None if state.is_closing else lost)
 
-    def link_gone(self, link: ClientLink) -> None:
-        """Note that the transport of a connection is gone."""
+    def link_gone(self, link: ClientLink, lost: int) -> None:
+        """Note that the transport is gone; ``lost`` messages, not counted yet, were unwritten."""
         self._state.deadlines.cancel(link)
         # After the program's own close, some publications may still have been queued.
-        self._state.dropped += sum(entry.messages for entry in link.take_unsent())
+        self._state.dropped += lost + sum(entry.messages for entry in link.take_unsent())
 
     def end(self, error: KPSError | None) -> None:
         """End the client for good; ``error`` says why, unless the program closed it."""

@@ -8,6 +8,7 @@ from kps.protocol.client.outgoing import Clock, Outgoing
 from kps.protocol.wire.client_handshake import ClientWebSocket
 from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.outbox import Entry
+from kps.protocol.wire.taken import Taken
 from kps.protocol.wire.websocket import Closed, ClosedBy, Output, State
 
 _OPEN = State.OPEN
@@ -34,8 +35,8 @@ class LinkOwner(Protocol):
     def link_ended(self, link: "ClientLink", closed: Closed) -> None:
         """Note that the connection has ended. Called once."""
 
-    def link_gone(self, link: "ClientLink") -> None:
-        """Note that the transport is gone."""
+    def link_gone(self, link: "ClientLink", lost: int) -> None:
+        """Note that the transport is gone; ``lost`` messages, not counted yet, were unwritten."""
 
     def schedule(self, link: "ClientLink") -> None:
         """Schedule the link's new deadline."""
@@ -72,6 +73,7 @@ class ClientLink:
             limits=config.limits,
             now=clock.now,
         )
+        self._taken = self._socket.outbox.taken = Taken()
         self.outgoing = Outgoing(self._socket, clock, config.limits, self._note_state)
         """The messages to the server."""
 
@@ -109,11 +111,15 @@ class ClientLink:
         self._note_state()
 
     @entry
-    def connection_lost(self, now: float) -> None:
+    def connection_lost(self, now: float, unwritten: int = 0) -> None:
         """Note that the transport is gone. May be called twice."""
+        outbox, had_ended = self._socket.outbox, self._has_ended
+        lost = self._taken.messages_in(unwritten)
+        self._taken = outbox.taken = Taken()  # they count once
+        outbox.dropped += lost
         self._is_gone = True
         self.receive_eof(now)
-        self._owner.link_gone(self)
+        self._owner.link_gone(self, lost if had_ended else 0)
         self._socket.connection_lost(now)
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:

@@ -139,13 +139,6 @@ class ClientSession:
         self.state.now = now
         self._connecting.attempt_failed(ConnectFailed(reason))
 
-    def cut_short(self) -> None:
-        """Note that a transport ended before it had written all that the driver took.
-
-        That was at least one message; of how many it was a part is not known any more.
-        """
-        self.state.dropped += 1
-
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` is due, or ``None``."""
         return self.state.deadlines.next_deadline()

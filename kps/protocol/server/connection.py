@@ -90,8 +90,11 @@ class WebSocketConnection:
         self._finish(self._ended, now)
 
     @entry
-    def connection_lost(self, now: float) -> None:
-        """Note that the transport is gone, and end the session. May be called twice."""
+    def connection_lost(self, now: float, unwritten: int = 0) -> None:
+        """Note that the transport is gone, and end the session. May be called twice.
+
+        A server does not count the messages in ``unwritten`` bytes.
+        """
         self._state.now = now
         self._finish(self._lost, now)
 

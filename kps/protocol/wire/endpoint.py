@@ -14,8 +14,12 @@ class Endpoint(Protocol):
     def receive_eof(self, now: float) -> None:
         """Note that the peer will send nothing more."""
 
-    def connection_lost(self, now: float) -> None:
-        """Note that the transport is gone."""
+    def connection_lost(self, now: float, unwritten: int = 0) -> None:
+        """Note that the transport is gone.
+
+        ``unwritten`` is how many of the bytes that the driver has taken it could not write, as far
+        as it knows.
+        """
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take up to ``limit`` bytes (or one larger frame) to write; empty if none are pending."""

@@ -12,6 +12,7 @@ from itertools import chain
 
 from kps.protocol.cost import ENTRY, compact
 from kps.protocol.limits import ConnectionLimits, Overflow
+from kps.protocol.wire.taken import Taken
 
 # Most bytes of an array of messages. It is large enough to make the cost per array negligible.
 _LARGEST_ARRAY = 16 * 1024
@@ -95,6 +96,7 @@ class Outbox:
         "gone",
         "join",
         "largest_array",
+        "taken",
         "text_frame",
     )
 
@@ -118,6 +120,8 @@ class Outbox:
         """Messages dropped so far, by the policy or with the connection."""
         self.gone = 0
         """Bytes that have left the queue so far: taken, or dropped."""
+        self.taken: Taken | None = None
+        """Notes each take, for an owner that wants to know what was in the last ones."""
 
     # -- pending --------------------------------------------------------------------------
 
@@ -264,30 +268,42 @@ class Outbox:
         if self._gathered:
             if not self._pending_frames and self._gathered_size < limit:
                 self.gone += self._gathered_size
-                return self._take_gathered()  # the common case needs no entry
+                count = len(self._gathered)
+                data = self._take_gathered()  # the common case needs no entry
+                if self.taken is not None:
+                    self.taken.note(len(data), count, 1)
+                return data
             self.seal()
         if self._pending_bytes <= limit:
             if not self._pending_bytes:
                 return b""
             if len(self._entries) == 1 and not self._settled:  # a request or its answer
-                data = self._entries.pop().data
+                entry = self._entries.pop()
+                data = entry.data
+                if self.taken is not None:
+                    self.taken.note(len(data), entry.messages, entry.frames)
                 self.gone += self._pending_bytes
                 self._pending_bytes = self._pending_frames = self._pending_replies = 0
                 return data
-            entries = self._all() if self._settled else self._entries
+            entries = list(self._all()) if self._settled else self._entries
             data = b"".join([entry.data for entry in entries])
+            if self.taken is not None:
+                self.taken.note_all(len(data), entries)
             self._reset()
             return data
-        taken: list[bytes] = []
+        taken: list[Entry] = []
         size = 0
         while (queue := self._settled or self._entries) and (
             not taken or size + queue[0].size <= limit
         ):
             entry = queue.popleft()
             size += entry.size
-            taken.append(entry.data)
+            taken.append(entry)
             self._discount(entry)
-        return b"".join(taken)
+        data = b"".join([entry.data for entry in taken])
+        if self.taken is not None:
+            self.taken.note_all(len(data), taken)
+        return data
 
     def take_droppable(self) -> list[Entry]:
         """Remove and return the droppable entries; keep the others."""

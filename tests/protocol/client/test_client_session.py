@@ -1479,3 +1479,49 @@ def test_any_server_is_survived(
     assert story.mailbox.is_over or "subscribe news" in actions(server.take())
     client.publish("t", "still here")
     assert server.take()[-1]["data"] == "still here"
+
+
+# -- what a driver took and could not write --------------------------------------------------
+
+
+@pytest.mark.parametrize("pong", [{}, {"proto": 2}], ids=["level-1", "level-2"])
+@pytest.mark.parametrize("closes", [False, True])
+def test_messages_that_were_taken_and_not_written_are_dropped(
+    pong: dict[str, Any], closes: bool
+) -> None:
+    client = Client()
+    server = client.connect(**pong)
+    for _ in range(100):
+        client.publish("t", "x" * 100)
+    data = server.link.data_to_send()
+    if closes:
+        client.session.close(client.now)
+        data += server.read()
+    assert client.session.dropped == 0
+    server.link.connection_lost(client.now, len(data))
+    assert client.session.dropped == 100
+    (event,) = client.take(Disconnected)
+    assert event.dropped == 100
+    server.link.connection_lost(client.now, len(data))  # it may be told twice
+    assert client.session.dropped == 100
+
+
+def test_they_are_dropped_also_when_the_client_has_aborted() -> None:
+    client = Client()
+    server = client.connect()
+    client.publish("t", 1)
+    client.publish("t", 2)
+    data = server.link.data_to_send()
+    client.advance(100.0)  # the server answers no heartbeat
+    assert output(server.link) is Output.ABORT
+    server.link.connection_lost(client.now, len(data) + len(server.read()) - 1)
+    assert client.session.dropped == 2
+
+
+def test_what_was_written_is_not_dropped() -> None:
+    client = Client()
+    server = client.connect()
+    client.publish("t", 1)
+    assert server.read()
+    server.hang_up()
+    assert client.session.dropped == 0
