@@ -18,7 +18,10 @@ import pytest
 import uvloop
 
 import kps
+from kps.io_asyncio.connection import Connection
 from kps.protocol.server.connection import WebSocketConnection
+from kps.protocol.wire.endpoint import Endpoint
+from kps.protocol.wire.websocket import Output
 from tests.io.harness import PATIENCE, Cable
 from tests.protocol.helpers import close_frame, json_frame, upgrade
 
@@ -734,3 +737,66 @@ async def test_a_peer_that_does_not_wait_for_the_closing_handshake_harms_nobody(
                 + close_frame(1000)
             )
         assert await collector.get() == 1
+
+
+# -- what a transport could not write ----------------------------------------------------------
+
+
+class StuckTransport(asyncio.Transport):
+    """A transport that is closing, whose peer does not read."""
+
+    def __init__(self, pending: int) -> None:
+        super().__init__()
+        self.pending = pending
+
+    def is_closing(self) -> bool:
+        return True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return self.pending
+
+    def abort(self) -> None:
+        self.pending = 0
+
+
+class AbortedEndpoint:
+    output = Output.ABORT
+    wants_pause = False
+    unwritten = 0
+
+    def receive_data(self, data: bytes, now: float) -> None: ...
+
+    def receive_eof(self, now: float) -> None: ...
+
+    def connection_lost(self, now: float, unwritten: int = 0) -> None:
+        self.unwritten = unwritten
+
+    def data_to_send(self, limit: int = 0) -> bytes:
+        return b""
+
+    def set_reading(self, is_reading: bool, now: float) -> None: ...
+
+
+def test_a_connection_tells_what_a_closing_transport_had_not_written() -> None:
+    endpoint = AbortedEndpoint()
+
+    class Owner:
+        def _attach(self, connection: Connection, peer: str) -> Endpoint:
+            return endpoint
+
+        def _detach(self, connection: Connection) -> None: ...
+
+        def _progress(self) -> None: ...
+
+    async def main() -> None:
+        connection = Connection(asyncio.get_running_loop(), Owner())
+        connection.connection_made(StuckTransport(1000))
+        connection.flush()
+        connection.abort()  # once more
+        connection.connection_lost(None)
+
+    asyncio.run(main())
+    assert endpoint.unwritten == 1000
