@@ -324,7 +324,8 @@ class Client(Participant, UnifiedClient):
 
     async def _sent(self) -> None:
         self._driver.flush_soon()
-        if self._session.backlog > HIGH_WATER:
+        session = self._session
+        if session.backlog > HIGH_WATER and not session.calls.is_under_way:
             await self._until_there_is_room()
 
     async def _until_there_is_room(self) -> None:

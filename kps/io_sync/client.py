@@ -319,7 +319,8 @@ class Client(Participant, UnifiedClient):
 
     def _sent(self) -> None:
         self._driver.flush_soon()
-        if self._session.backlog > HIGH_WATER:
+        session = self._session
+        if session.backlog > HIGH_WATER and not session.calls.is_under_way:
             self._until_there_is_room()
 
     def _until_there_is_room(self) -> None:

@@ -4,6 +4,7 @@ A handler runs between any two steps of its thread. The tests call what a handle
 within a step, which is the same.
 """
 
+import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import kps.io_sync.client
 import kps.io_sync.server
 import kps.protocol.server.hub
 import kps.sync
@@ -107,6 +109,21 @@ def test_what_a_handler_settles_waits_for_the_call(monkeypatch: pytest.MonkeyPat
         client.publish("u", 1)
         assert next(got).data == 1
         assert [response.success for response in ack.wait().values()] == [True]
+
+
+def test_a_handler_does_not_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kps.io_sync.client, "HIGH_WATER", 0)
+    direct: queue.Queue[Any] = queue.Queue()
+    with (
+        kps.sync.Server("127.0.0.1:0", on_id=lambda message: direct.put(message.data)) as server,
+        kps.sync.Client(server.address) as client,
+    ):
+        with client._driver.lock:  # nothing is written before it waits
+            once_within(monkeypatch, Batch, "__init__", lambda: client.publish_to_id(server.id, 1))
+            client._session.publish("t", 1, client._driver.clock())
+            once_within(monkeypatch, Batch, "__init__", lambda: client.publish_to_id(server.id, 2))
+            client.publish("u", 1)
+        assert [direct.get(timeout=PATIENCE) for _ in range(2)] == [1, 2]
 
 
 def test_a_subscription_that_is_collected_on_the_clients_own_thread_ends_soon(
