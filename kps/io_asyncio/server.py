@@ -346,6 +346,7 @@ class Server(Participant, UnifiedServer):
             outcome.append(error)
             news.announce()
 
+        await news.until(lambda: True)  # raises where nobody may wait, before anything is sent
         self._relays.send(target, self._origin(), data, secure=secure, done=done)
         await news.until(lambda: bool(outcome))
         if outcome[0] is not None:

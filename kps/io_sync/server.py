@@ -347,6 +347,7 @@ class Server(Participant, UnifiedServer):
             outcome.append(error)
             news.announce()
 
+        news.until(lambda: True)  # raises where nobody may wait, before anything is sent
         self._relays.send(target, self._origin(), data, secure=secure, done=done)
         news.until(lambda: bool(outcome))
         if outcome[0] is not None:

@@ -126,6 +126,23 @@ def test_a_handler_does_not_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> No
         assert [direct.get(timeout=PATIENCE) for _ in range(2)] == [1, 2]
 
 
+def test_what_a_handler_cannot_wait_for_is_refused_before_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refusals: list[kps.InvalidState] = []
+
+    def handler() -> None:
+        with pytest.raises(kps.InvalidState) as refusal:
+            server.publish_to_server("127.0.0.1:1", 1)
+        refusals.append(refusal.value)
+
+    with kps.sync.Server("127.0.0.1:0") as server:
+        monkeypatch.setattr(server._relays, "send", never)
+        once_within(monkeypatch, Delivery, "publish", handler)
+        server.publish("t", 1)
+    assert refusals
+
+
 def test_a_subscription_that_is_collected_on_the_clients_own_thread_ends_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -189,7 +206,7 @@ def test_events_are_handled_between_calls_only(monkeypatch: pytest.MonkeyPatch) 
 # -- the end of a server, with several callers -----------------------------------------------------
 
 
-def never() -> None:
+def never(*args: object, **kwargs: object) -> None:
     raise AssertionError("it must not be called")
 
 
