@@ -47,7 +47,6 @@ from kps.protocol.server.events import (
     UpgradeRequested,
 )
 from kps.protocol.server.hub import Hub
-from kps.protocol.server.local import check_payload
 
 
 class Server(Participant, UnifiedServer):
@@ -338,7 +337,6 @@ class Server(Participant, UnifiedServer):
         self._driver.enter()
         target = RelayTarget.parse(check_text("an address", addr, LONGEST_ADDRESS))
         check_switch("secure", secure)
-        check_payload(data)
         news = self._driver.new_news()
         outcome: list[str | None] = []
 

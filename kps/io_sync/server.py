@@ -48,7 +48,6 @@ from kps.protocol.server.events import (
     UpgradeRequested,
 )
 from kps.protocol.server.hub import Hub
-from kps.protocol.server.local import check_payload
 
 
 class Server(Participant, UnifiedServer):
@@ -339,7 +338,6 @@ class Server(Participant, UnifiedServer):
         self._driver.enter()
         target = RelayTarget.parse(check_text("an address", addr, LONGEST_ADDRESS))
         check_switch("secure", secure)
-        check_payload(data)
         news = self._driver.new_news()
         outcome: list[str | None] = []
 

@@ -231,6 +231,37 @@ def test_a_server_that_is_stopped_from_within_a_call_loses_nothing() -> None:
     assert at_every_line(run) > 20
 
 
+def test_what_waits_for_the_end_of_a_call_is_what_the_program_gave() -> None:
+    stage = Stage()
+    hub, now = stage.hub, stage.clock.now
+    peer = stage.peer("alice")
+    peer.ask({"action": "subscribe", "topic": "t"})
+    own, own_direct = hub.local.subscribe("t"), hub.local.subscriptions.open_direct()
+    payload: dict[str, Any] = {"n": 1}
+    hub.calls.is_under_way = True
+    hub.publish("t", payload, now)
+    hub.publish_to_id("alice", payload, now)
+    hub.publish_to_id("server", payload, now)
+    payload["n"] = object()
+    hub.calls.end()
+    assert [fields["data"] for fields in peer.take()] == [
+        {"data": {"n": 1}, "from": "server"},
+        {"n": 1},
+    ]
+    assert [message.data for message in own.take_all()] == [{"n": 1}]
+    assert [message.data for message in own_direct.take_all()] == [{"n": 1}]
+
+
+def test_what_the_interrupted_call_subscribes_to_gets_a_payload() -> None:
+    stage = Stage()
+    hub, now = stage.hub, stage.clock.now
+    hub.calls.is_under_way = True
+    hub.publish("t", {"n": 1}, now)
+    hub.calls.is_under_way = False
+    mailbox = hub.local.subscribe("t")  # which ends with what waits
+    assert [message.data for message in mailbox.take_all()] == [{"n": 1}]
+
+
 def test_whatever_else_is_asked_for_from_within_a_call_is_refused() -> None:
     client, _ = connected(proto=2)
     session, now = client.session, client.clock.now

@@ -19,7 +19,7 @@ from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect import level1
-from kps.protocol.dialect.envelope import compose, composed, encode
+from kps.protocol.dialect.envelope import check_finite, compose, embedded, encode
 from kps.protocol.limits import check_switch
 from kps.protocol.wire.frames import Masker
 
@@ -208,7 +208,7 @@ class ClientSession:
                 except TypeError:
                     payload = compose(data)  # raises
                 if payload.rpartition(b"null")[1]:
-                    compose(data)
+                    check_finite(data)
                 return outgoing.publish(topic, payload)
             check_topic(topic, self.config.limits)
             self._sender.send_or_keep(level1.publish(topic, state.id, data))
@@ -257,7 +257,7 @@ class ClientSession:
             if outgoing is not None:
                 outgoing.publish(topic, payload)
             else:
-                message = level1.publish(topic, self.state.id, composed(payload))
+                message = level1.publish(topic, self.state.id, embedded(payload))
                 self._sender.send_or_keep(message)
 
         self._sender.send_soon(publish)

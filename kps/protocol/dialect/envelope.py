@@ -101,10 +101,8 @@ def compose(content: Any) -> bytes:
         written = encode(content)
     except TypeError as error:
         raise InvalidArgument(f"cannot be written as JSON: {error}") from None
-    # The library writes null also for numbers that JSON does not have. ``rpartition`` is the
-    # fastest search.
-    if written.rpartition(b"null")[1] and not _is_finite(content):
-        raise InvalidArgument("cannot be written as JSON: infinity, or not a number")
+    if written.rpartition(b"null")[1]:
+        check_finite(content)
     return written
 
 
@@ -113,31 +111,47 @@ encode: Callable[[Any], bytes] = orjson.dumps
 where a call more costs too much."""
 
 
-def composed(payload: bytes) -> Any:
-    """Return a payload that is already written, as a part of a message to compose."""
-    return orjson.Fragment(payload)
+def compose_payload(data: Any) -> bytes:
+    """Write a payload of the program by itself; ``embedded`` makes it a part of a message.
+
+    Raises as ``compose`` does, also for a payload that is too deep to be a part of any message.
+    """
+    return compose([[data]])[2:-2]  # at the deepest place that a message has for a payload
 
 
-def _is_finite(content: Any) -> bool:
-    """Tell whether all numbers are finite in a payload that could be written."""
-    parts: Iterable[Any]
-    if isinstance(content, float):
-        return isfinite(content)
+def check_finite(content: Any) -> None:
+    """Raise :class:`kps.InvalidArgument` for infinity and NaN in what could be written.
+
+    The library writes null for them, so only JSON with ``null`` in it needs this. ``rpartition``
+    is the fastest search.
+    """
+    level = [content]
+    while level:
+        kinds = set(map(type, level))
+        if float in kinds and not all(map(isfinite, [one for one in level if type(one) is float])):
+            raise InvalidArgument("cannot be written as JSON: infinity, or not a number")
+        if kinds <= _PLAIN:
+            # One call returns the parts of the whole level, which is fast.
+            level = gc.get_referents(*level)
+        else:
+            level = [part for one in level for part in _parts(one)]
+
+
+_PLAIN = frozenset((dict, list, tuple, str, int, float, bool, type(None)))
+
+
+def _parts(content: Any) -> Iterable[Any]:
+    """Return what may hold a number of floating point in a value that could be written."""
     if isinstance(content, dict):
-        parts = content.values()
-    elif isinstance(content, list | tuple):
-        parts = content
-    elif isinstance(content, Enum):
-        parts = (content.value,)
-    elif is_dataclass(content):  # the library leaves out names that begin with "_"
+        return content.values()
+    if isinstance(content, list | tuple):
+        return content
+    if isinstance(content, Enum):
+        return (content.value,)
+    if is_dataclass(content):  # the library leaves out names that begin with "_"
         names = [field.name for field in fields_of(content) if not field.name.startswith("_")]
-        parts = [getattr(content, name, None) for name in names]
-    else:
-        return True
-    return all(_is_finite(part) for part in parts if type(part) not in _LEAVES)
-
-
-_LEAVES = frozenset((str, int, bool, type(None)))
+        return [getattr(content, name, None) for name in names]
+    return ()
 
 
 def embedded(payload: bytes) -> Any:

@@ -14,14 +14,14 @@ from kps.errors import ServerStopped
 from kps.protocol.bus.message import AckHandle, check_id, check_topic
 from kps.protocol.bus.publication import Publication
 from kps.protocol.calls import entry, patient, verb
-from kps.protocol.dialect.envelope import compose, encode
+from kps.protocol.dialect.envelope import check_finite, compose_payload, embedded, encode, load
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.limits import check_seconds
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.events import ClientLeft, HubEvent, StrangerLeft
-from kps.protocol.server.local import LocalAck, LocalProgram, as_received, check_payload
+from kps.protocol.server.local import LocalAck, LocalProgram
 from kps.protocol.server.monitor import Monitor
 from kps.protocol.server.routes import Routes
 from kps.protocol.server.session import ServerSession
@@ -217,26 +217,21 @@ class Hub:
 
         Raises :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
         """
-        payload = data
-        if check_topic(topic, self.limits) in self.local.topics:
-            payload = as_received(data)
-        else:
-            wrapped = {"data": {"data": data}}
-            try:  # as ``check_payload`` does, whose calls would cost too much
-                written = encode(wrapped)
-            except TypeError:
-                written = compose(wrapped)  # raises
-            if written.rpartition(b"null")[1]:
-                compose(wrapped)
-        publication = Publication(topic, self.config.id, payload)
+        check_topic(topic, self.limits)
+        try:  # as ``compose_payload`` does, whose calls would cost too much
+            payload = encode([[data]])[2:-2]
+        except TypeError:
+            payload = compose_payload(data)  # raises
+        if payload.rpartition(b"null")[1]:
+            check_finite(data)
         calls = self.calls
         if calls.is_under_way:
-            calls.waiting.append(partial(self.delivery.publish, publication))
+            calls.waiting.append(partial(self._publish, topic, payload))
             return len(self.state.bus.subscribers(topic))
         calls.is_under_way = True
         try:
             self.state.now = now
-            return self.delivery.publish(publication)
+            return self._publish(topic, payload)
         finally:
             if calls.waiting:
                 calls.end()
@@ -244,14 +239,26 @@ class Hub:
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
         """Send a direct message; return ``False`` if nobody has that id."""
-        payload = self._payload(data, is_local=client_id == self.config.id)
+        payload = compose_payload(data)
         check_id(client_id, self.limits)
-        send = partial(self.delivery.send_direct, client_id, self.config.id, payload)
         if self.calls.is_under_way:
-            self.calls.waiting.append(send)
+            self.calls.waiting.append(partial(self._send_direct, client_id, payload))
             return client_id in self.clients or client_id == self.config.id
         self.state.now = now
-        return self._alone(send)
+        return self._send_direct(client_id, payload)
+
+    # Payloads of this program are kept and delivered as JSON, which it cannot change meanwhile.
+    # Its own subscriptions get what a receiver on another machine would get.
+
+    def _publish(self, topic: str, payload: bytes) -> int:
+        data = load(payload) if topic in self.local.topics else embedded(payload)
+        return self.delivery.publish(Publication(topic, self.config.id, data))
+
+    @entry
+    def _send_direct(self, client_id: str, payload: bytes) -> bool:
+        own_id = self.config.id
+        data = load(payload) if client_id == own_id else embedded(payload)
+        return self.delivery.send_direct(client_id, own_id, data)
 
     @verb
     def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
@@ -275,25 +282,15 @@ class Hub:
         self.delivery.ask_id(handle, self.config.id, ask)
         return handle
 
-    @entry
-    def _alone(self, call: Callable[[], bool]) -> bool:
-        return call()
-
     def _new_ack(
         self, target: str, data: Any, timeout: float, now: float, *, is_local: bool
     ) -> tuple[LocalAck, Ask]:
         self.state.now = now
-        payload = self._payload(data, is_local=is_local)
+        written = compose_payload(data)
+        payload = load(written) if is_local else embedded(written)
         check_seconds("timeout", timeout)
         handle = LocalAck(self.state)
         return handle, Ask(target, handle.id, payload, timeout, False)
-
-    def _payload(self, data: Any, *, is_local: bool) -> Any:
-        """Check a payload of this program; return what its own subscribers get, if it has any."""
-        if is_local:
-            return as_received(data)
-        check_payload(data)
-        return data
 
     def ack_status(self, handle: AckHandle) -> dict[str, bool]:
         """Return the addressed client ids, and whether each outcome is known."""

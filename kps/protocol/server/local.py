@@ -17,7 +17,7 @@ from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.bus.topics import Key, Stage
 from kps.protocol.calls import patient, verb
 from kps.protocol.dialect import level1
-from kps.protocol.dialect.envelope import compose, load
+from kps.protocol.dialect.envelope import compose
 from kps.protocol.dialect.outcome import AckResponse, as_json, bad_result, timed_out
 from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server.state import ServerState
@@ -148,19 +148,3 @@ class LocalAck(AckHandle):
     def _finish(self) -> None:
         self.finished = True
         self._state.emit(AckChanged(self))
-
-
-def check_payload(data: Any) -> None:
-    """Raise :class:`kps.InvalidArgument` for a payload that cannot be written as JSON."""
-    compose({"data": {"data": data}})
-
-
-def as_received(data: Any) -> Any:
-    """Return what a receiver on another machine would get for a payload of this program.
-
-    It shares nothing with the payload, so the program may change that later. Raises the same as
-    ``check_payload``.
-    """
-    if data is None:
-        return None
-    return load(compose({"data": {"data": data}}))["data"]["data"]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from kps.errors import QueueFull
 from kps.protocol.dialect.address import RelayTarget
-from kps.protocol.dialect.envelope import compose
+from kps.protocol.dialect.envelope import compose_payload
 from kps.protocol.limits import ServerLimits
 
 Done = Callable[[str | None], None]
@@ -44,7 +44,7 @@ class RelayJob:
     @classmethod
     def make(cls, target: RelayTarget, origin: str, data: Any, done: Done) -> "RelayJob":
         """Make a job. Raises :class:`kps.InvalidArgument` for a payload that is not JSON."""
-        return cls(target, origin, compose(data), done)
+        return cls(target, origin, compose_payload(data), done)
 
     def finish(self, error: str | None) -> None:
         """Tell the outcome. The text may come from the other server, so it is cut off."""

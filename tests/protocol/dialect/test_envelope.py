@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import enum
 import json
 from collections.abc import Callable
@@ -12,13 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.errors import InvalidArgument
-from kps.protocol.dialect import level1
+from kps.protocol.dialect import envelope, level1
 from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
     TooDeep,
     check,
+    check_finite,
     compose,
+    compose_payload,
+    embedded,
     is_deeper,
     load,
     text,
@@ -268,3 +272,46 @@ def test_numbers_that_json_does_not_have_are_refused(
 @pytest.mark.parametrize("good", [None, "null", [None, 1.5], {"null": None}, Reading(None)])
 def test_null_itself_is_not(good: Any) -> None:
     assert b"null" in compose(good)
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_numbers_are_found_at_any_depth_beside_anything(bad: float) -> None:
+    for content in (
+        [None, {"a": [1, "x", (2, [bad])]}],
+        [Reading(1.0), {"a": [{"b": {"c": bad}}]}],
+        [datetime.date(2020, 1, 1), [[Reading([{"x": bad}])]]],
+    ):
+        with pytest.raises(InvalidArgument):
+            compose(content)
+
+
+def test_plain_json_is_searched_level_by_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking at each value by itself would take several times as long."""
+
+    def one_by_one(content: object) -> None:
+        raise AssertionError(content)
+
+    monkeypatch.setattr(envelope, "_parts", one_by_one)
+    check_finite([{"a": None, "b": [1.5, (True, {"c": "null"})]}])
+    with pytest.raises(InvalidArgument):
+        check_finite([{"a": None, "b": [1.5, (True, {"c": float("inf")})]}])
+
+
+@pytest.mark.parametrize("data", [None, 1.5, "null", {"a": [None]}, [], [[]]])
+def test_a_payload_by_itself_is_a_part_of_a_message(data: Any) -> None:
+    payload = compose_payload(data)
+    assert payload == compose(data)
+    assert compose({"data": {"data": embedded(payload)}}) == compose({"data": {"data": data}})
+
+
+def test_a_payload_by_itself_is_refused_as_within_a_message() -> None:
+    data: Any = 1
+    while True:
+        try:
+            compose({"data": {"data": data}})
+        except InvalidArgument:
+            break
+        compose_payload(data)
+        data = [data]
+    with pytest.raises(InvalidArgument):
+        compose_payload(data)
