@@ -49,13 +49,13 @@ class Deadlines:
         elif when < known[0]:
             del self._items[known[1]]
             self._push(when, item)
+            self._compact()
 
     def cancel(self, item: Timed) -> None:
         """Remove an item. Its entry in the heap becomes stale."""
         known = self._scheduled.pop(item, None)
         if known is not None:
             del self._items[known[1]]
-        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._scheduled):
             self._compact()
 
     def next_deadline(self) -> float | None:
@@ -94,5 +94,7 @@ class Deadlines:
         heapq.heappush(self._heap, entry)
 
     def _compact(self) -> None:
-        self._heap = [entry for entry in self._heap if entry[1] in self._items]
-        heapq.heapify(self._heap)
+        """Remove the stale entries from the heap once they are more than half of it."""
+        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._scheduled):
+            self._heap = list(self._scheduled.values())
+            heapq.heapify(self._heap)

@@ -219,3 +219,15 @@ def test_goes_off_as_if_all_alarms_were_asked_all_the_time(
         waiting = [a.at for a in known if a.at is not None]
         announced = deadlines.next_deadline()
         assert not waiting or (announced is not None and announced <= min(waiting))
+
+
+def test_what_became_stale_takes_no_memory() -> None:
+    """A client that is made to wait has a deadline that moves earlier again and again."""
+    idle, busy = Alarm(1e5), Alarm(None)
+    deadlines = agenda(idle)
+    for now in map(float, range(1000)):
+        for busy.at in (1e6 - now, now):
+            deadlines.schedule(busy)
+        deadlines.handle_timeout(now)
+        assert len(deadlines._heap) <= 65
+    assert (len(deadlines), len(busy.calls)) == (1, 1000)
