@@ -7,7 +7,6 @@ from kps.errors import MessageTooLarge, QueueFull
 from kps.protocol.bus.message import check_topic
 from kps.protocol.calls import Calls
 from kps.protocol.client.batch import AROUND, LARGEST_BATCH, Batch, BatchEntry
-from kps.protocol.cost import ENTRY
 from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
 from kps.protocol.limits import Overflow, ProgramLimits
 from kps.protocol.wire.client_handshake import ClientWebSocket
@@ -154,17 +153,16 @@ class Outgoing:
 
     def _new_batch(self, topic: str, payload: bytes) -> Batch:
         socket = self._socket
-        waiting = socket.outbox.pending_bytes
-        room = socket.limits.queue_bytes - waiting - ENTRY
+        outbox = socket.outbox
         batch = Batch(
             check_topic(topic, self._limits),
             payload,
-            ahead=waiting,
-            limit=min(LARGEST_BATCH, room, self.max_message or LARGEST_BATCH),
+            ahead=outbox.pending_bytes,
+            limit=min(LARGEST_BATCH, outbox.room, self.max_message or LARGEST_BATCH),
         )
         if self.max_message is not None and batch.size > self.max_message:
             self.check_size(batch.message())
-        if socket.limits.overflow is Overflow.CLOSE and not socket.outbox.has_room(batch.size):
+        if socket.limits.overflow is Overflow.CLOSE and not outbox.has_room(batch.size):
             raise QueueFull("the outgoing queue is full: the network is slower than the program")
         return batch
 

@@ -160,6 +160,12 @@ class Outbox:
             return self._fits(self._gathered_size + _AROUND_ARRAY + size, count + 1)
         return not self._pending_bytes or self._fits(size, count)
 
+    @property
+    def room(self) -> int:
+        """Bytes of the largest frame that fits, by the limit in bytes."""
+        room = self._limits.queue_bytes - self._pending_bytes - ENTRY
+        return room - self._gathered_size - _AROUND_ARRAY if self._gathered else room
+
     # -- adding ---------------------------------------------------------------------------
 
     def send(self, message: bytes, kind: Kind) -> Push:

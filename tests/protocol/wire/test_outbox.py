@@ -231,6 +231,22 @@ class TestFull:
     def test_empty_queue_has_room_for_anything(self) -> None:
         assert outbox(size=30).has_room(31)
 
+    @pytest.mark.parametrize("gathered", [0, 1, 2, 5])
+    @pytest.mark.parametrize("queued", [0, 1])
+    def test_a_frame_of_the_room_that_there_is_fits(self, gathered: int, queued: int) -> None:
+        def filled() -> Outbox:
+            box = gathering(messages=20, size=500)
+            fill(box, *[A] * queued)
+            for _ in range(gathered):
+                box.send(b"x" * 9, Kind.FORWARDED)
+            return box
+
+        room = filled().room
+        assert filled().has_room(room)
+        assert filled().push(Entry(b"y" * room, Kind.DROPPABLE)) is Push.QUEUED
+        if gathered or queued:
+            assert not filled().has_room(room + 1)
+
     @pytest.mark.parametrize("policy", EVERY_POLICY)
     def test_push_anyway(self, policy: Overflow) -> None:
         box = fill(outbox(policy), A, B, C)
