@@ -131,7 +131,7 @@ class ClientLink:
         try:
             if outgoing.batch is not None:
                 outgoing.seal()
-            if self._state is _CLOSING:
+            if self._socket.state is _CLOSING:
                 limit = min(limit, _LAST_CHUNK)
             return self._socket.data_to_send(limit)
         finally:
