@@ -309,7 +309,10 @@ def check_pending(pending: Pending, deadlines: Deadlines) -> None:
     # Each name was given out once: the numbers in them rise in the order of the questions.
     assert numbers == sorted(set(numbers))
     assert not numbers or numbers[-1] <= pending._count
-    assert len(set(map(id, pending))) == len(pending)
+    questions = pending._by_name
+    assert len(set(map(id, questions.values()))) == len(pending)
+    barriers = {name: one for name, one in questions.items() if isinstance(one, Barrier)}
+    assert list(pending._barriers.items()) == list(barriers.items())
 
 
 def check_offline_queue(session: ClientSession) -> None:

@@ -243,11 +243,9 @@ class Asking:
             if barrier is not None:
                 self._fail(barrier, error)
                 return True
-        for question in self.pending:
-            if isinstance(question, Barrier):  # the oldest one, which the error precedes
-                if len(question.refusals) < _MOST_REFUSALS:
-                    question.refusals.append(str(error))
-                break
+        first = self.pending.first_barrier  # which the error precedes
+        if first is not None and len(first.refusals) < _MOST_REFUSALS:
+            first.refusals.append(str(error))
         return False
 
     def end_all(self, error: KPSError) -> None:

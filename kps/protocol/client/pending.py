@@ -5,7 +5,7 @@ a lost or late answer affects its own question only. One place ends all question
 pending when a connection ends.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from kps.errors import KPSError
@@ -77,6 +77,7 @@ class Pending:
 
     def __init__(self) -> None:
         self._by_name: dict[str, Barrier | ClientAck] = {}
+        self._barriers: dict[str, Barrier] = {}  # those among them
         self._count = 0
         self.size = 0
         """Bytes that the outcomes of all questions take in memory."""
@@ -84,8 +85,10 @@ class Pending:
     def __len__(self) -> int:
         return len(self._by_name)
 
-    def __iter__(self) -> Iterator[Barrier | ClientAck]:
-        return iter(list(self._by_name.values()))
+    @property
+    def first_barrier(self) -> Barrier | None:
+        """The oldest barrier, if there is one."""
+        return next(iter(self._barriers.values()), None)
 
     def new_name(self, kind: str) -> str:
         """Return a name that no other question of this client has."""
@@ -95,6 +98,8 @@ class Pending:
     def add(self, name: str, question: Barrier | ClientAck) -> None:
         """Add a question."""
         self._by_name[name] = question
+        if isinstance(question, Barrier):
+            self._barriers[name] = question
 
     def find(self, name: str, kind: type[Q]) -> Q | None:
         """Return the question of that name, if it is of that kind."""
@@ -108,11 +113,14 @@ class Pending:
             del self._by_name[name]
             if isinstance(question, ClientAck):
                 self.size -= question.size
+            else:
+                del self._barriers[name]
         return question
 
     def take_all(self) -> list[Barrier | ClientAck]:
         """Remove and return all questions."""
         questions = list(self._by_name.values())
         self._by_name.clear()
+        self._barriers.clear()
         self.size = 0
         return questions

@@ -1,6 +1,7 @@
 """The client, before a server made by hand: connections come and go, the program stays."""
 
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ from kps.protocol.client.events import (
     MessageReceived,
     SubscriptionConfirmed,
 )
-from kps.protocol.client.pending import Barrier
+from kps.protocol.client.pending import Barrier, ClientAck
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.cost import MESSAGE
 from kps.protocol.dialect.outcome import AckResponse
@@ -71,8 +72,8 @@ def actions(messages: Sequence[Fields]) -> list[str]:
     ]
 
 
-def online_at_level_2() -> tuple[Client, FakeServer]:
-    client = Client()
+def online_at_level_2(**config: Any) -> tuple[Client, FakeServer]:
+    client = Client(**config)
     return client, client.connect(proto=2)
 
 
@@ -927,6 +928,31 @@ class TestBarriers:
         )
         assert (first.refusals, second.refusals) == (["one", "two"], ["three"])
 
+    def test_refusals_cost_the_same_however_many_acks_wait(self) -> None:
+        def lines_of_a_refusal(acks: int) -> int:
+            client, server = online_at_level_2()
+            for _ in range(acks):
+                client.ask()
+            barrier = client.session.asking.barrier(client.now)
+            server.take()
+            lines = 0
+
+            def trace(*_: Any) -> Any:
+                nonlocal lines
+                lines += 1
+                return trace
+
+            before = sys.gettrace()
+            sys.settrace(trace)
+            try:
+                server.send({"action": "error", "error": "no", "code": "c"})
+            finally:
+                sys.settrace(before)
+            assert barrier.refusals == ["no"]
+            return lines
+
+        assert lines_of_a_refusal(500) < lines_of_a_refusal(0) + 50
+
     def test_lost_with_the_connection(self) -> None:
         client, server = online(reconnect=RETRY)
         barrier = client.session.asking.barrier(client.now)
@@ -1017,6 +1043,25 @@ class TestPublishing:
         server.hang_up()
         assert client.take(Disconnected)[0].dropped == client.session.dropped == 2
 
+    @pytest.mark.parametrize("size", range(20))
+    def test_queue_with_an_ack_in_it_refuses_and_loses_nothing(self, size: int) -> None:
+        """The acks that wait for company take more room than they did alone."""
+        client, server = online_at_level_2(limits=ClientLimits(queue_bytes=4000))
+        client.subscribe("job")
+        server.send({"action": "publish_ack", "topic": "job", "ack_id": "1", "from": "a"})
+        server.take()
+        server.send(
+            {"action": "publish_ack", "topic": "none", "ack_id": "1", "from": "a"},
+            {"action": "publish_ack", "topic": "none", "ack_id": "2", "from": "a"},
+        )
+        published = 0
+        with pytest.raises(QueueFull):
+            while True:
+                client.publish("t", "x" * size)
+                published += 1
+        batch = server.take()[-1]["batch"]
+        assert (len(batch), client.session.dropped, server.closed) == (published, 0, None)
+
     def test_message_larger_than_the_queue_passes(self) -> None:
         client, server = online(limits=ClientLimits(queue_bytes=1000))
         client.publish("t", "x" * 5000)
@@ -1035,7 +1080,8 @@ class TestPublishing:
             with pytest.raises(QueueFull):
                 question()
         assert client.session.ready
-        assert list(client.session.asking.pending) == [handle]
+        pending = client.session.asking.pending
+        assert (len(pending), pending.find(handle.id, ClientAck)) == (1, handle)
         assert len(server.take()) == 3
 
     @pytest.mark.parametrize("verb", ["cancel", "expire"])
@@ -1294,6 +1340,19 @@ class TestClosing:
         server.hang_up()
         assert client.take(Ended) == [Ended(None)]
         assert client.session.dropped == 1
+        client.check_over()
+
+    def test_connection_breaks_while_very_much_is_pending(self) -> None:
+        """What the driver took before is not counted, so it may take a small part at once only."""
+        client, server = online_at_level_2()
+        for number in range(1000):
+            client.publish(f"t{number % 2}", "x" * 500)
+        client.session.close(client.now)
+        server.inbox.feed(server.link.data_to_send())
+        taken = len(server.inbox.take())
+        assert 0 < taken < 40
+        server.hang_up()
+        assert client.session.dropped == 1000 - taken
         client.check_over()
 
     def test_both_at_once(self) -> None:
