@@ -1,7 +1,8 @@
 """Rate limits: token buckets."""
 
+from bisect import bisect_left, insort
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kps.protocol.limits import ServerLimits
 
@@ -80,13 +81,14 @@ class RateLimiter:
         return now + self.wait(_ALL, _ALL, now)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Used:
+class _Used(NamedTuple):
     """A limiter between two connections. It is another one each time that it is kept."""
 
+    full_at: float
+    number: int
+    """Breaks ties, so that limiters are never compared."""
     origin: str
     limiter: RateLimiter
-    full_at: float
 
 
 class UsedLimiters:
@@ -98,7 +100,8 @@ class UsedLimiters:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._by_origin: dict[str, list[_Used]] = {}
+        self._count = 0
+        self._by_origin: dict[str, list[_Used]] = {}  # sorted: the one that lacks most is last
         self._in_order: deque[_Used] = deque()  # also such as were taken, until it is their turn
 
     def __len__(self) -> int:
@@ -109,8 +112,9 @@ class UsedLimiters:
         full_at = limiter.full_at(now)
         self._drop_old(now)
         if full_at > now:
-            used = _Used(origin, limiter, full_at)
-            self._by_origin.setdefault(origin, []).append(used)
+            self._count += 1
+            used = _Used(full_at, self._count, origin, limiter)
+            insort(self._by_origin.setdefault(origin, []), used)
             self._in_order.append(used)
 
     def take(self, origin: str, now: float) -> RateLimiter | None:
@@ -118,7 +122,7 @@ class UsedLimiters:
         kept = self._by_origin.get(origin)
         if kept is None:
             return None
-        used = max(kept, key=lambda one: one.full_at)
+        used = kept[-1]
         self._forget(used)
         return used.limiter if used.full_at > now else None
 
@@ -130,8 +134,9 @@ class UsedLimiters:
 
     def _forget(self, used: _Used) -> None:
         kept = self._by_origin.get(used.origin, [])
-        if used in kept:
-            kept.remove(used)
+        place = bisect_left(kept, used)
+        if kept[place : place + 1] == [used]:
+            del kept[place]
             if not kept:
                 del self._by_origin[used.origin]
 

@@ -118,3 +118,43 @@ class TestUsedLimiters:
         other.spend(1, 0, 6.0)
         kept.put("b", other, 6.0)  # which drops what is old
         assert kept.take("a", 6.0) is limiter
+
+    def test_what_an_address_left_behind_does_not_slow_it_down(self) -> None:
+        comparisons = 0
+
+        class Time(float):
+            """Counts how often it is compared with another one."""
+
+            def __lt__(self, other: float) -> bool:
+                nonlocal comparisons
+                comparisons += 1
+                return super().__lt__(other)
+
+            def __gt__(self, other: float) -> bool:
+                nonlocal comparisons
+                comparisons += 1
+                return super().__gt__(other)
+
+        class Limiter(RateLimiter):
+            def full_at(self, now: float) -> float:
+                return Time(super().full_at(now))
+
+        kept, limiters = UsedLimiters(10_000), []
+        for number in range(1000):
+            limiter = Limiter(self.limits, 0.0)
+            limiter.spend(1000 + number * 7919 % 1000, 0, 0.0)
+            limiters.append(limiter)
+            kept.put("a", limiter, 0.0)
+        comparisons = 0
+        taken = [kept.take("a", 0.0) for _ in range(100)]
+        assert comparisons < 100 * 40
+        lacking = sorted(limiters, key=lambda one: one.full_at(0.0), reverse=True)
+        assert taken == lacking[:100]
+
+    def test_two_that_lack_the_same_are_two(self) -> None:
+        kept = UsedLimiters(100)
+        one, other = self.used(5, 0.0), self.used(5, 0.0)
+        for limiter in (one, other):
+            kept.put("a", limiter, 0.0)
+        assert {kept.take("a", 0.1) for _ in range(2)} == {one, other}
+        assert kept.take("a", 0.1) is None
