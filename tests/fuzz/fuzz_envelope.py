@@ -155,7 +155,7 @@ def check_read_by_client(dialect: client.ClientLevel1, fields: Fields) -> None:
     assert client.agreed(fields, 2) in (client.LEVEL_1, client.LEVEL_2)
     limit = client.limit_in(fields)
     assert limit is None or limit > 0
-    response = client.read_response("a", fields, "1")
+    response, _ = client.read_response("a", fields, "1")
     assert type(response.success) is bool
     assert response.error is None or type(response.error) is str
     assert type(response.ack_id) is str

@@ -181,18 +181,19 @@ class Asking:
         if type(responses) is dict:
             for client_id, response in responses.items():
                 if type(response) is dict:
-                    self._record(handle, read_response(client_id, response, handle.id))
+                    self._record(handle, *read_response(client_id, response, handle.id))
         if type(missing) is list:
             for client_id in missing:
                 if type(client_id) is str:
-                    self._record(handle, timed_out(client_id, handle.id))
+                    missed = timed_out(client_id, handle.id)
+                    self._record(handle, missed, size_of(missed))
         self._state.events.append(AckChanged(handle))
 
-    def _record(self, handle: ClientAck, response: AckResponse) -> None:
-        """Keep an outcome. Without room for it, the request ends with an error."""
+    def _record(self, handle: ClientAck, response: AckResponse, size: int) -> None:
+        """Keep an outcome of ``size`` bytes; without room, end the request with an error."""
         if handle.error is not None:
             return
-        size, pending = size_of(response), self.pending
+        pending = self.pending
         if pending.size + size > self._state.config.limits.max_all_results:
             self._give_up(handle, QueueFull("the outcomes of ack requests take too much memory"))
         elif response.client_id not in handle.responses:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import Fields, join, text, unwrap, write
-from kps.protocol.dialect.outcome import AckResponse, as_json
+from kps.protocol.dialect.outcome import AckResponse, as_json, size_of
 
 # How a confirmation begins, as every server of the family writes it.
 _CONFIRMATION = b'{"action":"published",'
@@ -165,13 +165,15 @@ def limit_in(fields: Fields) -> int | None:
     return limit if type(limit) is int and limit > 0 else None
 
 
-def read_response(client_id: str, fields: Fields, request: str) -> AckResponse:
-    """Read one outcome of the ack request with the id ``request``."""
+def read_response(client_id: str, fields: Fields, request: str) -> tuple[AckResponse, int]:
+    """Read one outcome of the ack request with the id ``request``; return what it takes, too."""
     reason, ack_id, result = fields.get("error"), fields.get("ack_id"), fields.get("result")
-    return AckResponse(
+    written = b"" if result is None else write(result)
+    response = AckResponse(
         client_id,
         fields.get("success") is True,
         reason if type(reason) is str else None,
         ack_id if type(ack_id) is str else request,
-        None if result is None else as_json(write(result)),
+        as_json(written) if written else None,
     )
+    return response, size_of(response, len(written))
