@@ -6,6 +6,7 @@ or ``timeout`` (spec, section 6).
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Protocol
 
 from kps.errors import QueueFull
@@ -85,7 +86,7 @@ class AckRequest:
 
     def untold(self) -> list[AckResponse]:
         """Return the outcomes that the owner has not been sent, and count them as sent."""
-        untold = list(self.responses.values())[self.told :]
+        untold = list(islice(self.responses.values(), self.told, None))
         self.told = len(self.responses)
         return untold
 

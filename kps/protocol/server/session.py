@@ -33,6 +33,7 @@ _FORWARDED = Kind.FORWARDED
 
 # Units of work (see ``turns``).
 _REFUSAL = 5
+_UPDATE = 4
 
 _MOST_NAMED = 1000  # messages of a refused frame: more than a client of ours puts into one
 
@@ -225,7 +226,9 @@ class ServerSession:
 
     def ack_updated(self, request: AckRequest, response: AckResponse) -> None:
         if request.wants_updates and request.awaited:  # ``ack_finished`` sends the last outcome
-            update = self.dialect.ack_update(request.owner_ack_id, request.untold())
+            request.told = len(request.responses)
+            self.state.turns.left -= _UPDATE
+            update = self.dialect.ack_update(request.owner_ack_id, (response,))
             self._transport.send(update, _FORWARDED)
 
     def ack_finished(self, request: AckRequest) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.limits import Overflow, RatePolicy, ServerLimits
 from kps.protocol.server import turns as turns_module
 from kps.protocol.server.turns import TURN, Turns
@@ -650,3 +651,48 @@ def test_few_arrays_wait_as_objects() -> None:
     assert count < 400, "each parses its array a few times"
     assert stage.hub.state.parsed == 0
     assert all(peer.session.received == 4_001 for peer in peers[5:])
+
+
+def test_each_update_of_an_ack_request_costs_the_same() -> None:
+    class Outcomes(dict[str, AckResponse]):
+        """Counts how often all outcomes are looked at."""
+
+        looks = 0
+
+        def values(self) -> Any:
+            Outcomes.looks += 1
+            return super().values()
+
+    stage = Stage()
+    subscribers = [member(stage, f"s{number}") for number in range(50)]
+    for subscriber in subscribers:
+        subscriber.ask({"action": "subscribe", "topic": "t"})
+    asker = member(stage, "asker")
+    asker.ask(
+        {"action": "publish_with_ack", "topic": "t", "data": 1, "ack_id": "1", "updates": True}
+    )
+    finish(stage)
+    acks, turns = stage.hub.state.acks, stage.hub.state.turns
+    (owner,) = acks.owners()
+    request = acks.find(owner, "1")
+    assert request is not None
+    request.responses = Outcomes()
+    costs = []
+    for number, subscriber in enumerate(subscribers[:-1]):
+        turns.end()
+        before = turns._of_turn
+        subscriber.send({"action": "ack", "ack_id": "ack_1", "success": True})
+        costs.append(before - turns._of_turn)
+        (update,) = asker.take()
+        assert list(update["responses"]) == [f"s{number}"]
+    assert Outcomes.looks == 0
+    subscribers[-1].send({"action": "ack", "ack_id": "ack_1", "success": True})
+    (last,) = asker.take()
+    assert (last["action"], list(last["responses"])) == ("ack_response", ["s49"])
+    assert set(costs) == {costs[0]}
+    plain = member(stage, "plain")
+    plain.ask({"action": "publish_with_ack", "topic": "t", "data": 1, "ack_id": "2"})
+    turns.end()
+    before = turns._of_turn
+    subscribers[0].send({"action": "ack", "ack_id": "ack_2", "success": True})
+    assert costs[0] > before - turns._of_turn, "the work of an update is not charged"
