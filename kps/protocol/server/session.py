@@ -31,6 +31,8 @@ from kps.protocol.wire.outbox import Entry, Kind
 _REPLY = Kind.REPLY
 _FORWARDED = Kind.FORWARDED
 
+_NO_FIELDS: Fields = {}  # of a message that could not be read
+
 # Units of work (see ``turns``).
 _REFUSAL = 5
 _UPDATE = 4
@@ -114,7 +116,7 @@ class ServerSession:
         """Act on one message, or refuse it."""
         gate = self.gate
         self.received += 1
-        fields: Fields = {}
+        fields = _NO_FIELDS
         try:
             if self.throttle is not None:
                 fields = message if type(message) is dict else {}
