@@ -199,11 +199,16 @@ class Outbox:
             is_droppable = entry.kind is _DROPPABLE
             if policy is Overflow.CLOSE:
                 return Push.OVERFLOW
-            if is_droppable and (policy is Overflow.DROP_NEWEST or size > self._limits.queue_bytes):
-                return self._drop(entry)  # a larger one than the queue must not empty it
-            self._drop_oldest_for(size)
-            if self._pending_frames and not self._fits(size):
-                return self._drop(entry) if is_droppable else Push.OVERFLOW
+            # A larger one than the queue must not empty it.
+            is_too_large = size > self._limits.queue_bytes
+            goes_itself = is_droppable and (policy is Overflow.DROP_NEWEST or is_too_large)
+            if not goes_itself:
+                self._drop_oldest_for(size)
+            if goes_itself or (self._pending_frames and not self._fits(size)):
+                if not is_droppable:
+                    return Push.OVERFLOW
+                self.dropped += entry.messages
+                return Push.DROPPED
         self._entries.append(entry)
         self._pending_bytes += size
         self._pending_frames += entry.frames
@@ -360,10 +365,6 @@ class Outbox:
         self._pending_bytes -= entry.size
         self._pending_frames -= entry.frames
         self._pending_replies -= entry.reply_bytes
-
-    def _drop(self, entry: Entry) -> Push:
-        self.dropped += entry.messages
-        return Push.DROPPED
 
     def _drop_oldest_for(self, size: int) -> None:
         """Drop droppable entries, oldest first, until an entry of ``size`` bytes has room."""
