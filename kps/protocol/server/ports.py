@@ -38,8 +38,8 @@ class Transport(Protocol):
     def accept(self) -> None:
         """Accept the client, which may then send messages."""
 
-    def refuse(self, response: HttpResponse) -> None:
-        """Refuse the client before it is accepted."""
+    def refuse(self, response: HttpResponse, patience: float | None = None) -> None:
+        """Refuse the client before it is accepted. It has ``patience`` seconds to read that."""
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake, behind the queued data."""

@@ -48,7 +48,7 @@ class ListTransport:
     def accept(self) -> None:
         self.is_accepted = True
 
-    def refuse(self, response: HttpResponse) -> None:
+    def refuse(self, response: HttpResponse, patience: float | None = None) -> None:
         self.closed = Closed(response.status, "refused", ClosedBy.LOCAL)
 
     def close(self, code: int, reason: str, grace: float = 0.0) -> None:
