@@ -7,10 +7,12 @@ from kps.protocol.bus.acks import AckOwner
 from kps.protocol.bus.message import Message
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Bus
+from kps.protocol.dialect.envelope import compose, load
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.hub import Hub
+from kps.protocol.timers import Deadlines
 
 
 class Record:
@@ -24,11 +26,16 @@ class Record:
     def add(self, publication: Publication) -> None:
         """Note a publication."""
         topic, sender = publication.topic, publication.sender
-        self.publications += [Message(topic, data, sender) for data in publication.payloads]
+        self.publications += [Message(topic, _read(data), sender) for data in publication.payloads]
 
     def add_direct(self, to: str, sender: str, data: Any) -> None:
         """Note a direct message."""
-        self.direct.append((to, Message("", data, sender)))
+        self.direct.append((to, Message("", _read(data), sender)))
+
+
+def _read(data: Any) -> Any:
+    """Return a payload as a receiver gets it: those of the server are JSON already."""
+    return load(compose(data))
 
 
 class RecordedHub(Hub):
@@ -38,13 +45,13 @@ class RecordedHub(Hub):
         self, config: HubConfig, *, new_id: Callable[[], str], now: float, record: Record
     ) -> None:
         super().__init__(config, new_id=new_id, now=now)
-        self.state.bus = _RecordedBus(record)
+        self.state.bus = _RecordedBus(self.state.deadlines, record)
         self.delivery = _RecordedDelivery(self, record)
 
 
 class _RecordedBus(Bus):
-    def __init__(self, record: Record) -> None:
-        super().__init__()
+    def __init__(self, deadlines: Deadlines, record: Record) -> None:
+        super().__init__(deadlines)
         self._record = record
 
     def publish(self, publication: Publication) -> int:

@@ -4,22 +4,17 @@ Every addressed subscriber ends in exactly one outcome: its own answer, ``discon
 or ``timeout`` (spec, section 6).
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Protocol
 
 from kps.errors import QueueFull
 from kps.protocol import cost
+from kps.protocol.bus.slices import PAUSE, Slices
 from kps.protocol.bus.topics import Subscriber
 from kps.protocol.dialect.outcome import AckResponse, Json
 from kps.protocol.limits import ServerLimits
 from kps.protocol.timers import Deadlines
-
-# Outcomes that one call makes known, when very many become known at one instant. They take some
-# milliseconds; after a pause, in which others get their turn, the next call goes on.
-_AT_ONCE = 500
-_PAUSE = 0.001  # seconds
 
 
 class AckOwner(Protocol):
@@ -130,8 +125,7 @@ class AckBook:
         self._by_id: dict[str, AckRequest] = {}
         self._by_owner: dict[AckOwner, dict[str, AckRequest]] = {}
         self._by_subscriber: dict[Subscriber, dict[AckRequest, None]] = {}
-        self._work: deque[Iterator[int]] = deque()  # each step yields the outcomes it has handled
-        self._due: float | None = None  # when the work goes on; work that comes before waits
+        self._slices = Slices(deadlines)
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -222,12 +216,12 @@ class AckBook:
     def drop_subscriber(self, subscriber: Subscriber) -> None:
         """Record ``disconnected`` for a subscriber that is gone."""
         if subscriber in self._by_subscriber:
-            self._begin(self._disconnect(subscriber))
+            self._slices.begin(self._disconnect(subscriber))
 
     def drop_owner(self, owner: AckOwner) -> None:
         """End the requests of an owner that is gone, without telling anybody."""
         if owner in self._by_owner:
-            self._begin(self._abandon(owner))
+            self._slices.begin(self._abandon(owner))
 
     def cancel(self, owner: AckOwner, owner_ack_id: str) -> None:
         """End a pending request without an answer."""
@@ -245,37 +239,8 @@ class AckBook:
 
     # -- slices -----------------------------------------------------------------------------
 
-    def next_deadline(self) -> float | None:
-        return self._due
-
-    def handle_timeout(self, now: float) -> None:
-        """Go on with the work that is left."""
-        if self._due is not None and now >= self._due:
-            self._work_on(now + _PAUSE)
-
     def _expired(self, request: AckRequest, now: float) -> None:
-        self._begin(self._time_out(request), now + _PAUSE)
-
-    def _begin(self, work: Iterator[int], resume_at: float = 0.0) -> None:
-        self._work.appendleft(work)
-        if self._due is None:
-            self._work_on(resume_at)
-
-    def _work_on(self, resume_at: float) -> None:
-        """Work until enough has been done for one call; go on at ``resume_at`` at the earliest."""
-        self._due = resume_at
-        done = 0
-        while self._work and done < _AT_ONCE:
-            work = self._work.popleft()
-            others = len(self._work)
-            step = next(work, None)
-            if step is not None:
-                done += step
-                self._work.insert(len(self._work) - others, work)  # behind what came from within
-        if self._work or done >= _AT_ONCE:
-            self._deadlines.schedule(self)
-        else:
-            self._due = None
+        self._slices.begin(self._time_out(request), now + PAUSE)
 
     def _disconnect(self, subscriber: Subscriber) -> Iterator[int]:
         for request in list(self._by_subscriber.get(subscriber, ())):

@@ -1,12 +1,14 @@
 """Topics and who subscribes to them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from itertools import islice
 from operator import attrgetter
 from typing import Any, Protocol
 
 from kps.protocol.bus.publication import Encoding, Publication
+from kps.protocol.bus.slices import Slices
+from kps.protocol.timers import Deadlines
 
 Key = str
 """The target of a subscription: a topic. Only this module interprets keys, so that later a key
@@ -49,13 +51,15 @@ class Subscriber(Protocol):
 class _Topic:
     """A topic with a subscriber."""
 
-    __slots__ = ("key", "published", "subscribers")
+    __slots__ = ("encodings", "key", "published", "subscribers")
 
     def __init__(self, key: Key) -> None:
         self.key = key
         """The one text that all its subscribers keep."""
         self.subscribers: dict[Subscriber, None] = {}  # a set that keeps its order
         self.published = 0
+        self.encodings: tuple[Encoding[Any], ...] | None = None
+        """Those of its subscribers, unless these have changed since the last publication."""
 
 
 Watcher = Callable[[Subscriber, Key], None]
@@ -63,33 +67,56 @@ Watcher = Callable[[Subscriber, Key], None]
 
 
 class Bus:
-    """Routes publications to subscribers."""
+    """Routes publications to subscribers.
 
-    def __init__(self) -> None:
+    The subscriptions of one that has left end in slices if they are very many. Meanwhile it gets
+    nothing, and does not count.
+    """
+
+    def __init__(self, deadlines: Deadlines) -> None:
         self._topics: dict[Key, _Topic] = {}
+        self._leaving: set[Subscriber] = set()  # those that have left, with subscriptions
+        self._slices = Slices(deadlines)
         self.on_join: list[Watcher] = []
         """Called after each new subscription."""
         self.on_leave: list[Watcher] = []
         """Called after the end of each subscription."""
 
     def __len__(self) -> int:
-        """Return the number of topics with a subscriber."""
+        """Return the number of topics with a subscriber, or with one that has just left."""
         return len(self._topics)
 
     def __contains__(self, topic: object) -> bool:
         """Tell whether a topic has a subscriber."""
-        return topic in self._topics
+        found = self._topics.get(topic)  # type: ignore[call-overload]
+        return found is not None and (not self._leaving or bool(self._present(found)))
+
+    def has_room(self, topic: Key, most: int) -> bool:
+        """Tell whether there are at most ``most`` topics with one more subscription to a topic."""
+        topics = self._topics
+        while len(topics) >= most and topic not in topics:
+            if not self._slices.go_on():
+                return False
+        return True
 
     def topics(self, most: int) -> list[tuple[str, int, int]]:
         """Return up to ``most`` topics: name, subscribers, messages since the first of them."""
-        return [
-            (name, len(topic.subscribers), topic.published)
+        found = [
+            (name, len(self._present(topic) if self._leaving else topic.subscribers), topic)
             for name, topic in islice(self._topics.items(), most)
         ]
+        return [(name, count, topic.published) for name, count, topic in found if count]
 
     def subscribers(self, topic: str) -> list[Subscriber]:
         found = self._topics.get(topic)
-        return list(found.subscribers) if found is not None else []
+        return self._present(found) if found is not None else []
+
+    def _present(self, topic: _Topic) -> list[Subscriber]:
+        """Return the subscribers that have not left."""
+        leaving = self._leaving
+        if not leaving:
+            return list(topic.subscribers)
+        return [one for one in topic.subscribers if one not in leaving]
 
     def ask(self, subscriber: Subscriber, key: Key) -> None:
         """Note that a subscriber wants a subscription; ``subscribe`` makes it live."""
@@ -105,6 +132,7 @@ class Bus:
         subscriber.topics.pop(key, None)  # with a text of its own
         subscriber.topics[topic.key] = Stage.LIVE
         topic.subscribers[subscriber] = None
+        topic.encodings = None
         for watch in self.on_join:
             watch(subscriber, key)
 
@@ -112,17 +140,25 @@ class Bus:
         """End a subscription, if there is one."""
         if subscriber.topics.pop(key, None) is not Stage.LIVE:
             return
-        subscribers = self._topics[key].subscribers
-        del subscribers[subscriber]
-        if not subscribers:
+        topic = self._topics[key]
+        del topic.subscribers[subscriber]
+        topic.encodings = None
+        if not topic.subscribers:
             del self._topics[key]
         for watch in self.on_leave:
             watch(subscriber, key)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """End all subscriptions of a subscriber."""
+        """End all subscriptions of a subscriber that has left."""
+        if subscriber.topics:
+            self._leaving.add(subscriber)
+            self._slices.begin(self._remove(subscriber))
+
+    def _remove(self, subscriber: Subscriber) -> Iterator[int]:
         for key in list(subscriber.topics):
             self.unsubscribe(subscriber, key)
+            yield 1
+        self._leaving.discard(subscriber)
 
     def publish(self, publication: Publication) -> int:
         """Deliver to every subscriber of the topic; return how many had room."""
@@ -130,8 +166,13 @@ class Bus:
         if topic is None:
             return 0
         addressed = list(topic.subscribers)
+        if self._leaving:
+            addressed = self._present(topic)
+        encodings = topic.encodings
+        if encodings is None:
+            encodings = topic.encodings = tuple(set(map(_ENCODING, topic.subscribers)))
         # Encode first: if a payload cannot be written, nobody must get it.
-        for encoding in set(map(_ENCODING, addressed)):
+        for encoding in encodings:
             publication.encoded(encoding)
         topic.published += len(publication.payloads)
         return sum([subscriber.deliver(publication) for subscriber in addressed])

@@ -88,7 +88,7 @@ def subscribe(actor: Actor, fields: Fields) -> None:
     rules.check_subscribe(topic, actor.permissions, limits)
     if len(actor.topics) >= limits.max_subscriptions:
         raise InvalidMessage("this client has too many subscriptions", LIMIT_REACHED)
-    if len(bus) >= limits.max_topics and topic not in bus:
+    if not bus.has_room(topic, limits.max_topics):
         raise InvalidMessage("the server has too many topics", LIMIT_REACHED)
     actor.delivery.subscribe(actor, topic, lambda: actor.reply(confirmation))
 

@@ -33,7 +33,7 @@ class ServerState:
         self.calls = Calls()
         self.deadlines = Deadlines()
         self.turns = Turns()
-        self.bus = Bus()
+        self.bus = Bus(self.deadlines)
         self.acks = AckBook(self.deadlines, config.limits)
         self.admission = Admission(config.limits, config.proxies)
         self.used_limiters = UsedLimiters(config.limits.max_connections)

@@ -45,7 +45,7 @@ class Listener:
 
 class TestBus:
     def test_subscribers_get_it_once_and_in_order(self) -> None:
-        bus, alice, bob = Bus(), Listener("alice"), Listener("bob")
+        bus, alice, bob = Bus(Deadlines()), Listener("alice"), Listener("bob")
         for _ in range(2):
             bus.subscribe(alice, "news")
         bus.subscribe(bob, "news")
@@ -56,7 +56,7 @@ class TestBus:
         assert alice.topics == {"news": Stage.LIVE}
 
     def test_topics_are_plain_names(self) -> None:
-        bus = Bus()
+        bus = Bus(Deadlines())
         topics = ["news", "News", "news.*", "news/", " news", "*", ">", "#"]
         listeners = {topic: Listener(topic) for topic in topics}
         for topic, listener in listeners.items():
@@ -66,11 +66,11 @@ class TestBus:
         assert all(len(listener.got) == 1 for listener in listeners.values())
 
     def test_nobody_subscribed(self) -> None:
-        assert Bus().publish(Publication("news", "x", None)) == 0
-        assert Bus().subscribers("news") == []
+        assert Bus(Deadlines()).publish(Publication("news", "x", None)) == 0
+        assert Bus(Deadlines()).subscribers("news") == []
 
     def test_unsubscribe(self) -> None:
-        bus, alice, bob = Bus(), Listener("alice"), Listener("bob")
+        bus, alice, bob = Bus(Deadlines()), Listener("alice"), Listener("bob")
         bus.subscribe(alice, "news")
         bus.subscribe(bob, "news")
         for _ in range(2):
@@ -80,7 +80,7 @@ class TestBus:
         assert (alice.got, alice.topics) == ([], {})
 
     def test_empty_topics_are_forgotten(self) -> None:
-        bus, alice = Bus(), Listener("alice")
+        bus, alice = Bus(Deadlines()), Listener("alice")
         for number in range(100):
             bus.subscribe(alice, f"topic {number}")
         assert len(bus) == 100
@@ -90,7 +90,7 @@ class TestBus:
         assert (len(bus), alice.topics) == (0, {})
 
     def test_subscriber_may_leave_while_it_is_delivered_to(self) -> None:
-        bus = Bus()
+        bus = Bus(Deadlines())
         listeners: list[Listener] = []
         for name in ("a", "b", "c"):
             listener = Listener(name)
@@ -104,7 +104,7 @@ class TestBus:
 
 class TestStages:
     def test_what_was_asked_for_is_not_yet_in_force(self) -> None:
-        bus, alice = Bus(), Listener("alice")
+        bus, alice = Bus(Deadlines()), Listener("alice")
         bus.ask(alice, "news")
         assert alice.topics == {"news": Stage.ASKED}
         assert ("news" in bus, len(bus), bus.subscribers("news")) == (False, 0, [])
@@ -115,14 +115,14 @@ class TestStages:
         assert [publication.payloads for publication in alice.got] == [[2]]
 
     def test_asking_again_does_not_take_it_back(self) -> None:
-        bus, alice = Bus(), Listener("alice")
+        bus, alice = Bus(Deadlines()), Listener("alice")
         bus.subscribe(alice, "news")
         bus.ask(alice, "news")
         assert alice.topics == {"news": Stage.LIVE}
         assert bus.subscribers("news") == [alice]
 
     def test_what_was_only_asked_for_can_be_given_up(self) -> None:
-        bus, alice, bob = Bus(), Listener("alice"), Listener("bob")
+        bus, alice, bob = Bus(Deadlines()), Listener("alice"), Listener("bob")
         bus.subscribe(bob, "news")
         bus.ask(alice, "news")
         bus.ask(alice, "weather")
@@ -133,7 +133,7 @@ class TestStages:
         assert bus.subscribers("news") == [bob]
 
     def test_hooks_are_told_once_of_what_comes_into_force_and_ends(self) -> None:
-        bus, alice, bob = Bus(), Listener("alice"), Listener("bob")
+        bus, alice, bob = Bus(Deadlines()), Listener("alice"), Listener("bob")
         told: list[tuple[str, Subscriber, Key, bool]] = []
 
         def note(name: str, is_new: bool, who: Subscriber, key: Key) -> None:
@@ -166,7 +166,7 @@ class TestStages:
         ] * 2
 
     def test_hooks_see_the_bus_as_it_is_then(self) -> None:
-        bus, alice, seen = Bus(), Listener("alice"), []
+        bus, alice, seen = Bus(Deadlines()), Listener("alice"), []
         bus.on_join.append(lambda who, key: seen.append((bus.subscribers(key), dict(who.topics))))
         bus.on_leave.append(lambda who, key: seen.append((bus.subscribers(key), dict(who.topics))))
         bus.subscribe(alice, "news")
@@ -220,7 +220,7 @@ class TestPublication:
 
 class TestEncodings:
     def test_each_level_gets_its_own_form(self) -> None:
-        bus, old = Bus(), Listener("old")
+        bus, old = Bus(Deadlines()), Listener("old")
         new = Listener("new", encoding=FRAMES[LEVEL_2])
         bus.subscribe(old, "t")
         bus.subscribe(new, "t")
@@ -236,7 +236,7 @@ class TestEncodings:
         for _ in range(252):
             deep = [deep]
         Publication("t", "x", deep).encoded(FRAMES[LEVEL_2])
-        bus, old = Bus(), Listener("old")
+        bus, old = Bus(Deadlines()), Listener("old")
         new = Listener("new", encoding=FRAMES[LEVEL_2])
         bus.subscribe(new, "t")
         bus.subscribe(old, "t")
@@ -255,7 +255,7 @@ class TestEncodings:
                 made.append(self.name)
                 return f"{self.name}: {publication.payloads}"
 
-        bus, encodings = Bus(), [Counted("one"), Counted("other"), Counted("one")]
+        bus, encodings = Bus(Deadlines()), [Counted("one"), Counted("other"), Counted("one")]
         listeners = [Listener(f"{n}", encoding=encodings[n % 3]) for n in range(9)]
         for listener in listeners:
             bus.subscribe(listener, "t")
@@ -266,6 +266,120 @@ class TestEncodings:
         forms = [publication.encoded(listener.encoding) for listener in listeners]
         assert forms == ["one: [1]", "other: [1]", "one: [1]"] * 3
         assert len(made) == 3
+
+    def test_encodings_are_looked_up_when_subscribers_change_only(self) -> None:
+        looks = 0
+
+        class Looked(Listener):
+            @property
+            def encoding(self) -> Encoding[Any]:
+                nonlocal looks
+                looks += 1
+                return self._encoding
+
+            @encoding.setter
+            def encoding(self, encoding: Encoding[Any]) -> None:
+                self._encoding = encoding
+
+        bus = Bus(Deadlines())
+        listeners = [Looked(f"{n}") for n in range(100)]
+        for listener in listeners:
+            bus.subscribe(listener, "t")
+        for _ in range(10):
+            assert bus.publish(Publication("t", "x", 1)) == 100
+        assert looks <= 100
+        other = Listener("other", encoding=FRAMES[LEVEL_2])
+        for change in (bus.subscribe, bus.unsubscribe, bus.subscribe):
+            change(other, "t")
+            publication = Publication("t", "x", 1)
+            bus.publish(publication)
+            expected = {listeners[0].encoding} | {one.encoding for one in bus.subscribers("t")}
+            assert set(publication._encoded) == expected
+
+
+class TestLeaving:
+    """The subscriptions of one that leaves end in slices, so that nobody waits for all."""
+
+    MANY = 2200
+
+    def crowd(self) -> tuple[Deadlines, Bus, Listener, Listener, list[str]]:
+        """Alice with very many topics, of which bob shares every other one."""
+        deadlines = Deadlines()
+        bus, alice, bob, ended = Bus(deadlines), Listener("alice"), Listener("bob"), []
+        bus.on_leave.append(lambda _, topic: ended.append(topic))
+        for number in range(self.MANY):
+            bus.subscribe(alice, f"t{number}")
+            if number % 2:
+                bus.subscribe(bob, f"t{number}")
+        return deadlines, bus, alice, bob, ended
+
+    def check_alice_is_not_there(self, bus: Bus, alice: Listener, bob: Listener) -> None:
+        counts = {topic: count for topic, count, _ in bus.topics(self.MANY)}
+        assert counts == {f"t{number}": 1 for number in range(1, self.MANY, 2)}
+        for number in range(0, self.MANY, 7):
+            topic, reached = f"t{number}", number % 2
+            assert bus.subscribers(topic) == [bob] * reached
+            assert (topic in bus) is bool(reached)
+            assert bus.publish(Publication(topic, "x", 1)) == reached
+        assert alice.got == []
+
+    def test_nothing_of_it_is_seen_meanwhile(self) -> None:
+        deadlines, bus, alice, bob, ended = self.crowd()
+        bus.remove(alice)
+        assert 0 < len(ended) <= 500
+        now, calls = 0.0, 0
+        while (due := deadlines.next_deadline()) is not None:
+            self.check_alice_is_not_there(bus, alice, bob)
+            before, now = len(ended), max(now, due)
+            deadlines.handle_timeout(now)
+            assert len(ended) - before <= 500
+            calls += 1
+        assert calls > 2
+        self.check_alice_is_not_there(bus, alice, bob)
+        assert sorted(ended) == sorted(f"t{number}" for number in range(self.MANY))
+        assert (alice.topics, len(bus), len(deadlines)) == ({}, self.MANY // 2, 0)
+        assert bus._leaving == set()
+
+    def test_many_that_leave_together_take_turns(self) -> None:
+        deadlines = Deadlines()
+        bus, ended = Bus(deadlines), []
+        bus.on_leave.append(lambda *_: ended.append(1))
+        leavers = [Listener(f"{number}") for number in range(30)]
+        for leaver in leavers:
+            for number in range(1000):
+                bus.subscribe(leaver, f"t{number}")
+        for leaver in leavers:
+            bus.remove(leaver)
+        assert len(ended) <= 500
+        now = 0.0
+        while (due := deadlines.next_deadline()) is not None:
+            now = max(now, due)
+            deadlines.handle_timeout(now)
+        assert (len(ended), len(bus)) == (30_000, 0)
+
+    def test_its_topics_leave_room_for_others_at_once(self) -> None:
+        _, bus, alice, bob, _ = self.crowd()
+        most = self.MANY
+        assert bus.has_room("t1", most)
+        assert not bus.has_room("new", most)
+        bus.remove(alice)
+        for number in range(self.MANY // 2):
+            assert bus.has_room(f"new {number}", most)
+            bus.subscribe(bob, f"new {number}")
+        assert not bus.has_room("one more", most)
+        assert len(bus) == most
+
+    def test_another_one_may_come_meanwhile(self) -> None:
+        deadlines, bus, alice, _, _ = self.crowd()
+        bus.remove(alice)
+        late = f"t{self.MANY - 2}"
+        again = Listener("alice")
+        bus.subscribe(again, late)
+        assert bus.publish(Publication(late, "x", 1)) == 1
+        deadlines.handle_timeout(1.0)
+        while (due := deadlines.next_deadline()) is not None:
+            deadlines.handle_timeout(due)
+        assert bus.subscribers(late) == [again]
 
 
 class Asker:

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from kps.errors import InvalidArgument
 from kps.protocol.access.identity import Permissions
+from kps.protocol.dialect.server import LEVEL_1, LEVEL_2
 from kps.protocol.limits import Overflow, ServerLimits
 from kps.protocol.server.config import HubConfig
+from kps.protocol.server.encodings import FRAMES
 from kps.protocol.server.events import ClientLeft, ClientRegistered, RelayRequested, StrangerLeft
 from kps.protocol.wire.websocket import Closed, ClosedBy, Output
 from tests.protocol.helpers import (
@@ -1276,3 +1278,40 @@ class TestEnds:
         assert peer.inbox.take() == [pong("alice"), {"action": "published", "topic": "news"}]
         assert peer.closed == (1000, "")
         assert bob.take() == [delivery("news", "alice", 1)]
+
+
+def test_one_that_leaves_with_very_many_topics_is_gone_at_once() -> None:
+    stage = Stage()
+    hub, alice = stage.hub, stage.peer("alice")
+    stage.peer("bob").ask({"action": "subscribe", "topic": "t1999"})
+    for number in range(2000):
+        hub.state.bus.subscribe(alice.session, f"t{number}")
+    alice.connection.connection_lost(stage.clock.now)
+    assert hub.count_subscribers("t1999") == (0, 1, 1)
+    assert hub.count_subscribers("t1998") == (0, 0, 0)
+    before = hub.stats.delivered
+    assert hub.publish("t1999", 1, stage.clock.now) == 1
+    assert hub.publish_with_ack("t1998", 1, 5.0, stage.clock.now).responses == {}
+    assert hub.stats.delivered == before + 1
+    while hub.state.bus._leaving:
+        due = hub.next_deadline()
+        assert due is not None
+        stage.clock.now = max(stage.clock.now, due)
+        hub.handle_timeout(stage.clock.now)
+    assert (len(hub.state.bus), alice.session.topics) == (1, {})
+
+
+@pytest.mark.parametrize("proto", [1, 2])
+def test_the_encoding_of_a_client_is_settled_before_it_can_subscribe(proto: int) -> None:
+    """A topic remembers the encodings of its subscribers."""
+    stage = Stage()
+    peer = stage.peer().upgrade()
+    peer.ask({"action": "subscribe", "topic": "t"})
+    assert peer.session.topics == {}
+    peer.ask({"action": "ping", "from": "alice", "proto": proto})
+    peer.ask({"action": "subscribe", "topic": "t"})
+    encoding = peer.session.encoding
+    assert encoding is FRAMES[(LEVEL_1, LEVEL_2)[proto - 1]]
+    for again in ({"proto": 3 - proto}, {"proto": 3 - proto, "from": "bob"}, {}):
+        peer.ask({"action": "ping", **again})
+        assert peer.session.encoding is encoding

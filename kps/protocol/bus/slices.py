@@ -1,0 +1,62 @@
+"""Work that one event makes due for very many, done in slices with a turn for others in between."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from kps.protocol.timers import Deadlines
+
+# What one call does. It takes some milliseconds at most; after a pause, in which others get their
+# turn, the next call goes on.
+_AT_ONCE = 500
+
+PAUSE = 0.001
+"""Seconds between two slices of work that time made due."""
+
+
+class Slices:
+    """Does work in slices, the first of them at once.
+
+    Work is an iterator. Each step does something, and yields for how many it counts.
+    """
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._work: deque[Iterator[int]] = deque()
+        self._due: float | None = None  # when the work goes on; work that comes before waits
+
+    def begin(self, work: Iterator[int], resume_at: float = 0.0) -> None:
+        """Begin work, in front of other work; what is left of it waits until ``resume_at``."""
+        self._work.appendleft(work)
+        if self._due is None:
+            self._work_on(resume_at)
+
+    def go_on(self) -> bool:
+        """Do a slice before its time, because somebody waits for it; tell whether there was one."""
+        if not self._work:
+            return False
+        self._work_on(0.0)
+        return True
+
+    def next_deadline(self) -> float | None:
+        return self._due
+
+    def handle_timeout(self, now: float) -> None:
+        """Go on with the work that is left."""
+        if self._due is not None and now >= self._due:
+            self._work_on(now + PAUSE)
+
+    def _work_on(self, resume_at: float) -> None:
+        """Work until enough has been done; go on at ``resume_at`` at the earliest."""
+        self._due = resume_at
+        done = 0
+        while self._work and done < _AT_ONCE:
+            work = self._work.popleft()
+            others = len(self._work)
+            step = next(work, None)
+            if step is not None:
+                done += step
+                self._work.insert(len(self._work) - others, work)  # behind what came from within
+        if self._work or done >= _AT_ONCE:
+            self._deadlines.schedule(self)
+        else:
+            self._due = None
