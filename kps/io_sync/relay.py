@@ -4,6 +4,7 @@
 
 import itertools
 import logging
+from collections.abc import Hashable
 from typing import Any
 
 from kps.errors import InvalidArgument, KPSError, QueueFull
@@ -37,12 +38,12 @@ class Relays:
         *,
         secure: bool,
         done: Done,
-        owner: int | None = None,
+        owner: Hashable = None,
         shows_token: bool = True,
     ) -> None:
         """Queue a message; call ``done`` with the outcome, also if this server stops meanwhile.
 
-        ``owner`` is the number of the client that sends it, if a client does. Raises
+        ``owner`` says whose client sends it, if a client does. Raises
         :class:`kps.InvalidArgument` for a payload that is not JSON.
         """
         with self._driver.lock:

@@ -428,14 +428,14 @@ class Server(Participant, UnifiedServer):
                 pass  # they are only logged
             case OriginRefused() | LoginRefused():
                 pass  # likewise
-            case RelayRequested(session, to, target, data, sender, secure, shows_token):
+            case RelayRequested(session, to, target, data, sender, secure, shows_token, owner):
                 self._relays.send(
                     target,
                     self._origin(sender),
                     data,
                     secure=secure,
                     done=partial(self._relayed, session, to),
-                    owner=session,
+                    owner=owner,
                     shows_token=shows_token,
                 )
             case _:

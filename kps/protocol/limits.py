@@ -282,7 +282,9 @@ class ServerLimits(ProgramLimits):
     """Links to other servers, each with its path, that may exist at a time."""
 
     relay_links_per_client: int = 8
-    """Links that one client may have opened, so that it leaves some for others."""
+    """Links that one client may have opened, so that it leaves some for others. All connections of
+    one identity are one client here, and so are all anonymous ones from one address (for IPv6, one
+    network of 64 bits)."""
 
     message_rate: float = 0.0
     """Messages that one connection may send per second, where each payload of a batch counts.

@@ -152,10 +152,14 @@ def test_who_waits_for_a_silent_server_is_told_when_this_one_stops(
 
 def test_no_more_is_under_way_than_has_room(servers: AnyDriver, clients: AnyDriver) -> None:
     limits = kps.ServerLimits(relay_messages=3, relay_links_per_client=2)
-    server = servers.server(relay_timeout=60.0, permissions=RELAYING, limits=limits)
+
+    def auth(token: str) -> kps.Identity:
+        return kps.Identity(token, RELAYING)
+
+    server = servers.server(relay_timeout=60.0, auth=auth, limits=limits)
     errors, other_errors = Inbox(), Inbox()
-    client = clients.client(server.address, on_error=errors)
-    other = clients.client(server.address, on_error=other_errors)
+    client = clients.client(server.address, on_error=errors, token="alice")
+    other = clients.client(server.address, on_error=other_errors, token="bob")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         for path in (1, 2, 1, 1, 1):  # the link takes no message before it is registered
@@ -167,6 +171,9 @@ def test_no_more_is_under_way_than_has_room(servers: AnyDriver, clients: AnyDriv
         assert str(errors.get()) == (
             "failed to relay to server: messages of this client to too many servers are under way"
         )
+        again = clients.client(server.address, on_error=errors, token="alice")
+        again.publish_to_server(f"{address}/3", 1)
+        assert "too many servers" in str(errors.get()), "another connection of the same client"
         other.publish_to_server(f"{address}/3", 1)
         other.flush()
         assert other_errors.is_empty()

@@ -82,7 +82,7 @@ class Admission:
 
     def enter(self, peer: str) -> str | None:
         """Count a connection; return its origin, or ``None`` if that has too many."""
-        origin = _origin(host_of(peer))
+        origin = origin_of(peer)
         taken = self._by_origin.get(origin, 0)
         if taken >= self._limits.max_connections_per_address:
             return None
@@ -98,9 +98,9 @@ class Admission:
             del self._by_origin[origin]
 
 
-def _origin(address: str) -> str:
+def origin_of(peer: str) -> str:
     """Return what counts as one address: for IPv6 the 64-bit network, as one host may own it."""
-    address = _plain(address)
+    address = _plain(host_of(peer))
     if ":" not in address:
         return address
     try:

@@ -8,9 +8,10 @@ _SIZE = 16
 class IdOwners:
     """Remembers which identity owns an id, even while nobody is connected under it.
 
-    It keeps the latest ids of each identity, so that no identity can displace the ids of
-    others. It also limits the ids of all together, so that a million identities do not fill
-    the memory. It keeps digests of ids and names, because these may be long.
+    It keeps the latest ids of each identity, so that an identity displaces ids of its own only.
+    The exception is the limit for all together, without which a million identities would fill
+    the memory: past it, the id that was taken longest ago becomes free. It keeps digests of ids
+    and names, because these may be long.
     """
 
     def __init__(self, most: int, most_in_all: int) -> None:

@@ -84,7 +84,8 @@ class Mailbox:
     def batch(self, most: int) -> Iterator[Message]:
         """Return an iterator over the next messages that the program handles, up to ``most``.
 
-        It is the same one until it is exhausted: who leaves a batch half handled loses nothing.
+        It is the same one until it is exhausted. A program that leaves a batch half handled loses
+        nothing.
         """
         if not length_hint(self._batch):
             self._batch = iter(self.take_some(most))

@@ -30,7 +30,7 @@ class Batch:
         """Most bytes of its frame."""
         self._head = level2.batch_head(topic)
         self.gathered = bytearray(self._head)
-        """Its message so far. Who adds a payload also counts it."""
+        """Its message so far. The caller that adds a payload increases ``count``."""
         self.gathered += payload
 
     @property

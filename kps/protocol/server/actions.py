@@ -56,6 +56,10 @@ class Actor(Subscriber, AckOwner, Protocol):
         """The client's permissions."""
 
     @property
+    def owner(self) -> tuple[str, str]:
+        """Whose client it is: the name of its identity, or the address of an anonymous one."""
+
+    @property
     def host(self) -> str:
         """The host by which the client reached the server."""
 
@@ -145,7 +149,14 @@ def publish_to_server(actor: Actor, fields: Fields) -> None:
     shows_token = rules.check_relay(target, actor.permissions, secure=relay.secure)
     actor.state.emit(
         RelayRequested(
-            actor.number, relay.to, target, relay.data, actor.id, relay.secure, shows_token
+            actor.number,
+            relay.to,
+            target,
+            relay.data,
+            actor.id,
+            relay.secure,
+            shows_token,
+            actor.owner,
         )
     )
 

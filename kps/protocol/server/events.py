@@ -92,6 +92,8 @@ class RelayRequested:
     secure: bool
     shows_token: bool = False
     """Whether this server's token may go there: the client chose the address."""
+    owner: tuple[str, str] = ("", "")
+    """Whose links the message needs: the name of the client's identity, or its address."""
 
 
 @dataclass(frozen=True, slots=True)

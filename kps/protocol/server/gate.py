@@ -127,7 +127,7 @@ class Gate:
 
     @property
     def known(self) -> Identity:
-        """The identity of a client that is registering or registered, when it is always known."""
+        """The identity. A client that registers or is registered always has one."""
         assert self.identity is not None
         return self.identity
 

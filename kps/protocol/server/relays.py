@@ -1,7 +1,7 @@
 """The queues of messages to other servers (spec, section 7)."""
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ class RelayJob:
 class RelayQueue:
     """The messages that are pending for one link, in order."""
 
-    def __init__(self, link: Link, owner: int | None) -> None:
+    def __init__(self, link: Link, owner: Hashable) -> None:
         self.link = link
         self.owner = owner
         self.jobs: deque[RelayJob] = deque()
@@ -73,7 +73,7 @@ class RelayQueues:
         self._limits = limits
         self._by_link: dict[Link, RelayQueue] = {}
         self._open: set[RelayQueue] = set()  # also those whose link is about to close
-        self._owners: Counter[int] = Counter()
+        self._owners: Counter[Hashable] = Counter()
         self.size = 0
         """Bytes that are pending for all links."""
 
@@ -81,10 +81,11 @@ class RelayQueues:
         """Return the number of links."""
         return len(self._open)
 
-    def add(self, link: Link, job: RelayJob, owner: int | None) -> RelayQueue | None:
+    def add(self, link: Link, job: RelayJob, owner: Hashable) -> RelayQueue | None:
         """Queue a message; return the queue if it is new, so that the caller opens the link.
 
-        ``owner`` is the number of the client that sends it; ``None`` for this server's program.
+        ``owner`` says whose client sends it, whatever its connection; ``None`` for this server's
+        program.
         Raises :class:`kps.QueueFull`.
         """
         limits, known = self._limits, self._by_link.get(link)
@@ -124,7 +125,7 @@ class RelayQueues:
         for queue in list(self._open):
             self.end(queue, error)
 
-    def _begin(self, link: Link, owner: int | None) -> RelayQueue:
+    def _begin(self, link: Link, owner: Hashable) -> RelayQueue:
         limits = self._limits
         if len(self._open) >= limits.relay_links:
             raise QueueFull("messages to too many servers are under way")

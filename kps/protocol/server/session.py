@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from kps.protocol.access.admission import origin_of
 from kps.protocol.access.identity import Permissions
 from kps.protocol.bus.acks import AckRequest
 from kps.protocol.bus.publication import Publication
@@ -104,6 +105,12 @@ class ServerSession:
     def owner_name(self) -> str:
         """The name of its identity, which owns its id; empty for an anonymous client."""
         return self.gate.known.name
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Whose client it is: the name of its identity, or the address of an anonymous one."""
+        name = self.owner_name
+        return name, "" if name else origin_of(self.peer)
 
     @property
     def host(self) -> str:

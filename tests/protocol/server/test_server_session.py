@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.errors import InvalidArgument
-from kps.protocol.access.identity import Permissions
+from kps.protocol.access.identity import Identity, Permissions
 from kps.protocol.dialect.server import LEVEL_1, LEVEL_2
 from kps.protocol.limits import Overflow, ServerLimits
 from kps.protocol.server.config import HubConfig
@@ -608,6 +608,38 @@ class TestServers:
         event = stage.hub.events()[-1]
         assert isinstance(event, RelayRequested)
         assert not event.secure
+
+    def test_links_belong_to_an_identity_or_an_address(self) -> None:
+        """Else a client that connects again and again would have any number of them."""
+        stage = Stage(permissions=RELAYING, asks_token=True, asks_upgrade=True)
+        owners: dict[str, list[tuple[str, str]]] = {"": [], "alice": [], "bob": []}
+        for name in owners:
+            for address in ("192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1"):
+                peer = Peer(stage.hub, stage.clock, address)
+                peer.feed(upgrade())
+                peer.decide(Identity(name, RELAYING))
+                peer.read_upgrade()
+                peer.ask({"action": "ping"}, {"action": "publish_to_server", "to": "h:1"})
+                event = stage.hub.events()[-1]
+                assert isinstance(event, RelayRequested)
+                owners[name].append(event.owner)
+                peer.connection.connection_lost(stage.clock.now)
+        one, same, other = owners.pop("")
+        assert one == same != other
+        assert [len(set(each)) for each in owners.values()] == [1, 1]
+        assert len({one, other, owners["alice"][0], owners["bob"][0]}) == 4
+
+    def test_an_identity_named_like_an_address_is_another_owner(self) -> None:
+        stage = Stage(permissions=RELAYING, asks_upgrade=True)
+        found = []
+        for name in ("", "192.0.2.1"):
+            peer = Peer(stage.hub, stage.clock, "192.0.2.1:1")
+            peer.feed(upgrade())
+            peer.decide(Identity(name, RELAYING))
+            peer.read_upgrade()
+            peer.ask({"action": "ping"})
+            found.append(peer.session.owner)
+        assert found[0] != found[1]
 
     def test_relay_that_ends_after_the_client_left(self) -> None:
         stage = Stage(permissions=RELAYING)
