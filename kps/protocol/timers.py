@@ -49,14 +49,16 @@ class Deadlines:
         elif when < known[0]:
             del self._items[known[1]]
             self._push(when, item)
-            self._compact()
+            if len(self._heap) > 64 + 2 * len(self._scheduled):
+                self._compact()
 
     def cancel(self, item: Timed) -> None:
         """Remove an item. Its entry in the heap becomes stale."""
         known = self._scheduled.pop(item, None)
         if known is not None:
             del self._items[known[1]]
-            self._compact()
+            if len(self._heap) > 64 + 2 * len(self._scheduled):
+                self._compact()
 
     def next_deadline(self) -> float | None:
         """The earliest time at which something may be due."""
@@ -94,7 +96,6 @@ class Deadlines:
         heapq.heappush(self._heap, entry)
 
     def _compact(self) -> None:
-        """Remove the stale entries from the heap once they are more than half of it."""
-        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._scheduled):
-            self._heap = list(self._scheduled.values())
-            heapq.heapify(self._heap)
+        """Remove the stale entries from the heap, which are more than half of it."""
+        self._heap = list(self._scheduled.values())
+        heapq.heapify(self._heap)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from kps.protocol.timers import Deadlines
 
-# What one call does. It takes some milliseconds at most; after a pause, in which others get their
-# turn, the next call goes on.
-_AT_ONCE = 500
+AT_ONCE = 500
+"""Steps of one call. They take some milliseconds at most; after a pause, in which others get their
+turn, the next call goes on."""
 
 PAUSE = 0.001
 """Seconds between two slices of work that time made due."""
@@ -49,14 +49,14 @@ class Slices:
         """Work until enough has been done; go on at ``resume_at`` at the earliest."""
         self._due = resume_at
         done = 0
-        while self._work and done < _AT_ONCE:
+        while self._work and done < AT_ONCE:
             work = self._work.popleft()
             others = len(self._work)
             step = next(work, None)
             if step is not None:
                 done += step
                 self._work.insert(len(self._work) - others, work)  # behind what came from within
-        if self._work or done >= _AT_ONCE:
+        if self._work or done >= AT_ONCE:
             self._deadlines.schedule(self)
         else:
             self._due = None

@@ -109,13 +109,13 @@ class Bus:
 
     def subscribers(self, topic: str) -> list[Subscriber]:
         found = self._topics.get(topic)
-        return self._present(found) if found is not None else []
+        if found is None:
+            return []
+        return self._present(found) if self._leaving else list(found.subscribers)
 
     def _present(self, topic: _Topic) -> list[Subscriber]:
-        """Return the subscribers that have not left."""
+        """Return the subscribers that have not left, while others are leaving."""
         leaving = self._leaving
-        if not leaving:
-            return list(topic.subscribers)
         return [one for one in topic.subscribers if one not in leaving]
 
     def ask(self, subscriber: Subscriber, key: Key) -> None:
@@ -165,9 +165,7 @@ class Bus:
         topic = self._topics.get(publication.topic)
         if topic is None:
             return 0
-        addressed = list(topic.subscribers)
-        if self._leaving:
-            addressed = self._present(topic)
+        addressed = self._present(topic) if self._leaving else list(topic.subscribers)
         encodings = topic.encodings
         if encodings is None:
             encodings = topic.encodings = tuple(set(map(_ENCODING, topic.subscribers)))

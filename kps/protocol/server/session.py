@@ -7,6 +7,7 @@ from kps.protocol.access.admission import origin_of
 from kps.protocol.access.identity import Permissions
 from kps.protocol.bus.acks import AckRequest
 from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.slices import AT_ONCE
 from kps.protocol.bus.topics import Key, Stage
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.codes import ID_TAKEN, RATE_LIMITED
@@ -255,6 +256,7 @@ class ServerSession:
             return
         self.inbox.clear()
         state = self.state
+        state.turns.left -= min(len(self.topics), AT_ONCE)
         state.bus.remove(self)
         if self.id:
             client: object = state.clients.get(self.id)

@@ -696,3 +696,17 @@ def test_each_update_of_an_ack_request_costs_the_same() -> None:
     before = turns._of_turn
     subscribers[0].send({"action": "ack", "ack_id": "ack_2", "success": True})
     assert costs[0] > before - turns._of_turn, "the work of an update is not charged"
+
+
+@pytest.mark.parametrize(("topics", "charged"), [(0, 0), (300, 300), (3000, 500)])
+def test_what_a_client_leaves_is_work_of_its_turn(topics: int, charged: int) -> None:
+    stage = Stage()
+    peer = member(stage, "me")
+    for number in range(topics):
+        stage.hub.state.bus.subscribe(peer.session, f"t{number}")
+    turns = stage.hub.state.turns
+    turns.end()
+    before = turns._of_turn
+    peer.feed(frame(b"?", reserved=1))
+    assert peer.closed is not None
+    assert charged <= before - turns._of_turn < charged + 60  # there is a frame, too
