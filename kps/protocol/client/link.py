@@ -14,8 +14,8 @@ from kps.protocol.wire.websocket import Closed, ClosedBy, Output, State
 _OPEN = State.OPEN
 _CLOSING = State.CLOSING
 
-# Bytes that a driver takes at once while the client closes: what it has taken is not counted as
-# dropped, message by message, when the transport ends first.
+# Bytes that a driver takes at once while the client closes. When the peer resets the connection,
+# asyncio does not tell how much of what it took was not written, and so that is not counted.
 _LAST_CHUNK = 16 * 1024
 
 

@@ -143,7 +143,7 @@ class Inbox:
         self.receive(rest)
 
     def put(self, messages: Sequence[bytes]) -> None:
-        """Add messages for ``go_on``, behind those that wait."""
+        """Add messages for ``go_on``, behind those that wait: for other transports."""
         self._rest += messages
         self.has_rest = bool(self._rest or self._frame)
 
