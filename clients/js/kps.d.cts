@@ -159,7 +159,10 @@ export interface WebSocketClass {
   new (url: string, options?: any): any;
 }
 
-/** What the client cannot use is refused with `InvalidArgument`. Times in milliseconds may be `Infinity`. */
+/**
+ * What the client cannot use is refused with `InvalidArgument`, such as generator functions. Times in
+ * milliseconds may be `Infinity`.
+ */
 export interface ClientOptions {
   /** The id under which others reach this client; random if not given. */
   id?: string;
@@ -293,7 +296,8 @@ export class Client {
 
   /**
    * Subscribe. The callback gets one message at a time, in order; it may be async. What it returns
-   * is the result for a publisher who wants an ack, what it throws is the error.
+   * is the result for a publisher who wants an ack, what it throws is the error. A generator function is
+   * refused with `InvalidArgument`, since a call runs nothing of it; that one is returned is an error.
    */
   subscribe<T = any>(
     topic: string,
@@ -310,7 +314,8 @@ export class Client {
    * beyond 64 MiB.
    * Rejected with `NotConnected` (unless there is an offline queue), `QueueFull`, `ConnectionLost`
    * or `ClientClosed` (while it waits for room), `MessageTooLarge`, or `InvalidArgument`: for what JSON
-   * cannot say, such as NaN, or `undefined` in an array. It leaves out members that are undefined.
+   * cannot say, such as NaN, `undefined` in an array, a promise or a generator. It leaves out members that
+   * are undefined.
    */
   publish(topic: string, data?: unknown): Promise<void>;
   /** Publish, and learn how many subscribers it was passed on to; `undefined` on level 1. */

@@ -107,6 +107,15 @@ const entries = (value) => (isObject(value) ? Object.entries(value) : []);
 
 const isThenable = (value) => typeof value?.then === 'function';
 
+/** Whether it is a generator function, or what it or another iterator function gave. */
+const isIterator = (value) => /Generator|Iterator/.test(value?.[Symbol.toStringTag]);
+
+/** A value of the program, unless it is work that nobody would do: that of a generator. */
+function finished(value) {
+  if (!isObject(value) || !isIterator(value)) return value;
+  throw new InvalidArgument('nobody iterates over the iterator that is given here');
+}
+
 /** What was thrown, as text. It may be anything, and even refuse to be shown. */
 function describe(error) {
   try {
@@ -154,8 +163,8 @@ function byteLength(string) {
 function encode(value = null) {
   try {
     let json = JSON.stringify(value);
-    // NaN and the like have become `null`, which may be there by right.
-    if (json?.includes('null')) json = JSON.stringify(value, refuseNothings);
+    // NaN and the like have become `null`, and promises `{}`, which may be there by right.
+    if (json?.includes('null') || json?.includes('{}')) json = JSON.stringify(value, refuseNothings);
     // The server could not read half of a surrogate pair, nor what else is in the same frame.
     const isWhole = !json?.includes('\\ud') || !/\\ud[89a-f]/.test(json.replaceAll('\\\\', ''));
     if (json && isWhole) return json;
@@ -165,8 +174,10 @@ function encode(value = null) {
   throw new InvalidArgument('the data is not JSON');
 }
 
-/** For JSON.stringify: throws for what would become `null`. Members of objects may be undefined. */
+/** For JSON.stringify: throws for what would be lost. Members of objects may be undefined. */
 function refuseNothings(key, value) {
+  if (isThenable(value)) throw new InvalidArgument('JSON has no promise: await it');
+  finished(value);
   const isNumber = typeof value === 'number' || value instanceof Number;
   const isNothing = isNumber ? !Number.isFinite(Number(value))
     : Array.isArray(this) && ['undefined', 'function', 'symbol'].includes(typeof value);
@@ -265,7 +276,8 @@ function isBackoff(value) {
 
 const TIME = [isTime, 'a number of milliseconds above 0'];
 const COUNT = [isCount, 'a whole number, from 0'];
-const HOOK = [isFunction, 'a function'];
+const isHook = (value) => isFunction(value) && !isIterator(value);
+const HOOK = [isHook, 'a function, and no generator, which would never run'];
 const SIGNAL = [isSignal, 'an AbortSignal'];
 
 /** What each option must be: a check, and the words for it. */
@@ -273,7 +285,7 @@ const OPTIONS = {
   id: [isName, NAME],
   path: [isText, 'a string'],
   secure: [(value) => typeof value === 'boolean', 'true or false'],
-  token: [(value) => isName(value) || isFunction(value), `a function, or ${NAME}`],
+  token: [(value) => isName(value) || isHook(value), `a function, and no generator, or ${NAME}`],
   headers: [isObject, 'an object'],
   level: [(value) => value === 1 || value === 2, '1 or 2'],
   reconnect: [(value) => typeof value === 'boolean' || (isTime(value) && value >= LEAST_WAIT),
@@ -364,9 +376,7 @@ class Outbox {
 
   /** Publications of a topic that follow each other become one message. Level 2 only. */
   publish(topic, payload) {
-    const head = `{"action":"publish","topic":${JSON.stringify(topic)}`;
     const added = byteLength(payload) + ','.length;
-    const size = byteLength(head) + ',"batch":[]}'.length + added;
     const isLone = added >= LONE_BYTES;
     const last = this.#items.at(-1);
     if (last?.topic === topic && !last.isLone && !isLone && last.size + added <= this.#room) {
@@ -375,6 +385,8 @@ class Outbox {
       last.size += added;
       this.size += added;
     } else {
+      const head = `{"action":"publish","topic":${JSON.stringify(topic)}`;
+      const size = byteLength(head) + ',"batch":[]}'.length + added;
       this.checkRoom();
       this.#check(size - 4); // as a single message it has `data` in place of `batch`
       this.#add({ topic, head, payloads: [payload], size, count: 1, isLone });
@@ -1535,7 +1547,7 @@ class Subscription {
       try {
         const result = this.#callback(message);
         if (isThenable(result)) return this.#goOn(message, result);
-        message._settle(undefined, result);
+        message._settle(undefined, finished(result));
       } catch (error) {
         this.#failed(message, error);
       }
@@ -1546,7 +1558,7 @@ class Subscription {
 
   async #goOn(message, pending) {
     try {
-      message._settle(undefined, await pending);
+      message._settle(undefined, finished(await pending));
     } catch (error) {
       this.#failed(message, error);
     }
@@ -1661,6 +1673,7 @@ class Client {
   subscribe(topic, callback, options) {
     nonEmpty(topic, 'a topic');
     if (!isFunction(callback)) [callback, options] = [undefined, options ?? callback];
+    checked({ callback }, { callback: HOOK });
     const { signal } = checked(options ?? {}, { signal: SIGNAL });
     if (this.#isOver) throw this.#refusal();
     const subscription = new Subscription(this, topic, callback, signal);
@@ -1996,7 +2009,7 @@ class Client {
   /** Do what may fail, now or as a promise, without harm to whoever wanted it done. */
   #attemptTo(act, failed = (error) => this._report(error)) {
     try {
-      const result = act();
+      const result = finished(act());
       if (isThenable(result)) result.then(undefined, failed);
     } catch (error) {
       failed(error);
@@ -2024,7 +2037,7 @@ class Client {
   }
 
   Subscribe(topic, callback) {
-    if (!isFunction(callback)) throw new InvalidArgument('the callback is a function');
+    if (!isHook(callback)) throw new InvalidArgument(`the callback is ${HOOK[1]}`);
     const subscription = this.subscribe(topic, ({ data, from }) => callback({ data, from }, end));
     const end = () => subscription.unsubscribe();
     end.then = (...ends) => untilConfirmed(end, subscription).then(...ends);
