@@ -95,8 +95,9 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
 
 /**
  * A subscription that can be awaited: fulfilled when it is in force on the server, or at once while there is
- * no connection (the next one has it); rejected with
- * `ServerError` when the server refuses the topic. Iterating over it throws that error as well, also
+ * no connection (the next one has it), or when the program unsubscribes meanwhile; rejected with `ServerError`
+ * when the server refuses the topic, with `ClientClosed` when the client ends, and with the reason of the signal
+ * when that is aborted before the subscription is in force. Iterating over it throws that error as well, also
  * when the topic is refused after a reconnect.
  *
  * When the server refuses the topic only for now (`rate_limited`, `unavailable`) or does not answer, the
@@ -106,7 +107,7 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
 export interface PendingSubscription<T = any> extends Subscription<T>, PromiseLike<Subscription<T>> {}
 
 export interface SubscribeOptions {
-  /** Ends the subscription. */
+  /** Ends the subscription. With one that is aborted already, nothing is sent. */
   signal?: AbortSignal;
 }
 

@@ -1403,8 +1403,12 @@ export class Subscription {
   #inWork = new Map(); // who iterates -> the message that is being handled there
   #idle = []; // iterators that wait
   #signal;
-  #abort = () => this.#leave();
-  _confirmation; // the server's, if it is still to come
+  #left = deferred(); // by the program, which may not wait for the confirmation then
+  #abort = () => {
+    this.#left.reject(this.#signal.reason);
+    this.#leave();
+  };
+  _confirmation; // the server's, if it was still to come
   _isAwaited = false;
 
   constructor(client, topic, callback, signal) {
@@ -1414,6 +1418,12 @@ export class Subscription {
     this.#signal = signal;
     this.#mailbox = new Mailbox(client._limits);
     signal?.addEventListener('abort', this.#abort);
+    if (signal?.aborted) this.#abort();
+  }
+
+  /** Settled when the program has left it: rejected by its signal, with the reason. */
+  get _left() {
+    return this.#left.promise;
   }
 
   /** How many messages were taken out of its mailbox. */
@@ -1528,6 +1538,7 @@ export class Subscription {
 
   #leave() {
     if (this.#ended) return;
+    this.#left.resolve();
     this._end();
     this.#client._unsubscribed(this);
   }
@@ -1673,10 +1684,10 @@ export class Client {
     const { signal } = checked(options ?? {}, { signal: SIGNAL });
     if (this.#isOver) throw this.#refusal();
     const subscription = new Subscription(this, topic, callback, signal);
+    if (signal?.aborted) return subscription;
     const others = this.#topics.get(topic) ?? [];
     this.#topics.set(topic, [...others, subscription]);
     if (this.connected) this.#confirm(subscription, !others.length);
-    if (signal?.aborted) subscription.unsubscribe();
     return subscription;
   }
 
@@ -1897,9 +1908,9 @@ export class Client {
   }
 
   /** Without a connection a subscription is as good as made: the next one will have it. */
-  async _confirmed(subscription) {
+  async _confirmed({ _confirmation: confirmation, _left: left }) {
     try {
-      await subscription._confirmation;
+      await Promise.race(confirmation ? [confirmation, left] : [left, undefined]);
     } catch (error) {
       if (!(error instanceof ConnectionLost)) throw error;
     }
