@@ -164,7 +164,7 @@ export interface WebSocketClass {
  * milliseconds may be `Infinity`.
  */
 export interface ClientOptions {
-  /** The id under which others reach this client; random if not given. */
+  /** The id under which others reach this client, of 1 to 65 536 characters; random if not given. */
   id?: string;
   /** Path and query of the server's WebSocket, unless the address has one. Default `/ws/bus`. */
   path?: string;
@@ -256,7 +256,12 @@ export { Ack as ClientAck };
 export { Subscription as ClientSubscription };
 export { Subscription as ClientSubscriber };
 
-/** A connection to the bus that restores itself. */
+/**
+ * A connection to the bus that restores itself.
+ *
+ * Topics and ids have 1 to 65 536 characters (a server takes 256 unless told otherwise), none of them a control
+ * character or half of one. With others every method throws `InvalidArgument`, or its promise rejects.
+ */
 export class Client {
   /**
    * @param address `host:port`, or a URL, also as an object (`ws`, `wss`, `http`, `https`) with path and query.
@@ -322,7 +327,7 @@ export class Client {
   publishWithReceipt(topic: string, data?: unknown): Promise<number | undefined>;
   /** Send a direct message to the client, or server, of that id. */
   publishToId(id: string, data?: unknown): Promise<void>;
-  /** Have the server send a message to another server: `host:port[/path][::address]`. */
+  /** Have the server send a message to another server: `host:port[/path][::address]`, up to 1024 characters. */
   publishToServer(address: string, data?: unknown, secure?: boolean): Promise<void>;
   /** Publish, and learn how each subscriber fared. */
   publishWithAck<R = any>(topic: string, data?: unknown, options?: AckOptions): Promise<Ack<R>>;

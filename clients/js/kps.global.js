@@ -13,6 +13,8 @@ const LONE_BYTES = 2000; // a message of this size travels alone, see Outbox
 const HIGH_WATER = 1024 * 1024; // bytes not yet on the network, beyond which publish() waits
 const MOST_UNSENT = 64 * 1024 * 1024; // beyond which nothing is taken: not all programs wait for publish()
 const OFFLINE_BYTES = 16 * 1024 * 1024;
+const MAX_NAME = 65_536; // characters of a topic or an id, whatever the server takes
+const MAX_ADDRESS = 1024; // characters of the address of another server
 const MAX_ERROR = 1000; // characters of an error text of the other side
 const ACK_GRACE = SECOND; // the server's last word leaves it when the time is over
 const SENDING = 5 * SECOND; // in which an ack request is sent, if it is not given more time itself
@@ -29,6 +31,7 @@ const CROWDED = 1 / 32; // Above this part of a mailbox the client stops reading
 const RELIEVED = 1 / 64; // Below this part it reads again.
 const LOOK = SECOND / 4; // how often one looks whether a mailbox drains, or a request is sent
 const LONE_SURROGATES = /[\ud800-\udfff]/gu;
+const UNNAMEABLE = /[\p{Cc}\p{Cs}]/u; // control characters and lone surrogates
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu; // what ends lines, moves cursors, turns text round
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
 const LEAST_WAIT = SECOND / 100; // with less, a client would try in a busy loop
@@ -190,14 +193,20 @@ function compose(fields, key, json) {
   return `${JSON.stringify(fields).slice(0, -1)},"${key}":${json}}`;
 }
 
-/** A string that is not empty, and which UTF-8 can say. */
-const NAME = 'a string that is not empty, without halves of characters';
-const isName = (value) => typeof value === 'string' && value !== ''
-  && (value.isWellFormed?.() ?? value.search(LONE_SURROGATES) < 0);
+/** Whether a string is within its limits, counted as the server does: in characters, not in halves. */
+const isWithin = (value, most) => value.length <= most
+  || (value.length <= 2 * most && [...value].length <= most);
 
-function nonEmpty(value, what) {
-  if (isName(value)) return value;
-  throw new InvalidArgument(`${what} is ${NAME}`);
+/** What can be a name: all that text has, but no control characters, nor what UTF-8 cannot say. */
+const isName = (value, most = MAX_NAME) => typeof value === 'string' && value !== ''
+  && isWithin(value, most) && !UNNAMEABLE.test(value);
+
+const nameUpTo = (most) => `a string of 1 to ${most} characters, none a control character or half of one`;
+const NAME = nameUpTo(MAX_NAME);
+
+function named(value, what, most = MAX_NAME) {
+  if (isName(value, most)) return value;
+  throw new InvalidArgument(`${what} is ${nameUpTo(most)}`);
 }
 
 /** An id that nobody has. It need not be secret, so it can do without `crypto` (React Native). */
@@ -210,8 +219,8 @@ function randomId() {
 /** The WebSocket URL of `host`, `host:port` or a URL; in a page without an address, its own. */
 function parseAddress(address, path, secure) {
   const { location } = globalThis;
+  const given = address?.href ?? address ?? (location?.host ? location.origin : 'localhost');
   try {
-    const given = address?.href ?? address ?? (location?.host ? location.origin : 'localhost');
     // A scheme without a port of its own does not hide that of an address.
     const url = new URL(given.includes('://') ? given : `kps://${given}`);
     const { protocol, host, port, pathname, search } = url;
@@ -223,11 +232,12 @@ function parseAddress(address, path, secure) {
     const found = new URL(`ws${isSecure ? 's' : ''}://${authority}${target}${search}`);
     // Nothing is left out, nor sent in clear against the program's wish, nor to the host 0.0.31.144,
     // which is what 8080 says.
-    const isOdd = url.username || url.password || url.hash || found.hash || (secure && !isSecure)
+    const isOdd = UNNAMEABLE.test(given) || url.username || url.password || url.hash || found.hash || (secure && !isSecure)
       || (/^[\d.]+$/.test(found.hostname) && !given.includes(found.hostname));
     if (!isOdd) return found.href;
   } catch { /* whose error may show the query, and a token in it */ }
-  throw new InvalidArgument(`not a server address: ${withoutQuery(describe(address))}`);
+  const shown = isText(given) ? `"${quoted(withoutQuery(given))}"` : typeof given;
+  throw new InvalidArgument(`not a server address: ${shown}`);
 }
 
 const withoutQuery = (url) => url.split('?')[0];
@@ -283,7 +293,7 @@ const SIGNAL = [isSignal, 'an AbortSignal'];
 /** What each option must be: a check, and the words for it. */
 const OPTIONS = {
   id: [isName, NAME],
-  path: [isText, 'a string'],
+  path: [(value) => isText(value) && !UNNAMEABLE.test(value), 'a string without control characters'],
   secure: [(value) => typeof value === 'boolean', 'true or false'],
   token: [(value) => isName(value) || isHook(value), `a function, and no generator, or ${NAME}`],
   headers: [isObject, 'an object'],
@@ -1682,7 +1692,7 @@ class Client {
   }
 
   subscribe(topic, callback, options) {
-    nonEmpty(topic, 'a topic');
+    named(topic, 'a topic');
     if (!isFunction(callback)) [callback, options] = [undefined, options ?? callback];
     checked({ callback }, { callback: HOOK });
     const { signal } = checked(options ?? {}, { signal: SIGNAL });
@@ -1697,27 +1707,27 @@ class Client {
 
   /** End all subscriptions to a topic. */
   unsubscribe(topic) {
-    for (const subscription of this.#topics.get(topic) ?? []) subscription.unsubscribe();
+    for (const subscription of this.#topics.get(named(topic, 'a topic')) ?? []) subscription.unsubscribe();
   }
 
   async publish(topic, data) {
-    await this.#sendOrKeep({ action: 'publish', topic: nonEmpty(topic, 'a topic') }, data);
+    await this.#sendOrKeep({ action: 'publish', topic: named(topic, 'a topic') }, data);
   }
 
   async publishToId(id, data) {
-    await this.#sendOrKeep({ action: 'direct_message', to: nonEmpty(id, 'an id') }, data);
+    await this.#sendOrKeep({ action: 'direct_message', to: named(id, 'an id') }, data);
   }
 
   /** Have the server send a message to another server. */
   async publishToServer(address, data, secure = false) {
-    const to = nonEmpty(address, 'an address');
+    const to = named(address, 'an address', MAX_ADDRESS);
     if (typeof secure !== 'boolean') throw new InvalidArgument('secure is true or false');
     const status = { is_secure: secure };
     await this.#sendOrKeep({ action: 'publish_to_server', to, status }, data);
   }
 
   async publishWithReceipt(topic, data) {
-    nonEmpty(topic, 'a topic');
+    named(topic, 'a topic');
     return this.#ready().publishWithReceipt(topic, encode(data));
   }
 
@@ -1993,12 +2003,12 @@ class Client {
   }
 
   #askTopic(topic, ...rest) {
-    nonEmpty(topic, 'a topic');
+    named(topic, 'a topic');
     return this.#request({ action: 'publish_with_ack', topic }, ...rest);
   }
 
   #askId(to, ...rest) {
-    nonEmpty(to, 'an id');
+    named(to, 'an id');
     return this.#request({ action: 'publish_to_id_with_ack', to }, ...rest);
   }
 

@@ -574,10 +574,10 @@ describe('closing', () => {
 describe('arguments', () => {
   const { WebSocket } = fakeNetwork();
   const wrong = {
-    id: ['', 5, {}, [], true, '\ud800', 'x\udc00y'],
-    path: [5, {}, null, true],
+    id: ['', 5, {}, [], true, '\ud800', 'x\udc00y', 'a\nb', '\0', '\x7f', '\x9f', 'x'.repeat(65_537), '\u{1f600}'.repeat(65_537)],
+    path: [5, {}, null, true, '/a\nb', '\0', '/\ud800'],
     secure: ['yes', 1, 0, 'false'],
-    token: [5, {}, true, ['x'], '', '\ud800'],
+    token: [5, {}, true, ['x'], '', '\ud800', 'line\n'],
     headers: ['x', 5, ['x']],
     level: [0, 3, '1', null, true],
     reconnect: [0, -1, 1e-9, 9.9, NaN, '5', null, {}, -Infinity],
@@ -656,12 +656,13 @@ describe('arguments', () => {
   });
 
   test('names and the rest', async () => {
-    const { client } = await connected();
-    for (const name of ['', 5, null, undefined, {}, ['t'], '\ud800', 'a\udfff']) {
+    const { client, socket } = await connected();
+    const tooLong = ['x'.repeat(65_537), '\u{1f600}'.repeat(65_537)];
+    for (const name of ['', 5, null, undefined, {}, ['t'], new String('t'), '\ud800', 'a\udfff', 'a\nb', 't\0', '\x7f', '\x80', '\x9f', ...tooLong]) {
       for (const attempt of [
         () => client.publish(name, 1), () => client.publishToId(name, 1), () => client.publishToServer(name, 1),
         () => client.publishWithReceipt(name, 1), () => client.publishWithAck(name, 1), () => client.publishToIdWithAck(name, 1),
-        async () => client.subscribe(name, () => {}), async () => client.Subscribe(name, () => {}), async () => client.PublishWithAck(name, 1),
+        async () => client.subscribe(name, () => {}), async () => client.Subscribe(name, () => {}), async () => client.unsubscribe(name), async () => client.PublishWithAck(name, 1),
       ]) await assert.rejects(attempt, InvalidArgument);
     }
     for (const attempt of [
@@ -670,6 +671,11 @@ describe('arguments', () => {
       () => client.Subscribe('t'), () => client.Subscribe('t', {}), () => client.OnClose(5),
     ]) assert.throws(attempt, InvalidArgument);
     await assert.rejects(client.publishToServer('h:1', 1, 'yes'), InvalidArgument);
+    await assert.rejects(client.publishToServer('h'.repeat(1025), 1), InvalidArgument);
+    assert.deepEqual(await socket.sent(), []);
+    for (const name of [' ', 'a b', '\xa0', '\u2028', '\u{1f600}'.repeat(65_536)]) await client.publish(name, 1); // as the server takes them
+    await client.publishToServer('h'.repeat(1024), 1);
+    assert.equal((await socket.sent()).length, 6);
     for (const options of [5, null, [], 'x', { signal: 5 }, { timeout: 0 }, { timeout: -Infinity }, { timeout: 5n }, { timeout: {} }]) {
       await assert.rejects(client.publishWithAck('t', 1, options), InvalidArgument);
     }

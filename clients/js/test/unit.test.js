@@ -80,11 +80,18 @@ describe('addresses', () => {
   });
 
   for (const address of ['wss://h/x#there', 'h#x', 'ws://me:secret@h', 'me@h:1', '8080', '0', 'ws://127.1', '0x7f000001', '',
-    'ftp://h', 'h:port', 'ws://', 'a b', 5, true, 5n, Symbol('h'), []]) {
-    test(`${String(address)} (${typeof address}) is none`, async () => {
+    'ftp://h', 'h:port', 'ws://', 'a b', 5, true, 5n, Symbol('h'), [],
+    'h\nost', 'h:1/a\tb', '\0', 'h:1/\x7f', 'h/\ud800']) {
+    test(`${inspect(address)} is none`, async () => {
       await assert.rejects(url(address, {}), InvalidArgument);
     });
   }
+
+  test('the error shows what is none, also where that is nothing', async () => {
+    for (const [address, shown] of [['', '""'], ['a b?x', '"a b"'], ['h\n', '"h\\u{a}"'], [5, 'number'], [[], 'object']]) {
+      await assert.rejects(url(address, {}), (error) => error.message.endsWith(shown) || assert.fail(error.message));
+    }
+  });
 });
 
 describe('connecting', () => {
