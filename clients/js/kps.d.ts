@@ -111,7 +111,7 @@ export interface SubscribeOptions {
 }
 
 export interface AckOptions {
-  /** How long the subscribers may take, in milliseconds. Default 5000. `Infinity`: as long as the server lets. */
+  /** How long the subscribers may take, in milliseconds above 0. Default 5000. `Infinity`: as long as the server lets. */
   timeout?: number;
   /** Cancels the request; who waits for it gets the signal's reason. */
   signal?: AbortSignal;
@@ -160,8 +160,8 @@ export interface WebSocketClass {
 }
 
 /**
- * What the client cannot use is refused with `InvalidArgument`, such as generator functions. Times in
- * milliseconds may be `Infinity`.
+ * What the client cannot use is refused with `InvalidArgument`, such as generator functions and options that
+ * there are not. Times in milliseconds may be `Infinity`.
  */
 export interface ClientOptions {
   /** The id under which others reach this client, of 1 to 65 536 characters; random if not given. */
@@ -234,6 +234,7 @@ export interface UnifiedMessage<T = any> {
 
 export type UnifiedCallback<T = any> = (message: UnifiedMessage<T>, unsub: () => void) => unknown;
 
+/** What is empty or 0 counts as not given. Others are refused with `InvalidArgument`. */
 export interface UnifiedOptions {
   Address?: string;
   Path?: string;
@@ -242,7 +243,7 @@ export interface UnifiedOptions {
   /** Whether to reconnect. Default `false`. */
   AutoRestart?: boolean;
   Autorestart?: boolean;
-  /** Milliseconds between attempts. Default 10 000. */
+  /** Milliseconds between attempts, at least 10. Default 10 000. */
   RestartEvery?: number;
   /** Gets every message of the server as it came. The client then speaks level 1. */
   OnDataWs?: (frame: Frame, client: Client) => unknown;

@@ -268,16 +268,41 @@ const DEFAULTS = {
 };
 
 const isTime = (value) => typeof value === 'number' && value > 0; // milliseconds; Infinity is one
+const isInterval = (value) => isTime(value) && value >= LEAST_WAIT;
 const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
 const isFunction = (value) => typeof value === 'function';
 const isSignal = (value) => isFunction(value?.addEventListener);
 const isText = (value) => typeof value === 'string';
 
 function isBackoff(value) {
+  if (!isObject(value)) return false;
+  refuseUnknown(value, BACKOFF);
   const all = { ...BACKOFF, ...value };
   const { first, factor, longest, jitter } = all;
-  return isObject(value) && Object.values(all).every((each) => typeof each === 'number')
+  return Object.values(all).every((each) => typeof each === 'number')
     && first >= LEAST_WAIT && first <= longest && factor >= 1 && jitter >= 0 && jitter <= 1;
+}
+
+/** How many letters must change to make one word of the other, in small letters. */
+function distance(one, other) {
+  let row = [0, ...other].map((_, index) => index);
+  for (const letter of one.toLowerCase()) {
+    const above = row;
+    row = [above[0] + 1];
+    [...other.toLowerCase()].forEach((each, index) => {
+      row.push(Math.min(row[index] + 1, above[index + 1] + 1, above[index] + (each !== letter)));
+    });
+  }
+  return row.at(-1);
+}
+
+/** A misspelt option would have no effect, which nobody would notice. */
+function refuseUnknown(options, known) {
+  const names = Object.keys(known);
+  for (const name of Object.keys(options).filter((each) => !names.includes(each))) {
+    const [nearest] = names.sort((one, other) => distance(name, one) - distance(name, other));
+    throw new InvalidArgument(`there is no option ${quoted(name)}; the nearest one is ${nearest}`);
+  }
 }
 
 const TIME = [isTime, 'a number of milliseconds above 0'];
@@ -285,16 +310,17 @@ const COUNT = [isCount, 'a whole number, from 0'];
 const isHook = (value) => isFunction(value) && !isIterator(value);
 const HOOK = [isHook, 'a function, and no generator, which would never run'];
 const SIGNAL = [isSignal, 'an AbortSignal'];
+const BOOLEAN = [(value) => typeof value === 'boolean', 'true or false'];
 
 /** What each option must be: a check, and the words for it. */
 const OPTIONS = {
   id: [isName, NAME],
   path: [(value) => isText(value) && !UNNAMEABLE.test(value), 'a string without control characters'],
-  secure: [(value) => typeof value === 'boolean', 'true or false'],
+  secure: BOOLEAN,
   token: [(value) => isName(value) || isHook(value), `a function, and no generator, or ${NAME}`],
   headers: [isObject, 'an object'],
   level: [(value) => value === 1 || value === 2, '1 or 2'],
-  reconnect: [(value) => typeof value === 'boolean' || (isTime(value) && value >= LEAST_WAIT),
+  reconnect: [(value) => typeof value === 'boolean' || isInterval(value),
     `true, false, or a number of milliseconds from ${LEAST_WAIT}`],
   backoff: [isBackoff, `an object with ${LEAST_WAIT} <= first <= longest, factor >= 1, 0 <= jitter <= 1`],
   WebSocket: [isFunction, 'a class: pass one where there is none (npm install ws)'],
@@ -314,9 +340,25 @@ const OPTIONS = {
   onClose: HOOK,
 };
 
+/** Those of the unified spelling. What is empty or 0 is none. */
+const UNIFIED = {
+  Address: [() => true],
+  Path: [isText, 'a string'],
+  Secure: BOOLEAN,
+  Id: [isText, 'a string'],
+  AutoRestart: BOOLEAN,
+  Autorestart: BOOLEAN,
+  RestartEvery: [(value) => value === 0 || isInterval(value), `a number of milliseconds from ${LEAST_WAIT}`],
+  OnDataWs: HOOK,
+  OnId: HOOK,
+  OnOpen: HOOK,
+  OnClose: HOOK,
+};
+
 /** The options that are given, checked. `null` is as good as none where the default is none. */
 function checked(options, known = OPTIONS, defaults = {}) {
   if (!isObject(options)) throw new InvalidArgument('the options are an object');
+  refuseUnknown(options, known);
   const given = { ...defaults };
   for (const [name, [isRight, what]] of Object.entries(known)) {
     const value = options[name];
@@ -1615,8 +1657,9 @@ export class Client {
   _limits;
   _flow;
 
-  constructor(address, options = {}) {
-    if (isObject(address) && !isText(address.href)) [address, options] = [undefined, address];
+  constructor(address, options) {
+    const isAddress = !isObject(address) || isText(address.href);
+    if (options === undefined) [address, options] = isAddress ? [address, {}] : [undefined, address];
     const defaults = { ...DEFAULTS, WebSocket: globalThis.WebSocket };
     const config = this.#config = checked(options, OPTIONS, defaults);
     const { mailbox, mailboxBytes, overflow } = config;
@@ -2037,9 +2080,9 @@ export class Client {
   // Programs that use it need not await: what fails is reported as well.
 
   static async NewClient(options = {}) {
-    if (!isObject(options)) throw new InvalidArgument('the options are an object');
-    const { Address, Path, Secure, Id, OnDataWs, OnId, OnOpen, OnClose } = options;
-    const { AutoRestart = options.Autorestart, RestartEvery } = options;
+    const given = checked(options, UNIFIED);
+    const { Address, Path, Secure, Id, OnDataWs, OnId, OnOpen, OnClose } = given;
+    const { AutoRestart = given.Autorestart, RestartEvery } = given;
     return this.connect(Address, {
       id: Id || undefined,
       path: Path || undefined,

@@ -605,11 +605,47 @@ describe('arguments', () => {
     });
   }
 
-  test('what is none is no option; what belongs to something else is passed over', async () => {
+  test('what is none is no option', async () => {
     const none = { id: null, token: null, headers: null, backoff: null, signal: null, onDirect: null, secure: undefined, mailbox: undefined };
-    const client = new Client('h', { WebSocket, ...none, whatever: 5 });
+    const client = new Client('h', { WebSocket, ...none });
     assert.match(client.id, /^client-/);
     for (const options of [5, 'x', null, [], () => {}]) assert.throws(() => new Client('h', options), InvalidArgument);
+  });
+
+  test('an option that there is not is refused, with the name of the nearest', async () => {
+    const { client, socket } = await connected();
+    const says = (name, nearest) => ({ name: 'InvalidArgument', message: `there is no option ${name}; the nearest one is ${nearest}` });
+    for (const [name, nearest] of [
+      ['offlinequeue', 'offlineQueue'], ['request_timeout', 'requestTimeout'], ['Id', 'id'], ['onDirectMessage', 'onDirect'],
+      ['closeTimeOut', 'closeTimeout'], ['tokn', 'token'], ['constructor', 'onDirect'], ['signals', 'signal'], ['', 'id'],
+    ]) {
+      for (const value of [5, undefined, null]) {
+        assert.throws(() => new Client('h', { WebSocket, [name]: value }), says(name, nearest));
+        assert.throws(() => new Client({ WebSocket, [name]: value }), says(name, nearest));
+      }
+      await assert.rejects(Client.connect('h', { WebSocket, [name]: 5 }), says(name, nearest));
+    }
+    assert.throws(() => new Client('h', { WebSocket, backoff: { frist: 5 } }), says('frist', 'first'));
+    assert.throws(() => client.subscribe('t', () => {}, { singal: 5 }), says('singal', 'signal'));
+    assert.throws(() => client.subscribe('t', { mailbox: 5 }), says('mailbox', 'signal'));
+    await assert.rejects(client.publishWithAck('t', 1, { timeOut: 5 }), says('timeOut', 'timeout'));
+    await assert.rejects(client.publishToIdWithAck('bob', 1, { sginal: 5 }), says('sginal', 'signal'));
+    await assert.rejects(Client.NewClient({ Adress: 'h' }), says('Adress', 'Address'));
+    await assert.rejects(Client.NewClient({ address: 'h' }), says('address', 'Address'));
+    assert.deepEqual(await socket.sent(), []);
+  });
+
+  test('an address that is an object of options has no further options', () => {
+    assert.throws(() => new Client({ WebSocket }, { WebSocket }), InvalidArgument);
+  });
+
+  test('in the unified spelling', async () => {
+    for (const [name, values] of Object.entries({
+      Address: ['', 5], Path: [5], Secure: ['yes', 1], Id: [5, 0, 'a\nb'], AutoRestart: ['yes', 1], Autorestart: [1],
+      RestartEvery: ['5', -1, 9.9, NaN], OnDataWs: [5], OnId: [5, 'x'], OnOpen: [5], OnClose: [5, async function* () {}],
+    })) {
+      for (const value of values) await assert.rejects(Client.NewClient({ [name]: value }), InvalidArgument, name);
+    }
   });
 
   test('an id without the Web Crypto of browsers and Node', (t) => {

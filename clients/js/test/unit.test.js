@@ -119,7 +119,7 @@ describe('connecting', () => {
   });
 
   test('makes up an id that nobody has', () => {
-    const ids = Array.from({ length: 100 }, () => new Client('h', fakeNetwork()).id);
+    const ids = Array.from({ length: 100 }, () => new Client('h', { WebSocket: fakeNetwork().WebSocket }).id);
     assert.equal(new Set(ids).size, 100);
     assert.match(ids[0], /^client-[0-9a-f]{16}$/);
   });
