@@ -1732,7 +1732,7 @@ export class Client {
 
   subscribe(topic, callback, options) {
     named(topic, 'a topic');
-    if (!isFunction(callback)) [callback, options] = [undefined, options ?? callback];
+    if (options === undefined && isObject(callback)) [callback, options] = [undefined, callback];
     checked({ callback }, { callback: HOOK });
     const { signal } = checked(options ?? {}, { signal: SIGNAL });
     if (this.#isOver) throw this.#refusal();

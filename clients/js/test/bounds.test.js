@@ -702,10 +702,14 @@ describe('arguments', () => {
       ]) await assert.rejects(attempt, InvalidArgument);
     }
     for (const attempt of [
-      () => client.subscribe('t', 5), () => client.subscribe('t', 'x'), () => client.subscribe('t', null, 5),
+      () => client.subscribe('t', null, 5), () => client.subscribe('t', () => {}, 'x'), () => client.subscribe('t', () => {}, []),
       () => client.subscribe('t', () => {}, { signal: 5 }), () => client.subscribe('t', { signal: {} }),
       () => client.Subscribe('t'), () => client.Subscribe('t', {}), () => client.OnClose(5),
     ]) assert.throws(attempt, InvalidArgument);
+    for (const callback of [5, 'x', true, [], Symbol('x')]) {
+      for (const options of [undefined, {}]) assert.throws(() => client.subscribe('t', callback, options), /^InvalidArgument: callback is a function/);
+    }
+    assert.throws(() => client.subscribe('t', {}, {}), /^InvalidArgument: callback is a function/);
     await assert.rejects(client.publishToServer('h:1', 1, 'yes'), InvalidArgument);
     await assert.rejects(client.publishToServer('h'.repeat(1025), 1), InvalidArgument);
     assert.deepEqual(await socket.sent(), []);
