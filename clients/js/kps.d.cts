@@ -167,13 +167,17 @@ export interface WebSocketClass {
 export interface ClientOptions {
   /** The id under which others reach this client, of 1 to 65 536 characters; random if not given. */
   id?: string;
-  /** Path and query of the server's WebSocket, unless the address has one. Default `/ws/bus`. */
+  /**
+   * Path and query of the server's WebSocket, unless the address has one, without control characters.
+   * Default `/ws/bus`.
+   */
   path?: string;
   /** Whether to use TLS, if the address does not say so; `true` refuses one without. Default: as the page was loaded. */
   secure?: boolean;
   /**
    * What shows a server that wants one who this is: a text, or a function that gives one for each
-   * connection, also as a promise. What it throws makes the attempt to connect fail.
+   * connection, also as a promise. What it throws makes the attempt to connect fail. A token has 1 to
+   * 65 536 characters, none of them a control character.
    */
   token?: string | (() => string | Promise<string>);
   /** Headers of the opening request. Not in browsers. */
@@ -185,22 +189,29 @@ export interface ClientOptions {
   backoff?: Backoff;
   /** The WebSocket class. Default: the global one. */
   WebSocket?: WebSocketClass;
-  /** Milliseconds for the server to answer. Default 10 000. */
+  /** Milliseconds for the server to answer, above 0. Default 10 000. */
   requestTimeout?: number;
   /** Milliseconds that `close()` gives the server to take what was published, from 0. Default 5000. */
   closeTimeout?: number;
-  /** How many publications to keep while there is no connection. Default 0. */
+  /**
+   * How many publications to keep while there is no connection, and at most 16 Mi characters of them.
+   * Default 0. Beyond, `publish` is rejected with `QueueFull`.
+   */
   offlineQueue?: number;
   /**
    * How many messages may wait in one subscription. Default 65 536. A WebSocket that can pause (`ws`)
-   * is not read while a 32nd of that, or of the bytes, waits. Of tiny publications one WebSocket message
-   * of the server can hold tens of thousands, which are handed over together.
+   * is not read while a 32nd of that, or of the bytes, waits. What one read brings is handed over together:
+   * 64 KiB, or more if one message is larger; of tiny publications that is 32 768. So a mailbox below 40 000 can
+   * overflow where a callback waits for anything.
    */
   mailbox?: number;
-  /** How many bytes of messages may, as they came. Default 64 MiB; what JSON becomes of them is more. */
+  /**
+   * How many bytes of messages may, as they came. Default 64 MiB; what JSON becomes of them is more. An empty
+   * mailbox takes any one message.
+   */
   mailboxBytes?: number;
   /**
-   * Milliseconds that reading waits for a subscription of which the program finishes no message.
+   * Milliseconds, above 0, that reading waits for a subscription of which the program finishes no message.
    * Default 10 000. Then it goes on, and the mailbox may fill. While an answer of the server is due, for
    * which a callback may wait, it goes on after 250.
    */
@@ -302,7 +313,7 @@ export class Client {
   close(): Promise<void>;
 
   /**
-   * Subscribe. The callback gets one message at a time, in order; it may be async. What it returns
+   * Subscribe. Throws `InvalidArgument`, `ClientClosed`, or `MessageTooLarge` for the topic. The callback gets one message at a time, in order; it may be async. What it returns
    * is the result for a publisher who wants an ack, what it throws is the error. A generator function is
    * refused with `InvalidArgument`, since a call runs nothing of it; that one is returned is an error.
    */
@@ -325,17 +336,29 @@ export class Client {
    * are undefined.
    */
   publish(topic: string, data?: unknown): Promise<void>;
-  /** Publish, and learn how many subscribers it was passed on to; `undefined` on level 1. */
+  /**
+   * Publish, and learn how many subscribers it was passed on to; `undefined` on level 1. Rejected as `publish`
+   * is, without a connection always, and with `ServerError`, `RequestTimeout` or `ConnectionLost`.
+   */
   publishWithReceipt(topic: string, data?: unknown): Promise<number | undefined>;
-  /** Send a direct message to the client, or server, of that id. */
+  /**
+   * Send a direct message to the client, or server, of that id. Fulfilled and rejected as `publish` is;
+   * `onError` hears that nobody has the id.
+   */
   publishToId(id: string, data?: unknown): Promise<void>;
   /** Have the server send a message to another server: `host:port[/path][::address]`, up to 1024 characters. */
   publishToServer(address: string, data?: unknown, secure?: boolean): Promise<void>;
-  /** Publish, and learn how each subscriber fared. */
+  /**
+   * Publish, and learn how each subscriber fared. Rejected with `NotConnected`, `ClientClosed`, `QueueFull`,
+   * `MessageTooLarge` or `InvalidArgument`; what comes later rejects the methods of the ack.
+   */
   publishWithAck<R = any>(topic: string, data?: unknown, options?: AckOptions): Promise<Ack<R>>;
-  /** Send a direct message, and learn how its receiver fared. No response: nobody there. */
+  /** Send a direct message, and learn how its receiver fared, likewise. No response: nobody there. */
   publishToIdWithAck<R = any>(id: string, data?: unknown, options?: AckOptions): Promise<Ack<R>>;
-  /** Wait until the server has handled everything that was sent before. */
+  /**
+   * Wait until the server has handled everything that was sent before. Rejected with `NotConnected`,
+   * `ClientClosed`, `ConnectionLost` or `RequestTimeout`.
+   */
   flush(): Promise<void>;
 
   static NewClient(options?: UnifiedOptions): Promise<Client>;
