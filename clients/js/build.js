@@ -1,4 +1,4 @@
-// Makes the variants of kps.js that need no ES module support: `npm run build`.
+// Makes the variants of kps.js that need no ES module support, and the server's copy: `npm run build`.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -18,12 +18,14 @@ function withoutExports(source) {
 
 /** What the committed files must contain, by name. */
 export function variants() {
-  const { body, exported } = withoutExports(read('kps.js'));
+  const source = read('kps.js');
+  const { body, exported } = withoutExports(source);
   const script = `globalThis.KPS = globalThis.BusClient = ${exported};`;
   return {
     'kps.cjs': `${NOTE}'use strict';\n\n${body}\nmodule.exports = ${exported};\n`,
     'kps.global.js': `${NOTE}(() => {\n'use strict';\n\n${body}\n${script}\n})();\n`,
     'kps.d.cts': NOTE + read('kps.d.ts'),
+    '../../kps/web/kps.js': source,
   };
 }
 

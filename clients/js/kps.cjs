@@ -12,6 +12,8 @@ const LONE_BYTES = 2000; // a message of this size travels alone, see Outbox
 const HIGH_WATER = 1024 * 1024; // bytes not yet on the network, beyond which publish() waits
 const MOST_UNSENT = 64 * 1024 * 1024; // beyond which nothing is taken: not all programs wait for publish()
 const OFFLINE_BYTES = 16 * 1024 * 1024;
+const MAX_NAME = 65_536; // characters of a topic or an id, whatever the server takes
+const MAX_ADDRESS = 1024; // characters of the address of another server
 const MAX_ERROR = 1000; // characters of an error text of the other side
 const ACK_GRACE = SECOND; // the server's last word leaves it when the time is over
 const SENDING = 5 * SECOND; // in which an ack request is sent, if it is not given more time itself
@@ -28,6 +30,7 @@ const CROWDED = 1 / 32; // Above this part of a mailbox the client stops reading
 const RELIEVED = 1 / 64; // Below this part it reads again.
 const LOOK = SECOND / 4; // how often one looks whether a mailbox drains, or a request is sent
 const LONE_SURROGATES = /[\ud800-\udfff]/gu;
+const UNNAMEABLE = /[\p{Cc}\p{Cs}]/u; // control characters and lone surrogates
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu; // what ends lines, moves cursors, turns text round
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
 const LEAST_WAIT = SECOND / 100; // with less, a client would try in a busy loop
@@ -106,6 +109,15 @@ const entries = (value) => (isObject(value) ? Object.entries(value) : []);
 
 const isThenable = (value) => typeof value?.then === 'function';
 
+/** Whether it is a generator function, or what it or another iterator function gave. */
+const isIterator = (value) => /Generator|Iterator/.test(value?.[Symbol.toStringTag]);
+
+/** A value of the program, unless it is work that nobody would do: that of a generator. */
+function finished(value) {
+  if (!isObject(value) || !isIterator(value)) return value;
+  throw new InvalidArgument('nobody iterates over the iterator that is given here');
+}
+
 /** What was thrown, as text. It may be anything, and even refuse to be shown. */
 function describe(error) {
   try {
@@ -153,8 +165,8 @@ function byteLength(string) {
 function encode(value = null) {
   try {
     let json = JSON.stringify(value);
-    // NaN and the like have become `null`, which may be there by right.
-    if (json?.includes('null')) json = JSON.stringify(value, refuseNothings);
+    // NaN and the like have become `null`, and promises `{}`, which may be there by right.
+    if (json?.includes('null') || json?.includes('{}')) json = JSON.stringify(value, refuseNothings);
     // The server could not read half of a surrogate pair, nor what else is in the same frame.
     const isWhole = !json?.includes('\\ud') || !/\\ud[89a-f]/.test(json.replaceAll('\\\\', ''));
     if (json && isWhole) return json;
@@ -164,8 +176,10 @@ function encode(value = null) {
   throw new InvalidArgument('the data is not JSON');
 }
 
-/** For JSON.stringify: throws for what would become `null`. Members of objects may be undefined. */
+/** For JSON.stringify: throws for what would be lost. Members of objects may be undefined. */
 function refuseNothings(key, value) {
+  if (isThenable(value)) throw new InvalidArgument('JSON has no promise: await it');
+  finished(value);
   const isNumber = typeof value === 'number' || value instanceof Number;
   const isNothing = isNumber ? !Number.isFinite(Number(value))
     : Array.isArray(this) && ['undefined', 'function', 'symbol'].includes(typeof value);
@@ -178,14 +192,20 @@ function compose(fields, key, json) {
   return `${JSON.stringify(fields).slice(0, -1)},"${key}":${json}}`;
 }
 
-/** A string that is not empty, and which UTF-8 can say. */
-const NAME = 'a string that is not empty, without halves of characters';
-const isName = (value) => typeof value === 'string' && value !== ''
-  && (value.isWellFormed?.() ?? value.search(LONE_SURROGATES) < 0);
+/** Whether a string is within its limits, counted as the server does: in characters, not in halves. */
+const isWithin = (value, most) => value.length <= most
+  || (value.length <= 2 * most && [...value].length <= most);
 
-function nonEmpty(value, what) {
-  if (isName(value)) return value;
-  throw new InvalidArgument(`${what} is ${NAME}`);
+/** What can be a name: all that text has, but no control characters, nor what UTF-8 cannot say. */
+const isName = (value, most = MAX_NAME) => typeof value === 'string' && value !== ''
+  && isWithin(value, most) && !UNNAMEABLE.test(value);
+
+const nameUpTo = (most) => `a string of 1 to ${most} characters, none a control character or half of one`;
+const NAME = nameUpTo(MAX_NAME);
+
+function named(value, what, most = MAX_NAME) {
+  if (isName(value, most)) return value;
+  throw new InvalidArgument(`${what} is ${nameUpTo(most)}`);
 }
 
 /** An id that nobody has. It need not be secret, so it can do without `crypto` (React Native). */
@@ -198,8 +218,8 @@ function randomId() {
 /** The WebSocket URL of `host`, `host:port` or a URL; in a page without an address, its own. */
 function parseAddress(address, path, secure) {
   const { location } = globalThis;
+  const given = address?.href ?? address ?? (location?.host ? location.origin : 'localhost');
   try {
-    const given = address?.href ?? address ?? (location?.host ? location.origin : 'localhost');
     // A scheme without a port of its own does not hide that of an address.
     const url = new URL(given.includes('://') ? given : `kps://${given}`);
     const { protocol, host, port, pathname, search } = url;
@@ -211,11 +231,12 @@ function parseAddress(address, path, secure) {
     const found = new URL(`ws${isSecure ? 's' : ''}://${authority}${target}${search}`);
     // Nothing is left out, nor sent in clear against the program's wish, nor to the host 0.0.31.144,
     // which is what 8080 says.
-    const isOdd = url.username || url.password || url.hash || found.hash || (secure && !isSecure)
+    const isOdd = UNNAMEABLE.test(given) || url.username || url.password || url.hash || found.hash || (secure && !isSecure)
       || (/^[\d.]+$/.test(found.hostname) && !given.includes(found.hostname));
     if (!isOdd) return found.href;
   } catch { /* whose error may show the query, and a token in it */ }
-  throw new InvalidArgument(`not a server address: ${withoutQuery(describe(address))}`);
+  const shown = isText(given) ? `"${quoted(withoutQuery(given))}"` : typeof given;
+  throw new InvalidArgument(`not a server address: ${shown}`);
 }
 
 const withoutQuery = (url) => url.split('?')[0];
@@ -250,32 +271,59 @@ const DEFAULTS = {
 };
 
 const isTime = (value) => typeof value === 'number' && value > 0; // milliseconds; Infinity is one
+const isInterval = (value) => isTime(value) && value >= LEAST_WAIT;
 const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
 const isFunction = (value) => typeof value === 'function';
 const isSignal = (value) => isFunction(value?.addEventListener);
 const isText = (value) => typeof value === 'string';
 
 function isBackoff(value) {
+  if (!isObject(value)) return false;
+  refuseUnknown(value, BACKOFF);
   const all = { ...BACKOFF, ...value };
   const { first, factor, longest, jitter } = all;
-  return isObject(value) && Object.values(all).every((each) => typeof each === 'number')
+  return Object.values(all).every((each) => typeof each === 'number')
     && first >= LEAST_WAIT && first <= longest && factor >= 1 && jitter >= 0 && jitter <= 1;
+}
+
+/** How many letters must change to make one word of the other, in small letters. */
+function distance(one, other) {
+  let row = [0, ...other].map((_, index) => index);
+  for (const letter of one.toLowerCase()) {
+    const above = row;
+    row = [above[0] + 1];
+    [...other.toLowerCase()].forEach((each, index) => {
+      row.push(Math.min(row[index] + 1, above[index + 1] + 1, above[index] + (each !== letter)));
+    });
+  }
+  return row.at(-1);
+}
+
+/** A misspelt option would have no effect, which nobody would notice. */
+function refuseUnknown(options, known) {
+  const names = Object.keys(known);
+  for (const name of Object.keys(options).filter((each) => !names.includes(each))) {
+    const [nearest] = names.sort((one, other) => distance(name, one) - distance(name, other));
+    throw new InvalidArgument(`there is no option ${quoted(name)}; the nearest one is ${nearest}`);
+  }
 }
 
 const TIME = [isTime, 'a number of milliseconds above 0'];
 const COUNT = [isCount, 'a whole number, from 0'];
-const HOOK = [isFunction, 'a function'];
+const isHook = (value) => isFunction(value) && !isIterator(value);
+const HOOK = [isHook, 'a function, and no generator, which would never run'];
 const SIGNAL = [isSignal, 'an AbortSignal'];
+const BOOLEAN = [(value) => typeof value === 'boolean', 'true or false'];
 
 /** What each option must be: a check, and the words for it. */
 const OPTIONS = {
   id: [isName, NAME],
-  path: [isText, 'a string'],
-  secure: [(value) => typeof value === 'boolean', 'true or false'],
-  token: [(value) => isName(value) || isFunction(value), `a function, or ${NAME}`],
+  path: [(value) => isText(value) && !UNNAMEABLE.test(value), 'a string without control characters'],
+  secure: BOOLEAN,
+  token: [(value) => isName(value) || isHook(value), `a function, and no generator, or ${NAME}`],
   headers: [isObject, 'an object'],
   level: [(value) => value === 1 || value === 2, '1 or 2'],
-  reconnect: [(value) => typeof value === 'boolean' || (isTime(value) && value >= LEAST_WAIT),
+  reconnect: [(value) => typeof value === 'boolean' || isInterval(value),
     `true, false, or a number of milliseconds from ${LEAST_WAIT}`],
   backoff: [isBackoff, `an object with ${LEAST_WAIT} <= first <= longest, factor >= 1, 0 <= jitter <= 1`],
   WebSocket: [isFunction, 'a class: pass one where there is none (npm install ws)'],
@@ -295,9 +343,25 @@ const OPTIONS = {
   onClose: HOOK,
 };
 
+/** Those of the unified spelling. What is empty or 0 is none. */
+const UNIFIED = {
+  Address: [() => true],
+  Path: [isText, 'a string'],
+  Secure: BOOLEAN,
+  Id: [isText, 'a string'],
+  AutoRestart: BOOLEAN,
+  Autorestart: BOOLEAN,
+  RestartEvery: [(value) => value === 0 || isInterval(value), `a number of milliseconds from ${LEAST_WAIT}`],
+  OnDataWs: HOOK,
+  OnId: HOOK,
+  OnOpen: HOOK,
+  OnClose: HOOK,
+};
+
 /** The options that are given, checked. `null` is as good as none where the default is none. */
 function checked(options, known = OPTIONS, defaults = {}) {
   if (!isObject(options)) throw new InvalidArgument('the options are an object');
+  refuseUnknown(options, known);
   const given = { ...defaults };
   for (const [name, [isRight, what]] of Object.entries(known)) {
     const value = options[name];
@@ -363,9 +427,7 @@ class Outbox {
 
   /** Publications of a topic that follow each other become one message. Level 2 only. */
   publish(topic, payload) {
-    const head = `{"action":"publish","topic":${JSON.stringify(topic)}`;
     const added = byteLength(payload) + ','.length;
-    const size = byteLength(head) + ',"batch":[]}'.length + added;
     const isLone = added >= LONE_BYTES;
     const last = this.#items.at(-1);
     if (last?.topic === topic && !last.isLone && !isLone && last.size + added <= this.#room) {
@@ -374,6 +436,8 @@ class Outbox {
       last.size += added;
       this.size += added;
     } else {
+      const head = `{"action":"publish","topic":${JSON.stringify(topic)}`;
+      const size = byteLength(head) + ',"batch":[]}'.length + added;
       this.checkRoom();
       this.#check(size - 4); // as a single message it has `data` in place of `batch`
       this.#add({ topic, head, payloads: [payload], size, count: 1, isLone });
@@ -1394,8 +1458,12 @@ class Subscription {
   #inWork = new Map(); // who iterates -> the message that is being handled there
   #idle = []; // iterators that wait
   #signal;
-  #abort = () => this.#leave();
-  _confirmation; // the server's, if it is still to come
+  #left = deferred(); // by the program, which may not wait for the confirmation then
+  #abort = () => {
+    this.#left.reject(this.#signal.reason);
+    this.#leave();
+  };
+  _confirmation; // the server's, if it was still to come
   _isAwaited = false;
 
   constructor(client, topic, callback, signal) {
@@ -1405,6 +1473,12 @@ class Subscription {
     this.#signal = signal;
     this.#mailbox = new Mailbox(client._limits);
     signal?.addEventListener('abort', this.#abort);
+    if (signal?.aborted) this.#abort();
+  }
+
+  /** Settled when the program has left it: rejected by its signal, with the reason. */
+  get _left() {
+    return this.#left.promise;
   }
 
   /** How many messages were taken out of its mailbox. */
@@ -1519,6 +1593,7 @@ class Subscription {
 
   #leave() {
     if (this.#ended) return;
+    this.#left.resolve();
     this._end();
     this.#client._unsubscribed(this);
   }
@@ -1534,7 +1609,7 @@ class Subscription {
       try {
         const result = this.#callback(message);
         if (isThenable(result)) return this.#goOn(message, result);
-        message._settle(undefined, result);
+        message._settle(undefined, finished(result));
       } catch (error) {
         this.#failed(message, error);
       }
@@ -1545,7 +1620,7 @@ class Subscription {
 
   async #goOn(message, pending) {
     try {
-      message._settle(undefined, await pending);
+      message._settle(undefined, finished(await pending));
     } catch (error) {
       this.#failed(message, error);
     }
@@ -1585,8 +1660,9 @@ class Client {
   _limits;
   _flow;
 
-  constructor(address, options = {}) {
-    if (isObject(address) && !isText(address.href)) [address, options] = [undefined, address];
+  constructor(address, options) {
+    const isAddress = !isObject(address) || isText(address.href);
+    if (options === undefined) [address, options] = isAddress ? [address, {}] : [undefined, address];
     const defaults = { ...DEFAULTS, WebSocket: globalThis.WebSocket };
     const config = this.#config = checked(options, OPTIONS, defaults);
     const { mailbox, mailboxBytes, overflow } = config;
@@ -1658,41 +1734,42 @@ class Client {
   }
 
   subscribe(topic, callback, options) {
-    nonEmpty(topic, 'a topic');
-    if (!isFunction(callback)) [callback, options] = [undefined, options ?? callback];
+    named(topic, 'a topic');
+    if (options === undefined && isObject(callback)) [callback, options] = [undefined, callback];
+    checked({ callback }, { callback: HOOK });
     const { signal } = checked(options ?? {}, { signal: SIGNAL });
     if (this.#isOver) throw this.#refusal();
     const subscription = new Subscription(this, topic, callback, signal);
+    if (signal?.aborted) return subscription;
     const others = this.#topics.get(topic) ?? [];
     this.#topics.set(topic, [...others, subscription]);
     if (this.connected) this.#confirm(subscription, !others.length);
-    if (signal?.aborted) subscription.unsubscribe();
     return subscription;
   }
 
   /** End all subscriptions to a topic. */
   unsubscribe(topic) {
-    for (const subscription of this.#topics.get(topic) ?? []) subscription.unsubscribe();
+    for (const subscription of this.#topics.get(named(topic, 'a topic')) ?? []) subscription.unsubscribe();
   }
 
   async publish(topic, data) {
-    await this.#sendOrKeep({ action: 'publish', topic: nonEmpty(topic, 'a topic') }, data);
+    await this.#sendOrKeep({ action: 'publish', topic: named(topic, 'a topic') }, data);
   }
 
   async publishToId(id, data) {
-    await this.#sendOrKeep({ action: 'direct_message', to: nonEmpty(id, 'an id') }, data);
+    await this.#sendOrKeep({ action: 'direct_message', to: named(id, 'an id') }, data);
   }
 
   /** Have the server send a message to another server. */
   async publishToServer(address, data, secure = false) {
-    const to = nonEmpty(address, 'an address');
+    const to = named(address, 'an address', MAX_ADDRESS);
     if (typeof secure !== 'boolean') throw new InvalidArgument('secure is true or false');
     const status = { is_secure: secure };
     await this.#sendOrKeep({ action: 'publish_to_server', to, status }, data);
   }
 
   async publishWithReceipt(topic, data) {
-    nonEmpty(topic, 'a topic');
+    named(topic, 'a topic');
     return this.#ready().publishWithReceipt(topic, encode(data));
   }
 
@@ -1887,9 +1964,9 @@ class Client {
   }
 
   /** Without a connection a subscription is as good as made: the next one will have it. */
-  async _confirmed(subscription) {
+  async _confirmed({ _confirmation: confirmation, _left: left }) {
     try {
-      await subscription._confirmation;
+      await Promise.race(confirmation ? [confirmation, left] : [left, undefined]);
     } catch (error) {
       if (!(error instanceof ConnectionLost)) throw error;
     }
@@ -1968,12 +2045,12 @@ class Client {
   }
 
   #askTopic(topic, ...rest) {
-    nonEmpty(topic, 'a topic');
+    named(topic, 'a topic');
     return this.#request({ action: 'publish_with_ack', topic }, ...rest);
   }
 
   #askId(to, ...rest) {
-    nonEmpty(to, 'an id');
+    named(to, 'an id');
     return this.#request({ action: 'publish_to_id_with_ack', to }, ...rest);
   }
 
@@ -1995,7 +2072,7 @@ class Client {
   /** Do what may fail, now or as a promise, without harm to whoever wanted it done. */
   #attemptTo(act, failed = (error) => this._report(error)) {
     try {
-      const result = act();
+      const result = finished(act());
       if (isThenable(result)) result.then(undefined, failed);
     } catch (error) {
       failed(error);
@@ -2006,9 +2083,9 @@ class Client {
   // Programs that use it need not await: what fails is reported as well.
 
   static async NewClient(options = {}) {
-    if (!isObject(options)) throw new InvalidArgument('the options are an object');
-    const { Address, Path, Secure, Id, OnDataWs, OnId, OnOpen, OnClose } = options;
-    const { AutoRestart = options.Autorestart, RestartEvery } = options;
+    const given = checked(options, UNIFIED);
+    const { Address, Path, Secure, Id, OnDataWs, OnId, OnOpen, OnClose } = given;
+    const { AutoRestart = given.Autorestart, RestartEvery } = given;
     return this.connect(Address, {
       id: Id || undefined,
       path: Path || undefined,
@@ -2023,7 +2100,7 @@ class Client {
   }
 
   Subscribe(topic, callback) {
-    if (!isFunction(callback)) throw new InvalidArgument('the callback is a function');
+    if (!isHook(callback)) throw new InvalidArgument(`the callback is ${HOOK[1]}`);
     const subscription = this.subscribe(topic, ({ data, from }) => callback({ data, from }, end));
     const end = () => subscription.unsubscribe();
     end.then = (...ends) => untilConfirmed(end, subscription).then(...ends);

@@ -95,8 +95,9 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
 
 /**
  * A subscription that can be awaited: fulfilled when it is in force on the server, or at once while there is
- * no connection (the next one has it); rejected with
- * `ServerError` when the server refuses the topic. Iterating over it throws that error as well, also
+ * no connection (the next one has it), or when the program unsubscribes meanwhile; rejected with `ServerError`
+ * when the server refuses the topic, with `ClientClosed` when the client ends, and with the reason of the signal
+ * when that is aborted before the subscription is in force. Iterating over it throws that error as well, also
  * when the topic is refused after a reconnect.
  *
  * When the server refuses the topic only for now (`rate_limited`, `unavailable`) or does not answer, the
@@ -106,12 +107,12 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
 export interface PendingSubscription<T = any> extends Subscription<T>, PromiseLike<Subscription<T>> {}
 
 export interface SubscribeOptions {
-  /** Ends the subscription. */
+  /** Ends the subscription. With one that is aborted already, nothing is sent. */
   signal?: AbortSignal;
 }
 
 export interface AckOptions {
-  /** How long the subscribers may take, in milliseconds. Default 5000. `Infinity`: as long as the server lets. */
+  /** How long the subscribers may take, in milliseconds above 0. Default 5000. `Infinity`: as long as the server lets. */
   timeout?: number;
   /** Cancels the request; who waits for it gets the signal's reason. */
   signal?: AbortSignal;
@@ -159,17 +160,24 @@ export interface WebSocketClass {
   new (url: string, options?: any): any;
 }
 
-/** What the client cannot use is refused with `InvalidArgument`. Times in milliseconds may be `Infinity`. */
+/**
+ * What the client cannot use is refused with `InvalidArgument`, such as generator functions and options that
+ * there are not. Times in milliseconds may be `Infinity`.
+ */
 export interface ClientOptions {
-  /** The id under which others reach this client; random if not given. */
+  /** The id under which others reach this client, of 1 to 65 536 characters; random if not given. */
   id?: string;
-  /** Path and query of the server's WebSocket, unless the address has one. Default `/ws/bus`. */
+  /**
+   * Path and query of the server's WebSocket, unless the address has one, without control characters.
+   * Default `/ws/bus`.
+   */
   path?: string;
   /** Whether to use TLS, if the address does not say so; `true` refuses one without. Default: as the page was loaded. */
   secure?: boolean;
   /**
    * What shows a server that wants one who this is: a text, or a function that gives one for each
-   * connection, also as a promise. What it throws makes the attempt to connect fail.
+   * connection, also as a promise. What it throws makes the attempt to connect fail. A token has 1 to
+   * 65 536 characters, none of them a control character.
    */
   token?: string | (() => string | Promise<string>);
   /** Headers of the opening request. Not in browsers. */
@@ -181,22 +189,29 @@ export interface ClientOptions {
   backoff?: Backoff;
   /** The WebSocket class. Default: the global one. */
   WebSocket?: WebSocketClass;
-  /** Milliseconds for the server to answer. Default 10 000. */
+  /** Milliseconds for the server to answer, above 0. Default 10 000. */
   requestTimeout?: number;
   /** Milliseconds that `close()` gives the server to take what was published, from 0. Default 5000. */
   closeTimeout?: number;
-  /** How many publications to keep while there is no connection. Default 0. */
+  /**
+   * How many publications to keep while there is no connection, and at most 16 Mi characters of them.
+   * Default 0. Beyond, `publish` is rejected with `QueueFull`.
+   */
   offlineQueue?: number;
   /**
    * How many messages may wait in one subscription. Default 65 536. A WebSocket that can pause (`ws`)
-   * is not read while a 32nd of that, or of the bytes, waits. Of tiny publications one WebSocket message
-   * of the server can hold tens of thousands, which are handed over together.
+   * is not read while a 32nd of that, or of the bytes, waits. What one read brings is handed over together:
+   * 64 KiB, or more if one message is larger; of tiny publications that is 32 768. So a mailbox below 40 000 can
+   * overflow where a callback waits for anything.
    */
   mailbox?: number;
-  /** How many bytes of messages may, as they came. Default 64 MiB; what JSON becomes of them is more. */
+  /**
+   * How many bytes of messages may, as they came. Default 64 MiB; what JSON becomes of them is more. An empty
+   * mailbox takes any one message.
+   */
   mailboxBytes?: number;
   /**
-   * Milliseconds that reading waits for a subscription of which the program finishes no message.
+   * Milliseconds, above 0, that reading waits for a subscription of which the program finishes no message.
    * Default 10 000. Then it goes on, and the mailbox may fill. While an answer of the server is due, for
    * which a callback may wait, it goes on after 250.
    */
@@ -231,6 +246,7 @@ export interface UnifiedMessage<T = any> {
 
 export type UnifiedCallback<T = any> = (message: UnifiedMessage<T>, unsub: () => void) => unknown;
 
+/** What is empty or 0 counts as not given. Others are refused with `InvalidArgument`. */
 export interface UnifiedOptions {
   Address?: string;
   Path?: string;
@@ -239,7 +255,7 @@ export interface UnifiedOptions {
   /** Whether to reconnect. Default `false`. */
   AutoRestart?: boolean;
   Autorestart?: boolean;
-  /** Milliseconds between attempts. Default 10 000. */
+  /** Milliseconds between attempts, at least 10. Default 10 000. */
   RestartEvery?: number;
   /** Gets every message of the server as it came. The client then speaks level 1. */
   OnDataWs?: (frame: Frame, client: Client) => unknown;
@@ -253,7 +269,12 @@ export { Ack as ClientAck };
 export { Subscription as ClientSubscription };
 export { Subscription as ClientSubscriber };
 
-/** A connection to the bus that restores itself. */
+/**
+ * A connection to the bus that restores itself.
+ *
+ * Topics and ids have 1 to 65 536 characters (a server takes 256 unless told otherwise), none of them a control
+ * character or half of one. With others every method throws `InvalidArgument`, or its promise rejects.
+ */
 export class Client {
   /**
    * @param address `host:port`, or a URL, also as an object (`ws`, `wss`, `http`, `https`) with path and query.
@@ -292,8 +313,9 @@ export class Client {
   close(): Promise<void>;
 
   /**
-   * Subscribe. The callback gets one message at a time, in order; it may be async. What it returns
-   * is the result for a publisher who wants an ack, what it throws is the error.
+   * Subscribe. Throws `InvalidArgument`, `ClientClosed`, or `MessageTooLarge` for the topic. The callback gets one message at a time, in order; it may be async. What it returns
+   * is the result for a publisher who wants an ack, what it throws is the error. A generator function is
+   * refused with `InvalidArgument`, since a call runs nothing of it; that one is returned is an error.
    */
   subscribe<T = any>(
     topic: string,
@@ -310,20 +332,33 @@ export class Client {
    * beyond 64 MiB.
    * Rejected with `NotConnected` (unless there is an offline queue), `QueueFull`, `ConnectionLost`
    * or `ClientClosed` (while it waits for room), `MessageTooLarge`, or `InvalidArgument`: for what JSON
-   * cannot say, such as NaN, or `undefined` in an array. It leaves out members that are undefined.
+   * cannot say, such as NaN, `undefined` in an array, a promise or a generator. It leaves out members that
+   * are undefined.
    */
   publish(topic: string, data?: unknown): Promise<void>;
-  /** Publish, and learn how many subscribers it was passed on to; `undefined` on level 1. */
+  /**
+   * Publish, and learn how many subscribers it was passed on to; `undefined` on level 1. Rejected as `publish`
+   * is, without a connection always, and with `ServerError`, `RequestTimeout` or `ConnectionLost`.
+   */
   publishWithReceipt(topic: string, data?: unknown): Promise<number | undefined>;
-  /** Send a direct message to the client, or server, of that id. */
+  /**
+   * Send a direct message to the client, or server, of that id. Fulfilled and rejected as `publish` is;
+   * `onError` hears that nobody has the id.
+   */
   publishToId(id: string, data?: unknown): Promise<void>;
-  /** Have the server send a message to another server: `host:port[/path][::address]`. */
+  /** Have the server send a message to another server: `host:port[/path][::address]`, up to 1024 characters. */
   publishToServer(address: string, data?: unknown, secure?: boolean): Promise<void>;
-  /** Publish, and learn how each subscriber fared. */
+  /**
+   * Publish, and learn how each subscriber fared. Rejected with `NotConnected`, `ClientClosed`, `QueueFull`,
+   * `MessageTooLarge` or `InvalidArgument`; what comes later rejects the methods of the ack.
+   */
   publishWithAck<R = any>(topic: string, data?: unknown, options?: AckOptions): Promise<Ack<R>>;
-  /** Send a direct message, and learn how its receiver fared. No response: nobody there. */
+  /** Send a direct message, and learn how its receiver fared, likewise. No response: nobody there. */
   publishToIdWithAck<R = any>(id: string, data?: unknown, options?: AckOptions): Promise<Ack<R>>;
-  /** Wait until the server has handled everything that was sent before. */
+  /**
+   * Wait until the server has handled everything that was sent before. Rejected with `NotConnected`,
+   * `ClientClosed`, `ConnectionLost` or `RequestTimeout`.
+   */
   flush(): Promise<void>;
 
   static NewClient(options?: UnifiedOptions): Promise<Client>;

@@ -3,11 +3,15 @@
 
 const SECOND = 1000;
 const ID_TAKEN = 4001; // close code: another connection registered under this client's id
+const NO_CODE = 1006; // in place of a close code where there was none
 const FRAME_BYTES = 64 * 1024; // what one WebSocket message gathers at most
 const LONE_BYTES = 2000; // a message of this size travels alone, see Outbox
 const HIGH_WATER = 1024 * 1024; // bytes not yet on the network, beyond which publish() waits
+const MOST_UNSENT = 64 * 1024 * 1024; // beyond which nothing is taken: not all programs wait for publish()
 const OFFLINE_BYTES = 16 * 1024 * 1024;
-const MAX_ERROR = 1000; // characters of a subscriber's error that a server passes on
+const MAX_NAME = 65_536; // characters of a topic or an id, whatever the server takes
+const MAX_ADDRESS = 1024; // characters of the address of another server
+const MAX_ERROR = 1000; // characters of an error text of the other side
 const ACK_GRACE = SECOND; // the server's last word leaves it when the time is over
 const SENDING = 5 * SECOND; // in which an ack request is sent, if it is not given more time itself
 const SILENT_END = 4.5 * SECOND; // an end without outcomes then means on level 1: nobody answered
@@ -16,13 +20,17 @@ const HEARTBEAT = 25 * SECOND; // silence after which the server is asked whethe
 const PATIENCE = 20 * SECOND; // for its answer
 const SHORT_PATIENCE = 5 * SECOND; // for its answer when there is reason to doubt
 const FAILING = SECOND / 10; // a WebSocket that failed says so within this time, or never (Node 22)
+const CLOSING = 2; // the state of a WebSocket in its closing handshake
 const LATE = 3 * SECOND; // a timer later than this means that the machine or the page slept
-const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds; setTimeout takes longer times for none
-const CROWDED = 1 / 32; // the part of a mailbox beyond which no more is read, where that is possible,
-const RELIEVED = 1 / 64; // until this part is left
+const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds; setTimeout fires at once for longer times
+const CROWDED = 1 / 32; // Above this part of a mailbox the client stops reading, if the WebSocket can pause.
+const RELIEVED = 1 / 64; // Below this part it reads again.
 const LOOK = SECOND / 4; // how often one looks whether a mailbox drains, or a request is sent
 const LONE_SURROGATES = /[\ud800-\udfff]/gu;
+const UNNAMEABLE = /[\p{Cc}\p{Cs}]/u; // control characters and lone surrogates
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu; // what ends lines, moves cursors, turns text round
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
+const LEAST_WAIT = SECOND / 100; // with less, a client would try in a busy loop
 const ASKING_AGAIN = { ...BACKOFF, first: SECOND / 2 }; // about topics that were refused for now
 const TEMPORARY = ['rate_limited', 'limit_reached', 'unavailable']; // codes of the server
 
@@ -98,6 +106,15 @@ const entries = (value) => (isObject(value) ? Object.entries(value) : []);
 
 const isThenable = (value) => typeof value?.then === 'function';
 
+/** Whether it is a generator function, or what it or another iterator function gave. */
+const isIterator = (value) => /Generator|Iterator/.test(value?.[Symbol.toStringTag]);
+
+/** A value of the program, unless it is work that nobody would do: that of a generator. */
+function finished(value) {
+  if (!isObject(value) || !isIterator(value)) return value;
+  throw new InvalidArgument('nobody iterates over the iterator that is given here');
+}
+
 /** What was thrown, as text. It may be anything, and even refuse to be shown. */
 function describe(error) {
   try {
@@ -107,12 +124,19 @@ function describe(error) {
   }
 }
 
+/** Show an error, or its text if that fails. */
 function show(error) {
-  try {
-    console.error(error);
-  } catch {
-    console.error(describe(error));
+  for (const what of [error, describe(error)]) {
+    try {
+      return console.error(what);
+    } catch { /* a console that fails must not end the program */ }
   }
+}
+
+/** Words of the other side for an error text: they must not look like lines of a log. */
+function quoted(words) {
+  const escape = (each) => `\\u{${each.codePointAt(0).toString(16)}}`;
+  return text(words).slice(0, MAX_ERROR).replace(INVISIBLE, escape);
 }
 
 /** Act later, after a time of any length, or never. Returns what stops that. */
@@ -138,10 +162,10 @@ function byteLength(string) {
 function encode(value = null) {
   try {
     let json = JSON.stringify(value);
-    // NaN and the like have become `null`, which may be there by right.
-    if (json?.includes('null')) json = JSON.stringify(value, refuseNothings);
+    // NaN and the like have become `null`, and promises `{}`, which may be there by right.
+    if (json?.includes('null') || json?.includes('{}')) json = JSON.stringify(value, refuseNothings);
     // The server could not read half of a surrogate pair, nor what else is in the same frame.
-    const isWhole = !json?.includes('\\ud') || !/(^|[^\\])(\\\\)*\\ud[89a-f]/.test(json);
+    const isWhole = !json?.includes('\\ud') || !/\\ud[89a-f]/.test(json.replaceAll('\\\\', ''));
     if (json && isWhole) return json;
   } catch (cause) {
     throw new InvalidArgument(`the data is not JSON: ${describe(cause)}`, { cause });
@@ -149,11 +173,14 @@ function encode(value = null) {
   throw new InvalidArgument('the data is not JSON');
 }
 
-/** For JSON.stringify: throws for what would become `null`. Members of objects may be undefined. */
+/** For JSON.stringify: throws for what would be lost. Members of objects may be undefined. */
 function refuseNothings(key, value) {
-  const isNothing = typeof value === 'number' ? !Number.isFinite(value)
+  if (isThenable(value)) throw new InvalidArgument('JSON has no promise: await it');
+  finished(value);
+  const isNumber = typeof value === 'number' || value instanceof Number;
+  const isNothing = isNumber ? !Number.isFinite(Number(value))
     : Array.isArray(this) && ['undefined', 'function', 'symbol'].includes(typeof value);
-  if (isNothing) throw new InvalidArgument(`JSON has no ${typeof value === 'number' ? value : typeof value}`);
+  if (isNothing) throw new InvalidArgument(`JSON has no ${isNumber ? value : typeof value}`);
   return value;
 }
 
@@ -162,14 +189,20 @@ function compose(fields, key, json) {
   return `${JSON.stringify(fields).slice(0, -1)},"${key}":${json}}`;
 }
 
-/** A string that is not empty, and which UTF-8 can say. */
-const NAME = 'a string that is not empty, without halves of characters';
-const isName = (value) => typeof value === 'string' && value !== ''
-  && (value.isWellFormed?.() ?? value.search(LONE_SURROGATES) < 0);
+/** Whether a string is within its limits, counted as the server does: in characters, not in halves. */
+const isWithin = (value, most) => value.length <= most
+  || (value.length <= 2 * most && [...value].length <= most);
 
-function nonEmpty(value, what) {
-  if (isName(value)) return value;
-  throw new InvalidArgument(`${what} is ${NAME}`);
+/** What can be a name: all that text has, but no control characters, nor what UTF-8 cannot say. */
+const isName = (value, most = MAX_NAME) => typeof value === 'string' && value !== ''
+  && isWithin(value, most) && !UNNAMEABLE.test(value);
+
+const nameUpTo = (most) => `a string of 1 to ${most} characters, none a control character or half of one`;
+const NAME = nameUpTo(MAX_NAME);
+
+function named(value, what, most = MAX_NAME) {
+  if (isName(value, most)) return value;
+  throw new InvalidArgument(`${what} is ${nameUpTo(most)}`);
 }
 
 /** An id that nobody has. It need not be secret, so it can do without `crypto` (React Native). */
@@ -182,8 +215,8 @@ function randomId() {
 /** The WebSocket URL of `host`, `host:port` or a URL; in a page without an address, its own. */
 function parseAddress(address, path, secure) {
   const { location } = globalThis;
+  const given = address?.href ?? address ?? (location?.host ? location.origin : 'localhost');
   try {
-    const given = address?.href ?? address ?? (location?.host ? location.origin : 'localhost');
     // A scheme without a port of its own does not hide that of an address.
     const url = new URL(given.includes('://') ? given : `kps://${given}`);
     const { protocol, host, port, pathname, search } = url;
@@ -195,11 +228,12 @@ function parseAddress(address, path, secure) {
     const found = new URL(`ws${isSecure ? 's' : ''}://${authority}${target}${search}`);
     // Nothing is left out, nor sent in clear against the program's wish, nor to the host 0.0.31.144,
     // which is what 8080 says.
-    const isOdd = url.username || url.password || url.hash || found.hash || (secure && !isSecure)
+    const isOdd = UNNAMEABLE.test(given) || url.username || url.password || url.hash || found.hash || (secure && !isSecure)
       || (/^[\d.]+$/.test(found.hostname) && !given.includes(found.hostname));
     if (!isOdd) return found.href;
   } catch { /* whose error may show the query, and a token in it */ }
-  throw new InvalidArgument(`not a server address: ${withoutQuery(describe(address))}`);
+  const shown = isText(given) ? `"${quoted(withoutQuery(given))}"` : typeof given;
+  throw new InvalidArgument(`not a server address: ${shown}`);
 }
 
 const withoutQuery = (url) => url.split('?')[0];
@@ -234,33 +268,61 @@ const DEFAULTS = {
 };
 
 const isTime = (value) => typeof value === 'number' && value > 0; // milliseconds; Infinity is one
+const isInterval = (value) => isTime(value) && value >= LEAST_WAIT;
 const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
 const isFunction = (value) => typeof value === 'function';
 const isSignal = (value) => isFunction(value?.addEventListener);
 const isText = (value) => typeof value === 'string';
 
 function isBackoff(value) {
+  if (!isObject(value)) return false;
+  refuseUnknown(value, BACKOFF);
   const all = { ...BACKOFF, ...value };
   const { first, factor, longest, jitter } = all;
-  return isObject(value) && Object.values(all).every((each) => typeof each === 'number')
-    && first > 0 && first <= longest && factor >= 1 && jitter >= 0 && jitter <= 1;
+  return Object.values(all).every((each) => typeof each === 'number')
+    && first >= LEAST_WAIT && first <= longest && factor >= 1 && jitter >= 0 && jitter <= 1;
+}
+
+/** How many letters must change to make one word of the other, in small letters. */
+function distance(one, other) {
+  let row = [0, ...other].map((_, index) => index);
+  for (const letter of one.toLowerCase()) {
+    const above = row;
+    row = [above[0] + 1];
+    [...other.toLowerCase()].forEach((each, index) => {
+      row.push(Math.min(row[index] + 1, above[index + 1] + 1, above[index] + (each !== letter)));
+    });
+  }
+  return row.at(-1);
+}
+
+/** A misspelt option would have no effect, which nobody would notice. */
+function refuseUnknown(options, known) {
+  const names = Object.keys(known);
+  for (const name of Object.keys(options).filter((each) => !names.includes(each))) {
+    const [nearest] = names.sort((one, other) => distance(name, one) - distance(name, other));
+    throw new InvalidArgument(`there is no option ${quoted(name)}; the nearest one is ${nearest}`);
+  }
 }
 
 const TIME = [isTime, 'a number of milliseconds above 0'];
 const COUNT = [isCount, 'a whole number, from 0'];
-const HOOK = [isFunction, 'a function'];
+const isHook = (value) => isFunction(value) && !isIterator(value);
+const HOOK = [isHook, 'a function, and no generator, which would never run'];
 const SIGNAL = [isSignal, 'an AbortSignal'];
+const BOOLEAN = [(value) => typeof value === 'boolean', 'true or false'];
 
 /** What each option must be: a check, and the words for it. */
 const OPTIONS = {
   id: [isName, NAME],
-  path: [isText, 'a string'],
-  secure: [(value) => typeof value === 'boolean', 'true or false'],
-  token: [(value) => isName(value) || isFunction(value), `a function, or ${NAME}`],
+  path: [(value) => isText(value) && !UNNAMEABLE.test(value), 'a string without control characters'],
+  secure: BOOLEAN,
+  token: [(value) => isName(value) || isHook(value), `a function, and no generator, or ${NAME}`],
   headers: [isObject, 'an object'],
   level: [(value) => value === 1 || value === 2, '1 or 2'],
-  reconnect: [(value) => typeof value === 'boolean' || isTime(value), 'true, false, or a number of milliseconds above 0'],
-  backoff: [isBackoff, 'an object with 0 < first <= longest, factor >= 1, 0 <= jitter <= 1'],
+  reconnect: [(value) => typeof value === 'boolean' || isInterval(value),
+    `true, false, or a number of milliseconds from ${LEAST_WAIT}`],
+  backoff: [isBackoff, `an object with ${LEAST_WAIT} <= first <= longest, factor >= 1, 0 <= jitter <= 1`],
   WebSocket: [isFunction, 'a class: pass one where there is none (npm install ws)'],
   requestTimeout: TIME,
   closeTimeout: [(value) => value === 0 || isTime(value), 'a number of milliseconds, from 0'],
@@ -278,9 +340,25 @@ const OPTIONS = {
   onClose: HOOK,
 };
 
+/** Those of the unified spelling. What is empty or 0 is none. */
+const UNIFIED = {
+  Address: [() => true],
+  Path: [isText, 'a string'],
+  Secure: BOOLEAN,
+  Id: [isText, 'a string'],
+  AutoRestart: BOOLEAN,
+  Autorestart: BOOLEAN,
+  RestartEvery: [(value) => value === 0 || isInterval(value), `a number of milliseconds from ${LEAST_WAIT}`],
+  OnDataWs: HOOK,
+  OnId: HOOK,
+  OnOpen: HOOK,
+  OnClose: HOOK,
+};
+
 /** The options that are given, checked. `null` is as good as none where the default is none. */
 function checked(options, known = OPTIONS, defaults = {}) {
   if (!isObject(options)) throw new InvalidArgument('the options are an object');
+  refuseUnknown(options, known);
   const given = { ...defaults };
   for (const [name, [isRight, what]] of Object.entries(known)) {
     const value = options[name];
@@ -346,9 +424,7 @@ class Outbox {
 
   /** Publications of a topic that follow each other become one message. Level 2 only. */
   publish(topic, payload) {
-    const head = `{"action":"publish","topic":${JSON.stringify(topic)}`;
     const added = byteLength(payload) + ','.length;
-    const size = byteLength(head) + ',"batch":[]}'.length + added;
     const isLone = added >= LONE_BYTES;
     const last = this.#items.at(-1);
     if (last?.topic === topic && !last.isLone && !isLone && last.size + added <= this.#room) {
@@ -357,9 +433,17 @@ class Outbox {
       last.size += added;
       this.size += added;
     } else {
+      const head = `{"action":"publish","topic":${JSON.stringify(topic)}`;
+      const size = byteLength(head) + ',"batch":[]}'.length + added;
+      this.checkRoom();
       this.#check(size - 4); // as a single message it has `data` in place of `batch`
       this.#add({ topic, head, payloads: [payload], size, count: 1, isLone });
     }
+  }
+
+  /** Before what may be large: the payloads of the program. */
+  checkRoom() {
+    if (this.backlog > MOST_UNSENT) throw new QueueFull('the network is slower than the program');
   }
 
   flush() {
@@ -393,8 +477,11 @@ class Outbox {
     const end = this.#written += bytes;
     if (count) this.#frames.push({ end, count });
     try {
+      // Not every WebSocket tells that it takes nothing any more.
+      if (this.#socket.readyState === CLOSING) throw new ConnectionLost('the server is closing');
       this.#socket.send(json, (error) => { this.#gone = error ? this.#gone ?? 0 : end; });
     } catch (error) {
+      this.#gone = Math.min(this.#sent, end - bytes);
       this.#failed(error);
     }
     if (this.#frames.length > this.#most) this.#forgetWritten();
@@ -528,10 +615,12 @@ class Connection {
   #wasHeard = false; // since it was last asked whether it is there
   #heardAt = 0;
   #heartbeat = HEARTBEAT;
+  #isFailing = false;
   #trouble = '';
   #questions = new Map(); // what is asked -> those that wait for the answer, in order
   #unsettled = new Unsettled((topic) => this.#askAgain(topic));
   #count = 0;
+  #doubts = 0; // later questions that are under way because of refusals on level 1
 
   constructor(url, config, client) {
     const { WebSocket, headers, requestTimeout, level } = config;
@@ -540,7 +629,10 @@ class Connection {
     this.id = config.id;
     const socket = headers ? new WebSocket(url, { headers }) : new WebSocket(url);
     this.#socket = socket;
-    this.#outbox = new Outbox(socket, (error) => this.#failing(describe(error)));
+    this.#outbox = new Outbox(socket, (error) => {
+      // Behind the closing handshake comes a close code, if the server takes part in it.
+      this.#failing(describe(error), error instanceof ConnectionLost ? SHORT_PATIENCE : FAILING);
+    });
     socket.binaryType = 'arraybuffer';
     const giveUpLater = () => this.#after(requestTimeout, () => this.drop('no answer in time'));
     socket.onopen = async () => {
@@ -565,9 +657,11 @@ class Connection {
   }
 
   /** The WebSocket says that it failed. What comes next should be its end. */
-  #failing(trouble) {
+  #failing(trouble, patience = FAILING) {
+    if (this.#isFailing) return;
+    this.#isFailing = true;
     this.#trouble = trouble;
-    if (!this.ended) this.#after(FAILING, () => this.drop(trouble));
+    if (!this.ended) this.#after(patience, () => this.drop(trouble));
   }
 
   /** Bytes that are not yet on the network. */
@@ -583,6 +677,7 @@ class Connection {
   /** Send a message, of which one member may be JSON already. */
   send(fields, json, key = 'data', count = 0) {
     const all = this.level < 2 ? { ...fields, from: this.id } : fields;
+    if (json) this.#outbox.checkRoom();
     this.#outbox.push(json ? compose(all, key, json) : JSON.stringify(all), count);
   }
 
@@ -661,7 +756,7 @@ class Connection {
     const id = `client_ack_${this.id}_${++this.#count}`;
     const updates = this.level > 1 || undefined;
     const seconds = Math.min(timeout / SECOND, LONGEST_TIMER); // JSON has no Infinity
-    this.send({ ...fields, ack_id: id, timeout: seconds, updates }, json);
+    if (!signal?.aborted) this.send({ ...fields, ack_id: id, timeout: seconds, updates }, json);
     const { end } = this.#outbox;
     return new Ack(this, id, timeout, () => this.#outbox.hasSent(end), signal);
   }
@@ -703,7 +798,11 @@ class Connection {
     this.#socket.onmessage = null;
     this.#after(this.#config.closeTimeout, () => this.drop('the server did not take it in time'));
     this.#outbox.flush();
-    this.#socket.close(1000);
+    try {
+      this.#socket.close(1000);
+    } catch (error) {
+      this.drop(describe(error));
+    }
   }
 
   /** End at once, without waiting for the server to take part in closing. */
@@ -712,14 +811,16 @@ class Connection {
     const { unsent } = this.#outbox; // which terminate() forgets
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.onerror = () => {}; // some libraries throw what nobody listens to
-    if (socket.terminate && !isServerAlive) socket.terminate();
-    else socket.close();
-    this.#end(1006, reason, unsent);
+    try {
+      if (socket.terminate && !isServerAlive) socket.terminate();
+      else socket.close();
+    } catch { /* there is nothing more to ask of it */ }
+    this.#end(NO_CODE, reason, unsent);
   }
 
   #end(code, reason, unsent = this.#outbox.unsent) {
     this.#stopTimer();
-    const error = new ConnectionLost(`the connection ended: ${reason || code}`, { code });
+    const error = new ConnectionLost(`the connection ended: ${quoted(reason) || code}`, { code });
     this.#fail(error);
     if (unsent) this.#client._unsent(unsent, error);
     this.#client._connectionEnded(this, error, reason);
@@ -868,7 +969,7 @@ class Connection {
       if (this.ended) return;
       try {
         if (!isObject(fields)) throw new KPSError('unreadable message from the server');
-        this.#client._onFrame(fields);
+        if (this.#config.onFrame) this.#client._onFrame(fields);
         if (!this.ended) this.#handle(fields);
       } catch (error) { // a mistake in here: it must not end the program
         this.#client._report(error);
@@ -881,7 +982,7 @@ class Connection {
     const ack = this.acks.get(fields.ack_id);
     switch (fields.action) {
       case 'publish':
-        return this.#deliver(topic, ...this.#open(fields));
+        return this.#deliver(topic, ...this.#open(fields, true));
       case 'publish_ack':
         return this.#question(topic, fields);
       case 'direct_message':
@@ -926,8 +1027,8 @@ class Connection {
   }
 
   /** Payloads and sender. On level 1 both are wrapped in `data`, by every server. */
-  #open({ data, batch, from }) {
-    if (this.level > 1) return [Array.isArray(batch) ? batch : [data ?? null], text(from)];
+  #open({ data, batch, from }, mayBeBatch) {
+    if (this.level > 1) return [mayBeBatch && Array.isArray(batch) ? batch : [data ?? null], text(from)];
     const isWrapped = isObject(data) && 'data' in data;
     return isWrapped ? [[data.data], text(data.from)] : [[data ?? null], text(from)];
   }
@@ -959,7 +1060,7 @@ class Connection {
   #refused({ error: reason, code }, { request, topic, to, receipt, nonce, ack_id: ackId }) {
     const named = { code, request, topic, to };
     for (const [key, value] of Object.entries(named)) named[key] = text(value) || undefined;
-    const error = new ServerError(text(reason), named);
+    const error = new ServerError(quoted(reason), named);
     if (!this.registered) return this.#client._turnedAway(this, error);
     let what;
     switch (request) {
@@ -993,9 +1094,13 @@ class Connection {
    */
   async #refusedUnnamed(error) {
     const open = [...this.#questions].filter(([what]) => /^(un)?subscribe /.test(what));
+    // The later question may be refused as well: that must not lead to another one.
+    if (this.#doubts >= open.length) return this.#client._report(error);
+    this.#doubts++;
     try {
-      if (open.length) await this.flush();
+      await this.flush();
     } catch { /* then nothing is open any more */ }
+    this.#doubts--;
     if (this.ended) return;
     const isOpen = ([what, asked]) => this.#questions.get(what)?.some((each) => asked.includes(each));
     const refused = open.find(isOpen);
@@ -1030,7 +1135,7 @@ export class Ack {
     this.#isSent = isSent;
     this.#look(timeout + ACK_GRACE, Math.max(timeout, SENDING));
     signal?.addEventListener('abort', this.#abort);
-    if (signal?.aborted) this.#abort();
+    if (signal?.aborted) this._fail(signal.reason);
   }
 
   /** The outcomes so far, by client id, also of a request that failed. */
@@ -1108,7 +1213,7 @@ export class Ack {
     this.#finish({ error });
   }
 
-  /** A request that failed has an object with the error, which may be anything: a signal's reason. */
+  /** `failure` wraps the error, because an abort reason may be any value, also `undefined`. */
   #finish(failure) {
     if (this.#isFinished) return;
     this.#isFinished = true;
@@ -1255,14 +1360,19 @@ class Mailbox {
   }
 
   take() {
+    const message = this.dropOldest();
+    if (message) this.taken++;
+    return message;
+  }
+
+  /** This is no progress of the program, so it does not count as taken. */
+  dropOldest() {
     if (!this.#outgoing.length) {
       this.#outgoing = this.#incoming.reverse();
       this.#incoming = [];
     }
     const message = this.#outgoing.pop();
-    if (!message) return undefined;
-    this.taken++;
-    this.#bytes -= message._weight;
+    if (message) this.#bytes -= message._weight;
     return message;
   }
 }
@@ -1345,8 +1455,12 @@ export class Subscription {
   #inWork = new Map(); // who iterates -> the message that is being handled there
   #idle = []; // iterators that wait
   #signal;
-  #abort = () => this.#leave();
-  _confirmation; // the server's, if it is still to come
+  #left = deferred(); // by the program, which may not wait for the confirmation then
+  #abort = () => {
+    this.#left.reject(this.#signal.reason);
+    this.#leave();
+  };
+  _confirmation; // the server's, if it was still to come
   _isAwaited = false;
 
   constructor(client, topic, callback, signal) {
@@ -1356,6 +1470,12 @@ export class Subscription {
     this.#signal = signal;
     this.#mailbox = new Mailbox(client._limits);
     signal?.addEventListener('abort', this.#abort);
+    if (signal?.aborted) this.#abort();
+  }
+
+  /** Settled when the program has left it: rejected by its signal, with the reason. */
+  get _left() {
+    return this.#left.promise;
   }
 
   /** How many messages were taken out of its mailbox. */
@@ -1421,12 +1541,16 @@ export class Subscription {
   _put(message) {
     if (this.#ended) return message._settle('unsubscribed');
     if (this.#callback && !this.#busy) return this.#run(message); // then nothing waits
-    const dropsOldest = this.#client._limits.overflow === 'drop_oldest';
-    while (dropsOldest && !this.#mailbox.hasRoomFor(message)) this.#drop(this.#mailbox.take());
-    if (!this.#mailbox.hasRoomFor(message)) return this.#drop(message);
-    this.#mailbox.push(message);
+    const mailbox = this.#mailbox;
+    const { overflow, mailboxBytes } = this.#client._limits;
+    // A message that is larger than the whole mailbox must not empty it.
+    const dropsOldest = overflow === 'drop_oldest' && message._weight <= mailboxBytes;
+    while (dropsOldest && !mailbox.hasRoomFor(message)) this.#drop(mailbox.dropOldest());
+    if (this.#ended) return message._settle('unsubscribed'); // by who was told of the drop
+    if (!mailbox.hasRoomFor(message)) return this.#drop(message);
+    mailbox.push(message);
     this.#idle.shift()?.();
-    if (!this.#mailbox.fills(CROWDED)) return;
+    if (!mailbox.fills(CROWDED)) return;
     this.#isCrowded = true;
     this.#client._flow.crowded(this);
   }
@@ -1466,6 +1590,7 @@ export class Subscription {
 
   #leave() {
     if (this.#ended) return;
+    this.#left.resolve();
     this._end();
     this.#client._unsubscribed(this);
   }
@@ -1481,7 +1606,7 @@ export class Subscription {
       try {
         const result = this.#callback(message);
         if (isThenable(result)) return this.#goOn(message, result);
-        message._settle(undefined, result);
+        message._settle(undefined, finished(result));
       } catch (error) {
         this.#failed(message, error);
       }
@@ -1492,7 +1617,7 @@ export class Subscription {
 
   async #goOn(message, pending) {
     try {
-      message._settle(undefined, await pending);
+      message._settle(undefined, finished(await pending));
     } catch (error) {
       this.#failed(message, error);
     }
@@ -1532,8 +1657,9 @@ export class Client {
   _limits;
   _flow;
 
-  constructor(address, options = {}) {
-    if (isObject(address) && !isText(address.href)) [address, options] = [undefined, address];
+  constructor(address, options) {
+    const isAddress = !isObject(address) || isText(address.href);
+    if (options === undefined) [address, options] = isAddress ? [address, {}] : [undefined, address];
     const defaults = { ...DEFAULTS, WebSocket: globalThis.WebSocket };
     const config = this.#config = checked(options, OPTIONS, defaults);
     const { mailbox, mailboxBytes, overflow } = config;
@@ -1569,7 +1695,7 @@ export class Client {
 
   /** Whether the server knows this client at the moment. */
   get connected() {
-    return Boolean(this.#connection?.registered) && !this._isClosing;
+    return Boolean(this.#connection?.registered) && !this.#connection.ended && !this._isClosing;
   }
 
   /** The level of the protocol that is spoken at the moment; `undefined` without a connection. */
@@ -1605,41 +1731,42 @@ export class Client {
   }
 
   subscribe(topic, callback, options) {
-    nonEmpty(topic, 'a topic');
-    if (!isFunction(callback)) [callback, options] = [undefined, options ?? callback];
+    named(topic, 'a topic');
+    if (options === undefined && isObject(callback)) [callback, options] = [undefined, callback];
+    checked({ callback }, { callback: HOOK });
     const { signal } = checked(options ?? {}, { signal: SIGNAL });
     if (this.#isOver) throw this.#refusal();
     const subscription = new Subscription(this, topic, callback, signal);
+    if (signal?.aborted) return subscription;
     const others = this.#topics.get(topic) ?? [];
     this.#topics.set(topic, [...others, subscription]);
     if (this.connected) this.#confirm(subscription, !others.length);
-    if (signal?.aborted) subscription.unsubscribe();
     return subscription;
   }
 
   /** End all subscriptions to a topic. */
   unsubscribe(topic) {
-    for (const subscription of this.#topics.get(topic) ?? []) subscription.unsubscribe();
+    for (const subscription of this.#topics.get(named(topic, 'a topic')) ?? []) subscription.unsubscribe();
   }
 
   async publish(topic, data) {
-    await this.#sendOrKeep({ action: 'publish', topic: nonEmpty(topic, 'a topic') }, data);
+    await this.#sendOrKeep({ action: 'publish', topic: named(topic, 'a topic') }, data);
   }
 
   async publishToId(id, data) {
-    await this.#sendOrKeep({ action: 'direct_message', to: nonEmpty(id, 'an id') }, data);
+    await this.#sendOrKeep({ action: 'direct_message', to: named(id, 'an id') }, data);
   }
 
   /** Have the server send a message to another server. */
   async publishToServer(address, data, secure = false) {
-    const to = nonEmpty(address, 'an address');
+    const to = named(address, 'an address', MAX_ADDRESS);
     if (typeof secure !== 'boolean') throw new InvalidArgument('secure is true or false');
     const status = { is_secure: secure };
     await this.#sendOrKeep({ action: 'publish_to_server', to, status }, data);
   }
 
   async publishWithReceipt(topic, data) {
-    nonEmpty(topic, 'a topic');
+    named(topic, 'a topic');
     return this.#ready().publishWithReceipt(topic, encode(data));
   }
 
@@ -1686,8 +1813,18 @@ export class Client {
     try {
       this.#connection = new Connection(this.#url, this.#config, this);
     } catch (error) {
-      this.#end(this.#failure(describe(error)));
+      const failure = this.#failure(describe(error));
+      // Where the first cannot be made, no other can: a page may not use the address, for example.
+      if (!this.#wasConnected || this.#config.reconnect === false) return this.#end(failure);
+      const retryIn = waitBefore(this.#attempt++, this.#backoff);
+      this._report(failure);
+      this.#retry(retryIn);
     }
+  }
+
+  #retry(delay) {
+    if (this.#hasEnded) return; // a callback may have closed the client meanwhile
+    this.#stopRetry = after(delay, () => this.#open());
   }
 
   _registered(connection) {
@@ -1720,7 +1857,7 @@ export class Client {
     if (connection !== this.#connection) return;
     this.#connection = undefined;
     if (this._isClosing) return this.#end();
-    const error = connection.registered ? lost : this.#failure(reason);
+    const error = connection.registered ? lost : this.#failure(reason || lost.code);
     const { status } = error;
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
@@ -1730,9 +1867,8 @@ export class Client {
     if (connection.registered) {
       this.#notify(this.#config.onDisconnect, { code: lost.code, reason, retryIn });
     } else if (!isFinal) this._report(error);
-    // A callback may have closed the client meanwhile.
     if (isFinal) this.#end(error);
-    else if (!this.#hasEnded) this.#stopRetry = after(retryIn, () => this.#open());
+    else this.#retry(retryIn);
   }
 
   /** A server that accepts each client and ends it at once must not be hammered. */
@@ -1741,10 +1877,12 @@ export class Client {
     this.#shortLived++;
   }
 
-  #failure(reason = '') {
+  /** `reason` is a text, or else a close code. */
+  #failure(reason) {
     // That is how `ws`, Deno and Bun tell; others do not tell.
     const status = Number(/(?:server response|status code): (\d{3})\b/.exec(reason)?.[1]) || undefined;
-    const why = reason || 'the WebSocket does not tell why';
+    const ended = reason === NO_CODE ? 'the WebSocket does not tell why' : `it ended with code ${reason}`;
+    const why = quoted(reason) || ended;
     return new ConnectFailed(`cannot connect to ${withoutQuery(this.#url)}: ${why}`, { status });
   }
 
@@ -1823,9 +1961,9 @@ export class Client {
   }
 
   /** Without a connection a subscription is as good as made: the next one will have it. */
-  async _confirmed(subscription) {
+  async _confirmed({ _confirmation: confirmation, _left: left }) {
     try {
-      await subscription._confirmation;
+      await Promise.race(confirmation ? [confirmation, left] : [left, undefined]);
     } catch (error) {
       if (!(error instanceof ConnectionLost)) throw error;
     }
@@ -1904,12 +2042,12 @@ export class Client {
   }
 
   #askTopic(topic, ...rest) {
-    nonEmpty(topic, 'a topic');
+    named(topic, 'a topic');
     return this.#request({ action: 'publish_with_ack', topic }, ...rest);
   }
 
   #askId(to, ...rest) {
-    nonEmpty(to, 'an id');
+    named(to, 'an id');
     return this.#request({ action: 'publish_to_id_with_ack', to }, ...rest);
   }
 
@@ -1931,7 +2069,7 @@ export class Client {
   /** Do what may fail, now or as a promise, without harm to whoever wanted it done. */
   #attemptTo(act, failed = (error) => this._report(error)) {
     try {
-      const result = act();
+      const result = finished(act());
       if (isThenable(result)) result.then(undefined, failed);
     } catch (error) {
       failed(error);
@@ -1942,9 +2080,9 @@ export class Client {
   // Programs that use it need not await: what fails is reported as well.
 
   static async NewClient(options = {}) {
-    if (!isObject(options)) throw new InvalidArgument('the options are an object');
-    const { Address, Path, Secure, Id, OnDataWs, OnId, OnOpen, OnClose } = options;
-    const { AutoRestart = options.Autorestart, RestartEvery } = options;
+    const given = checked(options, UNIFIED);
+    const { Address, Path, Secure, Id, OnDataWs, OnId, OnOpen, OnClose } = given;
+    const { AutoRestart = given.Autorestart, RestartEvery } = given;
     return this.connect(Address, {
       id: Id || undefined,
       path: Path || undefined,
@@ -1959,7 +2097,7 @@ export class Client {
   }
 
   Subscribe(topic, callback) {
-    if (!isFunction(callback)) throw new InvalidArgument('the callback is a function');
+    if (!isHook(callback)) throw new InvalidArgument(`the callback is ${HOOK[1]}`);
     const subscription = this.subscribe(topic, ({ data, from }) => callback({ data, from }, end));
     const end = () => subscription.unsubscribe();
     end.then = (...ends) => untilConfirmed(end, subscription).then(...ends);

@@ -574,10 +574,10 @@ describe('closing', () => {
 describe('arguments', () => {
   const { WebSocket } = fakeNetwork();
   const wrong = {
-    id: ['', 5, {}, [], true, '\ud800', 'x\udc00y'],
-    path: [5, {}, null, true],
+    id: ['', 5, {}, [], true, '\ud800', 'x\udc00y', 'a\nb', '\0', '\x7f', '\x9f', 'x'.repeat(65_537), '\u{1f600}'.repeat(65_537)],
+    path: [5, {}, null, true, '/a\nb', '\0', '/\ud800'],
     secure: ['yes', 1, 0, 'false'],
-    token: [5, {}, true, ['x'], '', '\ud800'],
+    token: [5, {}, true, ['x'], '', '\ud800', 'line\n'],
     headers: ['x', 5, ['x']],
     level: [0, 3, '1', null, true],
     reconnect: [0, -1, 1e-9, 9.9, NaN, '5', null, {}, -Infinity],
@@ -605,11 +605,47 @@ describe('arguments', () => {
     });
   }
 
-  test('what is none is no option; what belongs to something else is passed over', async () => {
+  test('what is none is no option', async () => {
     const none = { id: null, token: null, headers: null, backoff: null, signal: null, onDirect: null, secure: undefined, mailbox: undefined };
-    const client = new Client('h', { WebSocket, ...none, whatever: 5 });
+    const client = new Client('h', { WebSocket, ...none });
     assert.match(client.id, /^client-/);
     for (const options of [5, 'x', null, [], () => {}]) assert.throws(() => new Client('h', options), InvalidArgument);
+  });
+
+  test('an option that there is not is refused, with the name of the nearest', async () => {
+    const { client, socket } = await connected();
+    const says = (name, nearest) => ({ name: 'InvalidArgument', message: `there is no option ${name}; the nearest one is ${nearest}` });
+    for (const [name, nearest] of [
+      ['offlinequeue', 'offlineQueue'], ['request_timeout', 'requestTimeout'], ['Id', 'id'], ['onDirectMessage', 'onDirect'],
+      ['closeTimeOut', 'closeTimeout'], ['tokn', 'token'], ['constructor', 'onDirect'], ['signals', 'signal'], ['', 'id'],
+    ]) {
+      for (const value of [5, undefined, null]) {
+        assert.throws(() => new Client('h', { WebSocket, [name]: value }), says(name, nearest));
+        assert.throws(() => new Client({ WebSocket, [name]: value }), says(name, nearest));
+      }
+      await assert.rejects(Client.connect('h', { WebSocket, [name]: 5 }), says(name, nearest));
+    }
+    assert.throws(() => new Client('h', { WebSocket, backoff: { frist: 5 } }), says('frist', 'first'));
+    assert.throws(() => client.subscribe('t', () => {}, { singal: 5 }), says('singal', 'signal'));
+    assert.throws(() => client.subscribe('t', { mailbox: 5 }), says('mailbox', 'signal'));
+    await assert.rejects(client.publishWithAck('t', 1, { timeOut: 5 }), says('timeOut', 'timeout'));
+    await assert.rejects(client.publishToIdWithAck('bob', 1, { sginal: 5 }), says('sginal', 'signal'));
+    await assert.rejects(Client.NewClient({ Adress: 'h' }), says('Adress', 'Address'));
+    await assert.rejects(Client.NewClient({ address: 'h' }), says('address', 'Address'));
+    assert.deepEqual(await socket.sent(), []);
+  });
+
+  test('an address that is an object of options has no further options', () => {
+    assert.throws(() => new Client({ WebSocket }, { WebSocket }), InvalidArgument);
+  });
+
+  test('in the unified spelling', async () => {
+    for (const [name, values] of Object.entries({
+      Address: ['', 5], Path: [5], Secure: ['yes', 1], Id: [5, 0, 'a\nb'], AutoRestart: ['yes', 1], Autorestart: [1],
+      RestartEvery: ['5', -1, 9.9, NaN], OnDataWs: [5], OnId: [5, 'x'], OnOpen: [5], OnClose: [5, async function* () {}],
+    })) {
+      for (const value of values) await assert.rejects(Client.NewClient({ [name]: value }), InvalidArgument, name);
+    }
   });
 
   test('an id without the Web Crypto of browsers and Node', (t) => {
@@ -656,20 +692,30 @@ describe('arguments', () => {
   });
 
   test('names and the rest', async () => {
-    const { client } = await connected();
-    for (const name of ['', 5, null, undefined, {}, ['t'], '\ud800', 'a\udfff']) {
+    const { client, socket } = await connected();
+    const tooLong = ['x'.repeat(65_537), '\u{1f600}'.repeat(65_537)];
+    for (const name of ['', 5, null, undefined, {}, ['t'], new String('t'), '\ud800', 'a\udfff', 'a\nb', 't\0', '\x7f', '\x80', '\x9f', ...tooLong]) {
       for (const attempt of [
         () => client.publish(name, 1), () => client.publishToId(name, 1), () => client.publishToServer(name, 1),
         () => client.publishWithReceipt(name, 1), () => client.publishWithAck(name, 1), () => client.publishToIdWithAck(name, 1),
-        async () => client.subscribe(name, () => {}), async () => client.Subscribe(name, () => {}), async () => client.PublishWithAck(name, 1),
+        async () => client.subscribe(name, () => {}), async () => client.Subscribe(name, () => {}), async () => client.unsubscribe(name), async () => client.PublishWithAck(name, 1),
       ]) await assert.rejects(attempt, InvalidArgument);
     }
     for (const attempt of [
-      () => client.subscribe('t', 5), () => client.subscribe('t', 'x'), () => client.subscribe('t', null, 5),
+      () => client.subscribe('t', null, 5), () => client.subscribe('t', () => {}, 'x'), () => client.subscribe('t', () => {}, []),
       () => client.subscribe('t', () => {}, { signal: 5 }), () => client.subscribe('t', { signal: {} }),
       () => client.Subscribe('t'), () => client.Subscribe('t', {}), () => client.OnClose(5),
     ]) assert.throws(attempt, InvalidArgument);
+    for (const callback of [5, 'x', true, [], Symbol('x')]) {
+      for (const options of [undefined, {}]) assert.throws(() => client.subscribe('t', callback, options), /^InvalidArgument: callback is a function/);
+    }
+    assert.throws(() => client.subscribe('t', {}, {}), /^InvalidArgument: callback is a function/);
     await assert.rejects(client.publishToServer('h:1', 1, 'yes'), InvalidArgument);
+    await assert.rejects(client.publishToServer('h'.repeat(1025), 1), InvalidArgument);
+    assert.deepEqual(await socket.sent(), []);
+    for (const name of [' ', 'a b', '\xa0', '\u2028', '\u{1f600}'.repeat(65_536)]) await client.publish(name, 1); // as the server takes them
+    await client.publishToServer('h'.repeat(1024), 1);
+    assert.equal((await socket.sent()).length, 6);
     for (const options of [5, null, [], 'x', { signal: 5 }, { timeout: 0 }, { timeout: -Infinity }, { timeout: 5n }, { timeout: {} }]) {
       await assert.rejects(client.publishWithAck('t', 1, options), InvalidArgument);
     }

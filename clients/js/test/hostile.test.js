@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 
-import { Client, KPSError, MessageTooLarge, ServerError } from '../kps.js';
+import { Client, InvalidArgument, KPSError, MessageTooLarge, ServerError } from '../kps.js';
 import { connected, fakeNetwork, LEVEL_1, LEVEL_2, pass, settled, welcome } from './fake.js';
 
 beforeEach(() => mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1e12 }));
@@ -268,6 +268,50 @@ test('a result that cannot be sent is a failure of the message, whatever it is',
   const answers = await socket.sent();
   assert.deepEqual(answers.map(({ success }) => success), results.map(() => false));
   for (const { error } of answers) assert.match(error, /^the result of the callback cannot be sent/);
+});
+
+const generators = [function* () {}, async function* () {}, { * m() {} }.m, function* () {}.bind(null)];
+
+test('a generator function is refused: a call would run nothing of it', async () => {
+  const { WebSocket } = fakeNetwork();
+  const { client, socket } = await connected();
+  for (const generator of generators) {
+    for (const name of ['token', 'onDirect', 'onConnect', 'onDisconnect', 'onError', 'onFrame', 'onClose']) {
+      assert.throws(() => new Client('h', { WebSocket, [name]: generator }), InvalidArgument, name);
+    }
+    for (const attempt of [
+      () => client.subscribe('t', generator), () => client.Subscribe('t', generator), () => client.OnClose(generator),
+    ]) assert.throws(attempt, InvalidArgument);
+  }
+  assert.deepEqual(await socket.sent(), []);
+});
+
+test('a callback that returns what nobody iterates over has failed, and so has a hook', async () => {
+  const gives = [...generators, () => [].values(), async () => new Map().keys()];
+  const give = ({ data }) => gives[data]();
+  const { client, socket, errors } = await connected({ onDirect: give, onFrame: ({ data }) => generators[data]?.() });
+  client.subscribe('t', give);
+  await socket.sent();
+  gives.forEach((_, data) => socket.says({ action: 'publish_ack', topic: 't', ack_id: `a${data}`, data, from: 'bob' }));
+  socket.says({ action: 'direct_message', data: 0, from: 'bob' });
+  const answers = await socket.sent();
+  assert.deepEqual(answers.map(({ success }) => success), gives.map(() => false));
+  for (const { error } of answers) assert.match(error, /iterator/);
+  assert.deepEqual(errors.map(({ name }) => name), Array(gives.length + generators.length + 2).fill('InvalidArgument'));
+});
+
+test('promises and iterators are no data, however deep: JSON would make {} of them', async () => {
+  const { client, socket } = await connected();
+  const pending = [Promise.resolve(1), generators[0](), generators[1](), [1].values(), { then() {} }];
+  for (const one of pending) {
+    for (const data of [one, [one], { a: { b: one } }]) await assert.rejects(client.publish('t', data), InvalidArgument);
+  }
+  client.subscribe('t', (message) => message.reply([pending[message.data]]));
+  await socket.sent();
+  pending.forEach((_, data) => socket.says({ action: 'publish_ack', topic: 't', ack_id: `a${data}`, data, from: 'bob' }));
+  for (const { error } of await socket.sent()) assert.match(error, /^the result of the callback cannot be sent/);
+  for (const data of [{}, [{}], { a: {} }, new Map(), new (class X {})()]) await client.publish('t', data);
+  assert.equal((await socket.sent())[0].batch.length, 5);
 });
 
 test('an answer that is larger than the server takes is a failure that is told, or else reported', async () => {

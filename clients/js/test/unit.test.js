@@ -80,11 +80,18 @@ describe('addresses', () => {
   });
 
   for (const address of ['wss://h/x#there', 'h#x', 'ws://me:secret@h', 'me@h:1', '8080', '0', 'ws://127.1', '0x7f000001', '',
-    'ftp://h', 'h:port', 'ws://', 'a b', 5, true, 5n, Symbol('h'), []]) {
-    test(`${String(address)} (${typeof address}) is none`, async () => {
+    'ftp://h', 'h:port', 'ws://', 'a b', 5, true, 5n, Symbol('h'), [],
+    'h\nost', 'h:1/a\tb', '\0', 'h:1/\x7f', 'h/\ud800']) {
+    test(`${inspect(address)} is none`, async () => {
       await assert.rejects(url(address, {}), InvalidArgument);
     });
   }
+
+  test('the error shows what is none, also where that is nothing', async () => {
+    for (const [address, shown] of [['', '""'], ['a b?x', '"a b"'], ['h\n', '"h\\u{a}"'], [5, 'number'], [[], 'object']]) {
+      await assert.rejects(url(address, {}), (error) => error.message.endsWith(shown) || assert.fail(error.message));
+    }
+  });
 });
 
 describe('connecting', () => {
@@ -112,7 +119,7 @@ describe('connecting', () => {
   });
 
   test('makes up an id that nobody has', () => {
-    const ids = Array.from({ length: 100 }, () => new Client('h', fakeNetwork()).id);
+    const ids = Array.from({ length: 100 }, () => new Client('h', { WebSocket: fakeNetwork().WebSocket }).id);
     assert.equal(new Set(ids).size, 100);
     assert.match(ids[0], /^client-[0-9a-f]{16}$/);
   });
@@ -1238,8 +1245,62 @@ describe('subscribing', () => {
     socket.says({ action: 'publish', topic: 't', data: 2 });
     assert.deepEqual(got, [1]);
     assert.deepEqual((await socket.sent()).map(({ action }) => action), ['subscribe', 'unsubscribe']);
-    client.subscribe('u', () => {}, { signal: abort.signal });
-    assert.deepEqual((await socket.sent()).map(({ action }) => action), ['subscribe', 'unsubscribe']);
+  });
+
+  test('with a signal that is aborted already it sends nothing, and rejects with the reason', async () => {
+    const { client, socket } = await connected();
+    const kept = [];
+    client.subscribe('t', ({ data }) => { kept.push(data); });
+    await socket.sent();
+    for (const reason of [undefined, 5, new Error('enough')]) {
+      const signal = AbortSignal.abort(reason);
+      for (const topic of ['t', 'u']) {
+        const refused = client.subscribe(topic, () => assert.fail('it is over'), { signal });
+        await assert.rejects(async () => refused, (error) => error === signal.reason);
+        assert.equal((await client.subscribe(topic, { signal }).next()).done, true);
+      }
+    }
+    socket.says({ action: 'publish', topic: 't', data: 1 });
+    assert.deepEqual(kept, [1]);
+    assert.deepEqual(await socket.sent(), []);
+    const end = client.Subscribe('u', () => {}); // which sends as before
+    assert.deepEqual(await socket.sent(), [{ action: 'subscribe', topic: 'u' }]);
+    end();
+  });
+
+  test('a signal that is aborted before it is in force rejects it at once, one that comes later does not', async () => {
+    for (const world of [await connected(), await offline()]) {
+      const abort = new AbortController();
+      const [awaited, later, other] = ['t', 't', 'u'].map((topic) => world.client.subscribe(topic, () => {}, { signal: abort.signal }));
+      const waits = world.client.connected && outcomeOf(awaited);
+      abort.abort();
+      await settled();
+      if (waits) assert.equal(waits.is.name, 'AbortError');
+      for (const each of [awaited, later, other]) await assert.rejects(async () => each, { name: 'AbortError' });
+    }
+    const { client, socket } = await connected();
+    const abort = new AbortController();
+    const inForce = client.subscribe('t', () => {}, { signal: abort.signal });
+    socket.says({ action: 'subscribed', topic: 't' });
+    await settled();
+    abort.abort();
+    assert.equal(await inForce, inForce);
+  });
+
+  test('who unsubscribes while it is pending waits no longer, whatever the server says later', async () => {
+    for (const answer of [{ action: 'subscribed', topic: 't' }, { action: 'error', code: 'forbidden', error: 'no', request: 'subscribe', topic: 't' }]) {
+      const { client, socket, errors } = await connected();
+      const pending = client.subscribe('t', () => {});
+      const waits = outcomeOf(pending);
+      await settled();
+      assert.equal(waits.is, 'waits');
+      pending.unsubscribe();
+      await settled();
+      assert.equal(waits.is, pending);
+      socket.says(answer, { action: 'unsubscribed', topic: 't' });
+      assert.deepEqual((await socket.sent()).map(({ action }) => action), ['subscribe', 'unsubscribe']);
+      assert.deepEqual(errors, []);
+    }
   });
 
   test('a topic that is too large for the server is refused, now or with the next connection', async () => {
