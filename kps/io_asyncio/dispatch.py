@@ -126,6 +126,11 @@ class Dispatcher:
         if notifier is not None and notifier not in spared:
             await asyncio.wait([notifier], timeout=timeout)
 
+    def abandon(self) -> None:
+        """Begin no more callbacks: in a forked child, which has none of the threads."""
+        self._is_closed = True
+        self._notices.clear()
+
     async def close(self, timeout: float, spared: Collection["asyncio.Task[Any] | None"]) -> None:
         """Begin no more callbacks, and cancel those that run as tasks.
 

@@ -105,10 +105,16 @@ class Driver(ABC):
         self.thread = _NOBODY  # a step that is still to come must not let calls in
 
     def forked(self) -> None:
-        """In a forked child: refuse all calls, and leave the parent's transports alone."""
+        """In a forked child: refuse all calls, and begin nothing more.
+
+        Tasks of the parent may run on here when the child calls ``sys.exit``, to their end. They
+        call the copy of the core, which harms nobody.
+        """
         self.is_forked = True
-        self.clock = self.runtime.check = in_child
+        self.runtime.check = in_child
         self.refuse_calls(in_child)
+        if self.is_started:
+            self.dispatcher.abandon()
 
     @property
     def may_end(self) -> bool:
@@ -143,6 +149,8 @@ class Driver(ABC):
 
     def step(self) -> None:
         """Handle events, deliver messages, write, and set the timer."""
+        if self.is_forked:
+            return
         self.due_on = 0
         self._face._handle_events()
         self._deliver()
