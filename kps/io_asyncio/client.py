@@ -221,7 +221,7 @@ class Client(Participant, UnifiedClient):
         message); it is then unknown whether the message was sent.
         """
         driver = self._driver
-        if driver.due_on == get_ident():
+        if driver.due_on == get_ident() and driver.is_running():
             waiting = self._session.publish(topic, data, driver.now)
         else:
             waiting = self._session.publish(topic, data, driver.enter())

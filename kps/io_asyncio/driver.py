@@ -70,7 +70,9 @@ class Driver(ABC):
         """The thread of the loop, once started."""
         self.due_on = 0
         """The thread of the loop if ``step`` is scheduled for this turn, else 0. While it is due,
-        a call that compares its own thread needs no other check."""
+        a call that compares its own thread, and finds the loop running, needs no other check."""
+        self.is_running: Callable[[], bool]
+        """Whether the loop runs: a step that is due when it ends stays due for ever."""
         self.now = 0.0
         """The time at which ``step`` was scheduled."""
         self.dispatcher: Dispatcher
@@ -92,6 +94,7 @@ class Driver(ABC):
         )
         self.is_started = True
         self.thread = get_ident()
+        self.is_running = self.runtime.loop.is_running
         watch_forks(self)
 
     def allow_calls(self) -> None:
@@ -120,12 +123,17 @@ class Driver(ABC):
     def may_end(self) -> bool:
         """Whether there is something to end: it has started, in this process.
 
-        Raises :class:`kps.InvalidState` outside the event loop.
+        Nothing is left to end when a task is destroyed together with its loop. Raises
+        :class:`kps.InvalidState` elsewhere outside the event loop.
         """
-        if not self.is_started or self.is_forked:
+        if not self.is_started or self.is_forked or self._is_forgotten():
             return False
         self.runtime.check()
         return True
+
+    def _is_forgotten(self) -> bool:
+        """Tell whether the loop has ended, and Python destroys the task that calls."""
+        return asyncio._get_running_loop() is None and not self.is_running()
 
     def check_not_started(self, complaint: str) -> None:
         """Raise :class:`kps.InvalidState` after ``start``."""

@@ -313,7 +313,7 @@ class Server(Participant, UnifiedServer):
         :class:`kps.ServerStopped` if it has stopped.
         """
         driver = self._driver
-        if driver.due_on == get_ident():
+        if driver.due_on == get_ident() and driver.is_running():
             return self._hub.publish(topic, data, driver.now)
         now = driver.enter()
         count = self._hub.publish(topic, data, now)

@@ -137,6 +137,7 @@ class Messages(Subscription[T]):
         if get_ident() != self._driver.thread:  # asyncio
             self._driver.runtime.check()  # asyncio
         if self._taken:
+            self._driver.runtime.check()  # asyncio
             self._settle_taken(worker, None)
         message = self._mailbox.take()
         if message is None:
