@@ -122,14 +122,19 @@ class Server(Participant, UnifiedServer):
     # -- life -----------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start to listen. Raises :class:`kps.ServerStartFailed`, and may then be called again."""
+        """Start to listen.
+
+        Raises :class:`kps.ServerStartFailed`, and may then be called again, as after it was
+        cancelled; :class:`kps.InvalidState` on a second start; :class:`kps.ServerStopped` if
+        ``stop`` is called meanwhile. Nothing listens when this raises.
+        """
         self._prepare()
         try:
             host, port = await self._driver.listen()
+            self._begin(host, port)
         except BaseException:
-            self._driver.is_started = False
+            self._driver.is_started = self._driver.is_ending
             raise
-        self._begin(host, port)
 
     async def stop(self, grace: float = 10.0) -> None:
         """Stop gracefully. May be called twice, from a hook or callback, on threads by any thread.
@@ -208,6 +213,8 @@ class Server(Participant, UnifiedServer):
     @locked
     def _begin(self, host: str, port: int) -> None:
         """Set the address of the listening socket, and start working."""
+        if self._driver.is_ending:
+            stopped()
         name = self._settings.listens_on.host
         self._address = host_and_port(name, port)
         here = {self._address, name, host_and_port(host, port)}
