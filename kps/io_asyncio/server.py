@@ -239,6 +239,7 @@ class Server(Participant, UnifiedServer):
         """Stop; a second signal drops all connections."""
         if self._driver.ending.is_under_way:
             self._driver.abort_connections()
+            self._relays.hurry(0.0)
         else:
             await self.stop()
 
@@ -246,8 +247,9 @@ class Server(Participant, UnifiedServer):
         await off_loop(self._settings.certificates.reload_and_log, self._settings.auth)
 
     async def _stop(self, grace: float) -> None:
+        ends = self._driver.clock() + grace
         await self._driver.end_connections(grace)
-        await self._relays.close()
+        await self._relays.close(max(0.0, ends - self._driver.clock()))
         self._driver.refuse_calls(stopped)
         await self._driver.close(grace)
         self._is_stopped = True

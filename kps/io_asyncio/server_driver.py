@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from kps.errors import ServerStartFailed
 from kps.io_asyncio.connection import Connection
-from kps.io_asyncio.dispatch import ends_task
+from kps.io_asyncio.dispatch import end_of, ends_task
 from kps.io_asyncio.driver import Driver, Face
 from kps.io_asyncio.ending import Ending
 from kps.io_asyncio.runtime import Runtime, Timer, stopped
@@ -166,8 +166,7 @@ class ServerDriver(Driver):
         for decision in decisions:
             decision.cancel()
         try:
-            if decisions:
-                await asyncio.wait(decisions, timeout=grace)
+            await end_of(decisions, grace, waiting)
             await self.dispatcher.close(grace, waiting)
         finally:
             self.stop_timer()

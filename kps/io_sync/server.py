@@ -240,6 +240,7 @@ class Server(Participant, UnifiedServer):
         """Stop; a second signal drops all connections."""
         if self._driver.ending.is_under_way:
             self._driver.abort_connections()
+            self._relays.hurry(0.0)
         else:
             self.stop()
 
@@ -247,8 +248,9 @@ class Server(Participant, UnifiedServer):
         off_loop(self._settings.certificates.reload_and_log, self._settings.auth)
 
     def _stop(self, grace: float) -> None:
+        ends = self._driver.clock() + grace
         self._driver.end_connections(grace)
-        self._relays.close()
+        self._relays.close(max(0.0, ends - self._driver.clock()))
         self._driver.refuse_calls(stopped)
         self._driver.close(grace)
         self._is_stopped = True
