@@ -17,6 +17,7 @@ from kps.io_asyncio.log import write
 from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.signals import on_signals
 from kps.io_common.checks import check_main_thread
+from kps.io_common.class_only import class_only
 from kps.io_common.client_options import HIGH_WATER, HOOKS, ClientOptions, ClientSettings
 from kps.io_common.hooks import OnClose
 from kps.io_common.logs import log_client_event
@@ -107,12 +108,13 @@ class Client(Participant, UnifiedClient):
 
     # -- life -----------------------------------------------------------------------------
 
-    @classmethod
+    @class_only
     async def connect(
         cls, address: str = DEFAULT_ADDRESS, **options: Unpack[ClientOptions]
     ) -> Self:
         """Make a client (same arguments) and wait until it is connected.
 
+        On a client that exists it raises :class:`kps.InvalidState`: enter that one.
         Raises :class:`kps.ConnectFailed` when the server refuses, or cannot be reached and
         ``reconnect`` is off; :class:`kps.InvalidArgument` for invalid options.
         """

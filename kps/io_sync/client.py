@@ -12,6 +12,7 @@ from typing import Any, Self, Unpack, assert_never
 from kps.compat.blocking import UnifiedClient
 from kps.errors import ClientClosed, ConnectionLost, RequestTimeout, ServerError
 from kps.io_common.checks import check_main_thread
+from kps.io_common.class_only import class_only
 from kps.io_common.client_options import HIGH_WATER, HOOKS, ClientOptions, ClientSettings
 from kps.io_common.hooks import OnClose
 from kps.io_common.logs import log_client_event
@@ -108,10 +109,11 @@ class Client(Participant, UnifiedClient):
 
     # -- life -----------------------------------------------------------------------------
 
-    @classmethod
+    @class_only
     def connect(cls, address: str = DEFAULT_ADDRESS, **options: Unpack[ClientOptions]) -> Self:
         """Make a client (same arguments) and wait until it is connected.
 
+        On a client that exists it raises :class:`kps.InvalidState`: enter that one.
         Raises :class:`kps.ConnectFailed` when the server refuses, or cannot be reached and
         ``reconnect`` is off; :class:`kps.InvalidArgument` for invalid options.
         """
