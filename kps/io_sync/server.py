@@ -288,7 +288,10 @@ class Server(Participant, UnifiedServer):
         return hook
 
     def on_id(self, callback: AnyCallback) -> AnyCallback:
-        """Set the callback for direct messages to the server. Usable as a decorator."""
+        """Set the callback for direct messages to the server. Usable as a decorator.
+
+        It takes a :class:`kps.Message`. Raises :class:`kps.InvalidArgument` if it is no function.
+        """
         with self._driver.lock:
             check_callback("a callback", callback)
             self._on_id = callback
@@ -297,7 +300,10 @@ class Server(Participant, UnifiedServer):
             return callback
 
     def on_server_data(self, callback: AnyCallback) -> AnyCallback:
-        """Add a callback for messages of other servers. Usable as a decorator."""
+        """Add a callback for messages of other servers. Usable as a decorator.
+
+        It takes a :class:`kps.Message`. Raises :class:`kps.InvalidArgument` if it is no function.
+        """
         with self._driver.lock:
             check_callback("a callback", callback)
             self._on_server_data.append(callback)
@@ -317,9 +323,9 @@ class Server(Participant, UnifiedServer):
         """Publish with the server's id as sender; return how many subscribers had room for it.
 
         A client counts once, and so does this program. Raises
-        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON, and
-        :class:`kps.InvalidState` if the server has not started, and
-        :class:`kps.ServerStopped` if it has stopped.
+        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON,
+        :class:`kps.InvalidState` if the server has not started, and :class:`kps.ServerStopped`
+        if it has stopped.
         """
         with self._driver.lock:
             driver = self._driver
@@ -361,13 +367,16 @@ class Server(Participant, UnifiedServer):
             raise ConnectFailed(f"failed to relay to server: {outcome[0]}")
 
     def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
-        """Publish, and gather the acks of the subscribers. Raises as ``publish``."""
+        """Publish, and gather the acks of the subscribers: see :class:`kps.sync.Ack`.
+
+        They have ``timeout`` seconds to answer. Raises as ``publish``.
+        """
         with self._driver.lock:
             now = self._driver.enter()
             return self._ack_for(self._hub.publish_with_ack(topic, data, timeout, now))
 
     def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
-        """Send a direct message, and wait for its ack. Raises as ``publish``."""
+        """Like ``publish_with_ack``, to one client id. No response: nobody has the id."""
         with self._driver.lock:
             now = self._driver.enter()
             return self._ack_for(self._hub.publish_to_id_with_ack(client_id, data, timeout, now))
@@ -379,7 +388,10 @@ class Server(Participant, UnifiedServer):
             return len(self._hub.clients)
 
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
-        """Count the subscriptions to a topic: of this program, of clients, and together."""
+        """Count the subscriptions to a topic: of this program, of clients, and together.
+
+        Raises :class:`kps.InvalidState` before the start.
+        """
         with self._driver.lock:
             self._driver.enter()
             return self._hub.count_subscribers(topic)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-import kps
 from kps.io_common.certificates import Certificates
 
 
