@@ -155,9 +155,6 @@ class Client(Participant, UnifiedClient):
             check_seconds("timeout", timeout)
         return await self._driver.close(timeout) if self._driver.may_end else 0
 
-    async def _close(self) -> None:
-        await self.close()
-
     async def run(self) -> None:
         """Wait until the client is closed; SIGINT and SIGTERM close it.
 
@@ -169,7 +166,7 @@ class Client(Participant, UnifiedClient):
         """
         self._driver.enter()
         check_main_thread()
-        with on_signals({signal.SIGINT: self._close, signal.SIGTERM: self._close}):
+        with on_signals({signal.SIGINT: self.close, signal.SIGTERM: self.close}):
             await self._driver.news.until(lambda: self._session.ended is not None)
         await self.close()
         ended = self._session.ended

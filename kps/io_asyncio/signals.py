@@ -6,7 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
-Handler = Callable[[], Awaitable[None]]
+Handler = Callable[[], Awaitable[object]]
 
 
 class _Signals:
@@ -16,7 +16,7 @@ class _Signals:
         self._loop = loop
         self._handlers: dict[signal.Signals, list[Handler]] = {}
         self._before: dict[signal.Signals, Any] = {}
-        self._tasks: set[asyncio.Future[None]] = set()
+        self._tasks: set[asyncio.Future[object]] = set()
 
     @property
     def is_idle(self) -> bool:

@@ -154,9 +154,6 @@ class Client(Participant, UnifiedClient):
             check_seconds("timeout", timeout)
         return self._driver.close(timeout) if self._driver.may_end else 0
 
-    def _close(self) -> None:
-        self.close()
-
     def run(self) -> None:
         """Wait until the client is closed; SIGINT and SIGTERM close it.
 
@@ -168,7 +165,7 @@ class Client(Participant, UnifiedClient):
         """
         self._driver.enter()
         check_main_thread()
-        with on_signals({signal.SIGINT: self._close, signal.SIGTERM: self._close}):
+        with on_signals({signal.SIGINT: self.close, signal.SIGTERM: self.close}):
             self._driver.news.until(lambda: self._session.ended is not None)
         self.close()
         ended = self._session.ended
