@@ -30,6 +30,7 @@ NAMES = {
     r"(?<!``)\bawait ": "",
     r"\b__a(iter|next|enter|exit)__\b": r"__\1__",
     r"\bCoroutine\[Any, Any, (.*)\]": r"\1",
+    r" and driver\.is_running\(\)": "",
     r"\bStopAsyncIteration\b": "StopIteration",
     r"\bAsyncIterator\b": "Iterator",
     r"\bkps\.io_asyncio\b": "kps.io_sync",

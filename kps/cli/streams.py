@@ -95,8 +95,10 @@ class Output:
         finally:
             task.cancel()
             failed.cancel()
-            os.close(self._waker)  # which ends the thread
-            await asyncio.gather(task, failed, return_exceptions=True)
+            try:
+                await asyncio.gather(task, failed, return_exceptions=True)
+            finally:
+                os.close(self._waker)  # which ends the thread, once nobody writes to it
         if self._error is None:
             raise OutputEnded
         raise KPSError(cannot_write(self._error))

@@ -8,18 +8,21 @@ from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.unified import UnifiedClient
-from kps.errors import ClientClosed, ConnectionLost, RequestTimeout, ServerError
+from kps.errors import ClientClosed, ConnectionLost, RequestTimeout
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.client_driver import ClientDriver
 from kps.io_asyncio.dispatch import check_callback
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.log import write
+from kps.io_asyncio.news import News
 from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.signals import on_signals
 from kps.io_common.checks import check_main_thread
+from kps.io_common.class_only import class_only
 from kps.io_common.client_options import HIGH_WATER, HOOKS, ClientOptions, ClientSettings
 from kps.io_common.hooks import OnClose
 from kps.io_common.logs import log_client_event
+from kps.io_common.questions import StatusQuestion
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.bus.subscriptions import Subscriptions
@@ -101,18 +104,20 @@ class Client(Participant, UnifiedClient):
         self._driver: ClientDriver = ClientDriver(self, self._new_runtime(), self._settings)
         self._session = self._driver.session
         self._connects = 0
-        self._questions: dict[AckHandle, list[_StatusQuestion]] = {}
+        self._waiting: dict[object, list[News]] = {}
+        self._questions: dict[AckHandle, list[StatusQuestion]] = {}
         self.on_close: OnClose | None = self._settings.on_close
         """Called without arguments once the client has closed for good."""
 
     # -- life -----------------------------------------------------------------------------
 
-    @classmethod
+    @class_only
     async def connect(
         cls, address: str = DEFAULT_ADDRESS, **options: Unpack[ClientOptions]
     ) -> Self:
         """Make a client (same arguments) and wait until it is connected.
 
+        On a client that exists it raises :class:`kps.InvalidState`: enter that one.
         Raises :class:`kps.ConnectFailed` when the server refuses, or cannot be reached and
         ``reconnect`` is off; :class:`kps.InvalidArgument` for invalid options.
         """
@@ -150,9 +155,6 @@ class Client(Participant, UnifiedClient):
             check_seconds("timeout", timeout)
         return await self._driver.close(timeout) if self._driver.may_end else 0
 
-    async def _close(self) -> None:
-        await self.close()
-
     async def run(self) -> None:
         """Wait until the client is closed; SIGINT and SIGTERM close it.
 
@@ -164,7 +166,7 @@ class Client(Participant, UnifiedClient):
         """
         self._driver.enter()
         check_main_thread()
-        with on_signals({signal.SIGINT: self._close, signal.SIGTERM: self._close}):
+        with on_signals({signal.SIGINT: self.close, signal.SIGTERM: self.close}):
             await self._driver.news.until(lambda: self._session.ended is not None)
         await self.close()
         ended = self._session.ended
@@ -221,7 +223,7 @@ class Client(Participant, UnifiedClient):
         message); it is then unknown whether the message was sent.
         """
         driver = self._driver
-        if driver.due_on == get_ident():
+        if driver.due_on == get_ident() and driver.is_running():
             waiting = self._session.publish(topic, data, driver.now)
         else:
             waiting = self._session.publish(topic, data, driver.enter())
@@ -266,7 +268,7 @@ class Client(Participant, UnifiedClient):
     async def publish_to_id_with_ack(
         self, client_id: str, data: Any, timeout: float = 5.0
     ) -> Ack[Any]:
-        """Send a direct message, and wait for its ack. No response means that nobody has the id."""
+        """Like ``publish_with_ack``, to one client id. No response: nobody has the id."""
         now = self._driver.enter()
         return self._ack_for(
             self._session.asking.publish_to_id_with_ack(client_id, data, timeout, now)
@@ -314,6 +316,7 @@ class Client(Participant, UnifiedClient):
         self._driver.progress()
         try:
             await self._in_time(
+                barrier,
                 lambda: barrier.passed or barrier.error is not None,
                 "the server did not answer in time",
             )
@@ -350,10 +353,29 @@ class Client(Participant, UnifiedClient):
         if not self._settings.config.offline_messages:
             raise ConnectionLost("the connection ended while the message waited to be written")
 
-    async def _in_time(self, condition: Callable[[], bool], complaint: str) -> None:
-        """Wait for an answer of the server. Raises :class:`kps.RequestTimeout`."""
-        if not await self._driver.news.until(condition, self._settings.request_timeout):
-            raise RequestTimeout(complaint)
+    async def _in_time(self, subject: object, condition: Callable[[], bool], late: str) -> None:
+        """Wait for an answer of the server on a subject. Raises :class:`kps.RequestTimeout`."""
+        news = self._driver.new_news()
+        waiting = self._waiting.setdefault(subject, [])
+        waiting.append(news)
+        try:
+            if not await news.until(condition, self._settings.request_timeout):
+                raise RequestTimeout(late)
+        finally:
+            waiting.remove(news)
+            if not waiting:
+                self._waiting.pop(subject, None)
+
+    def _tell(self, subject: object) -> None:
+        """Wake the callers that wait for an answer on a subject."""
+        for news in self._waiting.get(subject, ()):
+            news.announce()
+
+    def _tell_all(self) -> None:
+        """Wake all callers that wait."""
+        self._driver.news.announce()
+        for subject in self._waiting:
+            self._tell(subject)
 
     # -- called by subscriptions and acks -----------------------------------------------------
 
@@ -366,12 +388,14 @@ class Client(Participant, UnifiedClient):
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
         self._session.unsubscribe(mailbox, self._driver.clock())
+        self._tell(mailbox.topic)
 
     async def _confirmed(self, mailbox: Mailbox) -> None:
         session = self._session
         mailbox.waiters += 1
         try:
             await self._in_time(
+                mailbox.topic,
                 lambda: not session.ready or mailbox.is_over or session.is_confirmed(mailbox.topic),
                 f"no answer to the subscription to {mailbox.topic!r}",
             )
@@ -396,11 +420,12 @@ class Client(Participant, UnifiedClient):
         now = self._driver.enter()
         if not self._session.asking.ask_status(handle, now):
             return handle.known_status()
-        question = _StatusQuestion()
+        question = StatusQuestion()
         self._questions.setdefault(handle, []).append(question)
         self._driver.progress()
         try:
             await self._in_time(
+                handle,
                 lambda: question.is_over or handle.finished,
                 "the server did not tell the status in time",
             )
@@ -431,22 +456,21 @@ class Client(Participant, UnifiedClient):
         match event:
             case AckChanged(handle):
                 self._ack_changed(handle)
-                if handle in self._questions:
-                    driver.news.announce()
+                self._tell(handle)
             case AckStatusReceived(handle, status):
                 for question in self._questions.get(handle, ()):
                     question.answer = status
-                driver.news.announce()
+                self._tell(handle)
             case AckStatusRefused(handle, error):
                 for question in self._questions.get(handle, ()):
                     question.error = error
-                driver.news.announce()
-            case SubscriptionConfirmed() | BarrierPassed():
-                driver.news.announce()
+                self._tell(handle)
+            case SubscriptionConfirmed(subject) | BarrierPassed(subject):
+                self._tell(subject)
             case SubscriptionRefused(mailboxes):
                 for mailbox in mailboxes:
                     driver.finish(mailbox)
-                driver.news.announce()
+                    self._tell(mailbox.topic)
             case MessageReceived(fields, size):
                 driver.dispatcher.notify(settings.on_frame, fields, self, size=size)
             case ConnectNeeded():
@@ -459,12 +483,12 @@ class Client(Participant, UnifiedClient):
                 driver.news.announce()
             case Disconnected():
                 driver.dispatcher.notify(settings.on_disconnect, event)
-                driver.news.announce()
+                self._tell_all()
             case ErrorReceived(text):
                 driver.dispatcher.notify(settings.on_error, event.error(), size=len(text))
             case Ended():
                 driver.dispatcher.notify(self.on_close)
-                driver.news.announce()
+                self._tell_all()
                 driver.wake_iterators()
             case _:
                 assert_never(event)
@@ -474,17 +498,3 @@ class Client(Participant, UnifiedClient):
         if ended is not None:
             # A copy, because a traceback holds on to everything that its frames refer to.
             raise copy(ended.error) or ClientClosed("the client was closed") from None
-
-
-class _StatusQuestion:
-    """A caller that waits for the status of an ack request."""
-
-    __slots__ = ("answer", "error")
-
-    def __init__(self) -> None:
-        self.answer: dict[str, bool] | None = None
-        self.error: ServerError | None = None
-
-    @property
-    def is_over(self) -> bool:
-        return self.answer is not None or self.error is not None

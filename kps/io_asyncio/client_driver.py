@@ -61,6 +61,11 @@ class ClientDriver(Driver):
         await self._ending.finish(self._close)
         return self.session.dropped - self._dropped_before
 
+    def hurry(self, timeout: float) -> None:
+        """Begin to close the connection, within the timeout, and leave the rest to ``close``."""
+        self.session.close(self.clock(), timeout)
+        self.progress()
+
     async def _close(self) -> None:
         limit, waiting = self._limits.close_timeout, self._ending.waiting
         try:

@@ -1,10 +1,12 @@
 """Connects a transport of asyncio to an endpoint of the core, for server and client."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, cast
 
+from kps.io_common.forks import keep_from_children
 from kps.protocol.dialect.address import host_and_port
 from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
@@ -24,6 +26,8 @@ _TURN = 0.01
 
 class Owner(Protocol):
     """The client or server that owns connections."""
+
+    is_forked: bool
 
     def _attach(self, connection: "Connection", peer: str) -> Endpoint:
         """Return the endpoint for a new transport to ``peer``."""
@@ -84,6 +88,7 @@ class Connection(asyncio.Protocol):
             self._is_gone = True  # nobody cares for this transport
             self._transport.abort()
             raise
+        keep_from_children(self)
         self._owner._progress()
 
     def data_received(self, data: bytes) -> None:
@@ -96,6 +101,8 @@ class Connection(asyncio.Protocol):
         self._owner._progress()
 
     def eof_received(self) -> bool:
+        if self._owner.is_forked:
+            return self._leave()
         self._endpoint.receive_eof(self._clock())
         self._owner._progress()
         return not self._is_tls  # keep writing the queue; TLS does not allow that
@@ -114,6 +121,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_writable = True
+        if self._owner.is_forked:
+            return
         self.flush()
         self._owner._progress()  # callers that wait for room in the queue may go on
 
@@ -127,6 +136,11 @@ class Connection(asyncio.Protocol):
         """Drop the transport now, and count on no further call of the loop."""
         self.abort()
         self.connection_lost(None)
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket, or -1 when there is none any more."""
+        sock = None if self._is_gone else self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
 
     def flush(self) -> None:
         """Write pending data while the transport takes it; then close or resume as needed."""
@@ -146,9 +160,16 @@ class Connection(asyncio.Protocol):
         elif not self._is_reading:
             self._update_reading()
 
+    def _leave(self) -> bool:
+        """In a forked child: end the child's copy of the transport, whose socket is dead."""
+        for _ in range(2):  # the first may fail, as the loop's list has no such socket
+            with contextlib.suppress(OSError):
+                self._transport.abort()
+        return False
+
     def _rested(self) -> None:
         self._is_resting = False
-        if not self._transport.is_closing():
+        if not (self._owner.is_forked or self._transport.is_closing()):
             self._update_reading()
 
     def _update_reading(self) -> None:

@@ -9,6 +9,7 @@ import socket
 from collections import deque
 
 from kps.io_common.dialing import DELAY, AddressInfo, in_order, numeric
+from kps.io_common.forks import keep_from_children
 
 
 async def dial(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
@@ -46,6 +47,7 @@ async def lookup(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[
 async def _connect(loop: asyncio.AbstractEventLoop, info: AddressInfo) -> socket.socket:
     family, kind, protocol, _, address = info
     sock = socket.socket(family, kind, protocol)
+    keep_from_children(sock)
     try:
         sock.setblocking(False)
         await loop.sock_connect(sock, address)

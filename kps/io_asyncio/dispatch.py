@@ -34,6 +34,8 @@ _TURN = 0.01  # seconds that a callback may keep the loop, or a thread for which
 _BATCH = 256  # messages handed to a thread at once: a hand-over costs more than a message
 _BATCH_ON_LOOP = 2048  # messages; a callback that never waits takes milliseconds for them
 _LAST_MESSAGE = 0.1  # seconds for threads to return at the end, so that no call begins after it
+_LOOK = 0.05  # seconds after which the end looks again for whom it still waits
+_AGAIN = 0.2  # seconds after which callbacks go on when all tasks of a loop were cancelled
 _RETRY = 1.0  # seconds after which a subscription asks again for a thread that the system denied
 
 check_callback = check_hook
@@ -59,6 +61,7 @@ class Dispatcher:
         self._hook_threads = CallbackThreads(_THREADS)
         self._callbacks: dict[Mailbox, _Handler] = {}
         self._tasks: dict[Mailbox, asyncio.Task[None]] = {}
+        self._running: dict[Mailbox, asyncio.Future[None]] = {}  # calls in threads
         self._notices = Notices(max_notices, max_notice_bytes)
         self._notifier: asyncio.Task[None] | None = None
         self._is_notifying = False
@@ -124,7 +127,12 @@ class Dispatcher:
         """Wait until all notices have been given, or the timeout is over."""
         notifier = self._notifier
         if notifier is not None and notifier not in spared:
-            await asyncio.wait([notifier], timeout=timeout)
+            await end_of([notifier], timeout, spared)
+
+    def abandon(self) -> None:
+        """Begin no more callbacks: in a forked child, which has none of the threads."""
+        self._is_closed = True
+        self._notices.clear()
 
     async def close(self, timeout: float, spared: Collection["asyncio.Task[Any] | None"]) -> None:
         """Begin no more callbacks, and cancel those that run as tasks.
@@ -143,7 +151,7 @@ class Dispatcher:
             await asyncio.wait(tasks, timeout=_LAST_MESSAGE)
         for task in tasks:
             task.cancel()
-        if tasks and (await asyncio.wait(tasks, timeout=timeout))[1]:
+        if not await end_of(tasks, timeout, spared):
             logger.warning("a callback goes on, though it was cancelled")
         for threads in (self._threads, self._hook_threads):
             threads.shutdown(wait=False, cancel_futures=True)
@@ -155,9 +163,10 @@ class Dispatcher:
         if not mailbox.has_work:
             if mailbox.error is not None:
                 self.detach(mailbox)
-        elif task.cancelled():  # by its own callback, unless everything ends
-            if not _is_ending(self._loop):
-                self.wake([mailbox])
+        elif task.cancelled() and _is_ending(self._loop):
+            self._loop.call_later(_AGAIN, self.wake, [mailbox])  # if the loop goes on after all
+        elif task.cancelled():  # by its own callback
+            self.wake([mailbox])
         elif task.exception() is not None:
             logger.error("the callbacks of %r wait: %s", mailbox.topic, task.exception())
             self._loop.call_later(_RETRY, self.wake, [mailbox])
@@ -191,11 +200,17 @@ class Dispatcher:
 
     async def _in_threads(self, mailbox: Mailbox, handler: _Handler) -> None:
         threads = self._threads
+        previous = self._running.get(mailbox)
+        if previous is not None:  # its task was cancelled, but a thread cannot be
+            await asyncio.wait([previous])
         while mailbox.has_work:
             batch = mailbox.batch(_BATCH)
             run = partial(self._run_batch, mailbox, batch, handler.callback)
             mailbox.waits_for = threads.progress
-            await self._loop.run_in_executor(threads, handler.context.copy().run, run)
+            running = self._loop.run_in_executor(threads, handler.context.copy().run, run)
+            self._running[mailbox] = running
+            running.add_done_callback(lambda _: self._running.pop(mailbox, None))
+            await asyncio.shield(running)
 
     def _run_batch(self, mailbox: Mailbox, batch: Iterator[Message], callback: Callback) -> None:
         """In a thread: handle messages; the loop settles those that want an ack."""
@@ -233,7 +248,7 @@ class Dispatcher:
     # -- notices ----------------------------------------------------------------------------
 
     def _start_notifier(self) -> None:
-        if self._notices and not self._is_notifying:
+        if self._notices and not (self._is_notifying or self._is_closed):
             self._is_notifying = True  # first, because an eager task begins at once
             self._notifier = self.start(self._notify_all())
             self._notifier.add_done_callback(self._notified)
@@ -251,8 +266,29 @@ class Dispatcher:
     def _notified(self, task: "asyncio.Task[None]") -> None:
         self._notifier = None
         self._is_notifying = False
-        if not (self._is_closed or (task.cancelled() and _is_ending(self._loop))):
+        if task.cancelled() and _is_ending(self._loop):
+            self._loop.call_later(_AGAIN, self._start_notifier)  # if the loop goes on after all
+        elif not self._is_closed:
             self._start_notifier()
+
+
+async def end_of(
+    tasks: Iterable["asyncio.Task[Any]"],
+    timeout: float,
+    spared: Collection["asyncio.Task[Any] | None"],
+) -> bool:
+    """Wait for tasks; return ``False`` when the timeout is over.
+
+    It waits for none of the ``spared``, to which a task may come meanwhile, when it begins to wait
+    for the end itself.
+    """
+    ends = monotonic() + timeout
+    while waiting := [task for task in tasks if not task.done() and task not in spared]:
+        left = ends - monotonic()
+        if left <= 0:
+            return False
+        await asyncio.wait(waiting, timeout=min(left, _LOOK), return_when=asyncio.FIRST_COMPLETED)
+    return True
 
 
 def ends_task(failure: BaseException) -> bool:

@@ -70,7 +70,9 @@ class Driver(ABC):
         """The thread of the loop, once started."""
         self.due_on = 0
         """The thread of the loop if ``step`` is scheduled for this turn, else 0. While it is due,
-        a call that compares its own thread needs no other check."""
+        a call that compares its own thread, and finds the loop running, needs no other check."""
+        self.is_running: Callable[[], bool]
+        """Whether the loop runs: a step that is due when it ends stays due for ever."""
         self.now = 0.0
         """The time at which ``step`` was scheduled."""
         self.dispatcher: Dispatcher
@@ -92,6 +94,7 @@ class Driver(ABC):
         )
         self.is_started = True
         self.thread = get_ident()
+        self.is_running = self.runtime.loop.is_running
         watch_forks(self)
 
     def allow_calls(self) -> None:
@@ -105,21 +108,32 @@ class Driver(ABC):
         self.thread = _NOBODY  # a step that is still to come must not let calls in
 
     def forked(self) -> None:
-        """In a forked child: refuse all calls, and leave the parent's transports alone."""
+        """In a forked child: refuse all calls, and begin nothing more.
+
+        Tasks of the parent may run on here when the child calls ``sys.exit``, to their end. They
+        call the copy of the core, which harms nobody.
+        """
         self.is_forked = True
-        self.clock = self.runtime.check = in_child
+        self.runtime.check = in_child
         self.refuse_calls(in_child)
+        if self.is_started:
+            self.dispatcher.abandon()
 
     @property
     def may_end(self) -> bool:
         """Whether there is something to end: it has started, in this process.
 
-        Raises :class:`kps.InvalidState` outside the event loop.
+        Nothing is left to end when a task is destroyed together with its loop. Raises
+        :class:`kps.InvalidState` elsewhere outside the event loop.
         """
-        if not self.is_started or self.is_forked:
+        if not self.is_started or self.is_forked or self._is_forgotten():
             return False
         self.runtime.check()
         return True
+
+    def _is_forgotten(self) -> bool:
+        """Tell whether the loop has ended, and Python destroys the task that calls."""
+        return asyncio._get_running_loop() is None and not self.is_running()
 
     def check_not_started(self, complaint: str) -> None:
         """Raise :class:`kps.InvalidState` after ``start``."""
@@ -143,6 +157,8 @@ class Driver(ABC):
 
     def step(self) -> None:
         """Handle events, deliver messages, write, and set the timer."""
+        if self.is_forked:
+            return
         self.due_on = 0
         self._face._handle_events()
         self._deliver()

@@ -29,12 +29,8 @@ class Ending:
         """
         if self.is_under_way and shorten is not None:
             await shorten()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # the caller is a task whose loop is gone: nothing can be awaited
-            return
         if self._task is None or (self._task.done() and _failed(self._task)):
-            self._task = quiet(loop.create_task(end()))
+            self._task = quiet(asyncio.get_running_loop().create_task(end()))
         caller = asyncio.current_task()
         self.waiting.add(caller)
         try:

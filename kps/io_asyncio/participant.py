@@ -90,7 +90,11 @@ class Participant(ABC):
 
     @locked
     async def unsubscribe(self, topic: str) -> None:
-        """End every subscription to a topic."""
+        """End every subscription of this program to a topic.
+
+        Raises :class:`kps.InvalidState` when not started, and :class:`kps.ServerStopped` after
+        the end of a server.
+        """
         self._driver.enter()
         for mailbox in self._subscriptions.mailboxes(topic):
             self._unsubscribe(mailbox)

@@ -3,7 +3,9 @@
 import itertools
 import logging
 from collections.abc import Hashable
+from math import inf
 from typing import Any
+from weakref import WeakSet
 
 from kps.errors import InvalidArgument, KPSError, QueueFull
 from kps.io_asyncio.client import Client
@@ -17,6 +19,8 @@ from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.envelope import embedded
 from kps.protocol.server.relays import STOPPING, Done, Link, RelayJob, RelayQueue, RelayQueues
 
+_LEAST = 0.001  # seconds, for a link that is to end at once
+
 
 class Relays:
     """Sends messages to other servers in the background, in order for each of them."""
@@ -27,6 +31,8 @@ class Relays:
         self._numbers = itertools.count(1)
         self._queues = RelayQueues(settings.config.limits)
         self._workers = Workers()
+        self._clients: WeakSet[Client] = WeakSet()
+        self._timeout = inf  # seconds for the links to end
         self._is_closed = False
 
     @locked
@@ -63,9 +69,16 @@ class Relays:
             except RuntimeError as error:  # the system has no more threads
                 self._end(queue, str(error))
 
-    async def close(self) -> None:
-        """Stop sending. On asyncio links are cancelled; on threads they end in their own time."""
+    def hurry(self, timeout: float) -> None:
+        """Let the links end within ``timeout`` seconds, now or when they are closed."""
+        self._timeout = min(self._timeout, max(timeout, _LEAST))
+        for client in list(self._clients):
+            client._driver.hurry(self._timeout)
+
+    async def close(self, grace: float) -> None:
+        """Stop sending. On asyncio links end within ``grace``; on threads in their own time."""
         self._is_closed = True
+        self.hurry(grace)  # asyncio
         await self._workers.close()
         self._end_all()
 
@@ -74,6 +87,7 @@ class Relays:
         error = STOPPING
         try:
             async with self._client(queue.link) as client:
+                self._clients.add(client)
                 while (job := self._next(queue)) is not None:
                     await self._send(client, job)
         except KPSError as failure:

@@ -122,14 +122,19 @@ class Server(Participant, UnifiedServer):
     # -- life -----------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start to listen. Raises :class:`kps.ServerStartFailed`, and may then be called again."""
+        """Start to listen.
+
+        Raises :class:`kps.ServerStartFailed`, and may then be called again, as after it was
+        cancelled; :class:`kps.InvalidState` on a second start; :class:`kps.ServerStopped` if
+        ``stop`` is called meanwhile. Nothing listens when this raises.
+        """
         self._prepare()
         try:
             host, port = await self._driver.listen()
+            self._begin(host, port)
         except BaseException:
-            self._driver.is_started = False
+            self._driver.is_started = self._driver.is_ending
             raise
-        self._begin(host, port)
 
     async def stop(self, grace: float = 10.0) -> None:
         """Stop gracefully. May be called twice, from a hook or callback, on threads by any thread.
@@ -208,6 +213,8 @@ class Server(Participant, UnifiedServer):
     @locked
     def _begin(self, host: str, port: int) -> None:
         """Set the address of the listening socket, and start working."""
+        if self._driver.is_ending:
+            stopped()
         name = self._settings.listens_on.host
         self._address = host_and_port(name, port)
         here = {self._address, name, host_and_port(host, port)}
@@ -232,6 +239,7 @@ class Server(Participant, UnifiedServer):
         """Stop; a second signal drops all connections."""
         if self._driver.ending.is_under_way:
             self._driver.abort_connections()
+            self._relays.hurry(0.0)
         else:
             await self.stop()
 
@@ -239,8 +247,9 @@ class Server(Participant, UnifiedServer):
         await off_loop(self._settings.certificates.reload_and_log, self._settings.auth)
 
     async def _stop(self, grace: float) -> None:
+        ends = self._driver.clock() + grace
         await self._driver.end_connections(grace)
-        await self._relays.close()
+        await self._relays.close(max(0.0, ends - self._driver.clock()))
         self._driver.refuse_calls(stopped)
         await self._driver.close(grace)
         self._is_stopped = True
@@ -279,7 +288,10 @@ class Server(Participant, UnifiedServer):
 
     @locked
     def on_id(self, callback: AnyCallback) -> AnyCallback:
-        """Set the callback for direct messages to the server. Usable as a decorator."""
+        """Set the callback for direct messages to the server. Usable as a decorator.
+
+        It takes a :class:`kps.Message`. Raises :class:`kps.InvalidArgument` if it is no function.
+        """
         check_callback("a callback", callback)
         self._on_id = callback
         if self._driver.is_started:
@@ -288,7 +300,10 @@ class Server(Participant, UnifiedServer):
 
     @locked
     def on_server_data(self, callback: AnyCallback) -> AnyCallback:
-        """Add a callback for messages of other servers. Usable as a decorator."""
+        """Add a callback for messages of other servers. Usable as a decorator.
+
+        It takes a :class:`kps.Message`. Raises :class:`kps.InvalidArgument` if it is no function.
+        """
         check_callback("a callback", callback)
         self._on_server_data.append(callback)
         if self._driver.is_started:
@@ -308,12 +323,12 @@ class Server(Participant, UnifiedServer):
         """Publish with the server's id as sender; return how many subscribers had room for it.
 
         A client counts once, and so does this program. Raises
-        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON, and
-        :class:`kps.InvalidState` if the server has not started, and
-        :class:`kps.ServerStopped` if it has stopped.
+        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON,
+        :class:`kps.InvalidState` if the server has not started, and :class:`kps.ServerStopped`
+        if it has stopped.
         """
         driver = self._driver
-        if driver.due_on == get_ident():
+        if driver.due_on == get_ident() and driver.is_running():
             return self._hub.publish(topic, data, driver.now)
         now = driver.enter()
         count = self._hub.publish(topic, data, now)
@@ -352,7 +367,10 @@ class Server(Participant, UnifiedServer):
 
     @locked
     async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
-        """Publish, and gather the acks of the subscribers. Raises as ``publish``."""
+        """Publish, and gather the acks of the subscribers: see :class:`kps.Ack`.
+
+        They have ``timeout`` seconds to answer. Raises as ``publish``.
+        """
         now = self._driver.enter()
         return self._ack_for(self._hub.publish_with_ack(topic, data, timeout, now))
 
@@ -360,7 +378,7 @@ class Server(Participant, UnifiedServer):
     async def publish_to_id_with_ack(
         self, client_id: str, data: Any, timeout: float = 5.0
     ) -> Ack[Any]:
-        """Send a direct message, and wait for its ack. Raises as ``publish``."""
+        """Like ``publish_with_ack``, to one client id. No response: nobody has the id."""
         now = self._driver.enter()
         return self._ack_for(self._hub.publish_to_id_with_ack(client_id, data, timeout, now))
 
@@ -372,7 +390,10 @@ class Server(Participant, UnifiedServer):
 
     @locked
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
-        """Count the subscriptions to a topic: of this program, of clients, and together."""
+        """Count the subscriptions to a topic: of this program, of clients, and together.
+
+        Raises :class:`kps.InvalidState` before the start.
+        """
         self._driver.enter()
         return self._hub.count_subscribers(topic)
 

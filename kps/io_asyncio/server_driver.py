@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -9,10 +10,10 @@ from typing import Any, TypeVar
 
 from kps.errors import ServerStartFailed
 from kps.io_asyncio.connection import Connection
-from kps.io_asyncio.dispatch import ends_task
+from kps.io_asyncio.dispatch import end_of, ends_task
 from kps.io_asyncio.driver import Driver, Face
 from kps.io_asyncio.ending import Ending
-from kps.io_asyncio.runtime import Runtime, Timer
+from kps.io_asyncio.runtime import Runtime, Timer, stopped
 from kps.io_asyncio.tls_listener import TlsListener
 from kps.io_common.hooks import settled
 from kps.io_common.listening import BACKLOG, listen
@@ -47,7 +48,8 @@ class ServerDriver(Driver):
         self._listeners: list[asyncio.Server | TlsListener] = []
         self._reporter: Timer | None = None
         self.ending = Ending()
-        self._is_ending = False
+        self.is_ending = False
+        """Whether the end has begun, perhaps while the server was still starting."""
 
     def open(self, hub: Hub) -> None:
         """Run a hub."""
@@ -57,22 +59,56 @@ class ServerDriver(Driver):
     async def listen(self) -> tuple[str, int]:
         """Accept connections; return host and port of the first socket that listens.
 
-        Raises :class:`kps.ServerStartFailed`, and then nothing listens.
+        Raises :class:`kps.ServerStartFailed`, and :class:`kps.ServerStopped` if the end has begun
+        meanwhile. Whatever it raises, also when it is cancelled: then nothing listens.
         """
-        loop = self.runtime.loop
+        sockets = await self._bind()
         try:
-            sockets = await loop.run_in_executor(None, listen, self._settings.listens_on)
+            self._check_not_ending()
+            host, port = sockets[0].getsockname()[:2]
+            await self._accept_at(sockets)
+            self._check_not_ending()
+        except BaseException:
+            for listener in self._listeners:
+                listener.close()
+            self._listeners.clear()
+            for sock in sockets:
+                sock.close()
+            raise
+        self._report()
+        return host, port
+
+    async def _bind(self) -> list[socket.socket]:
+        """Listen, in a thread: it may block on a name server."""
+        try:
+            binding = self.runtime.loop.run_in_executor(None, listen, self._settings.listens_on)
         except RuntimeError as error:  # the system has no more threads
             raise ServerStartFailed(f"the server has no thread: {error}") from error
-        host, port = sockets[0].getsockname()[:2]
+        try:
+            return await asyncio.shield(binding)
+        except asyncio.CancelledError:
+            binding.add_done_callback(_close_all)  # the thread goes on
+            raise
+
+    def _check_not_ending(self) -> None:
+        if self.is_ending:
+            stopped()
+
+    async def _accept_at(self, sockets: list[socket.socket]) -> None:
+        loop = self.runtime.loop
         listener: asyncio.Server | TlsListener
         for sock in sockets:
             if self._settings.certificates.context is None:
                 # asyncio accepts as many connections per turn as its backlog. Without free
                 # descriptors it would fail, and log, as many times; so give it a backlog of 1.
                 listener = await loop.create_server(
-                    lambda: Connection(loop, self, self.clock), sock=sock, backlog=1
+                    lambda: Connection(loop, self, self.clock),
+                    sock=sock,
+                    backlog=1,
+                    start_serving=False,
                 )
+                self._listeners.append(listener)  # first: to start may be cancelled
+                await listener.start_serving()
                 sock.listen(BACKLOG)
             else:
                 listener = TlsListener(
@@ -82,14 +118,12 @@ class ServerDriver(Driver):
                     self._latest_context,
                     self._limits,
                 )
-            self._listeners.append(listener)
-        self._report()
-        return host, port
+                self._listeners.append(listener)
 
     async def end_connections(self, grace: float) -> None:
         """Stop accepting, and end all connections within ``grace``. May be called again."""
-        if not self._is_ending:
-            self._is_ending = True
+        if not self.is_ending:
+            self.is_ending = True
             self._hub.shutdown(grace, self.clock())
         self.step()
         await self._stop_listening()
@@ -132,8 +166,7 @@ class ServerDriver(Driver):
         for decision in decisions:
             decision.cancel()
         try:
-            if decisions:
-                await asyncio.wait(decisions, timeout=grace)
+            await end_of(decisions, grace, waiting)
             await self.dispatcher.close(grace, waiting)
         finally:
             self.stop_timer()
@@ -197,7 +230,7 @@ class ServerDriver(Driver):
         session = self._shaking.pop(connection, None) or self._hub.connect(peer, self.clock())
         self.connections[connection] = session
         self._by_session[session.number] = connection
-        if self._is_ending:  # it was accepted before the end began
+        if self.is_ending:  # it was accepted before the end began
             session.shut_down(0.0)
         self._hub.touch(session.number)  # the session may already have data to write
         return session
@@ -206,7 +239,7 @@ class ServerDriver(Driver):
         session = self.connections.pop(connection)
         del self._by_session[session.number]
         decision = self._decisions.get(session.number)
-        if decision is not None and not self._is_ending:  # a hook itself may stop the server
+        if decision is not None and not self.is_ending:  # a hook itself may stop the server
             decision.cancel()  # nobody needs the verdict, and other hooks wait for its thread
         if not self.connections:
             self.news.announce()
@@ -227,3 +260,10 @@ class ServerDriver(Driver):
         if session is not None:
             session.connection_lost(self.clock())
             self.progress()
+
+
+def _close_all(binding: "asyncio.Future[list[socket.socket]]") -> None:
+    """Close the sockets of a start that was cancelled."""
+    if not binding.cancelled() and binding.exception() is None:
+        for sock in binding.result():
+            sock.close()

@@ -61,7 +61,10 @@ class Subscription(Handle, Generic[T]):
         return self._mailbox.dropped
 
     async def unsubscribe(self) -> None:
-        """End the subscription. May be called twice."""
+        """End the subscription. May be called twice, and after the end.
+
+        On asyncio it raises :class:`kps.WrongThread` outside the event loop.
+        """
         self._end_now(None)
 
     async def __aexit__(
@@ -137,6 +140,7 @@ class Messages(Subscription[T]):
         if get_ident() != self._driver.thread:  # asyncio
             self._driver.runtime.check()  # asyncio
         if self._taken:
+            self._driver.runtime.check()  # asyncio
             self._settle_taken(worker, None)
         message = self._mailbox.take()
         if message is None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from kps.io_asyncio.connection import Connection
+from kps.io_common.forks import keep_from_children
 from kps.io_common.logs import logger
 from kps.io_common.system_errors import describe
 from kps.protocol.dialect.address import host_and_port
@@ -75,6 +76,7 @@ class TlsListener:
             if connection is None:
                 sock.close()
             else:
+                keep_from_children(sock)
                 self._shaking.add(sock)
                 self._new_task(self._shake_hands(sock, connection, peer))
             await asyncio.sleep(0)  # a flood of connections must not starve the loop

@@ -62,5 +62,7 @@ class Certificates:
             read = self.reload(auth)
         except KPSError as error:
             logger.error("cannot reload; old files stay in use: %s", error)
+        except Exception as error:  # of the program's own ``auth.reload``
+            logger.error("cannot reload; old files stay in use", exc_info=error)
         else:
             logger.info("reloaded %s", ", ".join(read) or "nothing: there are no files to read")

@@ -11,7 +11,6 @@ from typing import TypedDict, Unpack
 from kps.errors import InvalidArgument
 from kps.io_common.checks import (
     check_count,
-    check_hook,
     check_level,
     check_limits,
     check_own_id,
@@ -77,16 +76,12 @@ class ClientSettings:
         unknown = options.keys() - ClientOptions.__annotations__.keys()
         if unknown:
             raise InvalidArgument(f"a client has no option {min(unknown)!r}")
-        for name in ("on_id", "on_connect", "on_disconnect", "on_error", "on_frame", "on_close"):
-            check_hook(name, options.get(name))
         check_tls("ssl", options.get("ssl"))
         check_limits(options.get("limits"), ClientLimits)
         limits = options.get("limits") or ClientLimits()
         check_own_id(options.get("id"), limits)
         found = _address(address, options)
         token = options.get("token")
-        if inspect.iscoroutinefunction(token):
-            raise InvalidArgument("the function for the token must not be a coroutine function")
         on_frame = options.get("on_frame")
         return cls(
             address=found,

@@ -4,6 +4,7 @@ import errno
 import socket
 
 from kps.errors import ServerStartFailed
+from kps.io_common.forks import keep_listener_from_children
 from kps.io_common.system_errors import describe
 from kps.protocol.dialect.address import Address
 
@@ -32,6 +33,7 @@ def listen(address: Address) -> list[socket.socket]:
                 if error.errno == errno.EADDRNOTAVAIL and listeners:
                     continue  # the name also has an address of a family that is disabled
                 raise
+            keep_listener_from_children(listener)
             listeners.append(listener)
     except OSError as error:
         for listener in listeners:

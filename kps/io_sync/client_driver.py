@@ -82,6 +82,12 @@ class ClientDriver(Driver):
         _open.discard(self)
         return self.session.dropped - self._dropped_before
 
+    def hurry(self, timeout: float) -> None:
+        """Begin to close the connection, within the timeout, and leave the rest to ``close``."""
+        with self.lock:
+            self.session.close(self.clock(), timeout)
+            self.progress()
+
     def flush_soon(self) -> None:
         """With the lock held: make the thread write the queued data."""
         if self._connection is not None:

@@ -90,7 +90,11 @@ class Participant(ABC):
                 raise
 
     def unsubscribe(self, topic: str) -> None:
-        """End every subscription to a topic."""
+        """End every subscription of this program to a topic.
+
+        Raises :class:`kps.InvalidState` when not started, and :class:`kps.ServerStopped` after
+        the end of a server.
+        """
         with self._driver.lock:
             self._driver.enter()
             for mailbox in self._subscriptions.mailboxes(topic):

@@ -70,5 +70,5 @@ def not_started() -> NoReturn:
 
 
 def stopped() -> NoReturn:
-    """The clock of a server that has stopped."""
+    """Refuses calls after the stop."""
     raise ServerStopped("the server has stopped; make a new one")

@@ -123,14 +123,19 @@ class Server(Participant, UnifiedServer):
     # -- life -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start to listen. Raises :class:`kps.ServerStartFailed`, and may then be called again."""
+        """Start to listen.
+
+        Raises :class:`kps.ServerStartFailed`, and may then be called again, as after it was
+        cancelled; :class:`kps.InvalidState` on a second start; :class:`kps.ServerStopped` if
+        ``stop`` is called meanwhile. Nothing listens when this raises.
+        """
         self._prepare()
         try:
             host, port = self._driver.listen()
+            self._begin(host, port)
         except BaseException:
-            self._driver.is_started = False
+            self._driver.is_started = self._driver.is_ending
             raise
-        self._begin(host, port)
 
     def stop(self, grace: float = 10.0) -> None:
         """Stop gracefully. May be called twice, from a hook or callback, on threads by any thread.
@@ -209,6 +214,8 @@ class Server(Participant, UnifiedServer):
     def _begin(self, host: str, port: int) -> None:
         """Set the address of the listening socket, and start working."""
         with self._driver.lock:
+            if self._driver.is_ending:
+                stopped()
             name = self._settings.listens_on.host
             self._address = host_and_port(name, port)
             here = {self._address, name, host_and_port(host, port)}
@@ -233,6 +240,7 @@ class Server(Participant, UnifiedServer):
         """Stop; a second signal drops all connections."""
         if self._driver.ending.is_under_way:
             self._driver.abort_connections()
+            self._relays.hurry(0.0)
         else:
             self.stop()
 
@@ -240,8 +248,9 @@ class Server(Participant, UnifiedServer):
         off_loop(self._settings.certificates.reload_and_log, self._settings.auth)
 
     def _stop(self, grace: float) -> None:
+        ends = self._driver.clock() + grace
         self._driver.end_connections(grace)
-        self._relays.close()
+        self._relays.close(max(0.0, ends - self._driver.clock()))
         self._driver.refuse_calls(stopped)
         self._driver.close(grace)
         self._is_stopped = True
@@ -279,7 +288,10 @@ class Server(Participant, UnifiedServer):
         return hook
 
     def on_id(self, callback: AnyCallback) -> AnyCallback:
-        """Set the callback for direct messages to the server. Usable as a decorator."""
+        """Set the callback for direct messages to the server. Usable as a decorator.
+
+        It takes a :class:`kps.Message`. Raises :class:`kps.InvalidArgument` if it is no function.
+        """
         with self._driver.lock:
             check_callback("a callback", callback)
             self._on_id = callback
@@ -288,7 +300,10 @@ class Server(Participant, UnifiedServer):
             return callback
 
     def on_server_data(self, callback: AnyCallback) -> AnyCallback:
-        """Add a callback for messages of other servers. Usable as a decorator."""
+        """Add a callback for messages of other servers. Usable as a decorator.
+
+        It takes a :class:`kps.Message`. Raises :class:`kps.InvalidArgument` if it is no function.
+        """
         with self._driver.lock:
             check_callback("a callback", callback)
             self._on_server_data.append(callback)
@@ -308,9 +323,9 @@ class Server(Participant, UnifiedServer):
         """Publish with the server's id as sender; return how many subscribers had room for it.
 
         A client counts once, and so does this program. Raises
-        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON, and
-        :class:`kps.InvalidState` if the server has not started, and
-        :class:`kps.ServerStopped` if it has stopped.
+        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON,
+        :class:`kps.InvalidState` if the server has not started, and :class:`kps.ServerStopped`
+        if it has stopped.
         """
         with self._driver.lock:
             driver = self._driver
@@ -352,13 +367,16 @@ class Server(Participant, UnifiedServer):
             raise ConnectFailed(f"failed to relay to server: {outcome[0]}")
 
     def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
-        """Publish, and gather the acks of the subscribers. Raises as ``publish``."""
+        """Publish, and gather the acks of the subscribers: see :class:`kps.sync.Ack`.
+
+        They have ``timeout`` seconds to answer. Raises as ``publish``.
+        """
         with self._driver.lock:
             now = self._driver.enter()
             return self._ack_for(self._hub.publish_with_ack(topic, data, timeout, now))
 
     def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
-        """Send a direct message, and wait for its ack. Raises as ``publish``."""
+        """Like ``publish_with_ack``, to one client id. No response: nobody has the id."""
         with self._driver.lock:
             now = self._driver.enter()
             return self._ack_for(self._hub.publish_to_id_with_ack(client_id, data, timeout, now))
@@ -370,7 +388,10 @@ class Server(Participant, UnifiedServer):
             return len(self._hub.clients)
 
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
-        """Count the subscriptions to a topic: of this program, of clients, and together."""
+        """Count the subscriptions to a topic: of this program, of clients, and together.
+
+        Raises :class:`kps.InvalidState` before the start.
+        """
         with self._driver.lock:
             self._driver.enter()
             return self._hub.count_subscribers(topic)

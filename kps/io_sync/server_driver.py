@@ -8,7 +8,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, TypeVar
 
-from kps.errors import ServerStartFailed
+from kps.errors import KPSError, ServerStartFailed
 from kps.io_common.forks import watch_forks
 from kps.io_common.hooks import settled
 from kps.io_common.listening import listen
@@ -21,7 +21,7 @@ from kps.io_sync.connection import Connection
 from kps.io_sync.driver import Driver, Face
 from kps.io_sync.ending import Ending
 from kps.io_sync.log import catch_up, write
-from kps.io_sync.runtime import Runtime
+from kps.io_sync.runtime import Runtime, stopped
 from kps.io_sync.workers import Workers
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
@@ -46,7 +46,7 @@ class ServerDriver(Driver):
         self._shaking: set[ssl.SSLSocket] = set()  # TLS handshakes under way
         self._workers = Workers()
         self.ending = Ending(self.put_off, lambda: self.dispatcher.is_this_thread)
-        self._is_ending = False
+        self.is_ending = False
         self._ends_by = inf
 
     def open(self, hub: Hub) -> None:
@@ -59,20 +59,23 @@ class ServerDriver(Driver):
     def listen(self) -> tuple[str, int]:
         """Accept connections; return host and port of the first socket that listens.
 
-        Raises :class:`kps.ServerStartFailed`, and then nothing listens.
+        Raises :class:`kps.ServerStartFailed`, and :class:`kps.ServerStopped` if the end has begun
+        meanwhile; then nothing listens.
         """
         listeners = listen(self._settings.listens_on)
         host, port = listeners[0].getsockname()[:2]
         try:
-            acceptor = Acceptor(self, listeners)
             with self.lock:
-                self._acceptor = acceptor
+                if self.is_ending:
+                    stopped()
+                acceptor = self._acceptor = Acceptor(self, listeners)
                 acceptor.start()
                 watch_forks(self)
         except BaseException as error:
             for listener in listeners:
                 listener.close()
-            if isinstance(error, RuntimeError):  # the system has no more threads
+            if isinstance(error, RuntimeError) and not isinstance(error, KPSError):
+                # The system has no more threads.
                 raise ServerStartFailed(f"the server has no thread: {error}") from error
             raise
         return host, port
@@ -81,8 +84,8 @@ class ServerDriver(Driver):
         """Stop accepting, and end all connections within ``grace``. Another call may shorten it."""
         with self.lock:
             self._ends_by = min(self._ends_by, self.clock() + grace)
-            if not self._is_ending:
-                self._is_ending = True
+            if not self.is_ending:
+                self.is_ending = True
                 for sock in self._shaking:
                     with contextlib.suppress(OSError):  # the peer is gone
                         socket.socket.shutdown(sock, socket.SHUT_RDWR)
@@ -172,14 +175,14 @@ class ServerDriver(Driver):
     @property
     def accepts(self) -> bool:
         """Whether the server still accepts connections."""
-        return not self._is_ending
+        return not self.is_ending
 
     def tend(self, now: float) -> float | None:
         """With the lock held: do what is due; return the next deadline, or ``None`` at the end."""
         self._hub.handle_timeout(now)
         self.progress()
         next_figures = self._figures.log_now_and_then(now)
-        if self._is_ending and not self.connections:
+        if self.is_ending and not self.connections:
             return None
         due = self._hub.next_deadline()
         return next_figures if due is None else min(due, next_figures)
@@ -221,7 +224,7 @@ class ServerDriver(Driver):
             return
         with self.lock:
             self.connections[session.number] = connection
-            if self._is_ending:
+            if self.is_ending:
                 session.shut_down(0.0)
             self.progress()
         try:
@@ -242,7 +245,7 @@ class ServerDriver(Driver):
             secure = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
             unless_done.callback(secure.close)
             with self.lock:
-                if self._is_ending or session.output is not Output.KEEP:
+                if self.is_ending or session.output is not Output.KEEP:
                     raise ConnectionAbortedError("turned away")
                 self._shaking.add(secure)
             try:

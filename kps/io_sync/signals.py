@@ -8,7 +8,7 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def on_signals(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
+def on_signals(handlers: Mapping[signal.Signals, Callable[[], object]]) -> Iterator[None]:
     """Within the context, call a function in a new thread for each signal.
 
     The new thread can take the lock, which the interrupted main thread may hold. Without effect
@@ -25,7 +25,7 @@ def on_signals(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterato
             signal.signal(number, before)
 
 
-def _starter(handler: Callable[[], None]) -> Callable[..., None]:
+def _starter(handler: Callable[[], object]) -> Callable[..., None]:
     def start(*_: object) -> None:
         threading.Thread(target=handler, daemon=True).start()
 

@@ -60,7 +60,10 @@ class Subscription(Handle, Generic[T]):
         return self._mailbox.dropped
 
     def unsubscribe(self) -> None:
-        """End the subscription. May be called twice."""
+        """End the subscription. May be called twice, and after the end.
+
+        On asyncio it raises :class:`kps.WrongThread` outside the event loop.
+        """
         self._end_now(None)
 
     def __exit__(

@@ -142,3 +142,9 @@ def test_a_server_that_could_not_start_may_be_started_again() -> None:
             assert await server.publish("t", 1) == 0
 
     asyncio.run(main())
+
+
+def test_connect_of_a_client_that_exists_says_what_to_write() -> None:
+    for client in (kps.Client("localhost:1"), kps.sync.Client("localhost:1")):
+        with pytest.raises(kps.InvalidState, match=r"Client\.connect\(address\)"):
+            client.connect()

@@ -142,6 +142,8 @@ def client_echo(port: int, target: str, now: float) -> Echo:
 class AsyncioOwner:
     """Has one connection written to at the end of the loop's turn, and keeps its deadline."""
 
+    is_forked = False
+
     def __init__(self, loop: asyncio.AbstractEventLoop, echo: Echo) -> None:
         self.gone = asyncio.Event()
         self._loop = loop

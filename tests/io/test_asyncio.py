@@ -784,6 +784,8 @@ def test_a_connection_tells_what_a_closing_transport_had_not_written() -> None:
     endpoint = AbortedEndpoint()
 
     class Owner:
+        is_forked = False
+
         def _attach(self, connection: Connection, peer: str) -> Endpoint:
             return endpoint
 

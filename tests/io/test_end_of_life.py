@@ -453,6 +453,29 @@ def test_a_client_that_ends_by_itself_leaves_nothing_behind() -> None:
     assert atexit._ncallbacks() == before
 
 
+def test_a_task_that_is_destroyed_with_its_loop_is_quiet() -> None:
+    program = (
+        "import asyncio, gc, kps, kps.sync\n"
+        "async def forget(target):\n"
+        "    async with target:\n"
+        "        begun.set()\n"
+        "        await asyncio.Event().wait()\n"
+        "server = kps.sync.Server('127.0.0.1:0'); server.start()\n"
+        "for target in (kps.Client(server.address), kps.Server('127.0.0.1:0')):\n"
+        "    loop, begun = asyncio.new_event_loop(), asyncio.Event()\n"
+        "    task = loop.create_task(forget(target))\n"
+        "    task._log_destroy_pending = False  # it is the program's own\n"
+        "    loop.run_until_complete(begun.wait())\n"
+        "    loop.close()\n"
+        "    del task, loop, target\n"
+        "    gc.collect()\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], timeout=PATIENCE, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 def test_a_connection_that_comes_while_the_server_stops_leaves_nothing_behind() -> None:
     program = (
         "import asyncio, socket, kps\n"

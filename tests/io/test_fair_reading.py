@@ -119,6 +119,8 @@ class Transport:
 class LoopOwner:
     """What a connection of the asyncio driver belongs to."""
 
+    is_forked = False
+
     def __init__(self, endpoint: Costly) -> None:
         self._endpoint = endpoint
 

@@ -138,6 +138,31 @@ def test_after_the_loop_has_ended() -> None:
     gc.collect()
 
 
+def test_a_step_that_is_due_when_the_loop_ends_lets_nothing_in() -> None:
+    async def begin() -> tuple[kps.Server, kps.Client]:
+        server = kps.Server("127.0.0.1:0")
+        await server.start()
+        client = await kps.Client.connect(server.address)
+        return server, client
+
+    async def end() -> None:
+        await client.close()
+        await server.stop()
+
+    loop = asyncio.new_event_loop()
+    server, client = loop.run_until_complete(begin())
+    loop.call_soon(loop.stop)
+    for target in (client, server):
+        loop.call_soon(target._driver.progress)
+    loop.run_forever()
+    for target in (client, server):
+        assert target._driver.due_on
+        with pytest.raises(kps.WrongThread):
+            asyncio.run(awaited(lambda it: it.publish("t", 1), target))
+    loop.run_until_complete(end())
+    loop.close()
+
+
 def test_a_start_without_a_loop() -> None:
     for start in (kps.Client("localhost:1").__aenter__(), kps.Server("127.0.0.1:0").start()):
         with pytest.raises(kps.InvalidState, match="no event loop"):

@@ -198,3 +198,30 @@ def test_a_stop_that_is_cancelled_can_be_finished() -> None:
             )
 
     asyncio.run(main())
+
+
+def test_an_answer_wakes_who_asked_and_nobody_else(servers: AnyDriver) -> None:
+    async def main() -> None:
+        looks = 0
+
+        def look() -> bool:
+            nonlocal looks
+            looks += 1
+            return False
+
+        async with kps.Client(servers.server().address) as client:
+            other = asyncio.create_task(client._in_time("another", look, "no answer"))
+            waiting = asyncio.create_task(client._driver.news.until(look))
+            await asyncio.sleep(0)
+            before = looks
+            await client.publish_with_receipt("t", 1)
+            await client.flush()
+            async with client.subscribe("t"):
+                pass
+            assert looks == before
+            for task in (other, waiting):
+                task.cancel()
+            await asyncio.gather(other, waiting, return_exceptions=True)
+            assert not client._waiting
+
+    asyncio.run(main())
