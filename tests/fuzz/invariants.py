@@ -36,11 +36,11 @@ def check_outbox(outbox: Outbox) -> None:
         assert (entry.reply_bytes > 0) is (entry.kind is Kind.REPLY)
     assert all(entry.kind is not Kind.DROPPABLE for entry in outbox._settled)
     gathered = outbox._gathered
-    gathered_size = sum(len(message) + 1 for message in gathered)
+    gathered_size = len(outbox._first) + 1 + len(outbox._others) if gathered else 0
     assert not gathered or outbox.join is not None
     assert 0 <= outbox._gathered_replies <= gathered_size
     assert outbox.pending_bytes == sum(entry.size for entry in entries) + gathered_size
-    assert outbox.pending_messages == sum(entry.frames for entry in entries) + len(gathered)
+    assert outbox.pending_messages == sum(entry.frames for entry in entries) + gathered
     replies = sum(entry.reply_bytes for entry in entries)
     assert outbox.pending_replies == replies + outbox._gathered_replies
     assert outbox.dropped >= 0

@@ -4,11 +4,11 @@ A dialect has no state: one object serves all connections of its level. Level 2 
 level 1 and overrides the differences. Nothing outside this package asks for a level's number.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kps.protocol.dialect import level1, level2
-from kps.protocol.dialect.envelope import Fields, join, text, unwrap, write
+from kps.protocol.dialect.envelope import ARRAY, Fields, text, unwrap, write
 from kps.protocol.dialect.outcome import AckResponse, as_json, size_of
 
 # How a confirmation begins, as every server of the family writes it.
@@ -37,8 +37,8 @@ class ClientLevel1:
 
     level = 1
 
-    join: Callable[[Sequence[bytes]], bytes] | None = None
-    """Joins several messages into one, if servers of this level accept that."""
+    join: tuple[bytes, bytes, bytes] | None = None
+    """What joins several messages into one, if servers of this level accept that."""
 
     has_batches = False
     """Whether publications on one topic may share a message."""
@@ -106,7 +106,7 @@ class ClientLevel2(ClientLevel1):
     """Level 2: batches, arrays, receipts, results, updates, error codes (spec, section 12)."""
 
     level = 2
-    join = staticmethod(join)
+    join = ARRAY
     has_batches = True
     has_receipts = True
     noise = None

@@ -5,7 +5,7 @@ protocol can grow.
 """
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import fields as fields_of
 from dataclasses import is_dataclass
 from enum import Enum
@@ -159,9 +159,8 @@ def embedded(payload: bytes) -> Any:
     return orjson.Fragment(payload)
 
 
-def join(messages: Sequence[bytes]) -> bytes:
-    """Join several messages into one message, an array (spec, 12.2)."""
-    return b"[" + b",".join(messages) + b"]"
+ARRAY = (b"[", b",", b"]")
+"""What goes in front of several messages, between two, and behind them: an array (spec, 12.2)."""
 
 
 def text(fields: Fields, name: str) -> str:

@@ -4,12 +4,12 @@ A dialect has no state: one object serves all connections of its level. Level 2 
 level 1 and overrides the differences. Nothing outside this package asks for a level's number.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.codes import GOING_AWAY, SERVICE_RESTART
-from kps.protocol.dialect.envelope import Fields, InvalidMessage, join, text
+from kps.protocol.dialect.envelope import ARRAY, Fields, InvalidMessage, text
 from kps.protocol.dialect.outcome import AckResponse, timed_out
 from kps.protocol.dialect.requests import Answer, Ask, FromServer, Outcomes, Publish, Relay
 
@@ -19,8 +19,8 @@ class ServerLevel1:
 
     level = 1
 
-    join: Callable[[Sequence[bytes]], bytes] | None = None
-    """Joins several messages into one, if clients of this level accept that."""
+    join: tuple[bytes, bytes, bytes] | None = None
+    """What joins several messages into one, if clients of this level accept that."""
 
     confirms_publications = True
     """Whether the server confirms each publication."""
@@ -139,7 +139,7 @@ class ServerLevel2(ServerLevel1):
     """Level 2: batches, arrays, receipts, results, updates, error codes (spec, section 12)."""
 
     level = 2
-    join = staticmethod(join)
+    join = ARRAY
     confirms_publications = False
     stop_code = GOING_AWAY
     keeps_id_in_ping = True

@@ -6,11 +6,11 @@ heartbeat overtakes the rest.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from itertools import chain
 
-from kps.protocol.cost import ENTRY, compact
+from kps.protocol.cost import ENTRY
 from kps.protocol.limits import ConnectionLimits, Overflow
 from kps.protocol.wire.taken import Taken
 
@@ -84,10 +84,12 @@ class Outbox:
 
     __slots__ = (
         "_entries",
+        "_first",
         "_gathered",
         "_gathered_replies",
         "_gathered_size",
         "_limits",
+        "_others",
         "_pending_bytes",
         "_pending_frames",
         "_pending_replies",
@@ -107,10 +109,13 @@ class Outbox:
         """The entries behind them."""
         self._limits = limits
         self.text_frame = text_frame
-        self.join: Callable[[Sequence[bytes]], bytes] | None = None
+        self.join: tuple[bytes, bytes, bytes] | None = None
+        """What goes in front of several messages, between two, and behind them, to join them."""
         self.largest_array = _LARGEST_ARRAY
         """Most bytes of a joined message."""
-        self._gathered: list[bytes] = []
+        self._gathered = 0  # number of messages that are not in a frame yet
+        self._first = b""  # the first of them; alone it usually leaves soon, and needs no copy
+        self._others = bytearray()  # joined: each message of its own would take more memory
         self._gathered_size = 0
         self._gathered_replies = 0
         self._pending_bytes = 0
@@ -143,7 +148,7 @@ class Outbox:
     @property
     def pending_messages(self) -> int:
         """Frames that are pending, and gathered messages that are not in a frame yet."""
-        return self._pending_frames + len(self._gathered)
+        return self._pending_frames + self._gathered
 
     @property
     def pending_replies(self) -> int:
@@ -170,7 +175,8 @@ class Outbox:
 
     def send(self, message: bytes, kind: Kind) -> Push:
         """Queue one text message that no policy may drop."""
-        if self.join is None:
+        join = self.join
+        if join is None:
             return self.push(Entry(self.text_frame(message), kind))
         size = self._gathered_size + len(message) + 1
         if size > self.largest_array:
@@ -182,8 +188,12 @@ class Outbox:
             or self._pending_bytes + size + _AROUND_ARRAY > limits.queue_bytes
         ):
             return self.push(Entry(self.text_frame(message), kind))
-        # One alone usually leaves soon, and needs no copy.
-        self._gathered.append(compact(message) if self._gathered else message)
+        if self._gathered:
+            self._others += join[1]
+            self._others += message
+        else:
+            self._first = message
+        self._gathered += 1
         self._gathered_size = size
         if kind is _REPLY:
             self._gathered_replies += len(message) + 1
@@ -252,25 +262,30 @@ class Outbox:
 
     def seal(self) -> None:
         """Make an entry of the gathered messages."""
-        gathered = self._gathered
-        if not gathered:
+        count = self._gathered
+        if not count:
             return
         replies = self._gathered_replies
         kind = _REPLY if replies else _FORWARDED
-        entry = Entry(self._take_gathered(), kind, len(gathered))
-        if len(gathered) > 1:
+        entry = Entry(self._take_gathered(), kind, count)
+        if count > 1:
             entry.reply_bytes = replies
         self._append(entry)
 
     def _take_gathered(self) -> bytes:
         """Remove the gathered messages; return them as one frame."""
-        gathered = self._gathered
-        self._gathered = []
-        self._gathered_size = self._gathered_replies = 0
-        if len(gathered) == 1:
-            return self.text_frame(gathered[0])
-        assert self.join is not None
-        return self.text_frame(self.join(gathered))
+        message = self._first
+        if self._gathered > 1:
+            assert self.join is not None
+            message = b"".join((self.join[0], message, self._others, self.join[2]))
+        self._forget_gathered()
+        return self.text_frame(message)
+
+    def _forget_gathered(self) -> None:
+        if self._gathered > 1:
+            self._others = bytearray()
+        self._first = b""
+        self._gathered = self._gathered_size = self._gathered_replies = 0
 
     # -- taking ---------------------------------------------------------------------------
 
@@ -279,7 +294,7 @@ class Outbox:
         if self._gathered:
             if not self._pending_frames and self._gathered_size < limit:
                 self.gone += self._gathered_size
-                count = len(self._gathered)
+                count = self._gathered
                 data = self._take_gathered()  # the common case needs no entry
                 if self.taken is not None:
                     self.taken.note(len(data), count, 1)
@@ -328,9 +343,8 @@ class Outbox:
 
     def clear(self) -> None:
         """Drop everything that is pending, and count it as dropped."""
-        self.dropped += sum([entry.messages for entry in self._all()]) + len(self._gathered)
-        self._gathered = []
-        self._gathered_size = self._gathered_replies = 0
+        self.dropped += sum([entry.messages for entry in self._all()]) + self._gathered
+        self._forget_gathered()
         self._reset()
 
     # -- within ---------------------------------------------------------------------------

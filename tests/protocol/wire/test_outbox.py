@@ -38,6 +38,9 @@ HEADER_AND_BRACKETS = 14 + 2
 """Bytes that an array may have beside its messages and a comma for each, at most."""
 
 
+ARRAY = (b"[", b",", b"]")
+
+
 def join(messages: Sequence[bytes]) -> bytes:
     """Make one message of several, as the second level of the protocol does."""
     return b"[" + b",".join(messages) + b"]"
@@ -51,7 +54,7 @@ def outbox(policy: Overflow = Overflow.CLOSE, *, messages: int = 3, size: int = 
 def gathering(policy: Overflow = Overflow.CLOSE, *, messages: int = 3, size: int = 1000) -> Outbox:
     """An outbox that makes one message of those that wait together."""
     box = outbox(policy, messages=messages, size=size)
-    box.join = join
+    box.join = ARRAY
     return box
 
 
@@ -668,7 +671,7 @@ def test_is_what_the_plain_model_says(
 ) -> None:
     limits = ConnectionLimits(queue_messages=messages, queue_bytes=size, overflow=policy)
     box, model = Outbox(limits, text_frame), Model(limits, joins=joins, largest_array=largest_array)
-    box.join = join if joins else None
+    box.join = ARRAY if joins else None
     box.largest_array = largest_array
     for number, (step, kind, amount) in enumerate(steps):
         # Each differs from all others, so that order shows.
