@@ -57,6 +57,8 @@ def check_seconds(name: str, value: object, least: float = 0.0) -> float:
 
     Raises :class:`kps.InvalidArgument`.
     """
+    if type(value) is float and 0.0 < value <= LONGEST and value >= least:
+        return value  # the usual case, at once
     is_number = type(value) is float or (isinstance(value, int) and not isinstance(value, bool))
     if not is_number or not least <= value <= LONGEST or not value > 0:  # type: ignore[operator]
         least_text = f"from {least}" if least else "above 0"

@@ -125,7 +125,7 @@ class WebSocketConnection:
     def wants_pause(self) -> bool:
         """Whether the driver should pause reading."""
         socket, intake = self._socket, self._intake
-        if socket.state in _HEARD and (intake.is_blocked or not intake.is_empty):
+        if socket.state in _HEARD and (not intake.is_empty or intake.is_blocked):
             return True
         return socket.wants_pause
 

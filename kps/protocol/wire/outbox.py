@@ -278,14 +278,10 @@ class Outbox:
         if self._gathered > 1:
             assert self.join is not None
             message = b"".join((self.join[0], message, self._others, self.join[2]))
-        self._forget_gathered()
-        return self.text_frame(message)
-
-    def _forget_gathered(self) -> None:
-        if self._gathered > 1:
             self._others = bytearray()
         self._first = b""
         self._gathered = self._gathered_size = self._gathered_replies = 0
+        return self.text_frame(message)
 
     # -- taking ---------------------------------------------------------------------------
 
@@ -344,7 +340,8 @@ class Outbox:
     def clear(self) -> None:
         """Drop everything that is pending, and count it as dropped."""
         self.dropped += sum([entry.messages for entry in self._all()]) + self._gathered
-        self._forget_gathered()
+        self._first, self._others = b"", bytearray()
+        self._gathered = self._gathered_size = self._gathered_replies = 0
         self._reset()
 
     # -- within ---------------------------------------------------------------------------

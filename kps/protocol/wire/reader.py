@@ -155,12 +155,13 @@ class FrameReader:
                 continue
             stop = limit if limit < end else end
             if not self._passing:
-                while position < stop and is_open and not self._in_message:
-                    whole = read_text(data, position, end, is_masked)
-                    if whole is None or len(whole[0]) > longest or not _is_utf8(whole[0]):
-                        break
-                    message, position = whole
-                    messages.append(message)
+                if is_open and not self._in_message:
+                    while position < stop:
+                        whole = read_text(data, position, end, is_masked)
+                        if whole is None or len(whole[0]) > longest or not _is_utf8(whole[0]):
+                            break
+                        message, position = whole
+                        messages.append(message)
                 if position < stop:
                     pong = read_pong(data, position, end, is_masked)
                     if pong is not None:
