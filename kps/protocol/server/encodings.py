@@ -1,5 +1,7 @@
 """The encodings in which publications are queued for clients: WebSocket frames of a dialect."""
 
+from typing import Any
+
 from kps.protocol.bus.publication import Encoding, Publication
 from kps.protocol.dialect.server import LEVEL_1, LEVEL_2, ServerLevel1
 from kps.protocol.wire.frames import text_frame
@@ -17,12 +19,17 @@ other publications, which the queues of all receivers share."""
 _LARGEST_JOINED = 256
 
 
+# Parts of a publication at most: a queue without room for it causes no more work than this.
+_MOST_PARTS = 64
+
+
 class FrameEncoding:
     """Encodes publications as frames that a policy may drop."""
 
     def __init__(self, dialect: ServerLevel1) -> None:
-        self.singly: Encoding[list[Entry]] = _SingleFrames(dialect)
-        """Encodes each message as its own frame, for a queue that has no room for all."""
+        self.in_parts: Encoding[list[Entry]] = _Parts(self)
+        """Encodes the messages one by one, or very many in parts, for a queue that has no room for
+        all."""
         self._dialect = dialect
 
     def encode(self, publication: Publication) -> Encoded:
@@ -34,6 +41,10 @@ class FrameEncoding:
             if len(message) <= _LARGEST_JOINED:
                 return message
             return Entry(text_frame(message), _FORWARDED)
+        return self.encode_some(topic, sender, payloads)
+
+    def encode_some(self, topic: str, sender: str, payloads: list[Any]) -> Entry:
+        """Encode some messages that want no ack."""
         frames = [text_frame(one) for one in self._dialect.deliveries(topic, sender, payloads)]
         return Entry(
             frames[0] if len(frames) == 1 else b"".join(frames),
@@ -43,16 +54,17 @@ class FrameEncoding:
         )
 
 
-class _SingleFrames:
-    def __init__(self, dialect: ServerLevel1) -> None:
-        self._dialect = dialect
+class _Parts:
+    def __init__(self, encoding: FrameEncoding) -> None:
+        self._encoding = encoding
 
     def encode(self, publication: Publication) -> list[Entry]:
-        entries: list[Entry] = []
-        for data in publication.payloads:
-            (one,) = self._dialect.deliveries(publication.topic, publication.sender, [data])
-            entries.append(Entry(text_frame(one), _DROPPABLE))
-        return entries
+        topic, sender, payloads = publication.topic, publication.sender, publication.payloads
+        size = -(-len(payloads) // _MOST_PARTS)
+        return [
+            self._encoding.encode_some(topic, sender, payloads[begin : begin + size])
+            for begin in range(0, len(payloads), size)
+        ]
 
 
 # One encoding for each dialect, because each publication caches by encoding.

@@ -206,15 +206,17 @@ class ServerSession:
             # The policy applies to the message as a whole (spec, 12.4). Splitting it for those
             # of its publications that have room would cost all others too much.
             return transport.queue(encoded)
-        queued: list[bool] = []
-        for entry in publication.encoded(self.encoding.singly):
-            queued.append(transport.queue(entry))
+        had_room, queued, done = False, 0, 0
+        for entry in publication.encoded(self.encoding.in_parts):
+            had_room = transport.queue(entry)
+            queued += had_room * entry.messages
+            done += entry.messages
+            self.state.turns.left -= 1
             if self.gate.is_over:  # the queue overflowed
-                self.delivered -= count - len(queued)
+                self.delivered -= count - done
                 break
-        self.state.turns.left -= len(queued)
-        publication.partial += sum(queued) - count * queued[-1]
-        return queued[-1]
+        publication.partial += queued - count * had_room
+        return had_room
 
     def deliver_direct(self, publication: Publication) -> None:
         """Take a direct message that wants an ack."""

@@ -179,7 +179,7 @@ class TestPublication:
     def test_bytes_are_made_once(self, dialect: ServerLevel1) -> None:
         publication, encoding = Publication("news", "alice", {"a": 1}, 2), FRAMES[dialect]
         assert publication.encoded(encoding) is publication.encoded(encoding)
-        assert publication.encoded(encoding.singly) is publication.encoded(encoding.singly)
+        assert publication.encoded(encoding.in_parts) is publication.encoded(encoding.in_parts)
 
     def test_only_what_wants_no_answer_may_be_dropped(self, dialect: ServerLevel1) -> None:
         plain = Publication("t", "x", 1).encoded(FRAMES[dialect])
@@ -200,13 +200,20 @@ class TestPublication:
         joined = publication.encoded(encoding)
         assert isinstance(joined, Entry)
         assert (joined.frames, joined.messages) == (3 - dialect.level, 2)
-        single = publication.encoded(encoding.singly)
+        single = publication.encoded(encoding.in_parts)
         alone = [Publication("t", "x", data).encoded(encoding) for data in (1, "two")]
         assert [entry.data for entry in single] == [
             entry.data for entry in alone if isinstance(entry, Entry)
         ]
         for entry in single:
             assert (entry.kind, entry.frames, entry.messages) == (Kind.DROPPABLE, 1, 1)
+
+    @pytest.mark.parametrize("count", [64, 65, 1000, 65_536])
+    def test_very_many_are_few_parts(self, dialect: ServerLevel1, count: int) -> None:
+        parts = Publication("t", "x", *range(count)).encoded(FRAMES[dialect].in_parts)
+        assert len(parts) <= 64
+        assert sum(part.messages for part in parts) == count
+        assert max(part.messages for part in parts) <= 1 + count // 64
 
     def test_payload_that_is_nested_too_deeply(self, dialect: ServerLevel1) -> None:
         data: list[object] = []
