@@ -203,25 +203,26 @@ class Outbox:
         """Queue an entry, or tell why not."""
         if self._gathered:
             self.seal()
-        size = entry.size
-        if self._pending_frames and not self._fits(size):
+        size, frames = entry.size, entry.frames
+        if (self._pending_frames or frames > 1) and not self._fits(size, frames):
             policy = self._limits.overflow
             is_droppable = entry.kind is _DROPPABLE
             if policy is Overflow.CLOSE:
                 return Push.OVERFLOW
             # A larger one than the queue must not empty it.
-            is_too_large = size > self._limits.queue_bytes
+            limits = self._limits
+            is_too_large = size > limits.queue_bytes or frames > limits.queue_messages
             goes_itself = is_droppable and (policy is Overflow.DROP_NEWEST or is_too_large)
             if not goes_itself:
-                self._drop_oldest_for(size)
-            if goes_itself or (self._pending_frames and not self._fits(size)):
+                self._drop_oldest_for(entry)
+            if goes_itself or (self._pending_frames and not self._fits(size, frames)):
                 if not is_droppable:
                     return Push.OVERFLOW
                 self.dropped += entry.messages
                 return Push.DROPPED
         self._entries.append(entry)
         self._pending_bytes += size
-        self._pending_frames += entry.frames
+        self._pending_frames += frames
         self._pending_replies += entry.reply_bytes
         return _QUEUED
 
@@ -377,16 +378,16 @@ class Outbox:
         self._pending_frames -= entry.frames
         self._pending_replies -= entry.reply_bytes
 
-    def _drop_oldest_for(self, size: int) -> None:
-        """Drop droppable entries, oldest first, until an entry of ``size`` bytes has room."""
+    def _drop_oldest_for(self, entry: Entry) -> None:
+        """Drop droppable entries, oldest first, until an entry has room."""
         entries = self._entries
-        while entries and not self._fits(size):
-            entry = entries.popleft()
-            if entry.kind is _DROPPABLE:
-                self._discount(entry)
-                self.dropped += entry.messages
+        while entries and not self._fits(entry.size, entry.frames):
+            oldest = entries.popleft()
+            if oldest.kind is _DROPPABLE:
+                self._discount(oldest)
+                self.dropped += oldest.messages
             else:
-                self._settled.append(entry)
+                self._settled.append(oldest)
 
 
 # Bytes that an array adds to its messages: the header of its frame, the brackets, and its entry.
