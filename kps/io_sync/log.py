@@ -8,7 +8,6 @@ that holds a driver's lock, or that others wait for, writes to the log itself.
 import atexit
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -89,10 +88,7 @@ class LogThread:
                 while (line := self._next()) is None:
                     self._news.wait()
                 self._is_writing = True
-            try:
-                line()
-            except BaseException:  # out of a handler of the program
-                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
+            line()
             del line
             with self._news:
                 self._is_writing = False
