@@ -11,8 +11,8 @@ from types import FrameType
 from typing import Any
 
 
-class Interrupt(BaseException):
-    """Stands for ``KeyboardInterrupt``."""
+class Interrupt(KeyboardInterrupt):
+    """What the handler of Ctrl-C raises."""
 
 
 class Interruption:

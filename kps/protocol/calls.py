@@ -97,9 +97,11 @@ def patient(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S
         try:
             method(self, *args, **kwargs)
         finally:
-            if calls.waiting:
-                calls.end()
-            calls.is_under_way = False
+            try:
+                if calls.waiting:
+                    calls.end()
+            finally:
+                calls.is_under_way = False
 
     return cast("Callable[Concatenate[S, P], None]", call)
 

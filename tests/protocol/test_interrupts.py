@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from kps.protocol.timers import Deadlines
 from tests.interrupting import Interruption, at_every_place
 from tests.protocol.helpers import Client, FakeServer, Stage
 
@@ -98,6 +99,9 @@ def test_the_next_calls_of_a_server_work() -> None:
             hub.publish_with_ack("t", 3, 5.0, now)
             waiting.append(nothing)
             hub.local.subscribe("u")
+            waiting.append(nothing)
+            hub.cancel_ack(hub.publish_with_ack("t", 4, 5.0, now))
+            hub.publish_with_ack("nobody", 5, 5.0, now)
             hub.take_unflushed()
 
         interruption.during(work)
@@ -107,7 +111,55 @@ def test_the_next_calls_of_a_server_work() -> None:
                 fields["data"]["data"] for fields in peer.take() if fields["action"] == "publish"
             ]
             assert got[-1] == "after"
+        assert own in hub.local.subscriptions.ready
         assert [message.data for message in own.take_all()][-1] == "after"
         hub.local.subscribe("v")
+        stage.clock.advance(1000)
+        hub.handle_timeout(stage.clock.now)  # all requests time out
+        asked = hub.publish_with_ack("nobody", 6, 5.0, stage.clock.now)
+        assert asked.finished
+        hub.end(stage.clock.now)
 
     assert at_every_place(run, CORE) > 200
+
+
+def test_what_has_a_deadline_is_called_all_the_same() -> None:
+    class Item:
+        def __init__(self, deadline: float) -> None:
+            self.deadline: float | None = deadline
+
+        def next_deadline(self) -> float | None:
+            return self.deadline
+
+        def handle_timeout(self, now: float) -> None:
+            assert self.deadline is not None
+            if now >= self.deadline:
+                self.deadline = None
+
+    def run(interruption: Interruption) -> None:
+        deadlines = Deadlines()
+        late, early, gone = Item(3.0), Item(2.0), Item(2.5)
+
+        def work() -> None:
+            for item in (late, early, gone):
+                deadlines.schedule(item)
+            gone.deadline = None
+            deadlines.cancel(gone)
+            late.deadline = 1.0
+            deadlines.schedule(late)
+            deadlines.handle_timeout(1.5)
+            late.deadline = 4.0
+            deadlines.schedule(late)
+            deadlines.handle_timeout(2.2)
+
+        interruption.during(work)
+        for item in (late, early):
+            if not item.deadline:
+                item.deadline = 5.0
+            deadlines.schedule(item)
+        for now in (2.2, 3.0, 4.0, 5.0):
+            deadlines.handle_timeout(now)
+        assert (late.deadline, early.deadline) == (None, None)
+        assert deadlines.next_deadline() is None
+
+    assert at_every_place(run, "/kps/protocol/timers.py") > 40

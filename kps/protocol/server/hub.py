@@ -154,7 +154,7 @@ class Hub:
         """
         self.state.turns.end()
         unflushed = list(self.state.unflushed)
-        self.state.unflushed.clear()
+        self.state.unflushed = {}  # not ``clear``: no signal handler comes in from here
         return unflushed
 
     def touch(self, number: int) -> None:
