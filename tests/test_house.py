@@ -233,6 +233,18 @@ WRITES_LINES = {"logging.getLogger"} | {
 }
 
 
+class TestInterrupts:
+    @pytest.mark.parametrize("module", MODULES)
+    def test_conditions_survive_them(self, module: str) -> None:
+        """An exception out of a signal handler breaks those of ``threading``."""
+        used = {
+            ast.unparse(node)
+            for node in ast.walk(tree_of(MODULES[module]))
+            if isinstance(node, ast.Attribute)
+        }
+        assert "threading.Condition" not in used
+
+
 class TestLog:
     @pytest.mark.parametrize("module", MODULES)
     def test_one_module_writes_lines(self, module: str) -> None:

@@ -96,7 +96,8 @@ class Dispatcher:
                 task = handler.context.run(self._loop.create_task, run(mailbox, handler))
                 quiet(task)
                 self._tasks[mailbox] = task
-                task.add_done_callback(partial(self._done, mailbox))
+                for _ in range(2):  # an exception out of a signal handler may come in at the first
+                    task.add_done_callback(partial(self._done, mailbox))
 
     def notify(self, callback: Callable[..., Any] | None, *args: Any, size: int = 0) -> None:
         """Call a callback with a notice, which is not a message; notices keep their order.
@@ -161,6 +162,8 @@ class Dispatcher:
     # -- messages ---------------------------------------------------------------------------
 
     def _done(self, mailbox: Mailbox, task: "asyncio.Task[None]") -> None:
+        if self._tasks.get(mailbox) is not task:
+            return  # the second call
         del self._tasks[mailbox]
         if not mailbox.has_work:
             if mailbox.error is not None:

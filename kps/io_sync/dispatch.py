@@ -146,16 +146,21 @@ class Dispatcher:
     def _start(self) -> None:
         if self._thread is None:
             # A daemon, so that a program that forgets to close can still end.
-            thread = threading.Thread(target=self._run, name="kps-callbacks", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="kps-callbacks", daemon=True)
             try:
-                thread.start()
-            except RuntimeError as error:  # the next message or notice tries again
+                self._thread.start()
+            except BaseException as error:  # the next message or notice tries again
+                self._thread = None
+                if not isinstance(error, RuntimeError):
+                    raise
                 write(logging.ERROR, "callbacks have no thread: %s", error)
                 return
-            self._thread = thread
         self._news.notify_all()
 
     def _run(self) -> None:
+        with self._news.lock:
+            if self._thread is not threading.current_thread():
+                return  # an exception out of a signal handler came in as it started
         while (work := self._next_work()) is not None:
             work()
 

@@ -76,16 +76,19 @@ class LogThread:
 
     def _start(self) -> None:
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="kps-log", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="kps-log", daemon=True)
             try:
-                thread.start()
-            except RuntimeError:  # the system has no more threads: the next line tries again
-                return
-            self._thread = thread
+                self._thread.start()
+            except BaseException as error:  # the next line tries again
+                self._thread = None
+                if not isinstance(error, RuntimeError):  # which says that there are no more threads
+                    raise
 
     def _run(self) -> None:
         while True:
             with self._news.lock:
+                if self._thread is not threading.current_thread():
+                    return  # an exception out of a signal handler came in as it started
                 while (line := self._next()) is None:
                     self._news.wait()
                 self._is_writing = True
