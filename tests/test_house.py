@@ -226,6 +226,36 @@ def circles_among(edges: dict[str, set[str]]) -> list[list[str]]:
     return sorted(map(list, groups))
 
 
+WRITES_LINES = {"logging.getLogger"} | {
+    f"{owner}.{name}"
+    for owner in ("logging", "logger", "logger.logger")
+    for name in ("debug", "info", "warning", "error", "critical", "exception", "log")
+}
+
+
+class TestInterrupts:
+    @pytest.mark.parametrize("module", MODULES)
+    def test_conditions_survive_them(self, module: str) -> None:
+        """An exception out of a signal handler breaks those of ``threading``."""
+        used = {
+            ast.unparse(node)
+            for node in ast.walk(tree_of(MODULES[module]))
+            if isinstance(node, ast.Attribute)
+        }
+        assert "threading.Condition" not in used
+
+
+class TestLog:
+    @pytest.mark.parametrize("module", MODULES)
+    def test_one_module_writes_lines(self, module: str) -> None:
+        """A logger's methods raise what a program's handler raises; ``write`` does not."""
+        if module == "kps.io_common.logger":
+            return
+        for node in ast.walk(tree_of(MODULES[module])):
+            if isinstance(node, ast.Attribute):
+                assert ast.unparse(node) not in WRITES_LINES, f"line {node.lineno}"
+
+
 class TestSizes:
     @pytest.mark.parametrize("module", MODULES)
     def test_files_are_short(self, module: str) -> None:

@@ -1,5 +1,6 @@
 """Identifies clients by JSON Web Tokens (RFC 7519). Needs PyJWT: the extra ``kps[jwt]``."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from typing import Any, Self
 
 from kps.auth.tokens import read_permissions
 from kps.errors import InvalidArgument, ServerStartFailed
-from kps.io_common.logger import logger
+from kps.io_common.logger import write
 from kps.io_common.system_errors import describe
 from kps.protocol.access.identity import Identity, Permissions
 
@@ -117,7 +118,7 @@ class JWTVerifier:
             return self._identity(self._claims(token))
         except _REFUSALS as error:
             # Log only the type: the error's text may contain text of the token.
-            logger.debug("a token was refused: %s", type(error).__name__)
+            write(logging.DEBUG, "a token was refused: %s", type(error).__name__)
             return None
 
     def _claims(self, token: str) -> dict[str, Any]:

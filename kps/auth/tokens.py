@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -13,7 +14,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from kps.errors import InvalidArgument, ServerStartFailed
-from kps.io_common.logger import logger
+from kps.io_common.logger import write
 from kps.io_common.system_errors import describe
 from kps.protocol.access.identity import Identity, Permissions
 
@@ -74,7 +75,11 @@ class TokenFile:
             text = f"cannot use the tokens in {self._path}: it is not TOML{place}"
             raise ServerStartFailed(text) from None
         if are_plain and os.name == "posix" and mode & 0o007:
-            logger.warning("all users may read the tokens in %s: run chmod o= on it", self._path)
+            write(
+                logging.WARNING,
+                "all users may read the tokens in %s: run chmod o= on it",
+                self._path,
+            )
 
         def apply() -> None:
             self._identities = identities

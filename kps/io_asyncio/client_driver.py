@@ -94,7 +94,7 @@ class ClientDriver(Driver):
             if connection in self.connections:
                 connection.drop()  # the loop opened it, and gave up: it may not tell us
             elif not _is_cancelled(error):
-                is_late = isinstance(error, TimeoutError)
+                is_late = issubclass(type(error), TimeoutError)
                 self._connect_failed("no answer in time" if is_late else describe(error))
             if _is_cancelled(error):
                 raise
@@ -128,5 +128,7 @@ class ClientDriver(Driver):
 
 def _is_cancelled(error: BaseException) -> bool:
     """Tell whether an exception ends the current task because somebody has cancelled it."""
+    if not issubclass(type(error), asyncio.CancelledError):  # a program's may refuse ``isinstance``
+        return False
     task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return task is not None and task.cancelling() > 0

@@ -93,7 +93,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         begun = monotonic()
-        self._endpoint.receive_data(data, self._clock())
+        try:
+            self._endpoint.receive_data(data, self._clock())
+        except BaseException:  # out of a signal handler, for instance: the stream has a hole
+            self.abort()
+            raise
         if monotonic() - begun > _TURN:
             self._is_resting = True  # let other connections have their turn
             self._loop.call_soon(self._rested)
@@ -112,9 +116,14 @@ class Connection(asyncio.Protocol):
             return
         self._is_gone = True
         self._is_writable = False
-        self._endpoint.connection_lost(self._clock(), self._unwritten)
-        self._owner._detach(self)
-        self._owner._progress()
+        try:
+            self._endpoint.connection_lost(self._clock(), self._unwritten)
+        except BaseException:  # out of a signal handler, for instance; the loop does not call again
+            self._endpoint.connection_lost(self._clock(), self._unwritten)
+            raise
+        finally:
+            self._owner._detach(self)
+            self._owner._progress()
 
     def pause_writing(self) -> None:
         self._is_writable = False
@@ -149,9 +158,14 @@ class Connection(asyncio.Protocol):
         if transport.is_closing():
             if endpoint.output is _ABORT:  # a closing transport waits for its peer
                 self.abort()
+                self._loop.call_soon(self.connection_lost, None)  # the loop may have done, in vain
             return
-        while self._is_writable and (data := endpoint.data_to_send()):
-            transport.write(data)
+        try:
+            while self._is_writable and (data := endpoint.data_to_send()):
+                transport.write(data)
+        except BaseException:  # likewise
+            self.abort()
+            raise
         output = endpoint.output
         if output is _ABORT:
             self.abort()

@@ -11,6 +11,7 @@ the start. Whatever a callback raises is the failure of one message.
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from contextvars import Context, copy_context
 from functools import partial
@@ -21,7 +22,8 @@ from kps.io_asyncio.threads import CallbackThreads
 from kps.io_asyncio.workers import quiet
 from kps.io_common.checks import check_hook
 from kps.io_common.hooks import Callback
-from kps.io_common.logs import log_dropped_notice, logger, notice_failed, report_failure
+from kps.io_common.logger import trace_of, write
+from kps.io_common.logs import log_dropped_notice, notice_failed, report_failure
 from kps.io_common.notices import Notices
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
@@ -94,7 +96,8 @@ class Dispatcher:
                 task = handler.context.run(self._loop.create_task, run(mailbox, handler))
                 quiet(task)
                 self._tasks[mailbox] = task
-                task.add_done_callback(partial(self._done, mailbox))
+                for _ in range(2):  # an exception out of a signal handler may come in at the first
+                    task.add_done_callback(partial(self._done, mailbox))
 
     def notify(self, callback: Callable[..., Any] | None, *args: Any, size: int = 0) -> None:
         """Call a callback with a notice, which is not a message; notices keep their order.
@@ -152,13 +155,15 @@ class Dispatcher:
         for task in tasks:
             task.cancel()
         if not await end_of(tasks, timeout, spared):
-            logger.warning("a callback goes on, though it was cancelled")
+            write(logging.WARNING, "a callback goes on, though it was cancelled")
         for threads in (self._threads, self._hook_threads):
             threads.shutdown(wait=False, cancel_futures=True)
 
     # -- messages ---------------------------------------------------------------------------
 
     def _done(self, mailbox: Mailbox, task: "asyncio.Task[None]") -> None:
+        if self._tasks.get(mailbox) is not task:
+            return  # the second call
         del self._tasks[mailbox]
         if not mailbox.has_work:
             if mailbox.error is not None:
@@ -168,7 +173,7 @@ class Dispatcher:
         elif task.cancelled():  # by its own callback
             self.wake([mailbox])
         elif task.exception() is not None:
-            logger.error("the callbacks of %r wait: %s", mailbox.topic, task.exception())
+            write(logging.ERROR, "the callbacks of %r wait: %s", mailbox.topic, task.exception())
             self._loop.call_later(_RETRY, self.wake, [mailbox])
         else:  # a message came between the last check and the end of the task
             self.wake([mailbox])
@@ -243,7 +248,7 @@ class Dispatcher:
         try:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
-            logger.debug("the event loop is closed: the outcome of a callback is lost")
+            write(logging.DEBUG, "the event loop is closed: the outcome of a callback is lost")
 
     # -- notices ----------------------------------------------------------------------------
 
@@ -297,11 +302,12 @@ def ends_task(failure: BaseException) -> bool:
     Awaiting a task that was cancelled raises ``CancelledError`` too. Python throws
     ``GeneratorExit`` into a task that is destroyed; that has no traceback within the task's code.
     """
-    if isinstance(failure, asyncio.CancelledError):
+    kind = type(failure)  # ``isinstance`` asks the exception too, which may be broken itself
+    if issubclass(kind, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
-    trace = failure.__traceback__
-    return isinstance(failure, GeneratorExit) and (trace is None or trace.tb_next is None)
+    trace = trace_of(failure)
+    return issubclass(kind, GeneratorExit) and (trace is None or trace.tb_next is None)
 
 
 def _is_ending(loop: asyncio.AbstractEventLoop) -> bool:

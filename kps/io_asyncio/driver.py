@@ -79,6 +79,7 @@ class Driver(ABC):
         self._face = face
         self._limits = limits
         self._core: Core
+        self._is_behind = False
         self._arrivals: dict[Mailbox, News] = {}
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -147,6 +148,7 @@ class Driver(ABC):
         if not self.due_on:
             self.now = self.clock()
             self.runtime.loop.call_soon(self.step)
+            self.runtime.loop.call_soon(self.step, True)
             self.due_on = self.thread
 
     flush_soon = progress
@@ -155,15 +157,22 @@ class Driver(ABC):
     _progress = progress
     """The name by which connections call it."""
 
-    def step(self) -> None:
-        """Handle events, deliver messages, write, and set the timer."""
-        if self.is_forked:
+    def step(self, again: bool = False) -> None:
+        """Handle events, deliver messages, write, and set the timer.
+
+        An exception out of a signal handler may come in, even before the first line of this, and
+        end the loop, which may run again later. So it is called ``again``, and then does what was
+        left.
+        """
+        if self.is_forked or (again and not (self.due_on or self._is_behind)):
             return
         self.due_on = 0
+        self._is_behind = True
         self._face._handle_events()
         self._deliver()
         self._flush()
         self._set_timer()
+        self._is_behind = False
 
     def _enter(self) -> float:
         self.runtime.check()
@@ -176,11 +185,10 @@ class Driver(ABC):
     def _deliver(self) -> None:
         subscriptions = self._face._subscriptions
         if subscriptions.ready:
-            ready = subscriptions.take_ready()
-            self.dispatcher.wake(ready)
-            for mailbox in ready:
+            for mailbox in subscriptions.ready:
                 if (news := self._arrivals.get(mailbox)) is not None:
                     news.announce()
+            subscriptions.wake_ready(self.dispatcher.wake)
         if subscriptions.overflowed:
             for mailbox in subscriptions.take_overflowed():
                 log_overflow(mailbox)
@@ -188,8 +196,10 @@ class Driver(ABC):
     def _set_timer(self) -> None:
         due = self._core.next_deadline()
         if self._timer is not None:
-            if due is not None and due >= self._timer_at:
-                return  # the timer fires too early, which is harmless, and is then set anew
+            # A timer that fires too early is harmless, and is then set anew. One whose time has
+            # come may have fired, and an exception out of a signal handler came in.
+            if due is not None and due >= self._timer_at > self.now:
+                return
             self._timer.cancel()
             self._timer = None
         if due is not None:
@@ -197,10 +207,10 @@ class Driver(ABC):
             self._timer = self.runtime.call_at(due, self._timer_went_off)
 
     def _timer_went_off(self) -> None:
+        self.progress()  # first, as an exception out of a signal handler may follow
         self._timer = None
         # The loop may call early by up to the resolution of its clock.
         self._core.handle_timeout(max(self.clock(), self._timer_at))
-        self.progress()
 
     def stop_timer(self) -> None:
         """Cancel the timer."""

@@ -11,6 +11,7 @@ from kps.io_asyncio.handle import begun
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.runtime import Runtime
 from kps.io_asyncio.subscription import Messages, Subscription
+from kps.io_common.events import EventQueue
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message, T
 from kps.protocol.bus.subscriptions import Subscriptions
@@ -27,6 +28,7 @@ class Participant(ABC):
     _driver: Driver
 
     def __init__(self) -> None:
+        self._events = EventQueue()
         self._acks: dict[AckHandle, Ack[Any]] = {}
 
     @overload

@@ -431,11 +431,10 @@ class Server(Participant, UnifiedServer):
     # -- events ---------------------------------------------------------------------------
 
     def _handle_events(self) -> None:
-        for event in self._hub.events():
-            log_hub_event(event, write)
-            self._handle(event)
+        self._events.hand_on(self._hub.events(), self._handle)
 
     def _handle(self, event: HubEvent) -> None:
+        log_hub_event(event, write)
         driver, hub = self._driver, self._hub
         match event:
             case AckChanged(handle):

@@ -210,10 +210,16 @@ class ServerDriver(Driver):
             del self._decisions[session]
 
     def _flush(self) -> None:
-        for session in self._hub.take_unflushed():
-            connection = self._by_session.get(session)
-            if connection is not None:
-                connection.flush()
+        unflushed = self._hub.take_unflushed()
+        try:
+            for session in unflushed:
+                connection = self._by_session.get(session)
+                if connection is not None:
+                    connection.flush()
+        except BaseException:  # out of a signal handler, for instance: the next step does it
+            for session in unflushed:
+                self._hub.touch(session)
+            raise
 
     def _latest_context(self) -> ssl.SSLContext:
         context = self._settings.certificates.context

@@ -122,10 +122,10 @@ class Messages(Subscription[T]):
     def __init__(
         self, owner: SubscriptionOwner, mailbox: Mailbox, news: News, timeout: float | None
     ) -> None:
-        super().__init__(owner, mailbox)
+        self._taken: dict[Worker, Message[T]] = {}  # messages that want an ack, by who took them
         self._news = news
         self._timeout = timeout
-        self._taken: dict[Worker, Message[T]] = {}  # messages that want an ack, by who took them
+        super().__init__(owner, mailbox)
 
     def __aiter__(self) -> Self:
         return self
@@ -153,11 +153,12 @@ class Messages(Subscription[T]):
         return message
 
     def __del__(self) -> None:
-        if self._taken or not self._mailbox.closed:
+        mailbox = getattr(self, "_mailbox", None)  # none if an exception came in as it was made
+        if mailbox is not None and (self._taken or not mailbox.closed):
             # It is unknown whether the last message was handled: an exception in a loop looks
             # the same as a ``break``.
             for message in self._taken.values() or (None,):
-                self._driver.leave_later(self._mailbox, message, "the subscription was left")
+                self._driver.leave_later(mailbox, message, "the subscription was left")
 
     def _has_something(self) -> bool:
         mailbox = self._mailbox

@@ -11,6 +11,8 @@ from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
 
+from kps.io_common.condition import Condition
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -26,7 +28,7 @@ class CallbackThreads(Executor):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._news = threading.Condition()
+        self._news = Condition()
         self.waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         """The calls that wait for a thread. A long call may look here, and make room."""
         self._threads = 0
@@ -38,7 +40,7 @@ class CallbackThreads(Executor):
     @property
     def is_busy(self) -> bool:
         """Whether a call is under way, or waits for its turn."""
-        with self._news:
+        with self._news.lock:
             return bool(self.waiting) or self._idle < self._threads
 
     def progress(self) -> int:
@@ -51,7 +53,7 @@ class CallbackThreads(Executor):
         Raises :class:`RuntimeError` after ``shutdown``, and if the system has no thread for it.
         """
         future: Future[T] = Future()
-        with self._news:
+        with self._news.lock:
             if self._is_shut:
                 raise RuntimeError("cannot submit a call after shutdown")
             self.waiting.append((future, partial(fn, *args, **kwargs)))
@@ -63,7 +65,7 @@ class CallbackThreads(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more calls. With ``wait``, give running and queued calls time to return."""
-        with self._news:
+        with self._news.lock:
             self._is_shut = True
             if cancel_futures:
                 for future, _ in self.waiting:
@@ -75,7 +77,7 @@ class CallbackThreads(Executor):
 
     def join(self, until: float) -> None:
         """Wait for the threads after ``shutdown``, up to a time of the monotonic clock."""
-        with self._news:
+        with self._news.lock:
             while self._threads and (left := until - monotonic()) > 0:
                 self._news.wait(left)
 
@@ -106,7 +108,7 @@ class CallbackThreads(Executor):
             del waiting, future, call  # an idle thread keeps nothing alive
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
-        with self._news:
+        with self._news.lock:
             self._idle += 1
             while not self.waiting and not self._is_shut:
                 self._news.wait()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -9,7 +10,7 @@ from typing import Any
 
 from kps.io_asyncio.connection import Connection
 from kps.io_common.forks import keep_from_children
-from kps.io_common.logs import logger
+from kps.io_common.logger import write
 from kps.io_common.system_errors import describe
 from kps.protocol.dialect.address import host_and_port
 from kps.protocol.limits import ConnectionLimits
@@ -68,7 +69,7 @@ class TlsListener:
             try:
                 sock, address = await self._loop.sock_accept(self._listener)
             except OSError as error:  # the client is gone, or no descriptors are left
-                logger.warning("cannot accept a connection: %s", describe(error))
+                write(logging.WARNING, "cannot accept a connection: %s", describe(error))
                 await asyncio.sleep(_PAUSE)
                 continue
             peer = host_and_port(*address[:2])
@@ -91,7 +92,7 @@ class TlsListener:
                 ssl_shutdown_timeout=self._limits.close_timeout,
             )
         except OSError as error:
-            logger.debug("no TLS with %s: %s", peer, describe(error))
+            write(logging.DEBUG, "no TLS with %s: %s", peer, describe(error))
         finally:
             self._shaking.discard(sock)
             self._give_up(connection)  # without effect if the handshake succeeded

@@ -34,7 +34,7 @@ def outcome_of(worker: Worker, topic: str) -> str | None:
     failure = worker.exception()
     if failure is None:
         return None
-    if isinstance(failure, Exception):
+    if issubclass(type(failure), Exception):
         return report_failure(failure, topic)  # logs it: nobody else may look at it any more
     return type(failure).__name__
 

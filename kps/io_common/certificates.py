@@ -1,11 +1,12 @@
 """Reloads the files of a running server: its certificate, and its tokens."""
 
+import logging
 import ssl as tls
 import threading
 
 from kps.errors import InvalidArgument, KPSError
 from kps.io_common.hooks import TokenHook
-from kps.io_common.logs import logger
+from kps.io_common.logger import write
 from kps.io_common.tls import server_context
 
 
@@ -61,8 +62,12 @@ class Certificates:
         try:
             read = self.reload(auth)
         except KPSError as error:
-            logger.error("cannot reload; old files stay in use: %s", error)
+            write(logging.ERROR, "cannot reload; old files stay in use: %s", error)
         except Exception as error:  # of the program's own ``auth.reload``
-            logger.error("cannot reload; old files stay in use", exc_info=error)
+            write(logging.ERROR, "cannot reload; old files stay in use", failure=error)
         else:
-            logger.info("reloaded %s", ", ".join(read) or "nothing: there are no files to read")
+            write(
+                logging.INFO,
+                "reloaded %s",
+                ", ".join(read) or "nothing: there are no files to read",
+            )

@@ -4,13 +4,18 @@ What a peer sent may be in any line: an id, a topic, the reason of a close, the 
 exception. So a filter looks at all lines. It writes characters that cannot be printed as escapes,
 and cuts long texts. Of one kind of warning it lets through ``MOST`` lines in ``INTERVAL`` seconds;
 one more line then says how many others there were.
+
+A handler of the program may fail, and then KPS goes on: :func:`write` never raises.
 """
 
 import atexit
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from types import TracebackType
 from typing import Any, Protocol
 
 INTERVAL = 10.0
@@ -77,14 +82,15 @@ class Guard(logging.Filter):
     def tell(self, log: Callable[..., object] | None = None) -> None:
         """Log how many lines were left out since the last call, and begin a new interval.
 
-        ``log`` takes the level and the line; by default it is the logger's.
+        ``log`` takes the level and the line; by default they go to the logger.
         """
+        log = log or partial(_log, self._target)
         with self._lock:
             counts, self._counts = self._counts, {}
             self._ends = self._clock() + INTERVAL
         for (kind, level), count in counts.items():
             if count > MOST:
-                (log or self._target.log)(level, _LEFT_OUT, count - MOST, kind)
+                log(level, _LEFT_OUT, count - MOST, kind)
 
     def _has_room(self, record: logging.LogRecord) -> bool:
         kind = (str(record.msg), record.levelno)
@@ -129,11 +135,39 @@ class Write(Protocol):
 
 
 def write(level: int, text: str, *args: object, failure: BaseException | None = None) -> None:
-    """Write a line, with the traceback of ``failure``."""
-    logger.log(level, text, *args, exc_info=failure)
+    """Write a line, with the traceback of ``failure``. All lines of KPS come this way.
+
+    Whatever a handler raises costs that line only, also ``SystemExit`` and ``KeyboardInterrupt``:
+    they would end the event loop or the thread that happens to log. ``sys.stderr`` gets the
+    handler's failure, as from the handlers of :mod:`logging` itself.
+    """
+    _log(logger, level, text, *args, failure=failure)
+
+
+def trace_of(failure: BaseException) -> TracebackType | None:
+    """Return the traceback of a program's exception, whose own attributes may be broken."""
+    trace: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(failure)
+    return trace
+
+
+def _log(
+    target: logging.Logger,
+    level: int,
+    text: str,
+    *args: object,
+    failure: BaseException | None = None,
+) -> None:
+    exc_info = None if failure is None else (type(failure), failure, trace_of(failure))
+    try:
+        target.log(level, text, *args, exc_info=exc_info)
+    except BaseException:
+        with contextlib.suppress(BaseException):  # there may be nothing to write to
+            record = target.makeRecord(target.name, level, __file__, 0, text, (), None)
+            logging.Handler().handleError(record)
 
 
 logger = logging.getLogger("kps")
+"""Only for the level, and for the tests: its own methods raise what a handler raises."""
 guard = Guard(logger)
 logger.addFilter(guard)
 atexit.register(guard.tell)

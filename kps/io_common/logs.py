@@ -6,7 +6,6 @@ The threaded driver passes a ``write`` that may be called with its lock held.
 import logging
 
 from kps.io_common.logger import INTERVAL, Write, guard
-from kps.io_common.logger import logger as logger
 from kps.io_common.logger import write as write_now
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.client.events import (

@@ -1,5 +1,6 @@
 """The options of a server, for both drivers."""
 
+import logging
 import ssl as tls
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from kps.io_common.checks import (
 )
 from kps.io_common.client_options import random_id
 from kps.io_common.hooks import Callback, TokenHook, UpgradeHook
-from kps.io_common.logs import logger
+from kps.io_common.logger import write
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.access.origins import read_origin
@@ -99,7 +100,7 @@ class ServerSettings:
         if not isinstance(permissions, Permissions):
             raise InvalidArgument(f"permissions is a kps.Permissions, not {shown(permissions)}")
         if permissions.relay and not permissions.peer and options.get("auth") is None:
-            logger.info("anonymous clients may relay, but lack peer: see Permissions.open")
+            write(logging.INFO, "anonymous clients may relay, but lack peer: see Permissions.open")
         relay_token = options.get("relay_token")
         return cls(
             listens_on=Address.parse(address),

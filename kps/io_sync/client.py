@@ -442,11 +442,10 @@ class Client(Participant, UnifiedClient):
     # -- events ---------------------------------------------------------------------------
 
     def _handle_events(self) -> None:
-        for event in self._session.events():
-            log_client_event(event, self._settings.address, write)
-            self._handle(event)
+        self._events.hand_on(self._session.events(), self._handle)
 
     def _handle(self, event: ClientEvent) -> None:
+        log_client_event(event, self._settings.address, write)
         driver, settings = self._driver, self._settings
         match event:
             case AckChanged(handle):

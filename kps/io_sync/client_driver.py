@@ -91,8 +91,8 @@ class ClientDriver(Driver):
     def flush_soon(self) -> None:
         """With the lock held: make the thread write the queued data."""
         if self._connection is not None:
-            self.due_on = threading.get_ident()
             self._connection.wake_from_elsewhere()
+            self.due_on = threading.get_ident()  # now, as an interrupted ``wake`` wakes nobody
 
     def _wake_connections(self) -> None:
         if self._connection is not None and (self.session.backlog or self.is_closing):

@@ -73,8 +73,13 @@ class Waker:
         """Wake the waiting thread, or skip its next wait."""
         if not self._is_awake:
             self._is_awake = True
-            with contextlib.suppress(OSError):  # full, so the thread wakes up anyway; or closed
+            try:
                 self._sender.send(b"\0")
+            except OSError:
+                pass  # full, so the thread wakes up anyway; or closed
+            except BaseException:  # out of a signal handler: the byte may not be sent
+                self._is_awake = False
+                raise
 
     def drain(self) -> None:
         """In the waiting thread: read the bytes of ``wake``, when the selector reports them."""

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from kps.errors import InvalidArgument
 from kps.io_common.checks import check_hook
+from kps.io_common.condition import Condition
 from kps.io_common.hooks import Callback
 from kps.io_common.logs import log_dropped_notice, notice_failed, report_failure
 from kps.io_common.notices import Notices
@@ -48,7 +49,7 @@ class Dispatcher:
     def __init__(
         self, lock: threading.RLock, settle: Settle, max_notices: int, max_notice_bytes: int
     ) -> None:
-        self._news = threading.Condition(lock)
+        self._news = Condition(lock)
         self._settle = settle
         self._context = copy_context()
         self._callbacks: dict[Mailbox, _Handler] = {}
@@ -129,7 +130,7 @@ class Dispatcher:
         thread = self._thread
         if thread is not None and not self.is_this_thread:
             thread.join(timeout)
-            with self._news:
+            with self._news.lock:
                 self._notices.clear()
 
     def forked(self, lock: threading.RLock) -> None:
@@ -137,29 +138,34 @@ class Dispatcher:
 
         If a callback has forked, the child runs on in its thread.
         """
-        self._news = threading.Condition(lock)
+        self._news = Condition(lock)
         self._notices.clear()
-        with self._news:
+        with self._news.lock:
             self.close()
 
     def _start(self) -> None:
         if self._thread is None:
             # A daemon, so that a program that forgets to close can still end.
-            thread = threading.Thread(target=self._run, name="kps-callbacks", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="kps-callbacks", daemon=True)
             try:
-                thread.start()
-            except RuntimeError as error:  # the next message or notice tries again
+                self._thread.start()
+            except BaseException as error:  # the next message or notice tries again
+                self._thread = None
+                if not isinstance(error, RuntimeError):
+                    raise
                 write(logging.ERROR, "callbacks have no thread: %s", error)
                 return
-            self._thread = thread
         self._news.notify_all()
 
     def _run(self) -> None:
+        with self._news.lock:
+            if self._thread is not threading.current_thread():
+                return  # an exception out of a signal handler came in as it started
         while (work := self._next_work()) is not None:
             work()
 
     def _next_work(self) -> Callable[[], None] | None:
-        with self._news:
+        with self._news.lock:
             self._is_resting = True
             while not (self._ready or self._notices or self._is_closed):
                 self._news.wait()
@@ -199,7 +205,7 @@ class Dispatcher:
                 self._settle(message, error, result)
             if (ready or notices) and monotonic() > turn_ends:
                 break  # the rest of the batch waits for its next turn
-        with self._news:
+        with self._news.lock:
             mailbox.waits_for = self._count_turns
             if mailbox in self._callbacks:
                 if mailbox.has_work and not self._is_closed:

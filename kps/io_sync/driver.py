@@ -136,25 +136,32 @@ class Driver(ABC):
     def progress(self) -> None:
         """With the lock held: handle events and wake threads, after a call into the core.
 
-        From within a call that is under way, it lets another thread do that.
+        From within a call that is under way, it lets another thread do that. So it does if an
+        exception out of a signal handler comes in.
         """
         if self.calls.is_under_way:
             self.wake()
             return
         self.due_on = 0
         face = self._face
-        while self._left:
-            mailbox, message, error = self._left.popleft()
-            if message is not None:
-                face._settle_in_core(message, error, None)
-            face._close_mailbox(mailbox)
-        face._handle_events()
-        subscriptions = face._subscriptions
-        self.dispatcher.wake(subscriptions.take_ready())
-        for mailbox in subscriptions.take_overflowed():
-            log_overflow(mailbox, write)
-        self._wake_connections()
-        self.news.announce()
+        try:
+            while self._left:
+                mailbox, message, error = self._left.popleft()
+                if message is not None:
+                    face._settle_in_core(message, error, None)
+                face._close_mailbox(mailbox)
+            face._handle_events()
+            subscriptions = face._subscriptions
+            subscriptions.wake_ready(self.dispatcher.wake)
+            for mailbox in subscriptions.take_overflowed():
+                log_overflow(mailbox, write)
+            self._wake_connections()
+            self.news.announce()
+        except BaseException:
+            if threading.current_thread() is threading.main_thread():  # out of a signal handler
+                self.wake()
+                self.news.announce()
+            raise
 
     _progress = progress
     """The name by which connections call it."""

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
+from kps.io_common.condition import Condition
+
 End = Callable[[], None]
 
 
@@ -17,7 +19,7 @@ class Ending:
     def __init__(self, put_off: Callable[[End], bool], is_awaited: Callable[[], bool]) -> None:
         self._put_off = put_off
         self._is_awaited = is_awaited
-        self._news = threading.Condition()
+        self._news = Condition()
         self._runs_on: threading.Thread | None = None
         self._is_done = False
 
@@ -37,18 +39,20 @@ class Ending:
         if self.is_under_way:
             shorten()
         this = threading.current_thread()
-        with self._news:
-            while self.is_under_way:
-                if self._runs_on is this or self._is_awaited():
-                    return
-                self._news.wait()
-            if self._is_done:
-                return
-            self._runs_on = this
+        runs_it = False
         try:
+            with self._news.lock:
+                while self.is_under_way:
+                    if self._runs_on is this or self._is_awaited():
+                        return
+                    self._news.wait()
+                if self._is_done:
+                    return
+                self._runs_on, runs_it = this, True
             end()
             self._is_done = True
         finally:
-            with self._news:
-                self._runs_on = None
-                self._news.notify_all()
+            if runs_it:
+                with self._news.lock:
+                    self._runs_on = None
+                    self._news.notify_all()

@@ -8,12 +8,12 @@ that holds a driver's lock, or that others wait for, writes to the log itself.
 import atexit
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
 
 from kps.io_common import logger
+from kps.io_common.condition import Condition
 from kps.io_common.notices import Notices
 
 _MOST = 1000  # lines that wait for the handlers
@@ -33,7 +33,7 @@ class LogThread:
         self._begin()
 
     def _begin(self) -> None:
-        self._news = threading.Condition()
+        self._news = Condition()
         self._lines = Notices(_MOST, _MOST_CHARACTERS)
         self._left_out = 0
         self._is_writing = False
@@ -46,7 +46,7 @@ class LogThread:
         if level < logger.logger.getEffectiveLevel():  # takes no lock, unlike ``isEnabledFor``
             return
         size = sum(len(value) for value in args if isinstance(value, str))
-        with self._news:
+        with self._news.lock:
             if not self._lines.has_room(size):
                 self._left_out += 1
                 return
@@ -58,12 +58,12 @@ class LogThread:
     def catch_up(self) -> None:
         """Give the handlers a moment, so that mostly a caller finds what happened in the log."""
         if threading.current_thread() is not self._thread:
-            with self._news:
+            with self._news.lock:
                 self._news.wait_for(self._is_done, _MOMENT)
 
     def finish(self, timeout: float = _PATIENCE) -> bool:
         """Wait until all lines are written; tell whether they are."""
-        with self._news:
+        with self._news.lock:
             if self._thread is not None:
                 return self._news.wait_for(self._is_done, timeout)
         while (line := self._next()) is not None:  # the system has no thread for them
@@ -76,25 +76,25 @@ class LogThread:
 
     def _start(self) -> None:
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="kps-log", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="kps-log", daemon=True)
             try:
-                thread.start()
-            except RuntimeError:  # the system has no more threads: the next line tries again
-                return
-            self._thread = thread
+                self._thread.start()
+            except BaseException as error:  # the next line tries again
+                self._thread = None
+                if not isinstance(error, RuntimeError):  # which says that there are no more threads
+                    raise
 
     def _run(self) -> None:
         while True:
-            with self._news:
+            with self._news.lock:
+                if self._thread is not threading.current_thread():
+                    return  # an exception out of a signal handler came in as it started
                 while (line := self._next()) is None:
                     self._news.wait()
                 self._is_writing = True
-            try:
-                line()
-            except BaseException:  # out of a handler of the program
-                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
+            line()
             del line
-            with self._news:
+            with self._news.lock:
                 self._is_writing = False
                 self._news.notify_all()
 

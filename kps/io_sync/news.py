@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+from kps.io_common.condition import Condition
 from kps.io_sync.runtime import Runtime
 
 # On Windows an endless wait would keep signals away from the main thread.
@@ -19,18 +20,14 @@ class News:
     __slots__ = ("_condition", "_runtime", "_waiting")
 
     def __init__(self, lock: threading.RLock, runtime: Runtime) -> None:
-        self._condition = threading.Condition(lock)
+        self._condition = Condition(lock)
         self._runtime = runtime
         self._waiting = 0  # threads that wait; a server announces often, and mostly to none
 
     @property
     def is_locked_here(self) -> bool:
         """Whether this thread holds the lock."""
-        try:
-            self._condition.notify(0)
-        except RuntimeError:
-            return False
-        return True
+        return self._condition.is_locked_here
 
     def until(self, condition: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until a condition holds; return ``False`` if the timeout is over first.
@@ -39,7 +36,7 @@ class News:
         call into the core is under way in this thread: waiting would release its lock.
         """
         runtime = self._runtime
-        with self._condition:
+        with self._condition.lock:
             runtime.check()  # with the lock held: another thread's call may be under way before
             ends = None if timeout is None else runtime.clock() + timeout
             self._waiting += 1  # before it looks, so that no announcement is lost
@@ -55,12 +52,12 @@ class News:
 
     def forked(self, lock: threading.RLock) -> None:
         """In a forked child: use a new lock. Who held the old one exists in the parent only."""
-        self._condition = threading.Condition(lock)
+        self._condition = Condition(lock)
 
     def announce(self) -> None:
         """Make all waiters check their condition."""
         if self._waiting:
-            with self._condition:
+            with self._condition.lock:
                 self._condition.notify_all()
 
     def wait(self, timeout: float | None) -> None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, overload
 
+from kps.io_common.events import EventQueue
 from kps.io_sync.ack import Ack
 from kps.io_sync.dispatch import check_callback
 from kps.io_sync.driver import Driver
@@ -28,6 +29,7 @@ class Participant(ABC):
     _driver: Driver
 
     def __init__(self) -> None:
+        self._events = EventQueue()
         self._acks: dict[AckHandle, Ack[Any]] = {}
 
     @overload

@@ -12,12 +12,12 @@ import os
 import random
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable
 from typing import NoReturn
 
 from kps.errors import InvalidState, ServerStopped
+from kps.io_common.condition import Condition
 from kps.io_sync.dialing import dial
 from kps.protocol.dialect.address import Address
 
@@ -41,7 +41,7 @@ class Runtime:
         """Start the clock."""
         self.clock = time.monotonic
 
-    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+    def wait(self, condition: Condition, timeout: float | None) -> None:
         """Wait until a condition is notified, for up to ``timeout`` seconds."""
         condition.wait(timeout)
 

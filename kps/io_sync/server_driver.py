@@ -149,10 +149,16 @@ class ServerDriver(Driver):
         self.progress()
 
     def _wake_connections(self) -> None:
-        for session in self._hub.take_unflushed():
-            connection = self.connections.get(session)
-            if connection is not None:
-                connection.wake_from_elsewhere()
+        unflushed = self._hub.take_unflushed()
+        try:
+            for session in unflushed:
+                connection = self.connections.get(session)
+                if connection is not None:
+                    connection.wake_from_elsewhere()
+        except BaseException:  # out of a signal handler, for instance: the next call does it
+            for session in unflushed:
+                self._hub.touch(session)
+            raise
         due = self._hub.next_deadline()
         if due is not None and self._acceptor is not None:
             self._acceptor.wake_by(due)

@@ -4,6 +4,8 @@ A signal handler, a finalizer or a log handler of the program runs between any t
 that is under way in its thread. No lock can keep it out, and it finds the core half changed. So
 what needs no answer waits for the end of that call: what it publishes, the outcome of a message,
 the end of a subscription or of the whole. Everything else that it asks for is refused.
+
+A signal handler may also raise, as that of Ctrl-C does: the call then ends, and the next one works.
 """
 
 from collections import deque
@@ -28,12 +30,12 @@ class Calls:
         """What came in from within the call. None of these raises."""
 
     def end(self) -> None:
-        """End a call: do what waits, in order."""
-        try:
-            while self.waiting:
-                self.waiting.popleft()()
-        finally:
-            self.is_under_way = False
+        """At the end of a call: do what waits, in order. After it, the call is not under way.
+
+        A signal handler may raise as this begins, so the caller says that, in a ``finally``.
+        """
+        while self.waiting:
+            self.waiting.popleft()()
 
     def check_free(self) -> None:
         """Raise :class:`kps.InvalidState` if a call is under way."""
@@ -70,9 +72,11 @@ def entry(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P],
         try:
             return method(self, *args, **kwargs)
         finally:
-            if calls.waiting:
-                calls.end()
-            calls.is_under_way = False
+            try:
+                if calls.waiting:
+                    calls.end()
+            finally:
+                calls.is_under_way = False
 
     return cast("Callable[Concatenate[S, P], R]", call)
 
@@ -93,9 +97,11 @@ def patient(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S
         try:
             method(self, *args, **kwargs)
         finally:
-            if calls.waiting:
-                calls.end()
-            calls.is_under_way = False
+            try:
+                if calls.waiting:
+                    calls.end()
+            finally:
+                calls.is_under_way = False
 
     return cast("Callable[Concatenate[S, P], None]", call)
 
@@ -112,8 +118,10 @@ def verb(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], 
         try:
             return method(self, *args, **kwargs)
         finally:
-            if calls.waiting:
-                calls.end()
-            calls.is_under_way = False
+            try:
+                if calls.waiting:
+                    calls.end()
+            finally:
+                calls.is_under_way = False
 
     return cast("Callable[Concatenate[S, P], R]", call)

@@ -24,6 +24,9 @@ class Deadlines:
     byte postpones a heartbeat): when the old entry is due, we ask the item for its deadline
     and put it back into the heap. Postponing costs nothing, so each connection can have a
     deadline.
+
+    An exception out of a signal handler may come in at any step. Then an item may have two
+    entries, and is called early; but none is thought to be scheduled and has no entry.
     """
 
     def __init__(self) -> None:
@@ -47,8 +50,8 @@ class Deadlines:
         if known is None:
             self._push(when, item)
         elif when < known[0]:
-            del self._items[known[1]]
             self._push(when, item)
+            self._items.pop(known[1], None)
             if len(self._heap) > 64 + 2 * len(self._scheduled):
                 self._compact()
 
@@ -56,7 +59,7 @@ class Deadlines:
         """Remove an item. Its entry in the heap becomes stale."""
         known = self._scheduled.pop(item, None)
         if known is not None:
-            del self._items[known[1]]
+            self._items.pop(known[1], None)
             if len(self._heap) > 64 + 2 * len(self._scheduled):
                 self._compact()
 
@@ -77,16 +80,27 @@ class Deadlines:
             when = self.next_deadline()
             if when is None or when > now:
                 return
-            item = self._items.pop(heapq.heappop(self._heap)[1])
-            del self._scheduled[item]
+            number = self._heap[0][1]
+            item = self._items[number]
+            try:
+                self._scheduled.pop(item, None)
+                self._items.pop(number)  # ``next_deadline`` takes the stale entry out of the heap
+                self._call(item, now)
+            except Exception:
+                raise
+            except BaseException:  # out of a signal handler: the item is called again
+                self.schedule(item)
+                raise
+
+    def _call(self, item: Timed, now: float) -> None:
+        actual = item.next_deadline()
+        if actual is not None and actual <= now:
+            item.handle_timeout(now)
             actual = item.next_deadline()
             if actual is not None and actual <= now:
-                item.handle_timeout(now)
-                actual = item.next_deadline()
-                if actual is not None and actual <= now:
-                    raise AssertionError(f"{item!r} is still due after its timeout")
-            if actual is not None and item not in self._scheduled:
-                self._push(actual, item)
+                raise AssertionError(f"{item!r} is still due after its timeout")
+        if actual is not None and item not in self._scheduled:
+            self._push(actual, item)
 
     def _push(self, when: float, item: Timed) -> None:
         self._count += 1

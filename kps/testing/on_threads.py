@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 
+from kps.io_common.condition import Condition
 from kps.io_sync.client import Client
 from kps.io_sync.connection import Waker, new_selector
 from kps.io_sync.runtime import Runtime
@@ -48,7 +49,7 @@ class ThreadsRuntime(Runtime):
         self._world.enter(self)
         self._pump.start()
 
-    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+    def wait(self, condition: Condition, timeout: float | None) -> None:
         thread = threading.get_ident()
         self._waits[thread] = None if timeout is None else self.clock() + timeout
         moves_time = thread == self._pump.test_thread or self.client._driver.is_closing

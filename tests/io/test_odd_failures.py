@@ -22,6 +22,11 @@ class Unspeakable(Exception):
     __repr__ = __str__
 
 
+class Untouchable(BaseException):
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
 def cancelled() -> None:
     raise asyncio.CancelledError
 
@@ -46,6 +51,7 @@ FAILURES: dict[str, tuple[Callable[[], None], str]] = {
     "StopIteration": (raises(StopIteration(1)), ""),
     "StopAsyncIteration": (raises(StopAsyncIteration("no more")), ""),
     "unspeakable": (raises(Unspeakable()), "Unspeakable"),
+    "untouchable": (raises(Untouchable("no")), "no"),
     "half a character": (raises(ValueError("\ud83d half")), "\\ud83d half"),
     "huge": (raises(ValueError("x" * 3_000_000)), "x" * 1000),
 }

@@ -12,6 +12,7 @@ import pytest
 import kps
 import kps.sync
 from kps.io_asyncio.runtime import Runtime, Timer
+from kps.io_common.condition import Condition
 from kps.io_sync.runtime import Runtime as ThreadsRuntime
 from kps.protocol.dialect.address import Address
 from kps.protocol.server.config import HubConfig
@@ -151,7 +152,7 @@ def test_a_client_on_threads() -> None:
         def start(self) -> None:
             self.clock = lambda: bus.clock.now
 
-        def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        def wait(self, condition: Condition, timeout: float | None) -> None:
             condition.wait(0.01)  # the time is set by hand: look now and then
 
         def connect(

@@ -1,10 +1,11 @@
 """The lines of the log: what peers wrote cannot forge them, and cannot flood them."""
 
+import asyncio
 import logging
 
 import pytest
 
-from kps.io_common.logger import INTERVAL, MOST, Guard, shown
+from kps.io_common.logger import INTERVAL, MOST, Guard, shown, write
 from kps.io_common.logs import hook_failed, log_client_event, log_hub_event, report_failure
 from kps.protocol.client.events import (
     ClientEvent,
@@ -196,3 +197,60 @@ def test_a_handler_that_logs(log: Log) -> None:
     log.logger.addHandler(Again())
     log.logger.warning("first")
     assert sorted(log.take()) == ["first", "second"]
+
+
+class Full(logging.Handler):
+    def __init__(self, failure: BaseException) -> None:
+        super().__init__()
+        self._failure = failure
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise self._failure
+
+
+FULL = [OSError(28, "No space left"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()]
+
+
+@pytest.mark.parametrize("failure", FULL, ids=lambda failure: type(failure).__name__)
+def test_a_handler_that_fails_costs_its_line(
+    failure: BaseException, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kps = logging.getLogger("kps")
+    handler = Full(failure)
+    kps.addHandler(handler)
+    try:
+        write(logging.ERROR, "the line %d", 1)
+        report_failure(ValueError("no"), "topic")
+        monkeypatch.setattr("sys.stderr", None)  # as for a program without a console
+        write(logging.ERROR, "the line %d", 2)
+    finally:
+        kps.removeHandler(handler)
+    told = capsys.readouterr().err
+    assert told.count("--- Logging error ---") == 2
+    assert type(failure).__name__ in told
+    assert "the line" in told
+
+
+def test_a_handler_that_fails_does_not_lose_the_line_that_follows_a_flood(log: Log) -> None:
+    class FullOnce(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "left out" in record.getMessage():
+                raise OSError(28, "No space left")
+
+    for _ in range(MOST + 1):
+        log.logger.warning("again")
+    log.take()
+    log.logger.addHandler(FullOnce())
+    log.clock.advance(INTERVAL)
+    log.logger.warning("something else")
+    assert log.take()[-1] == "something else"
+
+
+def test_an_exception_with_broken_attributes_has_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    class Untouchable(Exception):
+        def __getattribute__(self, name: str) -> object:
+            raise RuntimeError(name)
+
+    assert report_failure(Untouchable("no"), "topic") == "no"
+    (record,) = caplog.records
+    assert "Untouchable" in logging.Formatter().format(record)

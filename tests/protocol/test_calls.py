@@ -297,6 +297,7 @@ def test_what_cannot_be_sent_from_within_a_call_is_refused_or_reported() -> None
     assert session.publish("t", "x" * 1000, now) == 0
     session.publish_to_id("someone", 1, now)
     session.calls.end()
+    session.calls.is_under_way = False
     assert [fields["action"] for fields in server.take()] == ["direct_message"]
     assert session.dropped == 1
     (error,) = of_type(session.events(), ErrorReceived)

@@ -160,12 +160,9 @@ class AckBook:
             raise QueueFull("the server waits for too many answers")
         if self._cost + size > limits.max_ack_bytes:
             raise QueueFull("the ack requests under way take too much memory")
-        self._by_owner[owner] = of_owner
-        self._awaited += len(awaited)
-        self._cost += size
-        self._count += 1
+        count = len(awaited)
         request = AckRequest(
-            f"ack_{self._count}",
+            f"ack_{self._count + 1}",
             owner,
             owner_ack_id,
             awaited,
@@ -175,11 +172,19 @@ class AckBook:
             size,
             self._expired,
         )
-        self._by_id[request.id] = request
-        of_owner[owner_ack_id] = request
-        for subscriber in request.awaited:
-            self._by_subscriber.setdefault(subscriber, {})[request] = None
-        self._deadlines.schedule(request)
+        self._count += 1
+        self._awaited += count
+        self._cost += size
+        try:
+            self._by_owner[owner] = of_owner
+            of_owner[owner_ack_id] = request
+            self._by_id[request.id] = request
+            for subscriber in request.awaited:
+                self._by_subscriber.setdefault(subscriber, {})[request] = None
+            self._deadlines.schedule(request)
+        except BaseException:  # out of a signal handler: nobody would know of the request
+            self._forget(request)
+            raise
         return request
 
     def close(self, request: AckRequest) -> None:
@@ -285,16 +290,17 @@ class AckBook:
         request.owner.ack_finished(request)
 
     def _forget(self, request: AckRequest) -> None:
-        del self._by_id[request.id]
-        of_owner = self._by_owner[request.owner]
-        del of_owner[request.owner_ack_id]
+        # It may be known in a part of these only, after an exception out of a signal handler.
+        self._by_id.pop(request.id, None)
+        of_owner = self._by_owner.get(request.owner, {})
+        of_owner.pop(request.owner_ack_id, None)
         if not of_owner:
-            del self._by_owner[request.owner]
+            self._by_owner.pop(request.owner, None)
         for subscriber in request.awaited:
-            of_subscriber = self._by_subscriber[subscriber]
-            del of_subscriber[request]
+            of_subscriber = self._by_subscriber.get(subscriber, {})
+            of_subscriber.pop(request, None)
             if not of_subscriber:
-                del self._by_subscriber[subscriber]
+                self._by_subscriber.pop(subscriber, None)
         self._awaited -= len(request.awaited)
         self._cost -= request.cost
         self._results -= request.size

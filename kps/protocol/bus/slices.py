@@ -49,14 +49,17 @@ class Slices:
         """Work until enough has been done; go on at ``resume_at`` at the earliest."""
         self._due = resume_at
         done = 0
-        while self._work and done < AT_ONCE:
-            work = self._work.popleft()
-            others = len(self._work)
-            step = next(work, None)
-            if step is not None:
-                done += step
-                self._work.insert(len(self._work) - others, work)  # behind what came from within
-        if self._work or done >= AT_ONCE:
-            self._deadlines.schedule(self)
-        else:
-            self._due = None
+        try:
+            while self._work and done < AT_ONCE:
+                work = self._work.popleft()
+                others = len(self._work)
+                step = next(work, None)
+                if step is not None:
+                    done += step
+                    # behind what came from within
+                    self._work.insert(len(self._work) - others, work)
+        finally:  # also after an exception out of a signal handler
+            if self._work or done >= AT_ONCE:
+                self._deadlines.schedule(self)
+            else:
+                self._due = None

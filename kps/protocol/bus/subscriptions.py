@@ -132,9 +132,9 @@ class Subscriptions:
         for mailbox in mailboxes:
             own = payloads if mailbox is mailboxes[0] else [copied(data) for data in payloads]
             messages = make_messages(topic, own, sender, size)
+            if not len(mailbox):
+                self._will_be_ready(mailbox)
             if mailbox.put_all(messages, size):
-                if len(mailbox) == len(messages):
-                    self.ready.append(mailbox)
                 self._after_putting(mailbox)
                 most = len(messages)
             else:
@@ -170,8 +170,18 @@ class Subscriptions:
 
     def take_ready(self) -> list[Mailbox]:
         """Return the mailboxes in ``ready``, and clear it."""
-        ready, self.ready = self.ready, []
+        ready: list[Mailbox] = []
+        self.wake_ready(ready.extend)
         return ready
+
+    def wake_ready(self, wake: Callable[[list[Mailbox]], object]) -> None:
+        """Give the mailboxes in ``ready`` to a function, and then remove them.
+
+        If it does not return, they stay: nothing else would tell of their messages.
+        """
+        ready = self.ready[:]
+        wake(ready)
+        del self.ready[: len(ready)]
 
     def take_overflowed(self) -> list[Mailbox]:
         """Return the mailboxes in ``overflowed``, and clear it."""
@@ -181,7 +191,7 @@ class Subscriptions:
     def _put(self, mailbox: Mailbox, message: Message) -> bool:
         """Add a message to a mailbox; tell whether it had room, or the policy made room."""
         if not len(mailbox):
-            self.ready.append(mailbox)
+            self._will_be_ready(mailbox)
         dropped = mailbox.put(message)
         if dropped:
             self.dropped += len(dropped)
@@ -191,6 +201,11 @@ class Subscriptions:
                 self.settle(lost, "queue full")
         self._after_putting(mailbox)
         return not dropped or dropped[-1] is not message
+
+    def _will_be_ready(self, mailbox: Mailbox) -> None:
+        """Note an empty mailbox before its message: a signal handler may raise in between."""
+        if not (self.ready and self.ready[-1] is mailbox):
+            self.ready.append(mailbox)
 
     def _after_putting(self, mailbox: Mailbox) -> None:
         if self._crowded is not None and mailbox.fills(CROWDED):

@@ -246,7 +246,7 @@ class Connecting:
 
 def _words(error: BaseException) -> str:
     """Put an exception of the program into words."""
-    kind, words = type(error).__name__, in_words(error)
-    if isinstance(error, InvalidArgument) or words == kind:
+    kind, words = type(error), in_words(error)
+    if issubclass(kind, InvalidArgument) or words == kind.__name__:
         return words
-    return f"{kind}: {words}"
+    return f"{kind.__name__}: {words}"

@@ -98,9 +98,11 @@ class ClientLink:
             self._note_state()
         finally:
             if not is_nested:
-                if calls.waiting:
-                    calls.end()
-                calls.is_under_way = False
+                try:
+                    if calls.waiting:
+                        calls.end()
+                finally:
+                    calls.is_under_way = False
 
     @entry
     def receive_eof(self, now: float) -> None:
@@ -136,9 +138,11 @@ class ClientLink:
             return self._socket.data_to_send(limit)
         finally:
             if not is_nested:
-                if calls.waiting:
-                    calls.end()
-                calls.is_under_way = False
+                try:
+                    if calls.waiting:
+                        calls.end()
+                finally:
+                    calls.is_under_way = False
 
     @property
     def output(self) -> Output:

@@ -65,7 +65,11 @@ class Sender:
             self._state.now = now
             self.send_or_keep(message)
         finally:
-            calls.end()
+            try:
+                if calls.waiting:
+                    calls.end()
+            finally:
+                calls.is_under_way = False
 
     def send_soon(self, send: Callable[[], object]) -> None:
         """Call ``send`` after the call that is under way. Raises what is certain by now."""

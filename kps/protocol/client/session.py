@@ -214,9 +214,11 @@ class ClientSession:
             self._sender.send_or_keep(level1.publish(topic, state.id, data))
             return self._sender.backlog
         finally:
-            if calls.waiting:
-                calls.end()
-            calls.is_under_way = False
+            try:
+                if calls.waiting:
+                    calls.end()
+            finally:
+                calls.is_under_way = False
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> None:
         """Send a direct message. Raises as ``publish`` does."""

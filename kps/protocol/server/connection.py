@@ -79,9 +79,11 @@ class WebSocketConnection:
             self._intake.receive(data)
         finally:
             if not is_nested:
-                if calls.waiting:
-                    calls.end()
-                calls.is_under_way = False
+                try:
+                    if calls.waiting:
+                        calls.end()
+                finally:
+                    calls.is_under_way = False
 
     @entry
     def receive_eof(self, now: float) -> None:
@@ -112,9 +114,11 @@ class WebSocketConnection:
             return data
         finally:
             if not is_nested:
-                if calls.waiting:
-                    calls.end()
-                calls.is_under_way = False
+                try:
+                    if calls.waiting:
+                        calls.end()
+                finally:
+                    calls.is_under_way = False
 
     @property
     def output(self) -> Output:

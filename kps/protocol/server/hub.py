@@ -154,7 +154,7 @@ class Hub:
         """
         self.state.turns.end()
         unflushed = list(self.state.unflushed)
-        self.state.unflushed.clear()
+        self.state.unflushed = {}  # not ``clear``: no signal handler comes in from here
         return unflushed
 
     def touch(self, number: int) -> None:
@@ -233,9 +233,11 @@ class Hub:
             self.state.now = now
             return self._publish(topic, payload)
         finally:
-            if calls.waiting:
-                calls.end()
-            calls.is_under_way = False
+            try:
+                if calls.waiting:
+                    calls.end()
+            finally:
+                calls.is_under_way = False
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
         """Send a direct message; return ``False`` if nobody has that id."""

@@ -1,0 +1,80 @@
+"""A condition variable that an exception out of a signal handler leaves whole.
+
+``with threading.Condition()`` takes the lock in Python code: an exception that comes in then
+leaves the lock taken, and all threads hang. One that comes in as ``wait`` has released the lock
+leaves it released, and the callers fail as they release it again.
+"""
+
+import threading
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from operator import call
+from time import monotonic
+from typing import Any
+
+
+class Condition:
+    """Lets threads wait for each other. They enter ``lock``, whose code is not Python's."""
+
+    __slots__ = ("_waiters", "lock")
+
+    def __init__(self, lock: "threading.RLock | None" = None) -> None:
+        self.lock = threading.RLock() if lock is None else lock
+        self._waiters: deque[Any] = deque()  # for each thread that waits, a lock that it waits for
+
+    @property
+    def is_locked_here(self) -> bool:
+        """Whether this thread holds the lock."""
+        lock: Any = self.lock
+        return bool(lock._is_owned())
+
+    def wait(self, timeout: float | None = None) -> None:
+        """With the lock held: release it until a ``notify``, for up to ``timeout`` seconds."""
+        lock: Any = self.lock
+        waiter = allocate_lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        released: list[Any] = []  # how often this thread holds the lock
+        try:
+            # No exception comes in between the release and the note of it: this is one call.
+            released.extend(map(call, (lock._release_save,)))
+            if timeout is None:
+                waiter.acquire()
+            else:
+                waiter.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX))
+        finally:
+            if released:
+                lock._acquire_restore(released[0])
+            self._forget(waiter)
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """With the lock held: wait until a condition holds; tell whether it does in time."""
+        ends = monotonic() + timeout
+        while not condition():
+            left = ends - monotonic()
+            if left <= 0:
+                return False
+            self.wait(left)
+        return True
+
+    def notify(self) -> None:
+        """With the lock held: let one thread go on, if any waits."""
+        while self._waiters:
+            waiter = self._waiters[0]
+            is_new = waiter.locked()  # else an exception came in after its release
+            if is_new:
+                waiter.release()
+            self._forget(waiter)
+            if is_new:
+                return
+
+    def notify_all(self) -> None:
+        """With the lock held: let all threads go on."""
+        while self._waiters:
+            self.notify()
+
+    def _forget(self, waiter: Any) -> None:
+        with suppress(ValueError):  # another one has
+            self._waiters.remove(waiter)
