@@ -199,8 +199,10 @@ class Driver(ABC):
     def _timer_went_off(self) -> None:
         self._timer = None
         # The loop may call early by up to the resolution of its clock.
-        self._core.handle_timeout(max(self.clock(), self._timer_at))
-        self.progress()
+        try:
+            self._core.handle_timeout(max(self.clock(), self._timer_at))
+        finally:
+            self.progress()  # which sets the timer anew, also after a fault
 
     def stop_timer(self) -> None:
         """Cancel the timer."""
