@@ -11,6 +11,7 @@ from kps.errors import InvalidArgument, ServerStartFailed
 from kps.io_common.logger import logger
 from kps.io_common.system_errors import describe
 from kps.protocol.access.identity import Identity, Permissions
+from kps.protocol.limits import LONGEST
 
 try:
     import jwt
@@ -154,7 +155,8 @@ class JWTVerifier:
             if type(claims["kps"]) is not dict:
                 raise InvalidArgument("kps must be an object")
             permissions = read_permissions(claims["kps"], permissions)
-        return Identity(name, permissions, min(end, _FOREVER) + self._leeway - time.time())
+        lifetime = min(end, _FOREVER) + self._leeway - time.time()
+        return Identity(name, permissions, min(lifetime, LONGEST))
 
 
 def _load(source: str | bytes | Path, algorithm: str) -> Any:

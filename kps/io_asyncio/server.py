@@ -21,7 +21,14 @@ from kps.io_asyncio.server_driver import ServerDriver
 from kps.io_asyncio.signals import on_signals
 from kps.io_common.checks import check_main_thread
 from kps.io_common.client_options import random_id
-from kps.io_common.hooks import AnyCallback, AnyUpgradeHook, Callback, UpgradeHook
+from kps.io_common.hooks import (
+    AnyCallback,
+    AnyUpgradeHook,
+    Callback,
+    UpgradeHook,
+    token_verdict,
+    upgrade_verdict,
+)
 from kps.io_common.logs import log_hub_event
 from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
 from kps.protocol.bus.mailbox import Mailbox
@@ -42,6 +49,7 @@ from kps.protocol.server.events import (
     LoginRefused,
     OriginRefused,
     RelayRequested,
+    SessionFailed,
     StrangerLeft,
     TokenPresented,
     UpgradeRequested,
@@ -442,13 +450,15 @@ class Server(Participant, UnifiedServer):
                 self._ack_changed(handle)
             case UpgradeRequested(session, request):
                 assert self._on_upgrade is not None
-                driver.ask(session, self._on_upgrade, request, hub.decide, request.peer)
+                driver.ask(
+                    session, self._on_upgrade, upgrade_verdict, request, hub.decide, request.peer
+                )
             case TokenPresented(session, token, peer):
                 assert self._settings.auth is not None
-                driver.ask(session, self._settings.auth, token, hub.identify, peer)
+                driver.ask(session, self._settings.auth, token_verdict, token, hub.identify, peer)
             case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
                 pass  # they are only logged
-            case OriginRefused() | LoginRefused():
+            case OriginRefused() | LoginRefused() | SessionFailed():
                 pass  # likewise
             case RelayRequested(session, to, target, data, sender, secure, shows_token, owner):
                 self._relays.send(
