@@ -232,8 +232,15 @@ function parseAddress(address, path, secure) {
       || (/^[\d.]+$/.test(found.hostname) && !given.includes(found.hostname));
     if (!isOdd) return found.href;
   } catch { /* whose error may show the query, and a token in it */ }
-  const shown = isText(given) ? `"${quoted(withoutQuery(given))}"` : typeof given;
+  const shown = isText(given) ? `"${quoted(withoutSecrets(given))}"` : typeof given;
   throw new InvalidArgument(`not a server address: ${shown}`);
+}
+
+/** An address for a text about it. A user, a password and a query may be secret. */
+function withoutSecrets(address) {
+  const path = withoutQuery(address);
+  if (address.slice(path.length).includes('@')) return '…'; // the question mark is in a password
+  return path.replace(/^.*@/s, '…@');
 }
 
 const withoutQuery = (url) => url.split('?')[0];

@@ -341,7 +341,8 @@ describe('tokens', () => {
   test('no error shows one that is in an address', async () => {
     const { WebSocket, sockets } = fakeNetwork();
     assert.throws(() => new Client('h', { WebSocket, path: '/x#there' }), InvalidArgument);
-    for (const address of ['a b?token=secret', 'ws://h:port/?token=secret']) {
+    for (const address of ['a b?token=secret', 'ws://h:port/?token=secret', 'me:secret@h:1', 'ws://me:secret@h',
+      'me:secret?secret@h:1', 'me:secret/@h x']) {
       assert.throws(() => new Client(address, { WebSocket }), (error) => !/secret/.test(inspect(error)));
     }
     const opened = new Client('h/x?token=secret', { WebSocket, reconnect: false }).connect();
