@@ -7,6 +7,7 @@ from typing import Any
 from kps.errors import InvalidArgument
 from kps.io_common.hooks import TokenVerdict
 from kps.protocol.access.identity import Identity
+from kps.protocol.limits import shown
 
 
 class FirstOf:
@@ -32,7 +33,7 @@ class FirstOf:
         for hook in hooks:
             call = getattr(hook, "__call__", None)  # noqa: B004
             if call is None or any(map(inspect.iscoroutinefunction, (hook, call))):
-                raise InvalidArgument(f"FirstOf takes plain functions, not {hook!r}")
+                raise InvalidArgument(f"FirstOf takes plain functions, not {shown(hook)}")
         self._hooks = hooks
 
     def __call__(self, token: str) -> TokenVerdict:

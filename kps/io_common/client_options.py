@@ -75,7 +75,7 @@ class ClientSettings:
         """Check a program's options. Raises :class:`kps.InvalidArgument`."""
         unknown = options.keys() - ClientOptions.__annotations__.keys()
         if unknown:
-            raise InvalidArgument(f"a client has no option {min(unknown)!r}")
+            raise InvalidArgument(f"a client has no option {shown(min(unknown))}")
         check_tls("ssl", options.get("ssl"))
         check_limits(options.get("limits"), ClientLimits)
         limits = options.get("limits") or ClientLimits()

@@ -394,7 +394,7 @@ def test_a_callback_runs_in_the_context_of_its_subscribe(
 def test_a_fault_at_a_deadline_does_not_end_all_deadlines(
     servers: AnyDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faults = []
+    faults: list[int] = []
 
     def handle_timeout(hub: Hub, now: float) -> None:
         if not faults:
