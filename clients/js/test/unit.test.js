@@ -1731,6 +1731,17 @@ describe('reconnecting', () => {
     }
   });
 
+  test('a server that takes no message as long as the first one will never take it', async () => {
+    const { sockets, WebSocket } = fakeNetwork();
+    const opened = new Client('h', { WebSocket, id: 'x'.repeat(100_000), reconnect: 100 }).connect();
+    await settled();
+    sockets[0].open();
+    sockets[0].end(1009, 'message too big');
+    await assert.rejects(opened, (error) => error instanceof ConnectFailed && /id is too long/.test(error.message));
+    await pass(60_000);
+    assert.equal(sockets.length, 1);
+  });
+
   test('a refusal is not final for a client that was connected before', async () => {
     const { sockets } = await offline({ reconnect: 100 });
     await pass(100);
