@@ -179,7 +179,8 @@ class ProgramLimits(ConnectionLimits):
     A program's own longer topics are refused at once, by clients and servers."""
 
     max_id: int = 256
-    """Characters of a client's id, with the same effects and for the same reason."""
+    """Characters of a client's id, with the same effects and for the same reason; it has no control
+    characters either."""
 
     max_error: int = 1000
     """Characters of a subscriber's error text that its publisher gets. The rest is cut off,

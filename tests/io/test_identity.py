@@ -729,8 +729,8 @@ def test_no_id_makes_up_a_line_of_the_log(
     caplog.set_level(logging.DEBUG)
     server = servers.server()
     with peer(server) as client:
-        register(client, "x\nWARNING kps: made up\x1b[2J")
-    shown = r"'x\nWARNING kps: made up\x1b[2J'"
+        register(client, "x\u2028WARNING kps: made up\u202e")
+    shown = r"'x\u2028WARNING kps: made up\u202e'"
     eventually(
         lambda: sum(shown in line for line in logged(caplog)) == 2, "its coming and its going"
     )
