@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from kps.io_asyncio.threads import CallbackThreads
-from kps.io_asyncio.workers import quiet
+from kps.io_asyncio.workers import ends_task, quiet
 from kps.io_common.checks import check_hook
 from kps.io_common.hooks import Callback
 from kps.io_common.logs import log_dropped_notice, logger, notice_failed, report_failure
@@ -289,19 +289,6 @@ async def end_of(
             return False
         await asyncio.wait(waiting, timeout=min(left, _LOOK), return_when=asyncio.FIRST_COMPLETED)
     return True
-
-
-def ends_task(failure: BaseException) -> bool:
-    """Tell whether an exception ends the current task, and is no failure of the code it awaits.
-
-    Awaiting a task that was cancelled raises ``CancelledError`` too. Python throws
-    ``GeneratorExit`` into a task that is destroyed; that has no traceback within the task's code.
-    """
-    if isinstance(failure, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
-    trace = failure.__traceback__
-    return isinstance(failure, GeneratorExit) and (trace is None or trace.tb_next is None)
 
 
 def _is_ending(loop: asyncio.AbstractEventLoop) -> bool:

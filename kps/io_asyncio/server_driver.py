@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from kps.errors import ServerStartFailed
 from kps.io_asyncio.connection import Connection
-from kps.io_asyncio.dispatch import end_of, ends_task
+from kps.io_asyncio.dispatch import end_of
 from kps.io_asyncio.driver import Driver, Face
 from kps.io_asyncio.ending import Ending
 from kps.io_asyncio.runtime import Runtime, Timer, stopped
 from kps.io_asyncio.tls_listener import TlsListener
+from kps.io_asyncio.workers import ends_task
 from kps.io_common.listening import BACKLOG, listen
 from kps.io_common.logs import FiguresLog, hook_failed
 from kps.io_common.server_options import ServerSettings

@@ -61,6 +61,19 @@ class Workers:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def ends_task(failure: BaseException) -> bool:
+    """Tell whether an exception ends the current task, and is no failure of the code it awaits.
+
+    Awaiting a task that was cancelled raises ``CancelledError`` too. Python throws
+    ``GeneratorExit`` into a task that is destroyed; that has no traceback within the task's code.
+    """
+    if isinstance(failure, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    trace = failure.__traceback__
+    return isinstance(failure, GeneratorExit) and (trace is None or trace.tb_next is None)
+
+
 def quiet(task: AnyTask) -> AnyTask:
     """Return a task of ours that a program may forget together with its loop.
 
