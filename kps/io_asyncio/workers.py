@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakMethod
 
 from kps.io_common.logs import report_failure
 
@@ -25,6 +26,22 @@ def current_worker() -> Worker:
 def has_ended(worker: Worker) -> bool:
     """Tell whether a task has ended."""
     return worker is not None and worker.done()
+
+
+def when_ended(worker: Worker, tell: WeakMethod[Callable[[Worker], None]]) -> bool:
+    """Call a method with a task soon after that has ended, if the method's object still lives.
+
+    Return ``False`` outside of tasks.
+    """
+
+    def ended(task: asyncio.Task[Any]) -> None:
+        if (call := tell()) is not None:
+            call(task)
+
+    if worker is None:
+        return False
+    worker.add_done_callback(ended)
+    return True
 
 
 def outcome_of(worker: Worker, topic: str) -> str | None:

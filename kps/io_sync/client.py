@@ -179,8 +179,9 @@ class Client(Participant, UnifiedClient):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the client is connected and registered now."""
-        return self._session.ready
+        """Whether the client is connected and registered now; never after the end of its loop, nor
+        in a fork of its process."""
+        return self._session.ready and self._driver.lives
 
     @property
     def dropped(self) -> int:
