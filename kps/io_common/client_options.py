@@ -141,7 +141,8 @@ def _address(address: object, options: ClientOptions) -> Address:
 
 
 def _token(token: object) -> str | Callable[[], str] | None:
-    if inspect.iscoroutinefunction(token):
+    call = getattr(token, "__call__", None)  # noqa: B004
+    if inspect.iscoroutinefunction(token) or inspect.iscoroutinefunction(call):
         raise InvalidArgument("the function for the token is a plain one: it returns the token")
     return token if token is None or callable(token) else check_token(token)
 
