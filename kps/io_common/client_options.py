@@ -143,7 +143,7 @@ def _address(address: object, options: ClientOptions) -> Address:
 def _token(token: object) -> str | Callable[[], str] | None:
     call = getattr(token, "__call__", None)  # noqa: B004
     if inspect.iscoroutinefunction(token) or inspect.iscoroutinefunction(call):
-        raise InvalidArgument("the function for the token is a plain one: it returns the token")
+        raise InvalidArgument("the function for the token is a plain one, no coroutine function")
     return token if token is None or callable(token) else check_token(token)
 
 

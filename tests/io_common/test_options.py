@@ -99,3 +99,17 @@ def test_an_option_that_does_not_exist() -> None:
         with pytest.raises(InvalidArgument) as refusal:
             settings.read("localhost", **options)
         assert len(str(refusal.value)) <= 500
+
+
+def test_a_token_that_nothing_awaits() -> None:
+    class Given:
+        async def __call__(self) -> str:
+            return "t"
+
+    async def give() -> str:
+        return "t"
+
+    for token in (give, Given()):
+        options: dict[str, Any] = {"token": token}
+        with pytest.raises(InvalidArgument, match="no coroutine function"):
+            ClientSettings.read("localhost", **options)
