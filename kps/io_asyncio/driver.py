@@ -125,11 +125,6 @@ class Driver(ABC):
             self.dispatcher.abandon()
 
     @property
-    def lives(self) -> bool:
-        """Whether this runs in the process that started it, on a loop that has not ended."""
-        return self.is_started and not self.is_forked and not self.runtime.loop.is_closed()
-
-    @property
     def may_end(self) -> bool:
         """Whether there is something to end: it has started, in this process.
 

@@ -179,9 +179,8 @@ class Client(Participant, UnifiedClient):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the client is connected and registered now; never after the end of its loop, nor
-        in a fork of its process."""
-        return self._session.ready and self._driver.lives
+        """Whether the client is connected and registered now."""
+        return self._session.ready and self._driver.runtime.lives
 
     @property
     def dropped(self) -> int:

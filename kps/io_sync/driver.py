@@ -125,11 +125,6 @@ class Driver(ABC):
         return True
 
     @property
-    def lives(self) -> bool:
-        """Whether this runs in the process that started it."""
-        return self.is_started and not self.is_forked
-
-    @property
     def may_end(self) -> bool:
         """Whether there is something to end: it has started, in this process."""
         return self.is_started and not self.is_forked
