@@ -4,6 +4,7 @@
 const SECOND = 1000;
 const ID_TAKEN = 4001; // close code: another connection registered under this client's id
 const NO_CODE = 1006; // in place of a close code where there was none
+const TOO_BIG = 1009; // close code: a message over the limit
 const FRAME_BYTES = 64 * 1024; // what one WebSocket message gathers at most
 const LONE_BYTES = 2000; // a message of this size travels alone, see Outbox
 const HIGH_WATER = 1024 * 1024; // bytes not yet on the network, beyond which publish() waits
@@ -232,8 +233,15 @@ function parseAddress(address, path, secure) {
       || (/^[\d.]+$/.test(found.hostname) && !given.includes(found.hostname));
     if (!isOdd) return found.href;
   } catch { /* whose error may show the query, and a token in it */ }
-  const shown = isText(given) ? `"${quoted(withoutQuery(given))}"` : typeof given;
+  const shown = isText(given) ? `"${quoted(withoutSecrets(given))}"` : typeof given;
   throw new InvalidArgument(`not a server address: ${shown}`);
+}
+
+/** An address for a text about it. A user, a password and a query may be secret. */
+function withoutSecrets(address) {
+  const path = withoutQuery(address);
+  if (address.slice(path.length).includes('@')) return '…'; // the question mark is in a password
+  return path.replace(/^.*@/s, '…@');
 }
 
 const withoutQuery = (url) => url.split('?')[0];
@@ -1857,11 +1865,14 @@ export class Client {
     if (connection !== this.#connection) return;
     this.#connection = undefined;
     if (this._isClosing) return this.#end();
-    const error = connection.registered ? lost : this.#failure(reason || lost.code);
+    const isTooLong = !connection.registered && lost.code === TOO_BIG; // as it will be each time
+    const why = isTooLong ? 'the server takes no first message as long as this one: its id is too long' : reason || lost.code;
+    const error = connection.registered ? lost : this.#failure(why);
     const { status } = error;
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
-    const isFinal = this.#config.reconnect === false || lost.code === ID_TAKEN || isRefused;
+    const isFinal = this.#config.reconnect === false || lost.code === ID_TAKEN || isRefused
+      || isTooLong;
     if (connection.registered) this.#lived(Date.now() - connection.registeredAt);
     const retryIn = isFinal ? undefined : waitBefore(this.#attempt++, this.#backoff);
     if (connection.registered) {

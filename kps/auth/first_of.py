@@ -7,6 +7,7 @@ from typing import Any
 from kps.errors import InvalidArgument
 from kps.io_common.hooks import TokenVerdict
 from kps.protocol.access.identity import Identity
+from kps.protocol.limits import shown
 
 
 class FirstOf:
@@ -21,7 +22,8 @@ class FirstOf:
     the names of devices and users differ. Any thread may call this, if any may call the hooks.
 
     Args:
-        hooks: Plain functions, such as :class:`kps.TokenFile` and :class:`kps.JWTVerifier`.
+        hooks: Plain functions, such as :class:`kps.TokenFile` and :class:`kps.JWTVerifier`; their
+            ``reload`` is a plain function too.
 
     Raises :class:`kps.InvalidArgument` without hooks, and for one that is no plain function.
     """
@@ -31,8 +33,9 @@ class FirstOf:
             raise InvalidArgument("FirstOf needs a hook")
         for hook in hooks:
             call = getattr(hook, "__call__", None)  # noqa: B004
-            if call is None or any(map(inspect.iscoroutinefunction, (hook, call))):
-                raise InvalidArgument(f"FirstOf takes plain functions, not {hook!r}")
+            ways = (hook, call, getattr(hook, "reload", None), getattr(hook, "prepare", None))
+            if call is None or any(map(inspect.iscoroutinefunction, ways)):
+                raise InvalidArgument(f"FirstOf takes plain functions, not {shown(hook)}")
         self._hooks = hooks
 
     def __call__(self, token: str) -> TokenVerdict:

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from kps.errors import InvalidArgument, ServerStartFailed
 from kps.io_common.logger import write
 from kps.io_common.system_errors import describe
 from kps.protocol.access.identity import Identity, Permissions
+from kps.protocol.limits import LONGEST, shown
 
 try:
     import jwt
@@ -72,16 +73,20 @@ class JWTVerifier:
     ) -> None:
         if not _is_installed:
             raise ServerStartFailed("JSON Web Tokens need PyJWT: pip install 'pyjwt[crypto]'")
-        if algorithm not in _ALGORITHMS:
+        if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
             raise InvalidArgument(f"algorithm is one of {', '.join(_ALGORITHMS)}")
         if not keys:
             raise InvalidArgument("a verifier needs a key")
-        if not 0 <= leeway < _FOREVER:
-            raise InvalidArgument(f"leeway is a number of seconds, not {leeway!r}")
+        is_number = isinstance(leeway, int | float) and not isinstance(leeway, bool)
+        if not is_number or not 0 <= leeway < _FOREVER:
+            raise InvalidArgument(f"leeway is a number of seconds, not {shown(leeway)}")
+        if not isinstance(permissions, Permissions):
+            text = f"permissions is a kps.Permissions, not {shown(permissions)}"
+            raise InvalidArgument(text)
         for option, value in (("audience", audience), ("issuer", issuer)):
-            texts = [value] if isinstance(value, str) else value or ()
-            if not all(text and isinstance(text, str) for text in texts):
-                raise InvalidArgument(f"{option} is a text, or several texts, not {value!r}")
+            texts = [value] if value is None or isinstance(value, str) else value
+            if value is not None and not _are_texts(texts):
+                raise InvalidArgument(f"{option} is a text, or several texts, not {shown(value)}")
         self._sources = keys
         self._algorithm = algorithm
         self._audience = audience
@@ -155,7 +160,14 @@ class JWTVerifier:
             if type(claims["kps"]) is not dict:
                 raise InvalidArgument("kps must be an object")
             permissions = read_permissions(claims["kps"], permissions)
-        return Identity(name, permissions, min(end, _FOREVER) + self._leeway - time.time())
+        lifetime = min(end, _FOREVER) + self._leeway - time.time()
+        return Identity(name, permissions, min(lifetime, LONGEST))
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, Sequence | Set) and all(
+        isinstance(text, str) and text for text in values
+    )
 
 
 def _load(source: str | bytes | Path, algorithm: str) -> Any:

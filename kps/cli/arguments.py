@@ -7,6 +7,8 @@ import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from kps.protocol.limits import LARGEST, LONGEST, shown
+
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
@@ -26,11 +28,14 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
-def size(text: str) -> int:
-    """Read a whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
-    return int(text)
+def size(text: str, most: int = LARGEST) -> int:
+    """Read a whole number from 1 to ``most``."""
+    digits = text.lstrip("0") if text.isdecimal() else ""
+    if not digits or len(digits) > 16 or not 1 <= int(digits) <= most:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 1 to {most}, not {shown(text)}"
+        )
+    return int(digits)
 
 
 def address(text: str) -> str:
@@ -48,10 +53,12 @@ def file(text: str) -> str:
 
 
 def seconds(text: str) -> float:
-    """Read a number of seconds above 0."""
+    """Read a number of seconds above 0, up to ``LONGEST``."""
     value = _number(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
+    if not 0 < value <= LONGEST:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of seconds above 0, up to {LONGEST:.0f}, not {shown(text)}"
+        )
     return value
 
 
@@ -59,7 +66,7 @@ def rate(text: str) -> float:
     """Read a number per second; 0 means no limit."""
     value = _number(text)
     if not value >= 0:
-        raise argparse.ArgumentTypeError(f"must be a number per second, or 0, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number per second, or 0, not {shown(text)}")
     return value
 
 
@@ -85,7 +92,7 @@ def set_defaults(parser: argparse.ArgumentParser, values: Mapping[str, Any], sou
             except argparse.ArgumentTypeError as error:
                 parser.error(f"{source} has a bad {name}: {error}")
             if action.choices is not None and read not in action.choices:
-                parser.error(f"{source} has a bad {name}: {item!r}")
+                parser.error(f"{source} has a bad {name}: {shown(item)}")
         parser.set_defaults(**{key: value if several else read})
 
 

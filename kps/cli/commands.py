@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import kps.cli.serve
@@ -27,6 +28,7 @@ from kps.errors import InvalidArgument, KPSError, MessageTooLarge
 from kps.io_asyncio.loop import run as run_loop
 from kps.version import find_version
 
+_BENCH_LARGEST = 2**26  # bytes of a payload: no server takes more by default
 _BENCH_PATIENCE = 20.0  # seconds beyond those of the measurements
 
 _TEXTS = ("topic", "topics", "data", "id", "name")
@@ -145,7 +147,8 @@ def _build_parser(
     add_connecting(bench, environment)
     bench.add_argument("--seconds", type=seconds, metavar="S", default=2.0,
                        help="time for each measurement; default: %(default)s")  # fmt: skip
-    bench.add_argument("--size", type=size, metavar="BYTES", default=64,
+    payload = partial(size, most=_BENCH_LARGEST)
+    bench.add_argument("--size", type=payload, metavar="BYTES", default=64,
                        help="size of the payload; default: %(default)s")  # fmt: skip
     _add_log_level(bench, "error")
     return parser

@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import logging
+import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 from enum import StrEnum
@@ -12,6 +14,7 @@ from kps.cli.arguments import address, file, rate, seconds, size
 from kps.errors import InvalidArgument
 from kps.io_asyncio.server import Server
 from kps.io_common.hooks import TokenHook, TokenVerdict
+from kps.io_common.logger import write
 from kps.protocol.access.identity import Permissions
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
 from kps.protocol.limits import IN_SHORT, ServerLimits
@@ -101,8 +104,17 @@ def serve(options: argparse.Namespace) -> int:
         relay_token=options.relay_token,
         proxies=options.proxy or (),
     )
-    server.run(ready=lambda ready: print(f"kps serves on {ready.url}", flush=True))
+    server.run(ready=_announce)
     return 0
+
+
+def _announce(server: Server | kps.sync.Server) -> None:
+    """Print the URL. The server goes on without a reader: its output is no more than a log."""
+    try:
+        print(f"kps serves on {server.url}", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes there
+        write(logging.WARNING, "nobody reads the standard output; the server goes on")
 
 
 def _allow_descriptors() -> None:

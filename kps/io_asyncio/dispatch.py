@@ -19,10 +19,10 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from kps.io_asyncio.threads import CallbackThreads
-from kps.io_asyncio.workers import quiet
+from kps.io_asyncio.workers import ends_task, quiet
 from kps.io_common.checks import check_hook
 from kps.io_common.hooks import Callback
-from kps.io_common.logger import trace_of, write
+from kps.io_common.logger import write
 from kps.io_common.logs import log_dropped_notice, notice_failed, report_failure
 from kps.io_common.notices import Notices
 from kps.protocol.bus.mailbox import Mailbox
@@ -294,20 +294,6 @@ async def end_of(
             return False
         await asyncio.wait(waiting, timeout=min(left, _LOOK), return_when=asyncio.FIRST_COMPLETED)
     return True
-
-
-def ends_task(failure: BaseException) -> bool:
-    """Tell whether an exception ends the current task, and is no failure of the code it awaits.
-
-    Awaiting a task that was cancelled raises ``CancelledError`` too. Python throws
-    ``GeneratorExit`` into a task that is destroyed; that has no traceback within the task's code.
-    """
-    kind = type(failure)  # ``isinstance`` asks the exception too, which may be broken itself
-    if issubclass(kind, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
-    trace = trace_of(failure)
-    return issubclass(kind, GeneratorExit) and (trace is None or trace.tb_next is None)
 
 
 def _is_ending(loop: asyncio.AbstractEventLoop) -> bool:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from threading import get_ident
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from kps.errors import InvalidState
 from kps.io_asyncio.dispatch import Dispatcher
 from kps.io_asyncio.news import News
 from kps.io_asyncio.runtime import Runtime, Timer, not_started
+from kps.io_asyncio.workers import Worker, current_worker
 from kps.io_common.forks import in_child, watch_forks
 from kps.io_common.hooks import Callback
 from kps.io_common.logs import log_overflow
@@ -68,6 +70,8 @@ class Driver(ABC):
         """Whether this process is a fork of the one that called ``start``."""
         self.thread = 0
         """The thread of the loop, once started."""
+        self.worker: Callable[[], Worker] = current_worker
+        """Returns the task that runs on the loop. Knowing the loop, it costs a third."""
         self.due_on = 0
         """The thread of the loop if ``step`` is scheduled for this turn, else 0. While it is due,
         a call that compares its own thread, and finds the loop running, needs no other check."""
@@ -96,6 +100,7 @@ class Driver(ABC):
         self.is_started = True
         self.thread = get_ident()
         self.is_running = self.runtime.loop.is_running
+        self.worker = partial(asyncio.current_task, self.runtime.loop)
         watch_forks(self)
 
     def allow_calls(self) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import importlib
+import inspect
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from kps.errors import InvalidState
+from kps.io_asyncio.workers import ends_task
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,8 +31,59 @@ def call(main: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.k
 
 
 async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a blocking function in a thread."""
+    """Call a blocking function in a thread. Raises :class:`kps.InvalidState` without a loop."""
+    _running_loop()
     return await asyncio.to_thread(work, *args, **kwargs)
+
+
+def finisher() -> Callable[[object], object]:
+    """Return a function for other threads: it awaits, on this loop, what a function returned."""
+    loop = _running_loop()
+
+    async def outcome(awaitable: Awaitable[object]) -> tuple[object, BaseException | None]:
+        try:
+            return await awaitable, None
+        except BaseException as failure:  # a task must not end with ``SystemExit``
+            if ends_task(failure):
+                raise
+            return None, failure
+
+    def finish(returned: object) -> object:
+        if not inspect.isawaitable(returned):
+            return returned
+        result, failure = asyncio.run_coroutine_threadsafe(outcome(returned), loop).result()
+        if failure is not None:
+            raise failure
+        return result
+
+    return finish
+
+
+async def serve_beside(returned: object, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Serve; meanwhile await what a function returned, if it can be awaited.
+
+    If that raises, so does this. It is cancelled when the server has stopped.
+    """
+    if not inspect.isawaitable(returned):
+        await serve()
+        return
+    work, serving = asyncio.ensure_future(returned), asyncio.ensure_future(serve())
+    try:
+        await asyncio.wait((work, serving), return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            work.result()  # raises its failure
+            await serving
+    finally:
+        for task in (work, serving):
+            task.cancel()
+        await asyncio.gather(work, serving, return_exceptions=True)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        raise InvalidState("no event loop of asyncio runs here: await this within one")
+    return loop
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

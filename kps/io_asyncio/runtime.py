@@ -16,6 +16,7 @@ from typing import NoReturn, Protocol
 
 from kps.errors import InvalidState, ServerStopped, WrongThread
 from kps.io_asyncio.dialing import dial
+from kps.io_common.forks import in_child
 from kps.protocol.dialect.address import Address
 
 
@@ -61,6 +62,11 @@ class Runtime:
             "an asyncio client or server is for the event loop on which it was started only; "
             "elsewhere use asyncio.run_coroutine_threadsafe, or kps.sync"
         )
+
+    @property
+    def lives(self) -> bool:
+        """Whether this is the process that started it, and the loop has not ended."""
+        return self.check is not in_child and not self.loop.is_closed()
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call a function on the loop at a time of the clock, or slightly earlier."""

@@ -13,7 +13,7 @@ from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.dispatch import check_callback
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.log import write
-from kps.io_asyncio.loop import call, off_loop
+from kps.io_asyncio.loop import call, finisher, off_loop, serve_beside
 from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.relay import Relays
 from kps.io_asyncio.runtime import stopped
@@ -21,7 +21,14 @@ from kps.io_asyncio.server_driver import ServerDriver
 from kps.io_asyncio.signals import on_signals
 from kps.io_common.checks import check_main_thread
 from kps.io_common.client_options import random_id
-from kps.io_common.hooks import AnyCallback, AnyUpgradeHook, Callback, UpgradeHook
+from kps.io_common.hooks import (
+    AnyCallback,
+    AnyUpgradeHook,
+    Callback,
+    UpgradeHook,
+    token_verdict,
+    upgrade_verdict,
+)
 from kps.io_common.logs import log_hub_event
 from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
 from kps.protocol.bus.mailbox import Mailbox
@@ -42,6 +49,7 @@ from kps.protocol.server.events import (
     LoginRefused,
     OriginRefused,
     RelayRequested,
+    SessionFailed,
     StrangerLeft,
     TokenPresented,
     UpgradeRequested,
@@ -107,6 +115,7 @@ class Server(Participant, UnifiedServer):
         super().__init__()
         for name in HOOKS:
             check_callback(name, options.get(name))
+        check_callback("auth.reload", getattr(options.get("auth"), "reload", None))
         self._settings = ServerSettings.read(address, **options)
         self._driver: ServerDriver = ServerDriver(self, self._new_runtime(), self._settings)
         self._relays = Relays(self._settings, self._driver)
@@ -167,21 +176,24 @@ class Server(Participant, UnifiedServer):
     async def reload(self) -> None:
         """Read the files of the server's options again, such as ``tls_cert``.
 
-        They apply to new connections. If a file is unusable, this changes nothing and raises
-        :class:`kps.ServerStartFailed`. It does not change an ``ssl`` context.
+        They apply to new connections. If a file is unusable, or ``auth.reload`` fails, this changes
+        nothing and raises :class:`kps.ServerStartFailed`. It does not change an ``ssl`` context.
         """
-        await off_loop(self._settings.certificates.reload, self._settings.auth)
+        settings = self._settings
+        await off_loop(settings.certificates.reload, settings.auth, finisher())
 
     def run(self, ready: "Callable[[Server], object] | None" = None) -> None:
         """Serve until SIGINT or SIGTERM, in the main thread.
 
         On asyncio, use this in programs without an event loop; it runs uvloop if that is
         installed. SIGHUP calls ``reload``, and never ends the server. ``ready`` is called with
-        the server once it listens. Raises :class:`kps.ServerStartFailed`, and
+        the server once it listens; on asyncio it may be a coroutine function, which is cancelled
+        when the server has stopped. Raises :class:`kps.ServerStartFailed`, and
         :class:`kps.InvalidState` outside the main thread or inside a running event loop (there
         use ``start`` or ``serve``, and ``stop``).
         """
         check_main_thread()
+        check_callback("ready", ready)
         call(self._run, ready)
 
     async def __aenter__(self) -> Self:
@@ -229,9 +241,7 @@ class Server(Participant, UnifiedServer):
             handlers[signal.SIGHUP] = self._reload_and_log
         with on_signals(handlers):
             try:
-                if ready is not None:
-                    ready(self)
-                await self.serve()
+                await serve_beside(None if ready is None else ready(self), self.serve)
             finally:
                 await self.stop()
 
@@ -244,7 +254,8 @@ class Server(Participant, UnifiedServer):
             await self.stop()
 
     async def _reload_and_log(self) -> None:
-        await off_loop(self._settings.certificates.reload_and_log, self._settings.auth)
+        settings = self._settings
+        await off_loop(settings.certificates.reload_and_log, settings.auth, finisher())
 
     async def _stop(self, grace: float) -> None:
         ends = self._driver.clock() + grace
@@ -441,13 +452,15 @@ class Server(Participant, UnifiedServer):
                 self._ack_changed(handle)
             case UpgradeRequested(session, request):
                 assert self._on_upgrade is not None
-                driver.ask(session, self._on_upgrade, request, hub.decide, request.peer)
+                driver.ask(
+                    session, self._on_upgrade, upgrade_verdict, request, hub.decide, request.peer
+                )
             case TokenPresented(session, token, peer):
                 assert self._settings.auth is not None
-                driver.ask(session, self._settings.auth, token, hub.identify, peer)
+                driver.ask(session, self._settings.auth, token_verdict, token, hub.identify, peer)
             case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
                 pass  # they are only logged
-            case OriginRefused() | LoginRefused():
+            case OriginRefused() | LoginRefused() | SessionFailed():
                 pass  # likewise
             case RelayRequested(session, to, target, data, sender, secure, shows_token, owner):
                 self._relays.send(

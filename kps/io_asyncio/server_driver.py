@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from kps.errors import ServerStartFailed
 from kps.io_asyncio.connection import Connection
-from kps.io_asyncio.dispatch import end_of, ends_task
+from kps.io_asyncio.dispatch import end_of
 from kps.io_asyncio.driver import Driver, Face
 from kps.io_asyncio.ending import Ending
 from kps.io_asyncio.runtime import Runtime, Timer, stopped
 from kps.io_asyncio.tls_listener import TlsListener
-from kps.io_common.hooks import settled
+from kps.io_asyncio.workers import ends_task
 from kps.io_common.listening import BACKLOG, listen
 from kps.io_common.logs import FiguresLog, hook_failed
 from kps.io_common.server_options import ServerSettings
@@ -178,13 +178,17 @@ class ServerDriver(Driver):
         self,
         session: int,
         hook: Callable[[Subject], object],
+        read: Callable[[object], object],
         subject: Subject,
         answer: Answer,
         peer: str,
     ) -> None:
-        """Let a hook decide on a client, and give the core its verdict."""
+        """Let a hook decide on a client, and give the core its verdict.
+
+        ``read`` reads what the hook returned. Whatever it raises is a failure of the hook.
+        """
         decision = self.dispatcher.start(
-            self._decide(hook, subject, partial(answer, session), peer)
+            self._decide(hook, read, subject, partial(answer, session), peer)
         )
         self._decisions[session] = decision
         decision.add_done_callback(partial(self._decided, session))
@@ -192,12 +196,13 @@ class ServerDriver(Driver):
     async def _decide(
         self,
         hook: Callable[[Subject], object],
+        read: Callable[[object], object],
         subject: Subject,
         answer: Callable[[Any, float], None],
         peer: str,
     ) -> None:
         try:
-            verdict = settled(await self.dispatcher.call(hook, subject))
+            verdict = read(await self.dispatcher.call(hook, subject))
         except BaseException as error:
             if ends_task(error):
                 raise

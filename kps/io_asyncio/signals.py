@@ -2,9 +2,13 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
+
+from kps.io_asyncio.log import write
+from kps.io_asyncio.workers import ends_task
 
 Handler = Callable[[], Awaitable[object]]
 
@@ -16,7 +20,7 @@ class _Signals:
         self._loop = loop
         self._handlers: dict[signal.Signals, list[Handler]] = {}
         self._before: dict[signal.Signals, Any] = {}
-        self._tasks: set[asyncio.Future[object]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
 
     @property
     def is_idle(self) -> bool:
@@ -42,9 +46,19 @@ class _Signals:
 
     def _start(self, number: signal.Signals) -> None:
         for handler in list(self._handlers.get(number, [])):
-            task = asyncio.ensure_future(handler())
+            task = asyncio.ensure_future(_logged(handler))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+
+async def _logged(handler: Handler) -> None:
+    """Run a handler. Its failure must not end the loop, as ``SystemExit`` in a task does."""
+    try:
+        await handler()
+    except BaseException as failure:
+        if ends_task(failure):
+            raise
+        write(logging.ERROR, "the handler of a signal failed", failure=failure)
 
 
 _of_loops: dict[asyncio.AbstractEventLoop, _Signals] = {}

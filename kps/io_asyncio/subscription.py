@@ -5,13 +5,14 @@ from copy import copy
 from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
+from weakref import WeakMethod
 
 from kps.errors import InvalidState, RequestTimeout
 from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.handle import Handle
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.news import News
-from kps.io_asyncio.workers import Worker, current_worker, has_ended, outcome_of
+from kps.io_asyncio.workers import Worker, current_worker, has_ended, outcome_of, when_ended
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message, T
 from kps.protocol.dialect.outcome import in_words
@@ -113,8 +114,9 @@ class Messages(Subscription[T]):
     to one of them. A message that wants an ack counts as handled when the worker that took it
     asks for the next one, or ends the subscription. With ``async with`` the end is exact: an
     exception that leaves the block is reported to the publisher. If the worker itself ends first,
-    a task that returned has handled its message, and one that raised has failed; of a thread that
-    is unknown, so it counts as failed. Cancelling a wait for the next message loses none.
+    a task that returned has handled its message, and one that raised has failed, at once; of a
+    thread that is unknown, so it counts as failed when another one asks. Cancelling a wait for the
+    next message loses none.
 
     ``Messages[Order]`` declares the type of the payloads; plain ``Messages`` means any.
     """
@@ -125,6 +127,7 @@ class Messages(Subscription[T]):
         self._taken: dict[Worker, Message[T]] = {}  # messages that want an ack, by who took them
         self._news = news
         self._timeout = timeout
+        self._watched: set[Worker] = set()  # workers whose end we are told of
         super().__init__(owner, mailbox)
 
     def __aiter__(self) -> Self:
@@ -133,12 +136,13 @@ class Messages(Subscription[T]):
     def __anext__(self) -> Coroutine[Any, Any, Message[T]]:
         """Return the next message. Raises :class:`kps.RequestTimeout` if none comes in time."""
         # The worker is who calls this; ``wait_for`` may run the result in another task.
-        return self._next(current_worker())
+        return self._next(self._driver.worker())
 
     @locked
     async def _next(self, worker: Worker) -> Message[T]:
-        if get_ident() != self._driver.thread:  # asyncio
-            self._driver.runtime.check()  # asyncio
+        driver = self._driver  # asyncio
+        if get_ident() != driver.thread or not driver.is_running():  # asyncio
+            driver.runtime.check()  # asyncio
         if self._taken:
             self._driver.runtime.check()  # asyncio
             self._settle_taken(worker, None)
@@ -150,6 +154,8 @@ class Messages(Subscription[T]):
                 raise self._end_of_iteration() if is_in_time else self._timed_out()
         if message.wants_ack:
             self._taken[worker] = message
+            if worker not in self._watched and when_ended(worker, WeakMethod(self._worker_ended)):
+                self._watched.add(worker)
         return message
 
     def __del__(self) -> None:
@@ -172,6 +178,13 @@ class Messages(Subscription[T]):
 
     def _timed_out(self) -> RequestTimeout:
         return RequestTimeout(f"no message on {self.topic!r} for {self._timeout} s")
+
+    @locked
+    def _worker_ended(self, worker: Worker) -> None:
+        """Settle the message of a worker that has ended, at once: nobody may ask for another."""
+        self._watched.discard(worker)
+        if worker in self._taken and self._driver.may_end:
+            self._owner._settle(self._taken.pop(worker), outcome_of(worker, self.topic))
 
     def _settle_taken(self, worker: Worker, error: str | None) -> None:
         """Settle the message that a worker took, and those of workers that have ended."""

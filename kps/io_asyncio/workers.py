@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakMethod
 
+from kps.io_common.logger import trace_of
 from kps.io_common.logs import report_failure
 
 P = ParamSpec("P")
@@ -25,6 +27,22 @@ def current_worker() -> Worker:
 def has_ended(worker: Worker) -> bool:
     """Tell whether a task has ended."""
     return worker is not None and worker.done()
+
+
+def when_ended(worker: Worker, tell: WeakMethod[Callable[[Worker], None]]) -> bool:
+    """Call a method with a task soon after that has ended, if the method's object still lives.
+
+    Return ``False`` outside of tasks.
+    """
+
+    def ended(task: asyncio.Task[Any]) -> None:
+        if (call := tell()) is not None:
+            call(task)
+
+    if worker is None:
+        return False
+    worker.add_done_callback(ended)
+    return True
 
 
 def outcome_of(worker: Worker, topic: str) -> str | None:
@@ -59,6 +77,20 @@ class Workers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def ends_task(failure: BaseException) -> bool:
+    """Tell whether an exception ends the current task, and is no failure of the code it awaits.
+
+    Awaiting a task that was cancelled raises ``CancelledError`` too. Python throws
+    ``GeneratorExit`` into a task that is destroyed; that has no traceback within the task's code.
+    """
+    kind = type(failure)  # ``isinstance`` asks the exception too, which may be broken itself
+    if issubclass(kind, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    trace = trace_of(failure)
+    return issubclass(kind, GeneratorExit) and (trace is None or trace.tb_next is None)
 
 
 def quiet(task: AnyTask) -> AnyTask:

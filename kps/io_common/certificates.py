@@ -3,11 +3,20 @@
 import logging
 import ssl as tls
 import threading
+from collections.abc import Callable
 
-from kps.errors import InvalidArgument, KPSError
+from kps.errors import InvalidArgument, KPSError, ServerStartFailed
 from kps.io_common.hooks import TokenHook
 from kps.io_common.logger import write
 from kps.io_common.tls import server_context
+from kps.protocol.dialect.outcome import in_words
+
+Finish = Callable[[object], object]
+"""Finishes what a function of the program returned: awaits it, or refuses a coroutine."""
+
+
+class _HookFailed(ServerStartFailed):
+    """The program's own ``auth.reload`` raised something."""
 
 
 class Certificates:
@@ -38,10 +47,11 @@ class Certificates:
             raise InvalidArgument("ssl and tls_cert exclude each other")
         return cls(None, (cert, key, client_ca))
 
-    def reload(self, auth: TokenHook | None) -> list[str]:
+    def reload(self, auth: TokenHook | None, finish: Finish) -> list[str]:
         """Read the files again, and call ``auth.reload`` if there is one; return what was read.
 
-        Either all files take effect or, when this raises, none. Any thread may call it.
+        ``finish`` gets what that returned, which may be a coroutine. Either all files take effect
+        or, when this raises, none. Any thread may call it. Raises :class:`kps.ServerStartFailed`.
         """
         read = []
         reload_tokens = getattr(auth, "reload", None)
@@ -50,21 +60,25 @@ class Certificates:
             # certificate if its key is of another kind.
             context = server_context(*self._files) if self._files is not None else None
             if reload_tokens is not None:
-                reload_tokens()
+                try:
+                    finish(reload_tokens())
+                except KPSError:
+                    raise
+                except BaseException as error:  # whatever it is, it must not end the server
+                    raise _HookFailed(f"auth.reload failed: {in_words(error)}") from error
                 read.append("the tokens")
             if context is not None:
                 self.context = context
                 read.append("the certificate")
         return read
 
-    def reload_and_log(self, auth: TokenHook | None) -> None:
+    def reload_and_log(self, auth: TokenHook | None, finish: Finish) -> None:
         """Reload, and log the outcome: the handler of SIGHUP."""
         try:
-            read = self.reload(auth)
+            read = self.reload(auth, finish)
         except KPSError as error:
-            write(logging.ERROR, "cannot reload; old files stay in use: %s", error)
-        except Exception as error:  # of the program's own ``auth.reload``
-            write(logging.ERROR, "cannot reload; old files stay in use", failure=error)
+            failure = error.__cause__ if isinstance(error, _HookFailed) else None
+            write(logging.ERROR, "cannot reload; old files stay in use: %s", error, failure=failure)
         else:
             write(
                 logging.INFO,

@@ -21,7 +21,7 @@ def check_count(name: str, value: object) -> int:
 
 def check_own_id(value: object, limits: ProgramLimits) -> None:
     """Refuse an id that cannot be sent. ``None`` and ``""`` ask for a random id."""
-    if value is not None and value != "":
+    if value is not None and not (isinstance(value, str) and value == ""):
         check_id(value, limits)
 
 
@@ -80,7 +80,7 @@ def check_hook(name: str, value: object) -> None:
 def check_texts(name: str, values: object) -> tuple[str, ...]:
     """Return several strings. A single string is refused: it would be read as its letters."""
     if isinstance(values, str):
-        raise InvalidArgument(f"{name} is a list of texts, not one text: [{values!r}]")
+        raise InvalidArgument(f"{name} is a list of texts, not one text: [{shown(values)}]")
     if not isinstance(values, Iterable):
         raise InvalidArgument(f"{name} is a list of texts, not {shown(values)}")
     found = tuple(values)

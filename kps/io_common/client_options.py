@@ -75,7 +75,7 @@ class ClientSettings:
         """Check a program's options. Raises :class:`kps.InvalidArgument`."""
         unknown = options.keys() - ClientOptions.__annotations__.keys()
         if unknown:
-            raise InvalidArgument(f"a client has no option {min(unknown)!r}")
+            raise InvalidArgument(f"a client has no option {shown(min(unknown))}")
         check_tls("ssl", options.get("ssl"))
         check_limits(options.get("limits"), ClientLimits)
         limits = options.get("limits") or ClientLimits()
@@ -141,8 +141,9 @@ def _address(address: object, options: ClientOptions) -> Address:
 
 
 def _token(token: object) -> str | Callable[[], str] | None:
-    if inspect.iscoroutinefunction(token):
-        raise InvalidArgument("the function for the token is a plain one: it returns the token")
+    call = getattr(token, "__call__", None)  # noqa: B004
+    if inspect.iscoroutinefunction(token) or inspect.iscoroutinefunction(call):
+        raise InvalidArgument("the function for the token is a plain one, no coroutine function")
     return token if token is None or callable(token) else check_token(token)
 
 

@@ -12,6 +12,7 @@ from kps.errors import InvalidArgument, ServerError
 from kps.protocol.access.identity import Identity
 from kps.protocol.bus.message import Message
 from kps.protocol.client.events import Connected, Disconnected
+from kps.protocol.limits import shown
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 Callback = Callable[[Message[Any]], object]
@@ -43,14 +44,34 @@ AnyCallback = TypeVar("AnyCallback", bound=Callback)
 AnyUpgradeHook = TypeVar("AnyUpgradeHook", bound=UpgradeHook)
 
 
-def settled(verdict: object) -> object:
-    """Return a hook's verdict as the core takes it: what the program returned may be anything.
+def upgrade_verdict(returned: object) -> UpgradeVerdict:
+    """Return what ``on_upgrade`` decided: the program may have returned anything.
 
-    Raises :class:`kps.InvalidArgument` for a coroutine, and whatever its ``__bool__`` raises.
+    Raises :class:`kps.InvalidArgument` for anything else than an :data:`UpgradeVerdict`. It must
+    not admit a client: a pair ``("no", 403)`` is true.
     """
-    if isinstance(verdict, Identity | HttpResponse):
-        return verdict
-    if inspect.iscoroutine(verdict):
-        verdict.close()
+    if isinstance(returned, bool):
+        return returned
+    return _verdict(returned, "True or False, a kps.Identity or a kps.HttpResponse")
+
+
+def token_verdict(returned: object) -> TokenVerdict:
+    """Return what ``auth`` found; ``False`` means the same as ``None``.
+
+    Raises :class:`kps.InvalidArgument` for anything else than a :data:`TokenVerdict`.
+    """
+    return None if returned is False else _verdict(returned, "a kps.Identity or None")
+
+
+def _verdict(returned: object, wanted: str) -> TokenVerdict:
+    # Make them anew: a subclass may have gone around the checks.
+    if isinstance(returned, Identity):
+        return Identity(returned.name, returned.permissions, returned.lifetime)
+    if isinstance(returned, HttpResponse):
+        return HttpResponse(returned.status, returned.body, returned.content_type, returned.headers)
+    if inspect.iscoroutine(returned):
+        returned.close()
         raise InvalidArgument("a hook returned a coroutine, which nothing runs")
-    return bool(verdict)
+    if returned is not None:
+        raise InvalidArgument(f"a hook returned {shown(returned)}; it returns {wanted}")
+    return None

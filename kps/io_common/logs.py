@@ -24,6 +24,7 @@ from kps.protocol.server.events import (
     HubEvent,
     LoginRefused,
     OriginRefused,
+    SessionFailed,
     StrangerLeft,
 )
 from kps.protocol.server.hub import Hub
@@ -93,6 +94,8 @@ def log_hub_event(event: HubEvent, write: Write = write_now) -> None:
             )
         case LoginRefused(peer, reason):
             write(logging.WARNING, "refused a login from %s: %s", peer, reason)
+        case SessionFailed(where, error):
+            write(logging.ERROR, "a fault of the server: %s", where, failure=error)
         case DirectMessageIgnored(sender):
             write(logging.DEBUG, "ignored a direct message of %s: there is no on_id", sender)
 

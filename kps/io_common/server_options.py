@@ -25,7 +25,7 @@ from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.access.origins import read_origin
 from kps.protocol.access.rules import is_foreign
 from kps.protocol.client.config import check_token
-from kps.protocol.dialect.address import DEFAULT_PATH, Address
+from kps.protocol.dialect.address import DEFAULT_PATH, Address, named
 from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.limits import ServerLimits, check_seconds, check_switch, shown
 from kps.protocol.server.config import HubConfig
@@ -82,17 +82,19 @@ class ServerSettings:
         """Check a program's options. Raises :class:`kps.InvalidArgument`."""
         unknown = options.keys() - ServerOptions.__annotations__.keys()
         if unknown:
-            raise InvalidArgument(f"a server has no option {min(unknown)!r}")
+            raise InvalidArgument(f"a server has no option {shown(min(unknown))}")
         for name in ("ssl", "relay_ssl"):
             check_tls(name, options.get(name))
         own_id = options.get("id")
         if isinstance(own_id, str) and is_foreign(own_id):
-            raise InvalidArgument(f"an id of this form is that of another server: {own_id!r}")
+            raise InvalidArgument(f"an id of this form is that of another server: {shown(own_id)}")
         check_limits(options.get("limits"), ServerLimits)
         check_own_id(options.get("id"), options.get("limits") or ServerLimits())
         check_files(options, "tls_cert", "tls_key", "tls_client_ca")
-        if not isinstance(address, str) or "/" in address:
+        if not isinstance(address, str):
             raise InvalidArgument(f"a server listens on host:port, not on {shown(address)}")
+        if "/" in address:
+            raise InvalidArgument(f"a server listens on host:port, not on {named(address)}")
         path = options.get("path", DEFAULT_PATH)
         if not isinstance(path, str) or not path.startswith("/"):
             raise InvalidArgument(f"a path starts with '/': {shown(path)}")

@@ -96,7 +96,7 @@ def _require_readable(path: str, what: str, error: type[KPSError]) -> None:
         with open(path, "rb") as file:
             file.read(1)
     except (OSError, ValueError) as reason:
-        raise error(f"cannot use the {what} {path}: {describe(reason)}") from reason
+        raise error(f"cannot use the {what} {str(path)[:200]}: {describe(reason)}") from reason
 
 
 def _refuse_password() -> str:

@@ -84,7 +84,7 @@ class Acceptor:
         while True:
             with owner.lock:
                 self._waker.reset()
-                wait_until = self._waits_until = owner.tend(clock())
+                wait_until = self._waits_until = self._tend(clock())
                 if not owner.accepts:
                     self._stop_listening(selector)
             if wait_until is None:
@@ -96,6 +96,14 @@ class Acceptor:
                     self._waker.drain()
         selector.close()
         self._waker.close()
+
+    def _tend(self, now: float) -> float | None:
+        """Let the owner do what is due. This thread alone does, so it must survive a fault."""
+        try:
+            return self._owner.tend(now)
+        except Exception as error:
+            write(logging.ERROR, "a fault of the server", failure=error)
+            return now + _PAUSE
 
     def _stop_listening(self, selector: selectors.BaseSelector) -> None:
         while self._listeners:

@@ -180,7 +180,7 @@ class Client(Participant, UnifiedClient):
     @property
     def is_connected(self) -> bool:
         """Whether the client is connected and registered now."""
-        return self._session.ready
+        return self._session.ready and self._driver.runtime.lives
 
     @property
     def dropped(self) -> int:

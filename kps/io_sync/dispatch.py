@@ -25,6 +25,7 @@ from kps.io_common.notices import Notices
 from kps.io_sync.log import write
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
+from kps.protocol.limits import shown
 
 Settle = Callable[[Message, str | None, Any], None]
 """Gives the core the outcome of a message: the error, or the result. Called without the lock."""
@@ -226,7 +227,8 @@ def check_callback(name: str, value: object) -> None:
     if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(
         getattr(value, "__call__", None)  # noqa: B004
     ):
-        raise InvalidArgument(f"{name} is a coroutine function, which kps.sync never runs: {value}")
+        text = f"{name} is a coroutine function, which kps.sync never runs: {shown(value)}"
+        raise InvalidArgument(text)
 
 
 def _refuse(result: Any) -> None:

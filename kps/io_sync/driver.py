@@ -19,6 +19,7 @@ from kps.io_sync.dispatch import Dispatcher
 from kps.io_sync.log import write
 from kps.io_sync.news import News
 from kps.io_sync.runtime import Runtime, not_started
+from kps.io_sync.workers import current_worker
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriptions import Subscriptions
@@ -63,6 +64,8 @@ class Driver(ABC):
         self.is_started = False
         self.is_forked = False
         """Whether this process is a fork of the one that called ``start``."""
+        self.worker = current_worker
+        """Returns the thread that calls."""
         self.due_on = 0
         """If a connection's thread will call ``progress`` anyway, before it writes, the thread
         that asked for this, else 0. Until then, that thread need not ask again."""

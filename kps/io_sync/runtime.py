@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from kps.errors import InvalidState, ServerStopped
 from kps.io_common.condition import Condition
+from kps.io_common.forks import in_child
 from kps.io_sync.dialing import dial
 from kps.protocol.dialect.address import Address
 
@@ -40,6 +41,11 @@ class Runtime:
     def start(self) -> None:
         """Start the clock."""
         self.clock = time.monotonic
+
+    @property
+    def lives(self) -> bool:
+        """Whether this is the process that started it."""
+        return self.check is not in_child
 
     def wait(self, condition: Condition, timeout: float | None) -> None:
         """Wait until a condition is notified, for up to ``timeout`` seconds."""

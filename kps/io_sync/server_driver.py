@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from kps.errors import KPSError, ServerStartFailed
 from kps.io_common.forks import watch_forks
-from kps.io_common.hooks import settled
 from kps.io_common.listening import listen
 from kps.io_common.logger import write as write_now
 from kps.io_common.logs import FiguresLog, hook_failed
@@ -118,12 +117,14 @@ class ServerDriver(Driver):
         self,
         session: int,
         hook: Callable[[Subject], object],
+        read: Callable[[object], object],
         subject: Subject,
         answer: Answer,
         peer: str,
     ) -> None:
         """With the lock held: let a hook decide on a client, in a thread of its own.
 
+        ``read`` reads what the hook returned. Whatever it raises is a failure of the hook.
         Meanwhile the connection's thread carries bytes: the client may be registered, and needs
         its heartbeats.
         """
@@ -132,7 +133,7 @@ class ServerDriver(Driver):
 
         def decide() -> None:
             try:
-                verdict = settled(context.run(hook, subject))
+                verdict = read(context.run(hook, subject))
             except BaseException as error:
                 verdict = hook_failed(peer, error)
             with self.lock:

@@ -1,10 +1,13 @@
 """Handlers for the system's signals."""
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from kps.io_sync.log import write
 
 
 @contextlib.contextmanager
@@ -27,6 +30,9 @@ def on_signals(handlers: Mapping[signal.Signals, Callable[[], object]]) -> Itera
 
 def _starter(handler: Callable[[], object]) -> Callable[..., None]:
     def start(*_: object) -> None:
-        threading.Thread(target=handler, daemon=True).start()
+        try:
+            threading.Thread(target=handler, daemon=True).start()
+        except RuntimeError as error:  # no thread is left; this must not end the main thread
+            write(logging.ERROR, "cannot handle a signal: %s", error)
 
     return start

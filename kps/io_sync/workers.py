@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from typing import ParamSpec
+from weakref import WeakMethod
 
 P = ParamSpec("P")
 
@@ -18,6 +19,11 @@ def current_worker() -> Worker:
 def has_ended(worker: Worker) -> bool:
     """Tell whether a thread has ended."""
     return not worker.is_alive()
+
+
+def when_ended(worker: Worker, tell: WeakMethod[Callable[[Worker], None]]) -> bool:
+    """Return ``False``: a thread tells nobody that it ends."""
+    return False
 
 
 def outcome_of(worker: Worker, topic: str) -> str | None:

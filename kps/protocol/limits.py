@@ -17,6 +17,9 @@ LONGEST = 1e9
 """The longest time that a program may give, in seconds: 31 years. The system's timers fail at
 numbers not far beyond."""
 
+LARGEST = 2**53
+"""The largest whole number that a program may give: JSON carries larger ones to few languages."""
+
 _LARGEST_RATE = 1e15
 _MAX_DEPTH = 128
 _MAY_BE_ZERO = ("message_rate", "byte_rate")
@@ -47,8 +50,8 @@ class RatePolicy(StrEnum):
 def shown(value: object) -> str:
     """Return an argument of a program for a text about it, whatever it is."""
     try:
-        return repr(value)[:200]
-    except Exception:  # for instance an integer of very many digits
+        return repr(value)[:200].encode("utf-8", "backslashreplace").decode()
+    except BaseException:  # an integer of very many digits; or the program's own ``__repr__``
         return f"a {type(value).__name__}"
 
 
@@ -131,8 +134,10 @@ class ConnectionLimits:
             value = getattr(self, each.name)
             if isinstance(each.type, type) and issubclass(each.type, StrEnum):
                 choices = list(each.type)
-                if value not in choices:
-                    raise InvalidArgument(f"{each.name} must be one of {', '.join(choices)}")
+                if not isinstance(value, str) or value not in choices:
+                    raise InvalidArgument(
+                        f"{each.name} must be one of {', '.join(choices)}, not {shown(value)}"
+                    )
                 object.__setattr__(self, each.name, each.type(value))  # it may be a plain text
             elif isinstance(value, bool) or not isinstance(value, int | float):
                 raise InvalidArgument(f"{each.name} must be a number, not {shown(value)}")
@@ -174,7 +179,8 @@ class ProgramLimits(ConnectionLimits):
     A program's own longer topics are refused at once, by clients and servers."""
 
     max_id: int = 256
-    """Characters of a client's id, with the same effects and for the same reason."""
+    """Characters of a client's id, with the same effects and for the same reason; it has no control
+    characters either."""
 
     max_error: int = 1000
     """Characters of a subscriber's error text that its publisher gets. The rest is cut off,
@@ -188,6 +194,9 @@ class ProgramLimits(ConnectionLimits):
 
     def __post_init__(self) -> None:
         super(ProgramLimits, self).__post_init__()
+        for each in fields(self):
+            if each.type is int and getattr(self, each.name) > LARGEST:
+                raise InvalidArgument(f"{each.name} must be at most {LARGEST}")
         if self.mailbox_overflow is Overflow.CLOSE:
             raise InvalidArgument("mailbox_overflow must be drop_oldest or drop_newest")
 

@@ -12,7 +12,7 @@ from kps.protocol.client.reconnect import Backoff
 from kps.protocol.client.session import ClientSession
 from kps.protocol.limits import ClientLimits, ServerLimits
 from kps.protocol.server.config import HubConfig
-from kps.protocol.server.events import HubEvent
+from kps.protocol.server.events import HubEvent, SessionFailed
 from kps.protocol.server.hub import Hub
 from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
@@ -273,6 +273,8 @@ class Network:
                 moved = client.take() or moved
             for event in self.hub.events():
                 self.hub_events.append(event)
+                if isinstance(event, SessionFailed):
+                    raise event.error
                 moved = self.answer(event) or moved
             if self.hub.state.turns.are_due:
                 self.hub.handle_timeout(self.clock.now)

@@ -105,7 +105,7 @@ def test_an_end_that_never_comes(end: float) -> None:
     identity = kps.JWTVerifier(SECRET)(token(exp=end))
     assert identity is not None
     assert identity.lifetime is not None
-    assert 1e11 < identity.lifetime < 1e13
+    assert identity.lifetime == 1e9
 
 
 @pytest.mark.parametrize(

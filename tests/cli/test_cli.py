@@ -131,6 +131,31 @@ def test_pub_ack_tells_who_answered(serve: Callable[..., Serve]) -> None:
         (["serve", "--bogus"], {}, 2, "kps: unrecognized arguments: --bogus (see kps --help)"),
         ([], {}, 2, "kps: the following arguments are required: COMMAND (see kps --help)"),
         (["serve", "--max-message", "x"], {}, 2, "kps serve: argument --max-message: must be a "),
+        *[
+            (["serve", flag, number], {}, 2, f"kps serve: argument {flag}: must be a ")
+            for flag, number in (
+                ("--max-message", str(2**53 + 1)),
+                ("--max-message", "9" * 5000),
+                ("--queue-bytes", str(2**64)),
+                ("--ack-timeout", "1e300"),
+            )
+        ],
+        (["sub", "t", "--count", str(2**64)], {}, 2, "kps sub: argument --count: must be a "),
+        (["bench", "--size", str(2**53)], {}, 2, "kps bench: argument --size: must be a "),
+        (["bench", "--seconds", "inf"], {}, 2, "kps bench: argument --seconds: must be a "),
+        (["pub", "t", "1", "--timeout", "1e300"], {}, 2, "kps pub: argument --timeout: must be a "),
+        (
+            ["serve"],
+            {"KPS_MAX_MESSAGE": "9" * 5000},
+            2,
+            "kps serve: the environment has a bad max_message: must be a whole number from 1 to",
+        ),
+        (
+            ["sub", "t", "--address", "bob:secret@h:1"],
+            {},
+            2,
+            "kps: not a server address: '…@h:1'; an address has no user and no password",
+        ),
         (["serve", "--address", "a b"], {}, 2, "kps: not a server address: 'a b'"),
         (["serve", "--address", "x:1/p"], {}, 2, "kps: a server listens on host:port"),
         (["serve", "--address", "0"], {}, 2, "kps: not a server address: '0'; a host is a name"),

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,6 +49,25 @@ def test_sub_ends_with_the_reader_of_its_output(serve: Callable[..., Serve]) -> 
     process.stdout.close()
     process.stdout = None
     assert ends(process) == (0, "")
+
+
+@pytest.mark.parametrize("more", [[], ["--threads"]])
+def test_a_server_goes_on_without_a_reader_of_its_output(more: list[str]) -> None:
+    """A supervisor would take exit code 0 for an end that somebody wanted."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.Popen(
+        [*KPS, "serve", "--address", address, *more],
+        text=True, stdout=writer, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(writer)
+    assert process.stderr is not None
+    assert "nobody reads the standard output; the server goes on" in process.stderr.readline()
+    assert run("pub", "t", "1", "--address", address).returncode == 0
+    process.terminate()
+    assert ends(process)[0] == 0
 
 
 @has_full

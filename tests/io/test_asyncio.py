@@ -9,6 +9,7 @@ import inspect
 import logging
 import socket
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import wraps
@@ -332,6 +333,51 @@ async def test_workers_that_share_an_iterator_ack_their_own_messages() -> None:
         release[2].set()
         assert (await acks[2].wait())["alice"].success
         await asyncio.gather(*workers, return_exceptions=True)
+
+
+@on_both_loops
+async def test_a_worker_that_ends_answers_for_what_it_took() -> None:
+    """At once, though nobody asks for another message."""
+    async with bus() as (_, alice, bob):
+        jobs, others = await alice.subscribe("t"), await alice.subscribe("u")
+
+        async def work(end: str) -> None:
+            async with asyncio.TaskGroup() as group:  # in which no worker ends with another one
+                await anext(jobs), await anext(others)
+                group.create_task(asyncio.sleep(0))
+            if end == "bad":
+                raise ValueError("bad")
+            if end == "cancelled":
+                await asyncio.Event().wait()
+
+        for end in ("", "bad", "cancelled"):
+            worker = asyncio.create_task(work(end))
+            acks = [await bob.publish_with_ack(topic, 0, timeout=300.0) for topic in "tu"]
+            await bob.flush()
+            if end == "cancelled":
+                worker.cancel()
+            for ack in acks:
+                assert (await ack.wait())["alice"].error == (end or None)
+            await asyncio.wait([worker])
+        assert not jobs._taken
+        assert not jobs._watched
+
+
+@on_both_loops
+async def test_a_worker_is_watched_once() -> None:
+    async with bus() as (_, alice, bob):
+        jobs = await alice.subscribe("t")
+        acks = [await bob.publish_with_ack("t", 0, timeout=300.0) for _ in range(20)]
+        for _ in acks:
+            await anext(jobs)
+        assert jobs._watched == {asyncio.current_task()}
+        lost = weakref.ref(jobs)
+        del jobs
+        gc.collect()
+        assert lost() is None, "a task that goes on does not keep it"
+        for ack in acks[:-1]:
+            assert (await ack.wait())["alice"].success
+        assert (await acks[-1].wait())["alice"].error == "the subscription was left"
 
 
 @on_both_loops

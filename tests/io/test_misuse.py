@@ -122,7 +122,10 @@ def test_after_the_loop_has_ended() -> None:
         server = kps.Server("127.0.0.1:0")
         await server.start()
         client = await kps.Client.connect(server.address)
-        return server, client, await client.subscribe("t")
+        messages = await client.subscribe("t")
+        await client.publish_with_receipt("t", 1)
+        await client.flush()  # behind the message, which is pending now
+        return server, client, messages
 
     server, client, messages = asyncio.run(begin())
     for call in CLIENT:
@@ -133,6 +136,9 @@ def test_after_the_loop_has_ended() -> None:
             asyncio.run(awaited(call, server))
     with pytest.raises(kps.InvalidState, match="has ended"):
         asyncio.run(awaited(anext, messages))
+    with pytest.raises(kps.InvalidState, match="has ended"):
+        anext(messages).__await__().send(None)
+    assert not client.is_connected
     messages()  # nothing is left to end
     del client, server, messages
     gc.collect()
@@ -256,6 +262,7 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on_in_threads() -> None:
             for end in (lambda: next(messages), ack.wait, ack.wait_any):
                 with pytest.raises(kps.InvalidState, match="fork"):
                     end()
+            assert not client.is_connected
             messages.unsubscribe()
             client.close()
             server.stop()
@@ -347,6 +354,8 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on_on_a_loop() -> None:
         async with kps.Server("127.0.0.1:0") as server, kps.Client(server.address) as client:
             messages = await client.subscribe("t")
             await client.publish("else", 0)
+            await server.publish("t", 0)
+            await client.flush()
 
             def child() -> None:
                 for target, calls in ((client, CLIENT[:-1]), (server, SERVER[:-1])):
@@ -355,11 +364,15 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on_on_a_loop() -> None:
                             result = call(target)
                             if isinstance(result, Awaitable):
                                 result.__await__().__next__()
+                with pytest.raises(kps.InvalidState):
+                    anext(messages).__await__().send(None)
+                assert not client.is_connected
                 for end in (client.close(), server.stop()):
                     with pytest.raises(StopIteration):
                         end.send(None)
 
             assert forked(child) == 0
+            assert (await anext(messages)).data == 0
             await client.publish("t", 1)
             assert (await anext(messages)).data == 1
 

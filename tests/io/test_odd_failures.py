@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 import kps
 import kps.sync
+from kps.protocol.server.hub import Hub
 from tests.io.harness import PATIENCE, AnyDriver, Inbox, eventually
 
 
@@ -144,6 +146,49 @@ def test_in_a_hook_each_is_one_refused_upgrade(
             clients.client(server.address, token="fail", reconnect=False)
         assert refusal.value.status == 500
         clients.client(server.address, token="works").flush()
+
+
+class Unchecked(kps.HttpResponse):
+    """Goes around the checks of its class."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+ODD_VERDICTS: list[Callable[[], Any]] = [
+    lambda: ("no", 403),
+    lambda: NotImplemented,
+    lambda: 1,
+    lambda: kps.HttpResponse(403, "no entry"),  # type: ignore[arg-type]
+    lambda: Unchecked(403, "no entry"),  # type: ignore[arg-type]
+    lambda: kps.Identity("x", lifetime=float("nan")),
+]
+
+
+def test_what_decides_nothing_admits_nobody_and_stops_nothing(
+    servers: AnyDriver, clients: AnyDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    def decide(request: kps.HttpRequest) -> Any:
+        return ODD_VERDICTS[int(request.query)]() if request.query else True
+
+    def identify(token: str) -> Any:
+        return ODD_VERDICTS[int(token)]() if token != "works" else kps.Identity("x")
+
+    guarded, known = servers.server(on_upgrade=decide), servers.server(auth=identify)
+    for number in range(len(ODD_VERDICTS)):
+        for address, token in (
+            (f"ws://{guarded.address}/ws/bus?{number}", None),
+            (known.address, str(number)),
+        ):
+            caplog.clear()
+            with pytest.raises(kps.ConnectFailed) as refusal:
+                clients.client(address, token=token, reconnect=False)
+            assert refusal.value.status == 500
+            assert has_logged(caplog, "the hook that decides on")
+    clients.client(guarded.address).flush()
+    clients.client(known.address, token="works").flush()
+    guarded.stop()
+    known.stop()
 
 
 def test_in_a_notice_each_is_logged_and_the_next_ones_come(
@@ -350,3 +395,23 @@ def test_a_callback_runs_in_the_context_of_its_subscribe(
         client.publish(f"b{form}", 1)
         assert seen.get() == "two"
     eventually(lambda: seen.is_empty(), "nothing more")
+
+
+def test_a_fault_at_a_deadline_does_not_end_all_deadlines(
+    servers: AnyDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[int] = []
+
+    def handle_timeout(hub: Hub, now: float) -> None:
+        if not faults:
+            faults.append(1)
+            raise RuntimeError("a fault")
+        works(hub, now)
+
+    works = Hub.handle_timeout
+    monkeypatch.setattr(Hub, "handle_timeout", handle_timeout)
+    server = servers.server(limits=kps.ServerLimits(handshake_timeout=0.05))
+    host, port = server.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as silent:
+        assert silent.recv(100).startswith(b"HTTP/1.1 408")
+    assert faults

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from kps.errors import ServerStartFailed
 from kps.io_common.certificates import Certificates
 
 
@@ -20,7 +21,7 @@ class Broken:
 def test_whatever_a_reload_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     hook: Any = Broken()
     with caplog.at_level(logging.ERROR, "kps"):
-        Certificates(None, None).reload_and_log(hook)
+        Certificates(None, None).reload_and_log(hook, bool)
     assert "old files stay in use" in caplog.text
-    with pytest.raises(ValueError, match="no such table"):
-        Certificates(None, None).reload(hook)
+    with pytest.raises(ServerStartFailed, match="no such table"):
+        Certificates(None, None).reload(hook, bool)

@@ -8,7 +8,7 @@ import pytest
 
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle
-from kps.protocol.client.events import ErrorReceived
+from kps.protocol.client.events import Ended, ErrorReceived
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.limits import ClientLimits, RatePolicy, ServerLimits
 from kps.testing import Link, MemoryClient, Network
@@ -194,3 +194,12 @@ class TestRefusalsOfAServerThatIsBusy:
         network.run()
         assert later.passed
         assert (mailbox.error, client.session.is_confirmed("news")) == (None, True)
+
+
+def test_a_client_whose_first_message_is_too_long_does_not_try_for_ever() -> None:
+    network = Network(limits=ServerLimits(max_message=512))
+    client = network.client("x" * 600, reconnect=RETRY)
+    assert isinstance(client.events[-1], Ended)
+    assert "its id is too long" in str(client.events[-1].error)
+    network.advance(100)
+    assert client.links == 1

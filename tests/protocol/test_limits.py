@@ -71,6 +71,8 @@ def test_every_bound_is_checked(kind: AnyLimits, field: Any) -> None:
         wrong_values = (0.0, -1.0, float("nan"), float("inf"), 1e300, 10**5000, True, "1", None)
     else:
         wrong_values = (0, -1, 1.5, float("nan"), True, "1", None)
+        if issubclass(kind, ProgramLimits):  # what a program gives
+            wrong_values += (2**53 + 1, 2**64, 10**400)
     for wrong in wrong_values:
         changed: dict[str, Any] = {field.name: wrong}
         with pytest.raises(ValueError, match=f"{field.name} must be"):

@@ -341,7 +341,8 @@ describe('tokens', () => {
   test('no error shows one that is in an address', async () => {
     const { WebSocket, sockets } = fakeNetwork();
     assert.throws(() => new Client('h', { WebSocket, path: '/x#there' }), InvalidArgument);
-    for (const address of ['a b?token=secret', 'ws://h:port/?token=secret']) {
+    for (const address of ['a b?token=secret', 'ws://h:port/?token=secret', 'me:secret@h:1', 'ws://me:secret@h',
+      'me:secret?secret@h:1', 'me:secret/@h x']) {
       assert.throws(() => new Client(address, { WebSocket }), (error) => !/secret/.test(inspect(error)));
     }
     const opened = new Client('h/x?token=secret', { WebSocket, reconnect: false }).connect();
@@ -1728,6 +1729,17 @@ describe('reconnecting', () => {
       }
       mock.restoreAll();
     }
+  });
+
+  test('a server that takes no message as long as the first one will never take it', async () => {
+    const { sockets, WebSocket } = fakeNetwork();
+    const opened = new Client('h', { WebSocket, id: 'x'.repeat(100_000), reconnect: 100 }).connect();
+    await settled();
+    sockets[0].open();
+    sockets[0].end(1009, 'message too big');
+    await assert.rejects(opened, (error) => error instanceof ConnectFailed && /id is too long/.test(error.message));
+    await pass(60_000);
+    assert.equal(sockets.length, 1);
   });
 
   test('a refusal is not final for a client that was connected before', async () => {

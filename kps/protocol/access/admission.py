@@ -16,7 +16,7 @@ def read_networks(addresses: Iterable[str]) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(address, strict=False) for address in addresses)
     except ValueError as error:
-        raise InvalidArgument(f"not an address or network: {error}") from None
+        raise InvalidArgument(f"not an address or network: {str(error)[:200]}") from None
 
 
 def host_of(peer: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from kps.errors import InvalidArgument
+from kps.protocol.limits import LONGEST, shown
 
 ALL = ("*",)
 """The patterns that match everything."""
@@ -43,14 +44,16 @@ class Permissions:
             value = getattr(self, each.name)
             if each.name in _SWITCHES:
                 if not isinstance(value, bool):
-                    raise InvalidArgument(f"{each.name} is true or false, not {value!r}")
+                    raise InvalidArgument(f"{each.name} is true or false, not {shown(value)}")
             elif not isinstance(value, (list, tuple)) or not all(type(one) is str for one in value):
-                raise InvalidArgument(f"{each.name} takes a list of patterns, not {value!r}")
+                raise InvalidArgument(f"{each.name} takes a list of patterns, not {shown(value)}")
             else:
                 object.__setattr__(self, each.name, tuple(value))
         for pattern in self.relay:
             if "://" in pattern and not pattern.startswith(("ws://", "wss://")):
-                raise InvalidArgument(f"relay takes host:port, ws://… or wss://…, not {pattern!r}")
+                raise InvalidArgument(
+                    f"relay takes host:port, ws://… or wss://…, not {shown(pattern)}"
+                )
 
     @classmethod
     def open(
@@ -88,14 +91,34 @@ OPEN = Permissions.open()
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a client is, as far as the server knows."""
+    """Who a client is, as far as the server knows.
+
+    Raises :class:`kps.InvalidArgument` for values of other types, and numbers out of range.
+    """
 
     name: str
     """Name of the user, device or program, which owns ids; empty for an anonymous client."""
     permissions: Permissions = Permissions()
     lifetime: float | None = None
     """Seconds until the identity expires, for instance with its token. The server then closes
-    the connection with code 4002. ``None``: it lasts as long as the connection."""
+    the connection with code 4002, at once if this is 0 or less. ``None``: it lasts as long as the
+    connection."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise InvalidArgument(f"the name of an identity is a text, not {shown(self.name)}")
+        if not isinstance(self.permissions, Permissions):
+            raise InvalidArgument(
+                f"permissions is a kps.Permissions, not {shown(self.permissions)}"
+            )
+        lifetime = self.lifetime
+        if lifetime is None:
+            return
+        is_number = isinstance(lifetime, int | float) and not isinstance(lifetime, bool)
+        if not is_number or not -LONGEST <= lifetime <= LONGEST:
+            raise InvalidArgument(
+                f"lifetime is a number of seconds, up to {LONGEST:.0f}, not {shown(lifetime)}"
+            )
 
 
 def matches(text: str, patterns: Sequence[str]) -> bool:

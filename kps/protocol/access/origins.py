@@ -6,6 +6,7 @@ from ipaddress import IPv6Address
 from typing import NamedTuple
 
 from kps.errors import InvalidArgument
+from kps.protocol.limits import shown
 from kps.protocol.wire.http import HttpRequest
 
 ANY = "*"
@@ -127,4 +128,4 @@ def _is_host(host: str) -> bool:
 
 
 def _unusable(text: str, hint: str) -> InvalidArgument:
-    return InvalidArgument(f"no page has the origin {text!r}: {hint}")
+    return InvalidArgument(f"no page has the origin {shown(text)}: {hint[:200]}")

@@ -59,6 +59,7 @@ def check_peer(permissions: Permissions) -> None:
 
 def check_id(client_id: str, permissions: Permissions, limits: ServerLimits) -> None:
     check_length(client_id, "id", limits.max_id)
+    _check_characters(client_id, "id")
     if not matches(client_id, permissions.ids):
         raise InvalidMessage("this client may not use this id", "forbidden")
     if is_foreign(client_id) and not permissions.peer:

@@ -141,11 +141,13 @@ def check_text(what: str, given: Any, most: int) -> str:
         raise InvalidArgument(f"{what} has at most {most} characters, and this has {len(given)}")
     if not given.isprintable():
         if has_controls(given):
-            raise InvalidArgument(f"{what} has no control characters, unlike {given!r}")
+            raise InvalidArgument(f"{what} has no control characters, unlike {shown(given)}")
         try:
             given.encode()
         except UnicodeError:
-            raise InvalidArgument(f"{what} can be written in UTF-8, unlike {given!r}") from None
+            raise InvalidArgument(
+                f"{what} can be written in UTF-8, unlike {shown(given)}"
+            ) from None
     return given
 
 

@@ -29,11 +29,16 @@ from kps.protocol.dialect.codes import ID_TAKEN
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import in_words
 from kps.protocol.wire.frames import Masker
-from kps.protocol.wire.websocket import Closed
+from kps.protocol.wire.websocket import Closed, ClosedBy
 
 # Connections in a row that may soon end before the waits begin to grow. A server may be restarted
 # twice; but it may also accept each client and end it at once, and must not be hammered then.
 _FORGIVEN = 3
+
+# The close code for a message over the limit. Before the registration that is the first ``ping``,
+# which is the same at each attempt.
+_TOO_BIG = 1009
+_LONG_ID = "the server takes no first message as long as this client's: its id is too long"
 
 # HTTP statuses that refuse a client or its token (spec, 8.7).
 _DENIED = (401, 403)
@@ -189,6 +194,8 @@ class Connecting:
         if not link.registered:
             if state.is_closing:
                 self.end(None)
+            elif closed.code == _TOO_BIG and closed.by is ClosedBy.PEER:
+                self.end(ConnectFailed(f"cannot connect to {state.config.host}: {_LONG_ID}"))
             else:
                 self.attempt_failed(ConnectFailed(closed.reason, link.refused))
             return

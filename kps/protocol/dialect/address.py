@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 from urllib.parse import urlsplit
 
 from kps.errors import InvalidArgument
+from kps.protocol.limits import shown
 
 DEFAULT_ADDRESS = "localhost:9313"
 DEFAULT_PORT = 9313
@@ -55,11 +56,13 @@ class Address:
             raise _unreadable(text) from None
         if parts.scheme not in ("ws", "wss", "http", "https") or not _fits_a_request(text):
             raise _unreadable(text)
+        if "@" in parts.netloc:
+            raise _unreadable(text, _USER)
         port = _port_of(parts.netloc, text)
         if not parts.hostname:
             raise _unreadable(text)
-        if parts.fragment or "@" in parts.netloc:
-            raise _unreadable(text, "it has neither a user nor a fragment")
+        if parts.fragment:
+            raise _unreadable(text, "it has no fragment")
         if _is_odd_number(parts.hostname):
             raise _unreadable(
                 text,
@@ -76,7 +79,7 @@ class Address:
         if parts.query:
             target += "?" + parts.query
         if not _fits_a_request(target):
-            raise InvalidArgument(f"not a path on a server: {_path_of(target)!r}")
+            raise InvalidArgument(f"not a path on a server: {shown(_path_of(target))}")
         address = cls(parts.hostname, port, secure, target)
         try:
             address.netloc.encode("idna")  # as wsproto encodes it for the request
@@ -98,11 +101,23 @@ def _path_of(text: str) -> str:
     return text.partition("?")[0]
 
 
+def named(text: str) -> str:
+    """Return an address for a text about it, without what may be secret: user, password, query."""
+    path, _, query = text.partition("?")
+    if "@" in query:  # or the question mark is part of a password
+        return shown("…")
+    _, at, host = path.rpartition("@")
+    return shown(f"…@{host}" if at else path)
+
+
+_USER = "an address has no user and no password; a client shows a token"
 _PORT = "it takes host:port or ws://host:port"
 
 
 def _unreadable(text: str, hint: str = _PORT) -> InvalidArgument:
-    return InvalidArgument(f"not a server address: {_path_of(text)!r}; {hint}")
+    if "@" in _path_of(text):  # whatever else cannot be read
+        hint = _USER
+    return InvalidArgument(f"not a server address: {named(text)}; {hint}")
 
 
 def _port_of(netloc: str, text: str) -> int | None:
@@ -159,7 +174,7 @@ class RelayTarget:
         is_sound = to.isprintable() and not any(c in "?#\\ " for c in to)
         if not is_sound or not _HOST_AND_PORT.fullmatch(address):
             raise InvalidArgument(
-                f"not a server address: {to!r}; it takes host:port[/path][::proxied-address]"
+                f"not a server address: {named(to)}; it takes host:port[/path][::proxied-address]"
             )
         if proxied_slash:
             slash, path = proxied_slash, proxied_path

@@ -9,7 +9,7 @@ from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.access.rules import is_foreign
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.address import DEFAULT_PATH
-from kps.protocol.limits import ServerLimits
+from kps.protocol.limits import ServerLimits, shown
 from kps.protocol.wire.http import HttpResponse
 
 
@@ -45,4 +45,4 @@ class HubConfig:
 
     def __post_init__(self) -> None:
         if is_foreign(self.id):
-            raise InvalidArgument(f"an id of this form is that of another server: {self.id!r}")
+            raise InvalidArgument(f"an id of this form is that of another server: {shown(self.id)}")

@@ -97,6 +97,14 @@ class RelayRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionFailed:
+    """The server itself has a fault, which struck one connection, or one deadline, and no other."""
+
+    where: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class DirectMessageIgnored:
     """A client sent the server a direct message, and its program accepts none."""
 
@@ -114,4 +122,5 @@ HubEvent = (
     | RelayRequested
     | AckChanged
     | DirectMessageIgnored
+    | SessionFailed
 )

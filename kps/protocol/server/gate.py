@@ -153,12 +153,12 @@ class Gate:
         config = self._state.config
         if isinstance(verdict, HttpResponse):
             self._transport.refuse(verdict)
-        elif not verdict:
-            self._tell("the program refused the upgrade")
-            self._transport.refuse(HttpResponse.text(403, "forbidden"))
         elif isinstance(verdict, Identity):
             self._become(verdict)
             self._accept()
+        elif verdict is not True:
+            self._tell("the program refused the upgrade")
+            self._transport.refuse(HttpResponse.text(403, "forbidden"))
         elif config.asks_token and request.token:
             applicant = self._applicant
             self._state.emit(TokenPresented(applicant.number, request.token, applicant.peer))

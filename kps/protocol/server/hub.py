@@ -8,7 +8,7 @@ for :meth:`Hub.next_deadline`.
 from collections.abc import Callable
 from functools import partial
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from kps.errors import ServerStopped
 from kps.protocol.bus.message import AckHandle, check_id, check_topic
@@ -20,7 +20,7 @@ from kps.protocol.limits import check_seconds
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.delivery import Delivery
-from kps.protocol.server.events import ClientLeft, HubEvent, StrangerLeft
+from kps.protocol.server.events import ClientLeft, HubEvent, SessionFailed, StrangerLeft
 from kps.protocol.server.local import LocalAck, LocalProgram
 from kps.protocol.server.monitor import Monitor
 from kps.protocol.server.routes import Routes
@@ -74,6 +74,7 @@ class Connection(Protocol):
 
 
 C = TypeVar("C", bound=Connection)
+P = ParamSpec("P")
 
 
 class Hub:
@@ -139,7 +140,10 @@ class Hub:
         """Do everything that is due, and go on with clients that wait for their turn."""
         state = self.state
         state.now = now
-        state.deadlines.handle_timeout(now)
+        try:
+            state.deadlines.handle_timeout(now)
+        except Exception as error:  # of one item, which has no deadline any more
+            state.emit(SessionFailed("a deadline", error))
         state.turns.go_on()
 
     def events(self) -> list[HubEvent]:
@@ -165,12 +169,12 @@ class Hub:
     def decide(self, number: int, verdict: object, now: float) -> None:
         """Accept or refuse a client, in answer to ``UpgradeRequested``.
 
-        ``verdict`` is what the hook returned: an ``HttpResponse``, an ``Identity``, or a truth
-        value. Without effect when the session is over.
+        ``verdict`` is what the hook returned: an ``HttpResponse``, an ``Identity``, or ``True``;
+        anything else refuses. Without effect when the session is over.
         """
         connection = self.connections.get(number)
         if connection is not None:
-            connection.decide(verdict, now)
+            _isolated(connection, self.state, connection.decide, verdict, now)
 
     @entry
     def identify(self, number: int, verdict: object, now: float) -> None:
@@ -181,7 +185,7 @@ class Hub:
         """
         connection = self.connections.get(number)
         if connection is not None:
-            connection.identify(verdict, now)
+            _isolated(connection, self.state, connection.identify, verdict, now)
 
     @entry
     def relay_finished(self, number: int, to: str, error: str | None, now: float) -> None:
@@ -189,7 +193,7 @@ class Hub:
         self.state.now = now
         connection = self.connections.get(number)
         if connection is not None:
-            connection.relay_finished(to, error)
+            _isolated(connection, self.state, connection.relay_finished, to, error)
 
     @patient
     def shutdown(self, grace: float, now: float) -> None:
@@ -201,7 +205,7 @@ class Hub:
         self.state.now = now
         self.state.stopping = True
         for connection in list(self.connections.values()):
-            connection.shut_down(grace)
+            _isolated(connection, self.state, connection.shut_down, grace)
 
     def end(self, now: float) -> None:
         """End the ack requests of the server's own program, since no answer comes any more."""
@@ -336,3 +340,17 @@ class Hub:
         if closed.by is ClosedBy.LOST:
             state.stats.lost += 1
         state.emit(ClientLeft(session.id, closed, connection.dropped))
+
+
+def _isolated(
+    connection: Connection,
+    state: ServerState,
+    step: Callable[P, None],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> None:
+    """Take a step of one connection. Its failure must not keep the others from theirs."""
+    try:
+        step(*args, **kwargs)
+    except Exception as error:
+        state.emit(SessionFailed(f"the connection of {connection.session.peer}", error))

@@ -1,8 +1,21 @@
 """HTTP requests and responses as values."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from urllib.parse import parse_qsl, urlsplit
+
+from kps.errors import InvalidArgument
+from kps.protocol.limits import shown
+
+WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+"""The statuses of answers that have no body, and nothing that describes one."""
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[!-~]([ -~\t]*[!-~])?|")
+_OURS = frozenset(("connection", "content-length", "content-type", "keep-alive",
+                   "transfer-encoding", "upgrade"))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +71,35 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A plain HTTP answer."""
+    """A plain HTTP answer.
+
+    Raises :class:`kps.InvalidArgument` for what cannot be written.
+    """
 
     status: int
+    """From 200 to 599: an answer ends its request."""
     body: bytes = b""
+    """Empty with the statuses 204 and 304."""
     content_type: str = "text/plain; charset=utf-8"
     headers: tuple[tuple[str, str], ...] = field(default=())
+    """More header fields, in printable ASCII; not ``Content-Type``, ``Content-Length``, nor others
+    of the connection."""
+
+    def __post_init__(self) -> None:
+        status, body, headers = self.status, self.body, self.headers
+        is_number = isinstance(status, int) and not isinstance(status, bool)
+        if not is_number or not 200 <= status <= 599:
+            raise InvalidArgument(f"status is a number from 200 to 599, not {shown(status)}")
+        if not isinstance(body, bytes):
+            text = "body is bytes, not {}; for a text use HttpResponse.text(status, text)"
+            raise InvalidArgument(text.format(shown(body)))
+        if body and status in WITHOUT_BODY:
+            raise InvalidArgument(f"an answer of the status {int(status)} has no body")
+        if not isinstance(self.content_type, str) or not _VALUE.fullmatch(self.content_type):
+            raise InvalidArgument(f"not a content_type: {shown(self.content_type)}")
+        if not isinstance(headers, (list, tuple)) or not all(map(_is_field, headers)):
+            raise InvalidArgument(f"headers is pairs of name and value, not {shown(headers)}")
+        object.__setattr__(self, "headers", tuple([(name, value) for name, value in headers]))
 
     @classmethod
     def text(cls, status: int, text: str) -> "HttpResponse":
@@ -77,6 +113,18 @@ class HttpResponse:
         if tag is not None and tag in (one.strip().removeprefix("W/") for one in known.split(",")):
             return HttpResponse(304, headers=self.headers)
         return self
+
+
+def _is_field(field: object) -> bool:
+    """Tell whether this is a header field that an answer may have besides ours."""
+    return (
+        isinstance(field, (list, tuple))
+        and len(field) == 2
+        and all(isinstance(text, str) for text in field)
+        and _NAME.fullmatch(field[0]) is not None
+        and _VALUE.fullmatch(field[1]) is not None
+        and field[0].lower() not in _OURS
+    )
 
 
 Responder = Callable[[HttpRequest], HttpResponse]

@@ -18,7 +18,7 @@ from wsproto.utilities import RemoteProtocolError
 
 from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.frames import text_frame
-from kps.protocol.wire.http import HttpRequest, HttpResponse, Responder
+from kps.protocol.wire.http import WITHOUT_BODY, HttpRequest, HttpResponse, Responder
 from kps.protocol.wire.outbox import control
 from kps.protocol.wire.websocket import Closed, ClosedBy, State, Step, WebSocket
 
@@ -116,10 +116,9 @@ class ServerWebSocket(WebSocket):
         """
         if self.state is not State.HANDSHAKE and self.state is not State.REQUEST:
             return
-        assert self._opening is not None
-        http = self._opening.http
+        http = h11.Connection(h11.SERVER)  # a new one: nothing of an earlier answer is in it
         headers: list[tuple[str, str]] = [("connection", "close"), *response.headers]
-        if response.status != HTTPStatus.NOT_MODIFIED:  # a 304 has no body to describe
+        if response.status not in WITHOUT_BODY:
             headers += [
                 ("content-type", response.content_type),
                 ("content-length", str(len(response.body))),
@@ -130,12 +129,8 @@ class ServerWebSocket(WebSocket):
             reason=_PHRASES.get(response.status, b""),
         )
         is_head = self.request is not None and self.request.method == "HEAD"
-        answer = (
-            (http.send(head) or b"")
-            + (b"" if is_head else http.send(h11.Data(data=response.body)) or b"")
-            + (http.send(h11.EndOfMessage()) or b"")
-        )
-        self.outbox.push(control(answer))
+        answer = http.send(head) or b""
+        self.outbox.push(control(answer if is_head else answer + response.body))
         self._end(Closed(1006, f"HTTP status {response.status}", ClosedBy.LOCAL), now)
         if patience is not None:
             self._give_up_at = now + patience

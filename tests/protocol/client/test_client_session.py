@@ -140,6 +140,16 @@ class TestRegistration:
         server.hang_up()
         client.check_over()
 
+    def test_server_that_takes_no_message_as_long_as_the_first_one(self) -> None:
+        client = Client(reconnect=RETRY)
+        server = client.transport().open()
+        server.feed(close_frame(1009, "message too big", key=None))
+        (ended,) = client.take(Ended)
+        assert isinstance(ended.error, ConnectFailed)
+        assert "its id is too long" in str(ended.error)
+        server.hang_up()
+        client.check_over()
+
     def test_nothing_follows_a_refusal(self) -> None:
         refusal, pong = {"action": "error", "error": "no"}, {"action": "pong", "id": "me"}
         for messages in ([refusal, pong], [[refusal, pong]]):

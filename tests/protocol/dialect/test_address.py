@@ -132,6 +132,33 @@ class TestAddress:
         assert address.url == "ws://localhost:1/x"
         assert "secret" not in repr(address)
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "bob:secret@host:1",
+            "bob@host",
+            "ws://bob:secret@host",
+            "ws://bob:secret@host:99999/x?y",
+            "wss://:secret@[::1]:1",
+            "ws://bob:secret@[",
+            "bob:secret:secret@host:1",
+            "bob:secret/@host:1",
+            "bob:secret?secret@host:1",
+            "bob:secret#@host:1",
+            "bob:se@cret@host",
+            "bob:sécret secret@host",
+            "ftp://bob:secret@host",
+        ],
+    )
+    def test_no_user_is_taken_nor_shown(self, text: str) -> None:
+        for parse in (Address.parse, RelayTarget.parse):
+            with pytest.raises(InvalidArgument) as refused:
+                parse(text)
+            for secret in ("bob", "secret", "cret", "IPv6"):
+                assert secret not in str(refused.value)
+        with pytest.raises(InvalidArgument, match="no user and no password"):
+            Address.parse(text.replace("?", ""))
+
     @given(st.one_of(st.text(), st.from_regex(r"(wss?://)?[a-z0-9.\[\]:@-]*(:\d*)?[/?#!-~]*")))
     def test_every_address_can_be_put_into_a_request(self, text: str) -> None:
         try:

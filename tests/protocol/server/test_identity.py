@@ -1,15 +1,20 @@
 """Who a client is: tokens, identities that end, and whose an id is."""
 
+import math
 from typing import Any
 
 import pytest
 
+from kps.errors import InvalidArgument
 from kps.protocol.access.identity import Identity, Permissions
 from kps.protocol.limits import RatePolicy, ServerLimits
 from kps.protocol.server.events import LoginRefused, TokenPresented, UpgradeRequested
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 from tests.protocol.helpers import Answer, Peer, Stage, frame, json_frame, upgrade
 
+NO_LIFETIMES: list[Any] = [
+    "5", True, math.nan, math.inf, -math.inf, 10**400, -(10**400), 1e10, []
+]  # fmt: skip
 ALICE, BOB = Identity("alice"), Identity("bob")
 INVALID = {"action": "error", "error": "the token is not valid"}
 
@@ -61,6 +66,25 @@ class TestRequest:
         request = self.request("/?token=secret", ("authorization", "Bearer secret"))
         assert "secret" not in repr(request)
         assert "secret" not in repr(TokenPresented(1, "secret"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *[{"name": name} for name in (5, None, b"x", True)],
+        *[{"permissions": one} for one in (5, None, "publish", {"publish": ["*"]})],
+        *[{"lifetime": one} for one in NO_LIFETIMES],
+    ],
+)
+def test_what_is_no_identity_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument) as refusal:
+        Identity(**{"name": "x", **fields})
+    assert len(str(refusal.value)) < 400
+
+
+@pytest.mark.parametrize("lifetime", [None, 5, 0.5, 0, -3.0, 1e9])
+def test_lifetimes(lifetime: float | None) -> None:
+    assert Identity("x", lifetime=lifetime).lifetime == lifetime
 
 
 class TestHook:

@@ -117,8 +117,18 @@ class TestRegistration:
         assert set(stage.hub.clients) == {"generated-1", "generated-2"}
 
     def test_id_of_any_characters(self) -> None:
-        for client_id in ('"}{', "é😀", "\x00", " ", "x" * 256):
+        for client_id in ('"}{', "é😀", "\xa0", " ", "x" * 256):
             assert Stage().peer().upgrade().ask(ping(client_id)) == [pong(client_id)]
+
+    @pytest.mark.parametrize("client_id", ["\x00", "a\nb", "\x7f", "a\x9f", "\x1b[31m"])
+    def test_id_with_a_control_character(self, client_id: str) -> None:
+        """No program could send a message to it."""
+        refusal = {"action": "error", "error": "the id has a control character in it"}
+        peer = Stage().peer().upgrade()
+        assert peer.ask(ping(client_id)) == [refusal]
+        assert peer.ask(ping("a")) == [pong("a")]
+        assert peer.ask(ping(client_id)) == [refusal]
+        assert peer.session.id == "a"
 
     def test_id_of_the_server_is_its_own(self) -> None:
         stage = Stage()

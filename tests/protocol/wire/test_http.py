@@ -499,7 +499,8 @@ class TestAsking:
         ("verdict", "status"),
         [
             (True, 101),
-            ("anything that is true", 101),
+            ("anything that is true", 403),
+            (("no", 403), 403),
             (False, 403),
             (None, 403),
             (HttpResponse.text(418, "I am a teapot"), 418),
