@@ -13,7 +13,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, Self
 
 import kps
 import kps.sync
@@ -45,6 +46,38 @@ class LoopThread:
         self.loop.close()
 
 
+class OneTask:
+    """Calls functions on a loop, one after the other, in one task."""
+
+    def __init__(self, thread: LoopThread) -> None:
+        self._thread = thread
+        self._calls: asyncio.Queue[tuple[Callable[..., Any], Future[Any]] | None] = asyncio.Queue()
+        self._task = asyncio.run_coroutine_threadsafe(self._run(), thread.loop)
+
+    def call(self, function: Callable[..., Any]) -> Any:
+        future: Future[Any] = Future()
+        self._put((function, future))
+        return future.result(PATIENCE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._put(None)
+        self._task.result(PATIENCE)
+
+    def _put(self, call: tuple[Callable[..., Any], Future[Any]] | None) -> None:
+        self._thread.loop.call_soon_threadsafe(self._calls.put_nowait, call)
+
+    async def _run(self) -> None:
+        while (call := await self._calls.get()) is not None:
+            function, future = call
+            try:
+                future.set_result(await function())
+            except BaseException as failure:
+                future.set_exception(failure)
+
+
 class Blocking:
     """An object of the asyncio API whose methods block."""
 
@@ -64,11 +97,12 @@ class Blocking:
 
     def __iter__(self) -> Iterator[Any]:
         iterator = self._thread.call(self._target.__aiter__)
-        while True:
-            try:
-                yield self._thread.call(iterator.__anext__)
-            except StopAsyncIteration:
-                return
+        with OneTask(self._thread) as task:  # as it is for a loop
+            while True:
+                try:
+                    yield task.call(iterator.__anext__)
+                except StopAsyncIteration:
+                    return
 
     def _wrap(self, result: Any) -> Any:
         if isinstance(result, (kps.Ack, kps.Subscription, kps.Client, kps.Server)):
