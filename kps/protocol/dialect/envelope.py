@@ -71,6 +71,15 @@ def measure(loaded: Any, most: int) -> tuple[int, bool]:
     return values, any(type(part) is dict or type(part) is list for part in level)
 
 
+def payload_of(loaded: Any) -> Any:
+    """Return the only array or object in a message, which is usually its payload; else itself."""
+    if type(loaded) is dict:
+        parts = [part for part in loaded.values() if type(part) is dict or type(part) is list]
+        if len(parts) == 1:
+            return parts[0]
+    return loaded
+
+
 def is_deeper(loaded: Any, most: int) -> bool:
     """Tell whether parsed JSON has more than ``most`` levels of arrays and objects."""
     return measure(loaded, most)[1]

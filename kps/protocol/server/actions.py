@@ -20,8 +20,6 @@ from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
     TooDeep,
-    check_depth,
-    is_deeper,
     shown,
     text,
     write,
@@ -48,8 +46,8 @@ class Actor(Subscriber, AckOwner, Protocol):
     delivery: Delivery
     received: int
     """Number of messages that it sent."""
-    is_deep: bool
-    """Whether the message that is being handled may be nested too deeply."""
+    deep: object
+    """A part of the message that is being handled, if that is nested too deeply."""
 
     @property
     def permissions(self) -> Permissions:
@@ -62,6 +60,9 @@ class Actor(Subscriber, AckOwner, Protocol):
     @property
     def host(self) -> str:
         """The host by which the client reached the server."""
+
+    def is_too_deep(self, payload: object) -> bool:
+        """Tell whether a payload in the message is nested too deeply."""
 
     def reply(self, message: bytes) -> bool:
         """Answer the client."""
@@ -110,7 +111,7 @@ def publish(actor: Actor, fields: Fields) -> None:
         if len(payloads) > actor.state.limits.max_batch:
             raise InvalidMessage("the batch has too many payloads", LIMIT_REACHED)
         actor.received += (len(payloads) or 1) - 1
-    if actor.is_deep:
+    if actor.deep is not None:
         actor.run.check(topic)
         payloads = _refuse_deep(actor, fields, payloads)
     if receipt is None:
@@ -121,8 +122,7 @@ def publish(actor: Actor, fields: Fields) -> None:
 
 def _refuse_deep(actor: Actor, fields: Fields, payloads: list[Any]) -> list[Any]:
     """Refuse the payloads that are nested too deeply, all with one error; return the others."""
-    most = actor.state.limits.max_depth
-    kept = [payload for payload in payloads if not is_deeper(payload, most)]
+    kept = [payload for payload in payloads if not actor.is_too_deep(payload)]
     refused = len(payloads) - len(kept)
     if refused:
         error = TooDeep(refused)
@@ -209,8 +209,8 @@ def ack(actor: Actor, fields: Fields) -> None:
         error = error[: limits.max_error]
     elif result is not None:
         try:
-            if actor.is_deep:
-                check_depth(result, limits.max_depth)
+            if actor.is_too_deep(result):
+                raise TooDeep
             written = write(result)
             kept, size = as_json(written), len(written)
         except TooDeep:

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from kps.protocol.dialect.codes import LIMIT_REACHED
-from kps.protocol.dialect.envelope import InvalidMessage, load, measure
+from kps.protocol.dialect.envelope import InvalidMessage, load, measure, payload_of
 from kps.protocol.dialect.server import ServerLevel1
 from kps.protocol.server.gate import Gate, Phase
 from kps.protocol.server.run import Run
@@ -35,7 +35,7 @@ class Recipient(Protocol):
 
     dialect: ServerLevel1
     gate: Gate
-    is_deep: bool
+    deep: object
     run: Run
     throttle: Throttle | None
 
@@ -52,7 +52,7 @@ class Inbox:
     It keeps the others, unread: whatever is wrong with them is told in its turn.
     """
 
-    __slots__ = ("_array", "_done", "_frame", "_is_array_deep", "_long_from", "_recipient",
+    __slots__ = ("_array", "_done", "_frame", "_is_deep", "_long_from", "_recipient",
                  "_rest", "_state", "has_rest")  # fmt: skip
 
     def __init__(self, state: ServerState, recipient: Recipient) -> None:
@@ -63,7 +63,7 @@ class Inbox:
         self._frame = b""  # an array with messages left, in front of the others
         self._done = 0  # messages of it that are handled
         self._array: list[Any] | None = None  # its messages, if they may soon be handled
-        self._is_array_deep = False
+        self._is_deep = False  # whether that array may be nested too deeply
         self.has_rest = False
         """Whether messages wait for ``go_on``."""
 
@@ -108,13 +108,14 @@ class Inbox:
             if excess is not None:
                 recipient.refuse_all(excess, loaded if type(loaded) is list else (loaded,))
                 continue
-            recipient.is_deep = size > self._long_from and self._weigh(loaded)
+            recipient.deep = self._weigh(loaded) if size > self._long_from else None
             if type(loaded) is dict:
                 recipient.handle(loaded)
             elif not self._handle(loaded, message):
                 self._rest = list(waiting)
                 break
         recipient.run.finish()
+        recipient.deep = None  # it may be large
 
     def _receive_huge(self, message: bytes) -> None:
         """Receive a message that may become very many objects."""
@@ -125,7 +126,6 @@ class Inbox:
         """Let the session handle messages that waited."""
         recipient = self._recipient
         if self._frame:
-            recipient.is_deep = self._is_array_deep
             array = self._array
             self.keep_bytes()
             if array is None:
@@ -134,8 +134,10 @@ class Inbox:
                 units, turns = len(self._frame) // _PARSED, self._state.turns
                 turns.lend(2 * units)  # parsing it again has to be worth it
                 turns.left -= units
+            recipient.deep = array if self._is_deep else None
             is_done = self._handle_array(array, self._frame, self._done)
             recipient.run.finish()
+            recipient.deep = None
             if not is_done:
                 return
         rest, self._rest = self._rest, []
@@ -159,11 +161,12 @@ class Inbox:
         self._rest, self._frame = [], b""
         self.has_rest = False
 
-    def _weigh(self, loaded: Any) -> bool:
-        """Count the work of a long message; tell whether it may be nested too deeply."""
-        values, is_deep = measure(loaded, self._state.limits.max_depth)
+    def _weigh(self, loaded: Any) -> object:
+        """Count the work of a long message; return its part that is nested too deeply, if any."""
+        part = payload_of(loaded)
+        values, is_deep = measure(part, self._state.limits.max_depth)
         self._state.turns.left -= values // _VALUES
-        return is_deep
+        return part if is_deep else None
 
     def _handle(self, loaded: Any, frame: bytes) -> bool:
         """Handle one message, or each message of an array; tell whether none is left."""
@@ -193,7 +196,7 @@ class Inbox:
                 if done == len(messages):
                     return True
                 self._frame, self._done = frame, done
-                self._is_array_deep = recipient.is_deep
+                self._is_deep = recipient.deep is not None
                 self.has_rest = True
                 if throttle is not None and is_delayed:
                     throttle.wait_for_burst(state.now)  # parsing it again has to be worth it

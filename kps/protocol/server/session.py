@@ -14,8 +14,9 @@ from kps.protocol.dialect.codes import ID_TAKEN, RATE_LIMITED
 from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
+    TooDeep,
     check,
-    check_depth,
+    is_deeper,
 )
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.dialect.server import LEVEL_1, ServerLevel1
@@ -50,6 +51,7 @@ class ServerSession:
 
     __slots__ = (
         "_transport",
+        "deep",
         "delivered",
         "delivery",
         "dialect",
@@ -57,7 +59,6 @@ class ServerSession:
         "gate",
         "id",
         "inbox",
-        "is_deep",
         "number",
         "peer",
         "received",
@@ -87,8 +88,8 @@ class ServerSession:
         """Number of messages that it sent."""
         self.delivered = 0
         """Number of publications and direct messages for it."""
-        self.is_deep = False
-        """Whether the message that is being handled may be nested too deeply."""
+        self.deep: object = None
+        """A part of the message that is being handled, if that is nested too deeply."""
         self.state = state
         self.delivery = delivery
         self.gate = Gate(state, transport, self)
@@ -137,11 +138,21 @@ class ServerSession:
                 self.run.finish()
                 if gate.is_over:
                     return
-            if self.is_deep and not action.joins_run:  # which checks each payload itself
-                check_depth(fields.get("data"), self.state.limits.max_depth)
+            if (
+                self.deep is not None
+                and not action.joins_run
+                and self.is_too_deep(fields.get("data"))
+            ):
+                raise TooDeep  # an action that joins a run looks at each payload itself
             action.handle(self, fields)
         except InvalidMessage as error:
             self.refuse(error, fields)
+
+    def is_too_deep(self, payload: object) -> bool:
+        """Tell whether a payload in the message is nested too deeply."""
+        if self.deep is None:
+            return False
+        return payload is self.deep or is_deeper(payload, self.state.limits.max_depth)
 
     def refuse_all(self, error: InvalidMessage, requests: Sequence[Any]) -> None:
         """Refuse a whole frame; ``requests`` are its messages. It counts as one message.

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kps.protocol.dialect import envelope
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.limits import Overflow, RatePolicy, ServerLimits
+from kps.protocol.server import inbox as inbox_module
 from kps.protocol.server import turns as turns_module
 from kps.protocol.server.turns import TURN, Turns
 from kps.testing.network import split
@@ -710,3 +712,37 @@ def test_what_a_client_leaves_is_work_of_its_turn(topics: int, charged: int) -> 
     peer.feed(frame(b"?", reserved=1))
     assert peer.closed is not None
     assert charged <= before - turns._of_turn < charged + 60  # there is a frame, too
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_a_payload_that_is_too_deep_is_not_kept(array: bool) -> None:
+    stage = Stage()
+    peer = member(stage, "me")
+    stage.hub.take_unflushed()
+    deep = b"[" * 200 + b"]" * 200
+    message = b'{"action":"publish","topic":"t","data":[%b]}' % b",".join([deep] * 20)
+    peer.feed(frame(b"[%b]" % message if array else message))
+    [error] = peer.take()
+    assert error["error"] == "message nested too deeply"
+    assert peer.session.deep is None
+
+
+def test_one_look_tells_that_a_payload_is_too_deep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at a megabyte of containers takes some twenty milliseconds."""
+    looks, measure = 0, envelope.measure
+
+    def counted(loaded: Any, most: int) -> tuple[int, bool]:
+        nonlocal looks
+        looks += 1
+        return measure(loaded, most)
+
+    for module in (envelope, inbox_module):
+        monkeypatch.setattr(module, "measure", counted)
+    stage = Stage()
+    peer = member(stage, "me")
+    stage.hub.take_unflushed()
+    deep = b"[" * 200 + b"]" * 200
+    peer.feed(frame(b'{"action":"direct_message","to":"me","data":%b}' % deep))
+    [error] = peer.take()
+    assert error["error"] == "message nested too deeply"
+    assert looks == 1
