@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._owner.is_forked:
             return self._leave()
-        self._endpoint.receive_eof(self._clock())
+        self._endpoint.receive_eof(self._clock(), self._transport.get_write_buffer_size())
         self._owner._progress()
         return not self._is_tls  # keep writing the queue; TLS does not allow that
 

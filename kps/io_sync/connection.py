@@ -238,7 +238,7 @@ class Connection:
                     self._endpoint.receive_data(data, self._clock())
                 else:
                     self._is_at_eof = True
-                    self._endpoint.receive_eof(self._clock())
+                    self._endpoint.receive_eof(self._clock(), len(self._unsent))
                 self._owner._progress()
                 pauses = self._endpoint.wants_pause
                 self._adapt_chunk(len(data), time_spent() - begun)

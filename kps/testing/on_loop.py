@@ -265,7 +265,7 @@ class MemoryTransport(asyncio.Transport):
         self._inbox.append(data)
         self._deliver_soon()
 
-    def receive_eof(self, now: float) -> None:
+    def receive_eof(self, now: float, unwritten: int = 0) -> None:
         self._has_eof = True
         self._deliver_soon()
 

@@ -235,7 +235,7 @@ class SocketPort:
         self.unsent += data
         self.write()
 
-    def receive_eof(self, now: float) -> None:
+    def receive_eof(self, now: float, unwritten: int = 0) -> None:
         self._ends = True
         self.write()
 

@@ -82,7 +82,7 @@ class Echo:
         else:
             connection.send(message, Kind.REPLY, now)
 
-    def receive_eof(self, now: float) -> None:
+    def receive_eof(self, now: float, unwritten: int = 0) -> None:
         self._connection.receive_eof(now)
 
     def connection_lost(self, now: float, unwritten: int = 0) -> None:

@@ -33,7 +33,7 @@ class Costly:
         self.sizes.append(len(data))
         self._clock.advance(self._cost)
 
-    def receive_eof(self, now: float) -> None:
+    def receive_eof(self, now: float, unwritten: int = 0) -> None:
         self.output = Output.CLOSE
 
     def connection_lost(self, now: float, unwritten: int = 0) -> None:

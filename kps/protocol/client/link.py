@@ -105,8 +105,10 @@ class ClientLink:
                     calls.is_under_way = False
 
     @entry
-    def receive_eof(self, now: float) -> None:
-        """Note that the server will send nothing more."""
+    def receive_eof(self, now: float, unwritten: int = 0) -> None:
+        """Note that the server will send nothing more, nor read ``unwritten`` bytes."""
+        if self._socket.state is _OPEN:
+            self._count_lost(unwritten)
         self.outgoing.seal()
         self._clock.now = now
         self._socket.receive_eof(now)
@@ -115,14 +117,20 @@ class ClientLink:
     @entry
     def connection_lost(self, now: float, unwritten: int = 0) -> None:
         """Note that the transport is gone. May be called twice."""
-        outbox, had_ended = self._socket.outbox, self._has_ended
-        lost = self._taken.messages_in(unwritten)
-        self._taken = outbox.taken = Taken()  # they count once
-        outbox.dropped += lost
+        had_ended = self._has_ended
+        lost = self._count_lost(unwritten)
         self._is_gone = True
         self.receive_eof(now)
         self._owner.link_gone(self, lost if had_ended else 0)
         self._socket.connection_lost(now)
+
+    def _count_lost(self, unwritten: int) -> int:
+        """Count the messages that the driver took and could not write, once."""
+        lost = self._taken.messages_in(unwritten)
+        outbox = self._socket.outbox
+        self._taken = outbox.taken = Taken()
+        outbox.dropped += lost
+        return lost
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""

@@ -86,8 +86,8 @@ class WebSocketConnection:
                     calls.is_under_way = False
 
     @entry
-    def receive_eof(self, now: float) -> None:
-        """Note that the peer will send nothing more."""
+    def receive_eof(self, now: float, unwritten: int = 0) -> None:
+        """Note that the peer will send nothing more. What was unwritten is not counted."""
         self._state.now = now
         self._finish(self._ended, now)
 

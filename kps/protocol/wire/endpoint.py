@@ -11,8 +11,8 @@ class Endpoint(Protocol):
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the transport."""
 
-    def receive_eof(self, now: float) -> None:
-        """Note that the peer will send nothing more."""
+    def receive_eof(self, now: float, unwritten: int = 0) -> None:
+        """Note that the peer will send nothing more, nor read; ``unwritten`` as below."""
 
     def connection_lost(self, now: float, unwritten: int = 0) -> None:
         """Note that the transport is gone.
