@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import Any, TypeVar
 
 from kps.errors import ServerStartFailed
@@ -26,6 +27,8 @@ from kps.protocol.wire.websocket import Output
 
 Subject = TypeVar("Subject")
 
+_TURN = 0.01  # seconds of writing before other things that are due
+_MANY = 16  # connections between two looks at the clock
 _TURNS_TO_ACCEPT = 5
 """Turns of the loop in which a connection that it has accepted surely comes here."""
 
@@ -215,16 +218,20 @@ class ServerDriver(Driver):
             del self._decisions[session]
 
     def _flush(self) -> None:
-        unflushed = self._hub.take_unflushed()
+        unflushed, done, begun = self._hub.take_unflushed(), 0, monotonic()
         try:
             for session in unflushed:
                 connection = self._by_session.get(session)
                 if connection is not None:
                     connection.flush()
-        except BaseException:  # out of a signal handler, for instance: the next step does it
-            for session in unflushed:
-                self._hub.touch(session)
-            raise
+                done += 1
+                if not done % _MANY and monotonic() - begun > _TURN:
+                    break  # read in between, though very much is to be written
+        finally:  # also after an exception out of a signal handler: the next step does the rest
+            if done < len(unflushed):
+                for session in unflushed[done:]:
+                    self._hub.touch(session)
+                self.progress()
 
     def _latest_context(self) -> ssl.SSLContext:
         context = self._settings.certificates.context

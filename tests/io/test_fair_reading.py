@@ -1,14 +1,17 @@
 """A connection whose bytes cost much time does not take that of the others."""
 
 import asyncio
+import itertools
 import socket
 import threading
 from typing import Any
 
 import pytest
 
+import kps
 import kps.io_asyncio.connection
 import kps.io_sync.connection
+from kps.io_asyncio import server_driver
 from kps.protocol.wire.websocket import Output
 from kps.testing.network import ManualClock
 
@@ -175,3 +178,31 @@ def test_what_costs_much_is_read_once_in_a_turn_of_the_loop(
         assert cheap.is_read
 
     asyncio.run(main())
+
+
+def test_other_things_are_done_while_very_much_is_to_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = itertools.count()  # so each look at it finds that the time is over
+    monkeypatch.setattr(server_driver, "monotonic", lambda: float(next(clock)))
+    flushed: list[int] = []
+
+    class Written:
+        def __init__(self, number: int) -> None:
+            self.flush = lambda: flushed.append(number)
+
+    async def main() -> None:
+        async with kps.Server("127.0.0.1:0") as server:
+            driver, numbers = server._driver, range(1000, 1100)
+            with monkeypatch.context() as patched:
+                written = {number: Written(number) for number in numbers}
+                patched.setattr(driver, "_by_session", written)
+                for number in numbers:
+                    driver._hub.touch(number)
+                driver._flush()
+                assert flushed == list(numbers)[:16]
+                while len(flushed) < len(numbers):
+                    await asyncio.sleep(0)
+                assert flushed == list(numbers)
+
+    asyncio.run(asyncio.wait_for(main(), 20))
