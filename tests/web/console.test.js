@@ -178,16 +178,18 @@ describe('in a browser', { skip: missing }, () => {
         requestAnimationFrame(next);
       });
     });
+    const begun = performance.now();
     for (let turn = 0; turn < 20; turn++) {
       for (let i = 0; i < 5000; i++) await source.publish('flood', { turn, i });
       await source.flush();
     }
     await source.publish('flood', 'the last');
     await isShown(page, '#messages li', 'the last');
+    const lasted = performance.now() - begun;
     await isShown(page, '#messages .skipped', 'skipped');
     assert.ok(await page.locator('#messages > li').count() <= 500);
     const longest = await page.evaluate(() => window.longest);
-    assert.ok(longest < 1000, `the page stood still for ${longest} ms`);
+    assert.ok(longest < lasted / 2, `the page stood still for ${longest} of ${lasted} ms`);
   });
 
   test('acks: results, errors, and who is missing', async (t) => {
@@ -258,10 +260,10 @@ describe('in a browser', { skip: missing }, () => {
   });
 
   test('hostile names and payloads are only text', async (t) => {
-    const hostile = `<img src=x onerror="window.hacked=1">'"\\&amp;\u202eRTL\u0000\n`;
-    const topic = hostile.replace(/[\0\n]/g, ''); // the server takes those in ids only
+    const topic = `<img src=x onerror="window.hacked=1">'"\\&amp;\u202eRTL`;
+    const hostile = `${topic}\u0000\n`; // no name may have those
     const page = await openConsole(t);
-    const mallory = await connect(t, { id: hostile });
+    const mallory = await connect(t, { id: topic });
     const long = await connect(t, { id: `long${'x'.repeat(5000)}` });
     await mallory.subscribe(topic, ({ data }) => { if (data === 'no') throw new Error(hostile); return hostile; });
     await long.subscribe('y'.repeat(5000), () => {});
