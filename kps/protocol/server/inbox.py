@@ -19,8 +19,8 @@ _REGISTERED = Phase.REGISTERED
 
 _HUGE = 64 * 1024  # bytes of a message
 
-# Bytes of all the arrays that wait as objects, which may take 45 times as much. Others wait as
-# bytes, and are parsed again.
+# Bytes of all the arrays that wait as objects, beyond which others wait as bytes and are parsed
+# again: the objects may take 45 times as much.
 _MOST_PARSED = 4 * 1024 * 1024
 
 # Units of work (see ``turns``).
@@ -165,6 +165,8 @@ class Inbox:
         """Count the work of a long message; return its part that is nested too deeply, if any."""
         part = payload_of(loaded)
         values, is_deep = measure(part, self._state.limits.max_depth)
+        if part is not loaded:
+            values += len(loaded)
         self._state.turns.left -= values // _VALUES
         return part if is_deep else None
 

@@ -157,7 +157,7 @@ class ServerSession:
     def refuse_all(self, error: InvalidMessage, requests: Sequence[Any]) -> None:
         """Refuse a whole frame; ``requests`` are its messages. It counts as one message.
 
-        The answer names the first messages.
+        The answer names the first 1,000 messages.
         """
         self.received += 1
         requests = requests[:_MOST_NAMED]
@@ -166,7 +166,6 @@ class ServerSession:
             request = requests[0]
             self.refuse(error, request if type(request) is dict else {})
         else:
-            self.state.turns.left -= len(requests)
             self._answer(error, self.dialect.error_about_all(str(error), error.code, requests))
 
     # -- to the client --------------------------------------------------------------------------

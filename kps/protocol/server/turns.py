@@ -18,7 +18,7 @@ SHARE = 200
 LONG = 4096
 """Bytes from which a message is long, and so takes long before anything is known of it."""
 
-_PATIENCE = 16  # turns that one waits at most before it goes on as the first
+_PATIENCE = 16  # turns between two looks for one that has waited for so many, and goes first
 
 _UNPARSED = 64  # bytes of a long message that count as one unit before it is parsed
 
@@ -40,7 +40,7 @@ class Worker(Protocol):
 class Turns:
     """The turns of one server's connections."""
 
-    __slots__ = ("_count", "_is_first", "_most", "_now", "_of_turn", "_turn", "_turns",
+    __slots__ = ("_count", "_is_first", "_looked", "_most", "_now", "_of_turn", "_turn", "_turns",
                  "_unused", "_waiting", "_working", "left")  # fmt: skip
 
     def __init__(self, turn: int = TURN) -> None:
@@ -56,6 +56,7 @@ class Turns:
         self._is_first = True  # whether the next long message is handled in any case
         self._working = 0  # the number of the connection that works, or was the last to do so
         self._turns = 0  # number of turns so far
+        self._looked = 0  # the turn of the last look for one that has waited for long
 
     @property
     def are_due(self) -> bool:
@@ -89,7 +90,7 @@ class Turns:
 
     def go_on(self) -> None:
         """Let waiting connections work for the rest of this turn; one of them in any case."""
-        if self._waiting and self._turns % _PATIENCE == 0:
+        if self._waiting and self._turns - self._looked >= _PATIENCE:
             self._put_oldest_first()
         while self._waiting:
             used, _, _, worker = heapq.heappop(self._waiting)
@@ -136,7 +137,7 @@ class Turns:
 
     def _put_oldest_first(self) -> None:
         """Put the one that waits longest first, if new ones have overtaken it for many turns."""
-        waiting = self._waiting
+        waiting, self._looked = self._waiting, self._turns
         place = min(range(len(waiting)), key=lambda place: waiting[place][1])
         _, _, since, worker = waiting[place]
         if self._turns - since >= _PATIENCE:

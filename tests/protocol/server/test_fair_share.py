@@ -629,6 +629,14 @@ def test_a_refused_array_names_its_first_messages_only() -> None:
     assert units_of_turn(stage) >= 1_000
 
 
+def test_one_array_in_a_message_does_not_hide_the_rest_of_it() -> None:
+    stage = Stage()
+    peer = member(stage, "me")
+    message = {f"field {number}": number for number in range(20_000)}
+    costs = [charged(stage, peer, message), charged(stage, peer, message | {"z": []})]
+    assert costs[1] >= costs[0] > 20_000 // 16
+
+
 def test_few_arrays_wait_as_objects() -> None:
     stage = Stage()
     peers = [member(stage, f"m{number}") for number in range(9)]

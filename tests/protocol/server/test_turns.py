@@ -1,5 +1,6 @@
 """Turns alone: who works when, and for how long. The workers are made by hand."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -177,6 +178,21 @@ def test_who_waits_goes_on_though_others_use_up_every_turn() -> None:
             turns.enter(Heap(turns, *[1] * SHARE))
         turns.go_on()
         turns.end()
+    assert not one.waits
+
+
+@pytest.mark.parametrize("ends", [1, 2, 3])
+def test_who_waits_goes_on_however_often_turns_end(ends: int) -> None:
+    turns = Turns()
+    one = Heap(turns, *[1] * (TURN + 5 * SHARE))
+    turns.enter(one)
+    turns.end()
+    for _ in range(200):
+        for _ in range(2 * TURN // SHARE):
+            turns.wait(Heap(turns, *[1] * TURN))
+        turns.go_on()
+        for _ in range(ends):
+            turns.end()
     assert not one.waits
 
 
