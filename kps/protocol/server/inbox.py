@@ -166,7 +166,7 @@ class Inbox:
         part = payload_of(loaded)
         values, is_deep = measure(part, self._state.limits.max_depth)
         if part is not loaded:
-            values += len(loaded)
+            values += 2 * len(loaded)  # its names and its other values
         self._state.turns.left -= values // _VALUES
         return part if is_deep else None
 

@@ -187,9 +187,9 @@ def test_who_waits_goes_on_however_often_turns_end(ends: int) -> None:
     one = Heap(turns, *[1] * (TURN + 5 * SHARE))
     turns.enter(one)
     turns.end()
-    for _ in range(200):
-        for _ in range(2 * TURN // SHARE):
-            turns.wait(Heap(turns, *[1] * TURN))
+    for _ in range(800):
+        for _ in range(TURN // SHARE):
+            turns.wait(Heap(turns, *[1] * SHARE))
         turns.go_on()
         for _ in range(ends):
             turns.end()
