@@ -447,7 +447,7 @@ class Client(Participant, UnifiedClient):
     # -- events ---------------------------------------------------------------------------
 
     def _handle_events(self) -> None:
-        self._events.hand_on(self._session.events(), self._handle)
+        self._events.hand_on(self._handle, self._session.events)
 
     def _handle(self, event: ClientEvent) -> None:
         log_client_event(event, self._settings.address, write)

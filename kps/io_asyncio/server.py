@@ -442,7 +442,7 @@ class Server(Participant, UnifiedServer):
     # -- events ---------------------------------------------------------------------------
 
     def _handle_events(self) -> None:
-        self._events.hand_on(self._hub.events(), self._handle)
+        self._events.hand_on(self._handle, self._hub.events)
 
     def _handle(self, event: HubEvent) -> None:
         log_hub_event(event, write)

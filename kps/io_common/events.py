@@ -1,7 +1,7 @@
-"""Hands a core's events to a driver."""
+"""Hands events to a driver."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 Event = TypeVar("Event")
@@ -16,14 +16,18 @@ class EventQueue:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Any] = deque()  # of one core
+        self.waiting: deque[Any] = deque()
+        """Any thread may append an event."""
 
-    def hand_on(self, events: list[Event], handle: Callable[[Event], object]) -> None:
-        """Give ``handle`` the events that are left of earlier calls, and these."""
-        waiting = self._waiting
-        waiting.extend(events)
+    def hand_on(
+        self, handle: Callable[[Event], object], take: Callable[[], Iterable[Event]] = tuple
+    ) -> None:
+        """Give ``handle`` the events that wait, and then those that ``take`` returns."""
+        waiting = self.waiting
+        waiting.extend(take())  # no exception comes in between
         while waiting:
-            event = waiting.popleft()
+            event = waiting[0]
+            del waiting[0]  # unlike ``popleft``, no call, after which an exception may come in
             try:
                 handle(event)
             except Exception:

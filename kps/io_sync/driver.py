@@ -7,11 +7,11 @@ connections' threads that have work. All waiters wait for ``news``.
 
 import threading
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from kps.errors import InvalidState
+from kps.io_common.events import EventQueue
 from kps.io_common.forks import in_child
 from kps.io_common.hooks import Callback
 from kps.io_common.logs import log_overflow
@@ -74,7 +74,7 @@ class Driver(ABC):
         self.dispatcher: Dispatcher
         self._face = face
         self._limits = limits
-        self._left: deque[tuple[Mailbox, Message[Any] | None, str]] = deque()
+        self._left = EventQueue()  # subscriptions to end, each with its last message
 
     def start(self) -> None:
         """With the lock held: start. Raises :class:`kps.InvalidState` the second time."""
@@ -139,8 +139,8 @@ class Driver(ABC):
     def progress(self) -> None:
         """With the lock held: handle events and wake threads, after a call into the core.
 
-        From within a call that is under way, it lets another thread do that. So it does if an
-        exception out of a signal handler comes in.
+        While a call is under way, or after an exception out of a signal handler, another thread
+        does that.
         """
         if self.calls.is_under_way:
             self.wake()
@@ -148,11 +148,8 @@ class Driver(ABC):
         self.due_on = 0
         face = self._face
         try:
-            while self._left:
-                mailbox, message, error = self._left.popleft()
-                if message is not None:
-                    face._settle_in_core(message, error, None)
-                face._close_mailbox(mailbox)
+            if self._left.waiting:
+                self._left.hand_on(self._leave)
             face._handle_events()
             subscriptions = face._subscriptions
             subscriptions.wake_ready(self.dispatcher.wake)
@@ -217,5 +214,11 @@ class Driver(ABC):
         This must not take the lock, because garbage collection can run in any thread at any time.
         """
         if not self.is_forked:
-            self._left.append((mailbox, message, error))
+            self._left.waiting.append((mailbox, message, error))
             self.wake()
+
+    def _leave(self, left: tuple[Mailbox, Message[Any] | None, str]) -> None:
+        mailbox, message, error = left
+        if message is not None:
+            self._face._settle_in_core(message, error, None)
+        self._face._close_mailbox(mailbox)
