@@ -5,14 +5,13 @@ from copy import copy
 from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
-from weakref import WeakMethod
 
 from kps.errors import InvalidState, RequestTimeout
 from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.handle import Handle
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.news import News
-from kps.io_asyncio.workers import Worker, current_worker, has_ended, outcome_of, when_ended
+from kps.io_asyncio.workers import Worker, current_worker, has_ended, outcome_of, watch
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message, T
 from kps.protocol.dialect.outcome import in_words
@@ -124,7 +123,8 @@ class Messages(Subscription[T]):
     def __init__(
         self, owner: SubscriptionOwner, mailbox: Mailbox, news: News, timeout: float | None
     ) -> None:
-        self._taken: dict[Worker, Message[T]] = {}  # messages that want an ack, by who took them
+        # Those that want an ack, by the worker that took them.
+        self._taken: dict[Worker, Message[T]] = {}
         self._news = news
         self._timeout = timeout
         self._watched: set[Worker] = set()  # workers whose end we are told of
@@ -135,7 +135,7 @@ class Messages(Subscription[T]):
 
     def __anext__(self) -> Coroutine[Any, Any, Message[T]]:
         """Return the next message. Raises :class:`kps.RequestTimeout` if none comes in time."""
-        # The worker is who calls this; ``wait_for`` may run the result in another task.
+        # The caller of this is the worker; ``wait_for`` may run the result in another task.
         return self._next(self._driver.worker())
 
     @locked
@@ -154,7 +154,7 @@ class Messages(Subscription[T]):
                 raise self._end_of_iteration() if is_in_time else self._timed_out()
         if message.wants_ack:
             self._taken[worker] = message
-            if worker not in self._watched and when_ended(worker, WeakMethod(self._worker_ended)):
+            if worker not in self._watched and watch(worker, self):
                 self._watched.add(worker)
         return message
 

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
-from weakref import WeakMethod
+from typing import Any, ParamSpec, Protocol, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 from kps.io_common.logger import trace_of
 from kps.io_common.logs import report_failure
@@ -29,20 +29,33 @@ def has_ended(worker: Worker) -> bool:
     return worker is not None and worker.done()
 
 
-def when_ended(worker: Worker, tell: WeakMethod[Callable[[Worker], None]]) -> bool:
-    """Call a method with a task soon after that has ended, if the method's object still lives.
+class Watcher(Protocol):
+    """Wants to know when a task has ended."""
+
+    def _worker_ended(self, worker: Worker) -> None: ...
+
+
+_watchers: WeakKeyDictionary[asyncio.Task[Any], WeakSet[Watcher]] = WeakKeyDictionary()
+"""Those of each task. A callback for each of them would stay with the task as long as it runs."""
+
+
+def watch(worker: Worker, watcher: Watcher) -> bool:
+    """Tell a watcher soon after a task has ended, if the watcher still lives.
 
     Return ``False`` outside of tasks.
     """
-
-    def ended(task: asyncio.Task[Any]) -> None:
-        if (call := tell()) is not None:
-            call(task)
-
     if worker is None:
         return False
-    worker.add_done_callback(ended)
+    if worker not in _watchers:
+        worker.add_done_callback(_tell_watchers)
+        _watchers[worker] = WeakSet()
+    _watchers[worker].add(watcher)
     return True
+
+
+def _tell_watchers(worker: asyncio.Task[Any]) -> None:
+    for watcher in _watchers.pop(worker, ()):
+        watcher._worker_ended(worker)
 
 
 def outcome_of(worker: Worker, topic: str) -> str | None:

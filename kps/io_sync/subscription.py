@@ -5,13 +5,12 @@
 from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
-from weakref import WeakMethod
 
 from kps.errors import InvalidState, RequestTimeout
 from kps.io_sync.driver import Driver
 from kps.io_sync.handle import Handle
 from kps.io_sync.news import News
-from kps.io_sync.workers import Worker, current_worker, has_ended, outcome_of, when_ended
+from kps.io_sync.workers import Worker, current_worker, has_ended, outcome_of, watch
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message, T
 from kps.protocol.dialect.outcome import in_words
@@ -123,7 +122,8 @@ class Messages(Subscription[T]):
     def __init__(
         self, owner: SubscriptionOwner, mailbox: Mailbox, news: News, timeout: float | None
     ) -> None:
-        self._taken: dict[Worker, Message[T]] = {}  # messages that want an ack, by who took them
+        # Those that want an ack, by the worker that took them.
+        self._taken: dict[Worker, Message[T]] = {}
         self._news = news
         self._timeout = timeout
         self._watched: set[Worker] = set()  # workers whose end we are told of
@@ -134,7 +134,7 @@ class Messages(Subscription[T]):
 
     def __next__(self) -> Message[T]:
         """Return the next message. Raises :class:`kps.RequestTimeout` if none comes in time."""
-        # The worker is who calls this; ``wait_for`` may run the result in another task.
+        # The caller of this is the worker; ``wait_for`` may run the result in another task.
         return self._next(self._driver.worker())
 
     def _next(self, worker: Worker) -> Message[T]:
@@ -149,9 +149,7 @@ class Messages(Subscription[T]):
                     raise self._end_of_iteration() if is_in_time else self._timed_out()
             if message.wants_ack:
                 self._taken[worker] = message
-                if worker not in self._watched and when_ended(
-                    worker, WeakMethod(self._worker_ended)
-                ):
+                if worker not in self._watched and watch(worker, self):
                     self._watched.add(worker)
             return message
 

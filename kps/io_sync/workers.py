@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from typing import ParamSpec
-from weakref import WeakMethod
 
 P = ParamSpec("P")
 
@@ -21,7 +20,7 @@ def has_ended(worker: Worker) -> bool:
     return not worker.is_alive()
 
 
-def when_ended(worker: Worker, tell: WeakMethod[Callable[[Worker], None]]) -> bool:
+def watch(worker: Worker, watcher: object) -> bool:
     """Return ``False``: a thread tells nobody that it ends."""
     return False
 

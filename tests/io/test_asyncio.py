@@ -381,6 +381,28 @@ async def test_a_worker_is_watched_once() -> None:
 
 
 @on_both_loops
+async def test_a_task_that_goes_on_keeps_nothing_of_its_iterators() -> None:
+    callbacks: list[object] = []
+
+    class Task(asyncio.Task[None]):
+        def add_done_callback(self, callback: Any, **context: Any) -> None:
+            callbacks.append(callback)
+            super().add_done_callback(callback, **context)
+
+    async def work() -> None:
+        async with kps.Server("127.0.0.1:0") as server:
+            for _ in range(20):
+                async with server.subscribe("t", timeout=PATIENCE) as messages:
+                    ack = await server.publish_with_ack("t", 1)
+                    await anext(messages)
+                assert all(outcome.success for outcome in (await ack.wait()).values())
+
+    loop = asyncio.get_running_loop()
+    await Task(work(), loop=loop)
+    assert len(callbacks) <= 2  # that of the iterators, and that of who awaits the task
+
+
+@on_both_loops
 async def test_the_worker_is_who_asks_for_the_message() -> None:
     """``wait_for`` may run the wait in a task of its own."""
     async with bus() as (_, alice, bob):
