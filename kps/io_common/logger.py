@@ -11,6 +11,7 @@ A handler of the program may fail, and then KPS goes on: :func:`write` never rai
 import atexit
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -62,9 +63,13 @@ class Guard(logging.Filter):
         super().__init__()
         self._target = target
         self._clock = clock
-        self._lock = threading.RLock()  # a signal handler may log while this thread does
+        self.forked()
         self._counts: dict[tuple[str, int], int] = {}  # lines by kind in this interval
         self._ends = 0.0
+
+    def forked(self) -> None:
+        """In a forked child: renew the lock. The thread that may have held it is gone."""
+        self._lock = threading.RLock()  # a signal handler may log while this thread does
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether a line has room, and make it safe."""
@@ -171,3 +176,5 @@ logger = logging.getLogger("kps")
 guard = Guard(logger)
 logger.addFilter(guard)
 atexit.register(guard.tell)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=guard.forked)

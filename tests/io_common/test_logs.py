@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import os
+import threading
 
 import pytest
 
-from kps.io_common.logger import INTERVAL, MOST, Guard, shown, write
+from kps.io_common.logger import INTERVAL, MOST, Guard, guard, shown, write
 from kps.io_common.logs import hook_failed, log_client_event, log_hub_event, report_failure
 from kps.protocol.client.events import (
     ClientEvent,
@@ -254,3 +256,23 @@ def test_an_exception_with_broken_attributes_has_a_line(caplog: pytest.LogCaptur
     assert report_failure(Untouchable("no"), "topic") == "no"
     (record,) = caplog.records
     assert "Untouchable" in logging.Formatter().format(record)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent() -> None:
+    holds, ends = threading.Event(), threading.Event()
+
+    def count() -> None:
+        with guard._lock:
+            holds.set()
+            ends.wait()
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    holds.wait()
+    child = os.fork()
+    if not child:
+        os._exit(0 if guard._lock.acquire(blocking=False) else 1)
+    ends.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
