@@ -36,19 +36,22 @@ class Ending:
         """
         if self._put_off(partial(self.finish, end, shorten)):
             return
-        if self.is_under_way:
-            shorten()
         this = threading.current_thread()
-        runs_it = False
+        runs_it = has_shortened = False
         try:
-            with self._news.lock:
-                while self.is_under_way:
-                    if self._runs_on is this or self._is_awaited():
-                        return
-                    self._news.wait()
-                if self._is_done:
-                    return
-                self._runs_on, runs_it = this, True
+            while not runs_it:
+                if self.is_under_way and not has_shortened:
+                    shorten()  # without the lock
+                    has_shortened = True
+                with self._news.lock:
+                    if not self.is_under_way:
+                        if self._is_done:
+                            return
+                        self._runs_on, runs_it = this, True
+                    elif has_shortened:  # else it has begun just now
+                        if self._runs_on is this or self._is_awaited():
+                            return
+                        self._news.wait()
             end()
             self._is_done = True
         finally:

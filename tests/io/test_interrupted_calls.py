@@ -8,7 +8,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -240,6 +240,34 @@ def test_a_thread_for_which_the_end_waits_does_not_wait_for_it() -> None:
 
     ending.finish(end, never)
     assert shortened == [True]
+
+
+def test_an_end_that_begins_as_another_caller_looks_is_shortened() -> None:
+    ending = Ending(lambda end: False, lambda: False)
+    begins, is_shorter = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+
+    def end() -> None:
+        begins.set()
+        in_time.append(is_shorter.wait(PATIENCE))
+
+    other = threading.Thread(target=ending.finish, args=(end, never), daemon=True)
+
+    class Lock:
+        """Another caller is faster."""
+
+        def __enter__(self) -> None:
+            ending._news.lock = lock
+            other.start()
+            assert begins.wait(PATIENCE)
+            lock.acquire()
+
+        def __exit__(self, *failure: object) -> None:
+            lock.release()
+
+    lock, ending._news.lock = ending._news.lock, cast("Any", Lock())
+    ending.finish(never, is_shorter.set)
+    assert in_time == [True]
 
 
 def test_a_callback_and_the_program_stop_a_server_at_once() -> None:
