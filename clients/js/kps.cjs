@@ -1557,7 +1557,7 @@ class Subscription {
     // A message that is larger than the whole mailbox must not empty it.
     const dropsOldest = overflow === 'drop_oldest' && message._weight <= mailboxBytes;
     while (dropsOldest && !mailbox.hasRoomFor(message)) this.#drop(mailbox.dropOldest());
-    if (this.#ended) return message._settle('unsubscribed'); // by who was told of the drop
+    if (this.#ended) return message._settle('unsubscribed'); // the program did that when it was told of the drop
     if (!mailbox.hasRoomFor(message)) return this.#drop(message);
     mailbox.push(message);
     this.#idle.shift()?.();

@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
         try:
             while self._is_writable and (data := endpoint.data_to_send()):
                 transport.write(data)
-        except BaseException:  # likewise
+        except BaseException:  # out of a signal handler: what was taken is lost
             self.abort()
             raise
         output = endpoint.output

@@ -36,7 +36,7 @@ _TURN = 0.01  # seconds that a callback may keep the loop, or a thread for which
 _BATCH = 256  # messages handed to a thread at once: a hand-over costs more than a message
 _BATCH_ON_LOOP = 2048  # messages; a callback that never waits takes milliseconds for them
 _LAST_MESSAGE = 0.1  # seconds for threads to return at the end, so that no call begins after it
-_LOOK = 0.05  # seconds after which the end looks again for whom it still waits
+_LOOK = 0.05  # seconds between two looks at the tasks for which the end still waits
 _AGAIN = 0.2  # seconds after which callbacks go on when all tasks of a loop were cancelled
 _RETRY = 1.0  # seconds after which a subscription asks again for a thread that the system denied
 

@@ -71,7 +71,10 @@ class Driver(ABC):
         self.thread = 0
         """The thread of the loop, once started."""
         self.worker: Callable[[], Worker] = current_worker
-        """Returns the task that runs on the loop. Knowing the loop, it costs a third."""
+        """Returns the task that runs on the loop.
+
+        It knows the loop, and so takes a third of the time.
+        """
         self.due_on = 0
         """The thread of the loop if ``step`` is scheduled for this turn, else 0. While it is due,
         a call that compares its own thread, and finds the loop running, needs no other check."""

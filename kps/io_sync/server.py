@@ -152,9 +152,9 @@ class Server(Participant, UnifiedServer):
         The server accepts no more connections, writes the pending data, and closes every
         connection with code 1001, on level 1 with 1012. After ``grace`` seconds (0: at once) it
         drops the remaining connections. What was read from a client is handled before, for up to
-        half of that time. Then hooks, and after them callbacks, that are under way have as long
-        again to end. After this no callback and no hook begins. Callers that wait for an ack get
-        :class:`kps.ServerStopped`, as does every later call.
+        half of that time. Then what is under way has as long again to end: on asyncio hooks, and
+        after them callbacks; on threads callbacks. After this no callback and no hook begins.
+        Callers that wait for an ack get :class:`kps.ServerStopped`, as does every later call.
 
         On asyncio cancelling a caller does not stop it; on threads an interrupted ``stop`` stands
         still. In both cases another call goes on with it, and may shorten it. On threads, in a

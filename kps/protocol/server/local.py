@@ -24,7 +24,7 @@ from kps.protocol.server.state import ServerState
 
 # Units of work (see ``turns``): of a payload for each further subscription of the program.
 _MESSAGE = 1
-_COPIED = 4  # one for each 16 bytes of its JSON: a shift to the right
+_COPIED = 16  # bytes of its JSON that count as one unit
 
 
 class _Sizes:
@@ -72,7 +72,7 @@ class LocalProgram:
         size = publication.encoded(_SIZES)
         topic, sender, payloads = publication.topic, publication.sender, publication.payloads
         copies = (self.subscriptions.count(topic) - 1) * len(payloads)
-        self._state.turns.left -= copies * (_MESSAGE + (size >> _COPIED))
+        self._state.turns.left -= copies * (_MESSAGE + (size // _COPIED))
         deliver, ack_id = self.subscriptions.deliver, publication.ack_id
         if ack_id:
             return bool(deliver(topic, payloads[0], sender, size, ack_id, 0))

@@ -12,7 +12,10 @@ class Endpoint(Protocol):
         """Take bytes from the transport."""
 
     def receive_eof(self, now: float, unwritten: int = 0) -> None:
-        """Note that the peer will send nothing more, nor read; ``unwritten`` as below."""
+        """Note that the peer will send nothing more, nor read.
+
+        ``unwritten`` is that of ``connection_lost``.
+        """
 
     def connection_lost(self, now: float, unwritten: int = 0) -> None:
         """Note that the transport is gone.
