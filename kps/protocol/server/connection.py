@@ -58,7 +58,12 @@ class WebSocketConnection:
         self._transport = WebSocketTransport(state, number, self._socket, self._changed)
         self.session = ServerSession(state, delivery, number, peer, self._transport)
         self._intake = Intake(
-            state, self.session, self._socket, requested=self._requested, handled=self._worked
+            state,
+            self.session,
+            self._socket,
+            requested=self._requested,
+            handled=self._worked,
+            failed=self._failed,
         )
         self._is_gone = False
         self._is_admitted = state.admission.admit()
@@ -160,6 +165,13 @@ class WebSocketConnection:
 
     def handle_timeout(self, now: float) -> None:
         self._state.now = now
+        try:
+            self._handle_timeout(now)
+        except Exception:  # it has no deadline any more, and a silent peer would stay for ever
+            self._failed()
+            raise
+
+    def _handle_timeout(self, now: float) -> None:
         session, socket = self.session, self._socket
         before = socket.state
         if self._intake.handle_timeout(now):
@@ -275,6 +287,14 @@ class WebSocketConnection:
         if not self._intake.is_heard:
             self._state.unflushed[self.number] = None  # the driver may resume reading
         self._changed(_OPEN)
+
+    def _failed(self) -> None:
+        """Drop the connection, as a fault of the server has struck it."""
+        state = self._state
+        self._socket.abort("a fault of the server", state.now)
+        state.unflushed[self.number] = None
+        state.deadlines.schedule(self)  # for last steps that were interrupted
+        self.session.leave()
 
     def _finish(
         self, step: Callable[[float], None], now: float, patience: float = math.inf

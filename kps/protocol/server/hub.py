@@ -144,7 +144,10 @@ class Hub:
             state.deadlines.handle_timeout(now)
         except Exception as error:  # of one item, which has no deadline any more
             state.emit(SessionFailed("a deadline", error))
-        state.turns.go_on()
+        try:
+            state.turns.go_on()
+        except Exception as error:  # of one connection, which is dropped
+            state.emit(SessionFailed("a turn", error))
 
     def events(self) -> list[HubEvent]:
         """Return the events since the last call."""

@@ -34,13 +34,18 @@ _REGISTERED = Phase.REGISTERED
 class Intake:
     """Lets a session handle input while its turn lasts, and the client may be heard.
 
+    ``requested`` is called when the request was read, or cannot be read; ``handled`` after a turn
+    that may have changed more than the session; ``failed``, which drops the connection, after one
+    that an exception ended.
+
     A client is not heard while its token is judged, while the rates delay it, and while many
     replies to it are pending. Meanwhile its input stays here, as bytes.
     """
 
-    __slots__ = ("_controls", "_extra", "_frames", "_handled", "_head", "_inbox", "_last_steps",
-                 "_most_replies", "_patience", "_reader", "_requested", "_session", "_socket",
-                 "_state", "gives_up_at", "is_heard", "number", "used", "waits")  # fmt: skip
+    __slots__ = ("_controls", "_extra", "_failed", "_frames", "_handled", "_head", "_inbox",
+                 "_last_steps", "_most_replies", "_patience", "_reader", "_requested", "_session",
+                 "_socket", "_state", "gives_up_at", "is_heard", "number", "used",
+                 "waits")  # fmt: skip
 
     def __init__(
         self,
@@ -50,6 +55,7 @@ class Intake:
         *,
         requested: Callable[[], None],
         handled: Callable[[], None],
+        failed: Callable[[], None],
     ) -> None:
         self.used = state.turns.start
         self.waits = False
@@ -59,8 +65,9 @@ class Intake:
         self._socket = socket
         self._reader = socket.reader
         self._inbox = session.inbox
-        self._requested = requested  # called when the request was read, or cannot be read
-        self._handled = handled  # called after a turn that may have changed more than the session
+        self._requested = requested
+        self._handled = handled
+        self._failed = failed
         self._head = b""  # of the request, unread
         self._most_replies = state.limits.backlog_bytes
         self.is_heard = True
@@ -109,7 +116,8 @@ class Intake:
         The session gets ``close_timeout`` for that, or ``patience`` seconds if they are fewer, and
         no time if the client is not heard. Another call can only shorten it.
         Steps are taken in the order of the calls: one may not replace another, as a transport
-        that was lost before the server stops must still be forgotten.
+        that was lost before the server stops must still be forgotten. A step that was interrupted
+        is taken again, so each bears repetition, also after the transport is gone.
         """
         gives_up_at = now + min(self._patience, patience)
         if self.gives_up_at is None or gives_up_at < self.gives_up_at:
@@ -130,36 +138,40 @@ class Intake:
         session, socket, reader, inbox = self._session, self._socket, self._reader, self._inbox
         state, is_unfinished = self._state, False
         turns = state.turns
-        if self._head:
-            self._read_head()
-        while inbox.has_rest or reader.has_more:
-            if turns.left <= 0:
-                is_unfinished = True
-                break
-            is_registered = session.gate.phase is _REGISTERED
-            if (
-                not is_registered
-                or session.throttle is not None
-                or socket.outbox.pending_replies > self._most_replies
-            ) and self.is_blocked:
-                inbox.keep_bytes()
-                break
-            if inbox.has_rest:
-                inbox.go_on()
-                continue
-            allowance = turns.left * _BYTES_OF_UNIT if is_registered else _ONE_MESSAGE
-            messages = socket.read(state.now, allowance)
-            size = allowance - reader.allowance
-            turns.left -= _READ + len(messages) * _MESSAGE + size // _KILOBYTE
-            if reader.met_others:
-                self._charge_others()
-            if messages:
-                inbox.receive(messages)
-        if not self.is_heard or socket.state is not _OPEN or session.throttle is not None:
-            self._handled()
-        if self._last_steps and (not is_unfinished or self.is_blocked):
-            self._take_last_steps(state.now)
-        return is_unfinished
+        try:
+            if self._head:
+                self._read_head()
+            while inbox.has_rest or reader.has_more:
+                if turns.left <= 0:
+                    is_unfinished = True
+                    break
+                is_registered = session.gate.phase is _REGISTERED
+                if (
+                    not is_registered
+                    or session.throttle is not None
+                    or socket.outbox.pending_replies > self._most_replies
+                ) and self.is_blocked:
+                    inbox.keep_bytes()
+                    break
+                if inbox.has_rest:
+                    inbox.go_on()
+                    continue
+                allowance = turns.left * _BYTES_OF_UNIT if is_registered else _ONE_MESSAGE
+                messages = socket.read(state.now, allowance)
+                size = allowance - reader.allowance
+                turns.left -= _READ + len(messages) * _MESSAGE + size // _KILOBYTE
+                if reader.met_others:
+                    self._charge_others()
+                if messages:
+                    inbox.receive(messages)
+            if not self.is_heard or socket.state is not _OPEN or session.throttle is not None:
+                self._handled()
+            if self._last_steps and (not is_unfinished or self.is_blocked):
+                self._take_last_steps(state.now)
+            return is_unfinished
+        except BaseException:  # a fault, or out of a signal handler: the input has a hole
+            self._failed()
+            raise
 
     def _read_head(self) -> None:
         """Read a part of the request."""
@@ -188,6 +200,13 @@ class Intake:
         steps, self._last_steps, self.gives_up_at = self._last_steps, (), None
         if not self.is_empty:
             self._patience = 0.0  # no later step waits for what this one did not wait for
-        for step in steps:
-            if self._socket.state is not State.CLOSED:
+        done = 0
+        try:
+            for step in steps:
                 step(now)
+                done += 1
+        except BaseException as error:  # a fault, or out of a signal handler
+            done += isinstance(error, Exception)  # a fault would come again; the others may follow
+            self._last_steps = steps[done:] + self._last_steps
+            self.gives_up_at = now if self._last_steps else None
+            raise
