@@ -59,8 +59,8 @@ class ServerDriver(Driver):
         self._hub = self._core = hub
         self._figures = FiguresLog(hub)
 
-    async def listen(self) -> tuple[str, int]:
-        """Accept connections; return host and port of the first socket that listens.
+    async def listen(self, begin: Callable[[str, int], None]) -> None:
+        """Accept connections; call ``begin`` with host and port of the first socket that listens.
 
         Raises :class:`kps.ServerStartFailed`, and :class:`kps.ServerStopped` if the end has begun
         meanwhile. Whatever it raises, also when it is cancelled: then nothing listens.
@@ -71,15 +71,16 @@ class ServerDriver(Driver):
             host, port = sockets[0].getsockname()[:2]
             await self._accept_at(sockets)
             self._check_not_ending()
+            self._report()
+            begin(host, port)
         except BaseException:
+            self._stop_reports()
             for listener in self._listeners:
                 listener.close()
             self._listeners.clear()
             for sock in sockets:
                 sock.close()
             raise
-        self._report()
-        return host, port
 
     async def _bind(self) -> list[socket.socket]:
         """Listen, in a thread: it may block on a name server."""
@@ -173,8 +174,7 @@ class ServerDriver(Driver):
             await self.dispatcher.close(grace, waiting)
         finally:
             self.stop_timer()
-            if self._reporter is not None:
-                self._reporter.cancel()
+            self._stop_reports()
         self._figures.log()
 
     def ask(
@@ -241,6 +241,10 @@ class ServerDriver(Driver):
     def _report(self) -> None:
         now = self.clock()
         self._reporter = self.runtime.call_at(self._figures.log_now_and_then(now), self._report)
+
+    def _stop_reports(self) -> None:
+        if self._reporter is not None:
+            self._reporter.cancel()
 
     # -- called by connections and listeners ----------------------------------------------
 

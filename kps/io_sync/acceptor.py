@@ -51,15 +51,21 @@ class Acceptor:
         self._listeners = listeners
         self._waker = Waker()
         self._waits_until: float | None = None
+        self._is_given_up = False
         self._thread = threading.Thread(target=self._run, name="kps-accept", daemon=True)
 
     def start(self) -> None:
-        """Start the thread. Raises :class:`RuntimeError` if the system has no more."""
-        try:
-            self._thread.start()
-        except BaseException:
+        """With the lock held: start the thread.
+
+        Raises :class:`RuntimeError` if the system has no more. Whatever it raises, ``give_up``.
+        """
+        self._thread.start()
+
+    def give_up(self) -> None:
+        """With the lock held since before ``start``: accept nothing, because the start failed."""
+        self._is_given_up = True
+        if not self._thread.is_alive():
             self._waker.close()
-            raise
 
     def wake(self) -> None:
         """Make the thread call ``tend``. Any thread may call this."""
@@ -78,10 +84,13 @@ class Acceptor:
         owner, clock = self._owner, self._owner.runtime.clock
         selector = new_selector()
         selector.register(self._waker, selectors.EVENT_READ)
-        for listener in self._listeners:
-            listener.setblocking(False)  # the client may be gone before ``accept``
-            selector.register(listener, selectors.EVENT_READ)
-        while True:
+        with owner.lock:
+            if self._is_given_up:
+                self._listeners = []  # who started it closes them
+            for listener in self._listeners:
+                listener.setblocking(False)  # the client may be gone before ``accept``
+                selector.register(listener, selectors.EVENT_READ)
+        while not self._is_given_up:
             with owner.lock:
                 self._waker.reset()
                 wait_until = self._waits_until = self._tend(clock())

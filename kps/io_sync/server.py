@@ -140,8 +140,7 @@ class Server(Participant, UnifiedServer):
         """
         self._prepare()
         try:
-            host, port = self._driver.listen()
-            self._begin(host, port)
+            self._driver.listen(self._begin)
         except BaseException:
             self._driver.is_started = self._driver.is_ending
             raise
@@ -226,14 +225,12 @@ class Server(Participant, UnifiedServer):
     def _begin(self, host: str, port: int) -> None:
         """Set the address of the listening socket, and start working."""
         with self._driver.lock:
-            if self._driver.is_ending:
-                stopped()
             name = self._settings.listens_on.host
             self._address = host_and_port(name, port)
             here = {self._address, name, host_and_port(host, port)}
             self._hub.addresses |= here | self._settings.names
-            self._driver.allow_calls()
             self._driver.progress()
+            self._driver.allow_calls()  # at last: an interrupted start allows none
 
     def _run(self, ready: "Callable[[Server], object] | None") -> None:
         self.start()

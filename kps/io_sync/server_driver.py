@@ -55,21 +55,26 @@ class ServerDriver(Driver):
         self.runtime.check = self.calls.check_free
         self._figures = FiguresLog(hub, write)
 
-    def listen(self) -> tuple[str, int]:
-        """Accept connections; return host and port of the first socket that listens.
+    def listen(self, begin: Callable[[str, int], None]) -> None:
+        """Accept connections; call ``begin`` with host and port of the first socket that listens.
 
         Raises :class:`kps.ServerStartFailed`, and :class:`kps.ServerStopped` if the end has begun
         meanwhile; then nothing listens.
         """
         listeners = listen(self._settings.listens_on)
-        host, port = listeners[0].getsockname()[:2]
         try:
+            host, port = listeners[0].getsockname()[:2]
             with self.lock:
                 if self.is_ending:
                     stopped()
                 acceptor = self._acceptor = Acceptor(self, listeners)
-                acceptor.start()
-                watch_forks(self)
+                try:
+                    acceptor.start()
+                    watch_forks(self)
+                    begin(host, port)
+                except BaseException:
+                    acceptor.give_up()  # before its thread gets the lock
+                    raise
         except BaseException as error:
             for listener in listeners:
                 listener.close()
@@ -77,7 +82,6 @@ class ServerDriver(Driver):
                 # The system has no more threads.
                 raise ServerStartFailed(f"the server has no thread: {error}") from error
             raise
-        return host, port
 
     def end_connections(self, grace: float) -> None:
         """Stop accepting, and end all connections within ``grace``. Another call may shorten it."""

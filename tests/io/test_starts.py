@@ -138,3 +138,48 @@ def test_a_stop_on_threads_while_the_server_asks_for_a_name(
     eventually(slow.is_closed)
     with pytest.raises(kps.ServerStopped):
         server.publish("t", 1)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def nothing_listens_at(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), PATIENCE)
+
+
+def test_a_start_on_threads_that_is_interrupted_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = kps.sync.Server("127.0.0.1:0")
+    with monkeypatch.context() as patch:
+        patch.setattr(server._driver, "progress", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            server.start()
+    nothing_listens_at(server.address)
+    acceptor = server._driver._acceptor
+    assert acceptor is not None
+    eventually(lambda: not acceptor._thread.is_alive())
+    with pytest.raises(kps.InvalidState):
+        server.publish("t", 1)
+    with server, kps.sync.Client(server.address):
+        pass
+
+
+def test_a_start_on_a_loop_that_is_interrupted_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = kps.Server("127.0.0.1:0")
+    loop = asyncio.new_event_loop()
+
+    async def go_on() -> None:
+        nothing_listens_at(server.address)
+        with pytest.raises(kps.InvalidState):
+            await server.publish("t", 1)
+        async with server, kps.Client(server.address):
+            pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server._driver, "progress", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(server.start())
+    loop.run_until_complete(go_on())
+    loop.close()
