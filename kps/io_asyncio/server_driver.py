@@ -125,10 +125,12 @@ class ServerDriver(Driver):
                 self._listeners.append(listener)
 
     async def end_connections(self, grace: float) -> None:
-        """Stop accepting, and end all connections within ``grace``. May be called again."""
-        if not self.is_ending:
-            self.is_ending = True
-            self._hub.shutdown(grace, self.clock())
+        """Stop accepting, and end all connections within ``grace``.
+
+        Another call may shorten it, and does what one that was interrupted has not done.
+        """
+        self.is_ending = True
+        self._hub.shutdown(grace, self.clock())
         self.step()
         await self._stop_listening()
         if not await self.news.until(lambda: not self.connections, grace):

@@ -84,15 +84,17 @@ class ServerDriver(Driver):
             raise
 
     def end_connections(self, grace: float) -> None:
-        """Stop accepting, and end all connections within ``grace``. Another call may shorten it."""
+        """Stop accepting, and end all connections within ``grace``.
+
+        Another call may shorten it, and does what one that was interrupted has not done.
+        """
         with self.lock:
             self._ends_by = min(self._ends_by, self.clock() + grace)
-            if not self.is_ending:
-                self.is_ending = True
-                for sock in self._shaking:
-                    with contextlib.suppress(OSError):  # the peer is gone
-                        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-                self._hub.shutdown(grace, self.clock())
+            self.is_ending = True
+            for sock in self._shaking:
+                with contextlib.suppress(OSError):  # the peer is gone
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            self._hub.shutdown(grace, self.clock())
             self.progress()
             self.wake()
             if not self.news.until(lambda: not self.connections, self._ends_by - self.clock()):

@@ -10,12 +10,15 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
+from queue import Queue
 from typing import Any
 
 import pytest
 
 import kps
 import kps.sync
+from kps.protocol.server.connection import WebSocketConnection
 from tests.io.harness import PATIENCE, AnyDriver, Cable, Inbox, eventually
 from tests.io.test_waits import QUICK, in_thread, waits_for_room
 
@@ -221,6 +224,59 @@ def test_an_end_that_ctrl_c_interrupts_can_be_finished(
     end()
     client.close()
     server.stop()
+
+
+def interrupt_the_second(patch: pytest.MonkeyPatch) -> None:
+    """Let an exception out of a signal handler come in as the server closes a connection."""
+    shut_down, calls = WebSocketConnection.shut_down, count(1)
+
+    def interrupted(self: WebSocketConnection, grace: float) -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        shut_down(self, grace)
+
+    patch.setattr(WebSocketConnection, "shut_down", interrupted)
+
+
+def test_the_stop_after_one_that_was_interrupted_closes_all_properly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: Queue[kps.Disconnected] = Queue()
+    server = kps.sync.Server("127.0.0.1:0")
+    server.start()
+    for _ in range(3):
+        kps.sync.Client.connect(server.address, reconnect=False, on_disconnect=ended.put)
+    interrupt_the_second(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        server.stop(PATIENCE)
+    server.stop(PATIENCE)
+    assert [ended.get(timeout=PATIENCE).closed.code for _ in range(3)] == [1001] * 3
+
+
+def test_the_stop_on_a_loop_after_one_that_was_interrupted_closes_all_properly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: Queue[kps.Disconnected] = Queue()
+    loop, server = asyncio.new_event_loop(), kps.Server("127.0.0.1:0")
+    loop.run_until_complete(server.start())
+
+    async def connect() -> None:
+        for _ in range(3):
+            await kps.Client.connect(server.address, reconnect=False, on_disconnect=ended.put)
+
+    loop.run_until_complete(connect())
+    interrupt_the_second(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(server._driver.end_connections(PATIENCE))
+    loop.run_until_complete(server.stop(PATIENCE))
+
+    async def wait() -> None:
+        while ended.qsize() < 3:
+            await asyncio.sleep(0.001)
+
+    loop.run_until_complete(asyncio.wait_for(wait(), PATIENCE))
+    loop.close()
+    assert [ended.get().closed.code for _ in range(3)] == [1001] * 3
 
 
 # -- waiting at the end ----------------------------------------------------------------------

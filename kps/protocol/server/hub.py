@@ -203,7 +203,7 @@ class Hub:
         """Close every connection, behind the data that is queued for it (spec, 8.8).
 
         A connection that is not drained and closed within ``grace`` seconds, or
-        ``close_timeout`` if that is longer, is dropped.
+        ``close_timeout`` if that is longer, is dropped. Another call can only shorten this.
         """
         self.state.now = now
         self.state.stopping = True
