@@ -123,6 +123,35 @@ def test_the_next_calls_of_a_server_work() -> None:
     assert at_every_place(run, CORE) > 200
 
 
+def test_nothing_is_left_of_a_client_whose_end_was_interrupted() -> None:
+    def run(interruption: Interruption) -> None:
+        stage = Stage()
+        hub, state = stage.hub, stage.hub.state
+        leaver, other = stage.peer("leaver"), stage.peer("other")
+        for number in range(3):
+            leaver.ask({"action": "subscribe", "topic": f"t{number}"})
+        other.ask({"action": "subscribe", "topic": "t2"})
+        leaver.ask(
+            {"action": "publish_with_ack", "topic": "t2", "data": 1, "ack_id": "x", "timeout": 5}
+        )
+        hub.publish_with_ack("t1", 2, 5.0, stage.clock.now)
+        lose = leaver.connection.connection_lost
+        interruption.during(lambda: lose(stage.clock.now))
+        lose(stage.clock.now)
+        stage.advance(10.0)  # an outcome that was not told ends with its request
+        assert list(hub.connections) == [other.connection.number]
+        assert list(hub.clients) == ["other"]
+        assert state.bus.topics(10) == [("t2", 1, 1)]
+        assert not state.bus._leaving
+        assert (len(state.acks), state.acks._awaited) == (0, 0)
+        assert state.admission._admitted == 1
+        assert list(state.admission._by_origin.values()) == [1]
+        other.connection.connection_lost(stage.clock.now)
+        assert hub.next_deadline() is None
+
+    assert at_every_place(run, CORE) > 30
+
+
 def test_what_has_a_deadline_is_called_all_the_same() -> None:
     class Item:
         def __init__(self, deadline: float) -> None:

@@ -5,6 +5,7 @@ or ``timeout`` (spec, section 6).
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -175,10 +176,10 @@ class AckBook:
         self._count += 1
         self._awaited += count
         self._cost += size
+        self._by_id[request.id] = request
         try:
             self._by_owner[owner] = of_owner
             of_owner[owner_ack_id] = request
-            self._by_id[request.id] = request
             for subscriber in request.awaited:
                 self._by_subscriber.setdefault(subscriber, {})[request] = None
             self._deadlines.schedule(request)
@@ -221,12 +222,12 @@ class AckBook:
     def drop_subscriber(self, subscriber: Subscriber) -> None:
         """Record ``disconnected`` for a subscriber that is gone."""
         if subscriber in self._by_subscriber:
-            self._slices.begin(self._disconnect(subscriber))
+            self._slices.begin(partial(self._disconnect, subscriber))
 
     def drop_owner(self, owner: AckOwner) -> None:
         """End the requests of an owner that is gone, without telling anybody."""
         if owner in self._by_owner:
-            self._slices.begin(self._abandon(owner))
+            self._slices.begin(partial(self._abandon, owner))
 
     def cancel(self, owner: AckOwner, owner_ack_id: str) -> None:
         """End a pending request without an answer."""
@@ -245,7 +246,7 @@ class AckBook:
     # -- slices -----------------------------------------------------------------------------
 
     def _expired(self, request: AckRequest, now: float) -> None:
-        self._slices.begin(self._time_out(request), now + PAUSE)
+        self._slices.begin(partial(self._time_out, request), now + PAUSE)
 
     def _disconnect(self, subscriber: Subscriber) -> Iterator[int]:
         for request in list(self._by_subscriber.get(subscriber, ())):
@@ -273,13 +274,16 @@ class AckBook:
         error: str | None,
         result: Json | None = None,
     ) -> None:
-        client_id = request.awaited.pop(subscriber)
-        self._awaited -= 1
-        of_subscriber = self._by_subscriber[subscriber]
-        del of_subscriber[request]
-        if not of_subscriber:
-            del self._by_subscriber[subscriber]
+        client_id = request.awaited[subscriber]
         response = AckResponse(client_id, error is None, error, request.id, result)
+        of_subscriber = self._by_subscriber.get(subscriber, {})
+        # Nothing is called from here on, so no signal handler comes in before all is noted.
+        del request.awaited[subscriber]
+        self._awaited -= 1
+        if request in of_subscriber:
+            del of_subscriber[request]
+        if not of_subscriber and subscriber in self._by_subscriber:
+            del self._by_subscriber[subscriber]
         request.responses[client_id] = response
         request.owner.ack_updated(request, response)
         if not request.awaited:
@@ -291,19 +295,23 @@ class AckBook:
 
     def _forget(self, request: AckRequest) -> None:
         # It may be known in a part of these only, after an exception out of a signal handler.
-        self._by_id.pop(request.id, None)
-        of_owner = self._by_owner.get(request.owner, {})
-        of_owner.pop(request.owner_ack_id, None)
-        if not of_owner:
-            self._by_owner.pop(request.owner, None)
+        owner, of_owner = request.owner, self._by_owner.get(request.owner, {})
         for subscriber in request.awaited:
             of_subscriber = self._by_subscriber.get(subscriber, {})
             of_subscriber.pop(request, None)
             if not of_subscriber:
                 self._by_subscriber.pop(subscriber, None)
-        self._awaited -= len(request.awaited)
-        self._cost -= request.cost
-        self._results -= request.size
+        count = len(request.awaited)
+        # Nothing is called from here on, so no signal handler comes in before all is noted.
+        if request.owner_ack_id in of_owner:
+            del of_owner[request.owner_ack_id]
+        if not of_owner and owner in self._by_owner:
+            del self._by_owner[owner]
+        if request.id in self._by_id:
+            del self._by_id[request.id]
+            self._awaited -= count
+            self._cost -= request.cost
+            self._results -= request.size
         request.deadline = None
         self._deadlines.cancel(request)
 

@@ -1,7 +1,7 @@
 """Work that one event makes due for very many, done in slices with a turn for others in between."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from kps.protocol.timers import Deadlines
 
@@ -12,21 +12,25 @@ turn, the next call goes on."""
 PAUSE = 0.001
 """Seconds between two slices of work that time made due."""
 
+MakeWork = Callable[[], Iterator[int]]
+
 
 class Slices:
     """Does work in slices, the first of them at once.
 
-    Work is an iterator. Each step does something, and yields for how many it counts.
+    Work is an iterator. Each step does something, and yields for how many it counts. An exception
+    out of a signal handler ends an iterator, so work begins with a function that makes one: it is
+    called again after such an exception, and what it makes does what is left.
     """
 
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
-        self._work: deque[Iterator[int]] = deque()
+        self._work: deque[tuple[MakeWork, Iterator[int]]] = deque()
         self._due: float | None = None  # when the work goes on; work that comes before waits
 
-    def begin(self, work: Iterator[int], resume_at: float = 0.0) -> None:
+    def begin(self, make: MakeWork, resume_at: float = 0.0) -> None:
         """Begin work, in front of other work; what is left of it waits until ``resume_at``."""
-        self._work.appendleft(work)
+        self._work.appendleft((make, make()))
         if self._due is None:
             self._work_on(resume_at)
 
@@ -51,13 +55,20 @@ class Slices:
         done = 0
         try:
             while self._work and done < AT_ONCE:
-                work = self._work.popleft()
-                others = len(self._work)
-                step = next(work, None)
-                if step is not None:
-                    done += step
-                    # behind what came from within
-                    self._work.insert(len(self._work) - others, work)
+                make, work = self._work[0]
+                del self._work[0]  # not ``popleft``: no signal handler comes in from here
+                try:
+                    others = len(self._work)
+                    step = next(work, None)
+                    if step is not None:
+                        done += step
+                        # behind what came from within
+                        self._work.insert(len(self._work) - others, (make, work))
+                except Exception:
+                    raise
+                except BaseException:
+                    self._work.append((make, make()))
+                    raise
         finally:  # also after an exception out of a signal handler
             if self._work or done >= AT_ONCE:
                 self._deadlines.schedule(self)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from functools import partial
 from itertools import islice
 from operator import attrgetter
 from typing import Any, Protocol
@@ -138,9 +139,14 @@ class Bus:
 
     def unsubscribe(self, subscriber: Subscriber, key: Key) -> None:
         """End a subscription, if there is one."""
-        if subscriber.topics.pop(key, None) is not Stage.LIVE:
+        stage = subscriber.topics.get(key)
+        if stage is None:
             return
-        topic = self._topics[key]
+        topic = self._topics.get(key)
+        # Nothing is called from here on, so no signal handler comes in before all is noted.
+        del subscriber.topics[key]
+        if stage is not Stage.LIVE or topic is None:
+            return
         del topic.subscribers[subscriber]
         topic.encodings = None
         if not topic.subscribers:
@@ -152,7 +158,7 @@ class Bus:
         """End all subscriptions of a subscriber that has left."""
         if subscriber.topics:
             self._leaving.add(subscriber)
-            self._slices.begin(self._remove(subscriber))
+            self._slices.begin(partial(self._remove, subscriber))
 
     def _remove(self, subscriber: Subscriber) -> Iterator[int]:
         for key in list(subscriber.topics):

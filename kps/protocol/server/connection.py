@@ -312,14 +312,16 @@ class WebSocketConnection:
         state = self._state
         self._socket.connection_lost(now)
         self.session.leave()
+        # What is noted as soon as a call returns is noted before a signal handler comes in.
         if not self._is_gone:
-            self._is_gone = True
             state.admission.release(was_admitted=self._is_admitted)
-        if self._origin is not None:
-            state.admission.leave(self._origin)
-            if self.session.throttle is not None:
-                state.used_limiters.put(self._origin, self.session.throttle.limiter, now)
+            self._is_gone = True
+        origin = self._origin
+        if origin is not None:
+            state.admission.leave(origin)
             self._origin = None
+            if self.session.throttle is not None:
+                state.used_limiters.put(origin, self.session.throttle.limiter, now)
         self._forget(self)
 
     def _changed(self, before: State) -> None:

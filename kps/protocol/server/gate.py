@@ -305,12 +305,10 @@ class Gate:
         elif self.ends_at is not None and now >= self.ends_at:
             self._transport.close(EXPIRED, "the time of the token is over")
 
-    def end(self) -> bool:
-        """Note that the client left; tell whether it had not left before."""
-        is_news = self.phase is not _OVER
+    def end(self) -> None:
+        """Note that the client left."""
         self.phase = _OVER
         self._ping = {}
-        return is_news
 
     def _move(self, step: Step) -> None:
         """Take a step. A phase ignores a step that it does not list: the end may come first."""

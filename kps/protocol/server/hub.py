@@ -329,11 +329,13 @@ class Hub:
     def forget(self, connection: Connection) -> None:
         """Remove a connection whose transport is gone."""
         state, session = self.state, connection.session
-        if self.connections.pop(connection.number, None) is None:
+        if connection.number not in self.connections:
             return
         state.deadlines.cancel(connection)
         state.unflushed.pop(connection.number, None)
-        state.stats.dropped += connection.dropped
+        dropped = connection.dropped
+        del self.connections[connection.number]
+        state.stats.dropped += dropped
         closed = connection.closed
         if closed is None:
             return

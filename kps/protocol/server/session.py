@@ -50,6 +50,7 @@ class ServerSession:
     """
 
     __slots__ = (
+        "_has_left",
         "_transport",
         "deep",
         "delivered",
@@ -97,6 +98,7 @@ class ServerSession:
         self.run = Run(self, delivery.publish, state.limits)
         self.throttle = throttle(state.limits, state.now)
         self._transport = transport
+        self._has_left = False
 
     @property
     def permissions(self) -> Permissions:
@@ -263,19 +265,20 @@ class ServerSession:
         self._transport.close(ID_TAKEN, "another connection took this id")
 
     def leave(self) -> None:
-        """Leave the bus. May be called twice."""
-        if not self.gate.end():
+        """Leave the bus. May be called twice, and goes on if it was interrupted."""
+        if self._has_left:
             return
+        self.gate.end()
         self.inbox.clear()
         state = self.state
         state.turns.left -= min(len(self.topics), AT_ONCE)
+        client: object = state.clients.get(self.id)
+        if client is self:
+            del state.clients[self.id]
         state.bus.remove(self)
-        if self.id:
-            client: object = state.clients.get(self.id)
-            if client is self:
-                del state.clients[self.id]
-            state.acks.drop_owner(self)
-            state.acks.drop_subscriber(self)
+        state.acks.drop_owner(self)
+        state.acks.drop_subscriber(self)
+        self._has_left = True
 
     def figures(self, now: float) -> dict[str, Any]:
         """Return its entry in the server's figures."""
