@@ -63,7 +63,7 @@ class WebSocketConnection:
             self._socket,
             requested=self._requested,
             handled=self._worked,
-            failed=self._failed,
+            failed=self._transport.abort,
         )
         self._is_gone = False
         self._is_admitted = state.admission.admit()
@@ -165,28 +165,25 @@ class WebSocketConnection:
 
     def handle_timeout(self, now: float) -> None:
         self._state.now = now
-        try:
-            self._handle_timeout(now)
-        except Exception:  # it has no deadline any more, and a silent peer would stay for ever
-            self._failed()
-            raise
-
-    def _handle_timeout(self, now: float) -> None:
         session, socket = self.session, self._socket
         before = socket.state
-        if self._intake.handle_timeout(now):
-            socket.handle_timeout(now)  # whose own deadline may have come while input waited
-            return
-        if before is _OPEN:
-            session.gate.handle_timeout()  # which may close the connection
-            throttle = session.throttle
-            if throttle is not None and throttle.probes(now):
-                socket.probe()
-            if throttle is not None and throttle.handle_timeout(now):
-                self._state.unflushed[self.number] = None  # the driver may resume reading
-                self._intake.resume()
-        socket.handle_timeout(now)
-        self._changed(before)
+        try:
+            if self._intake.handle_timeout(now):
+                socket.handle_timeout(now)  # whose own deadline may have come while input waited
+                return
+            if before is _OPEN:
+                session.gate.handle_timeout()  # which may close the connection
+                throttle = session.throttle
+                if throttle is not None and throttle.probes(now):
+                    socket.probe()
+                if throttle is not None and throttle.handle_timeout(now):
+                    self._state.unflushed[self.number] = None  # the driver may resume reading
+                    self._intake.resume()
+            socket.handle_timeout(now)
+            self._changed(before)
+        except Exception:  # it has no deadline any more, and a silent peer would stay for ever
+            self._transport.abort()
+            raise
 
     # -- called by the hub ------------------------------------------------------------------
 
@@ -287,14 +284,6 @@ class WebSocketConnection:
         if not self._intake.is_heard:
             self._state.unflushed[self.number] = None  # the driver may resume reading
         self._changed(_OPEN)
-
-    def _failed(self) -> None:
-        """Drop the connection, as a fault of the server has struck it."""
-        state = self._state
-        self._socket.abort("a fault of the server", state.now)
-        state.unflushed[self.number] = None
-        state.deadlines.schedule(self)  # for last steps that were interrupted
-        self.session.leave()
 
     def _finish(
         self, step: Callable[[float], None], now: float, patience: float = math.inf

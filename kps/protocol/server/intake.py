@@ -208,5 +208,6 @@ class Intake:
         except BaseException as error:  # a fault, or out of a signal handler
             done += isinstance(error, Exception)  # a fault would come again; the others may follow
             self._last_steps = steps[done:] + self._last_steps
-            self.gives_up_at = now if self._last_steps else None
+            if self._last_steps:
+                self._state.turns.wait(self)  # which takes them
             raise

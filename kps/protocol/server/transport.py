@@ -118,6 +118,13 @@ class WebSocketTransport:
         self._socket.close(code, reason, self._state.now, grace)
         self._changed(before)
 
+    def abort(self) -> None:
+        """Drop the connection, because a fault of the server has struck it."""
+        before = self._socket.state
+        self._socket.abort("a fault of the server", self._state.now)
+        self._state.unflushed[self._number] = None
+        self._changed(before)
+
     def fail(self, code: int, reason: str) -> None:
         """Close because the client is at fault, and ignore its further input."""
         before = self._socket.state
