@@ -40,8 +40,8 @@ class Worker(Protocol):
 class Turns:
     """The turns of one server's connections."""
 
-    __slots__ = ("_count", "_is_first", "_looked", "_most", "_now", "_of_turn", "_turn", "_turns",
-                 "_unused", "_waiting", "_working", "left")  # fmt: skip
+    __slots__ = ("_ahead", "_count", "_is_first", "_looked", "_most", "_now", "_of_turn", "_turn",
+                 "_turns", "_unused", "_waiting", "_working", "left")  # fmt: skip
 
     def __init__(self, turn: int = TURN) -> None:
         self.left = turn
@@ -51,8 +51,9 @@ class Turns:
         self._now = 0  # up to here every connection has used its share, or did not want it
         self._most = 0  # the most that a connection has used
         self._unused = 0  # units that ``stop`` took from the connection that works
-        self._waiting: list[tuple[int, int, int, Worker]] = []
+        self._waiting: list[tuple[int, int, int, int, Worker]] = []
         self._count = 0
+        self._ahead = 0  # units of the long message that the connection that works may not take now
         self._is_first = True  # whether the next long message is handled in any case
         self._working = 0  # the number of the connection that works, or was the last to do so
         self._turns = 0  # number of turns so far
@@ -66,7 +67,7 @@ class Turns:
     @property
     def start(self) -> int:
         """What ``used`` is for a new connection: those that are known come first."""
-        return self._now + SHARE
+        return self._now + 2 * SHARE
 
     def enter(self, worker: Worker) -> None:
         """Let a connection handle new input now, or wait."""
@@ -74,27 +75,29 @@ class Turns:
             share = self._of_turn
             if share <= 0 or self._waiting:
                 # However many connections cause little, their turn must end.
-                if worker.used > self._now or share <= -self._turn:
+                if worker.used > self._now + SHARE or share <= -self._turn:
                     self.wait(worker)
                     return
                 share = SHARE
             self._give(worker, share, False)
 
-    def wait(self, worker: Worker) -> None:
-        """Let a connection wait for its turn."""
+    def wait(self, worker: Worker, ahead: int = 0) -> None:
+        """Let a connection wait for its turn; it is known to need ``ahead`` units then."""
         if not worker.waits:
             worker.waits = True
             self._count += 1  # breaks ties: first come, first served
-            used = max(worker.used, self._now)
-            heapq.heappush(self._waiting, (used, self._count, self._turns, worker))
+            start = max(worker.used, self._now)
+            # By what it will have used: so little things go before a long message.
+            entry = (start + ahead, self._count, self._turns, start, worker)
+            heapq.heappush(self._waiting, entry)
 
     def go_on(self) -> None:
         """Let waiting connections work for the rest of this turn; one of them in any case."""
         if self._waiting and self._turns - self._looked >= _PATIENCE:
             self._put_oldest_first()
         while self._waiting:
-            used, _, _, worker = heapq.heappop(self._waiting)
-            self._now = max(self._now, used)
+            _, _, _, start, worker = heapq.heappop(self._waiting)
+            self._now = max(self._now, start)
             worker.waits = False
             share = self._of_turn // (len(self._waiting) + 1)
             self._give(worker, max(SHARE, share), True)
@@ -114,7 +117,9 @@ class Turns:
         If not, this ends its share. The first long message of a connection that has waited is
         handled in any case.
         """
-        if not self._is_first and size // _UNPARSED > self.left:
+        units = size // _UNPARSED
+        if not self._is_first and units > self.left:
+            self._ahead = units
             self._stop()
             return False
         self._is_first = False
@@ -139,15 +144,16 @@ class Turns:
         """Put the one that waits longest first, if new ones have overtaken it for many turns."""
         waiting, self._looked = self._waiting, self._turns
         place = min(range(len(waiting)), key=lambda place: waiting[place][1])
-        _, _, since, worker = waiting[place]
+        _, _, since, start, worker = waiting[place]
         if self._turns - since >= _PATIENCE:
-            waiting[place] = (self._now, 0, since, worker)
+            waiting[place] = (self._now, 0, since, start, worker)
             heapq.heapify(waiting)
 
     def _give(self, worker: Worker, share: int, is_first: bool) -> None:
         self.left = share
         self._unused = 0
         self._is_first = is_first
+        self._ahead = 0
         self._working = worker.number
         is_unfinished = worker.work()
         spent = share - self.left - self._unused
@@ -157,4 +163,4 @@ class Turns:
         if used > self._most:
             self._most = used
         if is_unfinished:
-            self.wait(worker)
+            self.wait(worker, self._ahead)

@@ -209,6 +209,24 @@ def test_a_turn_ends_however_many_have_caused_nothing_yet() -> None:
         assert not any(worker.pieces for worker in crowd)
 
 
+def test_little_things_go_before_long_messages_that_came_first() -> None:
+    turns = Turns()
+    log: list[Heap] = []
+    light, heavy = Heap(turns, *[1] * 20, log=log), [Reader(turns, LONG) for _ in range(20)]
+    turns.enter(light)
+    for reader in heavy:
+        turns.enter(reader)
+    turns._of_turn = -TURN  # so that the light one has to wait, too
+    light.pieces = [1] * 20
+    turns.enter(light)
+    assert light.waits
+    log.clear()
+    turns.end()
+    turns.go_on()
+    assert log == [light]
+    assert sum(sum(reader.spent) for reader in heavy) == 1, "one in each turn"
+
+
 def test_new_ones_come_behind_those_that_are_known() -> None:
     turns = Turns()
     turns.end()
