@@ -801,7 +801,7 @@ async def victim(plan: Plan) -> None:
             await until(lambda: reading.count >= 3, f"the victim has three messages of {topic}")  # noqa: B023
         parties.append(party)
     tell(ready=True)
-    run = str(os.getpid())
+    run = f"{os.getpid()} {time.time_ns()}"  # the system gives a number again
     number = 0
     async for _ in pace(5, lambda: True):
         for _ in range(10):

@@ -153,6 +153,8 @@ class Messages(Subscription[T]):
             if message is None:
                 raise self._end_of_iteration() if is_in_time else self._timed_out()
         if message.wants_ack:
+            if worker in self._taken:  # it waits for two at once
+                self._settle_taken(worker, None)
             self._taken[worker] = message
             if worker not in self._watched and watch(worker, self):
                 self._watched.add(worker)

@@ -403,6 +403,22 @@ async def test_a_task_that_goes_on_keeps_nothing_of_its_iterators() -> None:
 
 
 @on_both_loops
+async def test_a_worker_that_waits_for_two_messages_at_once_acks_both() -> None:
+    async with bus() as (_, alice, bob):
+        jobs = await alice.subscribe("t")
+
+        async def work() -> None:
+            await asyncio.gather(anext(jobs), anext(jobs))
+
+        worker = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        acks = [await bob.publish_with_ack("t", number, timeout=300.0) for number in range(2)]
+        for ack in acks:
+            assert all(outcome.success for outcome in (await ack.wait()).values())
+        await worker
+
+
+@on_both_loops
 async def test_the_worker_is_who_asks_for_the_message() -> None:
     """``wait_for`` may run the wait in a task of its own."""
     async with bus() as (_, alice, bob):
