@@ -56,18 +56,17 @@ class Owner(Protocol):
 S = TypeVar("S", bound=Owner)
 
 
-def entry(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Mark a method by which a driver enters the core.
-
-    The two that carry every byte, ``receive_data`` and ``data_to_send``, do the same themselves:
-    a call of a decorator takes as long as queueing a message.
-    """
+def _one_at_a_time(
+    method: Callable[Concatenate[S, P], R],
+    nested: Callable[[Calls, Callable[[], R]], R],
+) -> Callable[Concatenate[S, P], R]:
+    """Return the method as a call of its own; ``nested`` decides while another one is under way."""
 
     @wraps(method)
     def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
         calls = self.calls
-        if calls.is_under_way:  # the call that is under way calls it
-            return method(self, *args, **kwargs)
+        if calls.is_under_way:
+            return nested(calls, partial(method, self, *args, **kwargs))
         calls.is_under_way = True
         try:
             return method(self, *args, **kwargs)
@@ -79,6 +78,15 @@ def entry(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P],
                 calls.is_under_way = False
 
     return cast("Callable[Concatenate[S, P], R]", call)
+
+
+def entry(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Mark a method by which a driver enters the core, and which calls of the core may use.
+
+    The two that carry every byte, ``receive_data`` and ``data_to_send``, do the same themselves:
+    a call of a decorator takes as long as queueing a message.
+    """
+    return _one_at_a_time(method, lambda calls, call: call())
 
 
 def patient(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
@@ -86,42 +94,14 @@ def patient(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S
 
     It must not raise.
     """
-
-    @wraps(method)
-    def call(self: S, *args: P.args, **kwargs: P.kwargs) -> None:
-        calls = self.calls
-        if calls.is_under_way:
-            calls.waiting.append(partial(method, self, *args, **kwargs))
-            return
-        calls.is_under_way = True
-        try:
-            method(self, *args, **kwargs)
-        finally:
-            try:
-                if calls.waiting:
-                    calls.end()
-            finally:
-                calls.is_under_way = False
-
-    return cast("Callable[Concatenate[S, P], None]", call)
+    return _one_at_a_time(method, lambda calls, call: calls.waiting.append(call))
 
 
 def verb(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
     """Mark a method by which a program enters the core, and which cannot wait for its turn."""
 
-    @wraps(method)
-    def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
-        calls = self.calls
-        if calls.is_under_way:
-            calls.check_free()  # raises
-        calls.is_under_way = True
-        try:
-            return method(self, *args, **kwargs)
-        finally:
-            try:
-                if calls.waiting:
-                    calls.end()
-            finally:
-                calls.is_under_way = False
+    def refuse(calls: Calls, call: Callable[[], R]) -> R:
+        calls.check_free()  # raises
+        return call()
 
-    return cast("Callable[Concatenate[S, P], R]", call)
+    return _one_at_a_time(method, refuse)

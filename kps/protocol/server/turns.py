@@ -2,8 +2,9 @@
 
 One unit of work takes about a microsecond. A connection handles what it received at once, if the
 turn has work left. Otherwise it waits, and is not read from. Waiting connections go on in the
-order of the work that they have caused (start-time fair queueing): a connection that causes
-little does not wait for one that causes much, and no connection waits for ever.
+order of the work that they have caused, and of a long message that is known to wait (fair
+queueing): a connection that causes little does not wait for one that causes much, and none waits
+for ever.
 """
 
 import heapq
