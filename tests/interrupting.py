@@ -1,8 +1,8 @@
-"""Exceptions out of signal handlers, at every place where the interpreter lets one in.
+"""What a signal handler does, at every place where the interpreter lets one in.
 
 It runs signal handlers in the main thread when a function begins, and when a call of a built-in
-function returns. The profiler of the interpreter comes at the same places, so a test can raise at
-each of them in turn, without signals and without chance.
+function returns. The profiler of the interpreter comes at the same places, so a test can raise or
+do something else at each of them in turn, without signals and without chance.
 """
 
 import sys
@@ -16,11 +16,15 @@ class Interrupt(KeyboardInterrupt):
 
 
 class Interruption:
-    """Raises :class:`Interrupt` once, at the n-th place within the given sources."""
+    """Calls a handler once, at the n-th place within the given sources.
 
-    def __init__(self, at: int, *sources: str) -> None:
+    The default one raises :class:`Interrupt`.
+    """
+
+    def __init__(self, at: int, *sources: str, handler: Callable[[], object] | None = None) -> None:
         self._left = at
         self._sources = sources
+        self._handler = handler or self._raise
         self.place = ""
         """Where it came, if it did."""
 
@@ -43,7 +47,10 @@ class Interruption:
             if self._left < 0:
                 after = "" if event == "call" else f" after {argument.__name__}"
                 self.place = f"{file}:{frame.f_lineno} {frame.f_code.co_name}{after}"
-                raise Interrupt(self.place)
+                self._handler()
+
+    def _raise(self) -> None:
+        raise Interrupt(self.place)
 
 
 def at_every_place(run: Callable[[Interruption], object], *sources: str) -> int:

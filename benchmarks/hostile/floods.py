@@ -4,15 +4,21 @@ from collections.abc import Callable
 
 from hostile.model import Attack
 from hostile.raw import FIN, PING, Crowd, array, frame, message
+from kps.protocol.limits import ServerLimits
 
 MIB = 2**20
 ROOM = MIB - 1000
 """Bytes of JSON in one frame."""
+BRACKETS = ServerLimits().max_brackets - 10
+"""Brackets that it may have."""
 
 
 def _filled(piece: bytes, head: bytes = b'{"action":"publish","topic":"f","data":[') -> bytes:
-    """One publication whose payload is a long array."""
-    return frame(head + b",".join([piece] * (ROOM // (len(piece) + 1))) + b"]}")
+    """One publication whose payload is a long array: of pieces as long as it may, then zeros."""
+    room, brackets = len(piece) + 1, piece.count(b"[") + piece.count(b"{")
+    count = min(ROOM // room, BRACKETS // brackets) if brackets else ROOM // room
+    pieces = [piece] * count + [b"0"] * ((ROOM - count * room) // 2)
+    return frame(head + b",".join(pieces) + b"]}")
 
 
 def _chain(depth: int) -> bytes:
@@ -34,6 +40,12 @@ def _topics(_: Crowd) -> bytes:
 FLOODS: dict[str, tuple[str, Callable[[Crowd], bytes]]] = {
     "deep": ("payloads of 1 MiB, as deep as is allowed", lambda _: _filled(_chain(120))),
     "too-deep": ("payloads of 1 MiB that are too deep", lambda _: _filled(_chain(900))),
+    "brackets": (
+        "payloads of 1 MiB of brackets",
+        lambda _: frame(
+            b'{"action":"publish","topic":"f","data":[' + b"[]," * (ROOM // 3) + b"0]}"
+        ),
+    ),
     "zeros": ("arrays of zeros in place of messages", lambda _: array([b"0"] * 65_000)),
     "zero-payloads": ("payloads of 1 MiB, arrays of zeros", lambda _: _filled(b"0")),
     "numbers": ("payloads of 1 MiB of numbers that grow", lambda _: _filled(b"1e15")),

@@ -235,6 +235,11 @@ class ServerLimits(ProgramLimits):
     At most 128: orjson (3.13 and earlier) may write past the end of its memory when it writes
     JSON of more than 200 levels."""
 
+    max_brackets: int = 70_000
+    """Opening brackets, ``[`` and ``{``, in one message. Each may begin an array or an object: it
+    takes two bytes, and as long to read as fifty of other content. Past it: an error of the code
+    ``bad_message``."""
+
     max_batch: int = 65_536
     """Payloads of one batch, and messages of one array. They may be tiny, and each has a cost.
     The clients of KPS stay below it."""
@@ -331,6 +336,7 @@ class ServerLimits(ProgramLimits):
 IN_SHORT = {
     "max_message": "bytes of the largest message",
     "max_depth": "levels of arrays and objects in a payload, at most 128",
+    "max_brackets": "opening brackets, [ and {, in a message",
     "max_batch": "payloads of one batch, messages of one array",
     "max_topic": "characters of a topic",
     "max_id": "characters of a client's id",

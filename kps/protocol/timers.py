@@ -1,6 +1,7 @@
 """The agenda of everything that has a deadline."""
 
 import heapq
+from math import inf
 from typing import Protocol
 
 # Items that one call handles. They take some milliseconds.
@@ -37,6 +38,8 @@ class Deadlines:
         self._items: dict[int, Timed] = {}
         self._scheduled: dict[Timed, tuple[float, int]] = {}
         self._count = 0
+        self.earliest = inf
+        """Nothing is due before this. It may be earlier than the first deadline."""
 
     def __len__(self) -> int:
         return len(self._scheduled)
@@ -68,6 +71,7 @@ class Deadlines:
         heap = self._heap
         while heap and heap[0][1] not in self._items:
             heapq.heappop(heap)
+        self.earliest = heap[0][0] if heap else inf
         return heap[0][0] if heap else None
 
     def handle_timeout(self, now: float) -> None:
@@ -103,10 +107,12 @@ class Deadlines:
             self._push(actual, item)
 
     def _push(self, when: float, item: Timed) -> None:
-        self._count += 1
-        entry = when, self._count
+        count = self._count = self._count + 1
+        entry = when, count
         self._scheduled[item] = entry
-        self._items[self._count] = item
+        self._items[count] = item
+        if when < self.earliest:
+            self.earliest = when
         heapq.heappush(self._heap, entry)
 
     def _compact(self) -> None:

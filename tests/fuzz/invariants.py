@@ -35,7 +35,7 @@ def check_outbox(outbox: Outbox) -> None:
         assert 0 <= entry.reply_bytes <= entry.size
         assert (entry.reply_bytes > 0) is (entry.kind is Kind.REPLY)
     assert all(entry.kind is not Kind.DROPPABLE for entry in outbox._settled)
-    gathered = outbox._gathered
+    gathered = outbox.gathered
     gathered_size = len(outbox._first) + 1 + len(outbox._others) if gathered else 0
     assert not gathered or outbox.join is not None
     assert 0 <= outbox._gathered_replies <= gathered_size
@@ -151,7 +151,7 @@ def check_input(connection: WebSocketConnection) -> None:
     assert inbox._array is None or inbox._frame
     if connection.session.gate.is_over:
         assert not inbox.has_rest
-    if connection._socket.state is State.OPEN and not intake.is_empty:
+    if connection._socket.state is State.OPEN and intake.has_input:
         assert intake.waits or intake.is_blocked, "nobody would go on with it"
 
 

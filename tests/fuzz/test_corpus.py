@@ -74,7 +74,7 @@ def look_at_all(self: Subscriptions, mailbox: Mailbox) -> None:
 @pytest.mark.parametrize(
     ("harness", "owner", "name", "broken"),
     [
-        ("frames", reader, "_is_utf8", lambda payload: True),
+        ("frames", frames, "_is_utf8", lambda payload: True),
         ("frames", reader.FrameReader, "_claims_too_much", lambda self, length: False),
         ("frames", frames, "mask", lambda payload, key: payload),
         ("envelope", envelope, "orjson", INEXACT),

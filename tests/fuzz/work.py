@@ -92,5 +92,5 @@ class Weighed(Turns):
         self._charged[worker] += charged
         calls, paid = self._calls[worker], self._charged[worker]
         assert calls <= CALLS_PER_UNIT * paid + FREE_CALLS, f"{calls} calls for {paid} units"
-        if worker.is_empty:
+        if not worker.has_input:
             del self._calls[worker], self._charged[worker]

@@ -1,54 +1,32 @@
-"""What a program publishes while a call is under way in the same thread, at every line of it.
+"""What a program publishes while a call is under way in the same thread, at every place in it.
 
-A signal handler, a finalizer and a log handler run like that. The trace function of the
-interpreter stands in for them.
+A signal handler, a finalizer and a log handler run like that.
 """
 
-import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
 
 from kps.errors import ClientClosed, InvalidState, NotConnected
 from kps.protocol.client.events import ErrorReceived
+from tests.interrupting import Interruption
 from tests.protocol.helpers import Client, FakeServer, Stage, of_type
 
 
-class Interruption:
-    """Calls a function once, in front of the n-th line of the core that a call runs."""
-
-    def __init__(self, at: int, handler: Callable[[], object]) -> None:
-        self.lines = at
-        self.handler = handler
-        self.has_come = False
-
-    def during(self, call: Callable[[], object]) -> None:
-        before = sys.gettrace()
-        sys.settrace(self._trace)
-        try:
-            call()
-        finally:
-            sys.settrace(before)
-
-    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if "/kps/protocol/" not in frame.f_code.co_filename.replace("\\", "/"):
-            return None
-        if event == "line" and not self.has_come:
-            self.lines -= 1
-            if self.lines < 0:
-                self.has_come = True
-                self.handler()
-        return self._trace
+def interrupted(at: int, call: Callable[[], object], handler: Callable[[], object]) -> bool:
+    """Call ``handler`` once, at the n-th place of a call; tell whether it has so many."""
+    interruption = Interruption(at, "/kps/protocol/", handler=handler)
+    interruption.during(call)
+    return interruption.place != ""
 
 
-def at_every_line(run: Callable[[int], bool]) -> int:
-    """Call ``run`` with 0, 1, … until the call that it interrupts has no such line."""
-    line = 0
-    while run(line):
-        line += 1
-    return line
+def at_every_place(run: Callable[[int], bool]) -> int:
+    """Call ``run`` with 0, 1, … until the call that it interrupts has no such place."""
+    place = 0
+    while run(place):
+        place += 1
+    return place
 
 
 def connected(**pong: Any) -> tuple[Client, FakeServer]:
@@ -76,7 +54,7 @@ class Written:
 @pytest.mark.parametrize("level", [1, 2])
 @pytest.mark.parametrize("nested", ["a", "b"], ids=["same-topic", "another-topic"])
 def test_a_client_loses_repeats_and_reorders_nothing(level: int, nested: str) -> None:
-    def run(line: int) -> bool:
+    def run(place: int) -> bool:
         client, server = connected(**({"proto": 2} if level == 2 else {}))
         session, now = client.session, client.clock.now
         written: list[tuple[str, Any]] = []
@@ -98,25 +76,24 @@ def test_a_client_loses_repeats_and_reorders_nothing(level: int, nested: str) ->
             session.publish(nested, "first", now)
             session.publish(nested, "second", now)
 
-        interruption = Interruption(line, handler)
-        interruption.during(work)
+        has_come = interrupted(place, work, handler)
         written.extend(Written(client, server).take())
         own = [payload for _, payload in written if isinstance(payload, int)]
         assert own == [1, 2, 3, 5, 6, 7]
-        if interruption.has_come:
+        if has_come:
             others = [payload for topic, payload in written if topic == nested]
             assert [payload for payload in others if isinstance(payload, str)] == [
                 "first",
                 "second",
             ]
             assert session.dropped == 0
-        return interruption.has_come
+        return has_come
 
-    assert at_every_line(run) > 200
+    assert at_every_place(run) > 200
 
 
 def test_a_server_loses_repeats_and_reorders_nothing() -> None:
-    def run(line: int) -> bool:
+    def run(place: int) -> bool:
         stage = Stage()
         hub, now = stage.hub, stage.clock.now
         peers = [stage.peer(name) for name in ("one", "two", "three")]
@@ -136,28 +113,27 @@ def test_a_server_loses_repeats_and_reorders_nothing() -> None:
             counts.append(hub.publish("t", "first", now))
             counts.append(hub.publish("t", "second", now))
 
-        interruption = Interruption(line, handler)
-        interruption.during(work)
+        has_come = interrupted(place, work, handler)
         for peer in (peers[0], peers[2]):
             got = [
                 fields["data"]["data"] for fields in peer.take() if fields["action"] == "publish"
             ]
-            check(got, interruption.has_come)
-        check([message.data for message in own.take_all()], interruption.has_come)
-        assert counts == ([4, 4] if interruption.has_come else [])
-        return interruption.has_come
+            check(got, has_come)
+        check([message.data for message in own.take_all()], has_come)
+        assert counts == ([4, 4] if has_come else [])
+        return has_come
 
     def check(got: list[Any], has_come: bool) -> None:
         assert [data for data in got if isinstance(data, int)] == [1, 2, 3, 4]
         texts = [data for data in got if isinstance(data, str)]
         assert texts == (["first", "second"] if has_come else [])
 
-    assert at_every_line(run) > 100
+    assert at_every_place(run) > 100
 
 
 @pytest.mark.parametrize("level", [1, 2])
 def test_a_client_that_is_closed_from_within_a_call_loses_nothing(level: int) -> None:
-    def run(line: int) -> bool:
+    def run(place: int) -> bool:
         client, server = connected(**({"proto": 2} if level == 2 else {}))
         session, now = client.session, client.clock.now
         accepted: list[int] = []
@@ -170,18 +146,17 @@ def test_a_client_that_is_closed_from_within_a_call_loses_nothing(level: int) ->
                     break
                 accepted.append(number)
 
-        interruption = Interruption(line, lambda: session.close(now))
-        interruption.during(work)
+        has_come = interrupted(place, work, lambda: session.close(now))
         assert [payload for _, payload in Written(client, server).take()] == accepted
         assert session.dropped == 0
-        assert session.ready is not interruption.has_come
-        return interruption.has_come
+        assert session.ready is not has_come
+        return has_come
 
-    assert at_every_line(run) > 50
+    assert at_every_place(run) > 50
 
 
 def test_a_client_settles_and_unsubscribes_behind_the_call_that_is_under_way() -> None:
-    def run(line: int) -> bool:
+    def run(place: int) -> bool:
         client, server = connected(proto=2)
         session, now = client.session, client.clock.now
         mailbox = session.subscribe("t", now)
@@ -198,37 +173,39 @@ def test_a_client_settles_and_unsubscribes_behind_the_call_that_is_under_way() -
             session.settle(message, None, now)
             session.unsubscribe(mailbox, now)
 
-        interruption = Interruption(line, handler)
-        interruption.during(work)
+        has_come = interrupted(place, work, handler)
         written = server.take()
         own = [fields for fields in written if fields["action"] == "publish"]
         payloads = [payload for one in own for payload in one.get("batch", [one.get("data")])]
         assert payloads == [1, 2]
         others = [fields["action"] for fields in written if fields["action"] != "publish"]
-        assert others == (["ack", "unsubscribe"] if interruption.has_come else [])
-        return interruption.has_come
+        assert others == (["ack", "unsubscribe"] if has_come else [])
+        return has_come
 
-    assert at_every_line(run) > 50
+    assert at_every_place(run) > 20
 
 
 def test_a_server_that_is_stopped_from_within_a_call_loses_nothing() -> None:
-    def run(line: int) -> bool:
+    def run(place: int) -> bool:
         stage = Stage()
         hub, now = stage.hub, stage.clock.now
         peers = [stage.peer(name) for name in ("one", "two")]
         for peer in peers:
             peer.ask({"action": "subscribe", "topic": "t"})
 
-        interruption = Interruption(line, lambda: hub.shutdown(1.0, now))
         counts: list[int] = []
-        interruption.during(lambda: counts.append(hub.publish("t", 1, now)))
+        has_come = interrupted(
+            place,
+            lambda: counts.append(hub.publish("t", 1, now)),
+            lambda: hub.shutdown(1.0, now),
+        )
         got = [fields for peer in peers for fields in peer.take() if fields["action"] == "publish"]
         assert [len(got)] == counts
-        assert hub.state.stopping is interruption.has_come
+        assert hub.state.stopping is has_come
         assert hub.dropped() == 0
-        return interruption.has_come
+        return has_come
 
-    assert at_every_line(run) > 20
+    assert at_every_place(run) > 20
 
 
 def test_what_waits_for_the_end_of_a_call_is_what_the_program_gave() -> None:

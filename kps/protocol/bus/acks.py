@@ -145,8 +145,10 @@ class AckBook:
 
         Raises :class:`DuplicateAckId` and :class:`kps.QueueFull`.
         """
-        of_owner = self._by_owner.get(owner, {})
-        if owner_ack_id in of_owner:
+        of_owner = self._by_owner.get(owner)
+        if of_owner is None:
+            of_owner = {}
+        elif owner_ack_id in of_owner:
             raise DuplicateAckId
         limits = self._limits
         if len(of_owner) >= limits.max_pending_acks:

@@ -4,7 +4,7 @@ from typing import Any
 
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.envelope import load
-from kps.protocol.wire.frames import LONGEST_HEADER, read_text
+from kps.protocol.wire.frames import LONGEST_HEADER, read_texts
 from kps.protocol.wire.outbox import Entry, Kind
 
 _DROPPABLE = Kind.DROPPABLE
@@ -12,14 +12,11 @@ _DROPPABLE = Kind.DROPPABLE
 LARGEST_BATCH = 64 * 1024
 """Most bytes of a batch. It is large enough to make the cost per batch negligible."""
 
-AROUND = 1 + len(level2.BATCH_END) + LONGEST_HEADER
-"""Bytes that a frame has beside those gathered and a further payload, at most."""
-
 
 class Batch:
     """Publications on one topic that will share a message."""
 
-    __slots__ = ("_head", "ahead", "count", "gathered", "limit", "topic")
+    __slots__ = ("_head", "ahead", "count", "gathered", "limit", "size", "topic")
 
     def __init__(self, topic: str, payload: bytes, *, ahead: int, limit: int) -> None:
         self.topic = topic
@@ -30,13 +27,10 @@ class Batch:
         """Most bytes of its frame."""
         self._head = level2.batch_head(topic)
         self.gathered = bytearray(self._head)
-        """Its message so far. The caller that adds a payload increases ``count``."""
+        """Its message so far. The caller that adds a payload increases ``count`` and ``size``."""
         self.gathered += payload
-
-    @property
-    def size(self) -> int:
+        self.size = len(self.gathered) + len(level2.BATCH_END) + LONGEST_HEADER
         """Bytes of its frame, at most."""
-        return len(self.gathered) + len(level2.BATCH_END) + LONGEST_HEADER
 
     @property
     def waiting(self) -> int:
@@ -66,6 +60,6 @@ class BatchEntry(Entry):
 
 def message_in(entry: Entry) -> bytes:
     """Return the message in an entry of one frame of our own."""
-    whole = read_text(entry.data, 0, len(entry.data), True)
-    assert whole is not None
-    return whole[0]
+    messages: list[bytes] = []
+    read_texts(entry.data, 0, 1, True, len(entry.data), messages)
+    return messages[0]

@@ -134,8 +134,8 @@ class ClientLink:
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""
-        outgoing, calls = self.outgoing, self.calls
-        if outgoing.batch is None and self._socket.outbox.is_empty:
+        outgoing, calls, outbox = self.outgoing, self.calls, self._socket.outbox
+        if outgoing.batch is None and not (outbox.framed_bytes or outbox.gathered):
             return b""
         is_nested, calls.is_under_way = calls.is_under_way, True
         try:

@@ -6,7 +6,7 @@ from typing import Protocol
 from kps.errors import MessageTooLarge, QueueFull
 from kps.protocol.bus.message import check_topic
 from kps.protocol.calls import Calls
-from kps.protocol.client.batch import AROUND, LARGEST_BATCH, Batch, BatchEntry
+from kps.protocol.client.batch import LARGEST_BATCH, Batch, BatchEntry
 from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
 from kps.protocol.limits import Overflow, ProgramLimits
 from kps.protocol.wire.client_handshake import ClientWebSocket
@@ -97,21 +97,11 @@ class Outgoing:
             )
 
     def publish(self, topic: str, payload: bytes) -> int:
-        """Queue a publication, in the batch of its topic if there is one.
+        """Queue a publication, which begins a batch; ``ClientSession.publish`` adds the others.
 
         Returns the bytes that are then pending. Raises ``InvalidArgument`` for a bad topic,
         ``MessageTooLarge``, and ``QueueFull`` unless the policy drops publications.
         """
-        batch = self.batch
-        if batch is not None and batch.topic == topic:
-            # Not a method of the batch: the call would be a tenth of the cost of publishing.
-            gathered = batch.gathered
-            size = len(gathered) + len(payload) + AROUND
-            if size <= batch.limit:
-                gathered += b","
-                gathered += payload
-                batch.count += 1
-                return batch.ahead + size
         self.seal()
         batch = self._new_batch(topic, payload)
         self.batch = batch

@@ -80,9 +80,9 @@ class Receiver:
             except InvalidMessage as error:
                 self._unreadable(error)
                 continue
-            if type(loaded) is not list:
-                loaded = [loaded]
-            for one in loaded:
+            several = loaded if type(loaded) is list else (loaded,)
+            size = len(message) // (len(several) or 1)
+            for one in several:
                 if link is not state.link or state.ended is not None:
                     return  # an earlier message ended the connection
                 try:
@@ -91,12 +91,11 @@ class Receiver:
                     self._unreadable(error)
                     continue
                 if reports:
-                    state.events.append(MessageReceived(fields, len(message) // len(loaded)))
-                handler = _HANDLERS.get(
-                    text(fields, "action") or link.outgoing.dialect.bare(fields)
-                )
+                    state.events.append(MessageReceived(fields, size))
+                action = fields.get("action") or link.outgoing.dialect.bare(fields)
+                handler = _HANDLERS.get(action)
                 if handler is not None:  # ignore actions of later levels
-                    handler(self, link, fields, len(message) // len(loaded))
+                    handler(self, link, fields, size)
 
     def answer(self, acknowledgement: Acknowledgement) -> None:
         """Send the ack of a message, unless its connection has ended."""

@@ -194,31 +194,33 @@ class ClientSession:
         Raises ``InvalidArgument`` (also ``MessageTooLarge``), ``NotConnected`` (also
         ``ClientClosed``), ``QueueFull``.
         """
-        calls = self.calls
-        if calls.is_under_way:
+        if self.calls.is_under_way:
             return self._publish_soon(check_topic(topic, self.config.limits), compose(data))
-        calls.is_under_way = True
-        try:
-            state = self.state
-            state.now = now
-            outgoing = state.batching
-            if outgoing is not None:
-                try:  # as ``compose`` does, whose call would be a tenth of the cost of publishing
-                    payload = encode(data)
-                except TypeError:
-                    payload = compose(data)  # raises
-                if payload.rpartition(b"null")[1]:
-                    check_finite(data)
-                return outgoing.publish(topic, payload)
+        state = self.state
+        if state.batching is None:
             check_topic(topic, self.config.limits)
-            self._sender.send_or_keep(level1.publish(topic, state.id, data))
+            self._sender.send_in_order(level1.publish(topic, state.id, data), now)
             return self._sender.backlog
-        finally:
-            try:
-                if calls.waiting:
-                    calls.end()
-            finally:
-                calls.is_under_way = False
+        try:  # as ``compose`` does, whose call would be a tenth of the cost of publishing
+            payload = encode(data)
+        except TypeError:
+            payload = compose(data)  # raises
+        if type(data) is not str and payload.rpartition(b"null")[1]:
+            check_finite(data)
+        size = len(payload)
+        # Nothing is called from here on, so no signal handler comes in before all is noted.
+        outgoing = state.batching
+        batch = None if outgoing is None else outgoing.batch
+        if batch is not None and batch.topic == topic and outgoing.batch is batch:
+            size += batch.size + 1
+            if size <= batch.limit:
+                gathered = batch.gathered
+                gathered += b","
+                gathered += payload
+                batch.count += 1
+                batch.size = size
+                return batch.ahead + size
+        return self._begin_batch(topic, payload, now)
 
     def publish_to_id(self, client_id: str, data: Any, now: float) -> None:
         """Send a direct message. Raises as ``publish`` does."""
@@ -250,6 +252,15 @@ class ClientSession:
         self._connecting.close(timeout)
 
     # -- within -----------------------------------------------------------------------------
+
+    @entry
+    def _begin_batch(self, topic: str, payload: bytes, now: float) -> int:
+        """Publish as the first of a batch."""
+        self.state.now = now
+        outgoing = self.state.batching
+        if outgoing is None:  # a signal handler has closed the client meanwhile
+            return self.publish(topic, embedded(payload), now)
+        return outgoing.publish(topic, payload)
 
     def _publish_soon(self, topic: str, payload: bytes) -> int:
         """Publish after the call that is under way."""

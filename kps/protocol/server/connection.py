@@ -107,8 +107,8 @@ class WebSocketConnection:
 
     def data_to_send(self, limit: int = 256 * 1024) -> bytes:
         """Take bytes to write."""
-        socket, calls = self._socket, self.calls
-        if self._intake.is_heard and socket.outbox.is_empty:
+        socket, calls, outbox = self._socket, self.calls, self._socket.outbox
+        if not (outbox.framed_bytes or outbox.gathered) and self._intake.is_heard:
             return b""
         is_nested, calls.is_under_way = calls.is_under_way, True
         try:
@@ -134,7 +134,7 @@ class WebSocketConnection:
     def wants_pause(self) -> bool:
         """Whether the driver should pause reading."""
         socket, intake = self._socket, self._intake
-        if socket.state in _HEARD and (not intake.is_empty or intake.is_blocked):
+        if socket.state in _HEARD and (intake.has_input or intake.is_blocked):
             return True
         return socket.wants_pause
 

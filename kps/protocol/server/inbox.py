@@ -26,6 +26,7 @@ _MOST_PARSED = 4 * 1024 * 1024
 # Units of work (see ``turns``).
 _MESSAGE = 2
 _RATED = 2  # counting a message against the rates
+_COUNTED = 2048  # bytes in which brackets are counted, which count as one unit
 _PARSED = 64  # bytes of an array that is parsed again, which count as one unit
 _VALUES = 16  # values of a long message that count as one unit
 
@@ -52,13 +53,14 @@ class Inbox:
     It keeps the others, unread: whatever is wrong with them is told in its turn.
     """
 
-    __slots__ = ("_array", "_done", "_frame", "_is_deep", "_long_from", "_recipient",
+    __slots__ = ("_array", "_done", "_frame", "_is_deep", "_long_from", "_many_from", "_recipient",
                  "_rest", "_state", "has_rest")  # fmt: skip
 
     def __init__(self, state: ServerState, recipient: Recipient) -> None:
         self._state = state
         self._recipient = recipient
         self._long_from = 2 * state.limits.max_depth  # a shorter message cannot be too deep
+        self._many_from = state.limits.max_brackets  # nor have too many brackets
         self._rest: list[bytes] = []
         self._frame = b""  # an array with messages left, in front of the others
         self._done = 0  # messages of it that are handled
@@ -66,6 +68,13 @@ class Inbox:
         self._is_deep = False  # whether that array may be nested too deeply
         self.has_rest = False
         """Whether messages wait for ``go_on``."""
+
+    @property
+    def next_bytes(self) -> int | None:
+        """Bytes of the next message that are still to be parsed; ``None`` if none waits."""
+        if self._frame:
+            return len(self._frame) if self._array is None else 0
+        return len(self._rest[0]) if self._rest else None
 
     def receive(self, messages: Sequence[bytes]) -> None:
         """Let the session handle messages that came together, in order. None may wait."""
@@ -99,6 +108,8 @@ class Inbox:
                     break
             excess = self._charge(0, size) if throttle is not None else None
             try:
+                if size > self._many_from:
+                    self._check_brackets(message)
                 loaded = load(message)
             except InvalidMessage as error:
                 if throttle is not None and excess is None:
@@ -108,13 +119,17 @@ class Inbox:
             if excess is not None:
                 recipient.refuse_all(excess, loaded if type(loaded) is list else (loaded,))
                 continue
-            recipient.deep = self._weigh(loaded) if size > self._long_from else None
+            if size > self._long_from:
+                recipient.deep = self._weigh(loaded)
+            elif recipient.deep is not None:
+                recipient.deep = None
             if type(loaded) is dict:
                 recipient.handle(loaded)
             elif not self._handle(loaded, message):
                 self._rest = list(waiting)
                 break
-        recipient.run.finish()
+        if recipient.run.gathered is not None:
+            recipient.run.finish()
         recipient.deep = None  # it may be large
 
     def _receive_huge(self, message: bytes) -> None:
@@ -161,6 +176,12 @@ class Inbox:
         self._rest, self._frame = [], b""
         self.has_rest = False
 
+    def _check_brackets(self, message: bytes) -> None:
+        """Raise ``InvalidMessage`` for a message that would become very many objects."""
+        self._state.turns.left -= len(message) // _COUNTED
+        if message.count(b"[") + message.count(b"{") > self._state.limits.max_brackets:
+            raise InvalidMessage("the message has too many brackets")
+
     def _weigh(self, loaded: Any) -> object:
         """Count the work of a long message; return its part that is nested too deeply, if any."""
         part = payload_of(loaded)
@@ -191,7 +212,9 @@ class Inbox:
             recipient.handle(message)
             done += 1
             turns.left -= _MESSAGE
-            if gate.phase is not _REGISTERED and gate.is_over:
+            if turns.left > 0 and throttle is None and gate.phase is _REGISTERED:
+                continue
+            if gate.is_over:
                 return True
             is_delayed = throttle is not None and throttle.delays(0, state.now)
             if turns.left <= 0 or gate.phase is not _REGISTERED or is_delayed:

@@ -79,9 +79,15 @@ class Intake:
         self._frames = self._controls = self._extra = 0  # of the reader, as charged so far
 
     @property
-    def is_empty(self) -> bool:
-        """Whether everything is handled, but for the part of a frame."""
-        return not (self.waits or self._inbox.has_rest or self._reader.has_more or self._head)
+    def waiting_bytes(self) -> int:
+        """Bytes that are to be handled next."""
+        waiting = self._inbox.next_bytes
+        return self._reader.unread if waiting is None else waiting
+
+    @property
+    def has_input(self) -> bool:
+        """Whether something is to be handled, besides the part of a frame."""
+        return bool(self.waits or self._reader.has_more or self._inbox.has_rest or self._head)
 
     @property
     def is_blocked(self) -> bool:
@@ -89,13 +95,15 @@ class Intake:
 
         Once the closing handshake is under way, only the end of it is to be heard.
         """
-        session = self._session
-        return self._socket.state is _OPEN and (
-            session.gate.holds
-            or (session.throttle is not None and session.throttle.resume_at is not None)
-            # A client that has left reads no replies; what it sent before is handled all the same.
-            or (self._socket.outbox.pending_replies > self._most_replies and not self._last_steps)
-        )
+        session, socket = self._session, self._socket
+        if socket.state is not _OPEN:
+            return False
+        if session.gate.phase is not _REGISTERED and session.gate.holds:
+            return True
+        if session.throttle is not None and session.throttle.resume_at is not None:
+            return True
+        # A client that has left reads no replies; what it sent before is handled all the same.
+        return socket.outbox.pending_replies > self._most_replies and not self._last_steps
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the transport, and handle them now or in a later turn."""
@@ -107,7 +115,7 @@ class Intake:
 
     def resume(self) -> None:
         """Go on in a later turn, because the client may be heard again."""
-        if not self.is_empty:
+        if self.has_input:
             self._state.turns.wait(self)
 
     def finish(self, step: Callable[[float], None], now: float, patience: float = math.inf) -> None:
@@ -123,7 +131,7 @@ class Intake:
         if self.gives_up_at is None or gives_up_at < self.gives_up_at:
             self.gives_up_at = gives_up_at
         self._last_steps += (step,)
-        if self.is_empty or self.is_blocked or now >= self.gives_up_at:
+        if not self.has_input or self.is_blocked or now >= self.gives_up_at:
             self._take_last_steps(now)
 
     def handle_timeout(self, now: float) -> bool:
@@ -198,7 +206,7 @@ class Intake:
 
     def _take_last_steps(self, now: float) -> None:
         steps, self._last_steps, self.gives_up_at = self._last_steps, (), None
-        if not self.is_empty:
+        if self.has_input:
             self._patience = 0.0  # no later step waits for what this one did not wait for
         done = 0
         try:

@@ -121,6 +121,11 @@ class ServerSession:
         """The host by which the client reached the server."""
         return self._transport.host
 
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that are pending for the client."""
+        return self._transport.queued_bytes
+
     # -- from the client ----------------------------------------------------------------------
 
     def handle(self, message: Any) -> None:

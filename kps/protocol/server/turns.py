@@ -2,8 +2,8 @@
 
 One unit of work takes about a microsecond. A connection handles what it received at once, if the
 turn has work left. Otherwise it waits, and is not read from. Waiting connections go on in the
-order of the work that they have caused, and of a long message that is known to wait (fair
-queueing): a connection that causes little does not wait for one that causes much, and none waits
+order of the work that they have caused, and of that which is known to wait (fair queueing): a
+connection that causes little does not wait for one that causes much, and none waits
 for ever.
 """
 
@@ -21,7 +21,7 @@ LONG = 4096
 
 _PATIENCE = 16  # turns between two looks for one that has waited for so many, and goes first
 
-_UNPARSED = 64  # bytes of a long message that count as one unit before it is parsed
+_UNPARSED = 64  # bytes that count as one unit before they are parsed
 
 
 class Worker(Protocol):
@@ -34,6 +34,10 @@ class Worker(Protocol):
     number: int
     """Its number."""
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that it is known to handle next."""
+
     def work(self) -> bool:
         """Handle input while ``Turns.left`` is above 0; tell whether some is left."""
 
@@ -41,7 +45,7 @@ class Worker(Protocol):
 class Turns:
     """The turns of one server's connections."""
 
-    __slots__ = ("_ahead", "_count", "_is_first", "_looked", "_most", "_now", "_of_turn", "_turn",
+    __slots__ = ("_count", "_is_first", "_looked", "_most", "_now", "_of_turn", "_turn",
                  "_turns", "_unused", "_waiting", "_working", "left")  # fmt: skip
 
     def __init__(self, turn: int = TURN) -> None:
@@ -54,7 +58,6 @@ class Turns:
         self._unused = 0  # units that ``stop`` took from the connection that works
         self._waiting: list[tuple[int, int, int, int, Worker]] = []
         self._count = 0
-        self._ahead = 0  # units of the long message that the connection that works may not take now
         self._is_first = True  # whether the next long message is handled in any case
         self._working = 0  # the number of the connection that works, or was the last to do so
         self._turns = 0  # number of turns so far
@@ -82,13 +85,14 @@ class Turns:
                 share = SHARE
             self._give(worker, share, False)
 
-    def wait(self, worker: Worker, ahead: int = 0) -> None:
-        """Let a connection wait for its turn; it is known to need ``ahead`` units then."""
+    def wait(self, worker: Worker) -> None:
+        """Let a connection wait for its turn."""
         if not worker.waits:
             worker.waits = True
             self._count += 1  # breaks ties: first come, first served
             start = max(worker.used, self._now)
-            # By what it will have used: so little things go before a long message.
+            # By what it will have used: so little things go before much that came first.
+            ahead = worker.waiting_bytes // _UNPARSED
             entry = (start + ahead, self._count, self._turns, start, worker)
             heapq.heappush(self._waiting, entry)
 
@@ -118,9 +122,7 @@ class Turns:
         If not, this ends its share. The first long message of a connection that has waited is
         handled in any case.
         """
-        units = size // _UNPARSED
-        if not self._is_first and units > self.left:
-            self._ahead = units
+        if not self._is_first and size // _UNPARSED > self.left:
             self._stop()
             return False
         self._is_first = False
@@ -154,14 +156,15 @@ class Turns:
         self.left = share
         self._unused = 0
         self._is_first = is_first
-        self._ahead = 0
         self._working = worker.number
         is_unfinished = worker.work()
         spent = share - self.left - self._unused
         self._of_turn -= spent
-        used = worker.used if worker.used > self._now else self._now
+        used, now = worker.used, self._now
+        if used < now:
+            used = now
         worker.used = used = used + spent
         if used > self._most:
             self._most = used
         if is_unfinished:
-            self.wait(worker, self._ahead)
+            self.wait(worker)

@@ -41,7 +41,14 @@ _DROPPABLE = Kind.DROPPABLE
 class Entry:
     """Whole frames, queued as one. The queues of all receivers share one object."""
 
-    __slots__ = ("data", "frames", "kind", "messages", "reply_bytes", "size")
+    __slots__ = (
+        "data",
+        "frames",
+        "kind",
+        "messages",
+        "reply_bytes",
+        "size",
+    )
 
     def __init__(self, data: bytes, kind: Kind, messages: int = 1, frames: int = 1) -> None:
         self.data = data
@@ -85,19 +92,20 @@ class Outbox:
     __slots__ = (
         "_entries",
         "_first",
-        "_gathered",
         "_gathered_replies",
         "_gathered_size",
         "_limits",
         "_others",
-        "_pending_bytes",
         "_pending_frames",
-        "_pending_replies",
+        "_room_for_array",
         "_settled",
         "dropped",
+        "framed_bytes",
+        "gathered",
         "gone",
         "join",
         "largest_array",
+        "pending_replies",
         "taken",
         "text_frame",
     )
@@ -108,19 +116,23 @@ class Outbox:
         self._entries: deque[Entry] = deque()
         """The entries behind them."""
         self._limits = limits
+        self._room_for_array = limits.queue_bytes - _AROUND_ARRAY
         self.text_frame = text_frame
         self.join: tuple[bytes, bytes, bytes] | None = None
         """What goes in front of several messages, between two, and behind them, to join them."""
         self.largest_array = _LARGEST_ARRAY
         """Most bytes of a joined message."""
-        self._gathered = 0  # number of messages that are not in a frame yet
+        self.gathered = 0
+        """Number of messages that are not in a frame yet."""
         self._first = b""  # the first of them; alone it usually leaves soon, and needs no copy
         self._others = bytearray()  # joined: each message of its own would take more memory
         self._gathered_size = 0
         self._gathered_replies = 0
-        self._pending_bytes = 0
+        self.framed_bytes = 0
+        """Bytes for which the entries count. If this and ``gathered`` are 0, nothing is pending."""
         self._pending_frames = 0
-        self._pending_replies = 0
+        self.pending_replies = 0
+        """Bytes of replies that are pending."""
         self.dropped = 0
         """Messages dropped so far, by the policy or with the connection."""
         self.gone = 0
@@ -133,27 +145,17 @@ class Outbox:
     @property
     def pending_bytes(self) -> int:
         """Bytes for which the pending data counts, each entry with what it takes in memory."""
-        return self._pending_bytes + self._gathered_size
+        return self.framed_bytes + self._gathered_size
 
     @property
     def end(self) -> int:
         """The end of the queue, as ``gone`` will be when all of it has left."""
-        return self.gone + self._pending_bytes + self._gathered_size
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is pending."""
-        return not (self._pending_bytes or self._gathered)
+        return self.gone + self.framed_bytes + self._gathered_size
 
     @property
     def pending_messages(self) -> int:
         """Frames that are pending, and gathered messages that are not in a frame yet."""
-        return self._pending_frames + self._gathered
-
-    @property
-    def pending_replies(self) -> int:
-        """Bytes of replies that are pending."""
-        return self._pending_replies + self._gathered_replies
+        return self._pending_frames + self.gathered
 
     def has_room(self, size: int, count: int = 1) -> bool:
         """Whether an entry with ``count`` frames of ``size`` bytes in all fits.
@@ -161,15 +163,15 @@ class Outbox:
         A single message that is larger than the limit fits into an empty queue.
         """
         size += ENTRY * count
-        if self._gathered:  # these become a frame of their own
+        if self.gathered:  # these become a frame of their own
             return self._fits(self._gathered_size + _AROUND_ARRAY + size, count + 1)
-        return not self._pending_bytes or self._fits(size, count)
+        return not self.framed_bytes or self._fits(size, count)
 
     @property
     def room(self) -> int:
         """Bytes of the largest frame that fits, by the limit in bytes."""
-        room = self._limits.queue_bytes - self._pending_bytes - ENTRY
-        return room - self._gathered_size - _AROUND_ARRAY if self._gathered else room
+        room = self._limits.queue_bytes - self.framed_bytes - ENTRY
+        return room - self._gathered_size - _AROUND_ARRAY if self.gathered else room
 
     # -- adding ---------------------------------------------------------------------------
 
@@ -178,30 +180,34 @@ class Outbox:
         join = self.join
         if join is None:
             return self.push(Entry(self.text_frame(message), kind))
-        size = self._gathered_size + len(message) + 1
+        own = len(message) + 1
+        size = self._gathered_size + own
         if size > self.largest_array:
             self.seal()
-            size = len(message) + 1
-        limits = self._limits
-        if (
-            self._pending_frames >= limits.queue_messages
-            or self._pending_bytes + size + _AROUND_ARRAY > limits.queue_bytes
-        ):
-            return self.push(Entry(self.text_frame(message), kind))
-        if self._gathered:
-            self._others += join[1]
-            self._others += message
+            size = own
+        if self.framed_bytes or size > self._room_for_array:
+            limits = self._limits
+            if (
+                self._pending_frames >= limits.queue_messages
+                or self.framed_bytes + size > self._room_for_array
+            ):
+                return self.push(Entry(self.text_frame(message), kind))
+        if self.gathered:
+            others = self._others
+            others += join[1]
+            others += message
         else:
             self._first = message
-        self._gathered += 1
+        self.gathered += 1
         self._gathered_size = size
         if kind is _REPLY:
-            self._gathered_replies += len(message) + 1
+            self._gathered_replies += own
+            self.pending_replies += own
         return _QUEUED
 
     def push(self, entry: Entry) -> Push:
         """Queue an entry, or tell why not."""
-        if self._gathered:
+        if self.gathered:
             self.seal()
         size, frames = entry.size, entry.frames
         if (self._pending_frames or frames > 1) and not self._fits(size, frames):
@@ -221,26 +227,26 @@ class Outbox:
                 self.dropped += entry.messages
                 return Push.DROPPED
         self._entries.append(entry)
-        self._pending_bytes += size
+        self.framed_bytes += size
         self._pending_frames += frames
-        self._pending_replies += entry.reply_bytes
+        self.pending_replies += entry.reply_bytes
         return _QUEUED
 
     def push_whole(self, entry: Entry) -> bool:
         """Queue an entry if there is room for all its frames; tell whether there was."""
-        if self._gathered:
+        if self.gathered:
             self.seal()
         size = entry.size
         limits = self._limits
         if (
             self._pending_frames + entry.frames > limits.queue_messages
-            or self._pending_bytes + size > limits.queue_bytes
+            or self.framed_bytes + size > limits.queue_bytes
         ):
             return False
         self._entries.append(entry)
-        self._pending_bytes += size
+        self.framed_bytes += size
         self._pending_frames += entry.frames
-        self._pending_replies += entry.reply_bytes
+        self.pending_replies += entry.reply_bytes
         return True
 
     def push_anyway(self, entry: Entry) -> None:
@@ -263,7 +269,7 @@ class Outbox:
 
     def seal(self) -> None:
         """Make an entry of the gathered messages."""
-        count = self._gathered
+        count = self.gathered
         if not count:
             return
         replies = self._gathered_replies
@@ -276,37 +282,38 @@ class Outbox:
     def _take_gathered(self) -> bytes:
         """Remove the gathered messages; return them as one frame."""
         message = self._first
-        if self._gathered > 1:
+        if self.gathered > 1:
             assert self.join is not None
             message = b"".join((self.join[0], message, self._others, self.join[2]))
             self._others = bytearray()
         self._first = b""
-        self._gathered = self._gathered_size = self._gathered_replies = 0
+        self.pending_replies -= self._gathered_replies
+        self.gathered = self._gathered_size = self._gathered_replies = 0
         return self.text_frame(message)
 
     # -- taking ---------------------------------------------------------------------------
 
     def take(self, limit: int) -> bytes:
         """Remove and return entries that count for up to ``limit`` bytes, or one larger entry."""
-        if self._gathered:
+        if self.gathered:
             if not self._pending_frames and self._gathered_size < limit:
                 self.gone += self._gathered_size
-                count = self._gathered
+                count = self.gathered
                 data = self._take_gathered()  # the common case needs no entry
                 if self.taken is not None:
                     self.taken.note(len(data), count, 1)
                 return data
             self.seal()
-        if self._pending_bytes <= limit:
-            if not self._pending_bytes:
+        if self.framed_bytes <= limit:
+            if not self.framed_bytes:
                 return b""
             if len(self._entries) == 1 and not self._settled:  # a request or its answer
                 entry = self._entries.pop()
                 data = entry.data
                 if self.taken is not None:
                     self.taken.note(len(data), entry.messages, entry.frames)
-                self.gone += self._pending_bytes
-                self._pending_bytes = self._pending_frames = self._pending_replies = 0
+                self.gone += self.framed_bytes
+                self.framed_bytes = self._pending_frames = self.pending_replies = 0
                 return data
             entries = list(self._all()) if self._settled else self._entries
             data = b"".join([entry.data for entry in entries])
@@ -340,9 +347,9 @@ class Outbox:
 
     def clear(self) -> None:
         """Drop everything that is pending, and count it as dropped."""
-        self.dropped += sum([entry.messages for entry in self._all()]) + self._gathered
+        self.dropped += sum([entry.messages for entry in self._all()]) + self.gathered
         self._first, self._others = b"", bytearray()
-        self._gathered = self._gathered_size = self._gathered_replies = 0
+        self.gathered = self._gathered_size = self._gathered_replies = 0
         self._reset()
 
     # -- within ---------------------------------------------------------------------------
@@ -351,32 +358,32 @@ class Outbox:
         limits = self._limits
         return (
             self._pending_frames + count <= limits.queue_messages
-            and self._pending_bytes + size <= limits.queue_bytes
+            and self.framed_bytes + size <= limits.queue_bytes
         )
 
     def _all(self) -> Iterator[Entry]:
         return chain(self._settled, self._entries)
 
     def _reset(self) -> None:
-        self.gone += self._pending_bytes
+        self.gone += self.framed_bytes
         self._settled.clear()
         self._entries.clear()
-        self._pending_bytes = self._pending_frames = self._pending_replies = 0
+        self.framed_bytes = self._pending_frames = self.pending_replies = 0
 
     def _append(self, entry: Entry) -> None:
         self._entries.append(entry)
         self._count(entry)
 
     def _count(self, entry: Entry) -> None:
-        self._pending_bytes += entry.size
+        self.framed_bytes += entry.size
         self._pending_frames += entry.frames
-        self._pending_replies += entry.reply_bytes
+        self.pending_replies += entry.reply_bytes
 
     def _discount(self, entry: Entry) -> None:
         self.gone += entry.size
-        self._pending_bytes -= entry.size
+        self.framed_bytes -= entry.size
         self._pending_frames -= entry.frames
-        self._pending_replies -= entry.reply_bytes
+        self.pending_replies -= entry.reply_bytes
 
     def _drop_oldest_for(self, entry: Entry) -> None:
         """Drop droppable entries, oldest first, until an entry has room."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 
-from kps.protocol.wire.frames import TEXT_FIN, read_header, read_pong, read_text
+from kps.protocol.wire.frames import TEXT_FIN, read_header, read_pong, read_texts
 
 # An incomplete frame of this size goes to wsproto in pieces, so that we buffer few bytes.
 _STREAM_FROM = 16 * 1024
@@ -117,6 +117,11 @@ class FrameReader:
             self._frames = Connection(role)
         return self._frames
 
+    @property
+    def unread(self) -> int:
+        """Bytes that wait for ``read``."""
+        return len(self._data) - self._position
+
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer."""
         if self._data:
@@ -156,12 +161,7 @@ class FrameReader:
             stop = limit if limit < end else end
             if not self._passing:
                 if is_open and not self._in_message:
-                    while position < stop:
-                        whole = read_text(data, position, end, is_masked)
-                        if whole is None or len(whole[0]) > longest or not _is_utf8(whole[0]):
-                            break
-                        message, position = whole
-                        messages.append(message)
+                    position = read_texts(data, position, stop, is_masked, longest, messages)
                 if position < stop:
                     pong = read_pong(data, position, end, is_masked)
                     if pong is not None:
@@ -265,13 +265,3 @@ class FrameReader:
                 return CloseReceived(code, reason, b"")
             return Violation(code, reason)  # wsproto reports a violation this way
         return None
-
-
-def _is_utf8(payload: bytes) -> bool:
-    if payload.isascii():
-        return True
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

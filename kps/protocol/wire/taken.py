@@ -1,11 +1,10 @@
 """What a driver took last: it may turn out that it could not write all of it."""
 
-from collections import deque
 from collections.abc import Collection
 from typing import Protocol
 
-# Smaller takes in a row are remembered as one, up to this size. So the takes that are remembered
-# have hundreds of KiB in all: more than a driver holds at a time.
+# Smaller takes in a row are remembered as one, up to this size, once there are more than so many.
+# So the takes that are remembered have hundreds of KiB in all: more than a driver holds at a time.
 _SMALL = 4 * 1024
 _MOST = 256
 
@@ -23,16 +22,14 @@ class Taken:
     __slots__ = ("_takes",)
 
     def __init__(self) -> None:
-        self._takes: deque[tuple[int, int, int]] = deque(maxlen=_MOST)
+        self._takes: list[tuple[int, int, int]] = []
 
     def note(self, size: int, messages: int, frames: int) -> None:
         """Note a take of ``size`` bytes, not 0: that many messages, in that many frames."""
-        if size < _SMALL and self._takes:
-            before, others, more = self._takes[-1]
-            if before + size <= _SMALL:
-                self._takes[-1] = (before + size, others + messages, more + frames)
-                return
-        self._takes.append((size, messages, frames))
+        takes = self._takes
+        takes.append((size, messages, frames))
+        if len(takes) > 2 * _MOST:
+            self._takes = _joined(takes)[-_MOST:]
 
     def note_all(self, size: int, entries: Collection[Frames]) -> None:
         """Note a take of ``size`` bytes, which consisted of ``entries``."""
@@ -53,3 +50,15 @@ class Taken:
             lost += -(-messages * cut // frames)
             unwritten -= size
         return lost
+
+
+def _joined(takes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Join small takes in a row."""
+    joined = takes[:1]
+    for size, messages, frames in takes[1:]:
+        before, others, more = joined[-1]
+        if before + size <= _SMALL:
+            joined[-1] = (before + size, others + messages, more + frames)
+        else:
+            joined.append((size, messages, frames))
+    return joined

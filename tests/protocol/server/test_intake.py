@@ -57,7 +57,7 @@ def test_a_driver_that_writes_before_it_pauses_hears_everything() -> None:
 def test_an_array_of_a_client_that_reads_no_replies_waits_as_bytes() -> None:
     stage = Stage(limits=ServerLimits(backlog_bytes=BACKLOG))
     peer = member(stage)
-    peer.feed(json_frame(questions(2000, unknown=[[]] * 100)))
+    peer.feed(json_frame(questions(2000, unknown=[[]] * 30)))
     stage.finish()
     inbox, outbox = peer.session.inbox, peer.connection._socket.outbox
     assert inbox.has_rest
@@ -68,6 +68,26 @@ def test_an_array_of_a_client_that_reads_no_replies_waits_as_bytes() -> None:
     peer.take()
     stage.finish()
     assert peer.session.received > received
+
+
+def test_what_is_to_be_handled_next_is_known_before_it_is_parsed() -> None:
+    stage = Stage()
+    peer = member(stage)
+    intake = peer.connection._intake
+    assert intake.waiting_bytes == 0
+    message = json_frame({"action": "unknown", "text": "x" * 10_000})
+    peer.feed(message[:3000])
+    assert intake.waiting_bytes == 3000
+    peer.feed(message[3000:])
+    assert intake.waiting_bytes == 0
+    array = json_frame(questions(5000))
+    peer.feed(array)
+    assert len(array) - 20 < intake.waiting_bytes < len(array)
+    stage.hub.handle_timeout(stage.clock.now)  # now it is parsed
+    assert intake.waits
+    assert intake.waiting_bytes == 0
+    peer.session.inbox.keep_bytes()  # it has to be parsed again
+    assert len(array) - 20 < intake.waiting_bytes < len(array)
 
 
 def test_replies_pass_the_backlog_by_one_at_most() -> None:
@@ -182,7 +202,7 @@ def test_the_shortest_frames_are_charged_for_their_work(tiny: bytes, units: floa
     before, count = intake.used, 5000
     peer.feed(tiny * count)
     stage.finish()
-    assert intake.is_empty
+    assert not intake.has_input
     assert peer.connection.closed is None
     assert intake.used - before >= units * count
 

@@ -317,7 +317,7 @@ class TestIds:
 class TestHeld:
     @pytest.mark.parametrize("is_array", [True, False])
     def test_behind_a_token_that_is_judged(self, is_array: bool) -> None:
-        stage = Stage(asks_token=True)
+        stage = Stage(asks_token=True, limits=ServerLimits(max_brackets=200_000))
         peer = stage.peer().upgrade()
         peer.ask({"action": "ping", "from": "p", "proto": 2, "token": "t"})
         peer.identify(Identity("alice"))

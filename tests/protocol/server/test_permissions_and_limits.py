@@ -255,6 +255,20 @@ class TestLimits:
         assert codes(peer.ask([subscribe] * 3)) == ["subscribed"] * 3
         assert codes(peer.ask([subscribe] * 4)) == ["limit_reached"]
 
+    @pytest.mark.parametrize("level", [1, 2])
+    @pytest.mark.parametrize("piece", [b"[]", b"{}", b'"["'])
+    def test_brackets_of_a_message(self, level: int, piece: bytes) -> None:
+        stage = Stage(limits=ServerLimits(max_brackets=10))
+        peer = peer2(stage, "a") if level == 2 else stage.peer("a")
+        stage.hub.state.bus.subscribe(peer2(stage, "bob").session, "t")
+        around = b'{"action":"publish","topic":"t","data":[%b]}'
+        for count, fits in ((8, True), (9, False)):
+            answers = peer.ask(around % b",".join([piece] * count))
+            assert [answer.get("error") for answer in answers if "error" in answer] == (
+                [] if fits else ["the message has too many brackets"]
+            )
+        assert stage.hub.stats.published == 1
+
     def test_ack_requests_of_a_connection(self) -> None:
         stage = Stage(limits=ServerLimits(max_pending_acks=2))
         peer, bob = peer2(stage, "a"), peer2(stage, "bob")

@@ -16,6 +16,7 @@ class Heap:
         self.used = 0
         self.waits = False
         self.number = 1
+        self.waiting_bytes = 0
         self.pieces = list(pieces)
         self.spent: list[int] = []
         """Units that it used, for each time that it could work."""
@@ -44,6 +45,7 @@ class Reader(Heap):
                 size = self.pieces.pop(0)
                 self._turns.left -= size >> 6
                 self.spent[-1] += 1
+        self.waiting_bytes = self.pieces[0] if self.pieces else 0
         return bool(self.pieces)
 
 
@@ -309,6 +311,18 @@ def test_long_messages_that_fit_are_handled_at_once() -> None:
     one = Reader(turns, *[64 * 1024] * 4)
     turns.enter(one)
     assert one.spent == [4]
+
+
+def test_little_goes_before_much_that_waits() -> None:
+    turns, log = Turns(), list[Heap]()
+    first, heavy, light = (Heap(turns, *[1] * 10, log=log) for _ in range(3))
+    heavy.waiting_bytes = LONG
+    light.used = 2 * SHARE  # it has caused more so far
+    turns.wait(first)  # so that the others have to wait
+    turns.wait(heavy)
+    turns.wait(light)
+    run(turns)
+    assert log == [first, light, heavy]
 
 
 pieces = st.lists(st.integers(1, 300), min_size=1, max_size=40)

@@ -1,5 +1,7 @@
 """Frames as bytes, held to wsproto."""
 
+from bisect import bisect_left
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -8,7 +10,14 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
-from kps.protocol.wire.frames import Masker, mask, read_header, read_pong, read_text, text_frame
+from kps.protocol.wire.frames import (
+    Masker,
+    mask,
+    read_header,
+    read_pong,
+    read_texts,
+    text_frame,
+)
 from tests.protocol.helpers import BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, frame
 
 # Around each point at which the form of the length changes.
@@ -77,11 +86,39 @@ class TestMasker:
             assert mask(payload, key) == expected
 
 
-class TestReadText:
+def read_text(data: bytes, position: int, end: int, is_masked: bool) -> tuple[bytes, int] | None:
+    """Read one message; return it and where the next frame starts."""
+    messages: list[bytes] = []
+    after = read_texts(data[:end], position, position + 1, is_masked, 10**9, messages)
+    assert (after > position) is bool(messages)
+    return (messages[0], after) if messages else None
+
+
+class TestReadTexts:
+    @pytest.mark.parametrize("key", [None, KEY])
+    def test_messages_in_a_row(self, key: bytes | None) -> None:
+        payloads = [b"x" * size for size in (0, 1, 125, 126, 70_000, 3)]
+        ends = list(accumulate(len(frame(payload, key=key)) for payload in payloads))
+        data = b"".join(frame(payload, key=key) for payload in payloads)
+        for stop in {0, 1, *ends, *(end + 1 for end in ends[:-1])}:
+            messages: list[bytes] = []
+            after = read_texts(data, 0, stop, key is not None, 70_000, messages)
+            begun = bisect_left(ends, stop) + 1 if stop else 0
+            assert messages == payloads[:begun]
+            assert after == (ends[begun - 1] if begun else 0)
+
+    def test_longer_messages_and_those_that_are_no_text_are_left(self) -> None:
+        for last in (b"x" * 11, b"\xff" * 10, "\ud800".encode("utf-8", "surrogatepass")):
+            messages: list[bytes] = []
+            first = frame("é".encode() * 5, key=None)
+            data = first + frame(last, key=None) + frame(b"behind", key=None)
+            assert read_texts(data, 0, len(data), False, 10, messages) == len(first)
+            assert messages == ["é".encode() * 5]
+
     @pytest.mark.parametrize("size", SIZES)
     @pytest.mark.parametrize("key", [None, KEY])
     def test_whole_message(self, size: int, key: bytes | None) -> None:
-        payload = bytes(i % 251 for i in range(size))
+        payload = bytes(i % 127 for i in range(size))
         data = b"before" + frame(payload, key=key) + b"after"
         end = len(data) - 5
         assert read_text(data, 6, end, key is not None) == (payload, end)
