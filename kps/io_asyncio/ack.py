@@ -127,7 +127,8 @@ class Ack(UnifiedAck, Generic[R]):
         self._news.announce()
 
     async def _until_finished(self) -> None:
-        await self._news.until(lambda: self._handle.finished)
+        handle = self._handle
+        await self._news.until(lambda: handle.finished)
         self._raise_error()
 
     def _raise_error(self) -> None:

@@ -12,6 +12,8 @@ from kps.io_common.system_errors import describe
 from kps.protocol.client.session import ClientSession
 from kps.protocol.wire.endpoint import Endpoint
 
+_AT_ONCE = 16
+
 
 class ClientDriver(Driver):
     """Runs the session of a client on the event loop."""
@@ -25,6 +27,7 @@ class ClientDriver(Driver):
             now=0.0,  # its time begins with the start
         )
         self._core = self.session
+        self._subscriptions = self.session.subscriptions
         self.is_closing = False
         self.wanting_room = 0
         """Number of callers that wait until the queue has drained."""
@@ -33,6 +36,9 @@ class ClientDriver(Driver):
         self._connecting: asyncio.Task[None] | None = None
         self._ending = Ending()
         self._dropped_before = 0
+        self._at_once = 0
+        """Publications that leave at once, until we count again how many a turn has."""
+        self._is_counting = False
 
     def open(self) -> None:
         """Start connecting. Raises :class:`kps.InvalidState` the second time."""
@@ -80,7 +86,7 @@ class ClientDriver(Driver):
             for connection in list(self.connections):  # the loop ends, and has cancelled this
                 connection.abort()
             await self.dispatcher.close(limit, waiting)
-            self.stop_timer()
+            self.alarm.stop()
 
     async def _connect(self) -> None:
         settings = self._settings
@@ -104,7 +110,28 @@ class ClientDriver(Driver):
         self.progress()
         self.news.announce()
 
+    def flush_soon(self) -> None:
+        if self._at_once:
+            self._at_once -= 1
+            self.step_now()
+        else:
+            self._is_counting = True
+            self.progress()
+
+    def has_read(self) -> None:
+        """Take a step after a read."""
+        self.step_now()
+
+    def _earliest(self) -> float:
+        return self.session.state.deadlines.earliest
+
     def _flush(self) -> None:
+        if self._is_counting:
+            self._is_counting = False
+            outgoing = self.session.state.batching
+            batch = outgoing.batch if outgoing is not None else None
+            # Where a turn has one publication, it need not wait for the end of the turn.
+            self._at_once = _AT_ONCE if batch is not None and batch.count == 1 else 0
         for connection in list(self.connections):
             connection.flush()
         if self.wanting_room and self.session.backlog <= HIGH_WATER:
@@ -120,6 +147,9 @@ class ClientDriver(Driver):
             raise
         self.connections.add(connection)
         return endpoint
+
+    def _touch(self, connection: Connection) -> None:
+        pass  # each step flushes all of them, which are very few
 
     def _detach(self, connection: Connection) -> None:
         self.connections.discard(connection)

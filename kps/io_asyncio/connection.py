@@ -23,6 +23,9 @@ _TRANSPORT_BUFFER = 64 * 1024
 # turn, which can be millions of empty frames.
 _TURN = 0.01
 
+# Seconds of a read that a step may follow at once.
+_SHORT = 0.0005
+
 
 class Owner(Protocol):
     """The client or server that owns connections."""
@@ -35,8 +38,14 @@ class Owner(Protocol):
     def _detach(self, connection: "Connection") -> None:
         """Remove a connection whose transport is gone."""
 
-    def _progress(self) -> None:
-        """Schedule a step after a call into an endpoint."""
+    def has_read(self) -> None:
+        """Take a step after a read, now or at the end of the turn."""
+
+    def progress(self) -> None:
+        """Take a step at the end of the turn."""
+
+    def _touch(self, connection: "Connection") -> None:
+        """Flush a connection in the next step, because its transport is ready now."""
 
 
 class Connection(asyncio.Protocol):
@@ -89,7 +98,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             raise
         keep_from_children(self)
-        self._owner._progress()
+        self._owner.progress()
 
     def data_received(self, data: bytes) -> None:
         begun = monotonic()
@@ -98,17 +107,23 @@ class Connection(asyncio.Protocol):
         except BaseException:  # out of a signal handler, for instance: the stream has a hole
             self.abort()
             raise
-        if monotonic() - begun > _TURN:
+        took = monotonic() - begun
+        if took > _TURN:
             self._is_resting = True  # let other connections have their turn
             self._loop.call_soon(self._rested)
-        self._update_reading()  # at once, because uvloop may read many times in one turn
-        self._owner._progress()
+        # At once, because uvloop may read many times in one turn.
+        if not self._is_reading or self._is_resting or self._endpoint.wants_pause:
+            self._update_reading()
+        if took < _SHORT:
+            self._owner.has_read()
+        else:
+            self._owner.progress()
 
     def eof_received(self) -> bool:
         if self._owner.is_forked:
             return self._leave()
         self._endpoint.receive_eof(self._clock(), self._transport.get_write_buffer_size())
-        self._owner._progress()
+        self._owner.progress()
         return not self._is_tls  # keep writing the queue; TLS does not allow that
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -123,17 +138,16 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             self._owner._detach(self)
-            self._owner._progress()
+            self._owner.progress()
 
     def pause_writing(self) -> None:
         self._is_writable = False
 
     def resume_writing(self) -> None:
         self._is_writable = True
-        if self._owner.is_forked:
-            return
-        self.flush()
-        self._owner._progress()  # callers that wait for room in the queue may go on
+        if not self._owner.is_forked:
+            self._owner._touch(self)  # not at once: very many may resume in one turn
+            self._owner.progress()
 
     def abort(self) -> None:
         """Drop the transport now."""
@@ -151,28 +165,35 @@ class Connection(asyncio.Protocol):
         sock = None if self._is_gone else self._transport.get_extra_info("socket")
         return -1 if sock is None else int(sock.fileno())
 
-    def flush(self) -> None:
-        """Write pending data while the transport takes it; then close or resume as needed."""
+    def flush(self) -> int:
+        """Write pending data while the transport takes it; then close or resume as needed.
+
+        Return the bytes that it wrote.
+        """
         endpoint = self._endpoint
+        written = 0
         transport = self._transport
         if transport.is_closing():
             if endpoint.output is _ABORT:  # a closing transport waits for its peer
                 self.abort()
                 self._loop.call_soon(self.connection_lost, None)  # the loop may have done, in vain
-            return
+            return 0
         try:
             while self._is_writable and (data := endpoint.data_to_send()):
                 transport.write(data)
+                written += len(data)
         except BaseException:  # out of a signal handler: what was taken is lost
             self.abort()
             raise
         output = endpoint.output
-        if output is _ABORT:
-            self.abort()
-        elif output is not _KEEP and self._is_writable:
-            self._finish(output)
-        elif not self._is_reading:
+        if output is not _KEEP:
+            if output is _ABORT:
+                self.abort()
+            elif self._is_writable:
+                self._finish(output)
+        if not self._is_reading:
             self._update_reading()
+        return written
 
     def _leave(self) -> bool:
         """In a forked child: end the child's copy of the transport, whose socket is dead."""

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from contextvars import Context, copy_context
 from functools import partial
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from kps.io_asyncio.threads import CallbackThreads
 from kps.io_asyncio.workers import ends_task, quiet
@@ -28,8 +28,14 @@ from kps.io_common.notices import Notices
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 
-Settle = Callable[[Message, str | None, Any], None]
-"""Gives the core the outcome of a message: the error, or the result."""
+
+class Settle(Protocol):
+    """Gives the core the outcome of a message: the error, or the result."""
+
+    def __call__(
+        self, message: Message, error: str | None, result: Any = None, *, more: bool = False
+    ) -> None: ...
+
 
 _THREADS = 16
 _TURN = 0.01  # seconds that a callback may keep the loop, or a thread for which others wait
@@ -96,8 +102,9 @@ class Dispatcher:
                 task = handler.context.run(self._loop.create_task, run(mailbox, handler))
                 quiet(task)
                 self._tasks[mailbox] = task
-                for _ in range(2):  # an exception out of a signal handler may come in at the first
-                    task.add_done_callback(partial(self._done, mailbox))
+                done = partial(self._done, mailbox)
+                task.add_done_callback(done)
+                task.add_done_callback(done)  # a signal handler may raise out of the first call
 
     def notify(self, callback: Callable[..., Any] | None, *args: Any, size: int = 0) -> None:
         """Call a callback with a notice, which is not a message; notices keep their order.
@@ -196,7 +203,7 @@ class Dispatcher:
                     error = report_failure(failure, mailbox.topic)
                 finally:
                     if message.acknowledgement is not None:
-                        self._settle(message, error, result)
+                        self._settle(message, error, result, more=mailbox.has_work)
             if monotonic() > turn_ends:
                 # A callback that never waits must not starve the loop. The loop reads much at
                 # a time, so the callback must not yield after each batch either.
@@ -228,7 +235,7 @@ class Dispatcher:
             if not mailbox.closed:
                 error, result = self._run_one(message, callback)
             if message.acknowledgement is not None:
-                self._from_thread(self._settle, message, error, result)
+                self._from_thread(partial(self._settle, message, error, result, more=True))
             if waiting and monotonic() > turn_ends:
                 return  # the rest of the batch waits for its next turn
 
@@ -244,9 +251,9 @@ class Dispatcher:
             return report_failure(failure, message.topic), None
         return None, result
 
-    def _from_thread(self, function: Callable[..., object], *args: Any) -> None:
+    def _from_thread(self, function: Callable[[], object]) -> None:
         try:
-            self._loop.call_soon_threadsafe(function, *args)
+            self._loop.call_soon_threadsafe(function)
         except RuntimeError:
             write(logging.DEBUG, "the event loop is closed: the outcome of a callback is lost")
 

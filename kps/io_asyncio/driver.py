@@ -1,8 +1,9 @@
-"""The base of the asyncio client and server: one core, one timer, one step per turn.
+"""The base of the asyncio client and server: one core, one timer, and steps.
 
-Connections and methods call the core at any time. :meth:`Driver.step` runs once per turn of
-the event loop after such calls: it handles events, writes once to each connection with
-pending data, and sets the timer to the core's next deadline.
+Connections and methods call the core at any time. :meth:`Driver.step` follows: it handles events,
+writes once to each connection with pending data, and sets the timer to the core's next deadline.
+It follows at the end of the turn of the event loop, so that what several calls queue leaves
+together, or at once after a call that is likely to be the only one.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from threading import get_ident
 from typing import Any, Protocol
 
@@ -24,31 +26,72 @@ from kps.io_common.logs import log_overflow
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.calls import Calls
 from kps.protocol.limits import ProgramLimits
+
+_LATE = 1.0
+"""Seconds after which a timer that was due must have gone off, and an exception out of a signal
+handler came in. Until then a new timer would only push it back."""
 
 _NOBODY = -1
 """The identifier of no thread."""
 
 
 class Core(Protocol):
-    """The session of a client, or the hub of a server, as the timer sees it."""
+    """The session of a client, or the hub of a server, as the driver sees it."""
+
+    calls: Calls
 
     def next_deadline(self) -> float | None: ...
 
     def handle_timeout(self, now: float) -> None: ...
 
 
+class Alarm:
+    """One timer, for the next deadline of a core.
+
+    A timer that goes off too early is harmless, and is then set anew.
+    """
+
+    __slots__ = ("_ring", "_runtime", "_timer", "at", "late_from")
+
+    def __init__(self, runtime: Runtime, ring: Callable[[], None]) -> None:
+        self._runtime = runtime
+        self._ring = ring
+        self._timer: Timer | None = None
+        self.at = -inf
+        """The time at which it goes off; ``-inf`` if it does not."""
+        self.late_from = -inf
+        """The time from which it counts as lost."""
+
+    def set(self, due: float | None, now: float) -> None:
+        """Go off at ``due`` or earlier, if it is known."""
+        if due is not None and due >= self.at and now < self.late_from:
+            return
+        self.stop()
+        if due is not None:
+            self._timer = self._runtime.call_at(due, self._ring)
+            # Nothing is called from here on: it is never thought to be set without a timer.
+            self.at, self.late_from = due, (due if due > now else now) + _LATE
+
+    def stop(self) -> None:
+        """Do not go off."""
+        self.at = self.late_from = -inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class Face(Protocol):
     """The client or server that a driver runs."""
-
-    @property
-    def _subscriptions(self) -> Subscriptions: ...
 
     def _handle_events(self) -> None:
         """Handle the core's events."""
 
-    def _settle(self, message: Message, error: str | None, result: Any = None) -> None:
-        """Give the core the outcome of a message."""
+    def _settle(
+        self, message: Message, error: str | None, result: Any = None, *, more: bool = False
+    ) -> None:
+        """Give the core the outcome of a message; ``more`` tells whether another one follows."""
 
     def _unsubscribe(self, mailbox: Mailbox) -> None:
         """End a subscription."""
@@ -81,15 +124,17 @@ class Driver(ABC):
         self.is_running: Callable[[], bool]
         """Whether the loop runs: a step that is due when it ends stays due for ever."""
         self.now = 0.0
-        """The time at which ``step`` was scheduled."""
+        """The time at which a step was last scheduled, or began at once."""
         self.dispatcher: Dispatcher
         self._face = face
         self._limits = limits
         self._core: Core
-        self._is_behind = False
+        self._subscriptions: Subscriptions
+        self._is_behind = False  # whether a step has begun, and not come to its end
+        self._count = 0  # steps that were scheduled
+        self._done = 0  # the last of them that has begun
         self._arrivals: dict[Mailbox, News] = {}
-        self._timer: Timer | None = None
-        self._timer_at = 0.0
+        self.alarm = Alarm(runtime, self._ring)
 
     def start(self) -> None:
         """Attach to the running event loop. Raises :class:`kps.InvalidState` the second time."""
@@ -135,14 +180,12 @@ class Driver(ABC):
         Nothing is left to end when a task is destroyed together with its loop. Raises
         :class:`kps.InvalidState` elsewhere outside the event loop.
         """
-        if not self.is_started or self.is_forked or self._is_forgotten():
+        if not self.is_started or self.is_forked:
             return False
+        if asyncio._get_running_loop() is None and not self.is_running():
+            return False  # the loop has ended, and Python destroys the task that calls
         self.runtime.check()
         return True
-
-    def _is_forgotten(self) -> bool:
-        """Tell whether the loop has ended, and Python destroys the task that calls."""
-        return asyncio._get_running_loop() is None and not self.is_running()
 
     def check_not_started(self, complaint: str) -> None:
         """Raise :class:`kps.InvalidState` after ``start``."""
@@ -151,80 +194,95 @@ class Driver(ABC):
 
     # -- running --------------------------------------------------------------------------
 
+    def step_now(self) -> None:
+        """Take a step at once after a call into the core, unless one is due at the end of the turn.
+
+        Waiting for the end of the turn takes longer than the step itself.
+        """
+        if not self.due_on:
+            if self._is_behind or self._core.calls.is_under_way:
+                self.progress()
+                return
+            self.now = self.clock()
+            try:
+                self.step()
+            except Exception as error:  # a fault, which must not end the connection that was read
+                self.progress()  # which does what was left
+                text = "a fault of KPS in a step of its driver"
+                self.runtime.loop.call_exception_handler({"message": text, "exception": error})
+            except BaseException:  # out of a signal handler
+                self.progress()
+                raise
+
     def progress(self) -> None:
-        """Schedule ``step`` after a call into the core."""
+        """Schedule a step at the end of the turn, for all that is queued until then."""
         if not self.due_on:
             self.now = self.clock()
-            self.runtime.loop.call_soon(self.step)
-            self.runtime.loop.call_soon(self.step, True)
+            # An exception out of a signal handler may come in even before the first line of the
+            # step, and end the loop, which may run again later. The second call does what was left.
+            self._count += 1
+            self.runtime.loop.call_soon(self._step_if_due, self._count)
+            self.runtime.loop.call_soon(self._step_if_due, self._count)
+            self._note_thread()
             self.due_on = self.thread
 
-    flush_soon = progress
-    """Schedule a write after queueing data. On threads this differs from ``progress``."""
+    @abstractmethod
+    def flush_soon(self) -> None:
+        """Take a step after queueing data, of which more may follow in this turn."""
 
-    _progress = progress
-    """The name by which connections call it."""
+    def _step_if_due(self, number: int) -> None:
+        if number == self._count != self._done or self._is_behind:
+            self.step()
 
-    def step(self, again: bool = False) -> None:
-        """Handle events, deliver messages, write, and set the timer.
-
-        An exception out of a signal handler may come in, even before the first line of this, and
-        end the loop, which may run again later. So it is called ``again``, and then does what was
-        left.
-        """
-        if self.is_forked or (again and not (self.due_on or self._is_behind)):
+    def step(self) -> None:
+        """Handle events, deliver messages, write, and set the timer."""
+        if self.is_forked:
             return
+        if self.thread != get_ident():
+            self._note_thread()
         self.due_on = 0
+        self._done = self._count
         self._is_behind = True
         self._face._handle_events()
-        self._deliver()
-        self._flush()
-        self._set_timer()
-        self._is_behind = False
-
-    def _enter(self) -> float:
-        self.runtime.check()
-        return self.clock()
-
-    @abstractmethod
-    def _flush(self) -> None:
-        """Write the data that is pending for connections."""
-
-    def _deliver(self) -> None:
-        subscriptions = self._face._subscriptions
+        subscriptions = self._subscriptions
         if subscriptions.ready:
-            for mailbox in subscriptions.ready:
+            for mailbox in subscriptions.ready if self._arrivals else ():
                 if (news := self._arrivals.get(mailbox)) is not None:
                     news.announce()
             subscriptions.wake_ready(self.dispatcher.wake)
         if subscriptions.overflowed:
             for mailbox in subscriptions.take_overflowed():
                 log_overflow(mailbox)
+        self._flush()
+        alarm = self.alarm
+        if self._earliest() < alarm.at or self.now >= alarm.late_from:
+            alarm.set(self._core.next_deadline(), self.now)
+        self._is_behind = False
 
-    def _set_timer(self) -> None:
-        due = self._core.next_deadline()
-        if self._timer is not None:
-            # A timer that fires too early is harmless, and is then set anew. One whose time has
-            # come may have fired, and an exception out of a signal handler came in.
-            if due is not None and due >= self._timer_at > self.now:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            self._timer_at = due
-            self._timer = self.runtime.call_at(due, self._timer_went_off)
+    def _note_thread(self) -> None:
+        if self.thread != _NOBODY:
+            self.thread = self.runtime.thread = get_ident()  # the loop may have moved
 
-    def _timer_went_off(self) -> None:
+    def _enter(self) -> float:
+        if get_ident() != self.thread or not self.is_running():
+            self.runtime.check()
+        return self.clock()
+
+    @abstractmethod
+    def _flush(self) -> None:
+        """Write the data that is pending for connections."""
+
+    @abstractmethod
+    def _earliest(self) -> float:
+        """Return a time before which nothing is due. It may be earlier than the next deadline."""
+
+    def _ring(self) -> None:
+        """Do what is due at the time of the alarm."""
+        due = self.alarm.at
+        self.alarm.at = self.alarm.late_from = -inf
         self.progress()  # first, as an exception out of a signal handler may follow
-        self._timer = None
         # The loop may call early by up to the resolution of its clock.
-        self._core.handle_timeout(max(self.clock(), self._timer_at))
-
-    def stop_timer(self) -> None:
-        """Cancel the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._core.handle_timeout(max(self.clock(), due))
 
     # -- mailboxes ------------------------------------------------------------------------
 
@@ -244,21 +302,18 @@ class Driver(ABC):
     def detach(self, mailbox: Mailbox) -> None:
         """Remove a mailbox whose subscription the program has ended."""
         self.dispatcher.detach(mailbox)
-        self._tell_iterator(mailbox)
+        self.finish(mailbox)
 
     def finish(self, mailbox: Mailbox) -> None:
         """Let the last messages of a mailbox be handled, and then remove it."""
         self.dispatcher.finish_mailbox(mailbox)
-        self._tell_iterator(mailbox)
+        news = self._arrivals.pop(mailbox, None)
+        if news is not None:
+            news.announce()
 
     def wake_iterators(self) -> None:
         """Make all iterators check whether they have ended."""
         for news in self._arrivals.values():
-            news.announce()
-
-    def _tell_iterator(self, mailbox: Mailbox) -> None:
-        news = self._arrivals.pop(mailbox, None)
-        if news is not None:
             news.announce()
 
     # -- calls from elsewhere -------------------------------------------------------------

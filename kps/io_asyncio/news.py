@@ -24,6 +24,10 @@ class News:
         if condition():
             return True
         runtime = self._runtime
+        if timeout is None:
+            while not condition():
+                await self._next(runtime.loop)
+            return True
         is_over = False
 
         def end() -> None:
@@ -31,13 +35,12 @@ class News:
             is_over = True
             self.announce()
 
-        timer = None if timeout is None else runtime.call_at(runtime.clock() + timeout, end)
+        timer = runtime.call_at(runtime.clock() + timeout, end)
         try:
             while not (is_over or condition()):
                 await self._next(runtime.loop)
         finally:
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
         return condition()
 
     def announce(self) -> None:

@@ -17,6 +17,8 @@ from kps.protocol.bus.message import AckHandle, Message, T
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.limits import check_seconds
 
+_FEW = 16  # questions under way, with which the next one leaves at once
+
 
 class Participant(ABC):
     """A participant in the bus: a client, or the program that runs a server."""
@@ -129,9 +131,15 @@ class Participant(ABC):
     def _cancel_ack(self, handle: AckHandle) -> None: ...
 
     @locked
-    def _settle(self, message: Message[Any], error: str | None, result: Any = None) -> None:
+    def _settle(
+        self, message: Message[Any], error: str | None, result: Any = None, *, more: bool = False
+    ) -> None:
+        """Note the outcome of a message; ``more`` tells whether another is to follow at once."""
         self._settle_in_core(message, error, result)
-        self._driver.progress()
+        if more:
+            self._driver.progress()
+        else:
+            self._driver.step_now()
 
     @locked
     def _unsubscribe(self, mailbox: Mailbox) -> None:
@@ -141,10 +149,17 @@ class Participant(ABC):
 
     def _ack_for(self, handle: AckHandle) -> Ack[Any]:
         ack: Ack[Any] = Ack(self, self._driver, handle)
+        self._send_question(len(self._acks))
         if not handle.finished:
             self._acks[handle] = ack
-        self._driver.progress()
         return ack
+
+    def _send_question(self, under_way: int) -> None:
+        """Let a question to the server leave: at once, unless so many are under way."""
+        if under_way > _FEW:  # the program may go on to the next one
+            self._driver.flush_soon()
+        else:
+            self._driver.step_now()
 
     def _ack_changed(self, handle: AckHandle) -> None:
         ack = self._acks.pop(handle, None) if handle.finished else self._acks.get(handle)

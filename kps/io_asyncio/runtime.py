@@ -12,6 +12,7 @@ import os
 import random
 import ssl
 from collections.abc import Callable
+from threading import get_ident
 from typing import NoReturn, Protocol
 
 from kps.errors import InvalidState, ServerStopped, WrongThread
@@ -38,6 +39,8 @@ class Runtime:
     """The event loop, set by ``start``."""
 
     def __init__(self) -> None:
+        self.thread = 0
+        """The thread in which the loop runs, as far as is known."""
         self.clock: Callable[[], float] = not_started
         """Returns the time, in seconds. Raises before ``start``. Callers may keep it."""
         self.check: Callable[[], object] = self._check
@@ -52,9 +55,13 @@ class Runtime:
                 "no event loop of asyncio runs here: start it within one, or use kps.sync"
             ) from None
         self.clock = self.loop.time
+        self.thread = get_ident()
 
     def _check(self) -> None:
-        if asyncio._get_running_loop() is self.loop:  # without the cost of an exception
+        if get_ident() == self.thread and self.loop.is_running():
+            return  # a quarter of the time that asking for the running loop takes
+        if asyncio._get_running_loop() is self.loop:
+            self.thread = get_ident()  # the loop has moved to another one
             return
         if self.loop.is_closed():
             raise InvalidState("the event loop on which it was started has ended; make a new one")

@@ -439,7 +439,8 @@ class Server(Participant, UnifiedServer):
     # -- events ---------------------------------------------------------------------------
 
     def _handle_events(self) -> None:
-        self._events.hand_on(self._handle, self._hub.events)
+        if self._hub.state.events or self._events.waiting:
+            self._events.hand_on(self._handle, self._hub.events)
 
     def _handle(self, event: HubEvent) -> None:
         log_hub_event(event, write)

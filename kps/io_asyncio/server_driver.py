@@ -6,7 +6,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
 from typing import Any, TypeVar
 
 from kps.errors import ServerStartFailed
@@ -14,6 +13,7 @@ from kps.io_asyncio.connection import Connection
 from kps.io_asyncio.dispatch import end_of
 from kps.io_asyncio.driver import Driver, Face
 from kps.io_asyncio.ending import Ending
+from kps.io_asyncio.flushing import Flushing
 from kps.io_asyncio.runtime import Runtime, Timer, stopped
 from kps.io_asyncio.tls_listener import TlsListener
 from kps.io_asyncio.workers import ends_task
@@ -27,8 +27,7 @@ from kps.protocol.wire.websocket import Output
 
 Subject = TypeVar("Subject")
 
-_TURN = 0.01  # seconds of writing before other things that are due
-_MANY = 16  # connections between two looks at the clock
+_AT_ONCE = 16  # reads with a step at once, between two turns in which we count the reads
 _TURNS_TO_ACCEPT = 5
 """Turns of the loop in which a connection that it has accepted surely comes here."""
 
@@ -46,6 +45,12 @@ class ServerDriver(Driver):
         self._hub: Hub
         self._figures: FiguresLog
         self._by_session: dict[int, Connection] = {}
+        self._flushing = Flushing(
+            self._by_session,
+            lambda connection: self.connections[connection].session.queued_bytes,
+        )
+        self._reads = 0  # in this turn, if we count them
+        self._at_once = 0  # reads that a step may follow at once
         self._shaking: dict[Connection, WebSocketConnection] = {}  # TLS handshakes under way
         self._decisions: dict[int, asyncio.Task[None]] = {}
         self._listeners: list[asyncio.Server | TlsListener] = []
@@ -57,6 +62,7 @@ class ServerDriver(Driver):
     def open(self, hub: Hub) -> None:
         """Run a hub."""
         self._hub = self._core = hub
+        self._subscriptions = hub.local.subscriptions
         self._figures = FiguresLog(hub)
 
     async def listen(self, begin: Callable[[str, int], None]) -> None:
@@ -175,7 +181,7 @@ class ServerDriver(Driver):
             await end_of(decisions, grace, waiting)
             await self.dispatcher.close(grace, waiting)
         finally:
-            self.stop_timer()
+            self.alarm.stop()
             self._stop_reports()
         self._figures.log()
 
@@ -219,20 +225,38 @@ class ServerDriver(Driver):
         if self._decisions.get(session) is decision:
             del self._decisions[session]
 
+    def flush_soon(self) -> None:
+        self.progress()
+
+    def has_read(self) -> None:
+        """Take a step after a read: at once, or at the end of the turn if it has several reads.
+
+        What is written for several leaves together: they may have the same receiver.
+        """
+        if self.due_on:
+            self._reads += 1
+        elif self._at_once:
+            self._at_once -= 1
+            self.step_now()
+        else:
+            self._reads = 1
+            self.progress()
+
+    def _earliest(self) -> float:
+        state = self._hub.state
+        return state.now if state.turns.are_due else state.deadlines.earliest
+
     def _flush(self) -> None:
-        unflushed, done, begun = self._hub.take_unflushed(), 0, monotonic()
+        if self._reads:
+            is_alone = self._reads == 1 and not self._hub.state.turns.are_due
+            self._at_once = _AT_ONCE if is_alone else 0
+            self._reads = 0
+        flushing = self._flushing
+        flushing.waiting += self._hub.take_unflushed()
         try:
-            for session in unflushed:
-                connection = self._by_session.get(session)
-                if connection is not None:
-                    connection.flush()
-                done += 1
-                if not done % _MANY and monotonic() - begun > _TURN:
-                    break  # read in between, though very much is to be written
-        finally:  # also after an exception out of a signal handler: the next step does the rest
-            if done < len(unflushed):
-                for session in unflushed[done:]:
-                    self._hub.touch(session)
+            flushing.flush()
+        finally:
+            if flushing.waiting:
                 self.progress()
 
     def _latest_context(self) -> ssl.SSLContext:
@@ -258,6 +282,9 @@ class ServerDriver(Driver):
             session.shut_down(0.0)
         self._hub.touch(session.number)  # the session may already have data to write
         return session
+
+    def _touch(self, connection: Connection) -> None:
+        self._hub.touch(self.connections[connection].number)
 
     def _detach(self, connection: Connection) -> None:
         session = self.connections.pop(connection)

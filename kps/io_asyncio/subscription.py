@@ -28,7 +28,7 @@ class SubscriptionOwner(Protocol):
     def _unsubscribe(self, mailbox: Mailbox) -> None:
         """End the subscription."""
 
-    def _settle(self, message: Message[Any], error: str | None) -> None:
+    def _settle(self, message: Message[Any], error: str | None, *, more: bool = False) -> None:
         """Give the core the outcome of a message."""
 
     def _end_of_messages(self) -> Exception | None:
@@ -194,7 +194,7 @@ class Messages(Subscription[T]):
             if other is worker or has_ended(other):
                 del self._taken[other]
                 outcome = error if other is worker else outcome_of(other, self.topic)
-                self._owner._settle(message, outcome)
+                self._owner._settle(message, outcome, more=len(self._mailbox) > 0)
 
     def _end(self, error: str | None) -> None:
         self._settle_taken(current_worker(), error)

@@ -1,7 +1,6 @@
 """Background work, and the tasks in which a program takes messages."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
@@ -111,6 +110,6 @@ def quiet(task: AnyTask) -> AnyTask:
 
     asyncio would complain about a task that it knows nothing of.
     """
-    with contextlib.suppress(AttributeError):  # a task of another library
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    if hasattr(task, "_log_destroy_pending"):  # not a task of another library
+        task._log_destroy_pending = False
     return task

@@ -7,9 +7,7 @@ leaves it released, and the callers fail as they release it again.
 
 import threading
 from _thread import allocate_lock
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from operator import call
 from time import monotonic
 from typing import Any
@@ -22,7 +20,7 @@ class Condition:
 
     def __init__(self, lock: "threading.RLock | None" = None) -> None:
         self.lock = threading.RLock() if lock is None else lock
-        self._waiters: deque[Any] = deque()  # for each thread that waits, a lock that it waits for
+        self._waiters: dict[Any, None] = {}  # for each thread that waits, a lock that it waits for
 
     @property
     def is_locked_here(self) -> bool:
@@ -35,7 +33,7 @@ class Condition:
         lock: Any = self.lock
         waiter = allocate_lock()
         waiter.acquire()
-        self._waiters.append(waiter)
+        self._waiters[waiter] = None
         released: list[Any] = []  # how often this thread holds the lock
         try:
             # No exception comes in between the release and the note of it: this is one call.
@@ -47,7 +45,7 @@ class Condition:
         finally:
             if released:
                 lock._acquire_restore(released[0])
-            self._forget(waiter)
+            self._waiters.pop(waiter, None)
 
     def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
         """With the lock held: wait until a condition holds; tell whether it does in time."""
@@ -61,12 +59,18 @@ class Condition:
 
     def notify(self) -> None:
         """With the lock held: let one thread go on, if any waits."""
-        while self._waiters:
-            waiter = self._waiters[0]
+        while True:
+            for waiter in self._waiters:  # noqa: B007
+                break  # nothing is called in between, so no signal handler changes it
+            else:
+                return
             is_new = waiter.locked()  # else an exception came in after its release
             if is_new:
-                waiter.release()
-            self._forget(waiter)
+                try:
+                    waiter.release()
+                except RuntimeError:  # a signal handler has, in between
+                    is_new = False
+            self._waiters.pop(waiter, None)
             if is_new:
                 return
 
@@ -74,7 +78,3 @@ class Condition:
         """With the lock held: let all threads go on."""
         while self._waiters:
             self.notify()
-
-    def _forget(self, waiter: Any) -> None:
-        with suppress(ValueError):  # another one has
-            self._waiters.remove(waiter)

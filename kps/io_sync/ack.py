@@ -128,7 +128,8 @@ class Ack(UnifiedAck, Generic[R]):
         self._news.announce()
 
     def _until_finished(self) -> None:
-        self._news.until(lambda: self._handle.finished)
+        handle = self._handle
+        self._news.until(lambda: handle.finished)
         self._raise_error()
 
     def _raise_error(self) -> None:

@@ -308,7 +308,7 @@ class Client(Participant, UnifiedClient):
             return barrier.refusals
 
     def _wait_for(self, barrier: Barrier) -> None:
-        self._driver.progress()
+        self._send_question(len(self._waiting))
         try:
             self._in_time(
                 barrier,
@@ -442,7 +442,8 @@ class Client(Participant, UnifiedClient):
     # -- events ---------------------------------------------------------------------------
 
     def _handle_events(self) -> None:
-        self._events.hand_on(self._handle, self._session.events)
+        if self._session.state.events or self._events.waiting:
+            self._events.hand_on(self._handle, self._session.events)
 
     def _handle(self, event: ClientEvent) -> None:
         log_client_event(event, self._settings.address, write)

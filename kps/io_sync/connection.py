@@ -47,7 +47,7 @@ class Owner(Protocol):
     @property
     def _lock(self) -> contextlib.AbstractContextManager[object]: ...
 
-    def _progress(self) -> None:
+    def progress(self) -> None:
         """With the lock held: handle events and wake threads, after a call into the core."""
 
     def _deadline(self) -> float | None:
@@ -130,7 +130,7 @@ class Connection:
         self._is_aborted = False
 
     def wake(self) -> None:
-        """Make the thread check its endpoint and call ``_progress``. Any thread may call this."""
+        """Make the thread check its endpoint and call ``progress``. Any thread may call this."""
         self._waker.wake()
 
     def wake_from_elsewhere(self) -> None:
@@ -167,7 +167,7 @@ class Connection:
             selector.close()
             with self._owner._lock:
                 self._endpoint.connection_lost(self._clock(), len(self._unsent))
-                self._owner._progress()
+                self._owner.progress()
             self._waker.close()
 
     def _step(self) -> int | None:
@@ -175,7 +175,7 @@ class Connection:
         endpoint = self._endpoint
         with self._owner._lock:
             if self._waker.reset():
-                self._owner._progress()
+                self._owner.progress()
             if not self._unsent:
                 self._take_unsent()
             output = endpoint.output
@@ -199,13 +199,13 @@ class Connection:
     def _tell_reading(self, is_reading: bool) -> None:
         with self._owner._lock:
             self._endpoint.set_reading(is_reading, self._clock())
-            self._owner._progress()
+            self._owner.progress()
 
     def _take_unsent(self) -> None:
         """With the lock held: take the next data to write, and wake callers that wait for room."""
         self._unsent = memoryview(self._endpoint.data_to_send())
         if self._unsent:
-            self._owner._progress()
+            self._owner.progress()
 
     def _wait(self, selector: selectors.BaseSelector) -> None:
         owner = self._owner
@@ -222,7 +222,7 @@ class Connection:
         if deadline is not None and self._clock() >= deadline:
             with owner._lock:
                 owner._handle_timeout(self._clock())
-                owner._progress()
+                owner.progress()
 
     def _read(self) -> None:
         for _ in range(_READS_AT_ONCE):
@@ -239,7 +239,7 @@ class Connection:
                 else:
                     self._is_at_eof = True
                     self._endpoint.receive_eof(self._clock(), len(self._unsent))
-                self._owner._progress()
+                self._owner.progress()
                 pauses = self._endpoint.wants_pause
                 self._adapt_chunk(len(data), time_spent() - begun)
             # TLS may buffer data that ``select`` does not see; a plain socket does not.

@@ -54,7 +54,8 @@ class Dispatcher:
         self._settle = settle
         self._context = copy_context()
         self._callbacks: dict[Mailbox, _Handler] = {}
-        self._ready: dict[Mailbox, None] = {}
+        self.ready: dict[Mailbox, None] = {}
+        """Mailboxes whose callbacks are to be called."""
         self._notices = Notices(max_notices, max_notice_bytes)
         self._thread: threading.Thread | None = None
         self._turns = 0
@@ -65,7 +66,7 @@ class Dispatcher:
     def working_thread(self) -> int | None:
         """The thread that has something to do, unless it rests. A test waits for it."""
         thread = self._thread
-        has_work = bool(self._ready or self._notices) or not self._is_resting
+        has_work = bool(self.ready or self._notices) or not self._is_resting
         return thread.ident if thread is not None and thread.is_alive() and has_work else None
 
     @property
@@ -85,7 +86,7 @@ class Dispatcher:
     def detach(self, mailbox: Mailbox) -> None:
         """Stop handling a mailbox. A running callback finishes."""
         self._callbacks.pop(mailbox, None)
-        self._ready.pop(mailbox, None)
+        self.ready.pop(mailbox, None)
 
     def finish_mailbox(self, mailbox: Mailbox) -> None:
         """Stop handling a mailbox that gets no more messages once it is empty."""
@@ -98,8 +99,8 @@ class Dispatcher:
             return
         for mailbox in mailboxes:
             if mailbox in self._callbacks:
-                self._ready[mailbox] = None
-        if self._ready:
+                self.ready[mailbox] = None
+        if self.ready:
             self._start()
 
     def notify(self, callback: Callable[..., Any] | None, *args: Any, size: int = 0) -> None:
@@ -120,7 +121,7 @@ class Dispatcher:
         self._is_closed = True
         for mailbox in self._callbacks:
             mailbox.clear()
-        self._ready.clear()
+        self.ready.clear()
         self._news.notify_all()
 
     def finish(self, timeout: float) -> None:
@@ -168,7 +169,7 @@ class Dispatcher:
     def _next_work(self) -> Callable[[], None] | None:
         with self._news.lock:
             self._is_resting = True
-            while not (self._ready or self._notices or self._is_closed):
+            while not (self.ready or self._notices or self._is_closed):
                 self._news.wait()
             if self._is_closed and not self._notices:
                 return None
@@ -179,8 +180,8 @@ class Dispatcher:
             return self._next_batch()
 
     def _next_batch(self) -> Callable[[], None]:
-        mailbox = next(iter(self._ready))
-        del self._ready[mailbox]
+        mailbox = next(iter(self.ready))
+        del self.ready[mailbox]
         handler = self._callbacks[mailbox]
         mailbox.waits_for = None  # it has its turn
         return partial(
@@ -189,7 +190,7 @@ class Dispatcher:
 
     def _handle(self, mailbox: Mailbox, batch: Iterator[Message], callback: Callback) -> None:
         turn_ends = monotonic() + _TURN
-        ready, notices = self._ready, self._notices
+        ready, notices = self.ready, self._notices
         for message in batch:
             error: str | None = None
             result = None
@@ -210,7 +211,7 @@ class Dispatcher:
             mailbox.waits_for = self._count_turns
             if mailbox in self._callbacks:
                 if mailbox.has_work and not self._is_closed:
-                    self._ready[mailbox] = None  # behind the others
+                    self.ready[mailbox] = None  # behind the others
                 elif mailbox.error is not None:
                     self.finish_mailbox(mailbox)
 

@@ -152,9 +152,11 @@ class Driver(ABC):
                 self._left.hand_on(self._leave)
             face._handle_events()
             subscriptions = face._subscriptions
-            subscriptions.wake_ready(self.dispatcher.wake)
-            for mailbox in subscriptions.take_overflowed():
-                log_overflow(mailbox, write)
+            if subscriptions.ready or self.dispatcher.ready:
+                subscriptions.wake_ready(self.dispatcher.wake)
+            if subscriptions.overflowed:
+                for mailbox in subscriptions.take_overflowed():
+                    log_overflow(mailbox, write)
             self._wake_connections()
             self.news.announce()
         except BaseException:
@@ -163,8 +165,9 @@ class Driver(ABC):
                 self.news.announce()
             raise
 
-    _progress = progress
-    """The name by which connections call it."""
+    def step_now(self) -> None:
+        """With the lock held: the same. On the event loop ``progress`` waits for more."""
+        self.progress()
 
     def _enter(self) -> float:
         self.now = now = self.clock()

@@ -159,10 +159,12 @@ class AsyncioOwner:
     def _detach(self, connection: AsyncioConnection) -> None:
         self.gone.set()
 
-    def _progress(self) -> None:
+    def progress(self) -> None:
         if not self._step_is_due:
             self._step_is_due = True
             self._loop.call_soon(self._step)
+
+    has_read = progress
 
     def _step(self) -> None:
         self._step_is_due = False
@@ -174,7 +176,7 @@ class AsyncioOwner:
 
     def _timed_out(self, due: float) -> None:
         self._echo.handle_timeout(max(due, self._loop.time()))
-        self._progress()
+        self.progress()
 
 
 async def asyncio_server(ready: Callable[[int], None]) -> None:
@@ -210,7 +212,7 @@ class ThreadOwner:
         self._lock = threading.RLock()
         self._echo = echo
 
-    def _progress(self) -> None:
+    def progress(self) -> None:
         """Nobody else is concerned."""
 
     def _deadline(self) -> float | None:

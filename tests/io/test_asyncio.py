@@ -212,6 +212,8 @@ async def test_a_callback_that_is_too_slow_fills_only_its_own_mailbox(
             assert await other.get() == "fine"
             assert subscription.dropped == 21
             release.set()
+            while len(handled) < 11:
+                await asyncio.sleep(0)
             ack = await client.publish_with_ack("slow", 32)
             assert (await ack.wait())["a"].success
             assert handled == [*range(11), 32]
@@ -875,7 +877,9 @@ def test_a_connection_tells_what_a_closing_transport_had_not_written() -> None:
 
         def _detach(self, connection: Connection) -> None: ...
 
-        def _progress(self) -> None: ...
+        def has_read(self) -> None: ...
+
+        def progress(self) -> None: ...
 
     async def main() -> None:
         connection = Connection(asyncio.get_running_loop(), Owner())

@@ -1,19 +1,19 @@
 """A connection whose bytes cost much time does not take that of the others."""
 
 import asyncio
-import itertools
 import socket
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import kps
 import kps.io_asyncio.connection
 import kps.io_sync.connection
-from kps.io_asyncio import server_driver
+from kps.io_asyncio.flushing import Flushing
 from kps.protocol.wire.websocket import Output
 from kps.testing.network import ManualClock
+from tests.interrupting import Interruption, at_every_place
 
 COST = 0.03
 """Seconds for whatever is read at once: more than a turn may take."""
@@ -55,7 +55,7 @@ class ThreadsOwner:
     def __init__(self) -> None:
         self._lock = threading.RLock()
 
-    def _progress(self) -> None:
+    def progress(self) -> None:
         pass
 
     def _deadline(self) -> float | None:
@@ -133,8 +133,10 @@ class LoopOwner:
     def _detach(self, connection: Any) -> None:
         pass
 
-    def _progress(self) -> None:
+    def has_read(self) -> None:
         pass
+
+    progress = has_read
 
 
 def test_what_costs_much_is_read_once_in_a_turn_of_the_loop(
@@ -180,29 +182,56 @@ def test_what_costs_much_is_read_once_in_a_turn_of_the_loop(
     asyncio.run(main())
 
 
-def test_other_things_are_done_while_very_much_is_to_be_written(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = itertools.count()  # so each look at it finds that the time is over
-    monkeypatch.setattr(server_driver, "monotonic", lambda: float(next(clock)))
-    flushed: list[int] = []
+class Written:
+    """A connection that has a lot to write, or little."""
 
-    class Written:
-        def __init__(self, number: int) -> None:
-            self.flush = lambda: flushed.append(number)
+    def __init__(self, name: str, size: int, flushed: list[str]) -> None:
+        self._name = name
+        self._flushed = flushed
+        self.size = size
 
-    async def main() -> None:
-        async with kps.Server("127.0.0.1:0") as server:
-            driver, numbers = server._driver, range(1000, 1100)
-            with monkeypatch.context() as patched:
-                written = {number: Written(number) for number in numbers}
-                patched.setattr(driver, "_by_session", written)
-                for number in numbers:
-                    driver._hub.touch(number)
-                driver._flush()
-                assert flushed == list(numbers)[:16]
-                while len(flushed) < len(numbers):
-                    await asyncio.sleep(0)
-                assert flushed == list(numbers)
+    def flush(self) -> int:
+        self._flushed.append(self._name)
+        return self.size
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+
+def test_little_goes_before_much_that_waited_to_be_written() -> None:
+    flushed: list[str] = []
+    much = {n: Written(f"much {n}", 300_000, flushed) for n in range(20)}
+    little = {n: Written(f"little {n}", 100, flushed) for n in range(100, 103)}
+    flushing = Flushing(cast("Any", much | little), lambda connection: cast("Any", connection).size)
+
+    def flush(*numbers: int) -> list[str]:
+        del flushed[:]
+        flushing.waiting += numbers
+        flushing.flush()
+        return flushed
+
+    def names(kind: str, *numbers: int) -> list[str]:
+        return [f"{kind} {n}" for n in numbers]
+
+    assert flush(*much) == names("much", *range(7))
+    assert flush(0, *little) == names("little", *little) + names("much", *range(7, 14))
+    assert flush(*little) == [
+        *names("much", 14),  # which waits for longest
+        *names("little", *little),
+        *names("much", *range(15, 20), 0),
+    ]
+    assert not flushing.waiting
+    assert flush(1, *little) == names("much", 1) + names("little", *little)
+
+
+def test_an_interruption_loses_no_connection_that_is_to_be_flushed() -> None:
+    def run(interruption: Interruption) -> None:
+        flushed: list[str] = []
+        connections = {n: Written(str(n), 1_500_000, flushed) for n in range(8)}
+        flushing = Flushing(cast("Any", connections), lambda connection: 300_000)
+        flushing.waiting += range(4)
+        flushing.flush()
+        flushing.waiting += range(4, 8)
+        interruption.during(flushing.flush)
+        while flushing.waiting:
+            flushing.flush()
+        assert set(flushed) == {str(n) for n in range(8)}
+
+    assert at_every_place(run, "/flushing.py") > 5

@@ -95,3 +95,29 @@ def test_one_of_those_that_wait_goes_on() -> None:
             condition.notify()
             assert condition.wait_for(lambda count=count: len(done) == count, PATIENCE)  # type: ignore[misc]
     assert sorted(done) == [0, 1, 2]
+
+
+def test_a_signal_handler_may_notify_in_between() -> None:
+    def run(at: int) -> bool:
+        condition = Condition()
+        threads = [threading.Thread(target=wait, args=(condition,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while len(condition._waiters) < 3:
+            pass
+        interruption = Interruption(at, "/condition.py", handler=condition.notify_all)
+        with condition.lock:
+            interruption.during(condition.notify_all)
+        for thread in threads:
+            thread.join(20)
+            assert not thread.is_alive()
+        return interruption.place != ""
+
+    def wait(condition: Condition) -> None:
+        with condition.lock:
+            condition.wait()
+
+    at = 0
+    while run(at):
+        at += 1
+    assert at > 5
