@@ -166,6 +166,9 @@ class AsyncioOwner:
 
     has_read = progress
 
+    def _touch(self, connection: AsyncioConnection) -> None:
+        """The step flushes it."""
+
     def _step(self) -> None:
         self._step_is_due = False
         self._connection.flush()

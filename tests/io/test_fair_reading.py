@@ -133,6 +133,9 @@ class LoopOwner:
     def _detach(self, connection: Any) -> None:
         pass
 
+    def _touch(self, connection: Any) -> None:
+        pass
+
     def has_read(self) -> None:
         pass
 

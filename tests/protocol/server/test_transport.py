@@ -83,6 +83,10 @@ class OtherConnection:
         self._stage.hub.state.turns.enter(self)
         self._leave_if_closed()
 
+    @property
+    def waiting_bytes(self) -> int:
+        return self.session.inbox.next_bytes or 0
+
     def work(self) -> bool:
         inbox, turns = self.session.inbox, self._stage.hub.state.turns
         while inbox.has_rest and turns.left > 0 and not self.session.gate.holds:
