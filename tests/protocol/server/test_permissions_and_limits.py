@@ -263,8 +263,8 @@ class TestLimits:
         stage.hub.state.bus.subscribe(peer2(stage, "bob").session, "t")
         around = b'{"action":"publish","topic":"t","data":[%b]}'
         for count, fits in ((8, True), (9, False)):
-            answers = peer.ask(around % b",".join([piece] * count))
-            assert [answer.get("error") for answer in answers if "error" in answer] == (
+            peer.feed(frame(around % b",".join([piece] * count)))
+            assert [answer["error"] for answer in peer.take() if "error" in answer] == (
                 [] if fits else ["the message has too many brackets"]
             )
         assert stage.hub.stats.published == 1
