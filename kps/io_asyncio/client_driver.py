@@ -75,7 +75,7 @@ class ClientDriver(Driver):
     async def _close(self) -> None:
         limit, waiting = self._limits.close_timeout, self._ending.waiting
         try:
-            self.step()
+            self.step_now()
             if self._connecting is not None:
                 self._connecting.cancel()
                 await asyncio.gather(self._connecting, return_exceptions=True)

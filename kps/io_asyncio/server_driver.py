@@ -137,7 +137,7 @@ class ServerDriver(Driver):
         """
         self.is_ending = True
         self._hub.shutdown(grace, self.clock())
-        self.step()
+        self.step_now()
         await self._stop_listening()
         if not await self.news.until(lambda: not self.connections, grace):
             self.abort_connections()

@@ -154,9 +154,18 @@ class ConnectionLimits:
                 )
 
 
+_LEAST_BRACKETS = 33_000  # more than half of the bytes of a client's largest batch
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramLimits(ConnectionLimits):
     """Bounds on the messages pending for a program's callbacks and iterators, at either end."""
+
+    max_brackets: int = 70_000
+    """Opening brackets, ``[`` and ``{``, in one message, also within its texts. Each may begin an
+    array or an object: it takes two bytes, and as long to read as fifty of other content. A server
+    refuses more with the code ``bad_message``; a client raises :class:`kps.MessageTooLarge` before
+    it sends more. At least 33,000, which a batch of small publications may have."""
 
     mailbox_messages: int = 262_144
     """Messages that may be pending for one subscription's callback or iterator. A client
@@ -197,6 +206,8 @@ class ProgramLimits(ConnectionLimits):
         for each in fields(self):
             if each.type is int and getattr(self, each.name) > LARGEST:
                 raise InvalidArgument(f"{each.name} must be at most {LARGEST}")
+        if self.max_brackets < _LEAST_BRACKETS:
+            raise InvalidArgument(f"max_brackets must be at least {_LEAST_BRACKETS}")
         if self.mailbox_overflow is Overflow.CLOSE:
             raise InvalidArgument("mailbox_overflow must be drop_oldest or drop_newest")
 
@@ -234,11 +245,6 @@ class ServerLimits(ProgramLimits):
     """Nested arrays and objects in a payload. Past it: an error of the code ``bad_message``.
     At most 128: orjson (3.13 and earlier) may write past the end of its memory when it writes
     JSON of more than 200 levels."""
-
-    max_brackets: int = 70_000
-    """Opening brackets, ``[`` and ``{``, in one message. Each may begin an array or an object: it
-    takes two bytes, and as long to read as fifty of other content. Past it: an error of the code
-    ``bad_message``."""
 
     max_batch: int = 65_536
     """Payloads of one batch, and messages of one array. They may be tiny, and each has a cost.

@@ -1,6 +1,7 @@
 """When the asyncio driver takes a step: at once, or at the end of a turn; never twice."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -230,3 +231,36 @@ def test_a_loop_may_move_to_another_thread() -> None:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
+@pytest.mark.parametrize("ends", ["client", "server"])
+def test_an_eager_callback_that_ends_everything_is_the_last_one(ends: str) -> None:
+    handled: list[int] = []
+    after: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+        server = kps.Server("127.0.0.1:0")
+        await server.start()
+        client = await kps.Client.connect(server.address)
+
+        async def callback(message: kps.Message) -> None:
+            handled.append(message.data)
+            if message.data == 3:
+                await (client.close() if ends == "client" else server.stop(grace=1))
+                after.append("ended")
+
+        await (client if ends == "client" else server).subscribe("t", callback)
+        other = client if ends == "server" else await kps.Client.connect(server.address)
+        for number in range(10):
+            await other.publish("t", number)
+        while not after:
+            await asyncio.sleep(0.01)
+        await other.close()
+        await client.close()
+        await server.stop()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert handled == [0, 1, 2, 3]

@@ -95,6 +95,12 @@ class Outgoing:
             raise MessageTooLarge(
                 f"the message has {len(message)} bytes, and the server takes {limit} at most"
             )
+        most = self._limits.max_brackets
+        if len(message) > most and message.count(b"[") + message.count(b"{") > most:
+            raise MessageTooLarge(
+                f"the message has more than {most} opening brackets ([ and {{), also within its "
+                "texts, and servers refuse that: see max_brackets of their limits and of ours"
+            )
 
     def publish(self, topic: str, payload: bytes) -> int:
         """Queue a publication, which begins a batch; ``ClientSession.publish`` adds the others.
@@ -150,7 +156,7 @@ class Outgoing:
             ahead=outbox.pending_bytes,
             limit=min(LARGEST_BATCH, outbox.room, self.max_message or LARGEST_BATCH),
         )
-        if self.max_message is not None and batch.size > self.max_message:
+        if batch.size > min(self.max_message or LARGEST_BATCH, LARGEST_BATCH):
             self.check_size(batch.message())
         if socket.limits.overflow is Overflow.CLOSE and not outbox.has_room(batch.size):
             raise QueueFull("the outgoing queue is full: the network is slower than the program")

@@ -154,6 +154,30 @@ class TestBatches:
         assert server.take() == []
         client.check_nothing_pending()
 
+    @pytest.mark.parametrize("proto", [{}, {"proto": 2}])
+    def test_a_message_with_too_many_brackets_is_refused_before_it_is_sent(
+        self, proto: dict[str, int]
+    ) -> None:
+        client = Client()
+        server = client.connect(**proto)
+        session, now = client.session, client.now
+        payloads: list[Any] = [[[]] * 70_000, "[" * 70_000, {"code": "{" * 70_000}]
+        for payload in payloads:
+            for send in (
+                lambda: client.publish("t", payload),  # noqa: B023
+                lambda: client.ask("t", payload),  # noqa: B023
+                lambda: session.publish_to_id("b", payload, now),  # noqa: B023
+                lambda: session.asking.publish_with_receipt("t", payload, now),  # noqa: B023
+            ):
+                with pytest.raises(MessageTooLarge, match="brackets"):
+                    send()
+        client.check_nothing_pending()
+        client.publish("t", "[" * 69_999)
+        for _ in range(50_000):
+            client.publish("t", {})
+        frames = server.take()
+        assert sum(len(fields.get("batch", [0])) for fields in frames) == 50_001
+
     @pytest.mark.parametrize("topic", ["", None, 5, "\ud800"])
     def test_what_cannot_be_sent_changes_nothing(self, topic: Any) -> None:
         client, server = online()

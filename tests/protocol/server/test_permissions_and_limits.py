@@ -258,11 +258,11 @@ class TestLimits:
     @pytest.mark.parametrize("level", [1, 2])
     @pytest.mark.parametrize("piece", [b"[]", b"{}", b'"["'])
     def test_brackets_of_a_message(self, level: int, piece: bytes) -> None:
-        stage = Stage(limits=ServerLimits(max_brackets=10))
+        stage = Stage(limits=ServerLimits(max_brackets=33_000))
         peer = peer2(stage, "a") if level == 2 else stage.peer("a")
         stage.hub.state.bus.subscribe(peer2(stage, "bob").session, "t")
         around = b'{"action":"publish","topic":"t","data":[%b]}'
-        for count, fits in ((8, True), (9, False)):
+        for count, fits in ((32_998, True), (32_999, False)):
             peer.feed(frame(around % b",".join([piece] * count)))
             assert [answer["error"] for answer in peer.take() if "error" in answer] == (
                 [] if fits else ["the message has too many brackets"]
