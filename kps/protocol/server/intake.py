@@ -133,6 +133,8 @@ class Intake:
         self._last_steps += (step,)
         if not self.has_input or self.is_blocked or now >= self.gives_up_at:
             self._take_last_steps(now)
+        else:  # it may have been blocked until now, by replies that nobody reads any more
+            self._state.turns.wait(self)
 
     def handle_timeout(self, now: float) -> bool:
         """Take the steps if their time has come; tell whether it had."""

@@ -70,6 +70,19 @@ def test_an_array_of_a_client_that_reads_no_replies_waits_as_bytes() -> None:
     assert peer.session.received > received
 
 
+def test_what_a_client_sent_that_reads_no_replies_is_handled_as_soon_as_it_leaves() -> None:
+    stage = Stage(limits=ServerLimits(backlog_bytes=BACKLOG))
+    peer, other = member(stage), member(stage, "other")
+    stage.hub.state.bus.subscribe(other.session, "t")
+    peer.feed(json_frame(questions(2000)) + json_frame(publications(1)[0]))
+    stage.finish()
+    assert peer.connection._intake.is_blocked
+    peer.connection.connection_lost(stage.clock.now)
+    stage.finish()
+    assert list(stage.hub.connections.values()) == [other.connection]
+    assert stage.hub.stats.published == 1
+
+
 def test_what_is_to_be_handled_next_is_known_before_it_is_parsed() -> None:
     stage = Stage()
     peer = member(stage)
