@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import os
 import signal
 import sys
 import threading
@@ -22,7 +23,8 @@ def tell(*_: object) -> None:
         "threads": threading.active_count(),
         "objects": sum(str(type(each).__module__).startswith("kps.") for each in gc.get_objects()),
     }
-    print(json.dumps({"has": found}), flush=True)
+    # In one call: the next signal may come in meanwhile, and its line must not be within this one.
+    os.write(1, json.dumps({"has": found}).encode() + b"\n")
 
 
 if __name__ == "__main__":
