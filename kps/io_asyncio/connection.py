@@ -111,6 +111,7 @@ class Connection(asyncio.Protocol):
         if took > _TURN:
             self._is_resting = True  # let other connections have their turn
             self._loop.call_soon(self._rested)
+            self._loop.call_soon(self._rested)  # a signal handler may raise out of the first call
         # At once, because uvloop may read many times in one turn.
         if not self._is_reading or self._is_resting or self._endpoint.wants_pause:
             self._update_reading()
