@@ -12,7 +12,7 @@ from kps.io_common.system_errors import describe
 from kps.protocol.client.session import ClientSession
 from kps.protocol.wire.endpoint import Endpoint
 
-_AT_ONCE = 16
+_AT_ONCE = 16  # publications between two turns in which we count them
 
 
 class ClientDriver(Driver):

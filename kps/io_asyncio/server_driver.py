@@ -284,7 +284,9 @@ class ServerDriver(Driver):
         return session
 
     def _touch(self, connection: Connection) -> None:
-        self._hub.touch(self.connections[connection].number)
+        session = self.connections.get(connection)
+        if session is not None:  # else it was dropped
+            self._hub.touch(session.number)
 
     def _detach(self, connection: Connection) -> None:
         session = self.connections.pop(connection)

@@ -166,7 +166,7 @@ class Driver(ABC):
             raise
 
     def step_now(self) -> None:
-        """With the lock held: the same. On the event loop ``progress`` waits for more."""
+        """With the lock held: call ``progress``, which on the event loop waits for more calls."""
         self.progress()
 
     def _enter(self) -> float:

@@ -237,9 +237,9 @@ def test_a_loop_may_move_to_another_thread() -> None:
 @pytest.mark.parametrize("ends", ["client", "server"])
 def test_an_eager_callback_that_ends_everything_is_the_last_one(ends: str) -> None:
     handled: list[int] = []
-    after: list[str] = []
 
     async def main() -> None:
+        ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
         server = kps.Server("127.0.0.1:0")
@@ -250,14 +250,13 @@ def test_an_eager_callback_that_ends_everything_is_the_last_one(ends: str) -> No
             handled.append(message.data)
             if message.data == 3:
                 await (client.close() if ends == "client" else server.stop(grace=1))
-                after.append("ended")
+                ended.set()
 
         await (client if ends == "client" else server).subscribe("t", callback)
         other = client if ends == "server" else await kps.Client.connect(server.address)
         for number in range(10):
             await other.publish("t", number)
-        while not after:
-            await asyncio.sleep(0.01)
+        await ended.wait()
         await other.close()
         await client.close()
         await server.stop()
