@@ -7,7 +7,7 @@ from kps.protocol.bus.acks import AckOwner
 from kps.protocol.bus.message import Message
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Bus
-from kps.protocol.dialect.envelope import compose, load
+from kps.protocol.dialect.envelope import load
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.delivery import Delivery
@@ -26,16 +26,11 @@ class Record:
     def add(self, publication: Publication) -> None:
         """Note a publication."""
         topic, sender = publication.topic, publication.sender
-        self.publications += [Message(topic, _read(data), sender) for data in publication.payloads]
+        self.publications += [Message(topic, load(data), sender) for data in publication.payloads()]
 
-    def add_direct(self, to: str, sender: str, data: Any) -> None:
+    def add_direct(self, to: str, sender: str, data: bytes) -> None:
         """Note a direct message."""
-        self.direct.append((to, Message("", _read(data), sender)))
-
-
-def _read(data: Any) -> Any:
-    """Return a payload as a receiver gets it: those of the server are JSON already."""
-    return load(compose(data))
+        self.direct.append((to, Message("", load(data), sender)))
 
 
 class RecordedHub(Hub):
@@ -65,7 +60,7 @@ class _RecordedDelivery(Delivery):
         super().__init__(hub.state, hub.local)
         self._record = record
 
-    def send_direct(self, client_id: str, sender: str, data: Any) -> bool:
+    def send_direct(self, client_id: str, sender: str, data: bytes) -> bool:
         is_known = super().send_direct(client_id, sender, data)
         self._record.add_direct(client_id, sender, data)
         return is_known

@@ -742,7 +742,10 @@ def pauses(script: Script) -> None:
     """A program that is behind, and keeps up again; a driver that does something else."""
     script.program(Story.subscribes, 0, 0)
     for _ in range(3):
-        for message in (level1.delivery("red", "a", 1), level2.delivery("red", "a", [1, 2, 3])):
+        for message in (
+            *level1.deliveries("red", "a", [b"1"]),
+            level2.delivery("red", "a", [b"1,2", b"3"], 3),
+        ):
             script.say(message)
     script.program(Story.takes, 0)
     script.program(Story.takes, 2)

@@ -2,26 +2,31 @@
 
 from typing import Any, Protocol, TypeVar
 
+from kps.protocol.dialect.texts import split_joined
+
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 
 class Publication:
-    """Messages of one sender on one topic.
+    """Messages of one sender on one topic, whose payloads are JSON.
 
     Usually there is one message. Several that came together share a publication, so that each
     subscriber's queue is touched once for all. A publication is encoded once for each
     :class:`Encoding` among its subscribers, and their queues share the result.
     """
 
-    __slots__ = ("_encoded", "ack_id", "is_direct", "partial", "payloads", "sender", "topic")
+    __slots__ = ("_encoded", "ack_id", "count", "is_direct", "partial", "sender", "texts", "topic")
 
     def __init__(
-        self, topic: str, sender: str, *payloads: Any, ack_id: str = "", is_direct: bool = False
+        self, topic: str, sender: str, *payloads: bytes, ack_id: str = "", is_direct: bool = False
     ) -> None:
         self.topic = topic
         self.sender = sender
-        self.payloads = list(payloads)
+        self.count = len(payloads)
+        """Number of messages."""
+        self.texts = list(payloads)
+        """The payloads, in order. A text may hold several of them, with commas in between."""
         self.ack_id = ack_id
         """The server's id of the ack request; empty if the publisher wants no ack."""
         self.is_direct = is_direct
@@ -30,6 +35,18 @@ class Publication:
         """Correction of the count of delivered messages: ``deliver`` tells whether the last
         message had room, and others may have fared differently."""
         self._encoded: dict[object, Any] = {}
+
+    def add(self, texts: list[bytes], count: int) -> None:
+        """Add messages, whose payloads are in ``texts``."""
+        self.texts += texts
+        self.count += count
+
+    def payloads(self) -> list[bytes]:
+        """Return the payloads one by one."""
+        texts = self.texts
+        if len(texts) != self.count:
+            self.texts = texts = [one for text in texts for one in split_joined(text)]
+        return texts
 
     def encoded(self, encoding: "Encoding[T]") -> T:
         """Return the publication in an encoding, made on first use."""
@@ -46,4 +63,4 @@ class Encoding(Protocol[T_co]):
     """
 
     def encode(self, publication: Publication) -> T_co:
-        """Encode a publication. Raises the dialect's errors for payloads it cannot write."""
+        """Encode a publication."""

@@ -175,10 +175,10 @@ class Bus:
         encodings = topic.encodings
         if encodings is None:
             encodings = topic.encodings = tuple(set(map(_ENCODING, topic.subscribers)))
-        # Encode first: if a payload cannot be written, nobody must get it.
+        # Encode first: after an exception out of a signal handler, nobody must have got it.
         for encoding in encodings:
             publication.encoded(encoding)
-        topic.published += len(publication.payloads)
+        topic.published += publication.count
         return sum([subscriber.deliver(publication) for subscriber in addressed])
 
 

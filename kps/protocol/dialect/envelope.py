@@ -91,10 +91,10 @@ def check_depth(payload: Any, most: int) -> None:
         raise TooDeep
 
 
-def write(fields: Fields) -> bytes:
-    """Write a message whose content came from the wire or is our own."""
+def write(content: Any) -> bytes:
+    """Write a message, or a part of it, whose content came from the wire or is our own."""
     try:
-        return orjson.dumps(fields)
+        return orjson.dumps(content)
     except TypeError:  # parsed JSON can always be written, unless it is nested too deeply
         raise TooDeep from None
 

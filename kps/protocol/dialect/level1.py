@@ -3,6 +3,7 @@
 Each function returns the JSON of one message.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from kps.protocol.dialect.envelope import Fields, compose, write
@@ -26,19 +27,26 @@ def published(topic: str) -> bytes:
     return write({"action": "published", "topic": topic})
 
 
-def delivery(topic: str, sender: str, data: Any) -> bytes:
-    """A publication: every subscriber gets the same bytes."""
-    return write({"action": "publish", "topic": topic, "data": {"data": data, "from": sender}})
+def deliveries(topic: str, sender: str, payloads: Sequence[bytes]) -> list[bytes]:
+    """Publications, whose payloads are JSON: every subscriber gets the same bytes."""
+    before = b'{"action":"publish","topic":%b,"data":{"data":' % write(topic)
+    behind = b',"from":%b}}' % write(sender)
+    return [before + payload + behind for payload in payloads]
 
 
-def delivery_with_ack(topic: str, sender: str, data: Any, ack_id: str) -> bytes:
+def delivery_with_ack(topic: str, sender: str, payload: bytes, ack_id: str) -> bytes:
     """A publication that each subscriber answers with ``ack``."""
-    wrapped = {"data": data, "from": sender}
-    return write({"action": "publish_ack", "topic": topic, "ack_id": ack_id, "data": wrapped})
+    return b'{"action":"publish_ack","topic":%b,"ack_id":%b,"data":{"data":%b,"from":%b}}' % (
+        write(topic),
+        write(ack_id),
+        payload,
+        write(sender),
+    )
 
 
-def direct_delivery(sender: str, data: Any) -> bytes:
-    return write({"action": "direct_message", "from": sender, "data": data})
+def direct_delivery(sender: str, payload: bytes) -> bytes:
+    """A direct message, whose payload is JSON."""
+    return b'{"action":"direct_message","from":%b,"data":%b}' % (write(sender), payload)
 
 
 def server_message_sent(to: str) -> bytes:

@@ -30,22 +30,25 @@ def published(topic: str, receipt: str, delivered: int) -> bytes:
     )
 
 
-def delivery(topic: str, sender: str, payloads: Sequence[Any]) -> bytes:
-    """Publications of one sender on one topic: every subscriber gets the same bytes."""
-    fields: Fields = {"action": "publish", "topic": topic, "from": sender}
-    if len(payloads) == 1:
-        fields["data"] = payloads[0]
-    else:
-        fields["batch"] = payloads
-    return write(fields)
+def delivery(topic: str, sender: str, texts: Sequence[bytes], count: int) -> bytes:
+    """Publications of one sender on one topic: every subscriber gets the same bytes.
+
+    Each of ``texts`` has one or several of the ``count`` payloads, with commas in between.
+    """
+    what = b'"data":%b}' if count == 1 else b'"batch":[%b]}'
+    return b'{"action":"publish","topic":%b,"from":%b,' % (write(topic), write(sender)) + (
+        what % b",".join(texts)
+    )
 
 
-def delivery_with_ack(topic: str, sender: str, data: Any, ack_id: str) -> bytes:
+def delivery_with_ack(topic: str, sender: str, payload: bytes, ack_id: str) -> bytes:
     """A publication that each subscriber answers; without a topic, a direct message."""
-    fields: Fields = {"action": "publish_ack", "ack_id": ack_id, "from": sender, "data": data}
-    if topic:
-        fields["topic"] = topic
-    return write(fields)
+    return b'{"action":"publish_ack","ack_id":%b,"from":%b,"data":%b%b}' % (
+        write(ack_id),
+        write(sender),
+        payload,
+        b',"topic":%b' % write(topic) if topic else b"",
+    )
 
 
 def ack_update(ack_id: str, responses: Iterable[AckResponse]) -> bytes:

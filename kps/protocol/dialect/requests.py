@@ -5,9 +5,9 @@ from typing import Any, NamedTuple, Protocol
 
 from kps.protocol.dialect.outcome import AckResponse
 
-Publish = tuple[str, list[Any], str | None]
-"""Publications on one topic: the topic, the payloads, and the client's name for its receipt, or
-``None`` if it wants none. A plain tuple, because nearly every message makes one."""
+Publish = tuple[str, list[Any] | None, str | None]
+"""Publications on one topic: the topic, the payloads of a batch, and the client's name for its
+receipt, or ``None`` if it wants none. A plain tuple, because nearly every message makes one."""
 
 
 class Ask(NamedTuple):
@@ -17,7 +17,8 @@ class Ask(NamedTuple):
     """The topic, or the id of the one receiver."""
     ack_id: str
     """The publisher's own id of the request."""
-    data: Any
+    data: bytes
+    """The payload, as JSON."""
     timeout: float | None
     """Seconds, if the publisher names a timeout."""
     wants_updates: bool

@@ -9,9 +9,10 @@ from typing import Any
 
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.codes import GOING_AWAY, SERVICE_RESTART
-from kps.protocol.dialect.envelope import ARRAY, Fields, InvalidMessage, text
+from kps.protocol.dialect.envelope import ARRAY, Fields, InvalidMessage, embedded, text
 from kps.protocol.dialect.outcome import AckResponse, timed_out
 from kps.protocol.dialect.requests import Answer, Ask, FromServer, Outcomes, Publish, Relay
+from kps.protocol.dialect.texts import text_of
 
 
 class ServerLevel1:
@@ -21,6 +22,9 @@ class ServerLevel1:
 
     join: tuple[bytes, bytes, bytes] | None = None
     """What joins several messages into one, if clients of this level accept that."""
+
+    has_batches = False
+    """Whether several publications may share a message."""
 
     confirms_publications = True
     """Whether the server confirms each publication."""
@@ -38,14 +42,17 @@ class ServerLevel1:
         topic = fields.get("topic")
         if type(topic) is not str or not topic:
             raise InvalidMessage(_NO_TOPIC, "bad_request")
-        return topic, [fields.get("data")], None
+        return topic, None, None
 
-    def read_ask(self, fields: Fields, target: str, refusal: str) -> Ask:
-        """Read an ack request; the field ``target`` names the topic or the receiver."""
+    def read_ask(self, fields: Fields, message: bytes | None, target: str, refusal: str) -> Ask:
+        """Read an ack request; the field ``target`` names the topic or the receiver.
+
+        ``message`` is its text, as for ``text_of``.
+        """
         return Ask(
             required(fields, target, refusal),
             required(fields, "ack_id", "missing ack_id"),
-            fields.get("data"),
+            text_of(message, "data", fields.get("data")),
             _timeout(fields),
             self._wants_updates(fields),
         )
@@ -67,11 +74,11 @@ class ServerLevel1:
             raise InvalidMessage("missing ack_id", "bad_request")
         return Answer(ack_id, _error_in(outcome), None)
 
-    def read_relay(self, fields: Fields) -> Relay:
+    def read_relay(self, fields: Fields, message: bytes | None) -> Relay:
         to = required(fields, "to", "missing target server address")
         status = fields.get("status")
         secure = type(status) is dict and status.get("is_secure") is True
-        return Relay(to, fields.get("data"), secure)
+        return Relay(to, embedded(text_of(message, "data", fields.get("data"))), secure)
 
     def read_from_server(self, fields: Fields) -> FromServer:
         payload, origin = fields.get("data"), ""
@@ -124,15 +131,21 @@ class ServerLevel1:
 
     # -- delivering -------------------------------------------------------------------------
 
-    def deliveries(self, topic: str, sender: str, payloads: Sequence[Any]) -> list[bytes]:
-        """Publications: every subscriber of this level gets the same bytes."""
-        return [level1.delivery(topic, sender, data) for data in payloads]
+    def deliveries(
+        self, topic: str, sender: str, texts: Sequence[bytes], count: int
+    ) -> list[bytes]:
+        """Publications, whose payloads are JSON: every subscriber of this level gets these bytes.
+
+        There are ``count`` of them. A text is one payload, or, if the dialect has batches, several
+        with commas in between.
+        """
+        return level1.deliveries(topic, sender, texts)
 
     def delivery_with_ack(
-        self, topic: str, sender: str, data: Any, ack_id: str, *, is_direct: bool
+        self, topic: str, sender: str, payload: bytes, ack_id: str, *, is_direct: bool
     ) -> bytes:
         """A publication that each subscriber answers."""
-        return level1.delivery_with_ack(topic, sender, data, ack_id)
+        return level1.delivery_with_ack(topic, sender, payload, ack_id)
 
 
 class ServerLevel2(ServerLevel1):
@@ -140,6 +153,7 @@ class ServerLevel2(ServerLevel1):
 
     level = 2
     join = ARRAY
+    has_batches = True
     confirms_publications = False
     stop_code = GOING_AWAY
     keeps_id_in_ping = True
@@ -149,9 +163,7 @@ class ServerLevel2(ServerLevel1):
         if type(topic) is not str or not topic:
             raise InvalidMessage(_NO_TOPIC, "bad_request")
         payloads = fields.get("batch")
-        if payloads is None:
-            payloads = [fields.get("data")]
-        elif type(payloads) is not list:
+        if payloads is not None and type(payloads) is not list:
             raise InvalidMessage("field batch must be an array")
         receipt = fields.get("receipt")
         if receipt is not None and type(receipt) is not str:
@@ -192,13 +204,15 @@ class ServerLevel2(ServerLevel1):
     def error_about_all(self, reason: str, code: str, requests: Iterable[Any]) -> bytes:
         return level2.error_about_all(reason, code, requests)
 
-    def deliveries(self, topic: str, sender: str, payloads: Sequence[Any]) -> list[bytes]:
-        return [level2.delivery(topic, sender, payloads)]
+    def deliveries(
+        self, topic: str, sender: str, texts: Sequence[bytes], count: int
+    ) -> list[bytes]:
+        return [level2.delivery(topic, sender, texts, count)]
 
     def delivery_with_ack(
-        self, topic: str, sender: str, data: Any, ack_id: str, *, is_direct: bool
+        self, topic: str, sender: str, payload: bytes, ack_id: str, *, is_direct: bool
     ) -> bytes:
-        return level2.delivery_with_ack("" if is_direct else topic, sender, data, ack_id)
+        return level2.delivery_with_ack("" if is_direct else topic, sender, payload, ack_id)
 
 
 _NO_TOPIC = "missing or invalid topic"

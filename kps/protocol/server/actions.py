@@ -5,7 +5,7 @@ the session's dialect, checks the rules, and calls the bus. It refuses a request
 :class:`InvalidMessage`, and has then changed nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from kps.errors import InvalidArgument, QueueFull
@@ -27,6 +27,7 @@ from kps.protocol.dialect.envelope import (
 from kps.protocol.dialect.outcome import as_json, bad_result
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.server import ServerLevel1, required
+from kps.protocol.dialect.texts import find_text, split_texts, text_of
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.events import RelayRequested
 from kps.protocol.server.gate import Gate
@@ -48,6 +49,8 @@ class Actor(Subscriber, AckOwner, Protocol):
     """Number of messages that it sent."""
     deep: object
     """A part of the message that is being handled, if that is nested too deeply."""
+    text: bytes | None
+    """The message that is being handled, unless all in it is written as we would write it."""
 
     @property
     def permissions(self) -> Permissions:
@@ -106,42 +109,56 @@ def unsubscribe(actor: Actor, fields: Fields) -> None:
 
 
 def publish(actor: Actor, fields: Fields) -> None:
-    topic, payloads, receipt = actor.dialect.read_publish(fields)
-    if len(payloads) != 1:
-        if len(payloads) > actor.state.limits.max_batch:
-            raise InvalidMessage("the batch has too many payloads", LIMIT_REACHED)
-        actor.received += (len(payloads) or 1) - 1
+    topic, batch, receipt = actor.dialect.read_publish(fields)
     if actor.deep is not None:
         actor.run.check(topic)
-        payloads = _refuse_deep(actor, fields, payloads)
-    if receipt is None:
-        actor.run.add(topic, payloads)
+    if batch is None:
+        data = fields.get("data")
+        if actor.deep is not None and actor.is_too_deep(data):
+            raise TooDeep
+        texts, count = [text_of(actor.text, "data", data)], 1
     else:
-        actor.run.publish_with_receipt(topic, payloads, receipt)
+        count = len(batch)
+        if count > actor.state.limits.max_batch:
+            raise InvalidMessage("the batch has too many payloads", LIMIT_REACHED)
+        actor.received += (count or 1) - 1
+        if actor.deep is not None:
+            texts = _refuse_deep(actor, fields, batch)
+            count = len(texts)
+        else:
+            texts = [text_of(actor.text, "batch", batch)[1:-1]] if count else []
+    if receipt is None:
+        actor.run.add(topic, texts, count)
+    else:
+        actor.run.publish_with_receipt(topic, texts, count, receipt)
 
 
-def _refuse_deep(actor: Actor, fields: Fields, payloads: list[Any]) -> list[Any]:
-    """Refuse the payloads that are nested too deeply, all with one error; return the others."""
-    kept = [payload for payload in payloads if not actor.is_too_deep(payload)]
-    refused = len(payloads) - len(kept)
-    if refused:
-        error = TooDeep(refused)
-        if not actor.dialect.payloads_of(fields):
-            raise error
-        actor.refuse(error, fields)
-    return kept
+def _refuse_deep(actor: Actor, fields: Fields, batch: list[Any]) -> list[bytes]:
+    """Refuse the payloads that are nested too deeply, all with one error.
+
+    Return the texts of the others.
+    """
+    is_deep = [actor.is_too_deep(payload) for payload in batch]
+    if any(is_deep):
+        actor.refuse(TooDeep(sum(is_deep)), fields)
+    if actor.text is None:
+        texts: Iterable[bytes] = map(write, batch)
+    else:
+        texts = split_texts(find_text(actor.text, "batch"))
+    return [text for text, deep in zip(texts, is_deep, strict=True) if not deep]
 
 
 def direct_message(actor: Actor, fields: Fields) -> None:
     to = required(fields, "to", "missing target ID")
     rules.check_direct(to, actor.permissions)
-    if not actor.delivery.send_direct(to, actor.id, fields.get("data")):
+    data = text_of(actor.text, "data", fields.get("data"))
+    if not actor.delivery.send_direct(to, actor.id, data):
         raise InvalidMessage(f"no client has the id {shown(to)}", "no_such_client")
 
 
 def publish_to_server(actor: Actor, fields: Fields) -> None:
     actor.state.turns.left -= _RELAY
-    relay = actor.dialect.read_relay(fields)
+    relay = actor.dialect.read_relay(fields, actor.text)
     try:
         target = RelayTarget.parse(relay.to)
     except InvalidArgument as error:
@@ -180,13 +197,13 @@ def server_to_server(actor: Actor, fields: Fields) -> None:
 
 
 def publish_with_ack(actor: Actor, fields: Fields) -> None:
-    ask = actor.dialect.read_ask(fields, "topic", "missing or invalid topic")
+    ask = actor.dialect.read_ask(fields, actor.text, "topic", "missing or invalid topic")
     actor.run.check(ask.target)
     _ask(actor, actor.delivery.ask_topic, ask)
 
 
 def publish_to_id_with_ack(actor: Actor, fields: Fields) -> None:
-    ask = actor.dialect.read_ask(fields, "to", "missing target ID")
+    ask = actor.dialect.read_ask(fields, actor.text, "to", "missing target ID")
     rules.check_direct(ask.target, actor.permissions)
     _ask(actor, actor.delivery.ask_id, ask)
 
@@ -211,7 +228,7 @@ def ack(actor: Actor, fields: Fields) -> None:
         try:
             if actor.is_too_deep(result):
                 raise TooDeep
-            written = write(result)
+            written = text_of(actor.text, "result", result)
             kept, size = as_json(written), len(written)
         except TooDeep:
             error = bad_result("it is nested too deeply")

@@ -6,6 +6,7 @@ from typing import Any
 from kps.protocol.bus.acks import AckOwner, AckRequest
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Key, Subscriber
+from kps.protocol.dialect.envelope import write
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.server.events import DirectMessageIgnored
 from kps.protocol.server.local import LocalProgram
@@ -32,15 +33,18 @@ class Delivery:
     def publish(self, publication: Publication) -> int:
         """Deliver a publication; return how many subscribers had room for its last message."""
         reached = self._state.bus.publish(publication)
-        messages = len(publication.payloads)
+        messages = publication.count
         self._state.turns.left -= reached + messages
         stats = self._state.stats
         stats.published += messages
         stats.delivered += reached * messages + publication.partial
         return reached
 
-    def send_direct(self, client_id: str, sender: str, data: Any) -> bool:
-        """Deliver a direct message; return ``False`` if nobody has that id."""
+    def send_direct(self, client_id: str, sender: str, data: bytes) -> bool:
+        """Deliver a direct message, whose payload is JSON.
+
+        Return ``False`` if nobody has that id.
+        """
         state = self._state
         if client_id == state.config.id:
             if not self._local.take_direct(sender, data):
@@ -85,7 +89,7 @@ class Delivery:
     def receive_server_data(self, topic: str, data: Any, sender: str) -> None:
         """Deliver a message of another server: to ``topic``, if any, and to the program."""
         if topic:
-            self.publish(Publication(topic, sender, data.get("data")))
+            self.publish(Publication(topic, sender, write(data.get("data"))))
         self._local.take_server_data(sender, data)  # which copies the payload
 
     def _open(self, owner: AckOwner, ask: Ask, receivers: Iterable[Subscriber]) -> AckRequest:

@@ -1,10 +1,8 @@
 """The encodings in which publications are queued for clients: WebSocket frames of a dialect."""
 
-from typing import Any
-
 from kps.protocol.bus.publication import Encoding, Publication
 from kps.protocol.dialect.server import LEVEL_1, LEVEL_2, ServerLevel1
-from kps.protocol.wire.frames import text_frame
+from kps.protocol.wire.frames import text_frame, text_frames
 from kps.protocol.wire.outbox import Entry, Kind
 
 _FORWARDED = Kind.FORWARDED
@@ -33,25 +31,27 @@ class FrameEncoding:
         self._dialect = dialect
 
     def encode(self, publication: Publication) -> Encoded:
-        topic, sender, payloads = publication.topic, publication.sender, publication.payloads
+        topic, sender = publication.topic, publication.sender
         if publication.ack_id:
             message = self._dialect.delivery_with_ack(
-                topic, sender, payloads[0], publication.ack_id, is_direct=publication.is_direct
+                topic,
+                sender,
+                publication.texts[0],
+                publication.ack_id,
+                is_direct=publication.is_direct,
             )
             if len(message) <= _LARGEST_JOINED:
                 return message
             return Entry(text_frame(message), _FORWARDED)
-        return self.encode_some(topic, sender, payloads)
+        if self._dialect.has_batches:
+            return self.encode_some(topic, sender, publication.texts, publication.count)
+        return self.encode_some(topic, sender, publication.payloads(), publication.count)
 
-    def encode_some(self, topic: str, sender: str, payloads: list[Any]) -> Entry:
+    def encode_some(self, topic: str, sender: str, texts: list[bytes], count: int) -> Entry:
         """Encode some messages that want no ack."""
-        frames = [text_frame(one) for one in self._dialect.deliveries(topic, sender, payloads)]
-        return Entry(
-            frames[0] if len(frames) == 1 else b"".join(frames),
-            _DROPPABLE,
-            len(payloads),
-            len(frames),
-        )
+        messages = self._dialect.deliveries(topic, sender, texts, count)
+        frames = text_frame(messages[0]) if len(messages) == 1 else text_frames(messages)
+        return Entry(frames, _DROPPABLE, count, len(messages))
 
 
 class _Parts:
@@ -59,12 +59,10 @@ class _Parts:
         self._encoding = encoding
 
     def encode(self, publication: Publication) -> list[Entry]:
-        topic, sender, payloads = publication.topic, publication.sender, publication.payloads
+        topic, sender, payloads = publication.topic, publication.sender, publication.payloads()
         size = -(-len(payloads) // _MOST_PARTS)
-        return [
-            self._encoding.encode_some(topic, sender, payloads[begin : begin + size])
-            for begin in range(0, len(payloads), size)
-        ]
+        parts = [payloads[begin : begin + size] for begin in range(0, len(payloads), size)]
+        return [self._encoding.encode_some(topic, sender, part, len(part)) for part in parts]
 
 
 # One encoding for each dialect, because each publication caches by encoding.

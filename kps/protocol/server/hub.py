@@ -14,7 +14,7 @@ from kps.errors import ServerStopped
 from kps.protocol.bus.message import AckHandle, check_id, check_topic
 from kps.protocol.bus.publication import Publication
 from kps.protocol.calls import entry, patient, verb
-from kps.protocol.dialect.envelope import check_finite, compose_payload, embedded, encode, load
+from kps.protocol.dialect.envelope import check_finite, compose_payload, encode
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.limits import check_seconds
 from kps.protocol.server.config import HubConfig
@@ -260,14 +260,11 @@ class Hub:
     # Its own subscriptions get what a receiver on another machine would get.
 
     def _publish(self, topic: str, payload: bytes) -> int:
-        data = load(payload) if topic in self.local.topics else embedded(payload)
-        return self.delivery.publish(Publication(topic, self.config.id, data))
+        return self.delivery.publish(Publication(topic, self.config.id, payload))
 
     @entry
     def _send_direct(self, client_id: str, payload: bytes) -> bool:
-        own_id = self.config.id
-        data = load(payload) if client_id == own_id else embedded(payload)
-        return self.delivery.send_direct(client_id, own_id, data)
+        return self.delivery.send_direct(client_id, self.config.id, payload)
 
     @verb
     def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
@@ -275,8 +272,8 @@ class Hub:
 
         Raises the same as ``publish``, and :class:`kps.QueueFull` when a limit is reached.
         """
-        is_local = check_topic(topic, self.limits) in self.local.topics
-        handle, ask = self._new_ack(topic, data, timeout, now, is_local=is_local)
+        check_topic(topic, self.limits)
+        handle, ask = self._new_ack(topic, data, timeout, now)
         self.delivery.ask_topic(handle, self.config.id, ask)
         return handle
 
@@ -286,17 +283,13 @@ class Hub:
     ) -> AckHandle:
         """Send a direct message, and wait for the answer."""
         check_id(client_id, self.limits)
-        is_local = client_id == self.config.id
-        handle, ask = self._new_ack(client_id, data, timeout, now, is_local=is_local)
+        handle, ask = self._new_ack(client_id, data, timeout, now)
         self.delivery.ask_id(handle, self.config.id, ask)
         return handle
 
-    def _new_ack(
-        self, target: str, data: Any, timeout: float, now: float, *, is_local: bool
-    ) -> tuple[LocalAck, Ask]:
+    def _new_ack(self, target: str, data: Any, timeout: float, now: float) -> tuple[LocalAck, Ask]:
         self.state.now = now
-        written = compose_payload(data)
-        payload = load(written) if is_local else embedded(written)
+        payload = compose_payload(data)
         check_seconds("timeout", timeout)
         handle = LocalAck(self.state)
         return handle, Ask(target, handle.id, payload, timeout, False)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import InvalidMessage, load, measure, payload_of
 from kps.protocol.dialect.server import ServerLevel1
+from kps.protocol.dialect.texts import is_as_we_write, split_texts
 from kps.protocol.server.gate import Gate, Phase
 from kps.protocol.server.run import Run
 from kps.protocol.server.state import ServerState
@@ -38,6 +39,7 @@ class Recipient(Protocol):
     gate: Gate
     deep: object
     run: Run
+    text: bytes | None
     throttle: Throttle | None
 
     def handle(self, message: Any) -> None:
@@ -123,6 +125,7 @@ class Inbox:
                 recipient.deep = self._weigh(loaded)
             elif recipient.deep is not None:
                 recipient.deep = None
+            recipient.text = message
             if type(loaded) is dict:
                 recipient.handle(loaded)
             elif not self._handle(loaded, message):
@@ -130,7 +133,7 @@ class Inbox:
                 break
         if recipient.run.gathered is not None:
             recipient.run.finish()
-        recipient.deep = None  # it may be large
+        recipient.deep = recipient.text = None  # they may be large
 
     def _receive_huge(self, message: bytes) -> None:
         """Receive a message that may become very many objects."""
@@ -152,7 +155,7 @@ class Inbox:
             recipient.deep = array if self._is_deep else None
             is_done = self._handle_array(array, self._frame, self._done)
             recipient.run.finish()
-            recipient.deep = None
+            recipient.deep = recipient.text = None
             if not is_done:
                 return
         rest, self._rest = self._rest, []
@@ -208,7 +211,9 @@ class Inbox:
         recipient, state = self._recipient, self._state
         gate, turns, throttle = recipient.gate, state.turns, recipient.throttle
         self._frame = b""
+        texts = _texts_in(frame, messages)
         for message in islice(messages, done, None):
+            recipient.text = texts[done] if texts else None
             recipient.handle(message)
             done += 1
             turns.left -= _MESSAGE
@@ -241,6 +246,14 @@ class Inbox:
         except InvalidMessage as excess:
             return excess
         return None
+
+
+def _texts_in(array: bytes, messages: list[Any]) -> list[bytes]:
+    """Return the texts of the messages of an array, if that is of use: see ``text_of``."""
+    has_payloads = b'"data"' in array or b'"batch"' in array or b'"result"' in array
+    if has_payloads and not is_as_we_write(array, messages):
+        return split_texts(array)
+    return []
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.bus.topics import Key, Stage
 from kps.protocol.calls import patient, verb
 from kps.protocol.dialect import level1
-from kps.protocol.dialect.envelope import compose
+from kps.protocol.dialect.envelope import compose, load, write
 from kps.protocol.dialect.outcome import AckResponse, as_json, bad_result, timed_out
 from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server.state import ServerState
@@ -31,9 +31,9 @@ class _Sizes:
     """Encodes nothing: the program takes Python objects, and its mailboxes count their bytes."""
 
     def encode(self, publication: Publication) -> int:
-        topic, sender, payloads = publication.topic, publication.sender, publication.payloads
-        messages = LEVEL_2.deliveries(topic, sender, payloads)
-        return sum(map(len, messages)) // len(payloads)
+        topic, sender, count = publication.topic, publication.sender, publication.count
+        messages = LEVEL_2.deliveries(topic, sender, publication.texts, count)
+        return sum(map(len, messages)) // count
 
 
 _SIZES = _Sizes()
@@ -70,33 +70,34 @@ class LocalProgram:
 
     def deliver(self, publication: Publication) -> bool:
         size = publication.encoded(_SIZES)
-        topic, sender, payloads = publication.topic, publication.sender, publication.payloads
-        copies = (self.subscriptions.count(topic) - 1) * len(payloads)
+        topic, sender, count = publication.topic, publication.sender, publication.count
+        copies = (self.subscriptions.count(topic) - 1) * count
         self._state.turns.left -= copies * (_MESSAGE + (size // _COPIED))
+        payloads = load(b"[%b]" % b",".join(publication.texts))
         deliver, ack_id = self.subscriptions.deliver, publication.ack_id
         if ack_id:
             return bool(deliver(topic, payloads[0], sender, size, ack_id, 0))
         taken = self.subscriptions.deliver_all(topic, payloads, sender, size)
-        if taken == len(payloads):
+        if taken == count:
             return True
         publication.partial += taken
         return False
 
     def deliver_direct(self, publication: Publication) -> None:
         """Take a direct message that wants an ack."""
-        (data,) = publication.payloads
+        data = load(publication.texts[0])
         size, ack_id = publication.encoded(_SIZES), publication.ack_id
         if not self.subscriptions.deliver_direct(data, publication.sender, size, ack_id, 0):
             self._state.acks.answer(self, ack_id, "no subscriber for topic")
 
-    def take_direct(self, sender: str, data: Any) -> bool:
+    def take_direct(self, sender: str, data: bytes) -> bool:
         """Take a direct message; return ``False`` if the program accepts none."""
         size = len(level1.direct_delivery(sender, data))
-        return self.subscriptions.deliver_direct(data, sender, size, "", 0)
+        return self.subscriptions.deliver_direct(load(data), sender, size, "", 0)
 
     def take_server_data(self, sender: str, data: Any) -> None:
         """Take a message of another server."""
-        size = len(level1.direct_delivery(sender, data))
+        size = len(level1.direct_delivery(sender, write(data)))
         self.subscriptions.deliver_server_data(data, sender, size)
 
     def _answer(self, acknowledgement: Acknowledgement) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from kps.protocol.access.rules import RESERVED
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Key, Subscriber
+from kps.protocol.dialect.envelope import write
 from kps.protocol.server.state import ServerState
 
 STATS_TOPIC = RESERVED + "stats"
@@ -48,7 +49,7 @@ class Monitor:
             self._due = None
         elif self._due is not None and now >= self._due:
             self._due = now + _INTERVAL
-            self._publish(Publication(STATS_TOPIC, state.config.id, self._figures(now)))
+            self._publish(Publication(STATS_TOPIC, state.config.id, write(self._figures(now))))
 
     def _figures(self, now: float) -> dict[str, Any]:
         state = self._state

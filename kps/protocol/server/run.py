@@ -5,7 +5,7 @@ per subscriber arises once for all of them.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from kps.protocol.access import rules
 from kps.protocol.access.identity import Permissions
@@ -64,23 +64,27 @@ class Run:
         """Forget the result of ``check``, because the client's identity may change."""
         self._allowed = ""
 
-    def add(self, topic: str, payloads: list[Any]) -> None:
+    def add(self, topic: str, texts: list[bytes], count: int) -> None:
         """Add publications; deliver those on another topic first. Raises the same as ``check``."""
         gathered = self.gathered
         if gathered is None or gathered.topic != topic:
             self.finish()
             self.check(topic)
             gathered = self.gathered = Publication(topic, self._publisher.id)
-        gathered.payloads += payloads
+        gathered.add(texts, count)
         publisher = self._publisher
         if publisher.dialect.confirms_publications and topic in publisher.topics:
             self.finish()  # its own copies and the confirmations must alternate (spec, 5.4)
 
-    def publish_with_receipt(self, topic: str, payloads: list[Any], receipt: str) -> None:
+    def publish_with_receipt(
+        self, topic: str, texts: list[bytes], count: int, receipt: str
+    ) -> None:
         """Publish, and tell the client how many subscribers got it. Raises as ``check``."""
         self.finish()
         self.check(topic)
-        delivered = self._deliver(Publication(topic, self._publisher.id, *payloads))
+        publication = Publication(topic, self._publisher.id)
+        publication.add(texts, count)
+        delivered = self._deliver(publication)
         self._publisher.reply(level2.published(topic, receipt, delivered))
 
     def finish(self) -> None:
@@ -92,7 +96,7 @@ class Run:
 
     def _deliver(self, publication: Publication) -> int:
         """Deliver and, if the dialect asks for it, confirm each publication."""
-        count = len(publication.payloads)
+        count = publication.count
         if not count:
             return 0
         delivered = self._publish(publication)

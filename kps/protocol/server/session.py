@@ -66,6 +66,7 @@ class ServerSession:
         "run",
         "since",
         "state",
+        "text",
         "throttle",
         "topics",
     )
@@ -91,6 +92,8 @@ class ServerSession:
         """Number of publications and direct messages for it."""
         self.deep: object = None
         """A part of the message that is being handled, if that is nested too deeply."""
+        self.text: bytes | None = None
+        """The message that is being handled, unless all in it is written as we would write it."""
         self.state = state
         self.delivery = delivery
         self.gate = Gate(state, transport, self)
@@ -208,7 +211,7 @@ class ServerSession:
         self.reply(message)
 
     def deliver(self, publication: Publication) -> bool:
-        count = len(publication.payloads)
+        count = publication.count
         self.delivered += count
         encoded = publication.encoded(self.encoding)
         transport = self._transport
@@ -239,8 +242,8 @@ class ServerSession:
         """Take a direct message that wants an ack."""
         self.deliver(publication)
 
-    def send_direct(self, sender: str, data: Any) -> None:
-        """Take a direct message."""
+    def send_direct(self, sender: str, data: bytes) -> None:
+        """Take a direct message, whose payload is JSON."""
         self._transport.send(level1.direct_delivery(sender, data), _FORWARDED)
         self.delivered += 1
 

@@ -4,7 +4,7 @@ wsproto is the authority on frames. These functions handle the frames that make 
 all traffic, in a fraction of the time; a differential test compares them with wsproto.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 LONGEST_HEADER = 14
@@ -152,12 +152,22 @@ def mask(payload: bytes, key: bytes) -> bytes:
 
 def text_frame(payload: bytes) -> bytes:
     """Make the frame of an unmasked text message, as a server sends it."""
-    size = len(payload)
+    return _head(len(payload)) + payload
+
+
+def _head(size: int) -> bytes:
+    """Make the header of an unmasked text frame."""
     if size < 126:
-        return bytes((TEXT_FIN, size)) + payload
+        return bytes((TEXT_FIN, size))
     if size < 65536:
-        return bytes((TEXT_FIN, 126, size >> 8, size & 0xFF)) + payload
-    return bytes((TEXT_FIN, 127)) + size.to_bytes(8, "big") + payload
+        return bytes((TEXT_FIN, 126, size >> 8, size & 0xFF))
+    return bytes((TEXT_FIN, 127)) + size.to_bytes(8, "big")
+
+
+def text_frames(messages: Sequence[bytes]) -> bytes:
+    """Make the frames of unmasked text messages, as ``text_frame`` does."""
+    heads = {size: _head(size) for size in set(map(len, messages))}
+    return b"".join([part for one in messages for part in (heads[len(one)], one)])
 
 
 class Masker:

@@ -126,12 +126,12 @@ class TestDepth:
 class TestWrite:
     @pytest.mark.parametrize("depth", [10, 200, 250])
     def test_deep_enough(self, depth: int) -> None:
-        assert read(level1.delivery("t", "me", nested(depth)))["data"]["data"] == nested(depth)
+        assert load(write(nested(depth))) == nested(depth)
 
     @pytest.mark.parametrize("depth", [255, 400, 900])
     def test_too_deep(self, depth: int) -> None:
         with pytest.raises(TooDeep, match="message nested too deeply"):
-            level1.delivery("t", "me", nested(depth))
+            write(nested(depth))
         with pytest.raises(InvalidArgument, match="cannot be written as JSON"):
             compose({"data": nested(depth)})
 
@@ -156,12 +156,14 @@ class TestWrite:
 class TestUnwrap:
     @given(JSON, st.text())
     def test_what_the_server_wraps_comes_out_the_same(self, data: Any, sender: str) -> None:
-        assert unwrap(read(level1.delivery("t", sender, data))) == (data, sender)
-        assert unwrap(read(level1.delivery_with_ack("t", sender, data, "1"))) == (data, sender)
+        payload = write(data)
+        (delivery,) = level1.deliveries("t", sender, [payload])
+        assert unwrap(read(delivery)) == (data, sender)
+        assert unwrap(read(level1.delivery_with_ack("t", sender, payload, "1"))) == (data, sender)
 
     def test_payload_that_looks_wrapped(self) -> None:
-        data = {"data": 5, "from": "mallory"}
-        assert unwrap(read(level1.delivery("t", "me", data))) == (data, "me")
+        (delivery,) = level1.deliveries("t", "me", [b'{"data":5,"from":"mallory"}'])
+        assert unwrap(read(delivery)) == ({"data": 5, "from": "mallory"}, "me")
 
     @pytest.mark.parametrize(
         ("fields", "expected"),
@@ -189,9 +191,9 @@ class TestUnwrap:
         level1.ack_cancelled,
         level1.error,
         level1.ping,
-        lambda s: level1.delivery(s, s, s),
-        lambda s: level1.delivery_with_ack(s, s, s, s),
-        lambda s: level1.direct_delivery(s, s),
+        lambda s: level1.deliveries(s, s, [write(s)])[0],
+        lambda s: level1.delivery_with_ack(s, s, write(s), s),
+        lambda s: level1.direct_delivery(s, write(s)),
         lambda s: level1.ack_response(s, {s: {"error": s}}),
         lambda s: level1.ack_status(s, {s: True}),
         lambda s: level1.subscribe(s, s),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kps.errors import InvalidArgument
 from kps.protocol.access.identity import Identity, Permissions
+from kps.protocol.dialect.envelope import compose
 from kps.protocol.dialect.server import LEVEL_1, LEVEL_2
 from kps.protocol.limits import Overflow, ServerLimits
 from kps.protocol.server.config import HubConfig
@@ -602,7 +603,8 @@ class TestServers:
         assert alice.ask(message) == []
         (event,) = stage.hub.events()
         assert isinstance(event, RelayRequested)
-        assert (event.to, event.data, event.sender) == ("bus.example:80/x::inner", [1], "alice")
+        assert (event.to, compose(event.data)) == ("bus.example:80/x::inner", b"[1]")
+        assert event.sender == "alice"
         assert event.secure
         assert (event.target.address, event.target.path) == ("bus.example:80", "/x")
         stage.hub.relay_finished(event.session, event.to, None, stage.clock.now)

@@ -1,0 +1,121 @@
+"""Payloads as they were written: their bytes within the JSON of a message.
+
+A server passes the bytes of a payload on. A parser returns values, but not where they stand, so
+this module finds them. It takes only JSON that a parser has accepted.
+"""
+
+import re
+from typing import Any
+
+import orjson
+
+from kps.protocol.dialect.envelope import TooDeep, write
+
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_SCALAR = rb'[^\[\]{}",\s]++'
+_SPACE = rb"[ \t\n\r]*+"
+
+# A member of an object as far as its value, or the whole of it if that is no array or object.
+_MEMBER = re.compile(
+    _SPACE + rb"(" + _STRING + rb")" + _SPACE + rb":" + _SPACE + rb"(" + _STRING + rb"|" + _SCALAR
+    + rb"|(?=[\[{]))",
+    re.DOTALL,
+)  # fmt: skip
+_ELEMENT = re.compile(_SPACE + rb"(" + _STRING + rb"|" + _SCALAR + rb"|(?=[\[{]))", re.DOTALL)
+_COMMA = re.compile(_SPACE + rb",")
+_BEGIN = re.compile(_SPACE + rb"[\[{]")
+
+_OPENING = b"[{"
+
+
+def _to_bracket() -> "re.Pattern[bytes]":
+    """Make the pattern that goes on to the next bracket, past containers that are not deep.
+
+    A loop in Python over all brackets would take ten times as long as parsing.
+    """
+    plain = rb'[^"\[\]{}]++|' + _STRING
+    within = plain
+    for _ in range(8):
+        within = plain + rb"|[\[{](?:" + within + rb")*+[\]}]"
+    return re.compile(rb"(?:" + within + rb")*+([\[\]{}])", re.DOTALL)
+
+
+_TO_BRACKET = _to_bracket()
+
+
+def text_of(message: bytes | None, name: str, value: Any) -> bytes:
+    """Return the text of the field ``name``, whose value is ``value``, in a message.
+
+    ``message`` is ``None`` if every value in it is written as we would write it. Raises
+    ``TooDeep``.
+    """
+    written = write(value)
+    # Most clients write JSON as we do. Looking for that takes less time than taking it apart.
+    if message is None or message.find(b'"%b":%b' % (name.encode(), written)) >= 0:
+        return written
+    return find_text(message, name)
+
+
+def find_text(message: bytes, name: str) -> bytes:
+    """Return the text of a field of a message; the last one counts if it occurs repeatedly."""
+    found = b"null"
+    position = _end(_BEGIN, message, 0)
+    while member := _MEMBER.match(message, position):
+        key, (begin, position) = member[1], member.span(2)
+        if begin == position:
+            position = _end_of_container(message, begin)
+        if key[1:-1] == name.encode() or (b"\\" in key and orjson.loads(key) == name):
+            found = message[begin:position]
+        comma = _COMMA.match(message, position)
+        if comma is None:
+            break
+        position = comma.end()
+    return found
+
+
+def split_texts(array: bytes) -> list[bytes]:
+    """Return the texts of the elements of an array."""
+    texts = []
+    position = _end(_BEGIN, array, 0)
+    while element := _ELEMENT.match(array, position):
+        begin, position = element.span(1)
+        if begin == position:
+            position = _end_of_container(array, begin)
+        texts.append(array[begin:position])
+        comma = _COMMA.match(array, position)
+        if comma is None:
+            break
+        position = comma.end()
+    return texts
+
+
+def split_joined(text: bytes) -> list[bytes]:
+    """Return the texts of values with commas in between."""
+    array = b"[%b]" % text
+    texts = [write(value) for value in orjson.loads(array)]
+    return texts if b",".join(texts) == text else split_texts(array)
+
+
+def is_as_we_write(text: bytes, value: Any) -> bool:
+    """Tell whether a text is what we would write for its value."""
+    try:
+        return write(value) == text
+    except TooDeep:
+        return False
+
+
+def _end(pattern: "re.Pattern[bytes]", text: bytes, position: int) -> int:
+    found = pattern.match(text, position)
+    assert found is not None
+    return found.end()
+
+
+def _end_of_container(text: bytes, position: int) -> int:
+    """Return where the array or object ends that begins at ``position``."""
+    depth, position = 1, position + 1
+    while depth:
+        bracket = _TO_BRACKET.match(text, position)
+        assert bracket is not None
+        position = bracket.end()
+        depth += 1 if bracket[1] in _OPENING else -1
+    return position
