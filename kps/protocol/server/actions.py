@@ -119,9 +119,7 @@ def publish(actor: Actor, fields: Fields) -> None:
         texts, count = [text_of(actor.text, "data", data)], 1
     else:
         count = len(batch)
-        if count > actor.state.limits.max_batch:
-            raise InvalidMessage("the batch has too many payloads", LIMIT_REACHED)
-        actor.received += (count or 1) - 1
+        _check_batch(actor, count)
         if actor.deep is not None:
             texts = _refuse_deep(actor, fields, batch)
             count = len(texts)
@@ -131,6 +129,18 @@ def publish(actor: Actor, fields: Fields) -> None:
         actor.run.add(topic, texts, count)
     else:
         actor.run.publish_with_receipt(topic, texts, count, receipt)
+
+
+def add_batch(actor: Actor, topic: str, joined: bytes, count: int) -> None:
+    """Publish the payloads of a batch that want no receipt."""
+    _check_batch(actor, count)
+    actor.run.add(topic, [joined], count)
+
+
+def _check_batch(actor: Actor, count: int) -> None:
+    if count > actor.state.limits.max_batch:
+        raise InvalidMessage("the batch has too many payloads", LIMIT_REACHED)
+    actor.received += (count or 1) - 1
 
 
 def _refuse_deep(actor: Actor, fields: Fields, batch: list[Any]) -> list[bytes]:
@@ -197,13 +207,23 @@ def server_to_server(actor: Actor, fields: Fields) -> None:
 
 
 def publish_with_ack(actor: Actor, fields: Fields) -> None:
-    ask = actor.dialect.read_ask(fields, actor.text, "topic", "missing or invalid topic")
+    ask_topic(
+        actor, actor.dialect.read_ask(fields, actor.text, "topic", "missing or invalid topic")
+    )
+
+
+def publish_to_id_with_ack(actor: Actor, fields: Fields) -> None:
+    ask_id(actor, actor.dialect.read_ask(fields, actor.text, "to", "missing target ID"))
+
+
+def ask_topic(actor: Actor, ask: Ask) -> None:
+    """Publish with acks."""
     actor.run.check(ask.target)
     _ask(actor, actor.delivery.ask_topic, ask)
 
 
-def publish_to_id_with_ack(actor: Actor, fields: Fields) -> None:
-    ask = actor.dialect.read_ask(fields, actor.text, "to", "missing target ID")
+def ask_id(actor: Actor, ask: Ask) -> None:
+    """Send a direct message with ack."""
     rules.check_direct(ask.target, actor.permissions)
     _ask(actor, actor.delivery.ask_id, ask)
 

@@ -1,22 +1,27 @@
 """The messages of one client on their way to its session: weighed, counted, one by one."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import InvalidMessage, load, measure, payload_of
-from kps.protocol.dialect.server import ServerLevel1
 from kps.protocol.dialect.texts import is_as_we_write, split_texts
-from kps.protocol.server.gate import Gate, Phase
-from kps.protocol.server.run import Run
+from kps.protocol.server.actions import Actor
+from kps.protocol.server.gate import Phase
 from kps.protocol.server.state import ServerState
+from kps.protocol.server.templates import KEY, KINDS, Found, Publications, Template, Templates
 from kps.protocol.server.throttle import Throttle
 from kps.protocol.server.turns import LONG
 
 _REGISTERED = Phase.REGISTERED
+
+_NOTHING: Mapping[bytes, tuple[Template, bool]] = {}
+
+_SEVERAL = 4  # messages that are worth looking at together
 
 _HUGE = 64 * 1024  # bytes of a message
 
@@ -32,15 +37,16 @@ _PARSED = 64  # bytes of an array that is parsed again, which count as one unit
 _VALUES = 16  # values of a long message that count as one unit
 
 
-class Recipient(Protocol):
+T = TypeVar("T")
+
+
+class Recipient(Actor, Protocol):
     """The session that handles the messages."""
 
-    dialect: ServerLevel1
-    gate: Gate
-    deep: object
-    run: Run
-    text: bytes | None
     throttle: Throttle | None
+
+    def act(self, template: Template, request: Any) -> None:
+        """Act on one message that is written like earlier ones, or refuse it."""
 
     def handle(self, message: Any) -> None:
         """Act on one message, or refuse it."""
@@ -55,14 +61,16 @@ class Inbox:
     It keeps the others, unread: whatever is wrong with them is told in its turn.
     """
 
-    __slots__ = ("_array", "_done", "_frame", "_is_deep", "_long_from", "_many_from", "_recipient",
-                 "_rest", "_state", "has_rest")  # fmt: skip
+    __slots__ = ("_array", "_done", "_frame", "_is_deep", "_known", "_long_from", "_many_from",
+                 "_recipient", "_rest", "_state", "_templates", "has_rest")  # fmt: skip
 
     def __init__(self, state: ServerState, recipient: Recipient) -> None:
         self._state = state
         self._recipient = recipient
         self._long_from = 2 * state.limits.max_depth  # a shorter message cannot be too deep
         self._many_from = state.limits.max_brackets  # nor have too many brackets
+        self._templates: Templates | None = None  # made on first use: many clients never publish
+        self._known: Mapping[bytes, tuple[Template, bool]] = _NOTHING  # what it knows
         self._rest: list[bytes] = []
         self._frame = b""  # an array with messages left, in front of the others
         self._done = 0  # messages of it that are handled
@@ -82,6 +90,9 @@ class Inbox:
         """Let the session handle messages that came together, in order. None may wait."""
         recipient, state = self._recipient, self._state
         gate, turns, throttle = recipient.gate, state.turns, recipient.throttle
+        known = self._known if throttle is None else _NOTHING
+        if known and len(messages) >= _SEVERAL and self._receive_alike(messages):
+            messages = ()
         waiting = iter(messages)
         for message in waiting:
             size = len(message)
@@ -108,6 +119,13 @@ class Inbox:
                     self._rest = [message, *waiting]
                     self.has_rest = True
                     break
+            if known and (found := known.get(message[KEY])) is not None:
+                is_done = self._handle_alike(message, *found)
+                if is_done:
+                    continue
+                if is_done is not None:
+                    self._rest = list(waiting)
+                    break
             excess = self._charge(0, size) if throttle is not None else None
             try:
                 if size > self._many_from:
@@ -128,6 +146,7 @@ class Inbox:
             recipient.text = message
             if type(loaded) is dict:
                 recipient.handle(loaded)
+                self._learn(message, loaded)
             elif not self._handle(loaded, message):
                 self._rest = list(waiting)
                 break
@@ -185,6 +204,66 @@ class Inbox:
         if message.count(b"[") + message.count(b"{") > self._state.limits.max_brackets:
             raise InvalidMessage("the message has too many brackets")
 
+    def _receive_alike(self, messages: Sequence[bytes]) -> bool:
+        """Receive publications that are written alike and came together; tell whether they are."""
+        recipient = self._recipient
+        template, _ = self._known.get(messages[0][KEY], (None, False))
+        if (
+            type(template) is not Publications
+            or self._state.turns.left <= 0
+            or recipient.gate.phase is not _REGISTERED
+            or max(map(len, messages)) > LONG
+            or (recipient.dialect.confirms_publications and template.topic in recipient.topics)
+        ):
+            return False
+        found = self._read(template, template.parts(messages))
+        if found is None:
+            return False
+        for request in found.requests:
+            recipient.act(template, request)
+        return True
+
+    def _handle_alike(self, message: bytes, template: Template, is_array: bool) -> bool | None:
+        """Handle a message that is written like earlier ones, or an array of them.
+
+        Tell whether none is left, or return ``None`` if it is written in another way.
+        """
+        parts = template.parts_of_array(message) if is_array else template.part(message)
+        found = self._read(template, parts)
+        if found is None or len(message) > self._many_from:
+            return None
+        handle = partial(self._recipient.act, template)
+        if not is_array:
+            handle(found.requests[0])
+            return True
+        if len(found.requests) > self._state.limits.max_batch:
+            return None
+        return self._handle_each(found.requests, handle, message, 0)
+
+    def _read(self, template: Template, parts: list[bytes] | None) -> Found | None:
+        """Read what changes in messages; return ``None`` if something is wrong with it."""
+        try:
+            found = template.read(parts) if parts is not None else None
+        except InvalidMessage:
+            return None
+        if found is None or parts is None or max(map(len, parts)) <= self._long_from:
+            return found
+        values, is_deep = measure(found.payloads, 1 + self._state.limits.max_depth)
+        self._state.turns.left -= values // _VALUES
+        return None if is_deep else found
+
+    def _learn(self, message: bytes | None, fields: Any) -> None:
+        """Note how the client has written a message; without one, as we would write it."""
+        if (
+            type(fields) is dict
+            and fields.get("action") in KINDS
+            and self._recipient.throttle is None
+        ):
+            if self._templates is None:
+                self._templates = Templates()
+                self._known = self._templates.known
+            self._templates.learn(self._recipient, message, fields)
+
     def _weigh(self, loaded: Any) -> object:
         """Count the work of a long message; return its part that is nested too deeply, if any."""
         part = payload_of(loaded)
@@ -208,13 +287,41 @@ class Inbox:
         return True
 
     def _handle_array(self, messages: list[Any], frame: bytes, done: int) -> bool:
+        """Handle the messages of an array, from ``done`` on; tell whether none is left."""
+        recipient, state, throttle = self._recipient, self._state, self._recipient.throttle
+        texts = _texts_in(frame, messages)
+        recipient.text = None
+        if texts:
+            written = list(zip(texts, messages, strict=True))
+            is_done = self._handle_each(written, self._handle_written, frame, done)
+        else:
+            is_done = self._handle_each(messages, recipient.handle, frame, done)
+        if is_done:
+            if messages:
+                last = messages[-1]
+                self._learn(texts[-1] if texts else None, last)
+            return True
+        self._is_deep = recipient.deep is not None
+        is_delayed = throttle is not None and throttle.resume_at is not None
+        is_heard = recipient.gate.phase is _REGISTERED and not is_delayed
+        if is_heard and state.parsed <= _MOST_PARSED:
+            self._array = messages  # else it may wait for long, and objects are larger
+            state.parsed += len(frame)
+        return False
+
+    def _handle_written(self, written: tuple[bytes, Any]) -> None:
+        self._recipient.text, message = written
+        self._recipient.handle(message)
+
+    def _handle_each(
+        self, messages: Sequence[T], handle: Callable[[T], None], frame: bytes, done: int
+    ) -> bool:
+        """Handle messages of an array while the turn lasts; tell whether none is left."""
         recipient, state = self._recipient, self._state
         gate, turns, throttle = recipient.gate, state.turns, recipient.throttle
         self._frame = b""
-        texts = _texts_in(frame, messages)
         for message in islice(messages, done, None):
-            recipient.text = texts[done] if texts else None
-            recipient.handle(message)
+            handle(message)
             done += 1
             turns.left -= _MESSAGE
             if turns.left > 0 and throttle is None and gate.phase is _REGISTERED:
@@ -225,14 +332,10 @@ class Inbox:
             if turns.left <= 0 or gate.phase is not _REGISTERED or is_delayed:
                 if done == len(messages):
                     return True
-                self._frame, self._done = frame, done
-                self._is_deep = recipient.deep is not None
+                self._frame, self._done, self._is_deep = frame, done, False
                 self.has_rest = True
                 if throttle is not None and is_delayed:
                     throttle.wait_for_burst(state.now)  # parsing it again has to be worth it
-                elif gate.phase is _REGISTERED and state.parsed <= _MOST_PARSED:
-                    self._array = messages  # else it may wait for long, and objects are larger
-                    state.parsed += len(frame)
                 return False
         return True
 

@@ -28,6 +28,7 @@ from kps.protocol.server.inbox import Inbox
 from kps.protocol.server.ports import Transport
 from kps.protocol.server.run import Run
 from kps.protocol.server.state import ServerState
+from kps.protocol.server.templates import Template
 from kps.protocol.server.throttle import throttle
 from kps.protocol.wire.outbox import Entry, Kind
 
@@ -157,6 +158,18 @@ class ServerSession:
             action.handle(self, fields)
         except InvalidMessage as error:
             self.refuse(error, fields)
+
+    def act(self, template: Template, request: Any) -> None:
+        """Act on one message that is written like earlier ones, or refuse it."""
+        self.received += 1
+        try:
+            if self.run.gathered is not None and not template.joins_run:
+                self.run.finish()
+                if self.gate.is_over:
+                    return
+            template.act(self, request)
+        except InvalidMessage as error:
+            self.refuse(error, template.fields(request))
 
     def is_too_deep(self, payload: object) -> bool:
         """Tell whether a payload in the message is nested too deeply."""

@@ -1,0 +1,281 @@
+"""Messages that a client writes alike.
+
+A program sends the same kind of message again and again: only a payload and an id change. A
+template is the text around these, taken from a message that the server has read in full. In a
+message that matches it, only what changes is read. Any other message, and one with something wrong
+in it, is read in full.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from kps.protocol.dialect.envelope import Fields, InvalidMessage, load, write
+from kps.protocol.dialect.requests import Ask
+from kps.protocol.dialect.texts import text_of
+from kps.protocol.server.actions import Actor, add_batch, ask_id, ask_topic
+
+_KEY = 20  # bytes at the beginning of a message, by which its template is found
+_MOST = 8  # templates of a client: it sends few kinds of messages
+_LONGEST = 1024  # bytes of a template
+_SEPARATOR = b"\xff"  # occurs in no text that is UTF-8
+_NAMING = frozenset(("action", "topic", "to", "ack_id", "receipt", "nonce"))  # in refusals
+
+
+class Found(NamedTuple):
+    """What a template has read in some messages."""
+
+    requests: Sequence[Any]
+    """One for each, in a form that the template knows."""
+    payloads: Sequence[Any]
+    """Their payloads as values, whose depth is not checked yet."""
+
+
+class Template:
+    """The text that messages of one kind have in common, in front of what changes and behind it."""
+
+    __slots__ = ("_fields", "_head", "_tail", "size")
+
+    joins_run = False
+    """Whether it adds to the publications that are gathered."""
+
+    def __init__(self, head: bytes, tail: bytes, fields: Fields) -> None:
+        self.size = len(head) + len(tail)
+        """Bytes of the text."""
+        self._head = head
+        self._tail = tail
+        self._fields = {name: fields[name] for name in fields.keys() & _NAMING}
+
+    def part(self, message: bytes) -> list[bytes] | None:
+        """Return what changes in a message, or ``None`` if the message does not match."""
+        head, tail = self._head, self._tail
+        size = len(message)
+        if size < self.size or not (message.startswith(head) and message.endswith(tail)):
+            return None
+        return [message[len(head) : size - len(tail)]]
+
+    def parts(self, messages: Sequence[bytes]) -> list[bytes] | None:
+        """Return what changes in messages that are UTF-8, or ``None`` if one does not match."""
+        joined = _SEPARATOR.join(messages)
+        parts = self._split(joined, _SEPARATOR)
+        count = len(messages)
+        # Each separator was found between two of them, and so each of them matches.
+        is_certain = parts is not None and len(parts) == count == joined.count(_SEPARATOR) + 1
+        return parts if is_certain else None
+
+    def parts_of_array(self, array: bytes) -> list[bytes] | None:
+        """Return what changes in the messages of an array, or ``None`` if one does not match."""
+        return self._split(array[1:-1], b",") if array.endswith(b"]") else None
+
+    def _split(self, joined: bytes, separator: bytes) -> list[bytes] | None:
+        part = self.part(joined)
+        return None if part is None else part[0].split(self._tail + separator + self._head)
+
+    def read(self, parts: Sequence[bytes]) -> Found | None:
+        """Read what changes; return ``None`` if a part is not what it should be."""
+        raise NotImplementedError
+
+    def act(self, actor: Actor, request: Any) -> None:
+        """Do what a message asks for. Raises :class:`InvalidMessage` to refuse it."""
+        raise NotImplementedError
+
+    def fields(self, request: Any) -> Fields:
+        """Return the fields that name a request in its refusal."""
+        return self._fields
+
+
+class Publications(Template):
+    """Publications on one topic, of one payload each."""
+
+    __slots__ = ("topic",)
+
+    joins_run = True
+
+    def __init__(self, head: bytes, tail: bytes, fields: Fields) -> None:
+        super().__init__(head, tail, fields)
+        self.topic: str = fields["topic"]
+
+    def read(self, parts: Sequence[bytes]) -> Found | None:
+        return Found(parts, [load(part) for part in parts])
+
+    def act(self, actor: Actor, request: bytes) -> None:
+        actor.run.add(self.topic, [request], 1)
+
+
+class Batches(Template):
+    """Batches of publications on one topic."""
+
+    __slots__ = ("_topic",)
+
+    joins_run = True
+
+    def __init__(self, head: bytes, tail: bytes, fields: Fields) -> None:
+        super().__init__(head, tail, fields)
+        self._topic: str = fields["topic"]
+
+    def read(self, parts: Sequence[bytes]) -> Found | None:
+        batches = [load(part) for part in parts]
+        if not all(type(batch) is list and batch for batch in batches):
+            return None
+        requests = [
+            (part.strip()[1:-1], len(batch)) for part, batch in zip(parts, batches, strict=True)
+        ]
+        return Found(requests, batches)
+
+    def act(self, actor: Actor, request: tuple[bytes, int]) -> None:
+        add_batch(actor, self._topic, *request)
+
+
+class Asks(Template):
+    """Ack requests to one topic, or to one client."""
+
+    __slots__ = ("_ask", "_is_direct", "_middle")
+
+    def __init__(
+        self, head: bytes, middle: bytes, tail: bytes, fields: Fields, ask: Ask, is_direct: bool
+    ) -> None:
+        super().__init__(head, tail, fields)
+        self._middle = middle  # from the payload to the id
+        self._ask = ask
+        self._is_direct = is_direct
+
+    def read(self, parts: Sequence[bytes]) -> Found | None:
+        middle = self._middle
+        pairs = [part.rpartition(middle) for part in parts]
+        ids = _plain([name for _, _, name in pairs])
+        if ids is None or not all(found for _, found, _ in pairs):
+            return None
+        target, _, _, timeout, wants_updates = self._ask
+        requests = [
+            Ask(target, name, payload, timeout, wants_updates)
+            for (payload, _, _), name in zip(pairs, ids, strict=True)
+        ]
+        return Found(requests, [load(payload) for payload, _, _ in pairs])
+
+    def act(self, actor: Actor, request: Ask) -> None:
+        (ask_id if self._is_direct else ask_topic)(actor, request)
+
+    def fields(self, request: Ask) -> Fields:
+        return self._fields | {"ack_id": request.ack_id}
+
+
+class Successes(Template):
+    """Answers to ack requests: the message was handled."""
+
+    __slots__ = ()
+
+    def read(self, parts: Sequence[bytes]) -> Found | None:
+        ids = _plain(parts)
+        return None if ids is None else Found(ids, ())
+
+    def act(self, actor: Actor, request: str) -> None:
+        actor.state.acks.answer(actor, request, None)
+
+    def fields(self, request: str) -> Fields:
+        return self._fields | {"ack_id": request}
+
+
+class Templates:
+    """The templates of one client."""
+
+    __slots__ = ("_last", "known")
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, tuple[Template, bool]] = {}
+        """The template for a beginning of a message, and whether that of an array of them."""
+        self._last: tuple[object, ...] = ()  # what the last message was about that had none
+
+    def learn(self, actor: Actor, message: bytes | None, fields: Fields) -> None:
+        """Make a template of a message, if it is the second one of its kind in a row.
+
+        Without ``message`` it is written as we would write it.
+        """
+        about = fields["action"], fields.get("topic"), fields.get("to")
+        if about != self._last:
+            self._last = about
+            return
+        self._last = ()
+        try:
+            message = message or write(fields)
+            template = _MAKERS[fields["action"]](actor, message, fields)
+        except InvalidMessage:  # it was refused
+            return
+        if template is not None and template.size <= _LONGEST:
+            if len(self.known) >= 2 * _MOST:
+                self.known.clear()
+            self.known[message[:_KEY]] = template, False
+            if actor.dialect.join is not None:
+                self.known[(b"[" + message)[:_KEY]] = template, True
+
+
+KEY = slice(_KEY)
+"""The part of a message by which its template is found."""
+
+
+def _publication(actor: Actor, message: bytes, fields: Fields) -> Template | None:
+    _, batch, receipt = actor.dialect.read_publish(fields)
+    if receipt is not None:
+        return None
+    name = "data" if batch is None else "batch"
+    around = _around(message, name, text_of(message, name, fields.get(name)))
+    if around is None:
+        return None
+    return (Publications if batch is None else Batches)(*around, fields)
+
+
+def _ask(actor: Actor, message: bytes, fields: Fields) -> Template | None:
+    is_direct = fields["action"] == "publish_to_id_with_ack"
+    ask = actor.dialect.read_ask(fields, message, "to" if is_direct else "topic", "")
+    around = _around(message, "data", ask.data)
+    if around is None:
+        return None
+    head, tail = around
+    ends = _around(head + b"null" + tail, "ack_id", b'"%b"' % ask.ack_id.encode())
+    if ends is None or not ends[0].startswith(head + b"null"):
+        return None
+    middle = ends[0][len(head + b"null") :] + b'"'
+    return Asks(head, middle, b'"' + ends[1], fields, ask, is_direct)
+
+
+def _success(actor: Actor, message: bytes, fields: Fields) -> Template | None:
+    ack_id, error, result = actor.dialect.read_answer(fields)
+    if error is not None or result is not None:
+        return None
+    around = _around(message, "ack_id", b'"%b"' % ack_id.encode())
+    return None if around is None else Successes(around[0] + b'"', b'"' + around[1], fields)
+
+
+_MAKERS = {
+    "publish": _publication,
+    "publish_with_ack": _ask,
+    "publish_to_id_with_ack": _ask,
+    "ack": _success,
+}
+KINDS = frozenset(_MAKERS)
+"""The actions of which there are templates."""
+
+
+def _around(message: bytes, name: str, value: bytes) -> tuple[bytes, bytes] | None:
+    """Return what stands in front of the value of a field, and behind it, if that is certain."""
+    head, found, tail = message.partition(b'"%b":%b' % (name.encode(), value))
+    head += found[: len(found) - len(value)]
+    for probe, expected in _PROBES:
+        try:
+            fields = load(head + probe + tail)
+        except InvalidMessage:
+            return None
+        if type(fields) is not dict or fields.get(name) != expected:
+            return None
+    return head, tail
+
+
+# Only in the place of a value all of these are read as what they are.
+_PROBES: tuple[tuple[bytes, Any], ...] = ((b'"probe"', "probe"), (b"[17]", [17]), (b"17", 17))
+
+
+def _plain(names: Sequence[bytes]) -> list[str] | None:
+    """Return ids as texts, or ``None`` if in JSON one of them does not stand for itself."""
+    joined = b"\n".join(names)
+    if b'"' in joined or b"\\" in joined:
+        return None
+    ids = joined.decode().split("\n")
+    return ids if len(ids) == len(names) and "".join(ids).isprintable() else None
