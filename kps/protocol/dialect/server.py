@@ -52,7 +52,7 @@ class ServerLevel1:
         return Ask(
             required(fields, target, refusal),
             required(fields, "ack_id", "missing ack_id"),
-            text_of(message, "data", fields.get("data")),
+            text_of(message, fields, "data"),
             _timeout(fields),
             self._wants_updates(fields),
         )
@@ -78,7 +78,7 @@ class ServerLevel1:
         to = required(fields, "to", "missing target server address")
         status = fields.get("status")
         secure = type(status) is dict and status.get("is_secure") is True
-        return Relay(to, embedded(text_of(message, "data", fields.get("data"))), secure)
+        return Relay(to, embedded(text_of(message, fields, "data")), secure)
 
     def read_from_server(self, fields: Fields) -> FromServer:
         payload, origin = fields.get("data"), ""

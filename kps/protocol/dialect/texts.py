@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from kps.protocol.dialect.envelope import TooDeep, write
+from kps.protocol.dialect.envelope import Fields, TooDeep, write
 
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _SCALAR = rb'[^\[\]{}",\s]++'
@@ -43,34 +43,38 @@ def _to_bracket() -> "re.Pattern[bytes]":
 _TO_BRACKET = _to_bracket()
 
 
-def text_of(message: bytes | None, name: str, value: Any) -> bytes:
-    """Return the text of the field ``name``, whose value is ``value``, in a message.
+def text_of(message: bytes | None, fields: Fields, name: str) -> bytes:
+    """Return the text of the field ``name`` of a message, whose fields are ``fields``.
 
-    ``message`` is ``None`` if every value in it is written as we would write it. Raises
-    ``TooDeep``.
+    ``message`` is ``None`` if it is written as we would write it. Raises ``TooDeep``.
     """
-    written = write(value)
-    # Most clients write JSON as we do. Looking for that takes less time than taking it apart.
-    if message is None or message.find(b'"%b":%b' % (name.encode(), written)) >= 0:
-        return written
+    # Most clients write JSON as we do. To compare takes less time than to take apart.
+    if message is None or is_as_we_write(message, fields):
+        return write(fields.get(name))
     return find_text(message, name)
 
 
 def find_text(message: bytes, name: str) -> bytes:
-    """Return the text of a field of a message; the last one counts if it occurs repeatedly."""
-    found = b"null"
+    """Return the text of a field of a message, and ``null`` if there is no such field."""
+    span = find_span(message, name)
+    return message[slice(*span)] if span is not None else b"null"
+
+
+def find_span(message: bytes, name: str) -> tuple[int, int] | None:
+    """Return where the text of a field begins and ends; its last occurrence counts."""
+    span = None
     position = _end(_BEGIN, message, 0)
     while member := _MEMBER.match(message, position):
         key, (begin, position) = member[1], member.span(2)
         if begin == position:
             position = _end_of_container(message, begin)
         if key[1:-1] == name.encode() or (b"\\" in key and orjson.loads(key) == name):
-            found = message[begin:position]
+            span = begin, position
         comma = _COMMA.match(message, position)
         if comma is None:
             break
         position = comma.end()
-    return found
+    return span
 
 
 def split_texts(array: bytes) -> list[bytes]:

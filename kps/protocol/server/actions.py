@@ -116,7 +116,7 @@ def publish(actor: Actor, fields: Fields) -> None:
         data = fields.get("data")
         if actor.deep is not None and actor.is_too_deep(data):
             raise TooDeep
-        texts, count = [text_of(actor.text, "data", data)], 1
+        texts, count = [text_of(actor.text, fields, "data")], 1
     else:
         count = len(batch)
         _check_batch(actor, count)
@@ -124,7 +124,7 @@ def publish(actor: Actor, fields: Fields) -> None:
             texts = _refuse_deep(actor, fields, batch)
             count = len(texts)
         else:
-            texts = [text_of(actor.text, "batch", batch)[1:-1]] if count else []
+            texts = [text_of(actor.text, fields, "batch")[1:-1]] if count else []
     if receipt is None:
         actor.run.add(topic, texts, count)
     else:
@@ -161,7 +161,7 @@ def _refuse_deep(actor: Actor, fields: Fields, batch: list[Any]) -> list[bytes]:
 def direct_message(actor: Actor, fields: Fields) -> None:
     to = required(fields, "to", "missing target ID")
     rules.check_direct(to, actor.permissions)
-    data = text_of(actor.text, "data", fields.get("data"))
+    data = text_of(actor.text, fields, "data")
     if not actor.delivery.send_direct(to, actor.id, data):
         raise InvalidMessage(f"no client has the id {shown(to)}", "no_such_client")
 
@@ -248,7 +248,7 @@ def ack(actor: Actor, fields: Fields) -> None:
         try:
             if actor.is_too_deep(result):
                 raise TooDeep
-            written = text_of(actor.text, "result", result)
+            written = text_of(actor.text, fields, "result")
             kept, size = as_json(written), len(written)
         except TooDeep:
             error = bad_result("it is nested too deeply")

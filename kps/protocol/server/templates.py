@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, load, write
 from kps.protocol.dialect.requests import Ask
-from kps.protocol.dialect.texts import text_of
+from kps.protocol.dialect.texts import find_span
 from kps.protocol.server.actions import Actor, add_batch, ask_id, ask_topic
 
 _KEY = 20  # bytes at the beginning of a message, by which its template is found
@@ -95,7 +95,7 @@ class Publications(Template):
         self.topic: str = fields["topic"]
 
     def read(self, parts: Sequence[bytes]) -> Found | None:
-        return Found(parts, [load(part) for part in parts])
+        return Found([part.strip() for part in parts], [load(part) for part in parts])
 
     def act(self, actor: Actor, request: bytes) -> None:
         actor.run.add(self.topic, [request], 1)
@@ -146,7 +146,7 @@ class Asks(Template):
             return None
         target, _, _, timeout, wants_updates = self._ask
         requests = [
-            Ask(target, name, payload, timeout, wants_updates)
+            Ask(target, name, payload.strip(), timeout, wants_updates)
             for (payload, _, _), name in zip(pairs, ids, strict=True)
         ]
         return Found(requests, [load(payload) for payload, _, _ in pairs])
@@ -213,11 +213,8 @@ KEY = slice(_KEY)
 
 def _publication(actor: Actor, message: bytes, fields: Fields) -> Template | None:
     _, batch, receipt = actor.dialect.read_publish(fields)
-    if receipt is not None:
-        return None
-    name = "data" if batch is None else "batch"
-    around = _around(message, name, text_of(message, name, fields.get(name)))
-    if around is None:
+    around = _around(message, "data" if batch is None else "batch")
+    if around is None or receipt is not None:
         return None
     return (Publications if batch is None else Batches)(*around, fields)
 
@@ -225,23 +222,19 @@ def _publication(actor: Actor, message: bytes, fields: Fields) -> Template | Non
 def _ask(actor: Actor, message: bytes, fields: Fields) -> Template | None:
     is_direct = fields["action"] == "publish_to_id_with_ack"
     ask = actor.dialect.read_ask(fields, message, "to" if is_direct else "topic", "")
-    around = _around(message, "data", ask.data)
-    if around is None:
+    payload, ack_id = find_span(message, "data"), _inside(message, "ack_id")
+    if payload is None or ack_id is None or payload > ack_id:
         return None
-    head, tail = around
-    ends = _around(head + b"null" + tail, "ack_id", b'"%b"' % ask.ack_id.encode())
-    if ends is None or not ends[0].startswith(head + b"null"):
-        return None
-    middle = ends[0][len(head + b"null") :] + b'"'
-    return Asks(head, middle, b'"' + ends[1], fields, ask, is_direct)
+    head, middle = message[: payload[0]], message[payload[1] : ack_id[0]]
+    return Asks(head, middle, message[ack_id[1] :], fields, ask, is_direct)
 
 
 def _success(actor: Actor, message: bytes, fields: Fields) -> Template | None:
-    ack_id, error, result = actor.dialect.read_answer(fields)
-    if error is not None or result is not None:
+    _, error, result = actor.dialect.read_answer(fields)
+    span = _inside(message, "ack_id")
+    if span is None or error is not None or result is not None:
         return None
-    around = _around(message, "ack_id", b'"%b"' % ack_id.encode())
-    return None if around is None else Successes(around[0] + b'"', b'"' + around[1], fields)
+    return Successes(message[: span[0]], message[span[1] :], fields)
 
 
 _MAKERS = {
@@ -254,22 +247,16 @@ KINDS = frozenset(_MAKERS)
 """The actions of which there are templates."""
 
 
-def _around(message: bytes, name: str, value: bytes) -> tuple[bytes, bytes] | None:
-    """Return what stands in front of the value of a field, and behind it, if that is certain."""
-    head, found, tail = message.partition(b'"%b":%b' % (name.encode(), value))
-    head += found[: len(found) - len(value)]
-    for probe, expected in _PROBES:
-        try:
-            fields = load(head + probe + tail)
-        except InvalidMessage:
-            return None
-        if type(fields) is not dict or fields.get(name) != expected:
-            return None
-    return head, tail
+def _around(message: bytes, name: str) -> tuple[bytes, bytes] | None:
+    """Return what stands in front of the value of a field, and behind it."""
+    span = find_span(message, name)
+    return None if span is None else (message[: span[0]], message[span[1] :])
 
 
-# Only in the place of a value all of these are read as what they are.
-_PROBES: tuple[tuple[bytes, Any], ...] = ((b'"probe"', "probe"), (b"[17]", [17]), (b"17", 17))
+def _inside(message: bytes, name: str) -> tuple[int, int] | None:
+    """Return where a field's string begins and ends, without its quotes."""
+    span = find_span(message, name)
+    return None if span is None else (span[0] + 1, span[1] - 1)
 
 
 def _plain(names: Sequence[bytes]) -> list[str] | None:

@@ -1,0 +1,160 @@
+"""A server reads messages that are written alike by templates: nobody can tell."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kps.protocol.limits import ServerLimits
+from kps.protocol.server import inbox
+from kps.protocol.server.templates import Template
+from tests.protocol.helpers import THOROUGH, Peer, Stage, frame
+
+PAYLOADS = st.sampled_from(
+    [
+        *(b'{"n":1}', b"1.00", b"[ ]", b' "x" ', b"null", b'"\\ud83d\\ude00"', b"[1,[2,[3]]]"),
+        *(b'{"data":1,"ack_id":"b"}', b"12345678901234567890123", b'{"a":1,"a":2}', b"\t\r\n1 "),
+        # Not JSON, alone or together with others.
+        *(b"1,2", b"[1", b"2]", b'{"a":1', b'"b":2}', b"", b"1e400", b'"\\ud800"', b"nul", b'"'),
+        *(b"\\", b'1,"data":2', b'1},{"action":"publish","topic":"t","data":2', b"\x0b1", b"1\xa0"),
+        # Deep, and long.
+        *(b"[" * depth + b"1," * 300 + b"1" + b"]" * depth for depth in (4, 5, 6, 128, 129, 300)),
+    ]
+)
+IDS = st.sampled_from(
+    [
+        *(b"a", b"ack_1", b"b", b"", b"\xc3\xa9", b'\\"', b"\\u0061", b'a","b', b"a\\", b"\x7f"),
+        b"x" * 300,
+    ]
+)
+ENDS = st.sampled_from([b"}", b" }", b',"from":"z"}', b',"data":7}', b',"topic":"u"}', b"", b"}}"])
+SPACE = st.sampled_from([b"", b"", b"", b" "])
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    """Draw a message, most of which are like others."""
+    space, end = draw(SPACE), draw(st.just(b"}") | ENDS)
+    topic = draw(st.sampled_from([b"t", b"t", b"t", b"u", b"_t"]))
+    payload, ack_id = draw(PAYLOADS), draw(IDS)
+    kind = draw(st.sampled_from(["publish", "publish", "batch", "ask", "ask id", "ack", "other"]))
+    if kind == "publish":
+        return b'{"action":"publish",%b"topic":"%b","data":%b%b' % (space, topic, payload, end)
+    if kind == "batch":
+        inner = b",".join(draw(st.lists(PAYLOADS, max_size=3)))
+        return b'{"action":"publish",%b"topic":"%b","batch":[%b]%b' % (space, topic, inner, end)
+    if kind == "ask":
+        return (
+            b'{"action":"publish_with_ack","topic":"%b","data":%b,%b"ack_id":"%b","updates":true%b'
+            % (topic, payload, space, ack_id, end)
+        )
+    if kind == "ask id":
+        return b'{"ack_id":"%b","action":"publish_to_id_with_ack","data":%b,"to":"%b"%b' % (
+            ack_id, payload, draw(st.sampled_from([b"two", b"nobody"])), end
+        )  # fmt: skip
+    if kind == "ack":
+        return b'{"action":"ack","ack_id":"ack_%d","success":true%b' % (
+            draw(st.integers(1, 4)), end
+        )  # fmt: skip
+    return draw(st.sampled_from([b'{"action":"subscribe","topic":"t"}', b"7", b"[]", b"{}"]))
+
+
+@st.composite
+def reads(draw: st.DrawFn) -> bytes:
+    """Draw what comes in one read: frames of one message each, or of arrays."""
+    frames = draw(st.lists(st.lists(messages(), min_size=1, max_size=6), min_size=1, max_size=6))
+    if draw(st.booleans()):
+        return b"".join(frame(one) for some in frames for one in some)
+    return b"".join(frame(b"[%b]" % b",".join(some)) for some in frames)
+
+
+@contextmanager
+def without_templates() -> Iterator[None]:
+    with patch.object(inbox, "KINDS", frozenset()):
+        yield
+
+
+class Server:
+    """A server with subscribers of each level, and one client that a test lets speak."""
+
+    def __init__(self, level: int, limits: ServerLimits) -> None:
+        self.stage = Stage(limits=limits)
+        self.peers = [
+            self._peer("one", 1, "t"), self._peer("two", 2, "t"), self._peer("writer", level)
+        ]  # fmt: skip
+
+    def _peer(self, name: str, level: int, topic: str = "") -> Peer:
+        peer = self.stage.peer().upgrade()
+        peer.send({"action": "ping", "from": name, "proto": level})
+        if topic:
+            peer.send({"action": "subscribe", "topic": topic})
+        peer.read()
+        return peer
+
+    def hear(self, data: bytes) -> list[bytes]:
+        """Let the writer, and then the second subscriber, send the same; return all output."""
+        for peer in (self.peers[2], self.peers[1]):
+            peer.feed(data)
+            self.stage.finish()
+        return [peer.read() for peer in self.peers]
+
+
+@pytest.mark.parametrize("level", [1, 2])
+class TestNobodyCanTell:
+    @THOROUGH
+    @given(st.lists(reads(), min_size=1, max_size=5), st.sampled_from([5, 128]))
+    def test_that_messages_are_read_by_templates(
+        self, level: int, given_reads: list[bytes], depth: int
+    ) -> None:
+        limits = ServerLimits(max_depth=depth, max_ack_id=200, max_batch=4)
+        with without_templates():
+            plain = Server(level, limits)
+            expected = [plain.hear(data) for data in given_reads]
+        server = Server(level, limits)
+        assert [server.hear(data) for data in given_reads] == expected
+        figures = [
+            [(each.session.received, each.session.delivered) for each in one.peers]
+            for one in (server, plain)
+        ]
+        assert figures[0] == figures[1]
+        assert server.stage.hub.stats == plain.stage.hub.stats
+
+
+class TestTemplates:
+    @pytest.mark.parametrize("level", [1, 2])
+    @pytest.mark.parametrize(
+        "message",
+        [
+            b'{"action":"publish","topic":"t","data":%d}',
+            b'{"action":"publish","data":%d,"from":"me","topic":"t"}',
+            b'{"action": "publish", "data": %d, "topic": "t"}',
+            b'{"action":"publish_with_ack","topic":"u","data":{"x":1},"ack_id":"a-%d","timeout":5.0}',
+        ],
+        ids=["ours", "another order", "with spaces", "an ack request"],
+    )
+    def test_are_used_from_the_third_message_on(self, level: int, message: bytes) -> None:
+        """A message may well come alone, and two may be alike by chance."""
+        seen: list[bytes] = []
+        server = Server(level, ServerLimits())
+        for number in range(5):
+            with patch.object(Template, "part", _noted(seen)):
+                server.hear(frame(message % number))
+        assert len(seen) >= 3
+
+    def test_an_idle_client_has_none(self) -> None:
+        server = Server(2, ServerLimits())
+        assert server.peers[0].session.inbox._templates is None
+
+
+def _noted(seen: list[bytes]) -> object:
+    part = Template.part
+
+    def noted(self: Template, message: bytes) -> list[bytes] | None:
+        found = part(self, message)
+        seen.extend(found or ())
+        return found
+
+    return noted
