@@ -13,7 +13,7 @@ from kps.protocol.dialect.texts import is_as_we_write, split_texts
 from kps.protocol.server.actions import Actor
 from kps.protocol.server.gate import Phase
 from kps.protocol.server.state import ServerState
-from kps.protocol.server.templates import KEY, KINDS, Found, Publications, Template, Templates
+from kps.protocol.server.templates import KEY, KINDS, Publications, Template, Templates
 from kps.protocol.server.throttle import Throttle
 from kps.protocol.server.turns import LONG
 
@@ -216,11 +216,17 @@ class Inbox:
             or (recipient.dialect.confirms_publications and template.topic in recipient.topics)
         ):
             return False
-        found = self._read(template, template.parts(messages))
-        if found is None:
+        parts = template.parts(messages)
+        try:
+            if parts is None:
+                return False
+            payloads = [load(part) for part in parts]
+            if self._has_deep(payloads, max(map(len, parts))):
+                return False
+            recipient.run.add(template.topic, [part.strip() for part in parts], len(parts))
+        except InvalidMessage:  # each is refused in the ordinary way
             return False
-        for request in found.requests:
-            recipient.act(template, request)
+        recipient.received += len(parts)
         return True
 
     def _handle_alike(self, message: bytes, template: Template, is_array: bool) -> bool | None:
@@ -228,29 +234,37 @@ class Inbox:
 
         Tell whether none is left, or return ``None`` if it is written in another way.
         """
-        parts = template.parts_of_array(message) if is_array else template.part(message)
-        found = self._read(template, parts)
-        if found is None or len(message) > self._many_from:
+        if len(message) > self._many_from:
             return None
-        handle = partial(self._recipient.act, template)
-        if not is_array:
-            handle(found.requests[0])
-            return True
-        if len(found.requests) > self._state.limits.max_batch:
-            return None
-        return self._handle_each(found.requests, handle, message, 0)
-
-    def _read(self, template: Template, parts: list[bytes] | None) -> Found | None:
-        """Read what changes in messages; return ``None`` if something is wrong with it."""
+        recipient = self._recipient
         try:
-            found = template.read(parts) if parts is not None else None
+            if not is_array:
+                part = template.part(message)
+                if part is None:
+                    return None
+                request, payload = template.read(part)
+                if len(part) > self._long_from and self._has_deep([payload], len(part)):
+                    return None
+                recipient.act(template, request)
+                return True
+            parts = template.parts_of_array(message)
+            if parts is None or len(parts) > self._state.limits.max_batch:
+                return None
+            read = [template.read(part) for part in parts]
         except InvalidMessage:
             return None
-        if found is None or parts is None or max(map(len, parts)) <= self._long_from:
-            return found
-        values, is_deep = measure(found.payloads, 1 + self._state.limits.max_depth)
+        if self._has_deep([payload for _, payload in read], max(map(len, parts))):
+            return None
+        requests = [request for request, _ in read]
+        return self._handle_each(requests, partial(recipient.act, template), message, 0)
+
+    def _has_deep(self, payloads: list[Any], longest: int) -> bool:
+        """Tell whether a payload is nested too deeply; the text of the longest is so long."""
+        if longest <= self._long_from:
+            return False
+        values, is_deep = measure(payloads, 1 + self._state.limits.max_depth)
         self._state.turns.left -= values // _VALUES
-        return None if is_deep else found
+        return is_deep
 
     def _learn(self, message: bytes | None, fields: Any) -> None:
         """Note how the client has written a message; without one, as we would write it."""

@@ -7,7 +7,7 @@ in it, is read in full.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, load, write
 from kps.protocol.dialect.requests import Ask
@@ -19,15 +19,6 @@ _MOST = 8  # templates of a client: it sends few kinds of messages
 _LONGEST = 1024  # bytes of a template
 _SEPARATOR = b"\xff"  # occurs in no text that is UTF-8
 _NAMING = frozenset(("action", "topic", "to", "ack_id", "receipt", "nonce"))  # in refusals
-
-
-class Found(NamedTuple):
-    """What a template has read in some messages."""
-
-    requests: Sequence[Any]
-    """One for each, in a form that the template knows."""
-    payloads: Sequence[Any]
-    """Their payloads as values, whose depth is not checked yet."""
 
 
 class Template:
@@ -45,13 +36,13 @@ class Template:
         self._tail = tail
         self._fields = {name: fields[name] for name in fields.keys() & _NAMING}
 
-    def part(self, message: bytes) -> list[bytes] | None:
+    def part(self, message: bytes) -> bytes | None:
         """Return what changes in a message, or ``None`` if the message does not match."""
         head, tail = self._head, self._tail
         size = len(message)
         if size < self.size or not (message.startswith(head) and message.endswith(tail)):
             return None
-        return [message[len(head) : size - len(tail)]]
+        return message[len(head) : size - len(tail)]
 
     def parts(self, messages: Sequence[bytes]) -> list[bytes] | None:
         """Return what changes in messages that are UTF-8, or ``None`` if one does not match."""
@@ -68,10 +59,14 @@ class Template:
 
     def _split(self, joined: bytes, separator: bytes) -> list[bytes] | None:
         part = self.part(joined)
-        return None if part is None else part[0].split(self._tail + separator + self._head)
+        return None if part is None else part.split(self._tail + separator + self._head)
 
-    def read(self, parts: Sequence[bytes]) -> Found | None:
-        """Read what changes; return ``None`` if a part is not what it should be."""
+    def read(self, part: bytes) -> tuple[Any, Any]:
+        """Read what changes in a message; return a request, and the value of its payload.
+
+        The depth of the payload is not checked. Raises :class:`InvalidMessage` if the part is not
+        what it should be.
+        """
         raise NotImplementedError
 
     def act(self, actor: Actor, request: Any) -> None:
@@ -94,8 +89,8 @@ class Publications(Template):
         super().__init__(head, tail, fields)
         self.topic: str = fields["topic"]
 
-    def read(self, parts: Sequence[bytes]) -> Found | None:
-        return Found([part.strip() for part in parts], [load(part) for part in parts])
+    def read(self, part: bytes) -> tuple[bytes, Any]:
+        return part.strip(), load(part)
 
     def act(self, actor: Actor, request: bytes) -> None:
         actor.run.add(self.topic, [request], 1)
@@ -112,14 +107,11 @@ class Batches(Template):
         super().__init__(head, tail, fields)
         self._topic: str = fields["topic"]
 
-    def read(self, parts: Sequence[bytes]) -> Found | None:
-        batches = [load(part) for part in parts]
-        if not all(type(batch) is list and batch for batch in batches):
-            return None
-        requests = [
-            (part.strip()[1:-1], len(batch)) for part, batch in zip(parts, batches, strict=True)
-        ]
-        return Found(requests, batches)
+    def read(self, part: bytes) -> tuple[tuple[bytes, int], Any]:
+        batch = load(part)
+        if type(batch) is not list or not batch:
+            raise _no_match()
+        return (part.strip()[1:-1], len(batch)), batch
 
     def act(self, actor: Actor, request: tuple[bytes, int]) -> None:
         add_batch(actor, self._topic, *request)
@@ -138,18 +130,13 @@ class Asks(Template):
         self._ask = ask
         self._is_direct = is_direct
 
-    def read(self, parts: Sequence[bytes]) -> Found | None:
-        middle = self._middle
-        pairs = [part.rpartition(middle) for part in parts]
-        ids = _plain([name for _, _, name in pairs])
-        if ids is None or not all(found for _, found, _ in pairs):
-            return None
+    def read(self, part: bytes) -> tuple[Ask, Any]:
+        payload, middle, name = part.rpartition(self._middle)
+        if not middle:
+            raise _no_match()
         target, _, _, timeout, wants_updates = self._ask
-        requests = [
-            Ask(target, name, payload.strip(), timeout, wants_updates)
-            for (payload, _, _), name in zip(pairs, ids, strict=True)
-        ]
-        return Found(requests, [load(payload) for payload, _, _ in pairs])
+        ask = Ask(target, _plain(name), payload.strip(), timeout, wants_updates)
+        return ask, load(payload)
 
     def act(self, actor: Actor, request: Ask) -> None:
         (ask_id if self._is_direct else ask_topic)(actor, request)
@@ -163,9 +150,8 @@ class Successes(Template):
 
     __slots__ = ()
 
-    def read(self, parts: Sequence[bytes]) -> Found | None:
-        ids = _plain(parts)
-        return None if ids is None else Found(ids, ())
+    def read(self, part: bytes) -> tuple[str, Any]:
+        return _plain(part), None
 
     def act(self, actor: Actor, request: str) -> None:
         actor.state.acks.answer(actor, request, None)
@@ -259,10 +245,15 @@ def _inside(message: bytes, name: str) -> tuple[int, int] | None:
     return None if span is None else (span[0] + 1, span[1] - 1)
 
 
-def _plain(names: Sequence[bytes]) -> list[str] | None:
-    """Return ids as texts, or ``None`` if in JSON one of them does not stand for itself."""
-    joined = b"\n".join(names)
-    if b'"' in joined or b"\\" in joined:
-        return None
-    ids = joined.decode().split("\n")
-    return ids if len(ids) == len(names) and "".join(ids).isprintable() else None
+def _plain(name: bytes) -> str:
+    """Return an id as text. Raises :class:`InvalidMessage` if in JSON it does not mean itself."""
+    text = name.decode()
+    if text.isidentifier():  # the usual case, at once
+        return text
+    if '"' in text or "\\" in text or not text.isprintable():
+        raise _no_match()
+    return text
+
+
+def _no_match() -> InvalidMessage:
+    return InvalidMessage("not like the messages before it")  # then it is read in full

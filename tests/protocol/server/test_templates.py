@@ -152,9 +152,10 @@ class TestTemplates:
 def _noted(seen: list[bytes]) -> object:
     part = Template.part
 
-    def noted(self: Template, message: bytes) -> list[bytes] | None:
+    def noted(self: Template, message: bytes) -> bytes | None:
         found = part(self, message)
-        seen.extend(found or ())
+        if found is not None:
+            seen.append(found)
         return found
 
     return noted
