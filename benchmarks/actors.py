@@ -69,13 +69,10 @@ class Meter:
 
     def __init__(self, *others: str) -> None:
         self._pids = (os.getpid(), *map(int, others))
-        self.start()
-
-    def start(self) -> None:
         self._before = self._now()
 
     def each(self, count: int) -> list[float]:
-        """Seconds since the start, of each process, for each of so many things."""
+        """Seconds since it was made, of each process, for each of so many things."""
         spent = zip(self._now(), self._before, strict=True)
         return [(now - before) / count for now, before in spent]
 
@@ -318,7 +315,7 @@ def ask_blocking(library: str, address: str, seconds: str, in_flight: str, *othe
     tell(sequential=rate(1), parallel=rate(int(in_flight)))
 
 
-# -- a server's own publications --------------------------------------------------------
+# -- a server's own publications ---------------------------------------------------------
 
 
 async def publish_within(handler: str, seconds: str) -> None:
