@@ -43,6 +43,8 @@ FUZZ_SECONDS ?= 30
 fuzz: $(VENV)/fuzz.stamp
 	$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
 
+# KPS beside its peers, about 20 minutes. Debian's redis-server and mosquitto are among them if
+# they are installed.
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/run.py --write
 

@@ -5,15 +5,18 @@ found as lines of JSON. Each ends by itself, or is ended by who started it.
 """
 
 import asyncio
+import importlib
 import json
 import math
 import mmap
+import os
 import resource
 import selectors
 import signal
 import socket
 import statistics
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,9 +25,10 @@ from typing import Any
 from blocking import PAYLOAD, BlockingKps
 from kps.io_asyncio.loop import run
 from libraries import LIBRARIES, PLAIN, Library
-from peers import KPS, KPS_THREADS, NATS, SOCKETIO
-from processes import Failed
-from wires import Wire, connect
+from peers import KPS, KPS_THREADS, NATS, REDIS, SOCKETIO
+from processes import Failed, cpu_seconds
+from wires import PAYLOAD as PAYLOAD_BYTES
+from wires import Wire, connect, discard
 
 LIFE = 300
 """Seconds after which a process ends in any case."""
@@ -33,6 +37,8 @@ IN_FLIGHT = 20_000
 """Messages under way at most, in all: far below the bounds of any peer's queues."""
 
 BLOCKING = "kps.sync"
+INLINE = "-inline"
+"""How the name ends if the callbacks of the blocking client are inline."""
 
 
 class Progress:
@@ -58,6 +64,22 @@ class Progress:
         return receive
 
 
+class Meter:
+    """The processor time of this process, and then of some others."""
+
+    def __init__(self, *others: str) -> None:
+        self._pids = (os.getpid(), *map(int, others))
+        self._before = self._now()
+
+    def each(self, count: int) -> list[float]:
+        """Seconds since it was made, of each process, for each of so many things."""
+        spent = zip(self._now(), self._before, strict=True)
+        return [(now - before) / count for now, before in spent]
+
+    def _now(self) -> list[float]:
+        return [cpu_seconds(pid) for pid in self._pids]
+
+
 # -- messages a second: a process of subscribers, a process of publishers ----------------
 
 
@@ -77,15 +99,20 @@ async def subscribe(library: str, address: str, progress: str, pairs: str) -> No
 def subscribe_blocking(library: str, address: str, progress: str, pairs: str) -> None:
     """The same with the blocking client."""
     counts = Progress(progress, 1)
-    client = BlockingKps()
+    client = BlockingKps(inline=library.endswith(INLINE))
     client.connect(address)
     client.subscribe("bench.0", counts.receiver(0))
     tell(ready=True)
     time.sleep(LIFE)
 
 
-async def publish(library: str, address: str, progress: str, pairs: str, seconds: str) -> None:
-    """Publish for some time with each of some connections; tell when all has arrived."""
+async def publish(
+    library: str, address: str, progress: str, pairs: str, seconds: str, *others: str
+) -> None:
+    """Publish for some time with each of some connections; tell when all has arrived.
+
+    The others are the processes of the server and of the subscribers, whose work is measured too.
+    """
     count = int(pairs)
     received = Progress(progress, count).received
     clients: list[Library] = []
@@ -129,14 +156,18 @@ async def publish(library: str, address: str, progress: str, pairs: str, seconds
     await asyncio.gather(*(send(number, 100, math.inf) for number in range(count)))
     await all_received()
     warm_up = sum(sent)
+    meter = Meter(*others)
     began = time.monotonic()
     until = began + float(seconds)
     await asyncio.gather(*(send(number, math.inf, until) for number in range(count)))
     await all_received()
-    tell(rate=(sum(sent) - warm_up) / (time.monotonic() - began))
+    took, done = time.monotonic() - began, sum(sent) - warm_up
+    tell(rate=done / took, cpu=meter.each(done))
 
 
-def publish_blocking(library: str, address: str, progress: str, pairs: str, seconds: str) -> None:
+def publish_blocking(
+    library: str, address: str, progress: str, pairs: str, seconds: str, *others: str
+) -> None:
     """The same with the blocking client."""
     received = Progress(progress, 1).received
     client = BlockingKps()
@@ -165,9 +196,11 @@ def publish_blocking(library: str, address: str, progress: str, pairs: str, seco
 
     send(0)
     warm_up = sent
+    meter = Meter(*others)
     began = time.monotonic()
     send(began + float(seconds))
-    tell(rate=(sent - warm_up) / (time.monotonic() - began))
+    took, done = time.monotonic() - began, sent - warm_up
+    tell(rate=done / took, cpu=meter.each(done))
 
 
 # -- round trips: a client that receives what it publishes -------------------------------
@@ -229,33 +262,41 @@ async def answer(library: str, address: str) -> None:
 
 def answer_blocking(library: str, address: str) -> None:
     """The same with the blocking client."""
-    client = BlockingKps()
+    client = BlockingKps(inline=library.endswith(INLINE))
     client.connect(address)
     client.subscribe("bench", lambda data: None)
     tell(ready=True)
     time.sleep(LIFE)
 
 
-async def ask(library: str, address: str, seconds: str, in_flight: str) -> None:
-    """Ask one after the other, then with many requests under way."""
+async def ask(library: str, address: str, seconds: str, in_flight: str, *others: str) -> None:
+    """Ask one after the other, then with many requests under way.
+
+    The others are the processes of the server and of who answers, whose work is measured too.
+    """
     client = LIBRARIES[library]()
     await client.connect(address)
     once = client.asker("bench")
     for _ in range(20):
         await once()
-    times = await repeat(once, float(seconds))
-    began = time.monotonic()
-    many = await asyncio.gather(*(repeat(once, float(seconds)) for _ in range(int(in_flight))))
-    took = time.monotonic() - began
-    tell(sequential=1 / statistics.fmean(times), parallel=sum(map(len, many)) / took)
+
+    async def rate(most: int) -> dict[str, float]:
+        meter = Meter(*others)
+        began = time.monotonic()
+        times = await asyncio.gather(*(repeat(once, float(seconds)) for _ in range(most)))
+        took, done = time.monotonic() - began, sum(map(len, times))
+        return {"rate": done / took, "cpu": sum(meter.each(done))}
+
+    tell(sequential=await rate(1), parallel=await rate(int(in_flight)))
 
 
-def ask_blocking(library: str, address: str, seconds: str, in_flight: str) -> None:
+def ask_blocking(library: str, address: str, seconds: str, in_flight: str, *others: str) -> None:
     """The same with the blocking client: many acks are begun before the first is waited for."""
     client = BlockingKps()
     client.connect(address)
 
-    def rate(most: int) -> float:
+    def rate(most: int) -> dict[str, float]:
+        meter = Meter(*others)
         began = time.monotonic()
         pending: deque[Any] = deque()
         done = 0
@@ -267,15 +308,56 @@ def ask_blocking(library: str, address: str, seconds: str, in_flight: str) -> No
         for ack in pending:
             assert len(ack.wait()) == 1
             done += 1
-        return done / (time.monotonic() - began)
+        took = time.monotonic() - began
+        return {"rate": done / took, "cpu": sum(meter.each(done))}
 
     rate(1)
     tell(sequential=rate(1), parallel=rate(int(in_flight)))
 
 
-# -- idle connections --------------------------------------------------------------------
+# -- a server's own publications ---------------------------------------------------------
 
-WIRES: dict[str, Wire] = {peer.name: peer.wire for peer in (KPS, KPS_THREADS, NATS, SOCKETIO)}
+
+async def publish_within(handler: str, seconds: str) -> None:
+    """Publish in the program that runs the server, to nobody or to a callback there."""
+    server = importlib.import_module("kps").Server("127.0.0.1:0")
+    await server.start()
+    received = 0
+
+    def receive(message: Any) -> None:
+        nonlocal received
+        assert message.data["n"] == PAYLOAD["n"]
+        received += 1
+
+    async def handle(message: Any) -> None:
+        receive(message)
+
+    if handler == "plain":
+        server.subscribe("bench", receive, inline=True)
+    elif handler == "coroutine":
+        server.subscribe("bench", handle)
+    times = []
+    sent = 0
+    end = time.monotonic() + float(seconds)
+    while time.monotonic() < end:
+        began = time.process_time()
+        for _ in range(100):
+            for _ in range(100):
+                await server.publish("bench", PAYLOAD)
+            sent += 100
+            await asyncio.sleep(0)
+            while handler != "nobody" and received < sent:
+                await asyncio.sleep(0)
+        times.append((time.process_time() - began) / 10_000)
+    await server.stop()
+    tell(each=statistics.median(times))
+
+
+# -- plain sockets: idle connections, and one that floods --------------------------------
+
+WIRES: dict[str, Wire] = {
+    peer.name: peer.wire for peer in (KPS, KPS_THREADS, NATS, REDIS, SOCKETIO)
+}
 
 
 def idle(peer: str, address: str, *counts: str) -> None:
@@ -317,10 +399,21 @@ def _serve(selector: selectors.BaseSelector, wire: Wire, timeout: float | None) 
     return goes_on
 
 
+def flood(peer: str, address: str) -> None:
+    """Publish to nobody as fast as the server reads, until this is ended."""
+    connection = connect(WIRES[peer], address, "flood")
+    connection.settimeout(None)
+    threading.Thread(target=discard, args=(connection,), daemon=True).start()
+    burst = WIRES[peer].publishing("flood", [PAYLOAD_BYTES] * 100)
+    tell(ready=True)
+    while True:
+        connection.sendall(burst)
+
+
 # -- within ------------------------------------------------------------------------------
 
 
-def tell(**findings: float) -> None:
+def tell(**findings: object) -> None:
     print(json.dumps(findings), flush=True)
 
 
@@ -352,6 +445,7 @@ ROLES: dict[str, Callable[..., Any]] = {
     "echo": echo,
     "answer": answer,
     "ask": ask,
+    "within": publish_within,
 }
 BLOCKING_ROLES: dict[str, Callable[..., None]] = {
     "subscribe": subscribe_blocking,
@@ -360,15 +454,16 @@ BLOCKING_ROLES: dict[str, Callable[..., None]] = {
     "answer": answer_blocking,
     "ask": ask_blocking,
 }
+SOCKET_ROLES: dict[str, Callable[..., None]] = {"idle": idle, "flood": flood}
 
 
 def main() -> None:
     role, name, *arguments = sys.argv[1:]
     signal.alarm(LIFE)
     try:
-        if role == "idle":
-            idle(name, *arguments)
-        elif name == BLOCKING:
+        if role in SOCKET_ROLES:
+            SOCKET_ROLES[role](name, *arguments)
+        elif name.startswith(BLOCKING):
             BLOCKING_ROLES[role](name, *arguments)
         else:
             on_loop = asyncio.run if name.endswith(PLAIN) else run

@@ -14,11 +14,14 @@ Receive = Callable[[Any], None]
 class BlockingKps:
     """``kps.sync.Client``, which has no event loop."""
 
+    def __init__(self, *, inline: bool = False) -> None:
+        self._inline = inline
+
     def connect(self, address: str) -> None:
         self._client = importlib.import_module("kps.sync").Client.connect(address)
 
     def subscribe(self, topic: str, receive: Receive) -> None:
-        self._client.subscribe(topic, lambda message: receive(message.data))
+        self._client.subscribe(topic, lambda message: receive(message.data), inline=self._inline)
 
     def messages(self, topic: str) -> Any:
         """An iterator of messages in place of a callback."""

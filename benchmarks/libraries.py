@@ -1,7 +1,8 @@
 """The asyncio client libraries, each seen in the same way.
 
-All encode and decode JSON with orjson, and all handlers are coroutine functions. A library is
-imported by its class, so that a process has only one of them.
+All encode and decode JSON with orjson. Handlers are coroutine functions where a library takes
+them, unless the class says otherwise. A library is imported by its class, so that a process has
+only one of them.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import importlib
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -85,6 +87,24 @@ class KpsLevel1(Kps):
     """``kps.Client`` with the protocol of the original clients."""
 
     level = 1
+
+
+class KpsThreads(Kps):
+    """``kps.Client`` with callbacks that are plain functions, which run in threads."""
+
+    is_inline = False
+
+    async def subscribe(self, topic: str, receive: Receive) -> None:
+        def handle(message: Any) -> None:
+            receive(message.data)
+
+        await self._client.subscribe(topic, handle, inline=self.is_inline)
+
+
+class KpsInline(KpsThreads):
+    """The same, but they run on the event loop."""
+
+    is_inline = True
 
 
 class Ksps(Library):
@@ -222,13 +242,128 @@ class Websockets(Library):
             await handle(topic, orjson.loads(payload))
 
 
+class Picows(Library):
+    """The client of ``picows``, with its relay. Its handlers are plain functions."""
+
+    async def connect(self, address: str) -> None:
+        picows = importlib.import_module("picows")
+        receivers = self._receivers = dict[bytes, Receive]()
+        writable = self._writable = asyncio.Event()
+        writable.set()
+
+        class Listener(picows.WSListener):  # type: ignore[misc, name-defined]
+            def on_ws_frame(self, transport: Any, frame: Any) -> None:
+                topic, _, payload = frame.get_payload_as_bytes().partition(b"\n")
+                receivers[topic](payload)
+
+            def pause_writing(self) -> None:
+                writable.clear()
+
+            def resume_writing(self) -> None:
+                writable.set()
+
+        transport, _ = await picows.ws_connect(Listener, f"ws://{address}/")
+        self._send = partial(transport.send, picows.WSMsgType.TEXT)
+
+    async def subscribe(self, topic: str, receive: Receive) -> None:
+        confirmed = asyncio.get_running_loop().create_future()
+        self._receivers[topic.encode()] = confirmed.set_result
+        self._send(f"+{topic}".encode())
+        await confirmed
+        self._receivers[topic.encode()] = lambda payload: receive(orjson.loads(payload))
+
+    def publisher(self, topic: str) -> Publish:
+        send, writable, head = self._send, self._writable, topic.encode() + b"\n"
+
+        async def publish() -> None:
+            if not writable.is_set():
+                await writable.wait()
+            send(head + orjson.dumps(PAYLOAD))
+
+        return publish
+
+
+class Redis(Library):
+    """``redis-py``, which waits for the server's answer to each publication."""
+
+    async def connect(self, address: str) -> None:
+        redis = importlib.import_module("redis.asyncio")
+        host, _, port = address.rpartition(":")
+        self._client = redis.Redis(host=host, port=int(port))
+        await self._client.ping()
+
+    async def subscribe(self, topic: str, receive: Receive) -> None:
+        subscription = self._client.pubsub()
+        await subscription.subscribe(topic)
+
+        async def handle(message: Any) -> None:
+            receive(orjson.loads(message["data"]))
+
+        async def read_all() -> None:
+            async for message in messages:
+                await handle(message)
+
+        messages = subscription.listen()
+        assert (await anext(messages))["type"] == "subscribe"
+        self._reader = asyncio.create_task(read_all())
+
+    def publisher(self, topic: str) -> Publish:
+        publish = self._client.publish
+        return lambda: publish(topic, orjson.dumps(PAYLOAD))
+
+
+class RedisPipelines(Redis):
+    """``redis-py``, publishing 100 messages at once."""
+
+    def publisher(self, topic: str) -> Publish:
+        pipeline = self._pipeline = self._client.pipeline(transaction=False)
+
+        async def publish() -> None:
+            pipeline.publish(topic, orjson.dumps(PAYLOAD))
+            if len(pipeline) >= 100:
+                await pipeline.execute()
+
+        return publish
+
+    async def flush(self) -> None:
+        await self._pipeline.execute()
+
+
+class Mqtt(Library):
+    """``aiomqtt`` with quality of service 0. It has an iterator of messages, and no handlers."""
+
+    async def connect(self, address: str) -> None:
+        aiomqtt = importlib.import_module("aiomqtt")
+        host, _, port = address.rpartition(":")
+        self._client = aiomqtt.Client(host, int(port))
+        await self._client.__aenter__()
+
+    async def subscribe(self, topic: str, receive: Receive) -> None:
+        await self._client.subscribe(topic)
+        self._reader = asyncio.create_task(self._read_all(receive))
+
+    def publisher(self, topic: str) -> Publish:
+        publish = self._client.publish
+        return lambda: publish(topic, orjson.dumps(PAYLOAD))
+
+    async def _read_all(self, receive: Receive) -> None:
+        async for message in self._client.messages:
+            receive(orjson.loads(message.payload))
+
+
 LIBRARIES: dict[str, type[Library]] = {
     "kps": Kps,
     "kps-level-1": KpsLevel1,
+    "kps-threads": KpsThreads,
+    "kps-inline": KpsInline,
     "ksps": Ksps,
     "nats": Nats,
     "socketio": Socketio,
     "websockets": Websockets,
+    "picows": Picows,
+    "redis": Redis,
+    "redis-pipelines": RedisPipelines,
+    "mqtt": Mqtt,
     "kps-plain": Kps,
     "nats-plain": Nats,
 }

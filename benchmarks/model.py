@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from peers import Peer, Server
-from processes import Failed
+from processes import Failed, NotInstalled
 
 Sample = dict[str, float]
 """What one round of one case gave: a value for each figure, by its title."""
@@ -38,6 +38,8 @@ class Figure:
     unit: str = ""
     more_is_better: bool = True
     has_ratio: bool = True
+    has_range: bool = True
+    """Whether the lowest and the highest round are shown."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Outcome:
     case: str
     samples: list[Sample] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    missing: str = ""
+    """Why it was not measured, where that is no failure."""
 
     def values(self, figure: Figure) -> list[float]:
         return [sample[figure.title] for sample in self.samples if figure.title in sample]
@@ -95,7 +99,10 @@ class Result:
 
 
 def run(scenario: Scenario, rounds: int, scale: Scale) -> Result:
-    """Measure the cases in turn, round after round, with all their servers running."""
+    """Measure the cases in turn, round after round, with all their servers running.
+
+    Every other round goes backward, so that no case always comes after the same one.
+    """
     began = time.monotonic()
     rounds = min(rounds, scenario.most_rounds or rounds)
     outcomes = {case.name: Outcome(case.name) for case in scenario.cases}
@@ -104,6 +111,9 @@ def run(scenario: Scenario, rounds: int, scale: Scale) -> Result:
         for case in scenario.cases:
             try:
                 servers[case.name] = stack.enter_context(case.peer.start()) if case.peer else None
+            except NotInstalled as error:
+                outcomes[case.name].missing = str(error)
+                _log(f"{scenario.name} {case.name}: {error}")
             except Exception as error:
                 outcomes[case.name].failures.append(f"no server: {error}")
 
@@ -125,6 +135,7 @@ def run(scenario: Scenario, rounds: int, scale: Scale) -> Result:
             workers = len(running) if scenario.at_once else 1
             with ThreadPoolExecutor(max(1, workers)) as pool:
                 list(pool.map(measure, running, [number] * len(running)))
+            running.reverse()
     return Result(scenario, rounds, time.monotonic() - began, outcomes)
 
 

@@ -2,16 +2,21 @@
 
 import os
 import shutil
+import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from processes import Failed, Process
-from wires import KpsWire, NatsWire, SocketioWire, WebsocketsWire, Wire
+from processes import Failed, NotInstalled, Process
+from wires import KpsWire, MqttWire, NatsWire, RedisWire, RelayWire, SocketioWire, Wire
 
 HERE = Path(__file__).parent
+
+PLACES = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+"""Where programs are: wheels put theirs beside the interpreter, Debian some where root looks."""
 
 
 class Server:
@@ -40,21 +45,56 @@ class Peer:
     name: str
     command: tuple[str, ...]
     says: str
-    """What is in the line of its output that tells the address."""
+    """What is in the line of its output that tells the address, or at least that it is ready."""
     wire: Wire
 
     def start(self) -> Server:
         """Start it, and wait until it says where it listens."""
-        if not self.command[0]:
+        process, line = self._started(*self.command)
+        address = line.split()[-1].rpartition("://")[2].partition("/")[0]
+        return Server(process, address)
+
+    def _started(self, *command: str) -> tuple[Process, str]:
+        """The process, and the line that it said."""
+        if not command[0]:
             raise Failed(f"{self.name} is not installed")
-        process = Process(*self.command)
+        process = Process(*command)
         try:
-            line = process.wait_for(lambda line: self.says in line)
+            return process, process.wait_for(lambda line: self.says in line)
         except BaseException:
             process.stop()
             raise
-        address = line.split()[-1].rpartition("://")[2].partition("/")[0]
-        return Server(process, address)
+
+
+@dataclass(frozen=True)
+class DebianPeer(Peer):
+    """A server from Debian, which reads its settings from a file; it need not be installed.
+
+    It cannot let the system choose its port, and does not tell it.
+    """
+
+    settings: str = ""
+    """What is in the file, with ``{port}`` for its port."""
+
+    @property
+    def program(self) -> str | None:
+        return shutil.which(self.command[0], path=PLACES)
+
+    def start(self) -> Server:
+        if self.program is None:
+            raise NotInstalled(f"not installed: apt-get install {self.name}")
+        port = _free_port()
+        with tempfile.TemporaryDirectory() as folder:  # read once, at the start
+            file = Path(folder, "settings")
+            file.write_text(self.settings.format(port=port), encoding="utf-8")
+            process, _ = self._started(self.program, *self.command[1:], str(file))
+        return Server(process, f"127.0.0.1:{port}")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def kps_serve(name: str, *options: str, level: int = 2) -> Peer:
@@ -73,8 +113,7 @@ def _relay(name: str, program: str, wire: Wire, *options: str) -> Peer:
 
 
 def _nats() -> Peer:
-    # The wheel puts the program beside the interpreter.
-    program = shutil.which("nats-server", path=f"{Path(sys.executable).parent}:{os.defpath}")
+    program = shutil.which("nats-server", path=PLACES)
     command = (program or "", "--addr", "127.0.0.1", "--port", "-1")
     return Peer("nats-server", command, "Listening for client connections on", NatsWire())
 
@@ -86,4 +125,21 @@ KPS_THREADS_LEVEL_1 = kps_serve("kps serve --threads, level 1", "--threads", lev
 NATS = _nats()
 SOCKETIO = _relay("python-socketio", "socketio_relay.py", SocketioWire())
 SOCKETIO_REQUESTS = _relay("python-socketio", "socketio_relay.py", SocketioWire(), "--requests")
-WEBSOCKETS = _relay("websockets relay", "websockets_relay.py", WebsocketsWire())
+WEBSOCKETS = _relay("websockets relay", "websockets_relay.py", RelayWire())
+PICOWS = _relay("picows relay", "picows_relay.py", RelayWire())
+REDIS = DebianPeer(
+    "redis-server",
+    ("redis-server",),
+    "eady to accept connections",
+    RedisWire(),
+    settings='bind 127.0.0.1\nport {port}\nsave ""\nappendonly no\n',
+)
+MOSQUITTO = DebianPeer(
+    "mosquitto",
+    ("mosquitto", "-c"),
+    " running",
+    MqttWire(),
+    # Its defaults drop messages for a subscriber, and wait before they send small packets.
+    settings="listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
+    "set_tcp_nodelay true\nmax_queued_messages 0\n",
+)

