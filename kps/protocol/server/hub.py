@@ -235,9 +235,13 @@ class Hub:
         if calls.is_under_way:
             calls.waiting.append(partial(self._publish, topic, payload))
             return len(self.state.bus.subscribers(topic))
+        state = self.state
+        state.now = now
+        if topic not in state.bus:
+            state.stats.published += 1
+            return 0
         calls.is_under_way = True
         try:
-            self.state.now = now
             return self._publish(topic, payload)
         finally:
             try:

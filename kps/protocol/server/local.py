@@ -16,10 +16,9 @@ from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.bus.topics import Key, Stage
 from kps.protocol.calls import patient, verb
-from kps.protocol.dialect import level1
+from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import compose, load, write
 from kps.protocol.dialect.outcome import AckResponse, as_json, bad_result, timed_out
-from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server.state import ServerState
 
 # Units of work (see ``turns``): of a payload for each further subscription of the program.
@@ -31,10 +30,12 @@ class _Sizes:
     """Encodes nothing: the program takes Python objects, and its mailboxes count their bytes."""
 
     def encode(self, publication: Publication) -> int:
-        topic, sender, count = publication.topic, publication.sender, publication.count
-        messages = LEVEL_2.deliveries(topic, sender, publication.texts, count)
-        return sum(map(len, messages)) // count
+        topic, sender, texts = publication.topic, publication.sender, publication.texts
+        names = len(write(topic)) + len(write(sender))
+        return (_AROUND + names + sum(map(len, texts))) // publication.count
 
+
+_AROUND = len(level2.delivery("", "", [b""], 1)) - len('""""')
 
 _SIZES = _Sizes()
 
