@@ -139,7 +139,7 @@ class Inbox:
             if excess is not None:
                 recipient.refuse_all(excess, loaded if type(loaded) is list else (loaded,))
                 continue
-            if size > self._long_from:
+            if size > self._long_from and self._may_be_deep(message):
                 recipient.deep = self._weigh(loaded)
             elif recipient.deep is not None:
                 recipient.deep = None
@@ -212,7 +212,7 @@ class Inbox:
             type(template) is not Publications
             or self._state.turns.left <= 0
             or recipient.gate.phase is not _REGISTERED
-            or max(map(len, messages)) > LONG
+            or max(map(len, messages)) > min(LONG, self._many_from)
             or (recipient.dialect.confirms_publications and template.topic in recipient.topics)
         ):
             return False
@@ -221,7 +221,7 @@ class Inbox:
             if parts is None:
                 return False
             payloads = [load(part) for part in parts]
-            if self._has_deep(payloads, max(map(len, parts))):
+            if max(map(len, parts)) > self._long_from and self._has_deep(payloads, parts):
                 return False
             recipient.run.add(template.topic, [part.strip() for part in parts], len(parts))
         except InvalidMessage:  # each is refused in the ordinary way
@@ -243,7 +243,7 @@ class Inbox:
                 if part is None:
                     return None
                 request, payload = template.read(part)
-                if len(part) > self._long_from and self._has_deep([payload], len(part)):
+                if len(part) > self._long_from and self._has_deep([payload], [part]):
                     return None
                 recipient.act(template, request)
                 return True
@@ -253,18 +253,27 @@ class Inbox:
             read = [template.read(part) for part in parts]
         except InvalidMessage:
             return None
-        if self._has_deep([payload for _, payload in read], max(map(len, parts))):
-            return None
+        if max(map(len, parts)) > self._long_from:
+            payloads = [payload for _, payload in read]
+            if self._has_deep(payloads, parts):
+                return None
         requests = [request for request, _ in read]
         return self._handle_each(requests, partial(recipient.act, template), message, 0)
 
-    def _has_deep(self, payloads: list[Any], longest: int) -> bool:
-        """Tell whether a payload is nested too deeply; the text of the longest is so long."""
-        if longest <= self._long_from:
+    def _has_deep(self, payloads: list[Any], texts: Sequence[bytes]) -> bool:
+        """Count the work of long payloads; tell whether one is nested too deeply."""
+        if not any(self._may_be_deep(text) for text in texts):
             return False
         values, is_deep = measure(payloads, 1 + self._state.limits.max_depth)
         self._state.turns.left -= values // _VALUES
         return is_deep
+
+    def _may_be_deep(self, text: bytes) -> bool:
+        """Tell whether a long text has brackets enough to be too deep; if not, count its work."""
+        if text.count(b"[") + text.count(b"{") > self._state.limits.max_depth:
+            return True
+        self._state.turns.left -= text.count(b",") // _VALUES
+        return False
 
     def _learn(self, message: bytes | None, fields: Any) -> None:
         """Note how the client has written a message; without one, as we would write it."""
