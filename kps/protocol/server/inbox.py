@@ -34,6 +34,7 @@ _MESSAGE = 2
 _RATED = 2  # counting a message against the rates
 _COUNTED = 2048  # bytes in which brackets are counted, which count as one unit
 _PARSED = 64  # bytes of an array that is parsed again, which count as one unit
+_SEARCHED = 256  # bytes of a long message in which the payload is looked for, as one unit
 _VALUES = 16  # values of a long message that count as one unit
 
 
@@ -143,6 +144,8 @@ class Inbox:
                 recipient.deep = self._weigh(loaded)
             elif recipient.deep is not None:
                 recipient.deep = None
+            if size > LONG:
+                turns.left -= size // _SEARCHED
             recipient.text = message
             if type(loaded) is dict:
                 recipient.handle(loaded)
