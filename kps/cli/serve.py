@@ -14,8 +14,8 @@ import kps.sync
 from kps.cli.arguments import address, file, rate, seconds, size
 from kps.errors import InvalidArgument
 from kps.io_asyncio.server import Server
-from kps.io_common.hooks import TokenHook, TokenVerdict
 from kps.io_common.logger import write
+from kps.io_common.verdicts import TokenHook, TokenVerdict
 from kps.protocol.access.identity import Permissions
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
 from kps.protocol.limits import IN_SHORT, ServerLimits

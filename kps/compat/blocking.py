@@ -18,11 +18,10 @@ from kps.compat.values import (
     UnifiedOptions,
     adapt,
     client_options,
-    no_topic,
     response_dict,
 )
 from kps.io_common.client_options import ClientOptions
-from kps.io_common.hooks import OnClose, UpgradeHook
+from kps.io_common.hooks import OnClose
 from kps.protocol.bus.message import Message
 from kps.protocol.dialect.outcome import AckResponse
 
@@ -79,26 +78,6 @@ class ClientVerbs(Protocol):
     def run(self) -> None: ...
 
 
-class ServerVerbs(Protocol):
-    """The methods that the unified names of servers call."""
-
-    def count_clients(self) -> int: ...
-
-    def on_upgrade(self, hook: UpgradeHook) -> UpgradeHook: ...
-
-    def on_id(
-        self, callback: Callable[[Message[Any]], object]
-    ) -> Callable[[Message[Any]], object]: ...
-
-    def on_server_data(
-        self, callback: Callable[[Message[Any]], object]
-    ) -> Callable[[Message[Any]], object]: ...
-
-    def stop(self) -> None: ...
-
-    def run(self) -> None: ...
-
-
 AnyClient = TypeVar("AnyClient", bound=ClientVerbs)
 
 
@@ -127,7 +106,7 @@ class UnifiedAck:
         self.cancel()
 
 
-class _UnifiedNames:
+class UnifiedNames:
     """The unified names that clients and servers share."""
 
     def Subscribe(self: Verbs[Any], topic: str, callback: UnifiedCallback) -> ClientSubscriber:
@@ -167,7 +146,7 @@ class _UnifiedNames:
         return self.publish_to_id_with_ack(client_id, data, timeout)
 
 
-class UnifiedClient(_UnifiedNames):
+class UnifiedClient(UnifiedNames):
     """The unified names of a client."""
 
     @classmethod
@@ -199,31 +178,3 @@ class UnifiedClient(_UnifiedNames):
     def OnClose(self: ClientVerbs, callback: OnClose | None) -> None:
         """Set the callback that is called once when the client closes."""
         self.on_close = callback
-
-
-class UnifiedServer(_UnifiedNames):
-    """The unified names of a server."""
-
-    def CountClients(self: ServerVerbs) -> int:
-        """``count_clients``."""
-        return self.count_clients()
-
-    def OnUpgradeWS(self: ServerVerbs, callback: UpgradeHook) -> None:
-        """Set ``on_upgrade``."""
-        self.on_upgrade(callback)
-
-    def OnID(self: ServerVerbs, callback: UnifiedCallback) -> None:
-        """Set ``on_id``."""
-        self.on_id(adapt(callback, no_topic))
-
-    def OnServerData(self: ServerVerbs, callback: UnifiedCallback) -> None:
-        """Add an ``on_server_data`` callback."""
-        self.on_server_data(adapt(callback, no_topic))
-
-    def Stop(self: ServerVerbs) -> None:
-        """``stop``."""
-        self.stop()
-
-    def Run(self: ServerVerbs) -> None:
-        """``run``."""
-        self.run()

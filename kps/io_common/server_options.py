@@ -18,8 +18,9 @@ from kps.io_common.checks import (
     check_usable,
 )
 from kps.io_common.client_options import random_id
-from kps.io_common.hooks import Callback, TokenHook, UpgradeHook
+from kps.io_common.hooks import Callback
 from kps.io_common.logger import write
+from kps.io_common.verdicts import TokenHook, UpgradeHook
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.access.origins import read_origin
