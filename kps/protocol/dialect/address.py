@@ -12,6 +12,8 @@ DEFAULT_ADDRESS = "localhost:9313"
 DEFAULT_PORT = 9313
 DEFAULT_PATH = "/ws/bus"
 
+_LONGEST_LABEL = 63  # characters, in the domain name system
+
 _NUMBERS = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+))*\.?", re.ASCII | re.IGNORECASE)
 
 
@@ -81,10 +83,9 @@ class Address:
         if not _fits_a_request(target):
             raise InvalidArgument(f"not a path on a server: {shown(_path_of(target))}")
         address = cls(parts.hostname, port, secure, target)
-        try:
-            address.netloc.encode("idna")  # as wsproto encodes it for the request
-        except UnicodeError:
-            raise _unreadable(text) from None
+        *labels, last = address.netloc.split(".")  # the last one may be empty: "localhost.:80"
+        if not all(labels) or max(map(len, [*labels, last])) > _LONGEST_LABEL:
+            raise _unreadable(text)
         return address
 
 
