@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import ssl as tls
 import threading
 from collections.abc import Iterable, Mapping
 
@@ -35,7 +34,11 @@ def check_files(options: Mapping[str, object], *names: str) -> None:
 
 def check_tls(name: str, value: object) -> None:
     """Refuse anything but a TLS context or ``None``."""
-    if value is not None and not isinstance(value, tls.SSLContext):
+    if value is None:
+        return
+    import ssl as tls  # as whoever has a context has done
+
+    if not isinstance(value, tls.SSLContext):
         raise InvalidArgument(f"{name} is an ssl.SSLContext, not {shown(value)}")
 
 

@@ -2,11 +2,10 @@
 
 import inspect
 import re
-import ssl as tls
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from kps.errors import InvalidArgument
 from kps.io_common.checks import (
@@ -23,6 +22,9 @@ from kps.protocol.dialect.address import Address
 from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.limits import ClientLimits, check_seconds, check_switch, shown
 
+if TYPE_CHECKING:
+    import ssl as tls  # at run time only where there is TLS
+
 HIGH_WATER = 128 * 1024
 """Pending bytes above which ``publish`` waits until the connection has drained."""
 
@@ -37,7 +39,7 @@ class ClientOptions(TypedDict, total=False):
     id: str | None
     path: str | None
     secure: bool
-    ssl: tls.SSLContext | None
+    ssl: "tls.SSLContext | None"
     headers: Mapping[str, str] | None
     token: str | Callable[[], str] | None
     reconnect: bool | float | Backoff
@@ -59,7 +61,7 @@ class ClientSettings:
     """The checked options of a client. ``config`` holds those of the core."""
 
     address: Address
-    tls: tls.SSLContext | None
+    tls: "tls.SSLContext | None"
     config: ClientConfig
     connect_timeout: float
     request_timeout: float
@@ -85,7 +87,7 @@ class ClientSettings:
         on_frame = options.get("on_frame")
         return cls(
             address=found,
-            tls=(options.get("ssl") or tls.create_default_context()) if found.secure else None,
+            tls=(options.get("ssl") or _default_context()) if found.secure else None,
             config=ClientConfig(
                 id=options.get("id") or random_id("client"),
                 host=found.host_header,
@@ -118,6 +120,12 @@ def relay_limits(timeout: float) -> ClientLimits:
 def random_id(kind: str) -> str:
     """Return a unique id."""
     return f"{kind}-{uuid.uuid4().hex[:16]}"
+
+
+def _default_context() -> "tls.SSLContext":
+    import ssl as tls
+
+    return tls.create_default_context()
 
 
 def _address(address: object, options: ClientOptions) -> Address:

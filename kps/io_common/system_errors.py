@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import ssl
 
 from kps.errors import KPSError
 
@@ -30,7 +29,7 @@ def describe(error: BaseException) -> str:
 def _describe(error: BaseException) -> str:
     if isinstance(error, KPSError):
         return str(error)
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, OSError) and hasattr(error, "reason"):  # an ``ssl.SSLError``
         return error.reason or str(error)
     number = getattr(error, "errno", None) or _NUMBERS.get(type(error))
     if number is None:  # asyncio tried several addresses, and joined their errors into one text

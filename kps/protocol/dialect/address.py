@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from kps.errors import InvalidArgument
@@ -154,8 +155,7 @@ def _is_odd_number(host: str) -> bool:
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class RelayTarget:
+class RelayTarget(NamedTuple):
     """A parsed ``host:port[/path][::proxied-address]``."""
 
     address: str
