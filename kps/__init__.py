@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from kps.protocol.client.events import Connected, Disconnected
     from kps.protocol.client.reconnect import Backoff
     from kps.protocol.dialect.outcome import AckResponse
-    from kps.protocol.limits import ClientLimits, Overflow, RatePolicy, ServerLimits
+    from kps.protocol.limits import ClientLimits, Overflow
+    from kps.protocol.server_limits import RatePolicy, ServerLimits
     from kps.protocol.wire.http import HttpRequest, HttpResponse
 
     __version__: str
@@ -111,9 +112,9 @@ _LAZY = {
     "Messages": "kps.io_asyncio.subscription:Messages",
     "Overflow": "kps.protocol.limits:Overflow",
     "Permissions": "kps.protocol.access.identity:Permissions",
-    "RatePolicy": "kps.protocol.limits:RatePolicy",
+    "RatePolicy": "kps.protocol.server_limits:RatePolicy",
     "Server": "kps.io_asyncio.server:Server",
-    "ServerLimits": "kps.protocol.limits:ServerLimits",
+    "ServerLimits": "kps.protocol.server_limits:ServerLimits",
     "Subscription": "kps.io_asyncio.subscription:Subscription",
     "TokenFile": "kps.auth.tokens:TokenFile",
     "BusClient": "kps.io_asyncio.client:Client",

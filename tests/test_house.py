@@ -61,6 +61,7 @@ LIBRARIES = {
 ROOMS: list[set[str]] = [
     {"kps.errors", "kps.version"},
     {"kps.protocol.calls", "kps.protocol.cost", "kps.protocol.limits", "kps.protocol.timers"},
+    {"kps.protocol.server_limits"},
     {"kps.protocol.wire"},
     {"kps.protocol.dialect"},
     {"kps.protocol.bus"},
@@ -131,7 +132,7 @@ def test_there_is_something_to_check() -> None:
     assert {"kps.protocol.server.hub", "kps.protocol.client.session"} <= set(MODULES)
     hub = set(imports(MODULES["kps.protocol.server.hub"]))
     assert "kps.protocol.bus.publication" in hub
-    assert room_of("kps.protocol.bus.acks") == (4, "kps.protocol.bus")
+    assert room_of("kps.protocol.bus.acks") == (5, "kps.protocol.bus")
 
 
 class TestProtocolIsPure:

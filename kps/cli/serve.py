@@ -18,7 +18,7 @@ from kps.io_common.logger import write
 from kps.io_common.verdicts import TokenHook, TokenVerdict
 from kps.protocol.access.identity import Permissions
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
-from kps.protocol.limits import IN_SHORT, ServerLimits
+from kps.protocol.server_limits import IN_SHORT, ServerLimits
 
 _ALGORITHMS = ("HS256", "RS256", "ES256")
 _NEEDS = {

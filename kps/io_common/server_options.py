@@ -15,7 +15,6 @@ from kps.io_common.checks import (
     check_own_id,
     check_texts,
     check_tls,
-    check_usable,
 )
 from kps.io_common.client_options import random_id
 from kps.io_common.hooks import Callback
@@ -28,8 +27,9 @@ from kps.protocol.access.rules import is_foreign
 from kps.protocol.client.config import check_token
 from kps.protocol.dialect.address import DEFAULT_PATH, Address, named
 from kps.protocol.dialect.level2 import LEVEL
-from kps.protocol.limits import ServerLimits, check_seconds, check_switch, shown
+from kps.protocol.limits import check_seconds, check_switch, shown
 from kps.protocol.server.config import HubConfig
+from kps.protocol.server_limits import LEAST_HEAD, LEAST_MESSAGE, ServerLimits
 from kps.version import find_version
 
 HOOKS = ("on_upgrade", "auth", "on_id", "on_server_data")
@@ -115,7 +115,7 @@ class ServerSettings:
                 asks_token=options.get("auth") is not None,
                 permissions=permissions,
                 proxies=read_networks(check_texts("proxies", options.get("proxies", ()))),
-                limits=check_usable(options.get("limits") or ServerLimits()),
+                limits=_check_usable(options.get("limits") or ServerLimits()),
                 level=check_level(options.get("level", LEVEL)),
                 is_monitored=check_switch("console", options.get("console", True)),
             ),
@@ -146,3 +146,11 @@ class ServerSettings:
             pages=pages(self.config.path, console=self.config.is_monitored),
             version=find_version(),
         )
+
+
+def _check_usable(limits: ServerLimits) -> ServerLimits:
+    """Refuse limits under which no client could connect."""
+    for name, least in (("max_message", LEAST_MESSAGE), ("max_head", LEAST_HEAD)):
+        if getattr(limits, name) < least:
+            raise InvalidArgument(f"{name} must be at least {least}, or nobody could connect")
+    return limits

@@ -22,7 +22,7 @@ from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.dialect.address import DEFAULT_PATH, Address
 from kps.protocol.dialect.level2 import LEVEL
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 from kps.testing.installed import install, uninstall
 from kps.testing.on_loop import LoopRuntime
 from kps.testing.on_threads import Pump, ThreadsRuntime

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 from kps.version import find_version
 
 PATIENCE = 30.0

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from kps.errors import QueueFull
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.envelope import compose_payload
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 
 Done = Callable[[str | None], None]
 """Called once: with ``None`` when the other server has the message, else with the error."""
