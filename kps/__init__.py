@@ -22,6 +22,7 @@ from kps.errors import (
     ServerStopped,
     WrongThread,
 )
+from kps.version import __version__
 
 TYPE_CHECKING = False  # type checkers know it; typing is slow to import
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from kps.protocol.server_limits import RatePolicy, ServerLimits
     from kps.protocol.wire.http import HttpRequest, HttpResponse
 
-    __version__: str
 
 __all__ = [
     "Ack",
@@ -127,11 +127,9 @@ _LAZY = {
 if not TYPE_CHECKING:  # else a mistyped name would have the type Any
 
     def __getattr__(name: str) -> object:
-        if name == "__version__":
-            value = importlib.import_module("kps.version").find_version()
-        elif name == "sync":
+        if name == "sync":
             return importlib.import_module("kps.sync")
-        elif name in _LAZY:
+        if name in _LAZY:
             module, _, attribute = _LAZY[name].partition(":")
             value = getattr(importlib.import_module(module), attribute)
         elif name == "Limits":

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import sys
-import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -113,6 +112,8 @@ def variables(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -
 
 def read_config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
     """Return the values of a parser's options that are in a TOML file."""
+    import tomllib
+
     with contextlib.ExitStack() as stack:
         try:
             return tomllib.load(stack.enter_context(open(path, "rb")))

@@ -83,7 +83,7 @@ def _cannot_write(error: OSError) -> int:
     """Say why the output failed, unless its reader has seen enough; return the exit code."""
     if isinstance(error, BrokenPipeError):
         return 0
-    from kps.cli.streams import cannot_write, complain
+    from kps.cli.complaints import cannot_write, complain
 
     complain(f"kps: {cannot_write(error)}")
     return 1

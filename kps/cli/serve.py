@@ -8,9 +8,8 @@ import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import kps.sync
 from kps.cli.arguments import address, file, rate, seconds, size
 from kps.errors import InvalidArgument
 from kps.io_asyncio.server import Server
@@ -19,6 +18,9 @@ from kps.io_common.verdicts import TokenHook, TokenVerdict
 from kps.protocol.access.identity import Permissions
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
 from kps.protocol.server_limits import IN_SHORT, ServerLimits
+
+if TYPE_CHECKING:
+    from kps.io_sync.server import Server as BlockingServer
 
 _ALGORITHMS = ("HS256", "RS256", "ES256")
 _NEEDS = {
@@ -89,7 +91,7 @@ def serve(options: argparse.Namespace) -> int:
     for option, other in _NEEDS.items():
         if getattr(options, option) is not None and getattr(options, other) is None:
             raise InvalidArgument(f"{_flag(option)} needs {_flag(other)}")
-    make = kps.sync.Server if options.threads else Server
+    make = _blocking_server() if options.threads else Server
     server = make(
         options.address,
         path=options.path,
@@ -110,7 +112,13 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _announce(server: Server | kps.sync.Server) -> None:
+def _blocking_server() -> "type[BlockingServer]":
+    from kps.io_sync.server import Server as BlockingServer
+
+    return BlockingServer
+
+
+def _announce(server: "Server | BlockingServer") -> None:
     """Print the URL. The server goes on without a reader: its output is no more than a log."""
     try:
         print(f"kps serves on {server.url}", flush=True)

@@ -7,19 +7,15 @@ The drivers' classes inherit from these mixins. The protocols name the methods t
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, Self, TypeVar, Unpack
+from typing import Any, Protocol, TypeVar
 
 from kps.compat.values import (
     ClientSubscriber,
     ResponseDict,
     UnifiedCallback,
-    UnifiedOptions,
     adapt,
-    client_options,
     response_dict,
 )
-from kps.io_common.client_options import ClientOptions
-from kps.io_common.hooks import OnClose
 from kps.protocol.bus.message import Message
 from kps.protocol.dialect.outcome import AckResponse
 
@@ -61,22 +57,6 @@ class Verbs(Protocol[AnyAck_co]):
     async def publish_to_id_with_ack(
         self, client_id: str, data: Any, timeout: float = 5.0
     ) -> AnyAck_co: ...
-
-
-class ClientVerbs(Protocol):
-    """The methods that the unified names of clients call."""
-
-    on_close: OnClose | None
-
-    @classmethod
-    async def connect(cls, address: str, **options: Unpack[ClientOptions]) -> Self: ...
-
-    async def close(self) -> int: ...
-
-    async def run(self) -> None: ...
-
-
-AnyClient = TypeVar("AnyClient", bound=ClientVerbs)
 
 
 class UnifiedAck:
@@ -144,37 +124,3 @@ class UnifiedNames:
     ) -> AnyAck_co:
         """``publish_to_id_with_ack``."""
         return await self.publish_to_id_with_ack(client_id, data, timeout)
-
-
-class UnifiedClient(UnifiedNames):
-    """The unified names of a client."""
-
-    @classmethod
-    async def NewClient(
-        cls: type[AnyClient], *, Address: str, **options: Unpack[UnifiedOptions]
-    ) -> AnyClient:
-        """``connect``.
-
-        The options are ``Id``, ``Secure``, ``Path``, ``Autorestart``, ``RestartEvery`` (the
-        seconds between attempts with ``Autorestart``, 10 by default), ``OnDataWs`` (gets every
-        message of the server, and the client, which then speaks level 1), ``OnId`` (gets direct
-        messages) and ``OnClose`` (called once when the client closes).
-        """
-        return await cls.connect(Address, **client_options(**options))
-
-    @property
-    def Id(self: Verbs[Any]) -> str:
-        """``id``."""
-        return self.id
-
-    async def Close(self: ClientVerbs) -> None:
-        """``close``."""
-        await self.close()
-
-    async def Run(self: ClientVerbs) -> None:
-        """``run``."""
-        await self.run()
-
-    def OnClose(self: ClientVerbs, callback: OnClose | None) -> None:
-        """Set the callback that is called once when the client closes."""
-        self.on_close = callback

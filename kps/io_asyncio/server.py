@@ -20,8 +20,8 @@ from kps.io_asyncio.runtime import stopped
 from kps.io_asyncio.server_driver import ServerDriver
 from kps.io_asyncio.signals import on_signals
 from kps.io_common.checks import check_main_thread
-from kps.io_common.client_options import random_id
 from kps.io_common.hooks import AnyCallback, Callback
+from kps.io_common.ids import random_id
 from kps.io_common.server_logs import log_hub_event
 from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
 from kps.io_common.verdicts import AnyUpgradeHook, UpgradeHook, token_verdict, upgrade_verdict

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -15,9 +14,12 @@ from kps.io_common.checks import (
     check_own_id,
     check_tls,
 )
-from kps.io_common.hooks import Callback, OnClose, OnConnect, OnDisconnect, OnError, OnFrame
-from kps.protocol.client.config import ClientConfig, check_token
+from kps.io_common.client_hooks import OnClose, OnConnect, OnDisconnect, OnError, OnFrame
+from kps.io_common.hooks import Callback
+from kps.io_common.ids import random_id
+from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.reconnect import LEAST, Backoff
+from kps.protocol.client.token import check_token
 from kps.protocol.dialect.address import Address
 from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.limits import ClientLimits, check_seconds, check_switch, shown
@@ -109,17 +111,6 @@ class ClientSettings:
             on_frame=on_frame,
             on_close=options.get("on_close"),
         )
-
-
-def relay_limits(timeout: float) -> ClientLimits:
-    """Return the limits of a connection to another server: each stage may take ``timeout``."""
-    # Another server has little to say. A client chose it, so it may be hostile.
-    return ClientLimits(max_message=256 * 1024, handshake_timeout=timeout, close_timeout=timeout)
-
-
-def random_id(kind: str) -> str:
-    """Return a unique id."""
-    return f"{kind}-{uuid.uuid4().hex[:16]}"
 
 
 def _default_context() -> "tls.SSLContext":

@@ -12,8 +12,8 @@ from typing import Any, Self, Unpack, assert_never
 from kps.compat.blocking_server import UnifiedServer
 from kps.errors import ConnectFailed
 from kps.io_common.checks import check_main_thread
-from kps.io_common.client_options import random_id
 from kps.io_common.hooks import AnyCallback, Callback
+from kps.io_common.ids import random_id
 from kps.io_common.server_logs import log_hub_event
 from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
 from kps.io_common.verdicts import AnyUpgradeHook, UpgradeHook, token_verdict, upgrade_verdict

@@ -11,7 +11,6 @@ from kps.errors import (
     ServerError,
 )
 from kps.protocol.client.asking import Asking
-from kps.protocol.client.config import check_token
 from kps.protocol.client.events import (
     ConnectAttemptFailed,
     Connected,
@@ -23,6 +22,7 @@ from kps.protocol.client.flow import Flow
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
+from kps.protocol.client.token import check_token
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect.client import agreed, greeting, limit_in
 from kps.protocol.dialect.codes import ID_TAKEN
