@@ -3,16 +3,15 @@
 import re
 from binascii import b2a_base64
 from collections.abc import Callable
-from hashlib import sha1
 
 from kps.protocol.limits import ConnectionLimits
+from kps.protocol.wire.accepting import accept_token
 from kps.protocol.wire.outbox import control
 from kps.protocol.wire.websocket import Closed, ClosedBy, WebSocket
 
 KEY_SIZE = 16
 """Unpredictable bytes in a handshake."""
 
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SWITCHING = 101
 
 _STATUS = re.compile(rb"HTTP/\d\.\d ([1-9]\d\d)(?: [^\0\r\n]*)?")
@@ -46,9 +45,7 @@ class ClientWebSocket(WebSocket):
         """The HTTP status of the server's refusal, if it refused."""
         self._head = b""
         written = b2a_base64(key, newline=False)
-        self._accept = b2a_base64(
-            sha1(written + _GUID, usedforsecurity=False).digest(), newline=False
-        )
+        self._accept = accept_token(written)
         fields = [
             ("Host", host),
             ("Upgrade", "websocket"),
