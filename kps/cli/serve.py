@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from kps.cli.arguments import address, file, rate, seconds, size
 from kps.errors import InvalidArgument
-from kps.io_asyncio.server import Server
 from kps.io_common.logger import write
 from kps.io_common.verdicts import TokenHook, TokenVerdict
 from kps.protocol.access.identity import Permissions
@@ -20,6 +19,7 @@ from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
 from kps.protocol.server_limits import IN_SHORT, ServerLimits
 
 if TYPE_CHECKING:
+    from kps.io_asyncio.server import Server
     from kps.io_sync.server import Server as BlockingServer
 
 _ALGORITHMS = ("HS256", "RS256", "ES256")
@@ -91,7 +91,8 @@ def serve(options: argparse.Namespace) -> int:
     for option, other in _NEEDS.items():
         if getattr(options, option) is not None and getattr(options, other) is None:
             raise InvalidArgument(f"{_flag(option)} needs {_flag(other)}")
-    make = _blocking_server() if options.threads else Server
+    make = _blocking_server() if options.threads else _server()
+    gc.freeze()  # what is imported stays
     server = make(
         options.address,
         path=options.path,
@@ -110,6 +111,12 @@ def serve(options: argparse.Namespace) -> int:
     )
     server.run(ready=_announce)
     return 0
+
+
+def _server() -> "type[Server]":
+    from kps.io_asyncio.server import Server
+
+    return Server
 
 
 def _blocking_server() -> "type[BlockingServer]":
@@ -141,7 +148,6 @@ def _collect_less() -> None:
 
     Only what a connection leaves behind has cycles; messages have none.
     """
-    gc.freeze()
     gc.set_threshold(10_000)
 
 

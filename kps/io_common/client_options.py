@@ -3,8 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
 
 from kps.errors import InvalidArgument
 from kps.io_common.checks import (
@@ -58,8 +57,7 @@ class ClientOptions(TypedDict, total=False):
     on_close: OnClose | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientSettings:
+class ClientSettings(NamedTuple):
     """The checked options of a client. ``config`` holds those of the core."""
 
     address: Address

@@ -2,7 +2,6 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kps.errors import QueueFull
@@ -31,8 +30,7 @@ class Link(NamedTuple):
     """Whether this server's token goes there."""
 
 
-@dataclass(frozen=True, slots=True)
-class RelayJob:
+class RelayJob(NamedTuple):
     """One message for another server."""
 
     target: RelayTarget
