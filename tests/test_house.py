@@ -392,7 +392,7 @@ class TestWhatIsImported:
     )
     def test_a_client_at_work_needs_nothing_of_the_server(self, api: str, call: str) -> None:
         program = EXCHANGE
-        unwanted = (*ONLY_SERVERS, "wsproto")
+        unwanted: tuple[str, ...] = (*ONLY_SERVERS, "wsproto")
         if api == "kps.sync":
             for word, other in (("async ", ""), ("await ", ""), ("anext", "next")):
                 program = program.replace(word, other)
