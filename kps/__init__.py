@@ -22,7 +22,6 @@ from kps.errors import (
     ServerStopped,
     WrongThread,
 )
-from kps.version import __version__
 
 TYPE_CHECKING = False  # type checkers know it; typing is slow to import
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from kps.protocol.limits import ClientLimits, Overflow
     from kps.protocol.server_limits import RatePolicy, ServerLimits
     from kps.protocol.wire.http import HttpRequest, HttpResponse
+    from kps.version import __version__
 
 
 __all__ = [
@@ -117,6 +117,7 @@ _LAZY = {
     "ServerLimits": "kps.protocol.server_limits:ServerLimits",
     "Subscription": "kps.io_asyncio.subscription:Subscription",
     "TokenFile": "kps.auth.tokens:TokenFile",
+    "__version__": "kps.version:__version__",
     "BusClient": "kps.io_asyncio.client:Client",
     "ClientAck": "kps.io_asyncio.ack:Ack",
     "ClientSubscriber": "kps.compat.values:ClientSubscriber",
