@@ -42,10 +42,11 @@ if TYPE_CHECKING:
     from kps.protocol.client.events import Connected, Disconnected
     from kps.protocol.client.reconnect import Backoff
     from kps.protocol.dialect.outcome import AckResponse
-    from kps.protocol.limits import ClientLimits, Overflow, RatePolicy, ServerLimits
+    from kps.protocol.limits import ClientLimits, Overflow
+    from kps.protocol.server_limits import RatePolicy, ServerLimits
     from kps.protocol.wire.http import HttpRequest, HttpResponse
+    from kps.version import __version__
 
-    __version__: str
 
 __all__ = [
     "Ack",
@@ -111,11 +112,12 @@ _LAZY = {
     "Messages": "kps.io_asyncio.subscription:Messages",
     "Overflow": "kps.protocol.limits:Overflow",
     "Permissions": "kps.protocol.access.identity:Permissions",
-    "RatePolicy": "kps.protocol.limits:RatePolicy",
+    "RatePolicy": "kps.protocol.server_limits:RatePolicy",
     "Server": "kps.io_asyncio.server:Server",
-    "ServerLimits": "kps.protocol.limits:ServerLimits",
+    "ServerLimits": "kps.protocol.server_limits:ServerLimits",
     "Subscription": "kps.io_asyncio.subscription:Subscription",
     "TokenFile": "kps.auth.tokens:TokenFile",
+    "__version__": "kps.version:__version__",
     "BusClient": "kps.io_asyncio.client:Client",
     "ClientAck": "kps.io_asyncio.ack:Ack",
     "ClientSubscriber": "kps.compat.values:ClientSubscriber",
@@ -126,11 +128,9 @@ _LAZY = {
 if not TYPE_CHECKING:  # else a mistyped name would have the type Any
 
     def __getattr__(name: str) -> object:
-        if name == "__version__":
-            value = importlib.import_module("kps.version").find_version()
-        elif name == "sync":
+        if name == "sync":
             return importlib.import_module("kps.sync")
-        elif name in _LAZY:
+        if name in _LAZY:
             module, _, attribute = _LAZY[name].partition(":")
             value = getattr(importlib.import_module(module), attribute)
         elif name == "Limits":

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import kps.sync
+from kps.web.pages import FILES
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "kps"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -23,6 +26,7 @@ EVERY_SOURCE = sorted(
 # log is not here. A new entry needs a reason as good as that.
 ALLOWED_IN_PROTOCOL = {
     "abc",
+    "binascii",
     "bisect",
     "collections",
     "dataclasses",
@@ -60,6 +64,7 @@ LIBRARIES = {
 ROOMS: list[set[str]] = [
     {"kps.errors", "kps.version"},
     {"kps.protocol.calls", "kps.protocol.cost", "kps.protocol.limits", "kps.protocol.timers"},
+    {"kps.protocol.server_limits"},
     {"kps.protocol.wire"},
     {"kps.protocol.dialect"},
     {"kps.protocol.bus"},
@@ -130,7 +135,7 @@ def test_there_is_something_to_check() -> None:
     assert {"kps.protocol.server.hub", "kps.protocol.client.session"} <= set(MODULES)
     hub = set(imports(MODULES["kps.protocol.server.hub"]))
     assert "kps.protocol.bus.publication" in hub
-    assert room_of("kps.protocol.bus.acks") == (4, "kps.protocol.bus")
+    assert room_of("kps.protocol.bus.acks") == (5, "kps.protocol.bus")
 
 
 class TestProtocolIsPure:
@@ -304,3 +309,101 @@ class TestSources:
         for node in tree_of(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{path.stem}.{node.name}"
+
+
+def imported_by(code: str) -> set[str]:
+    """The modules that a program imports, in an interpreter of its own."""
+    code += "\nimport sys\nprint(*sys.modules)"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(shown.stdout.split())
+
+
+ONLY_SERVERS = (
+    "h11",
+    "kps.compat.blocking_server",
+    "kps.compat.unified_server",
+    "kps.io_asyncio.server",
+    "kps.io_asyncio.server_driver",
+    "kps.io_common.server_logs",
+    "kps.io_common.server_options",
+    "kps.io_common.verdicts",
+    "kps.io_sync.acceptor",
+    "kps.io_sync.server",
+    "kps.io_sync.server_driver",
+    "kps.protocol.access",
+    "kps.protocol.server",
+    "kps.protocol.server_limits",
+    "kps.protocol.wire.http",
+    "kps.protocol.wire.server_handshake",
+    "kps.web",
+)
+ONLY_CLIENTS = (
+    "kps.compat.unified_client",
+    "kps.io_asyncio.client",
+    "kps.io_asyncio.client_driver",
+    "kps.io_common.client_hooks",
+    "kps.io_common.client_logs",
+    "kps.io_common.client_options",
+    "kps.protocol.client.events",
+    "kps.protocol.client.session",
+    "kps.protocol.dialect.client",
+    "kps.protocol.wire.client_handshake",
+)
+DEAR = ("email", "importlib.metadata", "importlib.resources", "kps.auth", "kps.cli", "kps.testing",
+        "shutil", "wsproto", "zipfile")  # fmt: skip
+"""What nobody needs to begin with."""
+
+# Publishes to itself, and waits for an answer. It ends without saying so.
+EXCHANGE = """
+async def main(address):
+    client = await kps.Client.connect(address, id="me")
+    async with client.subscribe("t") as messages:
+        await client.publish("t", {"n": 1})
+        assert (await anext(messages)).data == {"n": 1}
+    await client.subscribe("q", lambda message: 1)
+    assert (await (await client.publish_with_ack("q", 1)).wait())["me"].success
+    await client.close()
+"""
+
+
+class TestWhatIsImported:
+    """To import a module takes time and memory. These programs do without many."""
+
+    @pytest.mark.parametrize(
+        ("code", "unwanted"),
+        [
+            ("import kps", ("asyncio", "dataclasses", "kps.protocol", "typing")),
+            ("from kps import Client", ONLY_SERVERS),
+            ("from kps.sync import Client", (*ONLY_SERVERS, "asyncio", "kps.io_asyncio", "ssl")),
+            ("from kps import Server", ONLY_CLIENTS),
+            ("import kps.cli.commands", (*ONLY_CLIENTS, "asyncio", "tomllib")),
+        ],
+    )
+    def test_no_more_than_is_needed(self, code: str, unwanted: tuple[str, ...]) -> None:
+        unwanted += tuple(name for name in DEAR if name not in code)
+        found = imported_by(code)
+        assert [name for name in found if any(is_within(name, other) for other in unwanted)] == []
+
+    @pytest.mark.parametrize(
+        ("api", "call"),
+        [("kps", "__import__('asyncio').run(main({}))"), ("kps.sync", "main({})")],
+    )
+    def test_a_client_at_work_needs_nothing_of_the_server(self, api: str, call: str) -> None:
+        program = EXCHANGE
+        unwanted: tuple[str, ...] = (*ONLY_SERVERS, "wsproto")
+        if api == "kps.sync":
+            for word, other in (("async ", ""), ("await ", ""), ("anext", "next")):
+                program = program.replace(word, other)
+            program = program.replace("kps.Client", "kps.sync.Client")
+            unwanted += ("asyncio", "ssl")
+        with kps.sync.Server("127.0.0.1:0") as server:
+            found = imported_by(f"import {api}\n{program}\n{call.format(repr(server.address))}")
+        assert [name for name in found if any(is_within(name, other) for other in unwanted)] == []
+
+    def test_every_web_file_is_served(self) -> None:
+        kinds = {".html", ".css", ".js"}
+        assert sorted(FILES) == sorted(
+            path.name for path in (PACKAGE / "web").iterdir() if path.suffix in kinds
+        )

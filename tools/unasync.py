@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent / "kps"
 FACES = {
     f"io_asyncio/{name}.py": f"io_sync/{name}.py"
     for name in ("ack", "client", "participant", "relay", "server", "subscription")
-} | {"compat/unified.py": "compat/blocking.py"}
+} | {f"compat/unified{end}.py": f"compat/blocking{end}.py" for end in ("", "_client", "_server")}
 
 NAMES = {
     r"\basync (def|with|for) ": r"\1 ",
@@ -34,7 +34,7 @@ NAMES = {
     r"\bStopAsyncIteration\b": "StopIteration",
     r"\bAsyncIterator\b": "Iterator",
     r"\bkps\.io_asyncio\b": "kps.io_sync",
-    r"\bkps\.compat\.unified\b": "kps.compat.blocking",
+    r"\bkps\.compat\.unified(|_client|_server)\b": r"kps.compat.blocking\1",
     r"\bkps\.(Ack|Client|Messages|Server|Subscription)\b": r"kps.sync.\1",
 }
 

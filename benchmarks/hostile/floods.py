@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from hostile.model import Attack
 from hostile.raw import FIN, PING, Crowd, array, frame, message
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 
 MIB = 2**20
 ROOM = MIB - 1000

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kps.errors import InvalidArgument
-from kps.io_common.hooks import TokenVerdict
+from kps.io_common.verdicts import TokenVerdict
 from kps.protocol.access.identity import Identity
 from kps.protocol.limits import shown
 

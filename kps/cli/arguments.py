@@ -2,8 +2,8 @@
 
 import argparse
 import contextlib
+import os
 import sys
-import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,8 +15,18 @@ if TYPE_CHECKING:
 _SWITCH = {"0": False, "1": True, "false": False, "true": True}
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Knows the width of the terminal without the help of ``shutil``, which is large."""
+
+    def __init__(self, prog: str, **others: Any) -> None:
+        super().__init__(prog, **{"width": _columns() - 2} | others)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that reports an error in one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": _Formatter} | options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -113,11 +123,21 @@ def variables(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -
 
 def read_config(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
     """Return the values of a parser's options that are in a TOML file."""
+    import tomllib
+
     with contextlib.ExitStack() as stack:
         try:
             return tomllib.load(stack.enter_context(open(path, "rb")))
         except (OSError, ValueError) as error:
             parser.error(f"cannot read {path}: {error}")
+
+
+def _columns() -> int:
+    """Return the columns of the terminal, or 80."""
+    try:
+        return int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size(1).columns or 80
+    except (ValueError, OSError):
+        return 80
 
 
 def _number(text: str) -> float:

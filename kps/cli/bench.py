@@ -1,16 +1,41 @@
 """The command ``kps bench``: measures a server and its network from one Python process."""
 
+import argparse
 import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
+from kps.cli.connecting import client_options
+from kps.errors import KPSError
 from kps.io_asyncio.client import Client
+from kps.io_asyncio.loop import run
 from kps.protocol.bus.message import Message
 
 _UNDER_WAY = 10_000  # most messages that are published and not yet received
 _AT_ONCE = 100  # pending ack requests
+_PATIENCE = 20.0  # seconds beyond those of the measurements
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Print the measurements."""
+
+    async def show() -> None:
+        async with asyncio.timeout(4 * options.seconds + _PATIENCE):
+            async for line in measure(
+                options.address,
+                options.seconds,
+                options.size,
+                **client_options(options),
+            ):
+                print(line, flush=True)
+
+    try:
+        run(show())
+    except TimeoutError:
+        raise KPSError("a message did not arrive: the server is overloaded, or gone") from None
+    return 0
 
 
 async def measure(address: str, seconds: float, size: int, **options: Any) -> AsyncIterator[str]:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from kps.cli.streams import complain
+from kps.cli.complaints import complain
 from kps.errors import KPSError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import run as run_loop

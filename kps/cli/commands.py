@@ -1,15 +1,14 @@
 """What the commands are: the command line, and how each ends."""
 
 import argparse
-import asyncio
+import importlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import kps.cli.serve
-from kps.auth.tokens import print_new_token
 from kps.cli.arguments import (
     Parser,
     address,
@@ -19,17 +18,12 @@ from kps.cli.arguments import (
     size,
     variables,
 )
-from kps.cli.bench import measure
-from kps.cli.connecting import add_connecting, client_options
-from kps.cli.publish import publish
-from kps.cli.streams import OutputEnded, complain
-from kps.cli.subscribe import subscribe
+from kps.cli.complaints import OutputEnded, complain
+from kps.cli.connecting import add_connecting
 from kps.errors import InvalidArgument, KPSError, MessageTooLarge
-from kps.io_asyncio.loop import run as run_loop
-from kps.version import find_version
+from kps.version import __version__
 
 _BENCH_LARGEST = 2**26  # bytes of a payload: no server takes more by default
-_BENCH_PATIENCE = 20.0  # seconds beyond those of the measurements
 
 _TEXTS = ("topic", "topics", "data", "id", "name")
 """Options whose texts are sent; file names may be any bytes."""
@@ -78,22 +72,15 @@ def _blame(reason: str, options: argparse.Namespace) -> str:
     return " (the address is from the variable KPS_ADDRESS)" if is_about_it else ""
 
 
-def _bench(options: argparse.Namespace) -> int:
-    async def show() -> None:
-        async with asyncio.timeout(4 * options.seconds + _BENCH_PATIENCE):
-            async for line in measure(
-                options.address,
-                options.seconds,
-                options.size,
-                **client_options(options),
-            ):
-                print(line, flush=True)
+def _later(module: str, name: str) -> Callable[[argparse.Namespace], int]:
+    """Return a command that is imported when it runs: a server needs none of the others."""
 
-    try:
-        run_loop(show())
-    except TimeoutError:
-        raise KPSError("a message did not arrive: the server is overloaded, or gone") from None
-    return 0
+    def run_command(options: argparse.Namespace) -> int:
+        command: Callable[[argparse.Namespace], int]
+        command = getattr(importlib.import_module(module), name)
+        return command(options)
+
+    return run_command
 
 
 # -- the command line --------------------------------------------------------------------
@@ -110,7 +97,7 @@ def _build_parser(
         "KPS_MAX_MESSAGE, ...) or in a TOML file (address = ..., max_message = ...); the "
         "command line overrides variables, and variables override the file.",
     )
-    parser.add_argument("--version", action="version", version=f"kps {find_version()}")
+    parser.add_argument("--version", action="version", version=f"kps {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="run a server")
@@ -122,14 +109,14 @@ def _build_parser(
         set_defaults(serve, variables(serve, environment), "the environment")
 
     sub = commands.add_parser("sub", help="subscribe, and print one JSON object per message")
-    sub.set_defaults(run=subscribe)
+    sub.set_defaults(run=_later("kps.cli.subscribe", "subscribe"))
     sub.add_argument("topics", nargs="+", metavar="TOPIC")
     sub.add_argument("--count", type=size, metavar="N", help="end after N messages")
     sub.add_argument("--reconnect", action="store_true", help="wait for a server that is down")
     _add_client_options(sub, environment)
 
     pub = commands.add_parser("pub", help="publish")
-    pub.set_defaults(run=publish)
+    pub.set_defaults(run=_later("kps.cli.publish", "publish"))
     pub.add_argument("topic", metavar="TOPIC")
     pub.add_argument("data", metavar="DATA", help="JSON, or else a string; - for lines of input")
     pub.add_argument("--ack", action="store_true", help="print who handled it; exit 1 if not all")
@@ -138,12 +125,12 @@ def _build_parser(
     _add_client_options(pub, environment)
 
     token = commands.add_parser("token", help="make a token for an identity, as TOML for --tokens")
-    token.set_defaults(run=print_new_token)
+    token.set_defaults(run=_later("kps.auth.tokens", "print_new_token"))
     token.add_argument("name", metavar="NAME", help="name of the identity")
     _add_log_level(token, "error")
 
     bench = commands.add_parser("bench", help="measure the throughput of a running server")
-    bench.set_defaults(run=_bench)
+    bench.set_defaults(run=_later("kps.cli.bench", "bench"))
     add_connecting(bench, environment)
     bench.add_argument("--seconds", type=seconds, metavar="S", default=2.0,
                        help="time for each measurement; default: %(default)s")  # fmt: skip

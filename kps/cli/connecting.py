@@ -1,14 +1,15 @@
 """The options by which the commands of clients connect."""
 
 import argparse
-import ssl
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from kps.cli.arguments import address
 from kps.errors import InvalidArgument
-from kps.io_common.tls import client_context
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, Address
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Connecting(TypedDict, total=False):
@@ -16,7 +17,7 @@ class Connecting(TypedDict, total=False):
 
     token: str | None
     secure: bool
-    ssl: ssl.SSLContext | None
+    ssl: "ssl.SSLContext | None"
 
 
 def add_connecting(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
@@ -52,5 +53,7 @@ def client_options(options: argparse.Namespace) -> Connecting:
     address = Address.parse(options.address, secure=True)
     if not address.secure:
         raise InvalidArgument(f"there is no TLS with {address.url}")
+    from kps.io_common.tls import client_context
+
     context = client_context(options.tls_ca, options.tls_cert, options.tls_key)
     return found | Connecting(secure=True, ssl=context)

@@ -7,6 +7,7 @@ its output that has seen enough, as ``head`` does; but a server goes on without 
 This module imports little, because Ctrl-C shows a traceback until it runs.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -36,7 +37,9 @@ def start(
     is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while we import, it ends the process
+    gc.disable()  # what is imported stays: to look for garbage would take a tenth of the time
     run = load()
+    gc.enable()
     if is_ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -83,7 +86,7 @@ def _cannot_write(error: OSError) -> int:
     """Say why the output failed, unless its reader has seen enough; return the exit code."""
     if isinstance(error, BrokenPipeError):
         return 0
-    from kps.cli.streams import cannot_write, complain
+    from kps.cli.complaints import cannot_write, complain
 
     complain(f"kps: {cannot_write(error)}")
     return 1

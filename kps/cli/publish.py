@@ -6,8 +6,9 @@ from typing import Any
 
 import orjson
 
+from kps.cli.complaints import complain
 from kps.cli.connecting import client_options
-from kps.cli.streams import Input, Output, complain
+from kps.cli.streams import Input, Output
 from kps.errors import InvalidArgument, ServerError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import call

@@ -8,17 +8,19 @@ import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import kps.sync
 from kps.cli.arguments import address, file, rate, seconds, size
 from kps.errors import InvalidArgument
-from kps.io_asyncio.server import Server
-from kps.io_common.hooks import TokenHook, TokenVerdict
 from kps.io_common.logger import write
+from kps.io_common.verdicts import TokenHook, TokenVerdict
 from kps.protocol.access.identity import Permissions
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
-from kps.protocol.limits import IN_SHORT, ServerLimits
+from kps.protocol.server_limits import IN_SHORT, ServerLimits
+
+if TYPE_CHECKING:
+    from kps.io_asyncio.server import Server
+    from kps.io_sync.server import Server as BlockingServer
 
 _ALGORITHMS = ("HS256", "RS256", "ES256")
 _NEEDS = {
@@ -89,7 +91,8 @@ def serve(options: argparse.Namespace) -> int:
     for option, other in _NEEDS.items():
         if getattr(options, option) is not None and getattr(options, other) is None:
             raise InvalidArgument(f"{_flag(option)} needs {_flag(other)}")
-    make = kps.sync.Server if options.threads else Server
+    make = _blocking_server() if options.threads else _server()
+    gc.freeze()  # what is imported stays
     server = make(
         options.address,
         path=options.path,
@@ -110,7 +113,19 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _announce(server: Server | kps.sync.Server) -> None:
+def _server() -> "type[Server]":
+    from kps.io_asyncio.server import Server
+
+    return Server
+
+
+def _blocking_server() -> "type[BlockingServer]":
+    from kps.io_sync.server import Server as BlockingServer
+
+    return BlockingServer
+
+
+def _announce(server: "Server | BlockingServer") -> None:
     """Print the URL. The server goes on without a reader: its output is no more than a log."""
     try:
         print(f"kps serves on {server.url}", flush=True)
@@ -133,7 +148,6 @@ def _collect_less() -> None:
 
     Only what a connection leaves behind has cycles; messages have none.
     """
-    gc.freeze()
     gc.set_threshold(10_000)
 
 

@@ -4,13 +4,12 @@ import asyncio
 import contextlib
 import os
 import select
-import sys
 import threading
-import unicodedata
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
+from kps.cli.complaints import OutputEnded, cannot_write, visible
 from kps.errors import KPSError
 from kps.io_common.system_errors import describe
 
@@ -20,29 +19,6 @@ _CHUNK = 64 * 1024
 _CHUNKS_AHEAD = 4  # of the input, that wait for the program
 _ROOM = 1024 * 1024  # bytes of output that wait for its reader
 _BOM = b"\xef\xbb\xbf"
-
-# What a terminal obeys, or hides: controls, bidi marks and the like, line separators.
-_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-
-
-def visible(text: str) -> str:
-    """Return a text with escapes, as in JSON, for characters that a terminal obeys or hides."""
-    return text if text.isprintable() else "".join(map(_visible, text))
-
-
-def complain(text: str) -> None:
-    """Write one line to standard error, if that can be written to."""
-    with contextlib.suppress(OSError):
-        print(visible(text), file=sys.stderr, flush=True)
-
-
-def cannot_write(error: OSError) -> str:
-    """Return an error of the output in words."""
-    return f"cannot write the output: {describe(error)}"
-
-
-class OutputEnded(KPSError):
-    """The reader of the output has seen enough, as ``head`` has."""
 
 
 class Output:
@@ -255,10 +231,3 @@ class Input:
             self._room.acquire()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(self._chunks.put_nowait, chunk)
-
-
-def _visible(character: str) -> str:
-    if unicodedata.category(character) not in _HIDDEN:
-        return character
-    units = character.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[n : n + 4]}" for n in range(0, len(units), 4))

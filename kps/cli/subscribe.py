@@ -5,8 +5,9 @@ import asyncio
 
 import orjson
 
+from kps.cli.complaints import complain
 from kps.cli.connecting import client_options
-from kps.cli.streams import Output, complain
+from kps.cli.streams import Output
 from kps.errors import KPSError, ServerError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import call

@@ -7,20 +7,15 @@ The drivers' classes inherit from these mixins. The protocols name the methods t
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, Self, TypeVar, Unpack
+from typing import Any, Protocol, TypeVar
 
 from kps.compat.values import (
     ClientSubscriber,
     ResponseDict,
     UnifiedCallback,
-    UnifiedOptions,
     adapt,
-    client_options,
-    no_topic,
     response_dict,
 )
-from kps.io_common.client_options import ClientOptions
-from kps.io_common.hooks import OnClose, UpgradeHook
 from kps.protocol.bus.message import Message
 from kps.protocol.dialect.outcome import AckResponse
 
@@ -64,42 +59,6 @@ class Verbs(Protocol[AnyAck_co]):
     ) -> AnyAck_co: ...
 
 
-class ClientVerbs(Protocol):
-    """The methods that the unified names of clients call."""
-
-    on_close: OnClose | None
-
-    @classmethod
-    async def connect(cls, address: str, **options: Unpack[ClientOptions]) -> Self: ...
-
-    async def close(self) -> int: ...
-
-    async def run(self) -> None: ...
-
-
-class ServerVerbs(Protocol):
-    """The methods that the unified names of servers call."""
-
-    def count_clients(self) -> int: ...
-
-    def on_upgrade(self, hook: UpgradeHook) -> UpgradeHook: ...
-
-    def on_id(
-        self, callback: Callable[[Message[Any]], object]
-    ) -> Callable[[Message[Any]], object]: ...
-
-    def on_server_data(
-        self, callback: Callable[[Message[Any]], object]
-    ) -> Callable[[Message[Any]], object]: ...
-
-    async def stop(self) -> None: ...
-
-    def run(self) -> None: ...
-
-
-AnyClient = TypeVar("AnyClient", bound=ClientVerbs)
-
-
 class UnifiedAck:
     """The unified names of an ack."""
 
@@ -125,7 +84,7 @@ class UnifiedAck:
         await self.cancel()
 
 
-class _UnifiedNames:
+class UnifiedNames:
     """The unified names that clients and servers share."""
 
     async def Subscribe(
@@ -165,65 +124,3 @@ class _UnifiedNames:
     ) -> AnyAck_co:
         """``publish_to_id_with_ack``."""
         return await self.publish_to_id_with_ack(client_id, data, timeout)
-
-
-class UnifiedClient(_UnifiedNames):
-    """The unified names of a client."""
-
-    @classmethod
-    async def NewClient(
-        cls: type[AnyClient], *, Address: str, **options: Unpack[UnifiedOptions]
-    ) -> AnyClient:
-        """``connect``.
-
-        The options are ``Id``, ``Secure``, ``Path``, ``Autorestart``, ``RestartEvery`` (the
-        seconds between attempts with ``Autorestart``, 10 by default), ``OnDataWs`` (gets every
-        message of the server, and the client, which then speaks level 1), ``OnId`` (gets direct
-        messages) and ``OnClose`` (called once when the client closes).
-        """
-        return await cls.connect(Address, **client_options(**options))
-
-    @property
-    def Id(self: Verbs[Any]) -> str:
-        """``id``."""
-        return self.id
-
-    async def Close(self: ClientVerbs) -> None:
-        """``close``."""
-        await self.close()
-
-    async def Run(self: ClientVerbs) -> None:
-        """``run``."""
-        await self.run()
-
-    def OnClose(self: ClientVerbs, callback: OnClose | None) -> None:
-        """Set the callback that is called once when the client closes."""
-        self.on_close = callback
-
-
-class UnifiedServer(_UnifiedNames):
-    """The unified names of a server."""
-
-    def CountClients(self: ServerVerbs) -> int:
-        """``count_clients``."""
-        return self.count_clients()
-
-    def OnUpgradeWS(self: ServerVerbs, callback: UpgradeHook) -> None:
-        """Set ``on_upgrade``."""
-        self.on_upgrade(callback)
-
-    def OnID(self: ServerVerbs, callback: UnifiedCallback) -> None:
-        """Set ``on_id``."""
-        self.on_id(adapt(callback, no_topic))
-
-    def OnServerData(self: ServerVerbs, callback: UnifiedCallback) -> None:
-        """Add an ``on_server_data`` callback."""
-        self.on_server_data(adapt(callback, no_topic))
-
-    async def Stop(self: ServerVerbs) -> None:
-        """``stop``."""
-        await self.stop()
-
-    def Run(self: ServerVerbs) -> None:
-        """``run``."""
-        self.run()

@@ -2,12 +2,9 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any
 
-from kps.io_common.client_options import ClientOptions
-from kps.io_common.hooks import OnClose, OnFrame
 from kps.protocol.bus.message import Message
-from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.dialect.outcome import AckResponse
 
 UnifiedCallback = Callable[[Any, Callable[[], Any]], object]
@@ -15,19 +12,6 @@ UnifiedCallback = Callable[[Any, Callable[[], Any]], object]
 
 ResponseDict = dict[str, Any]
 """An outcome: ``ack_id``, ``client_id``, ``success``; ``error`` and ``result`` if it has them."""
-
-
-class UnifiedOptions(TypedDict, total=False):
-    """The keyword arguments of ``Client.NewClient`` besides ``Address``."""
-
-    Id: str | None
-    Secure: bool
-    Path: str | None
-    Autorestart: bool
-    RestartEvery: float
-    OnDataWs: OnFrame | None
-    OnId: UnifiedCallback | None
-    OnClose: OnClose | None
 
 
 class ClientSubscriber:
@@ -73,30 +57,6 @@ def adapt(
         return callback({"data": message.data, "from": message.sender}, unsubscribe)
 
     return handle
-
-
-def client_options(
-    *,
-    Id: str | None = None,
-    Secure: bool = False,
-    Path: str | None = None,
-    Autorestart: bool = False,
-    RestartEvery: float = 10.0,
-    OnDataWs: OnFrame | None = None,
-    OnId: UnifiedCallback | None = None,
-    OnClose: OnClose | None = None,
-) -> ClientOptions:
-    """Translate the options of ``NewClient`` into those of :class:`kps.Client`."""
-    return {
-        "id": Id,
-        "secure": Secure,
-        "path": Path,
-        "reconnect": RestartEvery if Autorestart else False,
-        "on_frame": OnDataWs,
-        "level": 1 if OnDataWs is not None else LEVEL,
-        "on_id": adapt(OnId, no_topic) if OnId is not None else None,
-        "on_close": OnClose,
-    }
 
 
 def response_dict(response: AckResponse) -> ResponseDict:

@@ -7,7 +7,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
-from kps.compat.unified import UnifiedClient
+from kps.compat.unified_client import UnifiedClient
 from kps.errors import ClientClosed, ConnectionLost, RequestTimeout
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.client_driver import ClientDriver
@@ -19,9 +19,9 @@ from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.signals import on_signals
 from kps.io_common.checks import check_main_thread
 from kps.io_common.class_only import class_only
+from kps.io_common.client_hooks import OnClose
+from kps.io_common.client_logs import log_client_event
 from kps.io_common.client_options import HIGH_WATER, HOOKS, ClientOptions, ClientSettings
-from kps.io_common.hooks import OnClose
-from kps.io_common.logs import log_client_event
 from kps.io_common.questions import StatusQuestion
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message

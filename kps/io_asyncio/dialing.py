@@ -41,7 +41,7 @@ async def dial(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.
 
 async def lookup(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[AddressInfo]:
     """Return the addresses of a name. Raises :class:`OSError`."""
-    return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    return list(await loop.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM))
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, info: AddressInfo) -> socket.socket:

@@ -4,20 +4,21 @@ import itertools
 import logging
 from collections.abc import Hashable
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from kps.errors import InvalidArgument, KPSError, QueueFull
-from kps.io_asyncio.client import Client
 from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.log import write
 from kps.io_asyncio.workers import Workers
-from kps.io_common.client_options import relay_limits
-from kps.io_common.server_options import ServerSettings
+from kps.io_common.server_options import ServerSettings, relay_limits
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.envelope import embedded
 from kps.protocol.server.relays import STOPPING, Done, Link, RelayJob, RelayQueue, RelayQueues
+
+if TYPE_CHECKING:
+    from kps.io_asyncio.client import Client
 
 _LEAST = 0.001  # seconds, for a link that is to end at once
 
@@ -98,7 +99,9 @@ class Relays:
         finally:
             self._end(queue, error)
 
-    def _client(self, link: Link) -> Client:
+    def _client(self, link: Link) -> "Client":
+        from kps.io_asyncio.client import Client  # most servers never send to another one
+
         settings, timeout = self._settings, self._settings.relay_timeout
         return Client(
             link.address,
@@ -118,7 +121,7 @@ class Relays:
         """Take the next message. If there is none, a later one opens a new link."""
         return None if self._is_closed else self._queues.take(queue)
 
-    async def _send(self, client: Client, job: RelayJob) -> None:
+    async def _send(self, client: "Client", job: RelayJob) -> None:
         error: str | None = STOPPING
         try:
             refusals = await client._send_to_server(

@@ -7,7 +7,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
-from kps.compat.unified import UnifiedServer
+from kps.compat.unified_server import UnifiedServer
 from kps.errors import ConnectFailed
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.dispatch import check_callback
@@ -20,17 +20,11 @@ from kps.io_asyncio.runtime import stopped
 from kps.io_asyncio.server_driver import ServerDriver
 from kps.io_asyncio.signals import on_signals
 from kps.io_common.checks import check_main_thread
-from kps.io_common.client_options import random_id
-from kps.io_common.hooks import (
-    AnyCallback,
-    AnyUpgradeHook,
-    Callback,
-    UpgradeHook,
-    token_verdict,
-    upgrade_verdict,
-)
-from kps.io_common.logs import log_hub_event
+from kps.io_common.hooks import AnyCallback, Callback
+from kps.io_common.ids import random_id
+from kps.io_common.server_logs import log_hub_event
 from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
+from kps.io_common.verdicts import AnyUpgradeHook, UpgradeHook, token_verdict, upgrade_verdict
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import LONGEST_ADDRESS, AckChanged, AckHandle, Message, check_text
 from kps.protocol.bus.subscriptions import Subscriptions

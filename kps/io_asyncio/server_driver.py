@@ -18,7 +18,7 @@ from kps.io_asyncio.runtime import Runtime, Timer, stopped
 from kps.io_asyncio.tls_listener import TlsListener
 from kps.io_asyncio.workers import ends_task
 from kps.io_common.listening import BACKLOG, listen
-from kps.io_common.logs import FiguresLog, hook_failed
+from kps.io_common.server_logs import FiguresLog, hook_failed
 from kps.io_common.server_options import ServerSettings
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 
 from kps.errors import InvalidArgument, KPSError, ServerStartFailed
-from kps.io_common.hooks import TokenHook
 from kps.io_common.logger import write
 from kps.io_common.tls import server_context
+from kps.io_common.verdicts import TokenHook
 from kps.protocol.dialect.outcome import in_words
 
 Finish = Callable[[object], object]

@@ -2,14 +2,13 @@
 
 import inspect
 import os
-import ssl as tls
 import threading
 from collections.abc import Iterable, Mapping
 
 from kps.errors import InvalidArgument, InvalidState
 from kps.protocol.bus.message import check_id
 from kps.protocol.dialect.level2 import LEVEL
-from kps.protocol.limits import LEAST_HEAD, LEAST_MESSAGE, ProgramLimits, ServerLimits, shown
+from kps.protocol.limits import ProgramLimits, shown
 
 
 def check_count(name: str, value: object) -> int:
@@ -35,7 +34,11 @@ def check_files(options: Mapping[str, object], *names: str) -> None:
 
 def check_tls(name: str, value: object) -> None:
     """Refuse anything but a TLS context or ``None``."""
-    if value is not None and not isinstance(value, tls.SSLContext):
+    if value is None:
+        return
+    import ssl as tls  # as whoever has a context has done
+
+    if not isinstance(value, tls.SSLContext):
         raise InvalidArgument(f"{name} is an ssl.SSLContext, not {shown(value)}")
 
 
@@ -43,14 +46,6 @@ def check_limits(value: object, kind: type[ProgramLimits]) -> None:
     """Refuse anything but limits of this kind or ``None``."""
     if value is not None and not isinstance(value, kind):
         raise InvalidArgument(f"limits is a kps.{kind.__name__}, not a {type(value).__name__}")
-
-
-def check_usable(limits: ServerLimits) -> ServerLimits:
-    """Refuse limits under which no client could connect."""
-    for name, least in (("max_message", LEAST_MESSAGE), ("max_head", LEAST_HEAD)):
-        if getattr(limits, name) < least:
-            raise InvalidArgument(f"{name} must be at least {least}, or nobody could connect")
-    return limits
 
 
 def check_level(value: object) -> int:

@@ -2,11 +2,8 @@
 
 import inspect
 import re
-import ssl as tls
-import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
 
 from kps.errors import InvalidArgument
 from kps.io_common.checks import (
@@ -16,12 +13,18 @@ from kps.io_common.checks import (
     check_own_id,
     check_tls,
 )
-from kps.io_common.hooks import Callback, OnClose, OnConnect, OnDisconnect, OnError, OnFrame
-from kps.protocol.client.config import ClientConfig, check_token
+from kps.io_common.client_hooks import OnClose, OnConnect, OnDisconnect, OnError, OnFrame
+from kps.io_common.hooks import Callback
+from kps.io_common.ids import random_id
+from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.reconnect import LEAST, Backoff
+from kps.protocol.client.token import check_token
 from kps.protocol.dialect.address import Address
 from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.limits import ClientLimits, check_seconds, check_switch, shown
+
+if TYPE_CHECKING:
+    import ssl as tls  # at run time only where there is TLS
 
 HIGH_WATER = 128 * 1024
 """Pending bytes above which ``publish`` waits until the connection has drained."""
@@ -37,7 +40,7 @@ class ClientOptions(TypedDict, total=False):
     id: str | None
     path: str | None
     secure: bool
-    ssl: tls.SSLContext | None
+    ssl: "tls.SSLContext | None"
     headers: Mapping[str, str] | None
     token: str | Callable[[], str] | None
     reconnect: bool | float | Backoff
@@ -54,12 +57,11 @@ class ClientOptions(TypedDict, total=False):
     on_close: OnClose | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientSettings:
+class ClientSettings(NamedTuple):
     """The checked options of a client. ``config`` holds those of the core."""
 
     address: Address
-    tls: tls.SSLContext | None
+    tls: "tls.SSLContext | None"
     config: ClientConfig
     connect_timeout: float
     request_timeout: float
@@ -85,7 +87,7 @@ class ClientSettings:
         on_frame = options.get("on_frame")
         return cls(
             address=found,
-            tls=(options.get("ssl") or tls.create_default_context()) if found.secure else None,
+            tls=(options.get("ssl") or _default_context()) if found.secure else None,
             config=ClientConfig(
                 id=options.get("id") or random_id("client"),
                 host=found.host_header,
@@ -109,15 +111,10 @@ class ClientSettings:
         )
 
 
-def relay_limits(timeout: float) -> ClientLimits:
-    """Return the limits of a connection to another server: each stage may take ``timeout``."""
-    # Another server has little to say. A client chose it, so it may be hostile.
-    return ClientLimits(max_message=256 * 1024, handshake_timeout=timeout, close_timeout=timeout)
+def _default_context() -> "tls.SSLContext":
+    import ssl as tls
 
-
-def random_id(kind: str) -> str:
-    """Return a unique id."""
-    return f"{kind}-{uuid.uuid4().hex[:16]}"
+    return tls.create_default_context()
 
 
 def _address(address: object, options: ClientOptions) -> Address:

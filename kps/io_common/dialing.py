@@ -16,9 +16,15 @@ AddressInfo = tuple[int, int, int, str, tuple[str | int | bytes, ...]]
 def numeric(host: str, port: int) -> list[AddressInfo]:
     """Return the entry of a host that is an address; an empty list if it is a name."""
     try:
-        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=_NUMERIC))
+        return lookup(host, port, _NUMERIC)
     except socket.gaierror:
         return []
+
+
+def lookup(host: str, port: int, flags: int = 0) -> list[AddressInfo]:
+    """Return the addresses of a host. It may block. Raises :class:`OSError`."""
+    # Of a text Python would make international domain names, with large tables; ours are ASCII.
+    return list(socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM, flags=flags))
 
 
 def in_order(found: list[AddressInfo]) -> list[AddressInfo]:

@@ -1,77 +1,17 @@
-"""The types of callbacks (for messages) and hooks (for decisions and notices).
+"""The types of callbacks, for messages.
 
 On asyncio each may be a coroutine function, which runs on the event loop, or a plain function,
-which runs in a thread. On threads each is a plain function.
+which runs in a thread. On threads each is a plain function. So are the hooks
+of clients (``client_hooks``) and of servers (``verdicts``).
 """
 
-import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-from kps.errors import InvalidArgument, ServerError
-from kps.protocol.access.identity import Identity
 from kps.protocol.bus.message import Message
-from kps.protocol.client.events import Connected, Disconnected
-from kps.protocol.limits import shown
-from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 Callback = Callable[[Message[Any]], object]
 """Handles a message. Its return value is the result for a publisher that wants an ack."""
 
-UpgradeVerdict = bool | None | Identity | HttpResponse
-"""Whether a client may connect: yes or no (403), its identity, or the answer that refuses it."""
-
-UpgradeHook = Callable[[HttpRequest], UpgradeVerdict | Awaitable[UpgradeVerdict]]
-"""Gets a client's upgrade request, and decides on it."""
-
-TokenVerdict = Identity | HttpResponse | None
-"""The identity behind a token; ``None`` if it is invalid; an answer if it cannot be judged now."""
-
-TokenHook = Callable[[str], TokenVerdict | Awaitable[TokenVerdict]]
-"""Gets a client's token, and returns its identity. :class:`kps.TokenFile` and
-:class:`kps.JWTVerifier` are such hooks. If it has a method ``reload``, the server calls that when
-it reloads."""
-
-OnConnect = Callable[[Connected], object]
-OnDisconnect = Callable[[Disconnected], object]
-OnError = Callable[[ServerError], object]
-OnFrame = Callable[[dict[str, Any], Any], object]
-"""Gets each message of the server, and the client."""
-OnClose = Callable[[], object]
-
-# Decorators return these types unchanged.
 AnyCallback = TypeVar("AnyCallback", bound=Callback)
-AnyUpgradeHook = TypeVar("AnyUpgradeHook", bound=UpgradeHook)
-
-
-def upgrade_verdict(returned: object) -> UpgradeVerdict:
-    """Return what ``on_upgrade`` decided: the program may have returned anything.
-
-    Raises :class:`kps.InvalidArgument` for anything else than an :data:`UpgradeVerdict`. It must
-    not admit a client: a pair ``("no", 403)`` is true.
-    """
-    if isinstance(returned, bool):
-        return returned
-    return _verdict(returned, "True or False, a kps.Identity or a kps.HttpResponse")
-
-
-def token_verdict(returned: object) -> TokenVerdict:
-    """Return what ``auth`` found; ``False`` means the same as ``None``.
-
-    Raises :class:`kps.InvalidArgument` for anything else than a :data:`TokenVerdict`.
-    """
-    return None if returned is False else _verdict(returned, "a kps.Identity or None")
-
-
-def _verdict(returned: object, wanted: str) -> TokenVerdict:
-    # Make them anew: a subclass may have gone around the checks.
-    if isinstance(returned, Identity):
-        return Identity(returned.name, returned.permissions, returned.lifetime)
-    if isinstance(returned, HttpResponse):
-        return HttpResponse(returned.status, returned.body, returned.content_type, returned.headers)
-    if inspect.iscoroutine(returned):
-        returned.close()
-        raise InvalidArgument("a hook returned a coroutine, which nothing runs")
-    if returned is not None:
-        raise InvalidArgument(f"a hook returned {shown(returned)}; it returns {wanted}")
-    return None
+"""Decorators return it unchanged."""

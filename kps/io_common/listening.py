@@ -4,6 +4,7 @@ import errno
 import socket
 
 from kps.errors import ServerStartFailed
+from kps.io_common.dialing import lookup
 from kps.io_common.forks import keep_listener_from_children
 from kps.io_common.system_errors import describe
 from kps.protocol.dialect.address import Address
@@ -20,7 +21,7 @@ def listen(address: Address) -> list[socket.socket]:
     host, port = address.host, address.port
     listeners: list[socket.socket] = []
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = lookup(host, port)
         found.sort(key=lambda entry: entry[0] != socket.AF_INET)
         if port == 0:  # each address would get a port of its own
             del found[1:]

@@ -15,21 +15,22 @@ from kps.io_common.checks import (
     check_own_id,
     check_texts,
     check_tls,
-    check_usable,
 )
-from kps.io_common.client_options import random_id
-from kps.io_common.hooks import Callback, TokenHook, UpgradeHook
+from kps.io_common.hooks import Callback
+from kps.io_common.ids import random_id
 from kps.io_common.logger import write
+from kps.io_common.verdicts import TokenHook, UpgradeHook
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.access.origins import read_origin
 from kps.protocol.access.rules import is_foreign
-from kps.protocol.client.config import check_token
+from kps.protocol.client.token import check_token
 from kps.protocol.dialect.address import DEFAULT_PATH, Address, named
 from kps.protocol.dialect.level2 import LEVEL
-from kps.protocol.limits import ServerLimits, check_seconds, check_switch, shown
+from kps.protocol.limits import ClientLimits, check_seconds, check_switch, shown
 from kps.protocol.server.config import HubConfig
-from kps.version import find_version
+from kps.protocol.server_limits import LEAST_HEAD, LEAST_MESSAGE, ServerLimits
+from kps.version import __version__
 
 HOOKS = ("on_upgrade", "auth", "on_id", "on_server_data")
 """The options that are hooks and callbacks."""
@@ -114,7 +115,7 @@ class ServerSettings:
                 asks_token=options.get("auth") is not None,
                 permissions=permissions,
                 proxies=read_networks(check_texts("proxies", options.get("proxies", ()))),
-                limits=check_usable(options.get("limits") or ServerLimits()),
+                limits=_check_usable(options.get("limits") or ServerLimits()),
                 level=check_level(options.get("level", LEVEL)),
                 is_monitored=check_switch("console", options.get("console", True)),
             ),
@@ -143,5 +144,19 @@ class ServerSettings:
             asks_upgrade=asks_upgrade,
             is_secure=self.certificates.context is not None,
             pages=pages(self.config.path, console=self.config.is_monitored),
-            version=find_version(),
+            version=__version__,
         )
+
+
+def _check_usable(limits: ServerLimits) -> ServerLimits:
+    """Refuse limits under which no client could connect."""
+    for name, least in (("max_message", LEAST_MESSAGE), ("max_head", LEAST_HEAD)):
+        if getattr(limits, name) < least:
+            raise InvalidArgument(f"{name} must be at least {least}, or nobody could connect")
+    return limits
+
+
+def relay_limits(timeout: float) -> ClientLimits:
+    """Return the limits of a connection to another server: each stage may take ``timeout``."""
+    # Another server has little to say. A client chose it, so it may be hostile.
+    return ClientLimits(max_message=256 * 1024, handshake_timeout=timeout, close_timeout=timeout)

@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-import ssl
+import sys
 
 from kps.errors import KPSError
 
@@ -30,7 +30,8 @@ def describe(error: BaseException) -> str:
 def _describe(error: BaseException) -> str:
     if isinstance(error, KPSError):
         return str(error)
-    if isinstance(error, ssl.SSLError):
+    tls = sys.modules.get("ssl")  # who has never imported it gets no error of it
+    if tls is not None and isinstance(error, tls.SSLError):
         return error.reason or str(error)
     number = getattr(error, "errno", None) or _NUMBERS.get(type(error))
     if number is None:  # asyncio tried several addresses, and joined their errors into one text

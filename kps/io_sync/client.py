@@ -9,13 +9,13 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
-from kps.compat.blocking import UnifiedClient
+from kps.compat.blocking_client import UnifiedClient
 from kps.errors import ClientClosed, ConnectionLost, RequestTimeout
 from kps.io_common.checks import check_main_thread
 from kps.io_common.class_only import class_only
+from kps.io_common.client_hooks import OnClose
+from kps.io_common.client_logs import log_client_event
 from kps.io_common.client_options import HIGH_WATER, HOOKS, ClientOptions, ClientSettings
-from kps.io_common.hooks import OnClose
-from kps.io_common.logs import log_client_event
 from kps.io_common.questions import StatusQuestion
 from kps.io_sync.ack import Ack
 from kps.io_sync.client_driver import ClientDriver

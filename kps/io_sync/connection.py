@@ -9,7 +9,6 @@ that needs the lock.
 import contextlib
 import selectors
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -105,6 +104,12 @@ def new_selector() -> selectors.BaseSelector:
     return poll() if poll is not None else selectors.SelectSelector()
 
 
+def _blocked_tls() -> tuple[type[OSError], ...]:
+    import ssl  # as whoever made the socket has done
+
+    return BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError
+
+
 class Connection:
     """Carries bytes between a socket and an endpoint until the transport is gone."""
 
@@ -125,7 +130,8 @@ class Connection:
         self._chunk = _CHUNK
         self._is_half_closed = False
         self._is_at_eof = False
-        self._is_tls = isinstance(sock, ssl.SSLSocket)
+        self._is_tls = hasattr(sock, "do_handshake")  # an ``ssl.SSLSocket``
+        self._blocked = _blocked_tls() if self._is_tls else (BlockingIOError,)
         self._thread_id = 0
         self._is_aborted = False
 
@@ -228,7 +234,7 @@ class Connection:
         for _ in range(_READS_AT_ONCE):
             try:
                 data = self._socket.recv(self._chunk)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            except self._blocked:
                 return
             except OSError:
                 data = b""
@@ -257,7 +263,7 @@ class Connection:
         while self._unsent:
             try:
                 sent = self._socket.send(self._unsent)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            except self._blocked:
                 return True
             except OSError:
                 return None

@@ -7,7 +7,7 @@ import socket
 from collections import deque
 from time import monotonic
 
-from kps.io_common.dialing import DELAY, AddressInfo, in_order
+from kps.io_common.dialing import DELAY, AddressInfo, in_order, lookup
 from kps.io_sync.connection import LONGEST_SELECT, new_selector
 
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
@@ -39,11 +39,6 @@ def dial(host: str, port: int, timeout: float) -> socket.socket:
             for key in list(selector.get_map().values()):
                 _socket_of(key).close()
     raise errors[0] if errors else OSError("the name has no address")
-
-
-def lookup(host: str, port: int) -> list[AddressInfo]:
-    """Return the addresses of a host. It may block. Raises :class:`OSError`."""
-    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
 
 def _begin(selector: selectors.BaseSelector, info: AddressInfo, errors: list[OSError]) -> None:

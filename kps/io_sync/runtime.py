@@ -11,16 +11,18 @@ end of a ``socket.socketpair``). After the test has advanced the clock, it calls
 import os
 import random
 import socket
-import ssl
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from kps.errors import InvalidState, ServerStopped
 from kps.io_common.condition import Condition
 from kps.io_common.forks import in_child
 from kps.io_sync.dialing import dial
 from kps.protocol.dialect.address import Address
+
+if TYPE_CHECKING:
+    import ssl  # at run time only where there is TLS
 
 
 class Runtime:
@@ -52,7 +54,7 @@ class Runtime:
         condition.wait(timeout)
 
     def connect(
-        self, address: Address, tls: ssl.SSLContext | None, timeout: float
+        self, address: Address, tls: "ssl.SSLContext | None", timeout: float
     ) -> socket.socket:
         """Open a transport to a server. Raises :class:`OSError`, also after the timeout."""
         ends = time.monotonic() + timeout

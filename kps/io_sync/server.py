@@ -9,20 +9,14 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
-from kps.compat.blocking import UnifiedServer
+from kps.compat.blocking_server import UnifiedServer
 from kps.errors import ConnectFailed
 from kps.io_common.checks import check_main_thread
-from kps.io_common.client_options import random_id
-from kps.io_common.hooks import (
-    AnyCallback,
-    AnyUpgradeHook,
-    Callback,
-    UpgradeHook,
-    token_verdict,
-    upgrade_verdict,
-)
-from kps.io_common.logs import log_hub_event
+from kps.io_common.hooks import AnyCallback, Callback
+from kps.io_common.ids import random_id
+from kps.io_common.server_logs import log_hub_event
 from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
+from kps.io_common.verdicts import AnyUpgradeHook, UpgradeHook, token_verdict, upgrade_verdict
 from kps.io_sync.ack import Ack
 from kps.io_sync.dispatch import check_callback
 from kps.io_sync.log import write

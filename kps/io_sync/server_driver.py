@@ -12,7 +12,7 @@ from kps.errors import KPSError, ServerStartFailed
 from kps.io_common.forks import watch_forks
 from kps.io_common.listening import listen
 from kps.io_common.logger import write as write_now
-from kps.io_common.logs import FiguresLog, hook_failed
+from kps.io_common.server_logs import FiguresLog, hook_failed
 from kps.io_common.server_options import ServerSettings
 from kps.io_common.system_errors import describe
 from kps.io_sync.acceptor import Acceptor

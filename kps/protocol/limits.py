@@ -1,4 +1,4 @@
-"""Every bound of the protocol core: of a connection, a client, a server.
+"""The bounds of a connection and of a client. ``server_limits`` has those of a server.
 
 Sizes are in bytes, times in seconds.
 """
@@ -8,11 +8,6 @@ from enum import StrEnum
 
 from kps.errors import InvalidArgument
 
-LEAST_MESSAGE = 512
-"""The smallest ``max_message`` of a server: a client's first message has an id and a token."""
-LEAST_HEAD = 512
-"""The smallest ``max_head`` of a server: the head of an upgrade has five headers and a token."""
-
 LONGEST = 1e9
 """The longest time that a program may give, in seconds: 31 years. The system's timers fail at
 numbers not far beyond."""
@@ -21,7 +16,6 @@ LARGEST = 2**53
 """The largest whole number that a program may give: JSON carries larger ones to few languages."""
 
 _LARGEST_RATE = 1e15
-_MAX_DEPTH = 128
 _MAY_BE_ZERO = ("message_rate", "byte_rate")
 
 
@@ -34,17 +28,6 @@ class Overflow(StrEnum):
     """Drop the oldest pending publications."""
     DROP_NEWEST = "drop_newest"
     """Drop the new publication."""
-
-
-class RatePolicy(StrEnum):
-    """What the server does with a connection that exceeds its rate limits."""
-
-    DELAY = "delay"
-    """Pause reading from it: TCP slows the client down, and nothing is lost."""
-    ERROR = "error"
-    """Refuse each excess message with the code ``rate_limited``."""
-    CLOSE = "close"
-    """Close the connection with code 1008."""
 
 
 def shown(value: object) -> str:
@@ -231,154 +214,3 @@ class ClientLimits(ProgramLimits):
 
     max_id: int = 65_536
     """Characters of an id that the program gives, in the same way."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerLimits(ProgramLimits):
-    """Bounds on what clients may cost a server.
-
-    The server answers a request that would exceed one with an error of the code
-    ``limit_reached``, unless another answer is named.
-    """
-
-    max_depth: int = _MAX_DEPTH
-    """Nested arrays and objects in a payload. Past it: an error of the code ``bad_message``.
-    At most 128: orjson (3.13 and earlier) may write past the end of its memory when it writes
-    JSON of more than 200 levels."""
-
-    max_batch: int = 65_536
-    """Payloads of one batch, and messages of one array. They may be tiny, and each has a cost.
-    The clients of KPS stay below it."""
-
-    max_ack_id: int = 1024
-    """Characters of a publisher's own id of an ack request; clients of the family put their
-    client id into it. Past it: an error of the code ``bad_request``."""
-
-    max_subscriptions: int = 10_000
-    """Topics that one connection may be subscribed to."""
-
-    max_topics: int = 1_000_000
-    """Topics with a subscriber."""
-
-    max_connections: int = 65_536
-    """Connections in all, including those that have not finished their handshake. Past it:
-    status 503. The system's limit on file descriptors applies besides."""
-
-    max_connections_per_address: int = 16_384
-    """Connections from one IPv4 address, or from one IPv6 network of 64 bits. Past it: status
-    503. The default is a quarter of all, because whole offices share an address."""
-
-    max_ids: int = 1000
-    """Ids that the server reserves for one identity. Past it, the one registered longest ago
-    becomes free for others."""
-
-    max_all_ids: int = 1_000_000
-    """Ids that the server reserves for all identities together. Past it: the same."""
-
-    max_pending_acks: int = 10_000
-    """Pending ack requests of one connection."""
-
-    max_awaited_acks: int = 1_000_000
-    """Pending answers of all ack requests together."""
-
-    max_ack_bytes: int = 256 * 1024 * 1024
-    """Bytes that all ack requests together may take in memory, with the ids and the outcomes of
-    all their receivers, but without the results. One with a single receiver takes about 1.5 KB,
-    and each further receiver about 400 bytes."""
-
-    max_results: int = 16 * 1024 * 1024
-    """Bytes of results and error texts that one ack request may gather. Past it: as past
-    ``max_all_results``."""
-
-    relay_messages: int = 1024
-    """Messages that may be pending for one link to another server. Past this bound and the next
-    four: an error of the code ``relay_failed``."""
-
-    relay_bytes: int = 16 * 1024 * 1024
-    """Bytes that may be pending for one link to another server."""
-
-    relay_all_bytes: int = 64 * 1024 * 1024
-    """Bytes that may be pending for all links to other servers together."""
-
-    relay_links: int = 64
-    """Links to other servers, each with its path, that may exist at a time."""
-
-    relay_links_per_client: int = 8
-    """Links that one client may have opened, so that it leaves some for others. All connections of
-    one identity are one client here, and so are all anonymous ones from one address (for IPv6, one
-    network of 64 bits)."""
-
-    message_rate: float = 0.0
-    """Messages that one connection may send per second, where each payload of a batch counts.
-    0, the default, means no limit, because the right one depends on the clients: on the open
-    internet, take a few times what the program's own clients send. ``rate_policy`` says what
-    happens past it."""
-
-    byte_rate: float = 0.0
-    """Bytes that one connection may send per second; 0, the default, means no limit."""
-
-    rate_burst: float = 1.0
-    """Seconds' worth of messages and bytes that a connection may send at once after a pause."""
-
-    rate_policy: RatePolicy = RatePolicy.DELAY
-    """What the server does with a connection that sends faster."""
-
-    register_timeout: float = 10.0
-    """Time from the opening handshake to the first ``ping`` of the protocol. Past it: close
-    code 1008."""
-
-    ack_timeout: float = 5.0
-    """How long an ack request lasts when its publisher names no timeout."""
-
-    max_ack_timeout: float = 300.0
-    """The longest timeout that a publisher may ask for."""
-
-    def __post_init__(self) -> None:
-        super(ServerLimits, self).__post_init__()
-        if not 1 <= self.max_depth <= _MAX_DEPTH:
-            raise InvalidArgument(f"max_depth must be from 1 to {_MAX_DEPTH}")
-
-
-IN_SHORT = {
-    "max_message": "bytes of the largest message",
-    "max_depth": "levels of arrays and objects in a payload, at most 128",
-    "max_brackets": "opening brackets, [ and {, in a message",
-    "max_batch": "payloads of one batch, messages of one array",
-    "max_topic": "characters of a topic",
-    "max_id": "characters of a client's id",
-    "max_ack_id": "characters of a publisher's id of an ack request",
-    "max_subscriptions": "topics that one connection may be subscribed to",
-    "max_topics": "topics with a subscriber",
-    "max_connections": "connections in all",
-    "max_connections_per_address": "connections from one address",
-    "max_ids": "ids reserved for one identity",
-    "max_all_ids": "ids reserved for all identities together",
-    "max_pending_acks": "pending ack requests of one connection",
-    "max_awaited_acks": "pending answers of all ack requests together",
-    "max_ack_bytes": "bytes that all pending ack requests may take, without results",
-    "max_results": "bytes of results that one ack request may gather",
-    "max_all_results": "bytes of results of all pending ack requests",
-    "relay_messages": "messages that may be pending for one link to another server",
-    "relay_bytes": "bytes that may be pending for one link to another server",
-    "relay_all_bytes": "bytes that may be pending for all links to other servers",
-    "relay_links": "links to other servers at a time",
-    "relay_links_per_client": "links to other servers that one client may have opened",
-    "max_error": "characters of a subscriber's error text that its publisher gets",
-    "max_head": "bytes of an HTTP head",
-    "queue_messages": "messages that may be pending for one client",
-    "queue_bytes": "bytes that may be pending for one client",
-    "overflow": "what the server does with a client that reads too slowly",
-    "backlog_bytes": "bytes of pending replies past which the server pauses reading a client",
-    "message_rate": "messages per second of one connection; 0: no limit",
-    "byte_rate": "bytes per second of one connection; 0: no limit",
-    "rate_burst": "seconds' worth of them that a client may send at once",
-    "rate_policy": "what the server does with a client that sends faster",
-    "handshake_timeout": "seconds for the opening handshake",
-    "register_timeout": "seconds for the first ping",
-    "heartbeat_interval": "seconds of silence after which the server pings a client",
-    "heartbeat_timeout": "seconds that the client has to answer",
-    "close_timeout": "seconds for the closing handshake",
-    "ack_timeout": "seconds of an ack request that names no timeout",
-    "max_ack_timeout": "seconds of an ack request at most",
-}
-"""What each limit of a server bounds, in a few words: the help texts of ``kps serve``."""

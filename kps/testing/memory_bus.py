@@ -13,15 +13,16 @@ from kps.errors import InvalidArgument, InvalidState
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.runtime import Runtime
 from kps.io_common.checks import check_hook
-from kps.io_common.hooks import Callback, TokenHook, UpgradeHook
+from kps.io_common.hooks import Callback
 from kps.io_common.server_options import ServerSettings
+from kps.io_common.verdicts import TokenHook, UpgradeHook
 from kps.io_sync.client import Client as BlockingClient
 from kps.io_sync.runtime import Runtime as BlockingRuntime
 from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.dialect.address import DEFAULT_PATH, Address
 from kps.protocol.dialect.level2 import LEVEL
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 from kps.testing.installed import install, uninstall
 from kps.testing.on_loop import LoopRuntime
 from kps.testing.on_threads import Pump, ThreadsRuntime

@@ -11,7 +11,7 @@ from kps.protocol.limits import ClientLimits
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import RelayRequested
 from kps.protocol.server.hub import Hub
-from kps.protocol.wire.client_handshake import ClientWebSocket
+from kps.protocol.wire.client_handshake import KEY_SIZE, ClientWebSocket
 from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.outbox import Kind, control
 from kps.protocol.wire.websocket import ClosedBy, Output
@@ -131,6 +131,7 @@ class _RawClient:
             host=host,
             target=hub.config.path,
             headers=[],
+            key=bytes(KEY_SIZE),
             text_frame=masker.text_frame,
             limits=limits,
             now=clock.now,

@@ -10,10 +10,11 @@ from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import ClientEvent, ConnectNeeded
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.client.session import ClientSession
-from kps.protocol.limits import ClientLimits, ServerLimits
+from kps.protocol.limits import ClientLimits
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import HubEvent, SessionFailed
 from kps.protocol.server.hub import Hub
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
 

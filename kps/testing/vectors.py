@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 
 
 @dataclass(frozen=True, slots=True)

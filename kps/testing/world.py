@@ -13,8 +13,10 @@ from itertools import count
 from random import Random
 from typing import Any, Protocol
 
-from kps.io_common.hooks import Callback, TokenHook, UpgradeHook
-from kps.io_common.logs import hook_failed, report_failure
+from kps.io_common.hooks import Callback
+from kps.io_common.logs import report_failure
+from kps.io_common.server_logs import hook_failed
+from kps.io_common.verdicts import TokenHook, UpgradeHook
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import HubEvent, RelayRequested, TokenPresented, UpgradeRequested

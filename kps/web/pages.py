@@ -1,10 +1,10 @@
 """The web files that a server serves: the console page, and the JavaScript client."""
 
 import hashlib
-import html
-from importlib.resources import files
-from pathlib import PurePath
+from os.path import splitext
+from pkgutil import get_data  # which also reads Zip archives, and is light
 
+from kps.protocol.dialect.address import DEFAULT_PATH
 from kps.protocol.wire.http import HttpResponse
 
 _TYPES = {
@@ -14,6 +14,17 @@ _TYPES = {
 }
 _CLIENT = "kps.js"
 _PAGE = "console.html"
+FILES = (
+    _CLIENT,
+    _PAGE,
+    "console.css",
+    "console.js",
+    "console-charts.js",
+    "console-publish.js",
+    "console-table.js",
+    "console-view.js",
+    "console-watch.js",
+)
 _SECURITY = (
     (
         "content-security-policy",
@@ -30,14 +41,12 @@ _FOR_ALL = (("access-control-allow-origin", "*"),)
 def pages(path: str, *, console: bool) -> dict[str, HttpResponse]:
     """Return the answers by path. ``path`` is that of the WebSocket, which goes into the page."""
     found: dict[str, HttpResponse] = {}
-    for file in files("kps.web").iterdir():  # which may be in a Zip archive
-        name = file.name
-        content_type = _TYPES.get(PurePath(name).suffix)
-        if content_type is None or not (console or name == _CLIENT):
-            continue
-        body = file.read_bytes()
-        if name == _PAGE:
-            body = body.replace(b'content="/ws/bus"', f'content="{html.escape(path)}"'.encode())
+    for name in FILES if console else (_CLIENT,):
+        body = get_data("kps.web", name)
+        assert body is not None
+        content_type = _TYPES[splitext(name)[1]]
+        if name == _PAGE and path != DEFAULT_PATH:
+            body = _with_path(body, path)
         headers = (
             ("etag", f'"{hashlib.sha256(body).hexdigest()[:32]}"'),
             ("cache-control", "no-cache"),  # browsers then ask whether the file has changed
@@ -46,3 +55,11 @@ def pages(path: str, *, console: bool) -> dict[str, HttpResponse]:
         )
         found["/" if name == _PAGE else f"/{name}"] = HttpResponse(200, body, content_type, headers)
     return found
+
+
+def _with_path(page: bytes, path: str) -> bytes:
+    """Put the path of the WebSocket into the page, in place of the default."""
+    import html
+
+    written = f'content="{html.escape(path)}"'
+    return page.replace(f'content="{DEFAULT_PATH}"'.encode(), written.encode())

@@ -18,25 +18,25 @@ import sys
 import threading
 from collections.abc import Callable
 
-from wsproto.events import BytesMessage
-
 from kps.io_asyncio.connection import Connection as AsyncioConnection
 from kps.io_asyncio.loop import run
 from kps.io_sync.connection import Connection as ThreadConnection
 from kps.io_sync.connection import clock
 from kps.protocol.limits import ConnectionLimits
-from kps.protocol.wire.client_handshake import ClientWebSocket
+from kps.protocol.wire.client_handshake import KEY_SIZE, ClientWebSocket
+from kps.protocol.wire.controls import Control, Violation
 from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Entry, Kind
-from kps.protocol.wire.reader import Control, FrameReader
+from kps.protocol.wire.reader import FrameReader
 from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import Output, State
 
 HOST = "127.0.0.1"
 LIMITS = ConnectionLimits(max_message=16 * 1024 * 1024)  # exactly the suite's largest message
 
+_TEXT, _BINARY = 1, 2
 _BINARY_FIN = b"\x82"
 
 
@@ -47,13 +47,18 @@ class Binary(bytes):
 class _Reader(FrameReader):
     """Marks binary messages. To the bus they are as good as text, but an echo must tell them."""
 
-    __slots__ = ()
+    __slots__ = ("_is_binary",)
 
-    def _handle_event(self, messages: list[bytes], *, is_open: bool) -> Control | None:
-        is_binary = isinstance(self._waiting[0], BytesMessage)
+    def _begin_frame(self, *, is_open: bool) -> Violation | None:
+        opcode = self._data[self._position] & 0x0F
+        if opcode in (_TEXT, _BINARY):  # else it goes on with a message, or is a control
+            self._is_binary = opcode == _BINARY
+        return super()._begin_frame(is_open=is_open)
+
+    def _take_waiting(self, messages: list[bytes], *, is_open: bool) -> Control | None:
         count = len(messages)
-        control = super()._handle_event(messages, is_open=is_open)
-        messages[count:] = [Binary(each) if is_binary else each for each in messages[count:]]
+        control = super()._take_waiting(messages, is_open=is_open)
+        messages[count:] = [Binary(each) if self._is_binary else each for each in messages[count:]]
         return control
 
 
@@ -129,6 +134,7 @@ def client_echo(port: int, target: str, now: float) -> Echo:
             host=f"{HOST}:{port}",
             target=target,
             headers=[],
+            key=os.urandom(KEY_SIZE),
             text_frame=Masker(os.urandom).text_frame,
             limits=LIMITS,
             now=now,

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from kps.protocol.limits import ServerLimits
-from kps.version import find_version
+from kps.protocol.server_limits import ServerLimits
+from kps.version import __version__
 
 PATIENCE = 30.0
 
@@ -246,7 +246,7 @@ def test_a_port_alone_in_variable_and_file(serve: Callable[..., Serve], tmp_path
 
 def test_version() -> None:
     result = run("--version")
-    assert (result.returncode, result.stdout) == (0, f"kps {find_version()}\n")
+    assert (result.returncode, result.stdout) == (0, f"kps {__version__}\n")
 
 
 def test_a_refused_login_and_a_refused_page_leave_a_line(

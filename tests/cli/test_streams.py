@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.cli.arguments import address
-from kps.cli.streams import Input, Lines, Output, OutputEnded, visible
+from kps.cli.complaints import OutputEnded, visible
+from kps.cli.streams import Input, Lines, Output
 from kps.errors import KPSError
 
 PATIENCE = 30.0

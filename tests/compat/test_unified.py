@@ -12,9 +12,11 @@ import pytest
 import kps
 import kps.sync
 from kps.compat.blocking import UnifiedAck as BlockingUnifiedAck
-from kps.compat.blocking import UnifiedClient as BlockingUnifiedClient
-from kps.compat.blocking import UnifiedServer as BlockingUnifiedServer
-from kps.compat.unified import UnifiedAck, UnifiedClient, UnifiedServer
+from kps.compat.blocking_client import UnifiedClient as BlockingUnifiedClient
+from kps.compat.blocking_server import UnifiedServer as BlockingUnifiedServer
+from kps.compat.unified import UnifiedAck
+from kps.compat.unified_client import UnifiedClient
+from kps.compat.unified_server import UnifiedServer
 
 # The unified names that the clients of the family share.
 CLIENT = {

@@ -24,7 +24,7 @@ from kps.protocol.dialect.envelope import (
     write,
 )
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 from tests.fuzz import grammar
 from tests.fuzz.seeds import all_messages
 from tests.protocol.helpers import levels

@@ -11,8 +11,9 @@ from typing import Any
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import Identity
 from kps.protocol.client.events import Ended
-from kps.protocol.limits import ClientLimits, ServerLimits
+from kps.protocol.limits import ClientLimits
 from kps.protocol.server.events import TokenPresented, UpgradeRequested
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.websocket import Output, State
 from tests.fuzz.choices import Choices

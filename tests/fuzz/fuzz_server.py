@@ -27,11 +27,12 @@ from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import ALL, Identity, Permissions
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message
-from kps.protocol.limits import Overflow, RatePolicy, ServerLimits
+from kps.protocol.limits import Overflow
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.events import RelayRequested, TokenPresented, UpgradeRequested
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.turns import TURN
+from kps.protocol.server_limits import RatePolicy, ServerLimits
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.websocket import Output
 from kps.testing.network import split

@@ -14,12 +14,12 @@ from kps.protocol.client.pending import Barrier, ClientAck, Pending
 from kps.protocol.client.session import ClientSession
 from kps.protocol.client.topics import Topics, TopicState
 from kps.protocol.cost import ENTRY, KEPT, MESSAGE
-from kps.protocol.limits import RatePolicy
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.encodings import FRAMES
 from kps.protocol.server.gate import Phase
 from kps.protocol.server.hub import Hub
 from kps.protocol.server.session import ServerSession
+from kps.protocol.server_limits import RatePolicy
 from kps.protocol.timers import Deadlines, Timed
 from kps.protocol.wire.outbox import Kind, Outbox
 from kps.protocol.wire.reader import FrameReader

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import kps.protocol.wire.others  # noqa: F401  # now, as the calls of its import would count
 from kps.protocol.server.intake import Intake
 from kps.protocol.server.turns import TURN, Turns, Worker
 from kps.protocol.wire.reader import FrameReader

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from kps.io_common.logs import log_client_event
+from kps.io_common.client_logs import log_client_event
 from kps.protocol.client.events import (
     ClientEvent,
     ConnectAttemptFailed,

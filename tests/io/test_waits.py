@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import kps
-import kps.io_asyncio.relay
-import kps.io_sync.relay
+import kps.io_asyncio.client
+import kps.io_sync.client
 import kps.sync
 from tests.io.harness import PATIENCE, AnyDriver, Cable, Inbox
 
@@ -168,7 +168,7 @@ def test_a_link_that_fails_in_an_unexpected_way_blocks_nothing(
             raise failure
 
     with monkeypatch.context() as patch:
-        for module in (kps.io_asyncio.relay, kps.io_sync.relay):
+        for module in (kps.io_asyncio.client, kps.io_sync.client):
             patch.setattr(module, "Client", Broken)
         with pytest.raises(kps.ConnectFailed):
             server.publish_to_server(target.address, 1)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kps.errors import InvalidArgument
-from kps.io_common.hooks import token_verdict, upgrade_verdict
+from kps.io_common.verdicts import token_verdict, upgrade_verdict
 from kps.protocol.access.identity import Identity
 from kps.protocol.wire.http import HttpResponse
 

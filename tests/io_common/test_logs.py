@@ -7,8 +7,10 @@ import threading
 
 import pytest
 
+from kps.io_common.client_logs import log_client_event
 from kps.io_common.logger import INTERVAL, MOST, Guard, guard, shown, write
-from kps.io_common.logs import hook_failed, log_client_event, log_hub_event, report_failure
+from kps.io_common.logs import report_failure
+from kps.io_common.server_logs import hook_failed, log_hub_event
 from kps.protocol.client.events import (
     ClientEvent,
     ConnectAttemptFailed,

@@ -22,11 +22,11 @@ from kps.protocol.client.events import ClientEvent, ConnectNeeded
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.client.session import ClientSession
-from kps.protocol.limits import ServerLimits
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
 from kps.protocol.server.session import ServerSession
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.websocket import Output
 from kps.testing.network import ManualClock, split
 

@@ -10,7 +10,8 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle
 from kps.protocol.client.events import Ended, ErrorReceived
 from kps.protocol.client.reconnect import Backoff
-from kps.protocol.limits import ClientLimits, RatePolicy, ServerLimits
+from kps.protocol.limits import ClientLimits
+from kps.protocol.server_limits import RatePolicy, ServerLimits
 from kps.testing import Link, MemoryClient, Network
 from tests.protocol.helpers import PONG, Stage, frame
 

@@ -6,14 +6,8 @@ from typing import Any
 import pytest
 
 from kps.errors import InvalidArgument
-from kps.protocol.limits import (
-    ClientLimits,
-    ConnectionLimits,
-    Overflow,
-    ProgramLimits,
-    RatePolicy,
-    ServerLimits,
-)
+from kps.protocol.limits import ClientLimits, ConnectionLimits, Overflow, ProgramLimits
+from kps.protocol.server_limits import RatePolicy, ServerLimits
 
 AnyLimits = type[ConnectionLimits]
 EVERY_KIND: tuple[AnyLimits, ...] = (ConnectionLimits, ProgramLimits, ClientLimits, ServerLimits)

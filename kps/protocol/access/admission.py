@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from kps.errors import InvalidArgument
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 
 Network = IPv4Network | IPv6Network
 

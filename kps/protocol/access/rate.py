@@ -4,7 +4,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from typing import NamedTuple
 
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 
 _ALL = 1 << 62  # tokens: as many as there ever are
 

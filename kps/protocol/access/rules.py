@@ -8,7 +8,7 @@ from kps.protocol.access.identity import Permissions, matches
 from kps.protocol.bus.message import has_controls
 from kps.protocol.dialect.address import DEFAULT_PATH, RelayTarget
 from kps.protocol.dialect.envelope import InvalidMessage
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 
 RESERVED = "__kps/"
 """Prefix of the topics that belong to the server: only the server publishes on them."""

@@ -14,7 +14,7 @@ from kps.protocol import cost
 from kps.protocol.bus.slices import PAUSE, Slices
 from kps.protocol.bus.topics import Subscriber
 from kps.protocol.dialect.outcome import AckResponse, Json
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.timers import Deadlines
 
 

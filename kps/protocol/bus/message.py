@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from kps.errors import InvalidArgument
 from kps.protocol.dialect.outcome import AckResponse
@@ -106,8 +106,7 @@ class AckHandle:
         return {name: outcome.error != "timeout" for name, outcome in self.responses.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class AckChanged:
+class AckChanged(NamedTuple):
     """An ack request of the program got an answer, or ended."""
 
     handle: AckHandle

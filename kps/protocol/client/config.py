@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from kps.errors import InvalidArgument
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.address import DEFAULT_PATH
@@ -33,12 +31,3 @@ class ClientConfig:
     limits: ClientLimits = field(default_factory=ClientLimits)
     level: int = level2.LEVEL
     """The highest level of the protocol that the client offers."""
-
-
-def check_token(token: Any) -> str:
-    """Return a token that fits into a header. Raises ``InvalidArgument`` without showing it."""
-    if not isinstance(token, str) or not token:
-        raise InvalidArgument("a token is a text that is not empty")
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise InvalidArgument("a token is ASCII, without spaces and line ends")
-    return token

@@ -11,7 +11,6 @@ from kps.errors import (
     ServerError,
 )
 from kps.protocol.client.asking import Asking
-from kps.protocol.client.config import check_token
 from kps.protocol.client.events import (
     ConnectAttemptFailed,
     Connected,
@@ -23,11 +22,13 @@ from kps.protocol.client.flow import Flow
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
+from kps.protocol.client.token import check_token
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect.client import agreed, greeting, limit_in
 from kps.protocol.dialect.codes import ID_TAKEN
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import in_words
+from kps.protocol.wire.client_handshake import KEY_SIZE
 from kps.protocol.wire.frames import Masker
 from kps.protocol.wire.websocket import Closed, ClosedBy
 
@@ -47,7 +48,8 @@ _DENIED = (401, 403)
 class Connecting:
     """Maintains one connection until the program closes the client.
 
-    ``chance()`` returns a number in [0, 1). ``receive`` handles the messages of a connection.
+    ``entropy(n)`` returns ``n`` unpredictable bytes, ``chance()`` a number in [0, 1). ``receive``
+    handles the messages of a connection.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Connecting:
         topics: Topics,
         flow: Flow,
         *,
-        masker: Masker,
+        entropy: Callable[[int], bytes],
         chance: Callable[[], float],
         receive: Callable[[ClientLink, list[bytes]], None],
     ) -> None:
@@ -67,7 +69,8 @@ class Connecting:
         self._asking = asking
         self._topics = topics
         self._flow = flow
-        self._masker = masker
+        self._entropy = entropy
+        self._masker = Masker(entropy)
         self._chance = chance
         self.received = receive
         token = state.config.token
@@ -100,7 +103,8 @@ class Connecting:
     def connected(self) -> ClientLink:
         """Make the link for a new transport, in answer to ``ConnectNeeded``."""
         state = self._state
-        link = ClientLink(self, state.config, state, self._masker, self._token)
+        key = self._entropy(KEY_SIZE)
+        link = ClientLink(self, state.config, state, self._masker, key, self._token)
         if state.is_over:
             link.abandon()
         else:

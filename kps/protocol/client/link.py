@@ -51,6 +51,7 @@ class ClientLink:
         config: ClientConfig,
         clock: Clock,
         masker: Masker,
+        key: bytes,
         token: str | None,
     ) -> None:
         headers = list(config.headers)
@@ -69,6 +70,7 @@ class ClientLink:
             host=config.host,
             target=config.target,
             headers=headers,
+            key=key,
             text_frame=masker.text_frame,
             limits=config.limits,
             now=clock.now,

@@ -21,7 +21,6 @@ from kps.protocol.client.topics import Topics
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.envelope import check_finite, compose, embedded, encode
 from kps.protocol.limits import check_switch
-from kps.protocol.wire.frames import Masker
 
 
 class ClientSession:
@@ -66,7 +65,7 @@ class ClientSession:
             asking,
             topics,
             self.flow,
-            masker=Masker(entropy),
+            entropy=entropy,
             chance=chance,
             receive=lambda link, messages: receiver.receive(link, messages),
         )

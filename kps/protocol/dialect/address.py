@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from kps.errors import InvalidArgument
@@ -11,6 +12,8 @@ from kps.protocol.limits import shown
 DEFAULT_ADDRESS = "localhost:9313"
 DEFAULT_PORT = 9313
 DEFAULT_PATH = "/ws/bus"
+
+_LONGEST_LABEL = 63  # characters, in the domain name system
 
 _NUMBERS = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+))*\.?", re.ASCII | re.IGNORECASE)
 
@@ -81,10 +84,9 @@ class Address:
         if not _fits_a_request(target):
             raise InvalidArgument(f"not a path on a server: {shown(_path_of(target))}")
         address = cls(parts.hostname, port, secure, target)
-        try:
-            address.netloc.encode("idna")  # as wsproto encodes it for the request
-        except UnicodeError:
-            raise _unreadable(text) from None
+        *labels, last = address.netloc.split(".")  # the last one may be empty: "localhost.:80"
+        if not all(labels) or max(map(len, [*labels, last])) > _LONGEST_LABEL:
+            raise _unreadable(text)
         return address
 
 
@@ -153,8 +155,7 @@ def _is_odd_number(host: str) -> bool:
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class RelayTarget:
+class RelayTarget(NamedTuple):
     """A parsed ``host:port[/path][::proxied-address]``."""
 
     address: str

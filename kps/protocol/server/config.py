@@ -9,7 +9,8 @@ from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.access.rules import is_foreign
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.address import DEFAULT_PATH
-from kps.protocol.limits import ServerLimits, shown
+from kps.protocol.limits import shown
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.http import HttpResponse
 
 

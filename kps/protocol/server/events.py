@@ -5,7 +5,7 @@ events exhaustively, so that a new one breaks the type check and not production.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from kps.protocol.bus.message import AckChanged
 from kps.protocol.dialect.address import RelayTarget
@@ -13,8 +13,7 @@ from kps.protocol.wire.http import HttpRequest
 from kps.protocol.wire.websocket import Closed
 
 
-@dataclass(frozen=True, slots=True)
-class UpgradeRequested:
+class UpgradeRequested(NamedTuple):
     """A client asks to connect; answer with :meth:`Hub.decide`."""
 
     session: int
@@ -31,8 +30,7 @@ class TokenPresented:
     """Address of the client."""
 
 
-@dataclass(frozen=True, slots=True)
-class OriginRefused:
+class OriginRefused(NamedTuple):
     """A page may not connect, because of its origin. Told once for each origin."""
 
     peer: str
@@ -40,8 +38,7 @@ class OriginRefused:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class LoginRefused:
+class LoginRefused(NamedTuple):
     """A client may not connect, or not renew its identity."""
 
     peer: str
@@ -50,8 +47,7 @@ class LoginRefused:
     """Why, in words of the server."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientRegistered:
+class ClientRegistered(NamedTuple):
     """A client registered, or changed its id."""
 
     session: int
@@ -62,8 +58,7 @@ class ClientRegistered:
     """Address of the client."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientLeft:
+class ClientLeft(NamedTuple):
     """A registered client is gone."""
 
     client_id: str
@@ -72,16 +67,14 @@ class ClientLeft:
     """Messages for it that were dropped: it read too slowly, or was disconnected."""
 
 
-@dataclass(frozen=True, slots=True)
-class StrangerLeft:
+class StrangerLeft(NamedTuple):
     """An unregistered connection is gone: refused, plain HTTP, or abandoned by the client."""
 
     peer: str
     closed: Closed
 
 
-@dataclass(frozen=True, slots=True)
-class RelayRequested:
+class RelayRequested(NamedTuple):
     """A client wants a message sent to another server; answer with :meth:`Hub.relay_finished`."""
 
     session: int
@@ -96,16 +89,14 @@ class RelayRequested:
     """Whose links the message needs: the name of the client's identity, or its address."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionFailed:
+class SessionFailed(NamedTuple):
     """The server itself has a fault, which struck one connection, or one deadline, and no other."""
 
     where: str
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class DirectMessageIgnored:
+class DirectMessageIgnored(NamedTuple):
     """A client sent the server a direct message, and its program accepts none."""
 
     sender: str

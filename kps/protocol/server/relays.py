@@ -2,13 +2,12 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kps.errors import QueueFull
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.envelope import compose_payload
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 
 Done = Callable[[str | None], None]
 """Called once: with ``None`` when the other server has the message, else with the error."""
@@ -31,8 +30,7 @@ class Link(NamedTuple):
     """Whether this server's token goes there."""
 
 
-@dataclass(frozen=True, slots=True)
-class RelayJob:
+class RelayJob(NamedTuple):
     """One message for another server."""
 
     target: RelayTarget

@@ -13,7 +13,7 @@ from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Key, Stage
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.server import ServerLevel1
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.frames import text_frame
 from kps.protocol.wire.outbox import Entry, Kind
 

@@ -3,7 +3,7 @@
 from kps.protocol.access.rate import RateLimiter
 from kps.protocol.dialect.codes import RATE_LIMITED
 from kps.protocol.dialect.envelope import InvalidMessage
-from kps.protocol.limits import RatePolicy, ServerLimits
+from kps.protocol.server_limits import RatePolicy, ServerLimits
 
 # Seconds.
 _PROBE_INTERVAL = 2.0

@@ -1,25 +1,33 @@
-"""The client's end of a WebSocket, with its opening handshake."""
+"""The client's end of a WebSocket, with its opening handshake (RFC 6455, section 4.1)."""
 
+import re
+from binascii import b2a_base64
 from collections.abc import Callable
 
-from wsproto.connection import ConnectionType
-from wsproto.events import (
-    AcceptConnection,
-    RejectConnection,
-    Request,
-)
-from wsproto.handshake import H11Handshake
-from wsproto.utilities import RemoteProtocolError
-
 from kps.protocol.limits import ConnectionLimits
+from kps.protocol.wire.accepting import accept_token
 from kps.protocol.wire.outbox import control
 from kps.protocol.wire.websocket import Closed, ClosedBy, WebSocket
 
+KEY_SIZE = 16
+"""Unpredictable bytes in a handshake."""
+
+_SWITCHING = 101
+
+_STATUS = re.compile(rb"HTTP/\d\.\d ([1-9]\d\d)(?: [^\0\r\n]*)?")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\0\r\n]*?)[ \t]*")
+
+# Fields that the client did not ask for: to accept one is to accept frames that it cannot read.
+_UNASKED = ("sec-websocket-extensions", "sec-websocket-protocol")
+
 
 class ClientWebSocket(WebSocket):
-    """The client's end of a WebSocket connection, from its request on."""
+    """The client's end of a WebSocket connection, from its request on.
 
-    __slots__ = ("_handshake", "_head", "refused")
+    ``key`` has ``KEY_SIZE`` unpredictable bytes.
+    """
+
+    __slots__ = ("_accept", "_head", "refused")
 
     def __init__(
         self,
@@ -27,6 +35,7 @@ class ClientWebSocket(WebSocket):
         host: str,
         target: str,
         headers: list[tuple[str, str]],
+        key: bytes,
         text_frame: Callable[[bytes], bytes],
         limits: ConnectionLimits,
         now: float,
@@ -35,13 +44,18 @@ class ClientWebSocket(WebSocket):
         self.refused: int | None = None
         """The HTTP status of the server's refusal, if it refused."""
         self._head = b""
-        self._handshake = H11Handshake(ConnectionType.CLIENT)
-        request = Request(
-            host=host,
-            target=target,
-            extra_headers=[(name.encode(), value.encode()) for name, value in headers],
-        )
-        self.outbox.push(control(self._handshake.send(request)))
+        written = b2a_base64(key, newline=False)
+        self._accept = accept_token(written)
+        fields = [
+            ("Host", host),
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Key", written.decode()),
+            ("Sec-WebSocket-Version", "13"),
+            *headers,
+        ]
+        lines = [f"GET {target} HTTP/1.1", *[f"{name}: {value}" for name, value in fields], "", ""]
+        self.outbox.push(control("\r\n".join(lines).encode()))
 
     def _receive_handshake(self, data: bytes, now: float) -> None:
         received = self._head + data
@@ -55,18 +69,38 @@ class ClientWebSocket(WebSocket):
             return
         rest += received[room:]
         self._head = b""
-        try:
-            self._handshake.receive_data(head + separator)
-            events = list(self._handshake.events())
-        except (RemoteProtocolError, UnicodeError) as error:
-            self._refuse(f"not a WebSocket server: {error}", now)
-            return
-        for event in events:
-            if isinstance(event, AcceptConnection):
-                self._opened(rest)
-            elif isinstance(event, RejectConnection):
-                self.refused = event.status_code
-                self._refuse(f"refused with HTTP status {event.status_code}", now)
+        status, *lines = head.split(b"\r\n")
+        found = _STATUS.fullmatch(status)
+        if found is None:
+            self._refuse("not a WebSocket server: Bad HTTP message", now)
+        elif int(found[1]) != _SWITCHING:
+            self.refused = int(found[1])
+            self._refuse(f"refused with HTTP status {self.refused}", now)
+        elif fault := self._fault_of(lines):
+            self._refuse(f"not a WebSocket server: {fault}", now)
+        else:
+            self._opened(rest)
+
+    def _fault_of(self, lines: list[bytes]) -> str:
+        """Return what is wrong with the fields that accept the upgrade, or ``""``."""
+        fields: dict[str, bytes] = {}
+        for line in lines:
+            field = _FIELD.fullmatch(line)
+            if field is None:
+                return "Bad HTTP message"
+            name = field[1].decode().lower()
+            fields[name] = fields[name] + b"," + field[2] if name in fields else field[2]
+        tokens = [token.strip().lower() for token in fields.get("connection", b"").split(b",")]
+        if b"upgrade" not in tokens:
+            return "Missing header, 'Connection: Upgrade'"
+        if fields.get("upgrade", b"").lower() != b"websocket":
+            return "Missing header, 'Upgrade: websocket'"
+        if fields.get("sec-websocket-accept") != self._accept:
+            return "Bad accept token"
+        for name in _UNASKED:
+            if name in fields:
+                return f"unrecognized {name.rpartition('-')[2]}"
+        return ""
 
     def _refuse(self, reason: str, now: float) -> None:
         self._abort = True

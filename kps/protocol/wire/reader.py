@@ -1,15 +1,23 @@
 """Reads the frames of one connection, after its opening handshake.
 
-This module reads whole text frames, which are nearly all traffic. It passes everything else to
-wsproto, the authority on frames. Differential tests compare the two.
+This module reads whole text frames, which are nearly all traffic, and sound controls. It passes
+everything else to wsproto, the authority on frames. Differential tests compare the two.
 """
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+from kps.protocol.wire.controls import (
+    CloseReceived,
+    Control,
+    PingReceived,
+    Violation,
+    is_sound,
+    read_control,
+)
+from kps.protocol.wire.frames import TEXT_FIN, Header, read_header, read_pong, read_texts
 
-from kps.protocol.wire.frames import TEXT_FIN, read_header, read_pong, read_texts
+if TYPE_CHECKING:
+    from kps.protocol.wire.others import OtherFrames, Part
 
 # An incomplete frame of this size goes to wsproto in pieces, so that we buffer few bytes.
 _STREAM_FROM = 16 * 1024
@@ -17,7 +25,8 @@ _STREAM_FROM = 16 * 1024
 ALL = 1 << 62
 """An allowance that ``read`` cannot use up."""
 
-# These take as long as so many bytes of whole text frames: a frame that wsproto reads, a pong.
+# These take as long as so many bytes of whole text frames: a frame that wsproto reads, or a ping
+# with its answer; a pong.
 _FRAME_WEIGHT = 640
 _PONG_WEIGHT = 32
 
@@ -25,35 +34,6 @@ _PONG_WEIGHT = 32
 # frames without content, which cost the peer almost nothing, have a bound.
 _FREE_FRAMES = 1024
 _BYTES_PER_FRAME = 16
-
-
-@dataclass(frozen=True, slots=True)
-class PingReceived:
-    """The peer sent a ping."""
-
-    pong: bytes
-    """The frame that answers it."""
-
-
-@dataclass(frozen=True, slots=True)
-class CloseReceived:
-    """The peer sent a close frame: its own, or the answer to ours."""
-
-    code: int
-    reason: str
-    answer: bytes
-    """The frame that answers it; empty if this is the answer to ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """The peer broke the WebSocket protocol or a limit."""
-
-    code: int
-    reason: str
-
-
-Control = PingReceived | CloseReceived | Violation
 
 
 class FrameReader:
@@ -66,9 +46,9 @@ class FrameReader:
         "_claimed",
         "_data",
         "_fragments",
-        "_frames",
         "_in_message",
         "_is_client",
+        "_others",
         "_parts",
         "_passing",
         "_position",
@@ -93,29 +73,22 @@ class FrameReader:
         self.controls = 0
         """Controls read so far."""
         self.frames = 0
-        """Frames and parts of frames that wsproto has read so far, which takes longer."""
+        """Pings and close frames so far, and the frames and parts of frames that wsproto has read:
+        all take longer, and may have an answer."""
         self.met_others = False
         """Whether it has read frames that are no whole texts, since the owner last reset this."""
         self.has_more = False
         """Whether ``read`` may find something without more bytes."""
         self._is_client = is_client
-        self._frames: Connection | None = None  # made when something needs wsproto
+        self._others: OtherFrames | None = None  # made when something needs wsproto
         self._data = b""
         self._position = 0
-        self._waiting: list[Event] = []  # events of wsproto that are not handled yet
+        self._waiting: list[Part | Control] = []  # what is not handled yet
         self._passing = 0  # remaining bytes of the current frame, which go to wsproto
         self._fragments = bytearray()  # of an incomplete message
         self._claimed = 0  # size of that message so far, by its frames' headers
         self._parts = 0  # number of its frames so far
         self._in_message = False
-
-    @property
-    def wsproto(self) -> Connection:
-        """wsproto's view of the connection, made on first use: many connections never need it."""
-        if self._frames is None:
-            role = ConnectionType.CLIENT if self._is_client else ConnectionType.SERVER
-            self._frames = Connection(role)
-        return self._frames
 
     @property
     def unread(self) -> int:
@@ -154,7 +127,7 @@ class FrameReader:
             if self._waiting:  # these precede the bytes in ``data``
                 if messages:
                     break
-                control = self._handle_event(messages, is_open=is_open)
+                control = self._take_waiting(messages, is_open=is_open)
                 if control is not None:
                     break
                 continue
@@ -189,11 +162,16 @@ class FrameReader:
                 self.frames += 1
                 limit -= _FRAME_WEIGHT
                 self.allowance -= _FRAME_WEIGHT
-                self._feed_wsproto(piece)
+                self._pass_on(piece)
                 continue
             control = self._begin_frame(is_open=is_open)
             if control is not None:
                 break
+            if self._position > position:  # a control
+                position = self._position
+                limit -= _FRAME_WEIGHT
+                self.allowance -= _FRAME_WEIGHT
+                continue
             if not self._passing:  # an incomplete frame: keep its bytes only
                 self._data, self._position = data[position:], 0
                 self.has_more = False
@@ -204,7 +182,10 @@ class FrameReader:
         return control
 
     def _begin_frame(self, *, is_open: bool) -> Violation | None:
-        """Decide how to read the next frame; if ``_passing`` stays 0, it is incomplete."""
+        """Read a control, or decide how to read the next frame.
+
+        It is incomplete if neither ``_position`` nor ``_passing`` changes.
+        """
         data, position = self._data, self._position
         header = read_header(data, position)
         if header is None:
@@ -221,6 +202,10 @@ class FrameReader:
         )
         if may_be_whole_text and stop > len(data) and header.length < _STREAM_FROM:
             return None
+        if is_sound(header, not self._is_client) and (
+            stop > len(data) or self._read_control(header, stop, is_open=is_open)
+        ):
+            return None
         if header.is_control:
             self.controls += 1
         else:
@@ -234,34 +219,40 @@ class FrameReader:
     def _claims_too_much(self, length: int) -> bool:
         return self._claimed + length > self.max_message
 
-    def _feed_wsproto(self, piece: bytes) -> None:
-        frames = self.wsproto
-        frames.receive_data(piece)
-        self._waiting += frames.events()
+    def _read_control(self, header: Header, stop: int, *, is_open: bool) -> bool:
+        """Read a whole ping or close frame; tell whether it is sound."""
+        control = read_control(self._data, header)
+        if control is None:
+            return False
+        if is_open or isinstance(control, CloseReceived):
+            self._waiting.append(control)
+        self.met_others = True
+        self.extra += stop - self._position
+        self.frames += 1
+        self.controls += 1
+        self._position = stop
+        return True
 
-    def _handle_event(self, messages: list[bytes], *, is_open: bool) -> Control | None:
-        """Handle one event of wsproto: a message or part of one, or a control."""
-        frames = self.wsproto
-        event = self._waiting.pop(0)
-        if isinstance(event, (TextMessage, BytesMessage)):
-            part = event.data.encode() if isinstance(event, TextMessage) else event.data
-            self._fragments += part
-            self._in_message = not event.message_finished
-            if event.message_finished:
-                message = bytes(self._fragments)
-                self._fragments.clear()
-                self._claimed = self._parts = 0
-                self.extra -= len(message)
-                if is_open:
-                    messages.append(message)
-        elif isinstance(event, Ping):
+    def _pass_on(self, piece: bytes) -> None:
+        """Let wsproto read a frame or a part of one."""
+        if self._others is None:
+            from kps.protocol.wire.others import OtherFrames
+
+            self._others = OtherFrames(is_client=self._is_client)
+        self._waiting += self._others.read(piece)
+
+    def _take_waiting(self, messages: list[bytes], *, is_open: bool) -> Control | None:
+        """Take a control, or a message or a part of one."""
+        found = self._waiting.pop(0)
+        if isinstance(found, (PingReceived, CloseReceived, Violation)):
+            return found
+        self._fragments += found.content
+        self._in_message = not found.is_last
+        if found.is_last:
+            message = bytes(self._fragments)
+            self._fragments.clear()
+            self._claimed = self._parts = 0
+            self.extra -= len(message)
             if is_open:
-                return PingReceived(frames.send(event.response()))
-        elif isinstance(event, CloseConnection):
-            code, reason = int(event.code), event.reason or ""
-            if frames.state is ConnectionState.REMOTE_CLOSING:
-                return CloseReceived(code, reason, frames.send(event.response()))
-            if frames.state is ConnectionState.CLOSED:  # the answer to our close frame
-                return CloseReceived(code, reason, b"")
-            return Violation(code, reason)  # wsproto reports a violation this way
+                messages.append(message)
         return None

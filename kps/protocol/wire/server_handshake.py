@@ -11,12 +11,9 @@ from http import HTTPStatus
 from typing import Protocol
 
 import h11
-from wsproto.connection import ConnectionType
-from wsproto.events import AcceptConnection, RejectConnection
-from wsproto.handshake import H11Handshake
-from wsproto.utilities import RemoteProtocolError
 
 from kps.protocol.limits import ConnectionLimits
+from kps.protocol.wire.accepting import accept_token
 from kps.protocol.wire.frames import text_frame
 from kps.protocol.wire.http import WITHOUT_BODY, HttpRequest, HttpResponse, Responder
 from kps.protocol.wire.outbox import control
@@ -30,11 +27,18 @@ _ORIGIN_FORM = re.compile(r"/(?!/)[^#]*")
 _URL = re.compile(r"https?://[^#]*", re.IGNORECASE)
 _NOT_FOUND = HttpResponse.text(404, "not found")
 
+_ACCEPTED = (
+    b"HTTP/1.1 101 Switching Protocols\r\n"
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
+)
+
 # Fields that decide about an upgrade. Of two values, another program may take the other one.
 _ONCE = frozenset(("authorization", "host", "origin", "sec-websocket-key",
                    "sec-websocket-version", "upgrade"))  # fmt: skip
 
-_PROTOCOL = b"websocket"
+_PROTOCOL = "websocket"
+_CONNECTION = "upgrade"
+_VERSION = "13"
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
@@ -52,12 +56,11 @@ class Proxies(Protocol):
 class _Opening:
     """State of the opening handshake, dropped when the connection is open."""
 
-    __slots__ = ("head_size", "http", "upgrade")
+    __slots__ = ("head_size", "http")
 
     def __init__(self, max_head: int) -> None:
         self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head)
         self.head_size = 0
-        self.upgrade: H11Handshake | None = None
 
 
 class ServerWebSocket(WebSocket):
@@ -102,11 +105,11 @@ class ServerWebSocket(WebSocket):
         if self.state is State.REQUEST:
             opening, self._opening = self._opening, None
             assert opening is not None
-            assert opening.upgrade is not None
             assert self.request is not None
             self.host = self.request.header("host")
+            token = accept_token(self.request.header("sec-websocket-key").encode("latin-1"))
             self.request = None
-            self.outbox.push(control(opening.upgrade.send(AcceptConnection())))
+            self.outbox.push(control(_ACCEPTED % token))
             self._opened(opening.http.trailing_data[0])
 
     def respond(self, response: HttpResponse, now: float, patience: float | None = None) -> None:
@@ -168,8 +171,9 @@ class ServerWebSocket(WebSocket):
             self.respond(HttpResponse.text(431, "bad request: the head is too large"), now)
 
     def _judge(self, event: h11.Request, now: float) -> None:
-        fields = list(event.headers)
-        headers = tuple([(name.decode("ascii"), value.decode("latin-1")) for name, value in fields])
+        headers = tuple(
+            [(name.decode("ascii"), value.decode("latin-1")) for name, value in event.headers]
+        )
         peer, scheme = self._client_of(headers)
         request = HttpRequest(
             method=event.method.decode("ascii"),
@@ -191,7 +195,7 @@ class ServerWebSocket(WebSocket):
         elif fault := _fault_of(request):
             self.respond(HttpResponse.text(400, f"bad upgrade: {fault}"), now)
         else:
-            self._read_upgrade(request, fields, event.http_version, now)
+            self._read_upgrade(request, event.http_version, now)
 
     def _client_of(self, headers: tuple[tuple[str, str], ...]) -> tuple[str, str]:
         """Return the client's address, and the scheme by which it reached the server."""
@@ -214,36 +218,35 @@ class ServerWebSocket(WebSocket):
             response = HttpResponse.text(400, "bad request: unreadable target")
         self.respond(response, now)
 
-    def _read_upgrade(
-        self, request: HttpRequest, fields: list[tuple[bytes, bytes]], version: bytes, now: float
-    ) -> None:
-        upgrade = H11Handshake(ConnectionType.SERVER)
-        try:
-            if request.method != "GET" or version < b"1.1":
-                raise RemoteProtocolError("an upgrade takes GET and HTTP/1.1")
-            upgrade.initiate_upgrade_connection([_once(*field) for field in fields], request.target)
-        except RemoteProtocolError as error:
-            hint = error.event_hint
-            status = 400
-            extra: tuple[tuple[str, str], ...] = ()
-            if isinstance(hint, RejectConnection):
-                status = hint.status_code
-                extra = tuple((name.decode(), value.decode()) for name, value in hint.headers)
-            body = f"bad upgrade: {error}\n".encode()
-            self.respond(HttpResponse(status, body, headers=extra), now)
-        except (h11.LocalProtocolError, UnicodeError):
-            self.respond(HttpResponse.text(400, "bad upgrade: unreadable headers"), now)
+    def _read_upgrade(self, request: HttpRequest, version: bytes, now: float) -> None:
+        spoken = request.header("sec-websocket-version")
+        headers: tuple[tuple[str, str], ...] = ()
+        status = 400
+        if request.method != "GET" or version < b"1.1":
+            fault = "an upgrade takes GET and HTTP/1.1"
+        elif _CONNECTION not in _items(request, "connection"):
+            fault = "Missing header, 'Connection: Upgrade'"
+        elif spoken != _VERSION:
+            fault = "Missing header, 'Sec-WebSocket-Version'"
+            status = 426 if spoken else 400
+            headers = (("Sec-WebSocket-Version", _VERSION),)
+        elif not request.header("sec-websocket-key"):
+            fault = "Missing header, 'Sec-WebSocket-Key'"
+        elif set(_items(request, "upgrade")) != {_PROTOCOL}:  # proxies may have repeated it
+            fault = "Missing header, 'Upgrade: websocket'"
+        elif not request.header("host").isascii():
+            fault = "unreadable headers"
         else:
-            assert self._opening is not None
-            self._opening.upgrade = upgrade
             self._move(Step.REQUESTED)
+            return
+        body = f"bad upgrade: {fault}\n".encode()
+        self.respond(HttpResponse(status, body, headers=headers), now)
 
 
-def _once(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """Return a field. Proxies join fields, so ``Upgrade`` may name the same protocol repeatedly."""
-    if name == b"upgrade" and {item.strip().lower() for item in value.split(b",")} == {_PROTOCOL}:
-        return name, _PROTOCOL
-    return name, value
+def _items(request: HttpRequest, name: str) -> list[str]:
+    """Return the items of a field, of which there may be several."""
+    values = [value for key, value in request.headers if key == name]
+    return [item.strip().lower() for item in ",".join(values).split(",")]
 
 
 def _fault_of(request: HttpRequest) -> str:

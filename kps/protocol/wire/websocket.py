@@ -9,13 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from wsproto.events import CloseConnection, Ping
-
 from kps.protocol.limits import ConnectionLimits
-from kps.protocol.wire.frames import SERVER_PING
+from kps.protocol.wire.controls import (
+    CLOSE_FIN,
+    PING_FIN,
+    CloseReceived,
+    Control,
+    PingReceived,
+    close_payload,
+    control_frame,
+)
+from kps.protocol.wire.frames import PONG_FIN, SERVER_PING
 from kps.protocol.wire.keepalive import Beat, Keepalive
 from kps.protocol.wire.outbox import Entry, Kind, Outbox, Push, control
-from kps.protocol.wire.reader import ALL, CloseReceived, Control, FrameReader, PingReceived
+from kps.protocol.wire.reader import ALL, FrameReader
 
 
 class State(Enum):
@@ -223,11 +230,12 @@ class WebSocket(ABC):
 
     def _handle(self, event: Control, now: float) -> None:
         if isinstance(event, PingReceived):
-            self.queue(Entry(event.pong, Kind.REPLY, messages=0), now)
+            pong = self._frame(PONG_FIN, event.payload)
+            self.queue(Entry(pong, Kind.REPLY, messages=0), now)
         elif isinstance(event, CloseReceived):
-            if event.answer:
-                self.outbox.push_anyway(control(event.answer))
-            by = ClosedBy.PEER if event.answer else ClosedBy.LOCAL
+            is_answer = self.state is _CLOSING
+            self._send_close(event.code, event.reason)
+            by = ClosedBy.LOCAL if is_answer else ClosedBy.PEER
             self._end(Closed(event.code, event.reason, by), now)
         else:
             self.fail(event.code, event.reason, now)
@@ -308,8 +316,11 @@ class WebSocket(ABC):
     def _send_close(self, code: int, reason: str) -> None:
         """Queue a close frame, if the WebSocket is open."""
         if self.state is _OPEN:
-            frame = self.reader.wsproto.send(CloseConnection(code, reason))
-            self.outbox.push_anyway(control(frame))
+            payload = close_payload(code, reason)
+            self.outbox.push_anyway(control(self._frame(CLOSE_FIN, payload)))
+
+    def _frame(self, first: int, payload: bytes = b"") -> bytes:
+        return control_frame(first, payload, self.outbox.text_frame)
 
     def _end(self, closed: Closed, now: float) -> None:
         """Stop receiving and queueing."""
@@ -340,7 +351,7 @@ class WebSocket(ABC):
 
     def probe(self) -> None:
         """Queue a ping: writing it shows whether the network still reaches the peer."""
-        ping = self.reader.wsproto.send(Ping(b"")) if self._is_client else SERVER_PING
+        ping = self._frame(PING_FIN) if self._is_client else SERVER_PING
         self.outbox.push_first(control(ping))  # the peer may be slow to take the backlog
 
     def handle_timeout(self, now: float) -> None:

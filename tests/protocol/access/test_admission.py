@@ -4,7 +4,7 @@ import pytest
 
 from kps.errors import InvalidArgument
 from kps.protocol.access.admission import Admission, host_of, read_networks
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 
 
 @pytest.mark.parametrize(

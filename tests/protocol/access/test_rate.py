@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.protocol.access.rate import Bucket, RateLimiter, UsedLimiters
-from kps.protocol.limits import ServerLimits
 from kps.protocol.server.throttle import throttle
+from kps.protocol.server_limits import ServerLimits
 
 
 def test_takes_what_there_is() -> None:

@@ -15,8 +15,8 @@ from kps.protocol.bus.publication import Encoding, Publication
 from kps.protocol.bus.topics import Bus, Key, Stage, Subscriber
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.dialect.server import LEVEL_1, LEVEL_2, ServerLevel1
-from kps.protocol.limits import ServerLimits
 from kps.protocol.server.encodings import FRAMES
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.timers import Deadlines
 from kps.protocol.wire.outbox import Entry, Kind
 

@@ -19,7 +19,8 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.reconnect import Backoff
-from kps.protocol.limits import ClientLimits, ServerLimits
+from kps.protocol.limits import ClientLimits
+from kps.protocol.server_limits import ServerLimits
 from kps.testing.network import MemoryClient, Network
 from tests.protocol.helpers import THOROUGH, Peer, close_frame
 

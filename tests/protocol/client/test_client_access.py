@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kps.errors import ConnectFailed, ConnectionLost, InvalidArgument, QueueFull, ServerError
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.client.config import ClientConfig, check_token
+from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import (
     BarrierPassed,
     ConnectAttemptFailed,
@@ -23,6 +23,7 @@ from kps.protocol.client.events import (
     SubscriptionRefused,
 )
 from kps.protocol.client.reconnect import Backoff
+from kps.protocol.client.token import check_token
 from kps.protocol.dialect.codes import EXPIRED
 from kps.protocol.limits import ClientLimits
 from kps.testing.network import Network

@@ -169,6 +169,7 @@ class TestAddress:
             host=address.netloc,
             target=address.target,
             headers=[],
+            key=bytes(16),
             text_frame=text_frame,
             limits=ConnectionLimits(),
             now=0.0,

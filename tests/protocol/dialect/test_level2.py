@@ -14,8 +14,9 @@ from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import BarrierPassed, Disconnected, ErrorReceived
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import ClientLimits, Overflow, ServerLimits
+from kps.protocol.limits import ClientLimits, Overflow
 from kps.protocol.server.config import HubConfig
+from kps.protocol.server_limits import ServerLimits
 from kps.testing.network import Network
 from tests.protocol.helpers import (
     THOROUGH,

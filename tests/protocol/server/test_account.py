@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 import kps
 from kps.protocol import cost
-from kps.protocol.limits import Overflow, ServerLimits
+from kps.protocol.limits import Overflow
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
+from kps.protocol.server_limits import ServerLimits
 from tests.protocol.helpers import Fields, Peer, Stage
 from tests.protocol.server.test_memory import (
     EMOJI,

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from kps.protocol.dialect import envelope
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import Overflow, RatePolicy, ServerLimits
+from kps.protocol.limits import Overflow
 from kps.protocol.server import inbox as inbox_module
 from kps.protocol.server import turns as turns_module
 from kps.protocol.server.turns import TURN, Turns
+from kps.protocol.server_limits import RatePolicy, ServerLimits
 from kps.testing.network import split
 from tests.protocol.helpers import (
     BINARY,

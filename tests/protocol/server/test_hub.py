@@ -12,8 +12,9 @@ from kps.errors import InvalidArgument, ServerStopped
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.limits import Overflow, ServerLimits
+from kps.protocol.limits import Overflow
 from kps.protocol.server.events import DirectMessageIgnored, HubEvent
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.websocket import Output
 from tests.protocol.helpers import (
     BINARY,

@@ -7,8 +7,8 @@ import pytest
 
 from kps.errors import InvalidArgument
 from kps.protocol.access.identity import Identity, Permissions
-from kps.protocol.limits import RatePolicy, ServerLimits
 from kps.protocol.server.events import LoginRefused, TokenPresented, UpgradeRequested
+from kps.protocol.server_limits import RatePolicy, ServerLimits
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 from tests.protocol.helpers import Answer, Peer, Stage, frame, json_frame, upgrade
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from kps.protocol.dialect import envelope
-from kps.protocol.limits import ServerLimits
 from kps.protocol.server import inbox as inbox_module
 from kps.protocol.server.turns import TURN
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.websocket import State
 from tests.protocol.helpers import PING, PONG, Peer, Stage, frame, json_frame
 

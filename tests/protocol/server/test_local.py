@@ -7,7 +7,8 @@ import pytest
 
 from kps.errors import InvalidArgument
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.limits import Overflow, ServerLimits
+from kps.protocol.limits import Overflow
+from kps.protocol.server_limits import ServerLimits
 from tests.protocol.helpers import Peer, Stage, contents
 
 FULL_AT_3 = ServerLimits(mailbox_messages=3)

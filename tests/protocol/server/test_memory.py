@@ -15,7 +15,7 @@ import pytest
 from kps.protocol import cost
 from kps.protocol.access.identity import Identity
 from kps.protocol.access.ids import IdOwners
-from kps.protocol.limits import ServerLimits
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.frames import Masker
 from tests.protocol.helpers import Fields, Peer, Stage
 

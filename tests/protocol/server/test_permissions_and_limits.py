@@ -13,8 +13,9 @@ from kps.errors import QueueFull
 from kps.protocol import cost
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import OPEN, Permissions
-from kps.protocol.limits import Overflow, RatePolicy, ServerLimits
+from kps.protocol.limits import Overflow
 from kps.protocol.server.events import UpgradeRequested
+from kps.protocol.server_limits import RatePolicy, ServerLimits
 from tests.protocol.helpers import (
     Answer,
     Fields,

@@ -6,8 +6,8 @@ import pytest
 
 from kps.errors import InvalidArgument, QueueFull
 from kps.protocol.dialect.address import RelayTarget
-from kps.protocol.limits import ServerLimits
 from kps.protocol.server.relays import Link, RelayJob, RelayQueue, RelayQueues
+from kps.protocol.server_limits import ServerLimits
 
 
 class Outcomes(list[str | None]):

@@ -11,10 +11,11 @@ from kps.errors import InvalidArgument
 from kps.protocol.access.identity import Identity, Permissions
 from kps.protocol.dialect.envelope import compose
 from kps.protocol.dialect.server import LEVEL_1, LEVEL_2
-from kps.protocol.limits import Overflow, ServerLimits
+from kps.protocol.limits import Overflow
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.encodings import FRAMES
 from kps.protocol.server.events import ClientLeft, ClientRegistered, RelayRequested, StrangerLeft
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.websocket import Closed, ClosedBy, Output
 from tests.protocol.helpers import (
     ADDRESS,

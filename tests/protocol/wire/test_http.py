@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.protocol.access.admission import read_networks
-from kps.protocol.limits import ServerLimits
 from kps.protocol.server.events import OriginRefused, StrangerLeft, UpgradeRequested
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 from kps.protocol.wire.websocket import Output
 from tests.protocol.helpers import Answer, Peer, Stage, json_frame, output, request, upgrade

@@ -2,8 +2,9 @@
 
 import pytest
 
+from kps.protocol.wire.controls import CloseReceived, Control, PingReceived, Violation
 from kps.protocol.wire.frames import LONGEST_HEADER
-from kps.protocol.wire.reader import CloseReceived, Control, FrameReader, PingReceived, Violation
+from kps.protocol.wire.reader import FrameReader
 from kps.testing.network import split
 from tests.protocol.helpers import (
     BINARY,
@@ -159,7 +160,7 @@ class TestWhatIsKept:
                 told = read_all(reader, piece)
                 assert len(reader._data) < STREAM_FROM + LONGEST_HEADER
             assert told == [b"x" * (STREAM_FROM - 1)]
-            assert reader._frames is None, "wsproto was not needed"
+            assert reader._others is None, "wsproto was not needed"
 
     def test_a_large_text_does_not_wait_twice(self) -> None:
         for reader, key in readers():
@@ -185,4 +186,4 @@ class TestWhatIsKept:
                 payload = "é".encode() * (size // 2)
                 data = frame(payload, key=key) + frame(b"", opcode=PONG, key=key)
                 assert read_all(reader, data) == [payload]
-            assert reader._frames is None
+            assert reader._others is None

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Message,
+    Ping,
+    Pong,
+    Request,
+    TextMessage,
+)
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import generate_accept_token
 
 from kps.protocol.cost import ENTRY
 from kps.protocol.limits import ConnectionLimits
@@ -72,6 +83,7 @@ def new_client_end(limits: ConnectionLimits = LIMITS) -> ClientWebSocket:
         host="localhost",
         target="/ws/bus",
         headers=[],
+        key=bytes(16),
         text_frame=Masker(Random(0).randbytes).text_frame,
         limits=limits,
         now=NOW,
@@ -812,6 +824,7 @@ class TestClientHandshake:
             host="localhost:9313",
             target="/ws/bus?x=1",
             headers=[("authorization", "Bearer secret")],
+            key=b"the sample nonce",
             text_frame=Masker(Random(0).randbytes).text_frame,
             limits=limits,
             now=NOW,
@@ -846,6 +859,9 @@ class TestClientHandshake:
             b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
             b"HTTP/1.1 101 x\r\nSec-WebSocket-Protocol: \xff\r\n\r\n",
+            b"HTTP/1.1 1011 x\r\n\r\n",
+            b"HTTP/1.1 099 x\r\n\r\n",
+            b" HTTP/1.1 200 OK\r\n\r\n",
         ],
     )
     def test_what_is_no_answer_ends_the_attempt(self, answer: bytes) -> None:
@@ -855,6 +871,68 @@ class TestClientHandshake:
         assert end.closed is not None
         assert end.closed.by is ClosedBy.FAULT
         assert output(end) is Output.ABORT
+
+    def accept(self, *more: bytes, instead_of: bytes = b"") -> ClientWebSocket:
+        """A client that got the right answer, but with other lines in it."""
+        end = self.start()
+        key = end.data_to_send().partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+        token = generate_accept_token(key)
+        lines = [
+            b"Upgrade: websocket",
+            b"Connection: Upgrade",
+            b"Sec-WebSocket-Accept: " + token,
+        ]
+        kept = [line for line in lines if not instead_of or not line.startswith(instead_of)]
+        feed(end, b"\r\n".join([b"HTTP/1.1 101 Switching Protocols", *kept, *more, b"", b""]))
+        return end
+
+    @pytest.mark.parametrize(
+        ("name", "line"),
+        [
+            (b"Upgrade", b"uPGRADE:WebSocket \t"),
+            (b"Connection", b"connection: keep-alive, upgrade"),
+            (b"", b"Server: any\xff; thing: here"),
+            (b"", b"X-Empty:"),
+        ],
+    )
+    def test_an_answer_may_be_written_in_many_ways(self, name: bytes, line: bytes) -> None:
+        assert self.accept(line, instead_of=name).state is State.OPEN
+
+    @pytest.mark.parametrize(
+        ("name", "line"),
+        [
+            (b"Upgrade", b""),
+            (b"Upgrade", b"Upgrade: h2c"),
+            (b"", b"Upgrade: h2c"),
+            (b"Connection", b"Connection: upgrades"),
+            (b"Sec", b"Sec-WebSocket-Accept: "),
+            (b"", b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            (b"", b"Sec-WebSocket-Protocol: chat"),
+            (b"", b"Sec-WebSocket-Extensions: permessage-deflate"),
+            (b"", b"no field"),
+            (b"", b"Name : value"),
+            (b"", b" folded: line"),
+            (b"", b"X: a\nSet-Cookie: b"),
+            (b"", b"X: a\0b"),
+        ],
+    )
+    def test_an_answer_that_is_not_quite_right(self, name: bytes, line: bytes) -> None:
+        end = self.accept(*([line] if line else []), instead_of=name)
+        assert end.refused is None
+        assert end.closed is not None
+        assert end.closed.reason.startswith("not a WebSocket server: ")
+        assert output(end) is Output.ABORT
+
+    def test_the_request_is_one_that_wsproto_accepts(self) -> None:
+        server = H11Handshake(ConnectionType.SERVER)
+        server.receive_data(self.start().data_to_send())
+        (request,) = server.events()
+        assert isinstance(request, Request)
+        assert (request.host, request.target) == ("localhost:9313", "/ws/bus?x=1")
+        assert (b"authorization", b"Bearer secret") in request.extra_headers
+        end = self.start()
+        feed(end, server.send(AcceptConnection()))
+        assert end.state is State.OPEN
 
     @pytest.mark.parametrize("end_of_head", [b"", b"\r\n\r\n"])
     @pytest.mark.parametrize("sizes", [[], [1], [100]])

@@ -1,0 +1,14 @@
+"""The types of a client's hooks, for notices."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kps.errors import ServerError
+from kps.protocol.client.events import Connected, Disconnected
+
+OnConnect = Callable[[Connected], object]
+OnDisconnect = Callable[[Disconnected], object]
+OnError = Callable[[ServerError], object]
+OnFrame = Callable[[dict[str, Any], Any], object]
+"""Gets each message of the server, and the client."""
+OnClose = Callable[[], object]
