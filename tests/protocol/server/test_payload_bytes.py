@@ -2,7 +2,8 @@
 
 import pytest
 
-from kps.protocol.limits import Overflow, ServerLimits
+from kps.protocol.limits import Overflow
+from kps.protocol.server_limits import ServerLimits
 from tests.protocol.helpers import Peer, Stage, frame
 
 PAYLOADS = [

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.protocol.limits import ServerLimits
 from kps.protocol.server import inbox
 from kps.protocol.server.templates import Template
+from kps.protocol.server_limits import ServerLimits
 from tests.protocol.helpers import THOROUGH, Peer, Stage, frame
 
 PAYLOADS = st.sampled_from(
