@@ -72,7 +72,7 @@ class ClientWebSocket(WebSocket):
         status, *lines = head.split(b"\r\n")
         found = _STATUS.fullmatch(status)
         if found is None:
-            self._refuse("not a WebSocket server: Bad HTTP message", now)
+            self._refuse("not a WebSocket server: its answer is not HTTP", now)
         elif int(found[1]) != _SWITCHING:
             self.refused = int(found[1])
             self._refuse(f"refused with HTTP status {self.refused}", now)
@@ -87,19 +87,19 @@ class ClientWebSocket(WebSocket):
         for line in lines:
             field = _FIELD.fullmatch(line)
             if field is None:
-                return "Bad HTTP message"
+                return "its answer has a line that is no header"
             name = field[1].decode().lower()
             fields[name] = fields[name] + b"," + field[2] if name in fields else field[2]
         tokens = [token.strip().lower() for token in fields.get("connection", b"").split(b",")]
         if b"upgrade" not in tokens:
-            return "Missing header, 'Connection: Upgrade'"
+            return "its answer has no Connection: Upgrade"
         if fields.get("upgrade", b"").lower() != b"websocket":
-            return "Missing header, 'Upgrade: websocket'"
+            return "its answer has no Upgrade: websocket"
         if fields.get("sec-websocket-accept") != self._accept:
-            return "Bad accept token"
+            return "its Sec-WebSocket-Accept is wrong"
         for name in _UNASKED:
             if name in fields:
-                return f"unrecognized {name.rpartition('-')[2]}"
+                return f"it wants {name}, which was not asked for"
         return ""
 
     def _refuse(self, reason: str, now: float) -> None:

@@ -225,15 +225,15 @@ class ServerWebSocket(WebSocket):
         if request.method != "GET" or version < b"1.1":
             fault = "an upgrade takes GET and HTTP/1.1"
         elif _CONNECTION not in _items(request, "connection"):
-            fault = "Missing header, 'Connection: Upgrade'"
+            fault = "it has no Connection: Upgrade"
         elif spoken != _VERSION:
-            fault = "Missing header, 'Sec-WebSocket-Version'"
+            fault = f"it needs Sec-WebSocket-Version: {_VERSION}"
             status = 426 if spoken else 400
             headers = (("Sec-WebSocket-Version", _VERSION),)
         elif not request.header("sec-websocket-key"):
-            fault = "Missing header, 'Sec-WebSocket-Key'"
+            fault = "it has no Sec-WebSocket-Key"
         elif set(_items(request, "upgrade")) != {_PROTOCOL}:  # proxies may have repeated it
-            fault = "Missing header, 'Upgrade: websocket'"
+            fault = "it has no Upgrade: websocket"
         elif not request.header("host").isascii():
             fault = "unreadable headers"
         else:
