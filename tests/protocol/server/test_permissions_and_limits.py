@@ -265,6 +265,7 @@ class TestLimits:
         around = b'{"action":"publish","topic":"t","data":[%b]}'
         for count, fits in ((32_998, True), (32_999, False)):
             peer.feed(frame(around % b",".join([piece] * count)))
+            stage.finish()  # the second one may have to wait for the next turn
             assert [answer["error"] for answer in peer.take() if "error" in answer] == (
                 [] if fits else ["the message has too many brackets"]
             )
