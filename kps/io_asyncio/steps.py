@@ -57,22 +57,32 @@ class Steps(ABC):
     def step(self) -> None:
         """Handle events, deliver messages, write, and set the timer."""
 
-    def step_now(self) -> None:
+    def step_now(self, is_read: bool = False) -> None:
         """Take a step at once after a call into the core, unless one is due at the end of the turn.
 
-        Waiting for the end of the turn takes longer than the step itself.
+        Waiting for the end of the turn takes longer than the step itself. After a read, for which
+        the loop has called, callbacks may begin as well.
         """
-        if not self.due_on:
-            self._step_safely()
-            if self.dispatcher.due:
-                self.progress()  # the program called, perhaps in a callback
-
-    def step_after_read(self) -> None:
-        """Take a step at once, after a call of the loop; callbacks follow."""
-        if not self.due_on:
-            self._step_safely()
-            if self.dispatcher.due:
+        if self.due_on:
+            return
+        if self._is_behind or self._core.calls.is_under_way:
+            self.progress()
+            return
+        self.now = self.clock()
+        try:
+            self.step()
+        except Exception as error:  # a fault, which must not end the connection that was read
+            self.progress()  # which does what was left
+            text = "a fault of KPS in a step of its driver"
+            self.runtime.loop.call_exception_handler({"message": text, "exception": error})
+        except BaseException:  # out of a signal handler
+            self.progress()
+            raise
+        if self.dispatcher.due:
+            if is_read:
                 self._call_back()
+            else:  # the program called, perhaps in a callback
+                self.progress()
 
     def progress(self) -> None:
         """Schedule a step at the end of the turn, for all that is queued until then."""
@@ -91,21 +101,6 @@ class Steps(ABC):
             self.step()
             if self.dispatcher.due:
                 self._call_back()
-
-    def _step_safely(self) -> None:
-        if self._is_behind or self._core.calls.is_under_way:
-            self.progress()
-            return
-        self.now = self.clock()
-        try:
-            self.step()
-        except Exception as error:  # a fault, which must not end the connection that was read
-            self.progress()  # which does what was left
-            text = "a fault of KPS in a step of its driver"
-            self.runtime.loop.call_exception_handler({"message": text, "exception": error})
-        except BaseException:  # out of a signal handler
-            self.progress()
-            raise
 
     def _call_back(self) -> None:
         """Let callbacks have their turn, and take a step for what they have done."""

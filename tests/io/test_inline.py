@@ -366,12 +366,11 @@ async def test_the_first_step_of_a_coroutine_function_follows_at_once() -> None:
     async with pair() as (server, _):
         server.subscribe("quick", quick)
         server.subscribe("waits", waits)
-        count()
         for topic in ("quick", "waits"):
             await server.publish(topic, 1)
-        step = turns + 1
+        count()  # behind the step that is due
         await (await server.publish_with_ack("waits", 1)).wait()
-        assert seen[:3] == [(step, True), step, step + 1]
+        assert seen[:3] == [(1, True), 1, 2]
         loop.set_task_factory(
             lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options)
         )
