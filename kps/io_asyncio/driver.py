@@ -178,8 +178,6 @@ class Driver(Steps):
         self.due_on = 0
         self._done = self._count
         self._is_behind = True
-        if self.dispatcher.returns.waiting:
-            self.dispatcher.returns.look()
         self._face._handle_events()
         subscriptions = self._subscriptions
         if subscriptions.ready:

@@ -98,6 +98,8 @@ class Steps(ABC):
 
     def _step_if_due(self, number: int) -> None:
         if number == self._count != self._done or self._is_behind:
+            if self.dispatcher.returns.waiting:  # perhaps a look at them was interrupted
+                self.dispatcher.returns.look()
             self.step()
             if self.dispatcher.due:
                 self._call_back()
