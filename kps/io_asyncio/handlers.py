@@ -13,7 +13,7 @@ import inspect
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from time import monotonic
 from typing import Any, Protocol
@@ -111,9 +111,6 @@ class _Tasks(Handler):
 
     __slots__ = ()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._watch(self.context.run(self.host.loop.create_task, work))
-
     def _watch(self, task: asyncio.Task[None]) -> None:
         quiet(task)
         task.add_done_callback(self._ended)
@@ -151,26 +148,24 @@ class OnLoop(_Tasks):
 
     __slots__ = ()
 
-    def wake(self) -> None:
-        if sys.version_info >= (3, 12) and self.host.loop.get_task_factory() is None:
-            self.host.due[self] = None
-        else:
-            self._start(self._run())
-
     if sys.version_info >= (3, 12):
+
+        def wake(self) -> None:
+            self.host.due[self] = None
 
         def begin(self, turn_ends: float) -> bool:
             """Take the task's first step at once: mostly it is the only one."""
-            running, mailbox = self.host.running, self.mailbox
+            running, mailbox, loop = self.host.running, self.mailbox, self.host.loop
             if mailbox in running:
                 return False
             running[mailbox] = self
             try:
-                task = asyncio.Task(
-                    self._run(),
-                    loop=self.host.loop,
-                    eager_start=True,
-                    context=self.context.copy(),
+                task = (
+                    asyncio.Task(
+                        self._run(), loop=loop, eager_start=True, context=self.context.copy()
+                    )
+                    if loop.get_task_factory() is None
+                    else self.context.run(loop.create_task, self._run())
                 )
             except BaseException:  # out of a signal handler, for instance
                 running.pop(mailbox, None)
@@ -181,6 +176,10 @@ class OnLoop(_Tasks):
                 self.task = task
                 self._ended(task)
             return False
+    else:
+
+        def wake(self) -> None:
+            self._watch(self.context.run(self.host.loop.create_task, self._run()))
 
     async def _run(self) -> None:
         mailbox, settle = self.mailbox, self.host.settle
@@ -242,7 +241,7 @@ class Inline(_Tasks):
                         result = callback(message)
                         error = None
                         if result is not None and inspect.isawaitable(result):
-                            self._start(self._finish(message, result))
+                            self._watch(self.host.loop.create_task(self._finish(message, result)))
                             self._awaited = message
                             return False
                 except BaseException as failure:

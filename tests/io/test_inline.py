@@ -371,9 +371,16 @@ async def test_the_first_step_of_a_coroutine_function_follows_at_once() -> None:
         count()  # behind the step that is due
         await (await server.publish_with_ack("waits", 1)).wait()
         assert seen[:3] == [(1, True), 1, 2]
-        loop.set_task_factory(
-            lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options)
-        )
-        (outcome,) = (await (await server.publish_with_ack("waits", 1)).wait()).values()
-        loop.set_task_factory(None)
-        assert outcome.result == "waited"
+        for factory in (asyncio.Task, asyncio.eager_task_factory):  # the program's own
+            made: list[Any] = []
+
+            def make(loop: Any, coro: Any, factory: Any = factory, made: Any = made) -> Any:
+                made.append(coro)
+                return factory(coro=coro, loop=loop)
+
+            loop.set_task_factory(make)
+            for topic in ("waits", "quick"):
+                (outcome,) = (await (await server.publish_with_ack(topic, 1)).wait()).values()
+                assert outcome.result == ("waited" if topic == "waits" else None)
+            loop.set_task_factory(None)
+            assert len(made) == 2
