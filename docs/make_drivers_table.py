@@ -28,8 +28,10 @@ TAIL = """
 Both drivers have the same methods with the same documentation: the blocking classes are made from
 the asyncio ones (`make faces`). The differences: the asyncio driver runs coroutine functions on the
 event loop and plain functions in a pool of threads; the blocking driver runs plain functions only,
-and all those of a client or server on one thread. A connection costs a threaded server one thread,
-and a blocking client one (and one more once it has a callback); on asyncio it costs none.
+and all those of a client or server on one thread. With `inline=True` both call a plain function
+where messages come in: on the event loop, or on the thread that reads the socket. A connection
+costs a threaded server one thread, and a blocking client one (and one more once it has a
+callback); on asyncio it costs none.
 """
 
 

@@ -64,8 +64,9 @@ class Ack(UnifiedAck, Generic[R]):
         :class:`kps.ConnectionLost` or :class:`kps.ClientClosed` at once when the connection of
         the request ends. ``responses`` then has the outcomes that were known.
         """
-        await self._until_finished()
-        return self.responses
+        await self._news.until(self._is_finished)
+        self._raise_error()
+        return dict(self._handle.responses)
 
     @locked
     async def wait_any(self) -> AckResponse[R] | None:
@@ -76,7 +77,7 @@ class Ack(UnifiedAck, Generic[R]):
         handle = self._handle
         await self._news.until(lambda: handle.finished or bool(handle.responses))
         if not handle.responses:
-            await self._until_finished()
+            self._raise_error()
         return next(iter(handle.responses.values()), None)
 
     @locked
@@ -119,17 +120,15 @@ class Ack(UnifiedAck, Generic[R]):
             if len(handle.responses) > given:
                 continue
             if handle.finished:
-                await self._until_finished()
+                self._raise_error()
                 return
             await self._news.until(lambda: handle.finished or len(handle.responses) > given)  # noqa: B023
 
     def _changed(self) -> None:
         self._news.announce()
 
-    async def _until_finished(self) -> None:
-        handle = self._handle
-        await self._news.until(lambda: handle.finished)
-        self._raise_error()
+    def _is_finished(self) -> bool:
+        return self._handle.finished
 
     def _raise_error(self) -> None:
         if self._handle.error is not None:

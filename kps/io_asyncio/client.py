@@ -58,9 +58,9 @@ class Client(Participant, UnifiedClient):
     or ``client = await Client.connect("localhost:9313")``, and ``close`` at the end.
 
     On asyncio each callback may be a coroutine function (runs on the loop) or a plain function
-    (runs in a thread). Call all methods on the event loop on which the client was started:
-    elsewhere they raise :class:`kps.WrongThread`. On threads call the methods from any thread; the
-    client has one thread for its socket and, once it needs it, one on which all callbacks run. A
+    (runs in a thread, or inline). Call all methods on the event loop on which the client was
+    started: elsewhere they raise :class:`kps.WrongThread`. On threads call them from any thread;
+    the client has one thread for its socket and, once it needs it, one for the callbacks. A
     program that forgets ``close`` still exits.
 
     Args:

@@ -120,7 +120,7 @@ class ClientDriver(Driver):
 
     def has_read(self) -> None:
         """Take a step after a read."""
-        self.step_now()
+        self.step_now(is_read=True)
 
     def _earliest(self) -> float:
         return self.session.state.deadlines.earliest

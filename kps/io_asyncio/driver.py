@@ -3,12 +3,12 @@
 Connections and methods call the core at any time. :meth:`Driver.step` follows: it handles events,
 writes once to each connection with pending data, and sets the timer to the core's next deadline.
 It follows at the end of the turn of the event loop, so that what several calls queue leaves
-together, or at once after a call that is likely to be the only one.
+together, or at once after a call that is likely to be the only one: see ``steps``.
 """
 
 import asyncio
 import contextlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from math import inf
@@ -19,6 +19,7 @@ from kps.errors import InvalidState
 from kps.io_asyncio.dispatch import Dispatcher
 from kps.io_asyncio.news import News
 from kps.io_asyncio.runtime import Runtime, Timer, not_started
+from kps.io_asyncio.steps import NOBODY, Steps
 from kps.io_asyncio.workers import Worker, current_worker
 from kps.io_common.forks import in_child, watch_forks
 from kps.io_common.hooks import Callback
@@ -26,25 +27,11 @@ from kps.io_common.logs import log_overflow
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriptions import Subscriptions
-from kps.protocol.calls import Calls
 from kps.protocol.limits import ProgramLimits
 
 _LATE = 1.0
 """Seconds after which a timer that was due must have gone off, and an exception out of a signal
 handler came in. Until then a new timer would only push it back."""
-
-_NOBODY = -1
-"""The identifier of no thread."""
-
-
-class Core(Protocol):
-    """The session of a client, or the hub of a server, as the driver sees it."""
-
-    calls: Calls
-
-    def next_deadline(self) -> float | None: ...
-
-    def handle_timeout(self, now: float) -> None: ...
 
 
 class Alarm:
@@ -97,42 +84,26 @@ class Face(Protocol):
         """End a subscription."""
 
 
-class Driver(ABC):
+class Driver(Steps):
     """Runs one core on the event loop."""
 
     def __init__(self, face: Face, runtime: Runtime, limits: ProgramLimits) -> None:
-        self.runtime = runtime
+        super().__init__(runtime)
         self.news = News(runtime)
         """Announces changes of connections, requests, room, and the end."""
-        self.clock: Callable[[], float] = not_started
         self.enter: Callable[[], float] = not_started
         """Begins each call of the program: returns the time, or raises
         :class:`kps.InvalidState` where the program must not call."""
-        self.is_started = False
-        self.is_forked = False
-        """Whether this process is a fork of the one that called ``start``."""
-        self.thread = 0
-        """The thread of the loop, once started."""
         self.worker: Callable[[], Worker] = current_worker
         """Returns the task that runs on the loop.
 
         It knows the loop, and so takes a third of the time.
         """
-        self.due_on = 0
-        """The thread of the loop if ``step`` is scheduled for this turn, else 0. While it is due,
-        a call that compares its own thread, and finds the loop running, needs no other check."""
         self.is_running: Callable[[], bool]
         """Whether the loop runs: a step that is due when it ends stays due for ever."""
-        self.now = 0.0
-        """The time at which a step was last scheduled, or began at once."""
-        self.dispatcher: Dispatcher
         self._face = face
         self._limits = limits
-        self._core: Core
         self._subscriptions: Subscriptions
-        self._is_behind = False  # whether a step has begun, and not come to its end
-        self._count = 0  # steps that were scheduled
-        self._done = 0  # the last of them that has begun
         self._arrivals: dict[Mailbox, News] = {}
         self.alarm = Alarm(runtime, self._ring)
 
@@ -143,7 +114,7 @@ class Driver(ABC):
         self.clock = self.runtime.clock
         limits = self._limits
         self.dispatcher = Dispatcher(
-            self._face._settle, limits.mailbox_messages, limits.mailbox_bytes
+            self._face._settle, self.progress, limits.mailbox_messages, limits.mailbox_bytes
         )
         self.is_started = True
         self.thread = get_ident()
@@ -159,7 +130,7 @@ class Driver(ABC):
         """Let ``refuse`` answer every later call of the program, with an exception."""
         self.enter = refuse
         self.due_on = 0
-        self.thread = _NOBODY  # a step that is still to come must not let calls in
+        self.thread = NOBODY  # a step that is still to come must not let calls in
 
     def forked(self) -> None:
         """In a forked child: refuse all calls, and begin nothing more.
@@ -194,45 +165,9 @@ class Driver(ABC):
 
     # -- running --------------------------------------------------------------------------
 
-    def step_now(self) -> None:
-        """Take a step at once after a call into the core, unless one is due at the end of the turn.
-
-        Waiting for the end of the turn takes longer than the step itself.
-        """
-        if not self.due_on:
-            if self._is_behind or self._core.calls.is_under_way:
-                self.progress()
-                return
-            self.now = self.clock()
-            try:
-                self.step()
-            except Exception as error:  # a fault, which must not end the connection that was read
-                self.progress()  # which does what was left
-                text = "a fault of KPS in a step of its driver"
-                self.runtime.loop.call_exception_handler({"message": text, "exception": error})
-            except BaseException:  # out of a signal handler
-                self.progress()
-                raise
-
-    def progress(self) -> None:
-        """Schedule a step at the end of the turn, for all that is queued until then."""
-        if not self.due_on:
-            self.now = self.clock()
-            # An exception out of a signal handler may come in even before the first line of the
-            # step, and end the loop, which may run again later. The second call does what was left.
-            self._count += 1
-            self.runtime.loop.call_soon(self._step_if_due, self._count)
-            self.runtime.loop.call_soon(self._step_if_due, self._count)
-            self._note_thread()
-            self.due_on = self.thread
-
     @abstractmethod
     def flush_soon(self) -> None:
         """Take a step after queueing data, of which more may follow in this turn."""
-
-    def _step_if_due(self, number: int) -> None:
-        if number == self._count != self._done or self._is_behind:
-            self.step()
 
     def step(self) -> None:
         """Handle events, deliver messages, write, and set the timer."""
@@ -258,10 +193,6 @@ class Driver(ABC):
         if self._earliest() < alarm.at or self.now >= alarm.late_from:
             alarm.set(self._core.next_deadline(), self.now)
         self._is_behind = False
-
-    def _note_thread(self) -> None:
-        if self.thread != _NOBODY:
-            self.thread = self.runtime.thread = get_ident()  # the loop may have moved
 
     def _enter(self) -> float:
         if get_ident() != self.thread or not self.is_running():
@@ -290,9 +221,9 @@ class Driver(ABC):
         """Make news of one subject, so that an announcement wakes only its waiters."""
         return News(self.runtime)
 
-    def attach(self, mailbox: Mailbox, callback: Callback) -> None:
-        """Let a callback handle the messages of a mailbox."""
-        self.dispatcher.attach(mailbox, callback)
+    def attach(self, mailbox: Mailbox, callback: Callback, inline: bool = False) -> None:
+        """Let a callback handle the messages of a mailbox; ``inline`` is about plain functions."""
+        self.dispatcher.attach(mailbox, callback, inline)
 
     def iterate(self, mailbox: Mailbox) -> News:
         """Return the news for an iterator: its mailbox has a message, or has ended."""

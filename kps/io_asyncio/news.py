@@ -20,14 +20,27 @@ class News:
 
         Raises :class:`kps.InvalidState` outside the event loop.
         """
-        self._runtime.check()
-        if condition():
-            return True
         runtime = self._runtime
+        runtime.check()
         if timeout is None:
             while not condition():
-                await self._next(runtime.loop)
+                waiter = runtime.loop.create_future()
+                self._waiters.add(waiter)
+                try:
+                    await waiter
+                finally:
+                    self._waiters.discard(waiter)
             return True
+        return condition() or await self._until_late(condition, timeout)
+
+    def announce(self) -> None:
+        """Make all waiters check their condition."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _until_late(self, condition: Callable[[], bool], timeout: float) -> bool:
+        runtime = self._runtime
         is_over = False
 
         def end() -> None:
@@ -37,22 +50,7 @@ class News:
 
         timer = runtime.call_at(runtime.clock() + timeout, end)
         try:
-            while not (is_over or condition()):
-                await self._next(runtime.loop)
+            await self.until(lambda: is_over or condition())
         finally:
             timer.cancel()
         return condition()
-
-    def announce(self) -> None:
-        """Make all waiters check their condition."""
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.add(waiter)
-        try:
-            await waiter
-        finally:
-            self._waiters.discard(waiter)

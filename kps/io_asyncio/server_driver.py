@@ -237,7 +237,7 @@ class ServerDriver(Driver):
             self._reads += 1
         elif self._at_once:
             self._at_once -= 1
-            self.step_now()
+            self.step_now(is_read=True)
         else:
             self._reads = 1
             self.progress()

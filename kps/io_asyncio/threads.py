@@ -29,7 +29,7 @@ class CallbackThreads(Executor):
     def __init__(self, most: int) -> None:
         self._most = most
         self._news = Condition()
-        self.waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self.waiting: deque[tuple[Future[Any] | None, Callable[[], Any]]] = deque()
         """The calls that wait for a thread. A long call may look here, and make room."""
         self._threads = 0
         self._idle = 0
@@ -53,15 +53,22 @@ class CallbackThreads(Executor):
         Raises :class:`RuntimeError` after ``shutdown``, and if the system has no thread for it.
         """
         future: Future[T] = Future()
+        self.begin(partial(fn, *args, **kwargs), future)
+        return future
+
+    def begin(self, call: Callable[[], Any], future: "Future[Any] | None" = None) -> None:
+        """Queue a call. Without a future, which takes its outcome, it must not raise.
+
+        Raises as ``submit``.
+        """
         with self._news.lock:
             if self._is_shut:
                 raise RuntimeError("cannot submit a call after shutdown")
-            self.waiting.append((future, partial(fn, *args, **kwargs)))
+            self.waiting.append((future, call))
             if self._idle >= len(self.waiting):
                 self._news.notify()
             elif self._threads < self._most:
                 self._start_thread()
-        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more calls. With ``wait``, give running and queued calls time to return."""
@@ -69,7 +76,8 @@ class CallbackThreads(Executor):
             self._is_shut = True
             if cancel_futures:
                 for future, _ in self.waiting:
-                    future.cancel()
+                    if future is not None:
+                        future.cancel()
                 self.waiting.clear()
             self._news.notify_all()
         if wait:
@@ -95,7 +103,9 @@ class CallbackThreads(Executor):
     def _run(self) -> None:
         while (waiting := self._next()) is not None:
             future, call = waiting
-            if future.set_running_or_notify_cancel():
+            if future is None:
+                call()
+            elif future.set_running_or_notify_cancel():
                 try:
                     result = call()
                 except StopIteration as error:  # a coroutine that awaits the future cannot get it
@@ -107,7 +117,7 @@ class CallbackThreads(Executor):
                     del result
             del waiting, future, call  # an idle thread keeps nothing alive
 
-    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+    def _next(self) -> tuple[Future[Any] | None, Callable[[], Any]] | None:
         with self._news.lock:
             self._idle += 1
             while not self.waiting and not self._is_shut:

@@ -65,8 +65,9 @@ class Ack(UnifiedAck, Generic[R]):
         the request ends. ``responses`` then has the outcomes that were known.
         """
         with self._driver.lock:
-            self._until_finished()
-            return self.responses
+            self._news.until(self._is_finished)
+            self._raise_error()
+            return dict(self._handle.responses)
 
     def wait_any(self) -> AckResponse[R] | None:
         """Wait for the first outcome; return ``None`` if the request ends without one.
@@ -77,7 +78,7 @@ class Ack(UnifiedAck, Generic[R]):
             handle = self._handle
             self._news.until(lambda: handle.finished or bool(handle.responses))
             if not handle.responses:
-                self._until_finished()
+                self._raise_error()
             return next(iter(handle.responses.values()), None)
 
     def status(self) -> dict[str, bool]:
@@ -120,17 +121,15 @@ class Ack(UnifiedAck, Generic[R]):
             if len(handle.responses) > given:
                 continue
             if handle.finished:
-                self._until_finished()
+                self._raise_error()
                 return
             self._news.until(lambda: handle.finished or len(handle.responses) > given)  # noqa: B023
 
     def _changed(self) -> None:
         self._news.announce()
 
-    def _until_finished(self) -> None:
-        handle = self._handle
-        self._news.until(lambda: handle.finished)
-        self._raise_error()
+    def _is_finished(self) -> bool:
+        return self._handle.finished
 
     def _raise_error(self) -> None:
         if self._handle.error is not None:

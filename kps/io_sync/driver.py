@@ -191,7 +191,7 @@ class Driver(ABC):
         """Return the news of one subject; on threads all subjects share them."""
         return self.news
 
-    def attach(self, mailbox: Mailbox, callback: Callback) -> None:
+    def attach(self, mailbox: Mailbox, callback: Callback, inline: bool = False) -> None:
         """Let a callback handle the messages of a mailbox."""
         self.dispatcher.attach(mailbox, callback)
 

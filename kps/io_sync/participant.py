@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, overload
 
 from kps.io_common.events import EventQueue
+from kps.io_common.inline import check_inline
 from kps.io_sync.ack import Ack
 from kps.io_sync.dispatch import check_callback
 from kps.io_sync.driver import Driver
@@ -41,7 +42,12 @@ class Participant(ABC):
 
     @overload
     def subscribe(
-        self, topic: str, callback: Callable[[Message[T]], object], timeout: float | None = None
+        self,
+        topic: str,
+        callback: Callable[[Message[T]], object],
+        timeout: float | None = None,
+        *,
+        inline: bool = False,
     ) -> Subscription[T]: ...
 
     def subscribe(
@@ -49,6 +55,8 @@ class Participant(ABC):
         topic: str,
         callback: Callable[[Message[Any]], object] | None = None,
         timeout: float | None = None,
+        *,
+        inline: bool = False,
     ) -> Subscription[Any]:
         """Subscribe to a topic. On asyncio, ``await`` the result to wait for the confirmation.
 
@@ -59,23 +67,28 @@ class Participant(ABC):
         objects; a slow callback delays no other subscription. On threads all callbacks of a
         client, or of a server, run on one thread.
 
+        With ``inline`` a plain function that never blocks is called where messages come in, which
+        costs least: on asyncio on the event loop, on threads on the thread that reads the socket.
+        While it runs, nothing else is read or written there.
+
         Without a callback the result is an iterator of messages, :class:`kps.sync.Messages`. With
         ``timeout`` it raises :class:`kps.RequestTimeout` when no message comes for that many
         seconds. Subscribing takes effect at once if connected, otherwise with the next
         connection.
 
-        Raises :class:`kps.InvalidArgument` for a bad topic or callback (on threads a coroutine
-        function is one), :class:`kps.InvalidState` when not started, :class:`kps.ClientClosed`
-        or :class:`kps.ServerStopped` after the end, :class:`kps.QueueFull` while very many
-        questions about topics wait for the server's answers. Awaiting the result (on threads this
-        method itself) raises :class:`kps.ServerError` if the server refuses the topic, and
-        :class:`kps.RequestTimeout` if it does not answer; then there is no subscription.
+        Raises :class:`kps.InvalidArgument` for a bad topic or callback (a coroutine function is
+        one on threads, and with ``inline``), :class:`kps.InvalidState` when not started,
+        :class:`kps.ClientClosed` or :class:`kps.ServerStopped` after the end,
+        :class:`kps.QueueFull` while very many questions about topics wait. Awaiting the result
+        (on threads this method itself) raises :class:`kps.ServerError` if the server refuses the
+        topic, and :class:`kps.RequestTimeout` if it does not answer; then there is no subscription.
         Iterating raises :class:`kps.ServerError` if the server refuses the topic after a
         reconnect.
         """
         with self._driver.lock:
             now = self._driver.enter()
             check_callback("a callback", callback)
+            check_inline(inline, callback)
             if timeout is not None:
                 check_seconds("timeout", timeout)
             mailbox = self._open_mailbox(topic, now)
@@ -84,7 +97,7 @@ class Participant(ABC):
                 if callback is None:
                     subscription = Messages(self, mailbox, self._driver.iterate(mailbox), timeout)
                 else:
-                    self._driver.attach(mailbox, callback)
+                    self._driver.attach(mailbox, callback, inline)
                     subscription = Subscription(self, mailbox)
                 self._driver.progress()
                 return begun(subscription)

@@ -20,7 +20,7 @@ KEPT: Final = 48
 RESULT: Final = 80
 """The result of an ack besides its JSON: its object, and the head of its bytes."""
 
-ACK_REQUEST: Final = 1000
+ACK_REQUEST: Final = 800
 """A pending ack request: its object, its tables, and its deadline."""
 
 ADDRESSED: Final = 176

@@ -9,8 +9,9 @@ from typing import Any
 from kps.protocol.bus.acks import AckBook, AckRequest
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.topics import Stage, Subscriber
+from kps.protocol.client.asking import Asking
 from kps.protocol.client.link import ClientLink
-from kps.protocol.client.pending import Barrier, ClientAck, Pending
+from kps.protocol.client.pending import Barrier, ClientAck
 from kps.protocol.client.session import ClientSession
 from kps.protocol.client.topics import Topics, TopicState
 from kps.protocol.cost import ENTRY, KEPT, MESSAGE
@@ -20,7 +21,7 @@ from kps.protocol.server.gate import Phase
 from kps.protocol.server.hub import Hub
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server_limits import RatePolicy
-from kps.protocol.timers import Deadlines, Timed
+from kps.protocol.timers import Deadlines, Expiries, Timed
 from kps.protocol.wire.outbox import Kind, Outbox
 from kps.protocol.wire.reader import FrameReader
 from kps.protocol.wire.websocket import Output, State, WebSocket
@@ -84,6 +85,18 @@ def check_scheduled(item: Timed, deadlines: Deadlines) -> None:
     assert item.next_deadline() is None or item in deadlines._scheduled, f"{item!r} is forgotten"
 
 
+def check_expires(item: Timed, expiries: Expiries, deadlines: Deadlines) -> None:
+    """What mostly ends before it is due is in a queue, which is known to the agenda in time."""
+    when = item.next_deadline()
+    for queue in expiries._queues:
+        if item in queue.items:
+            due = queue.next_deadline()
+            assert when is None or (due is not None and due <= when), f"{item!r} comes too late"
+            check_scheduled(queue, deadlines)
+            return
+    check_scheduled(item, deadlines)
+
+
 def check_nothing_due(when: float | None, now: float) -> None:
     assert when is None or when > now, f"{now - (when or 0)} seconds overdue"
 
@@ -127,9 +140,11 @@ def check_hub(hub: Hub) -> None:
     assert max(origins.values(), default=0) <= hub.limits.max_connections_per_address
     check_owners(hub)
     assert sum(one.closed is None for one in connections) <= hub.limits.max_connections
-    waiting: list[Timed] = [*connections, *state.acks._by_id.values()]
-    for item in waiting:
-        check_scheduled(item, state.deadlines)
+    for connection in connections:
+        check_scheduled(connection, state.deadlines)
+    for request in state.acks._by_id.values():
+        check_expires(request, state.acks._expiries, state.deadlines)
+    assert len(state.acks._expiries) == len(state.acks), "what has ended is kept"
 
 
 def check_connection(hub: Hub, connection: WebSocketConnection) -> None:
@@ -254,7 +269,7 @@ def check_client(session: ClientSession, now: float) -> None:
         check_link(link, state.deadlines)
     is_registered = link is not None and link.registered
     assert session.ready is (is_registered and not state.is_closing)
-    check_pending(session.asking.pending, state.deadlines)
+    check_pending(session.asking, state.deadlines)
     if not session.ready:
         assert len(session.asking.pending) == 0
     check_offline_queue(session)
@@ -292,8 +307,9 @@ def check_link(link: ClientLink, deadlines: Deadlines) -> None:
     assert outgoing.pending_bytes >= socket.outbox.pending_bytes
 
 
-def check_pending(pending: Pending, deadlines: Deadlines) -> None:
+def check_pending(asking: Asking, deadlines: Deadlines) -> None:
     """Every question is open, and no two have a name in common."""
+    pending = asking.pending
     numbers = []
     for name, question in pending._by_name.items():
         if isinstance(question, Barrier):
@@ -304,7 +320,7 @@ def check_pending(pending: Pending, deadlines: Deadlines) -> None:
             assert isinstance(question, ClientAck)
             assert question.id == name
             assert not question.finished
-            check_scheduled(question, deadlines)
+            check_expires(question, asking._expiries, deadlines)
         numbers.append(int(name.rpartition("_")[2]))
     # Each name was given out once: the numbers in them rise in the order of the questions.
     assert numbers == sorted(set(numbers))

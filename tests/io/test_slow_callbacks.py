@@ -10,6 +10,7 @@ import pytest
 import kps
 import kps.sync
 from tests.io.harness import PATIENCE, AnyDriver, AsyncioDriver, Inbox, eventually
+from tests.io.test_asyncio import on_both_loops
 from tests.io.test_waits import in_thread
 
 FEW = kps.ClientLimits(mailbox_messages=1280)
@@ -76,3 +77,48 @@ def test_on_threads_a_mailbox_that_waits_for_its_turn_is_not_to_blame() -> None:
         eventually(lambda: mailbox.progress() != before, "the next turn")
         for _ in range(100):
             step.release()
+
+
+@on_both_loops
+async def test_an_ack_does_not_wait_for_the_slow_callback_behind_it() -> None:
+    goes_on = threading.Event()
+
+    def callback(message: kps.Message) -> Any:
+        if message.data == "slow":
+            assert goes_on.wait(PATIENCE)
+        return message.data
+
+    async with kps.Server("127.0.0.1:0") as server:
+        server.subscribe("t", callback)
+        kinds = ("quick", "quick", "slow", "quick")
+        acks = [await server.publish_with_ack("t", kind, PATIENCE) for kind in kinds]
+        for ack in acks[:2]:
+            (outcome,) = (await ack.wait()).values()
+            assert outcome.result == "quick"
+        assert [len(ack.responses) for ack in acks] == [1, 1, 0, 0]
+        goes_on.set()
+        outcomes = [next(iter((await ack.wait()).values())) for ack in acks]
+        assert [outcome.result for outcome in outcomes] == list(kinds)
+
+
+@on_both_loops
+async def test_a_thread_calls_the_loop_once_for_many_messages() -> None:
+    returns = 0
+    handled: list[Any] = []
+
+    async with kps.Server("127.0.0.1:0") as server:
+        tell = server._driver.dispatcher.returns.tell
+
+        def count(handler: Any) -> None:
+            nonlocal returns
+            returns += 1
+            tell(handler)
+
+        server._driver.dispatcher.returns.tell = count  # type: ignore[method-assign]
+        server.subscribe("t", lambda message: handled.append(message.data))
+        for number in range(4000):
+            await server.publish("t", number)
+        while len(handled) < 4000:
+            await asyncio.sleep(0.001)
+        assert handled == list(range(4000))
+    assert 1 <= returns <= 5

@@ -169,7 +169,7 @@ def test_an_interrupted_request_for_a_step_is_kept() -> None:
                     await asyncio.sleep(0)
                 assert not client._session.backlog
 
-    assert at_every_place(lambda it: asyncio.run(run(it)), "/io_asyncio/driver.py") >= 3
+    assert at_every_place(lambda it: asyncio.run(run(it)), "/io_asyncio/steps.py") >= 3
 
 
 @on_both_loops

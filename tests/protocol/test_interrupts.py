@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kps.protocol.timers import Deadlines
+from kps.protocol.timers import Deadlines, Expiries
 from tests.interrupting import Interruption, at_every_place
 from tests.protocol.helpers import Client, FakeServer, Stage
 
@@ -152,19 +152,22 @@ def test_nothing_is_left_of_a_client_whose_end_was_interrupted() -> None:
     assert at_every_place(run, CORE) > 30
 
 
+class Item:
+    """Has a deadline, once."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline: float | None = deadline
+
+    def next_deadline(self) -> float | None:
+        return self.deadline
+
+    def handle_timeout(self, now: float) -> None:
+        assert self.deadline is not None
+        if now >= self.deadline:
+            self.deadline = None
+
+
 def test_what_has_a_deadline_is_called_all_the_same() -> None:
-    class Item:
-        def __init__(self, deadline: float) -> None:
-            self.deadline: float | None = deadline
-
-        def next_deadline(self) -> float | None:
-            return self.deadline
-
-        def handle_timeout(self, now: float) -> None:
-            assert self.deadline is not None
-            if now >= self.deadline:
-                self.deadline = None
-
     def run(interruption: Interruption) -> None:
         deadlines = Deadlines()
         late, early, gone = Item(3.0), Item(2.0), Item(2.5)
@@ -189,6 +192,42 @@ def test_what_has_a_deadline_is_called_all_the_same() -> None:
         for now in (2.2, 3.0, 4.0, 5.0):
             deadlines.handle_timeout(now)
         assert (late.deadline, early.deadline) == (None, None)
+        assert deadlines.next_deadline() is None
+
+    assert at_every_place(run, "/kps/protocol/timers.py") > 40
+
+
+def test_what_expires_is_called_all_the_same() -> None:
+    def run(interruption: Interruption) -> None:
+        deadlines = Deadlines()
+        expiries = Expiries(deadlines)
+        entered: list[Item] = []
+
+        def enter(deadline: float) -> Item:
+            item = Item(deadline)
+            expiries.schedule(item)
+            entered.append(item)  # whoever could not enter it knows that
+            return item
+
+        def work() -> None:
+            enter(1.0)
+            enter(3.0)
+            enter(2.0)
+            gone = enter(3.0)
+            gone.deadline = None
+            expiries.cancel(gone)
+            deadlines.handle_timeout(1.5)
+            expiries.rest()
+            deadlines.handle_timeout(2.5)
+            enter(4.0)
+
+        interruption.during(work)
+        enter(5.0)
+        enter(4.5)
+        for now in (3.0, 4.0, 5.0, 6.0):
+            deadlines.handle_timeout(now)
+        assert [item.deadline for item in entered] == [None] * len(entered)
+        assert len(expiries) == 0
         assert deadlines.next_deadline() is None
 
     assert at_every_place(run, "/kps/protocol/timers.py") > 40

@@ -1,10 +1,13 @@
 """The agenda of everything that has a deadline."""
 
+import sys
+import weakref
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.protocol.timers import Deadlines
+from kps.protocol.timers import PAUSE, Deadlines, Expiries, Timed
 
 
 class Alarm:
@@ -231,3 +234,157 @@ def test_what_became_stale_takes_no_memory() -> None:
         deadlines.handle_timeout(now)
         assert len(deadlines._heap) <= 70
     assert (len(deadlines), len(busy.calls)) == (1, 1000)
+
+
+class TestExpiries:
+    def test_those_of_one_duration_are_one_item_of_the_agenda(self) -> None:
+        deadlines = Deadlines()
+        expiries = Expiries(deadlines)
+        alarms = [Alarm(5.0 + number / 100) for number in range(100)]
+        for alarm in alarms:
+            expiries.schedule(alarm)
+        assert (len(expiries), len(deadlines)) == (100, 1)
+        deadlines.handle_timeout(5.495)
+        assert [len(alarm.calls) for alarm in alarms] == [1] * 50 + [0] * 50
+        assert deadlines.next_deadline() == pytest.approx(5.5)
+        deadlines.handle_timeout(7.0)
+        assert {len(alarm.calls) for alarm in alarms} == {1}
+        assert (len(expiries), len(deadlines)) == (0, 0)
+
+    def test_what_is_over_is_let_go_at_once(self) -> None:
+        class Large(Alarm):
+            pass
+
+        deadlines = Deadlines()
+        expiries = Expiries(deadlines)
+        first = Large(1.0)
+        expiries.schedule(first)
+        large = Large(5.0)
+        gone = weakref.ref(large)
+        expiries.schedule(large)
+        expiries.cancel(large)
+        del large
+        assert gone() is None
+
+    def test_one_after_the_other_needs_the_agenda_now_and_then_only(self) -> None:
+        pushes = 0
+
+        class Counting(Deadlines):
+            def _push(self, when: float, item: Timed) -> None:
+                nonlocal pushes
+                pushes += 1
+                super()._push(when, item)
+
+        deadlines = Counting()
+        expiries = Expiries(deadlines)
+        for number in range(1000):
+            now = number / 1000
+            deadlines.handle_timeout(now)
+            alarm = Alarm(now + 0.25)
+            expiries.schedule(alarm)
+            expiries.cancel(alarm)
+        assert pushes <= 5
+        assert (len(expiries), len(deadlines)) == (0, 1)
+        expiries.rest()
+        assert deadlines.next_deadline() is None
+
+    def test_many_that_are_due_at_once_leave_turns_to_others(self) -> None:
+        deadlines = Deadlines()
+        expiries = Expiries(deadlines)
+        alarms = [Alarm(1.0) for _ in range(1200)]
+        for alarm in alarms:
+            expiries.schedule(alarm)
+        now, calls = 1.0, []
+        while len(expiries):
+            deadlines.handle_timeout(now)
+            calls.append(sum(len(alarm.calls) for alarm in alarms))
+            now += PAUSE
+        assert calls == [500, 1000, 1200]
+
+    def test_a_fault_of_one_harms_no_other(self) -> None:
+        class Faulty(Alarm):
+            def handle_timeout(self, now: float) -> None:
+                super().handle_timeout(now)
+                raise ZeroDivisionError
+
+        deadlines = Deadlines()
+        expiries = Expiries(deadlines)
+        faulty, other, later = Faulty(1.0), Alarm(1.0), Alarm(3.0)
+        for alarm in (faulty, other, later):
+            expiries.schedule(alarm)
+        with pytest.raises(ZeroDivisionError):
+            deadlines.handle_timeout(1.0)
+        deadlines.handle_timeout(2.0)
+        deadlines.handle_timeout(3.0)
+        assert [len(alarm.calls) for alarm in (faulty, other, later)] == [1, 1, 1]
+        assert (len(expiries), len(deadlines)) == (0, 0)
+
+    def test_one_that_goes_on_is_called_again(self) -> None:
+        deadlines = Deadlines()
+        expiries = Expiries(deadlines)
+        alarm = Alarm(1.0, again=2.0)
+        expiries.schedule(alarm)
+        deadlines.handle_timeout(1.0)
+        deadlines.handle_timeout(3.0)
+        assert alarm.calls == [1.0, 3.0]
+        expiries.cancel(alarm)
+        deadlines.handle_timeout(9.0)
+        assert alarm.calls == [1.0, 3.0]
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["open", "open", "open", "end", "end in silence", "wait", "rest"]),
+                st.integers(0, 30),
+                st.integers(1, 20),
+            ),
+            max_size=60,
+        )
+    )
+    def test_goes_off_as_if_all_were_asked_all_the_time(
+        self, steps: list[tuple[str, int, int]]
+    ) -> None:
+        deadlines = Deadlines()
+        expiries = Expiries(deadlines)
+        open_ones: list[Alarm] = []
+        now = 0.0
+        for step, which, amount in steps:
+            if step == "open":
+                alarm = Alarm(now + amount, again=50.0 if which == 0 else None)
+                expiries.schedule(alarm)
+                open_ones.append(alarm)
+            elif step == "rest":
+                expiries.rest()
+            elif step == "wait":
+                now += amount
+                due = [one for one in open_ones if one.at is not None and one.at <= now]
+                before = {one: len(one.calls) for one in open_ones}
+                deadlines.handle_timeout(now)
+                called = [one for one in open_ones if len(one.calls) > before[one]]
+                assert called == due
+                open_ones = [one for one in open_ones if one.at is not None]
+            elif open_ones:
+                alarm = open_ones.pop(which % len(open_ones))
+                alarm.at = None
+                if step == "end":
+                    expiries.cancel(alarm)
+            # It may say too early, and never too late.
+            waiting = [one.at for one in open_ones if one.at is not None]
+            announced = deadlines.next_deadline()
+            assert not waiting or (announced is not None and announced <= min(waiting))
+        now += 100.0
+        for _ in range(2):
+            deadlines.handle_timeout(now)
+        assert len(expiries) == 0
+        assert all(one.calls for one in open_ones)
+
+    def test_memory_is_bounded_by_those_that_are_open(self) -> None:
+        deadlines = Deadlines()
+        expiries = Expiries(deadlines)
+        expiries.schedule(Alarm(1e6))
+        for number in range(20_000):
+            alarm = Alarm(1e6 + number)
+            expiries.schedule(alarm)
+            expiries.cancel(alarm)
+        assert sum(sys.getsizeof(queue.items) for queue in expiries._queues) < 10_000
+        assert len(deadlines._heap) < 200

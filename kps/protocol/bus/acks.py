@@ -11,11 +11,11 @@ from typing import Protocol
 
 from kps.errors import QueueFull
 from kps.protocol import cost
-from kps.protocol.bus.slices import PAUSE, Slices
+from kps.protocol.bus.slices import Slices
 from kps.protocol.bus.topics import Subscriber
 from kps.protocol.dialect.outcome import AckResponse, Json
 from kps.protocol.server_limits import ServerLimits
-from kps.protocol.timers import Deadlines
+from kps.protocol.timers import PAUSE, Deadlines, Expiries
 
 
 class AckOwner(Protocol):
@@ -117,7 +117,7 @@ class AckBook:
     """
 
     def __init__(self, deadlines: Deadlines, limits: ServerLimits) -> None:
-        self._deadlines = deadlines
+        self._expiries = Expiries(deadlines)
         self._limits = limits
         self._awaited = 0  # pending answers of all requests
         self._cost = 0  # bytes that the requests take in memory, apart from the results
@@ -184,7 +184,7 @@ class AckBook:
             of_owner[owner_ack_id] = request
             for subscriber in request.awaited:
                 self._by_subscriber.setdefault(subscriber, {})[request] = None
-            self._deadlines.schedule(request)
+            self._expiries.schedule(request)
         except BaseException:  # out of a signal handler: nobody would know of the request
             self._forget(request)
             raise
@@ -225,11 +225,13 @@ class AckBook:
         """Record ``disconnected`` for a subscriber that is gone."""
         if subscriber in self._by_subscriber:
             self._slices.begin(partial(self._disconnect, subscriber))
+        self._rest_if_idle()
 
     def drop_owner(self, owner: AckOwner) -> None:
         """End the requests of an owner that is gone, without telling anybody."""
         if owner in self._by_owner:
             self._slices.begin(partial(self._abandon, owner))
+        self._rest_if_idle()
 
     def cancel(self, owner: AckOwner, owner_ack_id: str) -> None:
         """End a pending request without an answer."""
@@ -266,6 +268,10 @@ class AckBook:
         if request.id in self._by_id:
             self._finish(request)
             yield 1 + len(request.awaited)
+
+    def _rest_if_idle(self) -> None:
+        if not self._by_id:
+            self._expiries.rest()
 
     # -- within -----------------------------------------------------------------------------
 
@@ -315,7 +321,7 @@ class AckBook:
             self._cost -= request.cost
             self._results -= request.size
         request.deadline = None
-        self._deadlines.cancel(request)
+        self._expiries.cancel(request)
 
 
 NO_ROOM = "no room for the result"

@@ -3,14 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from kps.protocol.timers import Deadlines
+from kps.protocol.timers import PAUSE, Deadlines
 
 AT_ONCE = 500
 """Steps of one call. They take some milliseconds at most; after a pause, in which others get their
 turn, the next call goes on."""
-
-PAUSE = 0.001
-"""Seconds between two slices of work that time made due."""
 
 MakeWork = Callable[[], Iterator[int]]
 

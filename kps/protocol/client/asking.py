@@ -14,6 +14,7 @@ from kps.protocol.dialect.client import read_response
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import AckResponse, size_of, timed_out
 from kps.protocol.limits import check_seconds
+from kps.protocol.timers import Expiries
 
 _LEAST = 1024 * 1024  # bytes that pending questions may take, however small the queue is
 _COST = 1024  # bytes of memory that a pending question takes, roughly
@@ -30,6 +31,7 @@ class Asking:
         self._sender = sender
         self._most = max(state.config.limits.queue_bytes, _LEAST) // _COST  # pending questions
         self.pending = Pending()
+        self._expiries = Expiries(state.deadlines)
 
     # -- questions --------------------------------------------------------------------------
 
@@ -131,8 +133,8 @@ class Asking:
         link = self._state.link
         assert link is not None
         handle.position = link.outgoing.end
+        self._expiries.schedule(handle)
         self.pending.add(handle.id, handle)
-        self._state.deadlines.schedule(handle)
 
     def _require_room(self) -> None:
         """Raise ``QueueFull`` while too many questions wait, for a silent server for instance."""
@@ -210,7 +212,7 @@ class Asking:
                 handle.error = RequestTimeout("nobody had answered when the server's time was over")
             self._take_outcomes(handle, fields)
             self.pending.take(handle.id, ClientAck)
-            self._state.deadlines.cancel(handle)
+            self._expiries.cancel(handle)
 
     def _is_silence(self, handle: ClientAck) -> bool:
         """Tell whether an answer without outcomes, now, means that nobody answered in time."""
@@ -256,6 +258,7 @@ class Asking:
                 self._fail(question, error)
             else:
                 self._finish_ack(question, error)
+        self._expiries.rest()
 
     def _fail(self, barrier: Barrier, error: KPSError) -> None:
         barrier.error = error
@@ -265,5 +268,5 @@ class Asking:
         self.pending.take(handle.id, ClientAck)
         handle.finished = True
         handle.error = error
-        self._state.deadlines.cancel(handle)
+        self._expiries.cancel(handle)
         self._state.events.append(AckChanged(handle))

@@ -595,7 +595,11 @@ class BusMachine(RuleBasedStateMachine):
             if not ask.owner.is_gone:
                 ask.owner.check_ask(ask)
         assert len(hub.state.acks) == len(self.open_asks())
-        assert len(hub.state.deadlines) == len(hub.connections) + len(hub.state.acks)
+        expiries = hub.state.acks._expiries
+        assert len(expiries) == len(hub.state.acks)
+        expiries.rest()
+        queues = [queue for queue in expiries._queues if queue.items]
+        assert len(hub.state.deadlines) == len(hub.connections) + len(queues)
 
     def teardown(self) -> None:
         """When everyone has left, nothing is left of them."""

@@ -678,6 +678,7 @@ class TestAsking:
         assert handle.error is None
         assert client.take(AckChanged) == [AckChanged(handle)]
         client.check_nothing_pending()
+        client.advance(1.0)
         assert len(client.session.state.deadlines) == 1  # the connection's own
 
     def test_to_an_id(self) -> None:
