@@ -39,6 +39,7 @@ ALLOWED_IN_PROTOCOL = {
     "math",
     "operator",
     "re",
+    "struct",
     "kps.errors",
     "kps.protocol",
     "orjson",
