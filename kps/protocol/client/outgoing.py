@@ -1,4 +1,4 @@
-"""Queues the messages that a client sends on one connection, and gathers batches."""
+"""Queues the messages that a client sends on one connection, and gathers publications."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -6,11 +6,12 @@ from typing import Protocol
 from kps.errors import MessageTooLarge, QueueFull
 from kps.protocol.bus.message import check_topic
 from kps.protocol.calls import Calls
-from kps.protocol.client.batch import LARGEST_BATCH, Batch, BatchEntry
+from kps.protocol.client.batch import LARGEST_BATCH, LARGEST_ROW, Batch, Gathering, Row
+from kps.protocol.cost import ENTRY
 from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
 from kps.protocol.limits import Overflow, ProgramLimits
 from kps.protocol.wire.client_handshake import ClientWebSocket
-from kps.protocol.wire.frames import LONGEST_HEADER
+from kps.protocol.wire.frames import LONGEST_HEADER, Masker
 from kps.protocol.wire.outbox import Entry, Kind, Push
 from kps.protocol.wire.websocket import State
 
@@ -20,10 +21,11 @@ _OVERFLOW = Push.OVERFLOW
 
 
 class Clock(Protocol):
-    """The time of the latest verb of a client, and the turns of its calls."""
+    """The time of the latest verb of a client, the turns of its calls, and its id."""
 
     now: float
     calls: Calls
+    id: str
 
 
 class Outgoing:
@@ -32,13 +34,14 @@ class Outgoing:
     ``overflowed`` is called when a message has no room, which ends the connection.
     """
 
-    __slots__ = ("_clock", "_limits", "_overflowed", "_socket", "batch", "dialect", "has_batches",
+    __slots__ = ("_clock", "_limits", "_masker", "_overflowed", "_socket", "batch", "dialect",
                  "max_message", "sent")  # fmt: skip
 
     def __init__(
         self,
         socket: ClientWebSocket,
         clock: Clock,
+        masker: Masker,
         limits: ProgramLimits,
         overflowed: Callable[[], None],
     ) -> None:
@@ -48,12 +51,13 @@ class Outgoing:
         """The largest message that the server accepts, in bytes, if its pong told."""
         self._socket = socket
         self._clock = clock
+        self._masker = masker
         self._limits = limits
         self._overflowed = overflowed
-        self.batch: Batch | None = None
-        """The batch that further publications on its topic may join."""
+        self.batch: Gathering | None = None
+        """What further publications on its topic may join."""
         self.sent = 0
-        """Number of messages sent; batches do not count, because level 1 has none."""
+        """Number of messages sent, without those that are gathered."""
 
     def speak(self, dialect: ClientLevel1, max_message: int | None) -> None:
         """Switch to the dialect on which both ends have agreed."""
@@ -103,15 +107,18 @@ class Outgoing:
             )
 
     def publish(self, topic: str, payload: bytes) -> int:
-        """Queue a publication, which begins a batch; ``ClientSession.publish`` adds the others.
+        """Queue a publication, which others may join: ``ClientSession.publish`` adds those.
 
         Returns the bytes that are then pending. Raises ``InvalidArgument`` for a bad topic,
         ``MessageTooLarge``, and ``QueueFull`` unless the policy drops publications.
         """
         self.seal()
-        batch = self._new_batch(topic, payload)
-        self.batch = batch
-        return batch.waiting
+        check_topic(topic, self._limits)
+        has_batches = self.dialect.has_batches
+        self.batch = (self._new_batch if has_batches else self._new_row)(topic, payload)
+        if self.batch.size > self.batch.limit:
+            self.seal()  # nothing can join it
+        return self.pending_bytes
 
     def send(self, message: bytes, kind: Kind = Kind.FORWARDED) -> None:
         """Queue a message that no policy may drop."""
@@ -141,26 +148,42 @@ class Outgoing:
         self.send_anyway(message, Kind.DROPPABLE)
 
     def seal(self) -> None:
-        """Queue the batch, if there is one, so that nothing more joins it."""
+        """Queue the publications that are gathered, if there are some: nothing more joins them."""
         batch = self.batch
         if batch is not None:
             self.batch = None
-            self._queue(BatchEntry(self._socket.outbox.text_frame(batch.message()), batch))
+            self.sent += batch.count
+            self._queue(batch.entry(self._masker))
 
     def _new_batch(self, topic: str, payload: bytes) -> Batch:
-        socket = self._socket
-        outbox = socket.outbox
+        outbox = self._socket.outbox
         batch = Batch(
-            check_topic(topic, self._limits),
+            topic,
             payload,
             ahead=outbox.pending_bytes,
             limit=min(LARGEST_BATCH, outbox.room, self.max_message or LARGEST_BATCH),
         )
         if batch.size > min(self.max_message or LARGEST_BATCH, LARGEST_BATCH):
             self.check_size(batch.message())
-        if socket.limits.overflow is Overflow.CLOSE and not outbox.has_room(batch.size):
-            raise QueueFull("the outgoing queue is full: the network is slower than the program")
+        self._require_room(batch.size)
         return batch
+
+    def _new_row(self, topic: str, payload: bytes) -> Row:
+        outbox = self._socket.outbox
+        row = Row(topic, self._clock.id, payload, ahead=outbox.pending_bytes, limit=LARGEST_ROW)
+        if row.size > min(self.max_message or LARGEST_ROW, LARGEST_ROW):
+            self.check_size(row.message())
+        self._require_room(row.size - ENTRY)
+        # All that join it have room, and none is too large for the server.
+        most = (self._limits.queue_messages - outbox.pending_messages) * row.more
+        row.limit = min(LARGEST_ROW, self.max_message or LARGEST_ROW, outbox.room, most)
+        return row
+
+    def _require_room(self, size: int) -> None:
+        """Raise ``QueueFull`` if a frame of that size has no room, unless a policy makes room."""
+        limits, outbox = self._limits, self._socket.outbox
+        if limits.overflow is Overflow.CLOSE and not outbox.has_room(size):
+            raise QueueFull("the outgoing queue is full: the network is slower than the program")
 
     def _queue(self, entry: Entry) -> None:
         if self._socket.queue(entry, self._clock.now) is _OVERFLOW:

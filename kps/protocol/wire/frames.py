@@ -5,7 +5,6 @@ all traffic, in a fraction of the time; a differential test compares them with w
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from itertools import pairwise
 from struct import Struct
 from typing import NamedTuple
@@ -22,7 +21,8 @@ _CONTROL_BIT = 0x08
 _KEYS_AT_ONCE = 1024
 
 # Frames of short messages are read together while so many bytes follow: up to so many at once.
-_SHORT = 512
+# More than a few are written together.
+_SHORT, _FEW = 512, 8
 _MANY, _MOST = 2 * 1024, 16 * 1024
 
 # A row of frames with the same header is looked for where a frame that is so far ahead has it too,
@@ -32,6 +32,9 @@ _FAR, _ROW = 8, 128
 # The first two bytes of a masked text frame without a payload, as a number.
 _EMPTY = TEXT_FIN << 8 | 0x80
 _two_numbers = Struct(">HH").unpack_from
+
+SEPARATOR = b"\xff"
+"""A byte that no text in UTF-8 has, so that it may stand between two."""
 
 # Multiplied by a key, ``_ONES`` gives the key repeated.
 _MANY_WORDS, _MOST_WORDS = 512, 1 << 14
@@ -153,37 +156,44 @@ def _read_row(
     for place in range(len(header)):  # one byte of each header; then without those that are equal
         column = data[position + place : stop + place : size]
         others = max(others, len(column.lstrip(header[place : place + 1])))
-    row = data[position : position + size * (len(column) - others)]
+    taken = size * (len(column) - others)
+    row = data[position : position + taken]
     start = len(header)
     if header[1] & 0x80:
         row = _unmask_row(row, size, start)
         start += 4
-    texts = [row[at : at + size - start] for at in range(start, len(row), size)]
+    texts = [row[at : at + size - start] for at in range(start, taken, size)]
     return position + size * _add(texts, messages)
 
 
 def _unmask_row(row: bytes, size: int, start: int) -> bytes:
     """Unmask frames of ``size`` bytes in a row; the key of each is at ``start``.
 
-    Shifting a number takes a tenth of the time that it takes to make one from bytes. So the keys
-    are repeated by shifting, until there are as many as each frame has words.
+    To shift a number takes a tenth of the time that it takes to make one from bytes. So the keys
+    are repeated by shifting.
     """
     masked = _from_bytes(row, "little")
-    pattern = masked & _key_places(size, start)
-    words = (size - start + 3) >> 2  # the last one may reach into the next frame's header
-    repeated = 1
-    while repeated < words:
-        more = min(repeated, words - repeated)
-        pattern |= pattern << 32 * more
-        repeated += more
-    return (masked ^ pattern).to_bytes(len(row) + 3, "little")[: len(row)]
+    pattern = _pattern(masked, size, start, len(row) // size)
+    return (masked ^ pattern).to_bytes(len(row) + 3, "little")
 
 
-@lru_cache(16)
-def _key_places(size: int, start: int) -> int:
-    """Return the number whose bits are set where frames of ``size`` bytes in a row have keys."""
-    frame = b"".join((bytes(start), b"\xff" * 4, bytes(size - start - 4)))
-    return _from_bytes(frame * (_MOST // size + 1), "little")
+def _pattern(row: int, size: int, start: int, count: int) -> int:
+    """Repeat the key of each frame in a row to its end.
+
+    The last word may reach into the next frame's header and key.
+    """
+    keys = _repeated(0xFFFFFFFF << 8 * start, 8 * size, count)
+    return _repeated(row & keys, 32, (size - start + 3) >> 2)
+
+
+def _repeated(number: int, bits: int, times: int) -> int:
+    """Repeat the bits of a number at a distance of so many bits."""
+    done = 1
+    while done < times:
+        more = min(done, times - done)
+        number |= number << bits * more
+        done += more
+    return number
 
 
 def _read_many(data: bytes, position: int, stop: int, longest: int, messages: list[bytes]) -> int:
@@ -274,6 +284,11 @@ def mask(payload: bytes, key: bytes) -> bytes:
     return xored.to_bytes(4 * words, "little")[:size]
 
 
+def size_of_masked(size: int) -> int:
+    """Return how many bytes the frame of a masked message of that size has."""
+    return size + (6 if size < 126 else 8 if size < 65536 else 14)
+
+
 def text_frame(payload: bytes) -> bytes:
     """Make the frame of an unmasked text message, as a server sends it."""
     size = len(payload)
@@ -313,3 +328,69 @@ class Masker:
         else:
             head = bytes((TEXT_FIN, 0xFF)) + size.to_bytes(8, "big")
         return head + key + mask(payload, key)
+
+    def text_frames(self, head: bytes, payloads: bytes, tail: bytes) -> bytes:
+        """Make the frames of masked text messages that have their beginning and end in common.
+
+        ``payloads`` has what is between these, with a ``SEPARATOR`` between each two. No message
+        may have 64 KiB. A frame takes less than half the time if all are of one size.
+        """
+        count = payloads.count(SEPARATOR) + 1
+        if count <= _FEW:
+            parts = payloads.split(SEPARATOR)
+            return b"".join([self.text_frame(head + part + tail) for part in parts])
+        each = payloads.find(SEPARATOR) + 1
+        length = len(head) + each - 1 + len(tail)
+        are_alike = count * each == len(payloads) + 1 and payloads[
+            each - 1 :: each
+        ] == SEPARATOR * (count - 1)
+        if not are_alike or length >= _SHORT:
+            return self._many(head, payloads.split(SEPARATOR), tail)
+        at_once = each * (_MOST // (length + 8))
+        parts = [payloads[at : at + at_once - 1] for at in range(0, count * each, at_once)]
+        return b"".join([self._row(head, part, tail, length) for part in parts])
+
+    def _many(self, head: bytes, payloads: list[bytes], tail: bytes) -> bytes:
+        """Make frames of different sizes, and mask them with one XOR."""
+        around = len(head) + len(tail)
+        keys = self._entropy(4 * len(payloads))
+        at = 0
+        known: dict[int, tuple[bytes, bytes, int]] = {}
+        plain: list[bytes] = []
+        pattern: list[bytes] = []
+        for payload in payloads:
+            size = around + len(payload)
+            shape = known.get(size)
+            if shape is None:
+                header = _masked_header(size)
+                shape = known[size] = (header, bytes(len(header) + 4), (size + 3) >> 2)
+            key = keys[at : at + 4]
+            at += 4
+            plain += (shape[0], key, head, payload, tail)
+            pattern += (shape[1], (key * shape[2])[:size])
+        frames = b"".join(plain)
+        masked = _from_bytes(frames, "little") ^ _from_bytes(b"".join(pattern), "little")
+        return masked.to_bytes(len(frames), "little")
+
+    def _row(self, head: bytes, payloads: bytes, tail: bytes, length: int) -> bytes:
+        """Make frames of messages of ``length`` bytes each."""
+        header = _masked_header(length)
+        start = len(header)
+        size = start + 4 + length
+        begin = header + bytes(4) + head
+        row = bytearray(begin + payloads.replace(SEPARATOR, tail + begin) + tail)
+        count = len(row) // size
+        keys = self._entropy(4 * count)
+        for place in range(4):  # any order of random bytes is as good
+            row[start + place :: size] = keys[place * count : (place + 1) * count]
+        plain = _from_bytes(row, "little")
+        payload_places = _repeated(((1 << 8 * length) - 1) << 8 * (start + 4), 8 * size, count)
+        masked = plain ^ _pattern(plain, size, start, count) & payload_places
+        return masked.to_bytes(len(row), "little")
+
+
+def _masked_header(size: int) -> bytes:
+    """Return the header of a masked text frame of less than 64 KiB, up to its key."""
+    if size < 126:
+        return bytes((TEXT_FIN, 0x80 | size))
+    return bytes((TEXT_FIN, 0xFE, size >> 8, size & 0xFF))

@@ -1,6 +1,7 @@
 """Frames as bytes, held to wsproto."""
 
 from bisect import bisect_left
+from collections import Counter
 from itertools import accumulate
 from random import Random
 from typing import Any
@@ -12,11 +13,13 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
 from kps.protocol.wire.frames import (
+    SEPARATOR,
     Masker,
     mask,
     read_header,
     read_pong,
     read_texts,
+    size_of_masked,
     text_frame,
 )
 from tests.protocol.helpers import BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, frame
@@ -45,6 +48,7 @@ class TestTextFrame:
         payload = bytes(33 + i % 90 for i in range(size))
         data = Masker(lambda n: bytes(range(256)) * (n // 256 + 1)).text_frame(payload)
         assert text_by_wsproto(data, ConnectionType.SERVER) == payload.decode()
+        assert len(data) == size_of_masked(size)
 
     @given(st.text())
     def test_any_text_survives(self, text: str) -> None:
@@ -72,6 +76,41 @@ class TestMasker:
         for _ in range(100):
             masker.text_frame(b"x")
         assert len(draws) == 1
+
+    @given(
+        st.text(max_size=200),
+        st.lists(
+            st.tuples(st.integers(0, 700), st.sampled_from([1, 2, 8, 9, 60, 200])),
+            min_size=1,
+            max_size=4,
+        ),
+        st.text(max_size=20),
+    )
+    def test_many_frames(self, head: str, shapes: list[tuple[int, int]], tail: str) -> None:
+        """Whether all messages are of one size or not, each frame is one that wsproto reads."""
+        drawn: list[bytes] = []
+
+        def entropy(n: int) -> bytes:
+            drawn.append(bytes((len(drawn) * 31 + i * 7) % 256 for i in range(n)))
+            return drawn[-1]
+
+        begin, end = head.encode(), tail.encode()
+        payloads = [
+            bytes((n + i) % 128 for i in range(size)) for size, n in shapes for _ in range(n)
+        ]
+        data = Masker(entropy).text_frames(begin, SEPARATOR.join(payloads), end)
+        texts = [begin + payload + end for payload in payloads]
+        connection = Connection(ConnectionType.SERVER)
+        connection.receive_data(data)
+        events = [event for event in connection.events() if isinstance(event, TextMessage)]
+        assert [event.data.encode() for event in events if event.message_finished] == texts
+        position, used = 0, b""
+        while header := read_header(data, position):
+            used += data[header.start - 4 : header.start]
+            position = header.start + header.length
+        random = b"".join(drawn)
+        # Each random byte is used once at most.
+        assert not Counter(used) - Counter(random)
 
     @given(st.binary(max_size=200), st.binary(min_size=4, max_size=4))
     def test_masking_twice_gives_the_payload_back(self, payload: bytes, key: bytes) -> None:
