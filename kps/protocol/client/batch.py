@@ -24,6 +24,8 @@ LARGEST_BATCH = 64 * 1024
 LARGEST_ROW = 32 * 1024
 """Most bytes for which a row counts. Larger ones take longer to mask."""
 
+_LONGEST_HEADER = size_of_masked(LARGEST_ROW) - LARGEST_ROW
+
 
 class Gathering:
     """Publications on one topic that leave together.
@@ -32,24 +34,26 @@ class Gathering:
     ``count``, and ``size`` by its bytes and ``more``.
     """
 
-    __slots__ = ("ahead", "between", "count", "gathered", "limit", "more", "size", "topic")
+    __slots__ = ("ahead", "between", "count", "first_frame", "gathered", "limit", "more", "size",
+                 "topic")  # fmt: skip
 
+    topic: str
+    ahead: int
+    """Bytes that were pending when it began."""
+    limit: int
+    """Most bytes for which it may count."""
     between: bytes
     """What stands between two payloads."""
     gathered: bytearray
     """The payloads so far."""
+    count: int
+    """Their number."""
     size: int
     """Bytes for which it counts, at most."""
     more: int
     """Bytes that each further payload adds to its own."""
-
-    def __init__(self, topic: str, ahead: int, limit: int) -> None:
-        self.topic = topic
-        self.count = 1
-        self.ahead = ahead
-        """Bytes that were pending when it began."""
-        self.limit = limit
-        """Most bytes for which it may count."""
+    first_frame: int
+    """Bytes of the frame of its first payload, at most."""
 
     @property
     def waiting(self) -> int:
@@ -57,7 +61,7 @@ class Gathering:
         return self.ahead + self.size
 
     def message(self) -> bytes:
-        """Return the JSON of its message, or of the first one."""
+        """Return the JSON of its message; of a row, while it has only one."""
         raise NotImplementedError
 
     def entry(self, masker: Masker) -> Entry:
@@ -70,13 +74,14 @@ class Batch(Gathering):
 
     __slots__ = ("_head",)
 
-    def __init__(self, topic: str, payload: bytes, *, ahead: int, limit: int) -> None:
-        super().__init__(topic, ahead, limit)
+    def __init__(self, topic: str, payload: bytes, ahead: int, limit: int) -> None:
+        self.topic, self.ahead, self.limit, self.count = topic, ahead, limit, 1
         self._head = level2.batch_head(topic)
         self.gathered = bytearray(self._head)
         self.gathered += payload
         self.between = b","
         self.size = len(self.gathered) + len(level2.BATCH_END) + LONGEST_HEADER
+        self.first_frame = self.size
         self.more = 1
 
     def message(self) -> bytes:
@@ -96,17 +101,18 @@ class Row(Gathering):
 
     __slots__ = ("_head", "_tail")
 
-    def __init__(self, topic: str, sender: str, payload: bytes, *, ahead: int, limit: int) -> None:
-        super().__init__(topic, ahead, limit)
+    def __init__(self, topic: str, sender: str, payload: bytes, ahead: int, limit: int) -> None:
+        self.topic, self.ahead, self.limit, self.count = topic, ahead, limit, 1
         self._head, self._tail = level1.around_published(topic, sender)
         self.gathered = bytearray(payload)
         self.between = SEPARATOR
         around = len(self._head) + len(self._tail)
-        self.size = size_of_masked(around + len(payload)) + ENTRY
-        self.more = size_of_masked(LARGEST_ROW) - LARGEST_ROW + around + ENTRY
+        self.first_frame = size_of_masked(around + len(payload))
+        self.size = self.first_frame + ENTRY
+        self.more = _LONGEST_HEADER + around + ENTRY
 
     def message(self) -> bytes:
-        return self._head + self.gathered.partition(SEPARATOR)[0] + self._tail
+        return b"".join((self._head, self.gathered, self._tail))
 
     def entry(self, masker: Masker) -> Entry:
         if self.count == 1:

@@ -34,8 +34,8 @@ class Outgoing:
     ``overflowed`` is called when a message has no room, which ends the connection.
     """
 
-    __slots__ = ("_clock", "_limits", "_masker", "_overflowed", "_socket", "batch", "dialect",
-                 "max_message", "sent")  # fmt: skip
+    __slots__ = ("_clock", "_is_narrow", "_largest", "_limit", "_limits", "_masker", "_overflowed",
+                 "_socket", "batch", "dialect", "max_message", "sent")  # fmt: skip
 
     def __init__(
         self,
@@ -54,6 +54,9 @@ class Outgoing:
         self._masker = masker
         self._limits = limits
         self._overflowed = overflowed
+        self._largest = 0  # the most bytes that need no check
+        self._limit = 0  # the most that are gathered
+        self._is_narrow = limits.queue_messages <= LARGEST_ROW // ENTRY
         self.batch: Gathering | None = None
         """What further publications on its topic may join."""
         self.sent = 0
@@ -63,6 +66,9 @@ class Outgoing:
         """Switch to the dialect on which both ends have agreed."""
         self.dialect = dialect
         self.max_message = max_message
+        largest = LARGEST_BATCH if dialect.has_batches else LARGEST_ROW
+        self._largest = min(largest, max_message or largest)
+        self._limit = min(self._largest, self._limits.queue_bytes - ENTRY)
         outbox = self._socket.outbox
         outbox.join = dialect.join
         if max_message is not None:
@@ -112,11 +118,21 @@ class Outgoing:
         Returns the bytes that are then pending. Raises ``InvalidArgument`` for a bad topic,
         ``MessageTooLarge``, and ``QueueFull`` unless the policy drops publications.
         """
-        self.seal()
+        if self.batch is not None:
+            self.seal()
         check_topic(topic, self._limits)
-        has_batches = self.dialect.has_batches
-        self.batch = (self._new_batch if has_batches else self._new_row)(topic, payload)
-        if self.batch.size > self.batch.limit:
+        ahead = self._socket.outbox.pending_bytes
+        batch: Gathering
+        if self.dialect.has_batches:
+            batch = Batch(topic, payload, ahead, self._limit)
+        else:
+            batch = Row(topic, self._clock.id, payload, ahead, self._limit)
+        if batch.size > self._largest:
+            self.check_size(batch.message())
+        if ahead or self._is_narrow:
+            self._find_room(batch)
+        self.batch = batch
+        if batch.size > batch.limit:
             self.seal()  # nothing can join it
         return self.pending_bytes
 
@@ -155,35 +171,18 @@ class Outgoing:
             self.sent += batch.count
             self._queue(batch.entry(self._masker))
 
-    def _new_batch(self, topic: str, payload: bytes) -> Batch:
-        outbox = self._socket.outbox
-        batch = Batch(
-            topic,
-            payload,
-            ahead=outbox.pending_bytes,
-            limit=min(LARGEST_BATCH, outbox.room, self.max_message or LARGEST_BATCH),
-        )
-        if batch.size > min(self.max_message or LARGEST_BATCH, LARGEST_BATCH):
-            self.check_size(batch.message())
-        self._require_room(batch.size)
-        return batch
+    def _find_room(self, batch: Gathering) -> None:
+        """Limit a batch to the room that there is.
 
-    def _new_row(self, topic: str, payload: bytes) -> Row:
-        outbox = self._socket.outbox
-        row = Row(topic, self._clock.id, payload, ahead=outbox.pending_bytes, limit=LARGEST_ROW)
-        if row.size > min(self.max_message or LARGEST_ROW, LARGEST_ROW):
-            self.check_size(row.message())
-        self._require_room(row.size - ENTRY)
-        # All that join it have room, and none is too large for the server.
-        most = (self._limits.queue_messages - outbox.pending_messages) * row.more
-        row.limit = min(LARGEST_ROW, self.max_message or LARGEST_ROW, outbox.room, most)
-        return row
-
-    def _require_room(self, size: int) -> None:
-        """Raise ``QueueFull`` if a frame of that size has no room, unless a policy makes room."""
+        Raises ``QueueFull`` if there is none for its first message, unless a policy makes room.
+        """
         limits, outbox = self._limits, self._socket.outbox
-        if limits.overflow is Overflow.CLOSE and not outbox.has_room(size):
+        if limits.overflow is Overflow.CLOSE and not outbox.has_room(batch.first_frame):
             raise QueueFull("the outgoing queue is full: the network is slower than the program")
+        batch.limit = min(batch.limit, outbox.room)
+        if not self.dialect.has_batches:  # each has a frame, and counts as ``more`` at least
+            frames = limits.queue_messages - outbox.pending_messages
+            batch.limit = min(batch.limit, frames * batch.more)
 
     def _queue(self, entry: Entry) -> None:
         if self._socket.queue(entry, self._clock.now) is _OVERFLOW:

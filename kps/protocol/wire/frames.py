@@ -22,7 +22,7 @@ _KEYS_AT_ONCE = 1024
 
 # Frames of short messages are read together while so many bytes follow: up to so many at once.
 # More than a few are written together.
-_SHORT, _FEW = 512, 8
+_SHORT, _FEW = 512, 16
 _MANY, _MOST = 2 * 1024, 16 * 1024
 
 # A row of frames with the same header is looked for where a frame that is so far ahead has it too,
@@ -31,7 +31,7 @@ _FAR, _ROW = 8, 128
 
 # The first two bytes of a masked text frame without a payload, as a number.
 _EMPTY = TEXT_FIN << 8 | 0x80
-_two_numbers = Struct(">HH").unpack_from
+_two_numbers, _two_as_bytes = Struct(">HH").unpack_from, Struct(">HH").pack
 
 SEPARATOR = b"\xff"
 """A byte that no text in UTF-8 has, so that it may stand between two."""
@@ -321,19 +321,18 @@ class Masker:
         after = self._position = position + 4
         key = keys[position:after]
         size = len(payload)
-        if size < 126:
-            head = bytes((TEXT_FIN, 0x80 | size))
-        elif size < 65536:
-            head = bytes((TEXT_FIN, 0xFE, size >> 8, size & 0xFF))
-        else:
-            head = bytes((TEXT_FIN, 0xFF)) + size.to_bytes(8, "big")
-        return head + key + mask(payload, key)
+        words = (size + 3) >> 2
+        if words > _MANY_WORDS:
+            return _masked_header(size) + key + mask(payload, key)
+        # As ``mask`` does, whose call would take a tenth of the time.
+        xored = _from_bytes(payload, "little") ^ _from_bytes(key * words, "little")
+        return _masked_header(size) + key + xored.to_bytes(4 * words, "little")[:size]
 
     def text_frames(self, head: bytes, payloads: bytes, tail: bytes) -> bytes:
         """Make the frames of masked text messages that have their beginning and end in common.
 
-        ``payloads`` has what is between these, with a ``SEPARATOR`` between each two. No message
-        may have 64 KiB. A frame takes less than half the time if all are of one size.
+        ``payloads`` has what is between these, with a ``SEPARATOR`` between each two. A frame
+        takes half the time if all are of one size.
         """
         count = payloads.count(SEPARATOR) + 1
         if count <= _FEW:
@@ -390,7 +389,12 @@ class Masker:
 
 
 def _masked_header(size: int) -> bytes:
-    """Return the header of a masked text frame of less than 64 KiB, up to its key."""
+    """Return the header of a masked text frame, up to its key."""
     if size < 126:
-        return bytes((TEXT_FIN, 0x80 | size))
-    return bytes((TEXT_FIN, 0xFE, size >> 8, size & 0xFF))
+        return _SHORT_HEADERS[size]
+    if size < 65536:
+        return _two_as_bytes(_EMPTY + 126, size)
+    return bytes((TEXT_FIN, 0xFF)) + size.to_bytes(8, "big")
+
+
+_SHORT_HEADERS = [bytes((TEXT_FIN, 0x80 | size)) for size in range(126)]
