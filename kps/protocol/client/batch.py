@@ -94,7 +94,7 @@ class Batch(Gathering):
 
 
 class Row(Gathering):
-    """Publications in a frame each, all of which are made at once (spec, 4.3).
+    """Publications in a frame each, all of which are made at once (spec, 4.7).
 
     As entries of the queue, they count as if each came by itself.
     """

@@ -8,16 +8,20 @@ from kps.protocol.bus.message import check_topic
 from kps.protocol.calls import Calls
 from kps.protocol.client.batch import LARGEST_BATCH, LARGEST_ROW, Batch, Gathering, Row
 from kps.protocol.cost import ENTRY
+from kps.protocol.dialect import level1
 from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
 from kps.protocol.limits import Overflow, ProgramLimits
 from kps.protocol.wire.client_handshake import ClientWebSocket
-from kps.protocol.wire.frames import LONGEST_HEADER, Masker
+from kps.protocol.wire.frames import LONGEST_HEADER, Masker, size_of_masked
 from kps.protocol.wire.outbox import Entry, Kind, Push
 from kps.protocol.wire.websocket import State
 
 _DROPPABLE = Kind.DROPPABLE
 _OPEN = State.OPEN
 _OVERFLOW = Push.OVERFLOW
+
+
+_LONG = 1024  # bytes of a payload
 
 
 class Clock(Protocol):
@@ -35,7 +39,7 @@ class Outgoing:
     """
 
     __slots__ = ("_clock", "_is_narrow", "_largest", "_limit", "_limits", "_masker", "_overflowed",
-                 "_socket", "batch", "dialect", "max_message", "sent")  # fmt: skip
+                 "_socket", "_topic", "batch", "dialect", "max_message", "sent")  # fmt: skip
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Outgoing:
         self._overflowed = overflowed
         self._largest = 0  # the most bytes that need no check
         self._limit = 0  # the most that are gathered
+        self._topic = ""  # that of the last publication
         self._is_narrow = limits.queue_messages <= LARGEST_ROW // ENTRY
         self.batch: Gathering | None = None
         """What further publications on its topic may join."""
@@ -126,6 +131,11 @@ class Outgoing:
         if self.dialect.has_batches:
             batch = Batch(topic, payload, ahead, self._limit)
         else:
+            # Where topics alternate, or for a long payload, there is nothing to gain.
+            may_be_joined = len(payload) < _LONG and (topic == self._topic or not ahead)
+            self._topic = topic
+            if not may_be_joined:
+                return self._publish_alone(topic, payload)
             batch = Row(topic, self._clock.id, payload, ahead, self._limit)
         if batch.size > self._largest:
             self.check_size(batch.message())
@@ -167,9 +177,10 @@ class Outgoing:
         """Queue the publications that are gathered, if there are some: nothing more joins them."""
         batch = self.batch
         if batch is not None:
+            entry = batch.entry(self._masker)  # if a signal handler raises, nothing has happened
             self.batch = None
             self.sent += batch.count
-            self._queue(batch.entry(self._masker))
+            self._queue(entry)
 
     def _find_room(self, batch: Gathering) -> None:
         """Limit a batch to the room that there is.
@@ -177,12 +188,27 @@ class Outgoing:
         Raises ``QueueFull`` if there is none for its first message, unless a policy makes room.
         """
         limits, outbox = self._limits, self._socket.outbox
-        if limits.overflow is Overflow.CLOSE and not outbox.has_room(batch.first_frame):
-            raise QueueFull("the outgoing queue is full: the network is slower than the program")
+        self._require_room(batch.first_frame)
         batch.limit = min(batch.limit, outbox.room)
         if not self.dialect.has_batches:  # each has a frame, and counts as ``more`` at least
             frames = limits.queue_messages - outbox.pending_messages
             batch.limit = min(batch.limit, frames * batch.more)
+
+    def _publish_alone(self, topic: str, payload: bytes) -> int:
+        """Queue a publication on level 1 that none may join."""
+        head, tail = level1.around_published(topic, self._clock.id)
+        message = head + payload + tail
+        if len(message) > self._largest:
+            self.check_size(message)
+        self._require_room(size_of_masked(len(message)))
+        self.send_droppable(message)
+        return self.pending_bytes
+
+    def _require_room(self, frame: int) -> None:
+        """Raise ``QueueFull`` if there is no room for a frame, unless a policy makes room."""
+        limits = self._limits
+        if limits.overflow is Overflow.CLOSE and not self._socket.outbox.has_room(frame):
+            raise QueueFull("the outgoing queue is full: the network is slower than the program")
 
     def _queue(self, entry: Entry) -> None:
         if self._socket.queue(entry, self._clock.now) is _OVERFLOW:

@@ -32,6 +32,8 @@ from kps.protocol.dialect.outcome import bad_result
 # could not safely forward a deeper payload (see ``ServerLimits.max_depth``).
 _DEEPEST = 140
 
+_MOST_TEMPLATES = 32
+
 # Characters of an error text that the program gets.
 _LONGEST_ERROR = 1000
 
@@ -64,7 +66,8 @@ class Receiver:
         self._refused = refused
         self._may_be_row = False  # whether there are several messages, which nobody else sees
         self._names = ("", "")  # the topic and the sender of the latest publication
-        self._template: Template | None = None  # of publications that had the same two
+        self._template: Template | None = None  # of publications that have the same two
+        self._templates: dict[tuple[str, str], Template] = {}  # some of the latest
 
     def receive(self, link: ClientLink, messages: list[bytes]) -> None:
         """Handle messages that came on a connection, in order."""
@@ -84,7 +87,11 @@ class Receiver:
                     positions.confirmed += 1
                 continue
             template = self._template if self._may_be_row else None
-            if template is not None and message.startswith(template.head):
+            if (
+                template is not None
+                and message.startswith(template.head)
+                and message.endswith(template.tail)
+            ):
                 if link is not state.link or state.ended is not None:
                     return
                 row = self._deliver_row(template, messages, place - 1)
@@ -124,13 +131,21 @@ class Receiver:
             self._topics.positions.confirmed += count
         return count
 
+    def _learn(self, template: Template | None) -> None:
+        if template is not None:
+            if len(self._templates) >= _MOST_TEMPLATES:
+                self._templates.clear()
+            self._template = self._templates[template.names] = template
+
     def _deliver_row(self, template: Template, messages: list[bytes], place: int) -> int:
         """Deliver the publications in a row that a template describes; return how many."""
         payloads = template.read(messages, place, _DEEPEST)
         if payloads:
             topic, sender = template.names
-            sizes = list(map(len, messages[place : place + len(payloads)]))
-            self._subscriptions.deliver_all(topic, payloads, sender, 0, sizes)
+            size, sizes = len(messages[place]), None
+            if len(payloads) > 1:
+                sizes = list(map(len, messages[place : place + len(payloads)]))
+            self._subscriptions.deliver_all(topic, payloads, sender, size, sizes)
         return len(payloads)
 
     def answer(self, acknowledgement: Acknowledgement) -> None:
@@ -164,6 +179,7 @@ class Receiver:
             self._asking.passed(text(fields, "nonce"))
         else:
             self._template = None
+            self._templates.clear()
             self._registered(link, fields)
 
     def _confirmed(self, link: ClientLink, fields: Fields, size: int) -> None:
@@ -179,8 +195,9 @@ class Receiver:
             names = topic, sender
             if names != self._names:
                 self._names = names
-            elif self._template is None or self._template.names != names:
-                self._template = link.outgoing.dialect.template(topic, sender)
+                self._template = self._templates.get(names)
+            elif self._template is None:
+                self._learn(link.outgoing.dialect.template(topic, sender))
 
     def _question(self, link: ClientLink, fields: Fields, size: int) -> None:
         topic, sender, data, ack_id, may_be_direct = link.outgoing.dialect.read_question(

@@ -5,7 +5,6 @@ level 1 and overrides the differences. Nothing outside this package asks for a l
 """
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -59,7 +58,8 @@ class Template:
         begin, end = len(head), -len(tail)
         may_be_too_deep = 2 * deepest
         payloads = []
-        for message in islice(messages, place, None):
+        for number in range(place, len(messages)):
+            message = messages[number]
             if not (message.startswith(head) and message.endswith(tail)):
                 break
             try:
@@ -73,6 +73,7 @@ class Template:
 
 
 _AROUND = 2  # levels around a payload
+_LONG_NAMES = 1000  # characters: a template with longer ones takes too much memory
 
 
 class ClientLevel1:
@@ -140,7 +141,7 @@ class ClientLevel1:
 
     def template(self, topic: str, sender: str) -> Template | None:
         """Return a template for publications, if each has a message of its own."""
-        return Template(topic, sender)
+        return Template(topic, sender) if len(topic) + len(sender) < _LONG_NAMES else None
 
     def read_question(self, fields: Fields, client_id: str) -> Question:
         topic = text(fields, "topic")
