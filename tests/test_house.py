@@ -43,6 +43,7 @@ ALLOWED_IN_PROTOCOL = {
     "math",
     "operator",
     "re",
+    "struct",
     "kps.errors",
     "kps.protocol",
     "orjson",

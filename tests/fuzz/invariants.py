@@ -300,7 +300,6 @@ def check_link(link: ClientLink, deadlines: Deadlines) -> None:
     assert link.registered or outgoing.dialect.level == 1, "a level that nobody agreed on"
     batch = outgoing.batch
     if batch is not None:
-        assert outgoing.dialect.has_batches
         assert batch.count >= 1
         assert batch.ahead == socket.outbox.pending_bytes, "something overtook what waits"
         assert batch.count == 1 or batch.size <= batch.limit

@@ -142,8 +142,8 @@ class Mailbox:
         return dropped
 
     def put_all(self, messages: list[Message], size: int) -> bool:
-        """Add messages of ``size`` bytes each if there is room for all; tell whether there was."""
-        total = (size + MESSAGE) * len(messages)
+        """Add messages of ``size`` bytes in all if there is room; tell whether there was."""
+        total = size + MESSAGE * len(messages)
         if not self._has_room(total, len(messages)):
             return False
         self._messages.extend(messages)

@@ -120,21 +120,33 @@ class Subscriptions:
             had_room |= self._put(mailbox, Message(topic, own, sender, size, acknowledgement))
         return had_room
 
-    def deliver_all(self, topic: str, payloads: Sequence[object], sender: str, size: int) -> int:
-        """Give messages that want no ack, of ``size`` bytes each, to every subscription.
+    def deliver_all(
+        self,
+        topic: str,
+        payloads: Sequence[object],
+        sender: str,
+        size: int,
+        sizes: Sequence[int] | None = None,
+    ) -> int:
+        """Give messages that want no ack to every subscription.
 
-        Return for how many of them, the first ones, there was room in a subscription's mailbox.
+        They have ``size`` bytes each, or ``sizes``. Return for how many of them, the first ones,
+        there was room in a subscription's mailbox.
         """
         mailboxes = self._by_topic.get(topic)
         if mailboxes is None:
             return 0
+        total = size * len(payloads) if sizes is None else sum(sizes)
         most = 0
         for mailbox in mailboxes:
             own = payloads if mailbox is mailboxes[0] else [copied(data) for data in payloads]
             messages = make_messages(topic, own, sender, size)
+            if sizes is not None:
+                for message, own_size in zip(messages, sizes, strict=True):
+                    message.size = own_size
             if not len(mailbox):
                 self._will_be_ready(mailbox)
-            if mailbox.put_all(messages, size):
+            if mailbox.put_all(messages, total):
                 self._after_putting(mailbox)
                 most = len(messages)
             else:

@@ -171,7 +171,7 @@ class Connecting:
         state = self._state
         link.registered = True
         link.outgoing.speak(agreed(pong, state.config.level), limit_in(pong))
-        if link.outgoing.dialect.has_batches and not state.is_closing:
+        if not state.is_closing:
             state.batching = link.outgoing
         state.id = text(pong, "id") or state.id
         state.events.append(Connected(state.id, self._was_connected))

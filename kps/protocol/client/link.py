@@ -76,7 +76,7 @@ class ClientLink:
             now=clock.now,
         )
         self._taken = self._socket.outbox.taken = Taken()
-        self.outgoing = Outgoing(self._socket, clock, config.limits, self._note_state)
+        self.outgoing = Outgoing(self._socket, clock, masker, config.limits, self._note_state)
         """The messages to the server."""
 
     # -- called by a driver -----------------------------------------------------------------

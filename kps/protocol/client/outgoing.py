@@ -1,4 +1,4 @@
-"""Queues the messages that a client sends on one connection, and gathers batches."""
+"""Queues the messages that a client sends on one connection, and gathers publications."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -6,11 +6,13 @@ from typing import Protocol
 from kps.errors import MessageTooLarge, QueueFull
 from kps.protocol.bus.message import check_topic
 from kps.protocol.calls import Calls
-from kps.protocol.client.batch import LARGEST_BATCH, Batch, BatchEntry
+from kps.protocol.client.batch import LARGEST_BATCH, LARGEST_ROW, Batch, Gathering, Row
+from kps.protocol.cost import ENTRY
+from kps.protocol.dialect import level1
 from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
 from kps.protocol.limits import Overflow, ProgramLimits
 from kps.protocol.wire.client_handshake import ClientWebSocket
-from kps.protocol.wire.frames import LONGEST_HEADER
+from kps.protocol.wire.frames import LONGEST_HEADER, Masker, size_of_masked
 from kps.protocol.wire.outbox import Entry, Kind, Push
 from kps.protocol.wire.websocket import State
 
@@ -19,11 +21,15 @@ _OPEN = State.OPEN
 _OVERFLOW = Push.OVERFLOW
 
 
+_LONG = 1024  # bytes of a payload
+
+
 class Clock(Protocol):
-    """The time of the latest verb of a client, and the turns of its calls."""
+    """The time of the latest verb of a client, the turns of its calls, and its id."""
 
     now: float
     calls: Calls
+    id: str
 
 
 class Outgoing:
@@ -32,13 +38,14 @@ class Outgoing:
     ``overflowed`` is called when a message has no room, which ends the connection.
     """
 
-    __slots__ = ("_clock", "_limits", "_overflowed", "_socket", "batch", "dialect", "has_batches",
-                 "max_message", "sent")  # fmt: skip
+    __slots__ = ("_clock", "_is_narrow", "_largest", "_limit", "_limits", "_masker", "_overflowed",
+                 "_socket", "_topic", "batch", "dialect", "max_message", "sent")  # fmt: skip
 
     def __init__(
         self,
         socket: ClientWebSocket,
         clock: Clock,
+        masker: Masker,
         limits: ProgramLimits,
         overflowed: Callable[[], None],
     ) -> None:
@@ -48,17 +55,25 @@ class Outgoing:
         """The largest message that the server accepts, in bytes, if its pong told."""
         self._socket = socket
         self._clock = clock
+        self._masker = masker
         self._limits = limits
         self._overflowed = overflowed
-        self.batch: Batch | None = None
-        """The batch that further publications on its topic may join."""
+        self._largest = 0  # the most bytes that need no check
+        self._limit = 0  # the most that are gathered
+        self._topic = ""  # that of the last publication
+        self._is_narrow = limits.queue_messages <= LARGEST_ROW // ENTRY
+        self.batch: Gathering | None = None
+        """What further publications on its topic may join."""
         self.sent = 0
-        """Number of messages sent; batches do not count, because level 1 has none."""
+        """Number of messages sent, without those that are gathered."""
 
     def speak(self, dialect: ClientLevel1, max_message: int | None) -> None:
         """Switch to the dialect on which both ends have agreed."""
         self.dialect = dialect
         self.max_message = max_message
+        largest = LARGEST_BATCH if dialect.has_batches else LARGEST_ROW
+        self._largest = min(largest, max_message or largest)
+        self._limit = min(self._largest, self._limits.queue_bytes - ENTRY)
         outbox = self._socket.outbox
         outbox.join = dialect.join
         if max_message is not None:
@@ -103,15 +118,33 @@ class Outgoing:
             )
 
     def publish(self, topic: str, payload: bytes) -> int:
-        """Queue a publication, which begins a batch; ``ClientSession.publish`` adds the others.
+        """Queue a publication, which others may join: ``ClientSession.publish`` adds those.
 
         Returns the bytes that are then pending. Raises ``InvalidArgument`` for a bad topic,
         ``MessageTooLarge``, and ``QueueFull`` unless the policy drops publications.
         """
-        self.seal()
-        batch = self._new_batch(topic, payload)
+        if self.batch is not None:
+            self.seal()
+        check_topic(topic, self._limits)
+        ahead = self._socket.outbox.pending_bytes
+        batch: Gathering
+        if self.dialect.has_batches:
+            batch = Batch(topic, payload, ahead, self._limit)
+        else:
+            # Where topics alternate, or for a long payload, there is nothing to gain.
+            may_be_joined = len(payload) < _LONG and (topic == self._topic or not ahead)
+            self._topic = topic
+            if not may_be_joined:
+                return self._publish_alone(topic, payload)
+            batch = Row(topic, self._clock.id, payload, ahead, self._limit)
+        if batch.size > self._largest:
+            self.check_size(batch.message())
+        if ahead or self._is_narrow:
+            self._find_room(batch)
         self.batch = batch
-        return batch.waiting
+        if batch.size > batch.limit:
+            self.seal()  # nothing can join it
+        return self.pending_bytes
 
     def send(self, message: bytes, kind: Kind = Kind.FORWARDED) -> None:
         """Queue a message that no policy may drop."""
@@ -141,26 +174,41 @@ class Outgoing:
         self.send_anyway(message, Kind.DROPPABLE)
 
     def seal(self) -> None:
-        """Queue the batch, if there is one, so that nothing more joins it."""
+        """Queue the publications that are gathered, if there are some: nothing more joins them."""
         batch = self.batch
         if batch is not None:
+            entry = batch.entry(self._masker)  # if a signal handler raises, nothing has happened
             self.batch = None
-            self._queue(BatchEntry(self._socket.outbox.text_frame(batch.message()), batch))
+            self.sent += batch.count
+            self._queue(entry)
 
-    def _new_batch(self, topic: str, payload: bytes) -> Batch:
-        socket = self._socket
-        outbox = socket.outbox
-        batch = Batch(
-            check_topic(topic, self._limits),
-            payload,
-            ahead=outbox.pending_bytes,
-            limit=min(LARGEST_BATCH, outbox.room, self.max_message or LARGEST_BATCH),
-        )
-        if batch.size > min(self.max_message or LARGEST_BATCH, LARGEST_BATCH):
-            self.check_size(batch.message())
-        if socket.limits.overflow is Overflow.CLOSE and not outbox.has_room(batch.size):
+    def _find_room(self, batch: Gathering) -> None:
+        """Limit a batch to the room that there is.
+
+        Raises ``QueueFull`` if there is none for its first message, unless a policy makes room.
+        """
+        limits, outbox = self._limits, self._socket.outbox
+        self._require_room(batch.first_frame)
+        batch.limit = min(batch.limit, outbox.room)
+        if not self.dialect.has_batches:  # each has a frame, and counts as ``more`` at least
+            frames = limits.queue_messages - outbox.pending_messages
+            batch.limit = min(batch.limit, frames * batch.more)
+
+    def _publish_alone(self, topic: str, payload: bytes) -> int:
+        """Queue a publication on level 1 that none may join."""
+        head, tail = level1.around_published(topic, self._clock.id)
+        message = head + payload + tail
+        if len(message) > self._largest:
+            self.check_size(message)
+        self._require_room(size_of_masked(len(message)))
+        self.send_droppable(message)
+        return self.pending_bytes
+
+    def _require_room(self, frame: int) -> None:
+        """Raise ``QueueFull`` if there is no room for a frame, unless a policy makes room."""
+        limits = self._limits
+        if limits.overflow is Overflow.CLOSE and not self._socket.outbox.has_room(frame):
             raise QueueFull("the outgoing queue is full: the network is slower than the program")
-        return batch
 
     def _queue(self, entry: Entry) -> None:
         if self._socket.queue(entry, self._clock.now) is _OVERFLOW:

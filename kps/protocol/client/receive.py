@@ -17,6 +17,7 @@ from kps.protocol.client.link import ClientLink
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topics import Topics, Verdict
+from kps.protocol.dialect.client import Template
 from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
@@ -30,6 +31,8 @@ from kps.protocol.dialect.outcome import bad_result
 # Levels of nesting that a server may send: those of a payload, and some around it. A program
 # could not safely forward a deeper payload (see ``ServerLimits.max_depth``).
 _DEEPEST = 140
+
+_MOST_TEMPLATES = 32
 
 # Characters of an error text that the program gets.
 _LONGEST_ERROR = 1000
@@ -61,6 +64,10 @@ class Receiver:
         self._subscriptions = subscriptions
         self._registered = registered
         self._refused = refused
+        self._may_be_row = False  # whether there are several messages, which nobody else sees
+        self._names = ("", "")  # the topic and the sender of the latest publication
+        self._template: Template | None = None  # of publications that have the same two
+        self._templates: dict[tuple[str, str], Template] = {}  # some of the latest
 
     def receive(self, link: ClientLink, messages: list[bytes]) -> None:
         """Handle messages that came on a connection, in order."""
@@ -68,11 +75,29 @@ class Receiver:
         reports = state.config.reports_messages
         noise = None if reports else link.outgoing.dialect.noise
         positions = self._topics.positions
-        for message in messages:
+        count, place = len(messages), 0
+        self._may_be_row = count > 1 and not reports
+        if noise is not None and count > 1 and messages[0].startswith(noise):
+            place = self._skip_alike(messages)
+        while place < count:
+            message = messages[place]
+            place += 1
             if noise is not None and message.startswith(noise):
                 if positions is not None:
                     positions.confirmed += 1
                 continue
+            template = self._template if self._may_be_row else None
+            if (
+                template is not None
+                and message.startswith(template.head)
+                and message.endswith(template.tail)
+            ):
+                if link is not state.link or state.ended is not None:
+                    return
+                row = self._deliver_row(template, messages, place - 1)
+                if row:
+                    place += row - 1
+                    continue
             try:
                 loaded = load(message)
                 if len(message) > 2 * _DEEPEST:
@@ -96,6 +121,32 @@ class Receiver:
                 handler = _HANDLERS.get(action)
                 if handler is not None:  # ignore actions of later levels
                     handler(self, link, fields, size)
+
+    def _skip_alike(self, messages: list[bytes]) -> int:
+        """Skip all messages if they are one confirmation again and again; return how many."""
+        count = len(messages)
+        if messages.count(messages[0]) < count:
+            return 0
+        if self._topics.positions is not None:
+            self._topics.positions.confirmed += count
+        return count
+
+    def _learn(self, template: Template | None) -> None:
+        if template is not None:
+            if len(self._templates) >= _MOST_TEMPLATES:
+                self._templates.clear()
+            self._template = self._templates[template.names] = template
+
+    def _deliver_row(self, template: Template, messages: list[bytes], place: int) -> int:
+        """Deliver the publications in a row that a template describes; return how many."""
+        payloads = template.read(messages, place, _DEEPEST)
+        if payloads:
+            topic, sender = template.names
+            size, sizes = len(messages[place]), None
+            if len(payloads) > 1:
+                sizes = list(map(len, messages[place : place + len(payloads)]))
+            self._subscriptions.deliver_all(topic, payloads, sender, size, sizes)
+        return len(payloads)
 
     def answer(self, acknowledgement: Acknowledgement) -> None:
         """Send the ack of a message, unless its connection has ended."""
@@ -127,6 +178,8 @@ class Receiver:
         if link.registered:
             self._asking.passed(text(fields, "nonce"))
         else:
+            self._template = None
+            self._templates.clear()
             self._registered(link, fields)
 
     def _confirmed(self, link: ClientLink, fields: Fields, size: int) -> None:
@@ -138,6 +191,13 @@ class Receiver:
         topic, sender, payloads = link.outgoing.dialect.read_publications(fields)
         if payloads:
             self._subscriptions.deliver_all(topic, payloads, sender, size // len(payloads))
+        if self._may_be_row:
+            names = topic, sender
+            if names != self._names:
+                self._names = names
+                self._template = self._templates.get(names)
+            elif self._template is None:
+                self._learn(link.outgoing.dialect.template(topic, sender))
 
     def _question(self, link: ClientLink, fields: Fields, size: int) -> None:
         topic, sender, data, ack_id, may_be_direct = link.outgoing.dialect.read_question(

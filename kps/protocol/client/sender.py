@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from kps.errors import KPSError, MessageTooLarge, QueueFull
-from kps.protocol.client.batch import BatchEntry, message_in
+from kps.protocol.client.batch import BatchEntry, messages_in
 from kps.protocol.client.events import ErrorReceived
 from kps.protocol.client.offline import OfflineQueue
 from kps.protocol.client.outgoing import Outgoing
@@ -138,4 +138,4 @@ class Sender:
             for data in payloads:
                 yield level1.publish(topic, self._state.id, data)
         else:
-            yield message_in(entry)
+            yield from messages_in(entry)

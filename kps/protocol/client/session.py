@@ -211,10 +211,10 @@ class ClientSession:
         outgoing = state.batching
         batch = None if outgoing is None else outgoing.batch
         if batch is not None and batch.topic == topic and outgoing.batch is batch:
-            size += batch.size + 1
+            size += batch.size + batch.more
             if size <= batch.limit:
                 gathered = batch.gathered
-                gathered += b","
+                gathered += batch.between
                 gathered += payload
                 batch.count += 1
                 batch.size = size

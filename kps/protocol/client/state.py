@@ -23,7 +23,7 @@ class ClientState:
         self.link: ClientLink | None = None
         """The current connection, which may still be opening."""
         self.batching: Outgoing | None = None
-        """Where publications go while there is a connection on which they share messages."""
+        """Where publications go, which leave together, while the client is registered."""
         self.epoch = 0
         """Number of connections that have ended. An ack of an earlier epoch is void."""
         self.is_closing = False

@@ -7,8 +7,10 @@ level 1 and overrides the differences. Nothing outside this package asks for a l
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from kps.protocol.dialect import level1, level2
-from kps.protocol.dialect.envelope import ARRAY, Fields, text, unwrap, write
+from kps.protocol.dialect.envelope import ARRAY, Fields, is_deeper, text, unwrap, write
 from kps.protocol.dialect.outcome import AckResponse, as_json, size_of
 
 # How a confirmation begins, as every server of the family writes it.
@@ -30,6 +32,48 @@ class Question(NamedTuple):
     ack_id: str
     may_be_direct: bool
     """Whether it is a direct message if no subscription has the topic."""
+
+
+class Template:
+    """What stands around the payload in publications of one sender on one topic.
+
+    It is written as our servers write it. A message that begins and ends so, and has one JSON value
+    in between, is such a publication, and nothing else. So only that value must be parsed.
+    """
+
+    __slots__ = ("head", "names", "tail")
+
+    def __init__(self, topic: str, sender: str) -> None:
+        self.names = topic, sender
+        self.head = b'{"action":"publish","topic":%b,"data":{"data":' % orjson.dumps(topic)
+        self.tail = b',"from":%b}}' % orjson.dumps(sender)
+
+    def read(self, messages: Sequence[bytes], place: int, deepest: int) -> list[Any]:
+        """Return the payloads of the messages in a row, from ``place`` on, that are of this kind.
+
+        One that is no valid message ends the row, and so does one that is nested more than
+        ``deepest`` levels.
+        """
+        head, tail = self.head, self.tail
+        begin, end = len(head), -len(tail)
+        may_be_too_deep = 2 * deepest
+        payloads = []
+        for number in range(place, len(messages)):
+            message = messages[number]
+            if not (message.startswith(head) and message.endswith(tail)):
+                break
+            try:
+                payload = orjson.loads(message[begin:end])
+            except orjson.JSONDecodeError:
+                break
+            if len(message) > may_be_too_deep and is_deeper(payload, deepest - _AROUND):
+                break
+            payloads.append(payload)
+        return payloads
+
+
+_AROUND = 2  # levels around a payload
+_LONG_NAMES = 1000  # characters: a template with longer ones takes too much memory
 
 
 class ClientLevel1:
@@ -95,6 +139,10 @@ class ClientLevel1:
         data, sender = unwrap(fields)
         return text(fields, "topic"), sender, (data,)
 
+    def template(self, topic: str, sender: str) -> Template | None:
+        """Return a template for publications, if each has a message of its own."""
+        return Template(topic, sender) if len(topic) + len(sender) < _LONG_NAMES else None
+
     def read_question(self, fields: Fields, client_id: str) -> Question:
         topic = text(fields, "topic")
         data, sender = unwrap(fields)
@@ -136,6 +184,9 @@ class ClientLevel2(ClientLevel1):
         batch = fields.get("batch")
         payloads = batch if type(batch) is list else [fields.get("data")]
         return text(fields, "topic"), text(fields, "from"), payloads
+
+    def template(self, topic: str, sender: str) -> Template | None:
+        return None
 
     def read_question(self, fields: Fields, client_id: str) -> Question:
         topic, sender = text(fields, "topic"), text(fields, "from")

@@ -4,6 +4,7 @@ Each function returns the JSON of one message.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from kps.protocol.dialect.envelope import Fields, compose, write
@@ -87,6 +88,13 @@ def unsubscribe(topic: str, sender: str) -> bytes:
 
 def publish(topic: str, sender: str, data: Any) -> bytes:
     return compose({"action": "publish", "topic": topic, "data": data, "from": sender})
+
+
+@lru_cache(64)
+def around_published(topic: str, sender: str) -> tuple[bytes, bytes]:
+    """Return what stands in front of the payload in ``publish``, and behind it."""
+    head = b'{"action":"publish","topic":' + compose(topic) + b',"data":'
+    return head, b',"from":' + compose(sender) + b"}"
 
 
 def direct_message(to: str, sender: str, data: Any) -> bytes:

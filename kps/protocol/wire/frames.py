@@ -5,6 +5,8 @@ all traffic, in a fraction of the time; a differential test compares them with w
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from struct import Struct
 from typing import NamedTuple
 
 LONGEST_HEADER = 14
@@ -17,6 +19,22 @@ SERVER_PING = b"\x89\0"
 
 _CONTROL_BIT = 0x08
 _KEYS_AT_ONCE = 1024
+
+# Frames of short messages are read together while so many bytes follow: up to so many at once.
+# More than a few are written together.
+_SHORT, _FEW = 512, 16
+_MANY, _MOST = 2 * 1024, 16 * 1024
+
+# A row of frames with the same header is looked for where a frame that is so far ahead has it too,
+# and is read in parts of up to so many.
+_FAR, _ROW = 8, 128
+
+# The first two bytes of a masked text frame without a payload, as a number.
+_EMPTY = TEXT_FIN << 8 | 0x80
+_two_numbers, _two_as_bytes = Struct(">HH").unpack_from, Struct(">HH").pack
+
+SEPARATOR = b"\xff"
+"""A byte that no text in UTF-8 has, so that it may stand between two."""
 
 # Multiplied by a key, ``_ONES`` gives the key repeated.
 _MANY_WORDS, _MOST_WORDS = 512, 1 << 14
@@ -81,6 +99,8 @@ def read_texts(
     breaks RFC 6455, in its masking for instance, or a message of more than ``longest`` bytes.
     """
     end = len(data)
+    many = stop - _MANY
+    before = -1
     while position < stop:
         start = position + 2
         if start > end or data[position] != TEXT_FIN:
@@ -111,8 +131,122 @@ def read_texts(
         if not (message.isascii() or _is_utf8(message)):
             break
         messages.append(message)
+        if after < many and length < _SHORT:
+            if is_masked or length == before:
+                size = after - position
+                head = data[position : start - 4 if is_masked else start]
+                if data.startswith(head, after + _FAR * size):
+                    after = _read_row(data, after, stop, head, size, messages)
+                elif is_masked:
+                    after = _read_many(data, after, stop, longest, messages)
+            before = length
         position = after
     return position
+
+
+def _read_row(
+    data: bytes, position: int, stop: int, header: bytes, size: int, messages: list[bytes]
+) -> int:
+    """Do what ``read_texts`` does for frames of ``size`` bytes in a row that have this header.
+
+    It may stop at any frame. Nothing is done for each frame but to cut out its message.
+    """
+    stop = min(stop, len(data) - size + 1, position + min(_ROW * size, _MOST))
+    others = 0
+    for place in range(len(header)):  # one byte of each header; then without those that are equal
+        column = data[position + place : stop + place : size]
+        others = max(others, len(column.lstrip(header[place : place + 1])))
+    taken = size * (len(column) - others)
+    row = data[position : position + taken]
+    start = len(header)
+    if header[1] & 0x80:
+        row = _unmask_row(row, size, start)
+        start += 4
+    texts = [row[at : at + size - start] for at in range(start, taken, size)]
+    return position + size * _add(texts, messages)
+
+
+def _unmask_row(row: bytes, size: int, start: int) -> bytes:
+    """Unmask frames of ``size`` bytes in a row; the key of each is at ``start``.
+
+    To shift a number takes a tenth of the time that it takes to make one from bytes. So the keys
+    are repeated by shifting.
+    """
+    masked = _from_bytes(row, "little")
+    pattern = _pattern(masked, size, start, len(row) // size)
+    return (masked ^ pattern).to_bytes(len(row) + 3, "little")
+
+
+def _pattern(row: int, size: int, start: int, count: int) -> int:
+    """Repeat the key of each frame in a row to its end.
+
+    The last word may reach into the next frame's header and key.
+    """
+    keys = _repeated(0xFFFFFFFF << 8 * start, 8 * size, count)
+    return _repeated(row & keys, 32, (size - start + 3) >> 2)
+
+
+def _repeated(number: int, bits: int, times: int) -> int:
+    """Repeat the bits of a number at a distance of so many bits."""
+    done = 1
+    while done < times:
+        more = min(done, times - done)
+        number |= number << bits * more
+        done += more
+    return number
+
+
+def _read_many(data: bytes, position: int, stop: int, longest: int, messages: list[bytes]) -> int:
+    """Do what ``read_texts`` does for masked frames, and unmask all with one XOR.
+
+    It may stop at any frame.
+    """
+    end = len(data)
+    stop = min(stop, position + _MOST, end - 3)
+    starts: list[int] = []
+    ends = [position]
+    while position < stop:
+        two_bytes, length = _two_numbers(data, position)
+        if two_bytes == _EMPTY + 126:
+            if length < 126:
+                break
+            start = position + 8
+        else:
+            length = two_bytes - _EMPTY
+            if not 0 <= length < 126:
+                break
+            start = position + 6
+        after = start + length
+        if after > end or length > longest:
+            break
+        starts.append(start)
+        ends.append(after)
+        position = after
+    if not starts:
+        return position
+    # The pattern begins at the first key. That of each frame reaches to the next frame's key.
+    base = starts[0] - 4
+    pattern = b"".join(
+        [
+            (data[start - 4 : start] * ((following - start + 3) >> 2))[: following - start]
+            for start, following in pairwise((*starts, position + 4))
+        ]
+    )
+    xored = _from_bytes(data[base:position], "little") ^ _from_bytes(pattern, "little")
+    data = xored.to_bytes(position - base, "little")
+    spans = zip(starts, ends[1:], strict=True)
+    return ends[_add([data[start - base : after - base] for start, after in spans], messages)]
+
+
+def _add(texts: list[bytes], messages: list[bytes]) -> int:
+    """Add texts to ``messages`` up to the first one that is not UTF-8; return how many."""
+    if not b"".join(texts).isascii():
+        for place, text in enumerate(texts):
+            if not _is_utf8(text):
+                del texts[place:]
+                break
+    messages += texts
+    return len(texts)
 
 
 def _is_utf8(payload: bytes) -> bool:
@@ -148,6 +282,11 @@ def mask(payload: bytes, key: bytes) -> bytes:
         pattern = _from_bytes(key, "little") * (_ONES >> 32 * (_MOST_WORDS - words))
     xored = _from_bytes(payload, "little") ^ pattern
     return xored.to_bytes(4 * words, "little")[:size]
+
+
+def size_of_masked(size: int) -> int:
+    """Return how many bytes the frame of a masked message of that size has."""
+    return size + (6 if size < 126 else 8 if size < 65536 else 14)
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -192,10 +331,80 @@ class Masker:
         after = self._position = position + 4
         key = keys[position:after]
         size = len(payload)
-        if size < 126:
-            head = bytes((TEXT_FIN, 0x80 | size))
-        elif size < 65536:
-            head = bytes((TEXT_FIN, 0xFE, size >> 8, size & 0xFF))
-        else:
-            head = bytes((TEXT_FIN, 0xFF)) + size.to_bytes(8, "big")
-        return head + key + mask(payload, key)
+        words = (size + 3) >> 2
+        if words > _MANY_WORDS:
+            return _masked_header(size) + key + mask(payload, key)
+        # As ``mask`` does, whose call would take a tenth of the time.
+        xored = _from_bytes(payload, "little") ^ _from_bytes(key * words, "little")
+        return _masked_header(size) + key + xored.to_bytes(4 * words, "little")[:size]
+
+    def text_frames(self, head: bytes, payloads: bytes, tail: bytes) -> bytes:
+        """Make the frames of masked text messages that have their beginning and end in common.
+
+        ``payloads`` has what is between these, with a ``SEPARATOR`` between each two. A frame
+        takes half the time if all are of one size.
+        """
+        count = payloads.count(SEPARATOR) + 1
+        if count <= _FEW:
+            parts = payloads.split(SEPARATOR)
+            return b"".join([self.text_frame(head + part + tail) for part in parts])
+        each = payloads.find(SEPARATOR) + 1
+        length = len(head) + each - 1 + len(tail)
+        are_alike = count * each == len(payloads) + 1 and payloads[
+            each - 1 :: each
+        ] == SEPARATOR * (count - 1)
+        if not are_alike or length >= _SHORT:
+            return self._many(head, payloads.split(SEPARATOR), tail)
+        at_once = each * (_MOST // (length + 8))
+        parts = [payloads[at : at + at_once - 1] for at in range(0, count * each, at_once)]
+        return b"".join([self._row(head, part, tail, length) for part in parts])
+
+    def _many(self, head: bytes, payloads: list[bytes], tail: bytes) -> bytes:
+        """Make frames of different sizes, and mask them with one XOR."""
+        around = len(head) + len(tail)
+        keys = self._entropy(4 * len(payloads))
+        at = 0
+        known: dict[int, tuple[bytes, bytes, int]] = {}
+        plain: list[bytes] = []
+        pattern: list[bytes] = []
+        for payload in payloads:
+            size = around + len(payload)
+            shape = known.get(size)
+            if shape is None:
+                header = _masked_header(size)
+                shape = known[size] = (header, bytes(len(header) + 4), (size + 3) >> 2)
+            key = keys[at : at + 4]
+            at += 4
+            plain += (shape[0], key, head, payload, tail)
+            pattern += (shape[1], (key * shape[2])[:size])
+        frames = b"".join(plain)
+        masked = _from_bytes(frames, "little") ^ _from_bytes(b"".join(pattern), "little")
+        return masked.to_bytes(len(frames), "little")
+
+    def _row(self, head: bytes, payloads: bytes, tail: bytes, length: int) -> bytes:
+        """Make frames of messages of ``length`` bytes each."""
+        header = _masked_header(length)
+        start = len(header)
+        size = start + 4 + length
+        begin = header + bytes(4) + head
+        row = bytearray(begin + payloads.replace(SEPARATOR, tail + begin) + tail)
+        count = len(row) // size
+        keys = self._entropy(4 * count)
+        for place in range(4):  # any order of random bytes is as good
+            row[start + place :: size] = keys[place * count : (place + 1) * count]
+        plain = _from_bytes(row, "little")
+        payload_places = _repeated(((1 << 8 * length) - 1) << 8 * (start + 4), 8 * size, count)
+        masked = plain ^ _pattern(plain, size, start, count) & payload_places
+        return masked.to_bytes(len(row), "little")
+
+
+def _masked_header(size: int) -> bytes:
+    """Return the header of a masked text frame, up to its key."""
+    if size < 126:
+        return _SHORT_HEADERS[size]
+    if size < 65536:
+        return _two_as_bytes(_EMPTY + 126, size)
+    return bytes((TEXT_FIN, 0xFF)) + size.to_bytes(8, "big")
+
+
+_SHORT_HEADERS = [bytes((TEXT_FIN, 0x80 | size)) for size in range(126)]

@@ -6,7 +6,7 @@ heartbeat overtakes the rest.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from itertools import chain
 
@@ -62,6 +62,10 @@ class Entry:
         """Number of frames in it."""
         self.reply_bytes = len(data) + ENTRY if kind is _REPLY else 0
         """Bytes of replies in it; an array may hold replies beside other messages."""
+
+    def parts(self) -> "Sequence[Entry]":
+        """Return the entries of which it consists, if it can be taken and dropped in parts."""
+        return (self,)
 
 
 def control(data: bytes) -> Entry:
@@ -321,6 +325,8 @@ class Outbox:
                 self.taken.note_all(len(data), entries)
             self._reset()
             return data
+        if (queue := self._settled or self._entries)[0].size > limit:
+            _split_first(queue)
         taken: list[Entry] = []
         size = 0
         while (queue := self._settled or self._entries) and (
@@ -389,12 +395,23 @@ class Outbox:
         """Drop droppable entries, oldest first, until an entry has room."""
         entries = self._entries
         while entries and not self._fits(entry.size, entry.frames):
+            if entries[0].frames > 1:
+                _split_first(entries)
             oldest = entries.popleft()
             if oldest.kind is _DROPPABLE:
                 self._discount(oldest)
                 self.dropped += oldest.messages
             else:
                 self._settled.append(oldest)
+
+
+def _split_first(entries: deque[Entry]) -> None:
+    """Put the parts of the first entry in its place."""
+    parts = entries[0].parts()
+    others = parts[-2::-1]
+    # Nothing is called between these two steps, so no signal handler comes in.
+    entries[0] = parts[-1]
+    entries.extendleft(others)
 
 
 # Bytes that an array adds to its messages: the header of its frame, the brackets, and its entry.

@@ -1,7 +1,9 @@
 """Frames as bytes, held to wsproto."""
 
 from bisect import bisect_left
+from collections import Counter
 from itertools import accumulate
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,11 +13,13 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
 from kps.protocol.wire.frames import (
+    SEPARATOR,
     Masker,
     mask,
     read_header,
     read_pong,
     read_texts,
+    size_of_masked,
     text_frame,
 )
 from tests.protocol.helpers import BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, frame
@@ -44,6 +48,7 @@ class TestTextFrame:
         payload = bytes(33 + i % 90 for i in range(size))
         data = Masker(lambda n: bytes(range(256)) * (n // 256 + 1)).text_frame(payload)
         assert text_by_wsproto(data, ConnectionType.SERVER) == payload.decode()
+        assert len(data) == size_of_masked(size)
 
     @given(st.text())
     def test_any_text_survives(self, text: str) -> None:
@@ -71,6 +76,41 @@ class TestMasker:
         for _ in range(100):
             masker.text_frame(b"x")
         assert len(draws) == 1
+
+    @given(
+        st.text(max_size=200),
+        st.lists(
+            st.tuples(st.integers(0, 700), st.sampled_from([1, 2, 8, 9, 60, 200])),
+            min_size=1,
+            max_size=4,
+        ),
+        st.text(max_size=20),
+    )
+    def test_many_frames(self, head: str, shapes: list[tuple[int, int]], tail: str) -> None:
+        """Whether all messages are of one size or not, each frame is one that wsproto reads."""
+        drawn: list[bytes] = []
+
+        def entropy(n: int) -> bytes:
+            drawn.append(bytes((len(drawn) * 31 + i * 7) % 256 for i in range(n)))
+            return drawn[-1]
+
+        begin, end = head.encode(), tail.encode()
+        payloads = [
+            bytes((n + i) % 128 for i in range(size)) for size, n in shapes for _ in range(n)
+        ]
+        data = Masker(entropy).text_frames(begin, SEPARATOR.join(payloads), end)
+        texts = [begin + payload + end for payload in payloads]
+        connection = Connection(ConnectionType.SERVER)
+        connection.receive_data(data)
+        events = [event for event in connection.events() if isinstance(event, TextMessage)]
+        assert [event.data.encode() for event in events if event.message_finished] == texts
+        position, used = 0, b""
+        while header := read_header(data, position):
+            used += data[header.start - 4 : header.start]
+            position = header.start + header.length
+        random = b"".join(drawn)
+        # Each random byte is used once at most.
+        assert not Counter(used) - Counter(random)
 
     @given(st.binary(max_size=200), st.binary(min_size=4, max_size=4))
     def test_masking_twice_gives_the_payload_back(self, payload: bytes, key: bytes) -> None:
@@ -151,6 +191,96 @@ class TestReadTexts:
     def test_what_is_left_to_wsproto(self, wrong: dict[str, Any], key: bytes | None) -> None:
         data = frame(b"payload", key=key, **wrong)
         assert read_text(data, 0, len(data), key is not None) is None
+
+
+# Frames that are read together must be read as those that come alone.
+
+A_MESSAGE = st.one_of(
+    st.integers(0, 300).map(lambda size: b"x" * size),
+    st.sampled_from([b"\xff" * 40, "é".encode() * 30, "é".encode()[:1] + b"x" * 125, b"y" * 3000]),
+)
+OTHERS: list[dict[str, Any]] = [
+    {"opcode": PONG},
+    {"fin": False},
+    {"reserved": 4},
+    {"length_bytes": 2},
+    {"claim": 100},
+]
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[bytes, bool]:
+    """Many frames, most of them texts, of which several in a row are alike."""
+    is_masked = draw(st.booleans())
+    random = Random(draw(st.integers(0, 99)))
+
+    def key() -> bytes | None:
+        return random.randbytes(4) if is_masked else None
+
+    data = b""
+    for payload, count, varied in draw(
+        st.lists(st.tuples(A_MESSAGE, st.sampled_from([1, 3, 20, 150]), st.booleans()), max_size=6)
+    ):
+        for number in range(count):
+            data += frame(payload[number % 7 if varied else 0 :], key=key())
+        if draw(st.integers(0, 5)) == 0:
+            data += frame(b"x" * 50, key=key(), **draw(st.sampled_from(OTHERS)))
+    return data, is_masked
+
+
+def read_one_by_one(
+    data: bytes, stop: int, is_masked: bool, longest: int
+) -> tuple[list[bytes], int]:
+    messages: list[bytes] = []
+    position, before = 0, -1
+    while before < position < stop:
+        before = position
+        position = read_texts(data, position, position + 1, is_masked, longest, messages)
+    return messages, position
+
+
+class TestReadManyTexts:
+    @given(streams(), st.data())
+    def test_is_the_same_as_one_by_one(
+        self, stream: tuple[bytes, bool], draw: st.DataObject
+    ) -> None:
+        data, is_masked = stream
+        longest = draw.draw(st.sampled_from([10**6, 2999, 120]))
+        for end in (len(data), draw.draw(st.integers(0, len(data)))):
+            for stop in (end, draw.draw(st.integers(0, end))):
+                messages: list[bytes] = []
+                after = read_texts(data[:end], 0, stop, is_masked, longest, messages)
+                expected = read_one_by_one(data[:end], stop, is_masked, longest)
+                assert (messages, after) == expected
+
+    @pytest.mark.parametrize("key", [None, KEY])
+    @pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 124, 125, 126, 129, 300, 511, 512])
+    def test_a_row_of_each_size(self, size: int, key: bytes | None) -> None:
+        payloads = [bytes((i * 7 + n) % 127 for i in range(size)) for n in range(600)]
+        ends = list(accumulate(len(frame(payload, key=key)) for payload in payloads))
+        data = b"".join(frame(payload, key=key) for payload in payloads)
+        for end in (ends[-1], ends[-1] - 1):
+            for stop in (ends[-1], end, ends[300], ends[300] + 1, ends[301] - 1):
+                messages: list[bytes] = []
+                after = read_texts(data[:end], 0, stop, key is not None, 1000, messages)
+                begun = min(bisect_left(ends, stop) + 1, bisect_left(ends, end + 1))
+                assert messages == payloads[:begun]
+                assert after == ends[begun - 1]
+
+    @pytest.mark.parametrize("key", [None, KEY])
+    @pytest.mark.parametrize("place", [0, 1, 2, 60, 99, 199])
+    @pytest.mark.parametrize("varied", [0, 3])
+    def test_one_that_is_no_utf8_among_many(
+        self, key: bytes | None, place: int, varied: int
+    ) -> None:
+        payloads = [b"x" * (140 + varied * n % 4) for n in range(200)]
+        payloads[50] = "é".encode() * 70  # as a whole it is fine, unlike the next one
+        payloads[place] = payloads[place][:-1] + b"\xc3"
+        data = b"".join(frame(payload, key=key) for payload in payloads)
+        messages: list[bytes] = []
+        after = read_texts(data, 0, len(data), key is not None, 1000, messages)
+        assert messages == payloads[:place]
+        assert after == sum(len(frame(payload, key=key)) for payload in payloads[:place])
 
 
 class TestReadHeader:
