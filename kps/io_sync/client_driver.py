@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import logging
 import threading
+from math import inf
 from weakref import WeakSet
 
 from kps.errors import ConnectFailed
@@ -15,6 +16,9 @@ from kps.io_sync.driver import Driver, Face
 from kps.io_sync.log import catch_up, write
 from kps.io_sync.runtime import Runtime
 from kps.protocol.client.session import ClientSession
+
+_MOMENT = 0.00005  # seconds: less than an answer takes, more than the program needs for a message
+_FEW = 16  # questions under way; with more of them, the program goes on to the next one
 
 
 class ClientDriver(Driver):
@@ -29,7 +33,6 @@ class ClientDriver(Driver):
             now=0.0,  # its time begins with the start
         )
         self.calls = self.session.calls
-        runtime.check = self.calls.check_free
         self.is_closing = False
         self.wanting_room = 0
         """Number of callers that wait until the queue has drained. Each write wakes them."""
@@ -38,6 +41,7 @@ class ClientDriver(Driver):
         self._connect_is_due = False
         self._thread: threading.Thread | None = None
         self._dropped_before = 0
+        self._asked_at = -inf  # when ``flush_soon`` was last called
 
     def open(self) -> None:
         """Start connecting. Raises :class:`kps.InvalidState` the second time."""
@@ -89,14 +93,28 @@ class ClientDriver(Driver):
             self.progress()
 
     def flush_soon(self) -> None:
-        """With the lock held: make the thread write the queued data."""
-        if self._connection is not None:
-            self._connection.wake_from_elsewhere()
+        """With the lock held: write the queued data, or make the thread do so.
+
+        A message is written at once if none came the moment before, so that whoever waits for an
+        answer waits for one thread less. Further ones are the thread's, and leave together.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        before, self._asked_at = self._asked_at, self.now
+        if self.now - before > _MOMENT and len(self.session.asking.pending) <= _FEW:
+            self.step_now()
+        else:
+            connection.wake_from_elsewhere()
             self.due_on = threading.get_ident()  # now, as an interrupted ``wake`` wakes nobody
 
-    def _wake_connections(self) -> None:
-        if self._connection is not None and (self.session.backlog or self.is_closing):
-            self._connection.wake_from_elsewhere()
+    def _tell_connections(self, writes: bool) -> None:
+        connection = self._connection
+        if connection is not None and (self.session.backlog or self.is_closing):
+            if writes:
+                connection.flush()
+            else:
+                connection.wake_from_elsewhere()
 
     def wake(self) -> None:
         connection = self._connection
@@ -171,7 +189,7 @@ class ClientDriver(Driver):
 
     # -- called by connections --------------------------------------------------------------
 
-    def _deadline(self) -> float | None:
+    def next_deadline(self) -> float | None:
         return self.session.next_deadline()
 
     def _handle_timeout(self, now: float) -> None:

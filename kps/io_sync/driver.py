@@ -8,6 +8,7 @@ connections' threads that have work. All waiters wait for ``news``.
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from kps.errors import InvalidState
@@ -36,7 +37,9 @@ class Face(Protocol):
     def _handle_events(self) -> None:
         """Handle the core's events."""
 
-    def _settle(self, message: Message[Any], error: str | None, result: Any = None) -> None:
+    def _settle(
+        self, message: Message[Any], error: str | None, result: Any = None, *, more: bool = False
+    ) -> None:
         """Give the core the outcome of a message. Takes the lock."""
 
     def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
@@ -72,6 +75,8 @@ class Driver(ABC):
         self.now = 0.0
         """The time at which it asked."""
         self.dispatcher: Dispatcher
+        self.run_inline: Callable[[], None]
+        """Without the lock, in a thread that has read: calls inline callbacks."""
         self._face = face
         self._limits = limits
         self._left = EventQueue()  # subscriptions to end, each with its last message
@@ -85,6 +90,8 @@ class Driver(ABC):
         self.dispatcher = Dispatcher(
             self.lock, self._face._settle, limits.mailbox_messages, limits.mailbox_bytes
         )
+        self.run_inline = self.dispatcher.run_inline
+        self.runtime.check = partial(_check_may_wait, self)
         self.is_started = True
 
     def allow_calls(self) -> None:
@@ -110,13 +117,15 @@ class Driver(ABC):
                 mailbox.clear()  # the parent handles these messages
 
     def put_off(self, end: Callable[[], object]) -> bool:
-        """If this thread holds the lock, let a new thread call ``end``; tell whether it does.
+        """Let a new thread call ``end``, if this one cannot wait for it; tell whether it does.
 
-        Then a signal handler, a finalizer or a log handler has interrupted a call of this thread,
+        This thread cannot while it holds the lock, and within an inline callback. In the first
+        case a signal handler, a finalizer or a log handler has interrupted a call of this thread,
         and ``end`` would have to wait for that call. Python does not exit before the new thread
         has ended. Raises :class:`kps.InvalidState` if the system has no more threads.
         """
-        if not self.news.is_locked_here:
+        is_inline = self.is_started and self.dispatcher.is_inline_here
+        if not (is_inline or self.news.is_locked_here):
             return False
         try:
             threading.Thread(target=end, name="kps-end", daemon=False).start()
@@ -136,11 +145,12 @@ class Driver(ABC):
 
     # -- running -------------------------------------------------------------------------
 
-    def progress(self) -> None:
+    def progress(self, writes: bool = False, has_read: bool = False) -> None:
         """With the lock held: handle events and wake threads, after a call into the core.
 
-        While a call is under way, or after an exception out of a signal handler, another thread
-        does that.
+        ``writes`` tells whether this thread writes to connections, or leaves that to theirs;
+        ``has_read`` whether it wakes callbacks later. While a call is under way, or after an
+        exception out of a signal handler, another thread does all that.
         """
         if self.calls.is_under_way:
             self.wake()
@@ -152,12 +162,13 @@ class Driver(ABC):
                 self._left.hand_on(self._leave)
             face._handle_events()
             subscriptions = face._subscriptions
-            if subscriptions.ready or self.dispatcher.ready:
-                subscriptions.wake_ready(self.dispatcher.wake)
+            dispatcher = self.dispatcher
+            if subscriptions.ready or dispatcher.ready:
+                subscriptions.wake_ready(dispatcher.note if has_read else dispatcher.wake)
             if subscriptions.overflowed:
                 for mailbox in subscriptions.take_overflowed():
                     log_overflow(mailbox, write)
-            self._wake_connections()
+            self._tell_connections(writes)
             self.news.announce()
         except BaseException:
             if threading.current_thread() is threading.main_thread():  # out of a signal handler
@@ -166,8 +177,30 @@ class Driver(ABC):
             raise
 
     def step_now(self) -> None:
-        """With the lock held: call ``progress``, which on the event loop waits for more calls."""
-        self.progress()
+        """With the lock held: do the same, and write to connections."""
+        self.progress(True)
+
+    def has_read(self) -> None:
+        """With the lock held, in a thread that has read: do the same, but wake no other thread.
+
+        The thread calls ``run_inline``, and ``about_to_wait``, which wakes them. Before that they
+        could not run, because the thread has the interpreter.
+        """
+        self.news.is_held = True
+        try:
+            self.progress(True, True)
+        finally:
+            self.news.is_held = False
+
+    def about_to_wait(self) -> float | None:
+        """With the lock held, in a connection's thread: wake others; return its deadline."""
+        self.dispatcher.go_on()
+        self.news.announce()
+        return self.next_deadline()
+
+    @abstractmethod
+    def next_deadline(self) -> float | None:
+        """With the lock held: return the deadline that a connection's thread must keep, if any."""
 
     def _enter(self) -> float:
         self.now = now = self.clock()
@@ -178,8 +211,8 @@ class Driver(ABC):
         """With the lock held: make a thread write the queued data, and call ``progress``."""
 
     @abstractmethod
-    def _wake_connections(self) -> None:
-        """With the lock held: wake the connections' threads that have work."""
+    def _tell_connections(self, writes: bool) -> None:
+        """With the lock held: write to the connections that have work, or wake their threads."""
 
     @abstractmethod
     def wake(self) -> None:
@@ -192,8 +225,8 @@ class Driver(ABC):
         return self.news
 
     def attach(self, mailbox: Mailbox, callback: Callback, inline: bool = False) -> None:
-        """Let a callback handle the messages of a mailbox."""
-        self.dispatcher.attach(mailbox, callback)
+        """Let a callback handle the messages of a mailbox; see :mod:`kps.io_sync.dispatch`."""
+        self.dispatcher.attach(mailbox, callback, inline)
 
     def iterate(self, mailbox: Mailbox) -> News:
         """Return the news for an iterator: its mailbox has a message, or has ended."""
@@ -225,3 +258,10 @@ class Driver(ABC):
         if message is not None:
             self._face._settle_in_core(message, error, None)
         self._face._close_mailbox(mailbox)
+
+
+def _check_may_wait(driver: Driver) -> None:
+    """Raise :class:`kps.InvalidState` where the program must not wait for an answer."""
+    driver.calls.check_free()
+    if driver.dispatcher.is_inline_here:
+        raise InvalidState("an inline callback must not wait: its thread reads the answers")

@@ -28,6 +28,11 @@ from kps.protocol.wire.websocket import Output
 
 Subject = TypeVar("Subject")
 
+# What one thread writes for all connections with the lock held, before it leaves the rest to their
+# threads: bytes, where each connection counts for some more.
+_MOST_WRITTEN = 4 * 1024 * 1024
+_CONNECTION = 4 * 1024
+
 Answer = Callable[[int, Any, float], None]
 """A verb of the hub that takes a hook's verdict on a session."""
 
@@ -52,7 +57,6 @@ class ServerDriver(Driver):
         """Run a hub."""
         self._hub = hub
         self.calls = hub.calls
-        self.runtime.check = self.calls.check_free
         self._figures = FiguresLog(hub, write)
 
     def listen(self, begin: Callable[[str, int], None]) -> None:
@@ -155,12 +159,17 @@ class ServerDriver(Driver):
         """With the lock held: make the connections' threads write the queued data."""
         self.progress()
 
-    def _wake_connections(self) -> None:
+    def _tell_connections(self, writes: bool) -> None:
         unflushed = self._hub.take_unflushed()
+        written = 0
         try:
             for session in unflushed:
                 connection = self.connections.get(session)
-                if connection is not None:
+                if connection is None:
+                    continue
+                if writes and written < _MOST_WRITTEN:
+                    written += connection.flush() + _CONNECTION
+                else:
                     connection.wake_from_elsewhere()
         except BaseException:  # out of a signal handler, for instance: the next call does it
             for session in unflushed:
@@ -176,7 +185,7 @@ class ServerDriver(Driver):
 
     # -- called by connections --------------------------------------------------------------
 
-    def _deadline(self) -> float | None:
+    def next_deadline(self) -> float | None:
         """Return ``None``: the thread that accepts keeps the deadlines of all connections."""
         return None
 

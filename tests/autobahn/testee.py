@@ -224,8 +224,12 @@ class ThreadOwner:
     def progress(self) -> None:
         """Nobody else is concerned."""
 
-    def _deadline(self) -> float | None:
+    has_read = run_inline = progress
+
+    def next_deadline(self) -> float | None:
         return self._echo.next_deadline()
+
+    about_to_wait = next_deadline
 
     def _handle_timeout(self, now: float) -> None:
         self._echo.handle_timeout(now)

@@ -371,7 +371,10 @@ async def test_the_first_step_of_a_coroutine_function_follows_at_once() -> None:
         count()  # behind the step that is due
         await (await server.publish_with_ack("waits", 1)).wait()
         assert seen[:3] == [(1, True), 1, 2]
-        for factory in (asyncio.Task, asyncio.eager_task_factory):  # the program's own
+        for factory in (
+            asyncio.Task,
+            getattr(asyncio, "eager_task_factory", asyncio.Task),
+        ):  # the program's own
             made: list[Any] = []
 
             def make(loop: Any, coro: Any, factory: Any = factory, made: Any = made) -> Any:

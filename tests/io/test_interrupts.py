@@ -101,14 +101,10 @@ def test_the_first_callback_on_threads(address: str) -> None:
     assert at_every_place(run, *THREADS) > 10
 
 
-def test_iterators_that_were_left_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iterators_that_were_left_on_threads() -> None:
     """Their subscriptions end, and what they took has an outcome, whatever comes in."""
     with kps.sync.Server("127.0.0.1:0") as server:
         driver = server._driver
-
-        def progress() -> None:
-            with driver.lock:
-                driver.progress()
 
         def run(interruption: Interruption) -> None:
             held = [server.subscribe("t", timeout=PATIENCE) for _ in range(2)]
@@ -116,11 +112,10 @@ def test_iterators_that_were_left_on_threads(monkeypatch: pytest.MonkeyPatch) ->
             for messages in held:
                 next(messages)
             del messages
-            with monkeypatch.context() as patch:
-                patch.setattr(driver, "wake", lambda: None)  # no other thread does it
+            with driver.lock:  # no other thread does it
                 held.clear()
-                interruption.during(progress)
-                progress()
+                interruption.during(driver.progress)
+                driver.progress()
             (outcome,) = ack.wait().values()
             assert outcome.error == "the subscription was left"
             assert server.count_subscribers("t") == (0, 0, 0)
