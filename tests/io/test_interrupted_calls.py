@@ -139,6 +139,7 @@ def test_what_a_handler_cannot_wait_for_is_refused_before_it_is_sent(
     with kps.sync.Server("127.0.0.1:0") as server:
         monkeypatch.setattr(server._relays, "send", never)
         once_within(monkeypatch, Delivery, "publish", handler)
+        server.subscribe("t", lambda message: None)
         server.publish("t", 1)
     assert refusals
 
