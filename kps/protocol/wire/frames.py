@@ -90,6 +90,38 @@ def read_header(data: bytes, position: int) -> Header | None:
     return Header(first, length, masked, start, minimal)
 
 
+def read_text(data: bytes, is_masked: bool, longest: int) -> bytes | None:
+    """Return the text message of which ``data`` is the one whole frame; else ``None``.
+
+    It does what ``read_texts`` does, for what comes alone, in a fraction of the time.
+    """
+    end = len(data)
+    if end < 8 or data[0] != TEXT_FIN:
+        return None
+    length, start = data[1], 2
+    if is_masked:
+        length, start = length - 0x80, 6
+    if length > 125:
+        if length != 126:
+            return None
+        length = data[2] << 8 | data[3]
+        start += 2
+        if length < 126:
+            return None
+    if start + length != end or length > longest:  # a length below 0 never fits
+        return None
+    message = data[start:]
+    if is_masked:
+        words = (length + 3) >> 2
+        if words > _MANY_WORDS:
+            message = mask(message, data[start - 4 : start])
+        else:  # as ``mask`` does, whose call would take a tenth of the time
+            pattern = _from_bytes(data[start - 4 : start] * words, "little")
+            xored = _from_bytes(message, "little") ^ pattern
+            message = xored.to_bytes(4 * words, "little")[:length]
+    return message if message.isascii() or _is_utf8(message) else None
+
+
 def read_texts(
     data: bytes, position: int, stop: int, is_masked: bool, longest: int, messages: list[bytes]
 ) -> int:

@@ -14,7 +14,7 @@ from kps.protocol.wire.controls import (
     is_sound,
     read_control,
 )
-from kps.protocol.wire.frames import TEXT_FIN, Header, read_header, read_pong, read_texts
+from kps.protocol.wire.frames import TEXT_FIN, Header, read_header, read_pong, read_text, read_texts
 
 if TYPE_CHECKING:
     from kps.protocol.wire.others import OtherFrames, Part
@@ -118,7 +118,20 @@ class FrameReader:
         the messages first. Unless the connection ``is_open``, messages are skipped. Stop when the
         ``allowance`` is used up; ``has_more`` then tells so.
         """
-        data, position, end = self._data, self._position, len(self._data)
+        data, position = self._data, self._position
+        if (
+            is_open
+            and self.allowance > 0
+            and not (position or self._waiting or self._passing or self._in_message)
+        ):
+            message = read_text(data, not self._is_client, self.max_message)
+            if message is not None:
+                messages.append(message)
+                self._data = b""
+                self.has_more = False
+                self.allowance -= len(data)
+                return None
+        end = len(data)
         begun, limit = position, position + self.allowance
         is_masked = not self._is_client
         longest = self.max_message

@@ -22,6 +22,7 @@ from kps.protocol.wire.frames import (
     size_of_masked,
     text_frame,
 )
+from kps.protocol.wire.frames import read_text as read_alone
 from tests.protocol.helpers import BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, frame
 
 # Around each point at which the form of the length changes.
@@ -132,6 +133,37 @@ def read_text(data: bytes, position: int, end: int, is_masked: bool) -> tuple[by
     after = read_texts(data[:end], position, position + 1, is_masked, 10**9, messages)
     assert (after > position) is bool(messages)
     return (messages[0], after) if messages else None
+
+
+class TestReadAlone:
+    @given(
+        st.one_of(st.binary(max_size=300), st.text(max_size=200).map(str.encode)),
+        st.booleans(),
+        st.sampled_from([0, 124, 125, 126, 65_535, 65_536, 70_000]),
+        st.lists(st.tuples(st.integers(0, 20), st.integers(0, 255)), max_size=1),
+        st.integers(-2, 2),
+    )
+    def test_is_the_same_as_reading_all(
+        self,
+        payload: bytes,
+        is_masked: bool,
+        longer: int,
+        changes: list[tuple[int, int]],
+        more: int,
+    ) -> None:
+        written = bytearray(frame(b"x" * longer + payload, key=KEY if is_masked else None))
+        for place, byte in changes:
+            if place < len(written):
+                written[place] = byte
+        data = bytes(written) + b"x" * more if more > 0 else bytes(written[: len(written) + more])
+        for masked in (is_masked, not is_masked):
+            for longest in (10**6, 126):
+                messages: list[bytes] = []
+                after = read_texts(data, 0, len(data), masked, longest, messages)
+                alone = read_alone(data, masked, longest)
+                assert alone is None or (after, messages) == (len(data), [alone])
+                if len(messages) == 1 and after == len(data) and 8 <= len(data) < 65_536:
+                    assert alone == messages[0]
 
 
 class TestReadTexts:
