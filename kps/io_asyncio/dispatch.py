@@ -40,6 +40,7 @@ from kps.protocol.bus.mailbox import Mailbox
 
 _THREADS = 16
 _LAST_MESSAGE = 0.1  # seconds for threads to return at the end, so that no call begins after it
+_SHORT = 0.001  # seconds of callbacks after which others may follow in the same turn of the loop
 _LOOK = 0.05  # seconds between two looks at the tasks for which the end still waits
 
 check_callback = check_hook
@@ -104,14 +105,18 @@ class Dispatcher:
             if handler is not None and not (mailbox in host.running or host.is_closed):
                 handler.wake()
 
-    def begin(self) -> None:
-        """Let those that are due begin, for one turn; others stay due."""
+    def begin(self) -> bool:
+        """Let those that are due begin, for one turn; others stay due.
+
+        Tell whether it was short, so that more may follow in this turn of the loop.
+        """
         host, due = self._host, self._host.due
-        turn_ends = monotonic() + TURN
+        now = monotonic()
+        turn_ends, is_long_from = now + TURN, now + _SHORT
         while due:
             if host.is_closed:
                 due.clear()
-                return
+                break
             handler = next(iter(due))
             try:
                 has_more = handler.begin(turn_ends)
@@ -123,8 +128,10 @@ class Dispatcher:
                 del due[handler]
             if has_more:
                 due[handler] = None  # behind the others
-            if monotonic() > turn_ends:
-                return
+            now = monotonic()
+            if now > turn_ends:
+                break
+        return now < is_long_from
 
     def notify(self, callback: Callable[..., Any] | None, *args: Any, size: int = 0) -> None:
         """Call a callback with a notice, which is not a message; notices keep their order.

@@ -111,13 +111,16 @@ class Steps(ABC):
         self.now = self.clock()
         self.due_on = self.thread  # what they queue leaves with the step that follows
         try:
-            self.dispatcher.begin()
+            is_short = self.dispatcher.begin()
         except BaseException:  # out of a signal handler
             self.due_on = 0
             self.progress()
             raise
         self.due_on = 0
-        self.step_now()
+        if is_short:
+            self.step_now()
+        else:
+            self.progress()  # the loop may read many times in one turn: callbacks have had theirs
 
     def _note_thread(self) -> None:
         if self.thread != NOBODY:

@@ -291,6 +291,31 @@ async def test_it_leaves_turns_of_the_loop_to_others(monkeypatch: pytest.MonkeyP
     assert turns == "aa.bb.aa.bb."
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.002])
+@on_both_loops
+async def test_many_reads_of_one_turn_have_one_long_turn_of_callbacks(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    clock = Clock(monkeypatch)
+    handled: list[Any] = []
+
+    def callback(message: kps.Message) -> None:
+        clock.now += seconds
+        handled.append(message.data)
+
+    async with pair() as (server, _):
+        server.subscribe("t", callback, inline=True)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        driver = server._driver
+        for number in range(3):  # as reads do
+            server._hub.local.subscriptions.deliver("t", number, "anyone", 1, "", 0)
+            driver.step_now(is_read=True)
+        assert handled == ([0, 1, 2] if not seconds else [0])
+        while len(handled) < 3:
+            await asyncio.sleep(0)
+
+
 @on_both_loops
 async def test_one_that_keeps_the_loop_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
