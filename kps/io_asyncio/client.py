@@ -451,8 +451,8 @@ class Client(Participant, UnifiedClient):
             self._events.hand_on(self._handle, self._session.events)
 
     def _handle(self, event: ClientEvent) -> None:
-        log_client_event(event, self._settings.address, write)
         driver, settings = self._driver, self._settings
+        log_client_event(event, settings.address, write)
         match event:
             case AckChanged(handle):
                 self._ack_changed(handle)

@@ -14,9 +14,13 @@ from kps.protocol.client.events import (
 from kps.protocol.dialect.address import Address
 from kps.protocol.wire.websocket import ClosedBy
 
+_LOGGED = frozenset((Connected, ConnectAttemptFailed, Disconnected, ErrorReceived))
+
 
 def log_client_event(event: ClientEvent, server: Address, write: Write = write_now) -> None:
     """Log an event that the user of a client should know."""
+    if type(event) not in _LOGGED:
+        return
     match event:
         case Connected(client_id):
             write(logging.INFO, "connected to %s as %s", server.url, client_id)

@@ -205,7 +205,7 @@ class Asking:
 
     def answered(self, fields: Fields) -> None:
         """Record the end of an ack request."""
-        handle = self.pending.find(text(fields, "ack_id"), ClientAck)
+        handle = self.pending.find(fields.get("ack_id") or "", ClientAck)
         if handle is not None:
             handle.finished = True  # first, so that the last event shows a finished request
             if not fields.get("responses") and self._is_silence(handle):

@@ -189,8 +189,10 @@ class ClientLevel2(ClientLevel1):
         return None
 
     def read_question(self, fields: Fields, client_id: str) -> Question:
-        topic, sender = text(fields, "topic"), text(fields, "from")
-        return Question(topic, sender, fields.get("data"), text(fields, "ack_id"), not topic)
+        # Each of these is a string or missing, as ``check`` has seen.
+        get = fields.get
+        topic = get("topic") or ""
+        return Question(topic, get("from") or "", get("data"), get("ack_id") or "", not topic)
 
 
 LEVEL_1 = ClientLevel1()
@@ -216,8 +218,14 @@ def limit_in(fields: Fields) -> int | None:
     return limit if type(limit) is int and limit > 0 else None
 
 
+_SUCCESS: Fields = {"success": True}
+
+
 def read_response(client_id: str, fields: Fields, request: str) -> tuple[AckResponse, int]:
     """Read one outcome of the ack request with the id ``request``; return what it takes, too."""
+    if fields == _SUCCESS:  # the usual one, on level 2
+        response = AckResponse(client_id, True, None, request)
+        return response, size_of(response)
     reason, ack_id, result = fields.get("error"), fields.get("ack_id"), fields.get("result")
     written = b"" if result is None else write(result)
     response = AckResponse(

@@ -53,7 +53,7 @@ def check(fields: Any) -> Fields:
     if type(fields) is not dict:
         raise InvalidMessage("message is not a JSON object")
     for name, value in fields.items():
-        if type(value) is not str and value is not None and name in _STRING_FIELDS:
+        if value.__class__ is not str and value is not None and name in _STRING_FIELDS:
             raise InvalidMessage(f"field {name} must be a string")
     return fields
 

@@ -97,7 +97,7 @@ class WebSocketTransport:
 
     def speak(self, dialect: ServerLevel1) -> None:
         """Switch to a dialect."""
-        self._socket.outbox.join = dialect.join
+        self._socket.outbox.speak(dialect.join)
         self._socket.reader.max_message = self._state.limits.max_message
 
     def accept(self) -> None:

@@ -98,7 +98,9 @@ class Outbox:
         "_first",
         "_gathered_replies",
         "_gathered_size",
+        "_largest_array",
         "_limits",
+        "_most_gathered",
         "_others",
         "_pending_frames",
         "_room_for_array",
@@ -108,7 +110,6 @@ class Outbox:
         "gathered",
         "gone",
         "join",
-        "largest_array",
         "pending_replies",
         "taken",
         "text_frame",
@@ -124,8 +125,8 @@ class Outbox:
         self.text_frame = text_frame
         self.join: tuple[bytes, bytes, bytes] | None = None
         """What goes in front of several messages, between two, and behind them, to join them."""
-        self.largest_array = _LARGEST_ARRAY
-        """Most bytes of a joined message."""
+        self._most_gathered = -1  # bytes of a joined message, while no frame is pending
+        self._largest_array = _LARGEST_ARRAY
         self.gathered = 0
         """Number of messages that are not in a frame yet."""
         self._first = b""  # the first of them; alone it usually leaves soon, and needs no copy
@@ -179,26 +180,33 @@ class Outbox:
 
     # -- adding ---------------------------------------------------------------------------
 
+    def speak(self, join: tuple[bytes, bytes, bytes] | None, most: int | None = None) -> None:
+        """Join messages from now on, if there is a ``join``, into up to ``most`` bytes."""
+        self.join = join
+        if most is not None:
+            self._largest_array = min(self._largest_array, most - 2)
+        if join is not None:
+            self._most_gathered = min(self._largest_array, self._room_for_array)
+
     def send(self, message: bytes, kind: Kind) -> Push:
         """Queue one text message that no policy may drop."""
-        join = self.join
-        if join is None:
-            return self.push(Entry(self.text_frame(message), kind))
         own = len(message) + 1
         size = self._gathered_size + own
-        if size > self.largest_array:
-            self.seal()
-            size = own
-        if self.framed_bytes or size > self._room_for_array:
-            limits = self._limits
+        if size > self._most_gathered or self.framed_bytes:
+            if self.join is None:
+                return self.push(Entry(self.text_frame(message), kind))
+            if size > self._largest_array:
+                self.seal()
+                size = own
             if (
-                self._pending_frames >= limits.queue_messages
+                self._pending_frames >= self._limits.queue_messages
                 or self.framed_bytes + size > self._room_for_array
             ):
                 return self.push(Entry(self.text_frame(message), kind))
         if self.gathered:
             others = self._others
-            others += join[1]
+            assert self.join is not None
+            others += self.join[1]
             others += message
         else:
             self._first = message

@@ -54,7 +54,7 @@ def outbox(policy: Overflow = Overflow.CLOSE, *, messages: int = 3, size: int = 
 def gathering(policy: Overflow = Overflow.CLOSE, *, messages: int = 3, size: int = 1000) -> Outbox:
     """An outbox that makes one message of those that wait together."""
     box = outbox(policy, messages=messages, size=size)
-    box.join = ARRAY
+    box.speak(ARRAY)
     return box
 
 
@@ -414,7 +414,7 @@ class TestGathering:
 
     def test_an_array_does_not_grow_past_its_largest_size(self) -> None:
         box = gathering(messages=100)
-        box.largest_array = 8
+        box.speak(ARRAY, 10)
         for message in (b"11", b"222", b"33", b"4444444444", b"5"):
             assert box.send(message, Kind.FORWARDED) is Push.QUEUED
         arrays = [text_frame(each) for each in (b"[11,222]", b"33", b"4444444444", b"5")]
@@ -671,8 +671,7 @@ def test_is_what_the_plain_model_says(
 ) -> None:
     limits = ConnectionLimits(queue_messages=messages, queue_bytes=size, overflow=policy)
     box, model = Outbox(limits, text_frame), Model(limits, joins=joins, largest_array=largest_array)
-    box.join = ARRAY if joins else None
-    box.largest_array = largest_array
+    box.speak(ARRAY if joins else None, largest_array + 2)
     for number, (step, kind, amount) in enumerate(steps):
         # Each differs from all others, so that order shows.
         content = number.to_bytes(2, "big") * amount

@@ -42,7 +42,7 @@ def test_the_messages_of_a_frame_are_lost_together() -> None:
 
 def test_gathered_messages_and_control_frames() -> None:
     box = outbox()
-    box.join = (b"", b"", b"")
+    box.speak((b"", b"", b""))
     box.send(bytes(50), Kind.FORWARDED)
     box.send(bytes(50), Kind.FORWARDED)
     assert len(box.take(100_000)) == 100
