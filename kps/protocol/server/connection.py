@@ -6,7 +6,7 @@ from functools import partial
 
 from kps.protocol.calls import entry
 from kps.protocol.server.delivery import Delivery
-from kps.protocol.server.gate import STOPPING
+from kps.protocol.server.gate import STOPPING, Phase
 from kps.protocol.server.intake import Intake
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
@@ -134,8 +134,14 @@ class WebSocketConnection:
     def wants_pause(self) -> bool:
         """Whether the driver should pause reading."""
         socket, intake = self._socket, self._intake
-        if socket.state in _HEARD and (intake.has_input or intake.is_blocked):
-            return True
+        if socket.state in _HEARD:
+            session = self.session
+            if intake.has_input or (
+                # A registered client without rates is blocked by the replies to it only.
+                (session.gate.phase is not _REGISTERED or session.throttle is not None)
+                and intake.is_blocked
+            ):
+                return True
         return socket.wants_pause
 
     @entry
@@ -329,6 +335,7 @@ class WebSocketConnection:
 _HANDSHAKE = State.HANDSHAKE
 _REQUEST = State.REQUEST
 _OPEN = State.OPEN
+_REGISTERED = Phase.REGISTERED
 _HEARD = (State.OPEN, State.CLOSING, State.HANDSHAKE)
 _PATIENCE = 1.0  # seconds in which a client may read that the server does not take it
 _TOO_MANY = HttpResponse.text(503, "too many connections")
