@@ -71,18 +71,24 @@ class Receiver:
 
     def receive(self, link: ClientLink, messages: list[bytes]) -> None:
         """Handle messages that came on a connection, in order."""
-        state = self._state
-        reports = state.config.reports_messages
-        noise = None if reports else link.outgoing.dialect.noise
+        noise = link.outgoing.dialect.noise
+        if noise is None or self._state.config.reports_messages:
+            for message in messages:
+                self._receive_one(link, message)
+        else:
+            self._receive_rows(link, messages, noise)
+
+    def _receive_rows(self, link: ClientLink, messages: list[bytes], noise: bytes) -> None:
+        """Handle messages of a level where publications come one by one, and confirmations."""
         positions = self._topics.positions
         count, place = len(messages), 0
-        self._may_be_row = count > 1 and not reports
-        if noise is not None and count > 1 and messages[0].startswith(noise):
+        self._may_be_row = count > 1
+        if count > 1 and messages[0].startswith(noise):
             place = self._skip_alike(messages)
         while place < count:
             message = messages[place]
             place += 1
-            if noise is not None and message.startswith(noise):
+            if message.startswith(noise):
                 if positions is not None:
                     positions.confirmed += 1
                 continue
@@ -91,36 +97,45 @@ class Receiver:
                 template is not None
                 and message.startswith(template.head)
                 and message.endswith(template.tail)
+                and self._is_current(link)
             ):
-                if link is not state.link or state.ended is not None:
-                    return
                 row = self._deliver_row(template, messages, place - 1)
                 if row:
                     place += row - 1
                     continue
+            self._receive_one(link, message)
+
+    def _is_current(self, link: ClientLink) -> bool:
+        """Tell whether no earlier message has ended the connection."""
+        state = self._state
+        return link is state.link and state.ended is None
+
+    def _receive_one(self, link: ClientLink, message: bytes) -> None:
+        """Handle one message, or an array of them."""
+        state = self._state
+        try:
+            loaded = load(message)
+            if len(message) > 2 * _DEEPEST:
+                check_depth(loaded, _DEEPEST)
+        except InvalidMessage as error:
+            self._unreadable(error)
+            return
+        several = loaded if type(loaded) is list else (loaded,)
+        size = len(message) // (len(several) or 1)
+        for one in several:
+            if link is not state.link or state.ended is not None:
+                return  # an earlier message ended the connection
             try:
-                loaded = load(message)
-                if len(message) > 2 * _DEEPEST:
-                    check_depth(loaded, _DEEPEST)
+                fields = check(one)
             except InvalidMessage as error:
                 self._unreadable(error)
                 continue
-            several = loaded if type(loaded) is list else (loaded,)
-            size = len(message) // (len(several) or 1)
-            for one in several:
-                if link is not state.link or state.ended is not None:
-                    return  # an earlier message ended the connection
-                try:
-                    fields = check(one)
-                except InvalidMessage as error:
-                    self._unreadable(error)
-                    continue
-                if reports:
-                    state.events.append(MessageReceived(fields, size))
-                action = fields.get("action") or link.outgoing.dialect.bare(fields)
-                handler = _HANDLERS.get(action)
-                if handler is not None:  # ignore actions of later levels
-                    handler(self, link, fields, size)
+            if state.config.reports_messages:
+                state.events.append(MessageReceived(fields, size))
+            action = fields.get("action") or link.outgoing.dialect.bare(fields)
+            handler = _HANDLERS.get(action)
+            if handler is not None:  # ignore actions of later levels
+                handler(self, link, fields, size)
 
     def _skip_alike(self, messages: list[bytes]) -> int:
         """Skip all messages if they are one confirmation again and again; return how many."""
