@@ -12,6 +12,7 @@ where they are not installed the results say so.
 """
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -51,6 +52,9 @@ def main() -> None:
             parser.error(f"there is no scenario {wanted!r}: {', '.join(SCENARIOS)}")
     # So that the processes which were started are ended in this case too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+    # Else each process would compile KPS anew, but not what is installed.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
     began = time.monotonic()
     rounds = 1 if options.quick else options.rounds

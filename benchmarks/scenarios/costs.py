@@ -198,7 +198,7 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario(
         name="import",
         title="Importing a client library",
-        text="In a fresh interpreter whose files are in the system's cache.",
+        text="In a fresh interpreter, compiled before, with all files in the cache of the system.",
         figures=(IMPORT,),
         cases=(
             _import("kps", "from kps import Client"),

@@ -334,8 +334,8 @@ class Client(Participant, UnifiedClient):
     async def _until_there_is_room(self) -> None:
         """Wait until the queue has drained below the high-water mark."""
         session, driver, connects = self._session, self._driver, self._connects
-        if not session.ready:
-            return  # the message is in the offline queue
+        if not session.ready or driver.dispatcher.is_inline_here:
+            return  # the message is in the offline queue, or the caller must not wait
         driver.wanting_room += 1
         try:
             await driver.news.until(

@@ -50,6 +50,9 @@ check_callback = check_hook
 class Dispatcher:
     """Runs the callbacks of one client or server."""
 
+    is_inline_here = False
+    """Whether an inline callback asks for what takes a wait. On the loop it could not wait."""
+
     def __init__(
         self,
         settle: Settle,

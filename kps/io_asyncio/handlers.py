@@ -241,10 +241,11 @@ class Inline(_Tasks):
                         result = callback(message)
                         error = None
                         if result is not None and inspect.isawaitable(result):
-                            self._watch(self.host.loop.create_task(self._finish(message, result)))
                             self._awaited = message
+                            self._watch(self.host.loop.create_task(self._finish(message, result)))
                             return False
                 except BaseException as failure:
+                    self._awaited = None
                     error = report_failure(failure, mailbox.topic)
                 finally:
                     if message.acknowledgement is not None and self._awaited is not message:
@@ -287,10 +288,10 @@ class Inline(_Tasks):
             self._has_warned = True
             write(
                 logging.WARNING,
-                "an inline callback of %r kept the event loop for %.1f s; without inline=True it "
-                "would run in a thread",
-                self.mailbox.topic,
+                "inline callbacks kept the event loop for %.1f s longer than they may, that of %r "
+                "at last; without inline=True it would run in a thread",
                 seconds,
+                self.mailbox.topic,
             )
 
 

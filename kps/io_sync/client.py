@@ -329,8 +329,8 @@ class Client(Participant, UnifiedClient):
     def _until_there_is_room(self) -> None:
         """Wait until the queue has drained below the high-water mark."""
         session, driver, connects = self._session, self._driver, self._connects
-        if not session.ready:
-            return  # the message is in the offline queue
+        if not session.ready or driver.dispatcher.is_inline_here:
+            return  # the message is in the offline queue, or the caller must not wait
         driver.wanting_room += 1
         try:
             driver.news.until(
@@ -446,8 +446,8 @@ class Client(Participant, UnifiedClient):
             self._events.hand_on(self._handle, self._session.events)
 
     def _handle(self, event: ClientEvent) -> None:
-        log_client_event(event, self._settings.address, write)
         driver, settings = self._driver, self._settings
+        log_client_event(event, settings.address, write)
         match event:
             case AckChanged(handle):
                 self._ack_changed(handle)

@@ -253,11 +253,12 @@ class Connection:
                 owner.progress()
             if not self._left():
                 self._take()
+            writes = self._is_writing  # if not, other threads may write from here on
             output = endpoint.output
             pauses = endpoint.wants_pause
         if output is _ABORT or self._is_aborted:
             return None
-        if self._data:
+        if writes:
             try:
                 while self._left() and self._write():
                     pass
@@ -266,11 +267,12 @@ class Connection:
             if not self._left():
                 with owner._lock:
                     self._take()
+                    writes = self._is_writing
                     output = endpoint.output
-        if not self._data and output is not _KEEP and self._finish(output):
+        if not writes and output is not _KEEP and self._finish(output):
             return None
         reads = not self._is_at_eof and not (pauses and output is _KEEP)
-        return (selectors.EVENT_READ if reads else 0) | (selectors.EVENT_WRITE if self._data else 0)
+        return (selectors.EVENT_READ if reads else 0) | (selectors.EVENT_WRITE if writes else 0)
 
     def _tell_reading(self, is_reading: bool) -> None:
         with self._owner._lock:

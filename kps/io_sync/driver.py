@@ -90,7 +90,7 @@ class Driver(ABC):
         self.dispatcher = Dispatcher(
             self.lock, self._face._settle, limits.mailbox_messages, limits.mailbox_bytes
         )
-        self.run_inline = self.dispatcher.run_inline
+        self.run_inline = partial(_run_inline, self)
         self.runtime.check = partial(_check_may_wait, self)
         self.is_started = True
 
@@ -258,6 +258,14 @@ class Driver(ABC):
         if message is not None:
             self._face._settle_in_core(message, error, None)
         self._face._close_mailbox(mailbox)
+
+
+def _run_inline(driver: Driver) -> None:
+    """Call the inline callbacks that are due; before, wake those who should not wait for them."""
+    if driver.dispatcher.inline:
+        with driver.lock:
+            driver.about_to_wait()
+        driver.dispatcher.run_inline()
 
 
 def _check_may_wait(driver: Driver) -> None:

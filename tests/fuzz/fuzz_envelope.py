@@ -121,7 +121,7 @@ def check_read_by_server(dialect: server.ServerLevel1, fields: Fields) -> None:
         assert receipt is None or type(receipt) is str
     for target in ("topic", "to"):
         with suppress(InvalidMessage):
-            ask = dialect.read_ask(fields, None, target, "no target")
+            ask = dialect.read_ask(fields, b"null", target, "no target")
             assert ask.target
             assert ask.ack_id
             assert ask.timeout is None or ask.timeout > 0
@@ -130,7 +130,7 @@ def check_read_by_server(dialect: server.ServerLevel1, fields: Fields) -> None:
         assert answer.ack_id
         assert answer.error is None or (type(answer.error) is str and answer.result is None)
     with suppress(InvalidMessage):
-        relay = dialect.read_relay(fields, None)
+        relay = dialect.read_relay(fields, b"null")
         assert relay.to
         assert type(relay.secure) is bool
     message = dialect.read_from_server(fields)

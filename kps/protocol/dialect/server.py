@@ -12,7 +12,6 @@ from kps.protocol.dialect.codes import GOING_AWAY, SERVICE_RESTART
 from kps.protocol.dialect.envelope import ARRAY, Fields, InvalidMessage, embedded, text
 from kps.protocol.dialect.outcome import AckResponse, timed_out
 from kps.protocol.dialect.requests import Answer, Ask, FromServer, Outcomes, Publish, Relay
-from kps.protocol.dialect.texts import text_of
 
 
 class ServerLevel1:
@@ -44,15 +43,12 @@ class ServerLevel1:
             raise InvalidMessage(_NO_TOPIC, "bad_request")
         return topic, None, None
 
-    def read_ask(self, fields: Fields, message: bytes | None, target: str, refusal: str) -> Ask:
-        """Read an ack request; the field ``target`` names the topic or the receiver.
-
-        ``message`` is its text, as for ``text_of``.
-        """
+    def read_ask(self, fields: Fields, payload: bytes, target: str, refusal: str) -> Ask:
+        """Read an ack request; the field ``target`` names the topic or the receiver."""
         return Ask(
             required(fields, target, refusal),
             required(fields, "ack_id", "missing ack_id"),
-            text_of(message, fields, "data"),
+            payload,
             _timeout(fields),
             self._wants_updates(fields),
         )
@@ -74,11 +70,11 @@ class ServerLevel1:
             raise InvalidMessage("missing ack_id", "bad_request")
         return Answer(ack_id, _error_in(outcome), None)
 
-    def read_relay(self, fields: Fields, message: bytes | None) -> Relay:
+    def read_relay(self, fields: Fields, payload: bytes) -> Relay:
         to = required(fields, "to", "missing target server address")
         status = fields.get("status")
         secure = type(status) is dict and status.get("is_secure") is True
-        return Relay(to, embedded(text_of(message, fields, "data")), secure)
+        return Relay(to, embedded(payload), secure)
 
     def read_from_server(self, fields: Fields) -> FromServer:
         payload, origin = fields.get("data"), ""

@@ -46,7 +46,8 @@ _TO_BRACKET = _to_bracket()
 def text_of(message: bytes | None, fields: Fields, name: str) -> bytes:
     """Return the text of the field ``name`` of a message, whose fields are ``fields``.
 
-    ``message`` is ``None`` if it is written as we would write it. Raises ``TooDeep``.
+    ``message`` is ``None`` if it is written as we would write it. None of the fields may be nested
+    too deeply: the JSON library may write past its memory above 200 levels.
     """
     # Most clients write JSON as we do. To compare takes less time than to take apart.
     if message is None or is_as_we_write(message, fields):

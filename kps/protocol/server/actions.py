@@ -5,7 +5,7 @@ the session's dialect, checks the rules, and calls the bus. It refuses a request
 :class:`InvalidMessage`, and has then changed nothing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from kps.errors import InvalidArgument, QueueFull
@@ -22,7 +22,6 @@ from kps.protocol.dialect.envelope import (
     TooDeep,
     shown,
     text,
-    write,
 )
 from kps.protocol.dialect.outcome import as_json, bad_result
 from kps.protocol.dialect.requests import Ask
@@ -116,7 +115,7 @@ def publish(actor: Actor, fields: Fields) -> None:
         data = fields.get("data")
         if actor.deep is not None and actor.is_too_deep(data):
             raise TooDeep
-        texts, count = [text_of(actor.text, fields, "data")], 1
+        texts, count = [_text(actor, fields, "data")], 1
     else:
         count = len(batch)
         _check_batch(actor, count)
@@ -124,7 +123,7 @@ def publish(actor: Actor, fields: Fields) -> None:
             texts = _refuse_deep(actor, fields, batch)
             count = len(texts)
         else:
-            texts = [text_of(actor.text, fields, "batch")[1:-1]] if count else []
+            texts = [_text(actor, fields, "batch")[1:-1]] if count else []
     if receipt is None:
         actor.run.add(topic, texts, count)
     else:
@@ -151,24 +150,29 @@ def _refuse_deep(actor: Actor, fields: Fields, batch: list[Any]) -> list[bytes]:
     is_deep = [actor.is_too_deep(payload) for payload in batch]
     if any(is_deep):
         actor.refuse(TooDeep(sum(is_deep)), fields)
-    if actor.text is None:
-        texts: Iterable[bytes] = map(write, batch)
-    else:
-        texts = split_texts(find_text(actor.text, "batch"))
+    texts = split_texts(_text(actor, fields, "batch"))
     return [text for text, deep in zip(texts, is_deep, strict=True) if not deep]
+
+
+def _text(actor: Actor, fields: Fields, name: str) -> bytes:
+    """Return the text of a field of the message that is being handled."""
+    if actor.deep is None:
+        return text_of(actor.text, fields, name)
+    assert actor.text is not None  # nothing that is so deep is written
+    return find_text(actor.text, name)
 
 
 def direct_message(actor: Actor, fields: Fields) -> None:
     to = required(fields, "to", "missing target ID")
     rules.check_direct(to, actor.permissions)
-    data = text_of(actor.text, fields, "data")
+    data = _text(actor, fields, "data")
     if not actor.delivery.send_direct(to, actor.id, data):
         raise InvalidMessage(f"no client has the id {shown(to)}", "no_such_client")
 
 
 def publish_to_server(actor: Actor, fields: Fields) -> None:
     actor.state.turns.left -= _RELAY
-    relay = actor.dialect.read_relay(fields, actor.text)
+    relay = actor.dialect.read_relay(fields, _text(actor, fields, "data"))
     try:
         target = RelayTarget.parse(relay.to)
     except InvalidArgument as error:
@@ -207,13 +211,13 @@ def server_to_server(actor: Actor, fields: Fields) -> None:
 
 
 def publish_with_ack(actor: Actor, fields: Fields) -> None:
-    ask_topic(
-        actor, actor.dialect.read_ask(fields, actor.text, "topic", "missing or invalid topic")
-    )
+    payload = _text(actor, fields, "data")
+    ask_topic(actor, actor.dialect.read_ask(fields, payload, "topic", "missing or invalid topic"))
 
 
 def publish_to_id_with_ack(actor: Actor, fields: Fields) -> None:
-    ask_id(actor, actor.dialect.read_ask(fields, actor.text, "to", "missing target ID"))
+    payload = _text(actor, fields, "data")
+    ask_id(actor, actor.dialect.read_ask(fields, payload, "to", "missing target ID"))
 
 
 def ask_topic(actor: Actor, ask: Ask) -> None:
@@ -248,7 +252,7 @@ def ack(actor: Actor, fields: Fields) -> None:
         try:
             if actor.is_too_deep(result):
                 raise TooDeep
-            written = text_of(actor.text, fields, "result")
+            written = _text(actor, fields, "result")
             kept, size = as_json(written), len(written)
         except TooDeep:
             error = bad_result("it is nested too deeply")

@@ -63,7 +63,7 @@ class Inbox:
     """
 
     __slots__ = ("_array", "_done", "_frame", "_is_deep", "_known", "_long_from", "_many_from",
-                 "_recipient", "_rest", "_state", "_templates", "has_rest")  # fmt: skip
+                 "_recipient", "_rest", "_state", "_templates", "_texts", "has_rest")  # fmt: skip
 
     def __init__(self, state: ServerState, recipient: Recipient) -> None:
         self._state = state
@@ -76,6 +76,7 @@ class Inbox:
         self._frame = b""  # an array with messages left, in front of the others
         self._done = 0  # messages of it that are handled
         self._array: list[Any] | None = None  # its messages, if they may soon be handled
+        self._texts: list[bytes] | None = None  # the texts of those
         self._is_deep = False  # whether that array may be nested too deeply
         self.has_rest = False
         """Whether messages wait for ``go_on``."""
@@ -91,7 +92,9 @@ class Inbox:
         """Let the session handle messages that came together, in order. None may wait."""
         recipient, state = self._recipient, self._state
         gate, turns, throttle = recipient.gate, state.turns, recipient.throttle
-        known = self._known if throttle is None else _NOTHING
+        # A refusal names what is missing only if the message is read in full.
+        may_match = throttle is None and gate.phase is _REGISTERED
+        known = self._known if may_match else _NOTHING
         if known and len(messages) >= _SEVERAL and self._receive_alike(messages):
             messages = ()
         waiting = iter(messages)
@@ -148,8 +151,10 @@ class Inbox:
                 turns.left -= size // _SEARCHED
             recipient.text = message
             if type(loaded) is dict:
+                refused = state.stats.refused
                 recipient.handle(loaded)
-                self._learn(message, loaded)
+                if may_match and state.stats.refused == refused:
+                    self._learn(message, loaded)
             elif not self._handle(loaded, message):
                 self._rest = list(waiting)
                 break
@@ -166,7 +171,7 @@ class Inbox:
         """Let the session handle messages that waited."""
         recipient = self._recipient
         if self._frame:
-            array = self._array
+            array, texts = self._array, self._texts
             self.keep_bytes()
             if array is None:
                 with _not_collecting():
@@ -175,7 +180,7 @@ class Inbox:
                 turns.lend(2 * units)  # parsing it again has to be worth it
                 turns.left -= units
             recipient.deep = array if self._is_deep else None
-            is_done = self._handle_array(array, self._frame, self._done)
+            is_done = self._handle_array(array, self._frame, self._done, texts)
             recipient.run.finish()
             recipient.deep = recipient.text = None
             if not is_done:
@@ -192,7 +197,7 @@ class Inbox:
     def keep_bytes(self) -> None:
         """Drop the objects of an array: it may wait for long, and its bytes are fewer."""
         if self._array is not None:
-            self._array = None
+            self._array = self._texts = None
             self._state.parsed -= len(self._frame)
 
     def clear(self) -> None:
@@ -278,8 +283,15 @@ class Inbox:
         self._state.turns.left -= text.count(b",") // _VALUES
         return False
 
+    def forget(self) -> None:
+        """Forget how the client writes, as it switches to another dialect."""
+        self._templates, self._known = None, _NOTHING
+
     def _learn(self, message: bytes | None, fields: Any) -> None:
-        """Note how the client has written a message; without one, as we would write it."""
+        """Note how the client has written a message that was accepted.
+
+        Without ``message`` it is written as we would write it.
+        """
         if (
             type(fields) is dict
             and fields.get("action") in KINDS
@@ -312,28 +324,42 @@ class Inbox:
             return self._handle_array(loaded, frame, 0)
         return True
 
-    def _handle_array(self, messages: list[Any], frame: bytes, done: int) -> bool:
+    def _handle_array(
+        self, messages: list[Any], frame: bytes, done: int, texts: list[bytes] | None = None
+    ) -> bool:
         """Handle the messages of an array, from ``done`` on; tell whether none is left."""
         recipient, state, throttle = self._recipient, self._state, self._recipient.throttle
-        texts = _texts_in(frame, messages)
+        if texts is None:
+            texts = self._texts_in(frame, messages)
         recipient.text = None
+        refused = state.stats.refused
         if texts:
             written = list(zip(texts, messages, strict=True))
             is_done = self._handle_each(written, self._handle_written, frame, done)
         else:
             is_done = self._handle_each(messages, recipient.handle, frame, done)
         if is_done:
-            if messages:
-                last = messages[-1]
-                self._learn(texts[-1] if texts else None, last)
+            may_learn = messages and state.stats.refused == refused
+            if may_learn and throttle is None and recipient.gate.phase is _REGISTERED:
+                self._learn(texts[-1] if texts else None, messages[-1])
             return True
         self._is_deep = recipient.deep is not None
         is_delayed = throttle is not None and throttle.resume_at is not None
         is_heard = recipient.gate.phase is _REGISTERED and not is_delayed
         if is_heard and state.parsed <= _MOST_PARSED:
             self._array = messages  # else it may wait for long, and objects are larger
+            self._texts = texts
             state.parsed += len(frame)
         return False
+
+    def _texts_in(self, array: bytes, messages: list[Any]) -> list[bytes]:
+        """Return the texts of the messages of an array, if that is of use: see ``text_of``."""
+        if not (b'"data"' in array or b'"batch"' in array or b'"result"' in array):
+            return []
+        if self._recipient.deep is None and is_as_we_write(array, messages):
+            return []
+        self._state.turns.left -= len(array) // _SEARCHED
+        return split_texts(array)
 
     def _handle_written(self, written: tuple[bytes, Any]) -> None:
         self._recipient.text, message = written
@@ -375,14 +401,6 @@ class Inbox:
         except InvalidMessage as excess:
             return excess
         return None
-
-
-def _texts_in(array: bytes, messages: list[Any]) -> list[bytes]:
-    """Return the texts of the messages of an array, if that is of use: see ``text_of``."""
-    has_payloads = b'"data"' in array or b'"batch"' in array or b'"result"' in array
-    if has_payloads and not is_as_we_write(array, messages):
-        return split_texts(array)
-    return []
 
 
 @contextmanager

@@ -198,6 +198,7 @@ class ServerSession:
         self.dialect = dialect
         self.encoding = FRAMES[dialect]
         self._transport.speak(dialect)
+        self.inbox.forget()
 
     def reply(self, message: bytes) -> bool:
         """Answer the client; tell whether the answer had room."""

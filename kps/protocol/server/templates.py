@@ -15,9 +15,10 @@ from kps.protocol.dialect.texts import find_span
 from kps.protocol.server.actions import Actor, add_batch, ask_id, ask_topic
 
 _KEY = 20  # bytes at the beginning of a message, by which its template is found
-_MOST = 8  # templates of a client: it sends few kinds of messages
-_LONGEST = 1024  # bytes of a template
+_MOST = 4  # templates of a client: it sends few kinds of messages
+_LONGEST = 512  # bytes of a template, and characters of a name
 _SEPARATOR = b"\xff"  # occurs in no text that is UTF-8
+_About = tuple[str, str, str]  # an action, and a topic or an id, or neither
 _NAMING = frozenset(("action", "topic", "to", "ack_id", "receipt", "nonce"))  # in refusals
 
 
@@ -120,22 +121,24 @@ class Batches(Template):
 class Asks(Template):
     """Ack requests to one topic, or to one client."""
 
-    __slots__ = ("_ask", "_is_direct", "_middle")
+    __slots__ = ("_is_direct", "_middle", "_target", "_timeout", "_wants_updates")
 
     def __init__(
         self, head: bytes, middle: bytes, tail: bytes, fields: Fields, ask: Ask, is_direct: bool
     ) -> None:
         super().__init__(head, tail, fields)
+        self.size += len(middle)
         self._middle = middle  # from the payload to the id
-        self._ask = ask
+        self._target = ask.target
+        self._timeout = ask.timeout
+        self._wants_updates = ask.wants_updates
         self._is_direct = is_direct
 
     def read(self, part: bytes) -> tuple[Ask, Any]:
         payload, middle, name = part.rpartition(self._middle)
         if not middle:
             raise _no_match()
-        target, _, _, timeout, wants_updates = self._ask
-        ask = Ask(target, _plain(name), payload.strip(), timeout, wants_updates)
+        ask = Ask(self._target, _plain(name), payload.strip(), self._timeout, self._wants_updates)
         return ask, load(payload)
 
     def act(self, actor: Actor, request: Ask) -> None:
@@ -163,29 +166,31 @@ class Successes(Template):
 class Templates:
     """The templates of one client."""
 
-    __slots__ = ("_last", "known")
+    __slots__ = ("_last", "_without", "known")
 
     def __init__(self) -> None:
         self.known: dict[bytes, tuple[Template, bool]] = {}
         """The template for a beginning of a message, and whether that of an array of them."""
-        self._last: tuple[object, ...] = ()  # what the last message was about that had none
+        self._last: _About = ("", "", "")  # what the last message without a template was about
+        self._without: _About = ("", "", "")  # what has none for good
 
     def learn(self, actor: Actor, message: bytes | None, fields: Fields) -> None:
         """Make a template of a message, if it is the second one of its kind in a row.
 
         Without ``message`` it is written as we would write it.
         """
-        about = fields["action"], fields.get("topic"), fields.get("to")
+        about = fields["action"], fields.get("topic") or "", fields.get("to") or ""
         if about != self._last:
-            self._last = about
+            if len(about[1]) + len(about[2]) <= _LONGEST:
+                self._last = about
             return
-        self._last = ()
-        try:
-            message = message or write(fields)
-            template = _MAKERS[fields["action"]](actor, message, fields)
-        except InvalidMessage:  # it was refused
+        if about == self._without:
             return
+        self._last, self._without = ("", "", ""), about
+        message = message or write(fields)
+        template = _MAKERS[fields["action"]](actor, message, fields)
         if template is not None and template.size <= _LONGEST:
+            self._without = ("", "", "")
             if len(self.known) >= 2 * _MOST:
                 self.known.clear()
             self.known[message[:_KEY]] = template, False
@@ -199,15 +204,15 @@ KEY = slice(_KEY)
 
 def _publication(actor: Actor, message: bytes, fields: Fields) -> Template | None:
     _, batch, receipt = actor.dialect.read_publish(fields)
-    around = _around(message, "data" if batch is None else "batch")
-    if around is None or receipt is not None:
+    around = None if receipt else _around(message, "data" if batch is None else "batch")
+    if around is None:
         return None
     return (Publications if batch is None else Batches)(*around, fields)
 
 
 def _ask(actor: Actor, message: bytes, fields: Fields) -> Template | None:
     is_direct = fields["action"] == "publish_to_id_with_ack"
-    ask = actor.dialect.read_ask(fields, message, "to" if is_direct else "topic", "")
+    ask = actor.dialect.read_ask(fields, b"", "to" if is_direct else "topic", "")
     payload, ack_id = find_span(message, "data"), _inside(message, "ack_id")
     if payload is None or ack_id is None or payload > ack_id:
         return None
@@ -242,15 +247,20 @@ def _around(message: bytes, name: str) -> tuple[bytes, bytes] | None:
 def _inside(message: bytes, name: str) -> tuple[int, int] | None:
     """Return where a field's string begins and ends, without its quotes."""
     span = find_span(message, name)
-    return None if span is None else (span[0] + 1, span[1] - 1)
+    if span is None or not message.startswith(b'"', span[0]):
+        return None
+    return span[0] + 1, span[1] - 1
 
 
 def _plain(name: bytes) -> str:
     """Return an id as text. Raises :class:`InvalidMessage` if in JSON it does not mean itself."""
-    text = name.decode()
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:  # of a binary message
+        raise _no_match() from None
     if text.isidentifier():  # the usual case, at once
         return text
-    if '"' in text or "\\" in text or not text.isprintable():
+    if not text or '"' in text or "\\" in text or not text.isprintable():
         raise _no_match()
     return text
 
