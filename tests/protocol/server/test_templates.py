@@ -1,5 +1,6 @@
 """A server reads messages that are written alike by templates: nobody can tell."""
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
@@ -8,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server import inbox
 from kps.protocol.server.templates import Template
 from kps.protocol.server_limits import ServerLimits
-from tests.protocol.helpers import THOROUGH, Peer, Stage, frame
+from tests.protocol.helpers import BINARY, TEXT, THOROUGH, Peer, Stage, frame
 
 PAYLOADS = st.sampled_from(
     [
@@ -27,9 +29,13 @@ PAYLOADS = st.sampled_from(
 IDS = st.sampled_from(
     [
         *(b"a", b"ack_1", b"b", b"", b"\xc3\xa9", b'\\"', b"\\u0061", b'a","b', b"a\\", b"\x7f"),
+        *(b"\xff", b"a b", b"\n"),
         b"x" * 300,
     ]
 )
+ASK = b'{"action":"publish_with_ack","topic":"t","data":1,"ack_id":"%b"}'
+ACK = b'{"action":"ack","ack_id":%b,"data":{"ack_id":"ack_1","success":true},"success":true}'
+PUBLICATION = b'{"action":"publish","topic":"%b","data":%b}'
 ENDS = st.sampled_from([b"}", b" }", b',"from":"z"}', b',"data":7}', b',"topic":"u"}', b"", b"}}"])
 SPACE = st.sampled_from([b"", b"", b"", b" "])
 
@@ -66,9 +72,10 @@ def messages(draw: st.DrawFn) -> bytes:
 def reads(draw: st.DrawFn) -> bytes:
     """Draw what comes in one read: frames of one message each, or of arrays."""
     frames = draw(st.lists(st.lists(messages(), min_size=1, max_size=6), min_size=1, max_size=6))
+    opcode = draw(st.sampled_from([TEXT, TEXT, BINARY]))
     if draw(st.booleans()):
-        return b"".join(frame(one) for some in frames for one in some)
-    return b"".join(frame(b"[%b]" % b",".join(some)) for some in frames)
+        return b"".join(frame(one, opcode=opcode) for some in frames for one in some)
+    return b"".join(frame(b"[%b]" % b",".join(some), opcode=opcode) for some in frames)
 
 
 @contextmanager
@@ -85,6 +92,8 @@ class Server:
         self.peers = [
             self._peer("one", 1, "t"), self._peer("two", 2, "t"), self._peer("writer", level)
         ]  # fmt: skip
+        self.strangers = [self.stage.peer().upgrade()]
+        """A client that has not registered."""
 
     def _peer(self, name: str, level: int, topic: str = "") -> Peer:
         peer = self.stage.peer().upgrade()
@@ -95,11 +104,11 @@ class Server:
         return peer
 
     def hear(self, data: bytes) -> list[bytes]:
-        """Let the writer, and then the second subscriber, send the same; return all output."""
-        for peer in (self.peers[2], self.peers[1]):
+        """Let several clients send the same; return all output."""
+        for peer in (self.peers[2], self.peers[1], *self.strangers):
             peer.feed(data)
             self.stage.finish()
-        return [peer.read() for peer in self.peers]
+        return [peer.read() for peer in (*self.peers, *self.strangers)]
 
 
 @pytest.mark.parametrize("level", [1, 2])
@@ -143,6 +152,82 @@ class TestTemplates:
             with patch.object(Template, "part", _noted(seen)):
                 server.hear(frame(message % number))
         assert len(seen) >= 3
+
+    @pytest.mark.parametrize("level", [1, 2])
+    @pytest.mark.parametrize("opcode", [TEXT, BINARY])
+    @pytest.mark.parametrize(
+        ("alike", "odd"),
+        [
+            (ASK % b"a-%d", ASK % b""),
+            (ASK % b"a-%d", ASK % b"\xff"),
+            (ASK % b"a-%d", ASK % b'a","ack_id":"b'),
+            (b'{"action":"ack","ack_id":"%d","success":true}', b'{"action":"ack","ack_id":""}'),
+            (ACK % b"null", ACK % b"nXl"),
+            (ACK % b'"a"', ACK % b'""'),
+            (PUBLICATION % (b"t", b"%d"), PUBLICATION % (b"t", b'0,"batch":[1,2]')),
+            (PUBLICATION % (b"t", b"%d"), PUBLICATION % (b"t", b"\xff")),
+            (PUBLICATION % (b"t", b"%d"), PUBLICATION % (b"t", b"")),
+            (PUBLICATION % (b"t", b'{"x":%d}'), PUBLICATION % (b"t", b'{"x":1},"y":{}')),
+            (
+                b'{"action":"publish","topic":"t","batch":[%d]}',
+                b'{"action":"publish","topic":"t","batch":{}}',
+            ),
+        ],
+    )
+    def test_odd_messages_behind_those_that_are_alike(
+        self, level: int, opcode: int, alike: bytes, odd: bytes
+    ) -> None:
+        sent = [alike.replace(b"%d", b"%d" % number) for number in range(5)] + [odd, odd]
+        for data in (
+            [frame(one, opcode=opcode) for one in sent],
+            [b"".join(frame(one, opcode=opcode) for one in sent)],
+            [*map(frame, sent[:4]), frame(b"[%b]" % b",".join(sent[4:]), opcode=opcode)],
+        ):
+            with without_templates():
+                plain = Server(level, ServerLimits())
+                expected = [plain.hear(one) for one in data]
+            server = Server(level, ServerLimits())
+            assert [server.hear(one) for one in data] == expected
+
+    @pytest.mark.parametrize("level", [1, 2])
+    def test_very_many_in_an_array_take_several_turns(self, level: int) -> None:
+        for around in (b"[%b]", b"[ %b ]"):
+            many = [PUBLICATION % (b"t", b"%d" % number) for number in range(4)]
+            many += [ASK % (b"a-%d" % number) for number in range(4000)]
+            data = [*map(frame, many[:8]), frame(around % b",".join(many[8:]))]
+            with without_templates():
+                plain = Server(level, ServerLimits())
+                expected = [plain.hear(one) for one in data]
+            server = Server(level, ServerLimits())
+            assert [server.hear(one) for one in data] == expected
+
+    def test_keep_little(self) -> None:
+        """However large what they are made of is."""
+        server = Server(2, ServerLimits())
+        (_, _, writer) = server.peers
+        large = b"x" * 200_000
+        for number in range(20):
+            for message in (
+                PUBLICATION % (b"t%d" % (number // 4), large),
+                b'{"action":"publish_with_ack","topic":"u","data":"%b","x":"%b","ack_id":"%d"}'
+                % (large, large, number),
+                b'{"action":"publish","topic":"%b","data":1}' % large,
+            ):
+                writer.feed(frame(message) * 4)
+                server.stage.finish()
+        templates = writer.session.inbox._templates
+        assert templates is not None
+        kept = len(pickle.dumps([templates.known, templates._last, templates._without]))
+        assert kept < 20_000
+
+    def test_are_dropped_with_the_dialect(self) -> None:
+        server = Server(1, ServerLimits())
+        (_, _, writer) = server.peers
+        for number in range(4):
+            writer.feed(frame(PUBLICATION % (b"t", b"%d" % number)))
+        assert writer.session.inbox._known
+        writer.session.speak(LEVEL_2)
+        assert not writer.session.inbox._known
 
     def test_an_idle_client_has_none(self) -> None:
         server = Server(2, ServerLimits())
