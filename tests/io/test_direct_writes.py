@@ -154,6 +154,45 @@ def test_callers_and_the_thread_write_in_the_order_of_the_queue(line: Line) -> N
     assert received == b"".join(queued)
 
 
+def test_the_thread_writes_nothing_while_a_caller_does(line: Line) -> None:
+    """The caller takes its data just when the thread has found that there is none."""
+    connection, lock, sock = line.connection, line._lock, line.connection._socket
+    is_writing, may_go_on = threading.Event(), threading.Event()
+    sent: list[bytes] = []
+
+    class Lock:
+        def __enter__(self) -> None:
+            if threading.current_thread() is line.thread:
+                may_go_on.set()  # the caller still has the lock
+            lock.acquire()
+
+        def __exit__(self, *args: object) -> None:
+            lock.release()
+            if threading.current_thread() is line.thread and not is_writing.is_set():
+                caller.start()
+                assert is_writing.wait(PATIENCE)
+                may_go_on.clear()
+
+    class Slow:
+        def send(self, data: bytes) -> int:
+            sent.append(bytes(data))
+            is_writing.set()
+            assert may_go_on.wait(PATIENCE)
+            return sock.send(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(sock, name)
+
+    caller = threading.Thread(target=line.send, args=(b"caller",))
+    connection._socket = cast("Any", Slow())
+    line._lock = cast("Any", Lock())
+    connection.wake()
+    assert line.receive(6) == b"caller"
+    caller.join(PATIENCE)
+    assert sent == [b"caller"]
+    connection._socket, line._lock = sock, lock
+
+
 def test_a_signal_handler_within_a_write_comes_after_it(line: Line) -> None:
     sock = line.connection._socket
 
