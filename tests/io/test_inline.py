@@ -370,6 +370,7 @@ def test_an_exception_out_of_a_signal_handler_loses_no_message(kind: str) -> Non
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin at the next turn")
 @on_both_loops
 async def test_the_first_step_of_a_coroutine_function_follows_at_once() -> None:
+    assert sys.version_info >= (3, 12)
     turns = 0
     seen: list[Any] = []
 
