@@ -64,12 +64,13 @@ class Participant(ABC):
         the order of each publisher. Whatever it raises is logged, and reported to a publisher
         that wants an ack; the subscription goes on. On asyncio a coroutine function runs on the
         event loop; a plain function runs in a thread, so it may block, and must not touch asyncio
-        objects; a slow callback delays no other subscription. On threads all callbacks of a
-        client, or of a server, run on one thread.
+        objects; a slow callback delays no other subscription. On threads the callbacks of a
+        client, or of a server, run on one thread of their own.
 
         With ``inline`` a plain function that never blocks is called where messages come in, which
         costs least: on asyncio on the event loop, on threads on the thread that reads the socket.
-        While it runs, nothing else is read or written there.
+        While it runs, nothing else is read or written there, and on threads a method that waits
+        for an answer raises :class:`kps.InvalidState`.
 
         Without a callback the result is an iterator of messages, :class:`kps.sync.Messages`. With
         ``timeout`` it raises :class:`kps.RequestTimeout` when no message comes for that many

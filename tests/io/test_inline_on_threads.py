@@ -26,13 +26,7 @@ def client(server: kps.sync.Server) -> Iterator[kps.sync.Client]:
 
 def subscribe(it: Any, topic: str, callback: Callable[[kps.Message], Any]) -> Any:
     """Subscribe with an inline callback."""
-    driver = it._driver
-    attach = driver.attach
-    driver.attach = lambda mailbox, callback, *inline: attach(mailbox, callback, True)
-    try:
-        return it.subscribe(topic, callback)
-    finally:
-        del driver.attach
+    return it.subscribe(topic, callback, inline=True)
 
 
 class Threads:

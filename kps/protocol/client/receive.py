@@ -17,7 +17,7 @@ from kps.protocol.client.link import ClientLink
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topics import Topics, Verdict
-from kps.protocol.dialect.client import Template
+from kps.protocol.dialect.client import DeliveryTemplate
 from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
@@ -66,8 +66,8 @@ class Receiver:
         self._refused = refused
         self._may_be_row = False  # whether there are several messages, which nobody else sees
         self._names = ("", "")  # the topic and the sender of the latest publication
-        self._template: Template | None = None  # of publications that have the same two
-        self._templates: dict[tuple[str, str], Template] = {}  # some of the latest
+        self._template: DeliveryTemplate | None = None  # of publications that have the same two
+        self._templates: dict[tuple[str, str], DeliveryTemplate] = {}  # some of the latest
 
     def receive(self, link: ClientLink, messages: list[bytes]) -> None:
         """Handle messages that came on a connection, in order."""
@@ -146,13 +146,13 @@ class Receiver:
             self._topics.positions.confirmed += count
         return count
 
-    def _learn(self, template: Template | None) -> None:
+    def _learn(self, template: DeliveryTemplate | None) -> None:
         if template is not None:
             if len(self._templates) >= _MOST_TEMPLATES:
                 self._templates.clear()
             self._template = self._templates[template.names] = template
 
-    def _deliver_row(self, template: Template, messages: list[bytes], place: int) -> int:
+    def _deliver_row(self, template: DeliveryTemplate, messages: list[bytes], place: int) -> int:
         """Deliver the publications in a row that a template describes; return how many."""
         payloads = template.read(messages, place, _DEEPEST)
         if payloads:

@@ -34,7 +34,7 @@ class Question(NamedTuple):
     """Whether it is a direct message if no subscription has the topic."""
 
 
-class Template:
+class DeliveryTemplate:
     """What stands around the payload in publications of one sender on one topic.
 
     It is written as our servers write it. A message that begins and ends so, and has one JSON value
@@ -45,8 +45,7 @@ class Template:
 
     def __init__(self, topic: str, sender: str) -> None:
         self.names = topic, sender
-        self.head = b'{"action":"publish","topic":%b,"data":{"data":' % orjson.dumps(topic)
-        self.tail = b',"from":%b}}' % orjson.dumps(sender)
+        self.head, self.tail = level1.around_delivered(topic, sender)
 
     def read(self, messages: Sequence[bytes], place: int, deepest: int) -> list[Any]:
         """Return the payloads of the messages in a row, from ``place`` on, that are of this kind.
@@ -139,9 +138,9 @@ class ClientLevel1:
         data, sender = unwrap(fields)
         return text(fields, "topic"), sender, (data,)
 
-    def template(self, topic: str, sender: str) -> Template | None:
+    def template(self, topic: str, sender: str) -> DeliveryTemplate | None:
         """Return a template for publications, if each has a message of its own."""
-        return Template(topic, sender) if len(topic) + len(sender) < _LONG_NAMES else None
+        return DeliveryTemplate(topic, sender) if len(topic) + len(sender) < _LONG_NAMES else None
 
     def read_question(self, fields: Fields, client_id: str) -> Question:
         topic = text(fields, "topic")
@@ -185,7 +184,7 @@ class ClientLevel2(ClientLevel1):
         payloads = batch if type(batch) is list else [fields.get("data")]
         return text(fields, "topic"), text(fields, "from"), payloads
 
-    def template(self, topic: str, sender: str) -> Template | None:
+    def template(self, topic: str, sender: str) -> DeliveryTemplate | None:
         return None
 
     def read_question(self, fields: Fields, client_id: str) -> Question:

@@ -30,9 +30,14 @@ def published(topic: str) -> bytes:
 
 def deliveries(topic: str, sender: str, payloads: Sequence[bytes]) -> list[bytes]:
     """Publications, whose payloads are JSON: every subscriber gets the same bytes."""
-    before = b'{"action":"publish","topic":%b,"data":{"data":' % write(topic)
-    behind = b',"from":%b}}' % write(sender)
+    before, behind = around_delivered(topic, sender)
     return [before + payload + behind for payload in payloads]
+
+
+def around_delivered(topic: str, sender: str) -> tuple[bytes, bytes]:
+    """Return what stands in front of the payload of a publication, and behind it."""
+    before = b'{"action":"publish","topic":%b,"data":{"data":' % write(topic)
+    return before, b',"from":%b}}' % write(sender)
 
 
 def delivery_with_ack(topic: str, sender: str, payload: bytes, ack_id: str) -> bytes:

@@ -15,7 +15,8 @@ PING_FIN = 0x89
 _LONGEST = 125
 _NO_STATUS = 1005
 """The code for a close frame without one; it never is in a frame."""
-_CODES = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011))
+_CODES = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013))
+"""Those that a frame may have, besides the ones from 3000 on: wsproto knows the same."""
 
 
 class PingReceived(NamedTuple):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kps.protocol.client.events import ErrorReceived, MessageReceived
 from kps.protocol.client.reconnect import Backoff
-from kps.protocol.dialect.client import Template
+from kps.protocol.dialect.client import DeliveryTemplate
 from kps.protocol.limits import ClientLimits, Overflow
 from tests.protocol.helpers import THOROUGH, Client, FakeServer, frame, online
 
@@ -119,14 +119,14 @@ class TestRows:
 
     def test_a_row_is_really_read_by_a_template(self, monkeypatch: pytest.MonkeyPatch) -> None:
         rows: list[int] = []
-        read = Template.read
+        read = DeliveryTemplate.read
 
-        def watched(self: Template, messages: Any, place: int, deepest: int) -> list[Any]:
+        def watched(self: DeliveryTemplate, messages: Any, place: int, deepest: int) -> list[Any]:
             payloads = read(self, messages, place, deepest)
             rows.append(len(payloads))
             return payloads
 
-        monkeypatch.setattr(Template, "read", watched)
+        monkeypatch.setattr(DeliveryTemplate, "read", watched)
         _, server = connected(ClientLimits(), reports=False)
         server.feed(frame(delivery(b"1"), key=None) * 50)
         assert rows == [48]
