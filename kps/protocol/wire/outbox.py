@@ -60,7 +60,7 @@ class Entry:
         """Number of messages in it; 0 for a control entry."""
         self.frames = frames
         """Number of frames in it."""
-        self.reply_bytes = len(data) + ENTRY if kind is _REPLY else 0
+        self.reply_bytes = self.size if kind is _REPLY else 0
         """Bytes of replies in it; an array may hold replies beside other messages."""
 
     def parts(self) -> "Sequence[Entry]":
