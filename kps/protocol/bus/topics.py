@@ -166,6 +166,17 @@ class Bus:
             yield 1
         self._leaving.discard(subscriber)
 
+    def count_for(self, subscriber: Subscriber, key: Key) -> bool:
+        """Count a publication on a topic that has this subscriber only; tell whether that is so.
+
+        Then nothing is to be encoded, and the caller delivers it.
+        """
+        topic = self._topics.get(key)
+        if topic is None or len(topic.subscribers) != 1 or subscriber not in topic.subscribers:
+            return False
+        topic.published += 1
+        return True
+
     def publish(self, publication: Publication) -> int:
         """Deliver to every subscriber of the topic; return how many had room."""
         topic = self._topics.get(publication.topic)

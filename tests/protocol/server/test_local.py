@@ -134,6 +134,29 @@ class TestCounting:
         now = stage.clock.now
         assert [stage.hub.publish("t", 1, now) for _ in range(5)] == [1, 1, 1, 0, 0]
 
+    @pytest.mark.parametrize("subscriptions", [1, 2])
+    @pytest.mark.parametrize("policy", [Overflow.DROP_OLDEST, Overflow.DROP_NEWEST])
+    def test_whether_others_subscribe_makes_no_difference(
+        self, subscriptions: int, policy: Overflow
+    ) -> None:
+        """What only this program gets takes a shorter way."""
+        seen = []
+        for others in (False, True):
+            limits = ServerLimits(mailbox_messages=3, mailbox_overflow=policy)
+            stage = Stage(limits=limits)
+            hub, now = stage.hub, stage.clock.now
+            mailboxes = [hub.local.subscribe("t") for _ in range(subscriptions)]
+            if others:
+                stage.hub.state.bus.subscribe(level_2(stage, "other").session, "t")
+            reached = [hub.publish("t", {"é": number}, now) - others for number in range(5)]
+            taken = [
+                [(one.data, one.topic, one.sender, one.size) for one in mailbox.take_all()]
+                for mailbox in mailboxes
+            ]
+            counted = hub.stats.published, hub.stats.delivered - 5 * others, hub.dropped()
+            seen.append((reached, taken, counted, hub.state.bus.topics(10)[0][2]))
+        assert seen[0] == seen[1]
+
     def test_ack_requests(self) -> None:
         stage = Stage(limits=FULL_AT_3)
         stage.hub.local.subscribe("t")
