@@ -26,7 +26,7 @@ from kps.protocol.dialect.envelope import (
 from kps.protocol.dialect.outcome import as_json, bad_result
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.server import ServerLevel1, required
-from kps.protocol.dialect.texts import find_text, split_texts, text_of
+from kps.protocol.dialect.texts import HardToFind, find_text, split_texts, text_of
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.events import RelayRequested
 from kps.protocol.server.gate import Gate
@@ -150,7 +150,10 @@ def _refuse_deep(actor: Actor, fields: Fields, batch: list[Any]) -> list[bytes]:
     is_deep = [actor.is_too_deep(payload) for payload in batch]
     if any(is_deep):
         actor.refuse(TooDeep(sum(is_deep)), fields)
-    texts = split_texts(_text(actor, fields, "batch"))
+    try:
+        texts = split_texts(_text(actor, fields, "batch"))
+    except HardToFind:
+        raise TooDeep(len(batch)) from None
     return [text for text, deep in zip(texts, is_deep, strict=True) if not deep]
 
 
@@ -158,8 +161,12 @@ def _text(actor: Actor, fields: Fields, name: str) -> bytes:
     """Return the text of a field of the message that is being handled."""
     if actor.deep is None:
         return text_of(actor.text, fields, name)
-    assert actor.text is not None  # nothing that is so deep is written
-    return find_text(actor.text, name)
+    if actor.text is None:  # nothing that is so deep is written
+        raise TooDeep
+    try:
+        return find_text(actor.text, name)
+    except HardToFind:
+        raise TooDeep from None
 
 
 def direct_message(actor: Actor, fields: Fields) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import InvalidMessage, load, measure, payload_of
-from kps.protocol.dialect.texts import is_as_we_write, split_texts
+from kps.protocol.dialect.texts import HardToFind, is_as_we_write, split_texts
 from kps.protocol.server.actions import Actor
 from kps.protocol.server.gate import Phase
 from kps.protocol.server.state import ServerState
@@ -23,6 +23,10 @@ _NOTHING: Mapping[bytes, tuple[Template, bool]] = {}
 
 _SEVERAL = 4  # messages that are worth looking at together
 
+# Messages of an array whose texts are taken apart, so that their payloads pass as they are. Those
+# of a longer array, unless it is written as we write, are written anew: it would take too long.
+_MOST_APART = 4096
+
 _HUGE = 64 * 1024  # bytes of a message
 
 # Bytes of all the arrays that wait as objects, beyond which others wait as bytes and are parsed
@@ -34,6 +38,8 @@ _MESSAGE = 2
 _RATED = 2  # counting a message against the rates
 _COUNTED = 2048  # bytes in which brackets are counted, which count as one unit
 _PARSED = 64  # bytes of an array that is parsed again, which count as one unit
+_APART = 1  # taking a message out of an array
+_FOUND = 5  # finding the payload in it
 _SEARCHED = 256  # bytes of a long message in which the payload is looked for, as one unit
 _VALUES = 16  # values of a long message that count as one unit
 
@@ -292,8 +298,10 @@ class Inbox:
 
         Without ``message`` it is written as we would write it.
         """
+        is_short = message is None or len(message) <= LONG
         if (
-            type(fields) is dict
+            is_short
+            and type(fields) is dict
             and fields.get("action") in KINDS
             and self._recipient.throttle is None
         ):
@@ -354,14 +362,17 @@ class Inbox:
 
     def _texts_in(self, array: bytes, messages: list[Any]) -> list[bytes]:
         """Return the texts of the messages of an array, if that is of use: see ``text_of``."""
-        if not (b'"data"' in array or b'"batch"' in array or b'"result"' in array):
+        is_deep = self._recipient.deep is not None
+        if not is_deep and (len(messages) > _MOST_APART or is_as_we_write(array, messages)):
             return []
-        if self._recipient.deep is None and is_as_we_write(array, messages):
+        self._state.turns.left -= len(array) // _SEARCHED + len(messages) * _APART
+        try:
+            return split_texts(array)
+        except HardToFind:
             return []
-        self._state.turns.left -= len(array) // _SEARCHED
-        return split_texts(array)
 
     def _handle_written(self, written: tuple[bytes, Any]) -> None:
+        self._state.turns.left -= _FOUND
         self._recipient.text, message = written
         self._recipient.handle(message)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, load, write
 from kps.protocol.dialect.requests import Ask
-from kps.protocol.dialect.texts import find_span
+from kps.protocol.dialect.texts import HardToFind, find_span
 from kps.protocol.server.actions import Actor, add_batch, ask_id, ask_topic
 
 _KEY = 20  # bytes at the beginning of a message, by which its template is found
@@ -188,7 +188,10 @@ class Templates:
             return
         self._last, self._without = ("", "", ""), about
         message = message or write(fields)
-        template = _MAKERS[fields["action"]](actor, message, fields)
+        try:
+            template = _MAKERS[fields["action"]](actor, message, fields)
+        except HardToFind:
+            return
         if template is not None and template.size <= _LONGEST:
             self._without = ("", "", "")
             if len(self.known) >= 2 * _MOST:
