@@ -218,7 +218,7 @@ class TestTemplates:
         templates = writer.session.inbox._templates
         assert templates is not None
         kept = len(pickle.dumps([templates.known, templates._last, templates._without]))
-        assert kept < 4_000
+        assert kept < 1_500
 
     def test_are_dropped_with_the_dialect(self) -> None:
         server = Server(1, ServerLimits())
