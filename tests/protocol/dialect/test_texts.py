@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kps.protocol.dialect.envelope import TooDeep, write
 from kps.protocol.dialect.texts import (
+    HardToFind,
     find_text,
     is_as_we_write,
     split_joined,
@@ -102,6 +103,25 @@ class TestFinding:
         with pytest.raises(TooDeep):
             text_of(None, {"data": deep}, "data")
         assert not is_as_we_write(b"", deep)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"data" : 1,%s"x":1}' % ('"y":1,' * 20_000),
+        '{"data" : 1,%s"x":1}' % ('"data":1,' * 20_000),
+        f'{{"data" : [{",".join(["[" * 20 + "]" * 20] * 3000)}]}}',
+        f'{{"data" : [{",".join(["[[[[[[7]]]]]]"] * 3000)}]}}',
+    ],
+    ids=["many fields", "the same again and again", "deep", "rather deep"],
+)
+def test_what_is_hard_to_find_is_written_anew(message: str) -> None:
+    """So the search ends soon."""
+    encoded = message.encode()
+    with pytest.raises(HardToFind):
+        find_text(encoded, "data")
+    fields = orjson.loads(encoded)
+    assert text_of(encoded, fields, "data") == orjson.dumps(fields["data"])
 
 
 class TestSplitting:
