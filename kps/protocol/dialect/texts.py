@@ -75,13 +75,13 @@ def find_text(message: bytes, name: str) -> bytes:
     return message[slice(*span)] if span is not None else b"null"
 
 
-def find_span(message: bytes, name: str) -> tuple[int, int] | None:
+def find_span(message: bytes, name: str, steps: int = _MOST_STEPS) -> tuple[int, int] | None:
     """Return where the text of a field begins and ends; its last occurrence counts.
 
-    Raises :class:`HardToFind`.
+    Raises :class:`HardToFind` if it takes more steps.
     """
     span = None
-    position, steps = _end(_BEGIN, message, 0), _MOST_STEPS
+    position = _end(_BEGIN, message, 0)
     while member := _MEMBER.match(message, position):
         key, (begin, position) = member[1], member.span(2)
         steps -= 1

@@ -298,10 +298,8 @@ class Inbox:
 
         Without ``message`` it is written as we would write it.
         """
-        is_short = message is None or len(message) <= LONG
         if (
-            is_short
-            and type(fields) is dict
+            type(fields) is dict
             and fields.get("action") in KINDS
             and self._recipient.throttle is None
         ):

@@ -17,6 +17,7 @@ from kps.protocol.server.actions import Actor, add_batch, ask_id, ask_topic
 _KEY = 20  # bytes at the beginning of a message, by which its template is found
 _MOST = 4  # templates of a client: it sends few kinds of messages
 _LONGEST = 512  # bytes of a template, and characters of a name
+_STEPS = 100  # for finding a field: a template has room for fewer fields
 _SEPARATOR = b"\xff"  # occurs in no text that is UTF-8
 _About = tuple[str, str, str]  # an action, and a topic or an id, or neither
 _NAMING = frozenset(("action", "topic", "to", "ack_id", "receipt", "nonce"))  # in refusals
@@ -216,7 +217,7 @@ def _publication(actor: Actor, message: bytes, fields: Fields) -> Template | Non
 def _ask(actor: Actor, message: bytes, fields: Fields) -> Template | None:
     is_direct = fields["action"] == "publish_to_id_with_ack"
     ask = actor.dialect.read_ask(fields, b"", "to" if is_direct else "topic", "")
-    payload, ack_id = find_span(message, "data"), _inside(message, "ack_id")
+    payload, ack_id = find_span(message, "data", _STEPS), _inside(message, "ack_id")
     if payload is None or ack_id is None or payload > ack_id:
         return None
     head, middle = message[: payload[0]], message[payload[1] : ack_id[0]]
@@ -243,13 +244,13 @@ KINDS = frozenset(_MAKERS)
 
 def _around(message: bytes, name: str) -> tuple[bytes, bytes] | None:
     """Return what stands in front of the value of a field, and behind it."""
-    span = find_span(message, name)
+    span = find_span(message, name, _STEPS)
     return None if span is None else (message[: span[0]], message[span[1] :])
 
 
 def _inside(message: bytes, name: str) -> tuple[int, int] | None:
     """Return where a field's string begins and ends, without its quotes."""
-    span = find_span(message, name)
+    span = find_span(message, name, _STEPS)
     if span is None or not message.startswith(b'"', span[0]):
         return None
     return span[0] + 1, span[1] - 1
