@@ -20,6 +20,7 @@ from kps.io_sync.ending import Ending
 from kps.protocol.client.batch import Batch
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.events import HubEvent
+from kps.protocol.server.local import LocalProgram
 from tests.io.harness import PATIENCE, eventually
 from tests.io.test_misuse import in_thread
 
@@ -138,7 +139,7 @@ def test_what_a_handler_cannot_wait_for_is_refused_before_it_is_sent(
 
     with kps.sync.Server("127.0.0.1:0") as server:
         monkeypatch.setattr(server._relays, "send", never)
-        once_within(monkeypatch, Delivery, "publish", handler)
+        once_within(monkeypatch, LocalProgram, "take_own", handler)
         server.subscribe("t", lambda message: None)
         server.publish("t", 1)
     assert refusals
