@@ -73,6 +73,11 @@ def control(data: bytes) -> Entry:
     return Entry(data, Kind.CONTROL, messages=0)
 
 
+_NONE: deque[Entry] = deque()
+"""Stands for an empty queue, and stays empty: a deque of its own takes more memory than all else
+that an idle connection has here."""
+
+
 class Push(Enum):
     """What an :class:`Outbox` did with an entry."""
 
@@ -116,9 +121,9 @@ class Outbox:
     )
 
     def __init__(self, limits: ConnectionLimits, text_frame: Callable[[bytes], bytes]) -> None:
-        self._settled: deque[Entry] = deque()
+        self._settled = _NONE
         """The first entries: the policy has found that it may not drop them."""
-        self._entries: deque[Entry] = deque()
+        self._entries = _NONE
         """The entries behind them."""
         self._limits = limits
         self._room_for_array = limits.queue_bytes - _AROUND_ARRAY
@@ -238,6 +243,8 @@ class Outbox:
                     return Push.OVERFLOW
                 self.dropped += entry.messages
                 return Push.DROPPED
+        if self._entries is _NONE:
+            self._entries = deque()
         self._entries.append(entry)
         self.framed_bytes += size
         self._pending_frames += frames
@@ -255,6 +262,8 @@ class Outbox:
             or self.framed_bytes + size > limits.queue_bytes
         ):
             return False
+        if self._entries is _NONE:
+            self._entries = deque()
         self._entries.append(entry)
         self.framed_bytes += size
         self._pending_frames += entry.frames
@@ -274,6 +283,8 @@ class Outbox:
         """
         waiting = self._settled or self._entries
         ahead = waiting.popleft() if waiting and waiting[0].kind is Kind.CONTROL else None
+        if self._settled is _NONE:
+            self._settled = deque()
         self._settled.appendleft(entry)
         if ahead is not None:
             self._settled.appendleft(ahead)
@@ -320,12 +331,11 @@ class Outbox:
             if not self.framed_bytes:
                 return b""
             if len(self._entries) == 1 and not self._settled:  # a request or its answer
-                entry = self._entries.pop()
+                entry = self._entries[0]
                 data = entry.data
                 if self.taken is not None:
                     self.taken.note(len(data), entry.messages, entry.frames)
-                self.gone += self.framed_bytes
-                self.framed_bytes = self._pending_frames = self.pending_replies = 0
+                self._reset()
                 return data
             entries = list(self._all()) if self._settled else self._entries
             data = b"".join([entry.data for entry in entries])
@@ -380,11 +390,12 @@ class Outbox:
 
     def _reset(self) -> None:
         self.gone += self.framed_bytes
-        self._settled.clear()
-        self._entries.clear()
+        self._settled = self._entries = _NONE  # not ``clear``, which keeps memory
         self.framed_bytes = self._pending_frames = self.pending_replies = 0
 
     def _append(self, entry: Entry) -> None:
+        if self._entries is _NONE:
+            self._entries = deque()
         self._entries.append(entry)
         self._count(entry)
 
@@ -410,6 +421,8 @@ class Outbox:
                 self._discount(oldest)
                 self.dropped += oldest.messages
             else:
+                if self._settled is _NONE:
+                    self._settled = deque()
                 self._settled.append(oldest)
 
 
