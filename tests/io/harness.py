@@ -41,6 +41,15 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(PATIENCE)
 
     def close(self) -> None:
+        """End the tasks that a test has left, for instance within an iterator, and the loop."""
+
+        async def end() -> None:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self.loop).result(PATIENCE)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(PATIENCE)
         self.loop.close()
@@ -63,8 +72,9 @@ class OneTask:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._put(None)
-        self._task.result(PATIENCE)
+        if not self._task.done():  # else the loop has ended before the iterator
+            self._put(None)
+            self._task.result(PATIENCE)
 
     def _put(self, call: tuple[Callable[..., Any], Future[Any]] | None) -> None:
         self._thread.loop.call_soon_threadsafe(self._calls.put_nowait, call)
