@@ -29,8 +29,8 @@ _BEGIN = re.compile(_SPACE + rb"[\[{]")
 _OPENING = b"[{"
 
 _MOST_STEPS = 10_000
-"""Fields and deep brackets to look at one by one, which takes some milliseconds. No message needs
-so many, unless it is meant to keep the server busy."""
+"""Fields, and brackets of more than four levels, to look at one by one: that takes milliseconds.
+Beyond so many a payload is written anew, or no client could be sure of its turn."""
 
 
 class HardToFind(Exception):

@@ -294,15 +294,11 @@ class Inbox:
         self._templates, self._known = None, _NOTHING
 
     def _learn(self, message: bytes | None, fields: Any) -> None:
-        """Note how the client has written a message that was accepted.
+        """Note how a registered client without rates has written a message that was accepted.
 
         Without ``message`` it is written as we would write it.
         """
-        if (
-            type(fields) is dict
-            and fields.get("action") in KINDS
-            and self._recipient.throttle is None
-        ):
+        if type(fields) is dict and fields.get("action") in KINDS:
             if self._templates is None:
                 self._templates = Templates()
                 self._known = self._templates.known

@@ -13,12 +13,12 @@ from kps.protocol.dialect.envelope import Fields, InvalidMessage, load, write
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.texts import HardToFind, find_span
 from kps.protocol.server.actions import Actor, add_batch, ask_id, ask_topic
+from kps.protocol.wire.frames import SEPARATOR
 
 _KEY = 20  # bytes at the beginning of a message, by which its template is found
 _MOST = 4  # templates of a client: it sends few kinds of messages
 _LONGEST = 512  # bytes of a template, and characters of a name
 _STEPS = 100  # for finding a field: a template has room for fewer fields
-_SEPARATOR = b"\xff"  # occurs in no text that is UTF-8
 _About = tuple[str, str, str]  # an action, and a topic or an id, or neither
 _NAMING = frozenset(("action", "topic", "to", "ack_id", "receipt", "nonce"))  # in refusals
 
@@ -48,11 +48,11 @@ class Template:
 
     def parts(self, messages: Sequence[bytes]) -> list[bytes] | None:
         """Return what changes in messages that are UTF-8, or ``None`` if one does not match."""
-        joined = _SEPARATOR.join(messages)
-        parts = self._split(joined, _SEPARATOR)
+        joined = SEPARATOR.join(messages)
+        parts = self._split(joined, SEPARATOR)
         count = len(messages)
         # Each separator was found between two of them, and so each of them matches.
-        is_certain = parts is not None and len(parts) == count == joined.count(_SEPARATOR) + 1
+        is_certain = parts is not None and len(parts) == count == joined.count(SEPARATOR) + 1
         return parts if is_certain else None
 
     def parts_of_array(self, array: bytes) -> list[bytes] | None:

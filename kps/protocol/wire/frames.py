@@ -20,10 +20,10 @@ SERVER_PING = b"\x89\0"
 _CONTROL_BIT = 0x08
 _KEYS_AT_ONCE = 1024
 
-# Frames of short messages are read together while so many bytes follow: up to so many at once.
-# More than a few are written together.
-_SHORT, _FEW = 512, 16
-_MANY, _MOST = 2 * 1024, 16 * 1024
+_SHORT = 512  # bytes of a message that is worth taking together with others
+_FEW = 16  # messages that are not worth writing together
+_MANY = 2 * 1024  # bytes behind a frame, from which those frames are read together
+_MOST = 16 * 1024  # bytes of what is read or written together: a larger XOR takes longer for each
 
 # A row of frames with the same header is looked for where a frame that is so far ahead has it too,
 # and is read in parts of up to so many.
