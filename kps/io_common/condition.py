@@ -28,6 +28,11 @@ class Condition:
         lock: Any = self.lock
         return bool(lock._is_owned())
 
+    @property
+    def has_waiters(self) -> bool:
+        """With the lock held: whether a thread waits that has not been notified."""
+        return bool(self._waiters)
+
     def wait(self, timeout: float | None = None) -> None:
         """With the lock held: release it until a ``notify``, for up to ``timeout`` seconds."""
         lock: Any = self.lock

@@ -159,7 +159,7 @@ class ClientDriver(Driver):
         try:
             with self.lock:
                 link = self.session.connected(self.clock())
-                connection = Connection(sock, link, self, clock=self.clock)
+                connection = Connection(sock, link, self, self.clock, self.runtime.select)
                 self._connection = connection
                 self.progress()
         except BaseException as error:  # for instance, no descriptors are left

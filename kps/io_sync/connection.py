@@ -51,6 +51,15 @@ time_spent = time.thread_time
 """The processor time of this thread."""
 
 
+Ready = list[tuple[selectors.SelectorKey, int]]
+"""What a selector reports: sockets, and for which events they are ready."""
+
+
+def select(selector: selectors.BaseSelector, timeout: float) -> Ready:
+    """Wait until sockets are ready, for up to ``timeout`` seconds."""
+    return selector.select(timeout)
+
+
 class Owner(Protocol):
     """The client or server that owns connections."""
 
@@ -139,12 +148,14 @@ class Connection:
         endpoint: Endpoint,
         owner: Owner,
         clock: Callable[[], float] = clock,
+        select: Callable[[selectors.BaseSelector, float], Ready] = select,
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._endpoint = endpoint
         self._owner = owner
         self._clock = clock
+        self._select = select
         self._waker = Waker()
         self._data = b""  # what was taken to be written
         self._sent: list[int] = []  # the parts of it that the socket has taken
@@ -311,7 +322,7 @@ class Connection:
         with owner._lock:
             deadline = self._next_deadline()
             timeout = min(max(0.0, deadline - self._clock()), LONGEST_SELECT)
-        for key, mask in selector.select(timeout):
+        for key, mask in self._select(selector, timeout):
             if key.fileobj is self._waker:
                 self._waker.drain()
             elif mask & selectors.EVENT_READ:

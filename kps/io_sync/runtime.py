@@ -3,13 +3,14 @@
 This is the seam for tests. A client or server makes its runtime by calling its class attribute
 ``_new_runtime``. A test can put another class there, and run the real client against an endpoint
 in memory, with a clock that it sets by hand: ``clock`` gives the time, ``wait`` waits for it,
-``entropy`` and ``chance`` give randomness, and ``connect`` opens a transport (for instance one
-end of a ``socket.socketpair``). After the test has advanced the clock, it calls the driver's
-``wake``, so that a thread that waits for its socket reads the clock.
+``select`` waits for sockets, ``entropy`` and ``chance`` give randomness, and ``connect`` opens a
+transport (for instance one end of a ``socket.socketpair``). After the test has advanced the
+clock, it calls the driver's ``wake``, so that a thread that waits for its socket reads the clock.
 """
 
 import os
 import random
+import selectors
 import socket
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from kps.errors import InvalidState, ServerStopped
 from kps.io_common.condition import Condition
 from kps.io_common.forks import in_child
+from kps.io_sync.connection import Ready, select
 from kps.io_sync.dialing import dial
 from kps.protocol.dialect.address import Address
 
@@ -32,6 +34,8 @@ class Runtime:
     """Returns ``n`` unpredictable bytes."""
     chance: Callable[[], float] = staticmethod(random.random)
     """Returns a number in [0, 1)."""
+    select: Callable[[selectors.BaseSelector, float], Ready] = staticmethod(select)
+    """Waits until sockets are ready, for up to so many seconds."""
 
     def __init__(self) -> None:
         self.clock: Callable[[], float] = not_started

@@ -238,7 +238,7 @@ class ServerDriver(Driver):
                 write(logging.DEBUG, "no TLS with %s: %s", session.session.peer, describe(error))
                 return
         try:
-            connection = Connection(sock, session, self, clock=self.clock)
+            connection = Connection(sock, session, self, self.clock, self.runtime.select)
         except OSError as error:  # no descriptors are left
             self.give_up(session)
             write_now(logging.WARNING, "cannot serve a connection: %s", describe(error))

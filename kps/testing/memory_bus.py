@@ -346,7 +346,8 @@ class BlockingTime:
         quiet = 0
         while quiet < _LOOKS:
             before = world.activity
-            world.tick()
+            if not quiet:
+                world.tick()  # which wakes threads
             time.sleep(_LOOK)
             quiet = 0 if before != world.activity or world.is_busy() else quiet + 1
 

@@ -13,7 +13,7 @@ import threading
 
 from kps.io_common.condition import Condition
 from kps.io_sync.client import Client
-from kps.io_sync.connection import Waker, new_selector
+from kps.io_sync.connection import Ready, Waker, new_selector
 from kps.io_sync.runtime import Runtime
 from kps.protocol.dialect.address import Address
 from kps.protocol.wire.websocket import Output
@@ -39,7 +39,10 @@ class ThreadsRuntime(Runtime):
         self.client = client
         self._world = world
         self._pump = pump
-        self._waits: dict[int, float | None] = {}  # threads that wait, and until when
+        self._waits: dict[int, tuple[Condition, float | None]] = {}
+        """For each thread that waits, what for, and until when."""
+        self._selects: dict[int, int] | None = None
+        """While the thread of the socket waits for it: descriptors, and for which events."""
         self._port: SocketPort | None = None
 
     # -- what the client asks for -----------------------------------------------------------
@@ -51,7 +54,8 @@ class ThreadsRuntime(Runtime):
 
     def wait(self, condition: Condition, timeout: float | None) -> None:
         thread = threading.get_ident()
-        self._waits[thread] = None if timeout is None else self.clock() + timeout
+        ends = None if timeout is None else self.clock() + timeout
+        self._waits[thread] = condition, ends
         moves_time = thread == self._pump.test_thread or self.client._driver.is_closing
         try:
             if moves_time:
@@ -62,6 +66,13 @@ class ThreadsRuntime(Runtime):
             if moves_time:
                 self._pump.count_waits(-1)
             del self._waits[thread]
+
+    def select(self, selector: selectors.BaseSelector, timeout: float) -> Ready:
+        self._selects = {key.fd: key.events for key in selector.get_map().values()}
+        try:
+            return selector.select(timeout)
+        finally:
+            self._selects = None
 
     def connect(
         self, address: Address, tls: ssl.SSLContext | None, timeout: float
@@ -89,10 +100,8 @@ class ThreadsRuntime(Runtime):
         return session.ended is not None and not self._waits and not self._works()
 
     def next_deadline(self) -> float | None:
-        driver = self.client._driver
-        with driver.lock:
-            stops = [driver.session.next_deadline(), *self._waits.values()]
-        return min((stop for stop in stops if stop is not None), default=None)
+        with self.client._driver.lock:
+            return min(self._deadlines(), default=None)
 
     def look(self) -> None:
         driver = self.client._driver
@@ -101,38 +110,50 @@ class ThreadsRuntime(Runtime):
         driver.wake()
 
     def is_busy(self) -> bool:
+        """Whether a thread of the client is not known to wait for something to come.
+
+        How long a thread has done nothing would tell less: the system may give it no time.
+        """
         driver = self.client._driver
         if not driver.lock.acquire(blocking=False):
             return True
         try:
-            now = self.clock()
-            stops = [driver.session.next_deadline(), *self._waits.values()]
-            is_late = any(stop is not None and stop <= now for stop in stops)
-            port = self._port
+            now, port = self.clock(), self._port
             return (
-                is_late
-                or bool(driver.due_on)
+                any(deadline <= now for deadline in self._deadlines())
+                or any(not condition.has_waiters for condition, _ in self._waits.values())
                 or driver._connect_is_due
                 or self._works()
-                or (port is not None and port.has_unread)
+                or self._carries()
+                or (port is not None and port.is_ready)
             )
         finally:
             driver.lock.release()
 
+    def _deadlines(self) -> list[float]:
+        stops = [self.client._session.next_deadline(), *(ends for _, ends in self._waits.values())]
+        return [stop for stop in stops if stop is not None]
+
     def _works(self) -> bool:
+        """Whether the thread of the callbacks does not wait."""
         worker = self.client._driver.dispatcher.working_thread
         return worker is not None and worker not in self._waits
 
+    def _carries(self) -> bool:
+        """Whether the thread of the socket does not wait, or what it waits for is there."""
+        thread = self.client._driver._thread
+        if thread is None or not thread.is_alive() or thread.ident in self._waits:
+            return False
+        selects = self._selects
+        return selects is None or _is_any_ready(selects)
 
-class _Near(socket.socket):
-    """The client's end, which counts what the client has read."""
 
-    received = 0
-
-    def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        data = super().recv(bufsize, flags)
-        self.received += len(data)
-        return data
+def _is_any_ready(events: dict[int, int]) -> bool:
+    """Tell whether any descriptor is ready for the events that are given with it."""
+    with new_selector() as selector:
+        for descriptor, wanted in events.items():
+            selector.register(descriptor, wanted)
+        return bool(selector.select(0))
 
 
 class SocketPort:
@@ -142,9 +163,8 @@ class SocketPort:
     """
 
     def __init__(self, world: World, pump: "Pump") -> None:
-        self.far, near = socket.socketpair()
+        self.far, self.near = socket.socketpair()
         self.far.setblocking(False)
-        self.near = _Near(fileno=near.detach())
         self.unsent = bytearray()
         """What the socket has not yet taken for the client."""
         self.is_closed = False
@@ -154,14 +174,23 @@ class SocketPort:
         self._is_at_eof = False
         self._is_broken = False
         self._ends = False
-        self._sent = 0
 
     # -- what the pump calls --------------------------------------------------------------------
 
     @property
-    def wants_to_read(self) -> bool:
-        """Whether there is room for what the client wrote."""
-        return len(self._came) < _CHUNK and not self._is_at_eof
+    def wanted(self) -> int:
+        """The events of the socket that there is something to do for, if they come."""
+        reads = len(self._came) < _CHUNK and not self._is_at_eof
+        return (selectors.EVENT_READ if reads else 0) | (
+            selectors.EVENT_WRITE if self.unsent else 0
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to do now. For any thread."""
+        with self._world.lock:
+            wanted = 0 if self.is_closed else self.wanted
+            return bool(wanted) and _is_any_ready({self.far.fileno(): wanted})
 
     def read(self) -> None:
         """Take what the client wrote."""
@@ -190,7 +219,6 @@ class SocketPort:
                 self.unsent.clear()
                 return
             self._world.activity += 1
-            self._sent += sent
             del self.unsent[:sent]
         if self._ends:
             self._ends = False
@@ -204,11 +232,6 @@ class SocketPort:
             self._world.activity += 1
             self.far.close()
             self._pump.wake()
-
-    @property
-    def has_unread(self) -> bool:
-        """Whether the client has still to read something."""
-        return self.near.fileno() != -1 and self._sent > self.near.received
 
     # -- what the link calls ----------------------------------------------------------------------
 
@@ -299,7 +322,6 @@ class Pump:
         while not self._ends:
             before = self._world.activity
             self._serve(_LOOK if self._waits else None)
-            self._world.run()
             is_quiet = self._waits > 0 and before == self._world.activity
             looks = looks + 1 if is_quiet and not self._world.is_busy() else 0
             if looks > _LOOKS:
@@ -310,7 +332,7 @@ class Pump:
                     self._world.move_to(stop)
 
     def _serve(self, timeout: float | None) -> None:
-        """Read and write what the sockets have and take."""
+        """Read and write what the sockets have and take, and have it handled."""
         waker = self._waker
         assert waker is not None
         with contextlib.closing(new_selector()) as selector:
@@ -319,10 +341,8 @@ class Pump:
             with self._world.lock:
                 self._ports = [port for port in self._ports if not port.is_closed]
                 for port in self._ports:
-                    wanted = selectors.EVENT_READ if port.wants_to_read else 0
-                    wanted |= selectors.EVENT_WRITE if port.unsent else 0
-                    if wanted:
-                        selector.register(port.far, wanted, port)
+                    if port.wanted:
+                        selector.register(port.far, port.wanted, port)
             ready = selector.select(timeout)
             with self._world.lock:
                 for key, mask in ready:
@@ -333,3 +353,4 @@ class Pump:
                             key.data.read()
                         if mask & selectors.EVENT_WRITE:
                             key.data.write()
+                self._world.run()

@@ -1,6 +1,7 @@
 """A bus in memory under programs that make their own clients, on both drivers."""
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
@@ -13,7 +14,9 @@ import kps
 import kps.io_asyncio.runtime
 import kps.io_sync.runtime
 import kps.sync
+from kps.io_sync.connection import Connection
 from kps.testing import MemoryBus
+from kps.testing.on_threads import Pump
 
 ADDRESS = "localhost:9313"
 PATIENCE = 30.0
@@ -338,6 +341,17 @@ class TestOnTheLoop:
         run(main)
 
 
+def _breaks(seed: int) -> list[float]:
+    """Return when the connections of a client break, one after the other."""
+    told: list[float] = []
+    with MemoryBus(seed=seed) as bus:
+        bus.lifetime, bus.latency = (5, 60), (0.01, 0.1)
+        with kps.sync.Client(ADDRESS, id="a", on_disconnect=lambda event: told.append(bus.now)):
+            begun = bus.now
+            bus.sync.advance(150)
+            return [when - begun for when in told]
+
+
 class TestOnThreads:
     def test_a_program_is_seen_and_spoken_to(self) -> None:
         with MemoryBus() as bus:
@@ -480,25 +494,28 @@ class TestOnThreads:
         assert threading.active_count() == before
 
     def test_the_seed_decides_when_connections_break(self) -> None:
-        def breaks(seed: int) -> list[float]:
-            told: list[float] = []
-            with MemoryBus(seed=seed) as bus:
-                bus.lifetime, bus.latency = (5, 60), (0.01, 0.1)
-                with kps.sync.Client(
-                    ADDRESS, id="a", on_disconnect=lambda event: told.append(bus.now)
-                ):
-                    begun = bus.now
-                    bus.sync.advance(300)
-                    return [when - begun for when in told]
-
-        def differ(one: list[float], other: list[float]) -> bool:
-            """Whether they do by more than the latencies, which threads draw in any order."""
-            return any(abs(a - b) > 2 for a, b in zip(one, other, strict=False))
-
-        first = breaks(1)
+        first = _breaks(seed=1)
         assert len(first) > 3
-        assert not differ(first, breaks(1))
-        assert differ(first, breaks(2))
+        assert first == _breaks(seed=1)
+        assert first != _breaks(seed=2)
+
+    @pytest.mark.parametrize(
+        "place", [(Connection, "_read"), (Connection, "_wait"), (Pump, "_serve")]
+    )
+    def test_a_thread_that_the_system_lets_wait_is_waited_for(
+        self, place: tuple[type, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        undisturbed = _breaks(seed=1)
+        owner, name = place
+        original, calls = getattr(owner, name), itertools.count()
+
+        def late(self: Any, *args: Any) -> Any:
+            if next(calls) % 5 == 0:
+                time.sleep(0.03)
+            return original(self, *args)
+
+        monkeypatch.setattr(owner, name, late)
+        assert _breaks(seed=1) == undisturbed
 
     def test_an_echo_worker_is_asked_with_much_at_once(self) -> None:
         question = "x" * 100_000
