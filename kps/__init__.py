@@ -20,6 +20,7 @@ from kps.errors import (
     ServerError,
     ServerStartFailed,
     ServerStopped,
+    Unsupported,
     WrongThread,
 )
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from kps.protocol.client.reconnect import Backoff
     from kps.protocol.dialect.outcome import AckResponse
     from kps.protocol.limits import ClientLimits, Overflow
+    from kps.protocol.patterns import Pattern
     from kps.protocol.server_limits import RatePolicy, ServerLimits
     from kps.protocol.wire.http import HttpRequest, HttpResponse
     from kps.version import __version__
@@ -76,6 +78,7 @@ __all__ = [
     "Messages",
     "NotConnected",
     "Overflow",
+    "Pattern",
     "Permissions",
     "QueueFull",
     "RatePolicy",
@@ -87,6 +90,7 @@ __all__ = [
     "ServerStopped",
     "Subscription",
     "TokenFile",
+    "Unsupported",
     "WrongThread",
     "__version__",
     "sync",
@@ -111,6 +115,7 @@ _LAZY = {
     "Message": "kps.protocol.bus.message:Message",
     "Messages": "kps.io_asyncio.subscription:Messages",
     "Overflow": "kps.protocol.limits:Overflow",
+    "Pattern": "kps.protocol.patterns:Pattern",
     "Permissions": "kps.protocol.access.identity:Permissions",
     "RatePolicy": "kps.protocol.server_limits:RatePolicy",
     "Server": "kps.io_asyncio.server:Server",

@@ -102,24 +102,46 @@ class QueueFull(KPSError):
 class ServerError(KPSError):
     """The server answered a request with an error message.
 
-    Programs can rely on ``code`` (spec, 12.6). ``request`` is the refused action, ``topic`` and
-    ``to`` are its fields. A field that the server did not send is empty; on level 1 all are.
-    ``is_temporary`` says whether it may help to try again later.
+    Programs can rely on ``code`` (spec, 12.6). ``request`` is the refused action, ``topic``,
+    ``pattern`` and ``to`` are its fields. A field that the server did not send is empty; on level 1
+    all are. ``is_temporary`` says whether it may help to try again later.
     """
 
     def __init__(
-        self, message: str, code: str = "", *, request: str = "", topic: str = "", to: str = ""
+        self,
+        message: str,
+        code: str = "",
+        *,
+        request: str = "",
+        topic: str = "",
+        to: str = "",
+        pattern: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
         self.request = request
         self.topic = topic
         self.to = to
+        self.pattern = pattern
 
     @property
     def is_temporary(self) -> bool:
         """Whether the same request may succeed later: the server is busy, or a limit is full."""
         return self.code in TEMPORARY_CODES
+
+
+class Unsupported(KPSError):
+    """The server cannot do what was asked: it is of an older version, or on level 1.
+
+    Nothing was sent. ``feature`` names what it lacks (spec, 12.10). Update the server.
+    """
+
+    def __init__(self, feature: str) -> None:
+        super().__init__(f"the server does not have {feature}")
+        self.feature = feature
+
+    def __reduce__(self) -> tuple[type["Unsupported"], tuple[str]]:
+        return type(self), (self.feature,)
 
 
 class ServerStartFailed(KPSError, OSError):

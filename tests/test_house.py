@@ -65,7 +65,7 @@ LIBRARIES = {
 ROOMS: list[set[str]] = [
     {"kps.errors", "kps.version"},
     {"kps.protocol.calls", "kps.protocol.cost", "kps.protocol.limits", "kps.protocol.timers"},
-    {"kps.protocol.server_limits"},
+    {"kps.protocol.patterns", "kps.protocol.server_limits"},
     {"kps.protocol.wire"},
     {"kps.protocol.dialect"},
     {"kps.protocol.bus"},

@@ -1,27 +1,22 @@
 """The client."""
 
 import signal
-from collections.abc import Callable
 from copy import copy
-from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.unified_client import UnifiedClient
-from kps.errors import ClientClosed, ConnectionLost, RequestTimeout
-from kps.io_asyncio.ack import Ack
+from kps.errors import ClientClosed
 from kps.io_asyncio.client_driver import ClientDriver
 from kps.io_asyncio.dispatch import check_callback
-from kps.io_asyncio.locked import locked
 from kps.io_asyncio.log import write
-from kps.io_asyncio.news import News
-from kps.io_asyncio.participant import Participant
+from kps.io_asyncio.publisher import Publisher
 from kps.io_asyncio.signals import on_signals
 from kps.io_common.checks import check_main_thread
 from kps.io_common.class_only import class_only
 from kps.io_common.client_hooks import OnClose
 from kps.io_common.client_logs import log_client_event
-from kps.io_common.client_options import HIGH_WATER, HOOKS, ClientOptions, ClientSettings
+from kps.io_common.client_options import HOOKS, ClientOptions, ClientSettings
 from kps.io_common.questions import StatusQuestion
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
@@ -41,12 +36,12 @@ from kps.protocol.client.events import (
     SubscriptionConfirmed,
     SubscriptionRefused,
 )
-from kps.protocol.client.pending import Barrier
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
 from kps.protocol.limits import check_seconds
+from kps.protocol.patterns import Key
 
 
-class Client(Participant, UnifiedClient):
+class Client(Publisher, UnifiedClient):
     """A connection to the bus that restores itself.
 
     ::
@@ -103,8 +98,6 @@ class Client(Participant, UnifiedClient):
         self._settings = ClientSettings.read(address, **options)
         self._driver: ClientDriver = ClientDriver(self, self._new_runtime(), self._settings)
         self._session = self._driver.session
-        self._connects = 0
-        self._waiting: dict[object, list[News]] = {}
         self._questions: dict[AckHandle, list[StatusQuestion]] = {}
         self.on_close: OnClose | None = self._settings.on_close
         """Called without arguments once the client has closed for good."""
@@ -205,198 +198,26 @@ class Client(Participant, UnifiedClient):
             await self.close()
             raise
 
-    # -- publishing -----------------------------------------------------------------------
-
-    @locked
-    async def publish(self, topic: str, data: Any) -> None:
-        """Publish to all subscribers of the topic.
-
-        Queues the message, and returns at once unless the network is slower than the program:
-        then it waits until the queue has drained below its high-water mark. Delivery is at most
-        once: a message may be lost with the connection.
-
-        Raises :class:`kps.NotConnected` without a connection (unless there is an offline
-        queue), :class:`kps.QueueFull` when that is full, :class:`kps.InvalidArgument` for an
-        empty topic or a payload that is not JSON, :class:`kps.MessageTooLarge`. While it waits,
-        it raises :class:`kps.ClientClosed` when the client is closed, and
-        :class:`kps.ConnectionLost` when the connection ends (unless the offline queue keeps the
-        message); it is then unknown whether the message was sent.
-        """
-        driver = self._driver
-        if driver.due_on == get_ident() and driver.is_running():
-            waiting = self._session.publish(topic, data, driver.now)
-        else:
-            waiting = self._session.publish(topic, data, driver.enter())
-            driver.flush_soon()
-        if waiting > HIGH_WATER:
-            await self._until_there_is_room()
-
-    @locked
-    async def publish_to_id(self, client_id: str, data: Any) -> None:
-        """Send a direct message to the client, or server, of that id. Raises as ``publish``.
-
-        If nobody has the id, ``on_error`` gets the server's error. To learn the outcome, use
-        ``publish_to_id_with_ack``.
-        """
-        now = self._driver.enter()
-        self._session.publish_to_id(client_id, data, now)
-        await self._sent()
-
-    @locked
-    async def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
-        """Ask the server to send a message to another server (spec, section 7).
-
-        ``addr`` is ``host:port[/path][::proxied-address]``. If the payload is an object with a
-        ``topic``, the other server publishes its ``data`` there. ``on_error`` gets a failure.
-        Raises as ``publish``.
-        """
-        now = self._driver.enter()
-        self._session.publish_to_server(addr, data, secure, now)
-        await self._sent()
-
-    @locked
-    async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
-        """Publish, and gather the acks of the subscribers: see :class:`kps.Ack`.
-
-        The subscribers have ``timeout`` seconds to answer. Raises as ``publish``; the offline
-        queue does not apply.
-        """
-        now = self._driver.enter()
-        return self._ack_for(self._session.asking.publish_with_ack(topic, data, timeout, now))
-
-    @locked
-    async def publish_to_id_with_ack(
-        self, client_id: str, data: Any, timeout: float = 5.0
-    ) -> Ack[Any]:
-        """Like ``publish_with_ack``, to one client id. No response: nobody has the id."""
-        now = self._driver.enter()
-        return self._ack_for(
-            self._session.asking.publish_to_id_with_ack(client_id, data, timeout, now)
-        )
-
-    @locked
-    async def flush(self) -> None:
-        """Wait until the server has handled all messages sent before.
-
-        Raises :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
-        :class:`kps.RequestTimeout`, or :class:`kps.ServerError` when the server refuses the
-        question itself.
-        """
-        if self._session.backlog > HIGH_WATER:
-            await self._until_there_is_room()
-        now = self._driver.enter()
-        await self._wait_for(self._session.asking.barrier(now))
-
-    @locked
-    async def publish_with_receipt(self, topic: str, data: Any) -> int | None:
-        """Publish, wait until the server has delivered the message, and return to how many.
-
-        That is the number of subscribers whose queues had room; only ``publish_with_ack`` tells
-        whether they handled it. ``None`` from a server on level 1, which does not tell; there
-        ``on_error`` gets a refusal of the message.
-
-        Raises as ``publish`` (the offline queue does not apply), :class:`kps.ConnectionLost`,
-        :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
-        """
-        now = self._driver.enter()
-        barrier = self._session.asking.publish_with_receipt(topic, data, now)
-        await self._wait_for(barrier)
-        return barrier.delivered
-
-    @locked
-    async def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:
-        """Send a message as a server to another server; return the errors of that server."""
-        now = self._driver.enter()
-        self._session.send_to_server(to, proxied, origin, data, now)
-        barrier = self._session.asking.barrier(now)
-        await self._wait_for(barrier)
-        return barrier.refusals
-
-    async def _wait_for(self, barrier: Barrier) -> None:
-        self._send_question(len(self._waiting))
-        try:
-            await self._in_time(
-                barrier,
-                lambda: barrier.passed or barrier.error is not None,
-                "the server did not answer in time",
-            )
-        finally:
-            self._session.asking.forget(barrier)
-        if barrier.error is not None:
-            raise copy(barrier.error) from None
-
-    async def _sent(self) -> None:
-        self._driver.flush_soon()
-        session = self._session
-        if session.backlog > HIGH_WATER and not session.calls.is_under_way:
-            await self._until_there_is_room()
-
-    async def _until_there_is_room(self) -> None:
-        """Wait until the queue has drained below the high-water mark."""
-        session, driver, connects = self._session, self._driver, self._connects
-        if not session.ready or driver.dispatcher.is_inline_here:
-            return  # the message is in the offline queue, or the caller must not wait
-        driver.wanting_room += 1
-        try:
-            await driver.news.until(
-                lambda: (
-                    session.backlog <= HIGH_WATER or not session.ready or self._connects != connects
-                )
-            )
-        finally:
-            driver.wanting_room -= 1
-        if session.ready and self._connects == connects:
-            return
-        self._raise_if_ended()
-        if driver.is_closing:
-            raise ClientClosed("the client was closed while the message waited")
-        if not self._settings.config.offline_messages:
-            raise ConnectionLost("the connection ended while the message waited to be written")
-
-    async def _in_time(self, subject: object, condition: Callable[[], bool], late: str) -> None:
-        """Wait for an answer of the server on a subject. Raises :class:`kps.RequestTimeout`."""
-        news = self._driver.new_news()
-        waiting = self._waiting.setdefault(subject, [])
-        waiting.append(news)
-        try:
-            if not await news.until(condition, self._settings.request_timeout):
-                raise RequestTimeout(late)
-        finally:
-            waiting.remove(news)
-            if not waiting:
-                self._waiting.pop(subject, None)
-
-    def _tell(self, subject: object) -> None:
-        """Wake the callers that wait for an answer on a subject."""
-        for news in self._waiting.get(subject, ()):
-            news.announce()
-
-    def _tell_all(self) -> None:
-        """Wake all callers that wait."""
-        self._driver.news.announce()
-        for subject in self._waiting:
-            self._tell(subject)
-
     # -- called by subscriptions and acks -----------------------------------------------------
 
     @property
     def _subscriptions(self) -> Subscriptions:
         return self._session.subscriptions
 
-    def _open_mailbox(self, topic: str, now: float) -> Mailbox:
-        return self._session.subscribe(topic, now)
+    def _open_mailbox(self, key: Key, now: float) -> Mailbox:
+        return self._session.subscribe(key, now)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
         self._session.unsubscribe(mailbox, self._driver.clock())
-        self._tell(mailbox.topic)
+        self._tell(mailbox.key)
 
     async def _confirmed(self, mailbox: Mailbox) -> None:
         session = self._session
         mailbox.waiters += 1
         try:
             await self._in_time(
-                mailbox.topic,
-                lambda: not session.ready or mailbox.is_over or session.is_confirmed(mailbox.topic),
+                mailbox.key,
+                lambda: not session.ready or mailbox.is_over or session.is_confirmed(mailbox.key),
                 f"no answer to the subscription to {mailbox.topic!r}",
             )
         finally:
@@ -470,7 +291,7 @@ class Client(Participant, UnifiedClient):
             case SubscriptionRefused(mailboxes):
                 for mailbox in mailboxes:
                     driver.finish(mailbox)
-                    self._tell(mailbox.topic)
+                    self._tell(mailbox.key)
             case MessageReceived(fields, size):
                 driver.dispatcher.notify(settings.on_frame, fields, self, size=size)
             case ConnectNeeded():
@@ -492,9 +313,3 @@ class Client(Participant, UnifiedClient):
                 driver.wake_iterators()
             case _:
                 assert_never(event)
-
-    def _raise_if_ended(self) -> None:
-        ended = self._session.ended
-        if ended is not None:
-            # A copy, because a traceback holds on to everything that its frames refer to.
-            raise copy(ended.error) or ClientClosed("the client was closed") from None

@@ -35,6 +35,7 @@ from kps.protocol.dialect.address import (
     origin_of,
 )
 from kps.protocol.limits import check_seconds, check_switch
+from kps.protocol.patterns import Key
 from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
@@ -405,8 +406,8 @@ class Server(Participant, UnifiedServer):
     def _subscriptions(self) -> Subscriptions:
         return self._hub.local.subscriptions
 
-    def _open_mailbox(self, topic: str, now: float) -> Mailbox:
-        return self._hub.local.subscribe(topic)
+    def _open_mailbox(self, key: Key, now: float) -> Mailbox:
+        return self._hub.local.subscribe(key)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
         self._hub.local.unsubscribe(mailbox)

@@ -52,7 +52,7 @@ class Subscription(Handle, Generic[T]):
 
     @property
     def topic(self) -> str:
-        """The topic."""
+        """The topic, or the text of the pattern."""
         return self._mailbox.topic
 
     @property

@@ -112,8 +112,8 @@ class Driver(ABC):
         self.news.forked(self.lock)
         self.dispatcher.forked(self.lock)
         subscriptions = self._face._subscriptions
-        for topic in subscriptions.topics:
-            for mailbox in subscriptions.mailboxes(topic):
+        for key in subscriptions.keys:
+            for mailbox in subscriptions.mailboxes(key):
                 mailbox.clear()  # the parent handles these messages
 
     def put_off(self, end: Callable[[], object]) -> bool:

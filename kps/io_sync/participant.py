@@ -18,6 +18,7 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message, T
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.limits import check_seconds
+from kps.protocol.patterns import Key
 
 _FEW = 16  # questions under way, with which the next one leaves at once
 
@@ -37,13 +38,13 @@ class Participant(ABC):
 
     @overload
     def subscribe(
-        self, topic: str, callback: None = None, timeout: float | None = None
+        self, topic: Key, callback: None = None, timeout: float | None = None
     ) -> Messages[Any]: ...
 
     @overload
     def subscribe(
         self,
-        topic: str,
+        topic: Key,
         callback: Callable[[Message[T]], object],
         timeout: float | None = None,
         *,
@@ -52,13 +53,16 @@ class Participant(ABC):
 
     def subscribe(
         self,
-        topic: str,
+        topic: Key,
         callback: Callable[[Message[Any]], object] | None = None,
         timeout: float | None = None,
         *,
         inline: bool = False,
     ) -> Subscription[Any]:
-        """Subscribe to a topic. On asyncio, ``await`` the result to wait for the confirmation.
+        """Subscribe to a topic, or a :class:`kps.Pattern` of topics.
+
+        On asyncio, ``await`` the result to wait for the confirmation. A message comes once to each
+        subscription that has its topic; ``message.topic`` tells it.
 
         ``callback`` takes a :class:`kps.Message`. It handles messages one after the other, in
         the order of each publisher. Whatever it raises is logged, and reported to a publisher
@@ -80,7 +84,8 @@ class Participant(ABC):
         Raises :class:`kps.InvalidArgument` for a bad topic or callback (a coroutine function is
         one on threads, and with ``inline``), :class:`kps.InvalidState` when not started,
         :class:`kps.ClientClosed` or :class:`kps.ServerStopped` after the end,
-        :class:`kps.QueueFull` while very many questions about topics wait. Awaiting the result
+        :class:`kps.QueueFull` while very many questions about topics wait,
+        :class:`kps.Unsupported` for a pattern if the server has none. Awaiting the result
         (on threads this method itself) raises :class:`kps.ServerError` if the server refuses the
         topic, and :class:`kps.RequestTimeout` if it does not answer; then there is no subscription.
         Iterating raises :class:`kps.ServerError` if the server refuses the topic after a
@@ -107,8 +112,8 @@ class Participant(ABC):
                     self._unsubscribe(mailbox)
                 raise
 
-    def unsubscribe(self, topic: str) -> None:
-        """End every subscription of this program to a topic.
+    def unsubscribe(self, topic: Key) -> None:
+        """End every subscription of this program to a topic, or to a pattern.
 
         Raises :class:`kps.InvalidState` when not started, and :class:`kps.ServerStopped` after
         the end of a server.
@@ -125,7 +130,7 @@ class Participant(ABC):
     def _subscriptions(self) -> Subscriptions: ...
 
     @abstractmethod
-    def _open_mailbox(self, topic: str, now: float) -> Mailbox: ...
+    def _open_mailbox(self, key: Key, now: float) -> Mailbox: ...
 
     @abstractmethod
     def _close_mailbox(self, mailbox: Mailbox) -> None: ...

@@ -35,6 +35,12 @@ SUBSCRIPTION: Final = 128
 TOPIC: Final = 448
 """A topic with a subscriber, apart from its name."""
 
+PATTERN: Final = 2560
+"""A pattern with a subscriber, apart from its text, of which there are up to four copies."""
+
+ROUTE: Final = 768
+"""A topic that was published, of which is known which patterns have it, apart from its name."""
+
 RESERVED_ID: Final = 448
 """An id that an identity owns."""
 

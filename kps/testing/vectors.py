@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+from kps.protocol.dialect.level2 import FEATURES
 from kps.protocol.server_limits import ServerLimits
 
 
@@ -159,6 +160,7 @@ def _greeting(client: str, level: int) -> tuple[dict[str, Any], dict[str, Any]]:
             "max_message": limits.max_message,
             "heartbeat": limits.heartbeat_interval,
         }
+        pong["features"] = list(FEATURES)
     return ping, pong
 
 

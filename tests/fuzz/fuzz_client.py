@@ -29,6 +29,7 @@ from kps.protocol.client.pending import Barrier
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect import level1, level2
 from kps.protocol.limits import ClientLimits, Overflow
+from kps.protocol.patterns import Key, Pattern
 from kps.protocol.wire.websocket import Output
 from kps.testing.network import split
 from tests.fuzz import grammar
@@ -330,7 +331,7 @@ class Story:
         self.advance(310.0)
         self.take_events()
         self.client.check_over()
-        assert self.session.subscriptions.topics == []
+        assert self.session.subscriptions.keys == []
         self.check_events()
         assert self.published <= self.written + self.session.dropped, "lost silently"
 
@@ -498,11 +499,15 @@ class Story:
     def topic(self) -> str:
         return self.choices.pick(("red", "green", "blue", ""))
 
+    def key(self) -> Key:
+        keys: tuple[Key, ...] = ("red", "green", Pattern("*e*"), Pattern("**"), "blue", "")
+        return self.choices.pick(keys)
+
     def payload(self) -> Any:
         return self.choices.pick((1, "text", None, {"data": 1}, "z" * 1500, {1, 2}, "z" * 190))
 
     def subscribes(self) -> None:
-        mailbox = self.session.subscribe(self.topic(), self.now)
+        mailbox = self.session.subscribe(self.key(), self.now)
         mailbox.waiters = self.choices.below(2)
         self.mailboxes.append(mailbox)
 
@@ -670,7 +675,7 @@ def seeds() -> Iterator[bytes]:
         for message in messages:
             script.say(message)
         yield script.data + bytes([0])
-    for write in (refusals, answers_by_name, losses, pauses):
+    for write in (refusals, answers_by_name, losses, pauses, crowds):
         for level, config in ((2, 0), (2, 1), (1, 0), (1, 3)):
             script = Script(bytes([1, config, 2 - level]))
             write(script)
@@ -698,6 +703,13 @@ def refusals(script: Script) -> None:
     script.answer("error", code=b'"rate_limited"', refused=both)
     script.wait(1.0)
     script.answer("error", code=b'"forbidden"', refused=both)
+
+
+def crowds(script: Script) -> None:
+    """Many subscriptions to one topic, and a message for it."""
+    for _ in range(25):
+        script.program(Story.subscribes, 0, 0)
+    script.say(b'{"action":"publish","topic":"red","from":"a","data":1}')
 
 
 def answers_by_name(script: Script) -> None:

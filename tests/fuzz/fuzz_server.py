@@ -28,6 +28,7 @@ from kps.protocol.access.identity import ALL, Identity, Permissions
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.limits import Overflow
+from kps.protocol.patterns import Key, Pattern
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.events import RelayRequested, TokenPresented, UpgradeRequested
 from kps.protocol.server.session import ServerSession
@@ -114,7 +115,7 @@ MOST_WAITING = 10_000
 """Bytes that the network takes for a server that does not read; not a bound of a single write."""
 
 # What names a request, in the answers to it.
-NAMES = frozenset(("request", "topic", "to", "ack_id", "receipt", "nonce"))
+NAMES = frozenset(("request", "topic", "pattern", "to", "ack_id", "receipt", "nonce"))
 SENT = {
     **grammar.SENT_BY_SERVER,
     "pong": grammar.SENT_BY_SERVER["pong"] | {"nonce"},
@@ -635,6 +636,10 @@ class World:
     def topic(self) -> str:
         return self.choices.pick(("red", "green", "blue", ""))
 
+    def key(self) -> Key:
+        keys: tuple[Key, ...] = ("red", "green", Pattern("*e*"), Pattern("**"), "blue", "")
+        return self.choices.pick(keys)
+
     def payload(self) -> Any:
         return self.choices.pick((1, "text", None, {"data": 1}, "z" * 3000, {1, 2}))
 
@@ -642,7 +647,7 @@ class World:
         return self.choices.pick(("a", "b", "c", "server", "nobody"))
 
     def program_subscribes(self) -> None:
-        self.mailboxes.append(self.hub.local.subscribe(self.topic()))
+        self.mailboxes.append(self.hub.local.subscribe(self.key()))
 
     def program_takes_direct(self) -> None:
         self.hub.local.subscriptions.open_direct()

@@ -17,6 +17,17 @@ TOPICS = (
     b'""',
     b'"' + b"t" * 300 + b'"',
 )
+PATTERNS = (
+    ABSENT,
+    ABSENT,
+    b'"r*"',
+    b'"**"',
+    b'"*e*"',
+    b'"__kps/*"',
+    b'"*/**"',
+    b'""',
+    b'"' + b"*t" * 100 + b'"',
+)
 IDS = (b'"a"', b'"b"', b'"c"', b'"d"', b'"server"', b'"nobody"', b'""', b'"x\\u0000"')
 ACK_IDS = (b'"1"', b'"1"', b'"2"', b'"$last"', b'"$last"', b'"ack_1"', b'"ack_2"', b'""')
 DATA = (
@@ -56,6 +67,8 @@ ODD = (
 
 FIELDS: dict[str, Sequence[bytes]] = {
     "topic": TOPICS,
+    "pattern": PATTERNS,
+    "features": (ABSENT, b'["patterns"]', b'["patterns"]', b"[]", b'["later",5]', b'"patterns"'),
     "from": (ABSENT, *IDS),
     "to": (*IDS, b'"localhost:9313"', b'"localhost:1/x"', b'":"'),
     "id": IDS,
@@ -87,11 +100,11 @@ FIELDS: dict[str, Sequence[bytes]] = {
 
 TO_SERVER: dict[str, tuple[str, ...]] = {
     "publish": ("topic", "data", "batch", "receipt"),
-    "subscribe": ("topic",),
+    "subscribe": ("topic", "pattern"),
     "publish_with_ack": ("topic", "ack_id", "data", "timeout", "updates"),
     "ack": ("ack_id", "data", "success", "error", "result"),
     "ping": ("from", "proto", "token"),
-    "unsubscribe": ("topic",),
+    "unsubscribe": ("topic", "pattern"),
     "direct_message": ("to", "data"),
     "publish_to_id_with_ack": ("to", "ack_id", "data", "timeout", "updates"),
     "get_ack_status": ("ack_id",),
@@ -102,16 +115,16 @@ TO_SERVER: dict[str, tuple[str, ...]] = {
 }
 
 TO_CLIENT: dict[str, tuple[str, ...]] = {
-    "pong": ("id", "proto", "limits"),
+    "pong": ("id", "proto", "limits", "features"),
     "publish": ("topic", "data", "batch", "from"),
     "publish_ack": ("topic", "ack_id", "data", "from"),
-    "subscribed": ("topic",),
+    "subscribed": ("topic", "pattern"),
     "ack_response": ("ack_id", "responses", "missing", "complete"),
     "ack_update": ("ack_id", "responses"),
     "published": ("topic", "receipt", "delivered"),
     "error": ("error", "code", "request", "topic", "ack_id", "receipt"),
     "direct_message": ("from", "data"),
-    "unsubscribed": ("topic",),
+    "unsubscribed": ("topic", "pattern"),
     "ack_status": ("ack_id", "status"),
     "ack_cancelled": ("ack_id",),
     "server_message_sent": ("to",),
@@ -120,9 +133,9 @@ TO_CLIENT: dict[str, tuple[str, ...]] = {
 
 # What each end may send: the fields of each action, in all their forms.
 SENT_BY_SERVER: dict[str, frozenset[str]] = {
-    "pong": frozenset(("id", "proto", "limits")),
-    "subscribed": frozenset(("topic",)),
-    "unsubscribed": frozenset(("topic",)),
+    "pong": frozenset(("id", "proto", "limits", "features")),
+    "subscribed": frozenset(("topic", "pattern")),
+    "unsubscribed": frozenset(("topic", "pattern")),
     "published": frozenset(("topic", "receipt", "delivered")),
     "publish": frozenset(("topic", "data", "from", "batch")),
     "publish_ack": frozenset(("topic", "ack_id", "data", "from")),
@@ -132,7 +145,7 @@ SENT_BY_SERVER: dict[str, frozenset[str]] = {
     "ack_update": frozenset(("ack_id", "responses")),
     "ack_status": frozenset(("ack_id", "status")),
     "ack_cancelled": frozenset(("ack_id",)),
-    "error": frozenset(("error", "code", "request", "topic", "to", "ack_id", "receipt")),
+    "error": frozenset(("error", "code", "request", "topic", "pattern", "to", "ack_id", "receipt")),
 }
 SENT_BY_CLIENT: dict[str, frozenset[str]] = {
     action: frozenset((*fields, "from")) for action, fields in TO_SERVER.items() if action != "odd"

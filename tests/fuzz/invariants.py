@@ -15,6 +15,7 @@ from kps.protocol.client.pending import Barrier, ClientAck
 from kps.protocol.client.session import ClientSession
 from kps.protocol.client.topics import Topics, TopicState
 from kps.protocol.cost import ENTRY, KEPT, MESSAGE
+from kps.protocol.patterns import Key, Pattern
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.encodings import FRAMES
 from kps.protocol.server.gate import Phase
@@ -201,13 +202,17 @@ def check_bus(hub: Hub, sessions: list[ServerSession]) -> None:
     )
     bus = hub.state.bus
     assert len(bus) == len(live)
-    for topic, count in live.items():
+    patterns = [key for key in live if isinstance(key, Pattern)]
+    for topic in [key for key in live if isinstance(key, str)]:
         assert topic in bus
+        having: set[Key] = {topic, *(pattern for pattern in patterns if pattern.selects(topic))}
         subscribers = bus.subscribers(topic)
-        assert len(subscribers) == count
-        assert all(one.topics.get(topic) is Stage.LIVE for one in subscribers)
-    assert {topic for topic, _, _ in bus.topics(len(bus))} == set(live)
-    assert set(hub.local.topics) == set(hub.local.subscriptions.topics)
+        assert len(subscribers) == len(set(subscribers))
+        assert set(subscribers) == {
+            one for one in members if any(one.topics.get(key) is Stage.LIVE for key in having)
+        }
+    assert {key: count for key, count, _ in bus.subjects(len(bus))} == live
+    assert set(hub.local.topics) == set(hub.local.subscriptions.keys)
 
 
 def check_acks(acks: AckBook) -> None:
@@ -342,7 +347,7 @@ def check_offline_queue(session: ClientSession) -> None:
 def check_topics(session: ClientSession) -> None:
     topics = session.topics
     wanted = {name for name, one in topics._topics.items() if one.state is not TopicState.LEAVING}
-    assert wanted == set(session.subscriptions.topics)
+    assert wanted == set(session.subscriptions.keys)
     retries = False
     for name, one in topics._topics.items():
         assert one.open_questions >= 0
@@ -380,10 +385,10 @@ def check_retries(topics: Topics, deadlines: Deadlines, *, retries: bool) -> Non
 
 def check_subscriptions(session: ClientSession) -> None:
     subscriptions = session.subscriptions
-    for topic in subscriptions.topics:
-        assert subscriptions.count(topic) > 0
-        for mailbox in subscriptions.mailboxes(topic):
-            assert mailbox.topic == topic
+    for key in subscriptions.keys:
+        assert subscriptions.mailboxes(key)
+        for mailbox in subscriptions.mailboxes(key):
+            assert mailbox.key == key
             assert not mailbox.is_over
             check_mailbox(mailbox, session)
     if subscriptions._direct is not None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Iterable
 from types import SimpleNamespace
 
 import orjson
@@ -28,8 +29,8 @@ from tests.fuzz.corpus import HARNESSES, corpus_file, load_corpus, load_regressi
 MOST_BYTES = 1_000_000
 
 
-def run_corpus(harness: str) -> None:
-    for one in [*load_regressions(harness).values(), *load_corpus(harness)]:
+def run_corpus(harness: str, more: Iterable[bytes] = ()) -> None:
+    for one in [*load_regressions(harness).values(), *load_corpus(harness), *more]:
         try:
             HARNESSES[harness].one_input(one)
         except Exception as error:
@@ -67,8 +68,9 @@ INEXACT = SimpleNamespace(
 
 
 def look_at_all(self: Subscriptions, mailbox: Mailbox) -> None:
-    for other in self.mailboxes(mailbox.topic):
-        other.fills(CROWDED)
+    for key in self.keys:
+        for other in self.mailboxes(key):
+            other.fills(CROWDED)
 
 
 @pytest.mark.parametrize(
@@ -101,4 +103,4 @@ def test_corpus_notices(
 ) -> None:
     monkeypatch.setattr(owner, name, broken)
     with pytest.raises((AssertionError, AttributeError, KeyError)):
-        run_corpus(harness)
+        run_corpus(harness, HARNESSES[harness].seeds())

@@ -50,7 +50,7 @@ class Pair:
     """Our server, an original client and one of ours, with what each has received."""
 
     def __init__(self, servers: Servers) -> None:
-        relaying = kps.Permissions(relay=["*"])
+        relaying = kps.Permissions(relay=["**"])
         self.server: Any = servers("127.0.0.1:0", id="server", permissions=relaying)
         self.theirs_got: asyncio.Queue[Any] = asyncio.Queue()
         self.theirs_direct: asyncio.Queue[Any] = asyncio.Queue()

@@ -298,7 +298,7 @@ async def test_a_cancelled_subscribe_leaves_nothing_behind() -> None:
             for callback in (Collector(), None):
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(client.subscribe("t", callback)._in_force(), 0.05)
-                assert client._session.subscriptions.topics == []
+                assert client._session.subscriptions.keys == []
                 assert client._driver.dispatcher._callbacks == {}
                 assert client._driver._arrivals == {}
         cable.close()

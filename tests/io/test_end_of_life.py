@@ -331,7 +331,7 @@ def test_a_subscribe_that_waits_ends_with_the_client(
     waits = [in_thread(call) for call in calls]
     session = client._session
     eventually(
-        lambda: len(session.asking.pending) == 3 and session.subscriptions.topics, "the questions"
+        lambda: len(session.asking.pending) == 3 and session.subscriptions.keys, "the questions"
     )
     client.close()
     for _, outcome in waits:

@@ -113,7 +113,7 @@ def test_what_a_handler_settles_waits_for_the_call(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_handler_does_not_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kps.io_sync.client, "HIGH_WATER", 0)
+    monkeypatch.setattr(kps.io_sync.publisher, "HIGH_WATER", 0)
     direct: queue.Queue[Any] = queue.Queue()
     with (
         kps.sync.Server("127.0.0.1:0", on_id=lambda message: direct.put(message.data)) as server,

@@ -15,7 +15,7 @@ from tests.io.harness import AnyDriver, Cable, Inbox, eventually
 Secure = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
-RELAYING = kps.Permissions(relay=["*"])
+RELAYING = kps.Permissions(relay=["**"])
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_the_token_goes_only_where_a_permission_says(
         return True
 
     target = servers.server(on_upgrade=look)
-    shows = {target.address: "Bearer secret", f"ws://{target.address}": "Bearer secret", "*": None}
+    shows = {target.address: "Bearer secret", f"ws://{target.address}": "Bearer secret", "**": None}
     for pattern, shown in shows.items():
         server = servers.server(relay_token="secret", permissions=kps.Permissions(relay=[pattern]))
         clients.client(server.address).publish_to_server(target.address, 1)

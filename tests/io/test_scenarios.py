@@ -56,6 +56,45 @@ def test_two_callbacks_on_one_topic_both_get_the_message(connect: Connect) -> No
     assert second.is_empty()
 
 
+def test_a_pattern_gets_what_it_matches_once(connect: Connect, server: Any) -> None:
+    client, other = connect("client"), connect("other")
+    sensors, everything, exact = Inbox(), Inbox(), Inbox()
+    pattern = kps.Pattern("sensors/*/temperature")
+    client.subscribe(pattern, sensors)
+    client.subscribe(kps.Pattern("**"), everything)
+    client.subscribe("sensors/1/temperature", exact)
+    assert client.publish_with_receipt("sensors/1/temperature", 1) == 1
+    other.publish("sensors/a/b/temperature", 2)
+    other.publish("sensors/2/temperature", 3)
+    for _ in range(2):
+        message = sensors.get()
+        assert (message.topic, message.data) in [
+            ("sensors/1/temperature", 1),
+            ("sensors/2/temperature", 3),
+        ]
+    assert everything.take(3) == [1, 2, 3]
+    assert exact.data() == 1
+    responses = other.publish_with_ack("sensors/1/temperature", 4).wait()
+    assert [(name, response.success) for name, response in responses.items()] == [("client", True)]
+    assert server.count_subscribers("sensors/1/temperature") == (0, 1, 1)
+    assert sensors.data() == 4
+    client.unsubscribe(pattern)
+    other.publish("sensors/3/temperature", 5)
+    assert everything.take(2) == [4, 5]
+    client.flush()
+    assert sensors.is_empty()
+
+
+def test_a_level_1_server_has_no_patterns(clients: AnyDriver, servers: AnyDriver) -> None:
+    server = servers.server(level=1)
+    client = clients.client(server.address, id="client")
+    with pytest.raises(kps.Unsupported, match="does not have patterns"):
+        client.subscribe(kps.Pattern("**"), Inbox())
+    client.publish("still/there", 1)
+    client.flush()
+    assert server.count_subscribers("still/there") == (0, 0, 0)
+
+
 def test_unsubscribed_means_no_more_messages(connect: Connect, server: Any) -> None:
     client = connect("client")
     inbox = Inbox()

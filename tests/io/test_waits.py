@@ -66,7 +66,7 @@ def test_a_subscription_that_is_not_confirmed_leaves_nothing_behind(
     cable.stalled = True
     with pytest.raises(kps.RequestTimeout):
         client.subscribe("t", Inbox())
-    assert client._session.subscriptions.topics == []
+    assert client._session.subscriptions.keys == []
     assert client._driver.dispatcher._callbacks == {}
 
 
@@ -85,7 +85,7 @@ def test_a_subscription_that_is_interrupted_leaves_nothing_behind(
         patched.setattr(client._driver, step, interrupted)
         with pytest.raises(KeyboardInterrupt):
             client.subscribe("t", Inbox())
-        assert client._session.subscriptions.topics == []
+        assert client._session.subscriptions.keys == []
         assert client._driver.dispatcher._callbacks == {}
 
 

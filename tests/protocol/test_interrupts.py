@@ -141,7 +141,7 @@ def test_nothing_is_left_of_a_client_whose_end_was_interrupted() -> None:
         stage.advance(10.0)  # an outcome that was not told ends with its request
         assert list(hub.connections) == [other.connection.number]
         assert list(hub.clients) == ["other"]
-        assert state.bus.topics(10) == [("t2", 1, 1)]
+        assert state.bus.subjects(10) == [("t2", 1, 1)]
         assert not state.bus._leaving
         assert (len(state.acks), state.acks._awaited) == (0, 0)
         assert state.admission._admitted == 1

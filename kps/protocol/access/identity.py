@@ -5,24 +5,30 @@ from dataclasses import dataclass, fields
 
 from kps.errors import InvalidArgument
 from kps.protocol.limits import LONGEST, shown
+from kps.protocol.patterns import Pattern, pattern
 
-ALL = ("*",)
-"""The patterns that match everything."""
+EVERYTHING = "**"
+"""The pattern that matches everything."""
+
+ALL = (EVERYTHING,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permissions:
     """What a client may do. The server refuses anything else with the code ``forbidden``.
 
-    In a pattern each ``*`` stands for any characters, or none: ``chat/*``, ``*/status``,
-    ``*``. All other characters stand for themselves. An empty tuple allows nothing. Raises
-    :class:`kps.InvalidArgument` for patterns that are not strings.
+    In a pattern ``*`` stands for any characters but ``/``, and ``**`` for any characters, each also
+    for none: ``chat/*``, ``chat/**``, ``**/status``; ``**`` alone allows everything. All other
+    characters stand for themselves. An empty tuple allows nothing. Raises
+    :class:`kps.InvalidArgument` for patterns that are not strings, for empty ones, and for a lone
+    ``*``, which once meant everything.
     """
 
     publish: Sequence[str] = ALL
     """Topics that it may publish to, with and without acknowledgement."""
     subscribe: Sequence[str] = ALL
-    """Topics that it may subscribe to; ``console`` decides on the server's own."""
+    """Topics that it may subscribe to; ``console`` decides on the server's own. It may subscribe to
+    a pattern if one of these allows all that the pattern has."""
     direct: Sequence[str] = ALL
     """Ids of clients that it may send direct messages to, and the server's id."""
     ids: Sequence[str] = ALL
@@ -47,12 +53,19 @@ class Permissions:
                     raise InvalidArgument(f"{each.name} is true or false, not {shown(value)}")
             elif not isinstance(value, (list, tuple)) or not all(type(one) is str for one in value):
                 raise InvalidArgument(f"{each.name} takes a list of patterns, not {shown(value)}")
+            elif "" in value:
+                raise InvalidArgument(f"{each.name}: a pattern is not empty")
+            elif "*" in value:
+                raise InvalidArgument(
+                    f"{each.name}: the pattern that allows everything is '**'; '*' stands for any "
+                    "characters but '/'"
+                )
             else:
                 object.__setattr__(self, each.name, tuple(value))
-        for pattern in self.relay:
-            if "://" in pattern and not pattern.startswith(("ws://", "wss://")):
+        for target in self.relay:
+            if "://" in target and not target.startswith(("ws://", "wss://")):
                 raise InvalidArgument(
-                    f"relay takes host:port, ws://… or wss://…, not {shown(pattern)}"
+                    f"relay takes host:port, ws://… or wss://…, not {shown(target)}"
                 )
 
     @classmethod
@@ -123,21 +136,9 @@ class Identity:
 
 def matches(text: str, patterns: Sequence[str]) -> bool:
     """Tell whether a text matches one of several patterns."""
-    return "*" in patterns or any(_matches(text, pattern) for pattern in patterns)
+    return EVERYTHING in patterns or any(pattern(one).matches(text) for one in patterns)
 
 
-def _matches(text: str, pattern: str) -> bool:
-    # No regular expression, because a hostile text could make it very slow.
-    first, *pieces = pattern.split("*")
-    if not pieces:
-        return text == pattern
-    last = pieces.pop()
-    position, end = len(first), len(text) - len(last)
-    if position > end or not text.startswith(first) or not text.endswith(last):
-        return False
-    for piece in pieces:
-        position = text.find(piece, position, end)
-        if position < 0:
-            return False
-        position += len(piece)
-    return True
+def covers(patterns: Sequence[str], asked: Pattern) -> bool:
+    """Tell whether one of several patterns matches whatever the pattern ``asked`` matches."""
+    return any(pattern(one).covers(asked) for one in patterns)

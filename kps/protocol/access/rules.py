@@ -4,10 +4,11 @@ Each ``check`` function raises :class:`InvalidMessage` for a forbidden request, 
 nothing else.
 """
 
-from kps.protocol.access.identity import Permissions, matches
+from kps.protocol.access.identity import Permissions, covers, matches
 from kps.protocol.bus.message import has_controls
 from kps.protocol.dialect.address import DEFAULT_PATH, RelayTarget
 from kps.protocol.dialect.envelope import InvalidMessage
+from kps.protocol.patterns import Key
 from kps.protocol.server_limits import ServerLimits
 
 RESERVED = "__kps/"
@@ -25,14 +26,17 @@ def check_publish(topic: str, permissions: Permissions, limits: ServerLimits) ->
         raise InvalidMessage("this client may not publish on this topic", "forbidden")
 
 
-def check_subscribe(topic: str, permissions: Permissions, limits: ServerLimits) -> None:
-    _check_topic(topic, limits)
-    if topic.startswith(RESERVED):
+def check_subscribe(key: Key, permissions: Permissions, limits: ServerLimits) -> None:
+    kind = "topic" if isinstance(key, str) else "pattern"
+    _check_topic(str(key), limits, kind)
+    if (key if isinstance(key, str) else key.head).startswith(RESERVED):
         is_allowed = permissions.console
+    elif isinstance(key, str):
+        is_allowed = matches(key, permissions.subscribe)
     else:
-        is_allowed = matches(topic, permissions.subscribe)
+        is_allowed = covers(permissions.subscribe, key)
     if not is_allowed:
-        raise InvalidMessage("this client may not subscribe to this topic", "forbidden")
+        raise InvalidMessage(f"this client may not subscribe to this {kind}", "forbidden")
 
 
 def check_direct(client_id: str, permissions: Permissions) -> None:
@@ -97,9 +101,9 @@ def _allows(pattern: str, target: RelayTarget, *, secure: bool) -> bool:
     return is_path and matches(target.address, [address])
 
 
-def _check_topic(topic: str, limits: ServerLimits) -> None:
-    check_length(topic, "topic", limits.max_topic)
-    _check_characters(topic, "topic")
+def _check_topic(topic: str, limits: ServerLimits, kind: str = "topic") -> None:
+    check_length(topic, kind, limits.max_topic)
+    _check_characters(topic, kind)
 
 
 def _check_characters(name: str, kind: str) -> None:

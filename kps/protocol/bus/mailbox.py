@@ -8,6 +8,7 @@ from kps.errors import KPSError
 from kps.protocol.bus.message import Message
 from kps.protocol.cost import MESSAGE
 from kps.protocol.limits import Overflow, ProgramLimits
+from kps.protocol.patterns import Key
 
 # High-water and low-water marks, as parts of a mailbox: reading pauses above the first, and
 # resumes below the second. They are low, because every pending message costs memory and the
@@ -27,6 +28,7 @@ class Mailbox:
         "closed",
         "dropped",
         "error",
+        "key",
         "on_relief",
         "size",
         "taken",
@@ -35,9 +37,11 @@ class Mailbox:
         "waits_for",
     )
 
-    def __init__(self, topic: str, limits: ProgramLimits) -> None:
-        self.topic = topic
-        """The topic; empty for direct messages and for messages of other servers."""
+    def __init__(self, key: Key, limits: ProgramLimits) -> None:
+        self.key = key
+        """The topic or pattern; empty for direct messages and for messages of other servers."""
+        self.topic = str(key)
+        """The same as a text."""
         self.size = 0
         """Bytes for which the pending messages count: their JSON, and what each takes besides."""
         self.dropped = 0

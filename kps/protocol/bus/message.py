@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from kps.errors import InvalidArgument
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.limits import ProgramLimits, shown
+from kps.protocol.patterns import Key, Pattern
 
 if TYPE_CHECKING:
     # Only type checkers read this import. The default is the meaning of a plain ``Message``.
@@ -121,6 +122,14 @@ def check_topic(topic: Any, limits: ProgramLimits) -> str:
     if type(topic) is str and 0 < len(topic) <= limits.max_topic and topic.isprintable():
         return topic  # the usual case, at once
     return check_text("a topic", topic, limits.max_topic)
+
+
+def check_key(key: Any, limits: ProgramLimits) -> Key:
+    """Return a topic or pattern that the program gave. Raises :class:`kps.InvalidArgument`."""
+    if isinstance(key, Pattern):
+        check_text("a pattern", key.text, limits.max_topic)
+        return key
+    return check_topic(key, limits)
 
 
 def check_id(client_id: Any, limits: ProgramLimits) -> str:

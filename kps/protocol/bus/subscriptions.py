@@ -10,8 +10,12 @@ from typing import Any
 
 from kps.errors import KPSError
 from kps.protocol.bus.mailbox import CROWDED, Mailbox
+from kps.protocol.bus.matching import PatternTable
 from kps.protocol.bus.message import Acknowledgement, Message, make_messages
 from kps.protocol.limits import ProgramLimits
+from kps.protocol.patterns import Key
+
+_MOST_ROUTES = 16_384  # topics whose subscriptions are remembered
 
 
 class Subscriptions:
@@ -32,6 +36,8 @@ class Subscriptions:
         self._answer = answer
         self._crowded = crowded
         self._by_topic: dict[str, list[Mailbox]] = {}
+        self._by_pattern: PatternTable[list[Mailbox]] = PatternTable()
+        self._routes: dict[str, list[Mailbox]] = {}  # by topic, while there are patterns
         self.ready: list[Mailbox] = []
         """Mailboxes that were empty and got a message."""
         self.overflowed: list[Mailbox] = []
@@ -42,26 +48,59 @@ class Subscriptions:
         self._server_data: list[Mailbox] = []
 
     @property
-    def topics(self) -> list[str]:
-        return list(self._by_topic)
+    def keys(self) -> list[Key]:
+        """All topics and patterns."""
+        return [*self._by_topic, *self._by_pattern.keys()]
 
-    def mailboxes(self, topic: str) -> list[Mailbox]:
-        """Return the subscriptions to one topic."""
-        return list(self._by_topic.get(topic, ()))
+    def mailboxes(self, key: Key) -> list[Mailbox]:
+        """Return the subscriptions to one topic or pattern."""
+        return list(self._of(key) or ())
 
     def count(self, topic: str) -> int:
-        return len(self._by_topic.get(topic, ()))
+        """Return how many subscriptions have a topic, patterns included."""
+        return len(self._receivers(topic) or ())
 
     @property
     def are_awaited(self) -> bool:
         """Whether a caller waits for the confirmation of a subscription."""
-        return any(mailbox.waiters for each in self._by_topic.values() for mailbox in each)
+        return any(mailbox.waiters for key in self.keys for mailbox in self._of(key) or ())
 
-    def add(self, topic: str) -> Mailbox:
-        """Make a subscription to a topic."""
-        mailbox = Mailbox(topic, self._limits)
-        self._by_topic.setdefault(topic, []).append(mailbox)
+    def add(self, key: Key) -> Mailbox:
+        """Make a subscription to a topic or pattern."""
+        mailbox = Mailbox(key, self._limits)
+        others = self._of(key)
+        if others is not None:
+            others.append(mailbox)
+        elif isinstance(key, str):
+            self._by_topic[key] = [mailbox]
+        else:
+            self._by_pattern[key] = [mailbox]
+        self._routes.clear()
         return mailbox
+
+    def _of(self, key: Key) -> list[Mailbox] | None:
+        return self._by_topic.get(key) if isinstance(key, str) else self._by_pattern.get(key)
+
+    def _remove_all(self, key: Key) -> None:
+        if isinstance(key, str):
+            del self._by_topic[key]
+        else:
+            del self._by_pattern[key]
+        self._routes.clear()
+
+    def _receivers(self, topic: str) -> list[Mailbox] | None:
+        """Return the subscriptions that get what is published on a topic."""
+        if not self._by_pattern:
+            return self._by_topic.get(topic)
+        receivers = self._routes.get(topic)
+        if receivers is None:
+            receivers = self.mailboxes(topic)
+            for mailboxes in self._by_pattern.find(topic)[0]:
+                receivers += mailboxes
+            if len(self._routes) >= _MOST_ROUTES:
+                self._routes.clear()
+            self._routes[topic] = receivers
+        return receivers or None
 
     def open_direct(self) -> Mailbox:
         """Return the only subscription to direct messages; make it on first use."""
@@ -89,16 +128,21 @@ class Subscriptions:
             return False
         if mailbox.error is not None:
             return False  # ``refuse`` removed it from its topic
-        others = self._by_topic[mailbox.topic]
+        others = self._of(mailbox.key)
+        assert others is not None
         others.remove(mailbox)
+        self._routes.clear()
         if others:
             return False
-        del self._by_topic[mailbox.topic]
+        self._remove_all(mailbox.key)
         return True
 
-    def refuse(self, topic: str, error: KPSError) -> list[Mailbox]:
-        """End every subscription to a topic with an error; pending messages remain."""
-        mailboxes = self._by_topic.pop(topic, [])
+    def refuse(self, key: Key, error: KPSError) -> list[Mailbox]:
+        """End every subscription to a topic or pattern with an error; pending messages remain."""
+        mailboxes = self._of(key)
+        if mailboxes is None:
+            return []
+        self._remove_all(key)
         for mailbox in mailboxes:
             mailbox.error = error
         return mailboxes
@@ -106,11 +150,11 @@ class Subscriptions:
     def deliver(
         self, topic: str, data: object, sender: str, size: int, ack_id: str, epoch: int
     ) -> bool | None:
-        """Give a message to every subscription of its topic; tell whether one had room.
+        """Give a message to every subscription that has its topic; tell whether one had room.
 
         Return ``None`` if there is none. Each subscription gets its own payload.
         """
-        mailboxes = self._by_topic.get(topic)
+        mailboxes = self._receivers(topic)
         if mailboxes is None:
             return None
         acknowledgement = Acknowledgement(ack_id, epoch, len(mailboxes)) if ack_id else None
@@ -133,7 +177,7 @@ class Subscriptions:
         They have ``size`` bytes each, or ``sizes``. Return for how many of them, the first ones,
         there was room in a subscription's mailbox.
         """
-        mailboxes = self._by_topic.get(topic)
+        mailboxes = self._receivers(topic)
         if mailboxes is None:
             return 0
         total = size * len(payloads) if sizes is None else sum(sizes)

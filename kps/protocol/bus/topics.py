@@ -1,19 +1,20 @@
-"""Topics and who subscribes to them."""
+"""Topics, patterns of topics, and who subscribes to them."""
 
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 from typing import Any, Protocol
 
+from kps.protocol.bus.matching import PatternTable
 from kps.protocol.bus.publication import Encoding, Publication
 from kps.protocol.bus.slices import Slices
+from kps.protocol.patterns import Key
 from kps.protocol.timers import Deadlines
 
-Key = str
-"""The target of a subscription: a topic. Only this module interprets keys, so that later a key
-may also be a pattern or a topic's group."""
+# Topics without a subscription of their own whose routes are kept.
+_MOST_ROUTES = 16_384
 
 
 class Stage(Enum):
@@ -49,22 +50,30 @@ class Subscriber(Protocol):
         """
 
 
-class _Topic:
-    """A topic with a subscriber."""
+class _Subject:
+    """What somebody subscribes to, a topic or a pattern; or a topic that was published."""
 
-    __slots__ = ("encodings", "key", "published", "subscribers")
+    __slots__ = ("addressed", "as_of", "encodings", "key", "matched_as_of", "patterns", "published",
+                 "subscribers")  # fmt: skip
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        """The one text that all its subscribers keep."""
+        """The one object that all its subscribers keep."""
         self.subscribers: dict[Subscriber, None] = {}  # a set that keeps its order
         self.published = 0
-        self.encodings: tuple[Encoding[Any], ...] | None = None
-        """Those of its subscribers, unless these have changed since the last publication."""
+        # The route of a topic. Either number is that of the bus if the route is up to date.
+        self.as_of = self.matched_as_of = -1
+        self.patterns: list[_Subject] = []
+        """The patterns that have it."""
+        self.addressed: tuple[Subscriber, ...] = ()
+        """Its subscribers and those of the patterns, each once."""
+        self.encodings: tuple[Encoding[Any], ...] = ()
+        """Those of the addressed."""
 
 
 Watcher = Callable[[Subscriber, Key], None]
-"""A callback that gets a subscriber and the key of a subscription that began or ended."""
+"""A callback that gets a subscriber, and the topic or pattern of a subscription that began or
+ended."""
 
 
 class Bus:
@@ -75,7 +84,13 @@ class Bus:
     """
 
     def __init__(self, deadlines: Deadlines) -> None:
-        self._topics: dict[Key, _Topic] = {}
+        self._topics: dict[str, _Subject] = {}
+        self._patterns: PatternTable[_Subject] = PatternTable()
+        self._changes = 0  # of subscriptions to patterns
+        self.searched = 0
+        """Units of work that searches among the patterns have taken (see ``turns``), and that
+        nobody has subtracted yet."""
+        self._routes: dict[str, _Subject] = {}  # topics without subscribers of their own
         self._leaving: set[Subscriber] = set()  # those that have left, with subscriptions
         self._slices = Slices(deadlines)
         self.on_join: list[Watcher] = []
@@ -84,40 +99,83 @@ class Bus:
         """Called after the end of each subscription."""
 
     def __len__(self) -> int:
-        """Return the number of topics with a subscriber, or with one that has just left."""
-        return len(self._topics)
+        """Return how many topics and patterns have a subscriber, or one that has just left."""
+        return len(self._topics) + len(self._patterns)
 
-    def __contains__(self, topic: object) -> bool:
+    def __contains__(self, topic: str) -> bool:
         """Tell whether a topic has a subscriber."""
-        found = self._topics.get(topic)  # type: ignore[call-overload]
-        return found is not None and (not self._leaving or bool(self._present(found)))
+        found = self._route(topic)
+        return found is not None and bool(
+            self._present(found) if self._leaving else found.addressed
+        )
 
-    def has_room(self, topic: Key, most: int) -> bool:
-        """Tell whether there are at most ``most`` topics with one more subscription to a topic."""
-        topics = self._topics
-        while len(topics) >= most and topic not in topics:
+    def has_room(self, key: Key, most: int) -> bool:
+        """Tell whether there are at most ``most`` subjects with one more subscription to a key."""
+        while len(self) >= most and self._find(key) is None:
             if not self._slices.go_on():
                 return False
         return True
 
-    def topics(self, most: int) -> list[tuple[str, int, int]]:
-        """Return up to ``most`` topics: name, subscribers, messages since the first of them."""
+    def is_crowded(self, key: Key) -> bool:
+        """Tell whether a pattern cannot be added, because too many begin and end as it does."""
+        return not isinstance(key, str) and self._patterns.is_crowded(key)
+
+    def subjects(self, most: int) -> list[tuple[Key, int, int]]:
+        """Return up to ``most`` topics and patterns: key, subscribers, messages since the first."""
         found = [
-            (name, len(self._present(topic) if self._leaving else topic.subscribers), topic)
-            for name, topic in islice(self._topics.items(), most)
+            (len(self._of_subject(subject)), subject)
+            for subject in islice(chain(self._topics.values(), self._patterns.values()), most)
         ]
-        return [(name, count, topic.published) for name, count, topic in found if count]
+        return [(subject.key, count, subject.published) for count, subject in found if count]
 
     def subscribers(self, topic: str) -> list[Subscriber]:
-        found = self._topics.get(topic)
+        """Return who gets what is published on a topic."""
+        found = self._route(topic)
         if found is None:
             return []
-        return self._present(found) if self._leaving else list(found.subscribers)
+        return self._present(found) if self._leaving else list(found.addressed)
 
-    def _present(self, topic: _Topic) -> list[Subscriber]:
-        """Return the subscribers that have not left, while others are leaving."""
+    def _present(self, subject: _Subject) -> list[Subscriber]:
+        """Return the addressed that have not left, while others are leaving."""
         leaving = self._leaving
-        return [one for one in topic.subscribers if one not in leaving]
+        return [one for one in subject.addressed if one not in leaving]
+
+    def _of_subject(self, subject: _Subject) -> list[Subscriber]:
+        leaving = self._leaving
+        return [one for one in subject.subscribers if one not in leaving]
+
+    def _find(self, key: Key) -> _Subject | None:
+        return self._topics.get(key) if isinstance(key, str) else self._patterns.get(key)
+
+    def _route(self, topic: str) -> _Subject | None:
+        """Return a topic with its route up to date; ``None`` if nobody can have it."""
+        found = self._topics.get(topic)
+        if found is None:
+            if not self._patterns:
+                return None
+            found = self._routes.get(topic)
+            if found is None:
+                found = _Subject(topic)
+                if len(self._routes) >= _MOST_ROUTES:
+                    del self._routes[next(iter(self._routes))]
+                self._routes[topic] = found
+        if found.as_of != self._changes:
+            self._find_route(topic, found)
+        return found
+
+    def _find_route(self, topic: str, subject: _Subject) -> None:
+        if subject.matched_as_of != self._patterns.changes:
+            subject.patterns, work = self._patterns.find(topic)
+            self.searched += work
+            subject.matched_as_of = self._patterns.changes
+        addressed = subject.subscribers
+        if subject.patterns:
+            addressed = dict(addressed)
+            for pattern in subject.patterns:
+                addressed.update(pattern.subscribers)
+        subject.addressed = tuple(addressed)
+        subject.encodings = tuple(set(map(_ENCODING, addressed)))
+        subject.as_of = self._changes
 
     def ask(self, subscriber: Subscriber, key: Key) -> None:
         """Note that a subscriber wants a subscription; ``subscribe`` makes it live."""
@@ -127,13 +185,18 @@ class Bus:
         """Make a subscription live. May be called twice."""
         if subscriber.topics.get(key) is Stage.LIVE:
             return
-        topic = self._topics.get(key)
-        if topic is None:
-            topic = self._topics[key] = _Topic(key)
-        subscriber.topics.pop(key, None)  # with a text of its own
-        subscriber.topics[topic.key] = Stage.LIVE
-        topic.subscribers[subscriber] = None
-        topic.encodings = None
+        subject = self._find(key)
+        if subject is None:
+            subject = _Subject(key)
+            if isinstance(key, str):
+                self._topics[key] = subject
+                self._routes.pop(key, None)
+            else:
+                self._patterns[key] = subject
+        subscriber.topics.pop(key, None)  # with an object of its own
+        subscriber.topics[subject.key] = Stage.LIVE
+        subject.subscribers[subscriber] = None
+        self._changed(subject)
         for watch in self.on_join:
             watch(subscriber, key)
 
@@ -142,17 +205,29 @@ class Bus:
         stage = subscriber.topics.get(key)
         if stage is None:
             return
-        topic = self._topics.get(key)
+        subject = self._find(key)
         # Nothing is called from here on, so no signal handler comes in before all is noted.
         del subscriber.topics[key]
-        if stage is not Stage.LIVE or topic is None:
+        if stage is not Stage.LIVE or subject is None:
             return
-        del topic.subscribers[subscriber]
-        topic.encodings = None
-        if not topic.subscribers:
-            del self._topics[key]
+        del subject.subscribers[subscriber]
+        self._changed(subject)
+        if not subject.subscribers:
+            if isinstance(key, str):
+                del self._topics[key]
+            else:
+                del self._patterns[key]
+                if not self._patterns:
+                    self._routes.clear()
         for watch in self.on_leave:
             watch(subscriber, key)
+
+    def _changed(self, subject: _Subject) -> None:
+        """Note that the subscribers of a topic or pattern have changed."""
+        if isinstance(subject.key, str):
+            subject.as_of = -1
+        else:
+            self._changes += 1
 
     def remove(self, subscriber: Subscriber) -> None:
         """End all subscriptions of a subscriber that has left."""
@@ -166,31 +241,35 @@ class Bus:
             yield 1
         self._leaving.discard(subscriber)
 
-    def count_for(self, subscriber: Subscriber, key: Key) -> bool:
+    def count_for(self, subscriber: Subscriber, topic: str) -> bool:
         """Count a publication on a topic that has this subscriber only; tell whether that is so.
 
         Then nothing is to be encoded, and the caller delivers it.
         """
-        topic = self._topics.get(key)
-        if topic is None or len(topic.subscribers) != 1 or subscriber not in topic.subscribers:
+        found = self._route(topic)
+        if found is None or len(found.addressed) != 1 or found.addressed[0] is not subscriber:
             return False
-        topic.published += 1
+        _count(found, 1)
         return True
 
     def publish(self, publication: Publication) -> int:
         """Deliver to every subscriber of the topic; return how many had room."""
-        topic = self._topics.get(publication.topic)
-        if topic is None:
+        found = self._route(publication.topic)
+        if found is None:
             return 0
-        addressed = self._present(topic) if self._leaving else list(topic.subscribers)
-        encodings = topic.encodings
-        if encodings is None:
-            encodings = topic.encodings = tuple(set(map(_ENCODING, topic.subscribers)))
+        addressed = self._present(found) if self._leaving else found.addressed
         # Encode first: after an exception out of a signal handler, nobody must have got it.
-        for encoding in encodings:
+        for encoding in found.encodings:
             publication.encoded(encoding)
-        topic.published += publication.count
+        _count(found, publication.count)
         return sum([subscriber.deliver(publication) for subscriber in addressed])
+
+
+def _count(topic: _Subject, messages: int) -> None:
+    """Count messages on a topic, for itself and for each pattern that has it."""
+    topic.published += messages
+    for pattern in topic.patterns:
+        pattern.published += messages
 
 
 _ENCODING = attrgetter("encoding")

@@ -12,6 +12,7 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle
 from kps.protocol.client.pending import Barrier
 from kps.protocol.dialect.envelope import Fields
+from kps.protocol.patterns import Key
 from kps.protocol.wire.websocket import Closed
 
 
@@ -49,13 +50,13 @@ class Disconnected:
 
 
 class SubscriptionConfirmed(NamedTuple):
-    """The server has answered all questions about a topic."""
+    """The server has answered all questions about a topic or pattern."""
 
-    topic: str
+    key: Key
 
 
 class SubscriptionRefused(NamedTuple):
-    """The server refused a topic for good, possibly after a reconnect."""
+    """The server refused a topic or pattern for good, possibly after a reconnect."""
 
     mailboxes: "list[Mailbox]"
     """The subscriptions that this ended. Each has its ``error``, and keeps its messages."""
@@ -91,16 +92,23 @@ class ErrorReceived(NamedTuple):
     """The action that was refused."""
     topic: str = ""
     to: str = ""
+    pattern: str = ""
 
     @classmethod
     def of(cls, error: ServerError) -> "ErrorReceived":
         """Make the event for an error that nobody waits for."""
-        return cls(str(error), error.code, error.request, error.topic, error.to)
+        return cls(str(error), error.code, error.request, error.topic, error.to, error.pattern)
 
     def error(self) -> ServerError:
         """Make the exception for the program."""
-        about = {"request": self.request, "topic": self.topic, "to": self.to}
-        return ServerError(self.text, self.code, **about)
+        return ServerError(
+            self.text,
+            self.code,
+            request=self.request,
+            topic=self.topic,
+            to=self.to,
+            pattern=self.pattern,
+        )
 
 
 @dataclass(frozen=True, slots=True)

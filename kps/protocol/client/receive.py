@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from kps.errors import InvalidArgument, MessageTooLarge, ServerError
+from kps.errors import InvalidArgument, MessageTooLarge, ServerError, Unsupported
 from kps.protocol.bus.message import Acknowledgement
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.client.asking import Asking
@@ -16,8 +16,8 @@ from kps.protocol.client.events import (
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
-from kps.protocol.client.topics import Topics, Verdict
-from kps.protocol.dialect.client import DeliveryTemplate
+from kps.protocol.client.topics import PATTERNS, Topics, Verdict
+from kps.protocol.dialect.client import DeliveryTemplate, key_in
 from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
@@ -27,6 +27,7 @@ from kps.protocol.dialect.envelope import (
     text,
 )
 from kps.protocol.dialect.outcome import bad_result
+from kps.protocol.patterns import Key, Pattern
 
 # Levels of nesting that a server may send: those of a payload, and some around it. A program
 # could not safely forward a deeper payload (see ``ServerLimits.max_depth``).
@@ -37,7 +38,7 @@ _MOST_TEMPLATES = 32
 # Characters of an error text that the program gets.
 _LONGEST_ERROR = 1000
 
-_ABOUT = ("code", "request", "topic", "to")
+_ABOUT = ("code", "request", "topic", "pattern", "to")
 
 
 class Receiver:
@@ -196,11 +197,13 @@ class Receiver:
             self._template = None
             self._templates.clear()
             self._registered(link, fields)
+            for key in self._topics.take_unsupported():
+                self._unsupported(key)
 
     def _confirmed(self, link: ClientLink, fields: Fields, size: int) -> None:
-        topic, joins = text(fields, "topic"), fields["action"] == "subscribed"
-        if self._topics.confirmed(topic, joins=joins) is Verdict.SETTLED:
-            self._state.events.append(SubscriptionConfirmed(topic))
+        key, joins = key_in(fields), fields["action"] == "subscribed"
+        if self._topics.confirmed(key, joins=joins) is Verdict.SETTLED:
+            self._state.events.append(SubscriptionConfirmed(key))
 
     def _publications(self, link: ClientLink, fields: Fields, size: int) -> None:
         topic, sender, payloads = link.outgoing.dialect.read_publications(fields)
@@ -268,16 +271,24 @@ class Receiver:
         elif not self._asking.refused(fields, error):
             self._state.events.append(ErrorReceived.of(error))
 
+    def _unsupported(self, key: Key) -> None:
+        """End the subscriptions to a pattern, which the server of this connection lacks."""
+        error = Unsupported(PATTERNS)
+        events = self._state.events
+        events.append(SubscriptionRefused(self._subscriptions.refuse(key, error)))
+        events.append(ErrorReceived(str(error), "unsupported", "subscribe", pattern=str(key)))
+
     def _topic_refused(self, error: ServerError) -> None:
         events = self._state.events
-        verdict, was_reported = self._topics.refused(error.topic, error)
+        key: Key = Pattern(error.pattern) if error.pattern else error.topic
+        verdict, was_reported = self._topics.refused(key, error)
         if verdict is Verdict.FINAL:
-            mailboxes = self._subscriptions.refuse(error.topic, error)
+            mailboxes = self._subscriptions.refuse(key, error)
             events.append(SubscriptionRefused(mailboxes))
             if mailboxes and all(mailbox.waiters for mailbox in mailboxes):
                 return  # the callers of ``subscribe`` are waiting, and get the error
         elif verdict is Verdict.SETTLED:
-            events.append(SubscriptionConfirmed(error.topic))
+            events.append(SubscriptionConfirmed(key))
         if not was_reported:
             events.append(ErrorReceived.of(error))
 

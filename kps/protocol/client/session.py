@@ -5,7 +5,14 @@ from typing import Any
 
 from kps.errors import ConnectFailed
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import LONGEST_ADDRESS, Message, check_id, check_text, check_topic
+from kps.protocol.bus.message import (
+    LONGEST_ADDRESS,
+    Message,
+    check_id,
+    check_key,
+    check_text,
+    check_topic,
+)
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.calls import entry, patient, verb
 from kps.protocol.client.asking import Asking
@@ -21,6 +28,7 @@ from kps.protocol.client.topics import Topics
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.envelope import check_finite, compose, embedded, encode
 from kps.protocol.limits import check_switch
+from kps.protocol.patterns import Key
 
 
 class ClientSession:
@@ -156,27 +164,28 @@ class ClientSession:
     # -- called by the program, through the driver ------------------------------------------
 
     @verb
-    def subscribe(self, topic: str, now: float) -> Mailbox:
-        """Subscribe; ``SubscriptionConfirmed`` or ``SubscriptionRefused`` tells the outcome.
+    def subscribe(self, key: Key, now: float) -> Mailbox:
+        """Subscribe to a topic or pattern.
 
-        Without a connection the client subscribes on the next one.
+        ``SubscriptionConfirmed`` or ``SubscriptionRefused`` tells the outcome. Without a connection
+        the client subscribes on the next one.
         """
         self.state.now = now
-        check_topic(topic, self.config.limits)
+        check_key(key, self.config.limits)
         self.state.require_life()
-        self.topics.want(topic)
-        return self.subscriptions.add(topic)
+        self.topics.want(key)
+        return self.subscriptions.add(key)
 
     @patient
     def unsubscribe(self, mailbox: Mailbox, now: float) -> None:
         """End one subscription. May be called twice."""
         self.state.now = now
         if self.subscriptions.remove(mailbox):
-            self.topics.leave(mailbox.topic)
+            self.topics.leave(mailbox.key)
 
-    def is_confirmed(self, topic: str) -> bool:
-        """Tell whether the server has answered all questions about a topic."""
-        return self.topics.is_settled(topic)
+    def is_confirmed(self, key: Key) -> bool:
+        """Tell whether the server has answered all questions about a topic or pattern."""
+        return self.topics.is_settled(key)
 
     @patient
     def settle(self, message: Message, error: str | None, now: float, result: Any = None) -> None:

@@ -1,6 +1,6 @@
 """The state that all parts of one client share."""
 
-from kps.errors import ClientClosed, NotConnected
+from kps.errors import ClientClosed, NotConnected, Unsupported
 from kps.protocol.calls import Calls
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import ClientEvent, Ended
@@ -24,6 +24,8 @@ class ClientState:
         """The current connection, which may still be opening."""
         self.batching: Outgoing | None = None
         """Where publications go, which leave together, while the client is registered."""
+        self.features: frozenset[str] = frozenset()
+        """What the server of the current connection has, or that of the latest one."""
         self.epoch = 0
         """Number of connections that have ended. An ack of an earlier epoch is void."""
         self.is_closing = False
@@ -55,6 +57,15 @@ class ClientState:
             return link
         self.require_life()
         raise NotConnected("not connected to the server at the moment")
+
+    def has_feature(self, feature: str) -> bool:
+        """Tell whether the server of the connection has a feature."""
+        return feature in self.features
+
+    def require_feature(self, feature: str) -> None:
+        """Raise :class:`kps.Unsupported` unless the server has a feature."""
+        if feature not in self.features:
+            raise Unsupported(feature)
 
     def require_life(self) -> None:
         """Raise :class:`kps.ClientClosed` if the client was closed or has ended."""

@@ -1,4 +1,4 @@
-"""The state of each topic to which a program subscribes, between client and server.
+"""The state of each topic and pattern to which a program subscribes, between client and server.
 
 The program's subscriptions survive reconnects; the server forgets them with the connection::
 
@@ -22,6 +22,10 @@ from kps.protocol.client.reconnect import Backoff
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.codes import LIMIT_REACHED
+from kps.protocol.patterns import Key
+
+PATTERNS = "patterns"
+"""The feature of a server that has patterns (spec, 12.10)."""
 
 # Backoff before asking again for topics that the server refused temporarily.
 _RETRIES = Backoff(first=0.5, factor=2.0, longest=30.0, jitter=0.5)
@@ -101,7 +105,7 @@ class Topics:
     def __init__(self, state: ClientState, chance: Callable[[], float]) -> None:
         self._state = state
         self._chance = chance
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[Key, _Topic] = {}
         self._retry_at: float | None = None
         self._look_at: float | None = None  # when to look for questions without an answer
         self._attempt = 0
@@ -113,9 +117,9 @@ class Topics:
     def __len__(self) -> int:
         return len(self._topics)
 
-    def is_settled(self, topic: str) -> bool:
-        """Tell whether the server has answered all questions about a topic."""
-        found = self._topics.get(topic)
+    def is_settled(self, key: Key) -> bool:
+        """Tell whether the server has answered all questions about a topic or pattern."""
+        found = self._topics.get(key)
         return self._state.ready and (found is None or found.state is TopicState.LIVE)
 
     @property
@@ -123,42 +127,56 @@ class Topics:
         """Number of questions without an answer."""
         return sum(found.open_questions for found in self._topics.values())
 
-    def want(self, topic: str) -> None:
-        """Subscribe to a topic, now or on the next connection.
+    def want(self, key: Key) -> None:
+        """Subscribe to a topic or pattern, now or on the next connection.
 
-        Raises :class:`kps.QueueFull` if too many questions are open, and then changes nothing.
+        Raises :class:`kps.QueueFull` if too many questions are open, and
+        :class:`kps.Unsupported`; and then changes nothing.
         """
-        found = self._topics.get(topic)
+        if not isinstance(key, str) and self._state.ready:
+            self._state.require_feature(PATTERNS)
+        found = self._topics.get(key)
         asks = found is None or found.state in (TopicState.WAITING, TopicState.LEAVING)
         most = max(self._state.config.limits.queue_bytes, _LEAST)
         if asks and self._state.ready and self._open >= most:
             raise QueueFull("too many questions about topics wait for the server's answers")
         if found is None:
-            found = self._topics[topic] = _Topic()
+            found = self._topics[key] = _Topic()
         if asks and self._state.ready:
-            self._ask(topic, found)
+            self._ask(key, found)
 
-    def leave(self, topic: str) -> None:
-        """Unsubscribe from a topic."""
-        found = self._topics.get(topic)
+    def leave(self, key: Key) -> None:
+        """Unsubscribe from a topic or pattern."""
+        found = self._topics.get(key)
         if found is None:
             return
         if self._state.ready and found.state is not TopicState.WAITING:
             found.state = TopicState.LEAVING
             found.has_been_live = False
-            self._ask_to_leave(topic, found)
+            self._ask_to_leave(key, found)
         else:
-            del self._topics[topic]
+            del self._topics[key]
 
     def connected(self) -> None:
-        """Subscribe to all topics on a new connection."""
+        """Subscribe to all topics and patterns on a new connection."""
         outgoing = self._state.require_link().outgoing
         self.positions = None
         if not outgoing.dialect.names_refusals:
             self.positions = Positions()
             self.positions.begin(outgoing.sent)
-        for topic, found in self._topics.items():
-            self._ask(topic, found)
+        has_patterns = self._state.has_feature(PATTERNS)
+        for key, found in self._topics.items():
+            if has_patterns or isinstance(key, str):
+                self._ask(key, found)
+
+    def take_unsupported(self) -> list[Key]:
+        """Remove the patterns for which a new connection is of no use, and return them."""
+        unsupported = [
+            key for key, found in self._topics.items() if found.state is TopicState.WAITING
+        ]
+        for key in unsupported:
+            del self._topics[key]
+        return unsupported
 
     def disconnected(self) -> None:
         """Note that the connection, and with it every subscription at the server, is gone."""
@@ -166,30 +184,30 @@ class Topics:
         self._attempt = self._open = 0
         self._window = _FIRST_WINDOW
         self._state.deadlines.cancel(self)
-        for topic, found in list(self._topics.items()):
+        for key, found in list(self._topics.items()):
             if found.state is TopicState.LEAVING:
-                del self._topics[topic]
+                del self._topics[key]
             else:
                 found.state = TopicState.WAITING
                 found.joins = found.leaves = 0
                 found.is_reported = False
 
-    def confirmed(self, topic: str, *, joins: bool) -> Verdict:
-        """Note that the server confirmed a question about a topic.
+    def confirmed(self, key: Key, *, joins: bool) -> Verdict:
+        """Note that the server confirmed a question about a topic or pattern.
 
         ``joins`` tells whether the question was to subscribe, or to unsubscribe.
         """
-        found = self._topics.get(topic)
+        found = self._topics.get(key)
         if found is None:
             return Verdict.PENDING
         is_late = joins and found.state is TopicState.REFUSED
-        is_answer = self._answered(topic, found, joins=joins)
+        is_answer = self._answered(key, found, joins=joins)
         if is_answer and self.positions is not None:
-            self.positions.answered(topic, joins=joins)
+            self.positions.answered(str(key), joins=joins)
         if not (is_answer or is_late) or found.open_questions:
             return Verdict.PENDING
         if found.state is TopicState.LEAVING:
-            del self._topics[topic]
+            del self._topics[key]
         else:
             found.state = TopicState.LIVE
             found.has_been_live = True
@@ -222,14 +240,14 @@ class Topics:
                 found.is_reported = True  # when the error came
         return errors
 
-    def refused(self, topic: str, error: ServerError) -> tuple[Verdict, bool]:
-        """Note that the server refused a question about a topic.
+    def refused(self, key: Key, error: ServerError) -> tuple[Verdict, bool]:
+        """Note that the server refused a question about a topic or pattern.
 
         The second value tells whether the program already knows of a refusal.
         """
-        found = self._topics.get(topic)
+        found = self._topics.get(key)
         joins = error.request == "subscribe"
-        if found is None or not self._answered(topic, found, joins=joins):
+        if found is None or not self._answered(key, found, joins=joins):
             return Verdict.PENDING, False
         if found.open_questions:
             return Verdict.PENDING, False
@@ -237,10 +255,10 @@ class Topics:
         may_retry = error.is_temporary
         if found.state is TopicState.LEAVING:
             if not may_retry:
-                del self._topics[topic]
+                del self._topics[key]
                 return Verdict.SETTLED, was_reported
         elif not may_retry or (error.code == LIMIT_REACHED and not found.has_been_live):
-            del self._topics[topic]
+            del self._topics[key]
             return Verdict.FINAL, was_reported
         else:
             found.state = TopicState.REFUSED
@@ -261,16 +279,16 @@ class Topics:
             return
         self._retry_at = None
         refused = [
-            (topic, found)
-            for topic, found in self._topics.items()
+            (key, found)
+            for key, found in self._topics.items()
             if found.state is TopicState.REFUSED
             or (found.state is TopicState.LEAVING and not found.open_questions)
         ]
-        for topic, found in refused[: self._window]:
+        for key, found in refused[: self._window]:
             if found.state is TopicState.REFUSED:
-                self._ask(topic, found)
+                self._ask(key, found)
             else:
-                self._ask_to_leave(topic, found)
+                self._ask_to_leave(key, found)
         self._count_open()
         if len(refused) > self._window:
             self._retry_later()
@@ -290,18 +308,18 @@ class Topics:
             (found.answer_by for found in waiting if found.open_questions), default=None
         )
 
-    def _answered(self, topic: str, found: _Topic, *, joins: bool) -> bool:
+    def _answered(self, key: Key, found: _Topic, *, joins: bool) -> bool:
         """Count an answer; tell whether a question of that kind was pending."""
         is_answer = found.answered(joins=joins)
         if is_answer:
-            self._open -= _cost(topic)
+            self._open -= _cost(key)
         return is_answer
 
     def _count_open(self) -> None:
         """Count the bytes of open questions; a topic is open until the server let it go."""
         self._open = sum(
-            max(found.open_questions, found.state is TopicState.LEAVING) * _cost(topic)
-            for topic, found in self._topics.items()
+            max(found.open_questions, found.state is TopicState.LEAVING) * _cost(key)
+            for key, found in self._topics.items()
         )
 
     def _retry_later(self) -> None:
@@ -310,32 +328,34 @@ class Topics:
             self._attempt += 1
             self._state.deadlines.schedule(self)
 
-    def _ask(self, topic: str, found: _Topic) -> None:
+    def _ask(self, key: Key, found: _Topic) -> None:
         found.state = TopicState.ASKED
         found.joins += 1
-        self._send(topic, found, level1.subscribe(topic, self._state.id), joins=True)
+        self._send(key, found, joins=True)
 
-    def _ask_to_leave(self, topic: str, found: _Topic) -> None:
+    def _ask_to_leave(self, key: Key, found: _Topic) -> None:
         found.leaves += 1
-        self._send(topic, found, level1.unsubscribe(topic, self._state.id), joins=False)
+        self._send(key, found, joins=False)
 
-    def _send(self, topic: str, found: _Topic, message: bytes, *, joins: bool) -> None:
-        self._open += _cost(topic)
+    def _send(self, key: Key, found: _Topic, *, joins: bool) -> None:
+        self._open += _cost(key)
         found.answer_by = self._state.now + _PATIENCE
         if self._look_at is None:
             self._look_at = found.answer_by
             self._state.deadlines.schedule(self)
         link = self._state.link
         assert link is not None
+        dialect = link.outgoing.dialect
+        write = dialect.subscribe if joins else dialect.unsubscribe
         # Not refused for want of room: a subscription must not depend on what else waits.
-        link.outgoing.send_anyway(message)
+        link.outgoing.send_anyway(write(key, self._state.id))
         if self.positions is not None:
-            self.positions.asked(Question(link.outgoing.sent, topic, joins))
+            self.positions.asked(Question(link.outgoing.sent, str(key), joins))
 
 
-def _cost(topic: str) -> int:
+def _cost(key: Key) -> int:
     """Return the bytes that a question takes while it is open, roughly."""
-    return len(topic) + 100
+    return len(str(key)) + 100
 
 
 def _about(question: Question, reason: str) -> ServerError:

@@ -12,6 +12,7 @@ import orjson
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import ARRAY, Fields, is_deeper, text, unwrap, write
 from kps.protocol.dialect.outcome import AckResponse, as_json, size_of
+from kps.protocol.patterns import Key, Pattern
 
 # How a confirmation begins, as every server of the family writes it.
 _CONFIRMATION = b'{"action":"published",'
@@ -103,6 +104,12 @@ class ClientLevel1:
 
     # -- writing ----------------------------------------------------------------------------
 
+    def subscribe(self, key: Key, client_id: str) -> bytes:
+        return level1.subscribe(str(key), client_id)
+
+    def unsubscribe(self, key: Key, client_id: str) -> bytes:
+        return level1.unsubscribe(str(key), client_id)
+
     def publish_with_ack(
         self, topic: str, sender: str, data: Any, ack_id: str, timeout: float
     ) -> bytes:
@@ -160,6 +167,16 @@ class ClientLevel2(ClientLevel1):
     names_refusals = True
     silent_end = None
 
+    def subscribe(self, key: Key, client_id: str) -> bytes:
+        if isinstance(key, str):
+            return level1.subscribe(key, client_id)
+        return level2.subscribe_pattern(key.text)
+
+    def unsubscribe(self, key: Key, client_id: str) -> bytes:
+        if isinstance(key, str):
+            return level1.unsubscribe(key, client_id)
+        return level2.unsubscribe_pattern(key.text)
+
     def publish_with_ack(
         self, topic: str, sender: str, data: Any, ack_id: str, timeout: float
     ) -> bytes:
@@ -215,6 +232,21 @@ def limit_in(fields: Fields) -> int | None:
     limits = fields.get("limits")
     limit = limits.get("max_message") if type(limits) is dict else None
     return limit if type(limit) is int and limit > 0 else None
+
+
+def features_in(fields: Fields) -> frozenset[str]:
+    """Return what the server has, if its pong tells."""
+    features = fields.get("features")
+    if type(features) is not list:
+        return frozenset()
+    return frozenset(feature for feature in features if type(feature) is str)
+
+
+def key_in(fields: Fields) -> Key:
+    """Return the topic or pattern that an answer of the server names, or ``""``."""
+    if "pattern" in fields and type(fields["pattern"]) is str and fields["pattern"]:
+        return Pattern(fields["pattern"])
+    return text(fields, "topic")
 
 
 def read_response(client_id: str, fields: Fields, request: str) -> tuple[AckResponse, int]:

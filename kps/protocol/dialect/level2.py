@@ -11,17 +11,34 @@ from kps.protocol.dialect.outcome import AckResponse, kept_result
 
 LEVEL = 2
 
-_NAMES_A_REQUEST = ("topic", "to", "ack_id", "receipt", "nonce")
+FEATURES = ("patterns",)
+"""What servers of this version have, besides what every server of level 2 has (spec, 12.10)."""
+
+_NAMES_A_REQUEST = ("topic", "pattern", "to", "ack_id", "receipt", "nonce")
 
 # -- server to client ---------------------------------------------------------------------
 
 
 def pong(client_id: str, max_message: int, heartbeat: float, nonce: str = "") -> bytes:
     limits = {"max_message": max_message, "heartbeat": heartbeat}
-    fields: Fields = {"action": "pong", "id": client_id, "proto": LEVEL, "limits": limits}
+    fields: Fields = {
+        "action": "pong",
+        "id": client_id,
+        "proto": LEVEL,
+        "limits": limits,
+        "features": FEATURES,
+    }
     if nonce:
         fields["nonce"] = nonce
     return write(fields)
+
+
+def pattern_subscribed(pattern: str) -> bytes:
+    return write({"action": "subscribed", "pattern": pattern})
+
+
+def pattern_unsubscribed(pattern: str) -> bytes:
+    return write({"action": "unsubscribed", "pattern": pattern})
 
 
 def published(topic: str, receipt: str, delivered: int) -> bytes:
@@ -104,6 +121,14 @@ def _by_client(responses: Iterable[AckResponse]) -> dict[str, Fields]:
 
 
 # -- client to server --------------------------------------------------------------------
+
+
+def subscribe_pattern(pattern: str) -> bytes:
+    return compose({"action": "subscribe", "pattern": pattern})
+
+
+def unsubscribe_pattern(pattern: str) -> bytes:
+    return compose({"action": "unsubscribe", "pattern": pattern})
 
 
 def ping(client_id: str, nonce: str = "") -> bytes:

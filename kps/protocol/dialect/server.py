@@ -12,6 +12,7 @@ from kps.protocol.dialect.codes import GOING_AWAY, SERVICE_RESTART
 from kps.protocol.dialect.envelope import ARRAY, Fields, InvalidMessage, embedded, text
 from kps.protocol.dialect.outcome import AckResponse, timed_out
 from kps.protocol.dialect.requests import Answer, Ask, FromServer, Outcomes, Publish, Relay
+from kps.protocol.patterns import Key, Pattern
 
 
 class ServerLevel1:
@@ -42,6 +43,10 @@ class ServerLevel1:
         if type(topic) is not str or not topic:
             raise InvalidMessage(_NO_TOPIC, "bad_request")
         return topic, None, None
+
+    def read_key(self, fields: Fields) -> Key:
+        """Read what a client wants to subscribe to."""
+        return required(fields, "topic", _NO_TOPIC)
 
     def read_ask(self, fields: Fields, payload: bytes, target: str, refusal: str) -> Ask:
         """Read an ack request; the field ``target`` names the topic or the receiver."""
@@ -99,6 +104,14 @@ class ServerLevel1:
 
     def pong(self, client_id: str, max_message: int, heartbeat: float, nonce: str) -> bytes:
         return level1.pong(client_id)
+
+    def subscribed(self, key: Key) -> bytes:
+        """The confirmation of a subscription."""
+        return level1.subscribed(str(key))
+
+    def unsubscribed(self, key: Key) -> bytes:
+        """The confirmation of its end."""
+        return level1.unsubscribed(str(key))
 
     def published(self, topic: str) -> bytes:
         """The confirmation of one publication."""
@@ -166,6 +179,14 @@ class ServerLevel2(ServerLevel1):
             raise InvalidMessage("field receipt must be a string")
         return topic, payloads, receipt
 
+    def read_key(self, fields: Fields) -> Key:
+        text = fields.get("pattern")
+        if text is None:
+            return super().read_key(fields)
+        if type(text) is not str or not text or fields.get("topic") is not None:
+            raise InvalidMessage("a subscription names either a topic or a pattern", "bad_request")
+        return Pattern(text)
+
     def _wants_updates(self, fields: Fields) -> bool:
         return fields.get("updates") is True
 
@@ -189,6 +210,16 @@ class ServerLevel2(ServerLevel1):
 
     def pong(self, client_id: str, max_message: int, heartbeat: float, nonce: str) -> bytes:
         return level2.pong(client_id, max_message, heartbeat, nonce)
+
+    def subscribed(self, key: Key) -> bytes:
+        if isinstance(key, str):
+            return level1.subscribed(key)
+        return level2.pattern_subscribed(key.text)
+
+    def unsubscribed(self, key: Key) -> bytes:
+        if isinstance(key, str):
+            return level1.unsubscribed(key)
+        return level2.pattern_unsubscribed(key.text)
 
     def ack_response(self, outcomes: Outcomes) -> bytes:
         missing = outcomes.missing()

@@ -12,7 +12,7 @@ from kps.errors import InvalidArgument, QueueFull
 from kps.protocol.access import rules
 from kps.protocol.access.identity import Permissions
 from kps.protocol.bus.acks import AckOwner, DuplicateAckId
-from kps.protocol.bus.topics import Key, Stage, Subscriber
+from kps.protocol.bus.topics import Stage, Subscriber
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.codes import LIMIT_REACHED
@@ -27,6 +27,7 @@ from kps.protocol.dialect.outcome import as_json, bad_result
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.server import ServerLevel1, required
 from kps.protocol.dialect.texts import HardToFind, find_text, split_texts, text_of
+from kps.protocol.patterns import Key
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.events import RelayRequested
 from kps.protocol.server.gate import Gate
@@ -76,6 +77,7 @@ class Actor(Subscriber, AckOwner, Protocol):
 # Units of work (see ``turns``).
 _REGISTRATION = 20
 _SUBSCRIPTION = 5
+_PATTERN = 30
 _RELAY = 20
 
 
@@ -86,25 +88,29 @@ def ping(actor: Actor, fields: Fields) -> None:
 
 def subscribe(actor: Actor, fields: Fields) -> None:
     actor.state.turns.left -= _SUBSCRIPTION
-    topic = required(fields, "topic", "missing or invalid topic")
-    confirmation = level1.subscribed(topic)
-    if topic in actor.topics:
+    key = actor.dialect.read_key(fields)
+    confirmation = actor.dialect.subscribed(key)
+    if key in actor.topics:
         actor.reply(confirmation)
         return
+    if not isinstance(key, str):
+        actor.state.turns.left -= _PATTERN
     limits, bus = actor.state.limits, actor.state.bus
-    rules.check_subscribe(topic, actor.permissions, limits)
+    rules.check_subscribe(key, actor.permissions, limits)
     if len(actor.topics) >= limits.max_subscriptions:
         raise InvalidMessage("this client has too many subscriptions", LIMIT_REACHED)
-    if not bus.has_room(topic, limits.max_topics):
+    if not bus.has_room(key, limits.max_topics):
         raise InvalidMessage("the server has too many topics", LIMIT_REACHED)
-    actor.delivery.subscribe(actor, topic, lambda: actor.reply(confirmation))
+    if bus.is_crowded(key):
+        raise InvalidMessage("too many patterns begin and end like this one", LIMIT_REACHED)
+    actor.delivery.subscribe(actor, key, lambda: actor.reply(confirmation))
 
 
 def unsubscribe(actor: Actor, fields: Fields) -> None:
     actor.state.turns.left -= _SUBSCRIPTION
-    topic = required(fields, "topic", "missing or invalid topic")
-    actor.state.bus.unsubscribe(actor, topic)
-    actor.reply(level1.unsubscribed(topic))
+    key = actor.dialect.read_key(fields)
+    actor.state.bus.unsubscribe(actor, key)
+    actor.reply(actor.dialect.unsubscribed(key))
 
 
 def publish(actor: Actor, fields: Fields) -> None:

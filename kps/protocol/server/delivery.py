@@ -5,9 +5,10 @@ from typing import Any
 
 from kps.protocol.bus.acks import AckOwner, AckRequest
 from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.topics import Key, Subscriber
+from kps.protocol.bus.topics import Subscriber
 from kps.protocol.dialect.envelope import write
 from kps.protocol.dialect.requests import Ask
+from kps.protocol.patterns import Key
 from kps.protocol.server.events import DirectMessageIgnored
 from kps.protocol.server.local import LocalProgram
 from kps.protocol.server.state import ServerState
@@ -32,10 +33,13 @@ class Delivery:
 
     def publish(self, publication: Publication) -> int:
         """Deliver a publication; return how many subscribers had room for its last message."""
-        reached = self._state.bus.publish(publication)
+        state = self._state
+        reached = state.bus.publish(publication)
         messages = publication.count
-        self._state.turns.left -= reached + messages
-        stats = self._state.stats
+        state.turns.left -= reached + messages
+        if state.bus.searched:
+            self._charge_search()
+        stats = state.stats
         stats.published += messages
         stats.delivered += reached * messages + publication.partial
         return reached
@@ -62,7 +66,9 @@ class Delivery:
         Raises ``DuplicateAckId`` and :class:`kps.QueueFull`, and then has done nothing.
         """
         state = self._state
-        request = self._open(owner, ask, state.bus.subscribers(ask.target))
+        subscribers = state.bus.subscribers(ask.target)
+        self._charge_search()
+        request = self._open(owner, ask, subscribers)
         state.turns.left -= _ASKED * (1 + len(request.awaited))
         publication = Publication(ask.target, sender, ask.data, ack_id=request.id)
         state.stats.published += 1
@@ -91,6 +97,12 @@ class Delivery:
         if topic:
             self.publish(Publication(topic, sender, write(data.get("data"))))
         self._local.take_server_data(sender, data)  # which copies the payload
+
+    def _charge_search(self) -> None:
+        """Charge the turn for searches among the patterns."""
+        state = self._state
+        state.turns.left -= state.bus.searched
+        state.bus.searched = 0
 
     def _open(self, owner: AckOwner, ask: Ask, receivers: Iterable[Subscriber]) -> AckRequest:
         limits = self._state.limits

@@ -265,7 +265,7 @@ class Hub:
 
     def _publish(self, topic: str, payload: bytes) -> int:
         local = self.local
-        if topic in local.topics and self.state.bus.count_for(local, topic):
+        if local.topics and self.state.bus.count_for(local, topic):
             return local.take_own(topic, payload)
         return self.delivery.publish(Publication(topic, self.config.id, payload))
 
@@ -315,7 +315,7 @@ class Hub:
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
         """Count the subscriptions to a topic: of this program, of clients, and together."""
         internal = self.local.subscriptions.count(topic)
-        clients = len(self.state.bus.subscribers(topic)) - (topic in self.local.topics)
+        clients = len(self.state.bus.subscribers(topic)) - bool(internal)
         return internal, clients, internal + clients
 
     # -- figures ----------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kps.errors import InvalidArgument, KPSError
+from kps.errors import InvalidArgument, KPSError, QueueFull
 from kps.protocol.bus.acks import AckRequest
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import (
@@ -10,15 +10,16 @@ from kps.protocol.bus.message import (
     AckHandle,
     Acknowledgement,
     Message,
-    check_topic,
+    check_key,
 )
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriptions import Subscriptions
-from kps.protocol.bus.topics import Key, Stage
+from kps.protocol.bus.topics import Stage
 from kps.protocol.calls import patient, verb
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import compose, load, write
 from kps.protocol.dialect.outcome import AckResponse, as_json, bad_result, timed_out
+from kps.protocol.patterns import Key
 from kps.protocol.server.state import ServerState
 
 # Units of work (see ``turns``): of a payload for each further subscription of the program.
@@ -53,16 +54,24 @@ class LocalProgram:
         self._around_own = _AROUND + len(write(self.id))  # bytes, apart from topic and payload
 
     @verb
-    def subscribe(self, topic: str) -> Mailbox:
-        """Subscribe. Raises :class:`kps.InvalidArgument` for an empty topic."""
-        self._state.bus.subscribe(self, check_topic(topic, self._state.limits))
-        return self.subscriptions.add(topic)
+    def subscribe(self, key: Key) -> Mailbox:
+        """Subscribe to a topic or pattern.
+
+        Raises :class:`kps.InvalidArgument` for an empty topic, and :class:`kps.QueueFull` if too
+        many patterns begin and end like this one.
+        """
+        bus = self._state.bus
+        check_key(key, self._state.limits)
+        if bus.is_crowded(key):
+            raise QueueFull("too many patterns begin and end like this one")
+        bus.subscribe(self, key)
+        return self.subscriptions.add(key)
 
     @patient
     def unsubscribe(self, mailbox: Mailbox) -> None:
         """End one subscription."""
         if self.subscriptions.remove(mailbox):
-            self._state.bus.unsubscribe(self, mailbox.topic)
+            self._state.bus.unsubscribe(self, mailbox.key)
 
     @patient
     def settle(self, message: Message, error: str | None, now: float, result: Any = None) -> None:

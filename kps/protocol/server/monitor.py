@@ -7,8 +7,9 @@ from typing import Any
 
 from kps.protocol.access.rules import RESERVED
 from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.topics import Key, Subscriber
+from kps.protocol.bus.topics import Subscriber
 from kps.protocol.dialect.envelope import write
+from kps.protocol.patterns import Key
 from kps.protocol.server.state import ServerState
 
 STATS_TOPIC = RESERVED + "stats"
@@ -36,7 +37,8 @@ class Monitor:
         state.bus.on_join.append(self._joined)
 
     def _joined(self, subscriber: Subscriber, key: Key) -> None:
-        if key == STATS_TOPIC and self._due is None:
+        is_for_it = key == STATS_TOPIC if isinstance(key, str) else key.selects(STATS_TOPIC)
+        if is_for_it and self._due is None:
             self._due = self._state.now
             self._state.deadlines.schedule(self)
 
@@ -64,7 +66,11 @@ class Monitor:
             "dropped": self._dropped(),
             "clients": [client.figures(now) for client in islice(state.clients.values(), _MOST)],
             "topics": [
-                {"topic": topic, "subscribers": subscribers, "published": published}
-                for topic, subscribers, published in state.bus.topics(_MOST)
+                {
+                    "topic" if isinstance(key, str) else "pattern": str(key),
+                    "subscribers": subscribers,
+                    "published": published,
+                }
+                for key, subscribers, published in state.bus.subjects(_MOST)
             ],
         }

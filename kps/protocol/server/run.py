@@ -10,9 +10,10 @@ from typing import Protocol
 from kps.protocol.access import rules
 from kps.protocol.access.identity import Permissions
 from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.topics import Key, Stage
+from kps.protocol.bus.topics import Stage
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.server import ServerLevel1
+from kps.protocol.patterns import Key
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.frames import text_frame
 from kps.protocol.wire.outbox import Entry, Kind

@@ -8,7 +8,7 @@ from kps.protocol.access.identity import Permissions
 from kps.protocol.bus.acks import AckRequest
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.slices import AT_ONCE
-from kps.protocol.bus.topics import Key, Stage
+from kps.protocol.bus.topics import Stage
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.codes import ID_TAKEN, RATE_LIMITED
 from kps.protocol.dialect.envelope import (
@@ -20,6 +20,7 @@ from kps.protocol.dialect.envelope import (
 )
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.dialect.server import LEVEL_1, ServerLevel1
+from kps.protocol.patterns import Key
 from kps.protocol.server.actions import ACTIONS, NO_ACTION, relay_failed
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.encodings import FRAMES

@@ -59,7 +59,7 @@ class TestRouting:
         subscriptions = Program().subscriptions
         one, two = subscriptions.add("t"), subscriptions.add("t")
         subscriptions.add("u")
-        assert subscriptions.topics == ["t", "u"]
+        assert subscriptions.keys == ["t", "u"]
         assert subscriptions.mailboxes("t") == [one, two]
         assert [subscriptions.count(topic) for topic in "tuv"] == [2, 1, 0]
 
@@ -72,7 +72,7 @@ class TestRouting:
         assert program.subscriptions.remove(two)
         assert not program.subscriptions.remove(two)
         assert not program.deliver("for nobody")
-        assert program.subscriptions.topics == []
+        assert program.subscriptions.keys == []
 
     def test_a_refused_topic_is_over_and_keeps_what_waits(self) -> None:
         program = Program()

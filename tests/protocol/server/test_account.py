@@ -88,6 +88,7 @@ class Waits:
 Other = Reads | Leaves | Waits | None
 PAYLOADS: list[Any] = [0, {}, [[[]]] * 20, "x" * 300, EMOJI * 50, None]
 TOPICS = ["t", "t", "u#", "long " + "x" * 200 + "#", EMOJI * 100 + "#"]
+PATTERNS = ["**", "u*", "#*", "*#", "#**é#*x", "a*é**" * 30 + "#", EMOJI * 50 + "*#/" + "é*/" * 30]
 WHO = st.integers(0, CLIENTS - 1)
 
 
@@ -103,6 +104,8 @@ def requests() -> st.SearchStrategy[Fields]:
         request("publish", topic=topics, batch=st.lists(payloads, max_size=20)),
         request("publish", topic=topics, data=payloads, receipt=ids),
         request("subscribe", topic=topics),
+        request("subscribe", pattern=st.sampled_from(PATTERNS)),
+        request("unsubscribe", pattern=st.sampled_from(PATTERNS)),
         request("unsubscribe", topic=topics),
         request("publish_with_ack", topic=topics, ack_id=ids, timeout=st.just(60), updates=yes),
         request("publish_to_id_with_ack", to=st.sampled_from("0123x"), ack_id=ids, data=payloads),
@@ -128,8 +131,13 @@ def account(hub: Hub) -> int:
     """What the server keeps, as ``SECURITY.md`` counts it."""
     state = hub.state
     total = state.acks._cost + state.acks._results + len(state.owners) * cost.RESERVED_ID
-    for topic, _, _ in state.bus.topics(len(state.bus)):
-        total += cost.TOPIC + cost.of_text(topic)
+    for key, _, _ in state.bus.subjects(len(state.bus)):
+        if isinstance(key, str):
+            total += cost.TOPIC + cost.of_text(key)
+        else:
+            total += cost.PATTERN + 4 * cost.of_text(key.text)
+    for topic in state.bus._routes:
+        total += cost.ROUTE + cost.of_text(topic)
     for connection in hub.connections.values():
         assert isinstance(connection, WebSocketConnection)
         session, socket = connection.session, connection._socket

@@ -462,7 +462,7 @@ def transcript(data: bytes, sizes: Sequence[int]) -> tuple[bytes, list[bytes], l
     peer.feed(data, sizes)
     stage.finish()
     raw = peer.read()
-    end = f"{output(peer.connection)} {peer.session.id!r} {sorted(peer.session.topics)}"
+    end = f"{output(peer.connection)} {peer.session.id!r} {sorted(map(str, peer.session.topics))}"
     if peer.connection.closed is not None:
         end += f" {peer.connection.closed.code} {peer.connection.closed.by}"
     if raw.startswith(b"HTTP/1.1 400"):

@@ -154,7 +154,7 @@ class TestCounting:
                 for mailbox in mailboxes
             ]
             counted = hub.stats.published, hub.stats.delivered - 5 * others, hub.dropped()
-            seen.append((reached, taken, counted, hub.state.bus.topics(10)[0][2]))
+            seen.append((reached, taken, counted, hub.state.bus.subjects(10)[0][2]))
         assert seen[0] == seen[1]
 
     def test_ack_requests(self) -> None:

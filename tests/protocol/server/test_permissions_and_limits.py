@@ -197,7 +197,7 @@ class TestLimits:
         ],
     )
     def test_an_error_text_repeats_no_long_name(self, request_: Fields) -> None:
-        peer = peer2(Stage(permissions=Permissions(relay=["*"])), "a")
+        peer = peer2(Stage(permissions=Permissions(relay=["**"])), "a")
         (error,) = peer.ask(request_)
         assert len(error["error"]) < 400
         assert len(error.get("request", "")) < 400
@@ -222,7 +222,7 @@ class TestLimits:
         ],
     )
     def test_depth_of_every_payload(self, request_: Fields) -> None:
-        stage = Stage(limits=ServerLimits(max_depth=1), permissions=Permissions(relay=["*"]))
+        stage = Stage(limits=ServerLimits(max_depth=1), permissions=Permissions(relay=["**"]))
         peer = peer2(stage, "a")
         (error,) = peer.ask({**request_, "data": [[]]})
         assert error["error"] == "message nested too deeply"

@@ -587,7 +587,7 @@ class TestAcks:
 
 
 ORIGIN = "x---ws://h:1/b"
-RELAYING = Permissions(relay=["*"])
+RELAYING = Permissions(relay=["**"])
 
 
 class TestServers:

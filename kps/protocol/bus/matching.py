@@ -1,0 +1,131 @@
+"""A table of patterns that finds those which have a topic, without a look at all others."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import takewhile
+from typing import Generic, TypeVar
+
+from kps.protocol.patterns import Pattern
+
+V = TypeVar("V")
+
+MOST_ALIKE = 1000
+"""Patterns at most that begin and end with the same characters: a search looks at each of them."""
+
+# Looks into the table, and patterns that are tried, that count as one unit of work.
+_LOOKS = 8
+
+
+class _Lengths:
+    """How long the texts of a set are, and how many texts have each length."""
+
+    __slots__ = ("_counts", "ordered")
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self.ordered: list[int] = []
+
+    def add(self, length: int) -> None:
+        count = self._counts.get(length, 0)
+        self._counts[length] = count + 1
+        if not count:
+            self.ordered.insert(bisect_right(self.ordered, length), length)
+
+    def remove(self, length: int) -> None:
+        self._counts[length] -= 1
+        if not self._counts[length]:
+            del self._counts[length]
+            self.ordered.remove(length)
+
+
+class _Head:
+    """The patterns that begin with the same characters, by those with which they end."""
+
+    __slots__ = ("lengths", "tails")
+
+    def __init__(self) -> None:
+        self.tails: dict[str, dict[Pattern, None]] = {}
+        self.lengths = _Lengths()
+
+
+class PatternTable(Generic[V]):
+    """Values by pattern.
+
+    A pattern begins with the characters before its first star, and ends with those behind its last
+    one. So a search looks at the beginnings of a topic, of each length that there is, and for each
+    of them at its ends. What it costs does not depend on how many other patterns there are.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[Pattern, V] = {}
+        self._heads: dict[str, _Head] = {}
+        self._lengths = _Lengths()
+        self.changes = 0
+        """Grows with each pattern that is added or removed."""
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __setitem__(self, pattern: Pattern, value: V) -> None:
+        if pattern not in self._values:
+            head = self._heads.get(pattern.head)
+            if head is None:
+                head = self._heads[pattern.head] = _Head()
+                self._lengths.add(len(pattern.head))
+            alike = head.tails.get(pattern.tail)
+            if alike is None:
+                alike = head.tails[pattern.tail] = {}
+                head.lengths.add(len(pattern.tail))
+            alike[pattern] = None
+            self.changes += 1
+        self._values[pattern] = value
+
+    def __delitem__(self, pattern: Pattern) -> None:
+        del self._values[pattern]
+        head = self._heads[pattern.head]
+        alike = head.tails[pattern.tail]
+        del alike[pattern]
+        if not alike:
+            del head.tails[pattern.tail]
+            head.lengths.remove(len(pattern.tail))
+        if not head.tails:
+            del self._heads[pattern.head]
+            self._lengths.remove(len(pattern.head))
+        self.changes += 1
+
+    def get(self, pattern: Pattern) -> V | None:
+        return self._values.get(pattern)
+
+    def keys(self) -> Iterator[Pattern]:
+        return iter(self._values)
+
+    def values(self) -> Iterator[V]:
+        return iter(self._values.values())
+
+    def is_crowded(self, pattern: Pattern) -> bool:
+        """Tell whether a new pattern begins and ends like too many others."""
+        if pattern in self._values:
+            return False
+        head = self._heads.get(pattern.head)
+        alike = None if head is None else head.tails.get(pattern.tail)
+        return alike is not None and len(alike) >= MOST_ALIKE
+
+    def find(self, topic: str) -> tuple[list[V], int]:
+        """Return the values of the patterns that have a topic, the shortest beginnings first.
+
+        The second value is the work that it took, in units of ``server.turns``.
+        """
+        size, looks = len(topic), 0
+        found: list[V] = []
+        for length in takewhile(size.__ge__, self._lengths.ordered):
+            head = self._heads.get(topic[:length])
+            looks += 1
+            if head is None:
+                continue
+            for end in takewhile((size - length).__ge__, head.lengths.ordered):
+                alike = head.tails.get(topic[size - end :])
+                looks += 1
+                if alike is not None:
+                    found += [self._values[one] for one in alike if one.selects(topic)]
+                    looks += 4 * len(alike)
+        return found, 1 + looks // _LOOKS
