@@ -36,7 +36,7 @@ class Subscriptions:
         self._answer = answer
         self._crowded = crowded
         self._by_topic: dict[str, list[Mailbox]] = {}
-        self._by_pattern: PatternTable[list[Mailbox]] = PatternTable()
+        self._by_pattern: PatternTable[list[Mailbox]] | None = None  # unless there are any
         self._routes: dict[str, list[Mailbox]] = {}  # by topic, while there are patterns
         self.ready: list[Mailbox] = []
         """Mailboxes that were empty and got a message."""
@@ -50,7 +50,8 @@ class Subscriptions:
     @property
     def keys(self) -> list[Key]:
         """All topics and patterns."""
-        return [*self._by_topic, *self._by_pattern.keys()]
+        patterns = self._by_pattern
+        return [*self._by_topic, *(() if patterns is None else patterns.keys())]
 
     def mailboxes(self, key: Key) -> list[Mailbox]:
         """Return the subscriptions to one topic or pattern."""
@@ -74,28 +75,35 @@ class Subscriptions:
         elif isinstance(key, str):
             self._by_topic[key] = [mailbox]
         else:
+            if self._by_pattern is None:
+                self._by_pattern = PatternTable()
             self._by_pattern[key] = [mailbox]
         self._routes.clear()
         return mailbox
 
     def _of(self, key: Key) -> list[Mailbox] | None:
-        return self._by_topic.get(key) if isinstance(key, str) else self._by_pattern.get(key)
+        if isinstance(key, str):
+            return self._by_topic.get(key)
+        return None if self._by_pattern is None else self._by_pattern.get(key)
 
     def _remove_all(self, key: Key) -> None:
         if isinstance(key, str):
             del self._by_topic[key]
-        else:
+        elif self._by_pattern is not None:
             del self._by_pattern[key]
+            if not self._by_pattern:
+                self._by_pattern = None
         self._routes.clear()
 
     def _receivers(self, topic: str) -> list[Mailbox] | None:
         """Return the subscriptions that get what is published on a topic."""
-        if not self._by_pattern:
+        patterns = self._by_pattern
+        if patterns is None:
             return self._by_topic.get(topic)
         receivers = self._routes.get(topic)
         if receivers is None:
             receivers = self.mailboxes(topic)
-            for mailboxes in self._by_pattern.find(topic)[0]:
+            for mailboxes in patterns.find(topic)[0]:
                 receivers += mailboxes
             if len(self._routes) >= _MOST_ROUTES:
                 self._routes.clear()
@@ -154,7 +162,8 @@ class Subscriptions:
 
         Return ``None`` if there is none. Each subscription gets its own payload.
         """
-        mailboxes = self._receivers(topic)
+        has_patterns = self._by_pattern is not None
+        mailboxes = self._receivers(topic) if has_patterns else self._by_topic.get(topic)
         if mailboxes is None:
             return None
         acknowledgement = Acknowledgement(ack_id, epoch, len(mailboxes)) if ack_id else None
@@ -177,7 +186,8 @@ class Subscriptions:
         They have ``size`` bytes each, or ``sizes``. Return for how many of them, the first ones,
         there was room in a subscription's mailbox.
         """
-        mailboxes = self._receivers(topic)
+        has_patterns = self._by_pattern is not None
+        mailboxes = self._receivers(topic) if has_patterns else self._by_topic.get(topic)
         if mailboxes is None:
             return 0
         total = size * len(payloads) if sizes is None else sum(sizes)

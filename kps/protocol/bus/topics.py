@@ -249,7 +249,9 @@ class Bus:
         found = self._route(topic)
         if found is None or len(found.addressed) != 1 or found.addressed[0] is not subscriber:
             return False
-        _count(found, 1)
+        found.published += 1
+        if found.patterns:
+            _count(found.patterns, 1)
         return True
 
     def publish(self, publication: Publication) -> int:
@@ -261,14 +263,15 @@ class Bus:
         # Encode first: after an exception out of a signal handler, nobody must have got it.
         for encoding in found.encodings:
             publication.encoded(encoding)
-        _count(found, publication.count)
+        found.published += publication.count
+        if found.patterns:
+            _count(found.patterns, publication.count)
         return sum([subscriber.deliver(publication) for subscriber in addressed])
 
 
-def _count(topic: _Subject, messages: int) -> None:
-    """Count messages on a topic, for itself and for each pattern that has it."""
-    topic.published += messages
-    for pattern in topic.patterns:
+def _count(patterns: list[_Subject], messages: int) -> None:
+    """Count messages for each pattern that has their topic."""
+    for pattern in patterns:
         pattern.published += messages
 
 

@@ -67,7 +67,8 @@ class Delivery:
         """
         state = self._state
         subscribers = state.bus.subscribers(ask.target)
-        self._charge_search()
+        if state.bus.searched:
+            self._charge_search()
         request = self._open(owner, ask, subscribers)
         state.turns.left -= _ASKED * (1 + len(request.awaited))
         publication = Publication(ask.target, sender, ask.data, ack_id=request.id)
