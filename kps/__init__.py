@@ -39,10 +39,13 @@ if TYPE_CHECKING:
     from kps.io_asyncio.subscription import Messages, Subscription
     from kps.io_asyncio.subscription import Subscription as ClientSubscription
     from kps.protocol.access.identity import Identity, Permissions
+    from kps.protocol.bus.history import History
     from kps.protocol.bus.message import Message
-    from kps.protocol.client.events import Connected, Disconnected
+    from kps.protocol.bus.past import Past
+    from kps.protocol.client.events import Connected, Disconnected, Lost, Recovered
     from kps.protocol.client.reconnect import Backoff
     from kps.protocol.dialect.outcome import AckResponse
+    from kps.protocol.dialect.places import Position
     from kps.protocol.limits import ClientLimits, Overflow
     from kps.protocol.patterns import Pattern
     from kps.protocol.server_limits import RatePolicy, ServerLimits
@@ -66,6 +69,7 @@ __all__ = [
     "ConnectionLost",
     "Disconnected",
     "FirstOf",
+    "History",
     "HttpRequest",
     "HttpResponse",
     "Identity",
@@ -73,15 +77,19 @@ __all__ = [
     "InvalidState",
     "JWTVerifier",
     "KPSError",
+    "Lost",
     "Message",
     "MessageTooLarge",
     "Messages",
     "NotConnected",
     "Overflow",
+    "Past",
     "Pattern",
     "Permissions",
+    "Position",
     "QueueFull",
     "RatePolicy",
+    "Recovered",
     "RequestTimeout",
     "Server",
     "ServerError",
@@ -108,6 +116,11 @@ _LAZY = {
     "Connected": "kps.protocol.client.events:Connected",
     "Disconnected": "kps.protocol.client.events:Disconnected",
     "FirstOf": "kps.auth.first_of:FirstOf",
+    "History": "kps.protocol.bus.history:History",
+    "Lost": "kps.protocol.client.events:Lost",
+    "Past": "kps.protocol.bus.past:Past",
+    "Position": "kps.protocol.dialect.places:Position",
+    "Recovered": "kps.protocol.client.events:Recovered",
     "HttpRequest": "kps.protocol.wire.http:HttpRequest",
     "HttpResponse": "kps.protocol.wire.http:HttpResponse",
     "Identity": "kps.protocol.access.identity:Identity",

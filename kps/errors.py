@@ -133,7 +133,7 @@ class ServerError(KPSError):
 class Unsupported(KPSError):
     """The server cannot do what was asked: it is of an older version, or on level 1.
 
-    Nothing was sent. ``feature`` names what it lacks (spec, 12.10). Update the server.
+    Nothing was sent. ``feature`` names what it lacks (spec, 12.1). Update the server.
     """
 
     def __init__(self, feature: str) -> None:

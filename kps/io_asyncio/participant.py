@@ -15,7 +15,9 @@ from kps.io_common.events import EventQueue
 from kps.io_common.inline import check_inline
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message, T
+from kps.protocol.bus.past import check_start
 from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.dialect.places import Position, Start
 from kps.protocol.limits import check_seconds
 from kps.protocol.patterns import Key
 
@@ -37,7 +39,13 @@ class Participant(ABC):
 
     @overload
     def subscribe(
-        self, topic: Key, callback: None = None, timeout: float | None = None
+        self,
+        topic: Key,
+        callback: None = None,
+        timeout: float | None = None,
+        *,
+        since: Position | None = None,
+        last: int = 0,
     ) -> Messages[Any]: ...
 
     @overload
@@ -48,6 +56,8 @@ class Participant(ABC):
         timeout: float | None = None,
         *,
         inline: bool = False,
+        since: Position | None = None,
+        last: int = 0,
     ) -> Subscription[T]: ...
 
     @locked
@@ -58,6 +68,8 @@ class Participant(ABC):
         timeout: float | None = None,
         *,
         inline: bool = False,
+        since: Position | None = None,
+        last: int = 0,
     ) -> Subscription[Any]:
         """Subscribe to a topic, or a :class:`kps.Pattern` of topics.
 
@@ -76,16 +88,23 @@ class Participant(ABC):
         While it runs, nothing else is read or written there, and on threads a method that waits
         for an answer raises :class:`kps.InvalidState`.
 
+        Of a topic with history (:class:`kps.History`), the latest messages come first with
+        ``last``, as many as it says (for a pattern: of each topic), or with ``since`` those behind
+        a place, the ``position`` of a message or subscription. After a reconnect the client gets
+        by itself what it has missed: see ``on_recovered`` and ``on_lost``. This needs to be the
+        first subscription of a client that has the topic.
+
         Without a callback the result is an iterator of messages, :class:`kps.Messages`. With
         ``timeout`` it raises :class:`kps.RequestTimeout` when no message comes for that many
         seconds. Subscribing takes effect at once if connected, otherwise with the next
         connection.
 
         Raises :class:`kps.InvalidArgument` for a bad topic or callback (a coroutine function is
-        one on threads, and with ``inline``), :class:`kps.InvalidState` when not started,
+        one on threads, and with ``inline``), :class:`kps.InvalidState` when not started or for the
+        past of a topic that the client has already,
         :class:`kps.ClientClosed` or :class:`kps.ServerStopped` after the end,
         :class:`kps.QueueFull` while very many questions about topics wait,
-        :class:`kps.Unsupported` for a pattern if the server has none. Awaiting the result
+        :class:`kps.Unsupported` for what the server lacks. Awaiting the result
         (on threads this method itself) raises :class:`kps.ServerError` if the server refuses the
         topic, and :class:`kps.RequestTimeout` if it does not answer; then there is no subscription.
         Iterating raises :class:`kps.ServerError` if the server refuses the topic after a
@@ -96,7 +115,7 @@ class Participant(ABC):
         check_inline(inline, callback)
         if timeout is not None:
             check_seconds("timeout", timeout)
-        mailbox = self._open_mailbox(topic, now)
+        mailbox = self._open_mailbox(topic, now, check_start(topic, since, last))
         try:
             subscription: Subscription[Any]
             if callback is None:
@@ -129,7 +148,7 @@ class Participant(ABC):
     def _subscriptions(self) -> Subscriptions: ...
 
     @abstractmethod
-    def _open_mailbox(self, key: Key, now: float) -> Mailbox: ...
+    def _open_mailbox(self, key: Key, now: float, start: Start | None) -> Mailbox: ...
 
     @abstractmethod
     def _close_mailbox(self, mailbox: Mailbox) -> None: ...

@@ -5,15 +5,19 @@ from copy import copy
 from threading import get_ident
 from typing import Any
 
-from kps.errors import ClientClosed, ConnectionLost, RequestTimeout
+from kps.errors import ClientClosed, ConnectionLost, InvalidArgument, RequestTimeout
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.client_driver import ClientDriver
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.news import News
 from kps.io_asyncio.participant import Participant
+from kps.io_common.checks import check_count
 from kps.io_common.client_options import HIGH_WATER, ClientSettings
+from kps.protocol.bus.message import Message
+from kps.protocol.bus.past import Past, check_start
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.session import ClientSession
+from kps.protocol.dialect.places import Position, Start
 
 
 class Publisher(Participant):
@@ -123,6 +127,37 @@ class Publisher(Participant):
         barrier = self._session.asking.publish_with_receipt(topic, data, now)
         await self._wait_for(barrier)
         return barrier.delivered
+
+    @locked
+    async def history(self, topic: str, since: Position | None = None, limit: int = 100) -> Past:
+        """Return messages of a topic with history: those behind ``since``, or else the latest.
+
+        There are up to ``limit`` of them, the oldest first. Raises :class:`kps.ServerError` with
+        the code ``no_history`` for a topic without history, or if the client may not subscribe to
+        it; :class:`kps.Unsupported`, :class:`kps.NotConnected`, :class:`kps.ConnectionLost`,
+        :class:`kps.RequestTimeout`, :class:`kps.InvalidArgument`.
+        """
+        check_start(topic, since, 0)
+        if check_count("limit", limit) < 1:
+            raise InvalidArgument("limit is a number of messages from 1")
+        messages: list[Message] = []
+        start, first, place = Start(since, limit), None, since
+        while True:
+            now = self._driver.enter()
+            question = self._session.past.ask(topic, start, now)
+            await self._wait_for(question)
+            standing = question.standing
+            first = first or standing
+            messages += question.messages
+            place = Position(standing.epoch, standing.offset)
+            if question.messages:
+                place = question.messages[-1].position or place
+            if len(messages) >= limit or len(question.messages) >= standing.coming:
+                break
+            if not question.messages:
+                break
+            start = Start(place, limit - len(messages))
+        return Past(messages, place, first.recovered is not False, first.lost)
 
     @locked
     async def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.unified_server import UnifiedServer
-from kps.errors import ConnectFailed
+from kps.errors import ConnectFailed, InvalidArgument
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.dispatch import check_callback
 from kps.io_asyncio.locked import locked
@@ -27,6 +27,7 @@ from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
 from kps.io_common.verdicts import AnyUpgradeHook, UpgradeHook, token_verdict, upgrade_verdict
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import LONGEST_ADDRESS, AckChanged, AckHandle, Message, check_text
+from kps.protocol.bus.past import Past
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.dialect.address import (
     DEFAULT_ADDRESS,
@@ -34,6 +35,7 @@ from kps.protocol.dialect.address import (
     host_and_port,
     origin_of,
 )
+from kps.protocol.dialect.places import Position, Start
 from kps.protocol.limits import check_seconds, check_switch
 from kps.protocol.patterns import Key
 from kps.protocol.server.events import (
@@ -92,6 +94,10 @@ class Server(Participant, UnifiedServer):
             ``on_upgrade`` returns an identity. :class:`kps.TokenFile`,
             :class:`kps.JWTVerifier` and :class:`kps.FirstOf` are such hooks. If it has a method
             ``reload``, the server calls that when it reloads.
+        history: For which topics the server keeps messages: :class:`kps.History` rules, of which
+            the first that has a topic counts.
+        history_file: A file that keeps them beyond the end of the server, for one at a time.
+        history_sync: When it waits for the disk: ``normal`` (to stay whole), ``full``, ``off``.
         permissions: Permissions of anonymous clients, in place of the default ones: see
             ``Permissions.open``.
         proxies: Addresses and networks of proxies in front of this server, whose
@@ -386,6 +392,16 @@ class Server(Participant, UnifiedServer):
         return self._ack_for(self._hub.publish_to_id_with_ack(client_id, data, timeout, now))
 
     @locked
+    def history(self, topic: str, since: Position | None = None, limit: int = 100) -> Past:
+        """Return messages of a topic with history: those behind ``since``, or else the latest.
+
+        There are up to ``limit`` of them, the oldest first. Raises :class:`kps.InvalidArgument`,
+        also for a topic without history, and :class:`kps.InvalidState` before the start.
+        """
+        self._driver.enter()
+        return self._hub.local.history(topic, since, limit)
+
+    @locked
     def count_clients(self) -> int:
         """Count the registered clients. Raises :class:`kps.InvalidState` before the start."""
         self._driver.enter()
@@ -406,7 +422,9 @@ class Server(Participant, UnifiedServer):
     def _subscriptions(self) -> Subscriptions:
         return self._hub.local.subscriptions
 
-    def _open_mailbox(self, key: Key, now: float) -> Mailbox:
+    def _open_mailbox(self, key: Key, now: float, start: Start | None) -> Mailbox:
+        if start is not None:
+            raise InvalidArgument("a server's own program reads the past with 'history'")
         return self._hub.local.subscribe(key)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:

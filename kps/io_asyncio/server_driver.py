@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kps.errors import ServerStartFailed
 from kps.io_asyncio.connection import Connection
@@ -14,16 +14,21 @@ from kps.io_asyncio.dispatch import end_of
 from kps.io_asyncio.driver import Driver, Face
 from kps.io_asyncio.ending import Ending
 from kps.io_asyncio.flushing import Flushing
+from kps.io_asyncio.log import write
 from kps.io_asyncio.runtime import Runtime, Timer, stopped
 from kps.io_asyncio.tls_listener import TlsListener
 from kps.io_asyncio.workers import ends_task
 from kps.io_common.listening import BACKLOG, listen
 from kps.io_common.server_logs import FiguresLog, hook_failed
 from kps.io_common.server_options import ServerSettings
+from kps.protocol.dialect.address import Address
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
 from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.websocket import Output
+
+if TYPE_CHECKING:
+    from kps.io_common.history_file import HistoryFile
 
 Subject = TypeVar("Subject")
 
@@ -47,13 +52,14 @@ class ServerDriver(Driver):
         self._by_session: dict[int, Connection] = {}
         self._flushing = Flushing(
             self._by_session,
-            lambda connection: self.connections[connection].session.queued_bytes,
+            lambda connection: self.connections[connection].session.queued[0],
         )
         self._reads = 0  # in this turn, if we count them
         self._at_once = 0  # reads that a step may follow at once
         self._shaking: dict[Connection, WebSocketConnection] = {}  # TLS handshakes under way
         self._decisions: dict[int, asyncio.Task[None]] = {}
         self._listeners: list[asyncio.Server | TlsListener] = []
+        self._history: HistoryFile | None = None
         self._reporter: Timer | None = None
         self.ending = Ending()
         self.is_ending = False
@@ -71,9 +77,12 @@ class ServerDriver(Driver):
         Raises :class:`kps.ServerStartFailed`, and :class:`kps.ServerStopped` if the end has begun
         meanwhile. Whatever it raises, also when it is cancelled: then nothing listens.
         """
+        history = self._history = self._settings.new_history_file(self.clock(), write)
         sockets = await self._bind()
         try:
             self._check_not_ending()
+            if history is not None:
+                history.attach(self._hub.state.logs, self.clock())
             host, port = sockets[0].getsockname()[:2]
             await self._accept_at(sockets)
             self._check_not_ending()
@@ -86,18 +95,21 @@ class ServerDriver(Driver):
             self._listeners.clear()
             for sock in sockets:
                 sock.close()
+            if history is not None:
+                history.close()  # which has little to write
             raise
 
     async def _bind(self) -> list[socket.socket]:
-        """Listen, in a thread: it may block on a name server."""
+        """Listen, in a thread: it may block on a name server, and on the disk."""
+        occupy = partial(_occupy, self._settings.listens_on, self._history)
         try:
-            binding = self.runtime.loop.run_in_executor(None, listen, self._settings.listens_on)
+            binding = self.runtime.loop.run_in_executor(None, occupy)
         except RuntimeError as error:  # the system has no more threads
             raise ServerStartFailed(f"the server has no thread: {error}") from error
         try:
             return await asyncio.shield(binding)
         except asyncio.CancelledError:
-            binding.add_done_callback(_close_all)  # the thread goes on
+            binding.add_done_callback(partial(_close_all, self._history))  # the thread goes on
             raise
 
     def _check_not_ending(self) -> None:
@@ -183,6 +195,8 @@ class ServerDriver(Driver):
         finally:
             self.alarm.stop()
             self._stop_reports()
+            if self._history is not None:
+                await _close(self._history, self.runtime.loop)
         self._figures.log()
 
     def ask(
@@ -315,8 +329,34 @@ class ServerDriver(Driver):
             self.progress()
 
 
-def _close_all(binding: "asyncio.Future[list[socket.socket]]") -> None:
-    """Close the sockets of a start that was cancelled."""
+def _occupy(address: Address, history: "HistoryFile | None") -> list[socket.socket]:
+    """Open the file for history, and listen. Raises :class:`kps.ServerStartFailed`."""
+    with contextlib.ExitStack() as unless_done:
+        if history is not None:
+            unless_done.callback(history.close)
+            history.open()
+        sockets = listen(address)
+        unless_done.pop_all()
+    return sockets
+
+
+async def _close(history: "HistoryFile", loop: asyncio.AbstractEventLoop) -> None:
+    """Let the file be closed, and wait for that in a thread."""
+    history.end()
+    try:
+        closing = loop.run_in_executor(None, history.wait)
+    except RuntimeError:  # the system has no more threads
+        history.wait()
+    else:
+        await closing
+
+
+def _close_all(
+    history: "HistoryFile | None", binding: "asyncio.Future[list[socket.socket]]"
+) -> None:
+    """Close what a start has opened that was cancelled."""
     if not binding.cancelled() and binding.exception() is None:
         for sock in binding.result():
             sock.close()
+        if history is not None:
+            history.close()

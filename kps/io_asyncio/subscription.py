@@ -15,6 +15,7 @@ from kps.io_asyncio.workers import Worker, current_worker, has_ended, outcome_of
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message, T
 from kps.protocol.dialect.outcome import in_words
+from kps.protocol.dialect.places import Position
 
 
 class SubscriptionOwner(Protocol):
@@ -59,6 +60,16 @@ class Subscription(Handle, Generic[T]):
     def dropped(self) -> int:
         """Messages that were dropped because the program handled them too slowly."""
         return self._mailbox.dropped
+
+    @property
+    def position(self) -> Position | None:
+        """The place in history of the last message that the program has begun to handle.
+
+        Give it to ``subscribe`` as ``since``, in this program or another one. ``None`` before the
+        first message, and for a topic without history.
+        """
+        message = self._mailbox.latest
+        return None if message is None else message.position
 
     async def unsubscribe(self) -> None:
         """End the subscription. May be called twice, and after the end.

@@ -10,11 +10,12 @@ from kps.protocol.client.events import (
     Connected,
     Disconnected,
     ErrorReceived,
+    Lost,
 )
 from kps.protocol.dialect.address import Address
 from kps.protocol.wire.websocket import ClosedBy
 
-_LOGGED = frozenset((Connected, ConnectAttemptFailed, Disconnected, ErrorReceived))
+_LOGGED = frozenset((Connected, ConnectAttemptFailed, Disconnected, ErrorReceived, Lost))
 
 
 def log_client_event(event: ClientEvent, server: Address, write: Write = write_now) -> None:
@@ -42,6 +43,9 @@ def log_client_event(event: ClientEvent, server: Address, write: Write = write_n
                 f"; {dropped} messages were not sent" if dropped else "",
                 "" if retry_in is None else f"; next attempt in {retry_in:.1f} s",
             )
+        case Lost(topic, messages):
+            count = "some" if messages is None else str(messages)
+            write(logging.WARNING, "%s messages of %r are lost to this client", count, topic)
         case ErrorReceived(text, _, request, topic, to):
             about = f" ({request} {topic or to!r})" if topic or to else ""
             write(logging.WARNING, "error from %s: %s%s", server.url, text, about)

@@ -13,7 +13,15 @@ from kps.io_common.checks import (
     check_own_id,
     check_tls,
 )
-from kps.io_common.client_hooks import OnClose, OnConnect, OnDisconnect, OnError, OnFrame
+from kps.io_common.client_hooks import (
+    OnClose,
+    OnConnect,
+    OnDisconnect,
+    OnError,
+    OnFrame,
+    OnLost,
+    OnRecovered,
+)
 from kps.io_common.hooks import Callback
 from kps.io_common.ids import random_id
 from kps.protocol.client.config import ClientConfig
@@ -30,7 +38,8 @@ HIGH_WATER = 128 * 1024
 """Pending bytes above which ``publish`` waits until the connection has drained."""
 
 
-HOOKS = ("on_id", "on_connect", "on_disconnect", "on_error", "on_frame", "on_close")
+HOOKS = ("on_id", "on_connect", "on_disconnect", "on_error", "on_recovered", "on_lost", "on_frame",
+         "on_close")  # fmt: skip
 """The options that are callbacks."""
 
 
@@ -53,6 +62,8 @@ class ClientOptions(TypedDict, total=False):
     on_connect: OnConnect | None
     on_disconnect: OnDisconnect | None
     on_error: OnError | None
+    on_recovered: OnRecovered | None
+    on_lost: OnLost | None
     on_frame: OnFrame | None
     on_close: OnClose | None
 
@@ -69,6 +80,8 @@ class ClientSettings(NamedTuple):
     on_connect: OnConnect | None
     on_disconnect: OnDisconnect | None
     on_error: OnError | None
+    on_recovered: OnRecovered | None
+    on_lost: OnLost | None
     on_frame: OnFrame | None
     on_close: OnClose | None
 
@@ -106,6 +119,8 @@ class ClientSettings(NamedTuple):
             on_connect=options.get("on_connect"),
             on_disconnect=options.get("on_disconnect"),
             on_error=options.get("on_error"),
+            on_recovered=options.get("on_recovered"),
+            on_lost=options.get("on_lost"),
             on_frame=on_frame,
             on_close=options.get("on_close"),
         )

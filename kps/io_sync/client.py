@@ -34,11 +34,14 @@ from kps.protocol.client.events import (
     Disconnected,
     Ended,
     ErrorReceived,
+    Lost,
     MessageReceived,
+    Recovered,
     SubscriptionConfirmed,
     SubscriptionRefused,
 )
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
+from kps.protocol.dialect.places import Start
 from kps.protocol.limits import check_seconds
 from kps.protocol.patterns import Key
 
@@ -87,6 +90,9 @@ class Client(Publisher, UnifiedClient):
         on_connect: Called with :class:`kps.Connected` after each (re)connect.
         on_disconnect: Called with :class:`kps.Disconnected` when a connection ends.
         on_error: Called with :class:`kps.ServerError` when the server refuses a request.
+        on_recovered: Called with :class:`kps.Recovered` when the client has come back and gets all
+            that was published meanwhile on a topic with history.
+        on_lost: Called with :class:`kps.Lost` when it does not get some of it.
         on_frame: Called with every message of the server, as a dictionary, and this client.
         on_close: Called without arguments once the client has closed for good.
 
@@ -202,8 +208,8 @@ class Client(Publisher, UnifiedClient):
     def _subscriptions(self) -> Subscriptions:
         return self._session.subscriptions
 
-    def _open_mailbox(self, key: Key, now: float) -> Mailbox:
-        return self._session.subscribe(key, now)
+    def _open_mailbox(self, key: Key, now: float, start: Start | None) -> Mailbox:
+        return self._session.subscribe(key, now, start)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
         self._session.unsubscribe(mailbox, self._driver.clock())
@@ -290,6 +296,10 @@ class Client(Publisher, UnifiedClient):
                 for mailbox in mailboxes:
                     driver.finish(mailbox)
                     self._tell(mailbox.key)
+            case Recovered():
+                driver.dispatcher.notify(settings.on_recovered, event)
+            case Lost():
+                driver.dispatcher.notify(settings.on_lost, event)
             case MessageReceived(fields, size):
                 driver.dispatcher.notify(settings.on_frame, fields, self, size=size)
             case ConnectNeeded():

@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from math import inf
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kps.errors import KPSError, ServerStartFailed
 from kps.io_common.forks import watch_forks
@@ -25,6 +25,9 @@ from kps.io_sync.workers import Workers
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
 from kps.protocol.wire.websocket import Output
+
+if TYPE_CHECKING:
+    from kps.io_common.history_file import HistoryFile
 
 Subject = TypeVar("Subject")
 
@@ -47,6 +50,7 @@ class ServerDriver(Driver):
         self._hub: Hub
         self._figures: FiguresLog
         self._acceptor: Acceptor | None = None
+        self._history: HistoryFile | None = None
         self._shaking: set[ssl.SSLSocket] = set()  # TLS handshakes under way
         self._workers = Workers()
         self.ending = Ending(self.put_off, lambda: self.dispatcher.is_this_thread)
@@ -65,12 +69,18 @@ class ServerDriver(Driver):
         Raises :class:`kps.ServerStartFailed`, and :class:`kps.ServerStopped` if the end has begun
         meanwhile; then nothing listens.
         """
-        listeners = listen(self._settings.listens_on)
+        history = self._history = self._settings.new_history_file(self.clock(), write)
+        listeners: list[socket.socket] = []
         try:
+            if history is not None:
+                history.open()
+            listeners = listen(self._settings.listens_on)
             host, port = listeners[0].getsockname()[:2]
             with self.lock:
                 if self.is_ending:
                     stopped()
+                if history is not None:
+                    history.attach(self._hub.state.logs, self.clock())
                 acceptor = self._acceptor = Acceptor(self, listeners)
                 try:
                     acceptor.start()
@@ -82,6 +92,8 @@ class ServerDriver(Driver):
         except BaseException as error:
             for listener in listeners:
                 listener.close()
+            if history is not None:
+                history.close()
             if isinstance(error, RuntimeError) and not isinstance(error, KPSError):
                 # The system has no more threads.
                 raise ServerStartFailed(f"the server has no thread: {error}") from error
@@ -121,6 +133,10 @@ class ServerDriver(Driver):
         if self._acceptor is not None:
             self._acceptor.join(1.0)
         self.dispatcher.finish(grace)
+        if self._history is not None:
+            with self.lock:
+                self._history.end()
+            self._history.wait()
         catch_up()
 
     def ask(

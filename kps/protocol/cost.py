@@ -41,6 +41,12 @@ PATTERN: Final = 2560
 ROUTE: Final = 768
 """A topic that was published, of which is known which patterns have it, apart from its name."""
 
+LOG_ENTRY: Final = 320
+"""Messages that are kept for later, apart from their payloads and their sender."""
+
+LOG: Final = 768
+"""A topic with history, apart from its name and its messages."""
+
 RESERVED_ID: Final = 448
 """An id that an identity owns."""
 

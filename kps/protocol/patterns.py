@@ -1,8 +1,7 @@
 """Patterns of topics and other names: the one language for subscriptions, permissions and rules.
 
 In a pattern ``*`` stands for any characters but ``/``, and ``**`` for any characters; both also for
-none. Every other character stands for itself (spec, 14.1). Matching takes time in proportion to
-the length of pattern and text, whatever they are: it never tries a place twice.
+none. Every other character stands for itself (spec, 14.1).
 """
 
 import re
@@ -12,11 +11,7 @@ from typing import Final
 from kps.errors import InvalidArgument
 from kps.protocol.limits import shown
 
-_STARS = re.compile(r"\*\*+")  # a run of two or more is one ``**``
-_TOKENS = re.compile(r"\*\*+|.", re.DOTALL)
-
-# Stars of a pattern that is kept in pieces. One with more would take too much memory so.
-_MOST_KEPT = 8
+_TOKENS = re.compile(r"\*\*+|.", re.DOTALL)  # a run of two or more stars is one ``**``
 
 
 class Pattern:
@@ -28,7 +23,7 @@ class Pattern:
     Raises :class:`kps.InvalidArgument` unless the text is a string that is not empty.
     """
 
-    __slots__ = ("_parts", "head", "tail", "text")
+    __slots__ = ("_middle", "head", "tail", "text")
 
     text: Final[str]
     """How it is written."""
@@ -41,9 +36,9 @@ class Pattern:
         if not isinstance(text, str) or not text:
             raise InvalidArgument(f"a pattern is a text that is not empty, not {shown(text)}")
         self.text = str(text)
-        self.head, _, rest = self.text.partition("*")
-        self.tail = rest.rpartition("*")[2]
-        self._parts = _parts_of(text) if text.count("*") <= _MOST_KEPT else None
+        self.head, star, rest = self.text.partition("*")
+        inner, _, self.tail = (star + rest).rpartition("*")
+        self._middle = inner + star  # from the first star to the last one
 
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"
@@ -58,37 +53,27 @@ class Pattern:
         return hash((Pattern, self.text))
 
     def matches(self, text: str) -> bool:
-        """Tell whether a text matches."""
-        first, *others = self._parts or _parts_of(self.text)
-        if not others and len(first) == 1:
-            return text == first[0]
-        if not text.startswith(self.head) or not text.endswith(self.tail):
+        """Tell whether a text matches. The time it takes grows with the text, whatever it is."""
+        middle = self._middle
+        if not middle:
+            return text == self.text
+        begin, end = len(self.head), len(text) - len(self.tail)
+        if begin > end or not text.startswith(self.head) or not text.endswith(self.tail):
             return False
-        if not others:
-            end = _follow(first[:-1], text, 0, len(text) - len(self.tail))
-            return (
-                0 <= end <= len(text) - len(self.tail)
-                and "/" not in text[end : len(text) - len(self.tail)]
-            )
-        last = others.pop()
-        begin = _follow(first, text, 0, len(text))
-        end = _follow_back(last, text, begin)
-        if begin < 0 or end < begin:
-            return False
-        for part in others:
-            begin = _find(part, text, begin, end)
-            if begin < 0:
-                return False
-        return True
+        if middle == "*":
+            return text.find("/", begin, end) < 0
+        return middle.strip("*") == "" or _matches(middle, text[begin:end])
 
     def selects(self, topic: str) -> bool:
-        """Tell whether a subscription to the pattern has a topic.
+        """Tell whether a subscription to the pattern has a topic, which an empty text is not.
 
         A topic that begins with ``__`` only counts if the pattern begins with the same characters
         up to the topic's first ``/``, or with the whole topic if it has none.
         """
-        return self.matches(topic) and (
-            not topic.startswith(HIDDEN) or self.head.startswith(hidden_beginning(topic))
+        return (
+            topic != ""
+            and self.matches(topic)
+            and (not topic.startswith(HIDDEN) or self.head.startswith(hidden_beginning(topic)))
         )
 
     def covers(self, other: "Pattern") -> bool:
@@ -108,69 +93,30 @@ def hidden_beginning(topic: str) -> str:
     return topic[: topic.find("/") + 1] or topic
 
 
-def _parts_of(text: str) -> list[list[str]]:
-    """Split a pattern: between two ``**`` is a part, and between two ``*`` of a part a piece."""
-    return [part.split("*") for part in _STARS.split(text)]
-
-
 @lru_cache(maxsize=4096)
 def pattern(text: str) -> Pattern:
     """Return the pattern of a text, which may have been made before."""
     return Pattern(text)
 
 
-def _follow(pieces: list[str], text: str, begin: int, end: int) -> int:
-    """Match pieces from ``begin`` on, with ``*`` in between; return where the last one ends, or -1.
+def _matches(pattern: str, text: str) -> bool:
+    """Match a text with a pattern of several stars, in one pass over the text.
 
-    To take the earliest place of each is enough. What is between two pieces has no ``/``: so if the
-    next one does not follow the earliest place, it follows no later one.
+    Bit ``n`` of ``reached`` tells whether the first ``n`` tokens of the pattern can stand for what
+    has been passed so far.
     """
-    first, *others = pieces
-    if not text.startswith(first, begin, end):
-        return -1
-    begin += len(first)
-    for piece in others:
-        place = text.find(piece, begin, end)
-        if place < 0 or text.find("/", begin, place) >= 0:
-            return -1
-        begin = place + len(piece)
-    return begin
-
-
-def _follow_back(pieces: list[str], text: str, begin: int) -> int:
-    """Match pieces back from the end of a text, not before ``begin``; return where, or -1."""
-    *others, last = pieces
-    end = len(text) - len(last)
-    if end < begin or not text.endswith(last):
-        return -1
-    for piece in reversed(others):
-        place = text.rfind(piece, begin, end)
-        if place < 0 or text.find("/", place + len(piece), end) >= 0:
-            return -1
-        end = place
-    return end
-
-
-def _find(pieces: list[str], text: str, begin: int, end: int) -> int:
-    """Find the first place, from ``begin`` on, where pieces match; return its end, or -1."""
-    first, *others = pieces
-    while True:
-        begin = text.find(first, begin, end)
-        if begin < 0:
-            return -1
-        place = begin + len(first)
-        for piece in others:
-            found = text.find(piece, place, end)
-            if found < 0:
-                return -1
-            slash = text.find("/", place, found)
-            if slash >= 0:
-                # The first piece must end behind that slash, or be there.
-                begin = max(begin + 1, slash + 1 - len(first))
-                break
-            place = found + len(piece)
-        else:
-            return place
+    tokens = _tokens(pattern)
+    places: dict[str, int] = {}  # for each token, the bits in front of it
+    for number, token in enumerate(tokens):
+        places[token] = places.get(token, 0) | 1 << number
+    anything, stars = places.get("**", 0), places.get("*", 0) | places.get("**", 0)
+    reached = 1 | (1 & stars) << 1
+    for character in text:
+        through = anything if character == "/" else stars
+        here = 0 if character == "*" else places.get(character, 0)
+        reached = (reached & through) | (reached & here) << 1
+        reached |= (reached & stars) << 1  # a star may stand for nothing
+    return bool(reached >> len(tokens) & 1)
 
 
 def _covers(granted: str, asked: str) -> bool:

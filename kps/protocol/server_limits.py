@@ -55,6 +55,18 @@ class ServerLimits(ProgramLimits):
     max_topics: int = 1_000_000
     """Topics with a subscriber."""
 
+    history_bytes: int = 256 * 1024 * 1024
+    """Bytes that the messages which are kept for later take in memory, of all topics together.
+    Past it the server forgets the oldest messages of the topic that has had some the longest."""
+
+    history_topics: int = 100_000
+    """Topics of which it is known whether they have history, and where it stands. Past it the
+    server forgets one, without messages if possible: its offsets begin anew in a new epoch."""
+
+    max_positions: int = 1000
+    """Topics that the place of a pattern may name (``since``), and messages of one answer to a
+    request for history. Past it: for such a place ``limit_reached``."""
+
     max_connections: int = 65_536
     """Connections in all, including those that have not finished their handshake. Past it:
     status 503. The system's limit on file descriptors applies besides."""
@@ -144,6 +156,9 @@ IN_SHORT = {
     "max_ack_id": "characters of a publisher's id of an ack request",
     "max_subscriptions": "topics that one connection may be subscribed to",
     "max_topics": "topics with a subscriber",
+    "history_bytes": "bytes of the messages that are kept for later",
+    "history_topics": "topics of which the history is known",
+    "max_positions": "topics that the place of a pattern may name",
     "max_connections": "connections in all",
     "max_connections_per_address": "connections from one address",
     "max_ids": "ids reserved for one identity",

@@ -5,6 +5,7 @@ from dataclasses import replace
 from random import Random
 
 from kps.protocol.access.identity import ALL, OPEN
+from kps.protocol.bus.history import History
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.address import origin_of
 from kps.protocol.limits import ClientLimits
@@ -18,7 +19,9 @@ from kps.protocol.wire.websocket import ClosedBy, Output
 from kps.testing.network import ManualClock, split
 from kps.testing.vectors import messages_in
 
-_VECTORS_SERVER = HubConfig(id="refserver", permissions=replace(OPEN, relay=ALL))
+_VECTORS_SERVER = HubConfig(
+    id="refserver", permissions=replace(OPEN, relay=ALL), history=(History("kept/**", size=5),)
+)
 
 
 class MemoryTarget:

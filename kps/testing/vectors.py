@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from kps.protocol.dialect.level2 import FEATURES
+from kps.protocol.dialect.codes import FEATURES
 from kps.protocol.server_limits import ServerLimits
 
 
@@ -223,6 +223,9 @@ def _difference(expected: Any, actual: Any, names: "_Names", path: str, *, in_or
         if len(expected) != len(actual):
             return f"{path}: {len(actual)} elements instead of {len(expected)}"
         keys = list(range(len(expected)))
+    elif expected in ("$mark", "$later") and type(actual) is int:
+        same = names.numbers.setdefault(expected, actual) == actual
+        return "" if same else f"{path}: {actual!r} instead of {names.numbers[expected]!r}"
     elif isinstance(expected, str) and isinstance(actual, str):
         same = names.match(expected, actual)
         return "" if same else f"{path}: {actual!r} instead of {expected!r}"
@@ -246,14 +249,17 @@ def _is_number(value: Any) -> bool:
 class _Names:
     """The placeholders of a vector, and what they have been found to stand for."""
 
-    _PLACEHOLDER = re.compile(r"\$(?:ack\d+|generated|address|n|text)(?![a-z0-9])")
+    _PLACEHOLDER = re.compile(r"\$(?:ack\d+|epoch|generated|address|n|text)(?![a-z0-9])")
 
     def __init__(self, address: str) -> None:
         self.bound = {"$address": address}
+        self.numbers: dict[str, int] = {}
 
     def fill(self, value: Any) -> Any:
         """Put in what the placeholders stand for, at any depth of a JSON value."""
         if isinstance(value, str):
+            if value in self.numbers:
+                return self.numbers[value]
             return self._PLACEHOLDER.sub(lambda found: self._known(found.group()), value)
         if isinstance(value, dict):
             return {self.fill(key): self.fill(item) for key, item in value.items()}

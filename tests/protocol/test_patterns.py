@@ -38,6 +38,14 @@ class TestMatching:
             expected = [text for text in texts if naive(pattern).fullmatch(text)]
             assert [text for text in texts if Pattern(pattern).matches(text)] == expected, pattern
 
+    @given(
+        st.lists(st.sampled_from(["a", "b", "b/", "/", "*", "**"]), min_size=1, max_size=12),
+        st.text("ab/*", max_size=20),
+    )
+    def test_ones_of_likely_pieces(self, pieces: list[str], text: str) -> None:
+        pattern = "".join(pieces)
+        assert Pattern(pattern).matches(text) == bool(naive(pattern).fullmatch(text))
+
     @given(st.text("ab/*", min_size=1, max_size=14), st.text("ab/\n", max_size=20))
     def test_longer_ones(self, pattern: str, text: str) -> None:
         assert Pattern(pattern).matches(text) == bool(naive(pattern).fullmatch(text))
@@ -47,9 +55,13 @@ class TestMatching:
         st.text("ab/", max_size=12),
     )
     def test_many_stars(self, pieces: list[str], text: str) -> None:
-        """They are not kept in pieces."""
         pattern = "".join(pieces)
         assert Pattern(pattern).matches(text) == bool(naive(pattern).fullmatch(text))
+
+    def test_pieces_with_slashes_in_the_middle(self) -> None:
+        """Here it is wrong to look only behind the slash at which an attempt has failed."""
+        assert Pattern("**f*x/*c**").matches("fx/fx/c")
+        assert not Pattern("**f*x/*c**").matches("fx/fx//c")
 
     @pytest.mark.parametrize(
         ("pattern", "text"),
@@ -58,6 +70,7 @@ class TestMatching:
             ("**a" * 60 + "**b", "a" * 256),
             ("**" + "a*" * 60 + "b**", "a/" * 128),
             ("**" + "a*" * 60 + "b**c", "a" * 256),
+            ("**a*b**c", "a/" * 100_000 + "b"),
         ],
     )
     def test_nothing_makes_it_slow(self, pattern: str, text: str) -> None:

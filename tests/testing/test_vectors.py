@@ -73,7 +73,7 @@ def test_clauses_are_numbered_without_gaps() -> None:
         else:
             section, clause = section + 1, 0
             assert number == str(section)
-    assert section == 14
+    assert section == 15
 
 
 @by_name(VECTORS)
@@ -244,7 +244,8 @@ DRIVERS: dict[str, list[str]] = {"asyncio": [], "threads": ["--threads"]}
 def serving(driver: str) -> Iterator[str]:
     """A server in a process of its own; its URL."""
     command = [sys.executable, "-m", "kps", "serve", "--address", "127.0.0.1:0"]
-    command += ["--id", "refserver", "--relay-to", "**", *DRIVERS[driver]]
+    command += ["--id", "refserver", "--relay-to", "**", "--history", "kept/**=5"]
+    command += DRIVERS[driver]
     environment = {key: os.environ[key] for key in os.environ if not key.startswith("KPS_")}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         try:

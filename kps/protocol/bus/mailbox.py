@@ -22,6 +22,8 @@ class Mailbox:
 
     __slots__ = (
         "_batch",
+        "_handed",
+        "_latest",
         "_limits",
         "_messages",
         "_overflowing",
@@ -58,6 +60,8 @@ class Mailbox:
         """Number of callers that wait for the subscription, and will raise ``error``."""
         self.waits_for: Callable[[], int] | None = None
         """While the messages wait for a thread that others use: counts what these finish."""
+        self._handed: list[Message] = []  # the messages of the batch
+        self._latest: Message | None = None  # the last one before it
         self._batch: Iterator[Message] = iter(())  # a list's, whose length the program sees
         self._messages: deque[Message] = deque()
         self._limits = limits
@@ -92,14 +96,23 @@ class Mailbox:
         nothing.
         """
         if not length_hint(self._batch):
-            self._batch = iter(self.take_some(most))
+            if self._handed:
+                self._latest = self._handed[-1]
+            self._handed = self.take_some(most)
+            self._batch = iter(self._handed)
         return self._batch
+
+    @property
+    def latest(self) -> Message | None:
+        """The last message that the program has begun to handle."""
+        begun = len(self._handed) - length_hint(self._batch)
+        return self._handed[begun - 1] if begun > 0 else self._latest
 
     def take(self) -> Message | None:
         """Remove and return the oldest message, or ``None``."""
         if not self._messages:
             return None
-        message = self._messages.popleft()
+        message = self._latest = self._messages.popleft()
         self._took(1, message.size + MESSAGE)
         return message
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from kps.errors import InvalidArgument
 from kps.protocol.dialect.outcome import AckResponse
+from kps.protocol.dialect.places import Position
 from kps.protocol.limits import ProgramLimits, shown
 from kps.protocol.patterns import Key, Pattern
 
@@ -54,6 +55,24 @@ class Message(Generic[T]):
     size: int = field(default=0, repr=False, compare=False)
     """Bytes of the message's JSON; within one process, of the JSON that it would have."""
     acknowledgement: Acknowledgement | None = field(default=None, repr=False, compare=False)
+    _epoch: str = field(init=False, repr=False, compare=False)  # of its position, if it has one
+    _offset: int = field(init=False, repr=False, compare=False)
+
+    @property
+    def position(self) -> Position | None:
+        """Its place in the history of its topic, to resume behind it; ``None``: there is none."""
+        try:
+            return Position(self._epoch, self._offset)
+        except AttributeError:
+            return None
+
+    @property
+    def offset(self) -> int | None:
+        """Its number among all messages of its topic, from 1; ``None`` if that has no history."""
+        try:
+            return self._offset
+        except AttributeError:
+            return None
 
     @property
     def wants_ack(self) -> bool:
@@ -86,6 +105,14 @@ def make_messages(topic: str, payloads: Iterable[Any], sender: str, size: int) -
         message.acknowledgement = None
         messages.append(message)
     return messages
+
+
+def place_messages(messages: Iterable[Message], first: Position) -> None:
+    """Give messages their places in the history of their topic, one behind the other."""
+    epoch = first.epoch
+    for offset, message in enumerate(messages, first.offset):
+        message._epoch = epoch
+        message._offset = offset
 
 
 class AckHandle:

@@ -16,7 +16,8 @@ class Publication:
     :class:`Encoding` among its subscribers, and their queues share the result.
     """
 
-    __slots__ = ("_encoded", "ack_id", "count", "is_direct", "partial", "sender", "texts", "topic")
+    __slots__ = ("_encoded", "ack_id", "count", "epoch", "is_direct", "offset", "partial", "sender",
+                 "texts", "topic")  # fmt: skip
 
     def __init__(
         self, topic: str, sender: str, *payloads: bytes, ack_id: str = "", is_direct: bool = False
@@ -31,6 +32,10 @@ class Publication:
         """The server's id of the ack request; empty if the publisher wants no ack."""
         self.is_direct = is_direct
         """Whether it is a direct message, which has a ``topic`` for level 1 only."""
+        self.offset = 0
+        """The offset of the first message, if the topic has history; else 0."""
+        self.epoch = ""
+        """The epoch of the offsets, if that is not the server's usual one."""
         self.partial = 0
         """Correction of the count of delivered messages: ``deliver`` tells whether the last
         message had room, and others may have fared differently."""

@@ -11,11 +11,14 @@ from typing import Any
 from kps.errors import KPSError
 from kps.protocol.bus.mailbox import CROWDED, Mailbox
 from kps.protocol.bus.matching import PatternTable
-from kps.protocol.bus.message import Acknowledgement, Message, make_messages
+from kps.protocol.bus.message import Acknowledgement, Message, make_messages, place_messages
+from kps.protocol.dialect.places import Position
 from kps.protocol.limits import ProgramLimits
 from kps.protocol.patterns import Key
 
-_MOST_ROUTES = 16_384  # topics whose subscriptions are remembered
+# Topics whose subscriptions are remembered, and characters of such a topic.
+_MOST_ROUTES = 4096
+_LONGEST_ROUTE = 1024
 
 
 class Subscriptions:
@@ -107,7 +110,8 @@ class Subscriptions:
                 receivers += mailboxes
             if len(self._routes) >= _MOST_ROUTES:
                 self._routes.clear()
-            self._routes[topic] = receivers
+            if len(topic) <= _LONGEST_ROUTE:
+                self._routes[topic] = receivers
         return receivers or None
 
     def open_direct(self) -> Mailbox:
@@ -156,11 +160,19 @@ class Subscriptions:
         return mailboxes
 
     def deliver(
-        self, topic: str, data: object, sender: str, size: int, ack_id: str, epoch: int
+        self,
+        topic: str,
+        data: object,
+        sender: str,
+        size: int,
+        ack_id: str,
+        epoch: int,
+        position: Position | None = None,
     ) -> bool | None:
         """Give a message to every subscription that has its topic; tell whether one had room.
 
-        Return ``None`` if there is none. Each subscription gets its own payload.
+        Return ``None`` if there is none. Each subscription gets its own payload. ``position`` is
+        the message's place in the history of its topic.
         """
         has_patterns = self._by_pattern is not None
         mailboxes = self._receivers(topic) if has_patterns else self._by_topic.get(topic)
@@ -170,7 +182,10 @@ class Subscriptions:
         had_room = False
         for mailbox in mailboxes:
             own = data if mailbox is mailboxes[0] else copied(data)
-            had_room |= self._put(mailbox, Message(topic, own, sender, size, acknowledgement))
+            message = Message(topic, own, sender, size, acknowledgement)
+            if position is not None:
+                place_messages((message,), position)
+            had_room |= self._put(mailbox, message)
         return had_room
 
     def deliver_all(
@@ -180,10 +195,12 @@ class Subscriptions:
         sender: str,
         size: int,
         sizes: Sequence[int] | None = None,
+        position: Position | None = None,
     ) -> int:
         """Give messages that want no ack to every subscription.
 
-        They have ``size`` bytes each, or ``sizes``. Return for how many of them, the first ones,
+        They have ``size`` bytes each, or ``sizes``; ``position`` is the place of the first in the
+        history of their topic. Return for how many of them, the first ones,
         there was room in a subscription's mailbox.
         """
         has_patterns = self._by_pattern is not None
@@ -198,6 +215,8 @@ class Subscriptions:
             if sizes is not None:
                 for message, own_size in zip(messages, sizes, strict=True):
                     message.size = own_size
+            if position is not None:
+                place_messages(messages, position)
             if not len(mailbox):
                 self._will_be_ready(mailbox)
             if mailbox.put_all(messages, total):

@@ -91,6 +91,7 @@ class Bus:
         """Units of work that searches among the patterns have taken (see ``turns``), and that
         nobody has subtracted yet."""
         self._routes: dict[str, _Subject] = {}  # topics without subscribers of their own
+        self._held: dict[str, dict[Subscriber, None]] = {}  # by topic, who gets earlier messages
         self._leaving: set[Subscriber] = set()  # those that have left, with subscriptions
         self._slices = Slices(deadlines)
         self.on_join: list[Watcher] = []
@@ -173,6 +174,9 @@ class Bus:
             addressed = dict(addressed)
             for pattern in subject.patterns:
                 addressed.update(pattern.subscribers)
+        if topic in self._held:
+            held = self._held[topic]
+            addressed = {one: None for one in addressed if one not in held}
         subject.addressed = tuple(addressed)
         subject.encodings = tuple(set(map(_ENCODING, addressed)))
         subject.as_of = self._changes
@@ -228,6 +232,26 @@ class Bus:
             subject.as_of = -1
         else:
             self._changes += 1
+
+    def hold(self, subscriber: Subscriber, topic: str) -> None:
+        """Let a subscriber get nothing of a topic, because it gets earlier messages first."""
+        self._held.setdefault(topic, {})[subscriber] = None
+        self._reroute(topic)
+
+    def release(self, subscriber: Subscriber, topic: str) -> None:
+        """End that."""
+        held = self._held.get(topic)
+        if held is None:
+            return
+        held.pop(subscriber, None)
+        if not held:
+            del self._held[topic]
+        self._reroute(topic)
+
+    def _reroute(self, topic: str) -> None:
+        for subject in (self._topics.get(topic), self._routes.get(topic)):
+            if subject is not None:
+                subject.as_of = -1
 
     def remove(self, subscriber: Subscriber) -> None:
         """End all subscriptions of a subscriber that has left."""

@@ -3,10 +3,21 @@
 from typing import Any
 
 from kps.errors import KPSError, QueueFull, RequestTimeout, ServerError
-from kps.protocol.bus.message import AckChanged, AckHandle, check_id, check_topic
+from kps.protocol.bus.message import (
+    AckChanged,
+    AckHandle,
+    check_id,
+    check_topic,
+)
 from kps.protocol.calls import verb
 from kps.protocol.client.events import AckStatusReceived, AckStatusRefused, BarrierPassed
-from kps.protocol.client.pending import ACK_GRACE, LOOK_EVERY, Barrier, ClientAck, Pending
+from kps.protocol.client.pending import (
+    ACK_GRACE,
+    LOOK_EVERY,
+    Barrier,
+    ClientAck,
+    Pending,
+)
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1, level2
@@ -84,7 +95,7 @@ class Asking:
         A server on level 1 does not tell how many. Raises as ``publish``; it is never kept offline.
         """
         self._state.now = now
-        self._require_room()
+        self.require_room()
         check_topic(topic, self._state.config.limits)
         send = self._sender.send_or_refuse
         if not self._sender.dialect.has_receipts:
@@ -108,7 +119,7 @@ class Asking:
 
     def _barrier(self) -> Barrier:
         state = self._state
-        self._require_room()
+        self.require_room()
         barrier = Barrier(self.pending.new_name(f"barrier_{state.id}"))
         message = self._sender.dialect.barrier(barrier.name, state.id)
         self._sender.send_or_refuse(message, droppable=False)
@@ -127,7 +138,7 @@ class Asking:
         return ClientAck(ack_id, timeout, now, self._look)
 
     def _ask(self, handle: ClientAck, message: bytes) -> None:
-        self._require_room()
+        self.require_room()
         # The publisher waits, so no policy may drop the request and no offline queue keep it.
         self._sender.send_or_refuse(message, droppable=False)
         link = self._state.link
@@ -136,7 +147,7 @@ class Asking:
         self._expiries.schedule(handle)
         self.pending.add(handle.id, handle)
 
-    def _require_room(self) -> None:
+    def require_room(self) -> None:
         """Raise ``QueueFull`` while too many questions wait, for a silent server for instance."""
         if len(self.pending) >= self._most:
             raise QueueFull("too many requests wait for the server's answers")

@@ -24,7 +24,7 @@ from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.token import check_token
 from kps.protocol.client.topics import Topics
-from kps.protocol.dialect.client import agreed, features_in, greeting, limit_in
+from kps.protocol.dialect.client import agreed, greeting, limit_in
 from kps.protocol.dialect.codes import ID_TAKEN
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import in_words
@@ -171,7 +171,7 @@ class Connecting:
         state = self._state
         link.registered = True
         link.outgoing.speak(agreed(pong, state.config.level), limit_in(pong))
-        state.features = features_in(pong)
+        state.features = link.outgoing.dialect.features(pong)
         if not state.is_closing:
             state.batching = link.outgoing
         state.id = text(pong, "id") or state.id

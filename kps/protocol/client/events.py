@@ -62,6 +62,31 @@ class SubscriptionRefused(NamedTuple):
     """The subscriptions that this ended. Each has its ``error``, and keeps its messages."""
 
 
+class Recovered(NamedTuple):
+    """The client gets all that was published on a topic, or on those of a pattern, meanwhile.
+
+    So it is after a reconnect, or at the place with which the program has subscribed.
+    """
+
+    topic: str
+    """The topic, or the text of the pattern."""
+    messages: int
+    """How many messages come, before any new one."""
+
+
+class Lost(NamedTuple):
+    """Messages of a topic with history were published, and the client will not get them.
+
+    The server has kept fewer than were missed, or has dropped some because the client reads too
+    slowly, or it was restarted without a file for its history.
+    """
+
+    topic: str
+    """The topic, or the text of the pattern."""
+    messages: int | None
+    """How many; ``None`` if nobody knows."""
+
+
 class AckStatusReceived(NamedTuple):
     """The server sent the status of an ack request."""
 
@@ -134,6 +159,8 @@ ClientEvent = (
     | Disconnected
     | SubscriptionConfirmed
     | SubscriptionRefused
+    | Recovered
+    | Lost
     | AckStatusReceived
     | AckStatusRefused
     | BarrierPassed

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from kps.errors import KPSError
-from kps.protocol.bus.message import AckHandle
+from kps.protocol.bus.message import AckHandle, Message
+from kps.protocol.dialect.places import Standing
 
 ACK_GRACE = 1.0
 """Seconds that the client waits beyond the timeout of an ack request: the server sends the final
@@ -36,6 +37,18 @@ class Barrier:
         """Number of subscribers that got the message, if this is a receipt and the server tells."""
         self.error: KPSError | None = None
         """Why the server will never reach it."""
+
+
+class HistoryQuestion(Barrier):
+    """A request for messages of the past, and what has come."""
+
+    __slots__ = ("messages", "standing", "topic")
+
+    def __init__(self, name: str, topic: str) -> None:
+        super().__init__(name)
+        self.topic = topic
+        self.messages: list[Message] = []
+        self.standing = Standing()
 
 
 class ClientAck(AckHandle):

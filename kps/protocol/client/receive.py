@@ -9,15 +9,18 @@ from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.client.asking import Asking
 from kps.protocol.client.events import (
     ErrorReceived,
+    Lost,
     MessageReceived,
     SubscriptionConfirmed,
     SubscriptionRefused,
 )
 from kps.protocol.client.link import ClientLink
+from kps.protocol.client.past import PastRequests
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
-from kps.protocol.client.topics import PATTERNS, Topics, Verdict
+from kps.protocol.client.topics import Topics, Verdict
 from kps.protocol.dialect.client import DeliveryTemplate, key_in
+from kps.protocol.dialect.codes import PATTERNS
 from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
@@ -27,6 +30,7 @@ from kps.protocol.dialect.envelope import (
     text,
 )
 from kps.protocol.dialect.outcome import bad_result
+from kps.protocol.dialect.places import Position, read_standing
 from kps.protocol.patterns import Key, Pattern
 
 # Levels of nesting that a server may send: those of a payload, and some around it. A program
@@ -53,6 +57,7 @@ class Receiver:
         state: ClientState,
         sender: Sender,
         asking: Asking,
+        past: PastRequests,
         topics: Topics,
         subscriptions: Subscriptions,
         registered: Callable[[ClientLink, Fields], None],
@@ -61,6 +66,7 @@ class Receiver:
         self._state = state
         self._sender = sender
         self._asking = asking
+        self.past = past
         self._topics = topics
         self._subscriptions = subscriptions
         self._registered = registered
@@ -202,13 +208,21 @@ class Receiver:
 
     def _confirmed(self, link: ClientLink, fields: Fields, size: int) -> None:
         key, joins = key_in(fields), fields["action"] == "subscribed"
+        if joins and (told := self._topics.stand(key, read_standing(fields))) is not None:
+            self._state.events.append(told)
         if self._topics.confirmed(key, joins=joins) is Verdict.SETTLED:
             self._state.events.append(SubscriptionConfirmed(key))
 
     def _publications(self, link: ClientLink, fields: Fields, size: int) -> None:
         topic, sender, payloads = link.outgoing.dialect.read_publications(fields)
         if payloads:
-            self._subscriptions.deliver_all(topic, payloads, sender, size // len(payloads))
+            position, size = None, size // len(payloads)
+            if "offset" in fields:
+                position, repeated = self._place(link, topic, fields, len(payloads))
+                if repeated:
+                    payloads = payloads[repeated:]
+            if payloads:
+                self._subscriptions.deliver_all(topic, payloads, sender, size, None, position)
         if self._may_be_row:
             names = topic, sender
             if names != self._names:
@@ -217,12 +231,29 @@ class Receiver:
             elif self._template is None:
                 self._learn(link.outgoing.dialect.template(topic, sender))
 
+    def _place(
+        self, link: ClientLink, topic: str, fields: Fields, count: int
+    ) -> tuple[Position | None, int]:
+        """Note the place of messages in the history of their topic.
+
+        Return it, and how many of them have come before.
+        """
+        epoch, offset = link.outgoing.dialect.place(fields)
+        if not offset:
+            return None, 0
+        position, missing, repeated = self._topics.standings.passed(topic, epoch, offset, count)
+        if missing:
+            self._state.events.append(Lost(topic, missing))
+        return Position(position.epoch, position.offset + repeated), repeated
+
     def _question(self, link: ClientLink, fields: Fields, size: int) -> None:
         topic, sender, data, ack_id, may_be_direct = link.outgoing.dialect.read_question(
             fields, self._state.id
         )
         subscriptions, epoch = self._subscriptions, self._state.epoch
-        taken = subscriptions.deliver(topic, data, sender, size, ack_id, epoch) is not None
+        position = self._place(link, topic, fields, 1)[0] if "offset" in fields else None
+        had_room = subscriptions.deliver(topic, data, sender, size, ack_id, epoch, position)
+        taken = had_room is not None
         if not taken and may_be_direct:
             taken = subscriptions.deliver_direct(data, sender, size, ack_id, epoch)
         if not taken and ack_id:
@@ -304,6 +335,7 @@ _HANDLERS: dict[str, _Handler] = {
     "publish_ack": Receiver._question,
     "direct_message": Receiver._direct_message,
     "error": Receiver._error,
+    "history": lambda receiver, _, fields, size: receiver.past.received(fields, size),
     "ack_response": Receiver._ack_response,
     "ack_update": Receiver._ack_update,
     "ack_status": Receiver._ack_status,

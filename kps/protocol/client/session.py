@@ -21,12 +21,14 @@ from kps.protocol.client.connecting import Connecting
 from kps.protocol.client.events import ClientEvent, Ended
 from kps.protocol.client.flow import Flow
 from kps.protocol.client.link import ClientLink
+from kps.protocol.client.past import PastRequests
 from kps.protocol.client.receive import Receiver
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.envelope import check_finite, compose, embedded, encode
+from kps.protocol.dialect.places import Start
 from kps.protocol.limits import check_switch
 from kps.protocol.patterns import Key
 
@@ -60,6 +62,8 @@ class ClientSession:
         self._sender = sender = Sender(state)
         self.asking = asking = Asking(state, sender)
         """The program's questions to the server."""
+        self.past = past = PastRequests(state, sender, asking)
+        """Its requests for messages of the past."""
         self.topics = topics = Topics(state, chance)
         # The receiver and the subscriptions call each other: the lambdas close the circle.
         self.subscriptions = Subscriptions(
@@ -81,6 +85,7 @@ class ClientSession:
             state,
             sender,
             asking,
+            past,
             topics,
             self.subscriptions,
             registered=connecting.registered,
@@ -164,8 +169,8 @@ class ClientSession:
     # -- called by the program, through the driver ------------------------------------------
 
     @verb
-    def subscribe(self, key: Key, now: float) -> Mailbox:
-        """Subscribe to a topic or pattern.
+    def subscribe(self, key: Key, now: float, start: Start | None = None) -> Mailbox:
+        """Subscribe to a topic or pattern; ``start`` tells with which messages of the past.
 
         ``SubscriptionConfirmed`` or ``SubscriptionRefused`` tells the outcome. Without a connection
         the client subscribes on the next one.
@@ -173,7 +178,7 @@ class ClientSession:
         self.state.now = now
         check_key(key, self.config.limits)
         self.state.require_life()
-        self.topics.want(key)
+        self.topics.want(key, start)
         return self.subscriptions.add(key)
 
     @patient

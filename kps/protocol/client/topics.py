@@ -16,16 +16,16 @@ The server answers questions about one topic in order, so only the last answer c
 from collections.abc import Callable
 from enum import Enum, auto
 
-from kps.errors import QueueFull, ServerError
+from kps.errors import InvalidState, QueueFull, ServerError
+from kps.protocol.client.events import Lost, Recovered
 from kps.protocol.client.positions import Positions, Question, code_of
 from kps.protocol.client.reconnect import Backoff
+from kps.protocol.client.standings import Standings
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1
-from kps.protocol.dialect.codes import LIMIT_REACHED
+from kps.protocol.dialect.codes import HISTORY, LIMIT_REACHED, PATTERNS
+from kps.protocol.dialect.places import Standing, Start
 from kps.protocol.patterns import Key
-
-PATTERNS = "patterns"
-"""The feature of a server that has patterns (spec, 12.10)."""
 
 # Backoff before asking again for topics that the server refused temporarily.
 _RETRIES = Backoff(first=0.5, factor=2.0, longest=30.0, jitter=0.5)
@@ -71,7 +71,8 @@ class Verdict(Enum):
 
 
 class _Topic:
-    __slots__ = ("answer_by", "has_been_live", "is_reported", "joins", "leaves", "state")
+    __slots__ = ("answer_by", "has_been_live", "is_reported", "joins", "leaves", "resumes", "start",
+                 "state")  # fmt: skip
 
     def __init__(self) -> None:
         self.state = TopicState.WAITING
@@ -80,6 +81,8 @@ class _Topic:
         self.answer_by = 0.0  # when the client gives up waiting for the answers
         self.has_been_live = False
         self.is_reported = False  # whether the program knows of a refusal on this connection
+        self.start: Start | None = None  # with what of the past the program wants it to begin
+        self.resumes = False  # whether the last question asked for all behind a place
 
     @property
     def open_questions(self) -> int:
@@ -111,6 +114,8 @@ class Topics:
         self._attempt = 0
         self._window = _FIRST_WINDOW  # how many refused topics to ask for at a time
         self._open = 0  # bytes of open questions, which nothing else bounds
+        self.standings = Standings()
+        """Where the client stands in the history of topics."""
         self.positions: Positions | None = None
         """Matches errors with questions, if errors on this connection do not name those."""
 
@@ -127,14 +132,22 @@ class Topics:
         """Number of questions without an answer."""
         return sum(found.open_questions for found in self._topics.values())
 
-    def want(self, key: Key) -> None:
+    def want(self, key: Key, start: Start | None = None) -> None:
         """Subscribe to a topic or pattern, now or on the next connection.
 
-        Raises :class:`kps.QueueFull` if too many questions are open, and
-        :class:`kps.Unsupported`; and then changes nothing.
+        ``start`` tells with what of the past. Raises :class:`kps.QueueFull` if too many questions
+        are open, :class:`kps.Unsupported`, and :class:`kps.InvalidState` if the past is wanted of
+        a topic that the client has already; and then changes nothing.
         """
-        if not isinstance(key, str) and self._state.ready:
-            self._state.require_feature(PATTERNS)
+        if self._state.ready:
+            if not isinstance(key, str):
+                self._state.require_feature(PATTERNS)
+            if start is not None:
+                self._state.require_feature(HISTORY)
+        if start is not None and self._has(key):
+            raise InvalidState(
+                f"this client is subscribed to {str(key)!r} already: ask for its history instead"
+            )
         found = self._topics.get(key)
         asks = found is None or found.state in (TopicState.WAITING, TopicState.LEAVING)
         most = max(self._state.config.limits.queue_bytes, _LEAST)
@@ -142,11 +155,25 @@ class Topics:
             raise QueueFull("too many questions about topics wait for the server's answers")
         if found is None:
             found = self._topics[key] = _Topic()
+        if asks:
+            found.start = start
         if asks and self._state.ready:
             self._ask(key, found)
 
+    def _has(self, key: Key) -> bool:
+        """Tell whether a subscription of the client has a topic, or some of those of a pattern."""
+        if key in self._topics and self._topics[key].state is not TopicState.LEAVING:
+            return True
+        return any(
+            key.selects(other)
+            if not isinstance(key, str) and isinstance(other, str)
+            else not isinstance(other, str) and isinstance(key, str) and other.selects(key)
+            for other in self._topics
+        )
+
     def leave(self, key: Key) -> None:
         """Unsubscribe from a topic or pattern."""
+        self.standings.forget(key)
         found = self._topics.get(key)
         if found is None:
             return
@@ -166,7 +193,10 @@ class Topics:
             self.positions.begin(outgoing.sent)
         has_patterns = self._state.has_feature(PATTERNS)
         for key, found in self._topics.items():
-            if has_patterns or isinstance(key, str):
+            if isinstance(key, str):
+                self._ask(key, found)
+        for key, found in self._topics.items() if has_patterns else ():
+            if not isinstance(key, str):  # behind the topics, which tell their places exactly
                 self._ask(key, found)
 
     def take_unsupported(self) -> list[Key]:
@@ -211,6 +241,7 @@ class Topics:
         else:
             found.state = TopicState.LIVE
             found.has_been_live = True
+            found.start = None
         self._attempt = 0
         self._window += 1
         return Verdict.SETTLED
@@ -346,11 +377,35 @@ class Topics:
         link = self._state.link
         assert link is not None
         dialect = link.outgoing.dialect
-        write = dialect.subscribe if joins else dialect.unsubscribe
+        if joins:
+            start = self._start(key, found)
+            found.resumes = start is not None and start.since is not None
+            message = dialect.subscribe(key, self._state.id, start)
+        else:
+            message = dialect.unsubscribe(key, self._state.id)
         # Not refused for want of room: a subscription must not depend on what else waits.
-        link.outgoing.send_anyway(write(key, self._state.id))
+        link.outgoing.send_anyway(message)
         if self.positions is not None:
             self.positions.asked(Question(link.outgoing.sent, str(key), joins))
+
+    def _start(self, key: Key, found: _Topic) -> Start | None:
+        """Return with what of the past to subscribe: what the program wants, or what it missed."""
+        if not self._state.has_feature(HISTORY):
+            return None
+        return found.start or self.standings.start(key)
+
+    def stand(self, key: Key, standing: Standing) -> Recovered | Lost | None:
+        """Note where a subscription begins, as its confirmation tells; return what that means."""
+        found = self._topics.get(key)
+        if found is None or found.state is TopicState.LEAVING:
+            return None
+        resumes, found.resumes = found.resumes, False
+        self.standings.begin(key, standing)
+        if not resumes:
+            return None
+        if standing.recovered:
+            return Recovered(str(key), standing.coming)
+        return Lost(str(key), standing.lost)
 
 
 def _cost(key: Key) -> int:

@@ -12,6 +12,7 @@ import orjson
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import ARRAY, Fields, is_deeper, text, unwrap, write
 from kps.protocol.dialect.outcome import AckResponse, as_json, size_of
+from kps.protocol.dialect.places import Start
 from kps.protocol.patterns import Key, Pattern
 
 # How a confirmation begins, as every server of the family writes it.
@@ -104,7 +105,7 @@ class ClientLevel1:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def subscribe(self, key: Key, client_id: str) -> bytes:
+    def subscribe(self, key: Key, client_id: str, start: Start | None) -> bytes:
         return level1.subscribe(str(key), client_id)
 
     def unsubscribe(self, key: Key, client_id: str) -> bytes:
@@ -133,6 +134,14 @@ class ClientLevel1:
         return level1.get_ack_status(name, sender)
 
     # -- reading ----------------------------------------------------------------------------
+
+    def place(self, fields: Fields) -> tuple[str, int]:
+        """Return the epoch, if it tells one, and the offset of a delivery; 0: it has none."""
+        return "", 0
+
+    def features(self, pong: Fields) -> frozenset[str]:
+        """Return what the server has, as its pong tells."""
+        return frozenset()
 
     def bare(self, fields: Fields) -> str:
         """Return the action that a message without one has.
@@ -167,15 +176,11 @@ class ClientLevel2(ClientLevel1):
     names_refusals = True
     silent_end = None
 
-    def subscribe(self, key: Key, client_id: str) -> bytes:
-        if isinstance(key, str):
-            return level1.subscribe(key, client_id)
-        return level2.subscribe_pattern(key.text)
+    def subscribe(self, key: Key, client_id: str, start: Start | None) -> bytes:
+        return level2.subscribe(key, {} if start is None else start.fields())
 
     def unsubscribe(self, key: Key, client_id: str) -> bytes:
-        if isinstance(key, str):
-            return level1.unsubscribe(key, client_id)
-        return level2.unsubscribe_pattern(key.text)
+        return level2.unsubscribe(key)
 
     def publish_with_ack(
         self, topic: str, sender: str, data: Any, ack_id: str, timeout: float
@@ -192,6 +197,18 @@ class ClientLevel2(ClientLevel1):
 
     def barrier(self, name: str, sender: str) -> bytes:
         return level2.ping(sender, name)
+
+    def place(self, fields: Fields) -> tuple[str, int]:
+        offset = fields.get("offset")
+        if type(offset) is not int or offset < 1:
+            return "", 0
+        return text(fields, "epoch"), offset
+
+    def features(self, pong: Fields) -> frozenset[str]:
+        features = pong.get("features")
+        if type(features) is not list:
+            return frozenset()
+        return frozenset(feature for feature in features if type(feature) is str)
 
     def bare(self, fields: Fields) -> str:
         return ""
@@ -232,14 +249,6 @@ def limit_in(fields: Fields) -> int | None:
     limits = fields.get("limits")
     limit = limits.get("max_message") if type(limits) is dict else None
     return limit if type(limit) is int and limit > 0 else None
-
-
-def features_in(fields: Fields) -> frozenset[str]:
-    """Return what the server has, if its pong tells."""
-    features = fields.get("features")
-    if type(features) is not list:
-        return frozenset()
-    return frozenset(feature for feature in features if type(feature) is str)
 
 
 def key_in(fields: Fields) -> Key:

@@ -1,4 +1,4 @@
-"""The close codes (spec, 2.8) and error codes (spec, 12.6) to which KPS gives a meaning."""
+"""The close codes (spec, 2.8), error codes (spec, 12.6) and features (spec, 12.1) of KPS."""
 
 GOING_AWAY = 1001
 SERVICE_RESTART = 1012
@@ -12,3 +12,8 @@ EXPIRED = 4002
 
 RATE_LIMITED = "rate_limited"
 LIMIT_REACHED = "limit_reached"
+
+PATTERNS = "patterns"
+HISTORY = "history"
+FEATURES = (PATTERNS, HISTORY)
+"""What servers of this version have, besides what every server of level 2 has."""

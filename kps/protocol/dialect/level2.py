@@ -6,13 +6,12 @@ All other messages are those of ``level1``. Each function returns the JSON of on
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kps.protocol.dialect.codes import FEATURES
 from kps.protocol.dialect.envelope import Fields, compose, shown, text, write
 from kps.protocol.dialect.outcome import AckResponse, kept_result
+from kps.protocol.patterns import Key
 
 LEVEL = 2
-
-FEATURES = ("patterns",)
-"""What servers of this version have, besides what every server of level 2 has (spec, 12.10)."""
 
 _NAMES_A_REQUEST = ("topic", "pattern", "to", "ack_id", "receipt", "nonce")
 
@@ -33,8 +32,23 @@ def pong(client_id: str, max_message: int, heartbeat: float, nonce: str = "") ->
     return write(fields)
 
 
-def pattern_subscribed(pattern: str) -> bytes:
-    return write({"action": "subscribed", "pattern": pattern})
+def subscribed(key: Key, more: Fields) -> bytes:
+    return write({"action": "subscribed", **_named_key(key), **more})
+
+
+def _named_key(key: Key) -> Fields:
+    return {"topic": key} if isinstance(key, str) else {"pattern": key.text}
+
+
+def history(topic: str, nonce: str, entries: Iterable[bytes], more: Fields) -> bytes:
+    """Messages of a topic, which are JSON."""
+    head = write({"action": "history", "topic": topic, "nonce": nonce, **more})
+    return b'%b,"messages":[%b]}' % (head[:-1], b",".join(entries))
+
+
+def kept_message(offset: int, sender: str, payload: bytes) -> bytes:
+    """One of them."""
+    return b'{"offset":%d,"from":%b,"data":%b}' % (offset, write(sender), payload)
 
 
 def pattern_unsubscribed(pattern: str) -> bytes:
@@ -47,20 +61,30 @@ def published(topic: str, receipt: str, delivered: int) -> bytes:
     )
 
 
-def delivery(topic: str, sender: str, texts: Sequence[bytes], count: int) -> bytes:
+def delivery(
+    topic: str, sender: str, texts: Sequence[bytes], count: int, offset: int = 0, epoch: str = ""
+) -> bytes:
     """Publications of one sender on one topic: every subscriber gets the same bytes.
 
     Each of ``texts`` has one or several of the ``count`` payloads, with commas in between.
     """
     what = b'"data":%b}' if count == 1 else b'"batch":[%b]}'
-    return b'{"action":"publish","topic":%b,"from":%b,' % (write(topic), write(sender)) + (
-        what % b",".join(texts)
-    )
+    head = b'{"action":"publish","topic":%b,"from":%b,' % (write(topic), write(sender))
+    if offset:
+        head += b'"offset":%d,' % offset if not epoch else _place(offset, epoch)
+    return head + what % b",".join(texts)
 
 
-def delivery_with_ack(topic: str, sender: str, payload: bytes, ack_id: str) -> bytes:
+def _place(offset: int, epoch: str) -> bytes:
+    return b'"offset":%d,%b' % (offset, b'"epoch":%b,' % write(epoch) if epoch else b"")
+
+
+def delivery_with_ack(
+    topic: str, sender: str, payload: bytes, ack_id: str, offset: int = 0, epoch: str = ""
+) -> bytes:
     """A publication that each subscriber answers; without a topic, a direct message."""
-    return b'{"action":"publish_ack","ack_id":%b,"from":%b,"data":%b%b}' % (
+    return b'{"action":"publish_ack",%b"ack_id":%b,"from":%b,"data":%b%b}' % (
+        _place(offset, epoch) if offset else b"",
         write(ack_id),
         write(sender),
         payload,
@@ -123,12 +147,16 @@ def _by_client(responses: Iterable[AckResponse]) -> dict[str, Fields]:
 # -- client to server --------------------------------------------------------------------
 
 
-def subscribe_pattern(pattern: str) -> bytes:
-    return compose({"action": "subscribe", "pattern": pattern})
+def subscribe(key: Key, more: Fields) -> bytes:
+    return compose({"action": "subscribe", **_named_key(key), **more})
 
 
-def unsubscribe_pattern(pattern: str) -> bytes:
-    return compose({"action": "unsubscribe", "pattern": pattern})
+def ask_history(topic: str, nonce: str, more: Fields) -> bytes:
+    return compose({"action": "history", "topic": topic, "nonce": nonce, **more})
+
+
+def unsubscribe(key: Key) -> bytes:
+    return compose({"action": "unsubscribe", **_named_key(key)})
 
 
 def ping(client_id: str, nonce: str = "") -> bytes:

@@ -11,8 +11,11 @@ from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.codes import GOING_AWAY, SERVICE_RESTART
 from kps.protocol.dialect.envelope import ARRAY, Fields, InvalidMessage, embedded, text
 from kps.protocol.dialect.outcome import AckResponse, timed_out
+from kps.protocol.dialect.places import Places, Position, Standing, Start, read_start
 from kps.protocol.dialect.requests import Answer, Ask, FromServer, Outcomes, Publish, Relay
 from kps.protocol.patterns import Key, Pattern
+
+_NOWHERE = Standing()
 
 
 class ServerLevel1:
@@ -47,6 +50,17 @@ class ServerLevel1:
     def read_key(self, fields: Fields) -> Key:
         """Read what a client wants to subscribe to."""
         return required(fields, "topic", _NO_TOPIC)
+
+    def read_start(self, fields: Fields, most: int, *, is_pattern: bool) -> Start | None:
+        """Read with what of the past a subscription begins; ``None`` if the client asks for none.
+
+        ``most`` is how many topics the place of a pattern may name.
+        """
+        return None
+
+    def read_history(self, fields: Fields, most: int) -> tuple[Position | None, int, str]:
+        """Read a request for history: the place, how many messages, and its name."""
+        raise InvalidMessage("unknown action: history", "unknown_action")
 
     def read_ask(self, fields: Fields, payload: bytes, target: str, refusal: str) -> Ask:
         """Read an ack request; the field ``target`` names the topic or the receiver."""
@@ -105,7 +119,7 @@ class ServerLevel1:
     def pong(self, client_id: str, max_message: int, heartbeat: float, nonce: str) -> bytes:
         return level1.pong(client_id)
 
-    def subscribed(self, key: Key) -> bytes:
+    def subscribed(self, key: Key, standing: Standing = _NOWHERE) -> bytes:
         """The confirmation of a subscription."""
         return level1.subscribed(str(key))
 
@@ -141,17 +155,31 @@ class ServerLevel1:
     # -- delivering -------------------------------------------------------------------------
 
     def deliveries(
-        self, topic: str, sender: str, texts: Sequence[bytes], count: int
+        self,
+        topic: str,
+        sender: str,
+        texts: Sequence[bytes],
+        count: int,
+        offset: int = 0,
+        epoch: str = "",
     ) -> list[bytes]:
         """Publications, whose payloads are JSON: every subscriber of this level gets these bytes.
 
         There are ``count`` of them. A text is one payload, or, if the dialect has batches, several
-        with commas in between.
+        with commas in between. ``offset`` is that of the first, or 0.
         """
         return level1.deliveries(topic, sender, texts)
 
     def delivery_with_ack(
-        self, topic: str, sender: str, payload: bytes, ack_id: str, *, is_direct: bool
+        self,
+        topic: str,
+        sender: str,
+        payload: bytes,
+        ack_id: str,
+        *,
+        is_direct: bool,
+        offset: int = 0,
+        epoch: str = "",
     ) -> bytes:
         """A publication that each subscriber answers."""
         return level1.delivery_with_ack(topic, sender, payload, ack_id)
@@ -187,6 +215,19 @@ class ServerLevel2(ServerLevel1):
             raise InvalidMessage("a subscription names either a topic or a pattern", "bad_request")
         return Pattern(text)
 
+    def read_start(self, fields: Fields, most: int, *, is_pattern: bool) -> Start | None:
+        if "since" not in fields and "last" not in fields:
+            return None
+        return read_start(fields, most, is_pattern=is_pattern)
+
+    def read_history(self, fields: Fields, most: int) -> tuple[Position | None, int, str]:
+        start = read_start(fields, most, is_pattern=False)
+        nonce = required(fields, "nonce", "missing nonce")
+        count = most if start is None or start.last == 0 else min(start.last, most)
+        since = None if start is None else start.since
+        assert not isinstance(since, Places)
+        return since, count, nonce
+
     def _wants_updates(self, fields: Fields) -> bool:
         return fields.get("updates") is True
 
@@ -211,10 +252,8 @@ class ServerLevel2(ServerLevel1):
     def pong(self, client_id: str, max_message: int, heartbeat: float, nonce: str) -> bytes:
         return level2.pong(client_id, max_message, heartbeat, nonce)
 
-    def subscribed(self, key: Key) -> bytes:
-        if isinstance(key, str):
-            return level1.subscribed(key)
-        return level2.pattern_subscribed(key.text)
+    def subscribed(self, key: Key, standing: Standing = _NOWHERE) -> bytes:
+        return level2.subscribed(key, standing.fields(is_pattern=not isinstance(key, str)))
 
     def unsubscribed(self, key: Key) -> bytes:
         if isinstance(key, str):
@@ -232,14 +271,29 @@ class ServerLevel2(ServerLevel1):
         return level2.error_about_all(reason, code, requests)
 
     def deliveries(
-        self, topic: str, sender: str, texts: Sequence[bytes], count: int
+        self,
+        topic: str,
+        sender: str,
+        texts: Sequence[bytes],
+        count: int,
+        offset: int = 0,
+        epoch: str = "",
     ) -> list[bytes]:
-        return [level2.delivery(topic, sender, texts, count)]
+        return [level2.delivery(topic, sender, texts, count, offset, epoch)]
 
     def delivery_with_ack(
-        self, topic: str, sender: str, payload: bytes, ack_id: str, *, is_direct: bool
+        self,
+        topic: str,
+        sender: str,
+        payload: bytes,
+        ack_id: str,
+        *,
+        is_direct: bool,
+        offset: int = 0,
+        epoch: str = "",
     ) -> bytes:
-        return level2.delivery_with_ack("" if is_direct else topic, sender, payload, ack_id)
+        named = "" if is_direct else topic
+        return level2.delivery_with_ack(named, sender, payload, ack_id, offset, epoch)
 
 
 _NO_TOPIC = "missing or invalid topic"

@@ -12,8 +12,8 @@ from kps.errors import InvalidArgument, QueueFull
 from kps.protocol.access import rules
 from kps.protocol.access.identity import Permissions
 from kps.protocol.bus.acks import AckOwner, DuplicateAckId
-from kps.protocol.bus.topics import Stage, Subscriber
-from kps.protocol.dialect import level1
+from kps.protocol.bus.topics import Stage
+from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import (
@@ -24,6 +24,7 @@ from kps.protocol.dialect.envelope import (
     text,
 )
 from kps.protocol.dialect.outcome import as_json, bad_result
+from kps.protocol.dialect.places import Standing, Start
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.server import ServerLevel1, required
 from kps.protocol.dialect.texts import HardToFind, find_text, split_texts, text_of
@@ -31,11 +32,12 @@ from kps.protocol.patterns import Key
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.events import RelayRequested
 from kps.protocol.server.gate import Gate
+from kps.protocol.server.replay import Replayed, Replays, look_up, stand
 from kps.protocol.server.run import Run
 from kps.protocol.server.state import ServerState
 
 
-class Actor(Subscriber, AckOwner, Protocol):
+class Actor(Replayed, AckOwner, Protocol):
     """The session of the client that asks for an action, as actions see it."""
 
     number: int
@@ -49,6 +51,8 @@ class Actor(Subscriber, AckOwner, Protocol):
     """Number of messages that it sent."""
     deep: object
     """A part of the message that is being handled, if that is nested too deeply."""
+    replays: Replays | None
+    """What it gets of the past, if it has asked for something."""
     text: bytes | None
     """The message that is being handled, unless all in it is written as we would write it."""
 
@@ -79,6 +83,7 @@ _REGISTRATION = 20
 _SUBSCRIPTION = 5
 _PATTERN = 30
 _RELAY = 20
+_HISTORY = 20
 
 
 def ping(actor: Actor, fields: Fields) -> None:
@@ -89,13 +94,14 @@ def ping(actor: Actor, fields: Fields) -> None:
 def subscribe(actor: Actor, fields: Fields) -> None:
     actor.state.turns.left -= _SUBSCRIPTION
     key = actor.dialect.read_key(fields)
-    confirmation = actor.dialect.subscribed(key)
     if key in actor.topics:
-        actor.reply(confirmation)
+        actor.reply(actor.dialect.subscribed(key))
         return
-    if not isinstance(key, str):
-        actor.state.turns.left -= _PATTERN
     limits, bus = actor.state.limits, actor.state.bus
+    is_pattern = not isinstance(key, str)
+    if is_pattern:
+        actor.state.turns.left -= _PATTERN
+    start = actor.dialect.read_start(fields, limits.max_positions, is_pattern=is_pattern)
     rules.check_subscribe(key, actor.permissions, limits)
     if len(actor.topics) >= limits.max_subscriptions:
         raise InvalidMessage("this client has too many subscriptions", LIMIT_REACHED)
@@ -103,13 +109,28 @@ def subscribe(actor: Actor, fields: Fields) -> None:
         raise InvalidMessage("the server has too many topics", LIMIT_REACHED)
     if bus.is_crowded(key):
         raise InvalidMessage("too many patterns begin and end like this one", LIMIT_REACHED)
-    actor.delivery.subscribe(actor, key, lambda: actor.reply(confirmation))
+    actor.delivery.subscribe(actor, key, lambda: _confirm(actor, key, start))
+
+
+def _confirm(actor: Actor, key: Key, start: Start | None) -> None:
+    """Confirm a subscription, and begin to replay what it asks for."""
+    logs = actor.state.logs
+    if logs is None:
+        no_history = Standing(recovered=None if start is None or start.since is None else False)
+        actor.reply(actor.dialect.subscribed(key, no_history))
+        return
+    replays = actor.replays = actor.replays or Replays(actor)
+    standing = stand(logs, replays, key, start)
+    actor.reply(actor.dialect.subscribed(key, standing))
+    replays.go_on()
 
 
 def unsubscribe(actor: Actor, fields: Fields) -> None:
     actor.state.turns.left -= _SUBSCRIPTION
     key = actor.dialect.read_key(fields)
     actor.state.bus.unsubscribe(actor, key)
+    if actor.replays:
+        actor.replays.forget()
     actor.reply(actor.dialect.unsubscribed(key))
 
 
@@ -286,6 +307,19 @@ def cancel_ack(actor: Actor, fields: Fields) -> None:
     actor.reply(level1.ack_cancelled(ack_id))
 
 
+def history(actor: Actor, fields: Fields) -> None:
+    topic = required(fields, "topic", "missing or invalid topic")
+    since, count, nonce = actor.dialect.read_history(fields, actor.state.limits.max_positions)
+    rules.check_subscribe(topic, actor.permissions, actor.state.limits)
+    logs = actor.state.logs
+    log = None if logs is None else logs.log(topic)
+    if log is None:
+        raise InvalidMessage("this topic has no history", "no_history")
+    standing, entries = look_up(log, since, count, actor.state.limits.max_message // 2)
+    actor.state.turns.left -= _HISTORY + len(entries)
+    actor.reply(level2.history(topic, nonce, entries, standing.fields(is_pattern=False)))
+
+
 class Action(NamedTuple):
     """One action."""
 
@@ -308,6 +342,7 @@ ACTIONS: dict[str | None, Action] = {
     "publish_with_ack": Action(publish_with_ack),
     "publish_to_id_with_ack": Action(publish_to_id_with_ack),
     "ack": Action(ack),
+    "history": Action(history),
     "get_ack_status": Action(get_ack_status),
     "cancel_ack": Action(cancel_ack),
 }

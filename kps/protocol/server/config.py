@@ -7,6 +7,7 @@ from kps.errors import InvalidArgument
 from kps.protocol.access.admission import Network
 from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.access.rules import is_foreign
+from kps.protocol.bus.history import History
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.address import DEFAULT_PATH
 from kps.protocol.limits import shown
@@ -41,6 +42,8 @@ class HubConfig:
     """The version that ``/healthz`` shows."""
     pages: Mapping[str, HttpResponse] = field(default_factory=dict)
     """HTTP answers by path. Each has an ``etag``."""
+    history: tuple[History, ...] = ()
+    """For which topics the server keeps messages; the first rule that has a topic counts."""
     is_monitored: bool = False
     """Whether the server publishes its figures to subscribers (spec, 12.8)."""
 

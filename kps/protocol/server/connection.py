@@ -114,6 +114,8 @@ class WebSocketConnection:
         try:
             data = socket.data_to_send(limit)
             self._state.stats.bytes_out += len(data)
+            if self.session.replays:
+                self.session.replays.go_on()
             if not self._intake.is_heard and not self._intake.is_blocked:
                 self._intake.resume()
             return data

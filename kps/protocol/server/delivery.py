@@ -34,6 +34,8 @@ class Delivery:
     def publish(self, publication: Publication) -> int:
         """Deliver a publication; return how many subscribers had room for its last message."""
         state = self._state
+        if state.logs is not None:
+            state.logs.keep(publication, state.now)
         reached = state.bus.publish(publication)
         messages = publication.count
         state.turns.left -= reached + messages
@@ -72,6 +74,8 @@ class Delivery:
         request = self._open(owner, ask, subscribers)
         state.turns.left -= _ASKED * (1 + len(request.awaited))
         publication = Publication(ask.target, sender, ask.data, ack_id=request.id)
+        if state.logs is not None:
+            state.logs.keep(publication, state.now)
         state.stats.published += 1
         state.stats.delivered += state.bus.publish(publication)
         if not request.awaited:

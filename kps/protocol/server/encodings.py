@@ -39,19 +39,29 @@ class FrameEncoding:
                 publication.texts[0],
                 publication.ack_id,
                 is_direct=publication.is_direct,
+                offset=publication.offset,
+                epoch=publication.epoch,
             )
             if len(message) <= _LARGEST_JOINED:
                 return message
             return Entry(text_frame(message), _FORWARDED)
-        if self._dialect.has_batches:
-            return self.encode_some(topic, sender, publication.texts, publication.count)
-        return self.encode_some(topic, sender, publication.payloads(), publication.count)
+        texts = publication.texts if self._dialect.has_batches else publication.payloads()
+        return self.encode_some(publication, texts, publication.count, publication.offset)
 
-    def encode_some(self, topic: str, sender: str, texts: list[bytes], count: int) -> Entry:
-        """Encode some messages that want no ack."""
-        messages = self._dialect.deliveries(topic, sender, texts, count)
+    def encode_some(
+        self, publication: Publication, texts: list[bytes], count: int, offset: int
+    ) -> Entry:
+        """Encode some messages of a publication that wants no ack, from an offset on."""
+        topic, sender, epoch = publication.topic, publication.sender, publication.epoch
+        messages = self._dialect.deliveries(topic, sender, texts, count, offset, epoch)
         frames = text_frame(messages[0]) if len(messages) == 1 else text_frames(messages)
         return Entry(frames, _DROPPABLE, count, len(messages))
+
+    def encode_past(self, publication: Publication) -> Entry:
+        """Encode messages that were published before."""
+        return self.encode_some(
+            publication, publication.texts, publication.count, publication.offset
+        )
 
 
 class _Parts:
@@ -59,10 +69,14 @@ class _Parts:
         self._encoding = encoding
 
     def encode(self, publication: Publication) -> list[Entry]:
-        topic, sender, payloads = publication.topic, publication.sender, publication.payloads()
+        payloads, encode = publication.payloads(), self._encoding.encode_some
         size = -(-len(payloads) // _MOST_PARTS)
-        parts = [payloads[begin : begin + size] for begin in range(0, len(payloads), size)]
-        return [self._encoding.encode_some(topic, sender, part, len(part)) for part in parts]
+        entries, offset = [], publication.offset
+        for begin in range(0, len(payloads), size):
+            part = payloads[begin : begin + size]
+            entries.append(encode(publication, part, len(part), offset))
+            offset += len(part) if offset else 0
+        return entries
 
 
 # One encoding for each dialect, because each publication caches by encoding.

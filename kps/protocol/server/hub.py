@@ -237,7 +237,7 @@ class Hub:
             return len(self.state.bus.subscribers(topic))
         state = self.state
         state.now = now
-        if topic not in state.bus:
+        if topic not in state.bus and state.logs is None:
             state.stats.published += 1
             return 0
         calls.is_under_way = True
@@ -265,7 +265,8 @@ class Hub:
 
     def _publish(self, topic: str, payload: bytes) -> int:
         local = self.local
-        if local.topics and self.state.bus.count_for(local, topic):
+        state = self.state
+        if local.topics and state.logs is None and state.bus.count_for(local, topic):
             return local.take_own(topic, payload)
         return self.delivery.publish(Publication(topic, self.config.id, payload))
 

@@ -11,7 +11,11 @@ from kps.protocol.bus.message import (
     Acknowledgement,
     Message,
     check_key,
+    check_topic,
+    make_messages,
+    place_messages,
 )
+from kps.protocol.bus.past import Past, check_start
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.bus.topics import Stage
@@ -19,7 +23,10 @@ from kps.protocol.calls import patient, verb
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import compose, load, write
 from kps.protocol.dialect.outcome import AckResponse, as_json, bad_result, timed_out
+from kps.protocol.dialect.places import Position
+from kps.protocol.limits import shown
 from kps.protocol.patterns import Key
+from kps.protocol.server.replay import find
 from kps.protocol.server.state import ServerState
 
 # Units of work (see ``turns``): of a payload for each further subscription of the program.
@@ -67,6 +74,26 @@ class LocalProgram:
         bus.subscribe(self, key)
         return self.subscriptions.add(key)
 
+    def history(self, topic: str, since: Position | None, limit: int) -> Past:
+        """Return messages of a topic with history. Raises :class:`kps.InvalidArgument`."""
+        check_topic(topic, self._state.limits)
+        check_start(topic, since, 0)
+        logs = self._state.logs
+        log = None if logs is None else logs.log(topic)
+        if log is None:
+            raise InvalidArgument(f"the topic {shown(topic)} has no history")
+        before, recovered, lost = log.latest(limit) - 1, True, None
+        if since is not None:
+            before, recovered, lost = find(log, since)
+        messages: list[Message] = []
+        for entry in log.read(before + 1, limit):
+            payloads = load(b"[%b]" % entry.text)
+            made = make_messages(topic, payloads, entry.sender, len(entry.text) // len(payloads))
+            place_messages(made, Position(log.epoch, entry.first))
+            messages += made
+        position = messages[-1].position if messages else None
+        return Past(messages, position or Position(log.epoch, before), recovered, lost)
+
     @patient
     def unsubscribe(self, mailbox: Mailbox) -> None:
         """End one subscription."""
@@ -86,9 +113,13 @@ class LocalProgram:
         self._state.turns.left -= copies * (_MESSAGE + (size // _COPIED))
         payloads = load(b"[%b]" % b",".join(publication.texts))
         deliver, ack_id = self.subscriptions.deliver, publication.ack_id
+        position = None
+        if publication.offset:
+            assert self._state.logs is not None
+            position = Position(publication.epoch or self._state.logs.epoch, publication.offset)
         if ack_id:
-            return bool(deliver(topic, payloads[0], sender, size, ack_id, 0))
-        taken = self.subscriptions.deliver_all(topic, payloads, sender, size)
+            return bool(deliver(topic, payloads[0], sender, size, ack_id, 0, position))
+        taken = self.subscriptions.deliver_all(topic, payloads, sender, size, position=position)
         if taken == count:
             return True
         publication.partial += taken

@@ -27,6 +27,7 @@ from kps.protocol.server.encodings import FRAMES
 from kps.protocol.server.gate import Gate
 from kps.protocol.server.inbox import Inbox
 from kps.protocol.server.ports import Transport
+from kps.protocol.server.replay import Replays
 from kps.protocol.server.run import Run
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.templates import Template
@@ -65,6 +66,7 @@ class ServerSession:
         "number",
         "peer",
         "received",
+        "replays",
         "run",
         "since",
         "state",
@@ -96,6 +98,8 @@ class ServerSession:
         """A part of the message that is being handled, if that is nested too deeply."""
         self.text: bytes | None = None
         """The message that is being handled, unless all in it is written as we would write it."""
+        self.replays: Replays | None = None
+        """What it gets of the past, if it has asked for something."""
         self.state = state
         self.delivery = delivery
         self.gate = Gate(state, transport, self)
@@ -127,9 +131,9 @@ class ServerSession:
         return self._transport.host
 
     @property
-    def queued_bytes(self) -> int:
-        """Bytes that are pending for the client."""
-        return self._transport.queued_bytes
+    def queued(self) -> tuple[int, int]:
+        """Bytes and messages that are pending for the client."""
+        return self._transport.queued_bytes, self._transport.queued_messages
 
     # -- from the client ----------------------------------------------------------------------
 
@@ -253,6 +257,11 @@ class ServerSession:
         publication.partial += queued - count * had_room
         return had_room
 
+    def deliver_past(self, entry: Entry) -> bool:
+        """Take messages of the past; tell whether they had room."""
+        self.delivered += entry.messages
+        return self._transport.queue(entry) and not self.gate.is_over
+
     def deliver_direct(self, publication: Publication) -> None:
         """Take a direct message that wants an ack."""
         self.deliver(publication)
@@ -298,6 +307,8 @@ class ServerSession:
         client: object = state.clients.get(self.id)
         if client is self:
             del state.clients[self.id]
+        if self.replays is not None:
+            self.replays.end()
         state.bus.remove(self)
         state.acks.drop_owner(self)
         state.acks.drop_subscriber(self)

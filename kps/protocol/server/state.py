@@ -8,6 +8,7 @@ from kps.protocol.access.ids import IdOwners
 from kps.protocol.access.origins import Origins
 from kps.protocol.access.rate import UsedLimiters
 from kps.protocol.bus.acks import AckBook
+from kps.protocol.bus.history import LogBook
 from kps.protocol.bus.topics import Bus
 from kps.protocol.calls import Calls
 from kps.protocol.server.config import HubConfig
@@ -34,6 +35,17 @@ class ServerState:
         self.deadlines = Deadlines()
         self.turns = Turns()
         self.bus = Bus(self.deadlines)
+        limits = config.limits
+        self.logs: LogBook | None = None
+        """The messages of topics with history, if any have it."""
+        if config.history:
+            self.logs = LogBook(
+                config.history,
+                self.deadlines,
+                lambda: new_id().rpartition("-")[2],
+                limits.history_bytes,
+                limits.history_topics,
+            )
         self.acks = AckBook(self.deadlines, config.limits)
         self.admission = Admission(config.limits, config.proxies)
         self.used_limiters = UsedLimiters(config.limits.max_connections)

@@ -68,6 +68,14 @@ class TestSubscribing:
         server.send(publication("sensors/1", 3))
         assert [contents(one) for one in mailboxes] == [[3], [], [[2], 3], [], [], []]
 
+    def test_a_direct_question_is_for_direct_messages(self) -> None:
+        client, server = online()
+        everything = client.session.subscribe(Pattern("**"), client.now)
+        direct = client.session.subscriptions.open_direct()
+        server.send({"action": "publish_ack", "from": "a", "data": 1, "ack_id": "7"})
+        server.send({"action": "publish", "topic": "", "from": "a", "data": 2})
+        assert (contents(everything), contents(direct)) == ([], [1])
+
     def test_one_answer_for_all_of_them(self) -> None:
         client, server = online()
         for key in (SENSORS, "sensors/1"):
@@ -104,7 +112,7 @@ class TestReconnecting:
         client.session.subscribe("t", client.now)
         server = reconnected(client, server)
         asked = [m for m in server.take() if m["action"] == "subscribe"]
-        assert [m.get("pattern", m.get("topic")) for m in asked] == ["sensors/**", "t"]
+        assert [m.get("pattern", m.get("topic")) for m in asked] == ["t", "sensors/**"]
 
     @pytest.mark.parametrize("pong", [OLDER, {}, {**OLDER, "features": "patterns"}])
     def test_a_server_without_patterns_ends_the_subscription(self, pong: dict[str, Any]) -> None:
@@ -131,7 +139,7 @@ class TestReconnecting:
         assert server.take() == []
 
 
-@pytest.mark.parametrize("pong", [OLDER, {"proto": 1}, {**OLDER, "features": ["later"]}])
+@pytest.mark.parametrize("pong", [OLDER, {**OLDER, "features": ["later"]}, {**NEWER, "proto": 1}])
 def test_a_server_without_patterns_is_not_asked(pong: dict[str, Any]) -> None:
     client, server = online(**pong)
     with pytest.raises(Unsupported) as refusal:

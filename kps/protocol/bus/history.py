@@ -1,0 +1,438 @@
+"""The latest messages of topics, numbered, for subscribers that come late or come back (spec, 15).
+
+A server keeps what its rules say. Each topic with history has a log: its messages, in order, by
+offset. The offsets of a topic begin with 1 and have no gaps, and go on when the messages are
+forgotten. An epoch says that they do: it is new whenever it is unknown what the offsets before it
+stood for.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, Protocol
+
+from kps.errors import InvalidArgument
+from kps.protocol import cost
+from kps.protocol.bus.publication import Publication
+from kps.protocol.dialect.texts import split_joined
+from kps.protocol.limits import LONGEST, shown
+from kps.protocol.patterns import pattern
+from kps.protocol.timers import Deadlines
+
+BREAK: Final = 2**32
+"""After an end at which messages may have been lost, the offsets of all topics go on behind the
+next multiple of this, and so do the numbers of entries. So no offset stands for two messages, and a
+gap that is not counted shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A rule of a server: for which topics it keeps messages, and how many.
+
+    ``History("chat/**", size=100, ttl=3600)``. The first rule whose pattern has a topic counts. A
+    topic that begins with ``__`` has none, unless the pattern begins so too. Raises
+    :class:`kps.InvalidArgument`.
+    """
+
+    topics: str
+    """A pattern of topics: ``*`` stands for any characters but ``/``, ``**`` for any."""
+    size: int = 1000
+    """Messages to keep for each topic. 1 keeps the latest value."""
+    ttl: float | None = None
+    """Seconds for which a message is kept; ``None``: until ``size`` others have come."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.topics, str) or not self.topics or self.topics == "*":
+            raise InvalidArgument(f"topics is a pattern like 'chat/**', not {shown(self.topics)}")
+        if type(self.size) is not int or not 1 <= self.size <= _LARGEST:
+            raise InvalidArgument(f"size is a number from 1 to {_LARGEST}, not {shown(self.size)}")
+        ttl = self.ttl
+        if ttl is not None and (type(ttl) not in (int, float) or not 0 < ttl <= LONGEST):
+            raise InvalidArgument(f"ttl is a number of seconds above 0, not {shown(ttl)}")
+
+
+_LARGEST = 10_000_000
+
+
+class Entry(NamedTuple):
+    """Messages of one sender that came together, as they are kept."""
+
+    number: int
+    """Its number among all entries of the server, which grows."""
+    first: int
+    """The offset of the first message."""
+    messages: int
+    """How many they are."""
+    sender: str
+    text: bytes
+    """Their payloads, with commas in between."""
+    time: float
+    """When they came, by the server's clock."""
+    size: int
+    """Bytes that it takes in memory."""
+
+    @property
+    def behind(self) -> int:
+        """The offset behind the last one."""
+        return self.first + self.messages
+
+    def part(self, offset: int, most: int) -> "Entry":
+        """Return the messages from an offset on, up to ``most`` of them; maybe none."""
+        skipped = max(0, offset - self.first)
+        if not skipped and self.messages <= most:
+            return self
+        texts = split_joined(self.text)[skipped : skipped + most]
+        text = b",".join(texts)
+        first = self.first + skipped
+        return new_entry(self.number, first, len(texts), self.sender, text, self.time)
+
+
+def new_entry(
+    number: int, first: int, messages: int, sender: str, text: bytes, time: float
+) -> Entry:
+    """Make an entry of messages whose payloads are JSON, with commas in between."""
+    size = cost.LOG_ENTRY + len(text) + len(sender)  # the senders' texts are shared
+    return Entry(number, first, messages, sender, text, time, size)
+
+
+class Store(Protocol):
+    """What keeps logs beyond the server's end. It only notes what it is told, and does it later."""
+
+    def append(self, topic: str, epoch: str, entry: Entry) -> None:
+        """Keep messages."""
+
+    def trim(self, topic: str, offset: int) -> None:
+        """Forget the messages of a topic before an offset."""
+
+    def forget(self, topic: str) -> None:
+        """Forget a topic."""
+
+    def begin(self, epoch: str, number: int) -> None:
+        """Note the epoch of topics of which nothing is known, and a number below all new ones."""
+
+
+class KeptTopic(NamedTuple):
+    """What a store has kept of a topic."""
+
+    topic: str
+    epoch: str
+    top: int
+    """The offset of the latest message."""
+    entries: Sequence[Entry]
+
+
+class KeptPast(NamedTuple):
+    """What a store has kept."""
+
+    epoch: str
+    number: int
+    """The number of the latest entry, or that with which the epoch began if it is larger."""
+    is_orderly: bool
+    """Whether it has kept all that there was."""
+    topics: Iterable[KeptTopic]
+
+
+class TopicLog:
+    """The latest messages of one topic."""
+
+    __slots__ = ("_trimmed", "book", "entries", "epoch", "kept", "rule", "top", "topic")
+
+    def __init__(self, book: "LogBook", topic: str, rule: History, epoch: str, top: int) -> None:
+        self.book = book
+        self.topic = topic
+        self.rule = rule
+        self.epoch = epoch
+        self.top = top
+        """The offset of the latest message, also if that is forgotten; 0: there was none."""
+        self.entries: deque[Entry] = deque()
+        self.kept = 0
+        """Messages in the entries. Some of the oldest entry may be too many."""
+        self._trimmed = top + 1  # what the store was told
+
+    @property
+    def first(self) -> int:
+        """The offset of the oldest message that is kept, or that of the next one."""
+        if not self.entries:
+            return self.top + 1
+        return self.entries[0].first + max(0, self.kept - self.rule.size)
+
+    def latest(self, count: int) -> int:
+        """Return the offset of the first of the latest messages that are kept."""
+        for entry in reversed(self.entries):
+            if entry.messages >= count:
+                return max(self.first, entry.behind - count)
+            count -= entry.messages
+        return self.first
+
+    def since_number(self, number: int) -> tuple[int, bool]:
+        """Return the offset of the first message that came after an entry of any topic.
+
+        The second value tells whether all such messages are kept.
+        """
+        entries = self.entries
+        place = bisect_right(entries, number, key=_NUMBER)
+        first = self.first
+        offset = max(first, entries[place].first) if place < len(entries) else self.top + 1
+        is_whole = offset > first or place > 0 or (first - 1) % BREAK == 0
+        return offset, is_whole and (offset - 1) // BREAK == self.top // BREAK
+
+    def is_whole(self, offset: int) -> bool:
+        """Tell whether every message behind an offset is kept, as far as can be known."""
+        return self.first - 1 <= offset <= self.top and offset // BREAK == self.top // BREAK
+
+    def count_lost(self, offset: int) -> int | None:
+        """Return how many messages behind an offset are not kept; ``None`` if nobody knows."""
+        first = self.first
+        if offset > self.top or offset // BREAK != self.top // BREAK:
+            return None
+        return max(0, first - 1 - offset)
+
+    def count_from(self, offset: int) -> int:
+        """Return how many messages are kept from an offset on."""
+        offset = max(offset, self.first)
+        return sum(
+            entry.behind - max(offset, entry.first)
+            for entry in self.entries
+            if entry.behind > offset
+        )
+
+    def read(self, offset: int, most: int) -> Iterator[Entry]:
+        """Return the kept messages from an offset on, in entries, up to ``most`` messages."""
+        offset = max(offset, self.first)
+        entries = self.entries
+        place = max(0, bisect_right(entries, offset, key=_FIRST) - 1)
+        while place < len(entries) and most > 0:
+            entry = entries[place].part(offset, most)
+            if entry.messages:
+                yield entry
+            most -= entry.messages
+            place += 1
+
+    def append(self, publication: Publication, now: float) -> Entry:
+        """Number messages, and keep them. Nearly all of this is written out, because it is much of
+        what a publication costs."""
+        book, entries, most = self.book, self.entries, self.rule.size
+        sender, texts, count = publication.sender, publication.texts, publication.count
+        text = cost.compact(texts[0] if len(texts) == 1 else b",".join(texts))
+        first, number = self.top + 1, book.latest + 1
+        size = cost.LOG_ENTRY + len(text) + len(sender)
+        entry = _new(Entry, (number, first, count, sender, text, now, size))
+        if not entries:
+            book.has_begun(self)
+        # Nothing but ``append`` is called from here on, so no signal handler comes in between.
+        publication.offset = first
+        self.top += count
+        book.latest = number
+        book.size += entry[6]
+        self.kept += entry[2]
+        entries.append(entry)
+        while self.kept - entries[0][2] >= most:
+            oldest = entries[0]
+            del entries[0]
+            self.kept -= oldest[2]
+            book.size -= oldest[6]
+        return entry
+
+    def add(self, entry: Entry) -> None:
+        """Take in messages that were kept before."""
+        if not self.entries:
+            self.book.has_begun(self)
+        self.top = entry.behind - 1
+        self.kept += entry.messages
+        self.book.size += entry.size
+        self.entries.append(entry)
+
+    def drop_oldest(self) -> None:
+        """Forget the oldest entry."""
+        book, entry = self.book, self.entries[0]
+        count, size = entry.messages, entry.size
+        # Nothing is called from here on, so no signal handler comes in before all is noted.
+        del self.entries[0]
+        self.kept -= count
+        book.size -= size
+
+    def next_deadline(self) -> float | None:
+        ttl = self.rule.ttl
+        return self.entries[0].time + ttl if ttl is not None and self.entries else None
+
+    def handle_timeout(self, now: float) -> None:
+        """Forget what is too old."""
+        ttl = self.rule.ttl
+        while ttl is not None and self.entries and self.entries[0].time + ttl <= now:
+            self.drop_oldest()
+        self.book.shortened(self)
+
+    def untold(self) -> int:
+        """Return the offset before which the store is to forget messages, or 0: none new."""
+        first = self.first
+        if first - self._trimmed < max(64, self.rule.size // 8) and self.entries:
+            return 0  # the store keeps a few more
+        is_new, self._trimmed = first > self._trimmed, first
+        return first if is_new else 0
+
+
+_new = tuple.__new__  # of a named tuple it takes a third of the time
+_FIRST = attrgetter("first")
+_NUMBER = attrgetter("number")
+
+
+_NEW: Any = object()  # stands for the log of a topic of which nothing is known yet
+
+
+class LogBook:
+    """The logs of all topics with history.
+
+    ``new_epoch()`` returns a text that nobody has used before.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[History],
+        deadlines: Deadlines,
+        new_epoch: Callable[[], str],
+        most_bytes: int,
+        most_topics: int,
+    ) -> None:
+        self.epoch = new_epoch()
+        """The epoch of every topic, but of those that tell another one."""
+        self.size = 0
+        """Bytes that all entries take in memory."""
+        self.latest = 0
+        """The number of the latest entry of all."""
+        self.forgotten = 0
+        """The number of the latest entry when a topic was last forgotten."""
+        self.store: Store | None = None
+        self._rules = [(pattern(rule.topics), rule) for rule in rules]
+        self._deadlines = deadlines
+        self._new_epoch = new_epoch
+        self._most_bytes = most_bytes
+        self._most_topics = most_topics
+        self._latest_epoch = self.epoch  # for topics of which nothing is known
+        self._logs: dict[str, TopicLog | None] = {}  # None: the topic has no history
+        self._unlogged = 0
+        self._filled: dict[TopicLog, None] = {}  # those with entries, by when they began to have
+
+    def __len__(self) -> int:
+        return len(self._logs) - self._unlogged
+
+    def is_whole(self, epoch: str, mark: int) -> bool:
+        """Tell whether nothing is unknown of what has come after a mark."""
+        is_known = epoch == self.epoch and self.forgotten <= mark <= self.latest
+        return is_known and mark // BREAK == self.latest // BREAK
+
+    def rule_of(self, topic: str) -> History | None:
+        """Return the rule for a topic, if it has history."""
+        return next((rule for selected, rule in self._rules if selected.selects(topic)), None)
+
+    def log(self, topic: str) -> TopicLog | None:
+        """Return the log of a topic, which may be empty; ``None`` if it has no history."""
+        try:
+            return self._logs[topic]
+        except KeyError:
+            return self._new_log(topic)
+
+    def logs(self) -> list[TopicLog]:
+        """Return the logs of all topics that have had messages, or a subscriber who asked."""
+        return [log for log in self._logs.values() if log is not None]
+
+    def keep(self, publication: Publication, now: float) -> None:
+        """Number a publication, and keep it if its topic has history."""
+        log = self._logs.get(publication.topic, _NEW)
+        if log is _NEW:
+            log = self._new_log(publication.topic)
+        if log is None or not publication.count:
+            return
+        entry = log.append(publication, now)
+        if log.epoch != self.epoch:
+            publication.epoch = log.epoch
+        if self.store is not None:
+            self.store.append(log.topic, log.epoch, entry)
+            self.shortened(log)
+        while self.size > self._most_bytes and self._filled:
+            victim = next(iter(self._filled))
+            victim.drop_oldest()
+            self.shortened(victim)
+
+    def open(self, store: Store, past: "KeptPast | None", now: float) -> None:
+        """Go on with what a store has kept, before any message comes; ``None``: it is new."""
+        self.store = store
+        if past is None:
+            store.begin(self.epoch, self.latest)
+            return
+        self.epoch = self._latest_epoch = past.epoch
+        self.latest = past.number if past.is_orderly else _break_behind(past.number)
+        if not past.is_orderly:
+            store.begin(self.epoch, self.latest)
+        for one in past.topics:
+            rule = self.rule_of(one.topic)
+            if rule is None:
+                if self._latest_epoch == past.epoch:
+                    self._begin_epoch()  # the topic may have a rule again
+                store.forget(one.topic)
+                continue
+            log = self._logs[one.topic] = TopicLog(self, one.topic, rule, one.epoch, 0)
+            for entry in one.entries:
+                log.add(entry)
+            least = self.latest // BREAK * BREAK
+            log.top = max(least, one.top if past.is_orderly else _break_behind(one.top))
+            while log.entries and log.kept - log.entries[0].messages >= rule.size:
+                log.drop_oldest()
+            log.handle_timeout(now)
+
+    def has_begun(self, log: TopicLog) -> None:
+        """Note that a log gets its first entry."""
+        self._filled[log] = None
+        if log.rule.ttl is not None:
+            self._deadlines.schedule(log)
+
+    def shortened(self, log: TopicLog) -> None:
+        """Note that a log may have lost entries."""
+        if not log.entries:
+            self._filled.pop(log, None)
+        if self.store is not None and (offset := log.untold()):
+            self.store.trim(log.topic, offset)
+
+    def _new_log(self, topic: str) -> TopicLog | None:
+        rule = self.rule_of(topic)
+        if len(self._logs) >= self._most_topics:
+            self._make_room()
+        top = self.latest // BREAK * BREAK
+        log = None if rule is None else TopicLog(self, topic, rule, self._latest_epoch, top)
+        self._logs[topic] = log
+        self._unlogged += log is None
+        return log
+
+    def _make_room(self) -> None:
+        """Forget topics: those without history first, then the first one that has no messages."""
+        if self._unlogged:
+            self._logs = {topic: log for topic, log in self._logs.items() if log is not None}
+            self._unlogged = 0
+            if len(self._logs) < self._most_topics:
+                return
+        oldest = list(self._logs.values())[:_LOOKS]
+        victim = next((log for log in oldest if log is not None and not log.entries), oldest[0])
+        assert victim is not None
+        self._begin_epoch()  # first, should a signal handler raise
+        while victim.entries:
+            victim.drop_oldest()
+        self._filled.pop(victim, None)
+        self._deadlines.cancel(victim)
+        del self._logs[victim.topic]
+        if self.store is not None:
+            self.store.forget(victim.topic)
+
+    def _begin_epoch(self) -> None:
+        """Begin an epoch for topics of which nothing is known: offsets will begin anew."""
+        self._latest_epoch = self._new_epoch()
+        self.forgotten = self.latest
+        if self.store is not None:
+            self.store.begin(self._latest_epoch, self.latest)
+
+
+def _break_behind(number: int) -> int:
+    return (number // BREAK + 1) * BREAK
+
+
+_LOOKS = 64  # topics among which one without messages is looked for

@@ -1,0 +1,221 @@
+"""Gives a subscriber the messages of the past that it asked for, before those that are new.
+
+While a topic is replayed to a session, the bus holds new messages of it back for that session:
+they are in the log by then, and come in their turn. The session's queue is filled a little at a
+time, whenever it has drained, so that no replay overflows it.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+from kps.protocol.bus.history import LogBook, TopicLog
+from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.topics import Subscriber
+from kps.protocol.dialect.level2 import kept_message
+from kps.protocol.dialect.places import Places, Position, Standing, Start
+from kps.protocol.dialect.texts import split_joined
+from kps.protocol.patterns import Key, Pattern
+from kps.protocol.server.encodings import FrameEncoding
+
+if TYPE_CHECKING:
+    from kps.protocol.server.state import ServerState
+    from kps.protocol.wire.outbox import Entry
+
+# Bytes that may be pending for a session before more of a replay is queued, and messages of one
+# frame at most.
+_ROOM = 64 * 1024
+_AT_ONCE = 256
+
+# Units of work (see ``turns``): of each topic that may have something to replay.
+_TOPIC = 2
+
+
+class Replayed(Subscriber, Protocol):
+    """The session of a client, as its replays see it."""
+
+    encoding: FrameEncoding
+    state: "ServerState"
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Bytes and messages that are pending for the client."""
+
+    def deliver_past(self, entry: "Entry") -> bool:
+        """Take messages of the past; tell whether they had room."""
+
+
+class Replays:
+    """What is to be replayed to one session, by topic."""
+
+    def __init__(self, session: Replayed) -> None:
+        self.session = session
+        limits = session.state.limits
+        self._room = min(_ROOM, limits.queue_bytes // 4)
+        self._at_once = max(1, min(_AT_ONCE, limits.queue_messages // 4))
+        self._open: dict[TopicLog, int] = {}  # and the offset of the next message
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def begin(self, log: TopicLog, offset: int) -> None:
+        """Replay a topic from an offset on, unless there is nothing."""
+        if offset <= log.top and log.entries:
+            self.session.state.bus.hold(self.session, log.topic)
+            self._open[log] = offset
+
+    def next_offset(self, log: TopicLog) -> int:
+        """Return the offset of the next message of a topic that the session will get."""
+        return self._open.get(log, log.top + 1)
+
+    def go_on(self) -> None:
+        """Queue more, as far as there is room. A topic that has caught up becomes live."""
+        session = self.session
+        bus, turns = session.state.bus, session.state.turns
+        while self._open and self._has_room():
+            log, offset = next(iter(self._open.items()))
+            entry = next(log.read(offset, self._at_once), None)
+            if entry is None:
+                del self._open[log]
+                bus.release(session, log.topic)
+                continue
+            publication = Publication(log.topic, entry.sender)
+            publication.add([entry.text], entry.messages)
+            publication.offset = entry.first
+            publication.epoch = "" if log.epoch == log.book.epoch else log.epoch
+            turns.left -= 1 + entry.messages // 8
+            self._open[log] = entry.behind
+            if not session.deliver_past(session.encoding.encode_past(publication)):
+                return  # the session has ended, or its policy drops messages
+
+    def _has_room(self) -> bool:
+        size, messages = self.session.queued
+        return size <= self._room and messages <= self._at_once
+
+    def forget(self) -> None:
+        """End the replays of topics that the session is not subscribed to any more."""
+        session = self.session
+        patterns = [key for key in session.topics if not isinstance(key, str)]
+        for log in list(self._open):
+            topic = log.topic
+            if topic not in session.topics and not any(one.selects(topic) for one in patterns):
+                del self._open[log]
+                session.state.bus.release(session, topic)
+
+    def end(self) -> None:
+        """End all of them, because the session has ended."""
+        while self._open:
+            log = next(iter(self._open))
+            self.session.state.bus.release(self.session, log.topic)
+            del self._open[log]
+
+
+def stand(book: LogBook, replays: Replays, key: Key, start: Start | None) -> Standing:
+    """Begin the replays that a new subscription asks for; return what its confirmation tells.
+
+    A topic that the session has already, by another subscription, is not replayed again.
+    """
+    if isinstance(key, str):
+        log = book.log(key)
+        if log is None:
+            return Standing(recovered=None if start is None or start.since is None else False)
+        if _has(replays.session, key, key):
+            return _stand_again(log, replays, start)
+        return _stand_in_topic(log, replays, start)
+    return _stand_in_pattern(book, replays, key, start)
+
+
+def _stand_in_topic(log: TopicLog, replays: Replays, start: Start | None) -> Standing:
+    before, recovered, lost = log.top, None, None
+    if start is not None and isinstance(start.since, Position):
+        before, recovered, lost = find(log, start.since)
+    elif start is not None and start.last:
+        before = log.latest(start.last) - 1
+    replays.begin(log, before + 1)
+    coming = log.count_from(before + 1)
+    return Standing(log.epoch, before, 0, coming, recovered, lost)
+
+
+def _has(session: Replayed, topic: str, new: Key) -> bool:
+    """Tell whether a session has a topic by one of its subscriptions besides the new one."""
+    topics = session.topics
+    if topic in topics and topic != new:
+        return True
+    return any(not isinstance(key, str) and key != new and key.selects(topic) for key in topics)
+
+
+def _stand_again(log: TopicLog, replays: Replays, start: Start | None) -> Standing:
+    offset = replays.next_offset(log)
+    recovered = None
+    if start is not None and isinstance(start.since, Position):
+        recovered = start.since.epoch == log.epoch and start.since.offset >= offset - 1
+    return Standing(log.epoch, offset - 1, 0, log.count_from(offset), recovered)
+
+
+def find(log: TopicLog, since: Position) -> tuple[int, bool, int | None]:
+    """Return the offset before what is kept behind a place; whether it is all; how many are not."""
+    if since.epoch != log.epoch or since.offset > log.top:
+        return log.first - 1, False, None
+    if log.is_whole(since.offset):
+        return since.offset, True, None
+    return max(since.offset, log.first - 1), False, log.count_lost(since.offset)
+
+
+def _stand_in_pattern(
+    book: LogBook, replays: Replays, pattern: Pattern, start: Start | None
+) -> Standing:
+    since = None if start is None else start.since
+    coming, recovered, lost = 0, None, 0
+    is_lost_known = True
+    if isinstance(since, Places):
+        recovered = book.is_whole(since.epoch, since.mark)
+        is_lost_known = recovered
+    session = replays.session
+    for log in book.logs() if start is not None else ():
+        session.state.turns.left -= _TOPIC
+        if not pattern.selects(log.topic) or _has(session, log.topic, pattern):
+            continue
+        if isinstance(since, Places):
+            known = since.topics.get(log.topic)
+            if known is not None:
+                before, is_whole, count = find(log, known)
+            else:
+                mark = since.mark if since.epoch == book.epoch else 0
+                offset, is_whole = log.since_number(mark)
+                before, count = offset - 1, None
+            if not is_whole:
+                recovered = False
+                is_lost_known = is_lost_known and count is not None
+                lost += count or 0
+        else:
+            assert start is not None
+            before = log.latest(start.last) - 1 if start.last else log.top
+        coming += log.count_from(before + 1)
+        replays.begin(log, before + 1)
+    told = lost if recovered is False and is_lost_known else None
+    return Standing(book.epoch, 0, book.latest, coming, recovered, told)
+
+
+def look_up(
+    log: TopicLog, since: Position | None, most: int, most_bytes: int
+) -> tuple[Standing, list[bytes]]:
+    """Return messages of a topic, as they are written: those behind a place, or the latest.
+
+    They are up to ``most``, and take about ``most_bytes``; there is always one if there are any.
+    The confirmation tells in ``coming`` how many are kept behind the place.
+    """
+    before, recovered, lost = log.latest(most) - 1, None, None
+    if since is not None:
+        before, recovered, lost = find(log, since)
+    found: list[bytes] = []
+    size = 0
+    for entry in log.read(before + 1, most):
+        for offset, payload in enumerate(split_joined(entry.text), entry.first):
+            size += len(payload) + len(entry.sender) + _AROUND
+            if found and size > most_bytes:
+                break
+            found.append(kept_message(offset, entry.sender, payload))
+        if size > most_bytes:
+            break
+    return Standing(log.epoch, before, 0, log.count_from(before + 1), recovered, lost), found
+
+
+_AROUND = 40  # bytes around a payload
