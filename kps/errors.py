@@ -92,6 +92,31 @@ class RequestTimeout(KPSError, TimeoutError):
     """
 
 
+class NobodyThere(KPSError):
+    """A request has reached nobody: the topic has no subscriber, or nobody has the id.
+
+    Start what answers it, or try again when it is there.
+    """
+
+
+class RequestFailed(KPSError):
+    """Those who were asked have failed.
+
+    The text is the error of one of them: what its callback has raised, or ``disconnected``.
+    ``errors`` has those of all, by client id. It is unknown how far each of them has got.
+    """
+
+    def __init__(self, target: str, errors: dict[str, str]) -> None:
+        told = [error for error in errors.values() if error not in ("timeout", "disconnected")]
+        first = next(iter(told or errors.values()), "")
+        super().__init__(first or f"the request to {target!r} failed")
+        self.target = target
+        self.errors = errors
+
+    def __reduce__(self) -> tuple[type["RequestFailed"], tuple[str, dict[str, str]]]:
+        return type(self), (self.target, self.errors)
+
+
 class QueueFull(KPSError):
     """A bounded queue is full and its policy refuses the message. Nothing was sent.
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, overload
 
+from kps.errors import NobodyThere, RequestFailed, RequestTimeout
 from kps.io_common.events import EventQueue
 from kps.io_common.inline import check_inline
 from kps.io_sync.ack import Ack
@@ -142,7 +143,47 @@ class Participant(ABC):
             for mailbox in self._subscriptions.mailboxes(topic):
                 self._unsubscribe(mailbox)
 
+    def request(self, topic: str, data: Any, timeout: float = 5.0) -> Any:
+        """Ask the subscribers of a topic, and return the first result.
+
+        That is what a callback of one of them has returned; the others are not waited for. If all
+        fail, it raises :class:`kps.RequestFailed` with the errors, or :class:`kps.RequestTimeout`
+        if all of them are silent for ``timeout`` seconds; :class:`kps.NobodyThere` if the topic has
+        no subscriber, :class:`kps.ConnectionLost` when the connection ends; and it raises as
+        ``publish_with_ack``. From a subscriber on level 1 the result is ``None``.
+        """
+        return self._result_of(self.publish_with_ack(topic, data, timeout), topic)
+
+    def request_to_id(self, client_id: str, data: Any, timeout: float = 5.0) -> Any:
+        """Ask the client, or server, of an id; return its result. Raises as ``request``."""
+        ack = self.publish_to_id_with_ack(client_id, data, timeout)
+        return self._result_of(ack, client_id)
+
+    def _result_of(self, ack: Ack[Any], target: str) -> Any:
+        """Wait for the first result. Raises the error of a request that gets none."""
+        failures: dict[str, str] = {}
+        try:
+            for response in ack:
+                if response.success:
+                    return response.result
+                failures[response.client_id] = response.error or ""
+        finally:  # also when the caller is cancelled: nobody waits for the others any more
+            ack.cancel()
+        if not failures:
+            raise NobodyThere(f"nobody takes requests to {target!r}")
+        if set(failures.values()) == {"timeout"}:
+            raise RequestTimeout(f"no answer to the request to {target!r} in time")
+        raise RequestFailed(target, failures)
+
     # -- called by subscriptions and acks -----------------------------------------------------
+
+    @abstractmethod
+    def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]: ...
+
+    @abstractmethod
+    def publish_to_id_with_ack(
+        self, client_id: str, data: Any, timeout: float = 5.0
+    ) -> Ack[Any]: ...
 
     @property
     @abstractmethod

@@ -247,6 +247,33 @@ def test_a_result_that_is_not_json_is_an_error(connect: Connect) -> None:
     assert "cannot be written as JSON" in str(response.error)
 
 
+def test_a_request_has_one_result_or_says_why_not(connect: Connect, server: Any) -> None:
+    client, worker, silent = connect("client"), connect("worker"), connect("silent")
+
+    def double(message: kps.Message) -> int:
+        if message.data == 0:
+            raise ValueError("nothing to double")
+        return int(message.data) * 2
+
+    with pytest.raises(kps.NobodyThere, match="'double'"):
+        client.request("double", 1)
+    worker.subscribe("double", double)
+    assert client.request("double", 21) == 42
+    assert server.request("double", 4) == 8
+    with pytest.raises(kps.RequestFailed, match="nothing to double") as failure:
+        client.request("double", 0)
+    assert failure.value.errors == {"worker": "nothing to double"}
+    messages = silent.subscribe("double")  # it answers none
+    assert client.request("double", 5) == 10
+    worker.unsubscribe("double")
+    with pytest.raises(kps.RequestTimeout):
+        client.request("double", 5, timeout=0.2)
+    with pytest.raises(kps.NobodyThere):
+        client.request_to_id("nobody", 1)
+    messages.unsubscribe()
+    assert len(client._session.asking.pending) == 0
+
+
 def test_the_first_answer_does_not_wait_for_the_others(connect: Connect) -> None:
     release = threading.Event()
     connect("quick").subscribe("t", lambda message: "quick")
