@@ -18,6 +18,7 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message, T
 from kps.protocol.bus.past import check_start
 from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.dialect.outcome import NO_SUBSCRIBER
 from kps.protocol.dialect.places import Position, Start
 from kps.protocol.limits import check_seconds
 from kps.protocol.patterns import Key
@@ -165,7 +166,8 @@ class Participant(ABC):
             async for response in ack:
                 if response.success:
                     return response.result
-                failures[response.client_id] = response.error or ""
+                if response.error != NO_SUBSCRIBER:  # it has just left
+                    failures[response.client_id] = response.error or ""
         finally:  # also when the caller is cancelled: nobody waits for the others any more
             await ack.cancel()
         if not failures:

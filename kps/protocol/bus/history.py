@@ -219,8 +219,6 @@ class TopicLog:
         first, number = self.top + 1, book.latest + 1
         size = cost.LOG_ENTRY + len(text) + len(sender)
         entry = _new(Entry, (number, first, count, sender, text, now, size))
-        if not entries:
-            book.has_begun(self)
         # Nothing but ``append`` is called from here on, so no signal handler comes in between.
         publication.offset = first
         self.top += count
@@ -233,16 +231,18 @@ class TopicLog:
             del entries[0]
             self.kept -= oldest[2]
             book.size -= oldest[6]
+        if self not in book.filled:
+            book.has_begun(self)
         return entry
 
     def add(self, entry: Entry) -> None:
         """Take in messages that were kept before."""
-        if not self.entries:
-            self.book.has_begun(self)
         self.top = entry.behind - 1
         self.kept += entry.messages
         self.book.size += entry.size
         self.entries.append(entry)
+        if self not in self.book.filled:
+            self.book.has_begun(self)
 
     def drop_oldest(self) -> None:
         """Forget the oldest entry."""
@@ -312,7 +312,8 @@ class LogBook:
         self._latest_epoch = self.epoch  # for topics of which nothing is known
         self._logs: dict[str, TopicLog | None] = {}  # None: the topic has no history
         self._unlogged = 0
-        self._filled: dict[TopicLog, None] = {}  # those with entries, by when they began to have
+        self.filled: dict[TopicLog, None] = {}
+        """The logs with entries, by when they began to have some."""
 
     def __len__(self) -> int:
         return len(self._logs) - self._unlogged
@@ -350,8 +351,8 @@ class LogBook:
         if self.store is not None:
             self.store.append(log.topic, log.epoch, entry)
             self.shortened(log)
-        while self.size > self._most_bytes and self._filled:
-            victim = next(iter(self._filled))
+        while self.size > self._most_bytes and self.filled:
+            victim = next(iter(self.filled))
             victim.drop_oldest()
             self.shortened(victim)
 
@@ -382,15 +383,15 @@ class LogBook:
             log.handle_timeout(now)
 
     def has_begun(self, log: TopicLog) -> None:
-        """Note that a log gets its first entry."""
-        self._filled[log] = None
+        """Note that a log has got its first entry."""
         if log.rule.ttl is not None:
             self._deadlines.schedule(log)
+        self.filled[log] = None
 
     def shortened(self, log: TopicLog) -> None:
         """Note that a log may have lost entries."""
         if not log.entries:
-            self._filled.pop(log, None)
+            self.filled.pop(log, None)
         if self.store is not None and (offset := log.untold()):
             self.store.trim(log.topic, offset)
 
@@ -417,7 +418,7 @@ class LogBook:
         self._begin_epoch()  # first, should a signal handler raise
         while victim.entries:
             victim.drop_oldest()
-        self._filled.pop(victim, None)
+        self.filled.pop(victim, None)
         self._deadlines.cancel(victim)
         del self._logs[victim.topic]
         if self.store is not None:

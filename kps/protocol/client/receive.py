@@ -29,7 +29,7 @@ from kps.protocol.dialect.envelope import (
     load,
     text,
 )
-from kps.protocol.dialect.outcome import bad_result
+from kps.protocol.dialect.outcome import NO_SUBSCRIBER, bad_result
 from kps.protocol.dialect.places import Position, read_standing
 from kps.protocol.patterns import Key, Pattern
 
@@ -257,7 +257,7 @@ class Receiver:
         if not taken and may_be_direct:
             taken = subscriptions.deliver_direct(data, sender, size, ack_id, epoch)
         if not taken and ack_id:
-            self._answer(ack_id, "no subscriber for topic")
+            self._answer(ack_id, NO_SUBSCRIBER)
 
     def _direct_message(self, link: ClientLink, fields: Fields, size: int) -> None:
         sender, data = text(fields, "from"), fields.get("data")

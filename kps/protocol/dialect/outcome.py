@@ -89,6 +89,9 @@ def size_of(response: AckResponse, result: int = 0) -> int:
     return size + cost.of_answer(error, result) if error or result else size
 
 
+NO_SUBSCRIBER = "no subscriber for topic"
+"""The error of a receiver whose program does not subscribe any more."""
+
 _LONGEST = 10_000  # characters of an exception's text
 
 

@@ -22,7 +22,7 @@ from kps.protocol.bus.topics import Stage
 from kps.protocol.calls import patient, verb
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import compose, load, write
-from kps.protocol.dialect.outcome import AckResponse, as_json, bad_result, timed_out
+from kps.protocol.dialect.outcome import NO_SUBSCRIBER, AckResponse, as_json, bad_result, timed_out
 from kps.protocol.dialect.places import Position
 from kps.protocol.limits import shown
 from kps.protocol.patterns import Key
@@ -142,7 +142,7 @@ class LocalProgram:
         data = load(publication.texts[0])
         size, ack_id = publication.encoded(_SIZES), publication.ack_id
         if not self.subscriptions.deliver_direct(data, publication.sender, size, ack_id, 0):
-            self._state.acks.answer(self, ack_id, "no subscriber for topic")
+            self._state.acks.answer(self, ack_id, NO_SUBSCRIBER)
 
     def take_direct(self, sender: str, data: bytes) -> bool:
         """Take a direct message; return ``False`` if the program accepts none."""
