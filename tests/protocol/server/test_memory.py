@@ -15,6 +15,7 @@ import pytest
 from kps.protocol import cost
 from kps.protocol.access.identity import Identity
 from kps.protocol.access.ids import IdOwners
+from kps.protocol.bus.history import History
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.frames import Masker
 from tests.protocol.helpers import Fields, Peer, Stage
@@ -265,6 +266,35 @@ class TestAcks:
         assert memory_of(build) - acks._cost <= MULTIPLE * LIMIT + SLACK
 
 
+class TestHistory:
+    @pytest.mark.parametrize("payload", [0, "x" * 100, {"a": [1, 2, {}]}, [EMOJI] * 20])
+    def test_of_one_topic(self, payload: Any) -> None:
+        stage = Stage(
+            history=(History("t", size=10_000_000),), limits=ServerLimits(history_bytes=LIMIT)
+        )
+        logs = stage.hub.state.logs
+        assert logs is not None
+        peer = client(stage, "p")
+
+        def build() -> None:
+            feed(peer, ({"action": "publish", "topic": "t", "data": payload} for _ in range(3000)))
+
+        assert memory_of(build) <= MULTIPLE * LIMIT + SLACK
+        assert LIMIT - 10_000 < logs.size <= LIMIT
+
+    def test_of_many_topics(self) -> None:
+        stage = Stage(history=(History("**"),), limits=ServerLimits(history_topics=1000))
+        peer = client(stage, "p")
+        topics = names("ASCII")
+        charge = 1000 * (cost.LOG + cost.LOG_ENTRY + cost.of_text(next(topics)) + 10)
+
+        def build() -> None:
+            for _ in range(3000):
+                feed(peer, [{"action": "publish", "topic": next(topics), "data": 0}])
+
+        assert memory_of(build) <= MULTIPLE * charge + SLACK
+
+
 class TestSubscriptions:
     @pytest.mark.parametrize("kind", ["short", "ASCII", "emoji"])
     def test_to_topics_of_ones_own(self, kind: str) -> None:
@@ -278,6 +308,37 @@ class TestSubscriptions:
             for _ in range(count):
                 feed(peer, [{"action": "subscribe", "topic": next(topics)}])
                 drain(peer)
+
+        assert memory_of(build) <= count * charge + SLACK
+
+    @pytest.mark.parametrize(
+        "pattern", ["#*", "*#", "#/*/**/x#", "*#" + "é**" * 60, EMOJI * 80 + "*#"]
+    )
+    def test_to_patterns(self, pattern: str) -> None:
+        stage = Stage()
+        peer = client(stage, "p")
+        texts = [pattern.replace("#", str(number + 10_000)) for number in range(2000)]
+        charge = cost.PATTERN + cost.SUBSCRIPTION + 4 * cost.of_text(texts[0])
+
+        def build() -> None:
+            for text in texts:
+                feed(peer, [{"action": "subscribe", "pattern": text}])
+                drain(peer)
+
+        assert memory_of(build) <= len(texts) * charge + SLACK
+
+    @pytest.mark.parametrize("kind", ["short", "ASCII", "emoji"])
+    def test_of_which_routes_are_kept(self, kind: str) -> None:
+        stage = Stage()
+        peer = client(stage, "p")
+        peer.ask({"action": "subscribe", "pattern": "nothing*"})
+        topics = names(kind)
+        count = 2000
+        charge = cost.ROUTE + cost.of_text(next(topics))
+
+        def build() -> None:
+            for _ in range(count):
+                feed(peer, [{"action": "publish", "topic": next(topics), "data": 0}])
 
         assert memory_of(build) <= count * charge + SLACK
 
