@@ -22,7 +22,10 @@ ROOT = Path(__file__).parent.parent / "kps"
 
 FACES = {
     f"io_asyncio/{name}.py": f"io_sync/{name}.py"
-    for name in ("ack", "client", "participant", "publisher", "relay", "server", "subscription")
+    for name in (
+        *("ack", "client", "participant", "publisher", "relay", "server"),
+        *("server_program", "subscription"),
+    )
 } | {f"compat/unified{end}.py": f"compat/blocking{end}.py" for end in ("", "_client", "_server")}
 
 NAMES = {

@@ -1,6 +1,6 @@
 """The verbs of a client that send, and its waits for the server's answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from threading import get_ident
 from typing import Any
@@ -13,7 +13,7 @@ from kps.io_asyncio.news import News
 from kps.io_asyncio.participant import Participant
 from kps.io_common.checks import check_count
 from kps.io_common.client_options import HIGH_WATER, ClientSettings
-from kps.protocol.bus.message import Message
+from kps.protocol.bus.message import Message, check_expected
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.session import ClientSession
@@ -80,14 +80,19 @@ class Publisher(Participant):
         await self._sent()
 
     @locked
-    async def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
+    async def publish_with_ack(
+        self, topic: str, data: Any, timeout: float = 5.0, *, expect: Sequence[str] = ()
+    ) -> Ack[Any]:
         """Publish, and gather the acks of the subscribers: see :class:`kps.Ack`.
 
         The subscribers have ``timeout`` seconds to answer. Raises as ``publish``; the offline
-        queue does not apply.
+        queue does not apply. Each id of ``expect`` that is not among them has the outcome
+        ``absent``; a server that does not know that raises :class:`kps.Unsupported`.
         """
         now = self._driver.enter()
-        return self._ack_for(self._session.asking.publish_with_ack(topic, data, timeout, now))
+        return self._ack_for(
+            self._session.asking.publish_with_ack(topic, data, timeout, now, check_expected(expect))
+        )
 
     @locked
     async def publish_to_id_with_ack(

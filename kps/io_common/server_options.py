@@ -1,10 +1,11 @@
 """The options of a server, for both drivers."""
 
 import logging
+import os
 import ssl as tls
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
 from kps.errors import InvalidArgument
 from kps.io_common.certificates import Certificates
@@ -18,12 +19,13 @@ from kps.io_common.checks import (
 )
 from kps.io_common.hooks import Callback
 from kps.io_common.ids import random_id
-from kps.io_common.logger import write
+from kps.io_common.logger import Write, write
 from kps.io_common.verdicts import TokenHook, UpgradeHook
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.access.origins import read_origin
 from kps.protocol.access.rules import is_foreign
+from kps.protocol.bus.history import History
 from kps.protocol.client.token import check_token
 from kps.protocol.dialect.address import DEFAULT_PATH, Address, named
 from kps.protocol.dialect.level2 import LEVEL
@@ -32,8 +34,14 @@ from kps.protocol.server.config import HubConfig
 from kps.protocol.server_limits import LEAST_HEAD, LEAST_MESSAGE, ServerLimits
 from kps.version import __version__
 
+if TYPE_CHECKING:
+    from kps.io_common.history_file import HistoryFile
+
 HOOKS = ("on_upgrade", "auth", "on_id", "on_server_data")
 """The options that are hooks and callbacks."""
+
+SYNCS: Final = ("off", "normal", "full")
+"""When a file for history waits for the disk: never, so that it stays whole, for each writing."""
 
 
 class ServerOptions(TypedDict, total=False):
@@ -54,6 +62,9 @@ class ServerOptions(TypedDict, total=False):
     relay_ssl: tls.SSLContext | None
     on_upgrade: UpgradeHook | None
     auth: TokenHook | None
+    history: Sequence[History]
+    history_file: str | os.PathLike[str] | None
+    history_sync: str
     permissions: Permissions
     proxies: Iterable[str]
     relay_token: str | None
@@ -73,6 +84,8 @@ class ServerSettings:
     relay_timeout: float
     relay_tls: tls.SSLContext | None
     relay_token: str | None
+    history_file: str | os.PathLike[str] | None
+    history_sync: str
     on_upgrade: UpgradeHook | None
     auth: TokenHook | None
     on_id: Callback | None
@@ -91,7 +104,7 @@ class ServerSettings:
             raise InvalidArgument(f"an id of this form is that of another server: {shown(own_id)}")
         check_limits(options.get("limits"), ServerLimits)
         check_own_id(options.get("id"), options.get("limits") or ServerLimits())
-        check_files(options, "tls_cert", "tls_key", "tls_client_ca")
+        check_files(options, "tls_cert", "tls_key", "tls_client_ca", "history_file")
         if not isinstance(address, str):
             raise InvalidArgument(f"a server listens on host:port, not on {shown(address)}")
         if "/" in address:
@@ -117,6 +130,7 @@ class ServerSettings:
                 proxies=read_networks(check_texts("proxies", options.get("proxies", ()))),
                 limits=_check_usable(options.get("limits") or ServerLimits()),
                 level=check_level(options.get("level", LEVEL)),
+                history=check_history(options.get("history", ())),
                 is_monitored=check_switch("console", options.get("console", True)),
             ),
             certificates=Certificates.of(
@@ -129,6 +143,8 @@ class ServerSettings:
             relay_timeout=check_seconds("relay_timeout", options.get("relay_timeout", 5.0)),
             relay_tls=options.get("relay_ssl"),
             relay_token=None if relay_token is None else check_token(relay_token),
+            history_file=_check_needed(options.get("history_file"), options.get("history", ())),
+            history_sync=_check_sync(options.get("history_sync", "normal")),
             on_upgrade=options.get("on_upgrade"),
             auth=options.get("auth"),
             on_id=options.get("on_id"),
@@ -146,6 +162,40 @@ class ServerSettings:
             pages=pages(self.config.path, console=self.config.is_monitored),
             version=__version__,
         )
+
+    def new_history_file(self, now: float, write: Write) -> "HistoryFile | None":
+        """Return the file for history, if there is to be one. It is not open yet."""
+        if self.history_file is None:
+            return None
+        from kps.io_common.history_file import HistoryFile  # others need no database
+
+        limits = self.config.limits
+        bounds = limits.history_bytes, limits.history_topics
+        return HistoryFile(self.history_file, self.history_sync, *bounds, now, write)
+
+
+def check_history(rules: object) -> tuple[History, ...]:
+    """Return the rules for history. Raises :class:`kps.InvalidArgument`."""
+    if not isinstance(rules, (list, tuple)) or not all(isinstance(one, History) for one in rules):
+        raise InvalidArgument(f"history takes a list of kps.History, not {shown(rules)}")
+    return tuple(rules)
+
+
+def _check_needed(
+    path: str | os.PathLike[str] | None, rules: Sequence[History]
+) -> str | os.PathLike[str] | None:
+    """Refuse a file for history that would stay empty, or has no name."""
+    if path is not None and not os.fspath(path):
+        raise InvalidArgument("history_file is the path of a file, not an empty text")
+    if path is not None and not rules:
+        raise InvalidArgument("history_file needs history: which topics have messages to keep")
+    return path
+
+
+def _check_sync(value: object) -> str:
+    if not isinstance(value, str) or value not in SYNCS:
+        raise InvalidArgument(f"history_sync is one of {', '.join(SYNCS)}, not {shown(value)}")
+    return value
 
 
 def _check_usable(limits: ServerLimits) -> ServerLimits:

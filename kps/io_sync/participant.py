@@ -3,7 +3,7 @@
 """The base of client and server: subscriptions and acks of the program."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, overload
 
 from kps.errors import NobodyThere, RequestFailed, RequestTimeout
@@ -180,7 +180,9 @@ class Participant(ABC):
     # -- called by subscriptions and acks -----------------------------------------------------
 
     @abstractmethod
-    def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]: ...
+    def publish_with_ack(
+        self, topic: str, data: Any, timeout: float = 5.0, *, expect: Sequence[str] = ()
+    ) -> Ack[Any]: ...
 
     @abstractmethod
     def publish_to_id_with_ack(

@@ -2,7 +2,7 @@
 
 """The verbs of a client that send, and its waits for the server's answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from threading import get_ident
 from typing import Any
@@ -14,7 +14,7 @@ from kps.io_sync.ack import Ack
 from kps.io_sync.client_driver import ClientDriver
 from kps.io_sync.news import News
 from kps.io_sync.participant import Participant
-from kps.protocol.bus.message import Message
+from kps.protocol.bus.message import Message, check_expected
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.session import ClientSession
@@ -80,15 +80,22 @@ class Publisher(Participant):
             self._session.publish_to_server(addr, data, secure, now)
             self._sent()
 
-    def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
+    def publish_with_ack(
+        self, topic: str, data: Any, timeout: float = 5.0, *, expect: Sequence[str] = ()
+    ) -> Ack[Any]:
         """Publish, and gather the acks of the subscribers: see :class:`kps.sync.Ack`.
 
         The subscribers have ``timeout`` seconds to answer. Raises as ``publish``; the offline
-        queue does not apply.
+        queue does not apply. Each id of ``expect`` that is not among them has the outcome
+        ``absent``; a server that does not know that raises :class:`kps.Unsupported`.
         """
         with self._driver.lock:
             now = self._driver.enter()
-            return self._ack_for(self._session.asking.publish_with_ack(topic, data, timeout, now))
+            return self._ack_for(
+                self._session.asking.publish_with_ack(
+                    topic, data, timeout, now, check_expected(expect)
+                )
+            )
 
     def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
         """Like ``publish_with_ack``, to one client id. No response: nobody has the id."""

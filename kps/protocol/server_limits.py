@@ -85,6 +85,9 @@ class ServerLimits(ProgramLimits):
     max_pending_acks: int = 10_000
     """Pending ack requests of one connection."""
 
+    max_expected: int = 1000
+    """Ids that an ack request may name as expected receivers."""
+
     max_awaited_acks: int = 1_000_000
     """Pending answers of all ack requests together."""
 
@@ -164,6 +167,7 @@ IN_SHORT = {
     "max_ids": "ids reserved for one identity",
     "max_all_ids": "ids reserved for all identities together",
     "max_pending_acks": "pending ack requests of one connection",
+    "max_expected": "receivers that an ack request may expect",
     "max_awaited_acks": "pending answers of all ack requests together",
     "max_ack_bytes": "bytes that all pending ack requests may take, without results",
     "max_results": "bytes of results that one ack request may gather",

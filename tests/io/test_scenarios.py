@@ -274,6 +274,19 @@ def test_a_request_has_one_result_or_says_why_not(connect: Connect, server: Any)
     assert len(client._session.asking.pending) == 0
 
 
+def test_who_was_expected_and_is_not_there(connect: Connect, server: Any) -> None:
+    client, worker = connect("client"), connect("worker")
+    worker.subscribe("t", lambda message: "done")
+    for publisher in (client, server):
+        outcomes = publisher.publish_with_ack("t", 1, expect=["worker", "absentee"]).wait()
+        assert {name: one.error or one.result for name, one in outcomes.items()} == {
+            "worker": "done",
+            "absentee": "absent",
+        }
+    with pytest.raises(kps.InvalidArgument):
+        client.publish_with_ack("t", 1, expect="worker")
+
+
 def test_the_first_answer_does_not_wait_for_the_others(connect: Connect) -> None:
     release = threading.Event()
     connect("quick").subscribe("t", lambda message: "quick")

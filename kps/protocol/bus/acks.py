@@ -140,9 +140,11 @@ class AckBook:
         tells_timeouts: bool,
         deadline: float,
         wants_updates: bool = False,
+        absent: Iterable[str] = (),
     ) -> AckRequest:
         """Start a request. If it awaits nobody, call ``close`` then.
 
+        ``absent`` are ids for which ``note_absent`` will be called: they are paid for.
         Raises :class:`DuplicateAckId` and :class:`kps.QueueFull`.
         """
         of_owner = self._by_owner.get(owner)
@@ -159,6 +161,7 @@ class AckBook:
         for subscriber in subscribers:
             client_id = awaited[subscriber] = subscriber.id
             size += cost.ADDRESSED + client_id.__sizeof__()  # it has been written before, as UTF-8
+        size += sum(cost.ADDRESSED + cost.of_text(client_id) for client_id in absent)
         if self._awaited + len(awaited) > limits.max_awaited_acks:
             raise QueueFull("the server waits for too many answers")
         if self._cost + size > limits.max_ack_bytes:
@@ -189,6 +192,13 @@ class AckBook:
             self._forget(request)
             raise
         return request
+
+    def note_absent(self, request: AckRequest, ids: Iterable[str]) -> None:
+        """Make known which of the expected receivers are not there."""
+        for client_id in ids:
+            response = AckResponse(client_id, False, ABSENT, request.id)
+            request.responses[client_id] = response
+            request.owner.ack_updated(request, response)
 
     def close(self, request: AckRequest) -> None:
         """Finish a request that addressed nobody, unless it is finished."""
@@ -323,6 +333,9 @@ class AckBook:
         request.deadline = None
         self._expiries.cancel(request)
 
+
+ABSENT = "absent"
+"""The error of a receiver that was expected, and is not there."""
 
 NO_ROOM = "no room for the result"
 """The error of an outcome whose result would exceed a limit."""

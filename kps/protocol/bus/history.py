@@ -231,7 +231,7 @@ class TopicLog:
             del entries[0]
             self.kept -= oldest[2]
             book.size -= oldest[6]
-        if self not in book.filled:
+        if self not in book._filled:
             book.has_begun(self)
         return entry
 
@@ -241,7 +241,7 @@ class TopicLog:
         self.kept += entry.messages
         self.book.size += entry.size
         self.entries.append(entry)
-        if self not in self.book.filled:
+        if self not in self.book._filled:
             self.book.has_begun(self)
 
     def drop_oldest(self) -> None:
@@ -312,8 +312,7 @@ class LogBook:
         self._latest_epoch = self.epoch  # for topics of which nothing is known
         self._logs: dict[str, TopicLog | None] = {}  # None: the topic has no history
         self._unlogged = 0
-        self.filled: dict[TopicLog, None] = {}
-        """The logs with entries, by when they began to have some."""
+        self._filled: dict[TopicLog, None] = {}  # those with entries, by when they began to have
 
     def __len__(self) -> int:
         return len(self._logs) - self._unlogged
@@ -351,8 +350,8 @@ class LogBook:
         if self.store is not None:
             self.store.append(log.topic, log.epoch, entry)
             self.shortened(log)
-        while self.size > self._most_bytes and self.filled:
-            victim = next(iter(self.filled))
+        while self.size > self._most_bytes and self._filled:
+            victim = next(iter(self._filled))
             victim.drop_oldest()
             self.shortened(victim)
 
@@ -386,12 +385,12 @@ class LogBook:
         """Note that a log has got its first entry."""
         if log.rule.ttl is not None:
             self._deadlines.schedule(log)
-        self.filled[log] = None
+        self._filled[log] = None
 
     def shortened(self, log: TopicLog) -> None:
         """Note that a log may have lost entries."""
         if not log.entries:
-            self.filled.pop(log, None)
+            self._filled.pop(log, None)
         if self.store is not None and (offset := log.untold()):
             self.store.trim(log.topic, offset)
 
@@ -418,7 +417,7 @@ class LogBook:
         self._begin_epoch()  # first, should a signal handler raise
         while victim.entries:
             victim.drop_oldest()
-        self.filled.pop(victim, None)
+        self._filled.pop(victim, None)
         self._deadlines.cancel(victim)
         del self._logs[victim.topic]
         if self.store is not None:

@@ -1,6 +1,6 @@
 """The values that programs see: messages, and the answers to ack requests."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
@@ -157,6 +157,13 @@ def check_key(key: Any, limits: ProgramLimits) -> Key:
         check_text("a pattern", key.text, limits.max_topic)
         return key
     return check_topic(key, limits)
+
+
+def check_expected(ids: Any) -> Sequence[str]:
+    """Return ids that a program expects. Raises :class:`kps.InvalidArgument`."""
+    if isinstance(ids, str) or not all(isinstance(one, str) and one for one in ids):
+        raise InvalidArgument(f"expect takes a list of ids, not {shown(ids)}")
+    return tuple(ids)
 
 
 def check_id(client_id: Any, limits: ProgramLimits) -> str:

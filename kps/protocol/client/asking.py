@@ -1,5 +1,6 @@
 """Questions of the program to the server: acks, receipts, barriers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from kps.errors import KPSError, QueueFull, RequestTimeout, ServerError
@@ -22,6 +23,7 @@ from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.client import read_response
+from kps.protocol.dialect.codes import EXPECT
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import AckResponse, size_of, timed_out
 from kps.protocol.limits import check_seconds
@@ -47,12 +49,20 @@ class Asking:
     # -- questions --------------------------------------------------------------------------
 
     @verb
-    def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
-        """Publish, and gather the acks. Raises as ``publish`` does; it is never kept offline."""
+    def publish_with_ack(
+        self, topic: str, data: Any, timeout: float, now: float, expected: Sequence[str] = ()
+    ) -> AckHandle:
+        """Publish, and gather the acks. Raises as ``publish`` does; it is never kept offline.
+
+        ``expected`` are ids that must be among the receivers.
+        """
         handle = self._new_ack(timeout, now)
         check_topic(topic, self._state.config.limits)
+        if expected:
+            self._state.require_link()
+            self._state.require_feature(EXPECT)
         write = self._sender.dialect.publish_with_ack
-        self._ask(handle, write(topic, self._state.id, data, handle.id, timeout))
+        self._ask(handle, write(topic, self._state.id, data, handle.id, timeout, expected))
         return handle
 
     @verb

@@ -112,7 +112,13 @@ class ClientLevel1:
         return level1.unsubscribe(str(key), client_id)
 
     def publish_with_ack(
-        self, topic: str, sender: str, data: Any, ack_id: str, timeout: float
+        self,
+        topic: str,
+        sender: str,
+        data: Any,
+        ack_id: str,
+        timeout: float,
+        expected: Sequence[str],
     ) -> bytes:
         return level1.publish_with_ack(topic, sender, data, ack_id, timeout)
 
@@ -183,9 +189,15 @@ class ClientLevel2(ClientLevel1):
         return level2.unsubscribe(key)
 
     def publish_with_ack(
-        self, topic: str, sender: str, data: Any, ack_id: str, timeout: float
+        self,
+        topic: str,
+        sender: str,
+        data: Any,
+        ack_id: str,
+        timeout: float,
+        expected: Sequence[str],
     ) -> bytes:
-        return level2.publish_with_ack(topic, data, ack_id, timeout)
+        return level2.publish_with_ack(topic, data, ack_id, timeout, expected)
 
     def publish_to_id_with_ack(
         self, to: str, sender: str, data: Any, ack_id: str, timeout: float

@@ -15,5 +15,6 @@ LIMIT_REACHED = "limit_reached"
 
 PATTERNS = "patterns"
 HISTORY = "history"
-FEATURES = (PATTERNS, HISTORY)
+EXPECT = "expect"
+FEATURES = (PATTERNS, HISTORY, EXPECT)
 """What servers of this version have, besides what every server of level 2 has."""

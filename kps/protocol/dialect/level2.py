@@ -183,17 +183,20 @@ def publish_with_receipt(topic: str, data: Any, receipt: str) -> bytes:
     return compose({"action": "publish", "topic": topic, "data": data, "receipt": receipt})
 
 
-def publish_with_ack(topic: str, data: Any, ack_id: str, timeout: float) -> bytes:
-    return compose(
-        {
-            "action": "publish_with_ack",
-            "topic": topic,
-            "data": data,
-            "ack_id": ack_id,
-            "timeout": timeout,
-            "updates": True,
-        }
-    )
+def publish_with_ack(
+    topic: str, data: Any, ack_id: str, timeout: float, expected: Sequence[str]
+) -> bytes:
+    fields: Fields = {
+        "action": "publish_with_ack",
+        "topic": topic,
+        "data": data,
+        "ack_id": ack_id,
+        "timeout": timeout,
+        "updates": True,
+    }
+    if expected:
+        fields["expect"] = expected
+    return compose(fields)
 
 
 def publish_to_id_with_ack(to: str, data: Any, ack_id: str, timeout: float) -> bytes:

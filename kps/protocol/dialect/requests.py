@@ -23,6 +23,8 @@ class Ask(NamedTuple):
     """Seconds, if the publisher names a timeout."""
     wants_updates: bool
     """Whether the server sends the publisher each outcome at once."""
+    expected: tuple[str, ...] = ()
+    """Ids that must be among the receivers, or get the outcome ``absent``."""
 
 
 class Answer(NamedTuple):

@@ -70,7 +70,11 @@ class ServerLevel1:
             payload,
             _timeout(fields),
             self._wants_updates(fields),
+            self._expected(fields),
         )
+
+    def _expected(self, fields: Fields) -> tuple[str, ...]:
+        return ()
 
     def _wants_updates(self, fields: Fields) -> bool:
         return False
@@ -230,6 +234,14 @@ class ServerLevel2(ServerLevel1):
 
     def _wants_updates(self, fields: Fields) -> bool:
         return fields.get("updates") is True
+
+    def _expected(self, fields: Fields) -> tuple[str, ...]:
+        expected = fields.get("expect")
+        if expected is None:
+            return ()
+        if type(expected) is not list or not all(type(one) is str for one in expected):
+            raise InvalidMessage("field expect must be an array of strings")
+        return tuple(expected)
 
     def read_answer(self, fields: Fields) -> Answer:
         ack_id = required(fields, "ack_id", "missing ack_id")

@@ -267,7 +267,12 @@ def ask_id(actor: Actor, ask: Ask) -> None:
 
 
 def _ask(actor: Actor, ask_them: Callable[[AckOwner, str, Ask], None], ask: Ask) -> None:
-    rules.check_length(ask.ack_id, "ack_id", actor.state.limits.max_ack_id)
+    limits = actor.state.limits
+    rules.check_length(ask.ack_id, "ack_id", limits.max_ack_id)
+    if len(ask.expected) > limits.max_expected:
+        raise InvalidMessage("too many receivers are expected", LIMIT_REACHED)
+    for client_id in ask.expected:
+        rules.check_length(client_id, "id", limits.max_id)
     try:
         ask_them(actor, actor.id, ask)
     except DuplicateAckId:

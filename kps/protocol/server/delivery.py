@@ -1,6 +1,6 @@
 """Delivers messages to their receivers, from a client, this server's program or another server."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kps.protocol.bus.acks import AckOwner, AckRequest
@@ -71,7 +71,12 @@ class Delivery:
         subscribers = state.bus.subscribers(ask.target)
         if state.bus.searched:
             self._charge_search()
-        request = self._open(owner, ask, subscribers)
+        ids = {subscriber.id for subscriber in subscribers} if ask.expected else ()
+        absent = [one for one in dict.fromkeys(ask.expected) if one not in ids]
+        request = self._open(owner, ask, subscribers, absent)
+        if absent:
+            state.turns.left -= len(absent)
+            state.acks.note_absent(request, absent)
         state.turns.left -= _ASKED * (1 + len(request.awaited))
         publication = Publication(ask.target, sender, ask.data, ack_id=request.id)
         if state.logs is not None:
@@ -109,7 +114,13 @@ class Delivery:
         state.turns.left -= state.bus.searched
         state.bus.searched = 0
 
-    def _open(self, owner: AckOwner, ask: Ask, receivers: Iterable[Subscriber]) -> AckRequest:
+    def _open(
+        self,
+        owner: AckOwner,
+        ask: Ask,
+        receivers: Iterable[Subscriber],
+        absent: Sequence[str] = (),
+    ) -> AckRequest:
         limits = self._state.limits
         seconds = limits.ack_timeout if ask.timeout is None else ask.timeout
         return self._state.acks.open(
@@ -118,5 +129,6 @@ class Delivery:
             receivers,
             tells_timeouts=ask.timeout is not None,
             wants_updates=ask.wants_updates,
+            absent=absent,
             deadline=self._state.now + min(seconds, limits.max_ack_timeout),
         )

@@ -5,7 +5,7 @@ A driver calls a verb when something happens, with the time. Then it handles
 for :meth:`Hub.next_deadline`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -275,14 +275,16 @@ class Hub:
         return self.delivery.send_direct(client_id, self.config.id, payload)
 
     @verb
-    def publish_with_ack(self, topic: str, data: Any, timeout: float, now: float) -> AckHandle:
-        """Publish, and gather the subscribers' answers.
+    def publish_with_ack(
+        self, topic: str, data: Any, timeout: float, now: float, expected: Sequence[str] = ()
+    ) -> AckHandle:
+        """Publish, and gather the subscribers' answers, and who of the expected is absent.
 
         Raises the same as ``publish``, and :class:`kps.QueueFull` when a limit is reached.
         """
         check_topic(topic, self.limits)
         handle, ask = self._new_ack(topic, data, timeout, now)
-        self.delivery.ask_topic(handle, self.config.id, ask)
+        self.delivery.ask_topic(handle, self.config.id, ask._replace(expected=tuple(expected)))
         return handle
 
     @verb

@@ -1,0 +1,176 @@
+# Made from kps/io_asyncio/server_program.py by tools/unasync.py: edit that one.
+
+"""What the program that runs a server says on the bus, and hears."""
+
+from collections.abc import Sequence
+from threading import get_ident
+from typing import Any
+
+from kps.errors import ConnectFailed, InvalidArgument
+from kps.io_common.server_options import ServerSettings
+from kps.io_sync.ack import Ack
+from kps.io_sync.participant import Participant
+from kps.io_sync.relay import Relays
+from kps.io_sync.server_driver import ServerDriver
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import (
+    LONGEST_ADDRESS,
+    AckHandle,
+    Message,
+    check_expected,
+    check_text,
+)
+from kps.protocol.bus.past import Past
+from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.dialect.address import RelayTarget, origin_of
+from kps.protocol.dialect.places import Position, Start
+from kps.protocol.limits import check_switch
+from kps.protocol.patterns import Key
+from kps.protocol.server.hub import Hub
+
+
+class ServerProgram(Participant):
+    """The part of a server that takes part in the bus."""
+
+    _driver: ServerDriver
+    _hub: Hub
+    _relays: Relays
+    _settings: ServerSettings
+    _address: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_stopped = False
+
+    def publish(self, topic: str, data: Any) -> int:
+        """Publish with the server's id as sender; return how many subscribers had room for it.
+
+        A client counts once, and so does this program. Raises
+        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON,
+        :class:`kps.InvalidState` if the server has not started, and :class:`kps.ServerStopped`
+        if it has stopped.
+        """
+        with self._driver.lock:
+            driver = self._driver
+            if driver.due_on == get_ident():
+                return self._hub.publish(topic, data, driver.now)
+            now = driver.enter()
+            count = self._hub.publish(topic, data, now)
+            driver.flush_soon()
+            return count
+
+    def publish_to_id(self, client_id: str, data: Any) -> bool:
+        """Send a direct message; return ``False`` if nobody has the id. Raises as ``publish``."""
+        with self._driver.lock:
+            now = self._driver.enter()
+            found = self._hub.publish_to_id(client_id, data, now)
+            self._driver.progress()
+            return found
+
+    def publish_to_server(self, addr: str, data: Any, secure: bool = False) -> None:
+        """Send a message to another server (spec, section 7), and wait until it has handled it.
+
+        Raises :class:`kps.ConnectFailed` if that fails, :class:`kps.InvalidArgument` for a
+        bad address or a payload that is not JSON.
+        """
+        self._driver.enter()
+        target = RelayTarget.parse(check_text("an address", addr, LONGEST_ADDRESS))
+        check_switch("secure", secure)
+        news = self._driver.new_news()
+        outcome: list[str | None] = []
+
+        def done(error: str | None) -> None:
+            outcome.append(error)
+            news.announce()
+
+        news.until(lambda: True)  # raises where nobody may wait, before anything is sent
+        self._relays.send(target, self._origin(), data, secure=secure, done=done)
+        news.until(lambda: bool(outcome))
+        if outcome[0] is not None:
+            raise ConnectFailed(f"failed to relay to server: {outcome[0]}")
+
+    def publish_with_ack(
+        self, topic: str, data: Any, timeout: float = 5.0, *, expect: Sequence[str] = ()
+    ) -> Ack[Any]:
+        """Publish, and gather the acks of the subscribers: see :class:`kps.sync.Ack`.
+
+        They have ``timeout`` seconds to answer. Each id of ``expect`` that is not among them has
+        the outcome ``absent``. Raises as ``publish``.
+        """
+        with self._driver.lock:
+            now = self._driver.enter()
+            return self._ack_for(
+                self._hub.publish_with_ack(topic, data, timeout, now, check_expected(expect))
+            )
+
+    def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
+        """Like ``publish_with_ack``, to one client id. No response: nobody has the id."""
+        with self._driver.lock:
+            now = self._driver.enter()
+            return self._ack_for(self._hub.publish_to_id_with_ack(client_id, data, timeout, now))
+
+    def history(self, topic: str, since: Position | None = None, limit: int = 100) -> Past:
+        """Return messages of a topic with history: those behind ``since``, or else the latest.
+
+        There are up to ``limit`` of them, the oldest first. Raises :class:`kps.InvalidArgument`,
+        also for a topic without history, and :class:`kps.InvalidState` before the start.
+        """
+        with self._driver.lock:
+            self._driver.enter()
+            return self._hub.local.history(topic, since, limit)
+
+    def count_clients(self) -> int:
+        """Count the registered clients. Raises :class:`kps.InvalidState` before the start."""
+        with self._driver.lock:
+            self._driver.enter()
+            return len(self._hub.clients)
+
+    def count_subscribers(self, topic: str) -> tuple[int, int, int]:
+        """Count the subscriptions to a topic: of this program, of clients, and together.
+
+        Raises :class:`kps.InvalidState` before the start.
+        """
+        with self._driver.lock:
+            self._driver.enter()
+            return self._hub.count_subscribers(topic)
+
+    # -- called by subscriptions and acks -----------------------------------------------------
+
+    @property
+    def _subscriptions(self) -> Subscriptions:
+        return self._hub.local.subscriptions
+
+    def _open_mailbox(self, key: Key, now: float, start: Start | None) -> Mailbox:
+        if start is not None:
+            raise InvalidArgument("a server's own program reads the past with 'history'")
+        return self._hub.local.subscribe(key)
+
+    def _close_mailbox(self, mailbox: Mailbox) -> None:
+        self._hub.local.unsubscribe(mailbox)
+
+    def _confirmed(self, mailbox: Mailbox) -> None:
+        """Return at once: within the process a subscription is live immediately."""
+
+    def _settle_in_core(self, message: Message[Any], error: str | None, result: Any) -> None:
+        self._hub.local.settle(message, error, self._driver.clock(), result)
+
+    def _end_of_messages(self) -> Exception | None:
+        return StopIteration() if self._is_stopped else None
+
+    def _ack_status(self, handle: AckHandle) -> dict[str, bool]:
+        self._driver.enter()
+        return self._hub.ack_status(handle)
+
+    def _cancel_ack(self, handle: AckHandle) -> None:
+        if not handle.finished:
+            self._driver.enter()
+            self._hub.cancel_ack(handle)
+            self._driver.progress()
+
+    def _origin(self, client_id: str = "") -> str:
+        return origin_of(
+            self._address,
+            self._settings.config.path,
+            secure=self._settings.certificates.context is not None,
+            client_id=client_id,
+        )
