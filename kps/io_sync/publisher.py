@@ -147,23 +147,26 @@ class Publisher(Participant):
             if check_count("limit", limit) < 1:
                 raise InvalidArgument("limit is a number of messages from 1")
             messages: list[Message] = []
-            start, first, place = Start(since, limit), None, since
+            start, place = Start(since, limit), Position("", 0)
+            is_whole, lost = True, None
             while True:
-                now = self._driver.enter()
-                question = self._session.past.ask(topic, start, now)
+                question = self._session.past.ask(topic, start, self._driver.enter())
                 self._wait_for(question)
-                standing = question.standing
-                first = first or standing
-                messages += question.messages
+                standing, came = question.standing, question.messages
+                if messages and standing.epoch != place.epoch:
+                    is_whole, lost = False, None
+                    break  # they were forgotten meanwhile, and what comes now is something else
+                if standing.recovered is False:
+                    lost = standing.lost if is_whole else None
+                    is_whole = False
                 place = Position(standing.epoch, standing.offset)
-                if question.messages:
-                    place = question.messages[-1].position or place
-                if len(messages) >= limit or len(question.messages) >= standing.coming:
-                    break
-                if not question.messages:
+                messages += came
+                if came:
+                    place = came[-1].position or place
+                if not came or len(messages) >= limit or len(came) >= standing.coming:
                     break
                 start = Start(place, limit - len(messages))
-            return Past(messages, place, first.recovered is not False, first.lost)
+            return Past(messages, place, is_whole, lost)
 
     def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:
         """Send a message as a server to another server; return the errors of that server."""

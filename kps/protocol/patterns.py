@@ -62,7 +62,8 @@ class Pattern:
             return False
         if middle == "*":
             return text.find("/", begin, end) < 0
-        return middle.strip("*") == "" or _matches(middle, text[begin:end])
+        literals = len(middle) - middle.count("*")
+        return literals == 0 or (literals <= end - begin and _matches(middle, text[begin:end]))
 
     def selects(self, topic: str) -> bool:
         """Tell whether a subscription to the pattern has a topic, which an empty text is not.

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from kps.errors import InvalidArgument
 from kps.protocol import cost
@@ -55,6 +55,11 @@ class History:
 
 _LARGEST = 10_000_000
 
+LARGEST_ENTRY: Final = 4096
+"""Messages of one entry."""
+
+_SPLIT = 4  # payloads that are split for one unit of work (see ``server.turns``)
+
 
 class Entry(NamedTuple):
     """Messages of one sender that came together, as they are kept."""
@@ -93,7 +98,7 @@ def new_entry(
     number: int, first: int, messages: int, sender: str, text: bytes, time: float
 ) -> Entry:
     """Make an entry of messages whose payloads are JSON, with commas in between."""
-    size = cost.LOG_ENTRY + len(text) + len(sender)  # the senders' texts are shared
+    size = cost.LOG_ENTRY + len(text) + cost.of_text(sender)
     return Entry(number, first, messages, sender, text, time, size)
 
 
@@ -137,7 +142,17 @@ class KeptPast(NamedTuple):
 class TopicLog:
     """The latest messages of one topic."""
 
-    __slots__ = ("_trimmed", "book", "entries", "epoch", "kept", "rule", "top", "topic")
+    __slots__ = (
+        "_trimmed",
+        "book",
+        "entries",
+        "epoch",
+        "forgotten",
+        "kept",
+        "rule",
+        "top",
+        "topic",
+    )
 
     def __init__(self, book: "LogBook", topic: str, rule: History, epoch: str, top: int) -> None:
         self.book = book
@@ -147,6 +162,8 @@ class TopicLog:
         self.top = top
         """The offset of the latest message, also if that is forgotten; 0: there was none."""
         self.entries: deque[Entry] = deque()
+        self.forgotten = book.latest // BREAK * BREAK
+        """The number of the latest entry that was forgotten, or one below those of all."""
         self.kept = 0
         """Messages in the entries. Some of the oldest entry may be too many."""
         self._trimmed = top + 1  # what the store was told
@@ -160,6 +177,9 @@ class TopicLog:
 
     def latest(self, count: int) -> int:
         """Return the offset of the first of the latest messages that are kept."""
+        first = self.first
+        if first // BREAK == self.top // BREAK:
+            return max(first, self.top + 1 - count)
         for entry in reversed(self.entries):
             if entry.messages >= count:
                 return max(self.first, entry.behind - count)
@@ -175,7 +195,7 @@ class TopicLog:
         place = bisect_right(entries, number, key=_NUMBER)
         first = self.first
         offset = max(first, entries[place].first) if place < len(entries) else self.top + 1
-        is_whole = offset > first or place > 0 or (first - 1) % BREAK == 0
+        is_whole = offset > first or self.forgotten <= number
         return offset, is_whole and (offset - 1) // BREAK == self.top // BREAK
 
     def is_whole(self, offset: int) -> bool:
@@ -191,7 +211,12 @@ class TopicLog:
 
     def count_from(self, offset: int) -> int:
         """Return how many messages are kept from an offset on."""
-        offset = max(offset, self.first)
+        first, top = self.first, self.top
+        offset = max(offset, first)
+        if offset > top or not self.entries:
+            return 0
+        if offset // BREAK == top // BREAK:
+            return top + 1 - offset
         return sum(
             entry.behind - max(offset, entry.first)
             for entry in self.entries
@@ -204,36 +229,52 @@ class TopicLog:
         entries = self.entries
         place = max(0, bisect_right(entries, offset, key=_FIRST) - 1)
         while place < len(entries) and most > 0:
-            entry = entries[place].part(offset, most)
+            whole = entries[place]
+            entry = whole.part(offset, most)
+            if entry is not whole:
+                self.book.work += whole.messages // _SPLIT
             if entry.messages:
                 yield entry
             most -= entry.messages
             place += 1
 
-    def append(self, publication: Publication, now: float) -> Entry:
-        """Number messages, and keep them. Nearly all of this is written out, because it is much of
-        what a publication costs."""
-        book, entries, most = self.book, self.entries, self.rule.size
+    def append(self, publication: Publication, now: float) -> None:
+        """Number messages, and keep them."""
         sender, texts, count = publication.sender, publication.texts, publication.count
-        text = cost.compact(texts[0] if len(texts) == 1 else b",".join(texts))
+        publication.offset = self.top + 1
+        if count <= LARGEST_ENTRY:
+            self._append(sender, texts[0] if len(texts) == 1 else b",".join(texts), count, now)
+            return
+        # To give a part of an entry, all of it must be split. So none is very large.
+        self.book.work += count // _SPLIT
+        payloads = publication.payloads()
+        for begin in range(0, count, LARGEST_ENTRY):
+            part = payloads[begin : begin + LARGEST_ENTRY]
+            self._append(sender, b",".join(part), len(part), now)
+
+    def _append(self, sender: str, text: bytes, count: int, now: float) -> None:
+        """Keep messages. All of this is written out, because each publication costs it."""
+        book, entries, most = self.book, self.entries, self.rule.size
+        text = cost.compact(text)
         first, number = self.top + 1, book.latest + 1
-        size = cost.LOG_ENTRY + len(text) + len(sender)
+        size = cost.LOG_ENTRY + len(text) + cost.of_text(sender)
         entry = _new(Entry, (number, first, count, sender, text, now, size))
         # Nothing but ``append`` is called from here on, so no signal handler comes in between.
-        publication.offset = first
         self.top += count
         book.latest = number
-        book.size += entry[6]
-        self.kept += entry[2]
+        book.size += size
+        self.kept += count
         entries.append(entry)
         while self.kept - entries[0][2] >= most:
             oldest = entries[0]
             del entries[0]
+            self.forgotten = oldest[0]
             self.kept -= oldest[2]
             book.size -= oldest[6]
         if self not in book._filled:
             book.has_begun(self)
-        return entry
+        if book.store is not None:
+            book.store.append(self.topic, self.epoch, entry)
 
     def add(self, entry: Entry) -> None:
         """Take in messages that were kept before."""
@@ -250,6 +291,7 @@ class TopicLog:
         count, size = entry.messages, entry.size
         # Nothing is called from here on, so no signal handler comes in before all is noted.
         del self.entries[0]
+        self.forgotten = entry[0]
         self.kept -= count
         book.size -= size
 
@@ -278,7 +320,7 @@ _FIRST = attrgetter("first")
 _NUMBER = attrgetter("number")
 
 
-_NEW: Any = object()  # stands for the log of a topic of which nothing is known yet
+_SELECTED = 16  # topics whose ends are compared for one unit of work
 
 
 class LogBook:
@@ -310,12 +352,15 @@ class LogBook:
         self._most_bytes = most_bytes
         self._most_topics = most_topics
         self._latest_epoch = self.epoch  # for topics of which nothing is known
-        self._logs: dict[str, TopicLog | None] = {}  # None: the topic has no history
-        self._unlogged = 0
+        self.work = 0
+        """Units of work that nobody has subtracted from a turn yet."""
+        self._logs: dict[str, TopicLog] = {}
+        self._without: dict[str, None] = {}  # topics that have no history
         self._filled: dict[TopicLog, None] = {}  # those with entries, by when they began to have
+        self._empty: dict[TopicLog, None] = {}  # those without
 
     def __len__(self) -> int:
-        return len(self._logs) - self._unlogged
+        return len(self._logs)
 
     def is_whole(self, epoch: str, mark: int) -> bool:
         """Tell whether nothing is unknown of what has come after a mark."""
@@ -327,28 +372,47 @@ class LogBook:
         return next((rule for selected, rule in self._rules if selected.selects(topic)), None)
 
     def log(self, topic: str) -> TopicLog | None:
-        """Return the log of a topic, which may be empty; ``None`` if it has no history."""
-        try:
-            return self._logs[topic]
-        except KeyError:
-            return self._new_log(topic)
+        """Return the log of a topic; ``None`` if it has no history.
 
-    def logs(self) -> list[TopicLog]:
-        """Return the logs of all topics that have had messages, or a subscriber who asked."""
-        return [log for log in self._logs.values() if log is not None]
+        That of a topic on which nothing was published is not kept, as anybody may ask for any.
+        """
+        log = self._logs.get(topic)
+        if log is None and (rule := self.rule_of(topic)) is not None:
+            log = self._make_log(topic, rule)
+        return log
+
+    def is_current(self, log: TopicLog) -> bool:
+        """Tell whether a log is still that of its topic."""
+        return self._logs.get(log.topic) is log
+
+    def logs(self, beginning: str = "", end: str = "") -> list[TopicLog]:
+        """Return the logs of all topics, or of those that begin and end with some characters."""
+        self.work += 1 + len(self._logs) // _SELECTED
+        return [
+            log
+            for topic, log in self._logs.items()
+            if topic.startswith(beginning) and topic.endswith(end)
+        ]
+
+    def take_work(self) -> int:
+        """Return the units of work since the last call."""
+        work, self.work = self.work, 0
+        return work
 
     def keep(self, publication: Publication, now: float) -> None:
         """Number a publication, and keep it if its topic has history."""
-        log = self._logs.get(publication.topic, _NEW)
-        if log is _NEW:
-            log = self._new_log(publication.topic)
-        if log is None or not publication.count:
+        topic = publication.topic
+        log = self._logs.get(topic)
+        if log is None:
+            log = self._new_log(topic)
+            if log is None:
+                return
+        if not publication.count:
             return
-        entry = log.append(publication, now)
+        log.append(publication, now)
         if log.epoch != self.epoch:
             publication.epoch = log.epoch
         if self.store is not None:
-            self.store.append(log.topic, log.epoch, entry)
             self.shortened(log)
         while self.size > self._most_bytes and self._filled:
             victim = next(iter(self._filled))
@@ -373,6 +437,7 @@ class LogBook:
                 store.forget(one.topic)
                 continue
             log = self._logs[one.topic] = TopicLog(self, one.topic, rule, one.epoch, 0)
+            self._empty[log] = None
             for entry in one.entries:
                 log.add(entry)
             least = self.latest // BREAK * BREAK
@@ -386,45 +451,48 @@ class LogBook:
         if log.rule.ttl is not None:
             self._deadlines.schedule(log)
         self._filled[log] = None
+        self._empty.pop(log, None)
 
     def shortened(self, log: TopicLog) -> None:
         """Note that a log may have lost entries."""
-        if not log.entries:
-            self._filled.pop(log, None)
+        if not log.entries and log in self._filled:
+            del self._filled[log]
+            self._empty[log] = None
         if self.store is not None and (offset := log.untold()):
             self.store.trim(log.topic, offset)
 
     def _new_log(self, topic: str) -> TopicLog | None:
+        if topic in self._without:
+            return None
         rule = self.rule_of(topic)
+        if rule is None:
+            if len(self._without) >= self._most_topics:
+                self._without.clear()
+            self._without[topic] = None
+            return None
         if len(self._logs) >= self._most_topics:
-            self._make_room()
-        top = self.latest // BREAK * BREAK
-        log = None if rule is None else TopicLog(self, topic, rule, self._latest_epoch, top)
-        self._logs[topic] = log
-        self._unlogged += log is None
+            self._forget(next(iter(self._empty or self._filled)))
+        log = self._logs[topic] = self._make_log(topic, rule)
+        self._empty[log] = None
         return log
 
-    def _make_room(self) -> None:
-        """Forget topics: those without history first, then the first one that has no messages."""
-        if self._unlogged:
-            self._logs = {topic: log for topic, log in self._logs.items() if log is not None}
-            self._unlogged = 0
-            if len(self._logs) < self._most_topics:
-                return
-        oldest = list(self._logs.values())[:_LOOKS]
-        victim = next((log for log in oldest if log is not None and not log.entries), oldest[0])
-        assert victim is not None
+    def _make_log(self, topic: str, rule: History) -> TopicLog:
+        return TopicLog(self, topic, rule, self._latest_epoch, self.latest // BREAK * BREAK)
+
+    def _forget(self, log: TopicLog) -> None:
+        """Forget a topic. Its offsets will begin anew, in another epoch."""
         self._begin_epoch()  # first, should a signal handler raise
-        while victim.entries:
-            victim.drop_oldest()
-        self._filled.pop(victim, None)
-        self._deadlines.cancel(victim)
-        del self._logs[victim.topic]
+        while log.entries:
+            log.drop_oldest()
+        self._filled.pop(log, None)
+        self._empty.pop(log, None)
+        self._deadlines.cancel(log)
+        del self._logs[log.topic]
         if self.store is not None:
-            self.store.forget(victim.topic)
+            self.store.forget(log.topic)
 
     def _begin_epoch(self) -> None:
-        """Begin an epoch for topics of which nothing is known: offsets will begin anew."""
+        """Begin another epoch, for topics of which nothing is known."""
         self._latest_epoch = self._new_epoch()
         self.forgotten = self.latest
         if self.store is not None:
@@ -433,6 +501,3 @@ class LogBook:
 
 def _break_behind(number: int) -> int:
     return (number // BREAK + 1) * BREAK
-
-
-_LOOKS = 64  # topics among which one without messages is looked for

@@ -1,19 +1,24 @@
 """A table of patterns that finds those which have a topic, without a look at all others."""
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Generic, TypeVar
 
 from kps.protocol.patterns import Pattern
 
 V = TypeVar("V")
 
-MOST_ALIKE = 1000
-"""Patterns at most that begin and end with the same characters: a search looks at each of them."""
+MOST_ALIKE = 16_384
+"""Characters at most, in all, of patterns that begin and end with the same characters: a search
+looks at each of them."""
 
-# Looks into the table, and patterns that are tried, that count as one unit of work.
+# Looks into the table, and characters of patterns that are tried, that count as one unit of work.
 _LOOKS = 8
+_CHARACTERS = 8
+
+_RECENT = 64  # changes of which a topic may be told one by one
 
 
 class _Lengths:
@@ -38,13 +43,23 @@ class _Lengths:
             self.ordered.remove(length)
 
 
+class _Alike:
+    """Patterns that begin and end with the same characters."""
+
+    __slots__ = ("characters", "patterns")
+
+    def __init__(self) -> None:
+        self.patterns: dict[Pattern, None] = {}
+        self.characters = 0
+
+
 class _Head:
     """The patterns that begin with the same characters, by those with which they end."""
 
     __slots__ = ("lengths", "tails")
 
     def __init__(self) -> None:
-        self.tails: dict[str, dict[Pattern, None]] = {}
+        self.tails: dict[str, _Alike] = {}
         self.lengths = _Lengths()
 
 
@@ -62,6 +77,7 @@ class PatternTable(Generic[V]):
         self._lengths = _Lengths()
         self.changes = 0
         """Grows with each pattern that is added or removed."""
+        self._recent: deque[tuple[Pattern, V, bool]] = deque(maxlen=_RECENT)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -74,24 +90,31 @@ class PatternTable(Generic[V]):
                 self._lengths.add(len(pattern.head))
             alike = head.tails.get(pattern.tail)
             if alike is None:
-                alike = head.tails[pattern.tail] = {}
+                alike = head.tails[pattern.tail] = _Alike()
                 head.lengths.add(len(pattern.tail))
-            alike[pattern] = None
-            self.changes += 1
+            alike.patterns[pattern] = None
+            alike.characters += len(pattern.text)
+            self._values[pattern] = value
+            self._change(pattern, value, is_there=True)
         self._values[pattern] = value
 
     def __delitem__(self, pattern: Pattern) -> None:
-        del self._values[pattern]
+        value = self._values.pop(pattern)
         head = self._heads[pattern.head]
         alike = head.tails[pattern.tail]
-        del alike[pattern]
-        if not alike:
+        del alike.patterns[pattern]
+        alike.characters -= len(pattern.text)
+        if not alike.patterns:
             del head.tails[pattern.tail]
             head.lengths.remove(len(pattern.tail))
         if not head.tails:
             del self._heads[pattern.head]
             self._lengths.remove(len(pattern.head))
+        self._change(pattern, value, is_there=False)
+
+    def _change(self, pattern: Pattern, value: V, *, is_there: bool) -> None:
         self.changes += 1
+        self._recent.append((pattern, value, is_there))
 
     def get(self, pattern: Pattern) -> V | None:
         return self._values.get(pattern)
@@ -108,14 +131,14 @@ class PatternTable(Generic[V]):
             return False
         head = self._heads.get(pattern.head)
         alike = None if head is None else head.tails.get(pattern.tail)
-        return alike is not None and len(alike) >= MOST_ALIKE
+        return alike is not None and alike.characters + len(pattern.text) > MOST_ALIKE
 
     def find(self, topic: str) -> tuple[list[V], int]:
         """Return the values of the patterns that have a topic, the shortest beginnings first.
 
         The second value is the work that it took, in units of ``server.turns``.
         """
-        size, looks = len(topic), 0
+        size, looks, characters = len(topic), 0, 0
         found: list[V] = []
         for length in takewhile(size.__ge__, self._lengths.ordered):
             head = self._heads.get(topic[:length])
@@ -126,6 +149,25 @@ class PatternTable(Generic[V]):
                 alike = head.tails.get(topic[size - end :])
                 looks += 1
                 if alike is not None:
-                    found += [self._values[one] for one in alike if one.selects(topic)]
-                    looks += 4 * len(alike)
-        return found, 1 + looks // _LOOKS
+                    values = self._values
+                    found += [values[one] for one in alike.patterns if one.selects(topic)]
+                    characters += alike.characters
+        return found, 1 + looks // _LOOKS + characters // _CHARACTERS
+
+    def find_again(self, topic: str, found: list[V], changes: int) -> tuple[list[V], int]:
+        """Return what ``find`` does, out of what it found when there had been so many changes.
+
+        So a pattern that somebody adds or removes costs others a look at this one only.
+        """
+        new = self.changes - changes
+        if changes < 0 or new > _RECENT:
+            return self.find(topic)
+        found = list(found)
+        work = 1
+        for pattern, value, is_there in islice(self._recent, len(self._recent) - new, None):
+            work += len(pattern.text) // _CHARACTERS
+            if not is_there:
+                found = [one for one in found if one is not value]
+            elif pattern.selects(topic):
+                found.append(value)
+        return found, work

@@ -166,7 +166,9 @@ class Bus:
 
     def _find_route(self, topic: str, subject: _Subject) -> None:
         if subject.matched_as_of != self._patterns.changes:
-            subject.patterns, work = self._patterns.find(topic)
+            subject.patterns, work = self._patterns.find_again(
+                topic, subject.patterns, subject.matched_as_of
+            )
             self.searched += work
             subject.matched_as_of = self._patterns.changes
         addressed = subject.subscribers

@@ -9,7 +9,7 @@ from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.codes import HISTORY
 from kps.protocol.dialect.envelope import Fields, text
-from kps.protocol.dialect.places import Position, Start, read_standing
+from kps.protocol.dialect.places import LARGEST_OFFSET, Position, Start, read_standing
 
 
 class PastRequests:
@@ -49,7 +49,7 @@ class PastRequests:
         kept = messages if type(messages) is list else []
         for one in kept:
             offset = one.get("offset") if type(one) is dict else None
-            if type(offset) is int:
+            if type(offset) is int and 1 <= offset <= LARGEST_OFFSET:
                 sender = one.get("from")
                 named = sender if type(sender) is str else ""
                 message = Message(question.topic, one.get("data"), named, size // len(kept))

@@ -219,6 +219,8 @@ class Receiver:
             position, size = None, size // len(payloads)
             if "offset" in fields:
                 position, repeated = self._place(link, topic, fields, len(payloads))
+                if position is None and self._topics.awaits_past(topic):
+                    return
                 if repeated:
                     payloads = payloads[repeated:]
             if payloads:
@@ -239,10 +241,11 @@ class Receiver:
         Return it, and how many of them have come before.
         """
         epoch, offset = link.outgoing.dialect.place(fields)
-        if not offset:
+        topics = self._topics
+        if not offset or topics.awaits_past(topic) or not self._subscriptions.count(topic):
             return None, 0
-        position, missing, repeated = self._topics.standings.passed(topic, epoch, offset, count)
-        if missing:
+        position, missing, repeated = topics.standings.passed(topic, epoch, offset, count)
+        if missing != 0:
             self._state.events.append(Lost(topic, missing))
         return Position(position.epoch, position.offset + repeated), repeated
 

@@ -1,13 +1,18 @@
 """Where the client stands in the topics that have history, so that it can resume (spec, 15.5)."""
 
+from collections.abc import Callable
+from itertools import islice
+
 from kps.protocol.bus.history import BREAK
 from kps.protocol.dialect.places import Places, Position, Standing, Start
 from kps.protocol.patterns import Key
 
 # Topics of which the place is known. More are followed, and begin anew after a reconnect.
 _MOST = 10_000
-# Topics of them that the place of a pattern names, the latest ones.
+# Topics of them that the place of a pattern names, the latest ones, and bytes that they take.
 _MOST_NAMED = 1000
+_MOST_BYTES = 256 * 1024
+_POSITION = 64  # bytes around a topic
 
 
 class Standings:
@@ -18,58 +23,81 @@ class Standings:
         self._patterns: dict[Key, Standing] = {}
         self._told: set[str] = set()  # topics of which a confirmation has told what is missing
 
-    def begin(self, key: Key, standing: Standing) -> None:
-        """Note where a subscription begins."""
-        if not standing.epoch:
-            self.forget(key)
-        elif isinstance(key, str):
-            self._note(key, Position(standing.epoch, standing.offset))
+    def begin(self, key: Key, standing: Standing, *, resumes: bool) -> None:
+        """Note where a subscription begins, which resumes one or is new."""
+        if isinstance(key, str):
+            known = self._topics.get(key)
+            if not standing.epoch:
+                self._topics.pop(key, None)
+            elif resumes or known is None or known.epoch != standing.epoch:
+                self._note(key, Position(standing.epoch, standing.offset))
+            # Else the topic is known by another subscription, whose place shows what is missing.
+        elif not standing.epoch:
+            self._patterns.pop(key, None)
         else:
-            known = self._patterns.get(key)
-            if known is None or known.epoch != standing.epoch:
+            before = self._patterns.get(key)
+            if before is None or before.epoch != standing.epoch:
                 self._patterns[key] = standing
             # Else the first mark remains: some of what came after it may not be here yet.
             if standing.recovered is False:
                 self._told.update(topic for topic in self._topics if key.selects(topic))
 
-    def forget(self, key: Key) -> None:
-        """Note that a subscription has ended, or has no history."""
+    def forget(self, key: Key, is_wanted: Callable[[str], bool]) -> None:
+        """Note that a subscription has ended; ``is_wanted`` tells whether another has a topic."""
         if isinstance(key, str):
-            self._topics.pop(key, None)
-            self._told.discard(key)
+            ended = [key]
         else:
             self._patterns.pop(key, None)
-            for topic in [topic for topic in self._topics if key.selects(topic)]:
-                del self._topics[topic]
+            ended = [topic for topic in self._topics if key.selects(topic)]
+        for topic in ended:
+            if not is_wanted(topic):
+                self._topics.pop(topic, None)
                 self._told.discard(topic)
 
-    def start(self, key: Key) -> Start | None:
-        """Return what resumes a subscription on a new connection, if anything does."""
+    def start(self, key: Key, largest: int) -> Start | None:
+        """Return what resumes a subscription on a new connection, if anything does.
+
+        ``largest`` is how many bytes it may take. What is not named comes once more, and is dropped
+        here.
+        """
         if isinstance(key, str):
             position = self._topics.get(key)
             return None if position is None else Start(position)
         standing = self._patterns.get(key)
         if standing is None:
             return None
-        known = [(topic, one) for topic, one in self._topics.items() if key.selects(topic)]
-        return Start(Places(standing.epoch, standing.mark, dict(known[-_MOST_NAMED:])))
+        named: dict[str, Position] = {}
+        size = 0
+        latest = (topic for topic in reversed(self._topics) if key.selects(topic))
+        for topic in islice(latest, _MOST_NAMED):
+            position = self._topics[topic]
+            size += 6 * (len(topic) + len(position.epoch)) + _POSITION
+            if size > min(largest, _MOST_BYTES):
+                break
+            named[topic] = position
+        return Start(Places(standing.epoch, standing.mark, named))
 
-    def passed(self, topic: str, epoch: str, offset: int, count: int) -> tuple[Position, int, int]:
+    def passed(
+        self, topic: str, epoch: str, offset: int, count: int
+    ) -> tuple[Position, int | None, int]:
         """Note messages that have come, the first with an offset.
 
-        Return the place of the first, how many messages before it are missing, and how many of them
-        the client has had before.
+        Return the place of the first, how many messages before it are missing (``None``: nobody
+        knows, as the epoch is another one), and how many of them the client has had before.
         """
         known = self._topics.get(topic)
         if not epoch:
             epoch = known.epoch if known is not None else self._usual_epoch(topic)
-        missing = repeated = 0
+        missing: int | None = 0
+        repeated = 0
         last = offset + count - 1
         if known is not None and known.epoch == epoch:
             repeated = min(count, max(0, known.offset + 1 - offset))
             last = max(last, known.offset)
             if topic not in self._told and known.offset // BREAK == offset // BREAK:
                 missing = max(0, offset - known.offset - 1)
+        elif known is not None and topic not in self._told:
+            missing = None
         self._told.discard(topic)
         self._note(topic, Position(epoch, last))
         return Position(epoch, offset), missing, repeated

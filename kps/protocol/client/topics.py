@@ -71,8 +71,8 @@ class Verdict(Enum):
 
 
 class _Topic:
-    __slots__ = ("answer_by", "has_been_live", "is_reported", "joins", "leaves", "resumes", "start",
-                 "state")  # fmt: skip
+    __slots__ = ("answer_by", "has_been_live", "is_narrow", "is_reported", "joins", "leaves",
+                 "resumes", "start", "state")  # fmt: skip
 
     def __init__(self) -> None:
         self.state = TopicState.WAITING
@@ -82,6 +82,7 @@ class _Topic:
         self.has_been_live = False
         self.is_reported = False  # whether the program knows of a refusal on this connection
         self.start: Start | None = None  # with what of the past the program wants it to begin
+        self.is_narrow = False  # whether the server has refused to be told many places
         self.resumes = False  # whether the last question asked for all behind a place
 
     @property
@@ -171,9 +172,25 @@ class Topics:
             for other in self._topics
         )
 
+    def has_topic(self, topic: str) -> bool:
+        """Tell whether a subscription that has not ended has a topic."""
+        return any(
+            found.state is not TopicState.LEAVING
+            and (key == topic if isinstance(key, str) else key.selects(topic))
+            for key, found in self._topics.items()
+        )
+
+    def awaits_past(self, topic: str) -> bool:
+        """Tell whether messages of a topic are none that a subscription wants.
+
+        They are on their way for an earlier one. What the new one wants comes behind its
+        confirmation, messages of the past first.
+        """
+        found = self._topics.get(topic)
+        return found is not None and found.state is TopicState.ASKED and found.start is not None
+
     def leave(self, key: Key) -> None:
         """Unsubscribe from a topic or pattern."""
-        self.standings.forget(key)
         found = self._topics.get(key)
         if found is None:
             return
@@ -183,6 +200,7 @@ class Topics:
             self._ask_to_leave(key, found)
         else:
             del self._topics[key]
+        self.standings.forget(key, self.has_topic)
 
     def connected(self) -> None:
         """Subscribe to all topics and patterns on a new connection."""
@@ -282,6 +300,8 @@ class Topics:
             return Verdict.PENDING, False
         if found.open_questions:
             return Verdict.PENDING, False
+        if joins and found.resumes and error.code == LIMIT_REACHED:
+            found.is_narrow = True  # the next question names no places
         was_reported, found.is_reported = found.is_reported, True
         may_retry = error.is_temporary
         if found.state is TopicState.LEAVING:
@@ -392,7 +412,8 @@ class Topics:
         """Return with what of the past to subscribe: what the program wants, or what it missed."""
         if not self._state.has_feature(HISTORY):
             return None
-        return found.start or self.standings.start(key)
+        largest = self._state.require_link().outgoing.max_message or _LEAST
+        return found.start or self.standings.start(key, 0 if found.is_narrow else largest // 4)
 
     def stand(self, key: Key, standing: Standing) -> Recovered | Lost | None:
         """Note where a subscription begins, as its confirmation tells; return what that means."""
@@ -400,7 +421,7 @@ class Topics:
         if found is None or found.state is TopicState.LEAVING:
             return None
         resumes, found.resumes = found.resumes, False
-        self.standings.begin(key, standing)
+        self.standings.begin(key, standing, resumes=resumes)
         if not resumes:
             return None
         if standing.recovered:

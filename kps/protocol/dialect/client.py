@@ -12,7 +12,7 @@ import orjson
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import ARRAY, Fields, is_deeper, text, unwrap, write
 from kps.protocol.dialect.outcome import AckResponse, as_json, size_of
-from kps.protocol.dialect.places import Start
+from kps.protocol.dialect.places import LARGEST_OFFSET, LONGEST_EPOCH, Start
 from kps.protocol.patterns import Key, Pattern
 
 # How a confirmation begins, as every server of the family writes it.
@@ -212,9 +212,9 @@ class ClientLevel2(ClientLevel1):
 
     def place(self, fields: Fields) -> tuple[str, int]:
         offset = fields.get("offset")
-        if type(offset) is not int or offset < 1:
+        if type(offset) is not int or not 1 <= offset <= LARGEST_OFFSET:
             return "", 0
-        return text(fields, "epoch"), offset
+        return text(fields, "epoch")[:LONGEST_EPOCH], offset
 
     def features(self, pong: Fields) -> frozenset[str]:
         features = pong.get("features")

@@ -6,6 +6,12 @@ from kps.protocol.dialect.envelope import Fields, InvalidMessage, text
 
 _LARGEST = 2**53 - 1  # the largest integer that every language reads
 
+LARGEST_OFFSET = _LARGEST - 2**32
+"""Of a delivery: the offsets of all messages in it are numbers that every language reads."""
+
+LONGEST_EPOCH = 256
+"""Characters."""
+
 
 class Position(NamedTuple):
     """A place in the history of one topic: behind the message with this offset.
@@ -128,7 +134,7 @@ def read_standing(fields: Fields) -> Standing:
         name: fields[name] for name in ("offset", "mark", "coming") if _is_number(fields.get(name))
     }
     return Standing(
-        text(fields, "epoch"),
+        text(fields, "epoch")[:LONGEST_EPOCH],
         recovered=recovered if type(recovered) is bool else None,
         lost=lost if _is_number(lost) else None,
         **numbers,

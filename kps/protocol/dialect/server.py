@@ -227,7 +227,7 @@ class ServerLevel2(ServerLevel1):
     def read_history(self, fields: Fields, most: int) -> tuple[Position | None, int, str]:
         start = read_start(fields, most, is_pattern=False)
         nonce = required(fields, "nonce", "missing nonce")
-        count = most if start is None or start.last == 0 else min(start.last, most)
+        count = most if start is None or start.last == 0 else start.last
         since = None if start is None else start.since
         assert not isinstance(since, Places)
         return since, count, nonce

@@ -32,7 +32,7 @@ from kps.protocol.patterns import Key
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.events import RelayRequested
 from kps.protocol.server.gate import Gate
-from kps.protocol.server.replay import Replayed, Replays, look_up, stand
+from kps.protocol.server.replay import Replayed, Replays, find_logs, look_up, stand
 from kps.protocol.server.run import Run
 from kps.protocol.server.state import ServerState
 
@@ -109,6 +109,10 @@ def subscribe(actor: Actor, fields: Fields) -> None:
         raise InvalidMessage("the server has too many topics", LIMIT_REACHED)
     if bus.is_crowded(key):
         raise InvalidMessage("too many patterns begin and end like this one", LIMIT_REACHED)
+    logs = actor.state.logs
+    if logs is not None and not isinstance(key, str) and start is not None:
+        actor.replays = actor.replays or Replays(actor)
+        find_logs(logs, actor.replays, key)  # which refuses what would be too much
     actor.delivery.subscribe(actor, key, lambda: _confirm(actor, key, start))
 
 
@@ -320,8 +324,9 @@ def history(actor: Actor, fields: Fields) -> None:
     log = None if logs is None else logs.log(topic)
     if log is None:
         raise InvalidMessage("this topic has no history", "no_history")
-    standing, entries = look_up(log, since, count, actor.state.limits.max_message // 2)
-    actor.state.turns.left -= _HISTORY + len(entries)
+    limits = actor.state.limits
+    standing, entries = look_up(log, since, count, limits.max_positions, limits.max_message // 2)
+    actor.state.turns.left -= _HISTORY + len(entries) + log.book.take_work()
     actor.reply(level2.history(topic, nonce, entries, standing.fields(is_pattern=False)))
 
 

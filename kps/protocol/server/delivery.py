@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kps.protocol.bus.acks import AckOwner, AckRequest
+from kps.protocol.bus.history import LogBook
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Subscriber
 from kps.protocol.dialect.envelope import write
@@ -35,7 +36,7 @@ class Delivery:
         """Deliver a publication; return how many subscribers had room for its last message."""
         state = self._state
         if state.logs is not None:
-            state.logs.keep(publication, state.now)
+            self._keep(state.logs, publication)
         reached = state.bus.publish(publication)
         messages = publication.count
         state.turns.left -= reached + messages
@@ -80,7 +81,7 @@ class Delivery:
         state.turns.left -= _ASKED * (1 + len(request.awaited))
         publication = Publication(ask.target, sender, ask.data, ack_id=request.id)
         if state.logs is not None:
-            state.logs.keep(publication, state.now)
+            self._keep(state.logs, publication)
         state.stats.published += 1
         state.stats.delivered += state.bus.publish(publication)
         if not request.awaited:
@@ -107,6 +108,12 @@ class Delivery:
         if topic:
             self.publish(Publication(topic, sender, write(data.get("data"))))
         self._local.take_server_data(sender, data)  # which copies the payload
+
+    def _keep(self, logs: LogBook, publication: Publication) -> None:
+        state = self._state
+        logs.keep(publication, state.now)
+        if logs.work:
+            state.turns.left -= logs.take_work()
 
     def _charge_search(self) -> None:
         """Charge the turn for searches among the patterns."""

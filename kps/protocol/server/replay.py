@@ -5,11 +5,14 @@ they are in the log by then, and come in their turn. The session's queue is fill
 time, whenever it has drained, so that no replay overflows it.
 """
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
-from kps.protocol.bus.history import LogBook, TopicLog
+from kps.protocol.bus.history import LARGEST_ENTRY, LogBook, TopicLog
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Subscriber
+from kps.protocol.dialect.codes import LIMIT_REACHED
+from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.dialect.level2 import kept_message
 from kps.protocol.dialect.places import Places, Position, Standing, Start
 from kps.protocol.dialect.texts import split_joined
@@ -20,13 +23,17 @@ if TYPE_CHECKING:
     from kps.protocol.server.state import ServerState
     from kps.protocol.wire.outbox import Entry
 
-# Bytes that may be pending for a session before more of a replay is queued, and messages of one
-# frame at most.
+# Bytes that may be pending for a session before more of a replay is queued.
 _ROOM = 64 * 1024
-_AT_ONCE = 256
 
-# Units of work (see ``turns``): of each topic that may have something to replay.
+MOST_OPEN = 10_000
+"""Topics that are replayed to one session at a time."""
+MOST_OPEN_IN_ALL = 1_000_000
+
+# Units of work (see ``turns``): of a topic that has something to replay, and characters of a
+# pattern that are matched with a topic.
 _TOPIC = 2
+_CHARACTERS = 4
 
 
 class Replayed(Subscriber, Protocol):
@@ -50,8 +57,10 @@ class Replays:
         self.session = session
         limits = session.state.limits
         self._room = min(_ROOM, limits.queue_bytes // 4)
-        self._at_once = max(1, min(_AT_ONCE, limits.queue_messages // 4))
-        self._open: dict[TopicLog, int] = {}  # and the offset of the next message
+        self._at_once = max(1, min(LARGEST_ENTRY, limits.queue_messages // 4))
+        # For each topic the offset of the next message. It is taken from the front: of a plain
+        # ``dict`` that would take longer and longer.
+        self._open: OrderedDict[TopicLog, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -59,8 +68,16 @@ class Replays:
     def begin(self, log: TopicLog, offset: int) -> None:
         """Replay a topic from an offset on, unless there is nothing."""
         if offset <= log.top and log.entries:
-            self.session.state.bus.hold(self.session, log.topic)
+            state = self.session.state
+            state.bus.hold(self.session, log.topic)
             self._open[log] = offset
+            state.replays += 1
+
+    def _close(self, log: TopicLog) -> None:
+        state = self.session.state
+        state.bus.release(self.session, log.topic)
+        if self._open.pop(log, None) is not None:
+            state.replays -= 1
 
     def next_offset(self, log: TopicLog) -> int:
         """Return the offset of the next message of a topic that the session will get."""
@@ -69,43 +86,53 @@ class Replays:
     def go_on(self) -> None:
         """Queue more, as far as there is room. A topic that has caught up becomes live."""
         session = self.session
-        bus, turns = session.state.bus, session.state.turns
+        turns = session.state.turns
         while self._open and self._has_room():
             log, offset = next(iter(self._open.items()))
             entry = next(log.read(offset, self._at_once), None)
             if entry is None:
-                del self._open[log]
-                bus.release(session, log.topic)
+                self._go_to_next(log)
                 continue
             publication = Publication(log.topic, entry.sender)
             publication.add([entry.text], entry.messages)
             publication.offset = entry.first
             publication.epoch = "" if log.epoch == log.book.epoch else log.epoch
-            turns.left -= 1 + entry.messages // 8
+            turns.left -= 1 + len(entry.text) // _BYTES + log.book.take_work()
             self._open[log] = entry.behind
             if not session.deliver_past(session.encoding.encode_past(publication)):
                 return  # the session has ended, or its policy drops messages
+
+    def _go_to_next(self, log: TopicLog) -> None:
+        """End the replay of a topic, which becomes live, unless its log was forgotten meanwhile."""
+        state = self.session.state
+        new = log.book.log(log.topic)
+        if log.book.is_current(log) or new is None or not new.entries:
+            self._close(log)
+            return
+        del self._open[log]
+        state.replays -= 1
+        self.begin(new, new.first)
 
     def _has_room(self) -> bool:
         size, messages = self.session.queued
         return size <= self._room and messages <= self._at_once
 
     def forget(self) -> None:
-        """End the replays of topics that the session is not subscribed to any more."""
-        session = self.session
-        patterns = [key for key in session.topics if not isinstance(key, str)]
-        for log in list(self._open):
-            topic = log.topic
-            if topic not in session.topics and not any(one.selects(topic) for one in patterns):
-                del self._open[log]
-                session.state.bus.release(session, topic)
+        """End the replays of topics that the session is not subscribed to any more.
+
+        If it has patterns, which may have them, they come to their end: nothing more follows.
+        """
+        topics = self.session.topics
+        if all(isinstance(key, str) for key in topics):
+            self.session.state.turns.left -= len(self._open)
+            for log in [log for log in self._open if log.topic not in topics]:
+                self._close(log)
 
     def end(self) -> None:
         """End all of them, because the session has ended."""
+        self.session.state.turns.left -= len(self._open)
         while self._open:
-            log = next(iter(self._open))
-            self.session.state.bus.release(self.session, log.topic)
-            del self._open[log]
+            self._close(next(iter(self._open)))
 
 
 def stand(book: LogBook, replays: Replays, key: Key, start: Start | None) -> Standing:
@@ -146,7 +173,8 @@ def _stand_again(log: TopicLog, replays: Replays, start: Start | None) -> Standi
     offset = replays.next_offset(log)
     recovered = None
     if start is not None and isinstance(start.since, Position):
-        recovered = start.since.epoch == log.epoch and start.since.offset >= offset - 1
+        since = start.since
+        recovered = since.epoch == log.epoch and offset - 1 <= since.offset <= log.top
     return Standing(log.epoch, offset - 1, 0, log.count_from(offset), recovered)
 
 
@@ -162,17 +190,14 @@ def find(log: TopicLog, since: Position) -> tuple[int, bool, int | None]:
 def _stand_in_pattern(
     book: LogBook, replays: Replays, pattern: Pattern, start: Start | None
 ) -> Standing:
-    since = None if start is None else start.since
-    coming, recovered, lost = 0, None, 0
-    is_lost_known = True
+    if start is None:
+        return Standing(book.epoch, 0, book.latest)
+    since = start.since
+    coming, lost = 0, 0
+    recovered, is_lost_known = None, True
     if isinstance(since, Places):
-        recovered = book.is_whole(since.epoch, since.mark)
-        is_lost_known = recovered
-    session = replays.session
-    for log in book.logs() if start is not None else ():
-        session.state.turns.left -= _TOPIC
-        if not pattern.selects(log.topic) or _has(session, log.topic, pattern):
-            continue
+        recovered = is_lost_known = book.is_whole(since.epoch, since.mark)
+    for log in find_logs(book, replays, pattern):
         if isinstance(since, Places):
             known = since.topics.get(log.topic)
             if known is not None:
@@ -186,7 +211,6 @@ def _stand_in_pattern(
                 is_lost_known = is_lost_known and count is not None
                 lost += count or 0
         else:
-            assert start is not None
             before = log.latest(start.last) - 1 if start.last else log.top
         coming += log.count_from(before + 1)
         replays.begin(log, before + 1)
@@ -194,22 +218,50 @@ def _stand_in_pattern(
     return Standing(book.epoch, 0, book.latest, coming, recovered, told)
 
 
+def find_logs(book: LogBook, replays: Replays, pattern: Pattern) -> list[TopicLog]:
+    """Return the logs that a pattern has, and no other subscription of the session.
+
+    Raises :class:`InvalidMessage` if they are too many, or if it would take too long to find them.
+    """
+    session = replays.session
+    likely = book.logs(pattern.head, pattern.tail)
+    topics = session.topics
+    others = [key for key in topics if not isinstance(key, str) and key != pattern]
+    each = _TOPIC + (len(pattern.text) + 8 * len(others)) // _CHARACTERS
+    if len(likely) * each > _MOST_WORK:
+        raise InvalidMessage("the pattern has too many topics with history", LIMIT_REACHED)
+    session.state.turns.left -= len(likely) * each + book.take_work()
+    found = [
+        log
+        for log in likely
+        if pattern.selects(log.topic)
+        and log.topic not in topics
+        and not any(other.selects(log.topic) for other in others)
+    ]
+    room = min(MOST_OPEN - len(replays), MOST_OPEN_IN_ALL - session.state.replays)
+    if len(found) > room:
+        raise InvalidMessage("the pattern has too many topics with history", LIMIT_REACHED)
+    return found
+
+
 def look_up(
-    log: TopicLog, since: Position | None, most: int, most_bytes: int
+    log: TopicLog, since: Position | None, most: int, most_messages: int, most_bytes: int
 ) -> tuple[Standing, list[bytes]]:
     """Return messages of a topic, as they are written: those behind a place, or the latest.
 
-    They are up to ``most``, and take about ``most_bytes``; there is always one if there are any.
-    The confirmation tells in ``coming`` how many are kept behind the place.
+    They are the first of up to ``most``: ``most_messages`` of them, which take about ``most_bytes``
+    (there is always one if there are any). The confirmation tells in ``coming`` how many are kept
+    behind the place.
     """
     before, recovered, lost = log.latest(most) - 1, None, None
     if since is not None:
         before, recovered, lost = find(log, since)
     found: list[bytes] = []
     size = 0
-    for entry in log.read(before + 1, most):
+    for entry in log.read(before + 1, min(most, most_messages)):
+        log.book.work += entry.messages // 4
         for offset, payload in enumerate(split_joined(entry.text), entry.first):
-            size += len(payload) + len(entry.sender) + _AROUND
+            size += len(payload) + 4 * len(entry.sender) + _AROUND
             if found and size > most_bytes:
                 break
             found.append(kept_message(offset, entry.sender, payload))
@@ -217,5 +269,8 @@ def look_up(
             break
     return Standing(log.epoch, before, 0, log.count_from(before + 1), recovered, lost), found
 
+
+_BYTES = 256  # of the JSON that is replayed for one unit of work
+_MOST_WORK = 100_000  # units of one search for the topics of a pattern
 
 _AROUND = 40  # bytes around a payload

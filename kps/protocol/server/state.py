@@ -38,6 +38,8 @@ class ServerState:
         limits = config.limits
         self.logs: LogBook | None = None
         """The messages of topics with history, if any have it."""
+        self.replays = 0
+        """Topics that are being replayed, to all sessions together."""
         if config.history:
             self.logs = LogBook(
                 config.history,

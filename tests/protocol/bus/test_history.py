@@ -165,11 +165,14 @@ class TestBounds:
 
     def test_topics_are_forgotten_and_begin_anew_in_another_epoch(self) -> None:
         book = new_book(History("a*", size=5), most_topics=10)
-        first = the_log(book, "a0")
         publish(book, "a0", 1)
+        first = the_log(book, "a0")
         for number in range(100):
             publish(book, f"b{number}", 1)  # which has no history
-            assert len(book._logs) <= 10
+            assert len(book._without) <= 10
+        for number in range(100):
+            the_log(book, f"a{number}")
+            assert len(book) == 1  # who only asks makes none
         assert the_log(book, "a0") is first
         for number in range(1, 30):
             publish(book, f"a{number}", 1)

@@ -1,6 +1,7 @@
 """The table of patterns, and a bus with subscriptions to patterns."""
 
 from collections import Counter
+from itertools import count
 from typing import Any
 
 import pytest
@@ -66,13 +67,34 @@ class TestTable:
 
     def test_too_many_that_are_alike(self) -> None:
         table: PatternTable[int] = PatternTable()
-        for number in range(MOST_ALIKE):
-            assert not table.is_crowded(Pattern(f"a*{number}*b"))
-            table[Pattern(f"a*{number}*b")] = number
-        assert table.is_crowded(Pattern("a*x*b"))
-        assert not table.is_crowded(Pattern("a*7*b"))  # it is there
-        assert not table.is_crowded(Pattern("a*x*c"))
-        assert table.find("a" + "x" * 50 + "b")[1] > MOST_ALIKE // 4
+        numbers = count()
+        while not table.is_crowded(Pattern(f"a*{(number := next(numbers)):04}*b")):
+            table[Pattern(f"a*{number:04}*b")] = number
+        assert number == MOST_ALIKE // len("a*0000*b")
+        assert not table.is_crowded(Pattern("a*0007*b"))  # it is there
+        assert not table.is_crowded(Pattern("a*0000*c"))
+        assert table.find("a" + "x" * 50 + "b")[1] > MOST_ALIKE // 10
+        del table[Pattern("a*0007*b")]
+        assert not table.is_crowded(Pattern("a*0008x*b"[:8]))
+
+    @given(st.lists(st.tuples(TEXTS, st.booleans()), max_size=100), TOPICS, st.integers(0, 100))
+    def test_what_has_changed_is_found_alone(
+        self, changes: list[tuple[str, bool]], topic: str, first: int
+    ) -> None:
+        table: PatternTable[str] = PatternTable()
+
+        def change(some: list[tuple[str, bool]]) -> None:
+            for text, is_there in some:
+                if is_there:
+                    table[Pattern(text)] = text
+                elif table.get(Pattern(text)) is not None:
+                    del table[Pattern(text)]
+
+        change(changes[:first])
+        found, then = table.find(topic)[0], table.changes
+        change(changes[first:])
+        again, _ = table.find_again(topic, found, then)
+        assert Counter(again) == Counter(table.find(topic)[0])
 
 
 class TestBus:

@@ -62,7 +62,7 @@ def test_subscriptions_to_patterns_count_with_the_others() -> None:
 
 
 def test_too_many_that_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matching, "MOST_ALIKE", 3)
+    monkeypatch.setattr(matching, "MOST_ALIKE", 3 * len("a*0*b"))
     stage = Stage()
     peer = peer2(stage, "a")
     assert codes(peer.ask(*[subscribe(f"a*{number}*b") for number in range(4)])) == [
