@@ -16,7 +16,7 @@ looks at each of them."""
 
 # Looks into the table, and characters of patterns that are tried, that count as one unit of work.
 _LOOKS = 8
-_CHARACTERS = 8
+_CHARACTERS = 16
 
 _RECENT = 64  # changes of which a topic may be told one by one
 

@@ -71,8 +71,8 @@ class Verdict(Enum):
 
 
 class _Topic:
-    __slots__ = ("answer_by", "has_been_live", "is_narrow", "is_reported", "joins", "leaves",
-                 "resumes", "start", "state")  # fmt: skip
+    __slots__ = ("answer_by", "has_been_live", "is_missing", "is_narrow", "is_reported",
+                 "joins", "leaves", "resumes", "start", "state")  # fmt: skip
 
     def __init__(self) -> None:
         self.state = TopicState.WAITING
@@ -82,6 +82,7 @@ class _Topic:
         self.has_been_live = False
         self.is_reported = False  # whether the program knows of a refusal on this connection
         self.start: Start | None = None  # with what of the past the program wants it to begin
+        self.is_missing = False  # whether messages may have been missed, on an earlier connection
         self.is_narrow = False  # whether the server has refused to be told many places
         self.resumes = False  # whether the last question asked for all behind a place
 
@@ -212,10 +213,10 @@ class Topics:
         has_patterns = self._state.has_feature(PATTERNS)
         for key, found in self._topics.items():
             if isinstance(key, str):
-                self._ask(key, found)
+                self._ask(key, found, is_back=True)
         for key, found in self._topics.items() if has_patterns else ():
             if not isinstance(key, str):  # behind the topics, which tell their places exactly
-                self._ask(key, found)
+                self._ask(key, found, is_back=True)
 
     def take_unsupported(self) -> list[Key]:
         """Remove the patterns for which a new connection is of no use, and return them."""
@@ -379,9 +380,10 @@ class Topics:
             self._attempt += 1
             self._state.deadlines.schedule(self)
 
-    def _ask(self, key: Key, found: _Topic) -> None:
+    def _ask(self, key: Key, found: _Topic, *, is_back: bool = False) -> None:
         found.state = TopicState.ASKED
         found.joins += 1
+        found.is_missing = is_back or found.has_been_live
         self._send(key, found, joins=True)
 
     def _ask_to_leave(self, key: Key, found: _Topic) -> None:
@@ -412,6 +414,8 @@ class Topics:
         """Return with what of the past to subscribe: what the program wants, or what it missed."""
         if not self._state.has_feature(HISTORY):
             return None
+        if not found.is_missing:
+            return found.start
         largest = self._state.require_link().outgoing.max_message or _LEAST
         return found.start or self.standings.start(key, 0 if found.is_narrow else largest // 4)
 
