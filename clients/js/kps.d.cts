@@ -1,6 +1,16 @@
 // Made of kps.js by `npm run build`. Do not edit.
 /** The JavaScript client of KPS: publish/subscribe over WebSockets, with acknowledged publishing. */
 
+/**
+ * A place in the history of a topic: behind the message with that offset. A plain object, which may be kept as JSON
+ * and used by another program.
+ */
+export interface Position {
+  /** Says that the offsets go on. In another epoch they stand for other messages. */
+  readonly epoch: string;
+  readonly offset: number;
+}
+
 /** One message, as callbacks and iterators get it. */
 export interface Message<T = any> {
   /** The topic; empty for a direct message. */
@@ -9,6 +19,10 @@ export interface Message<T = any> {
   readonly data: T;
   /** The id of who published it. */
   readonly from: string;
+  /** Its number among all messages of its topic, from 1; `null` if that has no history. */
+  readonly offset: number | null;
+  /** Its place in the history of its topic, to go on behind it; `null` if that has none. */
+  readonly position: Position | null;
   /**
    * Give a publisher who wants an ack a result: any JSON value. It goes with the ack, when the
    * message has been handled. What a callback returns does the same. Level 2 only.
@@ -74,16 +88,34 @@ export class Ack<R = any> implements AsyncIterable<AckResponse<R>> {
 }
 
 /**
- * A subscription to one topic. Without a callback it is iterated over; leaving the loop ends it.
+ * A pattern of topics: `**` stands for any characters, `*` for any but `/`, each also for none; all others stand
+ * for themselves. Throws `InvalidArgument` for what could not be a topic.
+ */
+export class Pattern {
+  #private;
+  constructor(text: string);
+  readonly text: string;
+  /** Whether a topic matches. It takes little time, whatever the pattern and the topic are. */
+  matches(topic: string): boolean;
+}
+
+/**
+ * A subscription to one topic, or to one pattern. Without a callback it is iterated over; leaving the loop ends it.
  *
  * A message that wants an ack counts as handled when the next one is asked for, or when
  * `unsubscribe` is called. Leaving the loop otherwise tells the publisher of a failure.
  */
 export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> {
   private constructor();
+  /** The topic, or the text of the pattern. */
   readonly topic: string;
   /** Messages that were dropped because they were handled too slowly. */
   readonly dropped: number;
+  /**
+   * The position of the last message that the program was given: for which the callback was called, or which was
+   * taken by an iterator. `null` before the first one, and if the topic of that has no history.
+   */
+  readonly position: Position | null;
   /** End the subscription. May be called twice. */
   unsubscribe(): void;
   /** The next message. The one before counts as handled. */
@@ -98,7 +130,8 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
  * no connection (the next one has it), or when the program unsubscribes meanwhile; rejected with `ServerError`
  * when the server refuses the topic, with `ClientClosed` when the client ends, and with the reason of the signal
  * when that is aborted before the subscription is in force. Iterating over it throws that error as well, also
- * when the topic is refused after a reconnect.
+ * when the topic is refused after a reconnect; and `Unsupported` if it is to a pattern, or wants the past and was not
+ * confirmed before, and a new connection is to a server that has none.
  *
  * When the server refuses the topic only for now (`rate_limited`, `unavailable`) or does not answer, the
  * client asks for it again, until the server confirms it or refuses it for good, or the program ends
@@ -106,9 +139,58 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
  */
 export interface PendingSubscription<T = any> extends Subscription<T>, PromiseLike<Subscription<T>> {}
 
+/**
+ * With `last` or `since`, messages of the past come before any new one. Only the first subscription of a client that
+ * has the topic can have them.
+ */
 export interface SubscribeOptions {
   /** Ends the subscription. With one that is aborted already, nothing is sent. */
   signal?: AbortSignal;
+  /** How many of the latest messages come, or as many as are kept; of a pattern, of each topic. Default 0. */
+  last?: number;
+  /**
+   * The place behind which all comes that is kept; `onRecovered` or `onLost` tells whether that is all. Not with a
+   * pattern, nor with `last`.
+   */
+  since?: Position | null;
+}
+
+export interface HistoryOptions {
+  /** The place behind which the messages are. Without one: the latest. */
+  since?: Position | null;
+  /** How many at most, from 1. Default 100. */
+  limit?: number;
+}
+
+/** Messages of the past. */
+export interface Past<T = any> {
+  /** The oldest first. */
+  messages: Message<T>[];
+  /** The place behind the last of them: the next `since`. */
+  position: Position | null;
+  /** Whether there were no others between the `since` that was asked for and these. */
+  recovered: boolean;
+  /** If there were, how many; `null` if nobody knows. */
+  lost: number | null;
+}
+
+/** The client gets all that was published on a topic, or on those of a pattern, while it was away. */
+export interface Recovered {
+  /** The topic, or the text of the pattern. */
+  topic: string;
+  /** How many messages come, before any new one. */
+  messages: number;
+}
+
+/**
+ * The client does not get some messages: the server has kept fewer than it missed, or was restarted without a file for
+ * its history, or drops them because the client reads too slowly.
+ */
+export interface Lost {
+  /** The topic, or the text of the pattern. */
+  topic: string;
+  /** How many; `null` if nobody knows. */
+  messages: number | null;
 }
 
 export interface AckOptions {
@@ -232,6 +314,13 @@ export interface ClientOptions {
    * connection. Default: `console.error`.
    */
   onError?: (error: unknown) => unknown;
+  /**
+   * Called when the client has come back, or has subscribed with `since`, and gets all messages of a topic with
+   * history that it has missed.
+   */
+  onRecovered?: (event: Recovered) => unknown;
+  /** Called when it does not get some of them, or any other messages of such a topic. */
+  onLost?: (event: Lost) => unknown;
   /** Gets every message of the server as it came. */
   onFrame?: (frame: Frame, client: Client) => unknown;
   /** Called once when the client has closed, with the error unless the program closed it. */
@@ -313,18 +402,21 @@ export class Client {
   close(): Promise<void>;
 
   /**
-   * Subscribe. Throws `InvalidArgument`, `ClientClosed`, or `MessageTooLarge` for the topic. The callback gets one message at a time, in order; it may be async. What it returns
+   * Subscribe to a topic, or to all that a pattern has: those that match, but one that begins with `__` only if the
+   * pattern begins likewise, up to the topic's first `/`. A message comes once to each subscription that has its topic.
+   * Throws `InvalidArgument`, `ClientClosed`, `MessageTooLarge` for the topic, or `Unsupported` for a pattern, or the
+   * past, if the server has none. The callback gets one message at a time, in order; it may be async. What it returns
    * is the result for a publisher who wants an ack, what it throws is the error. A generator function is
    * refused with `InvalidArgument`, since a call runs nothing of it; that one is returned is an error.
    */
   subscribe<T = any>(
-    topic: string,
+    topic: string | Pattern,
     callback: (message: Message<T>) => unknown,
     options?: SubscribeOptions,
   ): PendingSubscription<T>;
-  subscribe<T = any>(topic: string, options?: SubscribeOptions): PendingSubscription<T>;
-  /** End all subscriptions to a topic. */
-  unsubscribe(topic: string): void;
+  subscribe<T = any>(topic: string | Pattern, options?: SubscribeOptions): PendingSubscription<T>;
+  /** End all subscriptions to a topic, or to a pattern. That leaves those to a topic of the same characters. */
+  unsubscribe(topic: string | Pattern): void;
 
   /**
    * Publish to everyone who subscribes to the topic. Fulfilled when it is queued, and there is room:
@@ -356,14 +448,20 @@ export class Client {
   /** Send a direct message, and learn how its receiver fared, likewise. No response: nobody there. */
   publishToIdWithAck<R = any>(id: string, data?: unknown, options?: AckOptions): Promise<Ack<R>>;
   /**
+   * Messages of a topic with history: those behind `since`, or else the latest. Rejected with `ServerError` of the code
+   * `no_history` if the topic has none, or `forbidden` if this client may not subscribe to it, and with `Unsupported`,
+   * `NotConnected`, `ClientClosed`, `ConnectionLost`, `RequestTimeout` or `InvalidArgument`.
+   */
+  history<T = any>(topic: string, options?: HistoryOptions): Promise<Past<T>>;
+  /**
    * Wait until the server has handled everything that was sent before. Rejected with `NotConnected`,
    * `ClientClosed`, `ConnectionLost` or `RequestTimeout`.
    */
   flush(): Promise<void>;
 
   static NewClient(options?: UnifiedOptions): Promise<Client>;
-  Subscribe<T = any>(topic: string, callback: UnifiedCallback<T>): (() => void) & PromiseLike<() => void>;
-  Unsubscribe(topic: string): void;
+  Subscribe<T = any>(topic: string | Pattern, callback: UnifiedCallback<T>): (() => void) & PromiseLike<() => void>;
+  Unsubscribe(topic: string | Pattern): void;
   Publish(topic: string, data?: unknown): Promise<void>;
   PublishToID(id: string, data?: unknown): Promise<void>;
   PublishToServer(address: string, data?: unknown, secure?: boolean): Promise<void>;
@@ -413,6 +511,15 @@ export class QueueFull extends KPSError {
   readonly dropped?: number;
 }
 
+/** The server lacks what was asked for: it is older, or speaks level 1. Nothing was sent. */
+export class Unsupported extends KPSError {
+  /** What it lacks: `patterns` or `history`. */
+  readonly feature: string;
+  readonly topic?: string;
+  /** The text of the pattern. */
+  readonly pattern?: string;
+}
+
 /** The server refused something. */
 export class ServerError extends KPSError {
   /** What a program can rely on, such as `no_such_client`. Level 2 only. */
@@ -422,5 +529,7 @@ export class ServerError extends KPSError {
   /** The action that was refused. Level 2 only. */
   readonly request?: string;
   readonly topic?: string;
+  /** Of a subscription to one, the text of the pattern. */
+  readonly pattern?: string;
   readonly to?: string;
 }

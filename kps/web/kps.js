@@ -33,6 +33,13 @@ const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu; // what ends lines, move
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
 const LEAST_WAIT = SECOND / 100; // with less, a client would try in a busy loop
 const ASKING_AGAIN = { ...BACKOFF, first: SECOND / 2 }; // about topics that were refused for now
+const SLASH = 47; // its code as a character
+const MOST_ROUTES = 4096; // topics of which the client remembers which subscriptions have them
+const LONGEST_ROUTE = 1024; // characters of such a topic
+const MOST_PLACES = 10_000; // topics of which the client remembers where it stands in their history
+const MOST_NAMED = 1000; // of them, those that the place of a pattern names, the latest
+const LONGEST_PLACE = 1024; // characters of such a topic, and of an epoch
+const BREAK = 2 ** 32; // At each multiple of it a server may have left out offsets.
 const TEMPORARY = ['rate_limited', 'limit_reached', 'unavailable']; // codes of the server
 
 // -- errors: their names are set as texts because minifiers change those of classes -------------
@@ -94,6 +101,11 @@ export class ServerError extends KPSError {
   get isTemporary() {
     return TEMPORARY.includes(this.code);
   }
+}
+
+/** The server lacks a feature: it is older, or speaks level 1. Nothing was sent. */
+export class Unsupported extends KPSError {
+  static { this.prototype.name = 'Unsupported'; }
 }
 
 // -- small things --------------------------------------------------------------------------------
@@ -259,6 +271,82 @@ function deferred() {
   return ends;
 }
 
+// -- patterns ------------------------------------------------------------------------------------
+
+/** A pattern of topics: `**` stands for any characters, `*` for any but `/`, each also for none. */
+export class Pattern {
+  #text;
+  #head; // all before the first star
+  #length = 0; // of all behind, without the stars
+  #blocks = []; // of 32 characters of that: where each one is, and which have which star before them
+
+  constructor(value) {
+    this.#text = named(value, 'a pattern');
+    this.#head = value.split('*', 1)[0];
+    const begin = () => this.#blocks.push({ places: new Map(), stars: 0, doubleStars: 0 });
+    begin();
+    for (const [symbol] of value.slice(this.#head.length).matchAll(/\*+|[^*]/g)) {
+      const block = this.#blocks.at(-1);
+      const bit = 1 << this.#length; // of 32: shifts take the rest of a division by that
+      if (symbol[0] === '*') {
+        block.stars |= bit;
+        if (symbol[1]) block.doubleStars |= bit;
+      } else {
+        const code = symbol.charCodeAt();
+        block.places.set(code, block.places.get(code) | bit);
+        if (++this.#length % 32 === 0) begin();
+      }
+    }
+  }
+
+  get text() {
+    return this.#text;
+  }
+
+  /**
+   * Whether a topic matches. It is read once, whatever the pattern is. Bit n of `reached` is set if
+   * the first n characters behind the head, and the stars in between, match what was read so far.
+   */
+  matches(topic) {
+    if (!isText(topic)) throw new InvalidArgument('a topic is a string');
+    if (!topic.startsWith(this.#head)) return false;
+    const blocks = this.#blocks;
+    const reached = blocks.map(() => 0);
+    reached[0] = 1;
+    for (let index = this.#head.length; index < topic.length; index++) {
+      const code = topic.charCodeAt(index);
+      for (let block = 0, moved = 0; block < blocks.length; block++) {
+        const { places, stars, doubleStars } = blocks[block];
+        const stay = reached[block] & (code === SLASH ? doubleStars : stars);
+        const carry = moved >>> 31;
+        moved = reached[block] & places.get(code);
+        reached[block] = moved << 1 | carry | stay;
+      }
+    }
+    return Boolean(reached.at(-1) >>> this.#length & 1);
+  }
+
+  /** Whether a subscription to it has a topic: one that begins with `__` only if the pattern says so. */
+  _selects(topic) {
+    const hidden = topic.startsWith('__') ? /^[^/]*\/?/.exec(topic)[0] : '';
+    return this.#head.startsWith(hidden) && this.matches(topic);
+  }
+}
+
+/** The key of the topic or the pattern in a message. Both may be of the same characters. */
+const keyIn = ({ topic, pattern }) => (text(pattern) ? `pattern ${pattern}` : `topic ${text(topic)}`);
+
+/** The key of what the program subscribes to. */
+const keyOf = (wanted) => keyIn(
+  wanted instanceof Pattern ? { pattern: wanted.text } : { topic: named(wanted, 'a topic') },
+);
+
+/** The opposite of `keyIn`. */
+function fieldsOf(key) {
+  const [kind] = key.split(' ', 1);
+  return { [kind]: key.slice(kind.length + 1) };
+}
+
 // -- options -------------------------------------------------------------------------------------
 
 const DEFAULTS = {
@@ -315,6 +403,7 @@ function refuseUnknown(options, known) {
 
 const TIME = [isTime, 'a number of milliseconds above 0'];
 const COUNT = [isCount, 'a whole number, from 0'];
+const LIMIT = [(value) => isCount(value) && value > 0, 'a whole number, from 1'];
 const isHook = (value) => isFunction(value) && !isIterator(value);
 const HOOK = [isHook, 'a function, and no generator, which would never run'];
 const SIGNAL = [isSignal, 'an AbortSignal'];
@@ -344,6 +433,8 @@ const OPTIONS = {
   onConnect: HOOK,
   onDisconnect: HOOK,
   onError: HOOK,
+  onRecovered: HOOK,
+  onLost: HOOK,
   onFrame: HOOK,
   onClose: HOOK,
 };
@@ -375,6 +466,123 @@ function checked(options, known = OPTIONS, defaults = {}) {
     given[name] = value;
   }
   return given;
+}
+
+// -- history -------------------------------------------------------------------------------------
+
+const isEpoch = (value) => isName(value, LONGEST_PLACE);
+const isOffset = (value) => isCount(value) && value > 0 && value < 2 ** 53 - BREAK; // and so are those behind it
+const positionOf = ({ epoch, offset }) => ({ epoch, offset });
+
+const POSITION = [(value) => isObject(value) && isEpoch(value.epoch) && isCount(value.offset),
+  'the position of a message: { epoch, offset }'];
+
+/** Where a subscription begins, or an answer, as the server tells. What cannot be read is missing. */
+function standingIn({ epoch, offset, mark, coming, recovered, lost }) {
+  const count = (value) => (isCount(value) ? value : 0);
+  return {
+    epoch: isEpoch(epoch) ? epoch : undefined,
+    offset: count(offset),
+    mark: count(mark),
+    coming: count(coming),
+    recovered: typeof recovered === 'boolean' ? recovered : undefined,
+    lost: isCount(lost) ? lost : null,
+  };
+}
+
+/** Where the client stands in the topics that have history, so that it can resume there. */
+class Standings {
+  #places = new Map(); // topic -> { epoch, offset, isApart } of its last message, the latest one last
+  #marks = new Map(); // key of a pattern -> { epoch, mark }
+  #epochs = new Map(); // key -> the epoch with which this connection has confirmed it
+  #having;
+
+  /** `having(topic)` gives the subscriptions that have a topic. */
+  constructor(having) {
+    this.#having = having;
+  }
+
+  /** A new connection has confirmed nothing. */
+  connected() {
+    this.#epochs.clear();
+  }
+
+  /** Note where a subscription begins. */
+  begin(key, pattern, { epoch, offset, mark, recovered }) {
+    if (!epoch) {
+      // A server tells it once, however often it is asked.
+      if (!this.#epochs.has(key)) this.forget(key, pattern, () => false);
+      return;
+    }
+    this.#epochs.set(key, epoch);
+    if (!pattern) return this.#note(fieldsOf(key).topic, epoch, offset);
+    // The first mark remains: some of what came after it may not be here yet.
+    if (this.#marks.get(key)?.epoch !== epoch) this.#marks.set(key, { epoch, mark });
+    if (recovered !== false) return;
+    for (const [topic, place] of this.#places) {
+      // How many are missing was told, also for topics: those are confirmed before patterns.
+      if (pattern._selects(topic) && !this.#epochs.has(keyIn({ topic }))) place.isApart = true;
+    }
+  }
+
+  /** Note that a subscription has ended, and forget the places in its topics that are not wanted otherwise. */
+  forget(key, pattern, isWanted = (topic) => this.#having(topic).length) {
+    this.#epochs.delete(key);
+    this.#marks.delete(key);
+    for (const topic of pattern ? this.#places.keys() : [fieldsOf(key).topic]) {
+      if ((!pattern || pattern._selects(topic)) && !isWanted(topic)) this.#places.delete(topic);
+    }
+  }
+
+  /** What resumes a subscription on a new connection, if anything does, in so many bytes. */
+  since(key, pattern, room) {
+    if (!pattern) {
+      const { topic } = fieldsOf(key);
+      const place = this.#places.get(topic);
+      // Of a topic that comes already, by a subscription to a pattern, nothing was missed.
+      return place && !this.#epochOf(topic) ? positionOf(place) : undefined;
+    }
+    const found = this.#marks.get(key);
+    if (!found) return undefined;
+    const named = [];
+    for (const [topic, place] of [...this.#places].reverse()) {
+      if (!pattern._selects(topic)) continue;
+      const entry = [topic, positionOf(place)];
+      room -= byteLength(JSON.stringify(entry));
+      if (room < 0 || named.push(entry) === MOST_NAMED) break;
+    }
+    return { ...found, topics: Object.fromEntries(named) };
+  }
+
+  /**
+   * Note messages that have come. Gives the place of the first, how many before it are missing (`null`: nobody knows,
+   * as the epoch is another one), and how many of them the client has had before.
+   */
+  passed(topic, { epoch: told, offset }, count) {
+    const epoch = isEpoch(told) ? told : this.#epochOf(topic);
+    if (!epoch) return {};
+    const known = this.#places.get(topic);
+    const first = { epoch, offset };
+    const isSame = known?.epoch === epoch;
+    const gap = isSame ? offset - known.offset - 1 : 0;
+    this.#note(topic, epoch, offset - 1 + Math.max(count, -gap));
+    if (!known || known.isApart) return { first, missing: 0, repeated: -gap };
+    const isCounted = Math.floor(known.offset / BREAK) === Math.floor(offset / BREAK);
+    const missing = isCounted ? Math.max(0, gap) : 0;
+    return { first, missing: isSame ? missing : null, repeated: -gap };
+  }
+
+  /** The epoch of a message that tells none. */
+  #epochOf(topic) {
+    return this.#epochs.get(this.#having(topic).find(({ _key }) => this.#epochs.has(_key))?._key);
+  }
+
+  #note(topic, epoch, offset) {
+    this.#places.delete(topic); // it goes to the end
+    if (!isName(topic, LONGEST_PLACE)) return;
+    if (this.#places.size >= MOST_PLACES) this.#places.delete(this.#places.keys().next().value);
+    this.#places.set(topic, { epoch, offset });
+  }
 }
 
 // -- sending -------------------------------------------------------------------------------------
@@ -542,11 +750,11 @@ class Outbox {
 // -- asking again --------------------------------------------------------------------------------
 
 /**
- * The topics of a connection about which the server has not given its last word: it refused them
- * for now, or was silent. They are asked about again, all at the same time.
+ * The topics and patterns of a connection about which the server has not given its last word: it
+ * refused them for now, or was silent. They are asked about again, all at the same time.
  */
 class Unsettled {
-  #topics = new Map(); // topic -> { error, isDue }: why it is here; whether it is to be asked about
+  #topics = new Map(); // key -> { error, isDue }: why it is here; whether it is to be asked about
   #attempt = 0;
   #stop; // the timer
   #ask;
@@ -555,34 +763,34 @@ class Unsettled {
     this.#ask = ask;
   }
 
-  has(topic) {
-    return this.#topics.has(topic);
+  has(key) {
+    return this.#topics.has(key);
   }
 
   /** The error that brought a topic here, if one did. The program knows it. */
-  reason(topic) {
-    return this.#topics.get(topic)?.error;
+  reason(key) {
+    return this.#topics.get(key)?.error;
   }
 
   /** Ask about a topic again later. Tells whether it is new here. */
-  add(topic, error) {
-    const isNew = !this.has(topic);
-    this.#topics.set(topic, { error: this.reason(topic) ?? error, isDue: true });
+  add(key, error) {
+    const isNew = !this.has(key);
+    this.#topics.set(key, { error: this.reason(key) ?? error, isDue: true });
     if (!this.#stop) this.#start();
     return isNew;
   }
 
   /** Note that a topic is being asked about. Tells whether it waited for that. */
-  asked(topic) {
-    const entry = this.#topics.get(topic);
+  asked(key) {
+    const entry = this.#topics.get(key);
     if (!entry?.isDue) return false;
     entry.isDue = false;
     return true;
   }
 
   /** The server has given its last word. Where it agreed, it may agree to the others soon. */
-  settle(topic, isConfirmed) {
-    if (!this.#topics.delete(topic) || !isConfirmed) return;
+  settle(key, isConfirmed) {
+    if (!this.#topics.delete(key) || !isConfirmed) return;
     this.#attempt = 0;
     if (!this.#stop) return;
     this.stop();
@@ -597,7 +805,7 @@ class Unsettled {
   #start() {
     this.#stop = after(waitBefore(this.#attempt++, ASKING_AGAIN), () => {
       this.#stop = undefined;
-      for (const [topic, { isDue }] of this.#topics) if (isDue) this.#ask(topic);
+      for (const [key, { isDue }] of this.#topics) if (isDue) this.#ask(key);
     });
   }
 }
@@ -625,8 +833,10 @@ class Connection {
   #heartbeat = HEARTBEAT;
   #isFailing = false;
   #trouble = '';
+  #features = new Set(); // of the server
+  #narrow = new Set(); // keys of patterns with too many places for the server
   #questions = new Map(); // what is asked -> those that wait for the answer, in order
-  #unsettled = new Unsettled((topic) => this.#askAgain(topic));
+  #unsettled = new Unsettled((key) => this.#askAgain(key));
   #count = 0;
   #doubts = 0; // later questions that are under way because of refusals on level 1
 
@@ -741,23 +951,50 @@ class Connection {
   }
 
   /** Subscribe or unsubscribe. */
-  ask(action, topic) {
+  ask(action, key) {
+    const isUnsupported = fieldsOf(key).pattern && !this.#features.has('patterns');
+    if (isUnsupported && action === 'unsubscribe') return undefined; // from what never was in force
     // What was to be asked again is the opposite, and not wanted any more: nobody need wait for it.
-    if (this.#unsettled.asked(topic)) this.#next(`${opposite(action)} ${topic}`)?.resolve();
+    if (this.#unsettled.asked(key)) this.#next(`${opposite(action)} ${key}`)?.resolve();
     try {
-      this.send({ action, topic });
-    } catch (error) { // the topic is too large for the server: that stops no other
-      this.#client._endTopic(topic, error);
+      this.send(this.#about(action, key));
+    } catch (error) { // also one that is too large for the server: that stops no other
+      this.#client._endTopic(key, error);
       throw error;
     }
-    return this.#expectAbout(action, topic);
+    return this.#expectAbout(action, key);
+  }
+
+  /** The question about a topic or pattern, with what of the past the program wants, or has missed. */
+  #about(action, key) {
+    const fields = fieldsOf(key);
+    const start = this.#client._start(key);
+    if (fields.pattern) this.#needs('patterns', fields);
+    if (start) this.#needs('history', fields);
+    const hasMissed = !start && this.#features.has('history');
+    const room = this.#narrow.has(key) ? 0 : this.#outbox.limit / 4;
+    const since = hasMissed ? this.#client._since(key, room) : undefined;
+    return { action, ...fields, since, ...start };
+  }
+
+  #needs(feature, about) {
+    if (this.#features.has(feature)) return;
+    throw new Unsupported(`the server does not have ${feature}`, { feature, ...about });
+  }
+
+  /** Messages of the past: the answer of the server. */
+  history(topic, start) {
+    this.#needs('history', { topic });
+    const nonce = String(++this.#count);
+    this.send({ action: 'history', topic, nonce, ...start });
+    return this.#expect(`history ${nonce}`);
   }
 
   /** The server's word on a subscription, if it is still to come. */
-  confirmation(topic) {
-    const asked = this.#questions.get(`subscribe ${topic}`)?.at(-1);
+  confirmation(key) {
+    const asked = this.#questions.get(`subscribe ${key}`)?.at(-1);
     if (asked) return asked.promise;
-    return this.#unsettled.has(topic) ? this.#expectAbout('subscribe', topic) : undefined;
+    return this.#unsettled.has(key) ? this.#expectAbout('subscribe', key) : undefined;
   }
 
   request(fields, json, timeout, signal) {
@@ -862,8 +1099,8 @@ class Connection {
     return question.promise;
   }
 
-  #expectAbout(action, topic) {
-    return this.#expect(`${action} ${topic}`, () => this.#unanswered(action, topic));
+  #expectAbout(action, key) {
+    return this.#expect(`${action} ${key}`, () => this.#unanswered(action, key));
   }
 
   /** The one of those who asked the same that has waited longest. It waits no more. */
@@ -887,51 +1124,55 @@ class Connection {
     return [...this.#questions.keys()].find((what) => what.startsWith('ping '));
   }
 
-  // -- topics: the last word about each is what the program wants now -----------------------------
+  // -- topics and patterns: the last word about each is what the program wants now ---------------
 
-  #isWanted(action, topic) {
-    return this.#client._wants(topic) === (action === 'subscribe');
+  #isWanted(action, key) {
+    return this.#client._wants(key) === (action === 'subscribe');
   }
 
   /** The server did not get the question, or did not name it in its refusal. */
-  #unanswered(action, topic) {
-    const cause = this.#unsettled.reason(topic);
-    const error = new RequestTimeout(`no answer in time: ${action} ${topic}`, cause && { cause });
-    if (this.#isWanted(action, topic)) this.#unsettled.add(topic, error);
+  #unanswered(action, key) {
+    const cause = this.#unsettled.reason(key);
+    const error = new RequestTimeout(`no answer in time: ${action} ${key}`, cause && { cause });
+    if (this.#isWanted(action, key)) this.#unsettled.add(key, error);
     return error;
   }
 
-  #askAgain(topic) {
-    const action = this.#client._wants(topic) ? 'subscribe' : 'unsubscribe';
-    if (!this.#questions.has(`${action} ${topic}`)) return this.#client._ask(action, topic);
-    this.#unsettled.asked(topic); // somebody has waited since it was first asked
-    this.tell({ action, topic });
+  #askAgain(key) {
+    const action = this.#client._wants(key) ? 'subscribe' : 'unsubscribe';
+    if (!this.#questions.has(`${action} ${key}`)) return this.#client._ask(action, key);
+    this.#unsettled.asked(key); // somebody has waited since it was first asked
+    this.tell(this.#about(action, key));
   }
 
-  #confirmed(action, topic) {
-    const what = `${action} ${topic}`;
+  #confirmed(action, key, fields) {
+    const what = `${action} ${key}`;
     this.#next(what)?.resolve();
-    if (this.#questions.has(what) || !this.#isWanted(action, topic)) return; // not the last word
-    this.#unsettled.settle(topic, true);
-    if (action === 'subscribe') this.#client._inForce(topic);
+    if (!this.#isWanted(action, key)) return;
+    const isLast = !this.#questions.has(what);
+    if (isLast) this.#unsettled.settle(key, true);
+    if (action !== 'subscribe') return;
+    if (isLast) this.#client._inForce(key);
+    this.#client._stands(key, standingIn(this.#features.has('history') ? fields : {}));
   }
 
-  #refusedAbout(action, topic, error) {
-    const what = `${action} ${topic}`;
+  #refusedAbout(action, key, error) {
+    const what = `${action} ${key}`;
     const count = this.#questions.get(what)?.length ?? 0;
-    if (!count && !this.#unsettled.has(topic)) return this.#client._report(error); // nobody asked
+    if (!count && !this.#unsettled.has(key)) return this.#client._report(error); // nobody asked
     // Of several questions about a topic the last one says whether it is wanted now.
-    const isLast = count < 2 && this.#isWanted(action, topic);
-    if (isLast && this.#client._isWorthAskingAgain(error)) {
-      if (this.#unsettled.add(topic, error)) this.#client._report(error);
+    const isLast = count < 2 && this.#isWanted(action, key);
+    if (error.code === 'limit_reached') this.#narrow.add(key); // What is not named comes again, and is dropped here.
+    if (isLast && this.#client._isWorthAskingAgain(key, error)) {
+      if (this.#unsettled.add(key, error)) this.#client._report(error);
       return;
     }
     const question = this.#next(what);
     if (question) question.reject(error);
     else this.#client._report(error);
     if (!isLast) return;
-    this.#unsettled.settle(topic, false);
-    if (action === 'subscribe') this.#client._endTopic(topic, error);
+    this.#unsettled.settle(key, false);
+    if (action === 'subscribe') this.#client._endTopic(key, error);
   }
 
   // -- heartbeat: a page does not see the pings of WebSocket, so it asks with its own ------------
@@ -990,20 +1231,22 @@ class Connection {
     const ack = this.acks.get(fields.ack_id);
     switch (fields.action) {
       case 'publish':
-        return this.#deliver(topic, ...this.#open(fields, true));
+        return this.#awaitsPast(topic) || this.#deliver(topic, this.#open(fields, true));
       case 'publish_ack':
         return this.#question(topic, fields);
       case 'direct_message':
-        return this.#deliver(undefined, [fields.data ?? null], text(fields.from));
+        return this.#deliver(undefined, { payloads: [fields.data ?? null], from: text(fields.from) });
       case 'pong':
         return this.registered ? this.#pong(fields) : this.#register(fields);
       case 'subscribed':
       case 'unsubscribed':
-        return this.#confirmed(fields.action.slice(0, -1), topic);
+        return this.#confirmed(fields.action.slice(0, -1), keyIn(fields), fields);
       case 'published':
         return this.#next(`receipt ${text(fields.receipt)}`)?.resolve(
           isCount(fields.delivered) ? fields.delivered : undefined,
         );
+      case 'history':
+        return this.#next(`history ${text(fields.nonce)}`)?.resolve(fields);
       case 'ack_update':
       case 'ack_response':
         return ack?._told(fields);
@@ -1022,35 +1265,44 @@ class Connection {
     this.#next(this.#ping(nonce))?.resolve();
   }
 
-  #register({ id, proto, limits }) {
+  #register({ id, proto, limits, features }) {
     this.registered = true;
     this.registeredAt = Date.now();
     if (isName(id)) this.id = id;
     this.level = this.#outbox.level = proto === 2 && this.#config.level === 2 ? 2 : 1;
     const { max_message: most, heartbeat } = isObject(limits) ? limits : {};
+    if (this.level > 1 && Array.isArray(features)) this.#features = new Set(features);
     if (isTime(most)) this.#outbox.limit = most;
     if (isTime(heartbeat)) this.#heartbeat = Math.max(heartbeat, 1) * SECOND;
     this.#watch();
     this.#client._registered(this);
   }
 
-  /** Payloads and sender. On level 1 both are wrapped in `data`, by every server. */
-  #open({ data, batch, from }, mayBeBatch) {
-    if (this.level > 1) return [mayBeBatch && Array.isArray(batch) ? batch : [data ?? null], text(from)];
-    const isWrapped = isObject(data) && 'data' in data;
-    return isWrapped ? [[data.data], text(data.from)] : [[data ?? null], text(from)];
+  /** What a message brings. On level 1 payload and sender are wrapped in `data`, by every server. */
+  #open({ data, batch, from, epoch, offset }, mayBeBatch) {
+    if (this.level < 2 && isObject(data) && 'data' in data) return { payloads: [data.data], from: text(data.from) };
+    const isBatch = this.level > 1 && mayBeBatch && Array.isArray(batch);
+    const isPlaced = this.#features.has('history') && isOffset(offset);
+    const place = isPlaced ? { epoch, offset } : undefined;
+    return { payloads: isBatch ? batch : [data ?? null], from: text(from), place };
   }
 
-  #deliver(topic, payloads, from, ackId) {
-    const weight = this.#weight / payloads.length;
-    return this.#client._deliver(this, topic, payloads, from, weight, ackId);
+  /** Whether messages of a topic are on their way for an earlier subscription: the past of this one comes first. */
+  #awaitsPast(topic) {
+    const key = keyIn({ topic });
+    return this.#client._start(key) && this.#questions.has(`subscribe ${key}`) && !this.#unsettled.has(key);
+  }
+
+  #deliver(topic, opened, ackId) {
+    const weight = this.#weight / opened.payloads.length;
+    return this.#client._deliver(this, topic, opened, weight, ackId);
   }
 
   #question(topic, fields) {
     const ackId = text(fields.ack_id);
     const opened = this.#open(fields);
     const isDirect = this.level > 1 ? !topic : topic.startsWith(`__direct_${this.id}`);
-    const deliver = (to) => this.#deliver(to, ...opened, ackId);
+    const deliver = (to) => this.#deliver(to, opened, ackId);
     if (!deliver(topic) && !(isDirect && deliver()) && ackId) {
       this.answer(ackId, 'no subscriber for topic');
     }
@@ -1065,8 +1317,8 @@ class Connection {
   }
 
   /** Tell who waits for what is refused, as far as the server names it. */
-  #refused({ error: reason, code }, { request, topic, to, receipt, nonce, ack_id: ackId }) {
-    const named = { code, request, topic, to };
+  #refused({ error: reason, code }, { request, topic, pattern, to, receipt, nonce, ack_id: ackId }) {
+    const named = { code, request, topic, pattern, to };
     for (const [key, value] of Object.entries(named)) named[key] = text(value) || undefined;
     const error = new ServerError(quoted(reason), named);
     if (!this.registered) return this.#client._turnedAway(this, error);
@@ -1074,7 +1326,7 @@ class Connection {
     switch (request) {
       case 'subscribe':
       case 'unsubscribe':
-        return this.#refusedAbout(request, text(topic), error);
+        return this.#refusedAbout(request, keyIn(named), error);
       case 'publish_with_ack':
       case 'publish_to_id_with_ack':
         if (this.acks.has(ackId)) return this.acks.get(ackId)._fail(error);
@@ -1084,6 +1336,9 @@ class Connection {
         break;
       case 'get_ack_status':
         what = `status ${text(ackId)}`;
+        break;
+      case 'history':
+        what = `history ${text(nonce)}`;
         break;
       case 'ping':
         what = this.#ping(nonce);
@@ -1113,8 +1368,8 @@ class Connection {
     const isOpen = ([what, asked]) => this.#questions.get(what)?.some((each) => asked.includes(each));
     const refused = open.find(isOpen);
     if (!refused) return this.#client._report(error);
-    const [action, ...topic] = refused[0].split(' ');
-    this.#refusedAbout(action, topic.join(' '), error);
+    const [action, ...key] = refused[0].split(' ');
+    this.#refusedAbout(action, key.join(' '), error);
   }
 }
 
@@ -1301,13 +1556,29 @@ function acknowledgement(remaining, send) {
 class Message {
   #weight;
   #acknowledgement;
+  #place;
 
-  constructor(topic, data, from, weight, acknowledgement) {
+  constructor(topic, data, from, weight, acknowledgement, place) {
     this.topic = topic;
     this.data = data;
     this.from = from;
     this.#weight = weight;
     this.#acknowledgement = acknowledgement;
+    this.#place = place;
+  }
+
+  /** Its number among all messages of its topic, if that has history. */
+  get offset() {
+    return this.#place?.offset ?? null;
+  }
+
+  /** Its place in the history of its topic, to resume behind it. */
+  get position() {
+    return this.#place ? positionOf(this.#place) : null;
+  }
+
+  get _place() {
+    return this.#place;
   }
 
   /** About as many bytes as it came in. */
@@ -1460,6 +1731,7 @@ export class Subscription {
   #told = 0; // of the dropped messages
   #ended = false;
   #error;
+  #place; // of the last message that the program was given
   #inWork = new Map(); // who iterates -> the message that is being handled there
   #idle = []; // iterators that wait
   #signal;
@@ -1471,9 +1743,11 @@ export class Subscription {
   _confirmation; // the server's, if it was still to come
   _isAwaited = false;
 
-  constructor(client, topic, callback, signal) {
+  constructor(client, key, callback, signal) {
     this.#client = client;
-    this.topic = topic;
+    this._key = key;
+    const { topic, pattern } = fieldsOf(key);
+    this.topic = topic ?? pattern;
     this.#callback = callback;
     this.#signal = signal;
     this.#mailbox = new Mailbox(client._limits);
@@ -1484,6 +1758,11 @@ export class Subscription {
   /** Settled when the program has left it: rejected by its signal, with the reason. */
   get _left() {
     return this.#left.promise;
+  }
+
+  /** The position of the last message that the program was given. */
+  get position() {
+    return this.#place ? positionOf(this.#place) : null;
   }
 
   /** How many messages were taken out of its mailbox. */
@@ -1531,6 +1810,7 @@ export class Subscription {
       const value = this.#take();
       if (value) {
         this.#inWork.set(loop, value);
+        this.#place = value._place;
         return { done: false, value };
       }
       if (this.#error) throw this.#error;
@@ -1611,6 +1891,7 @@ export class Subscription {
   #run(first) {
     this.#busy = true;
     for (let message = first; message; message = this.#take()) {
+      this.#place = message._place;
       try {
         const result = this.#callback(message);
         if (isThenable(result)) return this.#goOn(message, result);
@@ -1655,8 +1936,12 @@ export class Client {
   #error; // why it ended, unless the program closed it
   #opened; // set once connect() was called
   #closed = deferred();
-  #topics = new Map(); // topic -> its subscriptions, a list that is never changed
-  #wereInForce = new Set(); // those of the topics that a server has confirmed at any time
+  #topics = new Map(); // key of a topic or pattern -> its subscriptions, a list that is never changed
+  #patterns = new Map(); // key -> pattern
+  #routes = new Map(); // topic -> the subscriptions that have it, for some of the latest
+  #wereInForce = new Set(); // those of the keys that a server has confirmed at any time
+  #starts = new Map(); // key -> with what of the past it is to begin, until it is in force
+  #standings = new Standings((topic) => this.#having(topic));
   #direct; // the subscription to direct messages, if there is one, as a list
   #kept = []; // publications for the next connection, as [fields, JSON of the payload]
   #keptBytes = 0;
@@ -1680,7 +1965,7 @@ export class Client {
     const first = config.reconnect;
     const fixed = typeof first === 'number' && { first, factor: 1, longest: first, jitter: 0 };
     this.#backoff = { ...BACKOFF, ...config.backoff, ...fixed };
-    if (config.onDirect) this.#direct = [new Subscription(this, '', config.onDirect)];
+    if (config.onDirect) this.#direct = [new Subscription(this, 'topic ', config.onDirect)];
     this._flow = new Flow(
       config.mailboxPatience,
       () => this.#connection?.isAsking,
@@ -1738,23 +2023,32 @@ export class Client {
     return this.#closed.promise;
   }
 
+  /** Subscribe to a topic, or to a pattern of topics. */
   subscribe(topic, callback, options) {
-    named(topic, 'a topic');
+    const key = keyOf(topic);
     if (options === undefined && isObject(callback)) [callback, options] = [undefined, callback];
     checked({ callback }, { callback: HOOK });
-    const { signal } = checked(options ?? {}, { signal: SIGNAL });
+    const { signal, last, since } = checked(options ?? {}, { signal: SIGNAL, last: COUNT, since: POSITION });
+    const pattern = topic instanceof Pattern ? topic : undefined;
+    if (since && (last || pattern)) throw new InvalidArgument('since is for a topic, and without last');
     if (this.#isOver) throw this.#refusal();
-    const subscription = new Subscription(this, topic, callback, signal);
+    if ((since || last) && this.#hasSome(key, pattern)) {
+      throw new InvalidArgument(`this client has ${quoted(key)} already: ask for the history instead`);
+    }
+    const subscription = new Subscription(this, key, callback, signal);
     if (signal?.aborted) return subscription;
-    const others = this.#topics.get(topic) ?? [];
-    this.#topics.set(topic, [...others, subscription]);
+    const others = this.#topics.get(key) ?? [];
+    this.#set(key, [...others, subscription]);
+    if (pattern) this.#patterns.set(key, pattern);
+    if (since) this.#starts.set(key, { since: positionOf(since) });
+    else if (last) this.#starts.set(key, { last });
     if (this.connected) this.#confirm(subscription, !others.length);
     return subscription;
   }
 
-  /** End all subscriptions to a topic. */
+  /** End all subscriptions to a topic, or to a pattern. */
   unsubscribe(topic) {
-    for (const subscription of this.#topics.get(named(topic, 'a topic')) ?? []) subscription.unsubscribe();
+    for (const subscription of this.#topics.get(keyOf(topic)) ?? []) subscription.unsubscribe();
   }
 
   async publish(topic, data) {
@@ -1786,6 +2080,32 @@ export class Client {
     return this.#askId(id, data, options);
   }
 
+  /** Messages of a topic with history: those behind `since`, or else the latest. */
+  async history(topic, options = {}) {
+    named(topic, 'a topic');
+    const { since, limit } = checked(options, { since: POSITION, limit: LIMIT }, { limit: 100 });
+    const past = { messages: [], position: since ? positionOf(since) : null, recovered: true, lost: null };
+    for (;;) {
+      const start = { since: past.position ?? undefined, last: limit - past.messages.length };
+      const fields = await this.#ready().history(topic, start);
+      const { epoch, offset, coming, recovered, lost } = standingIn(fields);
+      const told = Array.isArray(fields.messages) ? fields.messages : [];
+      const messages = told.filter((one) => isOffset(one?.offset)).map(({ from, data, offset: own }) => (
+        new Message(topic, data ?? null, text(from), 0, undefined, epoch && { epoch, offset: own })
+      ));
+      const isOther = past.messages.length > 0 && epoch !== past.position.epoch;
+      if (isOther) return { ...past, recovered: false, lost: null }; // what came before was forgotten meanwhile
+      if (recovered === false) {
+        past.lost = past.recovered ? lost : null;
+        past.recovered = false;
+      }
+      if (epoch) past.position = messages.at(-1)?.position ?? { epoch, offset };
+      past.messages = past.messages.concat(messages);
+      const isAll = !epoch || !messages.length || messages.length >= coming;
+      if (isAll || past.messages.length >= limit) return past;
+    }
+  }
+
   /** Wait until the server has handled everything that was sent before. */
   async flush() {
     await this.#ready().flush();
@@ -1793,15 +2113,46 @@ export class Client {
 
   // -- what connections and subscriptions call --------------------------------------------------
 
-  _deliver(connection, topic, payloads, from, weight, ackId) {
-    const targets = topic === undefined ? this.#direct : this.#topics.get(topic);
-    if (!targets) return false;
+  _deliver(connection, topic, { payloads, from, place }, weight, ackId) {
+    const targets = topic === undefined ? this.#direct : this.#having(topic);
+    if (!targets?.length) return false;
     const answer = (...outcome) => connection.answer(ackId, ...outcome);
     const asked = ackId ? acknowledgement(targets.length, answer) : undefined;
-    for (const data of payloads) {
-      for (const target of targets) target._put(new Message(topic ?? '', data, from, weight, asked));
-    }
+    const { first, repeated } = topic && place ? this.#passed(topic, place, payloads.length) : {};
+    payloads.forEach((data, index) => {
+      if (!ackId && index < repeated) return;
+      const own = first && { epoch: first.epoch, offset: first.offset + index };
+      for (const target of targets) target._put(new Message(topic ?? '', data, from, weight, asked, own));
+    });
     return true;
+  }
+
+  /** Note that messages have come, and tell if some before them have not. */
+  #passed(topic, place, count) {
+    const passed = this.#standings.passed(topic, place, count);
+    const { first, missing } = passed;
+    if (first && missing !== 0) this.#notify(this.#config.onLost, { topic, messages: missing });
+    return passed;
+  }
+
+  /** With what of the past the program wants a subscription to begin. */
+  _start(key) {
+    return this.#starts.get(key);
+  }
+
+  /** What resumes a subscription that was in force. */
+  _since(key, room) {
+    if (!this.#wereInForce.has(key)) return undefined;
+    return this.#standings.since(key, this.#patterns.get(key), room);
+  }
+
+  /** Where a subscription stands, as its confirmation tells. */
+  _stands(key, standing) {
+    this.#standings.begin(key, this.#patterns.get(key), standing);
+    const { coming, recovered, lost } = standing;
+    const [topic] = Object.values(fieldsOf(key));
+    if (recovered) this.#notify(this.#config.onRecovered, { topic, messages: coming });
+    else if (recovered === false) this.#notify(this.#config.onLost, { topic, messages: lost });
   }
 
   _unsent(count, { message, code }) {
@@ -1842,7 +2193,11 @@ export class Client {
     this.#wasConnected = true;
     this.#attempt = Math.max(0, this.#shortLived - FORGIVEN);
     connection.setReading(!this._flow.isPaused);
-    for (const topic of this.#topics.keys()) this._ask('subscribe', topic);
+    this.#standings.connected();
+    // First to the topics: their places are exact, and what comes by them does not come by patterns again.
+    for (const kind of ['topic', 'pattern']) {
+      for (const key of this.#topics.keys()) if (key.startsWith(kind)) this._ask('subscribe', key);
+    }
     this.#sendKept(connection);
     this.#notify(this.#config.onConnect, { id, level, reconnected });
     if (!this.#isOver) this.#opened.resolve(this); // a callback may have closed it
@@ -1939,16 +2294,16 @@ export class Client {
   // -- subscriptions -----------------------------------------------------------------------------
 
   #confirm(subscription, isFirst) {
-    const { topic } = subscription;
+    const { _key: key } = subscription;
     const connection = this.#connection;
-    const answer = isFirst ? connection.ask('subscribe', topic) : connection.confirmation(topic);
+    const answer = isFirst ? connection.ask('subscribe', key) : connection.confirmation(key);
     subscription._confirmation = answer;
     answer?.catch((error) => subscription._isAwaited || this.#reportUnlessTold(error));
   }
 
   /** Subscribe or unsubscribe, with nobody who waits for the outcome. */
-  _ask(action, topic) {
-    const ask = () => this.#connection.ask(action, topic);
+  _ask(action, key) {
+    const ask = () => this.#connection.ask(action, key);
     this.#attemptTo(ask, (error) => this.#reportUnlessTold(error));
   }
 
@@ -1958,17 +2313,38 @@ export class Client {
     if (!isTold) this._report(error);
   }
 
-  _wants(topic) {
-    return this.#topics.has(topic);
+  /** The subscriptions that have a topic: those to it, then those to patterns. */
+  #having(topic) {
+    let found = this.#routes.get(topic);
+    if (found) return found;
+    // Without a topic it is a direct message.
+    const matching = [...this.#patterns].filter(([, pattern]) => topic && pattern._selects(topic));
+    const exact = this.#topics.get(`topic ${topic}`) ?? [];
+    found = [exact, ...matching.map(([key]) => this.#topics.get(key))].flat();
+    if (this.#routes.size >= MOST_ROUTES) this.#routes.clear();
+    if (topic.length <= LONGEST_ROUTE) this.#routes.set(topic, found);
+    return found;
   }
 
-  _inForce(topic) {
-    this.#wereInForce.add(topic);
+  /** Whether some of the topics of a subscription come already. */
+  #hasSome(key, pattern) {
+    if (!pattern) return this.#having(fieldsOf(key).topic).length > 0;
+    const topics = [...this.#topics.keys()].map((other) => fieldsOf(other).topic);
+    return this._wants(key) || topics.some((topic) => topic && pattern._selects(topic));
+  }
+
+  _wants(key) {
+    return this.#topics.has(key);
+  }
+
+  _inForce(key) {
+    this.#wereInForce.add(key);
+    this.#starts.delete(key);
   }
 
   /** Beyond a limit a new subscription fails, but the client restores one that was in force. */
-  _isWorthAskingAgain({ isTemporary, code, topic }) {
-    return isTemporary && (code !== 'limit_reached' || this.#wereInForce.has(topic));
+  _isWorthAskingAgain(key, { isTemporary, code }) {
+    return isTemporary && (code !== 'limit_reached' || this.#wereInForce.has(key));
   }
 
   /** Without a connection a subscription is as good as made: the next one will have it. */
@@ -1982,22 +2358,37 @@ export class Client {
   }
 
   _unsubscribed(subscription) {
-    const { topic } = subscription;
-    const others = (this.#topics.get(topic) ?? []).filter((each) => each !== subscription);
-    if (others.length) return this.#topics.set(topic, others);
-    this.#wereInForce.delete(topic);
-    if (this.#topics.delete(topic) && this.connected) this._ask('unsubscribe', topic);
+    const { _key: key } = subscription;
+    const others = (this.#topics.get(key) ?? []).filter((each) => each !== subscription);
+    if (others.length) return this.#set(key, others);
+    if (this.#forget(key) && this.connected) this._ask('unsubscribe', key);
   }
 
   #endSubscriptions(error) {
-    for (const topic of this.#topics.keys()) this._endTopic(topic, error);
+    for (const key of this.#topics.keys()) this._endTopic(key, error);
     this.#direct?.[0]._end(error);
   }
 
-  _endTopic(topic, error) {
-    for (const subscription of this.#topics.get(topic) ?? []) subscription._end(error);
-    this.#topics.delete(topic);
-    this.#wereInForce.delete(topic);
+  _endTopic(key, error) {
+    for (const subscription of this.#topics.get(key) ?? []) subscription._end(error);
+    this.#forget(key);
+  }
+
+  #set(key, subscriptions) {
+    this.#topics.set(key, subscriptions);
+    this.#routes.clear();
+  }
+
+  /** Tells whether there was anything to forget. */
+  #forget(key) {
+    const pattern = this.#patterns.get(key);
+    this.#routes.clear();
+    this.#wereInForce.delete(key);
+    this.#starts.delete(key);
+    this.#patterns.delete(key);
+    const isKnown = this.#topics.delete(key);
+    if (isKnown && !this.#isOver) this.#standings.forget(key, pattern);
+    return isKnown;
   }
 
   // -- sending -----------------------------------------------------------------------------------

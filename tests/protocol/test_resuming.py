@@ -87,7 +87,14 @@ class Books:
         self.lost = 0
         self.is_unknown = False
         self.recovered = 0
+        self.due: dict[str, list[int]] = {topic: [] for topic in TOPICS}
+        """What was published while it was subscribed."""
         self._seen = 0
+
+    @property
+    def is_live(self) -> bool:
+        session = self.client.session
+        return session.ready and session.is_confirmed(self.key)
 
     def has(self, topic: str) -> bool:
         return topic == self.key or (isinstance(self.key, Pattern) and self.key.selects(topic))
@@ -114,6 +121,7 @@ class Books:
                 continue
             assert got == sorted(set(got)), "out of order, or twice"
             assert all(self.begun[topic] < number <= top for number in got)
+            assert set(self.due[topic]) <= set(got)
             missing += top - self.begun[topic] - len(got)
         if self.is_unknown:
             assert missing >= 0
@@ -151,6 +159,9 @@ class Resuming(RuleBasedStateMachine):
     def publish(self, topic: str, messages: int) -> None:
         for _ in range(messages):
             self.published[topic] += 1
+            for books in self.books:
+                if books.is_live and books.has(topic):
+                    books.due[topic].append(self.published[topic])
             self.network.hub.publish(topic, self.published[topic], self.network.clock.now)
         self.network.run()
 

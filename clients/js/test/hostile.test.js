@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 
-import { Client, InvalidArgument, KPSError, MessageTooLarge, ServerError } from '../kps.js';
+import { Client, InvalidArgument, KPSError, MessageTooLarge, Pattern, ServerError } from '../kps.js';
 import { connected, fakeNetwork, LEVEL_1, LEVEL_2, pass, settled, welcome } from './fake.js';
 
 beforeEach(() => mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1e12 }));
@@ -18,12 +18,13 @@ const VALUES = [
   hostile, null, 5, -1, 1e308, true, '', 'constructor', '__proto__', 'toString', '\ud800', [], [hostile], [null], nested, {},
 ];
 const FIELDS = [
-  'topic', 'data', 'batch', 'from', 'id', 'proto', 'limits', 'nonce', 'receipt', 'delivered', 'ack_id', 'responses',
-  'missing', 'status', 'error', 'code', 'request', 'to', 'refused', 'complete', 'action',
+  'topic', 'pattern', 'data', 'batch', 'from', 'id', 'proto', 'limits', 'features', 'nonce', 'receipt', 'delivered', 'ack_id', 'responses',
+  'missing', 'status', 'error', 'code', 'request', 'to', 'refused', 'complete', 'action', 'epoch', 'offset', 'mark', 'coming',
+  'recovered', 'lost', 'messages',
 ];
 const ACTIONS = [
   'publish', 'publish_ack', 'direct_message', 'pong', 'subscribed', 'unsubscribed', 'published', 'ack_update',
-  'ack_response', 'ack_status', 'error', 'unknown',
+  'ack_response', 'ack_status', 'error', 'history', 'unknown',
 ];
 
 /** No error but the client's own, and each can be shown. */
@@ -36,8 +37,9 @@ async function asking(agreement) {
   const world = await connected({ reconnect: 1000, onDirect: () => 1 }, agreement);
   const { client } = world;
   client.subscribe('t', () => 1);
+  if (agreement.features) client.subscribe(new Pattern('**'), () => 1);
   const ack = await client.publishWithAck('t', 1);
-  const waiting = [client.flush(), client.publishWithReceipt('t', 1), ack.status(), ack.wait()];
+  const waiting = [client.flush(), client.publishWithReceipt('t', 1), ack.status(), ack.wait(), client.history('t')];
   for (const promise of waiting) promise.catch(() => {});
   await world.socket.sent();
   return { ...world, ack };
@@ -85,9 +87,55 @@ for (const [level, agreement] of [[1, LEVEL_1], [2, LEVEL_2]]) {
   });
 }
 
+test('fields of the wrong type around history: what the program and the next server get is of the right one', async () => {
+  const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
+  const isPosition = (value) => typeof value.epoch === 'string' && value.epoch.length > 0 && isCount(value.offset);
+  const more = [-1, 1.5, 2 ** 53, 1e400, '5', 0, false, 'x'.repeat(2000), { epoch: 'e', offset: 1 }];
+  for (const field of ['epoch', 'offset', 'mark', 'coming', 'recovered', 'lost', 'messages', 'batch', 'topic', 'pattern']) {
+    for (const value of [...VALUES, ...more]) {
+      const events = [];
+      const take = ({ offset, position }) => { assert.ok(position ? isPosition(position) && offset === position.offset : offset === null); };
+      const { client, socket, sockets, errors } = await connected({ reconnect: 100, onLost: (event) => events.push(event), onRecovered: (event) => events.push(event) });
+      client.subscribe('t', take);
+      client.subscribe(new Pattern('**'), take);
+      const past = client.history('t');
+      const { nonce } = (await socket.sent()).at(-1);
+      const place = { epoch: 'e', offset: 5, mark: 5, coming: 1, recovered: false, lost: 1, [field]: value };
+      for (const known of [{}, { epoch: 'e', offset: 1, mark: 1 }]) {
+        socket.says({ action: 'subscribed', topic: 't', ...known }, { action: 'subscribed', pattern: '**', ...known });
+        socket.says({ action: 'subscribed', topic: 't', ...place }, { action: 'subscribed', pattern: '**', ...place });
+        for (const topic of ['t', 'u']) {
+          socket.says({ action: 'publish', topic, data: 1, ...place }, { action: 'publish', topic, data: 2, ...place, batch: [2, 3] });
+          socket.says({ action: 'publish_ack', ack_id: 'a', topic, data: 1, ...place });
+        }
+      }
+      const kept = [{ offset: 6, data: 1, [field]: value }, value];
+      socket.says({ action: 'history', topic: 't', messages: kept, ...place, nonce });
+      const next = (await socket.sent()).find(({ action }) => action === 'history'); // more were announced
+      if (next) socket.says({ action: 'history', nonce: next.nonce, [field]: value });
+      const { messages, position, recovered, lost } = await past;
+      assert.ok(position === null || isPosition(position));
+      assert.ok(typeof recovered === 'boolean' && (lost === null || isCount(lost)));
+      messages.forEach(take);
+      for (const { topic, messages: count } of events) assert.ok(typeof topic === 'string' && (count === null || isCount(count)));
+      socket.end();
+      await pass(100);
+      await welcome(sockets[1], 'me');
+      for (const { since, topic } of await sockets[1].sent()) {
+        if (since === undefined) continue;
+        const all = topic ? [since] : [{ ...since, offset: since.mark }, ...Object.values(since.topics)];
+        assert.ok(all.every(isPosition), JSON.stringify(since));
+      }
+      assertKnown(errors);
+      client.close();
+      sockets[1].end(1000);
+    }
+  }
+});
+
 test('fields of the wrong type in the first pong, and limits that no server has', async () => {
   for (const value of [...VALUES, { max_message: hostile, heartbeat: hostile }, { max_message: [], heartbeat: 'x' }, { max_message: -1, heartbeat: -1 }]) {
-    for (const fields of [{ id: value }, { proto: value }, { limits: value }, { limits: { max_message: value, heartbeat: value } }]) {
+    for (const fields of [{ id: value }, { proto: value }, { limits: value }, { limits: { max_message: value, heartbeat: value } }, { features: value }]) {
       const { WebSocket, sockets } = fakeNetwork();
       const errors = [];
       const client = new Client('h', { WebSocket, id: 'me', onError: (error) => errors.push(error) });
@@ -350,8 +398,8 @@ test('no words of a server look like lines of a log, or move the cursor', async 
 
 test('a refusal is about what it names, and names are texts', async () => {
   const { socket, errors } = await connected();
-  socket.says({ action: 'error', error: 'no', code: hostile, request: 'constructor', topic: hostile, to: 5 });
+  socket.says({ action: 'error', error: 'no', code: hostile, request: 'constructor', topic: hostile, pattern: [], to: 5 });
   const [error] = errors;
   assert.ok(error instanceof ServerError);
-  assert.deepEqual([error.code, error.request, error.topic, error.to], [undefined, 'constructor', undefined, undefined]);
+  assert.deepEqual([error.code, error.request, error.topic, error.pattern, error.to], [undefined, 'constructor', undefined, undefined, undefined]);
 });

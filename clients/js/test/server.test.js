@@ -12,11 +12,13 @@ import { promisify } from 'node:util';
 
 import WebSocket, { WebSocketServer } from 'ws';
 
-import { Client, ClientClosed, ConnectFailed, ConnectionLost, MessageTooLarge, ServerError } from '../kps.js';
+import { Client, ClientClosed, ConnectFailed, ConnectionLost, MessageTooLarge, Pattern, ServerError, Unsupported } from '../kps.js';
 import { serve } from './kps-serve.js';
 
 let server;
-before(async () => { server = await serve('--id', 'hub', '--max-message', '100000', '--relay-to', '*'); });
+before(async () => {
+  server = await serve('--id', 'hub', '--max-message', '100000', '--relay-to', '**', '--history', 'kept/**=5', '--history', 'all/**=100000');
+});
 after(() => server.stop());
 
 /** A client that is closed when the test is over. */
@@ -146,6 +148,24 @@ for (const level of [2, 1]) {
       assert.deepEqual(await (await alice.PublishWithAck('events', 1)).Wait(), {});
     });
 
+    test('patterns', async (t) => {
+      const [alice, bob] = await pair(t);
+      const got = [];
+      const subscribe = () => bob.subscribe(new Pattern('rooms/*/light'), ({ topic, data }) => { got.push([topic, data]); });
+      if (level === 1) return assert.throws(subscribe, Unsupported);
+      await subscribe();
+      await bob.subscribe('rooms/2/light', ({ data }) => { got.push(data); });
+      for (const [index, topic] of ['rooms/1/light', 'rooms/2/light', 'rooms/1/2/light', 'rooms//light'].entries()) await alice.publish(topic, index);
+      await alice.flush();
+      await bob.flush();
+      assert.deepEqual(got, [['rooms/1/light', 0], 1, ['rooms/2/light', 1], ['rooms//light', 3]]);
+      assert.equal((await (await alice.publishWithAck('rooms/2/light', 5)).wait()).size, 1);
+      bob.unsubscribe(new Pattern('rooms/*/light'));
+      await bob.flush();
+      assert.equal(await alice.publishWithReceipt('rooms/1/light', 1), 0);
+      assert.equal(await alice.publishWithReceipt('rooms/2/light', 1), 1);
+    });
+
     test('receipts', async (t) => {
       const [alice, bob] = await pair(t);
       await bob.subscribe('r', () => {});
@@ -193,6 +213,183 @@ describe('level 2 alone', () => {
   });
 });
 
+describe('history', () => {
+  /** A client whose connections are at hand, and what it is told. */
+  async function followed(t, options) {
+    const sockets = [];
+    class Recorded extends WebSocket {
+      constructor(...values) {
+        super(...values);
+        sockets.push(this);
+      }
+    }
+    const told = [];
+    const client = await connect(t, {
+      WebSocket: Recorded, reconnect: 10, ...options,
+      onRecovered: ({ topic, messages }) => told.push(['recovered', topic, messages]),
+      onLost: ({ topic, messages }) => told.push(['lost', topic, messages]),
+    });
+    const back = async () => {
+      while (!client.connected) await sleep(1);
+      await client.flush();
+    };
+    return { client, sockets, told, back };
+  }
+
+  test('the latest, what is behind a place, and who asks', async (t) => {
+    const alice = await connect(t, { id: 'alice' });
+    for (let data = 1; data <= 8; data++) await alice.publishWithReceipt('kept/1', data);
+    const { client: bob, told } = await followed(t);
+    const got = [];
+    const subscription = await bob.subscribe('kept/1', ({ data, offset }) => { got.push([data, offset]); }, { last: 2 });
+    await alice.publish('kept/1', 9);
+    await alice.flush();
+    await bob.flush();
+    assert.deepEqual(got, [[7, 7], [8, 8], [9, 9]]);
+    assert.throws(() => bob.subscribe('kept/1', { last: 2 }), /already/);
+    const { epoch } = subscription.position;
+    const place = JSON.stringify({ epoch, offset: 6 });
+    const { client: carol, ...carols } = await followed(t);
+    const loop = carol.subscribe('kept/1', { since: JSON.parse(place) });
+    for (const offset of [7, 8, 9]) assert.deepEqual((await loop.next()).value.position, { epoch, offset });
+    assert.deepEqual(carols.told, [['recovered', 'kept/1', 3]]);
+    const older = { epoch, offset: 2 };
+    await carol.subscribe('kept/none', { since: older });
+    loop.unsubscribe();
+    await carol.subscribe('kept/1', { since: older });
+    await carol.subscribe('unkept', { since: older });
+    assert.deepEqual(carols.told.slice(1), [['lost', 'kept/none', null], ['lost', 'kept/1', 2], ['lost', 'unkept', null]]);
+    const past = await bob.history('kept/1', { since: older });
+    assert.deepEqual(past.messages.map(({ data, offset, from, topic }) => [data, offset, from, topic]), [5, 6, 7, 8, 9].map((each) => [each, each, 'alice', 'kept/1']));
+    assert.deepEqual({ ...past, messages: [] }, { messages: [], position: { epoch, offset: 9 }, recovered: false, lost: 2 });
+    assert.deepEqual((await bob.history('kept/1', { limit: 2 })).messages.map(({ data }) => data), [8, 9]);
+    assert.deepEqual((await bob.history('kept/1', { since: { epoch, offset: 5 }, limit: 2 })).messages.map(({ data }) => data), [6, 7]);
+    assert.deepEqual(await bob.history('kept/1', { since: past.position }), { messages: [], position: past.position, recovered: true, lost: null });
+    await assert.rejects(bob.history('unkept'), { name: 'ServerError', code: 'no_history', topic: 'unkept' });
+    assert.deepEqual(told, []);
+  });
+
+  test('an answer of several parts', async (t) => {
+    const alice = await connect(t);
+    for (const letter of 'abcdef') await alice.publishWithReceipt('kept/large', letter.repeat(30_000));
+    for (const [limit, letters] of [[100, 'bcdef'], [4, 'cdef']]) {
+      const { messages, position, recovered } = await alice.history('kept/large', { limit });
+      assert.equal(messages.map(({ data }) => data[0]).join(''), letters);
+      assert.deepEqual([position, recovered], [messages.at(-1).position, true]);
+    }
+  });
+
+  test('patterns, each topic with its own past', async (t) => {
+    const alice = await connect(t);
+    for (const topic of ['kept/p/1', 'kept/p/2', 'kept/p/1']) await alice.publishWithReceipt(topic, topic);
+    const got = [];
+    const subscription = await alice.subscribe(new Pattern('kept/p/*'), ({ topic, offset }) => { got.push([topic, offset]); }, { last: 1 });
+    await alice.publishWithReceipt('kept/p/3', 1);
+    assert.deepEqual(got.sort(), [['kept/p/1', 2], ['kept/p/2', 1], ['kept/p/3', 1]]);
+    assert.equal(subscription.position.offset, 1);
+  });
+
+  test('after a reconnect: what was missed comes, or how much is lost is told once', async (t) => {
+    const alice = await connect(t);
+    let comeBack = Promise.resolve('a token, for which the client waits');
+    const { client: bob, sockets, told, back } = await followed(t, { token: () => comeBack });
+    const whileAway = async (act) => {
+      let end;
+      const token = await comeBack;
+      comeBack = new Promise((resolve) => { end = () => resolve(token); });
+      sockets.at(-1).terminate();
+      while (bob.connected) await sleep(1);
+      await act();
+      end();
+      await back();
+    };
+    const got = [];
+    const take = ({ topic, offset }) => { got.push(`${topic} ${offset}`); };
+    await bob.subscribe(new Pattern('kept/r/**'), take);
+    await bob.subscribe('kept/s', take);
+    const publish = async (...topics) => { for (const topic of topics) await alice.publishWithReceipt(topic, 1); };
+    await publish('kept/s', 'kept/r/1');
+    await whileAway(() => publish('kept/s', 'kept/r/1', 'kept/r/2', 'kept/s'));
+    assert.deepEqual(told.splice(0), [['recovered', 'kept/s', 2], ['recovered', 'kept/r/**', 2]]);
+    await publish('kept/s');
+    await bob.flush();
+    assert.deepEqual(got.splice(0), ['kept/s 1', 'kept/r/1 1', 'kept/s 2', 'kept/s 3', 'kept/r/1 2', 'kept/r/2 1', 'kept/s 4']);
+    await whileAway(() => publish(...Array(7).fill('kept/s'), ...Array(8).fill('kept/r/1')));
+    assert.deepEqual(told, [['lost', 'kept/s', 2], ['lost', 'kept/r/**', 3]]);
+    assert.deepEqual(got, [...[7, 8, 9, 10, 11].map((each) => `kept/s ${each}`), ...[6, 7, 8, 9, 10].map((each) => `kept/r/1 ${each}`)]);
+  });
+
+  test('connections that break at any moment, also while the past is coming: each message comes once, in order', async (t) => {
+    const alice = await connect(t);
+    const { client: bob, sockets, told, back } = await followed(t);
+    const got = new Map();
+    let rest = 0; // messages until the connection breaks
+    const take = ({ topic, data: [number] }) => {
+      got.set(topic, [...(got.get(topic) ?? []), number]);
+      if (--rest === 0) sockets.at(-1).terminate();
+    };
+    await bob.subscribe('all/1', take);
+    await bob.subscribe(new Pattern('all/*'), take);
+    await bob.subscribe(new Pattern('**/3'), take);
+    const counts = new Map();
+    for (let round = 0; round < 10; round++) {
+      sockets.at(-1).terminate();
+      for (let message = 0; message < 120; message++) {
+        if (message % 40 === 0) rest = 1 + (round * 13 + message) % 60;
+        const topic = `all/${round * 5 + message % 7}`;
+        counts.set(topic, (counts.get(topic) ?? 0) + 1);
+        await alice.publish(topic, [counts.get(topic), 'x'.repeat(3000)]); // more than the server sends at once
+        if (message % 10 === 0) await sleep(1);
+      }
+    }
+    rest = 0;
+    await alice.flush();
+    await back();
+    const times = (topic) => (['all/1', 'all/3'].includes(topic) ? 2 : 1);
+    const isWhole = ([topic, count]) => got.get(topic)?.length >= times(topic) * count;
+    const end = Date.now() + 20_000;
+    while (![...counts].every(isWhole) && Date.now() < end) await sleep(5);
+    for (const [topic, count] of counts) {
+      const expected = Array.from({ length: count * times(topic) }, (_, index) => 1 + Math.floor(index / times(topic)));
+      assert.deepEqual(got.get(topic), expected, topic);
+    }
+    assert.ok(sockets.length > 1);
+    assert.deepEqual(told.filter(([what]) => what === 'lost'), []);
+  });
+
+  test('a server that was restarted, and knows nothing any more', async (t) => {
+    const first = await serve('--history', '**=5');
+    t.after(first.stop);
+    const told = [];
+    const client = new Client(first.url, { WebSocket, reconnect: 50, onError: () => {}, onLost: ({ topic, messages }) => told.push([topic, messages]) });
+    t.after(() => client.close());
+    await client.connect();
+    const got = [];
+    const take = ({ position }) => { got.push(position); };
+    await client.subscribe('t', take);
+    await client.subscribe(new Pattern('p/*'), take);
+    for (const topic of ['t', 'p/1']) for (const data of [1, 2]) await client.publishWithReceipt(topic, data);
+    await first.stop();
+    const second = await serve('--history', '**=5', '--address', new URL(first.url).host);
+    t.after(second.stop);
+    while (!client.connected) await sleep(5);
+    for (const topic of ['t', 'p/1']) await client.publishWithReceipt(topic, 3);
+    assert.deepEqual(told, [['t', null], ['p/*', null]]);
+    const [old] = got;
+    assert.deepEqual(got.map(({ epoch, offset }) => [epoch === old.epoch, offset]), [[true, 1], [true, 2], [true, 1], [true, 2], [false, 1], [false, 1]]);
+  });
+
+  test('a server of the original kind has none', async (t) => {
+    const client = await Client.connect(await originalServer(t), { WebSocket, onError: () => {} });
+    t.after(() => client.close());
+    assert.throws(() => client.subscribe('kept/1', { last: 1 }), Unsupported);
+    await assert.rejects(client.history('kept/1'), { name: 'Unsupported', feature: 'history' });
+    const message = (await client.subscribe('kept/1')).next();
+    await client.publish('kept/1', 1);
+    assert.deepEqual([(await message).value.offset, (await message).value.position], [null, null]);
+  });
+});
+
 test('a message to another server, which is the same one', async (t) => {
   const alice = await connect(t, { id: 'alice' });
   const got = new Promise((resolve) => { alice.subscribe('news', resolve); });
@@ -216,6 +413,7 @@ test('a server that restarts: back by itself, with its subscriptions', async (t)
   await client.connect();
   const got = [];
   await client.subscribe('t', ({ data }) => { got.push(data); return new Promise(() => {}); });
+  await client.subscribe(new Pattern('p/*'), () => {});
   const ack = await client.publishWithAck('t', 1);
   const lost = assert.rejects(ack.wait(), ConnectionLost);
   await first.stop();
@@ -225,7 +423,7 @@ test('a server that restarts: back by itself, with its subscriptions', async (t)
   const deadline = Date.now() + 10_000;
   while (!client.connected && Date.now() < deadline) await sleep(10);
   assert.deepEqual(events, ['connect', 1001, 'connect']);
-  assert.equal(await client.publishWithReceipt('t', 2), 1);
+  for (const topic of ['t', 'p/1']) assert.equal(await client.publishWithReceipt(topic, 2), 1);
 });
 
 test('a callback that is slower than the publisher loses nothing: the client reads no faster', async (t) => {
@@ -307,7 +505,7 @@ test('a server that wants tokens', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'kps-'));
   t.after(() => rm(folder, { recursive: true }));
   const tokens = join(folder, 'tokens.toml');
-  await writeFile(tokens, '[me]\ntoken = "a-token-of-my-own"\nsubscribe = ["news"]\n', { mode: 0o600 });
+  await writeFile(tokens, '[me]\ntoken = "a-token-of-my-own"\nsubscribe = ["news", "rooms/**"]\n', { mode: 0o600 });
   const guarded = await serve('--tokens', tokens);
   t.after(() => guarded.stop());
   const open = (options) => Client.connect(guarded.url, { WebSocket, requestTimeout: 600_000, ...options });
@@ -320,6 +518,8 @@ test('a server that wants tokens', async (t) => {
   t.after(() => client.close());
   await client.subscribe('news', () => {});
   await assert.rejects(async () => { await client.subscribe('other'); }, { code: 'forbidden', request: 'subscribe', topic: 'other' });
+  await client.subscribe(new Pattern('rooms/*/light'), () => {});
+  await assert.rejects(async () => { await client.subscribe(new Pattern('*')); }, { code: 'forbidden', request: 'subscribe', pattern: '*' });
 });
 
 test('headers are sent', async (t) => {

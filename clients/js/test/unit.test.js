@@ -6,7 +6,7 @@ import { inspect } from 'node:util';
 
 import {
   Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectFailed, ConnectionLost,
-  InvalidArgument, KPSError, MessageTooLarge, NotConnected, QueueFull, RequestTimeout, ServerError, Subscription,
+  InvalidArgument, KPSError, MessageTooLarge, NotConnected, QueueFull, RequestTimeout, ServerError, Subscription, Unsupported,
 } from '../kps.js';
 import { connected, fakeNetwork, LEVEL_1, LEVEL_2, outcomeOf, pass, settled, welcome } from './fake.js';
 
@@ -2368,7 +2368,7 @@ describe('the unified spelling', () => {
 });
 
 test('errors have names that survive minifiers, and a hierarchy', () => {
-  for (const type of [ClientClosed, ConnectFailed, ConnectionLost, InvalidArgument, MessageTooLarge, NotConnected, QueueFull, RequestTimeout, ServerError]) {
+  for (const type of [ClientClosed, ConnectFailed, ConnectionLost, InvalidArgument, MessageTooLarge, NotConnected, QueueFull, RequestTimeout, ServerError, Unsupported]) {
     const error = new type('x');
     assert.equal(error.name, type.name);
     assert.ok(error instanceof KPSError);

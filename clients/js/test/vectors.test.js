@@ -16,8 +16,10 @@ const vectors = readdirSync(folder)
   .filter((name) => name.endsWith('.json'))
   .flatMap((name) => parseExactly(readFileSync(new URL(name, folder), 'utf8')).vectors);
 
+const OPTIONS = ['--id', 'refserver', '--relay-to', '**', '--history', 'kept/**=5'];
 const PATIENCE = 20_000;
-const PLACEHOLDER = /\$(?:ack\d+|generated|address|n|text)(?![a-z0-9])/g;
+const PLACEHOLDER = /(\$(?:ack\d+|epoch|generated|address|n|text)(?![a-z0-9]))/g;
+const MARKS = ['$mark', '$later']; // which stand for numbers
 
 /** The messages in one WebSocket message: its text, or those of the array that it holds. */
 const messagesIn = (text) => (
@@ -155,6 +157,7 @@ class Target {
 /** The placeholders of a vector, and what they have been found to stand for. */
 class Names {
   #bound;
+  #marks = {};
 
   constructor(address) {
     this.#bound = { $address: address };
@@ -162,6 +165,10 @@ class Names {
 
   /** The value with what the placeholders in it stand for. */
   fill(value) {
+    if (MARKS.includes(value)) {
+      assert.ok(value in this.#marks, `${value} is not known yet`);
+      return this.#marks[value];
+    }
     if (typeof value === 'string') {
       return value.replace(PLACEHOLDER, (name) => {
         assert.ok(name in this.#bound, `${name} is not known yet`);
@@ -173,10 +180,16 @@ class Names {
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [this.fill(key), this.fill(item)]));
   }
 
+  /** Whether a number is what a mark stands for, which is known from then on. */
+  matchMark(mark, number) {
+    this.#marks[mark] ??= number;
+    return number === this.#marks[mark];
+  }
+
   /** Whether a text is what a pattern says; its placeholders are known from then on. */
   match(pattern, actual) {
     const found = [];
-    const source = pattern.split(/(\$(?:ack\d+|generated|address|n|text)(?![a-z0-9]))/).map((piece, index) => {
+    const source = pattern.split(PLACEHOLDER).map((piece, index) => {
       if (index % 2 === 0) return escape(piece);
       if (piece === '$n') return '\\d+';
       if (piece === '$text') return '.+';
@@ -203,6 +216,7 @@ function difference(expected, actual, names, path = '', inOrder = false) {
   if (typeof expected === 'string' && typeof actual === 'string') {
     return names.match(expected, actual) ? '' : wrong;
   }
+  if (MARKS.includes(expected) && isNumber(actual)) return names.matchMark(expected, actual) ? '' : wrong;
   // BigInt and number are compared by value, and exactly.
   if (isNumber(expected) && isNumber(actual)) return expected == actual ? '' : wrong;
   if (isObject(expected) && Object.keys(expected).join() === '$in_order') {
@@ -245,7 +259,7 @@ const spelledOut = (text) => (
 /** What a server says when it registers a client, on a level. */
 const welcome = (client, level) => (
   level === 2
-    ? { action: 'pong', id: client, proto: 2, limits: { max_message: 1_048_576, heartbeat: 25 } }
+    ? { action: 'pong', id: client, proto: 2, limits: { max_message: 1_048_576, heartbeat: 25 }, features: ['patterns', 'history', 'expect'] }
     : { action: 'pong', id: client }
 );
 
@@ -293,7 +307,7 @@ const waits = ({ steps }) => steps.some(({ wait_s: seconds = 0 }) => seconds >= 
 
 describe('vectors', () => {
   let server;
-  before(async () => { server = await serve('--id', 'refserver', '--relay-to', '*'); });
+  before(async () => { server = await serve(...OPTIONS); });
   after(() => server.stop());
 
   for (const vector of vectors.filter((each) => !waits(each))) {
@@ -321,6 +335,9 @@ describe('vectors', () => {
       [[subscribe, subscribe, receives({ ...subscribed, topic: '$ack1' }, { ...subscribed, topic: '$ack2' })], /"t" instead of "\$ack2"/],
       [[subscribe, receives({ ...subscribed, topic: '$n' })], /"t" instead of "\$n"/],
       [[{ client: 'a', send: { action: '$ack1' } }], /\$ack1 is not known yet/],
+      [[{ client: 'a', send: { mark: '$mark' } }], /\$mark is not known yet/],
+      [[subscribe, receives({ ...subscribed, topic: '$mark' })], /"t" instead of "\$mark"/],
+      [[...published, publish(1), delivered('$mark'), publish(2), delivered('$mark')], /2 instead of "\$mark"/],
       [[{ client: 'b', send: {} }], /b has no connection/],
       [[{ client: 'a', sends: {} }], /no such step/],
       [[{ client: 'a', send_raw: '8100' }, receives({ $closed: 1000 })], /closed with code 1002/],
@@ -337,7 +354,7 @@ describe('vectors', () => {
 describe('vectors that wait', { concurrency: true }, () => {
   for (const vector of vectors.filter(waits)) {
     test(vector.name, async () => {
-      const server = await serve('--id', 'refserver', '--relay-to', '*');
+      const server = await serve(...OPTIONS);
       try {
         await run(vector, server.url);
       } finally {

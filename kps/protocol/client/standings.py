@@ -21,6 +21,7 @@ class Standings:
     def __init__(self) -> None:
         self._topics: dict[str, Position] = {}
         self._patterns: dict[Key, Standing] = {}
+        self._epochs: dict[str, str] = {}  # of topics, as this connection has confirmed them
         self._told: set[str] = set()  # topics of which a confirmation has told what is missing
 
     def begin(self, key: Key, standing: Standing, *, resumes: bool) -> None:
@@ -28,8 +29,11 @@ class Standings:
         if isinstance(key, str):
             known = self._topics.get(key)
             if not standing.epoch:
-                self._topics.pop(key, None)
-            elif resumes or known is None or known.epoch != standing.epoch:
+                if key not in self._epochs:  # else it is confirmed once more
+                    self._topics.pop(key, None)
+                return
+            self._epochs[key] = standing.epoch
+            if resumes or known is None or known.epoch != standing.epoch:
                 self._note(key, Position(standing.epoch, standing.offset))
             # Else the topic is known by another subscription, whose place shows what is missing.
         elif not standing.epoch:
@@ -42,6 +46,10 @@ class Standings:
             if standing.recovered is False:
                 self._told.update(topic for topic in self._topics if key.selects(topic))
 
+    def disconnected(self) -> None:
+        """Note that another connection may tell other epochs."""
+        self._epochs.clear()
+
     def forget(self, key: Key, is_wanted: Callable[[str], bool]) -> None:
         """Note that a subscription has ended; ``is_wanted`` tells whether another has a topic."""
         if isinstance(key, str):
@@ -52,6 +60,7 @@ class Standings:
         for topic in ended:
             if not is_wanted(topic):
                 self._topics.pop(topic, None)
+                self._epochs.pop(topic, None)
                 self._told.discard(topic)
 
     def start(self, key: Key, largest: int) -> Start | None:
@@ -86,8 +95,7 @@ class Standings:
         knows, as the epoch is another one), and how many of them the client has had before.
         """
         known = self._topics.get(topic)
-        if not epoch:
-            epoch = known.epoch if known is not None else self._usual_epoch(topic)
+        epoch = epoch or self._epochs.get(topic) or self._usual_epoch(topic)
         missing: int | None = 0
         repeated = 0
         last = offset + count - 1

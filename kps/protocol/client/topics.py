@@ -229,6 +229,7 @@ class Topics:
 
     def disconnected(self) -> None:
         """Note that the connection, and with it every subscription at the server, is gone."""
+        self.standings.disconnected()
         self._retry_at = self._look_at = None
         self._attempt = self._open = 0
         self._window = _FIRST_WINDOW

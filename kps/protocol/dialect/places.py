@@ -40,17 +40,18 @@ class Start(NamedTuple):
     since: Position | Places | None = None
     """Those behind a place."""
     last: int = 0
-    """So many of the latest, if ``since`` is not given."""
+    """So many of the latest, if ``since`` is not given; else so many at most, of an answer."""
 
     def fields(self) -> Fields:
         """Return the fields of a request that ask for it."""
         since = self.since
-        if since is None:
-            return {"last": self.last} if self.last else {}
+        fields: Fields = {"last": self.last} if self.last else {}
         if isinstance(since, Position):
-            return {"since": since._asdict()}
-        topics = {topic: position._asdict() for topic, position in since.topics.items()}
-        return {"since": {"epoch": since.epoch, "mark": since.mark, "topics": topics}}
+            fields["since"] = since._asdict()
+        elif since is not None:
+            topics = {topic: position._asdict() for topic, position in since.topics.items()}
+            fields["since"] = {"epoch": since.epoch, "mark": since.mark, "topics": topics}
+        return fields
 
 
 class Standing(NamedTuple):

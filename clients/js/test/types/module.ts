@@ -1,8 +1,8 @@
 // What a program may write, and with `@ts-expect-error` what it may not. Only compiled, never run.
 
 import {
-  Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectionLost, NotConnected, ServerError,
-  Subscription, type AckResponse, type Message,
+  Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectionLost, NotConnected, Pattern, ServerError,
+  Subscription, Unsupported, type AckResponse, type Message, type Past, type Position,
 } from 'kps-client';
 
 interface Order { id: number }
@@ -27,6 +27,19 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   subscription.unsubscribe();
   for await (const message of client.subscribe<Order>('orders', { signal })) message.reply(message.data.id + dropped);
 
+  const pattern = new Pattern('orders/*');
+  await client.subscribe<Order>(pattern, ({ topic }) => pattern.matches(topic), { signal });
+  for await (const { topic } of client.subscribe(pattern)) console.log(topic, pattern.text);
+  client.unsubscribe(pattern);
+
+  const kept: Position | null = subscription.position;
+  await client.subscribe<Order>('orders', ({ offset, position }) => [offset?.toFixed(), position?.epoch], { since: kept, signal });
+  for await (const { position } of client.subscribe<Order>(pattern, { last: 5 })) localStorage.setItem('place', JSON.stringify(position));
+  const past: Past<Order> = await client.history<Order>('orders', { since: { epoch: 'e', offset: 1 }, limit: 10 });
+  const more = await client.history('orders', { since: past.position });
+  console.log(past.messages[0]?.data.id, past.lost?.toFixed(), more.recovered);
+  await Client.connect({ onLost: ({ topic, messages }) => topic + (messages ?? 'some'), onRecovered: ({ messages }) => messages.toFixed() });
+
   await client.publish('orders', { id });
   const delivered: number | undefined = await client.publishWithReceipt('orders', level);
   const ack = await client.publishWithAck<string>('orders', delivered, { timeout: 100, signal });
@@ -41,6 +54,18 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
 
   // @ts-expect-error: a topic is a string
   await client.publish(5, 1);
+  // @ts-expect-error: nobody publishes to a pattern
+  await client.publish(pattern, 1);
+  // @ts-expect-error: what looks like a pattern is none
+  client.unsubscribe({ text: 'orders/*', matches: () => true });
+  // @ts-expect-error: an offset says nothing without its epoch
+  await client.subscribe('orders', () => {}, { since: 5 });
+  // @ts-expect-error: history has a limit
+  await client.history('orders', { last: 5 });
+  // @ts-expect-error: nobody knows how many
+  await Client.connect({ onLost: ({ messages }) => messages.toFixed() });
+  // @ts-expect-error: the text stays
+  pattern.text = 'x';
   // @ts-expect-error: the result of an awaited subscription is no promise
   subscription.then(() => {});
   // @ts-expect-error: nobody makes acks but the client
@@ -61,6 +86,8 @@ export async function unified(): Promise<void> {
   const client = await Client.NewClient({ Address: 'h:1', Autorestart: true, RestartEvery: 1000, OnId: ({ data, from }, unsub) => [data, from, unsub()] });
   const unsubscribe: () => void = await client.Subscribe('t', ({ data, from }, unsub) => [data, from, unsub]);
   client.Subscribe('t', () => {})();
+  client.Subscribe(new Pattern('t/*'), () => {})();
+  client.Unsubscribe(new Pattern('t/*'));
   const ack: Ack = client.PublishWithAck('t', 1, 1000);
   const same: Ack = await client.PublishToIDWithAck('bob', 1);
   const responses = await ack.Wait();
@@ -81,8 +108,9 @@ export async function unified(): Promise<void> {
 export function errors(error: unknown): string | number | undefined {
   if (error instanceof ServerError) {
     const mayTryAgain: boolean = error.isTemporary;
-    return mayTryAgain ? 'later' : error.code;
+    return mayTryAgain ? 'later' : error.code ?? error.pattern;
   }
+  if (error instanceof Unsupported) return error.feature + error.pattern;
   if (error instanceof ConnectionLost) return error.code;
   const closed: NotConnected = new ClientClosed('x');
   return closed.message;
