@@ -43,6 +43,7 @@ const MOST_PLACES = 10_000; // topics of which the client remembers where it sta
 const MOST_NAMED = 1000; // of them, those that the place of a pattern names, the latest
 const LONGEST_PLACE = 1024; // characters of such a topic, and of an epoch
 const BREAK = 2 ** 32; // At each multiple of it a server may have left out offsets.
+const NO_SUBSCRIBER = 'no subscriber for topic'; // the outcome of who has just left
 const TEMPORARY = ['rate_limited', 'limit_reached', 'unavailable']; // codes of the server
 
 // -- errors: their names are set as texts because minifiers change those of classes -------------
@@ -89,6 +90,16 @@ class ConnectionLost extends KPSError {
 /** The server did not answer in time. */
 class RequestTimeout extends KPSError {
   static { this.prototype.name = 'RequestTimeout'; }
+}
+
+/** A request has reached nobody: the topic has no subscriber, or nobody has the id. */
+class NobodyThere extends KPSError {
+  static { this.prototype.name = 'NobodyThere'; }
+}
+
+/** Those who were asked have failed. `errors` has the texts by client id, `target` is the topic or id. */
+class RequestFailed extends KPSError {
+  static { this.prototype.name = 'RequestFailed'; }
 }
 
 /** A bounded queue has no room. */
@@ -410,6 +421,7 @@ const LIMIT = [(value) => isCount(value) && value > 0, 'a whole number, from 1']
 const isHook = (value) => isFunction(value) && !isIterator(value);
 const HOOK = [isHook, 'a function, and no generator, which would never run'];
 const SIGNAL = [isSignal, 'an AbortSignal'];
+const IDS = [(value) => Array.isArray(value) && [...value].every((each) => isName(each)), 'an array of ids'];
 const BOOLEAN = [(value) => typeof value === 'boolean', 'true or false'];
 
 /** What each option must be: a check, and the words for it. */
@@ -1001,6 +1013,7 @@ class Connection {
   }
 
   request(fields, json, timeout, signal) {
+    if (fields.expect) this.#needs('expect', { topic: fields.topic });
     const id = `client_ack_${this.id}_${++this.#count}`;
     const updates = this.level > 1 || undefined;
     const seconds = Math.min(timeout / SECOND, LONGEST_TIMER); // JSON has no Infinity
@@ -1307,7 +1320,7 @@ class Connection {
     const isDirect = this.level > 1 ? !topic : topic.startsWith(`__direct_${this.id}`);
     const deliver = (to) => this.#deliver(to, opened, ackId);
     if (!deliver(topic) && !(isDirect && deliver()) && ackId) {
-      this.answer(ackId, 'no subscriber for topic');
+      this.answer(ackId, NO_SUBSCRIBER);
     }
   }
 
@@ -1538,6 +1551,25 @@ class Ack {
   #unified({ clientId, ...outcome }) {
     return { ack_id: this.id, client_id: clientId, ...outcome };
   }
+}
+
+/** The first result that comes; nobody waits for the others. The error of a request that gets none. */
+async function resultOf(ack, target) {
+  const errors = new Map();
+  try {
+    for await (const { clientId, success, result, error = '' } of ack) {
+      if (success) return result;
+      if (error !== NO_SUBSCRIBER) errors.set(clientId, error);
+    }
+  } finally {
+    ack.cancel();
+  }
+  const all = [...errors.values()];
+  const to = `the request to ${quoted(target)}`;
+  if (!all.length) throw new NobodyThere(`nobody takes ${to}`);
+  if (all.every((each) => each === 'timeout')) throw new RequestTimeout(`no answer in time to ${to}`);
+  const told = all.find((each) => each !== 'timeout' && each !== 'disconnected') ?? all[0];
+  throw new RequestFailed(quoted(told) || `${to} failed`, { errors, target });
 }
 
 /** The answer that one message still owes, from all `remaining` subscriptions that got it. */
@@ -2076,11 +2108,21 @@ class Client {
   }
 
   async publishWithAck(topic, data, options) {
-    return this.#askTopic(topic, data, options);
+    return this.#askTopic(topic, data, options, { expect: IDS });
   }
 
   async publishToIdWithAck(id, data, options) {
     return this.#askId(id, data, options);
+  }
+
+  /** Ask the subscribers of a topic; the first result. */
+  async request(topic, data, options) {
+    return resultOf(this.#askTopic(topic, data, options), topic);
+  }
+
+  /** Ask the client, or server, of that id; its result. */
+  async requestToId(id, data, options) {
+    return resultOf(this.#askId(id, data, options), id);
   }
 
   /** Messages of a topic with history: those behind `since`, or else the latest. */
@@ -2448,17 +2490,20 @@ class Client {
 
   #askTopic(topic, ...rest) {
     named(topic, 'a topic');
-    return this.#request({ action: 'publish_with_ack', topic }, ...rest);
+    return this.#ask({ action: 'publish_with_ack', topic }, ...rest);
   }
 
   #askId(to, ...rest) {
     named(to, 'an id');
-    return this.#request({ action: 'publish_to_id_with_ack', to }, ...rest);
+    return this.#ask({ action: 'publish_to_id_with_ack', to }, ...rest);
   }
 
-  #request(fields, data, options = {}) {
-    const { timeout, signal } = checked(options, { timeout: TIME, signal: SIGNAL }, { timeout: 5 * SECOND });
-    return this.#ready().request(fields, encode(data), timeout, signal);
+  /** `more` are the options that this kind of request has besides. */
+  #ask(fields, data, options = {}, more = {}) {
+    const known = { timeout: TIME, signal: SIGNAL, ...more };
+    const { timeout, signal, expect } = checked(options, known, { timeout: 5 * SECOND });
+    const asked = expect?.length ? { ...fields, expect } : fields;
+    return this.#ready().request(asked, encode(data), timeout, signal);
   }
 
   // -- telling the program -----------------------------------------------------------------------
@@ -2568,6 +2613,8 @@ module.exports = {
   ConnectFailed,
   ConnectionLost,
   RequestTimeout,
+  NobodyThere,
+  RequestFailed,
   QueueFull,
   ServerError,
   Unsupported,

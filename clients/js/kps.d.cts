@@ -200,6 +200,14 @@ export interface AckOptions {
   signal?: AbortSignal;
 }
 
+export interface PublishWithAckOptions extends AckOptions {
+  /**
+   * Ids that must be among the receivers: each that is not gets an outcome at once, a failure with the error `absent`.
+   * Where the server does not know that, the request is rejected with `Unsupported`.
+   */
+  expect?: readonly string[];
+}
+
 /**
  * Exponential backoff with jitter. Times in milliseconds. It starts anew behind a connection; but from
  * the fourth in a row on that lived for less than `longest`, one step later each time.
@@ -444,9 +452,18 @@ export class Client {
    * Publish, and learn how each subscriber fared. Rejected with `NotConnected`, `ClientClosed`, `QueueFull`,
    * `MessageTooLarge` or `InvalidArgument`; what comes later rejects the methods of the ack.
    */
-  publishWithAck<R = any>(topic: string, data?: unknown, options?: AckOptions): Promise<Ack<R>>;
+  publishWithAck<R = any>(topic: string, data?: unknown, options?: PublishWithAckOptions): Promise<Ack<R>>;
   /** Send a direct message, and learn how its receiver fared, likewise. No response: nobody there. */
   publishToIdWithAck<R = any>(id: string, data?: unknown, options?: AckOptions): Promise<Ack<R>>;
+  /**
+   * Ask the subscribers of a topic, and get the first result: what a callback of one of them has returned. The others
+   * are not waited for. Rejected with `RequestFailed` if all fail, `RequestTimeout` if all are silent, `NobodyThere` if the
+   * topic has no subscriber, `ConnectionLost` when the connection ends, and as `publishWithAck` is. From a
+   * subscriber on level 1 the result is `undefined`.
+   */
+  request<R = any>(topic: string, data?: unknown, options?: AckOptions): Promise<R>;
+  /** Ask the client, or server, of that id, and get its result. Rejected as `request` is. */
+  requestToId<R = any>(id: string, data?: unknown, options?: AckOptions): Promise<R>;
   /**
    * Messages of a topic with history: those behind `since`, or else the latest. Rejected with `ServerError` of the code
    * `no_history` if the topic has none, or `forbidden` if this client may not subscribe to it, and with `Unsupported`,
@@ -502,8 +519,22 @@ export class ConnectionLost extends KPSError {
   readonly count?: number;
 }
 
-/** The server did not answer in time. */
+/** The server, or those who were asked, did not answer in time. */
 export class RequestTimeout extends KPSError {}
+
+/** A request has reached nobody: the topic has no subscriber, or nobody has the id. */
+export class NobodyThere extends KPSError {}
+
+/**
+ * Those who were asked have failed. The message is the error of one of them: what its callback has thrown, or
+ * `disconnected`. It is unknown how far each of them has got.
+ */
+export class RequestFailed extends KPSError {
+  /** The errors of all, by client id. */
+  readonly errors: Map<string, string>;
+  /** The topic or id that was asked. */
+  readonly target: string;
+}
 
 /** A bounded queue has no room. */
 export class QueueFull extends KPSError {
@@ -513,7 +544,7 @@ export class QueueFull extends KPSError {
 
 /** The server lacks what was asked for: it is older, or speaks level 1. Nothing was sent. */
 export class Unsupported extends KPSError {
-  /** What it lacks: `patterns` or `history`. */
+  /** What it lacks: `patterns`, `history` or `expect`. */
   readonly feature: string;
   readonly topic?: string;
   /** The text of the pattern. */

@@ -13,7 +13,8 @@ from kps.protocol.client.asking import Asking
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.pending import Barrier, ClientAck
 from kps.protocol.client.session import ClientSession
-from kps.protocol.client.topics import Topics, TopicState
+from kps.protocol.client.topic_states import TopicState
+from kps.protocol.client.topics import Topics
 from kps.protocol.cost import ENTRY, KEPT, MESSAGE
 from kps.protocol.patterns import Key, Pattern
 from kps.protocol.server.connection import WebSocketConnection

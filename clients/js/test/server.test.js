@@ -12,7 +12,7 @@ import { promisify } from 'node:util';
 
 import WebSocket, { WebSocketServer } from 'ws';
 
-import { Client, ClientClosed, ConnectFailed, ConnectionLost, MessageTooLarge, Pattern, ServerError, Unsupported } from '../kps.js';
+import { Client, ClientClosed, ConnectFailed, ConnectionLost, MessageTooLarge, NobodyThere, Pattern, RequestFailed, RequestTimeout, ServerError, Unsupported } from '../kps.js';
 import { serve } from './kps-serve.js';
 
 let server;
@@ -117,6 +117,31 @@ for (const level of [2, 1]) {
       assert.deepEqual(failed, { clientId: 'bob', success: false, error: 'no "broom"' });
       assert.equal((await (await alice.publishWithAck('nobody', 1)).wait()).size, 0);
       assert.equal(await (await alice.publishToIdWithAck('nobody', 1)).waitAny(), undefined);
+    });
+
+    test('requests: the first result, failures, silence, nobody', async (t) => {
+      const [alice, bob] = await pair(t);
+      await bob.subscribe('sum', ({ data: [a, b] }) => a + b);
+      await bob.subscribe('broken', () => { throw new Error('no broom'); });
+      await bob.subscribe('silent', () => new Promise(() => {}));
+      assert.equal(await alice.request('sum', [1, 2]), level === 2 ? 3 : undefined);
+      await assert.rejects(alice.request('broken', 1), (error) => (
+        error instanceof RequestFailed && error.message === 'no broom' && error.errors.get('bob') === 'no broom'
+      ));
+      await assert.rejects(alice.request('silent', 1, { timeout: 50 }), RequestTimeout);
+      await assert.rejects(alice.request('nobody', 1), NobodyThere);
+      await assert.rejects(alice.requestToId('nobody', 1), NobodyThere);
+    });
+
+    test('acks: who must be there', async (t) => {
+      const [alice, bob] = await pair(t);
+      await bob.subscribe('expected', () => 'here');
+      const asking = alice.publishWithAck('expected', 1, { expect: ['bob', 'carol'] });
+      if (level === 1) return assert.rejects(asking, Unsupported);
+      assert.deepEqual(await (await asking).wait(), new Map([
+        ['carol', { clientId: 'carol', success: false, error: 'absent' }],
+        ['bob', { clientId: 'bob', success: true, result: 'here' }],
+      ]));
     });
 
     test('acks: who does not answer in time, who leaves, and cancelling', async (t) => {

@@ -6,7 +6,8 @@ import { inspect } from 'node:util';
 
 import {
   Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectFailed, ConnectionLost,
-  InvalidArgument, KPSError, MessageTooLarge, NotConnected, QueueFull, RequestTimeout, ServerError, Subscription, Unsupported,
+  InvalidArgument, KPSError, MessageTooLarge, NobodyThere, NotConnected, QueueFull, RequestFailed, RequestTimeout, ServerError,
+  Subscription, Unsupported,
 } from '../kps.js';
 import { connected, fakeNetwork, LEVEL_1, LEVEL_2, outcomeOf, pass, settled, welcome } from './fake.js';
 
@@ -1698,6 +1699,138 @@ describe('publishing with ack', () => {
     for (const timeout of [0, -1, NaN, '5', null]) {
       await assert.rejects(client.publishWithAck('t', 1, { timeout }), InvalidArgument);
     }
+  });
+});
+
+describe('who must be there', () => {
+  const EXPECTING = { ...LEVEL_2, features: ['expect'] };
+
+  test('is in the request, and who is absent has an outcome', async () => {
+    const { client, socket } = await connected({}, EXPECTING);
+    const ack = await client.publishWithAck('t', 1, { expect: ['bob', 'carol'] });
+    const [{ expect }] = await socket.sent();
+    assert.deepEqual(expect, ['bob', 'carol']);
+    socket.says({ action: 'ack_update', ack_id: ack.id, responses: { carol: { success: false, error: 'absent' } } });
+    assert.deepEqual(await ack.waitAny(), { clientId: 'carol', success: false, error: 'absent' });
+  });
+
+  test('nobody is nothing to ask for', async () => {
+    const { client, socket } = await connected({}, LEVEL_1);
+    await client.publishWithAck('t', 1, { expect: [] });
+    const [request] = await socket.sent();
+    assert.equal('expect' in request, false);
+  });
+
+  for (const [name, agreement] of [['older', { ...LEVEL_2, features: ['history'] }], ['on level 1', LEVEL_1]]) {
+    test(`a server that is ${name} cannot tell`, async () => {
+      const { client, socket } = await connected({}, agreement);
+      const isRight = (error) => error instanceof Unsupported && error.feature === 'expect' && error.topic === 't';
+      await assert.rejects(client.publishWithAck('t', 1, { expect: ['bob'] }), isRight);
+      assert.deepEqual(await socket.sent(), []);
+    });
+  }
+
+  test('they are ids, of the receivers of a topic', async () => {
+    const { client, socket } = await connected({}, EXPECTING);
+    for (const expect of ['bob', [5], [''], [, 'bob'], {}, 5]) {
+      await assert.rejects(client.publishWithAck('t', 1, { expect }), InvalidArgument);
+    }
+    for (const attempt of [client.publishToIdWithAck('t', 1, { expect: ['bob'] }), client.request('t', 1, { expect: ['bob'] })]) {
+      await assert.rejects(attempt, InvalidArgument);
+    }
+    assert.deepEqual(await socket.sent(), []);
+  });
+});
+
+describe('requests', () => {
+  async function requesting(options, agreement) {
+    const world = await connected({}, agreement);
+    const outcome = outcomeOf(world.client.request('t', 'sweep', options));
+    const [request] = await world.socket.sent();
+    const says = async (action, fields) => {
+      world.socket.says({ action, ack_id: request?.ack_id, ...fields });
+      await settled();
+    };
+    return { ...world, outcome, request, says };
+  }
+  const failed = (error) => ({ success: false, error });
+
+  test('the first result ends it, and the others are cancelled', async () => {
+    const { outcome, request, says, socket } = await requesting({ timeout: 1500 });
+    assert.equal(request.action, 'publish_with_ack');
+    assert.equal(request.timeout, 1.5);
+    await says('ack_update', { responses: { bob: failed('no broom') } });
+    assert.equal(outcome.is, 'waits');
+    await says('ack_update', { responses: { carol: { success: true, result: [1] } } });
+    assert.deepEqual(outcome.is, [1]);
+    assert.deepEqual(await socket.sent(), [{ action: 'cancel_ack', ack_id: request.ack_id }]);
+  });
+
+  test('nothing is cancelled when all have answered', async () => {
+    const { outcome, says, socket } = await requesting({}, LEVEL_1);
+    await says('ack_response', { responses: { bob: { success: true } } });
+    assert.equal(outcome.is, undefined);
+    assert.deepEqual(await socket.sent(), []);
+  });
+
+  test('to an id', async () => {
+    const { client, socket } = await connected();
+    const outcome = outcomeOf(client.requestToId('bob', 'psst', { timeout: 2000 }));
+    const [{ ack_id: id, ...request }] = await socket.sent();
+    assert.deepEqual(request, { action: 'publish_to_id_with_ack', to: 'bob', data: 'psst', timeout: 2, updates: true });
+    socket.says({ action: 'ack_response', ack_id: id, responses: { bob: { success: true, result: 5 } } });
+    await settled();
+    assert.equal(outcome.is, 5);
+  });
+
+  for (const [name, responses] of [['nobody', {}], ['who has just left', { bob: failed('no subscriber for topic') }]]) {
+    test(`${name} is nobody`, async () => {
+      const { outcome, says } = await requesting();
+      await says('ack_response', { responses });
+      assert.ok(outcome.is instanceof NobodyThere, outcome.is);
+    });
+  }
+
+  for (const [name, errors, message] of [
+    ['of a receiver rather than that it left', { bob: 'timeout', carol: 'disconnected', dave: 'no broom' }, 'no broom'],
+    ['that they left, if that is all', { bob: 'disconnected', carol: 'timeout' }, 'disconnected'],
+    ['without what would look like another line of a log', { bob: 'a\nb' }, 'a\\u{a}b'],
+    ['our own, if there is none', { bob: '' }, 'the request to t failed'],
+  ]) {
+    test(`if all fail, the text is one ${name}`, async () => {
+      const { outcome, says } = await requesting();
+      const responses = Object.fromEntries(Object.entries(errors).map(([id, error]) => [id, failed(error)]));
+      await says('ack_response', { responses: { ...responses, eve: failed('no subscriber for topic') } });
+      assert.ok(outcome.is instanceof RequestFailed, outcome.is);
+      assert.equal(outcome.is.message, message);
+      assert.deepEqual(outcome.is.errors, new Map(Object.entries(errors)));
+      assert.equal(outcome.is.target, 't');
+    });
+  }
+
+  test('if all are silent, its time is over', async () => {
+    const { outcome, says } = await requesting();
+    await says('ack_response', { missing: ['bob', 'carol'] });
+    assert.ok(outcome.is instanceof RequestTimeout, outcome.is);
+  });
+
+  test('a lost connection and a refusal are what they are', async () => {
+    const lost = await requesting();
+    lost.socket.end(1006);
+    await settled();
+    assert.ok(lost.outcome.is instanceof ConnectionLost, lost.outcome.is);
+    const refused = await requesting();
+    await refused.says('error', { error: 'no', code: 'forbidden', request: 'publish_with_ack' });
+    assert.equal(refused.outcome.is.code, 'forbidden');
+    await assert.rejects((await offline()).client.request('t', 1), NotConnected);
+  });
+
+  test('who does not wait any more cancels it', async () => {
+    const abort = new AbortController();
+    const { outcome, request, socket } = await requesting({ signal: abort.signal });
+    abort.abort('enough');
+    assert.deepEqual(await socket.sent(), [{ action: 'cancel_ack', ack_id: request.ack_id }]);
+    assert.equal(outcome.is, 'enough');
   });
 });
 

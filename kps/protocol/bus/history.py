@@ -126,6 +126,8 @@ class KeptTopic(NamedTuple):
     top: int
     """The offset of the latest message."""
     entries: Sequence[Entry]
+    forgotten: int = 0
+    """The number of the latest entry that is forgotten, or a larger one; 0: none is."""
 
 
 class KeptPast(NamedTuple):
@@ -142,17 +144,8 @@ class KeptPast(NamedTuple):
 class TopicLog:
     """The latest messages of one topic."""
 
-    __slots__ = (
-        "_trimmed",
-        "book",
-        "entries",
-        "epoch",
-        "forgotten",
-        "kept",
-        "rule",
-        "top",
-        "topic",
-    )
+    __slots__ = ("_trimmed", "book", "entries", "epoch", "forgotten", "kept", "rule", "top",
+                 "topic")  # fmt: skip
 
     def __init__(self, book: "LogBook", topic: str, rule: History, epoch: str, top: int) -> None:
         self.book = book
@@ -437,6 +430,7 @@ class LogBook:
                 store.forget(one.topic)
                 continue
             log = self._logs[one.topic] = TopicLog(self, one.topic, rule, one.epoch, 0)
+            log.forgotten = max(log.forgotten, one.forgotten)
             self._empty[log] = None
             for entry in one.entries:
                 log.add(entry)

@@ -115,6 +115,8 @@ class PatternTable(Generic[V]):
     def _change(self, pattern: Pattern, value: V, *, is_there: bool) -> None:
         self.changes += 1
         self._recent.append((pattern, value, is_there))
+        if not self._values:
+            self._recent.clear()  # which would keep them
 
     def get(self, pattern: Pattern) -> V | None:
         return self._values.get(pattern)
@@ -160,7 +162,7 @@ class PatternTable(Generic[V]):
         So a pattern that somebody adds or removes costs others a look at this one only.
         """
         new = self.changes - changes
-        if changes < 0 or new > _RECENT:
+        if changes < 0 or new > len(self._recent):
             return self.find(topic)
         found = list(found)
         work = 1

@@ -18,7 +18,8 @@ from kps.protocol.client.link import ClientLink
 from kps.protocol.client.past import PastRequests
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
-from kps.protocol.client.topics import Topics, Verdict
+from kps.protocol.client.topic_states import Verdict
+from kps.protocol.client.topics import Topics
 from kps.protocol.dialect.client import DeliveryTemplate, key_in
 from kps.protocol.dialect.codes import PATTERNS
 from kps.protocol.dialect.envelope import (

@@ -1,20 +1,7 @@
-"""The state of each topic and pattern to which a program subscribes, between client and server.
-
-The program's subscriptions survive reconnects; the server forgets them with the connection::
-
-    WAITING --ask--> ASKED --confirmed--> LIVE
-    ASKED --refused temporarily, or no answer--> REFUSED --ask--> ASKED
-    REFUSED --confirmed late--> LIVE
-    LIVE, ASKED, REFUSED --leave--> LEAVING --confirmed--> (none)
-    LEAVING --ask--> ASKED
-    ASKED --refused for good--> (none)
-
-When a connection is lost, every topic becomes WAITING, and topics that are LEAVING are removed.
-The server answers questions about one topic in order, so only the last answer counts.
-"""
+"""Subscribes to topics and patterns, and asks again when the server refuses them for now."""
 
 from collections.abc import Callable
-from enum import Enum, auto
+from functools import partial
 
 from kps.errors import InvalidState, QueueFull, ServerError
 from kps.protocol.client.events import Lost, Recovered
@@ -22,6 +9,7 @@ from kps.protocol.client.positions import Positions, Question, code_of
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.client.standings import Standings
 from kps.protocol.client.state import ClientState
+from kps.protocol.client.topic_states import Topic, TopicState, Verdict
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.codes import HISTORY, LIMIT_REACHED, PATTERNS
 from kps.protocol.dialect.places import Standing, Start
@@ -42,65 +30,6 @@ _FIRST_WINDOW = 64
 _LEAST = 1024 * 1024  # bytes that open questions may take, however small the queue is
 
 
-class TopicState(Enum):
-    """The states of one topic."""
-
-    WAITING = auto()
-    """There is no connection."""
-    ASKED = auto()
-    """The server has not answered yet."""
-    LIVE = auto()
-    """The server has confirmed the subscription."""
-    REFUSED = auto()
-    """The server refused it temporarily; the client will ask again."""
-    LEAVING = auto()
-    """The program unsubscribed, and the server has not confirmed that yet."""
-
-
-class Verdict(Enum):
-    """What an answer of the server means for a topic."""
-
-    PENDING = auto()
-    """Nothing: another answer is due, or the client asked nothing."""
-    SETTLED = auto()
-    """The server has answered all questions."""
-    RETRY = auto()
-    """The server refused it temporarily, and the client will ask again."""
-    FINAL = auto()
-    """The server refused it for good."""
-
-
-class _Topic:
-    __slots__ = ("answer_by", "has_been_live", "is_missing", "is_narrow", "is_reported",
-                 "joins", "leaves", "resumes", "start", "state")  # fmt: skip
-
-    def __init__(self) -> None:
-        self.state = TopicState.WAITING
-        self.joins = 0  # pending questions to subscribe
-        self.leaves = 0  # pending questions to unsubscribe
-        self.answer_by = 0.0  # when the client gives up waiting for the answers
-        self.has_been_live = False
-        self.is_reported = False  # whether the program knows of a refusal on this connection
-        self.start: Start | None = None  # with what of the past the program wants it to begin
-        self.is_missing = False  # whether messages may have been missed, on an earlier connection
-        self.is_narrow = False  # whether the server has refused to be told many places
-        self.resumes = False  # whether the last question asked for all behind a place
-
-    @property
-    def open_questions(self) -> int:
-        return self.joins + self.leaves
-
-    def answered(self, *, joins: bool) -> bool:
-        """Count an answer; tell whether a question of that kind was pending."""
-        if joins and self.joins:
-            self.joins -= 1
-        elif not joins and self.leaves:
-            self.leaves -= 1
-        else:
-            return False
-        return True
-
-
 class Topics:
     """Subscribes to topics, and asks again when the server refuses them temporarily.
 
@@ -110,7 +39,7 @@ class Topics:
     def __init__(self, state: ClientState, chance: Callable[[], float]) -> None:
         self._state = state
         self._chance = chance
-        self._topics: dict[Key, _Topic] = {}
+        self._topics: dict[Key, Topic] = {}
         self._retry_at: float | None = None
         self._look_at: float | None = None  # when to look for questions without an answer
         self._attempt = 0
@@ -146,7 +75,7 @@ class Topics:
                 self._state.require_feature(PATTERNS)
             if start is not None:
                 self._state.require_feature(HISTORY)
-        if start is not None and self._has(key):
+        if start is not None and _overlaps(self._topics, key):
             raise InvalidState(
                 f"this client is subscribed to {str(key)!r} already: ask for its history instead"
             )
@@ -156,30 +85,11 @@ class Topics:
         if asks and self._state.ready and self._open >= most:
             raise QueueFull("too many questions about topics wait for the server's answers")
         if found is None:
-            found = self._topics[key] = _Topic()
+            found = self._topics[key] = Topic()
         if asks:
             found.start = start
         if asks and self._state.ready:
             self._ask(key, found)
-
-    def _has(self, key: Key) -> bool:
-        """Tell whether a subscription of the client has a topic, or some of those of a pattern."""
-        if key in self._topics and self._topics[key].state is not TopicState.LEAVING:
-            return True
-        return any(
-            key.selects(other)
-            if not isinstance(key, str) and isinstance(other, str)
-            else not isinstance(other, str) and isinstance(key, str) and other.selects(key)
-            for other in self._topics
-        )
-
-    def has_topic(self, topic: str) -> bool:
-        """Tell whether a subscription that has not ended has a topic."""
-        return any(
-            found.state is not TopicState.LEAVING
-            and (key == topic if isinstance(key, str) else key.selects(topic))
-            for key, found in self._topics.items()
-        )
 
     def awaits_past(self, topic: str) -> bool:
         """Tell whether messages of a topic are none that a subscription wants.
@@ -201,7 +111,7 @@ class Topics:
             self._ask_to_leave(key, found)
         else:
             del self._topics[key]
-        self.standings.forget(key, self.has_topic)
+        self.standings.forget(key, partial(_has_topic, self._topics))
 
     def connected(self) -> None:
         """Subscribe to all topics and patterns on a new connection."""
@@ -361,7 +271,7 @@ class Topics:
             (found.answer_by for found in waiting if found.open_questions), default=None
         )
 
-    def _answered(self, key: Key, found: _Topic, *, joins: bool) -> bool:
+    def _answered(self, key: Key, found: Topic, *, joins: bool) -> bool:
         """Count an answer; tell whether a question of that kind was pending."""
         is_answer = found.answered(joins=joins)
         if is_answer:
@@ -381,17 +291,17 @@ class Topics:
             self._attempt += 1
             self._state.deadlines.schedule(self)
 
-    def _ask(self, key: Key, found: _Topic, *, is_back: bool = False) -> None:
+    def _ask(self, key: Key, found: Topic, *, is_back: bool = False) -> None:
         found.state = TopicState.ASKED
         found.joins += 1
         found.is_missing = is_back or found.has_been_live
         self._send(key, found, joins=True)
 
-    def _ask_to_leave(self, key: Key, found: _Topic) -> None:
+    def _ask_to_leave(self, key: Key, found: Topic) -> None:
         found.leaves += 1
         self._send(key, found, joins=False)
 
-    def _send(self, key: Key, found: _Topic, *, joins: bool) -> None:
+    def _send(self, key: Key, found: Topic, *, joins: bool) -> None:
         self._open += _cost(key)
         found.answer_by = self._state.now + _PATIENCE
         if self._look_at is None:
@@ -411,7 +321,7 @@ class Topics:
         if self.positions is not None:
             self.positions.asked(Question(link.outgoing.sent, str(key), joins))
 
-    def _start(self, key: Key, found: _Topic) -> Start | None:
+    def _start(self, key: Key, found: Topic) -> Start | None:
         """Return with what of the past to subscribe: what the program wants, or what it missed."""
         if not self._state.has_feature(HISTORY):
             return None
@@ -432,6 +342,24 @@ class Topics:
         if standing.recovered:
             return Recovered(str(key), standing.coming)
         return Lost(str(key), standing.lost)
+
+
+def _has_topic(topics: dict[Key, Topic], topic: str) -> bool:
+    """Tell whether a subscription that has not ended has a topic."""
+    return any(
+        found.state is not TopicState.LEAVING
+        and (key == topic if isinstance(key, str) else key.selects(topic))
+        for key, found in topics.items()
+    )
+
+
+def _overlaps(topics: dict[Key, Topic], key: Key) -> bool:
+    """Tell whether a subscription has a topic, or some of those of a pattern."""
+    if key in topics and topics[key].state is not TopicState.LEAVING:
+        return True
+    if isinstance(key, str):
+        return any(not isinstance(other, str) and other.selects(key) for other in topics)
+    return any(isinstance(other, str) and key.selects(other) for other in topics)
 
 
 def _cost(key: Key) -> int:

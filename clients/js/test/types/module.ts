@@ -1,8 +1,8 @@
 // What a program may write, and with `@ts-expect-error` what it may not. Only compiled, never run.
 
 import {
-  Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectionLost, NotConnected, Pattern, ServerError,
-  Subscription, Unsupported, type AckResponse, type Message, type Past, type Position,
+  Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectionLost, NotConnected, Pattern, RequestFailed,
+  ServerError, Subscription, Unsupported, type AckResponse, type Message, type Past, type Position,
 } from 'kps-client';
 
 interface Order { id: number }
@@ -49,6 +49,9 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   const status: Map<string, boolean> = await ack.status();
   const partial: Map<string, AckResponse<string>> = ack.responses;
   console.log(outcomes, first, status, partial);
+  const sum: number = await client.request<number>('sum', [1, 2], { timeout: 100, signal });
+  const own: string = await client.requestToId<string>('bob', sum);
+  await client.publishWithAck('orders', own, { expect: ['bob'] });
   await client.flush();
   await client.close();
 
@@ -78,6 +81,8 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   new Client('h', { Id: 'x' });
   // @ts-expect-error: the timeout is in an object
   await client.publishWithAck('t', 1, 500);
+  // @ts-expect-error: a direct message has one receiver
+  await client.publishToIdWithAck('bob', 1, { expect: ['bob'] });
   // @ts-expect-error: only the client says whether it is connected
   client.connected = true;
 }
@@ -110,6 +115,7 @@ export function errors(error: unknown): string | number | undefined {
     const mayTryAgain: boolean = error.isTemporary;
     return mayTryAgain ? 'later' : error.code ?? error.pattern;
   }
+  if (error instanceof RequestFailed) return error.errors.get('bob') ?? error.target;
   if (error instanceof Unsupported) return error.feature + error.pattern;
   if (error instanceof ConnectionLost) return error.code;
   const closed: NotConnected = new ClientClosed('x');
