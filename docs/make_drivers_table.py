@@ -31,7 +31,11 @@ event loop and plain functions in a pool of threads; the blocking driver runs pl
 and all those of a client or server on one thread. With `inline=True` both call a plain function
 where messages come in: on the event loop, or on the thread that reads the socket. A connection
 costs a threaded server one thread, and a blocking client one (and one more once it has a
-callback); on asyncio it costs none.
+callback); on asyncio it costs none. All
+blocking clients and servers of a process share one more thread, which writes their log. Any thread
+may call the methods of the blocking driver; those of the asyncio driver raise `WrongThread` outside
+their event loop. Both try the addresses of a server in the same way, within the same
+`connect_timeout`; on threads the lookup of a name may take longer, as long as the system allows.
 """
 
 

@@ -1,6 +1,7 @@
 """The programs in ``examples/`` and in the README run, and do what they say."""
 
 import asyncio
+import json
 import re
 import runpy
 import subprocess
@@ -57,6 +58,42 @@ def test_iot_collector() -> None:
     lines = output.splitlines()
     assert len(lines) == 5
     assert all(re.fullmatch(r"sensor-\d: 20 readings, \d+\.\d °C on average", x) for x in lines)
+
+
+def test_journal(tmp_path: Path) -> None:
+    journal = tmp_path / "orders.jsonl"
+
+    def write(server: kps.sync.Server, *expected: str) -> None:
+        process = start(str(EXAMPLES / "journal.py"), str(journal), server.address)
+        assert process.stdout is not None
+        lines = [process.stdout.readline().rstrip() for _ in expected]
+        process.kill()
+        process.communicate()
+        assert sorted(lines) == sorted(expected)  # what is lost is told in another thread
+
+    rules = [kps.History("orders", size=3)]
+    with kps.sync.Server("127.0.0.1:0", history=rules) as server:
+        for number in (1, 2):
+            server.publish("orders", number)
+        write(server, "wrote order 1", "wrote order 2")
+        server.publish("orders", 3)
+        with journal.open("a") as file:
+            file.write('{"order": 3, "posi')  # as if it had been killed then
+        write(server, "wrote order 3")
+        for number in range(4, 9):
+            server.publish("orders", number)
+        lost = "2 orders are lost: the server has not kept them"
+        write(server, lost, *[f"wrote order {number}" for number in (6, 7, 8)])
+    written = [json.loads(line)["order"] for line in journal.read_text().splitlines()]
+    assert written == [1, 2, 3, 6, 7, 8]
+    with kps.sync.Server("127.0.0.1:0") as server:
+        journal.unlink()
+        process = start(str(EXAMPLES / "journal.py"), str(journal), server.address)
+        while not server.count_subscribers("orders")[1]:
+            pass
+        server.publish("orders", 1)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (1, "the server keeps no history of orders\n")
 
 
 def test_sensors() -> None:

@@ -30,7 +30,7 @@ class TokenFile:
 
         [alice]
         token = "sha256:2bd8…"       # or the token itself, of at least 16 characters
-        publish = ["chat/*"]         # any field of kps.Permissions; its default if left out
+        publish = ["chat/**"]        # any field of kps.Permissions; its default if left out
 
         [sensor]
         tokens = ["…", "…"]          # several, while a new token replaces an old one

@@ -3,10 +3,14 @@
 import argparse
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from kps.errors import InvalidArgument
+from kps.protocol.bus.history import History
+from kps.protocol.dialect.places import Position
 from kps.protocol.limits import LARGEST, LONGEST, shown
 
 if TYPE_CHECKING:
@@ -80,6 +84,53 @@ def rate(text: str) -> float:
     return value
 
 
+def position(text: str) -> Position:
+    """Read a place in the history of a topic, ``EPOCH:OFFSET``."""
+    epoch, _, offset = text.rpartition(":")
+    if not epoch or not text.isprintable() or not offset.isdecimal() or len(offset) > 16:
+        raise argparse.ArgumentTypeError(
+            f"must be EPOCH:OFFSET, which 'kps history' tells of each message, not {shown(text)}"
+        )
+    return Position(epoch, int(offset))
+
+
+def rule(value: str | dict[str, Any]) -> History:
+    """Read a rule for history: ``PATTERN=SIZE[,SECONDS]``, or a table of a TOML file."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"(.*)=([0-9]{1,16})(?:,([0-9]+(?:\.[0-9]+)?))?", value, re.DOTALL)
+        if found is None:
+            raise argparse.ArgumentTypeError(
+                f"must be like 'chat/**=1000' or 'chat/**=1000,3600', not {shown(value)}"
+            )
+        topics, most, ttl = found.groups()
+        value = {"topics": topics, "size": int(most)}
+        if ttl is not None:
+            value["ttl"] = float(ttl)
+    for name in value:
+        if name not in ("topics", "size", "ttl"):
+            raise argparse.ArgumentTypeError(f"it has topics, size and ttl, but no {name}")
+    if "topics" not in value:
+        raise argparse.ArgumentTypeError("it needs topics, a pattern")
+    try:
+        return History(**value)
+    except InvalidArgument as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+class Rules(argparse._AppendAction):
+    """Rules for history, of which the first that has a topic counts.
+
+    So those of the command line come before those of a variable or a file.
+    """
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: Any, _: object = None
+    ) -> None:
+        rules = getattr(namespace, self.dest) or []
+        given = len(rules) - len(self.default or ())
+        setattr(namespace, self.dest, [*rules[:given], values, *rules[given:]])
+
+
 def set_defaults(parser: argparse.ArgumentParser, values: Mapping[str, Any], source: str) -> None:
     """Set defaults from another source, with the checks of the command line."""
     actions = {action.dest: action for action in parser._actions}
@@ -96,14 +147,18 @@ def set_defaults(parser: argparse.ArgumentParser, values: Mapping[str, Any], sou
         several = isinstance(action, argparse._AppendAction)
         if several != isinstance(value, list) or isinstance(value, (bool, dict)):
             parser.error(f"{source} has a value of the wrong kind for {name}")
+        convert: Any = action.type or str
+        read: list[Any] = []
         for item in value if several else [value]:
+            if isinstance(item, dict) and not isinstance(action, Rules):
+                parser.error(f"{source} has a value of the wrong kind for {name}")
             try:
-                read = action.type(str(item)) if callable(action.type) else str(item)
+                read.append(convert(item if isinstance(item, dict) else str(item)))
             except argparse.ArgumentTypeError as error:
                 parser.error(f"{source} has a bad {name}: {error}")
-            if action.choices is not None and read not in action.choices:
+            if action.choices is not None and read[-1] not in action.choices:
                 parser.error(f"{source} has a bad {name}: {shown(item)}")
-        parser.set_defaults(**{key: value if several else read})
+        parser.set_defaults(**{key: read if several else read[0]})
 
 
 def variables(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -117,7 +172,8 @@ def variables(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -
             parser.set_defaults(config=value)
         else:
             several = isinstance(action, argparse._AppendAction)
-            found[action.dest] = value.split(",") if several else value
+            comma = ",(?=[^,]*=)" if isinstance(action, Rules) else ","  # a rule may have one
+            found[action.dest] = re.split(comma, value) if several else value
     return found
 
 

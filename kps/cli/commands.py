@@ -12,6 +12,7 @@ import kps.cli.serve
 from kps.cli.arguments import (
     Parser,
     address,
+    position,
     read_config,
     seconds,
     set_defaults,
@@ -25,7 +26,7 @@ from kps.version import __version__
 
 _BENCH_LARGEST = 2**26  # bytes of a payload: no server takes more by default
 
-_TEXTS = ("topic", "topics", "data", "id", "name")
+_TEXTS = ("topic", "topics", "pattern", "data", "id", "name")
 """Options whose texts are sent; file names may be any bytes."""
 
 # How errors about an address begin.
@@ -110,7 +111,12 @@ def _build_parser(
 
     sub = commands.add_parser("sub", help="subscribe, and print one JSON object per message")
     sub.set_defaults(run=_later("kps.cli.subscribe", "subscribe"))
-    sub.add_argument("topics", nargs="+", metavar="TOPIC")
+    sub.add_argument("topics", nargs="*", metavar="TOPIC")
+    sub.add_argument("--pattern", action="append", metavar="PATTERN",
+                     help="pattern of topics, in quotes: '*' stands for any characters but '/', "
+                     "'**' for any; repeatable")  # fmt: skip
+    sub.add_argument("--last", type=size, metavar="N", default=0,
+                     help="begin with the latest N messages of topics with history")  # fmt: skip
     sub.add_argument("--count", type=size, metavar="N", help="end after N messages")
     sub.add_argument("--reconnect", action="store_true", help="wait for a server that is down")
     _add_client_options(sub, environment)
@@ -123,6 +129,16 @@ def _build_parser(
     pub.add_argument("--timeout", type=seconds, metavar="S", default=5.0,
                      help="seconds for subscribers to answer; default: %(default)s")  # fmt: skip
     _add_client_options(pub, environment)
+
+    past = commands.add_parser("history", help="print messages of a topic with history")
+    past.set_defaults(run=_later("kps.cli.history", "history"))
+    past.add_argument("topic", metavar="TOPIC")
+    which = past.add_mutually_exclusive_group()
+    which.add_argument("--last", type=size, metavar="N", default=100,
+                       help="the latest N messages; default: %(default)s")  # fmt: skip
+    which.add_argument("--since", type=position, metavar="EPOCH:OFFSET",
+                       help="all messages behind that one")  # fmt: skip
+    _add_client_options(past, environment)
 
     token = commands.add_parser("token", help="make a token for an identity, as TOML for --tokens")
     token.set_defaults(run=_later("kps.auth.tokens", "print_new_token"))

@@ -10,9 +10,10 @@ from dataclasses import fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from kps.cli.arguments import address, file, rate, seconds, size
+from kps.cli.arguments import Rules, address, file, rate, rule, seconds, size
 from kps.errors import InvalidArgument
 from kps.io_common.logger import write
+from kps.io_common.server_options import SYNCS
 from kps.io_common.verdicts import TokenHook, TokenVerdict
 from kps.protocol.access.identity import Permissions
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
@@ -29,6 +30,8 @@ _NEEDS = {
     "jwt_algorithm": "jwt_key",
     "jwt_audience": "jwt_key",
     "jwt_issuer": "jwt_key",
+    "history_file": "history",
+    "history_sync": "history_file",
 }
 _RATES = ("message_rate", "byte_rate")
 _DEFAULTS = ServerLimits()
@@ -49,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "it trusts; repeatable")  # fmt: skip
     add("--relay-to", action="append", metavar="HOST:PORT",
         help="server to which anonymous clients may send messages through this one, "
-        "wss://HOST:PORT for TLS only, * for any; default: none; repeatable")  # fmt: skip
+        "wss://HOST:PORT for TLS only, ** for any; default: none; repeatable")  # fmt: skip
     add("--relay-token", metavar="TEXT",
         help="token that identifies this server to others; prefer KPS_RELAY_TOKEN")  # fmt: skip
     add(
@@ -60,6 +63,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="authorities (PEM): clients must show a certificate of one of them")  # fmt: skip
     add("--no-console", action="store_true", help="serve no console page at /")
     add("--threads", action="store_true", help="use a thread for each connection, not asyncio")
+
+    kept = parser.add_argument_group(
+        "history", "Without these options, the server keeps no messages."
+    )
+    add = kept.add_argument
+    add("--history", action=Rules, type=rule, metavar="PATTERN=SIZE[,SECONDS]",
+        help="keep the latest SIZE messages of each such topic, for SECONDS; the first rule that "
+        "has a topic counts; in a TOML file: tables of topics, size, ttl; repeatable")  # fmt: skip
+    add("--history-file", type=file, metavar="FILE",
+        help="keep them in this file too, beyond the end of the server")  # fmt: skip
+    add("--history-sync", choices=SYNCS, help="when the file waits for the disk: never, so that "
+        "it stays whole, or each time; default: normal")  # fmt: skip
 
     who = parser.add_argument_group("who may connect", "Without these options, anybody may.")
     add = who.add_argument
@@ -105,6 +120,9 @@ def serve(options: argparse.Namespace) -> int:
         limits=limits,
         console=not options.no_console,
         auth=_auth(options),
+        history=options.history or (),
+        history_file=options.history_file,
+        history_sync=options.history_sync or "normal",
         permissions=Permissions.open(relay=options.relay_to or ()),
         relay_token=options.relay_token,
         proxies=options.proxy or (),

@@ -2,38 +2,81 @@
 
 import argparse
 import asyncio
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from shlex import quote
 
 import orjson
 
 from kps.cli.complaints import complain
 from kps.cli.connecting import client_options
 from kps.cli.streams import Output
-from kps.errors import KPSError, ServerError
+from kps.errors import InvalidArgument, KPSError, ServerError, Unsupported
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import call
 from kps.protocol.bus.message import Message
+from kps.protocol.patterns import Key, Pattern
+
+_FOREIGN = {"#": "**", "+": "*", ">": "**"}
+"""What MQTT and NATS write as a level of a topic, and what it is here."""
 
 
 def subscribe(options: argparse.Namespace) -> int:
     """Print messages until there were enough, the client ends, or the output does."""
-    call(_guarded, options)
+    keys: list[Key] = [*options.topics, *map(Pattern, options.pattern or ())]
+    if not keys:
+        raise InvalidArgument("there is nothing to subscribe to: name a TOPIC or a --pattern")
+    for doubt in _doubts(keys):
+        complain(f"kps sub: {doubt}")
+    if options.last:
+        keys = list(_apart(keys))
+    call(_guarded, options, keys)
     return 0
 
 
-async def _guarded(options: argparse.Namespace) -> None:
+def _doubts(keys: Sequence[Key]) -> Iterator[str]:
+    """Yield what is probably not meant, although it is possible."""
+    for key in keys:
+        text = str(key)
+        levels = re.split("([/.])", text)
+        meant = "".join(_FOREIGN.get(level, level) for level in levels)
+        if isinstance(key, str):
+            if "*" in meant:
+                yield f"{text!r} is one topic; for all that match, use --pattern {quote(meant)}"
+        elif meant != text:
+            yield f"only stars have a meaning in a pattern: {text!r} may be meant as {quote(meant)}"
+        elif "*" not in text:
+            yield (
+                f"the pattern {text!r} has no star and matches one topic; put a pattern into "
+                "quotes, or the shell replaces its stars"
+            )
+        elif text == "*":
+            yield "the pattern '*' matches only topics without '/'; '**' matches all"
+
+
+def _apart(keys: Sequence[Key]) -> Iterator[Key]:
+    """Yield each key once, and no topic that one of the patterns has: only one gets its past."""
+    patterns = [key for key in keys if isinstance(key, Pattern)]
+    for key in dict.fromkeys(keys):
+        if not (isinstance(key, str) and any(pattern.selects(key) for pattern in patterns)):
+            yield key
+
+
+async def _guarded(options: argparse.Namespace, keys: Sequence[Key]) -> None:
     output = Output()
-    await output.guard(_subscribe(options, output))
+    await output.guard(_subscribe(options, keys, output))
 
 
-async def _subscribe(options: argparse.Namespace, output: Output) -> None:
+async def _subscribe(options: argparse.Namespace, keys: Sequence[Key], output: Output) -> None:
     left = options.count
     finished = asyncio.Event()
-    refusals: list[ServerError] = []
+    refusals: list[KPSError] = []
 
-    async def show(message: Message) -> None:
+    async def show(earlier: Sequence[Key], message: Message) -> None:
         nonlocal left
-        if left == 0:
-            return
+        if left == 0 or any(_has(key, message.topic) for key in earlier):
+            return  # an earlier subscription shows it
         if left is not None:
             left -= 1
         line = {"topic": message.topic, "from": message.sender, "data": message.data}
@@ -46,7 +89,7 @@ async def _subscribe(options: argparse.Namespace, output: Output) -> None:
 
     async def refused(error: ServerError) -> None:
         if error.request == "subscribe":  # after a reconnect
-            refusals.append(error)
+            refusals.append(_refusal(error.pattern or error.topic, error))
             finished.set()
 
     subscriptions = []
@@ -59,16 +102,37 @@ async def _subscribe(options: argparse.Namespace, output: Output) -> None:
         **client_options(options),
     ) as client:
         try:
-            for topic in options.topics:
-                subscriptions.append(await client.subscribe(topic, show))
+            for place, key in enumerate(keys):
+                callback = partial(show, keys[:place])
+                subscriptions.append(await client.subscribe(key, callback, last=options.last))
+                if options.last and isinstance(key, str) and not await _has_history(client, key):
+                    complain(f"kps sub: {key!r} has no history: only new messages come")
             await finished.wait()
             if refusals:
                 raise refusals[0]
-        except ServerError as error:
-            raise KPSError(f"cannot subscribe to {error.topic!r}: {error}") from None
+        except (ServerError, Unsupported) as error:
+            raise _refusal(key, error) from None
         finally:
             if dropped := sum(subscription.dropped for subscription in subscriptions):
                 complain(f"kps sub: {dropped} messages are lost: the output was read too slowly")
         if left != 0:
             await client.flush()  # raises the reason if the client has ended
         await output.finish()
+
+
+async def _has_history(client: Client, topic: str) -> bool:
+    try:
+        await client.history(topic, limit=1)
+    except ServerError as error:
+        if error.code != "no_history":
+            raise
+        return False
+    return True
+
+
+def _has(key: Key, topic: str) -> bool:
+    return key == topic if isinstance(key, str) else key.selects(topic)
+
+
+def _refusal(key: Key, error: KPSError) -> KPSError:
+    return KPSError(f"cannot subscribe to {str(key)!r}: {error}")

@@ -19,13 +19,15 @@ FORMAT: Final = 1
 
 _MARK: Final = 0x4B505348  # "KPSH": whose database it is
 
-# The row of ``book``: the latest epoch, a number from which on no entry has one, and whether the
-# file was closed in order. Entries are numbered as they come, so each goes to the end of its table.
-# Times are those of the system's clock.
+# The row of ``book``: the latest epoch, a number above which no entry has one, and whether the file
+# was closed in order. Of topics: the latest offset, and the number of the latest entry that is
+# forgotten. Entries are numbered as they come, so each goes to the end of its table. Times are
+# those of the system's clock.
 _TABLES = """
 CREATE TABLE book (epoch TEXT, number INTEGER NOT NULL, is_closed INTEGER NOT NULL);
 INSERT INTO book VALUES (NULL, 0, 1);
-CREATE TABLE topics (topic TEXT PRIMARY KEY, epoch TEXT NOT NULL, top INTEGER NOT NULL);
+CREATE TABLE topics (topic TEXT PRIMARY KEY, epoch TEXT NOT NULL, top INTEGER NOT NULL,
+    forgotten INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE entries (number INTEGER PRIMARY KEY, topic TEXT NOT NULL, first INTEGER NOT NULL,
     messages INTEGER NOT NULL, sender TEXT NOT NULL, time REAL NOT NULL, text BLOB NOT NULL);
 CREATE INDEX entries_of_topic ON entries (topic, first);
@@ -129,9 +131,10 @@ class Database:
                 self._run(f"DELETE FROM topics WHERE topic IN ({these})", surplus)
             is_orderly = bool(is_closed) and surplus <= 0
             entries = self._load_entries(most_bytes, now)
+            columns = "topic, epoch, top, forgotten"
             topics = [
-                KeptTopic(topic, its_epoch, top, entries.pop(topic, [])[::-1])
-                for topic, its_epoch, top in self._run("SELECT topic, epoch, top FROM topics")
+                KeptTopic(topic, its_epoch, top, entries.pop(topic, [])[::-1], forgotten)
+                for topic, its_epoch, top, forgotten in self._run(f"SELECT {columns} FROM topics")
             ]
             self._run("UPDATE book SET is_closed = 0")
             if not is_orderly:  # now, as the core uses such numbers before anything is written
@@ -141,6 +144,7 @@ class Database:
     def _load_entries(self, most_bytes: int, now: float) -> dict[str, list[Entry]]:
         """Return the latest entries of each topic, the latest first."""
         found: dict[str, list[Entry]] = {}
+        gaps: dict[str, int] = {}
         size = cut = 0
         shift = now - time.time()
         columns = "number, topic, first, messages, sender, time, text"
@@ -156,9 +160,16 @@ class Database:
                 break
             of_topic = found.setdefault(topic, [])
             if not of_topic or _follows(of_topic[-1], entry):
-                of_topic.append(entry)  # else there is a gap, and what is before it is forgotten
+                of_topic.append(entry)
+            else:
+                gaps[topic] = of_topic[-1].number - 1
         rows.close()
+        forget = "UPDATE topics SET forgotten = max(forgotten, ?) WHERE topic"
+        self._run(f"{forget} IN (SELECT topic FROM entries WHERE number <= ?)", cut, cut)
         self._run("DELETE FROM entries WHERE number <= ?", cut)
+        for topic, before in gaps.items():  # what is before a gap is of no use
+            self._run(f"{forget} = ?", before, topic)
+            self._run("DELETE FROM entries WHERE topic = ? AND number <= ?", topic, before)
         return found
 
     def write(self, commands: Sequence[Command], shift: float) -> None:
@@ -249,22 +260,28 @@ class _Batch:
 
     def write(self) -> None:
         """Write what there is so far."""
-        trims, shift = self.trims, self._shift
-        self._connection.executemany(
-            "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (number, topic, first, messages, sender, time + shift, text)
-                for topic, (number, first, messages, sender, text, time, _) in self._entries
-                if first + messages > trims.get(topic, 0)
-            ],
-        )
-        self._connection.executemany(
-            "INSERT INTO topics VALUES (?, ?, ?) "
+        trims, shift, run = self.trims, self._shift, self._connection.executemany
+        rows = []
+        skipped: dict[str, int] = {}
+        for topic, (number, first, messages, sender, text, when, _) in self._entries:
+            if first + messages > trims.get(topic, 0):
+                rows.append((number, topic, first, messages, sender, when + shift, text))
+            else:
+                skipped[topic] = number
+        run("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        run(
+            "INSERT INTO topics (topic, epoch, top) VALUES (?, ?, ?) "
             "ON CONFLICT (topic) DO UPDATE SET epoch = excluded.epoch, top = excluded.top",
             [(topic, epoch, top) for topic, (epoch, top) in self._tops.items()],
         )
-        self._connection.executemany(
-            "DELETE FROM entries WHERE topic = ? AND first < ? AND first + messages <= ?",
+        old = "entries.topic = ? AND first < ? AND first + messages <= ?"
+        run(
+            "UPDATE topics SET forgotten = max(forgotten, ?, ifnull("
+            f"(SELECT max(number) FROM entries WHERE {old}), 0)) WHERE topic = ?",
+            [(skipped.get(one, 0), one, offset, offset, one) for one, offset in trims.items()],
+        )
+        run(
+            f"DELETE FROM entries WHERE {old}",
             [(topic, offset, offset) for topic, offset in trims.items()],
         )
         self._entries.clear()

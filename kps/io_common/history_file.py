@@ -70,6 +70,7 @@ class HistoryFile:
         self._hurry: SimpleQueue[None] = SimpleQueue()  # wakes the thread
         self._is_open = False  # for commands
         self._is_closing = False
+        self._gave_up = False  # too much waited even so
         self._queued = 0  # bytes of all commands so far
         self._refused: set[str] = set()  # topics with new messages while too much waits
         # These are the thread's:
@@ -166,8 +167,8 @@ class HistoryFile:
         self._commands.put(command)
         if queued > self._hurry_at:
             self._hurry.put(None)
-        if queued - self._written > 2 * MOST_WAITING:  # so many topics are forgotten
-            self._is_open = False
+        if queued - self._written > 2 * MOST_WAITING:  # so many topics are to be forgotten
+            self._gave_up, self._is_open = True, False
 
     # -- the thread -----------------------------------------------------------------------
 
@@ -204,7 +205,7 @@ class HistoryFile:
             if not self._carry_out(database, commands):
                 return False
             self._written += sum(map(_size, commands))
-        return not self.lost and database.finish(self._tops)
+        return not self.lost and not self._gave_up and database.finish(self._tops)
 
     def _next(self) -> tuple[list[Command], bool]:
         """Wait for commands; return them, and whether the file is then to be closed."""

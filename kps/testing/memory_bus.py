@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from inspect import iscoroutinefunction
 from types import TracebackType
@@ -19,9 +19,11 @@ from kps.io_common.verdicts import TokenHook, UpgradeHook
 from kps.io_sync.client import Client as BlockingClient
 from kps.io_sync.runtime import Runtime as BlockingRuntime
 from kps.protocol.access.identity import OPEN, Permissions
+from kps.protocol.bus.history import History
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.dialect.address import DEFAULT_PATH, Address
 from kps.protocol.dialect.level2 import LEVEL
+from kps.protocol.patterns import Key
 from kps.protocol.server_limits import ServerLimits
 from kps.testing.installed import install, uninstall
 from kps.testing.on_loop import LoopRuntime
@@ -79,6 +81,7 @@ class MemoryBus:
         limits: Bounds and timeouts of the server.
         on_upgrade: Decides on each client. Hooks are plain functions here, and wait for nothing.
         auth: Says who the clients are, by their tokens.
+        history: For which topics the server keeps messages.
         permissions: Permissions of clients whose identity is not known.
     """
 
@@ -93,6 +96,7 @@ class MemoryBus:
         limits: ServerLimits | None = None,
         on_upgrade: UpgradeHook | None = None,
         auth: TokenHook | None = None,
+        history: Sequence[History] = (),
         permissions: Permissions = OPEN,
     ) -> None:
         for name, hook in (("on_upgrade", on_upgrade), ("auth", auth)):
@@ -106,6 +110,7 @@ class MemoryBus:
             console=False,
             on_upgrade=on_upgrade,
             auth=auth,
+            history=history,
             permissions=permissions,
         )
         self.reachable = True
@@ -240,8 +245,8 @@ class MemoryBus:
             self._world.run()
             return handle
 
-    def subscribe(self, topic: str, callback: Callback) -> None:
-        """Subscribe to a topic, as the server, until the bus ends.
+    def subscribe(self, topic: Key, callback: Callback) -> None:
+        """Subscribe to a topic or a :class:`kps.Pattern`, as the server, until the bus ends.
 
         ``callback`` is a plain function that takes a :class:`kps.Message` and waits for nothing.
         What it returns is the result for a publisher who wants an ack, and what it raises is the
@@ -261,7 +266,7 @@ class MemoryBus:
             return sorted(self._network.hub.clients)
 
     def subscribers(self, topic: str) -> list[str]:
-        """The ids of those that subscribe to a topic, sorted."""
+        """The ids of those that subscribe to a topic, or to a pattern that has it, sorted."""
         with self._world.lock:
             return sorted(each.id for each in self._network.hub.state.bus.subscribers(topic))
 

@@ -18,6 +18,7 @@ from kps.io_common.logs import report_failure
 from kps.io_common.server_logs import hook_failed
 from kps.io_common.verdicts import TokenHook, UpgradeHook
 from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.patterns import Key
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import HubEvent, RelayRequested, TokenPresented, UpgradeRequested
 from kps.protocol.server.hub import Hub
@@ -76,7 +77,7 @@ class World:
         self.activity = 0
         """Grows with whatever happens. While it does not, and nobody is busy, all is quiet."""
         self.is_closed = False
-        self.subscriptions: list[tuple[str, Callback]] = []
+        self.subscriptions: list[tuple[Key, Callback]] = []
         """Of the test itself, which takes part as the server's program."""
         self._conditions = conditions
         self._seed = seed
@@ -189,19 +190,19 @@ class World:
 
     # -- the test as the server's program -------------------------------------------------------
 
-    def subscribe(self, topic: str, callback: Callback) -> None:
-        """Let a callback of the test handle a topic, on this server and on those to come."""
-        mailbox = self.network.hub.local.subscribe(topic)
+    def subscribe(self, key: Key, callback: Callback) -> None:
+        """Let a callback of the test handle a topic or pattern, here and on servers to come."""
+        mailbox = self.network.hub.local.subscribe(key)
         self._callbacks[mailbox] = callback
-        self.subscriptions.append((topic, callback))
+        self.subscriptions.append((key, callback))
 
     def restart(self) -> None:
         """Have a new server."""
         self._callbacks.clear()
         subscriptions, self.subscriptions = self.subscriptions, []
         self.network.restart()
-        for topic, callback in subscriptions:
-            self.subscribe(topic, callback)
+        for key, callback in subscriptions:
+            self.subscribe(key, callback)
 
     def _run_callbacks(self) -> None:
         hub = self.network.hub

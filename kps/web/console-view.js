@@ -28,6 +28,17 @@ export function clientName(id, isOwn) {
   return name;
 }
 
+/** A topic or a pattern as one text: both may have the same name. */
+export const keyOf = (kind, name) => `${kind} ${name}`;
+
+/** A topic's name, or a pattern, which is marked. */
+export function subjectName(kind, name) {
+  const element = make('div', { className: 'name' }, alien('span', name));
+  const title = 'A pattern of topics. Its subscribers are not counted with its topics.';
+  if (kind === 'pattern') element.append(make('span', { className: 'badge', title, role: 'img', ariaLabel: 'pattern' }, '*'));
+  return element;
+}
+
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -1,6 +1,7 @@
 // The panel that shows messages as they come, at a pace that a page can bear.
 
-import { alien, byId, clock, count, make, reveal, setText, shown } from './console-view.js';
+import { Pattern, Unsupported } from './kps.js';
+import { alien, byId, clock, count, keyOf, make, reveal, setText, shown, subjectName } from './console-view.js';
 
 const KEPT = 500; // lines in the list
 const PACE = 250; // milliseconds between changes of the list
@@ -29,7 +30,7 @@ class Inbox {
 export class Watch {
   #client;
   #changed;
-  #subscriptions = new Map(); // topic -> subscription
+  #watched = new Map(); // key of a topic or pattern -> its kind and name, and the subscription
   #inbox = new Inbox();
   #list = byId('messages');
   #isPaused = false;
@@ -38,30 +39,35 @@ export class Watch {
   #accounted = 0; // messages that were shown or skipped
   #skipped = 0;
 
-  /** `changed` is called when other topics are watched than before. */
+  /** `changed` is called when other topics or patterns are watched than before. */
   constructor(client, changed) {
     this.#client = client;
     this.#changed = changed;
     byId('watch-form').addEventListener('submit', (event) => this.#submit(event));
+    byId('watch-form').addEventListener('change', () => this.#showKind());
     byId('pause').addEventListener('click', () => this.#pause(!this.#isPaused));
     byId('clear').addEventListener('click', () => this.#clear());
+    this.#showKind();
   }
 
-  has(topic) {
-    return this.#subscriptions.has(topic);
+  has(key) {
+    return this.#watched.has(key);
   }
 
-  toggle(topic) {
-    if (this.has(topic)) this.remove(topic);
-    else this.add(topic);
+  toggle(kind, name) {
+    const key = keyOf(kind, name);
+    if (this.has(key)) this.remove(key);
+    else this.add(kind, name);
   }
 
-  add(topic) {
-    if (this.has(topic)) return;
+  add(kind, name) {
+    const key = keyOf(kind, name);
+    if (this.has(key)) return;
     try {
-      const subscription = this.#client.subscribe(topic, (message) => { this.take(message); });
-      this.#subscriptions.set(topic, subscription);
-      subscription.then(undefined, (error) => this.#lost(topic, error));
+      const pattern = kind === 'pattern' && new Pattern(name);
+      const subscription = this.#client.subscribe(pattern || name, (message) => { this.#takeOnce(key, message); });
+      this.#watched.set(key, { kind, name, pattern, subscription });
+      subscription.then(undefined, (error) => this.#lost(key, error));
       this.#say();
     } catch (error) {
       this.#say(`Cannot watch that: ${error.message}.`);
@@ -69,11 +75,21 @@ export class Watch {
     this.#show();
   }
 
-  remove(topic) {
-    this.#subscriptions.get(topic)?.unsubscribe();
-    this.#subscriptions.delete(topic);
+  remove(key) {
+    this.#watched.get(key)?.subscription.unsubscribe();
+    this.#watched.delete(key);
     this.#say();
     this.#show();
+  }
+
+  /** Several of what is watched may have a topic: the topic itself, or else the first, shows it. */
+  #takeOnce(key, message) {
+    const { topic } = message;
+    const own = keyOf('topic', topic);
+    const isHidden = topic.startsWith('__'); // then only patterns have it that say so
+    const hasIt = ({ pattern }) => pattern && pattern.matches(topic) && (!isHidden || pattern.text.startsWith('__'));
+    const first = this.has(own) ? own : [...this.#watched.keys()].find((each) => hasIt(this.#watched.get(each)));
+    if (key === first) this.take(message);
   }
 
   /** Take a message of a watched topic, or a direct one, which has no topic. */
@@ -82,42 +98,61 @@ export class Watch {
     this.#drawSoon();
   }
 
-  /** The server refused something; tells whether it was a topic that is watched here. */
+  /** The server refused something; tells whether it was a subscription from here. */
   refused(error) {
-    const isOurs = error.request === 'subscribe' && this.has(error.topic);
+    const { topic, pattern, request } = error;
+    const key = pattern ? keyOf('pattern', pattern) : keyOf('topic', topic);
+    const isOurs = (request === 'subscribe' || error instanceof Unsupported) && this.has(key);
     // The client asks again for what is refused for now.
-    if (isOurs && error.isTemporary) this.#say(`${shown(error.topic)} is not watched for now: ${reveal(error.message)}.`);
-    else if (isOurs) this.#lost(error.topic, error);
+    if (isOurs && error.isTemporary) this.#say(`${shown(pattern ?? topic)} is not watched for now: ${reveal(error.message)}.`);
+    else if (isOurs) this.#lost(key, error);
     return isOurs;
   }
 
-  #lost(topic, error) {
-    this.remove(topic);
-    this.#say(`${shown(topic)} is not watched: ${reveal(error.message)}.`);
+  #lost(key, error) {
+    const { name } = this.#watched.get(key) ?? {};
+    if (name === undefined) return; // it was told before
+    this.remove(key);
+    this.#say(`${shown(name)} is not watched: ${reveal(error.message)}.`);
   }
 
   #say(problem = '') {
     setText(byId('watch-status'), problem);
   }
 
+  get #kind() {
+    return byId('watch-form').elements.kind.value;
+  }
+
+  #showKind() {
+    const isTopic = this.#kind === 'topic';
+    setText(byId('watch-label'), isTopic ? 'Topic to watch' : 'Pattern to watch');
+    byId('watch-topic').placeholder = isTopic ? 'Topic' : 'Pattern, such as sensors/**';
+    if (isTopic) byId('watch-topic').setAttribute('list', 'topic-names');
+    else byId('watch-topic').removeAttribute('list');
+  }
+
   #submit(event) {
     event.preventDefault();
     const field = byId('watch-topic');
-    this.add(field.value);
-    if (this.has(field.value)) field.value = '';
+    const { value } = field;
+    this.add(this.#kind, value);
+    if (!this.has(keyOf(this.#kind, value))) return;
+    field.value = '';
+    if (this.#kind === 'topic' && value.includes('*')) this.#say('This is one topic, with a star in its name. For all that match, choose Pattern.');
   }
 
   #show() {
-    byId('watched').replaceChildren(...[...this.#subscriptions.keys()].map((topic) => {
-      const chip = make('button', { type: 'button', onclick: () => this.#close(topic) }, alien('span', topic));
-      chip.ariaLabel = `Stop watching ${shown(topic)}`;
+    byId('watched').replaceChildren(...[...this.#watched].map(([key, { kind, name }]) => {
+      const chip = make('button', { type: 'button', onclick: () => this.#close(key) }, subjectName(kind, name));
+      chip.ariaLabel = `Stop watching ${shown(name)}`;
       return make('li', {}, chip);
     }));
     this.#changed();
   }
 
-  #close(topic) {
-    this.remove(topic);
+  #close(key) {
+    this.remove(key);
     byId('watch-topic').focus(); // the button that had the focus is gone
   }
 

@@ -4,7 +4,7 @@ import { Client } from './kps.js';
 import { Charts, sparkPath, svg } from './console-charts.js';
 import { Publish } from './console-publish.js';
 import { Table } from './console-table.js';
-import { alien, byId, clientName, count, duration, make, rate, reveal, setText, shown } from './console-view.js';
+import { byId, clientName, count, duration, keyOf, make, rate, reveal, setText, shown, subjectName } from './console-view.js';
 import { Watch } from './console-watch.js';
 
 const STATS = '__kps/stats';
@@ -161,8 +161,12 @@ const number = (value) => (Number.isFinite(value) ? value : 0);
 const list = (value, key) => (Array.isArray(value) ? value.filter((each) => typeof each?.[key] === 'string') : []);
 const byKey = (rows, key) => new Map(rows.map((row) => [row[key], row]));
 
+/** The topics and the patterns in statistics. */
+const subjects = (value) => ['topic', 'pattern'].flatMap((kind) =>
+  list(value, kind).map((each) => ({ ...each, kind, name: each[kind], key: keyOf(kind, each[kind]) })));
+
 let latest; // the newest statistics, with rates
-let sparks = new Map(); // topic -> its rates
+let sparks = new Map(); // key of a topic or pattern -> its rates
 
 /** Add rates to what the server tells: the differences to what it told before. */
 function withRates(stats, before) {
@@ -171,7 +175,7 @@ function withRates(stats, before) {
   const perSecond = (now, then, name) => isComparable && then
     ? Math.max(0, number(now[name]) - number(then[name])) / seconds : undefined;
   const clients = byKey(before?.clients ?? [], 'id');
-  const topics = byKey(before?.topics ?? [], 'topic');
+  const topics = byKey(before?.topics ?? [], 'key');
   return {
     ...stats,
     rates: Object.fromEntries(['published', 'delivered', 'bytes_in', 'bytes_out'].map((name) => [name, perSecond(stats, before, name)])),
@@ -180,13 +184,13 @@ function withRates(stats, before) {
       in: perSecond(each, clients.get(each.id), 'received'),
       out: perSecond(each, clients.get(each.id), 'delivered'),
     })),
-    topics: list(stats.topics, 'topic').map((each) => ({ ...each, rate: perSecond(each, topics.get(each.topic), 'published') })),
+    topics: subjects(stats.topics).map((each) => ({ ...each, rate: perSecond(each, topics.get(each.key), 'published') })),
   };
 }
 
 /** Take out what is only there because somebody looks at this page. */
 function withoutConsoles({ rates, topics, ...rest }) {
-  const own = topics.find(({ topic }) => topic === STATS);
+  const own = topics.find(({ key }) => key === keyOf('topic', STATS));
   const [published, delivered] = [own?.rate ?? 0, (own?.rate ?? 0) * number(own?.subscribers)];
   const less = (value, part) => value && Math.max(0, value - part);
   return {
@@ -206,7 +210,7 @@ function take({ data, from }) {
   latest = withoutConsoles(rated);
   const { published, delivered, bytes_in, bytes_out } = latest.rates;
   if (published !== undefined) charts.add({ time: Date.now(), published, delivered, in: bytes_in, out: bytes_out });
-  sparks = new Map(latest.topics.map(({ topic, rate: now }) => [topic, [...(sparks.get(topic) ?? []), ...(now === undefined ? [] : [now])].slice(-SPARKS)]));
+  sparks = new Map(latest.topics.map(({ key, rate: now }) => [key, [...(sparks.get(key) ?? []), ...(now === undefined ? [] : [now])].slice(-SPARKS)]));
   if (!document.hidden) show();
 }
 
@@ -216,7 +220,7 @@ function show() {
   charts.draw();
   clients.show(latest.clients, number(latest.client_count), latest.clients.some(({ id }) => id !== client.id));
   topics.show(latest.topics, latest.topic_count, latest.topics.length > 0);
-  suggest('topic-names', latest.topics.map(({ topic }) => topic));
+  suggest('topic-names', latest.topics.filter(({ kind }) => kind === 'topic').map(({ name }) => name));
   suggest('client-names', latest.clients.map(({ id }) => id));
 }
 
@@ -266,16 +270,21 @@ function buildSpark(cell) {
   const image = svg('svg', { class: 'spark', viewBox: '0 0 86 20', preserveAspectRatio: 'none', 'aria-hidden': true });
   image.append(line);
   cell.append(image);
-  return ({ topic }) => line.setAttribute('d', sparkPath(sparks.get(topic), 86, 20, SPARKS));
+  return ({ key }) => line.setAttribute('d', sparkPath(sparks.get(key), 86, 20, SPARKS));
 }
 
-function buildWatchButton(cell, topic) {
-  const button = make('button', { type: 'button', onclick: () => watch.toggle(topic) }, 'Watch');
-  button.ariaLabel = `Watch ${shown(topic)}`;
+function buildSubject(cell, key, { kind, name }) {
+  cell.append(subjectName(kind, name));
+  return () => {};
+}
+
+function buildWatchButton(cell, key, { kind, name }) {
+  const button = make('button', { type: 'button', onclick: () => watch.toggle(kind, name) }, 'Watch');
+  button.ariaLabel = kind === 'topic' ? `Watch ${shown(name)}` : `Watch pattern ${shown(name)}`;
   cell.append(button);
   return () => {
-    button.ariaPressed = watch.has(topic);
-    setText(button, watch.has(topic) ? 'Watching' : 'Watch');
+    button.ariaPressed = watch.has(key);
+    setText(button, watch.has(key) ? 'Watching' : 'Watch');
   };
 }
 
@@ -292,12 +301,12 @@ const clients = new Table(byId('clients'), [
 ], ({ id }) => id);
 
 const topics = new Table(byId('topics'), [
-  { name: 'topic', label: 'Topic', isText: true, value: ({ topic }) => topic, build: (cell, topic) => { cell.append(alien('div', topic)); return () => {}; } },
+  { name: 'topic', label: 'Topic', isText: true, value: ({ name }) => name, build: buildSubject },
   figure('subscribers', 'Subs', 'subscribers'),
   figure('rate', 'Msgs/s', 'rate', rate),
   { name: 'spark', label: 'Last minute', isPlain: true, build: buildSpark },
   { name: 'act', label: 'Actions', isPlain: true, build: buildWatchButton },
-], ({ topic }) => topic);
+], ({ key }) => key);
 
 // -- together ------------------------------------------------------------------------------------
 

@@ -135,7 +135,7 @@ def test_permissions() -> None:
         (None, kps.Permissions(publish=[], console=True)),
         ({}, kps.Permissions(publish=[], console=True)),
         ({"ids": ["x"], "console": False}, kps.Permissions(publish=[], ids=["x"])),
-        ({"publish": ["*"]}, kps.Permissions(console=True)),
+        ({"publish": ["**"]}, kps.Permissions(console=True)),
     ):
         identity = verifier(token(kps=claim))
         assert identity is not None
@@ -148,6 +148,9 @@ def test_permissions() -> None:
         {"publsh": []},
         {"publish": "chat"},
         {"publish": [1]},
+        {"publish": ["*"]},
+        {"subscribe": ["a/**", "*"]},
+        {"ids": [""]},
         {"publish": None},
         {"publish": {"a": 1}},
         {"peer": 1},

@@ -48,7 +48,7 @@ def test_identities(write: Write) -> None:
         [alice]
         token = "{ALICE}"
         publish = ["chat/*"]
-        subscribe = ["chat/*", "news"]
+        subscribe = ["chat/**", "news"]
         ids = []
         console = true
 
@@ -59,7 +59,7 @@ def test_identities(write: Write) -> None:
     who = TokenFile(path)
     assert who(ALICE) == kps.Identity(
         "alice",
-        kps.Permissions(publish=["chat/*"], subscribe=["chat/*", "news"], ids=[], console=True),
+        kps.Permissions(publish=["chat/*"], subscribe=["chat/**", "news"], ids=[], console=True),
     )
     bob = kps.Identity("bob the builder")
     assert who(BOB) == bob
@@ -158,6 +158,12 @@ BAD = {
     "lines": (f'[a]\ntoken = "{ALICE}"\n"x\\ny" = 1', "'a': there is no field 'x\\ny'"),
     "pattern": (f'[a]\ntoken = "{ALICE}"\npublish = "t"', "'a': publish must be a list of"),
     "patterns": (f'[a]\ntoken = "{ALICE}"\nrelay = [1]', "'a': relay must be a list of"),
+    "one star": (
+        f'[a]\ntoken = "{ALICE}"\npublish = ["a/*", "*"]',
+        "'a': publish: the pattern that allows everything is '**'; '*' stands for any characters "
+        "but '/'",
+    ),
+    "no pattern": (f'[a]\ntoken = "{ALICE}"\nids = [""]', "'a': ids: a pattern is not empty"),
     "pattern table": (f'[a]\ntoken = "{ALICE}"\n[a.ids]\nx = 1', "'a': ids must be a list of"),
     "switch": (f'[a]\ntoken = "{ALICE}"\npeer = 1', "'a': peer must be true or false"),
     "twice": (f'[a]\ntoken = "{ALICE}"\n[b]\ntoken = "{ALICE}"', "'b': it has a token of 'a'"),

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -15,15 +16,17 @@ from pathlib import Path
 import pytest
 import trustme
 
+import kps.sync
 from kps.protocol.server_limits import ServerLimits
 from kps.version import __version__
 
 PATIENCE = 30.0
+KPS = [sys.executable, "-W", "error", "-m", "kps"]
 
 
 def run(*arguments: str, input: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "kps", *arguments],
+        [*KPS, *arguments],
         input=input,
         capture_output=True,
         text=True,
@@ -38,7 +41,7 @@ class Serve:
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "kps", "serve", *arguments],
+            [*KPS, "serve", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -104,6 +107,66 @@ def test_pub_and_sub(serve: Callable[..., Serve]) -> None:
         ("news", [2]),
     ]
     assert lines[2]["from"] == "p"
+
+
+def test_sub_shows_a_message_once_for_all_its_topics_and_patterns(
+    serve: Callable[..., Serve],
+) -> None:
+    url = serve("--address", "127.0.0.1:0").url
+    subscriber = subprocess.Popen(
+        [*KPS, "sub", "news", "news", "--pattern", "sensors/**", "--pattern", "**/1",
+         "--count", "5", "--address", url],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while run("pub", "last/1", "1", "--ack", "--address", url).returncode:
+        pass  # until the last subscription is there
+    for topic in ("news", "other", "sensors/1", "sensors/1/x", "x/1"):
+        assert run("pub", topic, "2", "--address", url).returncode == 0
+    output, _ = subscriber.communicate(timeout=PATIENCE)
+    shown = [json.loads(line)["topic"] for line in output.splitlines()]
+    assert sorted(shown) == ["last/1", "news", "sensors/1", "sensors/1/x", "x/1"]
+
+
+def test_sub_tells_what_was_hardly_meant() -> None:
+    topics = ["a/b", "a/*", "it's/**", "a/#", "a/+/b", "a.>", "a#/+b"]
+    patterns = ["a/**", "*/b", "a/#", "+.*.>", "a/b", "*"]
+    given = [argument for pattern in patterns for argument in ("--pattern", pattern)]
+    result = run("sub", *topics, *given, "--address", "127.0.0.1:1")
+    *doubts, end = result.stderr.splitlines()
+    assert end.startswith("kps sub: cannot connect to 127.0.0.1:1: ")
+    no_star = "has no star and matches one topic; put a pattern into quotes, or the shell replaces "
+    assert doubts == [
+        f"kps sub: {doubt}"
+        for doubt in (
+            "'a/*' is one topic; for all that match, use --pattern 'a/*'",
+            """"it's/**" is one topic; for all that match, use --pattern 'it'"'"'s/**'""",
+            "'a/#' is one topic; for all that match, use --pattern 'a/**'",
+            "'a/+/b' is one topic; for all that match, use --pattern 'a/*/b'",
+            "'a.>' is one topic; for all that match, use --pattern 'a.**'",
+            "only stars have a meaning in a pattern: 'a/#' may be meant as 'a/**'",
+            "only stars have a meaning in a pattern: '+.*.>' may be meant as '*.*.**'",
+            f"the pattern 'a/b' {no_star}its stars",
+            "the pattern '*' matches only topics without '/'; '**' matches all",
+        )
+    ]
+
+
+def test_sub_with_a_server_without_patterns() -> None:
+    cannot = "kps sub: cannot subscribe to 'log/**': the server does not have patterns\n"
+    sub = ["sub", "--pattern", "log/**", "--address"]
+    with kps.sync.Server("127.0.0.1:0", level=1) as server:
+        result = run(*sub, server.address)
+        assert (result.returncode, result.stdout, result.stderr) == (1, "", cannot)
+        address = server.address
+    with kps.sync.Server(address) as server:
+        subscriber = subprocess.Popen(
+            [*KPS, *sub, address, "--reconnect"], stderr=subprocess.PIPE, text=True
+        )
+        while not server.count_subscribers("log/1")[2]:
+            time.sleep(0.01)
+    with kps.sync.Server(address, level=1):
+        _, errors = subscriber.communicate(timeout=PATIENCE)
+    assert (subscriber.returncode, errors) == (1, cannot)
 
 
 def test_pub_ack_tells_who_answered(serve: Callable[..., Serve]) -> None:
@@ -174,9 +237,14 @@ def test_pub_ack_tells_who_answered(serve: Callable[..., Serve]) -> None:
         (["pub", "t", "caf\udce9"], {}, 2, "kps: DATA is not UTF-8"),
         (["pub", "t", "1", "--id", "caf\udce9"], {}, 2, "kps: ID is not UTF-8"),
         (["sub", "t", "caf\udce9"], {}, 2, "kps: TOPICS is not UTF-8"),
+        (["sub", "--pattern", "caf\udce9"], {}, 2, "kps: PATTERN is not UTF-8"),
+        (["sub"], {}, 2, "kps: there is nothing to subscribe to: name a TOPIC or a --pattern (see"),
+        (["sub", "--pattern"], {}, 2, "kps sub: argument --pattern: expected one argument"),
+        (["sub", "--pattern", ""], {}, 2, "kps: a pattern is a text that is not empty, not ''"),
         (["token", "\x1b"], {"KPS_ADDRESS": "x"}, 2, "kps: not a name for an identity: '\\x1b'"),
         (["serve", "--origin", "app.example"], {}, 2, "kps: no page has the origin 'app.example'"),
         (["serve", "--origin", "http://x:*"], {}, 2, "kps: no page has the origin 'http://x:*'"),
+        (["serve", "--relay-to", "*"], {}, 2, "kps: relay: the pattern that allows everything is"),
         (["serve", "--id", "a---ws://x/"], {}, 2, "kps: an id of this form is that of another"),
         (["serve", "--max-message", "10"], {}, 2, "kps: max_message must be at least 512"),
         (["serve", "--max-head", "10"], {}, 2, "kps: max_head must be at least 512"),
@@ -404,6 +472,11 @@ def test_tokens(serve: Callable[..., Serve], token_file: Path) -> None:
         1,
         "",
         "kps sub: cannot subscribe to 'news': this client may not subscribe to this topic\n",
+    )
+    assert mine("sub", "--pattern", "log/**") == (
+        1,
+        "",
+        "kps sub: cannot subscribe to 'log/**': this client may not subscribe to this pattern\n",
     )
     for command in (["sub", "log"], ["pub", "log", "1"], ["bench"]):
         wrong = run(*command, *to_server, "--token", "wrong")

@@ -11,14 +11,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cli.test_cli import PATIENCE, Serve, run, serve
+from tests.cli.test_cli import KPS, PATIENCE, Serve, run, serve
 
 __all__ = ["serve"]
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
 has_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
-KPS = [sys.executable, "-W", "error", "-m", "kps"]
 
 
 def subscriber(url: str, *more: str, stdout: int) -> "subprocess.Popen[str]":

@@ -224,6 +224,74 @@ class TestOnTheLoop:
 
         run(main)
 
+    def test_the_test_subscribes_to_a_pattern(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            seen: list[str] = []
+
+            def note(message: kps.Message) -> str:
+                seen.append(message.topic)
+                return "noted"
+
+            bus.subscribe(kps.Pattern("que*"), note)
+            async with Chat("alice") as alice:
+                assert await alice.ask("why?") == {"server": "noted"}
+                await alice.say("this has another topic")
+                bus.restart()
+                assert bus.subscribers("questions") == ["server"]
+                assert bus.subscribers("room") == []
+                await bus.advance(30)
+                assert await alice.ask("again?") == {"server": "noted"}
+            assert seen == ["questions", "questions"]
+
+        run(main)
+
+    def test_a_client_subscribes_to_a_pattern(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            async with kps.Client(ADDRESS, id="alice") as client:
+                await client.subscribe(kps.Pattern("sensors/**"), lambda message: message.topic)
+                assert bus.subscribers("sensors/1/heat") == ["alice"]
+                assert bus.subscribers("sensors") == []
+                assert bus.publish("sensors/1", 20) == 1
+                bus.restart()
+                await bus.advance(30)
+                ack = bus.publish_with_ack("sensors/2", 21)
+                await bus.settle()
+                assert ack.responses["alice"].result == "sensors/2"
+
+        run(main)
+
+    def test_a_client_resumes_after_a_cut_and_not_after_a_restart(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            told: list[kps.Recovered | kps.Lost] = []
+            got: list[Any] = []
+
+            async def tell(event: kps.Recovered | kps.Lost) -> None:
+                told.append(event)
+
+            async def take(message: kps.Message) -> None:
+                got.append(message.data)
+
+            bus.publish("room", "first")
+            async with kps.Client(ADDRESS, on_recovered=tell, on_lost=tell) as client:
+                await client.subscribe("room", take, last=5)
+                bus.publish("room", "second")
+                await bus.settle()
+                bus.cut()
+                bus.publish("room", "third")
+                bus.publish("other", "nobody keeps this")
+                await bus.advance(30)
+                assert got == ["first", "second", "third"]
+                assert told == [kps.Recovered("room", 1)]
+                bus.restart()
+                bus.publish("room", "fourth")
+                await bus.advance(30)
+                assert got[3:] == ["fourth"]
+                assert told[1:] == [kps.Lost("room", None)]
+                past = await client.history("room")
+                assert [message.data for message in past.messages] == ["fourth"]
+
+        run(main, history=[kps.History("room", size=10)])
+
     def test_latency_takes_time_both_ways(self) -> None:
         async def main(bus: MemoryBus) -> None:
             async with Chat("alice") as alice:
@@ -430,6 +498,19 @@ class TestOnThreads:
                 bus.sync.advance(5)
                 assert client.is_connected
 
+    def test_a_client_resumes_after_a_cut(self) -> None:
+        told: list[kps.Recovered] = []
+        got: list[Any] = []
+        with MemoryBus(history=[kps.History("**")]) as bus:
+            with kps.sync.Client(ADDRESS, on_recovered=told.append) as client:
+                client.subscribe("room", lambda message: got.append(message.data))
+                bus.publish("room", "first")
+                bus.cut()
+                bus.publish("room", "second")
+                bus.sync.advance(30)
+                assert got == ["first", "second"]
+                assert [event.topic for event in told] == ["room"]
+
     def test_without_reconnecting_a_refusal_is_an_error(self) -> None:
         with MemoryBus() as bus:
             bus.reachable = False
@@ -621,7 +702,7 @@ class TestHooks:
                 await bus.settle()
                 assert len(errors) == 1
 
-        run(main, permissions=kps.Permissions(relay=["*"]))
+        run(main, permissions=kps.Permissions(relay=["**"]))
 
     def test_coroutine_functions_are_refused(self) -> None:
         async def hook(subject: Any) -> None: ...

@@ -8,7 +8,7 @@ import { after, before, describe, test } from 'node:test';
 
 import WebSocket from 'ws';
 
-import { Client } from '../../clients/js/kps.js';
+import { Client, Pattern } from '../../clients/js/kps.js';
 import { TIME_LIMIT, chromium, launch, launcher, publish, run, serve, serveExamples } from './bus.js';
 
 const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
@@ -162,6 +162,47 @@ describe('in a browser', { skip: missing }, () => {
     await page.getByRole('button', { name: 'Clear' }).click();
     await page.getByRole('button', { name: 'Stop watching news' }).click();
     assert.equal(await page.locator('#messages li, #watched li').count(), 0);
+  });
+
+  test('patterns: among the topics, and watched', async (t) => {
+    const page = await openConsole(t);
+    const erin = await connect(t, { id: 'erin' });
+    const name = '<b>sensors</b>/*\u200b/**';
+    await erin.subscribe(new Pattern(name), () => {});
+    await erin.subscribe(name, () => {});
+    const rows = page.locator('#topics tbody tr', { hasText: '<b>sensors</b>/*\\u200b/**' });
+    await rows.nth(1).waitFor(); // a topic may have the same name
+    assert.equal(await page.locator('#topics').getByRole('img', { name: 'pattern' }).count(), 1);
+    assert.equal(await page.locator('#topics b').count(), 0);
+    assert.equal(await page.locator('#topic-names option').evaluateAll((all, text) => all.filter(({ value }) => value === text).length, name), 1);
+    await page.getByRole('button', { name: 'Watch pattern <b>' }).click();
+    assert.deepEqual(await rows.getByRole('button').allInnerTexts().then((texts) => texts.sort()), ['Watch', 'Watching']);
+    await publishUntilShown(page, erin, '<b>sensors</b>/7\u200b/a/b', 'warm');
+
+    // What several of them have is shown once.
+    await page.locator('#watch-form').getByText('Pattern', { exact: true }).click();
+    for (const text of ['**', 'kitchen/*']) {
+      await page.getByLabel('Pattern to watch').fill(text);
+      await page.getByLabel('Pattern to watch').press('Enter');
+    }
+    await page.locator('#watch-form').getByText('Topic', { exact: true }).click();
+    await watch(page, 'kitchen/light');
+    await publishUntilShown(page, erin, 'kitchen/light', 'a first one');
+    await publishUntilShown(page, erin, 'kitchen/heat', 'a second one');
+    await erin.publishWithReceipt('kitchen/light', 'on');
+    await erin.publishWithReceipt('kitchen/heat', 'off');
+    await erin.publishWithReceipt('kitchen/light', 'the end');
+    for (const text of ['on', 'off', 'the end']) await isShown(page, '#messages code', `"${text}"`);
+    for (const text of ['on', 'off']) assert.equal(await page.locator('#messages code', { hasText: `"${text}"` }).count(), 1);
+
+    await watch(page, 'kitchen/**'); // as a topic
+    await isShown(page, '#watch-status', 'This is one topic, with a star in its name. For all that match, choose Pattern.');
+    assert.equal(await page.locator('#watched .badge').count(), 3);
+    await page.getByRole('button', { name: 'Stop watching kitchen/*', exact: true }).click();
+    assert.equal(await page.locator('#watched .badge').count(), 2);
+    await erin.close();
+    await rows.nth(1).waitFor({ state: 'detached' }); // the page itself has the pattern still
+    await page.waitForFunction(() => document.querySelectorAll('#topics .badge').length === 2);
   });
 
   test('a flood leaves the page responsive', async (t) => {
@@ -411,6 +452,10 @@ describe('in a browser', { skip: missing }, () => {
     await page.getByLabel('Topic to watch').fill('secret');
     await page.getByLabel('Topic to watch').press('Enter');
     await isShown(page, '#watch-status', 'secret is not watched: this client may not subscribe to this topic.');
+    await page.locator('#watch-form').getByText('Pattern', { exact: true }).click();
+    await page.getByLabel('Pattern to watch').fill('news**');
+    await page.getByLabel('Pattern to watch').press('Enter');
+    await isShown(page, '#watch-status', 'news** is not watched: this client may not subscribe to this pattern.');
     assert.equal(await page.locator('#watched li').count(), 2);
     await page.locator('#destination').fill('log');
     await page.getByRole('button', { name: 'Publish', exact: true }).click();
