@@ -202,6 +202,11 @@ class Resuming(RuleBasedStateMachine):
             books.collect()
             assert books.client.session.ready
             books.check(self.published)
+            assert books.client.link is not None
+            books.client.link.cut()
+        self.network.run()
+        assert self.network.hub.state.replays == 0
+        assert not self.network.hub.state.bus._held
 
 
 TestResuming = Resuming.TestCase
@@ -246,6 +251,28 @@ def test_a_replay_does_not_overflow_a_queue(overflow: Overflow) -> None:
     assert got == list(range(number))
     assert client.session.ended is None
     assert network.hub.dropped() == 0
+
+
+def test_patterns_that_come_and_go_while_their_past_comes() -> None:
+    network = Network(HubConfig(id="server", history=(History("**", size=500),)))
+    for number in range(500):
+        network.hub.publish("t", ["x" * 1000, number], network.clock.now)
+    state = network.hub.state
+    client = network.client("c")
+    session = client.session
+    assert client.link is not None
+    client.link.capacity = 100_000
+    session.subscribe(Pattern("other*"), network.clock.now)
+    for _ in range(3):
+        mailbox = session.subscribe(Pattern("*"), network.clock.now, Start(last=500))
+        network.run()
+        session.unsubscribe(mailbox, network.clock.now)
+        network.run()
+        assert state.replays <= 1
+    mailbox = session.subscribe(Pattern("*"), network.clock.now, Start(last=500))
+    network.run()
+    assert [message.data[1] for message in mailbox.take_all()] == list(range(500))
+    assert (state.replays, state.bus._held) == (0, {})
 
 
 def test_a_subscription_that_ends_while_its_past_comes() -> None:

@@ -70,8 +70,8 @@ class Replays:
         if offset <= log.top and log.entries:
             state = self.session.state
             state.bus.hold(self.session, log.topic)
+            state.replays += log not in self._open
             self._open[log] = offset
-            state.replays += 1
 
     def _close(self, log: TopicLog) -> None:
         state = self.session.state
