@@ -94,7 +94,8 @@ class Participant(ABC):
         ``last``, as many as it says (for a pattern: of each topic), or with ``since`` those behind
         a place, the ``position`` of a message or subscription. After a reconnect the client gets
         by itself what it has missed: see ``on_recovered`` and ``on_lost``. This needs to be the
-        first subscription of a client that has the topic.
+        first subscription of a client that has the topic. The program of a server asks for the past
+        with ``history`` instead.
 
         Without a callback the result is an iterator of messages, :class:`kps.sync.Messages`. With
         ``timeout`` it raises :class:`kps.RequestTimeout` when no message comes for that many

@@ -18,7 +18,7 @@ from kps.protocol.bus.message import Message, check_expected
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.session import ClientSession
-from kps.protocol.dialect.places import Position, Start
+from kps.protocol.dialect.places import LARGEST, Position, Start
 
 
 class Publisher(Participant):
@@ -144,7 +144,7 @@ class Publisher(Participant):
         """
         with self._driver.lock:
             check_start(topic, since, 0)
-            if check_count("limit", limit) < 1:
+            if not 1 <= check_count("limit", limit) <= LARGEST:
                 raise InvalidArgument("limit is a number of messages from 1")
             messages: list[Message] = []
             start, place = Start(since, limit), Position("", 0)

@@ -86,7 +86,7 @@ class ServerLimits(ProgramLimits):
     """Pending ack requests of one connection."""
 
     max_expected: int = 1000
-    """Ids that an ack request may name as expected receivers."""
+    """Ids that an ack request may name as expected receivers. Past it: ``limit_reached``."""
 
     max_awaited_acks: int = 1_000_000
     """Pending answers of all ack requests together."""
@@ -161,7 +161,7 @@ IN_SHORT = {
     "max_topics": "topics with a subscriber",
     "history_bytes": "bytes of the messages that are kept for later",
     "history_topics": "topics of which the history is known",
-    "max_positions": "topics that the place of a pattern may name",
+    "max_positions": "topics that the place of a pattern names, messages of an answer with history",
     "max_connections": "connections in all",
     "max_connections_per_address": "connections from one address",
     "max_ids": "ids reserved for one identity",

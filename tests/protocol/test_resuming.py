@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from kps.protocol.bus.history import Entry, History, KeptPast, KeptTopic
+from kps.protocol.bus.history import Entry, History, KeptPast, KeptTopic, new_entry
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import Lost, Recovered
@@ -18,7 +18,8 @@ from kps.protocol.patterns import Key, Pattern
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server_limits import ServerLimits
 from kps.testing.network import MemoryClient, Network
-from tests.protocol.helpers import THOROUGH
+from tests.protocol.helpers import THOROUGH, Stage
+from tests.protocol.server.test_permissions_and_limits import peer2
 
 RULES = (History("a/*", size=6), History("b/*", size=50))
 TOPICS = ["a/1", "a/2", "b/1"]
@@ -273,6 +274,62 @@ def test_patterns_that_come_and_go_while_their_past_comes() -> None:
     network.run()
     assert [message.data[1] for message in mailbox.take_all()] == list(range(500))
     assert (state.replays, state.bus._held) == (0, {})
+
+
+@pytest.mark.parametrize("start", [None, Start(last=3)])
+def test_messages_for_an_earlier_subscription_are_not_for_a_new_one(start: Start | None) -> None:
+    network = Network(HubConfig(id="server", history=(History("**", size=500),)))
+    client = network.client("c")
+    session, clock = client.session, network.clock
+    assert client.link is not None
+    first = session.subscribe("t", clock.now, Start(last=500))
+    network.run()
+    client.link.stalled = True
+    for number in range(10):
+        network.hub.publish("t", number, clock.now)
+    session.unsubscribe(first, clock.now)
+    second = session.subscribe("t", clock.now, start)
+    client.link.stalled = False
+    network.run()
+    network.hub.publish("t", 10, clock.now)
+    network.run()
+    expected = [10] if start is None else [7, 8, 9, 10]
+    assert [message.data for message in second.take_all()] == expected
+
+
+def test_no_past_comes_behind_the_end_of_its_subscription() -> None:
+    stage = Stage(history=(History("**", size=500),))
+    for number in range(300):
+        stage.hub.publish("t", ["x" * 1000, number], stage.clock.now)
+    peer = peer2(stage, "p")
+    requests = (
+        {"action": "subscribe", "pattern": "other*"},
+        {"action": "subscribe", "topic": "t", "last": 300},
+        {"action": "unsubscribe", "topic": "t"},
+        {"action": "subscribe", "topic": "t"},
+    )
+    answers = peer.ask(*requests)
+    answers += peer.take()
+    end = [answer["action"] for answer in answers].index("unsubscribed")
+    assert [answer["action"] for answer in answers[end:]] == ["unsubscribed", "subscribed"]
+    assert answers[-1]["coming"] == 0
+    stage.hub.publish("t", "new", stage.clock.now)
+    assert [message["data"] for message in peer.take()] == ["new"]
+
+
+def test_a_topic_that_is_there_already_is_recovered_only_if_all_of_it_is() -> None:
+    stage = Stage(history=(History("**", size=500),))
+    logs, entry = stage.hub.state.logs, new_entry(1, 1, 5, "me", b"1,2,3,4,5", 0.0)
+    assert logs is not None
+    topic = KeptTopic("t", "epoch", 5, [entry])
+    logs.open(Disk(), KeptPast("epoch", 1, False, [topic]), stage.clock.now)
+    peer = peer2(stage, "p")
+    since = {"epoch": "epoch", "offset": 5}
+    (_, answer) = peer.ask(
+        {"action": "subscribe", "pattern": "t"},
+        {"action": "subscribe", "topic": "t", "since": since},
+    )
+    assert answer["recovered"] is False
 
 
 def test_a_subscription_that_ends_while_its_past_comes() -> None:

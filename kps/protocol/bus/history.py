@@ -18,13 +18,13 @@ from kps.protocol import cost
 from kps.protocol.bus.publication import Publication
 from kps.protocol.dialect.texts import split_joined
 from kps.protocol.limits import LONGEST, shown
-from kps.protocol.patterns import pattern
+from kps.protocol.patterns import Pattern, pattern
 from kps.protocol.timers import Deadlines
 
 BREAK: Final = 2**32
 """After an end at which messages may have been lost, the offsets of all topics go on behind the
-next multiple of this, and so do the numbers of entries. So no offset stands for two messages, and a
-gap that is not counted shows."""
+next multiple of this, and so do the numbers of entries (marks). So no offset stands for two
+messages, and a gap that is not counted shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class History:
     :class:`kps.InvalidArgument`.
     """
 
-    topics: str
+    topics: str | Pattern
     """A pattern of topics: ``*`` stands for any characters but ``/``, ``**`` for any."""
     size: int = 1000
     """Messages to keep for each topic. 1 keeps the latest value."""
@@ -44,6 +44,8 @@ class History:
     """Seconds for which a message is kept; ``None``: until ``size`` others have come."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.topics, Pattern):
+            object.__setattr__(self, "topics", self.topics.text)
         if not isinstance(self.topics, str) or not self.topics or self.topics == "*":
             raise InvalidArgument(f"topics is a pattern like 'chat/**', not {shown(self.topics)}")
         if type(self.size) is not int or not 1 <= self.size <= _LARGEST:
@@ -58,7 +60,8 @@ _LARGEST = 10_000_000
 LARGEST_ENTRY: Final = 4096
 """Messages of one entry."""
 
-_SPLIT = 4  # payloads that are split for one unit of work (see ``server.turns``)
+SPLIT: Final = 4
+"""Payloads that are split for one unit of work (see ``server.turns``)."""
 
 
 class Entry(NamedTuple):
@@ -156,7 +159,7 @@ class TopicLog:
         """The offset of the latest message, also if that is forgotten; 0: there was none."""
         self.entries: deque[Entry] = deque()
         self.forgotten = book.latest // BREAK * BREAK
-        """The number of the latest entry that was forgotten, or one below those of all."""
+        """The number of the latest entry that was forgotten; while none was, one below all."""
         self.kept = 0
         """Messages in the entries. Some of the oldest entry may be too many."""
         self._trimmed = top + 1  # what the store was told
@@ -225,7 +228,7 @@ class TopicLog:
             whole = entries[place]
             entry = whole.part(offset, most)
             if entry is not whole:
-                self.book.work += whole.messages // _SPLIT
+                self.book.work += whole.messages // SPLIT
             if entry.messages:
                 yield entry
             most -= entry.messages
@@ -239,7 +242,7 @@ class TopicLog:
             self._append(sender, texts[0] if len(texts) == 1 else b",".join(texts), count, now)
             return
         # To give a part of an entry, all of it must be split. So none is very large.
-        self.book.work += count // _SPLIT
+        self.book.work += count // SPLIT
         payloads = publication.payloads()
         for begin in range(0, count, LARGEST_ENTRY):
             part = payloads[begin : begin + LARGEST_ENTRY]
@@ -252,7 +255,8 @@ class TopicLog:
         first, number = self.top + 1, book.latest + 1
         size = cost.LOG_ENTRY + len(text) + cost.of_text(sender)
         entry = _new(Entry, (number, first, count, sender, text, now, size))
-        # Nothing but ``append`` is called from here on, so no signal handler comes in between.
+        # Nothing but ``append`` is called until the entry is in, so no signal handler comes in
+        # between; after that, each round of the loop leaves all of it consistent.
         self.top += count
         book.latest = number
         book.size += size
@@ -339,7 +343,7 @@ class LogBook:
         self.forgotten = 0
         """The number of the latest entry when a topic was last forgotten."""
         self.store: Store | None = None
-        self._rules = [(pattern(rule.topics), rule) for rule in rules]
+        self._rules = [(pattern(str(rule.topics)), rule) for rule in rules]
         self._deadlines = deadlines
         self._new_epoch = new_epoch
         self._most_bytes = most_bytes
@@ -412,7 +416,7 @@ class LogBook:
             victim.drop_oldest()
             self.shortened(victim)
 
-    def open(self, store: Store, past: "KeptPast | None", now: float) -> None:
+    def open(self, store: Store, past: KeptPast | None, now: float) -> None:
         """Go on with what a store has kept, before any message comes; ``None``: it is new."""
         self.store = store
         if past is None:

@@ -161,9 +161,11 @@ def check_key(key: Any, limits: ProgramLimits) -> Key:
 
 def check_expected(ids: Any) -> Sequence[str]:
     """Return ids that a program expects. Raises :class:`kps.InvalidArgument`."""
-    if isinstance(ids, str) or not all(isinstance(one, str) and one for one in ids):
+    is_list = isinstance(ids, Iterable) and not isinstance(ids, str)
+    expected = tuple(ids) if is_list else ("",)
+    if not all(isinstance(one, str) and one for one in expected):
         raise InvalidArgument(f"expect takes a list of ids, not {shown(ids)}")
-    return tuple(ids)
+    return expected
 
 
 def check_id(client_id: Any, limits: ProgramLimits) -> str:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kps.errors import InvalidArgument
 from kps.protocol.bus.message import Message
-from kps.protocol.dialect.places import Position, Start
+from kps.protocol.dialect.places import LARGEST, Position, Start, is_position
 from kps.protocol.limits import shown
 from kps.protocol.patterns import Key
 
@@ -28,10 +28,10 @@ def check_start(key: Key, since: Position | None, last: int) -> Start | None:
     Raises :class:`kps.InvalidArgument`.
     """
     if since is None:
-        if type(last) is not int or last < 0:
+        if type(last) is not int or not 0 <= last <= LARGEST:
             raise InvalidArgument(f"last is a number of messages, not {shown(last)}")
         return Start(None, last) if last else None
-    if not isinstance(since, Position):
+    if not isinstance(since, Position) or not is_position(since):
         raise InvalidArgument(f"since is a kps.Position, not {shown(since)}")
     if last:
         raise InvalidArgument("give either since or last")

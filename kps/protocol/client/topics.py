@@ -98,7 +98,11 @@ class Topics:
         confirmation, messages of the past first.
         """
         found = self._topics.get(topic)
-        return found is not None and found.state is TopicState.ASKED and found.start is not None
+        if found is None or found.state is not TopicState.ASKED:
+            return False
+        if found.start is None and not found.leaves:
+            return False
+        return not any(not isinstance(key, str) and key.selects(topic) for key in self._topics)
 
     def leave(self, key: Key) -> None:
         """Unsubscribe from a topic or pattern."""
@@ -129,7 +133,7 @@ class Topics:
                 self._ask(key, found, is_back=True)
 
     def take_unsupported(self) -> list[Key]:
-        """Remove the patterns for which a new connection is of no use, and return them."""
+        """Directly behind ``connected``: remove and return the patterns that it did not ask for."""
         unsupported = [
             key for key, found in self._topics.items() if found.state is TopicState.WAITING
         ]

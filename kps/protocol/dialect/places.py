@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, text
 
-_LARGEST = 2**53 - 1  # the largest integer that every language reads
+LARGEST = 2**53 - 1
+"""The largest integer that every language reads."""
 
-LARGEST_OFFSET = _LARGEST - 2**32
+LARGEST_OFFSET = LARGEST - 2**32
 """Of a delivery: the offsets of all messages in it are numbers that every language reads."""
 
 LONGEST_EPOCH = 256
@@ -29,7 +30,7 @@ class Places(NamedTuple):
 
     epoch: str
     mark: int
-    """The number of the latest message of any topic at that time."""
+    """A number of the server's, which grows with what is published on any topic."""
     topics: dict[str, Position]
     """Where the subscriber stands in topics of which it has got messages since."""
 
@@ -62,7 +63,7 @@ class Standing(NamedTuple):
     offset: int = 0
     """What comes has the offsets above this."""
     mark: int = 0
-    """For a pattern: the number of the latest message of any topic."""
+    """For a pattern: a number of the server's, which grows with what is published."""
     coming: int = 0
     """How many messages of the past come."""
     recovered: bool | None = None
@@ -109,6 +110,12 @@ def read_position(value: Any) -> Position | None:
     return Position(epoch, offset) if type(epoch) is str and _is_number(offset) else None
 
 
+def is_position(position: Position) -> bool:
+    """Tell whether a position of the program can be sent."""
+    epoch: object = position.epoch
+    return isinstance(epoch, str) and _is_number(position.offset)
+
+
 def _read_places(value: Any, most: int) -> Places | None:
     if type(value) is not dict:
         return None
@@ -143,4 +150,4 @@ def read_standing(fields: Fields) -> Standing:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _LARGEST
+    return type(value) is int and 0 <= value <= LARGEST

@@ -8,7 +8,7 @@ time, whenever it has drained, so that no replay overflows it.
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
-from kps.protocol.bus.history import LARGEST_ENTRY, LogBook, TopicLog
+from kps.protocol.bus.history import LARGEST_ENTRY, SPLIT, LogBook, TopicLog
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Subscriber
 from kps.protocol.dialect.codes import LIMIT_REACHED
@@ -30,10 +30,15 @@ MOST_OPEN = 10_000
 """Topics that are replayed to one session at a time."""
 MOST_OPEN_IN_ALL = 1_000_000
 
-# Units of work (see ``turns``): of a topic that has something to replay, and characters of a
-# pattern that are matched with a topic.
+# Units of work (see ``turns``): of a topic that has something to replay, and of one search for the
+# topics of a pattern at most. Characters of a pattern that are matched with a topic, and bytes that
+# are replayed, for one unit.
 _TOPIC = 2
+_MOST_WORK = 100_000
 _CHARACTERS = 4
+_BYTES = 256
+
+_AROUND = 40  # bytes around a payload of an answer
 
 
 class Replayed(Subscriber, Protocol):
@@ -72,6 +77,8 @@ class Replays:
             state.bus.hold(self.session, log.topic)
             state.replays += log not in self._open
             self._open[log] = offset
+        elif log in self._open:
+            self._close(log)  # of an earlier subscription
 
     def _close(self, log: TopicLog) -> None:
         state = self.session.state
@@ -120,12 +127,17 @@ class Replays:
     def forget(self) -> None:
         """End the replays of topics that the session is not subscribed to any more.
 
-        If it has patterns, which may have them, they come to their end: nothing more follows.
+        With very many of them, and of patterns that may have them, they come to their end.
         """
         topics = self.session.topics
-        if all(isinstance(key, str) for key in topics):
-            self.session.state.turns.left -= len(self._open)
-            for log in [log for log in self._open if log.topic not in topics]:
+        patterns = [key for key in topics if not isinstance(key, str)]
+        work = len(self._open) * (1 + len(patterns))
+        if work > _MOST_WORK:
+            return
+        self.session.state.turns.left -= work
+        for log in list(self._open):
+            topic = log.topic
+            if topic not in topics and not any(one.selects(topic) for one in patterns):
                 self._close(log)
 
     def end(self) -> None:
@@ -174,7 +186,8 @@ def _stand_again(log: TopicLog, replays: Replays, start: Start | None) -> Standi
     recovered = None
     if start is not None and isinstance(start.since, Position):
         since = start.since
-        recovered = since.epoch == log.epoch and offset - 1 <= since.offset <= log.top
+        is_there = since.epoch == log.epoch and since.offset >= offset - 1
+        recovered = is_there and log.is_whole(since.offset)
     return Standing(log.epoch, offset - 1, 0, log.count_from(offset), recovered)
 
 
@@ -259,7 +272,7 @@ def look_up(
     found: list[bytes] = []
     size = 0
     for entry in log.read(before + 1, min(most, most_messages)):
-        log.book.work += entry.messages // 4
+        log.book.work += entry.messages // SPLIT
         for offset, payload in enumerate(split_joined(entry.text), entry.first):
             size += len(payload) + 4 * len(entry.sender) + _AROUND
             if found and size > most_bytes:
@@ -268,9 +281,3 @@ def look_up(
         if size > most_bytes:
             break
     return Standing(log.epoch, before, 0, log.count_from(before + 1), recovered, lost), found
-
-
-_BYTES = 256  # of the JSON that is replayed for one unit of work
-_MOST_WORK = 100_000  # units of one search for the topics of a pattern
-
-_AROUND = 40  # bytes around a payload

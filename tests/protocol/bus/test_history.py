@@ -19,7 +19,11 @@ from kps.protocol.bus.history import (
     TopicLog,
     new_entry,
 )
+from kps.protocol.bus.message import check_expected
+from kps.protocol.bus.past import check_start
 from kps.protocol.bus.publication import Publication
+from kps.protocol.dialect.places import Position, Start
+from kps.protocol.patterns import Pattern
 from kps.protocol.timers import Deadlines
 
 
@@ -71,6 +75,34 @@ class TestRules:
     def test_what_is_no_rule(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(InvalidArgument):
             History(**{"topics": "a", **wrong})
+
+
+class TestAsking:
+    @pytest.mark.parametrize(
+        ("since", "last"),
+        [
+            (None, -1), (None, True), (None, "5"), (None, 10**30), (5, 0), ("e:5", 0),
+            (Position("e", -1), 0), (Position("e", 2**53), 0), (Position(5, 1), 0),  # type: ignore[arg-type]
+            (Position("e", 1), 3),
+        ],
+    )  # fmt: skip
+    def test_what_cannot_be_asked_for(self, since: Any, last: Any) -> None:
+        with pytest.raises(InvalidArgument):
+            check_start("t", since, last)
+
+    def test_what_can(self) -> None:
+        position = Position("e", 5)
+        assert check_start("t", None, 0) is None
+        assert check_start("t", position, 0) == Start(position)
+        assert check_start(Pattern("t*"), None, 3) == Start(None, 3)
+        with pytest.raises(InvalidArgument, match="a pattern has many positions"):
+            check_start(Pattern("t*"), position, 0)
+        assert History(Pattern("t*")) == History("t*")
+
+    @pytest.mark.parametrize("wrong", ["a", 5, None, [5], [""], b"a"])
+    def test_who_cannot_be_expected(self, wrong: object) -> None:
+        with pytest.raises(InvalidArgument, match="expect takes a list of ids"):
+            check_expected(wrong)
 
 
 class TestNumbers:
