@@ -316,7 +316,6 @@ _new = tuple.__new__  # of a named tuple it takes a third of the time
 _FIRST = attrgetter("first")
 _NUMBER = attrgetter("number")
 
-
 _SELECTED = 16  # topics whose ends are compared for one unit of work
 
 
