@@ -27,7 +27,8 @@ def last_position(journal: Path) -> kps.Position | None:
 
 
 def on_lost(event: kps.Lost) -> None:
-    print(f"{event.messages or 'some'} orders are lost: the server has not kept them", flush=True)
+    lost = event.messages or "some"
+    print(f"{lost} orders are lost: the server has not kept them", file=sys.stderr)
 
 
 def main(name: str, address: str = "localhost:9313") -> None:
