@@ -165,7 +165,8 @@ class Server(FakeServer):
         while self.waiting and self.is_read and not self.is_gone:
             piece = self.waiting.pop(0)
             if piece:
-                kept = self._story.published  # of which any may be given back at once
+                # Any of them may be given back, or end, at once.
+                kept = self._story.published + len(self._story.handles)
                 with weighed(len(piece), self.link._socket.reader, kept):
                     self.link.receive_data(piece, now)
             else:

@@ -98,7 +98,7 @@ def names_of(request: Fields) -> Fields:
     """What names a message in the refusal of it (spec, 12.6)."""
     action = text(request, "action")
     named = {"request": action} if action else {}
-    for name in ("topic", "to", "ack_id", "receipt", "nonce"):
+    for name in ("topic", "pattern", "to", "ack_id", "receipt", "nonce"):
         if type(request.get(name)) is str:
             named[name] = request[name]
     return named
