@@ -41,7 +41,7 @@ def run_corpus(harness: str, more: Iterable[bytes] = ()) -> None:
 @pytest.mark.parametrize("harness", HARNESSES)
 def test_corpus(harness: str) -> None:
     assert load_corpus(harness)
-    run_corpus(harness)
+    run_corpus(harness, HARNESSES[harness].seeds())
 
 
 @pytest.mark.parametrize(
