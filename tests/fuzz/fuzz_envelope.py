@@ -19,6 +19,7 @@ from kps.protocol.dialect.envelope import (
     compose,
     is_deeper,
     load,
+    shown,
     text,
     unwrap,
     write,
@@ -97,7 +98,7 @@ def check_fields(fields: Fields) -> None:
 def names_of(request: Fields) -> Fields:
     """What names a message in the refusal of it (spec, 12.6)."""
     action = text(request, "action")
-    named = {"request": action} if action else {}
+    named = {"request": shown(action)} if action else {}
     for name in ("topic", "pattern", "to", "ack_id", "receipt", "nonce"):
         if type(request.get(name)) is str:
             named[name] = request[name]
