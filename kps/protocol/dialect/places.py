@@ -84,6 +84,11 @@ class Standing(NamedTuple):
         return fields
 
 
+def without_history(start: Start | None) -> Standing:
+    """Return what a confirmation tells where nothing is kept."""
+    return Standing(recovered=None if start is None or start.since is None else False)
+
+
 def read_start(fields: Fields, most: int, *, is_pattern: bool) -> Start | None:
     """Read with what a subscription is to begin. Raises :class:`InvalidMessage`.
 

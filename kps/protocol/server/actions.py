@@ -24,7 +24,7 @@ from kps.protocol.dialect.envelope import (
     text,
 )
 from kps.protocol.dialect.outcome import as_json, bad_result
-from kps.protocol.dialect.places import Standing, Start
+from kps.protocol.dialect.places import Start, without_history
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.server import ServerLevel1, required
 from kps.protocol.dialect.texts import HardToFind, find_text, split_texts, text_of
@@ -120,8 +120,7 @@ def _confirm(actor: Actor, key: Key, start: Start | None) -> None:
     """Confirm a subscription, and begin to replay what it asks for."""
     logs = actor.state.logs
     if logs is None:
-        no_history = Standing(recovered=None if start is None or start.since is None else False)
-        actor.reply(actor.dialect.subscribed(key, no_history))
+        actor.reply(actor.dialect.subscribed(key, without_history(start)))
         return
     replays = actor.replays = actor.replays or Replays(actor)
     standing = stand(logs, replays, key, start)

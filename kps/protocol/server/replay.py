@@ -14,7 +14,7 @@ from kps.protocol.bus.topics import Subscriber
 from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.dialect.level2 import kept_message
-from kps.protocol.dialect.places import Places, Position, Standing, Start
+from kps.protocol.dialect.places import Places, Position, Standing, Start, without_history
 from kps.protocol.dialect.texts import split_joined
 from kps.protocol.patterns import Key, Pattern
 from kps.protocol.server.encodings import FrameEncoding
@@ -155,7 +155,7 @@ def stand(book: LogBook, replays: Replays, key: Key, start: Start | None) -> Sta
     if isinstance(key, str):
         log = book.log(key)
         if log is None:
-            return Standing(recovered=None if start is None or start.since is None else False)
+            return without_history(start)
         if _has(replays.session, key, key):
             return _stand_again(log, replays, start)
         return _stand_in_topic(log, replays, start)
