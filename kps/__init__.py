@@ -17,6 +17,7 @@ from kps.errors import (
     NobodyThere,
     NotConnected,
     QueueFull,
+    Refused,
     RequestFailed,
     RequestTimeout,
     ServerError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from kps.io_asyncio.subscription import Subscription as ClientSubscription
     from kps.protocol.access.identity import Identity, Permissions
     from kps.protocol.bus.history import History
+    from kps.protocol.bus.members import Presence
     from kps.protocol.bus.message import Message
     from kps.protocol.bus.past import Past
     from kps.protocol.client.events import Connected, Disconnected, Lost, Recovered
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from kps.protocol.dialect.places import Position
     from kps.protocol.limits import ClientLimits, Overflow
     from kps.protocol.patterns import Pattern
+    from kps.protocol.server.events import ClientLeft, ConnectedClient, Subscribing, Unsubscribed
     from kps.protocol.server_limits import RatePolicy, ServerLimits
     from kps.protocol.wire.http import HttpRequest, HttpResponse
     from kps.version import __version__
@@ -63,11 +66,13 @@ __all__ = [
     "Client",
     "ClientAck",
     "ClientClosed",
+    "ClientLeft",
     "ClientLimits",
     "ClientSubscriber",
     "ClientSubscription",
     "ConnectFailed",
     "Connected",
+    "ConnectedClient",
     "ConnectionLost",
     "Disconnected",
     "FirstOf",
@@ -90,9 +95,11 @@ __all__ = [
     "Pattern",
     "Permissions",
     "Position",
+    "Presence",
     "QueueFull",
     "RatePolicy",
     "Recovered",
+    "Refused",
     "RequestFailed",
     "RequestTimeout",
     "Server",
@@ -100,8 +107,10 @@ __all__ = [
     "ServerLimits",
     "ServerStartFailed",
     "ServerStopped",
+    "Subscribing",
     "Subscription",
     "TokenFile",
+    "Unsubscribed",
     "Unsupported",
     "WrongThread",
     "__version__",
@@ -116,8 +125,10 @@ _LAZY = {
     "AckResponse": "kps.protocol.dialect.outcome:AckResponse",
     "Backoff": "kps.protocol.client.reconnect:Backoff",
     "Client": "kps.io_asyncio.client:Client",
+    "ClientLeft": "kps.protocol.server.events:ClientLeft",
     "ClientLimits": "kps.protocol.limits:ClientLimits",
     "Connected": "kps.protocol.client.events:Connected",
+    "ConnectedClient": "kps.protocol.server.events:ConnectedClient",
     "Disconnected": "kps.protocol.client.events:Disconnected",
     "FirstOf": "kps.auth.first_of:FirstOf",
     "History": "kps.protocol.bus.history:History",
@@ -134,11 +145,14 @@ _LAZY = {
     "Overflow": "kps.protocol.limits:Overflow",
     "Pattern": "kps.protocol.patterns:Pattern",
     "Permissions": "kps.protocol.access.identity:Permissions",
+    "Presence": "kps.protocol.bus.members:Presence",
     "RatePolicy": "kps.protocol.server_limits:RatePolicy",
     "Server": "kps.io_asyncio.server:Server",
     "ServerLimits": "kps.protocol.server_limits:ServerLimits",
+    "Subscribing": "kps.protocol.server.events:Subscribing",
     "Subscription": "kps.io_asyncio.subscription:Subscription",
     "TokenFile": "kps.auth.tokens:TokenFile",
+    "Unsubscribed": "kps.protocol.server.events:Unsubscribed",
     "__version__": "kps.version:__version__",
     "BusClient": "kps.io_asyncio.client:Client",
     "ClientAck": "kps.io_asyncio.ack:Ack",

@@ -169,6 +169,16 @@ class Unsupported(KPSError):
         return type(self), (self.feature,)
 
 
+class Refused(KPSError):
+    """Raise this in a hook of a server to refuse what a client wants. The client gets the text.
+
+    ``on_connect`` and ``on_subscribe`` take it; to return ``False`` does the same without a text.
+    """
+
+    def __init__(self, reason: str = "the server refused this") -> None:
+        super().__init__(reason)
+
+
 class ServerStartFailed(KPSError, OSError):
     """The server cannot listen: the port is taken, the certificate unreadable.
 

@@ -52,6 +52,14 @@ class Ack(UnifiedAck, Generic[R]):
         """The outcomes so far, by client id."""
         return dict(self._handle.responses)
 
+    @property
+    def presence(self) -> int | None:
+        """The ``version`` of the topic's :class:`kps.Presence` at which the message was published.
+
+        Known at the end of the request; ``None`` if nobody observed the topic.
+        """
+        return self._handle.presence
+
     @locked
     async def wait(self) -> dict[str, AckResponse[R]]:
         """Wait until all have answered or timed out; return the outcomes by client id.

@@ -13,6 +13,7 @@ from kps.io_asyncio.news import News
 from kps.io_asyncio.participant import Participant
 from kps.io_common.checks import check_count
 from kps.io_common.client_options import HIGH_WATER, ClientSettings
+from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import Message, check_expected
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.client.pending import Barrier
@@ -166,6 +167,20 @@ class Publisher(Participant):
                 break
             start = Start(place, limit - len(messages))
         return Past(messages, place, is_whole, lost)
+
+    @locked
+    async def presence(self, topic: str) -> Presence:
+        """Ask who is subscribed to a topic (not to patterns that have it).
+
+        Raises :class:`kps.ServerError` with the code ``forbidden`` if the client lacks the
+        permission ``presence`` or ``subscribe``; :class:`kps.Unsupported`,
+        :class:`kps.NotConnected`, :class:`kps.ConnectionLost`, :class:`kps.RequestTimeout`,
+        :class:`kps.InvalidArgument`.
+        """
+        question = self._session.members.ask(topic, self._driver.enter())
+        await self._wait_for(question)
+        assert question.presence is not None
+        return question.presence
 
     @locked
     async def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:

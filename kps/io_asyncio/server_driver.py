@@ -52,7 +52,7 @@ class ServerDriver(Driver):
         self._by_session: dict[int, Connection] = {}
         self._flushing = Flushing(
             self._by_session,
-            lambda connection: self.connections[connection].session.queued[0],
+            lambda connection: self.connections[connection].session.transport.queued_bytes,
         )
         self._reads = 0  # in this turn, if we count them
         self._at_once = 0  # reads that a step may follow at once

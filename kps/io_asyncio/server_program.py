@@ -12,6 +12,7 @@ from kps.io_asyncio.relay import Relays
 from kps.io_asyncio.server_driver import ServerDriver
 from kps.io_common.server_options import ServerSettings
 from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import (
     LONGEST_ADDRESS,
     AckHandle,
@@ -20,11 +21,12 @@ from kps.protocol.bus.message import (
     check_text,
 )
 from kps.protocol.bus.past import Past
-from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.bus.subscriptions import Subscriptions, Wanted
 from kps.protocol.dialect.address import RelayTarget, origin_of
-from kps.protocol.dialect.places import Position, Start
+from kps.protocol.dialect.places import Position
 from kps.protocol.limits import check_switch
 from kps.protocol.patterns import Key
+from kps.protocol.server.events import ConnectedClient
 from kps.protocol.server.hub import Hub
 
 
@@ -121,6 +123,35 @@ class ServerProgram(Participant):
         return self._hub.local.history(topic, since, limit)
 
     @locked
+    def presence(self, topic: str) -> Presence:
+        """Tell who is subscribed to a topic (not to patterns that have it), this program included.
+
+        Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.InvalidState` before the
+        start.
+        """
+        self._driver.enter()
+        return self._hub.local.presence(topic)
+
+    @locked
+    def clients(self) -> list[ConnectedClient]:
+        """Describe all registered clients. Raises :class:`kps.InvalidState` before the start."""
+        return self._hub.directory.all(self._driver.enter())
+
+    @locked
+    async def disconnect(self, client_id: str, reason: str = "") -> bool:
+        """End the connection of a client, which does not return by itself (close code 4003).
+
+        Return ``False`` if nobody has the id. The client gets up to 123 bytes of the reason. It may
+        connect again at any time: to keep it out, refuse it in ``on_connect`` or ``auth``.
+        """
+        now = self._driver.enter()
+        is_there = self._hub.directory.dismiss(
+            client_id, check_text("a reason", reason or "disconnected by the server", 1024), now
+        )
+        self._driver.progress()
+        return is_there
+
+    @locked
     def count_clients(self) -> int:
         """Count the registered clients. Raises :class:`kps.InvalidState` before the start."""
         self._driver.enter()
@@ -141,10 +172,12 @@ class ServerProgram(Participant):
     def _subscriptions(self) -> Subscriptions:
         return self._hub.local.subscriptions
 
-    def _open_mailbox(self, key: Key, now: float, start: Start | None) -> Mailbox:
-        if start is not None:
+    def _open_mailbox(self, key: Key, now: float, wanted: Wanted) -> Mailbox:
+        if wanted.start is not None:
             raise InvalidArgument("a server's own program reads the past with 'history'")
-        return self._hub.local.subscribe(key)
+        if wanted.observer is not None:
+            raise InvalidArgument("a server's own program has 'presence', and hooks that tell it")
+        return self._hub.local.subscribe(key, wanted.wish.info)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
         self._hub.local.unsubscribe(mailbox)

@@ -5,6 +5,7 @@ The threaded driver passes a ``write`` that may be called with its lock held.
 
 import logging
 
+from kps.errors import Refused
 from kps.io_common.logger import INTERVAL, Write, guard
 from kps.io_common.logger import write as write_now
 from kps.protocol.server.events import (
@@ -28,11 +29,11 @@ def log_hub_event(event: HubEvent, write: Write = write_now) -> None:
         case ClientRegistered(_, client_id, previous, peer):
             renamed = f", before {previous}" if previous else ""
             write(logging.DEBUG, "client %s from %s%s", client_id, peer, renamed)
-        case ClientLeft(client_id, closed, dropped):
+        case ClientLeft(client, closed, dropped):
             write(
                 logging.WARNING if closed.by is ClosedBy.FAULT else logging.DEBUG,
                 "client %s left: %s (%d)%s",
-                client_id,
+                client.id,
                 closed.reason or "closed",
                 closed.code,
                 f"; {dropped} messages dropped" if dropped else "",
@@ -62,8 +63,15 @@ def log_hub_event(event: HubEvent, write: Write = write_now) -> None:
             write(logging.DEBUG, "ignored a direct message of %s: there is no on_id", sender)
 
 
-def hook_failed(peer: str, failure: BaseException, write: Write = write_now) -> HttpResponse:
-    """Log the exception of a hook that decides on a client; return the answer for the client."""
+def hook_failed(
+    peer: str, failure: BaseException, write: Write = write_now
+) -> HttpResponse | Refused:
+    """Return the answer for a client that a hook's exception decides on.
+
+    It is logged, unless it is what hooks raise to refuse.
+    """
+    if isinstance(failure, Refused):
+        return failure
     write(logging.ERROR, "the hook that decides on %s failed", peer, failure=failure)
     return HttpResponse.text(500, "internal server error")
 

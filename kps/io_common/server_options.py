@@ -20,7 +20,14 @@ from kps.io_common.checks import (
 from kps.io_common.hooks import Callback
 from kps.io_common.ids import random_id
 from kps.io_common.logger import Write, write
-from kps.io_common.verdicts import TokenHook, UpgradeHook
+from kps.io_common.verdicts import (
+    ConnectHook,
+    DisconnectHook,
+    SubscribeHook,
+    TokenHook,
+    UnsubscribeHook,
+    UpgradeHook,
+)
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.access.origins import read_origin
@@ -37,7 +44,16 @@ from kps.version import __version__
 if TYPE_CHECKING:
     from kps.io_common.history_file import HistoryFile
 
-HOOKS = ("on_upgrade", "auth", "on_id", "on_server_data")
+HOOKS = (
+    "on_upgrade",
+    "auth",
+    "on_connect",
+    "on_disconnect",
+    "on_subscribe",
+    "on_unsubscribe",
+    "on_id",
+    "on_server_data",
+)
 """The options that are hooks and callbacks."""
 
 SYNCS: Final = ("off", "normal", "full")
@@ -62,6 +78,10 @@ class ServerOptions(TypedDict, total=False):
     relay_ssl: tls.SSLContext | None
     on_upgrade: UpgradeHook | None
     auth: TokenHook | None
+    on_connect: ConnectHook | None
+    on_disconnect: DisconnectHook | None
+    on_subscribe: SubscribeHook | None
+    on_unsubscribe: UnsubscribeHook | None
     history: Sequence[History]
     history_file: str | os.PathLike[str] | None
     history_sync: str
@@ -88,6 +108,10 @@ class ServerSettings:
     history_sync: str
     on_upgrade: UpgradeHook | None
     auth: TokenHook | None
+    on_connect: ConnectHook | None
+    on_disconnect: DisconnectHook | None
+    on_subscribe: SubscribeHook | None
+    on_unsubscribe: UnsubscribeHook | None
     on_id: Callback | None
     on_server_data: Callback | None
 
@@ -126,6 +150,9 @@ class ServerSettings:
                 origins=tuple(map(read_origin, check_texts("origins", options.get("origins", ())))),
                 asks_upgrade=options.get("on_upgrade") is not None,
                 asks_token=options.get("auth") is not None,
+                asks_connect=options.get("on_connect") is not None,
+                asks_subscribe=options.get("on_subscribe") is not None,
+                tells_unsubscribe=options.get("on_unsubscribe") is not None,
                 permissions=permissions,
                 proxies=read_networks(check_texts("proxies", options.get("proxies", ()))),
                 limits=_check_usable(options.get("limits") or ServerLimits()),
@@ -147,6 +174,10 @@ class ServerSettings:
             history_sync=_check_sync(options.get("history_sync", "normal")),
             on_upgrade=options.get("on_upgrade"),
             auth=options.get("auth"),
+            on_connect=options.get("on_connect"),
+            on_disconnect=options.get("on_disconnect"),
+            on_subscribe=options.get("on_subscribe"),
+            on_unsubscribe=options.get("on_unsubscribe"),
             on_id=options.get("on_id"),
             on_server_data=options.get("on_server_data"),
         )

@@ -7,9 +7,10 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from kps.errors import InvalidArgument
+from kps.errors import InvalidArgument, Refused
 from kps.protocol.access.identity import Identity
 from kps.protocol.limits import shown
+from kps.protocol.server.events import ClientLeft, ConnectedClient, Subscribing, Unsubscribed
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 UpgradeVerdict = bool | None | Identity | HttpResponse
@@ -26,6 +27,23 @@ TokenHook = Callable[[str], TokenVerdict | Awaitable[TokenVerdict]]
 :class:`kps.JWTVerifier` are such hooks. If it has a method ``reload``, the server calls that when
 it reloads."""
 
+PermitVerdict = bool | None
+"""Whether a client may do what it wants: ``False`` refuses it, and so does
+:class:`kps.Refused`, raised with a text for the client. ``None`` is what a function returns that
+says nothing, and allows it."""
+
+ConnectHook = Callable[[ConnectedClient], PermitVerdict | Awaitable[PermitVerdict]]
+"""Gets a client that registers under an id, or wants another one, and decides on it."""
+
+SubscribeHook = Callable[[Subscribing], PermitVerdict | Awaitable[PermitVerdict]]
+"""Gets a client and the topic to which it wants to subscribe, and decides on it."""
+
+DisconnectHook = Callable[[ClientLeft], object]
+"""Gets a client that is gone, and how its connection ended."""
+
+UnsubscribeHook = Callable[[Unsubscribed], object]
+"""Gets a client, the topic whose subscription has ended, and why."""
+
 AnyUpgradeHook = TypeVar("AnyUpgradeHook", bound=UpgradeHook)
 """A decorator returns it unchanged."""
 
@@ -39,6 +57,21 @@ def upgrade_verdict(returned: object) -> UpgradeVerdict:
     if isinstance(returned, bool):
         return returned
     return _verdict(returned, "True or False, a kps.Identity or a kps.HttpResponse")
+
+
+def permit_verdict(returned: object) -> bool | Refused:
+    """Return what ``on_connect`` or ``on_subscribe`` decided.
+
+    Raises :class:`kps.InvalidArgument` for anything else than a :data:`PermitVerdict`.
+    """
+    if inspect.iscoroutine(returned):
+        returned.close()
+        raise InvalidArgument("a hook returned a coroutine, which nothing runs")
+    if returned is None or returned is True:
+        return True
+    if returned is False:
+        return Refused()
+    raise InvalidArgument(f"a hook returned {shown(returned)}; it returns True or False")
 
 
 def token_verdict(returned: object) -> TokenVerdict:

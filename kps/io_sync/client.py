@@ -22,7 +22,7 @@ from kps.io_sync.publisher import Publisher
 from kps.io_sync.signals import on_signals
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
-from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.bus.subscriptions import Subscriptions, Wanted
 from kps.protocol.client.events import (
     AckStatusReceived,
     AckStatusRefused,
@@ -36,12 +36,12 @@ from kps.protocol.client.events import (
     ErrorReceived,
     Lost,
     MessageReceived,
+    PresenceChanged,
     Recovered,
     SubscriptionConfirmed,
     SubscriptionRefused,
 )
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
-from kps.protocol.dialect.places import Start
 from kps.protocol.limits import check_seconds
 from kps.protocol.patterns import Key
 
@@ -208,8 +208,8 @@ class Client(Publisher, UnifiedClient):
     def _subscriptions(self) -> Subscriptions:
         return self._session.subscriptions
 
-    def _open_mailbox(self, key: Key, now: float, start: Start | None) -> Mailbox:
-        return self._session.subscribe(key, now, start)
+    def _open_mailbox(self, key: Key, now: float, wanted: Wanted) -> Mailbox:
+        return self._session.subscribe(key, now, wanted.start, wanted.wish, wanted.observer)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
         self._session.unsubscribe(mailbox, self._driver.clock())
@@ -300,6 +300,9 @@ class Client(Publisher, UnifiedClient):
                 driver.dispatcher.notify(settings.on_recovered, event)
             case Lost():
                 driver.dispatcher.notify(settings.on_lost, event)
+            case PresenceChanged(presence):
+                for mailbox in self._subscriptions.mailboxes(presence.topic):
+                    driver.dispatcher.notify(mailbox.observer, presence)
             case MessageReceived(fields, size):
                 driver.dispatcher.notify(settings.on_frame, fields, self, size=size)
             case ConnectNeeded():

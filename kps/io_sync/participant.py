@@ -16,11 +16,12 @@ from kps.io_sync.handle import begun
 from kps.io_sync.runtime import Runtime
 from kps.io_sync.subscription import Messages, Subscription
 from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.members import PresenceCallback, check_wish
 from kps.protocol.bus.message import AckHandle, Message, T
 from kps.protocol.bus.past import check_start
-from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.bus.subscriptions import Subscriptions, Wanted
 from kps.protocol.dialect.outcome import NO_SUBSCRIBER
-from kps.protocol.dialect.places import Position, Start
+from kps.protocol.dialect.places import Position
 from kps.protocol.limits import check_seconds
 from kps.protocol.patterns import Key
 
@@ -49,6 +50,8 @@ class Participant(ABC):
         *,
         since: Position | None = None,
         last: int = 0,
+        presence: PresenceCallback | None = None,
+        info: dict[str, Any] | None = None,
     ) -> Messages[Any]: ...
 
     @overload
@@ -61,6 +64,8 @@ class Participant(ABC):
         inline: bool = False,
         since: Position | None = None,
         last: int = 0,
+        presence: PresenceCallback | None = None,
+        info: dict[str, Any] | None = None,
     ) -> Subscription[T]: ...
 
     def subscribe(
@@ -72,6 +77,8 @@ class Participant(ABC):
         inline: bool = False,
         since: Position | None = None,
         last: int = 0,
+        presence: PresenceCallback | None = None,
+        info: dict[str, Any] | None = None,
     ) -> Subscription[Any]:
         """Subscribe to a topic, or a :class:`kps.Pattern` of topics.
 
@@ -97,6 +104,11 @@ class Participant(ABC):
         first subscription of a client that has the topic. The program of a server asks for the past
         with ``history`` instead.
 
+        ``info`` is what this program says about itself to those who see who is subscribed to the
+        topic: a dictionary of JSON values. To subscribe again changes it. ``presence`` is called
+        with a :class:`kps.Presence` at first and after each change of who is subscribed, as a
+        callback for messages would be, with a permission of its own. A server has hooks instead.
+
         Without a callback the result is an iterator of messages, :class:`kps.sync.Messages`. With
         ``timeout`` it raises :class:`kps.RequestTimeout` when no message comes for that many
         seconds. Subscribing takes effect at once if connected, otherwise with the next
@@ -119,7 +131,10 @@ class Participant(ABC):
             check_inline(inline, callback)
             if timeout is not None:
                 check_seconds("timeout", timeout)
-            mailbox = self._open_mailbox(topic, now, check_start(topic, since, last))
+            check_callback("presence", presence)
+            wish = check_wish(topic, info, presence)
+            wanted = Wanted(check_start(topic, since, last), wish, presence)
+            mailbox = self._open_mailbox(topic, now, wanted)
             try:
                 subscription: Subscription[Any]
                 if callback is None:
@@ -195,7 +210,7 @@ class Participant(ABC):
     def _subscriptions(self) -> Subscriptions: ...
 
     @abstractmethod
-    def _open_mailbox(self, key: Key, now: float, start: Start | None) -> Mailbox: ...
+    def _open_mailbox(self, key: Key, now: float, wanted: Wanted) -> Mailbox: ...
 
     @abstractmethod
     def _close_mailbox(self, mailbox: Mailbox) -> None: ...

@@ -14,6 +14,7 @@ from kps.io_sync.ack import Ack
 from kps.io_sync.client_driver import ClientDriver
 from kps.io_sync.news import News
 from kps.io_sync.participant import Participant
+from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import Message, check_expected
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.client.pending import Barrier
@@ -167,6 +168,20 @@ class Publisher(Participant):
                     break
                 start = Start(place, limit - len(messages))
             return Past(messages, place, is_whole, lost)
+
+    def presence(self, topic: str) -> Presence:
+        """Ask who is subscribed to a topic (not to patterns that have it).
+
+        Raises :class:`kps.ServerError` with the code ``forbidden`` if the client lacks the
+        permission ``presence`` or ``subscribe``; :class:`kps.Unsupported`,
+        :class:`kps.NotConnected`, :class:`kps.ConnectionLost`, :class:`kps.RequestTimeout`,
+        :class:`kps.InvalidArgument`.
+        """
+        with self._driver.lock:
+            question = self._session.members.ask(topic, self._driver.enter())
+            self._wait_for(question)
+            assert question.presence is not None
+            return question.presence
 
     def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:
         """Send a message as a server to another server; return the errors of that server."""

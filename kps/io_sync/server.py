@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Self, Unpack, assert_never
+from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.blocking_server import UnifiedServer
 from kps.io_common.checks import check_main_thread
@@ -14,7 +14,13 @@ from kps.io_common.hooks import AnyCallback, Callback
 from kps.io_common.ids import random_id
 from kps.io_common.server_logs import log_hub_event
 from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
-from kps.io_common.verdicts import AnyUpgradeHook, UpgradeHook, token_verdict, upgrade_verdict
+from kps.io_common.verdicts import (
+    AnyUpgradeHook,
+    UpgradeHook,
+    permit_verdict,
+    token_verdict,
+    upgrade_verdict,
+)
 from kps.io_sync.dispatch import check_callback
 from kps.io_sync.log import write
 from kps.io_sync.loop import call, finisher, off_loop, serve_beside
@@ -34,6 +40,8 @@ from kps.protocol.limits import check_seconds
 from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
+    ConnectedClient,
+    ConnectRequested,
     DirectMessageIgnored,
     HubEvent,
     LoginRefused,
@@ -41,7 +49,9 @@ from kps.protocol.server.events import (
     RelayRequested,
     SessionFailed,
     StrangerLeft,
+    SubscriptionRequested,
     TokenPresented,
+    Unsubscribed,
     UpgradeRequested,
 )
 from kps.protocol.server.hub import Hub
@@ -87,6 +97,13 @@ class Server(ServerProgram, UnifiedServer):
             ``on_upgrade`` returns an identity. :class:`kps.TokenFile`,
             :class:`kps.JWTVerifier` and :class:`kps.FirstOf` are such hooks. If it has a method
             ``reload``, the server calls that when it reloads.
+        on_connect: Decides on each id for which a client asks: called with a
+            :class:`kps.ConnectedClient` before the client may do anything. To return ``False``, or
+            raise :class:`kps.Refused` with a text for the client, refuses it.
+        on_disconnect: Called with a :class:`kps.ClientLeft` when a client is gone.
+        on_subscribe: Decides on each subscription of a client, as ``on_connect``: called with a
+            :class:`kps.Subscribing`. The client is not heard meanwhile.
+        on_unsubscribe: Called with a :class:`kps.Unsubscribed` when a subscription has ended.
         history: For which topics the server keeps messages: :class:`kps.History` rules, of which
             the first that has a topic counts.
         history_file: A file that keeps them beyond the end of the server, for one at a time.
@@ -325,7 +342,7 @@ class Server(ServerProgram, UnifiedServer):
 
     def _handle(self, event: HubEvent) -> None:
         log_hub_event(event, write)
-        driver, hub = self._driver, self._hub
+        driver, hub, settings = self._driver, self._hub, self._settings
         match event:
             case AckChanged(handle):
                 self._ack_changed(handle)
@@ -335,9 +352,19 @@ class Server(ServerProgram, UnifiedServer):
                     session, self._on_upgrade, upgrade_verdict, request, hub.decide, request.peer
                 )
             case TokenPresented(session, token, peer):
-                assert self._settings.auth is not None
-                driver.ask(session, self._settings.auth, token_verdict, token, hub.identify, peer)
-            case ClientRegistered() | ClientLeft() | StrangerLeft() | DirectMessageIgnored():
+                assert settings.auth is not None
+                driver.ask(session, settings.auth, token_verdict, token, hub.judge, peer)
+            case ConnectRequested(session, client):
+                assert settings.on_connect is not None
+                self._ask_to_permit(session, settings.on_connect, client, client)
+            case SubscriptionRequested(session, asked):
+                assert settings.on_subscribe is not None
+                self._ask_to_permit(session, settings.on_subscribe, asked, asked.client)
+            case ClientLeft():
+                driver.dispatcher.notify(settings.on_disconnect, event)
+            case Unsubscribed():
+                driver.dispatcher.notify(settings.on_unsubscribe, event)
+            case ClientRegistered() | StrangerLeft() | DirectMessageIgnored():
                 pass  # they are only logged
             case OriginRefused() | LoginRefused() | SessionFailed():
                 pass  # likewise
@@ -353,6 +380,15 @@ class Server(ServerProgram, UnifiedServer):
                 )
             case _:
                 assert_never(event)
+
+    def _ask_to_permit(
+        self,
+        session: int,
+        hook: Callable[[Any], object],
+        subject: object,
+        client: ConnectedClient,
+    ) -> None:
+        self._driver.ask(session, hook, permit_verdict, subject, self._hub.judge, client.address)
 
     def _relayed(self, session: int, to: str, error: str | None) -> None:
         with self._driver.lock:

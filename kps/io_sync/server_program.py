@@ -13,6 +13,7 @@ from kps.io_sync.participant import Participant
 from kps.io_sync.relay import Relays
 from kps.io_sync.server_driver import ServerDriver
 from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import (
     LONGEST_ADDRESS,
     AckHandle,
@@ -21,11 +22,12 @@ from kps.protocol.bus.message import (
     check_text,
 )
 from kps.protocol.bus.past import Past
-from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.bus.subscriptions import Subscriptions, Wanted
 from kps.protocol.dialect.address import RelayTarget, origin_of
-from kps.protocol.dialect.places import Position, Start
+from kps.protocol.dialect.places import Position
 from kps.protocol.limits import check_switch
 from kps.protocol.patterns import Key
+from kps.protocol.server.events import ConnectedClient
 from kps.protocol.server.hub import Hub
 
 
@@ -119,6 +121,35 @@ class ServerProgram(Participant):
             self._driver.enter()
             return self._hub.local.history(topic, since, limit)
 
+    def presence(self, topic: str) -> Presence:
+        """Tell who is subscribed to a topic (not to patterns that have it), this program included.
+
+        Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.InvalidState` before the
+        start.
+        """
+        with self._driver.lock:
+            self._driver.enter()
+            return self._hub.local.presence(topic)
+
+    def clients(self) -> list[ConnectedClient]:
+        """Describe all registered clients. Raises :class:`kps.InvalidState` before the start."""
+        with self._driver.lock:
+            return self._hub.directory.all(self._driver.enter())
+
+    def disconnect(self, client_id: str, reason: str = "") -> bool:
+        """End the connection of a client, which does not return by itself (close code 4003).
+
+        Return ``False`` if nobody has the id. The client gets up to 123 bytes of the reason. It may
+        connect again at any time: to keep it out, refuse it in ``on_connect`` or ``auth``.
+        """
+        with self._driver.lock:
+            now = self._driver.enter()
+            is_there = self._hub.directory.dismiss(
+                client_id, check_text("a reason", reason or "disconnected by the server", 1024), now
+            )
+            self._driver.progress()
+            return is_there
+
     def count_clients(self) -> int:
         """Count the registered clients. Raises :class:`kps.InvalidState` before the start."""
         with self._driver.lock:
@@ -140,10 +171,12 @@ class ServerProgram(Participant):
     def _subscriptions(self) -> Subscriptions:
         return self._hub.local.subscriptions
 
-    def _open_mailbox(self, key: Key, now: float, start: Start | None) -> Mailbox:
-        if start is not None:
+    def _open_mailbox(self, key: Key, now: float, wanted: Wanted) -> Mailbox:
+        if wanted.start is not None:
             raise InvalidArgument("a server's own program reads the past with 'history'")
-        return self._hub.local.subscribe(key)
+        if wanted.observer is not None:
+            raise InvalidArgument("a server's own program has 'presence', and hooks that tell it")
+        return self._hub.local.subscribe(key, wanted.wish.info)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
         self._hub.local.unsubscribe(mailbox)

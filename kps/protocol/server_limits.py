@@ -67,6 +67,14 @@ class ServerLimits(ProgramLimits):
     """Topics that the place of a pattern may name (``since``), and messages of one answer to a
     request for history. Past it: for such a place ``limit_reached``."""
 
+    max_info: int = 1024
+    """Bytes of what a client says about itself with a subscription (``info``), and a 64th of all
+    that one connection says. Past it: ``limit_reached``."""
+
+    max_members: int = 1000
+    """Members of a topic who are told by name to those that want to know who is there. Of more
+    they are told the number."""
+
     max_connections: int = 65_536
     """Connections in all, including those that have not finished their handshake. Past it:
     status 503. The system's limit on file descriptors applies besides."""
@@ -133,6 +141,9 @@ class ServerLimits(ProgramLimits):
     rate_policy: RatePolicy = RatePolicy.DELAY
     """What the server does with a connection that sends faster."""
 
+    presence_grace: float = 5.0
+    """How long a member whose connection was lost may be away before others are told so."""
+
     register_timeout: float = 10.0
     """Time from the opening handshake to the first ``ping`` of the protocol. Past it: close
     code 1008."""
@@ -162,6 +173,8 @@ IN_SHORT = {
     "history_bytes": "bytes of the messages that are kept for later",
     "history_topics": "topics of which the history is known",
     "max_positions": "topics that the place of a pattern names, messages of an answer with history",
+    "max_info": "bytes of what a client says about itself with a subscription",
+    "max_members": "members of a topic who are told by name",
     "max_connections": "connections in all",
     "max_connections_per_address": "connections from one address",
     "max_ids": "ids reserved for one identity",
@@ -187,6 +200,7 @@ IN_SHORT = {
     "byte_rate": "bytes per second of one connection; 0: no limit",
     "rate_burst": "seconds' worth of them that a client may send at once",
     "rate_policy": "what the server does with a client that sends faster",
+    "presence_grace": "seconds for which a member whose connection was lost may be away",
     "handshake_timeout": "seconds for the opening handshake",
     "register_timeout": "seconds for the first ping",
     "heartbeat_interval": "seconds of silence after which the server pings a client",

@@ -245,7 +245,7 @@ class HookedNetwork(Network):
                 verdict = _ask(self._on_upgrade, request, request.peer)
                 hub.decide(session, verdict, self.clock.now)
             case TokenPresented(session, token, peer):
-                hub.identify(session, _ask(self._auth, token, peer), self.clock.now)
+                hub.judge(session, _ask(self._auth, token, peer), self.clock.now)
             case RelayRequested(session, to):
                 hub.relay_finished(session, to, "connection refused", self.clock.now)
             case _:

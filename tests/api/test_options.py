@@ -187,7 +187,7 @@ def test_a_backoff_that_makes_no_sense() -> None:
 
 def test_every_error_is_one_of_ours_and_says_what_it_is_for() -> None:
     errors = [value for name in kps.__all__ if is_error(value := getattr(kps, name))]
-    assert len(errors) == 17
+    assert len(errors) == 18
     for error in errors:
         assert issubclass(error, kps.KPSError)
         assert error.__doc__

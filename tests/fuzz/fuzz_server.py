@@ -463,7 +463,7 @@ class World:
             for request in self.upgrades:
                 self.hub.decide(request.session, True, self.now)
             for presented in self.tokens:
-                self.hub.identify(presented.session, None, self.now)
+                self.hub.judge(presented.session, None, self.now)
             self.upgrades.clear()
             self.tokens.clear()
             self.settle()
@@ -489,7 +489,7 @@ class World:
         self.settle()
         for presented in self.tokens:
             if presented.session == guest.connection.number:
-                self.hub.identify(presented.session, IDENTITIES[0], self.now)
+                self.hub.judge(presented.session, IDENTITIES[0], self.now)
         self.settle()
 
     def pick(self) -> Guest:
@@ -615,7 +615,7 @@ class World:
     def step_judge_token(self) -> None:
         verdict = self.choices.pick((*IDENTITIES, None, HttpResponse.text(503, "later")))
         if self.tokens:
-            self.hub.identify(self.tokens.pop(0).session, verdict, self.now)
+            self.hub.judge(self.tokens.pop(0).session, verdict, self.now)
 
     def step_finish_relay(self) -> None:
         error = self.choices.pick((None, "connection refused"))

@@ -175,7 +175,7 @@ def check_input(connection: WebSocketConnection) -> None:
 def check_session(hub: Hub, session: ServerSession) -> None:
     gate, phase = session.gate, session.gate.phase
     assert session.run.gathered is None, "publications wait that nobody will pass on"
-    assert gate.holds is bool(gate._ping), "the ping whose token is judged is kept"
+    assert gate.holds is (gate._question is not None), "a verdict has something to do"
     assert gate.is_over is (phase is Phase.OVER)
     assert session.encoding is FRAMES[session.dialect]
     assert session.dialect.level in (1, hub.config.level)

@@ -728,7 +728,7 @@ async def test_a_publisher_that_does_not_read_its_answers_is_slowed_down_not_cut
             assert isinstance(connection, WebSocketConnection)
             while not connection.wants_pause:  # or the time of the test is over
                 await asyncio.sleep(0)
-            assert connection.session.figures(0.0)["queue_bytes"] < 1024 * 1024
+            assert connection.session.transport.queued_bytes < 1024 * 1024
             _read_on(writer)
             discarding = asyncio.create_task(_discard(reader))
             await publishing

@@ -22,6 +22,7 @@ from kps.protocol.dialect.address import Address
 from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
+    ConnectedClient,
     DirectMessageIgnored,
     HubEvent,
     LoginRefused,
@@ -53,7 +54,7 @@ def check_one_line(caplog: pytest.LogCaptureFixture) -> None:
     "event",
     [
         ClientRegistered(1, EVIL, EVIL, EVIL),
-        ClientLeft(EVIL, CLOSED, 0),
+        ClientLeft(ConnectedClient(EVIL, EVIL, EVIL, 2), CLOSED, 0),
         StrangerLeft(EVIL, CLOSED),
         OriginRefused(EVIL, EVIL),
         LoginRefused(EVIL, EVIL),

@@ -210,7 +210,7 @@ class Peer:
 
     def identify(self, verdict: object) -> None:
         """Answer for a token, as a hook of the program does."""
-        self._hub.identify(self.connection.number, verdict, self._clock.now)
+        self._hub.judge(self.connection.number, verdict, self._clock.now)
 
     def feed(self, data: bytes, sizes: Sequence[int] = ()) -> None:
         """Let the server receive bytes, in pieces of the given sizes."""

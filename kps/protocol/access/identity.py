@@ -29,6 +29,8 @@ class Permissions:
     subscribe: Sequence[str] = ALL
     """Topics that it may subscribe to; ``console`` decides on the server's own. It may subscribe to
     a pattern if one of these allows all that the pattern has."""
+    presence: Sequence[str] = ()
+    """Topics of which it may learn who is subscribed (spec, 17). None by default: it tells ids."""
     direct: Sequence[str] = ALL
     """Ids of clients that it may send direct messages to, and the server's id."""
     ids: Sequence[str] = ALL
@@ -74,6 +76,7 @@ class Permissions:
         *,
         publish: Sequence[str] = ALL,
         subscribe: Sequence[str] = ALL,
+        presence: Sequence[str] = ALL,
         direct: Sequence[str] = ALL,
         ids: Sequence[str] = ALL,
         relay: Sequence[str] = (),
@@ -82,12 +85,13 @@ class Permissions:
     ) -> "Permissions":
         """Return the permissions that anonymous clients have by default, with some changes.
 
-        ``Permissions.open(relay=["bus.example:9313"])`` has ``peer`` and ``console``, which
-        ``Permissions(relay=["bus.example:9313"])`` has not.
+        ``Permissions.open(relay=["bus.example:9313"])`` has ``presence``, ``peer`` and ``console``,
+        which ``Permissions(relay=["bus.example:9313"])`` has not.
         """
         return cls(
             publish=publish,
             subscribe=subscribe,
+            presence=presence,
             direct=direct,
             ids=ids,
             relay=relay,

@@ -39,6 +39,11 @@ def check_subscribe(key: Key, permissions: Permissions, limits: ServerLimits) ->
         raise InvalidMessage(f"this client may not subscribe to this {kind}", "forbidden")
 
 
+def check_presence(topic: str, permissions: Permissions) -> None:
+    if not matches(topic, permissions.presence):
+        raise InvalidMessage("this client may not see who is subscribed to this topic", "forbidden")
+
+
 def check_direct(client_id: str, permissions: Permissions) -> None:
     if not matches(client_id, permissions.direct):
         raise InvalidMessage("this client may not send messages to this id", "forbidden")

@@ -39,6 +39,7 @@ class AckRequest:
         "id",
         "owner",
         "owner_ack_id",
+        "presence",
         "responses",
         "size",
         "tells_timeouts",
@@ -74,6 +75,8 @@ class AckRequest:
         """Bytes that it takes in memory, apart from the results."""
         self.size = 0
         """Bytes that the results and error texts so far take in memory."""
+        self.presence = 0
+        """The number of the latest change of the topic's members; 0: nobody observes it."""
         self.told = 0
         """Number of outcomes that the owner has been sent."""
         self.deadline = deadline

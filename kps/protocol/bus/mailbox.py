@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from operator import length_hint
 
 from kps.errors import KPSError
+from kps.protocol.bus.members import PresenceCallback
 from kps.protocol.bus.message import Message
 from kps.protocol.cost import MESSAGE
 from kps.protocol.limits import Overflow, ProgramLimits
@@ -31,6 +32,7 @@ class Mailbox:
         "dropped",
         "error",
         "key",
+        "observer",
         "on_relief",
         "size",
         "taken",
@@ -56,6 +58,8 @@ class Mailbox:
         """Whether the program ended the subscription, and drops the pending messages."""
         self.error: KPSError | None = None
         """Why the subscription ended, if the program did not end it."""
+        self.observer: PresenceCallback | None = None
+        """What the program wants to be called with the members of the topic, if anything."""
         self.waiters = 0
         """Number of callers that wait for the subscription, and will raise ``error``."""
         self.waits_for: Callable[[], int] | None = None

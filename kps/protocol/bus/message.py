@@ -118,12 +118,14 @@ def place_messages(messages: Iterable[Message], first: Position) -> None:
 class AckHandle:
     """An ack request, as its publisher sees it; answers fill it in."""
 
-    __slots__ = ("error", "finished", "id", "responses")
+    __slots__ = ("error", "finished", "id", "presence", "responses")
 
     def __init__(self, ack_id: str) -> None:
         self.id = ack_id
         self.responses: dict[str, AckResponse] = {}
         """The outcomes so far, by client id."""
+        self.presence: int | None = None
+        """The number of the latest change of the topic's members before the message."""
         self.finished = False
         """Whether it has ended: complete, timed out, cancelled or lost."""
         self.error: Exception | None = None

@@ -6,15 +6,29 @@ a message that several subscriptions got.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kps.errors import KPSError
 from kps.protocol.bus.mailbox import CROWDED, Mailbox
 from kps.protocol.bus.matching import PatternTable
+from kps.protocol.bus.members import PresenceCallback
 from kps.protocol.bus.message import Acknowledgement, Message, make_messages, place_messages
-from kps.protocol.dialect.places import Position
+from kps.protocol.dialect.places import Position, Start
+from kps.protocol.dialect.requests import NO_WISH, PresenceWish
 from kps.protocol.limits import ProgramLimits
 from kps.protocol.patterns import Key
+
+
+class Wanted(NamedTuple):
+    """What a program wants of a subscription, besides new messages."""
+
+    start: Start | None = None
+    """Messages of the past."""
+    wish: PresenceWish = NO_WISH
+    """What it has to do with presence."""
+    observer: PresenceCallback | None = None
+    """The callback for presence."""
+
 
 # Topics whose subscriptions are remembered, and characters of such a topic.
 _MOST_ROUTES = 4096
@@ -149,15 +163,23 @@ class Subscriptions:
         self._remove_all(mailbox.key)
         return True
 
-    def refuse(self, key: Key, error: KPSError) -> list[Mailbox]:
-        """End every subscription to a topic or pattern with an error; pending messages remain."""
-        mailboxes = self._of(key)
-        if mailboxes is None:
-            return []
-        self._remove_all(key)
-        for mailbox in mailboxes:
+    def refuse(self, key: Key, error: KPSError, *, only_observers: bool = False) -> list[Mailbox]:
+        """End subscriptions to a topic or pattern with an error; their pending messages remain.
+
+        These are all, or those of which the program observes the members of the topic.
+        """
+        mailboxes = self._of(key) or []
+        ended = [one for one in mailboxes if one.observer is not None or not only_observers]
+        for mailbox in ended:
             mailbox.error = error
-        return mailboxes
+        if not ended:
+            return []
+        if len(ended) == len(mailboxes):
+            self._remove_all(key)
+        else:
+            mailboxes[:] = [one for one in mailboxes if one.error is None]
+            self._routes.clear()
+        return ended
 
     def deliver(
         self,

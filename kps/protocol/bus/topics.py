@@ -5,7 +5,7 @@ from enum import Enum, auto
 from functools import partial
 from itertools import chain, islice
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kps.protocol.bus.matching import PatternTable
 from kps.protocol.bus.publication import Encoding, Publication
@@ -32,10 +32,27 @@ class Stage(Enum):
     """The subscriber gets every publication."""
 
 
+class Departure(NamedTuple):
+    """Why a subscription ends."""
+
+    reason: str
+    may_return: bool
+    """Whether the subscriber did not say that it leaves, and may come back."""
+
+
+UNSUBSCRIBED = Departure("unsubscribed", False)
+CLOSED = Departure("closed", False)
+AWAY = Departure("closed", True)
+LOST = Departure("lost", True)
+REPLACED = Departure("replaced", True)
+
+
 class Subscriber(Protocol):
     """A client, or the server's own program."""
 
     id: str
+    departure: Departure
+    """Why a subscription of it ends now, if one does."""
     topics: dict[Key, Stage]
     """Its subscriptions and their stages, which the bus maintains."""
 
@@ -135,6 +152,11 @@ class Bus:
         if found is None:
             return []
         return self._present(found) if self._leaving else list(found.addressed)
+
+    def own_subscribers(self, topic: str) -> list[Subscriber]:
+        """Return who is subscribed to a topic itself, not to a pattern that has it."""
+        found = self._topics.get(topic)
+        return [] if found is None else self._of_subject(found)
 
     def _present(self, subject: _Subject) -> list[Subscriber]:
         """Return the addressed that have not left, while others are leaving."""

@@ -228,6 +228,8 @@ class Asking:
         """Record the end of an ack request."""
         handle = self.pending.find(fields.get("ack_id") or "", ClientAck)
         if handle is not None:
+            version = fields.get("presence")
+            handle.presence = version if type(version) is int else None
             handle.finished = True  # first, so that the last event shows a finished request
             if not fields.get("responses") and self._is_silence(handle):
                 handle.error = RequestTimeout("nobody had answered when the server's time was over")

@@ -25,7 +25,7 @@ from kps.protocol.client.state import ClientState
 from kps.protocol.client.token import check_token
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect.client import agreed, greeting, limit_in
-from kps.protocol.dialect.codes import ID_TAKEN
+from kps.protocol.dialect.codes import DISMISSED, ID_TAKEN
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import in_words
 from kps.protocol.wire.client_handshake import KEY_SIZE
@@ -40,6 +40,9 @@ _FORGIVEN = 3
 # which is the same at each attempt.
 _TOO_BIG = 1009
 _LONG_ID = "the server takes no first message as long as this client's: its id is too long"
+
+# After a takeover of its id a client must not take the id back in turn.
+_FOR_GOOD = (ID_TAKEN, DISMISSED)
 
 # HTTP statuses that refuse a client or its token (spec, 8.7).
 _DENIED = (401, 403)
@@ -213,8 +216,7 @@ class Connecting:
         if backoff is not None and state.now - self._registered_at >= backoff.longest:
             self._attempt = self._short_lived = 0
         self._short_lived += 1
-        # After a takeover of its id the client must not take the id back in turn.
-        retries = not state.is_closing and backoff is not None and closed.code != ID_TAKEN
+        retries = not state.is_closing and backoff is not None and closed.code not in _FOR_GOOD
         retry_in = self._plan_retry() if retries else None
         state.events.append(Disconnected(closed, retry_in, dropped))
         if not retries:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from kps.errors import KPSError, ServerError
 from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import AckChanged, AckHandle
 from kps.protocol.client.pending import Barrier
 from kps.protocol.dialect.envelope import Fields
@@ -87,6 +88,12 @@ class Lost(NamedTuple):
     """How many; ``None`` if nobody knows."""
 
 
+class PresenceChanged(NamedTuple):
+    """The members of a topic have changed, or have become known."""
+
+    presence: Presence
+
+
 class AckStatusReceived(NamedTuple):
     """The server sent the status of an ack request."""
 
@@ -161,6 +168,7 @@ ClientEvent = (
     | SubscriptionRefused
     | Recovered
     | Lost
+    | PresenceChanged
     | AckStatusReceived
     | AckStatusRefused
     | BarrierPassed

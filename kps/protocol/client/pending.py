@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from kps.errors import KPSError
+from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.dialect.places import Standing
 
@@ -49,6 +50,16 @@ class HistoryQuestion(Barrier):
         self.topic = topic
         self.messages: list[Message] = []
         self.standing = Standing()
+
+
+class PresenceQuestion(Barrier):
+    """A question for the members of a topic, and the answer."""
+
+    __slots__ = ("presence",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.presence: Presence | None = None
 
 
 class ClientAck(AckHandle):

@@ -16,12 +16,13 @@ from kps.protocol.client.events import (
 )
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.past import PastRequests
+from kps.protocol.client.presence import MembersOfTopics
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topic_states import Verdict
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect.client import DeliveryTemplate, key_in
-from kps.protocol.dialect.codes import PATTERNS
+from kps.protocol.dialect.codes import PATTERNS, PRESENCE
 from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
@@ -59,6 +60,7 @@ class Receiver:
         sender: Sender,
         asking: Asking,
         past: PastRequests,
+        members: MembersOfTopics,
         topics: Topics,
         subscriptions: Subscriptions,
         registered: Callable[[ClientLink, Fields], None],
@@ -68,6 +70,7 @@ class Receiver:
         self._sender = sender
         self._asking = asking
         self.past = past
+        self.members = members
         self._topics = topics
         self._subscriptions = subscriptions
         self._registered = registered
@@ -206,11 +209,17 @@ class Receiver:
             self._registered(link, fields)
             for key in self._topics.take_unsupported():
                 self._unsupported(key)
+            for topic in self.members.untold():
+                reason = str(Unsupported(PRESENCE))
+                self._state.events.append(ErrorReceived(reason, "unsupported", "subscribe", topic))
 
     def _confirmed(self, link: ClientLink, fields: Fields, size: int) -> None:
         key, joins = key_in(fields), fields["action"] == "subscribed"
         if joins and (told := self._topics.stand(key, read_standing(fields))) is not None:
             self._state.events.append(told)
+        members = fields.get("presence")
+        if joins and isinstance(key, str) and type(members) is dict:
+            self.members.confirmed(key, members)
         if self._topics.confirmed(key, joins=joins) is Verdict.SETTLED:
             self._state.events.append(SubscriptionConfirmed(key))
 
@@ -317,8 +326,16 @@ class Receiver:
         events = self._state.events
         key: Key = Pattern(error.pattern) if error.pattern else error.topic
         verdict, was_reported = self._topics.refused(key, error)
-        if verdict is Verdict.FINAL:
-            mailboxes = self._subscriptions.refuse(key, error)
+        if verdict is Verdict.FINAL or verdict is Verdict.PARTLY:
+            is_partly = verdict is Verdict.PARTLY
+            mailboxes = self._subscriptions.refuse(key, error, only_observers=is_partly)
+            if not self._subscriptions.mailboxes(key):
+                self.members.forget(key)
+                if is_partly:
+                    self._topics.leave(key)
+            elif is_partly:
+                self.members.ignore(key)
+                events.append(SubscriptionConfirmed(key))
             events.append(SubscriptionRefused(mailboxes))
             if mailboxes and all(mailbox.waiters for mailbox in mailboxes):
                 return  # the callers of ``subscribe`` are waiting, and get the error
@@ -339,6 +356,7 @@ _HANDLERS: dict[str, _Handler] = {
     "publish_ack": Receiver._question,
     "direct_message": Receiver._direct_message,
     "error": Receiver._error,
+    "presence": lambda receiver, _, fields, size: receiver.members.received(fields),
     "history": lambda receiver, _, fields, size: receiver.past.received(fields, size),
     "ack_response": Receiver._ack_response,
     "ack_update": Receiver._ack_update,

@@ -5,6 +5,7 @@ from typing import Any
 
 from kps.errors import ConnectFailed
 from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.members import PresenceCallback
 from kps.protocol.bus.message import (
     LONGEST_ADDRESS,
     Message,
@@ -22,13 +23,16 @@ from kps.protocol.client.events import ClientEvent, Ended
 from kps.protocol.client.flow import Flow
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.past import PastRequests
+from kps.protocol.client.presence import MembersOfTopics
 from kps.protocol.client.receive import Receiver
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect import level1
+from kps.protocol.dialect.codes import PRESENCE
 from kps.protocol.dialect.envelope import check_finite, compose, embedded, encode
 from kps.protocol.dialect.places import Start
+from kps.protocol.dialect.requests import NO_WISH, PresenceWish
 from kps.protocol.limits import check_switch
 from kps.protocol.patterns import Key
 
@@ -64,7 +68,9 @@ class ClientSession:
         """The program's questions to the server."""
         self.past = past = PastRequests(state, sender, asking)
         """Its requests for messages of the past."""
-        self.topics = topics = Topics(state, chance)
+        self.members = members = MembersOfTopics(state, sender, asking)
+        """Who is subscribed to topics."""
+        self.topics = topics = Topics(state, chance, members.wish_of)
         # The receiver and the subscriptions call each other: the lambdas close the circle.
         self.subscriptions = Subscriptions(
             config.limits,
@@ -86,6 +92,7 @@ class ClientSession:
             sender,
             asking,
             past,
+            members,
             topics,
             self.subscriptions,
             registered=connecting.registered,
@@ -169,8 +176,18 @@ class ClientSession:
     # -- called by the program, through the driver ------------------------------------------
 
     @verb
-    def subscribe(self, key: Key, now: float, start: Start | None = None) -> Mailbox:
+    def subscribe(
+        self,
+        key: Key,
+        now: float,
+        start: Start | None = None,
+        wish: PresenceWish = NO_WISH,
+        observer: PresenceCallback | None = None,
+    ) -> Mailbox:
         """Subscribe to a topic or pattern; ``start`` tells with which messages of the past.
+
+        ``wish`` tells what the subscription has to do with presence. ``PresenceChanged`` is for the
+        ``observer`` of each mailbox of the topic.
 
         ``SubscriptionConfirmed`` or ``SubscriptionRefused`` tells the outcome. Without a connection
         the client subscribes on the next one.
@@ -178,15 +195,24 @@ class ClientSession:
         self.state.now = now
         check_key(key, self.config.limits)
         self.state.require_life()
-        self.topics.want(key, start)
-        return self.subscriptions.add(key)
+        self.topics.want(key, start, wish)
+        self.members.want(key, wish)
+        mailbox = self.subscriptions.add(key)
+        mailbox.observer = observer
+        return mailbox
 
     @patient
     def unsubscribe(self, mailbox: Mailbox, now: float) -> None:
         """End one subscription. May be called twice."""
         self.state.now = now
+        key, observed = mailbox.key, mailbox.observer is not None and not mailbox.is_over
         if self.subscriptions.remove(mailbox):
-            self.topics.leave(mailbox.key)
+            self.topics.leave(key)
+            self.members.forget(key)
+        elif observed and not any(one.observer for one in self.subscriptions.mailboxes(key)):
+            self.members.ignore(key)
+            if self.state.has_feature(PRESENCE):
+                self.topics.want(key, None, PresenceWish(None, False))
 
     def is_confirmed(self, key: Key) -> bool:
         """Tell whether the server has answered all questions about a topic or pattern."""

@@ -44,13 +44,15 @@ class Verdict(Enum):
     """The server refused it temporarily, and the client will ask again."""
     FINAL = auto()
     """The server refused it for good."""
+    PARTLY = auto()
+    """The server refused to tell who is subscribed; the subscription goes on."""
 
 
 class Topic:
     """A topic or pattern of the program."""
 
-    __slots__ = ("answer_by", "has_been_live", "is_missing", "is_narrow", "is_reported",
-                 "joins", "leaves", "resumes", "start", "state")  # fmt: skip
+    __slots__ = ("adds_presence", "answer_by", "has_been_live", "is_missing", "is_narrow",
+                 "is_reported", "joins", "leaves", "resumes", "start", "state")  # fmt: skip
 
     def __init__(self) -> None:
         self.state = TopicState.WAITING
@@ -60,6 +62,7 @@ class Topic:
         self.has_been_live = False
         self.is_reported = False  # whether the program knows of a refusal on this connection
         self.start: Start | None = None  # with what of the past the program wants it to begin
+        self.adds_presence = False  # whether the last question only adds that to what is live
         self.is_missing = False  # whether messages may have been missed, on an earlier connection
         self.is_narrow = False  # whether the server has refused to be told many places
         self.resumes = False  # whether the last question asked for all behind a place

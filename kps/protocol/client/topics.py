@@ -11,8 +11,9 @@ from kps.protocol.client.standings import Standings
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topic_states import Topic, TopicState, Verdict
 from kps.protocol.dialect import level1
-from kps.protocol.dialect.codes import HISTORY, LIMIT_REACHED, PATTERNS
+from kps.protocol.dialect.codes import HISTORY, LIMIT_REACHED, PATTERNS, PRESENCE
 from kps.protocol.dialect.places import Standing, Start
+from kps.protocol.dialect.requests import NO_WISH, PresenceWish
 from kps.protocol.patterns import Key
 
 # Backoff before asking again for topics that the server refused temporarily.
@@ -33,12 +34,19 @@ _LEAST = 1024 * 1024  # bytes that open questions may take, however small the qu
 class Topics:
     """Subscribes to topics, and asks again when the server refuses them temporarily.
 
-    ``chance()`` returns a number in [0, 1).
+    ``chance()`` returns a number in [0, 1). ``wish_of(key)`` returns what the program wants of the
+    presence on a topic.
     """
 
-    def __init__(self, state: ClientState, chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        state: ClientState,
+        chance: Callable[[], float],
+        wish_of: Callable[[Key], PresenceWish],
+    ) -> None:
         self._state = state
         self._chance = chance
+        self._wish_of = wish_of
         self._topics: dict[Key, Topic] = {}
         self._retry_at: float | None = None
         self._look_at: float | None = None  # when to look for questions without an answer
@@ -63,33 +71,38 @@ class Topics:
         """Number of questions without an answer."""
         return sum(found.open_questions for found in self._topics.values())
 
-    def want(self, key: Key, start: Start | None = None) -> None:
+    def want(self, key: Key, start: Start | None = None, wish: PresenceWish = NO_WISH) -> None:
         """Subscribe to a topic or pattern, now or on the next connection.
 
-        ``start`` tells with what of the past. Raises :class:`kps.QueueFull` if too many questions
-        are open, :class:`kps.Unsupported`, and :class:`kps.InvalidState` if the past is wanted of
-        a topic that the client has already; and then changes nothing.
+        ``start`` tells with what of the past, ``wish`` what it changes about presence. Raises
+        :class:`kps.QueueFull` if too many questions are open, :class:`kps.Unsupported`, and
+        :class:`kps.InvalidState` if the past is wanted of a topic that the client has already; and
+        then changes nothing.
         """
         if self._state.ready:
             if not isinstance(key, str):
                 self._state.require_feature(PATTERNS)
             if start is not None:
                 self._state.require_feature(HISTORY)
+            if wish.observes or wish.info is not None:
+                self._state.require_feature(PRESENCE)
         if start is not None and _overlaps(self._topics, key):
             raise InvalidState(
                 f"this client is subscribed to {str(key)!r} already: ask for its history instead"
             )
         found = self._topics.get(key)
-        asks = found is None or found.state in (TopicState.WAITING, TopicState.LEAVING)
+        is_new = found is None or found.state in (TopicState.WAITING, TopicState.LEAVING)
+        asks = is_new or wish != NO_WISH
         most = max(self._state.config.limits.queue_bytes, _LEAST)
         if asks and self._state.ready and self._open >= most:
             raise QueueFull("too many questions about topics wait for the server's answers")
         if found is None:
             found = self._topics[key] = Topic()
-        if asks:
+        if is_new:
             found.start = start
         if asks and self._state.ready:
-            self._ask(key, found)
+            found.adds_presence = found.state is TopicState.LIVE
+            self._ask(key, found, wish=wish)
 
     def awaits_past(self, topic: str) -> bool:
         """Tell whether messages of a topic are none that a subscription wants.
@@ -154,7 +167,7 @@ class Topics:
             else:
                 found.state = TopicState.WAITING
                 found.joins = found.leaves = 0
-                found.is_reported = False
+                found.is_reported = found.adds_presence = False
 
     def confirmed(self, key: Key, *, joins: bool) -> Verdict:
         """Note that the server confirmed a question about a topic or pattern.
@@ -175,6 +188,7 @@ class Topics:
         else:
             found.state = TopicState.LIVE
             found.has_been_live = True
+            found.adds_presence = False
             found.start = None
         self._attempt = 0
         self._window += 1
@@ -218,6 +232,9 @@ class Topics:
             return Verdict.PENDING, False
         if joins and found.resumes and error.code == LIMIT_REACHED:
             found.is_narrow = True  # the next question names no places
+        if joins and found.adds_presence:
+            found.adds_presence, found.state = False, TopicState.LIVE
+            return Verdict.PARTLY, False
         was_reported, found.is_reported = found.is_reported, True
         may_retry = error.is_temporary
         if found.state is TopicState.LEAVING:
@@ -295,17 +312,30 @@ class Topics:
             self._attempt += 1
             self._state.deadlines.schedule(self)
 
-    def _ask(self, key: Key, found: Topic, *, is_back: bool = False) -> None:
+    def _ask(
+        self,
+        key: Key,
+        found: Topic,
+        *,
+        is_back: bool = False,
+        wish: PresenceWish | None = None,
+    ) -> None:
+        """Ask to subscribe, or to change what a subscription has to do with presence.
+
+        Without ``wish`` the server is told all that the program wants of it.
+        """
+        if wish is None:
+            wish = self._wish_of(key)
         found.state = TopicState.ASKED
         found.joins += 1
         found.is_missing = is_back or found.has_been_live
-        self._send(key, found, joins=True)
+        self._send(key, found, joins=True, wish=wish)
 
     def _ask_to_leave(self, key: Key, found: Topic) -> None:
         found.leaves += 1
         self._send(key, found, joins=False)
 
-    def _send(self, key: Key, found: Topic, *, joins: bool) -> None:
+    def _send(self, key: Key, found: Topic, *, joins: bool, wish: PresenceWish = NO_WISH) -> None:
         self._open += _cost(key)
         found.answer_by = self._state.now + _PATIENCE
         if self._look_at is None:
@@ -317,7 +347,9 @@ class Topics:
         if joins:
             start = self._start(key, found)
             found.resumes = start is not None and start.since is not None
-            message = dialect.subscribe(key, self._state.id, start)
+            if not self._state.has_feature(PRESENCE):
+                wish = NO_WISH
+            message = dialect.subscribe(key, self._state.id, start, wish)
         else:
             message = dialect.unsubscribe(key, self._state.id)
         # Not refused for want of room: a subscription must not depend on what else waits.

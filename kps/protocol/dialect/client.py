@@ -13,6 +13,7 @@ from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import ARRAY, Fields, is_deeper, text, unwrap, write
 from kps.protocol.dialect.outcome import AckResponse, as_json, size_of
 from kps.protocol.dialect.places import LARGEST_OFFSET, LONGEST_EPOCH, Start
+from kps.protocol.dialect.requests import PresenceWish
 from kps.protocol.patterns import Key, Pattern
 
 # How a confirmation begins, as every server of the family writes it.
@@ -105,7 +106,7 @@ class ClientLevel1:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def subscribe(self, key: Key, client_id: str, start: Start | None) -> bytes:
+    def subscribe(self, key: Key, client_id: str, start: Start | None, wish: PresenceWish) -> bytes:
         return level1.subscribe(str(key), client_id)
 
     def unsubscribe(self, key: Key, client_id: str) -> bytes:
@@ -182,8 +183,9 @@ class ClientLevel2(ClientLevel1):
     names_refusals = True
     silent_end = None
 
-    def subscribe(self, key: Key, client_id: str, start: Start | None) -> bytes:
-        return level2.subscribe(key, {} if start is None else start.fields())
+    def subscribe(self, key: Key, client_id: str, start: Start | None, wish: PresenceWish) -> bytes:
+        more = wish.fields()
+        return level2.subscribe(key, more if start is None else start.fields() | more)
 
     def unsubscribe(self, key: Key, client_id: str) -> bytes:
         return level2.unsubscribe(key)

@@ -10,11 +10,15 @@ ID_TAKEN = 4001
 EXPIRED = 4002
 """The lifetime of this client's identity is over. The client may return with a new token."""
 
+DISMISSED = 4003
+"""The program of the server has ended this connection. The client does not return."""
+
 RATE_LIMITED = "rate_limited"
 LIMIT_REACHED = "limit_reached"
 
 PATTERNS = "patterns"
 HISTORY = "history"
 EXPECT = "expect"
-FEATURES = (PATTERNS, HISTORY, EXPECT)
+PRESENCE = "presence"
+FEATURES = (PATTERNS, HISTORY, EXPECT, PRESENCE)
 """What servers of this version have, besides what every server of level 2 has."""

@@ -40,6 +40,11 @@ def _named_key(key: Key) -> Fields:
     return {"topic": key} if isinstance(key, str) else {"pattern": key.text}
 
 
+def presence(topic: str, more: Fields) -> bytes:
+    """Who is there, or who has come and gone, on a topic."""
+    return write({"action": "presence", "topic": topic, **more})
+
+
 def history(topic: str, nonce: str, entries: Iterable[bytes], more: Fields) -> bytes:
     """Messages of a topic, which are JSON."""
     head = write({"action": "history", "topic": topic, "nonce": nonce, **more})
@@ -96,12 +101,16 @@ def ack_update(ack_id: str, responses: Iterable[AckResponse]) -> bytes:
     return write({"action": "ack_update", "ack_id": ack_id, "responses": _by_client(responses)})
 
 
-def ack_response(ack_id: str, responses: Iterable[AckResponse], missing: Sequence[str]) -> bytes:
+def ack_response(
+    ack_id: str, responses: Iterable[AckResponse], missing: Sequence[str], version: int
+) -> bytes:
     fields: Fields = {"action": "ack_response", "ack_id": ack_id, "complete": not missing}
     if told := _by_client(responses):
         fields["responses"] = told
     if missing:
         fields["missing"] = missing
+    if version:
+        fields["presence"] = version
     return write(fields)
 
 
@@ -149,6 +158,10 @@ def _by_client(responses: Iterable[AckResponse]) -> dict[str, Fields]:
 
 def subscribe(key: Key, more: Fields) -> bytes:
     return compose({"action": "subscribe", **_named_key(key), **more})
+
+
+def ask_presence(topic: str, nonce: str) -> bytes:
+    return compose({"action": "presence", "topic": topic, "nonce": nonce})
 
 
 def ask_history(topic: str, nonce: str, more: Fields) -> bytes:

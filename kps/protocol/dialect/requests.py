@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from kps.protocol.dialect.outcome import AckResponse
+from kps.protocol.dialect.envelope import Fields
+from kps.protocol.dialect.outcome import AckResponse, as_json
 
 Publish = tuple[str, list[Any] | None, str | None]
 """Publications on one topic: the topic, the payloads of a batch, and the client's name for its
@@ -25,6 +26,32 @@ class Ask(NamedTuple):
     """Whether the server sends the publisher each outcome at once."""
     expected: tuple[str, ...] = ()
     """Ids that must be among the receivers, or get the outcome ``absent``."""
+
+
+class PresenceWish(NamedTuple):
+    """What a subscription has to do with presence."""
+
+    info: bytes | None = None
+    """What the client says about itself, as JSON; ``None``: as before."""
+    observes: bool | None = None
+    """Whether it wants to know who is subscribed; ``None``: as before."""
+
+    def changed(self, other: "PresenceWish") -> "PresenceWish":
+        """Return this with what another one changes."""
+        return PresenceWish(
+            self.info if other.info is None else other.info,
+            self.observes if other.observes is None else other.observes or None,
+        )
+
+    def fields(self) -> Fields:
+        """Return the fields of a request that tell it."""
+        fields: Fields = {} if self.info is None else {"info": as_json(self.info)}
+        if self.observes is not None:
+            fields["presence"] = self.observes
+        return fields
+
+
+NO_WISH = PresenceWish()
 
 
 class Answer(NamedTuple):
@@ -66,6 +93,8 @@ class Outcomes(Protocol):
     id: str
     owner_ack_id: str
     tells_timeouts: bool
+    presence: int
+    """The number of the latest change of the topic's members before it; 0: nobody observes it."""
 
     @property
     def responses(self) -> Mapping[str, AckResponse]:

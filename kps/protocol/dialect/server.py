@@ -58,9 +58,17 @@ class ServerLevel1:
         """
         return None
 
+    def read_wish(self, fields: Fields) -> tuple[Fields | None, bool | None]:
+        """Read what a subscription to a topic has to do with presence: its info, if it observes."""
+        return None, None
+
     def read_history(self, fields: Fields, most: int) -> tuple[Position | None, int, str]:
         """Read a request for history: the place, how many messages, and its name."""
         raise InvalidMessage("unknown action: history", "unknown_action")
+
+    def read_look(self, fields: Fields) -> tuple[str, str]:
+        """Read a request for who is there: the topic, and its name."""
+        raise InvalidMessage("unknown action: presence", "unknown_action")
 
     def read_ask(self, fields: Fields, payload: bytes, target: str, refusal: str) -> Ask:
         """Read an ack request; the field ``target`` names the topic or the receiver."""
@@ -123,8 +131,10 @@ class ServerLevel1:
     def pong(self, client_id: str, max_message: int, heartbeat: float, nonce: str) -> bytes:
         return level1.pong(client_id)
 
-    def subscribed(self, key: Key, standing: Standing = _NOWHERE) -> bytes:
-        """The confirmation of a subscription."""
+    def subscribed(
+        self, key: Key, standing: Standing = _NOWHERE, presence: Fields | None = None
+    ) -> bytes:
+        """The confirmation of a subscription. ``presence`` tells who is there."""
         return level1.subscribed(str(key))
 
     def unsubscribed(self, key: Key) -> bytes:
@@ -224,6 +234,18 @@ class ServerLevel2(ServerLevel1):
             return None
         return read_start(fields, most, is_pattern=is_pattern)
 
+    def read_wish(self, fields: Fields) -> tuple[Fields | None, bool | None]:
+        if "info" not in fields and "presence" not in fields:
+            return None, None
+        info, observes = fields.get("info"), fields.get("presence")
+        if info is not None and type(info) is not dict:
+            raise InvalidMessage("field info must be an object")
+        if observes is not None and type(observes) is not bool:
+            raise InvalidMessage("field presence must be true or false")
+        if fields.get("topic") is None and (info is not None or observes):
+            raise InvalidMessage("presence is that of a topic, not of a pattern", "bad_request")
+        return info, observes
+
     def read_history(self, fields: Fields, most: int) -> tuple[Position | None, int, str]:
         start = read_start(fields, most, is_pattern=False)
         nonce = required(fields, "nonce", "missing nonce")
@@ -231,6 +253,10 @@ class ServerLevel2(ServerLevel1):
         since = None if start is None else start.since
         assert not isinstance(since, Places)
         return since, count, nonce
+
+    def read_look(self, fields: Fields) -> tuple[str, str]:
+        topic = required(fields, "topic", _NO_TOPIC)
+        return topic, required(fields, "nonce", "missing nonce")
 
     def _wants_updates(self, fields: Fields) -> bool:
         return fields.get("updates") is True
@@ -264,8 +290,13 @@ class ServerLevel2(ServerLevel1):
     def pong(self, client_id: str, max_message: int, heartbeat: float, nonce: str) -> bytes:
         return level2.pong(client_id, max_message, heartbeat, nonce)
 
-    def subscribed(self, key: Key, standing: Standing = _NOWHERE) -> bytes:
-        return level2.subscribed(key, standing.fields(is_pattern=not isinstance(key, str)))
+    def subscribed(
+        self, key: Key, standing: Standing = _NOWHERE, presence: Fields | None = None
+    ) -> bytes:
+        more = standing.fields(is_pattern=not isinstance(key, str))
+        if presence:
+            more |= {"presence": presence}
+        return level2.subscribed(key, more)
 
     def unsubscribed(self, key: Key) -> bytes:
         if isinstance(key, str):
@@ -274,7 +305,8 @@ class ServerLevel2(ServerLevel1):
 
     def ack_response(self, outcomes: Outcomes) -> bytes:
         missing = outcomes.missing()
-        return level2.ack_response(outcomes.owner_ack_id, outcomes.untold(), missing)
+        told = outcomes.untold()
+        return level2.ack_response(outcomes.owner_ack_id, told, missing, outcomes.presence)
 
     def error(self, reason: str, code: str, request: Fields) -> bytes:
         return level2.error(reason, code, request)

@@ -6,13 +6,13 @@ the session's dialect, checks the rules, and calls the bus. It refuses a request
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from kps.errors import InvalidArgument, QueueFull
 from kps.protocol.access import rules
 from kps.protocol.access.identity import Permissions
 from kps.protocol.bus.acks import AckOwner, DuplicateAckId
-from kps.protocol.bus.topics import Stage
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.codes import LIMIT_REACHED
@@ -20,35 +20,35 @@ from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
     TooDeep,
+    load,
     shown,
     text,
 )
 from kps.protocol.dialect.outcome import as_json, bad_result
 from kps.protocol.dialect.places import Start, without_history
 from kps.protocol.dialect.requests import Ask
-from kps.protocol.dialect.server import ServerLevel1, required
+from kps.protocol.dialect.server import required
 from kps.protocol.dialect.texts import HardToFind, find_text, split_texts, text_of
 from kps.protocol.patterns import Key
+from kps.protocol.server.clients import describe
 from kps.protocol.server.delivery import Delivery
-from kps.protocol.server.events import RelayRequested
-from kps.protocol.server.gate import Gate
+from kps.protocol.server.events import RelayRequested, Subscribing, SubscriptionRequested
+from kps.protocol.server.gate import Gate, what_matters_in
+from kps.protocol.server.ports import Client
+from kps.protocol.server.presence import Observer
 from kps.protocol.server.replay import Replayed, Replays, find_logs, look_up, stand
 from kps.protocol.server.run import Run
 from kps.protocol.server.state import ServerState
 
 
-class Actor(Replayed, AckOwner, Protocol):
+class Actor(Replayed, Client, Observer, Protocol):
     """The session of the client that asks for an action, as actions see it."""
 
     number: int
-    dialect: ServerLevel1
-    topics: dict[Key, Stage]
     gate: Gate
     run: Run
     state: ServerState
     delivery: Delivery
-    received: int
-    """Number of messages that it sent."""
     deep: object
     """A part of the message that is being handled, if that is nested too deeply."""
     replays: Replays | None
@@ -84,6 +84,7 @@ _SUBSCRIPTION = 5
 _PATTERN = 30
 _RELAY = 20
 _HISTORY = 20
+_LOOK = 20
 
 
 def ping(actor: Actor, fields: Fields) -> None:
@@ -93,16 +94,65 @@ def ping(actor: Actor, fields: Fields) -> None:
 
 def subscribe(actor: Actor, fields: Fields) -> None:
     actor.state.turns.left -= _SUBSCRIPTION
-    key = actor.dialect.read_key(fields)
+    state, dialect = actor.state, actor.dialect
+    key = dialect.read_key(fields)
+    info, observes = _read_presence(actor, key, fields)
     if key in actor.topics:
-        actor.reply(actor.dialect.subscribed(key))
+        actor.reply(dialect.subscribed(key, presence=_attend(actor, key, info, observes)))
         return
-    limits, bus = actor.state.limits, actor.state.bus
     is_pattern = not isinstance(key, str)
     if is_pattern:
-        actor.state.turns.left -= _PATTERN
-    start = actor.dialect.read_start(fields, limits.max_positions, is_pattern=is_pattern)
-    rules.check_subscribe(key, actor.permissions, limits)
+        state.turns.left -= _PATTERN
+    start = dialect.read_start(fields, state.limits.max_positions, is_pattern=is_pattern)
+    rules.check_subscribe(key, actor.permissions, state.limits)
+    join = partial(_join, actor, key, start, info, observes)
+    if state.config.asks_subscribe:
+        asked = Subscribing(describe(actor, state.now), key, load(info) if info else None)
+        event = SubscriptionRequested(actor.number, asked)
+        actor.gate.ask_for(event, what_matters_in(fields), join)
+    else:
+        join()
+
+
+def _read_presence(actor: Actor, key: Key, fields: Fields) -> tuple[bytes | None, bool | None]:
+    """Read what a subscription has to do with presence: its info, as JSON, and whether it observes.
+
+    ``None`` means: as before.
+    """
+    info, observes = actor.dialect.read_wish(fields)
+    if not isinstance(key, str):
+        return None, None
+    if observes:
+        rules.check_presence(key, actor.permissions)
+    if info is None:
+        return None, observes
+    if actor.is_too_deep(info):
+        raise TooDeep
+    written = _text(actor, fields, "info") if info else b""
+    actor.state.presence.check_info(actor, key, written)
+    return written, observes
+
+
+def _attend(actor: Actor, key: Key, info: bytes | None, observes: bool | None) -> Fields | None:
+    """Note what a subscriber says about itself, and whether it observes; return who is there."""
+    presence = actor.state.presence
+    if not isinstance(key, str):
+        return None
+    if info is not None:
+        presence.set_info(actor, key, info)
+    if observes is None:
+        return None
+    if observes:
+        return presence.observe(actor, key)
+    presence.ignore(actor, key)
+    return None
+
+
+def _join(
+    actor: Actor, key: Key, start: Start | None, info: bytes | None, observes: bool | None
+) -> None:
+    """Subscribe, as the rules and the program allow it."""
+    limits, bus = actor.state.limits, actor.state.bus
     if len(actor.topics) >= limits.max_subscriptions:
         raise InvalidMessage("this client has too many subscriptions", LIMIT_REACHED)
     if not bus.has_room(key, limits.max_topics):
@@ -113,18 +163,21 @@ def subscribe(actor: Actor, fields: Fields) -> None:
     if logs is not None and not isinstance(key, str) and start is not None:
         actor.replays = actor.replays or Replays(actor)
         find_logs(logs, actor.replays, key)  # which refuses what would be too much
-    actor.delivery.subscribe(actor, key, lambda: _confirm(actor, key, start))
+    if info and isinstance(key, str):
+        actor.state.presence.set_info(actor, key, info)
+    actor.delivery.subscribe(actor, key, lambda: _confirm(actor, key, start, observes))
 
 
-def _confirm(actor: Actor, key: Key, start: Start | None) -> None:
+def _confirm(actor: Actor, key: Key, start: Start | None, observes: bool | None) -> None:
     """Confirm a subscription, and begin to replay what it asks for."""
     logs = actor.state.logs
+    members = _attend(actor, key, None, observes)
     if logs is None:
-        actor.reply(actor.dialect.subscribed(key, without_history(start)))
+        actor.reply(actor.dialect.subscribed(key, without_history(start), members))
         return
     replays = actor.replays = actor.replays or Replays(actor)
     standing = stand(logs, replays, key, start)
-    actor.reply(actor.dialect.subscribed(key, standing))
+    actor.reply(actor.dialect.subscribed(key, standing, members))
     replays.go_on()
 
 
@@ -329,6 +382,14 @@ def history(actor: Actor, fields: Fields) -> None:
     actor.reply(level2.history(topic, nonce, entries, standing.fields(is_pattern=False)))
 
 
+def presence(actor: Actor, fields: Fields) -> None:
+    topic, nonce = actor.dialect.read_look(fields)
+    rules.check_subscribe(topic, actor.permissions, actor.state.limits)
+    rules.check_presence(topic, actor.permissions)
+    actor.state.turns.left -= _LOOK
+    actor.reply(level2.presence(topic, {"nonce": nonce} | actor.state.presence.look(topic)))
+
+
 class Action(NamedTuple):
     """One action."""
 
@@ -352,6 +413,7 @@ ACTIONS: dict[str | None, Action] = {
     "publish_to_id_with_ack": Action(publish_to_id_with_ack),
     "ack": Action(ack),
     "history": Action(history),
+    "presence": Action(presence),
     "get_ack_status": Action(get_ack_status),
     "cancel_ack": Action(cancel_ack),
 }

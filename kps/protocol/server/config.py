@@ -30,7 +30,13 @@ class HubConfig:
     asks_upgrade: bool = False
     """Whether each upgrade waits for :meth:`Hub.decide`."""
     asks_token: bool = False
-    """Whether each client must show a token, which waits for :meth:`Hub.identify`."""
+    """Whether each client must show a token, which waits for :meth:`Hub.judge`."""
+    asks_connect: bool = False
+    """Whether each id for which a client asks waits for it."""
+    asks_subscribe: bool = False
+    """Whether each subscription waits for it."""
+    tells_unsubscribe: bool = False
+    """Whether the end of each subscription is an event."""
     permissions: Permissions = OPEN
     """Permissions of anonymous clients."""
     proxies: tuple[Network, ...] = ()

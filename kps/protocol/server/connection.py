@@ -204,8 +204,8 @@ class WebSocketConnection:
             self._changed(_REQUEST)
             self._state.turns.enter(self._intake)
 
-    def identify(self, verdict: object, now: float) -> None:
-        """Take a hook's verdict on the client's token."""
+    def judge(self, verdict: object, now: float) -> None:
+        """Take a hook's verdict on what the client wants."""
         self._state.now = now
         socket, session = self._socket, self.session
         before = socket.state
@@ -308,7 +308,7 @@ class WebSocketConnection:
     def _lost(self, now: float) -> None:
         state = self._state
         self._socket.connection_lost(now)
-        self.session.leave()
+        self.session.leave(self._socket.closed)
         # What is noted as soon as a call returns is noted before a signal handler comes in.
         if not self._is_gone:
             state.admission.release(was_admitted=self._is_admitted)
@@ -325,7 +325,7 @@ class WebSocketConnection:
         """Leave if the connection has ended; schedule a new deadline; note output."""
         socket, state = self._socket, self._state
         if socket.closed is not None:
-            self.session.leave()
+            self.session.leave(socket.closed)
             self._intake.resume()  # what blocked it is over: the peer's close frame may wait
         if socket.state is not before:
             state.deadlines.schedule(self)

@@ -75,6 +75,7 @@ class Delivery:
         ids = {subscriber.id for subscriber in subscribers} if ask.expected else ()
         absent = [one for one in dict.fromkeys(ask.expected) if one not in ids]
         request = self._open(owner, ask, subscribers, absent)
+        request.presence = state.presence.version(ask.target)
         if absent:
             state.turns.left -= len(absent)
             state.acks.note_absent(request, absent)

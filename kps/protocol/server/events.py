@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from kps.protocol.bus.message import AckChanged
 from kps.protocol.dialect.address import RelayTarget
+from kps.protocol.patterns import Key
 from kps.protocol.wire.http import HttpRequest
 from kps.protocol.wire.websocket import Closed
 
@@ -22,12 +23,64 @@ class UpgradeRequested(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TokenPresented:
-    """A client showed a token; answer with :meth:`Hub.identify`."""
+    """A client showed a token; answer with :meth:`Hub.judge`."""
 
     session: int
     token: str = field(repr=False)
     peer: str = ""
     """Address of the client."""
+
+
+class ConnectedClient(NamedTuple):
+    """A client, as the program of the server sees it."""
+
+    id: str
+    """The id under which it is registered, or for which it asks."""
+    name: str
+    """The name of its identity; empty for an anonymous client."""
+    address: str
+    level: int
+    """The level of the protocol."""
+    previous: str = ""
+    """The id that it had before, if it asks for another one."""
+    age: float = 0.0
+    """Seconds since it connected."""
+    topics: int = 0
+    """How many topics and patterns it is subscribed to."""
+
+
+class ConnectRequested(NamedTuple):
+    """A client wants to register, or to have another id; answer with :meth:`Hub.judge`."""
+
+    session: int
+    client: ConnectedClient
+
+
+class Subscribing(NamedTuple):
+    """A client that wants to subscribe."""
+
+    client: ConnectedClient
+    topic: Key
+    """The topic, or the pattern."""
+    info: Any
+    """What the client says about itself, or ``None``."""
+
+
+class SubscriptionRequested(NamedTuple):
+    """A client wants to subscribe; answer with :meth:`Hub.judge`."""
+
+    session: int
+    asked: Subscribing
+
+
+class Unsubscribed(NamedTuple):
+    """A subscription of a client has ended."""
+
+    client: ConnectedClient
+    topic: Key
+    """The topic, or the pattern."""
+    reason: str
+    """``unsubscribed``, or how the connection ended: ``closed``, ``lost``, ``replaced``."""
 
 
 class OriginRefused(NamedTuple):
@@ -61,8 +114,9 @@ class ClientRegistered(NamedTuple):
 class ClientLeft(NamedTuple):
     """A registered client is gone."""
 
-    client_id: str
+    client: ConnectedClient
     closed: Closed
+    """How its connection ended."""
     dropped: int
     """Messages for it that were dropped: it read too slowly, or was disconnected."""
 
@@ -105,6 +159,9 @@ class DirectMessageIgnored(NamedTuple):
 HubEvent = (
     UpgradeRequested
     | TokenPresented
+    | ConnectRequested
+    | SubscriptionRequested
+    | Unsubscribed
     | OriginRefused
     | LoginRefused
     | ClientRegistered

@@ -5,18 +5,22 @@ waits until the hook has answered::
 
     CONNECTING --requested--> DECIDING --accepted--> ADMITTED --registered--> REGISTERED
                                                       |    ^                   |     ^
-                                                  token  judged              token judged
+                                                  asked  judged              asked judged
                                                       v    |                   v     |
                                                      JUDGING                  REJUDGING
 
 Every phase can end in OVER. Without a hook, a client passes through DECIDING at once. The hook
-judges a token in the header of the upgrade while DECIDING, a token in the first ping while
-JUDGING, and a new token of a registered client while REJUDGING.
+judges a token in the header of the upgrade while DECIDING; a token in the first ping, and the id
+that it asks for, while JUDGING; and while REJUDGING a new token or id of a registered client, and a
+subscription of it.
 """
 
+from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 from typing import Protocol
 
+from kps.errors import Refused
 from kps.protocol.access import rules
 from kps.protocol.access.identity import Identity
 from kps.protocol.dialect.codes import EXPIRED
@@ -24,6 +28,9 @@ from kps.protocol.dialect.envelope import Fields, InvalidMessage, text
 from kps.protocol.dialect.server import ServerLevel1, agreed
 from kps.protocol.server.events import (
     ClientRegistered,
+    ConnectedClient,
+    ConnectRequested,
+    HubEvent,
     LoginRefused,
     OriginRefused,
     TokenPresented,
@@ -44,11 +51,11 @@ class Phase(Enum):
     ADMITTED = auto()
     """It may send messages, and has not registered."""
     JUDGING = auto()
-    """A hook judges the token in its ping."""
+    """A hook judges its token or its id."""
     REGISTERED = auto()
     """It has an id and uses the bus."""
     REJUDGING = auto()
-    """It uses the bus, and a hook judges its new token."""
+    """It uses the bus, and a hook judges something that it wants."""
     OVER = auto()
     """It has left."""
 
@@ -58,7 +65,7 @@ class Step(Enum):
 
     REQUESTED = auto()
     ACCEPTED = auto()
-    TOKEN_SHOWN = auto()
+    ASKED = auto()
     JUDGED = auto()
     REGISTERED = auto()
 
@@ -66,9 +73,9 @@ class Step(Enum):
 TRANSITIONS: dict[Phase, dict[Step, Phase]] = {
     Phase.CONNECTING: {Step.REQUESTED: Phase.DECIDING},
     Phase.DECIDING: {Step.ACCEPTED: Phase.ADMITTED},
-    Phase.ADMITTED: {Step.TOKEN_SHOWN: Phase.JUDGING, Step.REGISTERED: Phase.REGISTERED},
+    Phase.ADMITTED: {Step.ASKED: Phase.JUDGING, Step.REGISTERED: Phase.REGISTERED},
     Phase.JUDGING: {Step.JUDGED: Phase.ADMITTED},
-    Phase.REGISTERED: {Step.TOKEN_SHOWN: Phase.REJUDGING},
+    Phase.REGISTERED: {Step.ASKED: Phase.REJUDGING},
     Phase.REJUDGING: {Step.JUDGED: Phase.REGISTERED},
     Phase.OVER: {},
 }
@@ -77,6 +84,10 @@ TRANSITIONS: dict[Phase, dict[Step, Phase]] = {
 _JUDGING = Phase.JUDGING
 _REJUDGING = Phase.REJUDGING
 _OVER = Phase.OVER
+
+
+_Known = tuple[Identity | None, float | None]
+"""The identity of a client, and when that expires."""
 
 
 class Applicant(Client, Protocol):
@@ -99,7 +110,7 @@ class Applicant(Client, Protocol):
 class Gate:
     """Admits one client, or refuses it."""
 
-    __slots__ = ("_applicant", "_ping", "_state", "_transport", "ends_at", "identity", "phase",
+    __slots__ = ("_applicant", "_question", "_state", "_transport", "ends_at", "identity", "phase",
                  "register_by")  # fmt: skip
 
     def __init__(self, state: ServerState, transport: Transport, applicant: Applicant) -> None:
@@ -113,7 +124,7 @@ class Gate:
         self._state = state
         self._transport = transport
         self._applicant = applicant
-        self._ping: Fields = {}  # the one whose token is judged
+        self._question: Callable[[object], None] | None = None  # what to do with a verdict
 
     @property
     def is_over(self) -> bool:
@@ -122,7 +133,7 @@ class Gate:
 
     @property
     def holds(self) -> bool:
-        """Whether the client is not heard, because its token is being judged."""
+        """Whether the client is not heard, because a hook judges something that it wants."""
         return self.phase is _JUDGING or self.phase is _REJUDGING
 
     @property
@@ -189,31 +200,55 @@ class Gate:
             if token is not None and type(token) is not str:
                 raise InvalidMessage("field token must be a string")
             if token:
-                self._ping = _what_matters_in(fields)
-                self._move(Step.TOKEN_SHOWN)
                 applicant = self._applicant
-                self._state.emit(TokenPresented(applicant.number, token, applicant.peer))
+                self._ask(
+                    TokenPresented(applicant.number, token, applicant.peer),
+                    partial(self._judge_token, what_matters_in(fields)),
+                )
                 return
             if self.identity is None:
                 self._turn_away("a token is needed", fields)
                 return
         self._register(fields)
 
+    def ask_for(self, event: HubEvent, request: Fields, go_on: Callable[[], None]) -> None:
+        """Let the program decide on something that the client wants; go on if it agrees.
+
+        ``go_on`` may refuse the request with :class:`InvalidMessage`, too.
+        """
+
+        def judged(verdict: object) -> None:
+            try:
+                if isinstance(verdict, Refused):
+                    raise InvalidMessage(str(verdict), "forbidden")
+                if verdict is not True:
+                    raise InvalidMessage(_UNDECIDED, "unavailable")
+                go_on()
+            except InvalidMessage as error:
+                self._applicant.refuse(error, request)
+
+        self._ask(event, judged)
+
+    def _ask(self, event: HubEvent, judged: Callable[[object], None]) -> None:
+        """Let a hook judge something, and hear the client no further until ``judged``."""
+        self._question = judged
+        self._move(Step.ASKED)
+        self._state.emit(event)
+
     def judge(self, verdict: object) -> None:
-        """Take a hook's verdict on the token in a ping."""
-        if not self.holds:
-            return
-        ping, self._ping = self._ping, {}
-        self._move(Step.JUDGED)
+        """Take a hook's verdict on what the client wants."""
+        question = self._question
+        if self.holds and question is not None:
+            self._question = None
+            self._move(Step.JUDGED)
+            question(verdict)
+
+    def _judge_token(self, ping: Fields, verdict: object) -> None:
         refusal = self._refusal_of(verdict)
         if isinstance(verdict, Identity) and not refusal:
             before = self.identity, self.ends_at
             self._become(verdict)
-            try:
-                self._register(ping)
-            except InvalidMessage as error:  # a refused ping has no effect (spec, 5.5)
-                self.identity, self.ends_at = before
-                self._applicant.refuse(error, ping)
+            self._attempt(partial(self._register, ping, before), ping, before)
         elif isinstance(verdict, HttpResponse) and not self._applicant.id:
             self._tell(refusal)
             self._transport.close(1011, refusal)  # the client may retry after this code
@@ -247,7 +282,19 @@ class Gate:
         """Tell the driver that a login was refused."""
         self._state.emit(LoginRefused(self._applicant.peer, reason))
 
-    def _register(self, fields: Fields) -> None:
+    def _attempt(self, step: Callable[[], None], ping: Fields, before: _Known) -> None:
+        """Take a step of a ping that had to wait. A refused one has no effect (spec, 5.5)."""
+        try:
+            step()
+        except InvalidMessage as error:
+            self.identity, self.ends_at = before
+            self._applicant.refuse(error, ping)
+
+    def _register(self, fields: Fields, before: _Known | None = None) -> None:
+        """Register the client, or let the program decide on the id that it asks for.
+
+        ``before`` is what was known of the client before this ``ping``, if that has changed.
+        """
         state, applicant = self._state, self._applicant
         previous, config = applicant.id, state.config
         dialect = applicant.dialect if previous else agreed(fields.get("proto"), config.level)
@@ -256,8 +303,50 @@ class Gate:
         if not client_id:
             keeps = previous and dialect.keeps_id_in_ping
             client_id = previous if keeps else state.new_id()
+        enter = partial(self._enter, client_id, dialect, nonce)
+        if client_id == previous or not config.asks_connect:
+            enter()
+            return
+        _check_id(state, self.known, client_id)
+        client = ConnectedClient(
+            client_id,
+            self.known.name,
+            applicant.peer,
+            dialect.level,
+            previous,
+        )
+        self._ask(
+            ConnectRequested(applicant.number, client),
+            partial(
+                self._judge_id,
+                what_matters_in(fields),
+                enter,
+                before or (self.identity, self.ends_at),
+            ),
+        )
+
+    def _judge_id(
+        self, ping: Fields, enter: Callable[[], None], before: _Known, verdict: object
+    ) -> None:
+        if verdict is True:
+            self._attempt(enter, ping, before)
+            return
+        self.identity, self.ends_at = before
+        is_refused = isinstance(verdict, Refused)
+        refusal = str(verdict) if is_refused else _UNDECIDED
+        self._tell(refusal)
+        if is_refused or self.phase is Phase.REGISTERED:
+            code = "forbidden" if is_refused else "unavailable"
+            self._applicant.refuse(InvalidMessage(refusal, code), ping)
+        if self.phase is Phase.ADMITTED:  # the client may retry after 1011
+            self._transport.close(1008 if is_refused else 1011, refusal)
+
+    def _enter(self, client_id: str, dialect: ServerLevel1, nonce: str) -> None:
+        """Let the client onto the bus under an id, if that is free."""
+        state, applicant = self._state, self._applicant
+        previous = applicant.id
         if client_id != previous:
-            self._take_id(client_id)
+            _take_id(state, self.known, client_id)
             if self.phase is _OVER:
                 return  # closing the former holder of the id made this client's queue overflow
             if previous:
@@ -268,26 +357,14 @@ class Gate:
                 state.stats.connections += 1
             applicant.id = client_id
             state.clients[client_id] = applicant
+            if previous:
+                state.presence.renamed(applicant, previous)
             self._move(Step.REGISTERED)
             state.emit(ClientRegistered(applicant.number, client_id, previous, applicant.peer))
         limits = state.limits
         applicant.reply(
             dialect.pong(client_id, limits.max_message, limits.heartbeat_interval, nonce)
         )
-
-    def _take_id(self, client_id: str) -> None:
-        """Take an id for this client, from another connection if that holds it, or refuse it."""
-        state, identity = self._state, self.known
-        if client_id == state.config.id:
-            raise InvalidMessage("this id is the server's own", "id_unavailable")
-        rules.check_id(client_id, identity.permissions, state.limits)
-        other = state.clients.get(client_id)
-        is_taken = other is not None and other.owner_name != identity.name
-        if is_taken or not state.owners.may_use(client_id, identity.name):
-            raise InvalidMessage("this id belongs to another client", "id_unavailable")
-        state.owners.take(client_id, identity.name)
-        if other is not None:
-            other.replaced()
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -308,23 +385,47 @@ class Gate:
     def end(self) -> None:
         """Note that the client left."""
         self.phase = _OVER
-        self._ping = {}
+        self._question = None
 
     def _move(self, step: Step) -> None:
         """Take a step. A phase ignores a step that it does not list: the end may come first."""
         self.phase = TRANSITIONS[self.phase].get(step, self.phase)
 
 
-def _what_matters_in(ping: Fields) -> Fields:
-    """Return the fields of a ping that have a meaning; of arrays and objects only their type."""
+def _take_id(state: ServerState, identity: Identity, client_id: str) -> None:
+    """Take an id for a client, from another connection if that holds it, or refuse it."""
+    _check_id(state, identity, client_id)
+    state.owners.take(client_id, identity.name)
+    other = state.clients.get(client_id)
+    if other is not None:
+        other.replaced()
+
+
+def _check_id(state: ServerState, identity: Identity, client_id: str) -> None:
+    """Refuse an id that a client may not have, or that belongs to another one."""
+    if client_id == state.config.id:
+        raise InvalidMessage("this id is the server's own", "id_unavailable")
+    rules.check_id(client_id, identity.permissions, state.limits)
+    other = state.clients.get(client_id)
+    is_taken = other is not None and other.owner_name != identity.name
+    if is_taken or not state.owners.may_use(client_id, identity.name):
+        raise InvalidMessage("this id belongs to another client", "id_unavailable")
+
+
+def what_matters_in(request: Fields) -> Fields:
+    """Return the fields of a request that have a meaning while it waits for a verdict.
+
+    Of arrays and objects it has only their type.
+    """
     return {
         name: type(value)() if type(value) in (list, dict) else value
-        for name, value in ping.items()
-        if name in _IN_A_PING
+        for name, value in request.items()
+        if name in _MATTERS
     }
 
 
-_IN_A_PING = ("action", "from", "proto", "nonce", "topic", "to", "ack_id", "receipt")
+_MATTERS = ("action", "from", "proto", "nonce", "topic", "pattern", "to", "ack_id", "receipt")
+_UNDECIDED = "the server could not decide on this"
 
 STOPPING = HttpResponse.text(503, "the server is stopping")
 _UNAUTHORIZED = HttpResponse(

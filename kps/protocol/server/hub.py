@@ -17,6 +17,7 @@ from kps.protocol.calls import entry, patient, verb
 from kps.protocol.dialect.envelope import check_finite, compose_payload, encode
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.limits import check_seconds
+from kps.protocol.server.clients import Clients, describe
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.delivery import Delivery
@@ -63,8 +64,8 @@ class Connection(Protocol):
     def decide(self, verdict: object, now: float) -> None:
         """Accept or refuse the client, as a hook decided."""
 
-    def identify(self, verdict: object, now: float) -> None:
-        """Take a hook's verdict on the client's token."""
+    def judge(self, verdict: object, now: float) -> None:
+        """Take a hook's verdict on what the client wants."""
 
     def relay_finished(self, to: str, error: str | None) -> None:
         """Tell the client whether its message reached the other server."""
@@ -93,6 +94,8 @@ class Hub:
         self.stats = state.stats
         self.clients = state.clients
         """Registered clients by id."""
+        self.directory = Clients(state)
+        """The same, for the program of the server."""
         self.addresses = state.addresses
         """The addresses, hosts and domains by which other servers may reach this one."""
         self.connections: dict[int, Connection] = {}
@@ -180,15 +183,16 @@ class Hub:
             _isolated(connection, self.state, connection.decide, verdict, now)
 
     @entry
-    def identify(self, number: int, verdict: object, now: float) -> None:
-        """Take the ``Identity`` behind a token, or none, in answer to ``TokenPresented``.
+    def judge(self, number: int, verdict: object, now: float) -> None:
+        """Take a hook's verdict on what a client wants. Without effect when its session is over.
 
-        An ``HttpResponse`` means that the hook could not judge the token. Without effect when
-        the session is over.
+        In answer to ``TokenPresented`` it is the ``Identity`` behind the token, or none; to
+        ``ConnectRequested`` and ``SubscriptionRequested`` it is ``True``, or :class:`kps.Refused`.
+        An ``HttpResponse`` means that the hook could not decide.
         """
         connection = self.connections.get(number)
         if connection is not None:
-            _isolated(connection, self.state, connection.identify, verdict, now)
+            _isolated(connection, self.state, connection.judge, verdict, now)
 
     @entry
     def relay_finished(self, number: int, to: str, error: str | None, now: float) -> None:
@@ -347,7 +351,7 @@ class Hub:
             return
         if closed.by is ClosedBy.LOST:
             state.stats.lost += 1
-        state.emit(ClientLeft(session.id, closed, connection.dropped))
+        state.emit(ClientLeft(describe(session, state.now), closed, connection.dropped))
 
 
 def _isolated(

@@ -5,6 +5,7 @@ from typing import Any
 from kps.errors import InvalidArgument, KPSError, QueueFull
 from kps.protocol.bus.acks import AckRequest
 from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.members import Presence, read_presence
 from kps.protocol.bus.message import (
     AckChanged,
     AckHandle,
@@ -18,11 +19,17 @@ from kps.protocol.bus.message import (
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriptions import Subscriptions
-from kps.protocol.bus.topics import Stage
+from kps.protocol.bus.topics import UNSUBSCRIBED, Stage
 from kps.protocol.calls import patient, verb
 from kps.protocol.dialect import level1, level2
-from kps.protocol.dialect.envelope import compose, load, write
-from kps.protocol.dialect.outcome import NO_SUBSCRIBER, AckResponse, as_json, bad_result, timed_out
+from kps.protocol.dialect.envelope import InvalidMessage, compose, load, write
+from kps.protocol.dialect.outcome import (
+    NO_SUBSCRIBER,
+    AckResponse,
+    as_json,
+    bad_result,
+    timed_out,
+)
 from kps.protocol.dialect.places import Position
 from kps.protocol.limits import shown
 from kps.protocol.patterns import Key
@@ -55,24 +62,40 @@ class LocalProgram:
         self.id = state.config.id
         self.encoding = _SIZES
         self.topics: dict[Key, Stage] = {}
+        self.departure = UNSUBSCRIBED
         self.subscriptions = Subscriptions(state.limits, self._answer)
         self.calls = state.calls
         self._state = state
         self._around_own = _AROUND + len(write(self.id))  # bytes, apart from topic and payload
 
     @verb
-    def subscribe(self, key: Key) -> Mailbox:
-        """Subscribe to a topic or pattern.
+    def subscribe(self, key: Key, info: bytes | None = None) -> Mailbox:
+        """Subscribe to a topic or pattern; ``info`` is what this program says about itself there.
 
         Raises :class:`kps.InvalidArgument` for an empty topic, and :class:`kps.QueueFull` if too
-        many patterns begin and end like this one.
+        many patterns begin and end like this one, or the info is too large.
         """
         bus = self._state.bus
         check_key(key, self._state.limits)
         if bus.is_crowded(key):
             raise QueueFull("too many patterns begin and end like this one")
+        if info is not None and isinstance(key, str):
+            self._say(key, info)
         bus.subscribe(self, key)
         return self.subscriptions.add(key)
+
+    def _say(self, topic: str, info: bytes) -> None:
+        presence = self._state.presence
+        try:
+            presence.check_info(self, topic, info)
+        except InvalidMessage as error:
+            raise QueueFull(str(error)) from None
+        presence.set_info(self, topic, info)
+
+    def presence(self, topic: str) -> Presence:
+        """Tell who is subscribed to a topic. Raises :class:`kps.InvalidArgument`."""
+        fields = load(write(self._state.presence.look(check_topic(topic, self._state.limits))))
+        return read_presence(topic, fields)
 
     def history(self, topic: str, since: Position | None, limit: int) -> Past:
         """Return messages of a topic with history. Raises :class:`kps.InvalidArgument`."""
@@ -180,6 +203,7 @@ class LocalAck(AckHandle):
         self._state.emit(AckChanged(self))
 
     def ack_finished(self, request: AckRequest) -> None:
+        self.presence = request.presence or None
         for client_id in request.missing():
             self.responses[client_id] = timed_out(client_id, request.id)
         self._finish()

@@ -10,6 +10,7 @@ from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Subscriber
 from kps.protocol.dialect.envelope import write
 from kps.protocol.patterns import Key
+from kps.protocol.server.clients import figures
 from kps.protocol.server.state import ServerState
 
 STATS_TOPIC = RESERVED + "stats"
@@ -64,7 +65,7 @@ class Monitor:
             "pending_acks": len(state.acks),
             **asdict(state.stats),
             "dropped": self._dropped(),
-            "clients": [client.figures(now) for client in islice(state.clients.values(), _MOST)],
+            "clients": [figures(client, now) for client in islice(state.clients.values(), _MOST)],
             "topics": [
                 {
                     "topic" if isinstance(key, str) else "pattern": str(key),

@@ -63,6 +63,19 @@ class Transport(Protocol):
 class Client(Subscriber, AckOwner, Protocol):
     """A registered client, as other parts of the server see it."""
 
+    peer: str
+    dialect: ServerLevel1
+    since: float
+    """When it connected."""
+    received: int
+    """Number of messages that it sent."""
+    delivered: int
+    """Number of publications and direct messages for it."""
+
+    @property
+    def transport(self) -> Transport:
+        """What carries its messages."""
+
     @property
     def owner_name(self) -> str:
         """The name of its identity, which owns its id; empty for an anonymous client."""
@@ -75,6 +88,3 @@ class Client(Subscriber, AckOwner, Protocol):
 
     def replaced(self) -> None:
         """Close, because another connection took over its id."""
-
-    def figures(self, now: float) -> dict[str, Any]:
-        """Return its entry in the server's figures."""

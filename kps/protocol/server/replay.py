@@ -20,6 +20,7 @@ from kps.protocol.patterns import Key, Pattern
 from kps.protocol.server.encodings import FrameEncoding
 
 if TYPE_CHECKING:
+    from kps.protocol.server.ports import Transport
     from kps.protocol.server.state import ServerState
     from kps.protocol.wire.outbox import Entry
 
@@ -48,8 +49,8 @@ class Replayed(Subscriber, Protocol):
     state: "ServerState"
 
     @property
-    def queued(self) -> tuple[int, int]:
-        """Bytes and messages that are pending for the client."""
+    def transport(self) -> "Transport":
+        """What carries its messages."""
 
     def deliver_past(self, entry: "Entry") -> bool:
         """Take messages of the past; tell whether they had room."""
@@ -121,7 +122,8 @@ class Replays:
         self.begin(new, new.first)
 
     def _has_room(self) -> bool:
-        size, messages = self.session.queued
+        transport = self.session.transport
+        size, messages = transport.queued_bytes, transport.queued_messages
         return size <= self._room and messages <= self._at_once
 
     def forget(self) -> None:

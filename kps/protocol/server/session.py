@@ -8,7 +8,7 @@ from kps.protocol.access.identity import Permissions
 from kps.protocol.bus.acks import AckRequest
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.slices import AT_ONCE
-from kps.protocol.bus.topics import Stage
+from kps.protocol.bus.topics import REPLACED, UNSUBSCRIBED, Stage
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.codes import ID_TAKEN, RATE_LIMITED
 from kps.protocol.dialect.envelope import (
@@ -22,6 +22,7 @@ from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.dialect.server import LEVEL_1, ServerLevel1
 from kps.protocol.patterns import Key
 from kps.protocol.server.actions import ACTIONS, NO_ACTION, relay_failed
+from kps.protocol.server.clients import departure
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.encodings import FRAMES
 from kps.protocol.server.gate import Gate
@@ -33,6 +34,7 @@ from kps.protocol.server.state import ServerState
 from kps.protocol.server.templates import Template
 from kps.protocol.server.throttle import throttle
 from kps.protocol.wire.outbox import Entry, Kind
+from kps.protocol.wire.websocket import Closed
 
 _REPLY = Kind.REPLY
 _FORWARDED = Kind.FORWARDED
@@ -42,6 +44,8 @@ _NO_FIELDS: Fields = {}  # of a message that could not be read
 # Units of work (see ``turns``).
 _REFUSAL = 5
 _UPDATE = 4
+
+_CROWDED = 4  # a queue that is full to this part takes no messages about presence
 
 _MOST_NAMED = 1000  # messages of a refused frame: more than a client of ours puts into one
 
@@ -58,6 +62,7 @@ class ServerSession:
         "deep",
         "delivered",
         "delivery",
+        "departure",
         "dialect",
         "encoding",
         "gate",
@@ -88,6 +93,8 @@ class ServerSession:
         """The dialect, which the first ping settles."""
         self.encoding = FRAMES[self.dialect]
         self.topics: dict[Key, Stage] = {}
+        self.departure = UNSUBSCRIBED
+        """Why a subscription of it ends now, if one does."""
         self.since = state.now
         """When it connected."""
         self.received = 0
@@ -131,9 +138,9 @@ class ServerSession:
         return self._transport.host
 
     @property
-    def queued(self) -> tuple[int, int]:
-        """Bytes and messages that are pending for the client."""
-        return self._transport.queued_bytes, self._transport.queued_messages
+    def transport(self) -> Transport:
+        """What carries its messages."""
+        return self._transport
 
     # -- from the client ----------------------------------------------------------------------
 
@@ -262,6 +269,13 @@ class ServerSession:
         self.delivered += entry.messages
         return self._transport.queue(entry) and not self.gate.is_over
 
+    def tell(self, message: bytes) -> bool:
+        """Take a message about presence, or return ``False`` if too much waits for the client."""
+        transport, most = self._transport, self.state.limits.queue_bytes // _CROWDED
+        if transport.queued_bytes + len(message) > most:
+            return False
+        return transport.send(message, _FORWARDED)
+
     def deliver_direct(self, publication: Publication) -> None:
         """Take a direct message that wants an ack."""
         self.deliver(publication)
@@ -294,12 +308,18 @@ class ServerSession:
 
     def replaced(self) -> None:
         """Close, because another connection took over its id."""
+        self.departure = REPLACED
         self._transport.close(ID_TAKEN, "another connection took this id")
 
-    def leave(self) -> None:
-        """Leave the bus. May be called twice, and goes on if it was interrupted."""
+    def leave(self, closed: Closed | None = None) -> None:
+        """Leave the bus, because the connection has ended: how, if that is known.
+
+        May be called twice, and goes on if it was interrupted.
+        """
         if self._has_left:
             return
+        if self.departure is UNSUBSCRIBED:
+            self.departure = departure(closed)
         self.gate.end()
         self.inbox.clear()
         state = self.state
@@ -313,19 +333,3 @@ class ServerSession:
         state.acks.drop_owner(self)
         state.acks.drop_subscriber(self)
         self._has_left = True
-
-    def figures(self, now: float) -> dict[str, Any]:
-        """Return its entry in the server's figures."""
-        transport = self._transport
-        return {
-            "id": self.id,
-            "address": self.peer,
-            "level": self.dialect.level,
-            "age": round(now - self.since, 3),
-            "topics": len(self.topics),
-            "queue_messages": transport.queued_messages,
-            "queue_bytes": transport.queued_bytes,
-            "dropped": transport.dropped,
-            "received": self.received,
-            "delivered": self.delivered,
-        }

@@ -12,7 +12,7 @@ from kps.errors import QueueFull
 from kps.protocol import cost
 from kps.protocol.bus.acks import AckBook, AckRequest, DuplicateAckId
 from kps.protocol.bus.publication import Encoding, Publication
-from kps.protocol.bus.topics import Bus, Stage, Subscriber
+from kps.protocol.bus.topics import UNSUBSCRIBED, Bus, Stage, Subscriber
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.dialect.server import LEVEL_1, LEVEL_2, ServerLevel1
 from kps.protocol.patterns import Key
@@ -34,6 +34,7 @@ class Listener:
         self.id = client_id
         self.encoding = encoding
         self.topics: dict[Key, Stage] = {}
+        self.departure = UNSUBSCRIBED
         self.got: list[Publication] = []
         self._then = then
 

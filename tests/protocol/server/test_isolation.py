@@ -59,7 +59,7 @@ def test_the_others_keep_their_deadlines(stage: Stage, monkeypatch: pytest.Monke
 def test_a_verdict_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(asks_upgrade=True)
     broken = stage.peer()
-    for verb in ("decide", "identify"):
+    for verb in ("decide", "judge"):
         break_it(monkeypatch, verb, broken)
         getattr(stage.hub, verb)(broken.connection.number, True, stage.clock.now)
         assert failures(stage) == [Fault]

@@ -116,7 +116,7 @@ class TestQueues:
 
         def build() -> None:
             while not slow.session.gate.is_over:
-                taken = slow.session.figures(0.0)["queue_bytes"]
+                taken = slow.session.transport.queued_bytes
                 if taken > 0.95 * LIMIT:
                     break
                 feed(publisher, [{"action": "publish", "topic": "t", "data": 1}] * 50)
@@ -142,14 +142,14 @@ class TestQueues:
                 feed(peer, [[request_] * 50])
 
         assert memory_of(build) <= MULTIPLE * LIMIT + SLACK
-        assert peer.session.figures(0.0)["queue_bytes"] >= 0.95 * LIMIT
+        assert peer.session.transport.queued_bytes >= 0.95 * LIMIT
 
     def test_direct_messages(self) -> None:
         stage = Stage(limits=ServerLimits(queue_bytes=LIMIT))
         publisher, slow = client(stage, "p"), client(stage, "s")
 
         def build() -> None:
-            while slow.session.figures(0.0)["queue_bytes"] < 0.95 * LIMIT:
+            while slow.session.transport.queued_bytes < 0.95 * LIMIT:
                 feed(publisher, [{"action": "direct_message", "to": "s"}] * 50)
 
         assert memory_of(build) <= MULTIPLE * LIMIT + SLACK
@@ -166,7 +166,7 @@ class TestQueues:
             feed(publisher, (ask(number, data="x" * size) for number in range(count)))
 
         taken = memory_of(build)
-        queued = sum(peer.session.figures(0.0)["queue_bytes"] for peer in slow)
+        queued = sum(peer.session.transport.queued_bytes for peer in slow)
         assert queued > 40 * LIMIT
         for_requests = stage.hub.state.acks._cost
         assert taken - for_requests < 2 * LIMIT  # once, and 8 bytes for each place in a queue

@@ -112,7 +112,7 @@ class OtherConnection:
         self.session.gate.decide(verdict, self.request)
         self._stage.hub.state.deadlines.schedule(self)
 
-    def identify(self, verdict: object, now: float) -> None:
+    def judge(self, verdict: object, now: float) -> None:
         gate = self.session.gate
         if gate.holds:
             gate.judge(verdict)
@@ -196,7 +196,7 @@ def test_hooks_decide_on_it_and_its_time_runs_out() -> None:
     stage.hub.decide(asked.session, True, stage.clock.now)
     (shown,) = stage.hub.events()
     assert isinstance(shown, TokenPresented)
-    stage.hub.identify(shown.session, Identity("alice", lifetime=30.0), stage.clock.now)
+    stage.hub.judge(shown.session, Identity("alice", lifetime=30.0), stage.clock.now)
     alice.give({"action": "ping", "from": "a"})
     assert list(stage.hub.clients) == ["a"]
     stage.advance(29.9)

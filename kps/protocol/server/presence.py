@@ -1,0 +1,350 @@
+"""Tells clients who is subscribed to a topic, and who comes and goes (spec, section 17).
+
+The members of a topic are its subscribers. For a topic that somebody observes we keep a roster, so
+that observers get changes that agree with what they were told before. Changes are gathered for a
+short time. An observer whose queue is crowded gets no changes; it gets one new list later, in place
+of all that it has missed.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Protocol
+
+from kps.protocol import cost
+from kps.protocol.bus.topics import Bus, Departure, Subscriber
+from kps.protocol.dialect import level2
+from kps.protocol.dialect.codes import LIMIT_REACHED
+from kps.protocol.dialect.envelope import Fields, InvalidMessage
+from kps.protocol.dialect.outcome import Json
+from kps.protocol.patterns import Key
+from kps.protocol.server.turns import Turns
+from kps.protocol.server_limits import ServerLimits
+from kps.protocol.timers import Deadlines
+
+RENAMED = "renamed"
+"""The reason of a member that goes on with another id."""
+
+_TICK = 0.1  # seconds for which changes of members are gathered
+_SLOW_TICK = 1.0  # the same where only their number is told
+_MOST_BYTES = 256 * 1024  # of a list of members
+_ENTRY = 32  # bytes around an id and an info in such a list
+_INFOS = 64  # as many of the largest infos may one connection have
+
+
+class Observer(Subscriber, Protocol):
+    """A client that wants to know who is subscribed to a topic, and is subscribed to it."""
+
+    def tell(self, message: bytes) -> bool:
+        """Take a message about presence, or return ``False`` if too much waits for the client."""
+
+
+class _Member:
+    """A member of a topic, which may be away for a moment."""
+
+    __slots__ = ("info", "subscriber")
+
+    def __init__(self, subscriber: Subscriber | None, info: bytes) -> None:
+        self.subscriber = subscriber
+        """``None`` while it is away."""
+        self.info = info
+        """What it says about itself, as JSON; empty for nothing."""
+
+    def fields(self, client_id: str) -> Fields:
+        return {"id": client_id, "info": Json(self.info)} if self.info else {"id": client_id}
+
+
+class _Roster:
+    """The members of one topic that somebody observes. It is an item of the agenda."""
+
+    __slots__ = ("_absent", "_changed", "_due", "_presence", "_size", "_told_at", "behind",
+                 "is_long", "members", "observers", "topic", "version")  # fmt: skip
+
+    def __init__(self, presence: "Presence", topic: str, members: Iterable[Subscriber]) -> None:
+        self._presence = presence
+        self.topic = topic
+        self.members: dict[str, _Member] = {}
+        self.observers: dict[Subscriber, Observer] = {}
+        """Who wants to know."""
+        self.behind: set[Observer] = set()
+        """Those of them that need a new list."""
+        self.version = 0
+        """The number of the latest change."""
+        self.is_long = False
+        """Whether there are so many members that only their number is told."""
+        self._changed: dict[str, str] = {}  # ids since the last tick, and why those that left did
+        self._absent: dict[str, tuple[float, str]] = {}  # until when they may come back
+        self._size = 0  # bytes of the list
+        self._due: float | None = None
+        self._told_at = -_SLOW_TICK
+        for member in members:
+            self._put(member.id, _Member(member, presence.info_of(member, topic)))
+        self._changed.clear()
+        self.is_long = self._is_too_long()
+
+    def joined(self, subscriber: Subscriber, now: float) -> None:
+        """Note a member that is new, has come back, or says something else about itself."""
+        client_id = subscriber.id
+        info = self._presence.info_of(subscriber, self.topic)
+        known = self.members.get(client_id)
+        self._absent.pop(client_id, None)
+        if known is not None and known.info == info:
+            known.subscriber = subscriber
+            return
+        self._put(client_id, _Member(subscriber, info))
+        self._plan(now)
+
+    def left(self, subscriber: Subscriber, departure: Departure, now: float) -> None:
+        """Note that a subscriber has left. Unless it said so, it may come back for a while."""
+        client_id = subscriber.id
+        member = self.members.get(client_id)
+        if member is None or member.subscriber is not subscriber:
+            return  # another connection has its id
+        grace = self._presence.grace
+        if departure.may_return and grace:
+            member.subscriber = None
+            self._absent[client_id] = now + grace, departure.reason
+            self._presence.schedule(self)
+        else:
+            self._remove(client_id, departure.reason)
+            self._plan(now)
+
+    def renamed(self, subscriber: Subscriber, previous: str, now: float) -> None:
+        """Note that a member has another id."""
+        member = self.members.get(previous)
+        if member is not None and member.subscriber is subscriber:
+            self._remove(previous, RENAMED)
+            self._absent.pop(subscriber.id, None)
+            self._put(subscriber.id, _Member(subscriber, member.info))
+            self._plan(now)
+
+    def describe(self) -> Fields:
+        """Return who is there, as fields of a message."""
+        fields: Fields = {"count": len(self.members), "version": self.version}
+        if not self.is_long:
+            fields["members"] = [one.fields(name) for name, one in self.members.items()]
+        return fields
+
+    def _put(self, client_id: str, member: _Member) -> None:
+        before = self.members.get(client_id)
+        if before is not None:
+            self._size -= _size(client_id, before)
+        self.members[client_id] = member
+        self._size += _size(client_id, member)
+        self._changed[client_id] = ""
+        self.version = self._presence.new_version()
+
+    def _remove(self, client_id: str, reason: str) -> None:
+        self._size -= _size(client_id, self.members.pop(client_id))
+        self._changed[client_id] = reason
+        self.version = self._presence.new_version()
+
+    def _is_too_long(self) -> bool:
+        """Tell whether there are too many members for a list; one that was too long shrinks first.
+
+        So a number that goes up and down around the limit makes no lists again and again.
+        """
+        shrinks = 2 if self.is_long else 1
+        most = self._presence.most_members
+        return len(self.members) * shrinks > most or self._size * shrinks > _MOST_BYTES
+
+    # -- telling ----------------------------------------------------------------------------
+
+    def _plan(self, now: float) -> None:
+        """Tell the changes soon."""
+        if self._due is None:
+            self._due = max(now + _TICK, self._told_at + (_SLOW_TICK if self.is_long else _TICK))
+            self._presence.schedule(self)
+
+    def next_deadline(self) -> float | None:
+        returns = next(iter(self._absent.values()), None)
+        if returns is None or self._due is None:
+            return self._due if returns is None else returns[0]
+        return min(self._due, returns[0])
+
+    def handle_timeout(self, now: float) -> None:
+        """Give up those that have not come back, and tell what has changed."""
+        for client_id, (until, reason) in list(self._absent.items()):
+            if until > now:
+                break
+            del self._absent[client_id]
+            self._remove(client_id, reason)
+            if self._due is None:
+                self._due = now
+        if self._due is not None and now >= self._due:
+            self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        was_long, self.is_long = self.is_long, self._is_too_long()
+        changes, lists = self._describe_changes(), b""
+        self._changed.clear()
+        self._due, self._told_at = None, now
+        behind, self.behind = self.behind, set()
+        for observer in list(self.observers.values()):
+            message = changes
+            if observer in behind or (was_long and not self.is_long):
+                lists = lists or level2.presence(self.topic, self.describe())
+                message = lists
+            # It may leave meanwhile, because its queue is full.
+            if message and not observer.tell(message) and observer in self.observers:
+                self.behind.add(observer)
+        self._presence.turns.left -= len(self.observers)
+        if self.behind:
+            self._plan(now)
+
+    def _describe_changes(self) -> bytes:
+        """Return a message with all changes, as the last of each id has left them."""
+        if not self._changed:
+            return b""
+        fields: Fields = {"count": len(self.members), "version": self.version}
+        if not self.is_long:
+            members = self.members
+            joined = [members[name].fields(name) for name in self._changed if name in members]
+            left = [
+                {"id": name, "reason": reason}
+                for name, reason in self._changed.items()
+                if name not in members
+            ]
+            fields |= {"joined": joined} if joined else {}
+            fields |= {"left": left} if left else {}
+        return level2.presence(self.topic, fields)
+
+
+def _size(client_id: str, member: _Member) -> int:
+    """Return the bytes of a member in a list, roughly."""
+    return _ENTRY + len(client_id) + len(member.info)
+
+
+class Presence:
+    """Who is subscribed to the topics of one server, and who observes that.
+
+    ``now()`` returns the time of the call that is under way.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        deadlines: Deadlines,
+        turns: Turns,
+        limits: ServerLimits,
+        now: Callable[[], float],
+    ) -> None:
+        self.turns = turns
+        self.grace = limits.presence_grace
+        self.most_members = limits.max_members
+        self._most_info = limits.max_info
+        self._bus = bus
+        self._deadlines = deadlines
+        self._now = now
+        self._rosters: dict[str, _Roster] = {}
+        self._infos: dict[Subscriber, dict[str, bytes]] = {}
+        self._versions = count(1)
+        bus.on_join.append(self._joined)
+        bus.on_leave.append(self._left)
+
+    def version(self, topic: str) -> int:
+        """Return the number of the latest change of a topic's members; 0: nobody observes it."""
+        roster = self._rosters.get(topic)
+        return 0 if roster is None else roster.version
+
+    def info_of(self, subscriber: Subscriber, topic: str) -> bytes:
+        """Return what a subscriber says about itself on a topic, as JSON; empty for nothing."""
+        infos = self._infos.get(subscriber)
+        return b"" if infos is None else infos.get(topic, b"")
+
+    def check_info(self, subscriber: Subscriber, topic: str, info: bytes) -> None:
+        """Refuse an info that is too large, or too much with the others of its client."""
+        if len(info) > self._most_info:
+            raise InvalidMessage(f"the info has more than {self._most_info} bytes", LIMIT_REACHED)
+        others = self._infos.get(subscriber, {})
+        size = sum(len(one) for name, one in others.items() if name != topic)
+        if size + len(info) > _INFOS * self._most_info:
+            raise InvalidMessage("the infos of this client have too many bytes", LIMIT_REACHED)
+
+    def set_info(self, subscriber: Subscriber, topic: str, info: bytes) -> None:
+        """Note what a subscriber of a topic says about itself there, before it subscribes or now.
+
+        It is JSON, or empty for nothing any more.
+        """
+        infos = self._infos.setdefault(subscriber, {})
+        if info:
+            infos[topic] = cost.compact(info)
+        else:
+            infos.pop(topic, None)
+        if not infos:
+            del self._infos[subscriber]
+        roster = self._rosters.get(topic)
+        if roster is not None and topic in subscriber.topics:
+            roster.joined(subscriber, self._now())
+
+    def observe(self, observer: Observer, topic: str) -> Fields:
+        """Tell a subscriber of a topic about the members; return who is there, for its answer."""
+        roster = self._rosters.get(topic)
+        if roster is None:
+            roster = self._rosters[topic] = self._read(topic)
+        roster.observers[observer] = observer
+        roster.behind.discard(observer)
+        return self._describe(roster)
+
+    def ignore(self, subscriber: Subscriber, topic: str) -> None:
+        """Tell a client no more about the members of a topic."""
+        roster = self._rosters.get(topic)
+        observer = None if roster is None else roster.observers.pop(subscriber, None)
+        if roster is not None and observer is not None:
+            roster.behind.discard(observer)
+            if not roster.observers:
+                del self._rosters[topic]
+                self._deadlines.cancel(roster)
+
+    def look(self, topic: str) -> Fields:
+        """Return who is subscribed to a topic now."""
+        roster = self._rosters.get(topic)
+        if roster is not None:
+            return self._describe(roster)
+        fields = self._describe(self._read(topic))
+        del fields["version"]  # nobody numbers the changes
+        return fields
+
+    def renamed(self, subscriber: Subscriber, previous: str) -> None:
+        """Note that a client has another id."""
+        if self._rosters:
+            self.turns.left -= len(subscriber.topics)
+            for key in subscriber.topics:
+                roster = self._rosters.get(key) if isinstance(key, str) else None
+                if roster is not None:
+                    roster.renamed(subscriber, previous, self._now())
+
+    def schedule(self, roster: _Roster) -> None:
+        """Enter the next deadline of a roster."""
+        self._deadlines.schedule(roster)
+
+    def new_version(self) -> int:
+        """Return the number of a change, which is above all others."""
+        return next(self._versions)
+
+    def _read(self, topic: str) -> _Roster:
+        members = self._bus.own_subscribers(topic)
+        self.turns.left -= len(members)
+        return _Roster(self, topic, members)
+
+    def _describe(self, roster: _Roster) -> Fields:
+        if not roster.is_long:
+            self.turns.left -= len(roster.members)
+        return roster.describe()
+
+    def _joined(self, subscriber: Subscriber, key: Key) -> None:
+        roster = self._rosters.get(key) if isinstance(key, str) else None
+        if roster is not None:
+            roster.joined(subscriber, self._now())
+
+    def _left(self, subscriber: Subscriber, key: Key) -> None:
+        if not isinstance(key, str):
+            return
+        infos = self._infos.get(subscriber)
+        if infos is not None:
+            infos.pop(key, None)
+            if not infos:
+                del self._infos[subscriber]
+        roster = self._rosters.get(key)
+        if roster is not None:
+            roster.left(subscriber, subscriber.departure, self._now())
+            self.ignore(subscriber, key)
