@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from kps.protocol.bus.past import Past
     from kps.protocol.client.events import Connected, Disconnected, Lost, Recovered
     from kps.protocol.client.reconnect import Backoff
-    from kps.protocol.dialect.outcome import AckResponse
+    from kps.protocol.dialect.outcome import AckResponse, GroupResponse
     from kps.protocol.dialect.places import Position
     from kps.protocol.limits import ClientLimits, Overflow
     from kps.protocol.patterns import Pattern
@@ -76,6 +76,7 @@ __all__ = [
     "ConnectionLost",
     "Disconnected",
     "FirstOf",
+    "GroupResponse",
     "History",
     "HttpRequest",
     "HttpResponse",
@@ -131,6 +132,7 @@ _LAZY = {
     "ConnectedClient": "kps.protocol.server.events:ConnectedClient",
     "Disconnected": "kps.protocol.client.events:Disconnected",
     "FirstOf": "kps.auth.first_of:FirstOf",
+    "GroupResponse": "kps.protocol.dialect.outcome:GroupResponse",
     "History": "kps.protocol.bus.history:History",
     "Lost": "kps.protocol.client.events:Lost",
     "Past": "kps.protocol.bus.past:Past",

@@ -128,8 +128,8 @@ class ServerError(KPSError):
     """The server answered a request with an error message.
 
     Programs can rely on ``code`` (spec, 12.6). ``request`` is the refused action, ``topic``,
-    ``pattern`` and ``to`` are its fields. A field that the server did not send is empty; on level 1
-    all are. ``is_temporary`` says whether it may help to try again later.
+    ``pattern``, ``group`` and ``to`` are its fields. A field that the server did not send is empty;
+    on level 1 all are. ``is_temporary`` says whether it may help to try again later.
     """
 
     def __init__(
@@ -141,6 +141,7 @@ class ServerError(KPSError):
         topic: str = "",
         to: str = "",
         pattern: str = "",
+        group: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -148,6 +149,7 @@ class ServerError(KPSError):
         self.topic = topic
         self.to = to
         self.pattern = pattern
+        self.group = group
 
     @property
     def is_temporary(self) -> bool:

@@ -16,7 +16,7 @@ from kps.errors import InvalidArgument, KPSError, ServerError, Unsupported
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import call
 from kps.protocol.bus.message import Message
-from kps.protocol.patterns import Key, Pattern
+from kps.protocol.patterns import Pattern, Scope
 
 _FOREIGN = {"#": "**", "+": "*", ">": "**"}
 """What MQTT and NATS write as a level of a topic, and what it is here."""
@@ -24,7 +24,7 @@ _FOREIGN = {"#": "**", "+": "*", ">": "**"}
 
 def subscribe(options: argparse.Namespace) -> int:
     """Print messages until there were enough, the client ends, or the output does."""
-    keys: list[Key] = [*options.topics, *map(Pattern, options.pattern or ())]
+    keys: list[Scope] = [*options.topics, *map(Pattern, options.pattern or ())]
     if not keys:
         raise InvalidArgument("there is nothing to subscribe to: name a TOPIC or a --pattern")
     for doubt in _doubts(keys):
@@ -35,7 +35,7 @@ def subscribe(options: argparse.Namespace) -> int:
     return 0
 
 
-def _doubts(keys: Sequence[Key]) -> Iterator[str]:
+def _doubts(keys: Sequence[Scope]) -> Iterator[str]:
     """Yield what is probably not meant, although it is possible."""
     for key in keys:
         text = str(key)
@@ -55,7 +55,7 @@ def _doubts(keys: Sequence[Key]) -> Iterator[str]:
             yield "the pattern '*' matches only topics without '/'; '**' matches all"
 
 
-def _apart(keys: Sequence[Key]) -> Iterator[Key]:
+def _apart(keys: Sequence[Scope]) -> Iterator[Scope]:
     """Yield each key once, and no topic that one of the patterns has: only one gets its past."""
     patterns = [key for key in keys if isinstance(key, Pattern)]
     for key in dict.fromkeys(keys):
@@ -63,17 +63,17 @@ def _apart(keys: Sequence[Key]) -> Iterator[Key]:
             yield key
 
 
-async def _guarded(options: argparse.Namespace, keys: Sequence[Key]) -> None:
+async def _guarded(options: argparse.Namespace, keys: Sequence[Scope]) -> None:
     output = Output()
     await output.guard(_subscribe(options, keys, output))
 
 
-async def _subscribe(options: argparse.Namespace, keys: Sequence[Key], output: Output) -> None:
+async def _subscribe(options: argparse.Namespace, keys: Sequence[Scope], output: Output) -> None:
     left = options.count
     finished = asyncio.Event()
     refusals: list[KPSError] = []
 
-    async def show(earlier: Sequence[Key], message: Message) -> None:
+    async def show(earlier: Sequence[Scope], message: Message) -> None:
         nonlocal left
         if left == 0 or any(_has(key, message.topic) for key in earlier):
             return  # an earlier subscription shows it
@@ -130,9 +130,9 @@ async def _has_history(client: Client, topic: str) -> bool:
     return True
 
 
-def _has(key: Key, topic: str) -> bool:
+def _has(key: Scope, topic: str) -> bool:
     return key == topic if isinstance(key, str) else key.selects(topic)
 
 
-def _refusal(key: Key, error: KPSError) -> KPSError:
+def _refusal(key: Scope, error: KPSError) -> KPSError:
     return KPSError(f"cannot subscribe to {str(key)!r}: {error}")

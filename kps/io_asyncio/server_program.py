@@ -17,7 +17,7 @@ from kps.protocol.bus.message import (
     LONGEST_ADDRESS,
     AckHandle,
     Message,
-    check_expected,
+    check_demands,
     check_text,
 )
 from kps.protocol.bus.past import Past
@@ -92,17 +92,24 @@ class ServerProgram(Participant):
 
     @locked
     async def publish_with_ack(
-        self, topic: str, data: Any, timeout: float = 5.0, *, expect: Sequence[str] = ()
+        self,
+        topic: str,
+        data: Any,
+        timeout: float = 5.0,
+        *,
+        expect: Sequence[str] = (),
+        expect_groups: Sequence[str] = (),
+        key: str = "",
+        retry: int = 0,
     ) -> Ack[Any]:
         """Publish, and gather the acks of the subscribers: see :class:`kps.Ack`.
 
-        They have ``timeout`` seconds to answer. Each id of ``expect`` that is not among them has
-        the outcome ``absent``. Raises as ``publish``.
+        They have ``timeout`` seconds to answer. The options are those of a client: see
+        :class:`kps.Client`. Raises as ``publish``.
         """
         now = self._driver.enter()
-        return self._ack_for(
-            self._hub.publish_with_ack(topic, data, timeout, now, check_expected(expect))
-        )
+        demands = check_demands(expect, expect_groups, key, retry, self._hub.limits)
+        return self._ack_for(self._hub.publish_with_ack(topic, data, timeout, now, demands))
 
     @locked
     async def publish_to_id_with_ack(
@@ -177,7 +184,7 @@ class ServerProgram(Participant):
             raise InvalidArgument("a server's own program reads the past with 'history'")
         if wanted.observer is not None:
             raise InvalidArgument("a server's own program has 'presence', and hooks that tell it")
-        return self._hub.local.subscribe(key, wanted.wish.info)
+        return self._hub.local.subscribe(key, wanted.wish.info, wanted.concurrency)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
         self._hub.local.unsubscribe(mailbox)

@@ -209,7 +209,7 @@ class Client(Publisher, UnifiedClient):
         return self._session.subscriptions
 
     def _open_mailbox(self, key: Key, now: float, wanted: Wanted) -> Mailbox:
-        return self._session.subscribe(key, now, wanted.start, wanted.wish, wanted.observer)
+        return self._session.subscribe(key, now, *wanted)
 
     def _close_mailbox(self, mailbox: Mailbox) -> None:
         self._session.unsubscribe(mailbox, self._driver.clock())

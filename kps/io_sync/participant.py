@@ -19,11 +19,11 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.members import PresenceCallback, check_wish
 from kps.protocol.bus.message import AckHandle, Message, T
 from kps.protocol.bus.past import check_start
-from kps.protocol.bus.subscriptions import Subscriptions, Wanted
-from kps.protocol.dialect.outcome import NO_SUBSCRIBER
+from kps.protocol.bus.subscriptions import Subscriptions, Wanted, check_group
+from kps.protocol.dialect.outcome import NO_MEMBER, NO_SUBSCRIBER
 from kps.protocol.dialect.places import Position
 from kps.protocol.limits import check_seconds
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import Key, Scope
 
 _FEW = 16  # questions under way, with which the next one leaves at once
 
@@ -44,7 +44,7 @@ class Participant(ABC):
     @overload
     def subscribe(
         self,
-        topic: Key,
+        topic: Scope,
         callback: None = None,
         timeout: float | None = None,
         *,
@@ -52,12 +52,14 @@ class Participant(ABC):
         last: int = 0,
         presence: PresenceCallback | None = None,
         info: dict[str, Any] | None = None,
+        group: str = "",
+        concurrency: int = 1,
     ) -> Messages[Any]: ...
 
     @overload
     def subscribe(
         self,
-        topic: Key,
+        topic: Scope,
         callback: Callable[[Message[T]], object],
         timeout: float | None = None,
         *,
@@ -66,11 +68,13 @@ class Participant(ABC):
         last: int = 0,
         presence: PresenceCallback | None = None,
         info: dict[str, Any] | None = None,
+        group: str = "",
+        concurrency: int = 1,
     ) -> Subscription[T]: ...
 
     def subscribe(
         self,
-        topic: Key,
+        topic: Scope,
         callback: Callable[[Message[Any]], object] | None = None,
         timeout: float | None = None,
         *,
@@ -79,6 +83,8 @@ class Participant(ABC):
         last: int = 0,
         presence: PresenceCallback | None = None,
         info: dict[str, Any] | None = None,
+        group: str = "",
+        concurrency: int = 1,
     ) -> Subscription[Any]:
         """Subscribe to a topic, or a :class:`kps.Pattern` of topics.
 
@@ -109,6 +115,12 @@ class Participant(ABC):
         with a :class:`kps.Presence` at first and after each change of who is subscribed, as a
         callback for messages would be, with a permission of its own. A server has hooks instead.
 
+        With ``group`` this program is a member of the group of that name: each message goes to one
+        of its members. They take turns; a message that wants an ack goes to the one that has the
+        least to do, and none has more than ``concurrency`` of those at a time. If the member is
+        gone before it has answered, another one gets the message: see ``message.attempt``. A
+        program is a member of a group once; several tasks or threads share an iterator.
+
         Without a callback the result is an iterator of messages, :class:`kps.sync.Messages`. With
         ``timeout`` it raises :class:`kps.RequestTimeout` when no message comes for that many
         seconds. Subscribing takes effect at once if connected, otherwise with the next
@@ -133,8 +145,9 @@ class Participant(ABC):
                 check_seconds("timeout", timeout)
             check_callback("presence", presence)
             wish = check_wish(topic, info, presence)
-            wanted = Wanted(check_start(topic, since, last), wish, presence)
-            mailbox = self._open_mailbox(topic, now, wanted)
+            wanted = Wanted(check_start(topic, since, last), wish, presence, concurrency)
+            key = check_group(topic, group, wanted)
+            mailbox = self._open_mailbox(key, now, wanted)
             try:
                 subscription: Subscription[Any]
                 if callback is None:
@@ -149,15 +162,15 @@ class Participant(ABC):
                     self._unsubscribe(mailbox)
                 raise
 
-    def unsubscribe(self, topic: Key) -> None:
-        """End every subscription of this program to a topic, or to a pattern.
+    def unsubscribe(self, topic: Scope) -> None:
+        """End every subscription of this program to a topic, or to a pattern, groups included.
 
         Raises :class:`kps.InvalidState` when not started, and :class:`kps.ServerStopped` after
         the end of a server.
         """
         with self._driver.lock:
             self._driver.enter()
-            for mailbox in self._subscriptions.mailboxes(topic):
+            for mailbox in self._subscriptions.of_scope(topic):
                 self._unsubscribe(mailbox)
 
     def request(self, topic: str, data: Any, timeout: float = 5.0) -> Any:
@@ -183,8 +196,8 @@ class Participant(ABC):
             for response in ack:
                 if response.success:
                     return response.result
-                if response.error != NO_SUBSCRIBER:  # it has just left
-                    failures[response.client_id] = response.error or ""
+                if response.error not in (NO_SUBSCRIBER, NO_MEMBER):  # it has just left
+                    failures[response.client_id or response.name] = response.error or ""
         finally:  # also when the caller is cancelled: nobody waits for the others any more
             ack.cancel()
         if not failures:
@@ -197,7 +210,15 @@ class Participant(ABC):
 
     @abstractmethod
     def publish_with_ack(
-        self, topic: str, data: Any, timeout: float = 5.0, *, expect: Sequence[str] = ()
+        self,
+        topic: str,
+        data: Any,
+        timeout: float = 5.0,
+        *,
+        expect: Sequence[str] = (),
+        expect_groups: Sequence[str] = (),
+        key: str = "",
+        retry: int = 0,
     ) -> Ack[Any]: ...
 
     @abstractmethod

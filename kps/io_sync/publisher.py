@@ -15,7 +15,7 @@ from kps.io_sync.client_driver import ClientDriver
 from kps.io_sync.news import News
 from kps.io_sync.participant import Participant
 from kps.protocol.bus.members import Presence
-from kps.protocol.bus.message import Message, check_expected
+from kps.protocol.bus.message import Message, check_demands
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.session import ClientSession
@@ -82,20 +82,36 @@ class Publisher(Participant):
             self._sent()
 
     def publish_with_ack(
-        self, topic: str, data: Any, timeout: float = 5.0, *, expect: Sequence[str] = ()
+        self,
+        topic: str,
+        data: Any,
+        timeout: float = 5.0,
+        *,
+        expect: Sequence[str] = (),
+        expect_groups: Sequence[str] = (),
+        key: str = "",
+        retry: int = 0,
     ) -> Ack[Any]:
         """Publish, and gather the acks of the subscribers: see :class:`kps.sync.Ack`.
 
         The subscribers have ``timeout`` seconds to answer. Raises as ``publish``; the offline
-        queue does not apply. Each id of ``expect`` that is not among them has the outcome
-        ``absent``; a server that does not know that raises :class:`kps.Unsupported`.
+        queue does not apply.
+
+        Each id of ``expect`` that is not among them has the outcome ``absent``. Each group of the
+        topic is one more receiver: one of its members handles the message, and its outcome is a
+        :class:`kps.GroupResponse`. Each name of ``expect_groups`` without a group has the outcome
+        ``no member``. With a ``key`` a group gives messages with the same key to the same member,
+        as long as its members are the same. A message whose member is gone goes to another one, and
+        up to ``retry`` times one whose member fails.
+
+        A server that does not know one of these raises :class:`kps.Unsupported`.
         """
         with self._driver.lock:
             now = self._driver.enter()
+            limits = self._settings.config.limits
+            demands = check_demands(expect, expect_groups, key, retry, limits)
             return self._ack_for(
-                self._session.asking.publish_with_ack(
-                    topic, data, timeout, now, check_expected(expect)
-                )
+                self._session.asking.publish_with_ack(topic, data, timeout, now, demands)
             )
 
     def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack[Any]:

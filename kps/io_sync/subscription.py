@@ -15,6 +15,7 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message, T
 from kps.protocol.dialect.outcome import in_words
 from kps.protocol.dialect.places import Position
+from kps.protocol.patterns import InGroup
 
 
 class SubscriptionOwner(Protocol):
@@ -54,6 +55,12 @@ class Subscription(Handle, Generic[T]):
     def topic(self) -> str:
         """The topic, or the text of the pattern."""
         return self._mailbox.topic
+
+    @property
+    def group(self) -> str:
+        """The name of the group of which it is a member; empty: none."""
+        key = self._mailbox.key
+        return key.group if isinstance(key, InGroup) else ""
 
     @property
     def dropped(self) -> int:

@@ -26,6 +26,10 @@ ACK_REQUEST: Final = 800
 ADDRESSED: Final = 176
 """A receiver of a pending ack request, and its outcome."""
 
+TASK: Final = 1200
+"""A message for a group of an ack request, apart from the payload and the names: its object, its
+tables, and its outcome."""
+
 OUTCOME: Final = 184
 """The outcome of one receiver, at the publisher: its object, and its place in a table."""
 

@@ -6,7 +6,7 @@ none. Every other character stands for itself (spec, 14.1).
 
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from kps.errors import InvalidArgument
 from kps.protocol.limits import shown
@@ -82,8 +82,24 @@ class Pattern:
         return _covers(self.text, other.text)
 
 
-Key = str | Pattern
-"""What a subscription is to: a topic, or a pattern of topics."""
+Scope = str | Pattern
+"""Which messages a subscription is about: those of a topic, or of a pattern of topics."""
+
+
+class InGroup(NamedTuple):
+    """A membership in a group of subscribers, of which one gets each message (spec, 18)."""
+
+    scope: Scope
+    """The topic or pattern."""
+    group: str
+    """The name of the group among those of the same topic or pattern."""
+
+    def __str__(self) -> str:
+        return f"{self.group} of {self.scope}"
+
+
+Key = Scope | InGroup
+"""What a subscription is to."""
 
 HIDDEN = "__"
 """What the topics begin with that patterns do not have by accident."""

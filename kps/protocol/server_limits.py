@@ -75,6 +75,16 @@ class ServerLimits(ProgramLimits):
     """Members of a topic who are told by name to those that want to know who is there. Of more
     they are told the number."""
 
+    max_concurrency: int = 1000
+    """Messages that a member of a group may ask for at a time. Past it: it gets so many."""
+
+    max_waiting: int = 10_000
+    """Messages that may wait for the members of one group. Past it: the outcome ``busy``."""
+
+    max_attempts: int = 5
+    """Members of a group that a message is given to, one after the other, if they fail or vanish.
+    With the last one the outcome is final, so a message that ends its workers ends itself."""
+
     max_connections: int = 65_536
     """Connections in all, including those that have not finished their handshake. Past it:
     status 503. The system's limit on file descriptors applies besides."""
@@ -175,6 +185,9 @@ IN_SHORT = {
     "max_positions": "topics that the place of a pattern names, messages of an answer with history",
     "max_info": "bytes of what a client says about itself with a subscription",
     "max_members": "members of a topic who are told by name",
+    "max_concurrency": "messages that a member of a group may ask for at a time",
+    "max_waiting": "messages that may wait for the members of one group",
+    "max_attempts": "members of a group that get a message, one after the other",
     "max_connections": "connections in all",
     "max_connections_per_address": "connections from one address",
     "max_ids": "ids reserved for one identity",

@@ -23,7 +23,7 @@ from kps.protocol.bus.history import History
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.dialect.address import DEFAULT_PATH, Address
 from kps.protocol.dialect.level2 import LEVEL
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import Scope
 from kps.protocol.server_limits import ServerLimits
 from kps.testing.installed import install, uninstall
 from kps.testing.on_loop import LoopRuntime
@@ -245,7 +245,7 @@ class MemoryBus:
             self._world.run()
             return handle
 
-    def subscribe(self, topic: Key, callback: Callback) -> None:
+    def subscribe(self, topic: Scope, callback: Callback) -> None:
         """Subscribe to a topic or a :class:`kps.Pattern`, as the server, until the bus ends.
 
         ``callback`` is a plain function that takes a :class:`kps.Message` and waits for nothing.

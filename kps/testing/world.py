@@ -18,7 +18,7 @@ from kps.io_common.logs import report_failure
 from kps.io_common.server_logs import hook_failed
 from kps.io_common.verdicts import TokenHook, UpgradeHook
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import Scope
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import HubEvent, RelayRequested, TokenPresented, UpgradeRequested
 from kps.protocol.server.hub import Hub
@@ -77,7 +77,7 @@ class World:
         self.activity = 0
         """Grows with whatever happens. While it does not, and nobody is busy, all is quiet."""
         self.is_closed = False
-        self.subscriptions: list[tuple[Key, Callback]] = []
+        self.subscriptions: list[tuple[Scope, Callback]] = []
         """Of the test itself, which takes part as the server's program."""
         self._conditions = conditions
         self._seed = seed
@@ -190,7 +190,7 @@ class World:
 
     # -- the test as the server's program -------------------------------------------------------
 
-    def subscribe(self, key: Key, callback: Callback) -> None:
+    def subscribe(self, key: Scope, callback: Callback) -> None:
         """Let a callback of the test handle a topic or pattern, here and on servers to come."""
         mailbox = self.network.hub.local.subscribe(key)
         self._callbacks[mailbox] = callback

@@ -8,7 +8,7 @@ from kps.protocol.access.identity import Permissions, covers, matches
 from kps.protocol.bus.message import has_controls
 from kps.protocol.dialect.address import DEFAULT_PATH, RelayTarget
 from kps.protocol.dialect.envelope import InvalidMessage
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import Scope
 from kps.protocol.server_limits import ServerLimits
 
 RESERVED = "__kps/"
@@ -26,7 +26,11 @@ def check_publish(topic: str, permissions: Permissions, limits: ServerLimits) ->
         raise InvalidMessage("this client may not publish on this topic", "forbidden")
 
 
-def check_subscribe(key: Key, permissions: Permissions, limits: ServerLimits) -> None:
+def check_group(group: str, limits: ServerLimits) -> None:
+    _check_topic(group, limits, "name of the group")
+
+
+def check_subscribe(key: Scope, permissions: Permissions, limits: ServerLimits) -> None:
     kind = "topic" if isinstance(key, str) else "pattern"
     _check_topic(str(key), limits, kind)
     if (key if isinstance(key, str) else key.head).startswith(RESERVED):

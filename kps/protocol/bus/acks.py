@@ -1,110 +1,22 @@
 """Ack requests on the server: who was addressed, who answered, and when a request ends.
 
 Every addressed subscriber ends in exactly one outcome: its own answer, ``disconnected``
-or ``timeout`` (spec, section 6).
+or ``timeout`` (spec, section 6). So does every group, of which one member is asked at a time.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
-from typing import Protocol
 
 from kps.errors import QueueFull
 from kps.protocol import cost
+from kps.protocol.bus.ack_request import AckOwner, AckRequest, Task, Work
 from kps.protocol.bus.slices import Slices
-from kps.protocol.bus.topics import Subscriber
-from kps.protocol.dialect.outcome import AckResponse, Json
+from kps.protocol.bus.subscriber import Subscriber
+from kps.protocol.bus.tasks import TaskBook
+from kps.protocol.bus.topics import Bus
+from kps.protocol.dialect.outcome import AckResponse, GroupResponse, Json
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.timers import PAUSE, Deadlines, Expiries
-
-
-class AckOwner(Protocol):
-    """The publisher that asked for acks."""
-
-    def ack_updated(self, request: "AckRequest", response: AckResponse) -> None:
-        """Handle the outcome of one subscriber."""
-
-    def ack_finished(self, request: "AckRequest") -> None:
-        """Handle the end of a request: the last outcome is known, or its time is over."""
-
-
-class AckRequest:
-    """One message whose subscribers must answer."""
-
-    __slots__ = (
-        "_expire",
-        "awaited",
-        "cost",
-        "deadline",
-        "id",
-        "owner",
-        "owner_ack_id",
-        "presence",
-        "responses",
-        "size",
-        "tells_timeouts",
-        "told",
-        "wants_updates",
-    )
-
-    def __init__(
-        self,
-        ack_id: str,
-        owner: AckOwner,
-        owner_ack_id: str,
-        awaited: dict[Subscriber, str],
-        tells_timeouts: bool,
-        wants_updates: bool,
-        deadline: float | None,
-        cost: int,
-        expire: Callable[["AckRequest", float], None],
-    ) -> None:
-        self.id = ack_id
-        """The server's id of the request, which subscribers put into their answers."""
-        self.owner = owner
-        self.owner_ack_id = owner_ack_id
-        """The publisher's id of the request, by which it asks for the status or cancels."""
-        self.awaited = awaited
-        """The subscribers that have not answered, with the client ids that were addressed."""
-        self.responses: dict[str, AckResponse] = {}
-        self.tells_timeouts = tells_timeouts
-        """Level 1: whether the final answer lists the clients that did not answer in time."""
-        self.wants_updates = wants_updates
-        """Level 2: whether the owner is sent each outcome at once."""
-        self.cost = cost
-        """Bytes that it takes in memory, apart from the results."""
-        self.size = 0
-        """Bytes that the results and error texts so far take in memory."""
-        self.presence = 0
-        """The number of the latest change of the topic's members; 0: nobody observes it."""
-        self.told = 0
-        """Number of outcomes that the owner has been sent."""
-        self.deadline = deadline
-        """When the request times out; ``None`` once it has timed out or ended."""
-        self._expire = expire
-
-    def untold(self) -> list[AckResponse]:
-        """Return the outcomes that the owner has not been sent, and count them as sent."""
-        untold = list(islice(self.responses.values(), self.told, None))
-        self.told = len(self.responses)
-        return untold
-
-    def missing(self) -> list[str]:
-        """Return the ids of the clients that have not answered."""
-        return list(self.awaited.values())
-
-    def status(self) -> dict[str, bool]:
-        """Return the addressed client ids, and whether each outcome is known."""
-        status = dict.fromkeys(self.responses, True)
-        status.update(dict.fromkeys(self.awaited.values(), False))
-        return status
-
-    def next_deadline(self) -> float | None:
-        return self.deadline
-
-    def handle_timeout(self, now: float) -> None:
-        self.deadline = None
-        self._expire(self, now)
 
 
 class DuplicateAckId(Exception):
@@ -119,7 +31,7 @@ class AckBook:
     and its status says so.
     """
 
-    def __init__(self, deadlines: Deadlines, limits: ServerLimits) -> None:
+    def __init__(self, bus: Bus, deadlines: Deadlines, limits: ServerLimits) -> None:
         self._expiries = Expiries(deadlines)
         self._limits = limits
         self._awaited = 0  # pending answers of all requests
@@ -130,6 +42,16 @@ class AckBook:
         self._by_owner: dict[AckOwner, dict[str, AckRequest]] = {}
         self._by_subscriber: dict[Subscriber, dict[AckRequest, None]] = {}
         self._slices = Slices(deadlines)
+        self.handed_out = 0
+        """How many members of groups had room for a message."""
+        self.tasks = TaskBook(
+            bus,
+            deadlines,
+            limits,
+            self._conclude,
+            charge=self._charge,
+            handed_out=self._count_handed_out,
+        )
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -144,10 +66,12 @@ class AckBook:
         deadline: float,
         wants_updates: bool = False,
         absent: Iterable[str] = (),
+        work: Work | None = None,
     ) -> AckRequest:
         """Start a request. If it awaits nobody, call ``close`` then.
 
-        ``absent`` are ids for which ``note_absent`` will be called: they are paid for.
+        ``absent`` are ids for which ``note_absent`` will be called: they are paid for. ``work`` is
+        for groups, which get it with ``tasks.begin``.
         Raises :class:`DuplicateAckId` and :class:`kps.QueueFull`.
         """
         of_owner = self._by_owner.get(owner)
@@ -165,11 +89,15 @@ class AckBook:
             client_id = awaited[subscriber] = subscriber.id
             size += cost.ADDRESSED + client_id.__sizeof__()  # it has been written before, as UTF-8
         size += sum(cost.ADDRESSED + cost.of_text(client_id) for client_id in absent)
-        if self._awaited + len(awaited) > limits.max_awaited_acks:
+        groups = () if work is None else work.groups
+        if work is not None:
+            around = cost.TASK + cost.of_text(work.hint) + len(work.data)
+            size += sum(around + 2 * cost.of_text(str(key)) for key in groups)
+        if self._awaited + len(awaited) + len(groups) > limits.max_awaited_acks:
             raise QueueFull("the server waits for too many answers")
         if self._cost + size > limits.max_ack_bytes:
             raise QueueFull("the ack requests under way take too much memory")
-        count = len(awaited)
+        count = len(awaited) + len(groups)
         request = AckRequest(
             f"ack_{self._count + 1}",
             owner,
@@ -181,6 +109,9 @@ class AckBook:
             size,
             self._expired,
         )
+        if work is not None:
+            for key in groups:
+                request.tasks[Task(request, key, work)] = None
         self._count += 1
         self._awaited += count
         self._cost += size
@@ -204,8 +135,8 @@ class AckBook:
             request.owner.ack_updated(request, response)
 
     def close(self, request: AckRequest) -> None:
-        """Finish a request that addressed nobody, unless it is finished."""
-        if request.id in self._by_id:
+        """Finish a request that awaits nobody, unless it is finished."""
+        if request.id in self._by_id and request.is_over:
             self._finish(request)
 
     def answer(
@@ -221,23 +152,21 @@ class AckBook:
         Ignore it unless the request awaits this subscriber.
         """
         request = self._by_id.get(ack_id)
-        if request is not None and subscriber in request.awaited:
+        if request is None:
+            self.tasks.answer(subscriber, ack_id, error, result, size)
+        elif subscriber in request.awaited:
             if error or size:
                 size = cost.of_answer(error, size)
-                limits = self._limits
-                if (
-                    request.size + size > limits.max_results
-                    or self._results + size > limits.max_all_results
-                ):
+                if not self._has_room(request, size):
                     error, result, size = NO_ROOM, None, 0
-                request.size += size
-                self._results += size
+                self._charge(request, size)
             self._record(request, subscriber, error, result)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
         """Record ``disconnected`` for a subscriber that is gone."""
         if subscriber in self._by_subscriber:
             self._slices.begin(partial(self._disconnect, subscriber))
+        self.tasks.drop(subscriber)
         self._rest_if_idle()
 
     def drop_owner(self, owner: AckOwner) -> None:
@@ -274,13 +203,15 @@ class AckBook:
     def _abandon(self, owner: AckOwner) -> Iterator[int]:
         for request in list(self._by_owner.get(owner, {}).values()):
             if request.id in self._by_id:
+                awaited = len(request.awaited) + len(request.tasks)
                 self._forget(request)
-                yield 1 + len(request.awaited)
+                yield 1 + awaited
 
     def _time_out(self, request: AckRequest) -> Iterator[int]:
         if request.id in self._by_id:
+            awaited = len(request.awaited) + len(request.tasks)
             self._finish(request)
-            yield 1 + len(request.awaited)
+            yield 1 + awaited
 
     def _rest_if_idle(self) -> None:
         if not self._by_id:
@@ -307,10 +238,51 @@ class AckBook:
             del self._by_subscriber[subscriber]
         request.responses[client_id] = response
         request.owner.ack_updated(request, response)
-        if not request.awaited:
+        if request.is_over:
             self._finish(request)
 
+    def _conclude(self, task: Task, response: GroupResponse, size: int) -> None:
+        """Record the outcome of a group."""
+        request = task.request
+        if request is None or task not in request.tasks:
+            return
+        error = response.error
+        if error or size:
+            size = cost.of_answer(error, size)
+            if self._has_room(request, size):
+                self._charge(request, size)
+            else:
+                response = response.without_result(NO_ROOM)
+        del request.tasks[task]
+        self._awaited -= 1
+        task.request = None
+        request.responses[response.name] = response
+        request.owner.ack_updated(request, response)
+        if request.is_over:
+            self._finish(request)
+
+    def _has_room(self, request: AckRequest, size: int) -> bool:
+        """Tell whether there is room for a result or an error text."""
+        limits = self._limits
+        return (
+            request.size + size <= limits.max_results
+            and self._results + size <= limits.max_all_results
+        )
+
+    def _charge(self, request: AckRequest, size: int) -> None:
+        """Charge a request for a result or an error text."""
+        request.size += size
+        self._results += size
+
+    def _count_handed_out(self) -> None:
+        self.handed_out += 1
+
     def _finish(self, request: AckRequest) -> None:
+        for task in list(request.tasks):
+            request.is_late = True
+            self.tasks.time_out(task)
+        if request.id not in self._by_id:
+            return  # which the last task has ended
         self._forget(request)
         request.owner.ack_finished(request)
 
@@ -322,7 +294,8 @@ class AckBook:
             of_subscriber.pop(request, None)
             if not of_subscriber:
                 self._by_subscriber.pop(subscriber, None)
-        count = len(request.awaited)
+        count = len(request.awaited) + len(request.tasks)
+        self.tasks.abandon(request)
         # Nothing is called from here on, so no signal handler comes in before all is noted.
         if request.owner_ack_id in of_owner:
             del of_owner[request.owner_ack_id]

@@ -9,7 +9,7 @@ from kps.protocol.bus.members import PresenceCallback
 from kps.protocol.bus.message import Message
 from kps.protocol.cost import MESSAGE
 from kps.protocol.limits import Overflow, ProgramLimits
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import InGroup, Key
 
 # High-water and low-water marks, as parts of a mailbox: reading pauses above the first, and
 # resumes below the second. They are low, because every pending message costs memory and the
@@ -43,9 +43,9 @@ class Mailbox:
 
     def __init__(self, key: Key, limits: ProgramLimits) -> None:
         self.key = key
-        """The topic or pattern; empty for direct messages and for messages of other servers."""
-        self.topic = str(key)
-        """The same as a text."""
+        """What it is to; empty for direct messages and for messages of other servers."""
+        self.topic = str(key.scope if isinstance(key, InGroup) else key)
+        """The topic or the text of the pattern."""
         self.size = 0
         """Bytes for which the pending messages count: their JSON, and what each takes besides."""
         self.dropped = 0

@@ -1,14 +1,15 @@
 """The values that programs see: messages, and the answers to ack requests."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from kps.errors import InvalidArgument
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.dialect.places import Position
+from kps.protocol.dialect.places import LARGEST, Position
+from kps.protocol.dialect.requests import Demands
 from kps.protocol.limits import ProgramLimits, shown
-from kps.protocol.patterns import Key, Pattern
+from kps.protocol.patterns import InGroup, Key, Pattern
 
 if TYPE_CHECKING:
     # Only type checkers read this import. The default is the meaning of a plain ``Message``.
@@ -57,6 +58,7 @@ class Message(Generic[T]):
     acknowledgement: Acknowledgement | None = field(default=None, repr=False, compare=False)
     _epoch: str = field(init=False, repr=False, compare=False)  # of its position, if it has one
     _offset: int = field(init=False, repr=False, compare=False)
+    _attempt: int = field(init=False, repr=False, compare=False)  # if it is above 1
 
     @property
     def position(self) -> Position | None:
@@ -73,6 +75,18 @@ class Message(Generic[T]):
             return self._offset
         except AttributeError:
             return None
+
+    @property
+    def attempt(self) -> int:
+        """How many members of a group have been asked to handle it, with this one (spec, 18.3).
+
+        Above 1, it may have been handled before, in part or wholly, by a member that has vanished
+        or failed.
+        """
+        try:
+            return self._attempt
+        except AttributeError:
+            return 1
 
     @property
     def wants_ack(self) -> bool:
@@ -155,18 +169,35 @@ def check_topic(topic: Any, limits: ProgramLimits) -> str:
 
 def check_key(key: Any, limits: ProgramLimits) -> Key:
     """Return a topic or pattern that the program gave. Raises :class:`kps.InvalidArgument`."""
+    if isinstance(key, InGroup):
+        check_key(key.scope, limits)
+        check_text("a group", key.group, limits.max_topic)
+        return key
     if isinstance(key, Pattern):
         check_text("a pattern", key.text, limits.max_topic)
         return key
     return check_topic(key, limits)
 
 
-def check_expected(ids: Any) -> Sequence[str]:
-    """Return ids that a program expects. Raises :class:`kps.InvalidArgument`."""
-    is_list = isinstance(ids, Iterable) and not isinstance(ids, str)
-    expected = tuple(ids) if is_list else ("",)
+def check_demands(
+    expect: Any, expect_groups: Any, key: Any, retry: Any, limits: ProgramLimits
+) -> Demands:
+    """Return what a program wants of the receivers. Raises :class:`kps.InvalidArgument`."""
+    if not isinstance(key, str):
+        raise InvalidArgument(f"key is a text, not {shown(key)}")
+    if key:
+        check_text("a key", key, limits.max_topic)
+    if type(retry) is not int or not 0 <= retry <= LARGEST:
+        raise InvalidArgument(f"retry is a number of times, not {shown(retry)}")
+    ids, groups = _names("expect", "ids", expect), _names("expect_groups", "groups", expect_groups)
+    return Demands(ids, groups, key, retry)
+
+
+def _names(option: str, what: str, names: Any) -> tuple[str, ...]:
+    is_list = isinstance(names, Iterable) and not isinstance(names, str)
+    expected = tuple(names) if is_list else ("",)
     if not all(isinstance(one, str) and one for one in expected):
-        raise InvalidArgument(f"expect takes a list of ids, not {shown(ids)}")
+        raise InvalidArgument(f"{option} takes a list of {what}, not {shown(names)}")
     return expected
 
 

@@ -3,6 +3,7 @@
 from typing import Any, Protocol, TypeVar
 
 from kps.protocol.dialect.texts import split_joined
+from kps.protocol.patterns import InGroup
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -16,8 +17,8 @@ class Publication:
     :class:`Encoding` among its subscribers, and their queues share the result.
     """
 
-    __slots__ = ("_encoded", "ack_id", "count", "epoch", "is_direct", "offset", "partial", "sender",
-                 "texts", "topic")  # fmt: skip
+    __slots__ = ("_encoded", "ack_id", "attempt", "count", "epoch", "group", "is_direct", "offset",
+                 "partial", "sender", "texts", "topic")  # fmt: skip
 
     def __init__(
         self, topic: str, sender: str, *payloads: bytes, ack_id: str = "", is_direct: bool = False
@@ -32,6 +33,10 @@ class Publication:
         """The server's id of the ack request; empty if the publisher wants no ack."""
         self.is_direct = is_direct
         """Whether it is a direct message, which has a ``topic`` for level 1 only."""
+        self.group: InGroup | None = None
+        """The group for whose member it is, if it is."""
+        self.attempt = 1
+        """How many members have been asked with this one, if it is for a member of a group."""
         self.offset = 0
         """The offset of the first message, if the topic has history; else 0."""
         self.epoch = ""

@@ -8,15 +8,26 @@ a message that several subscriptions got.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from kps.errors import KPSError
+from kps.errors import InvalidArgument, KPSError
 from kps.protocol.bus.mailbox import CROWDED, Mailbox
 from kps.protocol.bus.matching import PatternTable
 from kps.protocol.bus.members import PresenceCallback
 from kps.protocol.bus.message import Acknowledgement, Message, make_messages, place_messages
-from kps.protocol.dialect.places import Position, Start
+from kps.protocol.dialect.places import LARGEST, Position, Start
 from kps.protocol.dialect.requests import NO_WISH, PresenceWish
-from kps.protocol.limits import ProgramLimits
-from kps.protocol.patterns import Key
+from kps.protocol.limits import ProgramLimits, shown
+from kps.protocol.patterns import InGroup, Key, Scope
+
+
+class Errand(NamedTuple):
+    """How a message came to a member of a group."""
+
+    ack_id: str
+    """The server's id of the request, if it wants an ack."""
+    epoch: int
+    """Number of the connection that brought it."""
+    attempt: int
+    """How many members have been asked with this one."""
 
 
 class Wanted(NamedTuple):
@@ -28,6 +39,26 @@ class Wanted(NamedTuple):
     """What it has to do with presence."""
     observer: PresenceCallback | None = None
     """The callback for presence."""
+    concurrency: int = 1
+    """How many messages with ack a member of a group takes at a time."""
+
+
+def check_group(scope: Scope, group: object, wanted: Wanted) -> Key:
+    """Return what a program subscribes to. Raises :class:`kps.InvalidArgument`."""
+    concurrency: object = wanted.concurrency
+    if type(concurrency) is not int or not 1 <= concurrency <= LARGEST:
+        raise InvalidArgument(
+            f"concurrency is a number of messages from 1, not {shown(concurrency)}"
+        )
+    if group == "" and isinstance(group, str):
+        if concurrency > 1:
+            raise InvalidArgument("concurrency is for a member of a group")
+        return scope
+    if not isinstance(group, str):
+        raise InvalidArgument(f"group is the name of a group, not {shown(group)}")
+    if wanted.start is not None or wanted.wish != NO_WISH:
+        raise InvalidArgument("a group has neither a past nor presence")
+    return InGroup(scope, group)
 
 
 # Topics whose subscriptions are remembered, and characters of such a topic.
@@ -53,6 +84,7 @@ class Subscriptions:
         self._answer = answer
         self._crowded = crowded
         self._by_topic: dict[str, list[Mailbox]] = {}
+        self._by_group: dict[InGroup, list[Mailbox]] = {}
         self._by_pattern: PatternTable[list[Mailbox]] | None = None  # unless there are any
         self._routes: dict[str, list[Mailbox]] = {}  # by topic, while there are patterns
         self.ready: list[Mailbox] = []
@@ -68,11 +100,16 @@ class Subscriptions:
     def keys(self) -> list[Key]:
         """All topics and patterns."""
         patterns = self._by_pattern
-        return [*self._by_topic, *(() if patterns is None else patterns.keys())]
+        return [*self._by_topic, *self._by_group, *(() if patterns is None else patterns.keys())]
 
     def mailboxes(self, key: Key) -> list[Mailbox]:
         """Return the subscriptions to one topic or pattern."""
         return list(self._of(key) or ())
+
+    def of_scope(self, scope: Scope) -> list[Mailbox]:
+        """Return the subscriptions to a topic or pattern, as a member of groups too."""
+        in_groups = [key for key in self._by_group if key.scope == scope]
+        return [one for key in (scope, *in_groups) for one in self.mailboxes(key)]
 
     def count(self, topic: str) -> int:
         """Return how many subscriptions have a topic, patterns included."""
@@ -91,6 +128,8 @@ class Subscriptions:
             others.append(mailbox)
         elif isinstance(key, str):
             self._by_topic[key] = [mailbox]
+        elif isinstance(key, InGroup):
+            self._by_group[key] = [mailbox]
         else:
             if self._by_pattern is None:
                 self._by_pattern = PatternTable()
@@ -101,11 +140,15 @@ class Subscriptions:
     def _of(self, key: Key) -> list[Mailbox] | None:
         if isinstance(key, str):
             return self._by_topic.get(key)
+        if isinstance(key, InGroup):
+            return self._by_group.get(key)
         return None if self._by_pattern is None else self._by_pattern.get(key)
 
     def _remove_all(self, key: Key) -> None:
         if isinstance(key, str):
             del self._by_topic[key]
+        elif isinstance(key, InGroup):
+            del self._by_group[key]
         elif self._by_pattern is not None:
             del self._by_pattern[key]
             if not self._by_pattern:
@@ -242,11 +285,37 @@ class Subscriptions:
             if not len(mailbox):
                 self._will_be_ready(mailbox)
             if mailbox.put_all(messages, total):
-                self._after_putting(mailbox)
+                if self._crowded is not None and mailbox.fills(CROWDED):
+                    self._crowded(mailbox)
                 most = len(messages)
             else:
                 most = max(most, sum([self._put(mailbox, message) for message in messages]))
         return most
+
+    def deliver_to_member(
+        self,
+        key: InGroup,
+        topic: str,
+        payloads: Sequence[object],
+        sender: str,
+        size: int,
+        errand: Errand,
+    ) -> int | None:
+        """Give messages of a group to the subscription that is its member.
+
+        Return how many had room; ``None`` if the program is no member any more.
+        """
+        mailboxes = self._by_group.get(key)
+        if mailboxes is None:
+            return None
+        taken = 0
+        for data in payloads:
+            acknowledgement = Acknowledgement(errand.ack_id, errand.epoch, 1)
+            message = Message(topic, data, sender, size, acknowledgement if errand.ack_id else None)
+            if errand.attempt > 1:
+                message._attempt = errand.attempt
+            taken += self._put(mailboxes[0], message)
+        return taken
 
     def deliver_direct(self, data: object, sender: str, size: int, ack_id: str, epoch: int) -> bool:
         """Give a direct message to its subscription; return ``False`` if there is none."""
@@ -306,17 +375,14 @@ class Subscriptions:
                 self.overflowed.append(mailbox)
             for lost in dropped:
                 self.settle(lost, "queue full")
-        self._after_putting(mailbox)
+        if self._crowded is not None and mailbox.fills(CROWDED):
+            self._crowded(mailbox)
         return not dropped or dropped[-1] is not message
 
     def _will_be_ready(self, mailbox: Mailbox) -> None:
         """Note an empty mailbox before its message: a signal handler may raise in between."""
         if not (self.ready and self.ready[-1] is mailbox):
             self.ready.append(mailbox)
-
-    def _after_putting(self, mailbox: Mailbox) -> None:
-        if self._crowded is not None and mailbox.fills(CROWDED):
-            self._crowded(mailbox)
 
 
 def copied(data: Any) -> Any:

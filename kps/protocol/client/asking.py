@@ -1,6 +1,5 @@
 """Questions of the program to the server: acks, receipts, barriers."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from kps.errors import KPSError, QueueFull, RequestTimeout, ServerError
@@ -22,10 +21,11 @@ from kps.protocol.client.pending import (
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1, level2
-from kps.protocol.dialect.client import read_response
-from kps.protocol.dialect.codes import EXPECT
+from kps.protocol.dialect.client import read_group_response, read_response
+from kps.protocol.dialect.codes import EXPECT, GROUPS
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import AckResponse, size_of, timed_out
+from kps.protocol.dialect.requests import NO_DEMANDS, Demands
 from kps.protocol.limits import check_seconds
 from kps.protocol.timers import Expiries
 
@@ -50,19 +50,16 @@ class Asking:
 
     @verb
     def publish_with_ack(
-        self, topic: str, data: Any, timeout: float, now: float, expected: Sequence[str] = ()
+        self, topic: str, data: Any, timeout: float, now: float, demands: Demands = NO_DEMANDS
     ) -> AckHandle:
-        """Publish, and gather the acks. Raises as ``publish`` does; it is never kept offline.
-
-        ``expected`` are ids that must be among the receivers.
-        """
+        """Publish, and gather the acks. Raises as ``publish`` does; it is never kept offline."""
         handle = self._new_ack(timeout, now)
         check_topic(topic, self._state.config.limits)
-        if expected:
+        if demands != NO_DEMANDS:
             self._state.require_link()
-            self._state.require_feature(EXPECT)
+            self._state.require_feature(EXPECT if demands.expected else GROUPS)
         write = self._sender.dialect.publish_with_ack
-        self._ask(handle, write(topic, self._state.id, data, handle.id, timeout, expected))
+        self._ask(handle, write(topic, self._state.id, data, handle.id, timeout, demands))
         return handle
 
     @verb
@@ -205,6 +202,10 @@ class Asking:
             for client_id, response in responses.items():
                 if type(response) is dict:
                     self._record(handle, *read_response(client_id, response, handle.id))
+        groups = fields.get("groups")
+        for one in groups if type(groups) is list else ():
+            if type(one) is dict:
+                self._record(handle, *read_group_response(one, handle.id))
         if type(missing) is list:
             for client_id in missing:
                 if type(client_id) is str:
@@ -219,8 +220,8 @@ class Asking:
         pending = self.pending
         if pending.size + size > self._state.config.limits.max_all_results:
             self._give_up(handle, QueueFull("the outcomes of ack requests take too much memory"))
-        elif response.client_id not in handle.responses:
-            handle.responses[response.client_id] = response
+        elif (name := response.name) not in handle.responses:
+            handle.responses[name] = response
             handle.size += size
             pending.size += size
 

@@ -7,13 +7,13 @@ objects alike.
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kps.errors import KPSError, ServerError
+from kps.errors import KPSError, ServerError, Unsupported
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import AckChanged, AckHandle
 from kps.protocol.client.pending import Barrier
 from kps.protocol.dialect.envelope import Fields
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import InGroup, Key
 from kps.protocol.wire.websocket import Closed
 
 
@@ -125,11 +125,20 @@ class ErrorReceived(NamedTuple):
     topic: str = ""
     to: str = ""
     pattern: str = ""
+    group: str = ""
 
     @classmethod
     def of(cls, error: ServerError) -> "ErrorReceived":
         """Make the event for an error that nobody waits for."""
-        return cls(str(error), error.code, error.request, error.topic, error.to, error.pattern)
+        about = error.code, error.request, error.topic, error.to, error.pattern, error.group
+        return cls(str(error), *about)
+
+    @classmethod
+    def about(cls, key: Key, error: Unsupported) -> "ErrorReceived":
+        """Make the event for a subscription of which the server lacks something."""
+        scope, group = (key.scope, key.group) if isinstance(key, InGroup) else (key, "")
+        topic, pattern = (scope, "") if isinstance(scope, str) else ("", scope.text)
+        return cls(str(error), "unsupported", "subscribe", topic, "", pattern, group)
 
     def error(self) -> ServerError:
         """Make the exception for the program."""
@@ -140,6 +149,7 @@ class ErrorReceived(NamedTuple):
             topic=self.topic,
             to=self.to,
             pattern=self.pattern,
+            group=self.group,
         )
 
 

@@ -1,11 +1,11 @@
 """Handles the messages that a client gets from the server (spec, 4 and 12)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kps.errors import InvalidArgument, MessageTooLarge, ServerError, Unsupported
 from kps.protocol.bus.message import Acknowledgement
-from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.bus.subscriptions import Errand, Subscriptions
 from kps.protocol.client.asking import Asking
 from kps.protocol.client.events import (
     ErrorReceived,
@@ -20,9 +20,9 @@ from kps.protocol.client.presence import MembersOfTopics
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topic_states import Verdict
-from kps.protocol.client.topics import Topics
+from kps.protocol.client.topics import Topics, needs
 from kps.protocol.dialect.client import DeliveryTemplate, key_in
-from kps.protocol.dialect.codes import PATTERNS, PRESENCE
+from kps.protocol.dialect.codes import PRESENCE
 from kps.protocol.dialect.envelope import (
     Fields,
     InvalidMessage,
@@ -33,7 +33,7 @@ from kps.protocol.dialect.envelope import (
 )
 from kps.protocol.dialect.outcome import NO_SUBSCRIBER, bad_result
 from kps.protocol.dialect.places import Position, read_standing
-from kps.protocol.patterns import Key, Pattern
+from kps.protocol.patterns import InGroup, Pattern, Scope
 
 # Levels of nesting that a server may send: those of a payload, and some around it. A program
 # could not safely forward a deeper payload (see ``ServerLimits.max_depth``).
@@ -44,7 +44,7 @@ _MOST_TEMPLATES = 32
 # Characters of an error text that the program gets.
 _LONGEST_ERROR = 1000
 
-_ABOUT = ("code", "request", "topic", "pattern", "to")
+_ABOUT = ("code", "request", "topic", "pattern", "to", "group")
 
 
 class Receiver:
@@ -208,10 +208,15 @@ class Receiver:
             self._templates.clear()
             self._registered(link, fields)
             for key in self._topics.take_unsupported():
-                self._unsupported(key)
+                lacking = (one for one in needs(key) if not self._state.has_feature(one))
+                error = Unsupported(next(lacking))
+                ended = self._subscriptions.refuse(key, error)
+                self._state.events += (
+                    SubscriptionRefused(ended),
+                    ErrorReceived.about(key, error),
+                )
             for topic in self.members.untold():
-                reason = str(Unsupported(PRESENCE))
-                self._state.events.append(ErrorReceived(reason, "unsupported", "subscribe", topic))
+                self._state.events.append(ErrorReceived.about(topic, Unsupported(PRESENCE)))
 
     def _confirmed(self, link: ClientLink, fields: Fields, size: int) -> None:
         key, joins = key_in(fields), fields["action"] == "subscribed"
@@ -225,6 +230,9 @@ class Receiver:
 
     def _publications(self, link: ClientLink, fields: Fields, size: int) -> None:
         topic, sender, payloads = link.outgoing.dialect.read_publications(fields)
+        if "group" in fields:
+            self._for_member(topic, sender, payloads, fields, size)
+            return
         if payloads:
             position, size = None, size // len(payloads)
             if "offset" in fields:
@@ -263,6 +271,9 @@ class Receiver:
         topic, sender, data, ack_id, may_be_direct = link.outgoing.dialect.read_question(
             fields, self._state.id
         )
+        if "group" in fields and not may_be_direct:
+            self._for_member(topic, sender, (data,), fields, size)
+            return
         subscriptions, epoch = self._subscriptions, self._state.epoch
         position = self._place(link, topic, fields, 1)[0] if "offset" in fields else None
         had_room = subscriptions.deliver(topic, data, sender, size, ack_id, epoch, position)
@@ -270,6 +281,21 @@ class Receiver:
         if not taken and may_be_direct:
             taken = subscriptions.deliver_direct(data, sender, size, ack_id, epoch)
         if not taken and ack_id:
+            self._answer(ack_id, NO_SUBSCRIBER)
+
+    def _for_member(
+        self, topic: str, sender: str, payloads: Sequence[Any], fields: Fields, size: int
+    ) -> None:
+        """Take messages for a member of a group."""
+        scope, attempt = key_in(fields), fields.get("attempt")
+        ack_id = text(fields, "ack_id")
+        errand = Errand(ack_id, self._state.epoch, attempt if type(attempt) is int else 1)
+        taken = None
+        if payloads and isinstance(scope, InGroup):
+            taken = self._subscriptions.deliver_to_member(
+                scope, topic, payloads, sender, size // len(payloads), errand
+            )
+        if taken is None and ack_id:
             self._answer(ack_id, NO_SUBSCRIBER)
 
     def _direct_message(self, link: ClientLink, fields: Fields, size: int) -> None:
@@ -315,16 +341,10 @@ class Receiver:
         elif not self._asking.refused(fields, error):
             self._state.events.append(ErrorReceived.of(error))
 
-    def _unsupported(self, key: Key) -> None:
-        """End the subscriptions to a pattern, which the server of this connection lacks."""
-        error = Unsupported(PATTERNS)
-        events = self._state.events
-        events.append(SubscriptionRefused(self._subscriptions.refuse(key, error)))
-        events.append(ErrorReceived(str(error), "unsupported", "subscribe", pattern=str(key)))
-
     def _topic_refused(self, error: ServerError) -> None:
         events = self._state.events
-        key: Key = Pattern(error.pattern) if error.pattern else error.topic
+        scope: Scope = Pattern(error.pattern) if error.pattern else error.topic
+        key = InGroup(scope, error.group) if error.group else scope
         verdict, was_reported = self._topics.refused(key, error)
         if verdict is Verdict.FINAL or verdict is Verdict.PARTLY:
             is_partly = verdict is Verdict.PARTLY

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from kps.errors import ConnectFailed
+from kps.errors import ConnectFailed, InvalidState
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.members import PresenceCallback
 from kps.protocol.bus.message import (
@@ -34,7 +34,7 @@ from kps.protocol.dialect.envelope import check_finite, compose, embedded, encod
 from kps.protocol.dialect.places import Start
 from kps.protocol.dialect.requests import NO_WISH, PresenceWish
 from kps.protocol.limits import check_switch
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import InGroup, Key
 
 
 class ClientSession:
@@ -183,6 +183,7 @@ class ClientSession:
         start: Start | None = None,
         wish: PresenceWish = NO_WISH,
         observer: PresenceCallback | None = None,
+        concurrency: int = 1,
     ) -> Mailbox:
         """Subscribe to a topic or pattern; ``start`` tells with which messages of the past.
 
@@ -195,7 +196,9 @@ class ClientSession:
         self.state.now = now
         check_key(key, self.config.limits)
         self.state.require_life()
-        self.topics.want(key, start, wish)
+        if isinstance(key, InGroup) and self.subscriptions.mailboxes(key):
+            raise InvalidState(f"this client is a member of the group {str(key)!r} already")
+        self.topics.want(key, start, wish, concurrency)
         self.members.want(key, wish)
         mailbox = self.subscriptions.add(key)
         mailbox.observer = observer

@@ -5,7 +5,7 @@ from itertools import islice
 
 from kps.protocol.bus.history import BREAK
 from kps.protocol.dialect.places import Places, Position, Standing, Start
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import Pattern, Scope
 
 # Topics of which the place is known. More are followed, and begin anew after a reconnect.
 _MOST = 10_000
@@ -20,11 +20,11 @@ class Standings:
 
     def __init__(self) -> None:
         self._topics: dict[str, Position] = {}
-        self._patterns: dict[Key, Standing] = {}
+        self._patterns: dict[Pattern, Standing] = {}
         self._epochs: dict[str, str] = {}  # of topics, as this connection has confirmed them
         self._told: set[str] = set()  # topics of which a confirmation has told what is missing
 
-    def begin(self, key: Key, standing: Standing, *, resumes: bool) -> None:
+    def begin(self, key: Scope, standing: Standing, *, resumes: bool) -> None:
         """Note where a subscription begins, which resumes one or is new."""
         if isinstance(key, str):
             known = self._topics.get(key)
@@ -50,7 +50,7 @@ class Standings:
         """Note that another connection may tell other epochs."""
         self._epochs.clear()
 
-    def forget(self, key: Key, is_wanted: Callable[[str], bool]) -> None:
+    def forget(self, key: Scope, is_wanted: Callable[[str], bool]) -> None:
         """Note that a subscription has ended; ``is_wanted`` tells whether another has a topic."""
         if isinstance(key, str):
             ended = [key]
@@ -63,7 +63,7 @@ class Standings:
                 self._epochs.pop(topic, None)
                 self._told.discard(topic)
 
-    def start(self, key: Key, largest: int) -> Start | None:
+    def start(self, key: Scope, largest: int) -> Start | None:
         """Return what resumes a subscription on a new connection, if anything does.
 
         ``largest`` is how many bytes it may take. What is not named comes once more, and is dropped
@@ -117,6 +117,6 @@ class Standings:
 
     def _usual_epoch(self, topic: str) -> str:
         for key, standing in self._patterns.items():
-            if not isinstance(key, str) and key.selects(topic):
+            if key.selects(topic):
                 return standing.epoch
         return ""

@@ -51,8 +51,9 @@ class Verdict(Enum):
 class Topic:
     """A topic or pattern of the program."""
 
-    __slots__ = ("adds_presence", "answer_by", "has_been_live", "is_missing", "is_narrow",
-                 "is_reported", "joins", "leaves", "resumes", "start", "state")  # fmt: skip
+    __slots__ = ("adds_presence", "answer_by", "concurrency", "has_been_live", "is_missing",
+                 "is_narrow", "is_reported", "joins", "leaves", "resumes", "start",
+                 "state")  # fmt: skip
 
     def __init__(self) -> None:
         self.state = TopicState.WAITING
@@ -61,6 +62,7 @@ class Topic:
         self.answer_by = 0.0  # when the client gives up waiting for the answers
         self.has_been_live = False
         self.is_reported = False  # whether the program knows of a refusal on this connection
+        self.concurrency = 1  # how much a member of a group takes
         self.start: Start | None = None  # with what of the past the program wants it to begin
         self.adds_presence = False  # whether the last question only adds that to what is live
         self.is_missing = False  # whether messages may have been missed, on an earlier connection

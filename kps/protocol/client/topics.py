@@ -11,10 +11,10 @@ from kps.protocol.client.standings import Standings
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topic_states import Topic, TopicState, Verdict
 from kps.protocol.dialect import level1
-from kps.protocol.dialect.codes import HISTORY, LIMIT_REACHED, PATTERNS, PRESENCE
+from kps.protocol.dialect.codes import GROUPS, HISTORY, LIMIT_REACHED, PATTERNS, PRESENCE
 from kps.protocol.dialect.places import Standing, Start
 from kps.protocol.dialect.requests import NO_WISH, PresenceWish
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import InGroup, Key, Pattern
 
 # Backoff before asking again for topics that the server refused temporarily.
 _RETRIES = Backoff(first=0.5, factor=2.0, longest=30.0, jitter=0.5)
@@ -71,17 +71,24 @@ class Topics:
         """Number of questions without an answer."""
         return sum(found.open_questions for found in self._topics.values())
 
-    def want(self, key: Key, start: Start | None = None, wish: PresenceWish = NO_WISH) -> None:
+    def want(
+        self,
+        key: Key,
+        start: Start | None = None,
+        wish: PresenceWish = NO_WISH,
+        concurrency: int = 1,
+    ) -> None:
         """Subscribe to a topic or pattern, now or on the next connection.
 
-        ``start`` tells with what of the past, ``wish`` what it changes about presence. Raises
+        ``start`` tells with what of the past, ``wish`` what it changes about presence,
+        ``concurrency`` how much a member of a group takes. Raises
         :class:`kps.QueueFull` if too many questions are open, :class:`kps.Unsupported`, and
         :class:`kps.InvalidState` if the past is wanted of a topic that the client has already; and
         then changes nothing.
         """
         if self._state.ready:
-            if not isinstance(key, str):
-                self._state.require_feature(PATTERNS)
+            for feature in needs(key):
+                self._state.require_feature(feature)
             if start is not None:
                 self._state.require_feature(HISTORY)
             if wish.observes or wish.info is not None:
@@ -100,6 +107,7 @@ class Topics:
             found = self._topics[key] = Topic()
         if is_new:
             found.start = start
+            found.concurrency = concurrency
         if asks and self._state.ready:
             found.adds_presence = found.state is TopicState.LIVE
             self._ask(key, found, wish=wish)
@@ -115,7 +123,7 @@ class Topics:
             return False
         if found.start is None and not found.leaves:
             return False
-        return not any(not isinstance(key, str) and key.selects(topic) for key in self._topics)
+        return not any(isinstance(key, Pattern) and key.selects(topic) for key in self._topics)
 
     def leave(self, key: Key) -> None:
         """Unsubscribe from a topic or pattern."""
@@ -128,7 +136,8 @@ class Topics:
             self._ask_to_leave(key, found)
         else:
             del self._topics[key]
-        self.standings.forget(key, partial(_has_topic, self._topics))
+        if not isinstance(key, InGroup):
+            self.standings.forget(key, partial(_has_topic, self._topics))
 
     def connected(self) -> None:
         """Subscribe to all topics and patterns on a new connection."""
@@ -137,16 +146,17 @@ class Topics:
         if not outgoing.dialect.names_refusals:
             self.positions = Positions()
             self.positions.begin(outgoing.sent)
-        has_patterns = self._state.has_feature(PATTERNS)
+        has = self._state.has_feature
         for key, found in self._topics.items():
             if isinstance(key, str):
                 self._ask(key, found, is_back=True)
-        for key, found in self._topics.items() if has_patterns else ():
-            if not isinstance(key, str):  # behind the topics, which tell their places exactly
+        for key, found in self._topics.items():
+            # Patterns come behind the topics, which tell their places exactly.
+            if not isinstance(key, str) and all(has(feature) for feature in needs(key)):
                 self._ask(key, found, is_back=True)
 
     def take_unsupported(self) -> list[Key]:
-        """Directly behind ``connected``: remove and return the patterns that it did not ask for."""
+        """Directly behind ``connected``: remove and return what the server does not have."""
         unsupported = [
             key for key, found in self._topics.items() if found.state is TopicState.WAITING
         ]
@@ -349,7 +359,10 @@ class Topics:
             found.resumes = start is not None and start.since is not None
             if not self._state.has_feature(PRESENCE):
                 wish = NO_WISH
-            message = dialect.subscribe(key, self._state.id, start, wish)
+            more = wish.fields()
+            if found.concurrency > 1:
+                more["concurrency"] = found.concurrency
+            message = dialect.subscribe(key, self._state.id, start, more)
         else:
             message = dialect.unsubscribe(key, self._state.id)
         # Not refused for want of room: a subscription must not depend on what else waits.
@@ -359,7 +372,7 @@ class Topics:
 
     def _start(self, key: Key, found: Topic) -> Start | None:
         """Return with what of the past to subscribe: what the program wants, or what it missed."""
-        if not self._state.has_feature(HISTORY):
+        if isinstance(key, InGroup) or not self._state.has_feature(HISTORY):
             return None
         if not found.is_missing:
             return found.start
@@ -369,7 +382,7 @@ class Topics:
     def stand(self, key: Key, standing: Standing) -> Recovered | Lost | None:
         """Note where a subscription begins, as its confirmation tells; return what that means."""
         found = self._topics.get(key)
-        if found is None or found.state is TopicState.LEAVING:
+        if found is None or found.state is TopicState.LEAVING or isinstance(key, InGroup):
             return None
         resumes, found.resumes = found.resumes, False
         self.standings.begin(key, standing, resumes=resumes)
@@ -384,7 +397,7 @@ def _has_topic(topics: dict[Key, Topic], topic: str) -> bool:
     """Tell whether a subscription that has not ended has a topic."""
     return any(
         found.state is not TopicState.LEAVING
-        and (key == topic if isinstance(key, str) else key.selects(topic))
+        and (key.selects(topic) if isinstance(key, Pattern) else key == topic)
         for key, found in topics.items()
     )
 
@@ -394,8 +407,17 @@ def _overlaps(topics: dict[Key, Topic], key: Key) -> bool:
     if key in topics and topics[key].state is not TopicState.LEAVING:
         return True
     if isinstance(key, str):
-        return any(not isinstance(other, str) and other.selects(key) for other in topics)
-    return any(isinstance(other, str) and key.selects(other) for other in topics)
+        return any(isinstance(other, Pattern) and other.selects(key) for other in topics)
+    return isinstance(key, Pattern) and any(
+        isinstance(other, str) and key.selects(other) for other in topics
+    )
+
+
+def needs(key: Key) -> tuple[str, ...]:
+    """Return the features of the server that a subscription needs."""
+    if isinstance(key, InGroup):
+        return (GROUPS, *needs(key.scope))
+    return () if isinstance(key, str) else (PATTERNS,)
 
 
 def _cost(key: Key) -> int:

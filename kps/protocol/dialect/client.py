@@ -11,10 +11,17 @@ import orjson
 
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import ARRAY, Fields, is_deeper, text, unwrap, write
-from kps.protocol.dialect.outcome import AckResponse, as_json, size_of
+from kps.protocol.dialect.outcome import (
+    AckResponse,
+    GroupResponse,
+    as_json,
+    kept_result,
+    size_of,
+    size_of_failure,
+)
 from kps.protocol.dialect.places import LARGEST_OFFSET, LONGEST_EPOCH, Start
-from kps.protocol.dialect.requests import PresenceWish
-from kps.protocol.patterns import Key, Pattern
+from kps.protocol.dialect.requests import Demands
+from kps.protocol.patterns import InGroup, Key, Pattern, Scope
 
 # How a confirmation begins, as every server of the family writes it.
 _CONFIRMATION = b'{"action":"published",'
@@ -106,7 +113,8 @@ class ClientLevel1:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def subscribe(self, key: Key, client_id: str, start: Start | None, wish: PresenceWish) -> bytes:
+    def subscribe(self, key: Key, client_id: str, start: Start | None, more: Fields) -> bytes:
+        """Write a subscription; ``more`` are fields of other features."""
         return level1.subscribe(str(key), client_id)
 
     def unsubscribe(self, key: Key, client_id: str) -> bytes:
@@ -119,7 +127,7 @@ class ClientLevel1:
         data: Any,
         ack_id: str,
         timeout: float,
-        expected: Sequence[str],
+        demands: Demands,
     ) -> bytes:
         return level1.publish_with_ack(topic, sender, data, ack_id, timeout)
 
@@ -183,8 +191,7 @@ class ClientLevel2(ClientLevel1):
     names_refusals = True
     silent_end = None
 
-    def subscribe(self, key: Key, client_id: str, start: Start | None, wish: PresenceWish) -> bytes:
-        more = wish.fields()
+    def subscribe(self, key: Key, client_id: str, start: Start | None, more: Fields) -> bytes:
         return level2.subscribe(key, more if start is None else start.fields() | more)
 
     def unsubscribe(self, key: Key, client_id: str) -> bytes:
@@ -197,9 +204,9 @@ class ClientLevel2(ClientLevel1):
         data: Any,
         ack_id: str,
         timeout: float,
-        expected: Sequence[str],
+        demands: Demands,
     ) -> bytes:
-        return level2.publish_with_ack(topic, data, ack_id, timeout, expected)
+        return level2.publish_with_ack(topic, data, ack_id, timeout, demands.fields())
 
     def publish_to_id_with_ack(
         self, to: str, sender: str, data: Any, ack_id: str, timeout: float
@@ -267,9 +274,35 @@ def limit_in(fields: Fields) -> int | None:
 
 def key_in(fields: Fields) -> Key:
     """Return the topic or pattern that an answer of the server names, or ``""``."""
+    group = text(fields, "group")
+    scope: Scope = text(fields, "topic")
     if "pattern" in fields and type(fields["pattern"]) is str and fields["pattern"]:
-        return Pattern(fields["pattern"])
-    return text(fields, "topic")
+        scope = Pattern(fields["pattern"])
+    return InGroup(scope, group) if group else scope
+
+
+def read_group_response(fields: Fields, request: str) -> tuple[GroupResponse, int]:
+    """Read the outcome of one group; return what it takes, too."""
+    response, size = read_response(text(fields, "member"), fields, request)
+    told = fields.get("failures")
+    failures = tuple(
+        (text(one, "member"), text(one, "error"))
+        for one in (told if type(told) is list else ())
+        if type(one) is dict
+    )
+    key, attempts = key_in(fields), fields.get("attempts")
+    group = GroupResponse(
+        response.client_id,
+        response.success,
+        response.error,
+        response.ack_id,
+        kept_result(response),
+        scope=key.scope if isinstance(key, InGroup) else key,
+        group=text(fields, "group"),
+        attempts=attempts if type(attempts) is int else 0,
+        failures=failures,
+    )
+    return group, size + sum(size_of_failure(*one) for one in failures)
 
 
 def read_response(client_id: str, fields: Fields, request: str) -> tuple[AckResponse, int]:

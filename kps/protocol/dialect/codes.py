@@ -20,5 +20,6 @@ PATTERNS = "patterns"
 HISTORY = "history"
 EXPECT = "expect"
 PRESENCE = "presence"
-FEATURES = (PATTERNS, HISTORY, EXPECT, PRESENCE)
+GROUPS = "groups"
+FEATURES = (PATTERNS, HISTORY, EXPECT, PRESENCE, GROUPS)
 """What servers of this version have, besides what every server of level 2 has."""

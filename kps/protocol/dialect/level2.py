@@ -8,12 +8,12 @@ from typing import Any
 
 from kps.protocol.dialect.codes import FEATURES
 from kps.protocol.dialect.envelope import Fields, compose, shown, text, write
-from kps.protocol.dialect.outcome import AckResponse, kept_result
-from kps.protocol.patterns import Key
+from kps.protocol.dialect.outcome import AckResponse, GroupResponse, kept_result
+from kps.protocol.patterns import InGroup, Key, Pattern
 
 LEVEL = 2
 
-_NAMES_A_REQUEST = ("topic", "pattern", "to", "ack_id", "receipt", "nonce")
+_NAMES_A_REQUEST = ("topic", "pattern", "group", "to", "ack_id", "receipt", "nonce")
 
 # -- server to client ---------------------------------------------------------------------
 
@@ -37,7 +37,19 @@ def subscribed(key: Key, more: Fields) -> bytes:
 
 
 def _named_key(key: Key) -> Fields:
+    if isinstance(key, InGroup):
+        return {**_named_key(key.scope), "group": key.group}
     return {"topic": key} if isinstance(key, str) else {"pattern": key.text}
+
+
+def in_group(key: InGroup, attempt: int) -> bytes:
+    """The fields of a delivery to a member of a group."""
+    fields: Fields = {"group": key.group}
+    if isinstance(key.scope, Pattern):
+        fields["pattern"] = key.scope.text
+    if attempt > 1:
+        fields["attempt"] = attempt
+    return write(fields)[1:-1] + b","
 
 
 def presence(topic: str, more: Fields) -> bytes:
@@ -56,8 +68,8 @@ def kept_message(offset: int, sender: str, payload: bytes) -> bytes:
     return b'{"offset":%d,"from":%b,"data":%b}' % (offset, write(sender), payload)
 
 
-def pattern_unsubscribed(pattern: str) -> bytes:
-    return write({"action": "unsubscribed", "pattern": pattern})
+def unsubscribed(key: Key) -> bytes:
+    return write({"action": "unsubscribed", **_named_key(key)})
 
 
 def published(topic: str, receipt: str, delivered: int) -> bytes:
@@ -67,14 +79,23 @@ def published(topic: str, receipt: str, delivered: int) -> bytes:
 
 
 def delivery(
-    topic: str, sender: str, texts: Sequence[bytes], count: int, offset: int = 0, epoch: str = ""
+    topic: str,
+    sender: str,
+    texts: Sequence[bytes],
+    count: int,
+    offset: int = 0,
+    epoch: str = "",
+    more: bytes = b"",
 ) -> bytes:
     """Publications of one sender on one topic: every subscriber gets the same bytes.
 
-    Each of ``texts`` has one or several of the ``count`` payloads, with commas in between.
+    Each of ``texts`` has one or several of the ``count`` payloads, with commas in between. ``more``
+    are further fields.
     """
     what = b'"data":%b}' if count == 1 else b'"batch":[%b]}'
     head = b'{"action":"publish","topic":%b,"from":%b,' % (write(topic), write(sender))
+    if more:
+        head += more
     if offset:
         head += b'"offset":%d,' % offset if not epoch else _place(offset, epoch)
     return head + what % b",".join(texts)
@@ -85,11 +106,17 @@ def _place(offset: int, epoch: str) -> bytes:
 
 
 def delivery_with_ack(
-    topic: str, sender: str, payload: bytes, ack_id: str, offset: int = 0, epoch: str = ""
+    topic: str,
+    sender: str,
+    payload: bytes,
+    ack_id: str,
+    offset: int = 0,
+    epoch: str = "",
+    more: bytes = b"",
 ) -> bytes:
     """A publication that each subscriber answers; without a topic, a direct message."""
     return b'{"action":"publish_ack",%b"ack_id":%b,"from":%b,"data":%b%b}' % (
-        _place(offset, epoch) if offset else b"",
+        _place(offset, epoch) if offset else more,
         write(ack_id),
         write(sender),
         payload,
@@ -97,16 +124,20 @@ def delivery_with_ack(
     )
 
 
-def ack_update(ack_id: str, responses: Iterable[AckResponse]) -> bytes:
-    return write({"action": "ack_update", "ack_id": ack_id, "responses": _by_client(responses)})
+def ack_update(ack_id: str, responses: Sequence[AckResponse]) -> bytes:
+    return write({"action": "ack_update", "ack_id": ack_id, **_outcomes(responses)})
 
 
 def ack_response(
-    ack_id: str, responses: Iterable[AckResponse], missing: Sequence[str], version: int
+    ack_id: str,
+    responses: Sequence[AckResponse],
+    missing: Sequence[str],
+    version: int,
+    *,
+    is_complete: bool,
 ) -> bytes:
-    fields: Fields = {"action": "ack_response", "ack_id": ack_id, "complete": not missing}
-    if told := _by_client(responses):
-        fields["responses"] = told
+    fields: Fields = {"action": "ack_response", "ack_id": ack_id, "complete": is_complete}
+    fields |= _outcomes(responses)
     if missing:
         fields["missing"] = missing
     if version:
@@ -140,8 +171,10 @@ def _named(request: Fields) -> Fields:
     return named
 
 
-def _by_client(responses: Iterable[AckResponse]) -> dict[str, Fields]:
+def _outcomes(responses: Sequence[AckResponse]) -> Fields:
+    """Return the fields with the outcomes of clients and of groups, if there are any."""
     by_client: dict[str, Fields] = {}
+    groups: list[Fields] = []
     for response in responses:
         fields: Fields = {"success": response.success}
         if response.error:
@@ -149,8 +182,24 @@ def _by_client(responses: Iterable[AckResponse]) -> dict[str, Fields]:
         result = kept_result(response)
         if result is not None:
             fields["result"] = result
-        by_client[response.client_id] = fields
-    return by_client
+        if type(response) is GroupResponse:
+            groups.append(_of_group(response) | fields)
+        else:
+            by_client[response.client_id] = fields
+    outcomes: Fields = {"responses": by_client} if by_client else {}
+    return outcomes | {"groups": groups} if groups else outcomes
+
+
+def _of_group(response: GroupResponse) -> Fields:
+    fields = _named_key(InGroup(response.scope, response.group))
+    if response.client_id:
+        fields["member"] = response.client_id
+    fields["attempts"] = response.attempts
+    if response.failures:
+        fields["failures"] = [
+            {"member": member, "error": error} for member, error in response.failures
+        ]
+    return fields
 
 
 # -- client to server --------------------------------------------------------------------
@@ -196,9 +245,7 @@ def publish_with_receipt(topic: str, data: Any, receipt: str) -> bytes:
     return compose({"action": "publish", "topic": topic, "data": data, "receipt": receipt})
 
 
-def publish_with_ack(
-    topic: str, data: Any, ack_id: str, timeout: float, expected: Sequence[str]
-) -> bytes:
+def publish_with_ack(topic: str, data: Any, ack_id: str, timeout: float, more: Fields) -> bytes:
     fields: Fields = {
         "action": "publish_with_ack",
         "topic": topic,
@@ -207,9 +254,7 @@ def publish_with_ack(
         "timeout": timeout,
         "updates": True,
     }
-    if expected:
-        fields["expect"] = expected
-    return compose(fields)
+    return compose(fields | more)
 
 
 def publish_to_id_with_ack(to: str, data: Any, ack_id: str, timeout: float) -> bytes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 import orjson
 
 from kps.protocol import cost
+from kps.protocol.patterns import InGroup, Scope
 
 if TYPE_CHECKING:
     # Only type checkers read this import. The default is the meaning of a plain ``AckResponse``.
@@ -59,6 +60,11 @@ class AckResponse(Generic[R]):
         _set_ack_id(self, ack_id)
         _set_result(self, result)
 
+    @property
+    def name(self) -> str:
+        """By which name it is among the outcomes of its request: the client's id."""
+        return self.client_id
+
     def fields(self) -> dict[str, Any]:
         """Return the response as level 1 writes it: with ``error`` only if there is one."""
         fields = {"ack_id": self.ack_id, "client_id": self.client_id, "success": self.success}
@@ -89,8 +95,74 @@ def size_of(response: AckResponse, result: int = 0) -> int:
     return size + cost.of_answer(error, result) if error or result else size
 
 
+def size_of_failure(member: str, error: str) -> int:
+    """Return what an earlier attempt takes in memory."""
+    return cost.OUTCOME + cost.of_text(member) + cost.of_text(error)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class GroupResponse(AckResponse[R]):
+    """The outcome of an ack request for one group (spec, 18.3).
+
+    ``client_id`` is the member that had the message last, empty if none had it.
+    """
+
+    scope: Scope = ""
+    """The topic or pattern of the group."""
+    group: str = ""
+    """Its name."""
+    attempts: int = 0
+    """How many members had the message, counting each time."""
+    failures: tuple[tuple[str, str], ...] = ()
+    """For each earlier attempt, the id of the member, and why it failed."""
+
+    def __init__(
+        self,
+        client_id: str,
+        success: bool,
+        error: str | None = None,
+        ack_id: str = "",
+        result: R | None = None,
+        *,
+        scope: Scope = "",
+        group: str = "",
+        attempts: int = 0,
+        failures: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        AckResponse.__init__(self, client_id, success, error, ack_id, result)
+        set_field = object.__setattr__
+        set_field(self, "scope", scope)
+        set_field(self, "group", group)
+        set_field(self, "attempts", attempts)
+        set_field(self, "failures", failures)
+
+    @property
+    def name(self) -> str:
+        """``GROUP of TOPIC``."""
+        return str(InGroup(self.scope, self.group))
+
+    def without_result(self, error: str) -> "GroupResponse[R]":
+        """Return this as a failure."""
+        return GroupResponse(
+            self.client_id,
+            False,
+            error,
+            self.ack_id,
+            scope=self.scope,
+            group=self.group,
+            attempts=self.attempts,
+            failures=self.failures,
+        )
+
+
 NO_SUBSCRIBER = "no subscriber for topic"
 """The error of a receiver whose program does not subscribe any more."""
+
+NO_MEMBER = "no member"
+"""The error of a group that has no members."""
+
+NOT_BEGUN = ("unsubscribed", NO_SUBSCRIBER, "queue full")
+"""The errors of a member of a group by which it tells that it has not begun with a message."""
 
 _LONGEST = 10_000  # characters of an exception's text
 

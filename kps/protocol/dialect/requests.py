@@ -11,6 +11,33 @@ Publish = tuple[str, list[Any] | None, str | None]
 receipt, or ``None`` if it wants none. A plain tuple, because nearly every message makes one."""
 
 
+class Demands(NamedTuple):
+    """What an ack request wants of its receivers."""
+
+    expected: tuple[str, ...] = ()
+    """Ids that must be among them, or get the outcome ``absent``."""
+    groups: tuple[str, ...] = ()
+    """Names of groups of the topic that must have members, or get the outcome ``no member``."""
+    hint: str = ""
+    """A group gives messages with the same text to the same member; empty: to any."""
+    retries: int = 0
+    """How often the message may fail in a group without an end."""
+
+    def fields(self) -> Fields:
+        """Return the fields of a request that tell it."""
+        fields: Fields = {}
+        if self.expected or self.groups:
+            fields["expect"] = [*self.expected, *({"group": name} for name in self.groups)]
+        if self.hint:
+            fields["key"] = self.hint
+        if self.retries:
+            fields["retry"] = self.retries
+        return fields
+
+
+NO_DEMANDS = Demands()
+
+
 class Ask(NamedTuple):
     """An ack request: a message that its receivers must answer."""
 
@@ -24,8 +51,7 @@ class Ask(NamedTuple):
     """Seconds, if the publisher names a timeout."""
     wants_updates: bool
     """Whether the server sends the publisher each outcome at once."""
-    expected: tuple[str, ...] = ()
-    """Ids that must be among the receivers, or get the outcome ``absent``."""
+    demands: Demands = NO_DEMANDS
 
 
 class PresenceWish(NamedTuple):
@@ -93,6 +119,8 @@ class Outcomes(Protocol):
     id: str
     owner_ack_id: str
     tells_timeouts: bool
+    is_late: bool
+    """Whether the time of a group was over."""
     presence: int
     """The number of the latest change of the topic's members before it; 0: nobody observes it."""
 

@@ -12,8 +12,17 @@ from kps.protocol.dialect.codes import GOING_AWAY, SERVICE_RESTART
 from kps.protocol.dialect.envelope import ARRAY, Fields, InvalidMessage, embedded, text
 from kps.protocol.dialect.outcome import AckResponse, timed_out
 from kps.protocol.dialect.places import Places, Position, Standing, Start, read_start
-from kps.protocol.dialect.requests import Answer, Ask, FromServer, Outcomes, Publish, Relay
-from kps.protocol.patterns import Key, Pattern
+from kps.protocol.dialect.requests import (
+    NO_DEMANDS,
+    Answer,
+    Ask,
+    Demands,
+    FromServer,
+    Outcomes,
+    Publish,
+    Relay,
+)
+from kps.protocol.patterns import InGroup, Key, Pattern
 
 _NOWHERE = Standing()
 
@@ -51,6 +60,10 @@ class ServerLevel1:
         """Read what a client wants to subscribe to."""
         return required(fields, "topic", _NO_TOPIC)
 
+    def read_concurrency(self, fields: Fields) -> int:
+        """Read how many messages with ack a member of a group takes at a time."""
+        return 1
+
     def read_start(self, fields: Fields, most: int, *, is_pattern: bool) -> Start | None:
         """Read with what of the past a subscription begins; ``None`` if the client asks for none.
 
@@ -77,15 +90,12 @@ class ServerLevel1:
             required(fields, "ack_id", "missing ack_id"),
             payload,
             _timeout(fields),
-            self._wants_updates(fields),
-            self._expected(fields),
+            *self._wishes(fields),
         )
 
-    def _expected(self, fields: Fields) -> tuple[str, ...]:
-        return ()
-
-    def _wants_updates(self, fields: Fields) -> bool:
-        return False
+    def _wishes(self, fields: Fields) -> tuple[bool, Demands]:
+        """Read whether the publisher wants updates, and what it wants of the receivers."""
+        return False, NO_DEMANDS
 
     def read_answer(self, fields: Fields) -> Answer:
         outcome: Any = fields.get("data")
@@ -145,7 +155,7 @@ class ServerLevel1:
         """The confirmation of one publication."""
         return level1.published(topic)
 
-    def ack_update(self, ack_id: str, responses: Iterable[AckResponse]) -> bytes:
+    def ack_update(self, ack_id: str, responses: Sequence[AckResponse]) -> bytes:
         """Outcomes of a pending ack request, for a publisher that wants updates."""
         return level2.ack_update(ack_id, responses)
 
@@ -155,7 +165,9 @@ class ServerLevel1:
         if outcomes.tells_timeouts:
             for name in outcomes.missing():
                 responses[name] = timed_out(name, outcomes.id)
-        by_client = {name: response.fields() for name, response in responses.items()}
+        by_client = {
+            response.client_id or name: response.fields() for name, response in responses.items()
+        }
         return level1.ack_response(outcomes.owner_ack_id, by_client)
 
     def error(self, reason: str, code: str, request: Fields) -> bytes:
@@ -176,11 +188,13 @@ class ServerLevel1:
         count: int,
         offset: int = 0,
         epoch: str = "",
+        more: bytes = b"",
     ) -> list[bytes]:
         """Publications, whose payloads are JSON: every subscriber of this level gets these bytes.
 
         There are ``count`` of them. A text is one payload, or, if the dialect has batches, several
-        with commas in between. ``offset`` is that of the first, or 0.
+        with commas in between. ``offset`` is that of the first, or 0. ``more`` are further fields,
+        for levels that have them.
         """
         return level1.deliveries(topic, sender, texts)
 
@@ -194,6 +208,7 @@ class ServerLevel1:
         is_direct: bool,
         offset: int = 0,
         epoch: str = "",
+        more: bytes = b"",
     ) -> bytes:
         """A publication that each subscriber answers."""
         return level1.delivery_with_ack(topic, sender, payload, ack_id)
@@ -222,12 +237,26 @@ class ServerLevel2(ServerLevel1):
         return topic, payloads, receipt
 
     def read_key(self, fields: Fields) -> Key:
-        text = fields.get("pattern")
-        if text is None:
-            return super().read_key(fields)
-        if type(text) is not str or not text or fields.get("topic") is not None:
-            raise InvalidMessage("a subscription names either a topic or a pattern", "bad_request")
-        return Pattern(text)
+        text, group, key = fields.get("pattern"), fields.get("group"), fields.get("topic")
+        if text is not None:
+            if type(text) is not str or not text or key is not None:
+                raise InvalidMessage(
+                    "a subscription names either a topic or a pattern", "bad_request"
+                )
+            key = Pattern(text)
+        else:
+            key = required(fields, "topic", _NO_TOPIC)
+        if group is None:
+            return key
+        if type(group) is not str or not group:
+            raise InvalidMessage("field group must be a string that is not empty")
+        return InGroup(key, group)
+
+    def read_concurrency(self, fields: Fields) -> int:
+        concurrency = fields.get("concurrency", 1)
+        if type(concurrency) is not int or concurrency < 1:
+            raise InvalidMessage("concurrency must be a number of messages from 1", "bad_request")
+        return concurrency
 
     def read_start(self, fields: Fields, most: int, *, is_pattern: bool) -> Start | None:
         if "since" not in fields and "last" not in fields:
@@ -258,16 +287,21 @@ class ServerLevel2(ServerLevel1):
         topic = required(fields, "topic", _NO_TOPIC)
         return topic, required(fields, "nonce", "missing nonce")
 
-    def _wants_updates(self, fields: Fields) -> bool:
-        return fields.get("updates") is True
-
-    def _expected(self, fields: Fields) -> tuple[str, ...]:
-        expected = fields.get("expect")
-        if expected is None:
-            return ()
-        if type(expected) is not list or not all(type(one) is str for one in expected):
+    def _wishes(self, fields: Fields) -> tuple[bool, Demands]:
+        wants_updates, expected = fields.get("updates") is True, fields.get("expect")
+        hint, retries = fields.get("key"), fields.get("retry")
+        if expected is None and hint is None and retries is None:
+            return wants_updates, NO_DEMANDS
+        listed: Any = [] if expected is None else expected
+        ids = [one for one in listed if type(one) is str] if type(listed) is list else []
+        groups = [one["group"] for one in listed if _is_group(one)] if type(listed) is list else []
+        if type(listed) is not list or len(ids) + len(groups) < len(listed):
             raise InvalidMessage("field expect must be an array of strings")
-        return tuple(expected)
+        if hint is not None and type(hint) is not str:
+            raise InvalidMessage("field key must be a string")
+        if retries is not None and (type(retries) is not int or retries < 0):
+            raise InvalidMessage("retry must be a number of times", "bad_request")
+        return wants_updates, Demands(tuple(ids), tuple(groups), hint or "", retries or 0)
 
     def read_answer(self, fields: Fields) -> Answer:
         ack_id = required(fields, "ack_id", "missing ack_id")
@@ -293,20 +327,24 @@ class ServerLevel2(ServerLevel1):
     def subscribed(
         self, key: Key, standing: Standing = _NOWHERE, presence: Fields | None = None
     ) -> bytes:
-        more = standing.fields(is_pattern=not isinstance(key, str))
+        more = standing.fields(is_pattern=isinstance(key, Pattern))
         if presence:
             more |= {"presence": presence}
         return level2.subscribed(key, more)
 
     def unsubscribed(self, key: Key) -> bytes:
-        if isinstance(key, str):
-            return level1.unsubscribed(key)
-        return level2.pattern_unsubscribed(key.text)
+        return level2.unsubscribed(key)
 
     def ack_response(self, outcomes: Outcomes) -> bytes:
         missing = outcomes.missing()
         told = outcomes.untold()
-        return level2.ack_response(outcomes.owner_ack_id, told, missing, outcomes.presence)
+        return level2.ack_response(
+            outcomes.owner_ack_id,
+            told,
+            missing,
+            outcomes.presence,
+            is_complete=not missing and not outcomes.is_late,
+        )
 
     def error(self, reason: str, code: str, request: Fields) -> bytes:
         return level2.error(reason, code, request)
@@ -322,8 +360,9 @@ class ServerLevel2(ServerLevel1):
         count: int,
         offset: int = 0,
         epoch: str = "",
+        more: bytes = b"",
     ) -> list[bytes]:
-        return [level2.delivery(topic, sender, texts, count, offset, epoch)]
+        return [level2.delivery(topic, sender, texts, count, offset, epoch, more)]
 
     def delivery_with_ack(
         self,
@@ -335,9 +374,10 @@ class ServerLevel2(ServerLevel1):
         is_direct: bool,
         offset: int = 0,
         epoch: str = "",
+        more: bytes = b"",
     ) -> bytes:
         named = "" if is_direct else topic
-        return level2.delivery_with_ack(named, sender, payload, ack_id, offset, epoch)
+        return level2.delivery_with_ack(named, sender, payload, ack_id, offset, epoch, more)
 
 
 _NO_TOPIC = "missing or invalid topic"
@@ -359,6 +399,11 @@ def required(fields: Fields, name: str, refusal: str) -> str:
     if type(value) is not str or not value:
         raise InvalidMessage(refusal, "bad_request")
     return value
+
+
+def _is_group(expected: Any) -> bool:
+    """Tell whether an expected receiver is a group."""
+    return type(expected) is dict and type(expected.get("group")) is str
 
 
 def _timeout(fields: Fields) -> float | None:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Protocol
 from kps.errors import InvalidArgument, QueueFull
 from kps.protocol.access import rules
 from kps.protocol.access.identity import Permissions
-from kps.protocol.bus.acks import AckOwner, DuplicateAckId
+from kps.protocol.bus.ack_request import AckOwner
+from kps.protocol.bus.acks import DuplicateAckId
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.codes import LIMIT_REACHED
@@ -29,7 +30,7 @@ from kps.protocol.dialect.places import Start, without_history
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.server import required
 from kps.protocol.dialect.texts import HardToFind, find_text, split_texts, text_of
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import InGroup, Scope
 from kps.protocol.server.clients import describe
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.events import RelayRequested, Subscribing, SubscriptionRequested
@@ -86,6 +87,8 @@ _RELAY = 20
 _HISTORY = 20
 _LOOK = 20
 
+_NOT_IN_A_GROUP = ("since", "last", "info", "presence")  # fields that a member may not give
+
 
 def ping(actor: Actor, fields: Fields) -> None:
     actor.state.turns.left -= _REGISTRATION
@@ -96,6 +99,9 @@ def subscribe(actor: Actor, fields: Fields) -> None:
     actor.state.turns.left -= _SUBSCRIPTION
     state, dialect = actor.state, actor.dialect
     key = dialect.read_key(fields)
+    if isinstance(key, InGroup):
+        _join_group(actor, key, fields)
+        return
     info, observes = _read_presence(actor, key, fields)
     if key in actor.topics:
         actor.reply(dialect.subscribed(key, presence=_attend(actor, key, info, observes)))
@@ -106,15 +112,51 @@ def subscribe(actor: Actor, fields: Fields) -> None:
     start = dialect.read_start(fields, state.limits.max_positions, is_pattern=is_pattern)
     rules.check_subscribe(key, actor.permissions, state.limits)
     join = partial(_join, actor, key, start, info, observes)
-    if state.config.asks_subscribe:
-        asked = Subscribing(describe(actor, state.now), key, load(info) if info else None)
-        event = SubscriptionRequested(actor.number, asked)
-        actor.gate.ask_for(event, what_matters_in(fields), join)
-    else:
+    _permit(actor, key, "", fields, info, join)
+
+
+def _join_group(actor: Actor, key: InGroup, fields: Fields) -> None:
+    """Subscribe as a member of a group."""
+    state, scope = actor.state, key.scope
+    concurrency = min(actor.dialect.read_concurrency(fields), state.limits.max_concurrency)
+    if any(fields.get(name) is not None for name in _NOT_IN_A_GROUP):
+        raise InvalidMessage("a group has neither a past nor presence", "bad_request")
+    rules.check_subscribe(scope, actor.permissions, state.limits)
+    rules.check_group(key.group, state.limits)
+    if not isinstance(scope, str):
+        state.turns.left -= _PATTERN
+
+    def join() -> None:
+        if key not in actor.topics:
+            _check_room(actor, scope)
+        state.bus.subscribe(actor, key, concurrency)
+        actor.reply(actor.dialect.subscribed(key))
+
+    if key in actor.topics:
         join()
+    else:
+        _permit(actor, scope, key.group, fields, None, join)
 
 
-def _read_presence(actor: Actor, key: Key, fields: Fields) -> tuple[bytes | None, bool | None]:
+def _permit(
+    actor: Actor,
+    scope: Scope,
+    group: str,
+    fields: Fields,
+    info: bytes | None,
+    join: Callable[[], None],
+) -> None:
+    """Go on with a subscription if the program allows it, or at once if it does not decide."""
+    if not actor.state.config.asks_subscribe:
+        join()
+        return
+    client = describe(actor, actor.state.now)
+    asked = Subscribing(client, scope, load(info) if info else None, group)
+    event = SubscriptionRequested(actor.number, asked)
+    actor.gate.ask_for(event, what_matters_in(fields), join)
+
+
+def _read_presence(actor: Actor, key: Scope, fields: Fields) -> tuple[bytes | None, bool | None]:
     """Read what a subscription has to do with presence: its info, as JSON, and whether it observes.
 
     ``None`` means: as before.
@@ -133,7 +175,7 @@ def _read_presence(actor: Actor, key: Key, fields: Fields) -> tuple[bytes | None
     return written, observes
 
 
-def _attend(actor: Actor, key: Key, info: bytes | None, observes: bool | None) -> Fields | None:
+def _attend(actor: Actor, key: Scope, info: bytes | None, observes: bool | None) -> Fields | None:
     """Note what a subscriber says about itself, and whether it observes; return who is there."""
     presence = actor.state.presence
     if not isinstance(key, str):
@@ -149,16 +191,10 @@ def _attend(actor: Actor, key: Key, info: bytes | None, observes: bool | None) -
 
 
 def _join(
-    actor: Actor, key: Key, start: Start | None, info: bytes | None, observes: bool | None
+    actor: Actor, key: Scope, start: Start | None, info: bytes | None, observes: bool | None
 ) -> None:
     """Subscribe, as the rules and the program allow it."""
-    limits, bus = actor.state.limits, actor.state.bus
-    if len(actor.topics) >= limits.max_subscriptions:
-        raise InvalidMessage("this client has too many subscriptions", LIMIT_REACHED)
-    if not bus.has_room(key, limits.max_topics):
-        raise InvalidMessage("the server has too many topics", LIMIT_REACHED)
-    if bus.is_crowded(key):
-        raise InvalidMessage("too many patterns begin and end like this one", LIMIT_REACHED)
+    _check_room(actor, key)
     logs = actor.state.logs
     if logs is not None and not isinstance(key, str) and start is not None:
         actor.replays = actor.replays or Replays(actor)
@@ -168,7 +204,18 @@ def _join(
     actor.delivery.subscribe(actor, key, lambda: _confirm(actor, key, start, observes))
 
 
-def _confirm(actor: Actor, key: Key, start: Start | None, observes: bool | None) -> None:
+def _check_room(actor: Actor, scope: Scope) -> None:
+    """Refuse a subscription that would be one too many."""
+    limits, bus = actor.state.limits, actor.state.bus
+    if len(actor.topics) >= limits.max_subscriptions:
+        raise InvalidMessage("this client has too many subscriptions", LIMIT_REACHED)
+    if not bus.has_room(scope, limits.max_topics):
+        raise InvalidMessage("the server has too many topics", LIMIT_REACHED)
+    if bus.is_crowded(scope):
+        raise InvalidMessage("too many patterns begin and end like this one", LIMIT_REACHED)
+
+
+def _confirm(actor: Actor, key: Scope, start: Start | None, observes: bool | None) -> None:
     """Confirm a subscription, and begin to replay what it asks for."""
     logs = actor.state.logs
     members = _attend(actor, key, None, observes)
@@ -325,10 +372,14 @@ def ask_id(actor: Actor, ask: Ask) -> None:
 def _ask(actor: Actor, ask_them: Callable[[AckOwner, str, Ask], None], ask: Ask) -> None:
     limits = actor.state.limits
     rules.check_length(ask.ack_id, "ack_id", limits.max_ack_id)
-    if len(ask.expected) > limits.max_expected:
+    demands = ask.demands
+    if len(demands.expected) + len(demands.groups) > limits.max_expected:
         raise InvalidMessage("too many receivers are expected", LIMIT_REACHED)
-    for client_id in ask.expected:
+    for client_id in demands.expected:
         rules.check_length(client_id, "id", limits.max_id)
+    for group in demands.groups:
+        rules.check_group(group, limits)
+    rules.check_length(demands.hint, "key", limits.max_topic)
     try:
         ask_them(actor, actor.id, ask)
     except DuplicateAckId:

@@ -2,10 +2,10 @@
 
 from typing import Any, cast
 
-from kps.protocol.bus.topics import AWAY, CLOSED, LOST, Departure, Subscriber
+from kps.protocol.bus.subscriber import AWAY, CLOSED, LOST, Departure, Subscriber
 from kps.protocol.calls import verb
 from kps.protocol.dialect.codes import DISMISSED
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import InGroup, Key
 from kps.protocol.server.events import ConnectedClient, Unsubscribed
 from kps.protocol.server.ports import Client
 from kps.protocol.server.state import ServerState
@@ -80,4 +80,6 @@ class Clients:
         state = self._state
         if subscriber.id != state.config.id:
             client = describe(cast("Client", subscriber), state.now)
-            state.emit(Unsubscribed(client, key, subscriber.departure.reason))
+            group = key.group if isinstance(key, InGroup) else ""
+            scope = key.scope if isinstance(key, InGroup) else key
+            state.emit(Unsubscribed(client, scope, subscriber.departure.reason, group))

@@ -3,19 +3,20 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from kps.protocol.bus.acks import AckOwner, AckRequest
+from kps.protocol.bus.ack_request import AckOwner, AckRequest, Work
 from kps.protocol.bus.history import LogBook
 from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.topics import Subscriber
+from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.envelope import write
 from kps.protocol.dialect.requests import Ask
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import InGroup, Key
 from kps.protocol.server.events import DirectMessageIgnored
 from kps.protocol.server.local import LocalProgram
 from kps.protocol.server.state import ServerState
 
 # Units of work (see ``turns``): for each subscriber of which an ack is asked.
 _ASKED = 5
+_TASK = 20
 
 
 class Delivery:
@@ -40,7 +41,7 @@ class Delivery:
         reached = state.bus.publish(publication)
         messages = publication.count
         state.turns.left -= reached + messages
-        if state.bus.searched:
+        if state.bus.routes.searched:
             self._charge_search()
         stats = state.stats
         stats.published += messages
@@ -70,11 +71,24 @@ class Delivery:
         """
         state = self._state
         subscribers = state.bus.subscribers(ask.target)
-        if state.bus.searched:
+        groups = [group.key for group in state.bus.groups(ask.target)]
+        if state.bus.routes.searched:
             self._charge_search()
-        ids = {subscriber.id for subscriber in subscribers} if ask.expected else ()
-        absent = [one for one in dict.fromkeys(ask.expected) if one not in ids]
-        request = self._open(owner, ask, subscribers, absent)
+        demands, absent = ask.demands, []
+        if demands.expected:
+            ids = {subscriber.id for subscriber in subscribers}
+            absent = [one for one in dict.fromkeys(demands.expected) if one not in ids]
+        if demands.groups:
+            there = {key.group for key in groups}
+            groups += [
+                InGroup(ask.target, one)
+                for one in dict.fromkeys(demands.groups)
+                if one not in there
+            ]
+        work = None
+        if groups:
+            work = Work(groups, ask.target, sender, ask.data, demands.hint, demands.retries)
+        request = self._open(owner, ask, subscribers, absent, work)
         request.presence = state.presence.version(ask.target)
         if absent:
             state.turns.left -= len(absent)
@@ -85,8 +99,12 @@ class Delivery:
             self._keep(state.logs, publication)
         state.stats.published += 1
         state.stats.delivered += state.bus.publish(publication)
-        if not request.awaited:
-            state.acks.close(request)
+        if groups:
+            state.turns.left -= _TASK * len(groups)
+            handed_out = state.acks.handed_out
+            state.acks.tasks.begin(request)
+            state.stats.delivered += state.acks.handed_out - handed_out
+        state.acks.close(request)
 
     def ask_id(self, owner: AckOwner, sender: str, ask: Ask) -> None:
         """Send a direct message with ack. Raises the same as ``ask_topic``."""
@@ -101,8 +119,7 @@ class Delivery:
             target.deliver_direct(
                 Publication(topic, sender, ask.data, ack_id=request.id, is_direct=True)
             )
-        if not request.awaited:
-            state.acks.close(request)
+        state.acks.close(request)
 
     def receive_server_data(self, topic: str, data: Any, sender: str) -> None:
         """Deliver a message of another server: to ``topic``, if any, and to the program."""
@@ -119,8 +136,8 @@ class Delivery:
     def _charge_search(self) -> None:
         """Charge the turn for searches among the patterns."""
         state = self._state
-        state.turns.left -= state.bus.searched
-        state.bus.searched = 0
+        state.turns.left -= state.bus.routes.searched
+        state.bus.routes.searched = 0
 
     def _open(
         self,
@@ -128,6 +145,7 @@ class Delivery:
         ask: Ask,
         receivers: Iterable[Subscriber],
         absent: Sequence[str] = (),
+        work: Work | None = None,
     ) -> AckRequest:
         limits = self._state.limits
         seconds = limits.ack_timeout if ask.timeout is None else ask.timeout
@@ -138,5 +156,6 @@ class Delivery:
             tells_timeouts=ask.timeout is not None,
             wants_updates=ask.wants_updates,
             absent=absent,
+            work=work,
             deadline=self._state.now + min(seconds, limits.max_ack_timeout),
         )

@@ -1,6 +1,7 @@
 """The encodings in which publications are queued for clients: WebSocket frames of a dialect."""
 
 from kps.protocol.bus.publication import Encoding, Publication
+from kps.protocol.dialect import level2
 from kps.protocol.dialect.server import LEVEL_1, LEVEL_2, ServerLevel1
 from kps.protocol.wire.frames import text_frame, text_frames
 from kps.protocol.wire.outbox import Entry, Kind
@@ -41,6 +42,7 @@ class FrameEncoding:
                 is_direct=publication.is_direct,
                 offset=publication.offset,
                 epoch=publication.epoch,
+                more=_more(publication),
             )
             if len(message) <= _LARGEST_JOINED:
                 return message
@@ -53,7 +55,8 @@ class FrameEncoding:
     ) -> Entry:
         """Encode some messages of a publication that wants no ack, from an offset on."""
         topic, sender, epoch = publication.topic, publication.sender, publication.epoch
-        messages = self._dialect.deliveries(topic, sender, texts, count, offset, epoch)
+        more = b"" if publication.group is None else _more(publication)
+        messages = self._dialect.deliveries(topic, sender, texts, count, offset, epoch, more)
         frames = text_frame(messages[0]) if len(messages) == 1 else text_frames(messages)
         return Entry(frames, _DROPPABLE, count, len(messages))
 
@@ -62,6 +65,12 @@ class FrameEncoding:
         return self.encode_some(
             publication, publication.texts, publication.count, publication.offset
         )
+
+
+def _more(publication: Publication) -> bytes:
+    """Return the further fields of a publication."""
+    group = publication.group
+    return b"" if group is None else level2.in_group(group, publication.attempt)
 
 
 class _Parts:

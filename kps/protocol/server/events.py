@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from kps.protocol.bus.message import AckChanged
 from kps.protocol.dialect.address import RelayTarget
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import Scope
 from kps.protocol.wire.http import HttpRequest
 from kps.protocol.wire.websocket import Closed
 
@@ -60,10 +60,12 @@ class Subscribing(NamedTuple):
     """A client that wants to subscribe."""
 
     client: ConnectedClient
-    topic: Key
+    topic: Scope
     """The topic, or the pattern."""
     info: Any
     """What the client says about itself, or ``None``."""
+    group: str = ""
+    """The group of which it wants to be a member; empty: none."""
 
 
 class SubscriptionRequested(NamedTuple):
@@ -77,10 +79,12 @@ class Unsubscribed(NamedTuple):
     """A subscription of a client has ended."""
 
     client: ConnectedClient
-    topic: Key
+    topic: Scope
     """The topic, or the pattern."""
     reason: str
     """``unsubscribed``, or how the connection ended: ``closed``, ``lost``, ``replaced``."""
+    group: str = ""
+    """The group of which it was a member; empty: none."""
 
 
 class OriginRefused(NamedTuple):

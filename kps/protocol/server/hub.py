@@ -5,7 +5,7 @@ A driver calls a verb when something happens, with the time. Then it handles
 for :meth:`Hub.next_deadline`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -15,7 +15,7 @@ from kps.protocol.bus.message import AckHandle, check_id, check_topic
 from kps.protocol.bus.publication import Publication
 from kps.protocol.calls import entry, patient, verb
 from kps.protocol.dialect.envelope import check_finite, compose_payload, encode
-from kps.protocol.dialect.requests import Ask
+from kps.protocol.dialect.requests import NO_DEMANDS, Ask, Demands
 from kps.protocol.limits import check_seconds
 from kps.protocol.server.clients import Clients, describe
 from kps.protocol.server.config import HubConfig
@@ -280,15 +280,15 @@ class Hub:
 
     @verb
     def publish_with_ack(
-        self, topic: str, data: Any, timeout: float, now: float, expected: Sequence[str] = ()
+        self, topic: str, data: Any, timeout: float, now: float, demands: Demands = NO_DEMANDS
     ) -> AckHandle:
-        """Publish, and gather the subscribers' answers, and who of the expected is absent.
+        """Publish, and gather the answers of the subscribers and groups.
 
         Raises the same as ``publish``, and :class:`kps.QueueFull` when a limit is reached.
         """
         check_topic(topic, self.limits)
         handle, ask = self._new_ack(topic, data, timeout, now)
-        self.delivery.ask_topic(handle, self.config.id, ask._replace(expected=tuple(expected)))
+        self.delivery.ask_topic(handle, self.config.id, ask._replace(demands=demands))
         return handle
 
     @verb

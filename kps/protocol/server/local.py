@@ -3,7 +3,7 @@
 from typing import Any
 
 from kps.errors import InvalidArgument, KPSError, QueueFull
-from kps.protocol.bus.acks import AckRequest
+from kps.protocol.bus.ack_request import AckRequest
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.members import Presence, read_presence
 from kps.protocol.bus.message import (
@@ -18,8 +18,8 @@ from kps.protocol.bus.message import (
 )
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.subscriptions import Subscriptions
-from kps.protocol.bus.topics import UNSUBSCRIBED, Stage
+from kps.protocol.bus.subscriber import UNSUBSCRIBED, Stage
+from kps.protocol.bus.subscriptions import Errand, Subscriptions
 from kps.protocol.calls import patient, verb
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.envelope import InvalidMessage, compose, load, write
@@ -32,7 +32,7 @@ from kps.protocol.dialect.outcome import (
 )
 from kps.protocol.dialect.places import Position
 from kps.protocol.limits import shown
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import InGroup, Key
 from kps.protocol.server.replay import find
 from kps.protocol.server.state import ServerState
 
@@ -69,20 +69,23 @@ class LocalProgram:
         self._around_own = _AROUND + len(write(self.id))  # bytes, apart from topic and payload
 
     @verb
-    def subscribe(self, key: Key, info: bytes | None = None) -> Mailbox:
+    def subscribe(self, key: Key, info: bytes | None = None, concurrency: int = 1) -> Mailbox:
         """Subscribe to a topic or pattern; ``info`` is what this program says about itself there.
+
+        As a member of a group it takes ``concurrency`` messages with ack at a time.
 
         Raises :class:`kps.InvalidArgument` for an empty topic, and :class:`kps.QueueFull` if too
         many patterns begin and end like this one, or the info is too large.
         """
         bus = self._state.bus
         check_key(key, self._state.limits)
-        if bus.is_crowded(key):
+        if bus.is_crowded(key.scope if isinstance(key, InGroup) else key):
             raise QueueFull("too many patterns begin and end like this one")
         if info is not None and isinstance(key, str):
             self._say(key, info)
-        bus.subscribe(self, key)
-        return self.subscriptions.add(key)
+        mailbox = self.subscriptions.add(key)  # first: a group has messages for it at once
+        bus.subscribe(self, key, min(concurrency, self._state.limits.max_concurrency))
+        return mailbox
 
     def _say(self, topic: str, info: bytes) -> None:
         presence = self._state.presence
@@ -131,6 +134,8 @@ class LocalProgram:
 
     def deliver(self, publication: Publication) -> bool:
         size = publication.encoded(_SIZES)
+        if publication.group is not None:
+            return self._deliver_to_member(publication, publication.group, size)
         topic, sender, count = publication.topic, publication.sender, publication.count
         copies = (self.subscriptions.count(topic) - 1) * count
         self._state.turns.left -= copies * (_MESSAGE + (size // _COPIED))
@@ -147,6 +152,23 @@ class LocalProgram:
             return True
         publication.partial += taken
         return False
+
+    def _deliver_to_member(self, publication: Publication, key: InGroup, size: int) -> bool:
+        payloads = load(b"[%b]" % b",".join(publication.texts))
+        taken = self.subscriptions.deliver_to_member(
+            key,
+            publication.topic,
+            payloads,
+            publication.sender,
+            size,
+            Errand(publication.ack_id, 0, publication.attempt),
+        )
+        if taken is None:
+            self._state.acks.answer(self, publication.ack_id, NO_SUBSCRIBER)
+            return False
+        had_room = taken == publication.count
+        publication.partial += taken - had_room * publication.count
+        return had_room
 
     def take_own(self, topic: str, payload: bytes) -> int:
         """Take a publication of this program itself, on a topic to which nobody else subscribes.
@@ -199,7 +221,7 @@ class LocalAck(AckHandle):
         self._state = state
 
     def ack_updated(self, request: AckRequest, response: AckResponse) -> None:
-        self.responses[response.client_id] = response
+        self.responses[response.name] = response
         self._state.emit(AckChanged(self))
 
     def ack_finished(self, request: AckRequest) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from kps.protocol.access.rules import RESERVED
 from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.topics import Subscriber
+from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.envelope import write
-from kps.protocol.patterns import Key
+from kps.protocol.patterns import InGroup, Key
 from kps.protocol.server.clients import figures
 from kps.protocol.server.state import ServerState
 
@@ -38,7 +38,8 @@ class Monitor:
         state.bus.on_join.append(self._joined)
 
     def _joined(self, subscriber: Subscriber, key: Key) -> None:
-        is_for_it = key == STATS_TOPIC if isinstance(key, str) else key.selects(STATS_TOPIC)
+        scope = key.scope if isinstance(key, InGroup) else key
+        is_for_it = scope == STATS_TOPIC if isinstance(scope, str) else scope.selects(STATS_TOPIC)
         if is_for_it and self._due is None:
             self._due = self._state.now
             self._state.deadlines.schedule(self)

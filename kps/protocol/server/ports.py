@@ -5,9 +5,9 @@ With them no part depends on a whole other one, and another kind of client or tr
 
 from typing import Any, Protocol
 
-from kps.protocol.bus.acks import AckOwner
+from kps.protocol.bus.ack_request import AckOwner
 from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.topics import Subscriber
+from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.server import ServerLevel1
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Entry, Kind

@@ -11,7 +11,8 @@ from itertools import count
 from typing import Protocol
 
 from kps.protocol import cost
-from kps.protocol.bus.topics import Bus, Departure, Subscriber
+from kps.protocol.bus.subscriber import Departure, Subscriber
+from kps.protocol.bus.topics import Bus
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import Fields, InvalidMessage
@@ -27,6 +28,7 @@ RENAMED = "renamed"
 _TICK = 0.1  # seconds for which changes of members are gathered
 _SLOW_TICK = 1.0  # the same where only their number is told
 _MOST_BYTES = 256 * 1024  # of a list of members
+_PART = 8  # of a client's queue: such a list takes no more
 _ENTRY = 32  # bytes around an id and an info in such a list
 _INFOS = 64  # as many of the largest infos may one connection have
 
@@ -119,6 +121,7 @@ class _Roster:
 
     def describe(self) -> Fields:
         """Return who is there, as fields of a message."""
+        self.is_long = self.is_long or self._is_too_long()
         fields: Fields = {"count": len(self.members), "version": self.version}
         if not self.is_long:
             fields["members"] = [one.fields(name) for name, one in self.members.items()]
@@ -144,15 +147,17 @@ class _Roster:
         So a number that goes up and down around the limit makes no lists again and again.
         """
         shrinks = 2 if self.is_long else 1
-        most = self._presence.most_members
-        return len(self.members) * shrinks > most or self._size * shrinks > _MOST_BYTES
+        most, most_bytes = self._presence.most_members, self._presence.most_bytes
+        return len(self.members) * shrinks > most or self._size * shrinks > most_bytes
 
     # -- telling ----------------------------------------------------------------------------
 
-    def _plan(self, now: float) -> None:
-        """Tell the changes soon."""
+    def _plan(self, now: float, patience: float = _TICK) -> None:
+        """Tell the changes soon, at the cost of who has caused the first of them."""
         if self._due is None:
-            self._due = max(now + _TICK, self._told_at + (_SLOW_TICK if self.is_long else _TICK))
+            tick = _SLOW_TICK if self.is_long else _TICK
+            self._due = max(now + patience, self._told_at + tick)
+            self._presence.turns.left -= len(self.observers)
             self._presence.schedule(self)
 
     def next_deadline(self) -> float | None:
@@ -168,8 +173,7 @@ class _Roster:
                 break
             del self._absent[client_id]
             self._remove(client_id, reason)
-            if self._due is None:
-                self._due = now
+            self._plan(now, 0.0)
         if self._due is not None and now >= self._due:
             self._tell(now)
 
@@ -179,17 +183,22 @@ class _Roster:
         self._changed.clear()
         self._due, self._told_at = None, now
         behind, self.behind = self.behind, set()
+        lists_all = (was_long and not self.is_long) or len(changes) > self._presence.most_bytes
         for observer in list(self.observers.values()):
             message = changes
-            if observer in behind or (was_long and not self.is_long):
+            if lists_all or observer in behind:
                 lists = lists or level2.presence(self.topic, self.describe())
                 message = lists
             # It may leave meanwhile, because its queue is full.
             if message and not observer.tell(message) and observer in self.observers:
                 self.behind.add(observer)
-        self._presence.turns.left -= len(self.observers)
         if self.behind:
             self._plan(now)
+
+    def end(self) -> None:
+        """Wait for nobody any more, because nobody observes the topic."""
+        self._absent.clear()
+        self._due = None
 
     def _describe_changes(self) -> bytes:
         """Return a message with all changes, as the last of each id has left them."""
@@ -211,7 +220,24 @@ class _Roster:
 
 def _size(client_id: str, member: _Member) -> int:
     """Return the bytes of a member in a list, roughly."""
-    return _ENTRY + len(client_id) + len(member.info)
+    return _ENTRY + len(client_id.encode()) + len(member.info)
+
+
+class _Infos:
+    """What one client says about itself, by topic, as JSON."""
+
+    __slots__ = ("by_topic", "size")
+
+    def __init__(self) -> None:
+        self.by_topic: dict[str, bytes] = {}
+        self.size = 0
+        """Bytes of all of them."""
+
+    def put(self, topic: str, info: bytes) -> None:
+        """Note what it says on a topic; empty for nothing."""
+        self.size += len(info) - len(self.by_topic.pop(topic, b""))
+        if info:
+            self.by_topic[topic] = info
 
 
 class Presence:
@@ -231,12 +257,13 @@ class Presence:
         self.turns = turns
         self.grace = limits.presence_grace
         self.most_members = limits.max_members
+        self.most_bytes = min(_MOST_BYTES, limits.queue_bytes // _PART)
         self._most_info = limits.max_info
         self._bus = bus
         self._deadlines = deadlines
         self._now = now
         self._rosters: dict[str, _Roster] = {}
-        self._infos: dict[Subscriber, dict[str, bytes]] = {}
+        self._infos: dict[Subscriber, _Infos] = {}
         self._versions = count(1)
         bus.on_join.append(self._joined)
         bus.on_leave.append(self._left)
@@ -249,15 +276,15 @@ class Presence:
     def info_of(self, subscriber: Subscriber, topic: str) -> bytes:
         """Return what a subscriber says about itself on a topic, as JSON; empty for nothing."""
         infos = self._infos.get(subscriber)
-        return b"" if infos is None else infos.get(topic, b"")
+        return b"" if infos is None else infos.by_topic.get(topic, b"")
 
     def check_info(self, subscriber: Subscriber, topic: str, info: bytes) -> None:
         """Refuse an info that is too large, or too much with the others of its client."""
         if len(info) > self._most_info:
             raise InvalidMessage(f"the info has more than {self._most_info} bytes", LIMIT_REACHED)
-        others = self._infos.get(subscriber, {})
-        size = sum(len(one) for name, one in others.items() if name != topic)
-        if size + len(info) > _INFOS * self._most_info:
+        infos = self._infos.get(subscriber)
+        others = 0 if infos is None else infos.size - len(infos.by_topic.get(topic, b""))
+        if others + len(info) > _INFOS * self._most_info:
             raise InvalidMessage("the infos of this client have too many bytes", LIMIT_REACHED)
 
     def set_info(self, subscriber: Subscriber, topic: str, info: bytes) -> None:
@@ -265,16 +292,16 @@ class Presence:
 
         It is JSON, or empty for nothing any more.
         """
-        infos = self._infos.setdefault(subscriber, {})
-        if info:
-            infos[topic] = cost.compact(info)
-        else:
-            infos.pop(topic, None)
-        if not infos:
-            del self._infos[subscriber]
+        self._note(subscriber, topic, cost.compact(info))
         roster = self._rosters.get(topic)
         if roster is not None and topic in subscriber.topics:
             roster.joined(subscriber, self._now())
+
+    def _note(self, subscriber: Subscriber, topic: str, info: bytes) -> None:
+        infos = self._infos.setdefault(subscriber, _Infos())
+        infos.put(topic, info)
+        if not infos.by_topic:
+            del self._infos[subscriber]
 
     def observe(self, observer: Observer, topic: str) -> Fields:
         """Tell a subscriber of a topic about the members; return who is there, for its answer."""
@@ -293,6 +320,7 @@ class Presence:
             roster.behind.discard(observer)
             if not roster.observers:
                 del self._rosters[topic]
+                roster.end()
                 self._deadlines.cancel(roster)
 
     def look(self, topic: str) -> Fields:
@@ -339,11 +367,8 @@ class Presence:
     def _left(self, subscriber: Subscriber, key: Key) -> None:
         if not isinstance(key, str):
             return
-        infos = self._infos.get(subscriber)
-        if infos is not None:
-            infos.pop(key, None)
-            if not infos:
-                del self._infos[subscriber]
+        if subscriber in self._infos:
+            self._note(subscriber, key, b"")
         roster = self._rosters.get(key)
         if roster is not None:
             roster.left(subscriber, subscriber.departure, self._now())

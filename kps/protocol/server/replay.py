@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from kps.protocol.bus.history import LARGEST_ENTRY, SPLIT, LogBook, TopicLog
 from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.topics import Subscriber
+from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.dialect.level2 import kept_message
 from kps.protocol.dialect.places import Places, Position, Standing, Start, without_history
 from kps.protocol.dialect.texts import split_joined
-from kps.protocol.patterns import Key, Pattern
+from kps.protocol.patterns import Key, Pattern, Scope
 from kps.protocol.server.encodings import FrameEncoding
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Replays:
         With very many of them, and of patterns that may have them, they come to their end.
         """
         topics = self.session.topics
-        patterns = [key for key in topics if not isinstance(key, str)]
+        patterns = [key for key in topics if isinstance(key, Pattern)]
         work = len(self._open) * (1 + len(patterns))
         if work > _MOST_WORK:
             return
@@ -149,7 +149,7 @@ class Replays:
             self._close(next(iter(self._open)))
 
 
-def stand(book: LogBook, replays: Replays, key: Key, start: Start | None) -> Standing:
+def stand(book: LogBook, replays: Replays, key: Scope, start: Start | None) -> Standing:
     """Begin the replays that a new subscription asks for; return what its confirmation tells.
 
     A topic that the session has already, by another subscription, is not replayed again.
@@ -180,7 +180,7 @@ def _has(session: Replayed, topic: str, new: Key) -> bool:
     topics = session.topics
     if topic in topics and topic != new:
         return True
-    return any(not isinstance(key, str) and key != new and key.selects(topic) for key in topics)
+    return any(isinstance(key, Pattern) and key != new and key.selects(topic) for key in topics)
 
 
 def _stand_again(log: TopicLog, replays: Replays, start: Start | None) -> Standing:
@@ -241,7 +241,7 @@ def find_logs(book: LogBook, replays: Replays, pattern: Pattern) -> list[TopicLo
     session = replays.session
     likely = book.logs(pattern.head, pattern.tail)
     topics = session.topics
-    others = [key for key in topics if not isinstance(key, str) and key != pattern]
+    others = [key for key in topics if isinstance(key, Pattern) and key != pattern]
     each = _TOPIC + (len(pattern.text) + 8 * len(others)) // _CHARACTERS
     if len(likely) * each > _MOST_WORK:
         raise InvalidMessage("the pattern has too many topics with history", LIMIT_REACHED)

@@ -10,7 +10,7 @@ from typing import Protocol
 from kps.protocol.access import rules
 from kps.protocol.access.identity import Permissions
 from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.topics import Stage
+from kps.protocol.bus.subscriber import Stage
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.server import ServerLevel1
 from kps.protocol.patterns import Key

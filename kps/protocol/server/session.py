@@ -5,10 +5,10 @@ from typing import Any
 
 from kps.protocol.access.admission import origin_of
 from kps.protocol.access.identity import Permissions
-from kps.protocol.bus.acks import AckRequest
+from kps.protocol.bus.ack_request import AckRequest
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.slices import AT_ONCE
-from kps.protocol.bus.topics import REPLACED, UNSUBSCRIBED, Stage
+from kps.protocol.bus.subscriber import REPLACED, UNSUBSCRIBED, Stage
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.codes import ID_TAKEN, RATE_LIMITED
 from kps.protocol.dialect.envelope import (

@@ -49,7 +49,7 @@ class ServerState:
                 limits.history_bytes,
                 limits.history_topics,
             )
-        self.acks = AckBook(self.deadlines, config.limits)
+        self.acks = AckBook(self.bus, self.deadlines, config.limits)
         self.presence = Presence(self.bus, self.deadlines, self.turns, limits, now=lambda: self.now)
         self.admission = Admission(config.limits, config.proxies)
         self.used_limiters = UsedLimiters(config.limits.max_connections)

@@ -122,7 +122,7 @@ class Batches(Template):
 class Asks(Template):
     """Ack requests to one topic, or to one client."""
 
-    __slots__ = ("_is_direct", "_middle", "_target", "_timeout", "_wants_updates")
+    __slots__ = ("_further", "_is_direct", "_middle", "_target")
 
     def __init__(
         self, head: bytes, middle: bytes, tail: bytes, fields: Fields, ask: Ask, is_direct: bool
@@ -131,16 +131,14 @@ class Asks(Template):
         self.size += len(middle)
         self._middle = middle  # from the payload to the id
         self._target = ask.target
-        self._timeout = ask.timeout
-        self._wants_updates = ask.wants_updates
+        self._further = ask[3:]  # all fields behind the payload
         self._is_direct = is_direct
 
     def read(self, part: bytes) -> tuple[Ask, Any]:
         payload, middle, name = part.rpartition(self._middle)
         if not middle:
             raise _no_match()
-        ask = Ask(self._target, _plain(name), payload.strip(), self._timeout, self._wants_updates)
-        return ask, load(payload)
+        return Ask(self._target, _plain(name), payload.strip(), *self._further), load(payload)
 
     def act(self, actor: Actor, request: Ask) -> None:
         (ask_id if self._is_direct else ask_topic)(actor, request)

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from kps.errors import QueueFull
 from kps.protocol import cost
-from kps.protocol.bus.acks import AckBook, AckRequest, DuplicateAckId
+from kps.protocol.bus.ack_request import AckRequest
+from kps.protocol.bus.acks import AckBook, DuplicateAckId
 from kps.protocol.bus.publication import Encoding, Publication
-from kps.protocol.bus.topics import UNSUBSCRIBED, Bus, Stage, Subscriber
+from kps.protocol.bus.subscriber import UNSUBSCRIBED, Stage, Subscriber
+from kps.protocol.bus.topics import Bus
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.dialect.server import LEVEL_1, LEVEL_2, ServerLevel1
 from kps.protocol.patterns import Key
@@ -405,7 +407,8 @@ class Desk:
 
     def __init__(self) -> None:
         self.deadlines = Deadlines()
-        self.book = AckBook(self.deadlines, ServerLimits())
+        self.bus = Bus(self.deadlines)
+        self.book = AckBook(self.bus, self.deadlines, ServerLimits())
         self.asker = Asker()
         self.bob, self.carol = Listener("bob"), Listener("carol")
 
@@ -541,7 +544,7 @@ COST = cost.ACK_REQUEST + 2 * cost.ADDRESSED + sum(map(cost.of_text, ("1", "bob"
 class TestBounds:
     def desk(self, max_ack_bytes: int) -> Desk:
         desk = Desk()
-        desk.book = AckBook(desk.deadlines, ServerLimits(max_ack_bytes=max_ack_bytes))
+        desk.book = AckBook(desk.bus, desk.deadlines, ServerLimits(max_ack_bytes=max_ack_bytes))
         return desk
 
     def test_memory_of_all_requests(self) -> None:

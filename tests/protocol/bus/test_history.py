@@ -19,11 +19,12 @@ from kps.protocol.bus.history import (
     TopicLog,
     new_entry,
 )
-from kps.protocol.bus.message import check_expected
+from kps.protocol.bus.message import check_demands
 from kps.protocol.bus.past import check_start
 from kps.protocol.bus.publication import Publication
 from kps.protocol.dialect.places import Position, Start
 from kps.protocol.patterns import Pattern
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.timers import Deadlines
 
 
@@ -102,7 +103,7 @@ class TestAsking:
     @pytest.mark.parametrize("wrong", ["a", 5, None, [5], [""], b"a"])
     def test_who_cannot_be_expected(self, wrong: object) -> None:
         with pytest.raises(InvalidArgument, match="expect takes a list of ids"):
-            check_expected(wrong)
+            check_demands(wrong, (), "", 0, ServerLimits())
 
 
 class TestNumbers:

@@ -1,0 +1,167 @@
+"""One ack request on the server: who was asked, and who has answered."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from kps.protocol.bus.groups import Member
+from kps.protocol.bus.subscriber import Subscriber
+from kps.protocol.dialect.outcome import AckResponse
+from kps.protocol.patterns import InGroup
+
+
+class AckOwner(Protocol):
+    """The publisher that asked for acks."""
+
+    def ack_updated(self, request: "AckRequest", response: AckResponse) -> None:
+        """Handle the outcome of one subscriber."""
+
+    def ack_finished(self, request: "AckRequest") -> None:
+        """Handle the end of a request: the last outcome is known, or its time is over."""
+
+
+class AckRequest:
+    """One message whose subscribers must answer."""
+
+    __slots__ = (
+        "_expire",
+        "awaited",
+        "cost",
+        "deadline",
+        "id",
+        "is_late",
+        "owner",
+        "owner_ack_id",
+        "presence",
+        "responses",
+        "size",
+        "tasks",
+        "tells_timeouts",
+        "told",
+        "wants_updates",
+    )
+
+    def __init__(
+        self,
+        ack_id: str,
+        owner: AckOwner,
+        owner_ack_id: str,
+        awaited: dict[Subscriber, str],
+        tells_timeouts: bool,
+        wants_updates: bool,
+        deadline: float | None,
+        cost: int,
+        expire: Callable[["AckRequest", float], None],
+    ) -> None:
+        self.id = ack_id
+        """The server's id of the request, which subscribers put into their answers."""
+        self.owner = owner
+        self.owner_ack_id = owner_ack_id
+        """The publisher's id of the request, by which it asks for the status or cancels."""
+        self.awaited = awaited
+        """The subscribers that have not answered, with the client ids that were addressed."""
+        self.tasks: dict[Task, None] = {}
+        """Those of groups without an outcome."""
+        self.responses: dict[str, AckResponse] = {}
+        """The outcomes, by client id, or by the text of the membership in a group."""
+        self.tells_timeouts = tells_timeouts
+        """Level 1: whether the final answer lists the clients that did not answer in time."""
+        self.wants_updates = wants_updates
+        """Level 2: whether the owner is sent each outcome at once."""
+        self.cost = cost
+        """Bytes that it takes in memory, apart from the results."""
+        self.size = 0
+        """Bytes that the results and error texts so far take in memory."""
+        self.is_late = False
+        """Whether the time of a group was over."""
+        self.presence = 0
+        """The number of the latest change of the topic's members; 0: nobody observes it."""
+        self.told = 0
+        """Number of outcomes that the owner has been sent."""
+        self.deadline = deadline
+        """When the request times out; ``None`` once it has timed out or ended."""
+        self._expire = expire
+
+    def untold(self) -> list[AckResponse]:
+        """Return the outcomes that the owner has not been sent, and count them as sent."""
+        untold = list(islice(self.responses.values(), self.told, None))
+        self.told = len(self.responses)
+        return untold
+
+    def missing(self) -> list[str]:
+        """Return the ids of the clients that have not answered."""
+        return list(self.awaited.values())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all outcomes are known."""
+        return not self.awaited and not self.tasks
+
+    def status(self) -> dict[str, bool]:
+        """Return the addressed client ids, and whether each outcome is known."""
+        status = dict.fromkeys(self.responses, True)
+        status.update(dict.fromkeys(self.awaited.values(), False))
+        status.update((str(task.key), False) for task in self.tasks)
+        return status
+
+    def next_deadline(self) -> float | None:
+        return self.deadline
+
+    def handle_timeout(self, now: float) -> None:
+        self.deadline = None
+        self._expire(self, now)
+
+
+class Work(NamedTuple):
+    """A message for groups."""
+
+    groups: Sequence[InGroup]
+    topic: str
+    sender: str
+    data: bytes
+    """The payload, as JSON."""
+    hint: str = ""
+    """Messages with the same text go to the same member of a group; empty: to any."""
+    retries: int = 0
+    """How often it may fail without an end."""
+
+
+Queue = OrderedDict["Task", None]
+"""Tasks that wait, in order."""
+
+
+class Task:
+    """A message that one member of a group is to handle."""
+
+    __slots__ = ("attempt", "data", "failures", "hint", "id", "key", "member", "queue", "request",
+                 "retries", "sender", "topic")  # fmt: skip
+
+    def __init__(self, request: AckRequest, key: InGroup, work: Work) -> None:
+        self.id = f"{request.id}.{len(request.tasks) + 1}"
+        """The server's id of it, which the member puts into its answer."""
+        self.request: AckRequest | None = request
+        """``None`` once the request has ended, and a member still has it."""
+        self.key = key
+        """The group."""
+        self.topic = work.topic
+        self.sender = work.sender
+        self.data = work.data
+        """The payload, as JSON."""
+        self.hint = work.hint
+        """Tasks with the same text go to the same member; empty: to any."""
+        self.retries = work.retries
+        """How often it may still fail without an end."""
+        self.attempt = 0
+        """How many members have been asked, counting each time."""
+        self.member: Member | None = None
+        """Who has been asked last."""
+        self.queue: Queue | None = None
+        """Where it waits, if it does."""
+        self.failures: list[tuple[str, str]] = []
+        """The ids of the members of earlier attempts, and why those failed."""
+
+    @property
+    def last(self) -> Subscriber | None:
+        """The subscriber that was asked last."""
+        return None if self.member is None else self.member.subscriber

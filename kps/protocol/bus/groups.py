@@ -1,0 +1,159 @@
+"""Groups of subscribers, of which one gets each message (spec, section 18)."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Container, Iterable, Iterator
+from hashlib import blake2b
+
+from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.subscriber import Subscriber
+from kps.protocol.patterns import InGroup
+
+
+class Member:
+    """A member of a group, and how many messages it has that it has not answered."""
+
+    __slots__ = ("concurrency", "load", "subscriber")
+
+    def __init__(self, subscriber: Subscriber, concurrency: int) -> None:
+        self.subscriber = subscriber
+        self.concurrency = concurrency
+        """How many such messages it takes at a time."""
+        self.load = 0
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it takes one more."""
+        return self.load < self.concurrency
+
+
+class Group:
+    """The members of a group, and whose turn it is.
+
+    ``leaving`` are subscribers that have left, and whose memberships have not ended yet.
+    """
+
+    __slots__ = ("_by_load", "_leaving", "key", "members")
+
+    def __init__(self, key: InGroup, leaving: Container[Subscriber]) -> None:
+        self.key = key
+        self.members: OrderedDict[Subscriber, Member] = OrderedDict()
+        """In the order in which it is their turn."""
+        self._by_load: list[OrderedDict[Member, None]] = [OrderedDict()]  # those that are free
+        self._leaving = leaving
+
+    def present(self) -> Iterator[Member]:
+        """Yield the members that have not left."""
+        leaving = self._leaving
+        return (one for one in self.members.values() if one.subscriber not in leaving)
+
+    def join(self, subscriber: Subscriber, concurrency: int) -> None:
+        """Take in a member, or change how much one takes at a time."""
+        member = self.members.get(subscriber)
+        if member is None:
+            member = self.members[subscriber] = Member(subscriber, concurrency)
+        else:
+            self._leave_queue(member)
+            member.concurrency = concurrency
+        self._enter_queue(member)
+
+    def leave(self, subscriber: Subscriber) -> Member:
+        """Remove a member."""
+        member = self.members.pop(subscriber)
+        self._leave_queue(member)
+        return member
+
+    # -- messages without ack ---------------------------------------------------------------
+
+    def publish(self, publication: Publication) -> int:
+        """Give each message to one member, in turn. Return whether the last one had room."""
+        had_room, taken = False, 0
+        for member, part in self._share(publication):
+            had_room = member.subscriber.deliver(part)
+            taken += had_room * part.count + part.partial
+        publication.partial += taken - had_room * publication.count
+        return had_room
+
+    def _share(self, publication: Publication) -> list[tuple[Member, Publication]]:
+        """Share the messages of a publication among members; the last one is in the last share."""
+        count = publication.count
+        members: list[Member] = []
+        for member in self.present():
+            members.append(member)
+            if len(members) == count:
+                break
+        for member in members:
+            self.members.move_to_end(member.subscriber)
+        if not members:
+            return []
+        if len(members) == 1:
+            return [(members[0], self._part(publication, publication.texts, count))]
+        payloads, several = publication.payloads(), len(members)
+        last = (count - 1) % several
+        order = [*range(last + 1, several), *range(last + 1)]
+        return [
+            (members[n], self._part(publication, own := payloads[n::several], len(own)))
+            for n in order
+        ]
+
+    def _part(self, publication: Publication, texts: Iterable[bytes], count: int) -> Publication:
+        part = Publication(publication.topic, publication.sender)
+        part.add(list(texts), count)
+        part.group = self.key
+        return part
+
+    # -- messages with ack ------------------------------------------------------------------
+
+    def least_loaded(self, avoided: Subscriber | None = None) -> Member | None:
+        """Return the free member that has the least to do, in turn; ``None`` if none is free.
+
+        ``avoided`` counts only if there is no other member, free or not.
+        """
+        for members in self._by_load:
+            for member in members:
+                if member.subscriber not in self._leaving and (
+                    member.subscriber is not avoided or self.has_only(member)
+                ):
+                    return member
+        return None
+
+    def has_only(self, member: Member) -> bool:
+        """Tell whether there is no other member."""
+        return all(one is member for one in self.present())
+
+    def member_for(self, hint: str) -> Member | None:
+        """Return the member for all messages with one hint; ``None`` if there is no member.
+
+        It is the same as long as the members are (rendezvous hashing).
+        """
+        return max(self.present(), key=lambda member: _weight(hint, member), default=None)
+
+    def took(self, member: Member) -> None:
+        """Note that a member has one message more to answer."""
+        self._leave_queue(member)
+        member.load += 1
+        self._enter_queue(member)
+
+    def done(self, member: Member) -> None:
+        """Note that a member has one less."""
+        self._leave_queue(member)
+        member.load -= 1
+        self._enter_queue(member)
+
+    def _enter_queue(self, member: Member) -> None:
+        if member.is_free and self.members.get(member.subscriber) is member:
+            while len(self._by_load) <= member.load:
+                self._by_load.append(OrderedDict())
+            self._by_load[member.load][member] = None
+
+    def _leave_queue(self, member: Member) -> None:
+        if member.load < len(self._by_load):
+            self._by_load[member.load].pop(member, None)
+
+
+def _weight(hint: str, member: Member) -> bytes:
+    text = f"{hint}\0{member.subscriber.id}".encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=8).digest()
+
+
+MemberWatcher = Callable[[Group, Member], None]
+"""A callback that gets a group, and a member that has joined or left it."""

@@ -1,0 +1,262 @@
+"""Tasks: messages with ack that one member of a group is to handle (spec, 18.3).
+
+A task is with one member at a time. If that member's connection ends before its answer, or it has
+not begun, another member gets the task at once. What all members together cannot take waits.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+
+from kps.protocol.bus.ack_request import AckRequest, Queue, Task
+from kps.protocol.bus.groups import Group, Member
+from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.slices import Slices
+from kps.protocol.bus.subscriber import Subscriber
+from kps.protocol.bus.topics import Bus
+from kps.protocol.dialect.outcome import NO_MEMBER, NOT_BEGUN, GroupResponse, Json, size_of_failure
+from kps.protocol.patterns import InGroup
+from kps.protocol.server_limits import ServerLimits
+from kps.protocol.timers import Deadlines
+
+BUSY = "busy"
+"""The error of a group in which too many tasks wait."""
+DISCONNECTED = "disconnected"
+
+_MOST_PASSED = 100  # tasks that wait for others than the member that is free
+
+Conclude = Callable[[Task, GroupResponse, int], None]
+"""Gets the outcome of a task, and the bytes of its result."""
+
+
+class TaskBook:
+    """Gives tasks to the members of groups, and takes their answers.
+
+    ``conclude`` is called with each outcome, ``charge`` with bytes that a request takes besides,
+    ``handed_out`` for each member that had room for a task.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        deadlines: Deadlines,
+        limits: ServerLimits,
+        conclude: Conclude,
+        charge: Callable[[AckRequest, int], None],
+        handed_out: Callable[[], None],
+    ) -> None:
+        self._bus = bus
+        self._limits = limits
+        self._conclude = conclude
+        self._charge = charge
+        self._handed_out = handed_out
+        self._under_way: dict[str, Task] = {}
+        self._by_subscriber: dict[Subscriber, dict[Task, None]] = {}
+        self._waiting: dict[InGroup, Queue] = {}
+        self._for_members: dict[Member, Queue] = {}
+        self._counts: dict[InGroup, int] = {}  # of all tasks that wait for a group
+        self._slices = Slices(deadlines)
+        bus.on_member.append(self._member_joined)
+        bus.on_member_gone.append(self._member_left)
+
+    def begin(self, request: AckRequest) -> None:
+        """Give the tasks of a request to members."""
+        for task in list(request.tasks):
+            if task.request is not None:  # the request may have ended meanwhile
+                self._dispatch(task)
+
+    def abandon(self, request: AckRequest) -> None:
+        """Forget the tasks of a request that has ended. Members that have one are busy with it."""
+        for task in request.tasks:
+            task.request = None
+            task.data = b""
+            self._unqueue(task)
+        request.tasks.clear()
+
+    def time_out(self, task: Task) -> None:
+        """End a task whose time is over."""
+        self._end(task, "timeout")
+
+    def answer(
+        self, subscriber: Subscriber, ack_id: str, error: str | None, result: Json | None, size: int
+    ) -> None:
+        """Record a member's answer. Ignore it unless the task is with this subscriber."""
+        task = self._under_way.get(ack_id)
+        if task is None or task.member is None or task.member.subscriber is not subscriber:
+            return
+        member = task.member
+        self._take_back(task)
+        if task.request is None:
+            pass
+        elif error is None:
+            self._end(task, None, result, size)
+        elif error in NOT_BEGUN:
+            self._again(task, error)
+        elif task.retries > 0:
+            task.retries -= 1
+            self._again(task, error)
+        else:
+            self._end(task, error, None, size)
+        self._give_more(task.key, member)
+
+    def drop(self, subscriber: Subscriber) -> None:
+        """Give the tasks of a member that is gone to others."""
+        if subscriber in self._by_subscriber:
+            self._slices.begin(partial(self._drop, subscriber))
+
+    def _drop(self, subscriber: Subscriber) -> Iterator[int]:
+        for task in list(self._by_subscriber.get(subscriber, ())):
+            if task.member is not None and task.member.subscriber is subscriber:
+                self._take_back(task)
+                if task.request is not None:
+                    self._again(task, DISCONNECTED)
+                yield 1
+
+    # -- within -----------------------------------------------------------------------------
+
+    def _dispatch(self, task: Task, *, is_again: bool = False) -> None:
+        """Give a task to a member, or let it wait for one."""
+        group = self._bus.group(task.key)
+        if group is None or next(group.present(), None) is None:
+            self._end(task, NO_MEMBER)
+            return
+        member: Member | None
+        if task.hint:
+            member = group.member_for(task.hint)
+            assert member is not None
+            if not member.is_free or self._for_members.get(member):
+                self._wait(task, self._for_members.setdefault(member, OrderedDict()), is_again)
+                return
+        else:
+            member = group.least_loaded(avoided=task.last)
+            waiting = self._waiting.get(task.key)
+            if member is None or (waiting and not is_again):
+                if waiting is None:
+                    waiting = self._waiting[task.key] = OrderedDict()
+                self._wait(task, waiting, is_again)
+                if member is not None:
+                    self._give_more(task.key, member)
+                return
+        self._hand_out(task, group, member)
+
+    def _wait(self, task: Task, queue: Queue, is_again: bool) -> None:
+        """Let a task wait. One that has been with a member goes first, and always has room."""
+        count = self._counts.get(task.key, 0)
+        if not is_again and count >= self._limits.max_waiting:
+            self._end(task, BUSY)
+            return
+        queue[task] = None
+        if is_again:
+            queue.move_to_end(task, last=False)
+        task.queue = queue
+        self._counts[task.key] = count + 1
+
+    def _unqueue(self, task: Task) -> None:
+        queue, task.queue = task.queue, None
+        if queue is None:
+            return
+        del queue[task]
+        self._counts[task.key] -= 1
+        if not self._counts[task.key]:
+            del self._counts[task.key]
+            self._waiting.pop(task.key, None)
+
+    def _hand_out(self, task: Task, group: Group, member: Member) -> None:
+        subscriber = member.subscriber
+        task.attempt += 1
+        task.member = member
+        group.took(member)
+        self._under_way[task.id] = task
+        self._by_subscriber.setdefault(subscriber, {})[task] = None
+        publication = Publication(task.topic, task.sender, task.data, ack_id=task.id)
+        publication.group = task.key
+        publication.attempt = task.attempt
+        if subscriber.deliver(publication):
+            self._handed_out()
+
+    def _take_back(self, task: Task) -> None:
+        """Note that a member has a task no more."""
+        member = task.member
+        assert member is not None
+        del self._under_way[task.id]
+        of_subscriber = self._by_subscriber[member.subscriber]
+        del of_subscriber[task]
+        if not of_subscriber:
+            del self._by_subscriber[member.subscriber]
+        group = self._bus.group(task.key)
+        if group is not None:
+            group.done(member)
+        else:
+            member.load -= 1
+
+    def _again(self, task: Task, error: str) -> None:
+        """Give a task to another member, unless too many have had it."""
+        assert task.member is not None
+        if task.attempt >= self._limits.max_attempts:
+            self._end(task, error)
+            return
+        member_id = task.member.subscriber.id
+        task.failures.append((member_id, error))
+        if task.request is not None:
+            self._charge(task.request, size_of_failure(member_id, error))
+        self._dispatch(task, is_again=True)
+
+    def _end(
+        self, task: Task, error: str | None, result: Json | None = None, size: int = 0
+    ) -> None:
+        member = "" if task.member is None or error == NO_MEMBER else task.member.subscriber.id
+        response = GroupResponse(
+            member,
+            error is None,
+            error,
+            task.id,
+            result,
+            scope=task.key.scope,
+            group=task.key.group,
+            attempts=task.attempt,
+            failures=tuple(task.failures),
+        )
+        self._conclude(task, response, size)
+
+    def _give_more(self, key: InGroup, member: Member) -> None:
+        """Give a member what waits, as far as it is free."""
+        group = self._bus.group(key)
+        while (
+            group is not None
+            and group.members.get(member.subscriber) is member
+            and not self._bus.is_leaving(member.subscriber)
+            and member.is_free
+        ):
+            task = self._next_for(group, member)
+            if task is None:
+                return
+            self._unqueue(task)
+            self._hand_out(task, group, member)
+
+    def _next_for(self, group: Group, member: Member) -> Task | None:
+        """Return the next task for a member, if one waits that it has not failed with just now."""
+        queue = self._for_members.get(member)
+        if queue:
+            return next(iter(queue))
+        for task in islice(self._waiting.get(group.key, ()), _MOST_PASSED):
+            if task.last is not member.subscriber or group.has_only(member):
+                return task
+        return None
+
+    def _member_joined(self, group: Group, member: Member) -> None:
+        self._give_more(group.key, member)
+
+    def _member_left(self, group: Group, member: Member) -> None:
+        """Give what waits for a member to others; without any, tell that there is none."""
+        queue = self._for_members.pop(member, None)
+        for task in list(queue or ()):
+            self._unqueue(task)
+            self._dispatch(task, is_again=True)
+        last = next(group.present(), None)
+        if last is None:
+            for task in list(self._waiting.get(group.key, ())):
+                self._unqueue(task)
+                self._end(task, NO_MEMBER)
+        elif group.has_only(last):
+            self._give_more(group.key, last)  # it may have failed with what waits for others
