@@ -172,7 +172,9 @@ class Participant(ABC):
         for mailbox in self._subscriptions.of_scope(topic):
             self._unsubscribe(mailbox)
 
-    async def request(self, topic: str, data: Any, timeout: float = 5.0) -> Any:
+    async def request(
+        self, topic: str, data: Any, timeout: float = 5.0, *, key: str = "", retry: int = 0
+    ) -> Any:
         """Ask the subscribers of a topic, and return the first result.
 
         That is what a callback of one of them has returned; the others are not waited for. If all
@@ -181,7 +183,8 @@ class Participant(ABC):
         no subscriber, :class:`kps.ConnectionLost` when the connection ends; and it raises as
         ``publish_with_ack``. From a subscriber on level 1 the result is ``None``.
         """
-        return await self._result_of(await self.publish_with_ack(topic, data, timeout), topic)
+        ack = await self.publish_with_ack(topic, data, timeout, key=key, retry=retry)
+        return await self._result_of(ack, topic)
 
     async def request_to_id(self, client_id: str, data: Any, timeout: float = 5.0) -> Any:
         """Ask the client, or server, of an id; return its result. Raises as ``request``."""

@@ -173,7 +173,9 @@ class Participant(ABC):
             for mailbox in self._subscriptions.of_scope(topic):
                 self._unsubscribe(mailbox)
 
-    def request(self, topic: str, data: Any, timeout: float = 5.0) -> Any:
+    def request(
+        self, topic: str, data: Any, timeout: float = 5.0, *, key: str = "", retry: int = 0
+    ) -> Any:
         """Ask the subscribers of a topic, and return the first result.
 
         That is what a callback of one of them has returned; the others are not waited for. If all
@@ -182,7 +184,8 @@ class Participant(ABC):
         no subscriber, :class:`kps.ConnectionLost` when the connection ends; and it raises as
         ``publish_with_ack``. From a subscriber on level 1 the result is ``None``.
         """
-        return self._result_of(self.publish_with_ack(topic, data, timeout), topic)
+        ack = self.publish_with_ack(topic, data, timeout, key=key, retry=retry)
+        return self._result_of(ack, topic)
 
     def request_to_id(self, client_id: str, data: Any, timeout: float = 5.0) -> Any:
         """Ask the client, or server, of an id; return its result. Raises as ``request``."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from kps.protocol.bus.acks import AckOwner
+from kps.protocol.bus.ack_request import AckOwner
 from kps.protocol.bus.message import Message
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Bus

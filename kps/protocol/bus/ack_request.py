@@ -21,6 +21,9 @@ class AckOwner(Protocol):
         """Handle the end of a request: the last outcome is known, or its time is over."""
 
 
+_NO_TASKS: "dict[Task, None]" = {}  # nothing is ever added to it
+
+
 class AckRequest:
     """One message whose subscribers must answer."""
 
@@ -61,7 +64,7 @@ class AckRequest:
         """The publisher's id of the request, by which it asks for the status or cancels."""
         self.awaited = awaited
         """The subscribers that have not answered, with the client ids that were addressed."""
-        self.tasks: dict[Task, None] = {}
+        self.tasks = _NO_TASKS
         """Those of groups without an outcome."""
         self.responses: dict[str, AckResponse] = {}
         """The outcomes, by client id, or by the text of the membership in a group."""

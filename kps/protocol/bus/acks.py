@@ -110,6 +110,7 @@ class AckBook:
             self._expired,
         )
         if work is not None:
+            request.tasks = {}
             for key in groups:
                 request.tasks[Task(request, key, work)] = None
         self._count += 1
@@ -238,7 +239,7 @@ class AckBook:
             del self._by_subscriber[subscriber]
         request.responses[client_id] = response
         request.owner.ack_updated(request, response)
-        if request.is_over:
+        if not request.awaited and not request.tasks:
             self._finish(request)
 
     def _conclude(self, task: Task, response: GroupResponse, size: int) -> None:
@@ -278,11 +279,12 @@ class AckBook:
         self.handed_out += 1
 
     def _finish(self, request: AckRequest) -> None:
-        for task in list(request.tasks):
+        if request.tasks:
             request.is_late = True
-            self.tasks.time_out(task)
-        if request.id not in self._by_id:
-            return  # which the last task has ended
+            for task in list(request.tasks):
+                self.tasks.time_out(task)
+            if request.id not in self._by_id:
+                return  # the last task has ended it
         self._forget(request)
         request.owner.ack_finished(request)
 
@@ -295,7 +297,8 @@ class AckBook:
             if not of_subscriber:
                 self._by_subscriber.pop(subscriber, None)
         count = len(request.awaited) + len(request.tasks)
-        self.tasks.abandon(request)
+        if request.tasks:
+            self.tasks.abandon(request)
         # Nothing is called from here on, so no signal handler comes in before all is noted.
         if request.owner_ack_id in of_owner:
             del of_owner[request.owner_ack_id]

@@ -35,7 +35,7 @@ class Publication:
         """Whether it is a direct message, which has a ``topic`` for level 1 only."""
         self.group: InGroup | None = None
         """The group for whose member it is, if it is."""
-        self.attempt = 1
+        self.attempt: int
         """How many members have been asked with this one, if it is for a member of a group."""
         self.offset = 0
         """The offset of the first message, if the topic has history; else 0."""

@@ -250,13 +250,19 @@ class TaskBook:
     def _member_left(self, group: Group, member: Member) -> None:
         """Give what waits for a member to others; without any, tell that there is none."""
         queue = self._for_members.pop(member, None)
-        for task in list(queue or ()):
-            self._unqueue(task)
-            self._dispatch(task, is_again=True)
+        if queue:
+            self._slices.begin(partial(self._move, queue))
         last = next(group.present(), None)
         if last is None:
-            for task in list(self._waiting.get(group.key, ())):
-                self._unqueue(task)
-                self._end(task, NO_MEMBER)
+            if waiting := self._waiting.get(group.key):
+                self._slices.begin(partial(self._move, waiting))
         elif group.has_only(last):
             self._give_more(group.key, last)  # it may have failed with what waits for others
+
+    def _move(self, queue: Queue) -> Iterator[int]:
+        """Give to others what waits for a member that has left, or for the last one of a group."""
+        for task in list(queue):
+            if task.queue is queue:
+                self._unqueue(task)
+                self._dispatch(task)
+                yield 1

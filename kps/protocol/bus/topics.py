@@ -83,10 +83,13 @@ class Bus:
         found = self.routes.find(topic)
         return [] if found is None else self._of_subject(found)
 
-    def groups(self, topic: str) -> tuple[Group, ...]:
-        """Return the groups that get what is published on a topic."""
+    def receivers(self, topic: str) -> tuple[list[Subscriber], tuple[Group, ...]]:
+        """Return who gets what is published on a topic, and which groups do."""
         found = self._route(topic)
-        return () if found is None else found.groups
+        if found is None:
+            return [], ()
+        subscribers = self._present(found) if self._leaving else list(found.addressed)
+        return subscribers, found.groups
 
     def group(self, key: InGroup) -> Group | None:
         """Return a group, if it has members."""

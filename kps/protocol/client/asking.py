@@ -201,26 +201,28 @@ class Asking:
         if type(responses) is dict:
             for client_id, response in responses.items():
                 if type(response) is dict:
-                    self._record(handle, *read_response(client_id, response, handle.id))
+                    outcome, size = read_response(client_id, response, handle.id)
+                    self._record(handle, client_id, outcome, size)
         groups = fields.get("groups")
         for one in groups if type(groups) is list else ():
             if type(one) is dict:
-                self._record(handle, *read_group_response(one, handle.id))
+                outcome, size = read_group_response(one, handle.id)
+                self._record(handle, outcome.name, outcome, size)
         if type(missing) is list:
             for client_id in missing:
                 if type(client_id) is str:
                     missed = timed_out(client_id, handle.id)
-                    self._record(handle, missed, size_of(missed))
+                    self._record(handle, client_id, missed, size_of(missed))
         self._state.events.append(AckChanged(handle))
 
-    def _record(self, handle: ClientAck, response: AckResponse, size: int) -> None:
+    def _record(self, handle: ClientAck, name: str, response: AckResponse, size: int) -> None:
         """Keep an outcome of ``size`` bytes; without room, end the request with an error."""
         if handle.error is not None:
             return
         pending = self.pending
         if pending.size + size > self._state.config.limits.max_all_results:
             self._give_up(handle, QueueFull("the outcomes of ack requests take too much memory"))
-        elif (name := response.name) not in handle.responses:
+        elif name not in handle.responses:
             handle.responses[name] = response
             handle.size += size
             pending.size += size

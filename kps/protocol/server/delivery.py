@@ -70,11 +70,12 @@ class Delivery:
         Raises ``DuplicateAckId`` and :class:`kps.QueueFull`, and then has done nothing.
         """
         state = self._state
-        subscribers = state.bus.subscribers(ask.target)
-        groups = [group.key for group in state.bus.groups(ask.target)]
+        subscribers, found = state.bus.receivers(ask.target)
+        groups = [group.key for group in found]
         if state.bus.routes.searched:
             self._charge_search()
-        demands, absent = ask.demands, []
+        demands = ask.demands
+        absent: list[str] = []
         if demands.expected:
             ids = {subscriber.id for subscriber in subscribers}
             absent = [one for one in dict.fromkeys(demands.expected) if one not in ids]

@@ -238,7 +238,7 @@ class Hub:
         calls = self.calls
         if calls.is_under_way:
             calls.waiting.append(partial(self._publish, topic, payload))
-            return len(self.state.bus.subscribers(topic))
+            return sum(map(len, self.state.bus.receivers(topic)))
         state = self.state
         state.now = now
         if topic not in state.bus and state.logs is None:

@@ -290,9 +290,9 @@ class Presence:
     def set_info(self, subscriber: Subscriber, topic: str, info: bytes) -> None:
         """Note what a subscriber of a topic says about itself there, before it subscribes or now.
 
-        It is JSON, or empty for nothing any more.
+        It is JSON, or empty for nothing any more, which an empty object is as well.
         """
-        self._note(subscriber, topic, cost.compact(info))
+        self._note(subscriber, topic, b"" if info == b"{}" else cost.compact(info))
         roster = self._rosters.get(topic)
         if roster is not None and topic in subscriber.topics:
             roster.joined(subscriber, self._now())

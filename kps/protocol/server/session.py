@@ -272,7 +272,8 @@ class ServerSession:
     def tell(self, message: bytes) -> bool:
         """Take a message about presence, or return ``False`` if too much waits for the client."""
         transport, most = self._transport, self.state.limits.queue_bytes // _CROWDED
-        if transport.queued_bytes + len(message) > most:
+        waiting = transport.queued_bytes
+        if waiting and waiting + len(message) > most:
             return False
         return transport.send(message, _FORWARDED)
 
@@ -295,7 +296,7 @@ class ServerSession:
             self.refuse(relay_failed(error), {"action": "publish_to_server", "to": to})
 
     def ack_updated(self, request: AckRequest, response: AckResponse) -> None:
-        if request.wants_updates and request.awaited:  # ``ack_finished`` sends the last outcome
+        if request.wants_updates and not request.is_over:  # ``ack_finished`` sends the last one
             request.told = len(request.responses)
             self.state.turns.left -= _UPDATE
             update = self.dialect.ack_update(request.owner_ack_id, (response,))
