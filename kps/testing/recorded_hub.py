@@ -1,6 +1,7 @@
 """A hub that remembers what was published on it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kps.protocol.bus.ack_request import AckOwner
@@ -39,8 +40,8 @@ class RecordedHub(Hub):
     def __init__(
         self, config: HubConfig, *, new_id: Callable[[], str], now: float, record: Record
     ) -> None:
-        super().__init__(config, new_id=new_id, now=now)
-        self.state.bus = _RecordedBus(self.state.deadlines, record)
+        new_bus = partial(_RecordedBus, record=record)
+        super().__init__(config, new_id=new_id, now=now, new_bus=new_bus)
         self.delivery = _RecordedDelivery(self, record)
 
 

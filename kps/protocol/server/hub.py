@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from kps.errors import ServerStopped
 from kps.protocol.bus.message import AckHandle, check_id, check_topic
 from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.topics import Bus
 from kps.protocol.calls import entry, patient, verb
 from kps.protocol.dialect.envelope import check_finite, compose_payload, encode
 from kps.protocol.dialect.requests import NO_DEMANDS, Ask, Demands
@@ -27,6 +28,7 @@ from kps.protocol.server.monitor import Monitor
 from kps.protocol.server.routes import Routes
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
+from kps.protocol.timers import Deadlines
 from kps.protocol.wire.websocket import Closed, ClosedBy
 
 
@@ -81,12 +83,20 @@ P = ParamSpec("P")
 class Hub:
     """The core of one server.
 
-    ``new_id()`` returns an unused client id, for clients that name none.
+    ``new_id()`` returns an unused client id, for clients that name none. A test may give a bus of
+    its own with ``new_bus``.
     """
 
-    def __init__(self, config: HubConfig, *, new_id: Callable[[], str], now: float) -> None:
+    def __init__(
+        self,
+        config: HubConfig,
+        *,
+        new_id: Callable[[], str],
+        now: float,
+        new_bus: Callable[[Deadlines], Bus] = Bus,
+    ) -> None:
         self.config = config
-        self.state = state = ServerState(config, new_id=new_id, now=now)
+        self.state = state = ServerState(config, new_id=new_id, now=now, new_bus=new_bus)
         self.calls = state.calls
         self.limits = config.limits
         self.local = LocalProgram(state)

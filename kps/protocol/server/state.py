@@ -23,7 +23,14 @@ from kps.protocol.timers import Deadlines
 class ServerState:
     """The tables of a server, the time, and the events for the driver. It decides nothing."""
 
-    def __init__(self, config: HubConfig, *, new_id: Callable[[], str], now: float) -> None:
+    def __init__(
+        self,
+        config: HubConfig,
+        *,
+        new_id: Callable[[], str],
+        now: float,
+        new_bus: Callable[[Deadlines], Bus] = Bus,
+    ) -> None:
         self.config = config
         self.limits = config.limits
         self.now = now
@@ -35,7 +42,7 @@ class ServerState:
         self.calls = Calls()
         self.deadlines = Deadlines()
         self.turns = Turns()
-        self.bus = Bus(self.deadlines)
+        self.bus = new_bus(self.deadlines)
         limits = config.limits
         self.logs: LogBook | None = None
         """The messages of topics with history, if any have it."""
