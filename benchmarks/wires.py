@@ -49,6 +49,10 @@ class KpsWire(Wire):
         message = b'{"action":"subscribe","topic":"' + topic.encode() + b'"}'
         return _masked(message), b'"subscribed"'
 
+    def observing(self, topic: str) -> bytes:
+        """What subscribes and asks to be told of the members (level 2)."""
+        return _masked(b'{"action":"subscribe","topic":"' + topic.encode() + b'","presence":true}')
+
     def unsubscribing(self, topic: str) -> bytes:
         """What ends a subscription."""
         return _masked(b'{"action":"unsubscribe","topic":"' + topic.encode() + b'"}')

@@ -61,6 +61,11 @@ export class Ack<R = any> implements AsyncIterable<AckResponse<R>> {
   readonly id: string;
   /** The outcomes so far by client id, a copy; also those of a request that ended with an error. */
   readonly responses: Map<string, AckResponse<R>>;
+  /**
+   * The `version` of the topic's `Presence` at which the message was published. Known at the end of the request; `null` if
+   * nobody observed the topic.
+   */
+  readonly presence: number | null;
   /** Wait until all have answered or the time is over; the outcomes by client id. */
   wait(): Promise<Map<string, AckResponse<R>>>;
   /**
@@ -130,7 +135,8 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
  * when the server refuses the topic, with `ClientClosed` when the client ends, and with the reason of the signal
  * when that is aborted before the subscription is in force. Iterating over it throws that error as well, also
  * when the topic is refused after a reconnect; and `Unsupported` if it is to a pattern, or wants the past and was not
- * confirmed before, and a new connection is to a server that has none.
+ * confirmed before, and a new connection is to a server that has none. If the server refuses what this one wants besides
+ * (`presence`, `info`) of a topic to which the client is subscribed already, only this one ends.
  *
  * When the server refuses the topic only for now (`rate_limited`, `unavailable`) or does not answer, the
  * client asks for it again, until the server confirms it or refuses it for good, or the program ends
@@ -152,6 +158,40 @@ export interface SubscribeOptions {
    * pattern, nor with `last`.
    */
   since?: Position | null;
+  /**
+   * Called with who is subscribed to the topic: at first, after each change, and after a reconnect. Needs the permission
+   * `presence`. What it throws comes to `onError`. Not with a pattern.
+   */
+  presence?: ((presence: Presence) => unknown) | null;
+  /**
+   * What this client says about itself to those who see who is subscribed to the topic: an object, as JSON; a server takes
+   * 1024 bytes unless told otherwise. To subscribe again with another one replaces it; `{}` is as none. It stays as long as
+   * the client is subscribed to the topic. Not with a pattern.
+   */
+  info?: object | null;
+}
+
+/** Who is subscribed to a topic, and what has changed since the last time. */
+export interface Presence<I = any> {
+  readonly topic: string;
+  /**
+   * What each member says about itself (its `info`, or `null`), by id. `null`: there are so many that the server tells only
+   * their number.
+   */
+  readonly members: Map<string, I | null> | null;
+  /** Number of the members. */
+  readonly count: number;
+  /** The number of the latest change, which grows; `null` if nobody observes the topic. */
+  readonly version: number | null;
+  /** The members that are new, and what each says about itself. */
+  readonly joined: Map<string, I | null>;
+  /** Those that say something else about themselves. */
+  readonly updated: Map<string, I | null>;
+  /**
+   * Why each has left: `unsubscribed`, `closed`, `lost` (its connection broke), `replaced` (another connection took its
+   * id), `renamed`; or `unknown`, if it left while this client had no connection or read too slowly.
+   */
+  readonly left: Map<string, string>;
 }
 
 export interface HistoryOptions {
@@ -318,7 +358,8 @@ export interface ClientOptions {
   /**
    * Gets what is told to nobody else: refusals of the server, failed attempts to connect, what
    * callbacks throw, dropped messages. That a topic is refused only for now comes here once for each
-   * connection. Default: `console.error`.
+   * connection, and so does `Unsupported` for a topic with `presence` or `info` on a server that lacks it: the
+   * subscription goes on without. Default: `console.error`.
    */
   onError?: (error: unknown) => unknown;
   /**
@@ -411,8 +452,8 @@ export class Client {
   /**
    * Subscribe to a topic, or to all that a pattern has: those that match, but one that begins with `__` only if the
    * pattern begins likewise, up to the topic's first `/`. A message comes once to each subscription that has its topic.
-   * Throws `InvalidArgument`, `ClientClosed`, `MessageTooLarge` for the topic, or `Unsupported` for a pattern, or the
-   * past, if the server has none. The callback gets one message at a time, in order; it may be async. What it returns
+   * Throws `InvalidArgument`, `ClientClosed`, `MessageTooLarge` for the topic, or `Unsupported` for a pattern, the
+   * past, `presence` or `info`, if the server has none. The callback gets one message at a time, in order; it may be async. What it returns
    * is the result for a publisher who wants an ack, what it throws is the error. A generator function is
    * refused with `InvalidArgument`, since a call runs nothing of it; that one is returned is an error.
    */
@@ -469,6 +510,12 @@ export class Client {
    * `NotConnected`, `ClientClosed`, `ConnectionLost`, `RequestTimeout` or `InvalidArgument`.
    */
   history<T = any>(topic: string, options?: HistoryOptions): Promise<Past<T>>;
+  /**
+   * Who is subscribed to a topic now (not: to patterns that have it). Nothing has `joined` or `left`. Rejected with
+   * `ServerError` of the code `forbidden` if this client lacks the permission `presence` or `subscribe`, and with
+   * `Unsupported`, `NotConnected`, `ClientClosed`, `ConnectionLost`, `RequestTimeout` or `InvalidArgument`.
+   */
+  presence<I = any>(topic: string): Promise<Presence<I>>;
   /**
    * Wait until the server has handled everything that was sent before. Rejected with `NotConnected`,
    * `ClientClosed`, `ConnectionLost` or `RequestTimeout`.
@@ -543,7 +590,7 @@ export class QueueFull extends KPSError {
 
 /** The server lacks what was asked for: it is older, or speaks level 1. Nothing was sent. */
 export class Unsupported extends KPSError {
-  /** What it lacks: `patterns`, `history` or `expect`. */
+  /** What it lacks: `patterns`, `history`, `expect` or `presence`. */
   readonly feature: string;
   readonly topic?: string;
   /** The text of the pattern. */

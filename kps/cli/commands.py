@@ -140,6 +140,13 @@ def _build_parser(
                        help="all messages behind that one")  # fmt: skip
     _add_client_options(past, environment)
 
+    who = commands.add_parser("presence", help="print who is subscribed to a topic")
+    who.set_defaults(run=_later("kps.cli.presence", "presence"))
+    who.add_argument("topic", metavar="TOPIC")
+    who.add_argument("--follow", action="store_true",
+                     help="go on with who comes and goes, as a subscriber")  # fmt: skip
+    _add_client_options(who, environment)
+
     token = commands.add_parser("token", help="make a token for an identity, as TOML for --tokens")
     token.set_defaults(run=_later("kps.auth.tokens", "print_new_token"))
     token.add_argument("name", metavar="NAME", help="name of the identity")

@@ -2,7 +2,7 @@
 // One file, no dependencies. kps.cjs and kps.global.js are made of it by `npm run build`.
 
 const SECOND = 1000;
-const ID_TAKEN = 4001; // close code: another connection registered under this client's id
+const FOR_GOOD = [4001, 4003]; // close codes: another connection took this client's id, or the deployment ended it
 const NO_CODE = 1006; // in place of a close code where there was none
 const TOO_BIG = 1009; // close code: a message over the limit
 const FRAME_BYTES = 64 * 1024; // what one WebSocket message gathers at most
@@ -41,6 +41,7 @@ const MOST_NAMED = 1000; // of them, those that the place of a pattern names, th
 const LONGEST_PLACE = 1024; // characters of such a topic, and of an epoch
 const BREAK = 2 ** 32; // At each multiple of it a server may have left out offsets.
 const NO_SUBSCRIBER = 'no subscriber for topic'; // the outcome of who has just left
+const LEFT_UNSEEN = 'unknown'; // the reason of a member that has left meanwhile
 const TEMPORARY = ['rate_limited', 'limit_reached', 'unavailable']; // codes of the server
 
 // -- errors: their names are set as texts because minifiers change those of classes -------------
@@ -419,6 +420,7 @@ const isHook = (value) => isFunction(value) && !isIterator(value);
 const HOOK = [isHook, 'a function, and no generator, which would never run'];
 const SIGNAL = [isSignal, 'an AbortSignal'];
 const IDS = [(value) => Array.isArray(value) && [...value].every((each) => isName(each)), 'an array of ids'];
+const INFO = [(value) => isObject(value) && /^{/.test(encode(value)), 'an object'];
 const BOOLEAN = [(value) => typeof value === 'boolean', 'true or false'];
 
 /** What each option must be: a check, and the words for it. */
@@ -488,6 +490,9 @@ const positionOf = ({ epoch, offset }) => ({ epoch, offset });
 
 const POSITION = [(value) => isObject(value) && isEpoch(value.epoch) && isCount(value.offset),
   'the position of a message: { epoch, offset }'];
+
+/** The options of a subscription. */
+const SUBSCRIBING = { signal: SIGNAL, last: COUNT, since: POSITION, presence: HOOK, info: INFO };
 
 /** Where a subscription begins, or an answer, as the server tells. What cannot be read is missing. */
 function standingIn({ epoch, offset, mark, coming, recovered, lost }) {
@@ -595,6 +600,39 @@ class Standings {
     if (this.#places.size >= MOST_PLACES) this.#places.delete(this.#places.keys().next().value);
     this.#places.set(topic, { epoch, offset });
   }
+}
+
+// -- presence ------------------------------------------------------------------------------------
+
+/** What members say about themselves, by id. What cannot be read is missing. */
+function infosIn(list) {
+  const members = Array.isArray(list) ? list.filter((one) => isText(one?.id)) : [];
+  return new Map(members.map(({ id, info = null }) => [id, info]));
+}
+
+/**
+ * Who is subscribed to a topic, as the server tells, and what has changed. `known` are the members that the program
+ * knows; `null` if there were so many that it knows their number only.
+ */
+function presenceIn(topic, { members: listed, joined: came, left: went, count, version }, known = null) {
+  const isList = Array.isArray(listed);
+  const isChange = !isList && known !== null && (Array.isArray(came) || Array.isArray(went));
+  const members = isList ? infosIn(listed) : isChange ? new Map(known) : null;
+  const [joined, updated, left] = [new Map(), new Map(), new Map()];
+  if (isChange) {
+    for (const one of Array.isArray(went) ? went : []) {
+      if (members.delete(one?.id)) left.set(one.id, text(one.reason) || LEFT_UNSEEN);
+    }
+  } else if (isList) {
+    for (const id of known?.keys() ?? []) if (!members.has(id)) left.set(id, LEFT_UNSEEN);
+  }
+  for (const [id, info] of isChange ? infosIn(came) : members ?? []) {
+    members.set(id, info);
+    if (!known?.has(id)) joined.set(id, info);
+    else if (JSON.stringify(known.get(id)) !== JSON.stringify(info)) updated.set(id, info);
+  }
+  const counted = isCount(count) ? count : members?.size ?? 0;
+  return { topic, members, count: counted, version: isCount(version) ? version : null, joined, updated, left };
 }
 
 // -- sending -------------------------------------------------------------------------------------
@@ -847,6 +885,7 @@ class Connection {
   #trouble = '';
   #features = new Set(); // of the server
   #narrow = new Set(); // keys of patterns with too many places for the server
+  #inForce = new Set(); // keys whose subscription the server has confirmed, and not ended
   #questions = new Map(); // what is asked -> those that wait for the answer, in order
   #unsettled = new Unsettled((key) => this.#askAgain(key));
   #count = 0;
@@ -962,55 +1001,76 @@ class Connection {
     return this.#expect(`ping ${nonce}`);
   }
 
-  /** Subscribe or unsubscribe. */
-  ask(action, key) {
+  /** Subscribe or unsubscribe. `asker` is the new subscription, besides which there may be others to the same. */
+  ask(action, key, asker) {
     const isUnsupported = fieldsOf(key).pattern && !this.#features.has('patterns');
     if (isUnsupported && action === 'unsubscribe') return undefined; // from what never was in force
-    // What was to be asked again is the opposite, and not wanted any more: nobody need wait for it.
-    if (this.#unsettled.asked(key)) this.#next(`${opposite(action)} ${key}`)?.resolve();
     try {
-      this.send(this.#about(action, key));
+      this.send(this.#about(action, key, asker));
     } catch (error) { // also one that is too large for the server: that stops no other
-      this.#client._endTopic(key, error);
+      this.#client._endTopic(key, error, asker && ((each) => each === asker));
       throw error;
     }
-    return this.#expectAbout(action, key);
+    const wasDue = this.#unsettled.asked(key);
+    // What was to be asked again is the opposite, and not wanted any more: nobody need wait for it.
+    if (wasDue) this.#next(`${opposite(action)} ${key}`)?.resolve();
+    const earlier = wasDue ? this.#next(`${action} ${key}`) : undefined;
+    const answer = this.#expectAbout(action, key, asker);
+    earlier?.resolve(answer);
+    return answer;
   }
 
   /** The question about a topic or pattern, with what of the past the program wants, or has missed. */
-  #about(action, key) {
+  #about(action, key, asker) {
     const fields = fieldsOf(key);
     const start = this.#client._start(key);
-    if (fields.pattern) this.#needs('patterns', fields);
-    if (start) this.#needs('history', fields);
+    if (fields.pattern) this.needs('patterns', fields);
+    if (start) this.needs('history', fields);
     const hasMissed = !start && this.#features.has('history');
     const room = this.#narrow.has(key) ? 0 : this.#outbox.limit / 4;
     const since = hasMissed ? this.#client._since(key, room) : undefined;
-    return { action, ...fields, since, ...start };
+    // While some are still to be asked about again, the server does not know what they want.
+    const wish = asker && !this.#unsettled.has(key) ? asker._wish : this.#client._wish(key);
+    return { action, ...fields, since, ...start, ...(this.has('presence') ? wish : {}) };
   }
 
-  #needs(feature, about) {
-    if (this.#features.has(feature)) return;
+  has(feature) {
+    return this.#features.has(feature);
+  }
+
+  needs(feature, about) {
+    if (this.has(feature)) return;
     throw new Unsupported(`the server does not have ${feature}`, { feature, ...about });
   }
 
   /** Messages of the past: the answer of the server. */
   history(topic, start) {
-    this.#needs('history', { topic });
+    return this.#askFor('history', topic, start);
+  }
+
+  /** Who is subscribed to a topic: the answer of the server. */
+  presence(topic) {
+    return this.#askFor('presence', topic);
+  }
+
+  #askFor(action, topic, more) {
+    this.needs(action, { topic });
     const nonce = String(++this.#count);
-    this.send({ action: 'history', topic, nonce, ...start });
-    return this.#expect(`history ${nonce}`);
+    this.send({ action, topic, nonce, ...more });
+    return this.#expect(`${action} ${nonce}`);
   }
 
   /** The server's word on a subscription, if it is still to come. */
   confirmation(key) {
-    const asked = this.#questions.get(`subscribe ${key}`)?.at(-1);
-    if (asked) return asked.promise;
-    return this.#unsettled.has(key) ? this.#expectAbout('subscribe', key) : undefined;
+    const asked = this.#questions.get(`subscribe ${key}`)?.at(-1).promise;
+    const answer = asked ?? (this.#unsettled.has(key) ? this.#expectAbout('subscribe', key) : undefined);
+    return answer?.catch((error) => {
+      if (!this.#inForce.has(key)) throw error; // otherwise it is about what another one wants besides
+    });
   }
 
   request(fields, json, timeout, signal) {
-    if (fields.expect) this.#needs('expect', { topic: fields.topic });
+    if (fields.expect) this.needs('expect', { topic: fields.topic });
     const id = `client_ack_${this.id}_${++this.#count}`;
     const updates = this.level > 1 || undefined;
     const seconds = Math.min(timeout / SECOND, LONGEST_TIMER); // JSON has no Infinity
@@ -1112,8 +1172,11 @@ class Connection {
     return question.promise;
   }
 
-  #expectAbout(action, key) {
-    return this.#expect(`${action} ${key}`, () => this.#unanswered(action, key));
+  #expectAbout(action, key, asker) {
+    const what = `${action} ${key}`;
+    const answer = this.#expect(what, () => this.#unanswered(action, key));
+    this.#questions.get(what).at(-1).asker = asker;
+    return answer;
   }
 
   /** The one of those who asked the same that has waited longest. It waits no more. */
@@ -1161,31 +1224,44 @@ class Connection {
   #confirmed(action, key, fields) {
     const what = `${action} ${key}`;
     this.#next(what)?.resolve();
+    if (action === 'subscribe') this.#inForce.add(key);
+    else this.#inForce.delete(key);
     if (!this.#isWanted(action, key)) return;
     const isLast = !this.#questions.has(what);
     if (isLast) this.#unsettled.settle(key, true);
     if (action !== 'subscribe') return;
-    if (isLast) this.#client._inForce(key);
+    // An earlier subscription is over if one has unsubscribed since.
+    if (!this.#questions.has(`unsubscribe ${key}`)) this.#client._inForce(key, isLast);
     this.#client._stands(key, standingIn(this.#features.has('history') ? fields : {}));
+    if (isObject(fields.presence)) this.#client._toldMembers(fieldsOf(key).topic, fields.presence, true);
   }
 
   #refusedAbout(action, key, error) {
     const what = `${action} ${key}`;
     const count = this.#questions.get(what)?.length ?? 0;
     if (!count && !this.#unsettled.has(key)) return this.#client._report(error); // nobody asked
+    const isWanted = this.#isWanted(action, key);
     // Of several questions about a topic the last one says whether it is wanted now.
-    const isLast = count < 2 && this.#isWanted(action, key);
+    const isLast = count < 2 && isWanted;
+    // Then the server has refused what one wants besides, and the subscription goes on.
+    const isPart = action === 'subscribe' && this.#inForce.has(key);
     if (error.code === 'limit_reached') this.#narrow.add(key); // What is not named comes again, and is dropped here.
-    if (isLast && this.#client._isWorthAskingAgain(key, error)) {
+    const isForNow = isWanted && this.#client._isWorthAskingAgain(key, error, isPart);
+    if (isForNow && isLast) {
       if (this.#unsettled.add(key, error)) this.#client._report(error);
       return;
     }
     const question = this.#next(what);
+    const later = this.#questions.get(what)?.at(-1);
+    if (isForNow && later) return question.resolve(later.promise);
     if (question) question.reject(error);
     else this.#client._report(error);
-    if (!isLast) return;
-    this.#unsettled.settle(key, false);
-    if (action === 'subscribe') this.#client._endTopic(key, error);
+    if (isLast) this.#unsettled.settle(key, false);
+    if (action !== 'subscribe' || !isWanted) return;
+    const asker = question?.asker;
+    const isMeant = (each) => (asker ? each === asker : each._info || each._observer);
+    this.#client._endTopic(key, error, isPart || !isLast ? isMeant : undefined);
+    if (isPart && !this.ended && !this.#client._wants(key)) this.#client._ask('unsubscribe', key);
   }
 
   // -- heartbeat: a page does not see the pings of WebSocket, so it asks with its own ------------
@@ -1258,8 +1334,11 @@ class Connection {
         return this.#next(`receipt ${text(fields.receipt)}`)?.resolve(
           isCount(fields.delivered) ? fields.delivered : undefined,
         );
+      case 'presence':
+        if (!text(fields.nonce)) return this.#client._toldMembers(topic, fields);
+      // falls through: it is an answer
       case 'history':
-        return this.#next(`history ${text(fields.nonce)}`)?.resolve(fields);
+        return this.#next(`${fields.action} ${text(fields.nonce)}`)?.resolve(fields);
       case 'ack_update':
       case 'ack_response':
         return ack?._told(fields);
@@ -1351,7 +1430,8 @@ class Connection {
         what = `status ${text(ackId)}`;
         break;
       case 'history':
-        what = `history ${text(nonce)}`;
+      case 'presence':
+        what = `${request} ${text(nonce)}`;
         break;
       case 'ping':
         what = this.#ping(nonce);
@@ -1390,6 +1470,7 @@ class Connection {
 
 /** The answers to one message, as they come. Those who wait get an error if they cannot come. */
 export class Ack {
+  presence = null;
   #connection;
   #responses = new Map();
   #order = []; // the responses, as they came
@@ -1473,12 +1554,13 @@ export class Ack {
     });
   }
 
-  _told({ action, responses, missing }) {
+  _told({ action, responses, missing, presence }) {
     for (const [clientId, outcome] of entries(responses)) this.#add(clientId, outcome);
     for (const clientId of Array.isArray(missing) ? missing : []) {
       if (text(clientId)) this.#add(clientId, { error: 'timeout' });
     }
     if (action !== 'ack_response') return this.#announce();
+    if (isCount(presence)) this.presence = presence;
     const isSilence = this.#connection.level < 2 && !this.#responses.size
       && Date.now() - this.#startedAt >= SILENT_END;
     const error = isSilence && new RequestTimeout('nobody had answered when the time was over');
@@ -1774,10 +1856,14 @@ export class Subscription {
   };
   _confirmation; // the server's, if it was still to come
   _isAwaited = false;
+  _observer; // what is called with the members of the topic
+  _info; // what the client says about itself there
 
-  constructor(client, key, callback, signal) {
+  constructor(client, key, callback, { signal, presence, info } = {}) {
     this.#client = client;
     this._key = key;
+    this._observer = presence;
+    this._info = info;
     const { topic, pattern } = fieldsOf(key);
     this.topic = topic ?? pattern;
     this.#callback = callback;
@@ -1795,6 +1881,11 @@ export class Subscription {
   /** The position of the last message that the program was given. */
   get position() {
     return this.#place ? positionOf(this.#place) : null;
+  }
+
+  /** What it has to do with presence, as fields of a message. */
+  get _wish() {
+    return { info: this._info, presence: this._observer && true };
   }
 
   /** How many messages were taken out of its mailbox. */
@@ -1973,6 +2064,8 @@ export class Client {
   #routes = new Map(); // topic -> the subscriptions that have it, for some of the latest
   #wereInForce = new Set(); // those of the keys that a server has confirmed at any time
   #starts = new Map(); // key -> with what of the past it is to begin, until it is in force
+  #infos = new Map(); // key -> the subscriptions that said something about this client, until only the last one counts
+  #members = new Map(); // topic -> the members that the program knows, by id, or `null`
   #standings = new Standings((topic) => this.#having(topic));
   #direct; // the subscription to direct messages, if there is one, as a list
   #kept = []; // publications for the next connection, as [fields, JSON of the payload]
@@ -2060,21 +2153,27 @@ export class Client {
     const key = keyOf(topic);
     if (options === undefined && isObject(callback)) [callback, options] = [undefined, callback];
     checked({ callback }, { callback: HOOK });
-    const { signal, last, since } = checked(options ?? {}, { signal: SIGNAL, last: COUNT, since: POSITION });
+    const { last, since, ...more } = checked(options ?? {}, SUBSCRIBING);
+    const { signal } = more;
     const pattern = topic instanceof Pattern ? topic : undefined;
     if (since && (last || pattern)) throw new InvalidArgument('since is for a topic, and without last');
+    const hasWish = more.presence || more.info;
+    if (hasWish && pattern) throw new InvalidArgument('presence and info are for a topic, not for a pattern');
+    if (more.info) more.info = JSON.parse(encode(more.info)); // as it is now
     if (this.#isOver) throw this.#refusal();
+    if (hasWish && this.connected) this.#connection.needs('presence', { topic });
     if ((since || last) && this.#hasSome(key, pattern)) {
       throw new InvalidArgument(`this client has ${quoted(key)} already: ask for the history instead`);
     }
-    const subscription = new Subscription(this, key, callback, signal);
+    const subscription = new Subscription(this, key, callback, more);
     if (signal?.aborted) return subscription;
     const others = this.#topics.get(key) ?? [];
     this.#set(key, [...others, subscription]);
+    if (more.info) this.#infos.set(key, [...(this.connected && this.#infos.get(key)) || [], subscription]);
     if (pattern) this.#patterns.set(key, pattern);
     if (since) this.#starts.set(key, { since: positionOf(since) });
     else if (last) this.#starts.set(key, { last });
-    if (this.connected) this.#confirm(subscription, !others.length);
+    if (this.connected) this.#confirm(subscription, hasWish || !others.length);
     return subscription;
   }
 
@@ -2148,6 +2247,12 @@ export class Client {
     }
   }
 
+  /** Who is subscribed to a topic. */
+  async presence(topic) {
+    named(topic, 'a topic');
+    return { ...presenceIn(topic, await this.#ready().presence(topic)), joined: new Map() }; // since when?
+  }
+
   /** Wait until the server has handled everything that was sent before. */
   async flush() {
     await this.#ready().flush();
@@ -2197,6 +2302,25 @@ export class Client {
     else if (recovered === false) this.#notify(this.#config.onLost, { topic, messages: lost });
   }
 
+  /** What the program wants of the presence on a topic, as fields of a message. */
+  _wish(key) {
+    const isObserved = this.#topics.get(key)?.some(({ _observer }) => _observer);
+    return { info: this.#infos.get(key)?.at(-1)?._info, presence: isObserved || undefined };
+  }
+
+  /** The server tells who is subscribed to a topic, when that begins (again) to be observed, or what has changed. */
+  _toldMembers(topic, fields, isBeginning) {
+    const key = keyIn({ topic });
+    const isKnown = this.#members.has(topic);
+    if (!this._wish(key).presence || !(isKnown || isBeginning)) return;
+    const now = presenceIn(topic, fields, isKnown ? this.#members.get(topic) : new Map());
+    this.#members.set(topic, now.members && new Map(now.members)); // the program may change its own
+    for (const subscription of this.#topics.get(key)) {
+      // A callback may end others.
+      if (this.#topics.get(key)?.includes(subscription)) this.#notify(subscription._observer, now);
+    }
+  }
+
   _unsent(count, { message, code }) {
     this.#dropped += count;
     const what = `${count} publications were not sent: ${message}`;
@@ -2240,9 +2364,18 @@ export class Client {
     for (const kind of ['topic', 'pattern']) {
       for (const key of this.#topics.keys()) if (key.startsWith(kind)) this._ask('subscribe', key);
     }
+    this.#tellUnobserved(connection);
     this.#sendKept(connection);
     this.#notify(this.#config.onConnect, { id, level, reconnected });
     if (!this.#isOver) this.#opened.resolve(this); // a callback may have closed it
+  }
+
+  /** Their subscriptions go on. */
+  #tellUnobserved(connection) {
+    for (const key of this.#topics.keys()) {
+      const { info, presence } = this._wish(key);
+      if (info || presence) this.#attemptTo(() => connection.needs('presence', fieldsOf(key)));
+    }
   }
 
   /** The id that the server knows this client by is what it asks for when it comes back. */
@@ -2268,7 +2401,7 @@ export class Client {
     const { status } = error;
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
-    const isFinal = this.#config.reconnect === false || lost.code === ID_TAKEN || isRefused
+    const isFinal = this.#config.reconnect === false || FOR_GOOD.includes(lost.code) || isRefused
       || isTooLong;
     if (connection.registered) this.#lived(Date.now() - connection.registeredAt);
     const retryIn = isFinal ? undefined : waitBefore(this.#attempt++, this.#backoff);
@@ -2335,17 +2468,17 @@ export class Client {
 
   // -- subscriptions -----------------------------------------------------------------------------
 
-  #confirm(subscription, isFirst) {
+  #confirm(subscription, asks) {
     const { _key: key } = subscription;
     const connection = this.#connection;
-    const answer = isFirst ? connection.ask('subscribe', key) : connection.confirmation(key);
+    const answer = asks ? connection.ask('subscribe', key, subscription) : connection.confirmation(key);
     subscription._confirmation = answer;
     answer?.catch((error) => subscription._isAwaited || this.#reportUnlessTold(error));
   }
 
   /** Subscribe or unsubscribe, with nobody who waits for the outcome. */
-  _ask(action, key) {
-    const ask = () => this.#connection.ask(action, key);
+  _ask(...question) {
+    const ask = () => this.#connection.ask(...question);
     this.#attemptTo(ask, (error) => this.#reportUnlessTold(error));
   }
 
@@ -2379,14 +2512,15 @@ export class Client {
     return this.#topics.has(key);
   }
 
-  _inForce(key) {
+  _inForce(key, isLast) {
     this.#wereInForce.add(key);
     this.#starts.delete(key);
+    if (isLast && this.#infos.has(key)) this.#infos.set(key, this.#infos.get(key).slice(-1));
   }
 
-  /** Beyond a limit a new subscription fails, but the client restores one that was in force. */
-  _isWorthAskingAgain(key, { isTemporary, code }) {
-    return isTemporary && (code !== 'limit_reached' || this.#wereInForce.has(key));
+  /** Beyond a limit what is new fails, but the client restores what was in force. */
+  _isWorthAskingAgain(key, { isTemporary, code }, isPart) {
+    return isTemporary && (code !== 'limit_reached' || (this.#wereInForce.has(key) && !isPart));
   }
 
   /** Without a connection a subscription is as good as made: the next one will have it. */
@@ -2402,8 +2536,15 @@ export class Client {
   _unsubscribed(subscription) {
     const { _key: key } = subscription;
     const others = (this.#topics.get(key) ?? []).filter((each) => each !== subscription);
-    if (others.length) return this.#set(key, others);
-    if (this.#forget(key) && this.connected) this._ask('unsubscribe', key);
+    if (!others.length) {
+      if (this.#forget(key) && this.connected) this._ask('unsubscribe', key);
+      return;
+    }
+    this.#set(key, others);
+    if (!subscription._observer || this._wish(key).presence) return;
+    this.#members.delete(subscription.topic);
+    const isTold = this.connected && this.#connection.has('presence');
+    if (isTold) this._ask('subscribe', key, { _wish: { presence: false } });
   }
 
   #endSubscriptions(error) {
@@ -2411,9 +2552,15 @@ export class Client {
     this.#direct?.[0]._end(error);
   }
 
-  _endTopic(key, error) {
-    for (const subscription of this.#topics.get(key) ?? []) subscription._end(error);
-    this.#forget(key);
+  /** End subscriptions to a topic or pattern: all, or some. */
+  _endTopic(key, error, isMeant = () => true) {
+    const all = this.#topics.get(key) ?? [];
+    const others = all.filter((each) => !isMeant(each));
+    if (others.length) this.#set(key, others);
+    else this.#forget(key);
+    if (this.#infos.has(key)) this.#infos.set(key, this.#infos.get(key).filter((each) => !isMeant(each)));
+    if (!this._wish(key).presence) this.#members.delete(fieldsOf(key).topic);
+    for (const subscription of all) if (isMeant(subscription)) subscription._end(error);
   }
 
   #set(key, subscriptions) {
@@ -2427,6 +2574,8 @@ export class Client {
     this.#routes.clear();
     this.#wereInForce.delete(key);
     this.#starts.delete(key);
+    this.#infos.delete(key);
+    this.#members.delete(fieldsOf(key).topic);
     this.#patterns.delete(key);
     const isKnown = this.#topics.delete(key);
     if (isKnown && !this.#isOver) this.#standings.forget(key, pattern);

@@ -110,6 +110,48 @@ describe('in a browser', { skip: missing }, () => {
     });
   });
 
+  test('two tabs see each other in a room, also when its server has restarted', async (t) => {
+    const options = ['--origin', examples.origin];
+    let hub = await serve({ options });
+    t.after(() => hub.kill());
+    const context = await browse(t, { allowed: new RegExp(`${UNREACHABLE.source}|^ConnectFailed`) });
+    const [alice, bob] = await Promise.all(['alice', 'bob'].map(async (name) => {
+      const page = await context.newPage();
+      await page.goto(`${examples.origin}/examples/presence.html?bus=${new URL(hub.page).host}#${name}`);
+      return page;
+    }));
+    const areShown = (page, ...names) => page.waitForFunction((wanted) => {
+      const shown = [...document.querySelectorAll('#members li')].map(({ textContent }) => textContent);
+      return JSON.stringify(shown.sort()) === wanted;
+    }, JSON.stringify(names.sort()));
+    const bothAreShown = (name) => Promise.all([areShown(alice, 'alice (you)', name), areShown(bob, 'alice', `${name} (you)`)]);
+    await bothAreShown('bob');
+    await bob.getByLabel('Your name').fill('<b>Bob</b>');
+    await bob.keyboard.press('Enter');
+    await bothAreShown('<b>Bob</b>');
+    const colour = '#0a141e';
+    await bob.getByLabel('Your colour').fill(colour);
+    await bob.getByLabel('Your colour').blur();
+    await alice.waitForFunction((wanted) => [...document.querySelectorAll('#members li')].some(({ style }) => style.borderColor === wanted), 'rgb(10, 20, 30)');
+
+    const observe = (page) => page.evaluate(() => {
+      window.most = 0;
+      const count = () => { window.most = Math.max(window.most, document.querySelectorAll('#members li').length); };
+      new MutationObserver(count).observe(document.querySelector('#members'), { childList: true });
+    });
+    await Promise.all([alice, bob].map(observe));
+    await hub.kill();
+    for (const page of [alice, bob]) await isShown(page, '#state', 'no connection');
+    hub = await serve({ port: hub.port, options });
+    for (const page of [alice, bob]) await isShown(page, '#state', /^2 here$/);
+    await bothAreShown('<b>Bob</b>');
+    for (const page of [alice, bob]) assert.equal(await page.evaluate(() => window.most), 2, 'nobody was there twice');
+
+    await bob.goto('about:blank');
+    await areShown(alice, 'alice (you)');
+    await isShown(alice, '#changes li', '<b>Bob</b> has left: closed');
+  });
+
   test('figures, and rows that come and go', async (t) => {
     const page = await openConsole(t);
     await isShown(page, '#clients tbody tr', 'you');

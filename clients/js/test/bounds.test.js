@@ -627,7 +627,7 @@ describe('arguments', () => {
     }
     assert.throws(() => new Client('h', { WebSocket, backoff: { frist: 5 } }), says('frist', 'first'));
     assert.throws(() => client.subscribe('t', () => {}, { singal: 5 }), says('singal', 'signal'));
-    assert.throws(() => client.subscribe('t', { mailbox: 5 }), says('mailbox', 'signal'));
+    assert.throws(() => client.subscribe('t', { mailbox: 5 }), says('mailbox', 'info'));
     await assert.rejects(client.publishWithAck('t', 1, { timeOut: 5 }), says('timeOut', 'timeout'));
     await assert.rejects(client.publishToIdWithAck('bob', 1, { sginal: 5 }), says('sginal', 'signal'));
     await assert.rejects(Client.NewClient({ Adress: 'h' }), says('Adress', 'Address'));

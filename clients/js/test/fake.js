@@ -100,7 +100,7 @@ export function fakeNetwork(Socket = FakeSocket) {
 }
 
 export const LEVEL_1 = {};
-export const LEVEL_2 = { proto: 2, limits: { max_message: 1_000_000, heartbeat: 25 }, features: ['patterns', 'history'] };
+export const LEVEL_2 = { proto: 2, limits: { max_message: 1_000_000, heartbeat: 25 }, features: ['patterns', 'history', 'presence'] };
 
 /** The server's part of registering. */
 export async function welcome(socket, id, agreement = LEVEL_2) {

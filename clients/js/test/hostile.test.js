@@ -20,11 +20,11 @@ const VALUES = [
 const FIELDS = [
   'topic', 'pattern', 'data', 'batch', 'from', 'id', 'proto', 'limits', 'features', 'nonce', 'receipt', 'delivered', 'ack_id', 'responses',
   'missing', 'status', 'error', 'code', 'request', 'to', 'refused', 'complete', 'action', 'epoch', 'offset', 'mark', 'coming',
-  'recovered', 'lost', 'messages',
+  'recovered', 'lost', 'messages', 'presence', 'members', 'joined', 'left', 'count', 'version',
 ];
 const ACTIONS = [
   'publish', 'publish_ack', 'direct_message', 'pong', 'subscribed', 'unsubscribed', 'published', 'ack_update',
-  'ack_response', 'ack_status', 'error', 'history', 'unknown',
+  'ack_response', 'ack_status', 'error', 'history', 'presence', 'unknown',
 ];
 
 /** No error but the client's own, and each can be shown. */
@@ -36,10 +36,10 @@ function assertKnown(errors) {
 async function asking(agreement) {
   const world = await connected({ reconnect: 1000, onDirect: () => 1 }, agreement);
   const { client } = world;
-  client.subscribe('t', () => 1);
+  client.subscribe('t', () => 1, agreement.features && { presence: () => 1 });
   if (agreement.features) client.subscribe(new Pattern('**'), () => 1);
   const ack = await client.publishWithAck('t', 1);
-  const waiting = [client.flush(), client.publishWithReceipt('t', 1), ack.status(), ack.wait(), client.history('t')];
+  const waiting = [client.flush(), client.publishWithReceipt('t', 1), ack.status(), ack.wait(), client.history('t'), client.presence('t')];
   for (const promise of waiting) promise.catch(() => {});
   await world.socket.sent();
   return { ...world, ack };

@@ -415,6 +415,137 @@ describe('history', () => {
   });
 });
 
+describe('presence', () => {
+  /** A client whose connections are at hand, and how it sees a topic. */
+  async function observing(t, url, topic, options) {
+    const sockets = [];
+    class Recorded extends WebSocket {
+      constructor(...values) {
+        super(...values);
+        sockets.push(this);
+      }
+    }
+    const { info, ...others } = options;
+    const client = await Client.connect(url, { WebSocket: Recorded, reconnect: 10, onError: () => {}, ...others });
+    t.after(() => client.close());
+    let now;
+    let seen = [];
+    const presence = (each) => { seen.push(now = each); };
+    await client.subscribe(topic, () => 'fine', { info, presence });
+    /** What has changed until the members are these. */
+    const until = async (expected) => {
+      const wanted = JSON.stringify(Object.entries(expected));
+      const deadline = Date.now() + 10_000;
+      while (JSON.stringify([...now.members].sort()) !== wanted && Date.now() < deadline) await sleep(5);
+      assert.deepEqual([Object.fromEntries(now.members), now.count], [expected, Object.keys(expected).length]);
+      const all = (name) => seen.flatMap((each) => [...each[name]]);
+      const changes = { joined: new Map(all('joined')), updated: new Map(all('updated')), left: new Map(all('left')) };
+      seen = [];
+      return { joined: [...changes.joined.keys()].sort(), updated: [...changes.updated.keys()], left: Object.fromEntries(changes.left) };
+    };
+    return { client, sockets, now: () => now, until };
+  }
+
+  test('who is there, who comes and goes, and why', async (t) => {
+    const { client: alice, now, until } = await observing(t, server.url, 'room', { id: 'alice', info: { name: 'Alice' } });
+    const me = { alice: { name: 'Alice' } };
+    assert.deepEqual(await until(me), { joined: ['alice'], updated: [], left: {} });
+    const bob = await connect(t, { id: 'bob' });
+    const carol = await Client.connect(server.url, { WebSocket, id: 'carol', level: 1 });
+    await bob.subscribe('room', () => {}, { info: { name: 'Bob' } });
+    await carol.subscribe('room', () => {});
+    assert.deepEqual(await until({ ...me, bob: { name: 'Bob' }, carol: null }), { joined: ['bob', 'carol'], updated: [], left: {} });
+    (await bob.subscribe('room', () => {}, { info: { name: 'Bobby' } })).unsubscribe();
+    assert.deepEqual(await until({ ...me, bob: { name: 'Bobby' }, carol: null }), { joined: [], updated: ['bob'], left: {} });
+    const ack = await bob.publishWithAck('room', 'hello');
+    assert.deepEqual([...(await ack.wait()).keys()].sort(), ['alice', 'bob', 'carol']);
+    assert.equal(ack.presence, now().version);
+    const { members, count, version } = await bob.presence('room');
+    assert.deepEqual([[...members.keys()].sort(), count, version], [['alice', 'bob', 'carol'], 3, ack.presence]);
+    bob.unsubscribe('room');
+    await carol.close();
+    assert.deepEqual(await until(me), { joined: [], updated: [], left: { bob: 'unsubscribed', carol: 'closed' } });
+    alice.unsubscribe('room');
+    const nobody = await bob.presence('room');
+    assert.deepEqual([nobody.members, nobody.count, nobody.version], [new Map(), 0, null]);
+    assert.equal((await bob.publishWithAck('room', 1)).presence, null);
+  });
+
+  test('who comes back has not left', async (t) => {
+    const { until } = await observing(t, server.url, 'inn', { id: 'alice' });
+    const bob = await observing(t, server.url, 'inn', { id: 'bob', info: { n: 1 } });
+    await until({ alice: null, bob: { n: 1 } });
+    bob.sockets[0].terminate();
+    while (bob.sockets.length < 2 || !bob.client.connected) await sleep(1);
+    await bob.client.subscribe('inn', () => {}, { info: { n: 2 } });
+    assert.deepEqual(await until({ alice: null, bob: { n: 2 } }), { joined: [], updated: ['bob'], left: {} });
+    assert.deepEqual((await bob.until({ alice: null, bob: { n: 2 } })).left, {});
+  });
+
+  test('a server that restarts: all come back, each once', async (t) => {
+    const first = await serve('--presence-grace', '0.01');
+    t.after(first.stop);
+    const alice = await observing(t, first.url, 'room', { id: 'alice', info: { name: 'Alice' } });
+    const bob = await observing(t, first.url, 'room', { id: 'bob', info: { name: 'Bob' } });
+    const carol = await observing(t, first.url, 'room', { id: 'carol', reconnect: false });
+    const both = { alice: { name: 'Alice' }, bob: { name: 'Bob' } };
+    for (const { until } of [alice, bob]) await until({ ...both, carol: null });
+    carol.sockets[0].terminate();
+    for (const { until } of [alice, bob]) assert.deepEqual(await until(both), { joined: [], updated: [], left: { carol: 'lost' } });
+    await first.stop();
+    const second = await serve('--address', new URL(first.url).host);
+    t.after(second.stop);
+    for (const { client, sockets, until } of [alice, bob]) {
+      while (sockets.length < 2 || !client.connected) await sleep(5);
+      await client.flush();
+      const { joined, left } = await until(both);
+      // Whoever is back first sees that the other one is not there yet.
+      assert.deepEqual(joined, Object.keys(left));
+      assert.ok(Object.values(left).every((reason) => reason === 'unknown'));
+    }
+    assert.equal((await bob.client.presence('room')).count, 2);
+  });
+
+  test('so many that only their number is told', async (t) => {
+    const small = await serve('--max-members', '2');
+    t.after(small.stop);
+    const { now } = await observing(t, small.url, 'crowd', { id: 'alice' });
+    for (const id of ['bob', 'carol']) {
+      const client = await Client.connect(small.url, { WebSocket, id });
+      t.after(() => client.close());
+      await client.subscribe('crowd', () => {});
+    }
+    while (now().count < 3) await sleep(5);
+    assert.equal(now().members, null);
+  });
+
+  test('who may not see the members has the topic nevertheless', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'kps-'));
+    t.after(() => rm(folder, { recursive: true }));
+    const tokens = join(folder, 'tokens.toml');
+    await writeFile(tokens, '[me]\ntoken = "a-token-of-my-own"\n', { mode: 0o600 });
+    const guarded = await serve('--tokens', tokens);
+    t.after(() => guarded.stop());
+    const client = await Client.connect(guarded.url, { WebSocket, token: 'a-token-of-my-own' });
+    t.after(() => client.close());
+    const refused = { code: 'forbidden', message: 'this client may not see who is subscribed to this topic' };
+    const messages = client.subscribe('news');
+    await assert.rejects(async () => { await client.subscribe('news', () => {}, { presence: () => {} }); }, refused);
+    await assert.rejects(client.presence('news'), refused);
+    assert.equal(await client.publishWithReceipt('news', 1), 1);
+    assert.equal((await messages.next()).value.data, 1);
+    await assert.rejects(async () => { await client.subscribe('news', () => {}, { info: { x: 'y'.repeat(2000) } }); }, { code: 'limit_reached' });
+    await client.subscribe('news', () => {}, { info: { name: 'me' } });
+  });
+
+  test('a server of the original kind has none', async (t) => {
+    const client = await Client.connect(await originalServer(t), { WebSocket, onError: () => {} });
+    t.after(() => client.close());
+    assert.throws(() => client.subscribe('room', () => {}, { presence: () => {} }), Unsupported);
+    await assert.rejects(client.presence('room'), { name: 'Unsupported', feature: 'presence' });
+  });
+});
+
 test('a message to another server, which is the same one', async (t) => {
   const alice = await connect(t, { id: 'alice' });
   const got = new Promise((resolve) => { alice.subscribe('news', resolve); });

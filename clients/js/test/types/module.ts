@@ -2,7 +2,7 @@
 
 import {
   Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectionLost, NotConnected, Pattern, RequestFailed,
-  ServerError, Subscription, Unsupported, type AckResponse, type Message, type Past, type Position,
+  ServerError, Subscription, Unsupported, type AckResponse, type Message, type Past, type Position, type Presence,
 } from 'kps-client';
 
 interface Order { id: number }
@@ -40,6 +40,14 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   console.log(past.messages[0]?.data.id, past.lost?.toFixed(), more.recovered);
   await Client.connect({ onLost: ({ topic, messages }) => topic + (messages ?? 'some'), onRecovered: ({ messages }) => messages.toFixed() });
 
+  const members: string[] = [];
+  await client.subscribe<Order>('orders', () => {}, {
+    info: { name: 'Alice' },
+    presence: ({ members: all, left, version }) => members.push(...all?.keys() ?? [], left.get('bob') ?? 'here', version?.toFixed() ?? ''),
+  });
+  const all: Presence<{ name: string }> = await client.presence<{ name: string }>('orders');
+  console.log(all.members?.get('bob')?.name, all.count.toFixed());
+
   await client.publish('orders', { id });
   const delivered: number | undefined = await client.publishWithReceipt('orders', level);
   const ack = await client.publishWithAck<string>('orders', delivered, { timeout: 100, signal });
@@ -48,7 +56,8 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   const first: AckResponse<string> | undefined = await ack.waitAny();
   const status: Map<string, boolean> = await ack.status();
   const partial: Map<string, AckResponse<string>> = ack.responses;
-  console.log(outcomes, first, status, partial);
+  const version: number | null = ack.presence;
+  console.log(outcomes, first, status, partial, version);
   const sum: number = await client.request<number>('sum', [1, 2], { timeout: 100, signal });
   const own: string = await client.requestToId<string>('bob', sum);
   await client.publishWithAck('orders', own, { expect: ['bob'] });
@@ -63,6 +72,12 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   client.unsubscribe({ text: 'orders/*', matches: () => true });
   // @ts-expect-error: an offset says nothing without its epoch
   await client.subscribe('orders', () => {}, { since: 5 });
+  // @ts-expect-error: what a client says about itself is an object
+  await client.subscribe('orders', () => {}, { info: 'Alice' });
+  // @ts-expect-error: somebody is told who is there
+  await client.subscribe('orders', () => {}, { presence: true });
+  // @ts-expect-error: without a list nobody is in it
+  (await client.presence('orders')).members.get('bob');
   // @ts-expect-error: history has a limit
   await client.history('orders', { last: 5 });
   // @ts-expect-error: nobody knows how many
