@@ -98,6 +98,46 @@ def test_journal(tmp_path: Path) -> None:
     assert (process.returncode, errors) == (1, "the server keeps no history of orders\n")
 
 
+def test_rooms() -> None:
+    process = start(str(EXAMPLES / "rooms.py"), "127.0.0.1:0")
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[-1]
+    with (
+        kps.sync.Client(url, id="ann") as ann,
+        kps.sync.Client(url, id="bob") as bob,
+        kps.sync.Client(url, id="cid") as cid,
+    ):
+        for client in (ann, bob):
+            client.subscribe("rooms/red", print)
+        with pytest.raises(kps.ServerError, match="rooms/red is full"):
+            cid.subscribe("rooms/red", print)
+        with pytest.raises(kps.ServerError, match="a pattern would have rooms"):
+            cid.subscribe(kps.Pattern("rooms/*"), print)
+        cid.subscribe("news", print)
+        bob.unsubscribe("rooms/red")
+        bob.flush()
+        cid.subscribe("rooms/red", print)
+        cid.unsubscribe("rooms/red")
+    lines = [process.stdout.readline().rstrip() for _ in range(13)]
+    process.terminate()
+    assert finish(process) == ""
+    assert lines[:6] == [
+        *(f"{name} connects" for name in ("ann", "bob", "cid")),
+        "ann comes into rooms/red",
+        "bob comes into rooms/red",
+        "cid finds rooms/red full",
+    ]
+    assert sorted(lines[6:]) == [
+        "ann is gone",
+        "ann leaves rooms/red: closed",
+        "bob is gone",
+        "bob leaves rooms/red: unsubscribed",
+        "cid comes into rooms/red",
+        "cid is gone",
+        "cid leaves rooms/red: unsubscribed",
+    ]
+
+
 def test_sensors() -> None:
     async def run() -> None:
         async with kps.Server("127.0.0.1:0") as server:

@@ -6,9 +6,10 @@ Here, and nowhere else in the harnesses, is known how the core keeps its books.
 from collections import Counter
 from typing import Any
 
-from kps.protocol.bus.acks import AckBook, AckRequest
+from kps.protocol.bus.ack_request import AckRequest
+from kps.protocol.bus.acks import AckBook
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.topics import Stage, Subscriber
+from kps.protocol.bus.subscriber import Stage, Subscriber
 from kps.protocol.client.asking import Asking
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.pending import Barrier, ClientAck

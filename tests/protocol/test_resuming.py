@@ -207,7 +207,7 @@ class Resuming(RuleBasedStateMachine):
             books.client.link.cut()
         self.network.run()
         assert self.network.hub.state.replays == 0
-        assert not self.network.hub.state.bus._held
+        assert not self.network.hub.state.bus.routes._held
 
 
 TestResuming = Resuming.TestCase
@@ -273,7 +273,7 @@ def test_patterns_that_come_and_go_while_their_past_comes() -> None:
     mailbox = session.subscribe(Pattern("*"), network.clock.now, Start(last=500))
     network.run()
     assert [message.data[1] for message in mailbox.take_all()] == list(range(500))
-    assert (state.replays, state.bus._held) == (0, {})
+    assert (state.replays, state.bus.routes._held) == (0, {})
 
 
 @pytest.mark.parametrize("start", [None, Start(last=3)])
@@ -343,7 +343,7 @@ def test_a_subscription_that_ends_while_its_past_comes() -> None:
     client.session.unsubscribe(mailbox, network.clock.now)
     client.link.stalled = False
     network.run()
-    assert not network.hub.state.bus._held
+    assert not network.hub.state.bus.routes._held
     assert network.hub.publish("t", 1, network.clock.now) == 0
     other = client.session.subscribe("t", network.clock.now, Start(Position("wrong", 3)))
     network.run()
@@ -351,4 +351,4 @@ def test_a_subscription_that_ends_while_its_past_comes() -> None:
     assert network.hub.publish("t", 1, network.clock.now) == 1
     client.link.cut()
     network.run()
-    assert not network.hub.state.bus._held
+    assert not network.hub.state.bus.routes._held

@@ -1,8 +1,8 @@
 """One ack request on the server: who was asked, and who has answered."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from kps.protocol.bus.groups import Member
@@ -116,6 +116,10 @@ class AckRequest:
         self._expire(self, now)
 
 
+NO_ROOM = "no room for the result"
+"""The error of an outcome whose result would exceed a limit."""
+
+
 class Work(NamedTuple):
     """A message for groups."""
 
@@ -130,15 +134,36 @@ class Work(NamedTuple):
     """How often it may fail without an end."""
 
 
-Queue = OrderedDict["Task", None]
-"""Tasks that wait, in order."""
+class Queue:
+    """Tasks that wait, in order, those first that have been with a member."""
+
+    __slots__ = ("_again", "_new")
+
+    def __init__(self) -> None:
+        self._again: OrderedDict[Task, None] = OrderedDict()
+        self._new: OrderedDict[Task, None] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._again or self._new)
+
+    def __iter__(self) -> "Iterator[Task]":
+        return chain(self._again, self._new)
+
+    def add(self, task: "Task", *, is_again: bool) -> None:
+        """Add a task."""
+        (self._again if is_again else self._new)[task] = None
+
+    def remove(self, task: "Task") -> None:
+        """Remove a task."""
+        for tasks in (self._again, self._new):
+            tasks.pop(task, None)
 
 
 class Task:
     """A message that one member of a group is to handle."""
 
-    __slots__ = ("attempt", "data", "failures", "hint", "id", "key", "member", "queue", "request",
-                 "retries", "sender", "topic")  # fmt: skip
+    __slots__ = ("attempt", "data", "failures", "hint", "id", "key", "member", "member_id", "queue",
+                 "request", "retries", "sender", "topic")  # fmt: skip
 
     def __init__(self, request: AckRequest, key: InGroup, work: Work) -> None:
         self.id = f"{request.id}.{len(request.tasks) + 1}"
@@ -159,6 +184,8 @@ class Task:
         """How many members have been asked, counting each time."""
         self.member: Member | None = None
         """Who has been asked last."""
+        self.member_id = ""
+        """The id that it had then."""
         self.queue: Queue | None = None
         """Where it waits, if it does."""
         self.failures: list[tuple[str, str]] = []

@@ -9,7 +9,7 @@ from functools import partial
 
 from kps.errors import QueueFull
 from kps.protocol import cost
-from kps.protocol.bus.ack_request import AckOwner, AckRequest, Task, Work
+from kps.protocol.bus.ack_request import NO_ROOM, AckOwner, AckRequest, Task, Work
 from kps.protocol.bus.slices import Slices
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.bus.tasks import TaskBook
@@ -95,7 +95,7 @@ class AckBook:
             size += sum(around + 2 * cost.of_text(str(key)) for key in groups)
         if self._awaited + len(awaited) + len(groups) > limits.max_awaited_acks:
             raise QueueFull("the server waits for too many answers")
-        if self._cost + size > limits.max_ack_bytes:
+        if self._cost + self.tasks.kept + size > limits.max_ack_bytes:
             raise QueueFull("the ack requests under way take too much memory")
         count = len(awaited) + len(groups)
         request = AckRequest(
@@ -156,11 +156,8 @@ class AckBook:
         if request is None:
             self.tasks.answer(subscriber, ack_id, error, result, size)
         elif subscriber in request.awaited:
-            if error or size:
-                size = cost.of_answer(error, size)
-                if not self._has_room(request, size):
-                    error, result, size = NO_ROOM, None, 0
-                self._charge(request, size)
+            if (error or size) and not self._charge(request, cost.of_answer(error, size)):
+                error, result = NO_ROOM, None
             self._record(request, subscriber, error, result)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
@@ -242,38 +239,30 @@ class AckBook:
         if not request.awaited and not request.tasks:
             self._finish(request)
 
-    def _conclude(self, task: Task, response: GroupResponse, size: int) -> None:
+    def _conclude(
+        self, request: AckRequest, task: Task, response: GroupResponse, size: int
+    ) -> None:
         """Record the outcome of a group."""
-        request = task.request
-        if request is None or task not in request.tasks:
-            return
         error = response.error
-        if error or size:
-            size = cost.of_answer(error, size)
-            if self._has_room(request, size):
-                self._charge(request, size)
-            else:
-                response = response.without_result(NO_ROOM)
+        if (error or size) and not self._charge(request, cost.of_answer(error, size)):
+            response = response.without_result(NO_ROOM)
         del request.tasks[task]
         self._awaited -= 1
-        task.request = None
         request.responses[response.name] = response
         request.owner.ack_updated(request, response)
         if request.is_over:
             self._finish(request)
 
-    def _has_room(self, request: AckRequest, size: int) -> bool:
-        """Tell whether there is room for a result or an error text."""
+    def _charge(self, request: AckRequest, size: int) -> bool:
+        """Charge a request for a result or an error text, if there is room for it."""
         limits = self._limits
-        return (
-            request.size + size <= limits.max_results
-            and self._results + size <= limits.max_all_results
-        )
-
-    def _charge(self, request: AckRequest, size: int) -> None:
-        """Charge a request for a result or an error text."""
+        if request.size + size > limits.max_results:
+            return False
+        if self._results + size > limits.max_all_results:
+            return False
         request.size += size
         self._results += size
+        return True
 
     def _count_handed_out(self) -> None:
         self.handed_out += 1
@@ -315,6 +304,3 @@ class AckBook:
 
 ABSENT = "absent"
 """The error of a receiver that was expected, and is not there."""
-
-NO_ROOM = "no room for the result"
-"""The error of an outcome whose result would exceed a limit."""

@@ -38,7 +38,7 @@ class Group:
         self.key = key
         self.members: OrderedDict[Subscriber, Member] = OrderedDict()
         """In the order in which it is their turn."""
-        self._by_load: list[OrderedDict[Member, None]] = [OrderedDict()]  # those that are free
+        self._by_load: dict[int, OrderedDict[Member, None]] = {}  # those that are free
         self._leaving = leaving
 
     def present(self) -> Iterator[Member]:
@@ -108,8 +108,8 @@ class Group:
 
         ``avoided`` counts only if there is no other member, free or not.
         """
-        for members in self._by_load:
-            for member in members:
+        for load in sorted(self._by_load):
+            for member in self._by_load[load]:
                 if member.subscriber not in self._leaving and (
                     member.subscriber is not avoided or self.has_only(member)
                 ):
@@ -141,13 +141,14 @@ class Group:
 
     def _enter_queue(self, member: Member) -> None:
         if member.is_free and self.members.get(member.subscriber) is member:
-            while len(self._by_load) <= member.load:
-                self._by_load.append(OrderedDict())
-            self._by_load[member.load][member] = None
+            self._by_load.setdefault(member.load, OrderedDict())[member] = None
 
     def _leave_queue(self, member: Member) -> None:
-        if member.load < len(self._by_load):
-            self._by_load[member.load].pop(member, None)
+        members = self._by_load.get(member.load)
+        if members is not None:
+            members.pop(member, None)
+            if not members:
+                del self._by_load[member.load]
 
 
 def _weight(hint: str, member: Member) -> bytes:

@@ -4,12 +4,13 @@ A task is with one member at a time. If that member's connection ends before its
 not begun, another member gets the task at once. What all members together cannot take waits.
 """
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 
-from kps.protocol.bus.ack_request import AckRequest, Queue, Task
+from kps.protocol import cost
+from kps.protocol.bus.ack_request import NO_ROOM, AckRequest, Queue, Task
 from kps.protocol.bus.groups import Group, Member
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.slices import Slices
@@ -25,16 +26,17 @@ BUSY = "busy"
 DISCONNECTED = "disconnected"
 
 _MOST_PASSED = 100  # tasks that wait for others than the member that is free
+_WEIGHED = 8  # members, of which a key is for one, that count as one step
 
-Conclude = Callable[[Task, GroupResponse, int], None]
-"""Gets the outcome of a task, and the bytes of its result."""
+Conclude = Callable[[AckRequest, Task, GroupResponse, int], None]
+"""Gets the outcome of a task of a request, and the bytes of its result."""
 
 
 class TaskBook:
     """Gives tasks to the members of groups, and takes their answers.
 
-    ``conclude`` is called with each outcome, ``charge`` with bytes that a request takes besides,
-    ``handed_out`` for each member that had room for a task.
+    ``conclude`` is called with each outcome, ``charge`` with bytes that a request takes besides, to
+    tell whether there is room, ``handed_out`` for each member that had room for a task.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class TaskBook:
         deadlines: Deadlines,
         limits: ServerLimits,
         conclude: Conclude,
-        charge: Callable[[AckRequest, int], None],
+        charge: Callable[[AckRequest, int], bool],
         handed_out: Callable[[], None],
     ) -> None:
         self._bus = bus
@@ -56,6 +58,10 @@ class TaskBook:
         self._waiting: dict[InGroup, Queue] = {}
         self._for_members: dict[Member, Queue] = {}
         self._counts: dict[InGroup, int] = {}  # of all tasks that wait for a group
+        self._answers: deque[tuple[Subscriber, str, str | None, Json | None, int]] = deque()
+        self._is_answering = False
+        self.kept = 0
+        """Bytes of tasks that members have, and whose requests have ended."""
         self._slices = Slices(deadlines)
         bus.on_member.append(self._member_joined)
         bus.on_member_gone.append(self._member_left)
@@ -69,9 +75,7 @@ class TaskBook:
     def abandon(self, request: AckRequest) -> None:
         """Forget the tasks of a request that has ended. Members that have one are busy with it."""
         for task in request.tasks:
-            task.request = None
-            task.data = b""
-            self._unqueue(task)
+            self._let_go(task)
         request.tasks.clear()
 
     def time_out(self, task: Task) -> None:
@@ -82,14 +86,25 @@ class TaskBook:
         self, subscriber: Subscriber, ack_id: str, error: str | None, result: Json | None, size: int
     ) -> None:
         """Record a member's answer. Ignore it unless the task is with this subscriber."""
+        self._answers.append((subscriber, ack_id, error, result, size))
+        if self._is_answering:
+            return  # the server's own program may answer within the call that gives it a task
+        self._is_answering = True
+        try:
+            while self._answers:
+                self._answer(*self._answers.popleft())
+        finally:
+            self._is_answering = False
+
+    def _answer(
+        self, subscriber: Subscriber, ack_id: str, error: str | None, result: Json | None, size: int
+    ) -> None:
         task = self._under_way.get(ack_id)
         if task is None or task.member is None or task.member.subscriber is not subscriber:
             return
         member = task.member
         self._take_back(task)
-        if task.request is None:
-            pass
-        elif error is None:
+        if error is None:
             self._end(task, None, result, size)
         elif error in NOT_BEGUN:
             self._again(task, error)
@@ -107,11 +122,10 @@ class TaskBook:
 
     def _drop(self, subscriber: Subscriber) -> Iterator[int]:
         for task in list(self._by_subscriber.get(subscriber, ())):
-            if task.member is not None and task.member.subscriber is subscriber:
+            if task.id in self._under_way and task.last is subscriber:
                 self._take_back(task)
-                if task.request is not None:
-                    self._again(task, DISCONNECTED)
-                yield 1
+                self._again(task, DISCONNECTED)
+                yield self._work_of(task)
 
     # -- within -----------------------------------------------------------------------------
 
@@ -126,14 +140,14 @@ class TaskBook:
             member = group.member_for(task.hint)
             assert member is not None
             if not member.is_free or self._for_members.get(member):
-                self._wait(task, self._for_members.setdefault(member, OrderedDict()), is_again)
+                self._wait(task, self._for_members.setdefault(member, Queue()), is_again)
                 return
         else:
             member = group.least_loaded(avoided=task.last)
             waiting = self._waiting.get(task.key)
             if member is None or (waiting and not is_again):
                 if waiting is None:
-                    waiting = self._waiting[task.key] = OrderedDict()
+                    waiting = self._waiting[task.key] = Queue()
                 self._wait(task, waiting, is_again)
                 if member is not None:
                     self._give_more(task.key, member)
@@ -146,9 +160,7 @@ class TaskBook:
         if not is_again and count >= self._limits.max_waiting:
             self._end(task, BUSY)
             return
-        queue[task] = None
-        if is_again:
-            queue.move_to_end(task, last=False)
+        queue.add(task, is_again=is_again)
         task.queue = queue
         self._counts[task.key] = count + 1
 
@@ -156,7 +168,7 @@ class TaskBook:
         queue, task.queue = task.queue, None
         if queue is None:
             return
-        del queue[task]
+        queue.remove(task)
         self._counts[task.key] -= 1
         if not self._counts[task.key]:
             del self._counts[task.key]
@@ -165,7 +177,7 @@ class TaskBook:
     def _hand_out(self, task: Task, group: Group, member: Member) -> None:
         subscriber = member.subscriber
         task.attempt += 1
-        task.member = member
+        task.member, task.member_id = member, subscriber.id
         group.took(member)
         self._under_way[task.id] = task
         self._by_subscriber.setdefault(subscriber, {})[task] = None
@@ -180,6 +192,8 @@ class TaskBook:
         member = task.member
         assert member is not None
         del self._under_way[task.id]
+        if task.request is None:
+            self.kept -= cost.TASK
         of_subscriber = self._by_subscriber[member.subscriber]
         del of_subscriber[task]
         if not of_subscriber:
@@ -192,22 +206,25 @@ class TaskBook:
 
     def _again(self, task: Task, error: str) -> None:
         """Give a task to another member, unless too many have had it."""
-        assert task.member is not None
+        request = task.request
+        if request is None:
+            return
         if task.attempt >= self._limits.max_attempts:
             self._end(task, error)
-            return
-        member_id = task.member.subscriber.id
-        task.failures.append((member_id, error))
-        if task.request is not None:
-            self._charge(task.request, size_of_failure(member_id, error))
-        self._dispatch(task, is_again=True)
+        elif self._charge(request, size_of_failure(task.member_id, error)):
+            task.failures.append((task.member_id, error))
+            self._dispatch(task, is_again=True)
+        else:
+            self._end(task, NO_ROOM)
 
     def _end(
         self, task: Task, error: str | None, result: Json | None = None, size: int = 0
     ) -> None:
-        member = "" if task.member is None or error == NO_MEMBER else task.member.subscriber.id
+        request = task.request
+        if request is None:
+            return
         response = GroupResponse(
-            member,
+            "" if error == NO_MEMBER else task.member_id,
             error is None,
             error,
             task.id,
@@ -217,7 +234,16 @@ class TaskBook:
             attempts=task.attempt,
             failures=tuple(task.failures),
         )
-        self._conclude(task, response, size)
+        self._let_go(task)
+        self._conclude(request, task, response, size)
+
+    def _let_go(self, task: Task) -> None:
+        """Note that no request needs a task any more. It is kept while a member has it."""
+        if task.request is not None and task.id in self._under_way:
+            self.kept += cost.TASK
+        task.request = None
+        task.data = b""
+        self._unqueue(task)
 
     def _give_more(self, key: InGroup, member: Member) -> None:
         """Give a member what waits, as far as it is free."""
@@ -239,8 +265,9 @@ class TaskBook:
         queue = self._for_members.get(member)
         if queue:
             return next(iter(queue))
+        is_only = group.has_only(member)
         for task in islice(self._waiting.get(group.key, ()), _MOST_PASSED):
-            if task.last is not member.subscriber or group.has_only(member):
+            if task.last is not member.subscriber or is_only:
                 return task
         return None
 
@@ -265,4 +292,9 @@ class TaskBook:
             if task.queue is queue:
                 self._unqueue(task)
                 self._dispatch(task)
-                yield 1
+                yield self._work_of(task)
+
+    def _work_of(self, task: Task) -> int:
+        """Return for how many steps it counts to find a member for a task."""
+        group = self._bus.group(task.key)
+        return 1 if group is None or not task.hint else 1 + len(group.members) // _WEIGHED

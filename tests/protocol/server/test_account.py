@@ -136,7 +136,7 @@ def account(hub: Hub) -> int:
             total += cost.TOPIC + cost.of_text(key)
         else:
             total += cost.PATTERN + 4 * cost.of_text(key.text)
-    for topic in state.bus._routes:
+    for topic in state.bus.routes._routes:
         total += cost.ROUTE + cost.of_text(topic)
     for connection in hub.connections.values():
         assert isinstance(connection, WebSocketConnection)
