@@ -128,6 +128,8 @@ class Work(NamedTuple):
     """Messages with the same text go to the same member of a group; empty: to any."""
     retries: int = 0
     """How often it may fail without an end."""
+    headers: bytes = b""
+    """As JSON; empty for none."""
 
 
 Queue = OrderedDict["Task", None]
@@ -137,7 +139,7 @@ Queue = OrderedDict["Task", None]
 class Task:
     """A message that one member of a group is to handle."""
 
-    __slots__ = ("attempt", "data", "failures", "hint", "id", "key", "member", "queue", "request",
+    __slots__ = ("attempt", "data", "failures", "headers", "hint", "id", "key", "member", "queue", "request",
                  "retries", "sender", "topic")  # fmt: skip
 
     def __init__(self, request: AckRequest, key: InGroup, work: Work) -> None:
@@ -151,6 +153,7 @@ class Task:
         self.sender = work.sender
         self.data = work.data
         """The payload, as JSON."""
+        self.headers = work.headers
         self.hint = work.hint
         """Tasks with the same text go to the same member; empty: to any."""
         self.retries = work.retries

@@ -80,6 +80,8 @@ class Entry(NamedTuple):
     """When they came, by the server's clock."""
     size: int
     """Bytes that it takes in memory."""
+    headers: bytes
+    """Those of all its messages, as JSON; empty for none."""
 
     @property
     def behind(self) -> int:
@@ -94,15 +96,21 @@ class Entry(NamedTuple):
         texts = split_joined(self.text)[skipped : skipped + most]
         text = b",".join(texts)
         first = self.first + skipped
-        return new_entry(self.number, first, len(texts), self.sender, text, self.time)
+        return new_entry(self.number, first, len(texts), self.sender, text, self.time, self.headers)
 
 
 def new_entry(
-    number: int, first: int, messages: int, sender: str, text: bytes, time: float
+    number: int,
+    first: int,
+    messages: int,
+    sender: str,
+    text: bytes,
+    time: float,
+    headers: bytes = b"",
 ) -> Entry:
     """Make an entry of messages whose payloads are JSON, with commas in between."""
-    size = cost.LOG_ENTRY + len(text) + cost.of_text(sender)
-    return Entry(number, first, messages, sender, text, time, size)
+    size = cost.LOG_ENTRY + len(text) + len(headers) + cost.of_text(sender)
+    return Entry(number, first, messages, sender, text, time, size, headers)
 
 
 class Store(Protocol):
@@ -237,24 +245,26 @@ class TopicLog:
     def append(self, publication: Publication, now: float) -> None:
         """Number messages, and keep them."""
         sender, texts, count = publication.sender, publication.texts, publication.count
+        headers = publication.headers
         publication.offset = self.top + 1
         if count <= LARGEST_ENTRY:
-            self._append(sender, texts[0] if len(texts) == 1 else b",".join(texts), count, now)
+            text = texts[0] if len(texts) == 1 else b",".join(texts)
+            self._append(sender, text, count, now, headers)
             return
         # To give a part of an entry, all of it must be split. So none is very large.
         self.book.work += count // SPLIT
         payloads = publication.payloads()
         for begin in range(0, count, LARGEST_ENTRY):
             part = payloads[begin : begin + LARGEST_ENTRY]
-            self._append(sender, b",".join(part), len(part), now)
+            self._append(sender, b",".join(part), len(part), now, headers)
 
-    def _append(self, sender: str, text: bytes, count: int, now: float) -> None:
+    def _append(self, sender: str, text: bytes, count: int, now: float, headers: bytes) -> None:
         """Keep messages. All of this is written out, because each publication costs it."""
         book, entries, most = self.book, self.entries, self.rule.size
         text = cost.compact(text)
         first, number = self.top + 1, book.latest + 1
-        size = cost.LOG_ENTRY + len(text) + cost.of_text(sender)
-        entry = _new(Entry, (number, first, count, sender, text, now, size))
+        size = cost.LOG_ENTRY + len(text) + len(headers) + cost.of_text(sender)
+        entry = _new(Entry, (number, first, count, sender, text, now, size, headers))
         # Nothing but ``append`` is called until the entry is in, so no signal handler comes in
         # between; after that, each round of the loop leaves all of it consistent.
         self.top += count

@@ -63,9 +63,15 @@ def history(topic: str, nonce: str, entries: Iterable[bytes], more: Fields) -> b
     return b'%b,"messages":[%b]}' % (head[:-1], b",".join(entries))
 
 
-def kept_message(offset: int, sender: str, payload: bytes) -> bytes:
+def kept_message(offset: int, sender: str, payload: bytes, headers: bytes) -> bytes:
     """One of them."""
-    return b'{"offset":%d,"from":%b,"data":%b}' % (offset, write(sender), payload)
+    more = with_headers(headers) if headers else b""
+    return b'{"offset":%d,%b"from":%b,"data":%b}' % (offset, more, write(sender), payload)
+
+
+def with_headers(headers: bytes) -> bytes:
+    """The field of a delivery with its headers, which are JSON."""
+    return b'"headers":%b,' % headers
 
 
 def unsubscribed(key: Key) -> bytes:
