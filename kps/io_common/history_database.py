@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from kps.errors import ServerStartFailed
 from kps.protocol.bus.history import BREAK, Entry, KeptPast, KeptTopic, new_entry
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the tables below."""
 
 _MARK: Final = 0x4B505348  # "KPSH": whose database it is
@@ -33,6 +33,8 @@ CREATE TABLE entries (number INTEGER PRIMARY KEY, topic TEXT NOT NULL, first INT
     headers BLOB NOT NULL DEFAULT x'');
 CREATE INDEX entries_of_topic ON entries (topic, first);
 """
+_WITHOUT_HEADERS = 1
+_HEADERS = "headers BLOB NOT NULL DEFAULT x''"
 _ROW = [int, str, int, int, str, float, bytes, bytes]
 
 # The file shrinks when so many of its pages are free, and they are half of it.
@@ -101,7 +103,11 @@ class Database:
         """Tell whether the file is empty. Raises if it is not ours."""
         mark, version = self._number("PRAGMA application_id"), self._number("PRAGMA user_version")
         if mark == _MARK:
-            if version != FORMAT:
+            if version == _WITHOUT_HEADERS:
+                with self._transaction():
+                    self._run(f"ALTER TABLE entries ADD COLUMN {_HEADERS}")
+                    self._run(f"PRAGMA user_version = {FORMAT}")
+            elif version != FORMAT:
                 raise ServerStartFailed(
                     f"it has the format {version}, and this version of KPS knows {FORMAT}"
                 )

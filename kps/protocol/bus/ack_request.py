@@ -139,8 +139,8 @@ Queue = OrderedDict["Task", None]
 class Task:
     """A message that one member of a group is to handle."""
 
-    __slots__ = ("attempt", "data", "failures", "headers", "hint", "id", "key", "member", "queue", "request",
-                 "retries", "sender", "topic")  # fmt: skip
+    __slots__ = ("attempt", "data", "failures", "headers", "hint", "id", "key", "member", "queue",
+                 "request", "retries", "sender", "topic")  # fmt: skip
 
     def __init__(self, request: AckRequest, key: InGroup, work: Work) -> None:
         self.id = f"{request.id}.{len(request.tasks) + 1}"

@@ -29,8 +29,9 @@ from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect import level1
-from kps.protocol.dialect.codes import PRESENCE
+from kps.protocol.dialect.codes import HEADERS, PRESENCE
 from kps.protocol.dialect.envelope import check_finite, compose, embedded, encode
+from kps.protocol.dialect.outcome import as_json
 from kps.protocol.dialect.places import Start
 from kps.protocol.dialect.requests import NO_WISH, PresenceWish
 from kps.protocol.limits import check_switch
@@ -230,6 +231,19 @@ class ClientSession:
         self.state.now = now
         self.subscriptions.settle(message, error, result)
 
+    def publish_with_headers(self, topic: str, data: Any, now: float, headers: bytes) -> int:
+        """Publish with headers, which are JSON. Raises as ``publish``, and ``Unsupported``.
+
+        If it is kept offline, and the server of the next connection knows no headers, it goes
+        without them.
+        """
+        if self.state.ready:
+            self.state.require_feature(HEADERS)
+        check_topic(topic, self.config.limits)
+        message = level1.publish(topic, self.state.id, data, {"headers": as_json(headers)})
+        self._sender.send_in_order(message, now)
+        return self._sender.backlog
+
     def publish(self, topic: str, data: Any, now: float) -> int:
         """Publish; return the bytes that are then pending.
 
@@ -264,10 +278,13 @@ class ClientSession:
                 return batch.ahead + size
         return self._begin_batch(topic, payload, now)
 
-    def publish_to_id(self, client_id: str, data: Any, now: float) -> None:
-        """Send a direct message. Raises as ``publish`` does."""
+    def publish_to_id(self, client_id: str, data: Any, now: float, headers: bytes = b"") -> None:
+        """Send a direct message. Raises as ``publish`` or ``publish_with_headers``."""
         check_id(client_id, self.config.limits)
-        message = level1.direct_message(client_id, self.state.id, data)
+        if headers and self.state.ready:
+            self.state.require_feature(HEADERS)
+        more = {"headers": as_json(headers)} if headers else None
+        message = level1.direct_message(client_id, self.state.id, data, more)
         self._sender.send_in_order(message, now)
 
     def publish_to_server(self, address: str, data: Any, secure: bool, now: float) -> None:

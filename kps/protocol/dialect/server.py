@@ -9,7 +9,7 @@ from typing import Any
 
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.codes import GOING_AWAY, SERVICE_RESTART
-from kps.protocol.dialect.envelope import ARRAY, Fields, InvalidMessage, embedded, text
+from kps.protocol.dialect.envelope import ARRAY, Fields, InvalidMessage, embedded, text, write
 from kps.protocol.dialect.outcome import AckResponse, timed_out
 from kps.protocol.dialect.places import Places, Position, Standing, Start, read_start
 from kps.protocol.dialect.requests import (
@@ -93,9 +93,13 @@ class ServerLevel1:
             *self._wishes(fields),
         )
 
-    def _wishes(self, fields: Fields) -> tuple[bool, Demands]:
-        """Read whether the publisher wants updates, and what it wants of the receivers."""
-        return False, NO_DEMANDS
+    def _wishes(self, fields: Fields) -> tuple[bool, Demands, bytes]:
+        """Read whether the publisher wants updates, what it wants of the receivers, the headers."""
+        return False, NO_DEMANDS, b""
+
+    def read_headers(self, fields: Fields) -> bytes:
+        """Read the headers of a message, as JSON; empty for none."""
+        return b""
 
     def read_answer(self, fields: Fields) -> Answer:
         outcome: Any = fields.get("data")
@@ -198,6 +202,10 @@ class ServerLevel1:
         """
         return level1.deliveries(topic, sender, texts)
 
+    def direct_delivery(self, sender: str, payload: bytes, headers: bytes) -> bytes:
+        """A direct message, whose payload is JSON."""
+        return level1.direct_delivery(sender, payload)
+
     def delivery_with_ack(
         self,
         topic: str,
@@ -287,11 +295,20 @@ class ServerLevel2(ServerLevel1):
         topic = required(fields, "topic", _NO_TOPIC)
         return topic, required(fields, "nonce", "missing nonce")
 
-    def _wishes(self, fields: Fields) -> tuple[bool, Demands]:
+    def read_headers(self, fields: Fields) -> bytes:
+        headers: Any = fields.get("headers")
+        if headers is None or headers == {}:
+            return b""
+        if type(headers) is not dict or not all(type(one) is str for one in headers.values()):
+            raise InvalidMessage("field headers must be an object of strings")
+        return write(headers)
+
+    def _wishes(self, fields: Fields) -> tuple[bool, Demands, bytes]:
         wants_updates, expected = fields.get("updates") is True, fields.get("expect")
         hint, retries = fields.get("key"), fields.get("retry")
+        headers = self.read_headers(fields) if "headers" in fields else b""
         if expected is None and hint is None and retries is None:
-            return wants_updates, NO_DEMANDS
+            return wants_updates, NO_DEMANDS, headers
         listed: Any = [] if expected is None else expected
         ids = [one for one in listed if type(one) is str] if type(listed) is list else []
         groups = [one["group"] for one in listed if _is_group(one)] if type(listed) is list else []
@@ -301,7 +318,8 @@ class ServerLevel2(ServerLevel1):
             raise InvalidMessage("field key must be a string")
         if retries is not None and (type(retries) is not int or retries < 0):
             raise InvalidMessage("retry must be a number of times", "bad_request")
-        return wants_updates, Demands(tuple(ids), tuple(groups), hint or "", retries or 0)
+        demands = Demands(tuple(ids), tuple(groups), hint or "", retries or 0)
+        return wants_updates, demands, headers
 
     def read_answer(self, fields: Fields) -> Answer:
         ack_id = required(fields, "ack_id", "missing ack_id")
@@ -363,6 +381,9 @@ class ServerLevel2(ServerLevel1):
         more: bytes = b"",
     ) -> list[bytes]:
         return [level2.delivery(topic, sender, texts, count, offset, epoch, more)]
+
+    def direct_delivery(self, sender: str, payload: bytes, headers: bytes) -> bytes:
+        return level2.direct_delivery(sender, payload, headers)
 
     def delivery_with_ack(
         self,

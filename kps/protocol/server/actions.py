@@ -254,10 +254,23 @@ def publish(actor: Actor, fields: Fields) -> None:
             count = len(texts)
         else:
             texts = [_text(actor, fields, "batch")[1:-1]] if count else []
-    if receipt is None:
+    headers = _read_headers(actor, fields) if "headers" in fields else b""
+    if receipt is None and not headers:
         actor.run.add(topic, texts, count)
     else:
-        actor.run.publish_with_receipt(topic, texts, count, receipt)
+        actor.run.publish_apart(topic, texts, count, receipt, headers)
+
+
+def _read_headers(actor: Actor, fields: Fields) -> bytes:
+    headers = actor.dialect.read_headers(fields)
+    _check_headers(actor, headers)
+    return headers
+
+
+def _check_headers(actor: Actor, headers: bytes) -> None:
+    most = actor.state.limits.max_headers
+    if len(headers) > most:
+        raise InvalidMessage(f"the headers have more than {most} bytes", LIMIT_REACHED)
 
 
 def add_batch(actor: Actor, topic: str, joined: bytes, count: int) -> None:
@@ -303,7 +316,8 @@ def direct_message(actor: Actor, fields: Fields) -> None:
     to = required(fields, "to", "missing target ID")
     rules.check_direct(to, actor.permissions)
     data = _text(actor, fields, "data")
-    if not actor.delivery.send_direct(to, actor.id, data):
+    headers = _read_headers(actor, fields) if "headers" in fields else b""
+    if not actor.delivery.send_direct(to, actor.id, data, headers):
         raise InvalidMessage(f"no client has the id {shown(to)}", "no_such_client")
 
 
@@ -373,6 +387,7 @@ def _ask(actor: Actor, ask_them: Callable[[AckOwner, str, Ask], None], ask: Ask)
     limits = actor.state.limits
     rules.check_length(ask.ack_id, "ack_id", limits.max_ack_id)
     demands = ask.demands
+    _check_headers(actor, ask.headers)
     if len(demands.expected) + len(demands.groups) > limits.max_expected:
         raise InvalidMessage("too many receivers are expected", LIMIT_REACHED)
     for client_id in demands.expected:

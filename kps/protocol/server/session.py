@@ -281,9 +281,9 @@ class ServerSession:
         """Take a direct message that wants an ack."""
         self.deliver(publication)
 
-    def send_direct(self, sender: str, data: bytes) -> None:
+    def send_direct(self, sender: str, data: bytes, headers: bytes) -> None:
         """Take a direct message, whose payload is JSON."""
-        self._transport.send(level1.direct_delivery(sender, data), _FORWARDED)
+        self._transport.send(self.dialect.direct_delivery(sender, data, headers), _FORWARDED)
         self.delivered += 1
 
     def relay_finished(self, to: str, error: str | None) -> None:

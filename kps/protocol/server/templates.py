@@ -206,7 +206,9 @@ KEY = slice(_KEY)
 
 def _publication(actor: Actor, message: bytes, fields: Fields) -> Template | None:
     _, batch, receipt = actor.dialect.read_publish(fields)
-    around = None if receipt else _around(message, "data" if batch is None else "batch")
+    if receipt or "headers" in fields:
+        return None
+    around = _around(message, "data" if batch is None else "batch")
     if around is None:
         return None
     return (Publications if batch is None else Batches)(*around, fields)
