@@ -56,7 +56,7 @@ class Publisher(Participant):
         driver = self._driver
         if headers:
             written, now = check_headers(headers), driver.enter()
-            waiting = self._session.publish_with_headers(topic, data, now, written)
+            waiting = self._session.sender.publish_with_headers(topic, data, now, written)
             driver.flush_soon()
         elif driver.due_on == get_ident() and driver.is_running():
             waiting = self._session.publish(topic, data, driver.now)

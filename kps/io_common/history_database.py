@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from kps.errors import ServerStartFailed
-from kps.protocol.bus.history import BREAK, Entry, KeptPast, KeptTopic, new_entry
+from kps.protocol.bus.history import BREAK
+from kps.protocol.bus.store import Entry, KeptPast, KeptTopic, new_entry
 
 FORMAT: Final = 2
 """The version of the tables below."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from kps.errors import InvalidArgument
@@ -84,9 +83,9 @@ class Message(Generic[T]):
     def headers(self) -> Mapping[str, str]:
         """The texts that the publisher has sent beside the payload; empty if there are none."""
         try:
-            return self._headers
+            return dict(self._headers)
         except AttributeError:
-            return _NO_HEADERS
+            return {}
 
     @property
     def attempt(self) -> int:
@@ -141,7 +140,7 @@ def place_messages(messages: Iterable[Message], first: Position) -> None:
         message._offset = offset
 
 
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 def add_headers(messages: Iterable[Message], headers: bytes) -> None:
@@ -162,7 +161,7 @@ def read_headers(fields: Fields) -> Mapping[str, str]:
     headers = fields.get("headers")
     if type(headers) is not dict:
         return _NO_HEADERS
-    return MappingProxyType({name: one for name, one in headers.items() if type(one) is str})
+    return {name: one for name, one in headers.items() if type(one) is str}
 
 
 def check_headers(headers: Any) -> bytes:

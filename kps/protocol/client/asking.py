@@ -22,9 +22,9 @@ from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.client import read_group_response, read_response
-from kps.protocol.dialect.codes import EXPECT, GROUPS, HEADERS
+from kps.protocol.dialect.codes import EXPECT, GROUPS
 from kps.protocol.dialect.envelope import Fields, text
-from kps.protocol.dialect.outcome import AckResponse, as_json, size_of, timed_out
+from kps.protocol.dialect.outcome import AckResponse, size_of, timed_out
 from kps.protocol.dialect.requests import NO_DEMANDS, Demands
 from kps.protocol.limits import check_seconds
 from kps.protocol.timers import Expiries
@@ -64,7 +64,7 @@ class Asking:
         if demands != NO_DEMANDS:
             self._state.require_link()
             self._state.require_feature(EXPECT if demands.expected else GROUPS)
-        more = demands.fields() | self._with_headers(headers)
+        more = demands.fields() | self._sender.headers_field(headers)
         write = self._sender.dialect.publish_with_ack
         self._ask(handle, write(topic, self._state.id, data, handle.id, timeout, more))
         return handle
@@ -77,7 +77,7 @@ class Asking:
         handle = self._new_ack(timeout, now)
         check_id(client_id, self._state.config.limits)
         write = self._sender.dialect.publish_to_id_with_ack
-        more = self._with_headers(headers)
+        more = self._sender.headers_field(headers)
         self._ask(handle, write(client_id, self._state.id, data, handle.id, timeout, more))
         return handle
 
@@ -114,7 +114,7 @@ class Asking:
         self._state.now = now
         self.require_room()
         check_topic(topic, self._state.config.limits)
-        send, more = self._sender.send_or_refuse, self._with_headers(headers)
+        send, more = self._sender.send_or_refuse, self._sender.headers_field(headers)
         if not self._sender.dialect.has_receipts:
             message = level1.publish(topic, self._state.id, data)
             send(message, droppable=False)
@@ -146,14 +146,6 @@ class Asking:
     def forget(self, barrier: Barrier) -> None:
         """Remove a barrier whose caller has stopped waiting."""
         self.pending.take(barrier.name, Barrier)
-
-    def _with_headers(self, headers: bytes) -> Fields:
-        """Return the field with headers. Raises ``Unsupported`` and ``NotConnected``."""
-        if not headers:
-            return {}
-        self._state.require_link()
-        self._state.require_feature(HEADERS)
-        return {"headers": as_json(headers)}
 
     def _new_ack(self, timeout: float, now: float) -> ClientAck:
         state = self._state

@@ -45,6 +45,9 @@ class ServerLevel1:
     """The close code of a server that stops. After 1001 Python clients of the family never return:
     their WebSocket library takes it for an end that they asked for."""
 
+    has_headers = False
+    """Whether messages have headers."""
+
     keeps_id_in_ping = False
     """Whether the client keeps its id when a later ping names none."""
 
@@ -97,10 +100,6 @@ class ServerLevel1:
         """Read whether the publisher wants updates, what it wants of the receivers, the headers."""
         return False, NO_DEMANDS, b""
 
-    def read_headers(self, fields: Fields) -> bytes:
-        """Read the headers of a message, as JSON; empty for none."""
-        return b""
-
     def read_answer(self, fields: Fields) -> Answer:
         outcome: Any = fields.get("data")
         ack_id = text(fields, "ack_id")
@@ -131,10 +130,6 @@ class ServerLevel1:
     def read_nonce(self, fields: Fields) -> str:
         """Return the nonce of a ping, which the answer repeats, or ``""``."""
         return ""
-
-    def count(self, fields: Fields) -> int:
-        """Return how many messages the rate limit counts for one message."""
-        return 1
 
     def payloads_of(self, fields: Fields) -> list[Any]:
         """Return the payloads of a batch; an empty list if the message is no batch."""
@@ -230,6 +225,7 @@ class ServerLevel2(ServerLevel1):
     has_batches = True
     confirms_publications = False
     stop_code = GOING_AWAY
+    has_headers = True
     keeps_id_in_ping = True
 
     def read_publish(self, fields: Fields) -> Publish:
@@ -295,18 +291,10 @@ class ServerLevel2(ServerLevel1):
         topic = required(fields, "topic", _NO_TOPIC)
         return topic, required(fields, "nonce", "missing nonce")
 
-    def read_headers(self, fields: Fields) -> bytes:
-        headers: Any = fields.get("headers")
-        if headers is None or headers == {}:
-            return b""
-        if type(headers) is not dict or not all(type(one) is str for one in headers.values()):
-            raise InvalidMessage("field headers must be an object of strings")
-        return write(headers)
-
     def _wishes(self, fields: Fields) -> tuple[bool, Demands, bytes]:
         wants_updates, expected = fields.get("updates") is True, fields.get("expect")
         hint, retries = fields.get("key"), fields.get("retry")
-        headers = self.read_headers(fields) if "headers" in fields else b""
+        headers = headers_in(fields) if "headers" in fields else b""
         if expected is None and hint is None and retries is None:
             return wants_updates, NO_DEMANDS, headers
         listed: Any = [] if expected is None else expected
@@ -331,9 +319,6 @@ class ServerLevel2(ServerLevel1):
         if nonce is not None and type(nonce) is not str:
             raise InvalidMessage("field nonce must be a string")
         return nonce or ""
-
-    def count(self, fields: Fields) -> int:
-        return max(1, len(self.payloads_of(fields)))
 
     def payloads_of(self, fields: Fields) -> list[Any]:
         batch = fields.get("batch")
@@ -420,6 +405,16 @@ def required(fields: Fields, name: str, refusal: str) -> str:
     if type(value) is not str or not value:
         raise InvalidMessage(refusal, "bad_request")
     return value
+
+
+def headers_in(fields: Fields) -> bytes:
+    """Read the headers of a message, as JSON; empty for none."""
+    headers: Any = fields.get("headers")
+    if headers is None or headers == {}:
+        return b""
+    if type(headers) is not dict or not all(type(one) is str for one in headers.values()):
+        raise InvalidMessage("field headers must be an object of strings")
+    return write(headers)
 
 
 def _is_group(expected: Any) -> bool:

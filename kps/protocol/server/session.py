@@ -152,7 +152,8 @@ class ServerSession:
         try:
             if self.throttle is not None:
                 fields = message if type(message) is dict else {}
-                self.throttle.charge(self.dialect.count(fields), 0, self.state.now)
+                messages = max(1, len(self.dialect.payloads_of(fields)))
+                self.throttle.charge(messages, 0, self.state.now)
             fields = check(message)
             action = ACTIONS.get(fields.get("action"), NO_ACTION)
             if action.unregistered is not None and not self.id:
