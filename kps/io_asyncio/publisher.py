@@ -1,6 +1,6 @@
 """The verbs of a client that send, and its waits for the server's answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from threading import get_ident
 from typing import Any
@@ -14,7 +14,7 @@ from kps.io_asyncio.participant import Participant
 from kps.io_common.checks import check_count
 from kps.io_common.client_options import HIGH_WATER, ClientSettings
 from kps.protocol.bus.members import Presence
-from kps.protocol.bus.message import Message, check_demands
+from kps.protocol.bus.message import Message, check_demands, check_headers
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.session import ClientSession
@@ -34,8 +34,13 @@ class Publisher(Participant):
         self._waiting: dict[object, list[News]] = {}
 
     @locked
-    async def publish(self, topic: str, data: Any) -> None:
+    async def publish(
+        self, topic: str, data: Any, *, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Publish to all subscribers of the topic.
+
+        ``headers`` are texts that go with the payload, such as a ``traceparent``: see
+        ``message.headers``. A server that does not know them raises :class:`kps.Unsupported`.
 
         Queues the message, and returns at once unless the network is slower than the program:
         then it waits until the queue has drained below its high-water mark. Delivery is at most
@@ -49,7 +54,11 @@ class Publisher(Participant):
         message); it is then unknown whether the message was sent.
         """
         driver = self._driver
-        if driver.due_on == get_ident() and driver.is_running():
+        if headers:
+            written, now = check_headers(headers), driver.enter()
+            waiting = self._session.sender.publish_with_headers(topic, data, now, written)
+            driver.flush_soon()
+        elif driver.due_on == get_ident() and driver.is_running():
             waiting = self._session.publish(topic, data, driver.now)
         else:
             waiting = self._session.publish(topic, data, driver.enter())
@@ -58,14 +67,16 @@ class Publisher(Participant):
             await self._until_there_is_room()
 
     @locked
-    async def publish_to_id(self, client_id: str, data: Any) -> None:
+    async def publish_to_id(
+        self, client_id: str, data: Any, *, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Send a direct message to the client, or server, of that id. Raises as ``publish``.
 
         If nobody has the id, ``on_error`` gets the server's error. To learn the outcome, use
         ``publish_to_id_with_ack``.
         """
         now = self._driver.enter()
-        self._session.publish_to_id(client_id, data, now)
+        self._session.publish_to_id(client_id, data, now, check_headers(headers))
         await self._sent()
 
     @locked
@@ -91,6 +102,7 @@ class Publisher(Participant):
         expect_groups: Sequence[str] = (),
         key: str = "",
         retry: int = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> Ack[Any]:
         """Publish, and gather the acks of the subscribers: see :class:`kps.Ack`.
 
@@ -110,17 +122,26 @@ class Publisher(Participant):
         limits = self._settings.config.limits
         demands = check_demands(expect, expect_groups, key, retry, limits)
         return self._ack_for(
-            self._session.asking.publish_with_ack(topic, data, timeout, now, demands)
+            self._session.asking.publish_with_ack(
+                topic, data, timeout, now, demands, check_headers(headers)
+            )
         )
 
     @locked
     async def publish_to_id_with_ack(
-        self, client_id: str, data: Any, timeout: float = 5.0
+        self,
+        client_id: str,
+        data: Any,
+        timeout: float = 5.0,
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> Ack[Any]:
         """Like ``publish_with_ack``, to one client id. No response: nobody has the id."""
         now = self._driver.enter()
         return self._ack_for(
-            self._session.asking.publish_to_id_with_ack(client_id, data, timeout, now)
+            self._session.asking.publish_to_id_with_ack(
+                client_id, data, timeout, now, check_headers(headers)
+            )
         )
 
     @locked
@@ -137,7 +158,9 @@ class Publisher(Participant):
         await self._wait_for(self._session.asking.barrier(now))
 
     @locked
-    async def publish_with_receipt(self, topic: str, data: Any) -> int | None:
+    async def publish_with_receipt(
+        self, topic: str, data: Any, *, headers: Mapping[str, str] | None = None
+    ) -> int | None:
         """Publish, wait until the server has delivered the message, and return to how many.
 
         That is the number of subscribers whose queues had room; only ``publish_with_ack`` tells
@@ -148,7 +171,9 @@ class Publisher(Participant):
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
         """
         now = self._driver.enter()
-        barrier = self._session.asking.publish_with_receipt(topic, data, now)
+        barrier = self._session.asking.publish_with_receipt(
+            topic, data, now, check_headers(headers)
+        )
         await self._wait_for(barrier)
         return barrier.delivered
 

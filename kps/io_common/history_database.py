@@ -12,9 +12,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from kps.errors import ServerStartFailed
-from kps.protocol.bus.history import BREAK, Entry, KeptPast, KeptTopic, new_entry
+from kps.protocol.bus.history import BREAK
+from kps.protocol.bus.store import Entry, KeptPast, KeptTopic, new_entry
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the tables below."""
 
 _MARK: Final = 0x4B505348  # "KPSH": whose database it is
@@ -29,10 +30,13 @@ INSERT INTO book VALUES (NULL, 0, 1);
 CREATE TABLE topics (topic TEXT PRIMARY KEY, epoch TEXT NOT NULL, top INTEGER NOT NULL,
     forgotten INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE entries (number INTEGER PRIMARY KEY, topic TEXT NOT NULL, first INTEGER NOT NULL,
-    messages INTEGER NOT NULL, sender TEXT NOT NULL, time REAL NOT NULL, text BLOB NOT NULL);
+    messages INTEGER NOT NULL, sender TEXT NOT NULL, time REAL NOT NULL, text BLOB NOT NULL,
+    headers BLOB NOT NULL DEFAULT x'');
 CREATE INDEX entries_of_topic ON entries (topic, first);
 """
-_ROW = [int, str, int, int, str, float, bytes]
+_WITHOUT_HEADERS = 1
+_HEADERS = "headers BLOB NOT NULL DEFAULT x''"
+_ROW = [int, str, int, int, str, float, bytes, bytes]
 
 # The file shrinks when so many of its pages are free, and they are half of it.
 _MOST_FREE = 256
@@ -100,7 +104,11 @@ class Database:
         """Tell whether the file is empty. Raises if it is not ours."""
         mark, version = self._number("PRAGMA application_id"), self._number("PRAGMA user_version")
         if mark == _MARK:
-            if version != FORMAT:
+            if version == _WITHOUT_HEADERS:
+                with self._transaction():
+                    self._run(f"ALTER TABLE entries ADD COLUMN {_HEADERS}")
+                    self._run(f"PRAGMA user_version = {FORMAT}")
+            elif version != FORMAT:
                 raise ServerStartFailed(
                     f"it has the format {version}, and this version of KPS knows {FORMAT}"
                 )
@@ -147,13 +155,14 @@ class Database:
         gaps: dict[str, int] = {}
         size = cut = 0
         shift = now - time.time()
-        columns = "number, topic, first, messages, sender, time, text"
+        columns = "number, topic, first, messages, sender, time, text, headers"
         rows = self._connection.execute(f"SELECT {columns} FROM entries ORDER BY number DESC")
         for row in rows:
             if list(map(type, row)) != _ROW:
                 raise ServerStartFailed("it is damaged")
-            number, topic, first, messages, sender, when, text = row
-            entry = new_entry(number, first, messages, sender, text, min(when + shift, now))
+            number, topic, first, messages, sender, when, text, headers = row
+            came = min(when + shift, now)
+            entry = new_entry(number, first, messages, sender, text, came, headers)
             size += entry.size
             if size > most_bytes:
                 cut = number
@@ -263,12 +272,12 @@ class _Batch:
         trims, shift, run = self.trims, self._shift, self._connection.executemany
         rows = []
         skipped: dict[str, int] = {}
-        for topic, (number, first, messages, sender, text, when, _) in self._entries:
+        for topic, (number, first, messages, sender, text, when, _, headers) in self._entries:
             if first + messages > trims.get(topic, 0):
-                rows.append((number, topic, first, messages, sender, when + shift, text))
+                rows.append((number, topic, first, messages, sender, when + shift, text, headers))
             else:
                 skipped[topic] = number
-        run("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        run("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         run(
             "INSERT INTO topics (topic, epoch, top) VALUES (?, ?, ?) "
             "ON CONFLICT (topic) DO UPDATE SET epoch = excluded.epoch, top = excluded.top",

@@ -22,7 +22,8 @@ from kps.errors import ServerStartFailed
 from kps.io_common.history_database import Append, Begin, Command, Database, Forget, Trim
 from kps.io_common.logger import Write
 from kps.io_common.system_errors import describe
-from kps.protocol.bus.history import Entry, KeptPast, LogBook
+from kps.protocol.bus.history import LogBook
+from kps.protocol.bus.store import Entry, KeptPast
 
 WRITTEN_WITHIN: Final = 0.1
 """Seconds for which a message may wait for others that are written together with it."""

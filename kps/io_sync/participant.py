@@ -3,7 +3,7 @@
 """The base of client and server: subscriptions and acks of the program."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, overload
 
 from kps.errors import NobodyThere, RequestFailed, RequestTimeout
@@ -174,7 +174,14 @@ class Participant(ABC):
                 self._unsubscribe(mailbox)
 
     def request(
-        self, topic: str, data: Any, timeout: float = 5.0, *, key: str = "", retry: int = 0
+        self,
+        topic: str,
+        data: Any,
+        timeout: float = 5.0,
+        *,
+        key: str = "",
+        retry: int = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Ask the subscribers of a topic, and return the first result.
 
@@ -184,12 +191,19 @@ class Participant(ABC):
         no subscriber, :class:`kps.ConnectionLost` when the connection ends; and it raises as
         ``publish_with_ack``. From a subscriber on level 1 the result is ``None``.
         """
-        ack = self.publish_with_ack(topic, data, timeout, key=key, retry=retry)
+        ack = self.publish_with_ack(topic, data, timeout, key=key, retry=retry, headers=headers)
         return self._result_of(ack, topic)
 
-    def request_to_id(self, client_id: str, data: Any, timeout: float = 5.0) -> Any:
+    def request_to_id(
+        self,
+        client_id: str,
+        data: Any,
+        timeout: float = 5.0,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         """Ask the client, or server, of an id; return its result. Raises as ``request``."""
-        ack = self.publish_to_id_with_ack(client_id, data, timeout)
+        ack = self.publish_to_id_with_ack(client_id, data, timeout, headers=headers)
         return self._result_of(ack, client_id)
 
     def _result_of(self, ack: Ack[Any], target: str) -> Any:
@@ -222,11 +236,17 @@ class Participant(ABC):
         expect_groups: Sequence[str] = (),
         key: str = "",
         retry: int = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> Ack[Any]: ...
 
     @abstractmethod
     def publish_to_id_with_ack(
-        self, client_id: str, data: Any, timeout: float = 5.0
+        self,
+        client_id: str,
+        data: Any,
+        timeout: float = 5.0,
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> Ack[Any]: ...
 
     @property

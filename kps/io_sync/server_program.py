@@ -2,7 +2,7 @@
 
 """What the program that runs a server says on the bus, and hears."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import get_ident
 from typing import Any
 
@@ -19,6 +19,7 @@ from kps.protocol.bus.message import (
     AckHandle,
     Message,
     check_demands,
+    check_headers,
     check_text,
 )
 from kps.protocol.bus.past import Past
@@ -44,7 +45,7 @@ class ServerProgram(Participant):
         super().__init__()
         self._is_stopped = False
 
-    def publish(self, topic: str, data: Any) -> int:
+    def publish(self, topic: str, data: Any, *, headers: Mapping[str, str] | None = None) -> int:
         """Publish with the server's id as sender; return how many subscribers had room for it.
 
         A client counts once, and so does this program. Raises
@@ -54,18 +55,20 @@ class ServerProgram(Participant):
         """
         with self._driver.lock:
             driver = self._driver
-            if driver.due_on == get_ident():
+            if not headers and driver.due_on == get_ident():
                 return self._hub.publish(topic, data, driver.now)
             now = driver.enter()
-            count = self._hub.publish(topic, data, now)
+            count = self._hub.publish(topic, data, now, check_headers(headers))
             driver.flush_soon()
             return count
 
-    def publish_to_id(self, client_id: str, data: Any) -> bool:
+    def publish_to_id(
+        self, client_id: str, data: Any, *, headers: Mapping[str, str] | None = None
+    ) -> bool:
         """Send a direct message; return ``False`` if nobody has the id. Raises as ``publish``."""
         with self._driver.lock:
             now = self._driver.enter()
-            found = self._hub.publish_to_id(client_id, data, now)
+            found = self._hub.publish_to_id(client_id, data, now, check_headers(headers))
             self._driver.progress()
             return found
 
@@ -101,6 +104,7 @@ class ServerProgram(Participant):
         expect_groups: Sequence[str] = (),
         key: str = "",
         retry: int = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> Ack[Any]:
         """Publish, and gather the acks of the subscribers: see :class:`kps.sync.Ack`.
 
@@ -110,13 +114,28 @@ class ServerProgram(Participant):
         with self._driver.lock:
             now = self._driver.enter()
             demands = check_demands(expect, expect_groups, key, retry, self._hub.limits)
-            return self._ack_for(self._hub.publish_with_ack(topic, data, timeout, now, demands))
+            return self._ack_for(
+                self._hub.publish_with_ack(
+                    topic, data, timeout, now, demands, check_headers(headers)
+                )
+            )
 
-    def publish_to_id_with_ack(self, client_id: str, data: Any, timeout: float = 5.0) -> Ack[Any]:
+    def publish_to_id_with_ack(
+        self,
+        client_id: str,
+        data: Any,
+        timeout: float = 5.0,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Ack[Any]:
         """Like ``publish_with_ack``, to one client id. No response: nobody has the id."""
         with self._driver.lock:
             now = self._driver.enter()
-            return self._ack_for(self._hub.publish_to_id_with_ack(client_id, data, timeout, now))
+            return self._ack_for(
+                self._hub.publish_to_id_with_ack(
+                    client_id, data, timeout, now, check_headers(headers)
+                )
+            )
 
     def history(self, topic: str, since: Position | None = None, limit: int = 100) -> Past:
         """Return messages of a topic with history: those behind ``since``, or else the latest.

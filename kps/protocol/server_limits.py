@@ -75,6 +75,9 @@ class ServerLimits(ProgramLimits):
     """Members of a topic who are told by name to those that want to know who is there. Of more
     they are told the number."""
 
+    max_headers: int = 4096
+    """Bytes of the headers of a message, as JSON. Past it: ``limit_reached``."""
+
     max_concurrency: int = 1000
     """Messages that a member of a group may ask for at a time. Past it: it gets so many."""
 
@@ -185,6 +188,7 @@ IN_SHORT = {
     "max_positions": "topics that the place of a pattern names, messages of an answer with history",
     "max_info": "bytes of what a client says about itself with a subscription",
     "max_members": "members of a topic who are told by name",
+    "max_headers": "bytes of the headers of a message",
     "max_concurrency": "messages that a member of a group may ask for at a time",
     "max_waiting": "messages that may wait for the members of one group",
     "max_attempts": "members of a group that get a message, one after the other",

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from kps.protocol.bus.ack_request import AckOwner
-from kps.protocol.bus.message import Message
+from kps.protocol.bus.message import Message, add_headers
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Bus
 from kps.protocol.dialect.envelope import load
@@ -27,11 +27,15 @@ class Record:
     def add(self, publication: Publication) -> None:
         """Note a publication."""
         topic, sender = publication.topic, publication.sender
-        self.publications += [Message(topic, load(data), sender) for data in publication.payloads()]
+        messages = [Message(topic, load(data), sender) for data in publication.payloads()]
+        add_headers(messages, publication.headers)
+        self.publications += messages
 
-    def add_direct(self, to: str, sender: str, data: bytes) -> None:
+    def add_direct(self, to: str, sender: str, data: bytes, headers: bytes) -> None:
         """Note a direct message."""
-        self.direct.append((to, Message("", load(data), sender)))
+        message: Message[Any] = Message("", load(data), sender)
+        add_headers((message,), headers)
+        self.direct.append((to, message))
 
 
 class RecordedHub(Hub):
@@ -61,11 +65,11 @@ class _RecordedDelivery(Delivery):
         super().__init__(hub.state, hub.local)
         self._record = record
 
-    def send_direct(self, client_id: str, sender: str, data: bytes) -> bool:
-        is_known = super().send_direct(client_id, sender, data)
-        self._record.add_direct(client_id, sender, data)
+    def send_direct(self, client_id: str, sender: str, data: bytes, headers: bytes = b"") -> bool:
+        is_known = super().send_direct(client_id, sender, data, headers)
+        self._record.add_direct(client_id, sender, data, headers)
         return is_known
 
     def ask_id(self, owner: AckOwner, sender: str, ask: Ask) -> None:
         super().ask_id(owner, sender, ask)
-        self._record.add_direct(ask.target, sender, ask.data)
+        self._record.add_direct(ask.target, sender, ask.data, ask.headers)

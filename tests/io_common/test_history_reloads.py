@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kps.io_common import history_database, history_file
-from kps.protocol.bus.history import BREAK, History, KeptPast, KeptTopic, LogBook
+from kps.protocol.bus.history import BREAK, History, LogBook
 from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.store import KeptPast, KeptTopic
 from kps.protocol.timers import Deadlines
 from tests.io_common.test_history_file import MUCH, Run, epochs
 

@@ -7,8 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from kps.protocol.bus.history import Entry, History, KeptPast, KeptTopic, new_entry
+from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.store import Entry, KeptPast, KeptTopic, new_entry
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import Lost, Recovered
 from kps.protocol.client.reconnect import Backoff

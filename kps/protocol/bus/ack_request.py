@@ -132,6 +132,8 @@ class Work(NamedTuple):
     """Messages with the same text go to the same member of a group; empty: to any."""
     retries: int = 0
     """How often it may fail without an end."""
+    headers: bytes = b""
+    """As JSON; empty for none."""
 
 
 class Queue:
@@ -162,8 +164,8 @@ class Queue:
 class Task:
     """A message that one member of a group is to handle."""
 
-    __slots__ = ("attempt", "data", "failures", "hint", "id", "key", "member", "member_id", "queue",
-                 "request", "retries", "sender", "topic")  # fmt: skip
+    __slots__ = ("attempt", "data", "failures", "headers", "hint", "id", "key", "member",
+                 "member_id", "queue", "request", "retries", "sender", "topic")  # fmt: skip
 
     def __init__(self, request: AckRequest, key: InGroup, work: Work) -> None:
         self.id = f"{request.id}.{len(request.tasks) + 1}"
@@ -176,6 +178,7 @@ class Task:
         self.sender = work.sender
         self.data = work.data
         """The payload, as JSON."""
+        self.headers = work.headers
         self.hint = work.hint
         """Tasks with the same text go to the same member; empty: to any."""
         self.retries = work.retries

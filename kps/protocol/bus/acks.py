@@ -91,7 +91,7 @@ class AckBook:
         size += sum(cost.ADDRESSED + cost.of_text(client_id) for client_id in absent)
         groups = () if work is None else work.groups
         if work is not None:
-            around = cost.TASK + cost.of_text(work.hint) + len(work.data)
+            around = cost.TASK + cost.of_text(work.hint) + len(work.data) + len(work.headers)
             size += sum(around + 2 * cost.of_text(str(key)) for key in groups)
         if self._awaited + len(awaited) + len(groups) > limits.max_awaited_acks:
             raise QueueFull("the server waits for too many answers")

@@ -98,7 +98,7 @@ class Group:
     def _part(self, publication: Publication, texts: Iterable[bytes], count: int) -> Publication:
         part = Publication(publication.topic, publication.sender)
         part.add(list(texts), count)
-        part.group, part.attempt = self.key, 1
+        part.group, part.attempt, part.headers = self.key, 1, publication.headers
         return part
 
     # -- messages with ack ------------------------------------------------------------------

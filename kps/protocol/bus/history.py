@@ -8,15 +8,15 @@ stood for.
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from kps.errors import InvalidArgument
 from kps.protocol import cost
 from kps.protocol.bus.publication import Publication
-from kps.protocol.dialect.texts import split_joined
+from kps.protocol.bus.store import Entry, KeptPast, Store
 from kps.protocol.limits import LONGEST, shown
 from kps.protocol.patterns import Pattern, pattern
 from kps.protocol.timers import Deadlines
@@ -62,86 +62,6 @@ LARGEST_ENTRY: Final = 4096
 
 SPLIT: Final = 4
 """Payloads that are split for one unit of work (see ``server.turns``)."""
-
-
-class Entry(NamedTuple):
-    """Messages of one sender that came together, as they are kept."""
-
-    number: int
-    """Its number among all entries of the server, which grows."""
-    first: int
-    """The offset of the first message."""
-    messages: int
-    """How many they are."""
-    sender: str
-    text: bytes
-    """Their payloads, with commas in between."""
-    time: float
-    """When they came, by the server's clock."""
-    size: int
-    """Bytes that it takes in memory."""
-
-    @property
-    def behind(self) -> int:
-        """The offset behind the last one."""
-        return self.first + self.messages
-
-    def part(self, offset: int, most: int) -> "Entry":
-        """Return the messages from an offset on, up to ``most`` of them; maybe none."""
-        skipped = max(0, offset - self.first)
-        if not skipped and self.messages <= most:
-            return self
-        texts = split_joined(self.text)[skipped : skipped + most]
-        text = b",".join(texts)
-        first = self.first + skipped
-        return new_entry(self.number, first, len(texts), self.sender, text, self.time)
-
-
-def new_entry(
-    number: int, first: int, messages: int, sender: str, text: bytes, time: float
-) -> Entry:
-    """Make an entry of messages whose payloads are JSON, with commas in between."""
-    size = cost.LOG_ENTRY + len(text) + cost.of_text(sender)
-    return Entry(number, first, messages, sender, text, time, size)
-
-
-class Store(Protocol):
-    """What keeps logs beyond the server's end. It only notes what it is told, and does it later."""
-
-    def append(self, topic: str, epoch: str, entry: Entry) -> None:
-        """Keep messages."""
-
-    def trim(self, topic: str, offset: int) -> None:
-        """Forget the messages of a topic before an offset."""
-
-    def forget(self, topic: str) -> None:
-        """Forget a topic."""
-
-    def begin(self, epoch: str, number: int) -> None:
-        """Note the epoch of topics of which nothing is known, and a number below all new ones."""
-
-
-class KeptTopic(NamedTuple):
-    """What a store has kept of a topic."""
-
-    topic: str
-    epoch: str
-    top: int
-    """The offset of the latest message."""
-    entries: Sequence[Entry]
-    forgotten: int = 0
-    """The number of the latest entry that is forgotten, or a larger one; 0: none is."""
-
-
-class KeptPast(NamedTuple):
-    """What a store has kept."""
-
-    epoch: str
-    number: int
-    """The number of the latest entry, or that with which the epoch began if it is larger."""
-    is_orderly: bool
-    """Whether it has kept all that there was."""
-    topics: Iterable[KeptTopic]
 
 
 class TopicLog:
@@ -237,24 +157,26 @@ class TopicLog:
     def append(self, publication: Publication, now: float) -> None:
         """Number messages, and keep them."""
         sender, texts, count = publication.sender, publication.texts, publication.count
+        headers = publication.headers
         publication.offset = self.top + 1
         if count <= LARGEST_ENTRY:
-            self._append(sender, texts[0] if len(texts) == 1 else b",".join(texts), count, now)
+            text = texts[0] if len(texts) == 1 else b",".join(texts)
+            self._append(sender, text, count, now, headers)
             return
         # To give a part of an entry, all of it must be split. So none is very large.
         self.book.work += count // SPLIT
         payloads = publication.payloads()
         for begin in range(0, count, LARGEST_ENTRY):
             part = payloads[begin : begin + LARGEST_ENTRY]
-            self._append(sender, b",".join(part), len(part), now)
+            self._append(sender, b",".join(part), len(part), now, headers)
 
-    def _append(self, sender: str, text: bytes, count: int, now: float) -> None:
+    def _append(self, sender: str, text: bytes, count: int, now: float, headers: bytes) -> None:
         """Keep messages. All of this is written out, because each publication costs it."""
         book, entries, most = self.book, self.entries, self.rule.size
         text = cost.compact(text)
         first, number = self.top + 1, book.latest + 1
-        size = cost.LOG_ENTRY + len(text) + cost.of_text(sender)
-        entry = _new(Entry, (number, first, count, sender, text, now, size))
+        size = cost.LOG_ENTRY + len(text) + len(headers) + cost.of_text(sender)
+        entry = _new(Entry, (number, first, count, sender, text, now, size, headers))
         # Nothing but ``append`` is called until the entry is in, so no signal handler comes in
         # between; after that, each round of the loop leaves all of it consistent.
         self.top += count

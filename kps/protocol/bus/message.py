@@ -1,10 +1,12 @@
 """The values that programs see: messages, and the answers to ack requests."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from kps.errors import InvalidArgument
+from kps.protocol.cost import compact
+from kps.protocol.dialect.envelope import Fields, compose, load
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.dialect.places import LARGEST, Position
 from kps.protocol.dialect.requests import Demands
@@ -58,6 +60,7 @@ class Message(Generic[T]):
     acknowledgement: Acknowledgement | None = field(default=None, repr=False, compare=False)
     _epoch: str = field(init=False, repr=False, compare=False)  # of its position, if it has one
     _offset: int = field(init=False, repr=False, compare=False)
+    _headers: Mapping[str, str] = field(init=False, repr=False, compare=False)  # if it has some
     _attempt: int = field(init=False, repr=False, compare=False)  # if it is above 1
 
     @property
@@ -75,6 +78,14 @@ class Message(Generic[T]):
             return self._offset
         except AttributeError:
             return None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The texts that the publisher has sent beside the payload; empty if there are none."""
+        try:
+            return dict(self._headers)
+        except AttributeError:
+            return {}
 
     @property
     def attempt(self) -> int:
@@ -127,6 +138,41 @@ def place_messages(messages: Iterable[Message], first: Position) -> None:
     for offset, message in enumerate(messages, first.offset):
         message._epoch = epoch
         message._offset = offset
+
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+def add_headers(messages: Iterable[Message], headers: bytes) -> None:
+    """Give messages their headers, which are the JSON of an object, or empty for none."""
+    if headers:
+        put_headers(messages, read_headers({"headers": load(headers)}))
+
+
+def put_headers(messages: Iterable[Message], headers: Mapping[str, str]) -> None:
+    """Give messages their headers."""
+    if headers:
+        for message in messages:
+            message._headers = headers
+
+
+def read_headers(fields: Fields) -> Mapping[str, str]:
+    """Return the headers in a message; what is no text counts as missing."""
+    headers = fields.get("headers")
+    if type(headers) is not dict:
+        return _NO_HEADERS
+    return {name: one for name, one in headers.items() if type(one) is str}
+
+
+def check_headers(headers: Any) -> bytes:
+    """Return the headers that a program gave, as JSON. Raises :class:`kps.InvalidArgument`."""
+    if headers is None:
+        return b""
+    if not isinstance(headers, Mapping) or not all(
+        isinstance(name, str) and isinstance(one, str) for name, one in headers.items()
+    ):
+        raise InvalidArgument(f"headers is a dictionary of texts, not {shown(headers)}")
+    return compact(compose(dict(headers))) if headers else b""
 
 
 class AckHandle:

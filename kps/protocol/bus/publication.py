@@ -17,8 +17,8 @@ class Publication:
     :class:`Encoding` among its subscribers, and their queues share the result.
     """
 
-    __slots__ = ("_encoded", "ack_id", "attempt", "count", "epoch", "group", "is_direct", "offset",
-                 "partial", "sender", "texts", "topic")  # fmt: skip
+    __slots__ = ("_encoded", "ack_id", "attempt", "count", "epoch", "group", "headers",
+                 "is_direct", "offset", "partial", "sender", "texts", "topic")  # fmt: skip
 
     def __init__(
         self, topic: str, sender: str, *payloads: bytes, ack_id: str = "", is_direct: bool = False
@@ -33,6 +33,8 @@ class Publication:
         """The server's id of the ack request; empty if the publisher wants no ack."""
         self.is_direct = is_direct
         """Whether it is a direct message, which has a ``topic`` for level 1 only."""
+        self.headers = b""
+        """Texts beside the payloads, as the JSON of an object; empty for none."""
         self.group: InGroup | None = None
         """The group for whose member it is, if it is."""
         self.attempt: int

@@ -5,14 +5,20 @@ routes messages by topic to the bounded mailbox of each subscription, and gives 
 a message that several subscriptions got.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kps.errors import InvalidArgument, KPSError
 from kps.protocol.bus.mailbox import CROWDED, Mailbox
 from kps.protocol.bus.matching import PatternTable
 from kps.protocol.bus.members import PresenceCallback
-from kps.protocol.bus.message import Acknowledgement, Message, make_messages, place_messages
+from kps.protocol.bus.message import (
+    Acknowledgement,
+    Message,
+    make_messages,
+    place_messages,
+    put_headers,
+)
 from kps.protocol.dialect.places import LARGEST, Position, Start
 from kps.protocol.dialect.requests import NO_WISH, PresenceWish
 from kps.protocol.limits import ProgramLimits, shown
@@ -28,6 +34,7 @@ class Errand(NamedTuple):
     """Number of the connection that brought it."""
     attempt: int
     """How many members have been asked with this one."""
+    headers: Mapping[str, str] | None = None
 
 
 class Wanted(NamedTuple):
@@ -233,6 +240,7 @@ class Subscriptions:
         ack_id: str,
         epoch: int,
         position: Position | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> bool | None:
         """Give a message to every subscription that has its topic; tell whether one had room.
 
@@ -250,6 +258,8 @@ class Subscriptions:
             message = Message(topic, own, sender, size, acknowledgement)
             if position is not None:
                 place_messages((message,), position)
+            if headers:
+                put_headers((message,), headers)
             had_room |= self._put(mailbox, message)
         return had_room
 
@@ -261,6 +271,7 @@ class Subscriptions:
         size: int,
         sizes: Sequence[int] | None = None,
         position: Position | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> int:
         """Give messages that want no ack to every subscription.
 
@@ -282,6 +293,8 @@ class Subscriptions:
                     message.size = own_size
             if position is not None:
                 place_messages(messages, position)
+            if headers:
+                put_headers(messages, headers)
             if not len(mailbox):
                 self._will_be_ready(mailbox)
             if mailbox.put_all(messages, total):
@@ -314,15 +327,28 @@ class Subscriptions:
             message = Message(topic, data, sender, size, acknowledgement if errand.ack_id else None)
             if errand.attempt > 1:
                 message._attempt = errand.attempt
+            if errand.headers:
+                put_headers((message,), errand.headers)
             taken += self._put(mailboxes[0], message)
         return taken
 
-    def deliver_direct(self, data: object, sender: str, size: int, ack_id: str, epoch: int) -> bool:
+    def deliver_direct(
+        self,
+        data: object,
+        sender: str,
+        size: int,
+        ack_id: str,
+        epoch: int,
+        headers: Mapping[str, str] | None = None,
+    ) -> bool:
         """Give a direct message to its subscription; return ``False`` if there is none."""
         if self._direct is None:
             return False
         acknowledgement = Acknowledgement(ack_id, epoch, 1) if ack_id else None
-        self._put(self._direct, Message("", data, sender, size, acknowledgement))
+        message = Message("", data, sender, size, acknowledgement)
+        if headers:
+            put_headers((message,), headers)
+        self._put(self._direct, message)
         return True
 
     def deliver_server_data(self, data: object, sender: str, size: int) -> None:

@@ -184,6 +184,7 @@ class TaskBook:
         publication = Publication(task.topic, task.sender, task.data, ack_id=task.id)
         publication.group = task.key
         publication.attempt = task.attempt
+        publication.headers = task.headers
         if subscriber.deliver(publication):
             self._handed_out()
 

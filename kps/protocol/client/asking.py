@@ -50,7 +50,13 @@ class Asking:
 
     @verb
     def publish_with_ack(
-        self, topic: str, data: Any, timeout: float, now: float, demands: Demands = NO_DEMANDS
+        self,
+        topic: str,
+        data: Any,
+        timeout: float,
+        now: float,
+        demands: Demands = NO_DEMANDS,
+        headers: bytes = b"",
     ) -> AckHandle:
         """Publish, and gather the acks. Raises as ``publish`` does; it is never kept offline."""
         handle = self._new_ack(timeout, now)
@@ -58,19 +64,21 @@ class Asking:
         if demands != NO_DEMANDS:
             self._state.require_link()
             self._state.require_feature(EXPECT if demands.expected else GROUPS)
+        more = demands.fields() | self._sender.headers_field(headers)
         write = self._sender.dialect.publish_with_ack
-        self._ask(handle, write(topic, self._state.id, data, handle.id, timeout, demands))
+        self._ask(handle, write(topic, self._state.id, data, handle.id, timeout, more))
         return handle
 
     @verb
     def publish_to_id_with_ack(
-        self, client_id: str, data: Any, timeout: float, now: float
+        self, client_id: str, data: Any, timeout: float, now: float, headers: bytes = b""
     ) -> AckHandle:
         """Send a direct message, and wait for the ack. Raises as ``publish`` does."""
         handle = self._new_ack(timeout, now)
         check_id(client_id, self._state.config.limits)
         write = self._sender.dialect.publish_to_id_with_ack
-        self._ask(handle, write(client_id, self._state.id, data, handle.id, timeout))
+        more = self._sender.headers_field(headers)
+        self._ask(handle, write(client_id, self._state.id, data, handle.id, timeout, more))
         return handle
 
     @verb
@@ -96,7 +104,9 @@ class Asking:
             self._give_up(ack, None)
 
     @verb
-    def publish_with_receipt(self, topic: str, data: Any, now: float) -> Barrier:
+    def publish_with_receipt(
+        self, topic: str, data: Any, now: float, headers: bytes = b""
+    ) -> Barrier:
         """Publish; ``BarrierPassed`` tells to how many subscribers the server passed it on.
 
         A server on level 1 does not tell how many. Raises as ``publish``; it is never kept offline.
@@ -104,13 +114,13 @@ class Asking:
         self._state.now = now
         self.require_room()
         check_topic(topic, self._state.config.limits)
-        send = self._sender.send_or_refuse
+        send, more = self._sender.send_or_refuse, self._sender.headers_field(headers)
         if not self._sender.dialect.has_receipts:
             message = level1.publish(topic, self._state.id, data)
             send(message, droppable=False)
             return self._barrier()
         barrier = Barrier(self.pending.new_name("receipt"))
-        message = level2.publish_with_receipt(topic, data, barrier.name)
+        message = level2.publish_with_receipt(topic, data, barrier.name, more)
         send(message, droppable=False)
         self.pending.add(barrier.name, barrier)
         return barrier

@@ -1,6 +1,12 @@
 """The program's requests for messages of the past (spec, 15.6)."""
 
-from kps.protocol.bus.message import Message, check_topic, place_messages
+from kps.protocol.bus.message import (
+    Message,
+    check_topic,
+    place_messages,
+    put_headers,
+    read_headers,
+)
 from kps.protocol.calls import verb
 from kps.protocol.client.asking import Asking
 from kps.protocol.client.pending import HistoryQuestion
@@ -54,5 +60,6 @@ class PastRequests:
                 named = sender if type(sender) is str else ""
                 message = Message(question.topic, one.get("data"), named, size // len(kept))
                 place_messages((message,), Position(standing.epoch, offset))
+                put_headers((message,), read_headers(one))
                 question.messages.append(message)
         self._asking.passed(question.name)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kps.errors import InvalidArgument, MessageTooLarge, ServerError, Unsupported
-from kps.protocol.bus.message import Acknowledgement
+from kps.protocol.bus.message import Acknowledgement, read_headers
 from kps.protocol.bus.subscriptions import Errand, Subscriptions
 from kps.protocol.client.asking import Asking
 from kps.protocol.client.events import (
@@ -242,7 +242,10 @@ class Receiver:
                 if repeated:
                     payloads = payloads[repeated:]
             if payloads:
-                self._subscriptions.deliver_all(topic, payloads, sender, size, None, position)
+                headers = read_headers(fields) if "headers" in fields else None
+                self._subscriptions.deliver_all(
+                    topic, payloads, sender, size, None, position, headers
+                )
         if self._may_be_row:
             names = topic, sender
             if names != self._names:
@@ -276,10 +279,13 @@ class Receiver:
             return
         subscriptions, epoch = self._subscriptions, self._state.epoch
         position = self._place(link, topic, fields, 1)[0] if "offset" in fields else None
-        had_room = subscriptions.deliver(topic, data, sender, size, ack_id, epoch, position)
+        headers = read_headers(fields) if "headers" in fields else None
+        had_room = subscriptions.deliver(
+            topic, data, sender, size, ack_id, epoch, position, headers
+        )
         taken = had_room is not None
         if not taken and may_be_direct:
-            taken = subscriptions.deliver_direct(data, sender, size, ack_id, epoch)
+            taken = subscriptions.deliver_direct(data, sender, size, ack_id, epoch, headers)
         if not taken and ack_id:
             self._answer(ack_id, NO_SUBSCRIBER)
 
@@ -289,7 +295,8 @@ class Receiver:
         """Take messages for a member of a group."""
         scope, attempt = key_in(fields), fields.get("attempt")
         ack_id = text(fields, "ack_id")
-        errand = Errand(ack_id, self._state.epoch, attempt if type(attempt) is int else 1)
+        asked = attempt if type(attempt) is int else 1
+        errand = Errand(ack_id, self._state.epoch, asked, read_headers(fields))
         taken = None
         if payloads and isinstance(scope, InGroup):
             taken = self._subscriptions.deliver_to_member(
@@ -300,7 +307,8 @@ class Receiver:
 
     def _direct_message(self, link: ClientLink, fields: Fields, size: int) -> None:
         sender, data = text(fields, "from"), fields.get("data")
-        self._subscriptions.deliver_direct(data, sender, size, "", self._state.epoch)
+        headers = read_headers(fields) if "headers" in fields else None
+        self._subscriptions.deliver_direct(data, sender, size, "", self._state.epoch, headers)
 
     def _receipt(self, link: ClientLink, fields: Fields, size: int) -> None:
         if self._topics.positions is not None:

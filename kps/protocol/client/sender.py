@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 from kps.errors import KPSError, MessageTooLarge, QueueFull
+from kps.protocol.bus.message import check_topic
 from kps.protocol.client.batch import BatchEntry, messages_in
 from kps.protocol.client.events import ErrorReceived
 from kps.protocol.client.offline import OfflineQueue
@@ -11,6 +13,9 @@ from kps.protocol.client.outgoing import Outgoing
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
+from kps.protocol.dialect.codes import HEADERS
+from kps.protocol.dialect.envelope import Fields
+from kps.protocol.dialect.outcome import as_json
 from kps.protocol.limits import Overflow
 from kps.protocol.wire.outbox import Entry
 
@@ -53,6 +58,23 @@ class Sender:
             state.require_link()  # raises the reason
         elif not self._offline.keep(message):
             raise QueueFull("not connected, and the offline queue is full")
+
+    def headers_field(self, headers: bytes) -> Fields:
+        """Return the field with headers, which are JSON; nothing if they are empty.
+
+        Raises ``Unsupported``. What is kept offline goes with them whatever the next server knows.
+        """
+        if headers and self._state.ready:
+            self._state.require_feature(HEADERS)
+        return {"headers": as_json(headers)} if headers else {}
+
+    def publish_with_headers(self, topic: str, data: Any, now: float, headers: bytes) -> int:
+        """Publish with headers. Raises as ``ClientSession.publish``, and ``Unsupported``."""
+        state = self._state
+        check_topic(topic, state.config.limits)
+        message = level1.publish(topic, state.id, data, self.headers_field(headers))
+        self.send_in_order(message, now)
+        return self.backlog
 
     def send_in_order(self, message: bytes, now: float) -> None:
         """Send or keep a message of the program, behind a call that is under way."""

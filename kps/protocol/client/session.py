@@ -63,7 +63,8 @@ class ClientSession:
             asks=lambda: len(asking.pending) > 0 or self.subscriptions.are_awaited,
             resume=lambda: self.on_resume(),
         )
-        self._sender = sender = Sender(state)
+        self.sender = sender = Sender(state)
+        """Sends its messages, or keeps them offline."""
         self.asking = asking = Asking(state, sender)
         """The program's questions to the server."""
         self.past = past = PastRequests(state, sender, asking)
@@ -109,7 +110,7 @@ class ClientSession:
     @property
     def level(self) -> int:
         """The level of the protocol on the current connection."""
-        return self._sender.dialect.level
+        return self.sender.dialect.level
 
     @property
     def ready(self) -> bool:
@@ -136,7 +137,7 @@ class ClientSession:
     @property
     def backlog(self) -> int:
         """Bytes that are pending."""
-        return self._sender.backlog
+        return self.sender.backlog
 
     def renew_token(self) -> None:
         """Call the program's function for the token of the next connection, if it gave one.
@@ -241,8 +242,8 @@ class ClientSession:
         state = self.state
         if state.batching is None:
             check_topic(topic, self.config.limits)
-            self._sender.send_in_order(level1.publish(topic, state.id, data), now)
-            return self._sender.backlog
+            self.sender.send_in_order(level1.publish(topic, state.id, data), now)
+            return self.sender.backlog
         try:  # as ``compose`` does, whose call would be a tenth of the cost of publishing
             payload = encode(data)
         except TypeError:
@@ -264,24 +265,25 @@ class ClientSession:
                 return batch.ahead + size
         return self._begin_batch(topic, payload, now)
 
-    def publish_to_id(self, client_id: str, data: Any, now: float) -> None:
-        """Send a direct message. Raises as ``publish`` does."""
+    def publish_to_id(self, client_id: str, data: Any, now: float, headers: bytes = b"") -> None:
+        """Send a direct message. Raises as ``publish``, and ``Unsupported`` for headers."""
         check_id(client_id, self.config.limits)
-        message = level1.direct_message(client_id, self.state.id, data)
-        self._sender.send_in_order(message, now)
+        more = self.sender.headers_field(headers)
+        message = level1.direct_message(client_id, self.state.id, data, more)
+        self.sender.send_in_order(message, now)
 
     def publish_to_server(self, address: str, data: Any, secure: bool, now: float) -> None:
         """Ask the server to send a message to another server. Raises as ``publish`` does."""
         check_text("an address", address, LONGEST_ADDRESS)
         check_switch("secure", secure)
         message = level1.publish_to_server(address, self.state.id, data, secure)
-        self._sender.send_in_order(message, now)
+        self.sender.send_in_order(message, now)
 
     @verb
     def send_to_server(self, to: str, proxied: str, origin: str, data: Any, now: float) -> None:
         """Send a message as a server to another server. Raises as ``publish`` does."""
         self.state.now = now
-        self._sender.send_or_refuse(level1.server_to_server(to, proxied, origin, data))
+        self.sender.send_or_refuse(level1.server_to_server(to, proxied, origin, data))
 
     @patient
     def close(self, now: float, timeout: float | None = None) -> None:
@@ -313,9 +315,9 @@ class ClientSession:
                 outgoing.publish(topic, payload)
             else:
                 message = level1.publish(topic, self.state.id, embedded(payload))
-                self._sender.send_or_keep(message)
+                self.sender.send_or_keep(message)
 
-        self._sender.send_soon(publish)
+        self.sender.send_soon(publish)
         return 0  # the caller must not wait for room
 
 

@@ -20,7 +20,6 @@ from kps.protocol.dialect.outcome import (
     size_of_failure,
 )
 from kps.protocol.dialect.places import LARGEST_OFFSET, LONGEST_EPOCH, Start
-from kps.protocol.dialect.requests import Demands
 from kps.protocol.patterns import InGroup, Key, Pattern, Scope
 
 # How a confirmation begins, as every server of the family writes it.
@@ -127,12 +126,13 @@ class ClientLevel1:
         data: Any,
         ack_id: str,
         timeout: float,
-        demands: Demands,
+        more: Fields,
     ) -> bytes:
+        """Write an ack request; ``more`` are fields of later levels."""
         return level1.publish_with_ack(topic, sender, data, ack_id, timeout)
 
     def publish_to_id_with_ack(
-        self, to: str, sender: str, data: Any, ack_id: str, timeout: float
+        self, to: str, sender: str, data: Any, ack_id: str, timeout: float, more: Fields
     ) -> bytes:
         return level1.publish_to_id_with_ack(to, sender, data, ack_id, timeout)
 
@@ -204,14 +204,14 @@ class ClientLevel2(ClientLevel1):
         data: Any,
         ack_id: str,
         timeout: float,
-        demands: Demands,
+        more: Fields,
     ) -> bytes:
-        return level2.publish_with_ack(topic, data, ack_id, timeout, demands.fields())
+        return level2.publish_with_ack(topic, data, ack_id, timeout, more)
 
     def publish_to_id_with_ack(
-        self, to: str, sender: str, data: Any, ack_id: str, timeout: float
+        self, to: str, sender: str, data: Any, ack_id: str, timeout: float, more: Fields
     ) -> bytes:
-        return level2.publish_to_id_with_ack(to, data, ack_id, timeout)
+        return level2.publish_to_id_with_ack(to, data, ack_id, timeout, more)
 
     def ack(self, ack_id: str, client_id: str, error: str | None, result: Any) -> bytes:
         return level2.ack(ack_id, error, result)

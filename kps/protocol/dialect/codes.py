@@ -21,5 +21,6 @@ HISTORY = "history"
 EXPECT = "expect"
 PRESENCE = "presence"
 GROUPS = "groups"
-FEATURES = (PATTERNS, HISTORY, EXPECT, PRESENCE, GROUPS)
+HEADERS = "headers"
+FEATURES = (PATTERNS, HISTORY, EXPECT, PRESENCE, GROUPS, HEADERS)
 """What servers of this version have, besides what every server of level 2 has."""

@@ -91,8 +91,10 @@ def unsubscribe(topic: str, sender: str) -> bytes:
     return compose({"action": "unsubscribe", "topic": topic, "from": sender})
 
 
-def publish(topic: str, sender: str, data: Any) -> bytes:
-    return compose({"action": "publish", "topic": topic, "data": data, "from": sender})
+def publish(topic: str, sender: str, data: Any, more: Fields | None = None) -> bytes:
+    """``more`` are fields of later levels, which this one ignores."""
+    fields: Fields = {"action": "publish", "topic": topic, "data": data, "from": sender}
+    return compose(fields | more if more else fields)
 
 
 @lru_cache(64)
@@ -102,8 +104,9 @@ def around_published(topic: str, sender: str) -> tuple[bytes, bytes]:
     return head, b',"from":' + compose(sender) + b"}"
 
 
-def direct_message(to: str, sender: str, data: Any) -> bytes:
-    return compose({"action": "direct_message", "to": to, "data": data, "from": sender})
+def direct_message(to: str, sender: str, data: Any, more: Fields | None = None) -> bytes:
+    fields: Fields = {"action": "direct_message", "to": to, "data": data, "from": sender}
+    return compose(fields | more if more else fields)
 
 
 def publish_to_server(to: str, sender: str, data: Any, secure: bool) -> bytes:

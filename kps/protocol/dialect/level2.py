@@ -6,6 +6,7 @@ All other messages are those of ``level1``. Each function returns the JSON of on
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kps.protocol.dialect import level1
 from kps.protocol.dialect.codes import FEATURES
 from kps.protocol.dialect.envelope import Fields, compose, shown, text, write
 from kps.protocol.dialect.outcome import AckResponse, GroupResponse, kept_result
@@ -63,9 +64,23 @@ def history(topic: str, nonce: str, entries: Iterable[bytes], more: Fields) -> b
     return b'%b,"messages":[%b]}' % (head[:-1], b",".join(entries))
 
 
-def kept_message(offset: int, sender: str, payload: bytes) -> bytes:
+def kept_message(offset: int, sender: str, payload: bytes, headers: bytes) -> bytes:
     """One of them."""
-    return b'{"offset":%d,"from":%b,"data":%b}' % (offset, write(sender), payload)
+    more = with_headers(headers) if headers else b""
+    return b'{"offset":%d,%b"from":%b,"data":%b}' % (offset, more, write(sender), payload)
+
+
+def direct_delivery(sender: str, payload: bytes, headers: bytes) -> bytes:
+    """A direct message, whose payload is JSON."""
+    if not headers:
+        return level1.direct_delivery(sender, payload)
+    more = with_headers(headers)
+    return b'{"action":"direct_message",%b"from":%b,"data":%b}' % (more, write(sender), payload)
+
+
+def with_headers(headers: bytes) -> bytes:
+    """The field of a delivery with its headers, which are JSON."""
+    return b'"headers":%b,' % headers
 
 
 def unsubscribed(key: Key) -> bytes:
@@ -241,8 +256,9 @@ def batch_head(topic: str) -> bytes:
 BATCH_END = b"]}"
 
 
-def publish_with_receipt(topic: str, data: Any, receipt: str) -> bytes:
-    return compose({"action": "publish", "topic": topic, "data": data, "receipt": receipt})
+def publish_with_receipt(topic: str, data: Any, receipt: str, more: Fields) -> bytes:
+    fields: Fields = {"action": "publish", "topic": topic, "data": data, "receipt": receipt}
+    return compose(fields | more)
 
 
 def publish_with_ack(topic: str, data: Any, ack_id: str, timeout: float, more: Fields) -> bytes:
@@ -257,17 +273,16 @@ def publish_with_ack(topic: str, data: Any, ack_id: str, timeout: float, more: F
     return compose(fields | more)
 
 
-def publish_to_id_with_ack(to: str, data: Any, ack_id: str, timeout: float) -> bytes:
-    return compose(
-        {
-            "action": "publish_to_id_with_ack",
-            "to": to,
-            "data": data,
-            "ack_id": ack_id,
-            "timeout": timeout,
-            "updates": True,
-        }
-    )
+def publish_to_id_with_ack(to: str, data: Any, ack_id: str, timeout: float, more: Fields) -> bytes:
+    fields: Fields = {
+        "action": "publish_to_id_with_ack",
+        "to": to,
+        "data": data,
+        "ack_id": ack_id,
+        "timeout": timeout,
+        "updates": True,
+    }
+    return compose(fields | more)
 
 
 def ack(ack_id: str, reason: str | None, result: Any) -> bytes:

@@ -52,6 +52,8 @@ class Ask(NamedTuple):
     wants_updates: bool
     """Whether the server sends the publisher each outcome at once."""
     demands: Demands = NO_DEMANDS
+    headers: bytes = b""
+    """Texts beside the payload, as the JSON of an object; empty for none."""
 
 
 class PresenceWish(NamedTuple):

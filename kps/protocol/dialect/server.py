@@ -9,7 +9,7 @@ from typing import Any
 
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.codes import GOING_AWAY, SERVICE_RESTART
-from kps.protocol.dialect.envelope import ARRAY, Fields, InvalidMessage, embedded, text
+from kps.protocol.dialect.envelope import ARRAY, Fields, InvalidMessage, embedded, text, write
 from kps.protocol.dialect.outcome import AckResponse, timed_out
 from kps.protocol.dialect.places import Places, Position, Standing, Start, read_start
 from kps.protocol.dialect.requests import (
@@ -44,6 +44,9 @@ class ServerLevel1:
     stop_code = SERVICE_RESTART
     """The close code of a server that stops. After 1001 Python clients of the family never return:
     their WebSocket library takes it for an end that they asked for."""
+
+    has_headers = False
+    """Whether messages have headers."""
 
     keeps_id_in_ping = False
     """Whether the client keeps its id when a later ping names none."""
@@ -93,9 +96,9 @@ class ServerLevel1:
             *self._wishes(fields),
         )
 
-    def _wishes(self, fields: Fields) -> tuple[bool, Demands]:
-        """Read whether the publisher wants updates, and what it wants of the receivers."""
-        return False, NO_DEMANDS
+    def _wishes(self, fields: Fields) -> tuple[bool, Demands, bytes]:
+        """Read whether the publisher wants updates, what it wants of the receivers, the headers."""
+        return False, NO_DEMANDS, b""
 
     def read_answer(self, fields: Fields) -> Answer:
         outcome: Any = fields.get("data")
@@ -127,10 +130,6 @@ class ServerLevel1:
     def read_nonce(self, fields: Fields) -> str:
         """Return the nonce of a ping, which the answer repeats, or ``""``."""
         return ""
-
-    def count(self, fields: Fields) -> int:
-        """Return how many messages the rate limit counts for one message."""
-        return 1
 
     def payloads_of(self, fields: Fields) -> list[Any]:
         """Return the payloads of a batch; an empty list if the message is no batch."""
@@ -198,6 +197,10 @@ class ServerLevel1:
         """
         return level1.deliveries(topic, sender, texts)
 
+    def direct_delivery(self, sender: str, payload: bytes, headers: bytes) -> bytes:
+        """A direct message, whose payload is JSON."""
+        return level1.direct_delivery(sender, payload)
+
     def delivery_with_ack(
         self,
         topic: str,
@@ -222,6 +225,7 @@ class ServerLevel2(ServerLevel1):
     has_batches = True
     confirms_publications = False
     stop_code = GOING_AWAY
+    has_headers = True
     keeps_id_in_ping = True
 
     def read_publish(self, fields: Fields) -> Publish:
@@ -287,11 +291,12 @@ class ServerLevel2(ServerLevel1):
         topic = required(fields, "topic", _NO_TOPIC)
         return topic, required(fields, "nonce", "missing nonce")
 
-    def _wishes(self, fields: Fields) -> tuple[bool, Demands]:
+    def _wishes(self, fields: Fields) -> tuple[bool, Demands, bytes]:
         wants_updates, expected = fields.get("updates") is True, fields.get("expect")
         hint, retries = fields.get("key"), fields.get("retry")
+        headers = headers_in(fields) if "headers" in fields else b""
         if expected is None and hint is None and retries is None:
-            return wants_updates, NO_DEMANDS
+            return wants_updates, NO_DEMANDS, headers
         listed: Any = [] if expected is None else expected
         ids = [one for one in listed if type(one) is str] if type(listed) is list else []
         groups = [one["group"] for one in listed if _is_group(one)] if type(listed) is list else []
@@ -301,7 +306,8 @@ class ServerLevel2(ServerLevel1):
             raise InvalidMessage("field key must be a string")
         if retries is not None and (type(retries) is not int or retries < 0):
             raise InvalidMessage("retry must be a number of times", "bad_request")
-        return wants_updates, Demands(tuple(ids), tuple(groups), hint or "", retries or 0)
+        demands = Demands(tuple(ids), tuple(groups), hint or "", retries or 0)
+        return wants_updates, demands, headers
 
     def read_answer(self, fields: Fields) -> Answer:
         ack_id = required(fields, "ack_id", "missing ack_id")
@@ -313,9 +319,6 @@ class ServerLevel2(ServerLevel1):
         if nonce is not None and type(nonce) is not str:
             raise InvalidMessage("field nonce must be a string")
         return nonce or ""
-
-    def count(self, fields: Fields) -> int:
-        return max(1, len(self.payloads_of(fields)))
 
     def payloads_of(self, fields: Fields) -> list[Any]:
         batch = fields.get("batch")
@@ -364,6 +367,9 @@ class ServerLevel2(ServerLevel1):
     ) -> list[bytes]:
         return [level2.delivery(topic, sender, texts, count, offset, epoch, more)]
 
+    def direct_delivery(self, sender: str, payload: bytes, headers: bytes) -> bytes:
+        return level2.direct_delivery(sender, payload, headers)
+
     def delivery_with_ack(
         self,
         topic: str,
@@ -399,6 +405,16 @@ def required(fields: Fields, name: str, refusal: str) -> str:
     if type(value) is not str or not value:
         raise InvalidMessage(refusal, "bad_request")
     return value
+
+
+def headers_in(fields: Fields) -> bytes:
+    """Read the headers of a message, as JSON; empty for none."""
+    headers: Any = fields.get("headers")
+    if headers is None or headers == {}:
+        return b""
+    if type(headers) is not dict or not all(type(one) is str for one in headers.values()):
+        raise InvalidMessage("field headers must be an object of strings")
+    return write(headers)
 
 
 def _is_group(expected: Any) -> bool:

@@ -48,20 +48,20 @@ class Delivery:
         stats.delivered += reached * messages + publication.partial
         return reached
 
-    def send_direct(self, client_id: str, sender: str, data: bytes) -> bool:
+    def send_direct(self, client_id: str, sender: str, data: bytes, headers: bytes = b"") -> bool:
         """Deliver a direct message, whose payload is JSON.
 
         Return ``False`` if nobody has that id.
         """
         state = self._state
         if client_id == state.config.id:
-            if not self._local.take_direct(sender, data):
+            if not self._local.take_direct(sender, data, headers):
                 state.emit(DirectMessageIgnored(sender))
             return True
         client = state.clients.get(client_id)
         if client is None:
             return False
-        client.send_direct(sender, data)
+        client.send_direct(sender, data, headers)
         return True
 
     def ask_topic(self, owner: AckOwner, sender: str, ask: Ask) -> None:
@@ -88,7 +88,8 @@ class Delivery:
             ]
         work = None
         if groups:
-            work = Work(groups, ask.target, sender, ask.data, demands.hint, demands.retries)
+            how = demands.hint, demands.retries, ask.headers
+            work = Work(groups, ask.target, sender, ask.data, *how)
         request = self._open(owner, ask, subscribers, absent, work)
         request.presence = state.presence.version(ask.target)
         if absent:
@@ -96,6 +97,7 @@ class Delivery:
             state.acks.note_absent(request, absent)
         state.turns.left -= _ASKED * (1 + len(request.awaited))
         publication = Publication(ask.target, sender, ask.data, ack_id=request.id)
+        publication.headers = ask.headers
         if state.logs is not None:
             self._keep(state.logs, publication)
         state.stats.published += 1
@@ -117,9 +119,9 @@ class Delivery:
         if target is not None:
             number = request.id.rpartition("_")[2]
             topic = f"__direct_{ask.target}_{number}"
-            target.deliver_direct(
-                Publication(topic, sender, ask.data, ack_id=request.id, is_direct=True)
-            )
+            publication = Publication(topic, sender, ask.data, ack_id=request.id, is_direct=True)
+            publication.headers = ask.headers
+            target.deliver_direct(publication)
         state.acks.close(request)
 
     def receive_server_data(self, topic: str, data: Any, sender: str) -> None:

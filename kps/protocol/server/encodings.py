@@ -55,7 +55,7 @@ class FrameEncoding:
     ) -> Entry:
         """Encode some messages of a publication that wants no ack, from an offset on."""
         topic, sender, epoch = publication.topic, publication.sender, publication.epoch
-        more = b"" if publication.group is None else _more(publication)
+        more = _more(publication) if publication.headers or publication.group is not None else b""
         messages = self._dialect.deliveries(topic, sender, texts, count, offset, epoch, more)
         frames = text_frame(messages[0]) if len(messages) == 1 else text_frames(messages)
         return Entry(frames, _DROPPABLE, count, len(messages))
@@ -69,8 +69,9 @@ class FrameEncoding:
 
 def _more(publication: Publication) -> bytes:
     """Return the further fields of a publication."""
-    group = publication.group
-    return b"" if group is None else level2.in_group(group, publication.attempt)
+    group, headers = publication.group, publication.headers
+    more = level2.with_headers(headers) if headers else b""
+    return more if group is None else more + level2.in_group(group, publication.attempt)
 
 
 class _Parts:

@@ -233,7 +233,7 @@ class Hub:
 
     # -- called by the server's own program -------------------------------------------------
 
-    def publish(self, topic: str, data: Any, now: float) -> int:
+    def publish(self, topic: str, data: Any, now: float, headers: bytes = b"") -> int:
         """Publish; return how many subscribers had room for it.
 
         Raises :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
@@ -247,7 +247,7 @@ class Hub:
             check_finite(data)
         calls = self.calls
         if calls.is_under_way:
-            calls.waiting.append(partial(self._publish, topic, payload))
+            calls.waiting.append(partial(self._publish, topic, payload, headers))
             return sum(map(len, self.state.bus.receivers(topic)))
         state = self.state
         state.now = now
@@ -256,7 +256,7 @@ class Hub:
             return 0
         calls.is_under_way = True
         try:
-            return self._publish(topic, payload)
+            return self._publish(topic, payload, headers)
         finally:
             try:
                 if calls.waiting:
@@ -264,33 +264,46 @@ class Hub:
             finally:
                 calls.is_under_way = False
 
-    def publish_to_id(self, client_id: str, data: Any, now: float) -> bool:
+    def publish_to_id(self, client_id: str, data: Any, now: float, headers: bytes = b"") -> bool:
         """Send a direct message; return ``False`` if nobody has that id."""
         payload = compose_payload(data)
         check_id(client_id, self.limits)
         if self.calls.is_under_way:
-            self.calls.waiting.append(partial(self._send_direct, client_id, payload))
+            self.calls.waiting.append(partial(self._send_direct, client_id, payload, headers))
             return client_id in self.clients or client_id == self.config.id
         self.state.now = now
-        return self._send_direct(client_id, payload)
+        return self._send_direct(client_id, payload, headers)
 
     # Payloads of this program are kept and delivered as JSON, which it cannot change meanwhile.
     # Its own subscriptions get what a receiver on another machine would get.
 
-    def _publish(self, topic: str, payload: bytes) -> int:
+    def _publish(self, topic: str, payload: bytes, headers: bytes) -> int:
         local = self.local
         state = self.state
-        if local.topics and state.logs is None and state.bus.count_for(local, topic):
+        if (
+            local.topics
+            and not headers
+            and state.logs is None
+            and state.bus.count_for(local, topic)
+        ):
             return local.take_own(topic, payload)
-        return self.delivery.publish(Publication(topic, self.config.id, payload))
+        publication = Publication(topic, self.config.id, payload)
+        publication.headers = headers
+        return self.delivery.publish(publication)
 
     @entry
-    def _send_direct(self, client_id: str, payload: bytes) -> bool:
-        return self.delivery.send_direct(client_id, self.config.id, payload)
+    def _send_direct(self, client_id: str, payload: bytes, headers: bytes) -> bool:
+        return self.delivery.send_direct(client_id, self.config.id, payload, headers)
 
     @verb
     def publish_with_ack(
-        self, topic: str, data: Any, timeout: float, now: float, demands: Demands = NO_DEMANDS
+        self,
+        topic: str,
+        data: Any,
+        timeout: float,
+        now: float,
+        demands: Demands = NO_DEMANDS,
+        headers: bytes = b"",
     ) -> AckHandle:
         """Publish, and gather the answers of the subscribers and groups.
 
@@ -298,17 +311,18 @@ class Hub:
         """
         check_topic(topic, self.limits)
         handle, ask = self._new_ack(topic, data, timeout, now)
-        self.delivery.ask_topic(handle, self.config.id, ask._replace(demands=demands))
+        ask = ask._replace(demands=demands, headers=headers)
+        self.delivery.ask_topic(handle, self.config.id, ask)
         return handle
 
     @verb
     def publish_to_id_with_ack(
-        self, client_id: str, data: Any, timeout: float, now: float
+        self, client_id: str, data: Any, timeout: float, now: float, headers: bytes = b""
     ) -> AckHandle:
         """Send a direct message, and wait for the answer."""
         check_id(client_id, self.limits)
         handle, ask = self._new_ack(client_id, data, timeout, now)
-        self.delivery.ask_id(handle, self.config.id, ask)
+        self.delivery.ask_id(handle, self.config.id, ask._replace(headers=headers))
         return handle
 
     def _new_ack(self, target: str, data: Any, timeout: float, now: float) -> tuple[LocalAck, Ask]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import InvalidMessage, load, measure, payload_of
 from kps.protocol.dialect.texts import HardToFind, is_as_we_write, split_texts
-from kps.protocol.server.actions import Actor
+from kps.protocol.server.actor import Actor
 from kps.protocol.server.gate import Phase
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.templates import KEY, KINDS, Publications, Template, Templates

@@ -1,5 +1,6 @@
 """The server's own program as a subscriber."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kps.errors import InvalidArgument, KPSError, QueueFull
@@ -11,10 +12,12 @@ from kps.protocol.bus.message import (
     AckHandle,
     Acknowledgement,
     Message,
+    add_headers,
     check_key,
     check_topic,
     make_messages,
     place_messages,
+    read_headers,
 )
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.bus.publication import Publication
@@ -116,6 +119,7 @@ class LocalProgram:
             payloads = load(b"[%b]" % entry.text)
             made = make_messages(topic, payloads, entry.sender, len(entry.text) // len(payloads))
             place_messages(made, Position(log.epoch, entry.first))
+            add_headers(made, entry.headers)
             messages += made
         position = messages[-1].position if messages else None
         return Past(messages, position or Position(log.epoch, before), recovered, lost)
@@ -141,13 +145,15 @@ class LocalProgram:
         self._state.turns.left -= copies * (_MESSAGE + (size // _COPIED))
         payloads = load(b"[%b]" % b",".join(publication.texts))
         deliver, ack_id = self.subscriptions.deliver, publication.ack_id
-        position = None
+        headers, position = _headers(publication), None
         if publication.offset:
             assert self._state.logs is not None
             position = Position(publication.epoch or self._state.logs.epoch, publication.offset)
         if ack_id:
-            return bool(deliver(topic, payloads[0], sender, size, ack_id, 0, position))
-        taken = self.subscriptions.deliver_all(topic, payloads, sender, size, position=position)
+            return bool(deliver(topic, payloads[0], sender, size, ack_id, 0, position, headers))
+        taken = self.subscriptions.deliver_all(
+            topic, payloads, sender, size, None, position, headers
+        )
         if taken == count:
             return True
         publication.partial += taken
@@ -161,7 +167,7 @@ class LocalProgram:
             payloads,
             publication.sender,
             size,
-            Errand(publication.ack_id, 0, publication.attempt),
+            Errand(publication.ack_id, 0, publication.attempt, _headers(publication)),
         )
         if taken is None:
             self._state.acks.answer(self, publication.ack_id, NO_SUBSCRIBER)
@@ -186,13 +192,16 @@ class LocalProgram:
         """Take a direct message that wants an ack."""
         data = load(publication.texts[0])
         size, ack_id = publication.encoded(_SIZES), publication.ack_id
-        if not self.subscriptions.deliver_direct(data, publication.sender, size, ack_id, 0):
+        headers = _headers(publication)
+        sender, deliver = publication.sender, self.subscriptions.deliver_direct
+        if not deliver(data, sender, size, ack_id, 0, headers):
             self._state.acks.answer(self, ack_id, NO_SUBSCRIBER)
 
-    def take_direct(self, sender: str, data: bytes) -> bool:
+    def take_direct(self, sender: str, data: bytes, headers: bytes) -> bool:
         """Take a direct message; return ``False`` if the program accepts none."""
         size = len(level1.direct_delivery(sender, data))
-        return self.subscriptions.deliver_direct(load(data), sender, size, "", 0)
+        read = _read_headers(headers)
+        return self.subscriptions.deliver_direct(load(data), sender, size, "", 0, read)
 
     def take_server_data(self, sender: str, data: Any) -> None:
         """Take a message of another server."""
@@ -209,6 +218,14 @@ class LocalProgram:
             except InvalidArgument as reason:
                 error = bad_result(reason)
         self._state.acks.answer(self, acknowledgement.ack_id, error, kept, size)
+
+
+def _headers(publication: Publication) -> Mapping[str, str] | None:
+    return _read_headers(publication.headers)
+
+
+def _read_headers(headers: bytes) -> Mapping[str, str] | None:
+    return read_headers({"headers": load(headers)}) if headers else None
 
 
 class LocalAck(AckHandle):

@@ -3,7 +3,7 @@
 With them no part depends on a whole other one, and another kind of client or transport fits in.
 """
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from kps.protocol.bus.ack_request import AckOwner
 from kps.protocol.bus.publication import Publication
@@ -83,7 +83,7 @@ class Client(Subscriber, AckOwner, Protocol):
     def deliver_direct(self, publication: Publication) -> None:
         """Take a direct message that wants an ack."""
 
-    def send_direct(self, sender: str, data: Any) -> None:
+    def send_direct(self, sender: str, data: bytes, headers: bytes) -> None:
         """Take a direct message."""
 
     def replaced(self) -> None:

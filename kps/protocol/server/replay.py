@@ -103,6 +103,7 @@ class Replays:
                 continue
             publication = Publication(log.topic, entry.sender)
             publication.add([entry.text], entry.messages)
+            publication.headers = entry.headers
             publication.offset = entry.first
             publication.epoch = "" if log.epoch == log.book.epoch else log.epoch
             turns.left -= 1 + len(entry.text) // _BYTES + log.book.take_work()
@@ -276,10 +277,10 @@ def look_up(
     for entry in log.read(before + 1, min(most, most_messages)):
         log.book.work += entry.messages // SPLIT
         for offset, payload in enumerate(split_joined(entry.text), entry.first):
-            size += len(payload) + 4 * len(entry.sender) + _AROUND
+            size += len(payload) + len(entry.headers) + 4 * len(entry.sender) + _AROUND
             if found and size > most_bytes:
                 break
-            found.append(kept_message(offset, entry.sender, payload))
+            found.append(kept_message(offset, entry.sender, payload, entry.headers))
         if size > most_bytes:
             break
     return Standing(log.epoch, before, 0, log.count_from(before + 1), recovered, lost), found

@@ -77,16 +77,21 @@ class Run:
         if publisher.dialect.confirms_publications and topic in publisher.topics:
             self.finish()  # its own copies and the confirmations must alternate (spec, 5.4)
 
-    def publish_with_receipt(
-        self, topic: str, texts: list[bytes], count: int, receipt: str
+    def publish_apart(
+        self, topic: str, texts: list[bytes], count: int, receipt: str | None, headers: bytes
     ) -> None:
-        """Publish, and tell the client how many subscribers got it. Raises as ``check``."""
+        """Publish what has headers, or a receipt that tells how many subscribers got it.
+
+        Raises as ``check``.
+        """
         self.finish()
         self.check(topic)
         publication = Publication(topic, self._publisher.id)
         publication.add(texts, count)
+        publication.headers = headers
         delivered = self._deliver(publication)
-        self._publisher.reply(level2.published(topic, receipt, delivered))
+        if receipt is not None:
+            self._publisher.reply(level2.published(topic, receipt, delivered))
 
     def finish(self) -> None:
         """Deliver the gathered publications."""

@@ -152,7 +152,8 @@ class ServerSession:
         try:
             if self.throttle is not None:
                 fields = message if type(message) is dict else {}
-                self.throttle.charge(self.dialect.count(fields), 0, self.state.now)
+                messages = max(1, len(self.dialect.payloads_of(fields)))
+                self.throttle.charge(messages, 0, self.state.now)
             fields = check(message)
             action = ACTIONS.get(fields.get("action"), NO_ACTION)
             if action.unregistered is not None and not self.id:
@@ -281,9 +282,9 @@ class ServerSession:
         """Take a direct message that wants an ack."""
         self.deliver(publication)
 
-    def send_direct(self, sender: str, data: bytes) -> None:
+    def send_direct(self, sender: str, data: bytes, headers: bytes) -> None:
         """Take a direct message, whose payload is JSON."""
-        self._transport.send(level1.direct_delivery(sender, data), _FORWARDED)
+        self._transport.send(self.dialect.direct_delivery(sender, data, headers), _FORWARDED)
         self.delivered += 1
 
     def relay_finished(self, to: str, error: str | None) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, load, write
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.texts import HardToFind, find_span
-from kps.protocol.server.actions import Actor, add_batch, ask_id, ask_topic
+from kps.protocol.server.actions import add_batch, ask_id, ask_topic
+from kps.protocol.server.actor import Actor
 from kps.protocol.wire.frames import SEPARATOR
 
 _KEY = 20  # bytes at the beginning of a message, by which its template is found
@@ -206,7 +207,9 @@ KEY = slice(_KEY)
 
 def _publication(actor: Actor, message: bytes, fields: Fields) -> Template | None:
     _, batch, receipt = actor.dialect.read_publish(fields)
-    around = None if receipt else _around(message, "data" if batch is None else "batch")
+    if receipt or "headers" in fields:
+        return None
+    around = _around(message, "data" if batch is None else "batch")
     if around is None:
         return None
     return (Publications if batch is None else Batches)(*around, fields)

@@ -9,19 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.errors import InvalidArgument
-from kps.protocol.bus.history import (
-    BREAK,
-    Entry,
-    History,
-    KeptPast,
-    KeptTopic,
-    LogBook,
-    TopicLog,
-    new_entry,
-)
+from kps.protocol.bus.history import BREAK, History, LogBook, TopicLog
 from kps.protocol.bus.message import check_demands
 from kps.protocol.bus.past import check_start
 from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.store import Entry, KeptPast, KeptTopic, new_entry
 from kps.protocol.dialect.places import Position, Start
 from kps.protocol.patterns import Pattern
 from kps.protocol.server_limits import ServerLimits
