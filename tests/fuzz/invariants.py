@@ -338,7 +338,7 @@ def check_pending(asking: Asking, deadlines: Deadlines) -> None:
 
 
 def check_offline_queue(session: ClientSession) -> None:
-    offline, config = session._sender._offline, session.config
+    offline, config = session.sender._offline, session.config
     assert offline.size == sum(len(message) + KEPT for message in offline._messages)
     assert len(offline) <= config.offline_messages
     assert offline.size <= config.offline_bytes

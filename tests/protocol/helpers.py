@@ -473,7 +473,7 @@ class Client:
         assert self.session.ended is not None
         assert self.session.next_deadline() is None
         assert len(self.session.state.deadlines) == 0
-        assert self.session._sender.give_up() == 0
+        assert self.session.sender.give_up() == 0
         assert self.session.backlog == 0
 
 

@@ -138,7 +138,7 @@ def test_unwritten_batches_are_kept_for_the_next_connection() -> None:
     client.publish("u", "alone")
     server.hang_up()
     assert client.session.dropped == 0
-    kept = [orjson.loads(message) for message in client.session._sender._offline.take_all()]
+    kept = [orjson.loads(message) for message in client.session.sender._offline.take_all()]
     assert [(m["topic"], m["data"], m["from"]) for m in kept] == [
         ("t", 0, "me"), ("t", 1, "me"), ("t", 2, "me"), ("u", "alone", "me"),
     ]  # fmt: skip
