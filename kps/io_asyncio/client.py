@@ -304,7 +304,7 @@ class Client(Publisher, UnifiedClient):
                 driver.dispatcher.notify(settings.on_lost, event)
             case PresenceChanged(presence):
                 for mailbox in self._subscriptions.mailboxes(presence.topic):
-                    driver.dispatcher.notify(mailbox.observer, presence)
+                    driver.dispatcher.notify(mailbox.observer, presence, size=presence.size)
             case MessageReceived(fields, size):
                 driver.dispatcher.notify(settings.on_frame, fields, self, size=size)
             case ConnectNeeded():

@@ -151,6 +151,10 @@ class Queue:
     def __iter__(self) -> "Iterator[Task]":
         return chain(self._again, self._new)
 
+    def first(self, most: int) -> "Iterator[Task]":
+        """Yield the first tasks of either kind, up to ``most`` of each."""
+        return chain(islice(self._again, most), islice(self._new, most))
+
     def add(self, task: "Task", *, is_again: bool) -> None:
         """Add a task."""
         (self._again if is_again else self._new)[task] = None

@@ -12,6 +12,9 @@ from kps.protocol.limits import shown
 from kps.protocol.patterns import Key
 
 
+_MEMBER = 100  # bytes of a place in a table
+
+
 @dataclass(frozen=True, slots=True)
 class Presence:
     """Who is subscribed to a topic, and what has changed since the last time."""
@@ -33,6 +36,11 @@ class Presence:
     """Why each has left: ``unsubscribed``, ``closed``, ``lost`` (its connection broke),
     ``replaced`` (another connection took its id), ``renamed``; or ``unknown``, if it left while
     this client had no connection or read too slowly."""
+
+    @property
+    def size(self) -> int:
+        """Bytes for which it counts while it waits to be handled: its table, not what is in it."""
+        return _MEMBER * len(self.members or ())
 
 
 PresenceCallback = Callable[[Presence], object]

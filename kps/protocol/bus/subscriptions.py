@@ -213,13 +213,13 @@ class Subscriptions:
         self._remove_all(mailbox.key)
         return True
 
-    def refuse(self, key: Key, error: KPSError, *, only_observers: bool = False) -> list[Mailbox]:
+    def refuse(self, key: Key, error: KPSError, only: Mailbox | None = None) -> list[Mailbox]:
         """End subscriptions to a topic or pattern with an error; their pending messages remain.
 
-        These are all, or those of which the program observes the members of the topic.
+        These are all, or ``only`` one, if it has not ended.
         """
         mailboxes = self._of(key) or []
-        ended = [one for one in mailboxes if one.observer is not None or not only_observers]
+        ended = [one for one in mailboxes if only is None or one is only]
         for mailbox in ended:
             mailbox.error = error
         if not ended:

@@ -7,7 +7,6 @@ not begun, another member gets the task at once. What all members together canno
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
 
 from kps.protocol import cost
 from kps.protocol.bus.ack_request import NO_ROOM, AckRequest, Queue, Task
@@ -243,7 +242,7 @@ class TaskBook:
         if task.request is not None and task.id in self._under_way:
             self.kept += cost.TASK
         task.request = None
-        task.data = b""
+        task.data = task.headers = b""
         self._unqueue(task)
 
     def _give_more(self, key: InGroup, member: Member) -> None:
@@ -263,13 +262,13 @@ class TaskBook:
 
     def _next_for(self, group: Group, member: Member) -> Task | None:
         """Return the next task for a member, if one waits that it has not failed with just now."""
-        queue = self._for_members.get(member)
-        if queue:
+        if queue := self._for_members.get(member):
             return next(iter(queue))
-        is_only = group.has_only(member)
-        for task in islice(self._waiting.get(group.key, ()), _MOST_PASSED):
-            if task.last is not member.subscriber or is_only:
-                return task
+        if queue := self._waiting.get(group.key):
+            is_only = group.has_only(member)
+            for task in queue.first(_MOST_PASSED):
+                if task.last is not member.subscriber or is_only:
+                    return task
         return None
 
     def _member_joined(self, group: Group, member: Member) -> None:

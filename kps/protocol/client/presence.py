@@ -57,11 +57,15 @@ class MembersOfTopics:
         if wish != NO_WISH:
             self._wishes[key] = self.wish_of(key).changed(wish)
 
+    def return_to(self, key: Key, wish: PresenceWish) -> None:
+        """Want what the program wanted before, as the server has refused something."""
+        self._wishes[key] = wish
+        if not wish.observes:
+            self._known.pop(str(key), None)
+
     def ignore(self, key: Key) -> None:
         """Forget the members of a topic, which the program does not observe any more."""
-        self._known.pop(str(key), None)
-        if key in self._wishes:
-            self._wishes[key] = self._wishes[key]._replace(observes=None)
+        self.return_to(key, self.wish_of(key)._replace(observes=None))
 
     def forget(self, key: Key) -> None:
         """Forget all about a topic, to which the program is not subscribed any more."""

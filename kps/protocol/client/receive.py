@@ -225,7 +225,7 @@ class Receiver:
         members = fields.get("presence")
         if joins and isinstance(key, str) and type(members) is dict:
             self.members.confirmed(key, members)
-        if self._topics.confirmed(key, joins=joins) is Verdict.SETTLED:
+        if self._topics.confirmed(key, joins=joins) in (Verdict.SETTLED, Verdict.EXTRA):
             self._state.events.append(SubscriptionConfirmed(key))
 
     def _publications(self, link: ClientLink, fields: Fields, size: int) -> None:
@@ -353,23 +353,24 @@ class Receiver:
         events = self._state.events
         scope: Scope = Pattern(error.pattern) if error.pattern else error.topic
         key = InGroup(scope, error.group) if error.group else scope
-        verdict, was_reported = self._topics.refused(key, error)
-        if verdict is Verdict.FINAL or verdict is Verdict.PARTLY:
-            is_partly = verdict is Verdict.PARTLY
-            mailboxes = self._subscriptions.refuse(key, error, only_observers=is_partly)
+        refusal = self._topics.refused(key, error)
+        extra = refusal.extra
+        if extra is not None:
+            self.members.return_to(key, extra.before)
+            events.append(SubscriptionConfirmed(key))
+        if refusal.verdict is Verdict.FINAL or (extra is not None and extra.asker is not None):
+            only = None if extra is None else extra.asker
+            mailboxes = self._subscriptions.refuse(key, error, only)
+            events.append(SubscriptionRefused(mailboxes))
             if not self._subscriptions.mailboxes(key):
                 self.members.forget(key)
-                if is_partly:
+                if extra is not None:
                     self._topics.leave(key)
-            elif is_partly:
-                self.members.ignore(key)
-                events.append(SubscriptionConfirmed(key))
-            events.append(SubscriptionRefused(mailboxes))
             if mailboxes and all(mailbox.waiters for mailbox in mailboxes):
                 return  # the callers of ``subscribe`` are waiting, and get the error
-        elif verdict is Verdict.SETTLED:
+        elif refusal.verdict is Verdict.SETTLED:
             events.append(SubscriptionConfirmed(key))
-        if not was_reported:
+        if not refusal.was_reported:
             events.append(ErrorReceived.of(error))
 
 

@@ -199,10 +199,12 @@ class ClientSession:
         self.state.require_life()
         if isinstance(key, InGroup) and self.subscriptions.mailboxes(key):
             raise InvalidState(f"this client is a member of the group {str(key)!r} already")
-        self.topics.want(key, start, wish, concurrency)
+        extra, before = self.topics.want(key, start, wish, concurrency), self.members.wish_of(key)
         self.members.want(key, wish)
         mailbox = self.subscriptions.add(key)
         mailbox.observer = observer
+        if extra is not None:
+            extra.asker, extra.before = mailbox, before
         return mailbox
 
     @patient
@@ -215,7 +217,7 @@ class ClientSession:
             self.members.forget(key)
         elif observed and not any(one.observer for one in self.subscriptions.mailboxes(key)):
             self.members.ignore(key)
-            if self.state.has_feature(PRESENCE):
+            if self.state.ready and self.state.has_feature(PRESENCE):
                 self.topics.want(key, None, PresenceWish(None, False))
 
     def is_confirmed(self, key: Key) -> bool:

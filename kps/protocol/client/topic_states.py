@@ -14,8 +14,11 @@ The server answers questions about one topic in order, so only the last answer c
 """
 
 from enum import Enum, auto
+from typing import NamedTuple
 
+from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.dialect.places import Start
+from kps.protocol.dialect.requests import NO_WISH
 
 
 class TopicState(Enum):
@@ -44,14 +47,39 @@ class Verdict(Enum):
     """The server refused it temporarily, and the client will ask again."""
     FINAL = auto()
     """The server refused it for good."""
-    PARTLY = auto()
-    """The server refused to tell who is subscribed; the subscription goes on."""
+    EXTRA = auto()
+    """It concerns only what one subscription wants besides; the topic goes on as it is."""
+
+
+class Extra:
+    """A question for something besides what the server has been asked: about presence.
+
+    So a subscription can end that wants too much, and others to the same topic go on.
+    """
+
+    __slots__ = ("asker", "before")
+
+    def __init__(self) -> None:
+        self.asker: Mailbox | None = None
+        """The subscription that wants it; ``None``: the program wants less."""
+        self.before = NO_WISH
+        """What the program wanted of presence before."""
+
+
+class Refusal(NamedTuple):
+    """What a refusal of the server means for a topic."""
+
+    verdict: Verdict
+    was_reported: bool
+    """Whether the program knows of a refusal already."""
+    extra: Extra | None = None
+    """The question that was refused, if the verdict is ``EXTRA``."""
 
 
 class Topic:
     """A topic or pattern of the program."""
 
-    __slots__ = ("adds_presence", "answer_by", "concurrency", "has_been_live", "is_missing",
+    __slots__ = ("answer_by", "concurrency", "extras", "has_been_live", "is_missing",
                  "is_narrow", "is_reported", "joins", "leaves", "resumes", "start",
                  "state")  # fmt: skip
 
@@ -59,19 +87,33 @@ class Topic:
         self.state = TopicState.WAITING
         self.joins = 0  # pending questions to subscribe
         self.leaves = 0  # pending questions to unsubscribe
+        self.extras: list[Extra] = []  # pending questions behind those to subscribe
         self.answer_by = 0.0  # when the client gives up waiting for the answers
         self.has_been_live = False
         self.is_reported = False  # whether the program knows of a refusal on this connection
         self.concurrency = 1  # how much a member of a group takes
         self.start: Start | None = None  # with what of the past the program wants it to begin
-        self.adds_presence = False  # whether the last question only adds that to what is live
         self.is_missing = False  # whether messages may have been missed, on an earlier connection
         self.is_narrow = False  # whether the server has refused to be told many places
         self.resumes = False  # whether the last question asked for all behind a place
 
     @property
     def open_questions(self) -> int:
-        return self.joins + self.leaves
+        return self.joins + self.leaves + len(self.extras)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the server has answered whether it has the subscription."""
+        return not self.joins and not self.leaves
+
+    def answer_extra(self, *, joins: bool) -> Extra | None:
+        """Take an answer as that to an extra question, if it is one."""
+        return self.extras.pop(0) if joins and not self.joins and self.extras else None
+
+    def forget_questions(self) -> None:
+        """Expect no answers any more."""
+        self.joins = self.leaves = 0
+        self.extras.clear()
 
     def answered(self, *, joins: bool) -> bool:
         """Count an answer; tell whether a question of that kind was pending."""

@@ -9,7 +9,7 @@ from kps.protocol.client.positions import Positions, Question, code_of
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.client.standings import Standings
 from kps.protocol.client.state import ClientState
-from kps.protocol.client.topic_states import Topic, TopicState, Verdict
+from kps.protocol.client.topic_states import Extra, Refusal, Topic, TopicState, Verdict
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.codes import GROUPS, HISTORY, LIMIT_REACHED, PATTERNS, PRESENCE
 from kps.protocol.dialect.places import Standing, Start
@@ -64,7 +64,8 @@ class Topics:
     def is_settled(self, key: Key) -> bool:
         """Tell whether the server has answered all questions about a topic or pattern."""
         found = self._topics.get(key)
-        return self._state.ready and (found is None or found.state is TopicState.LIVE)
+        is_live = found is None or (found.state is TopicState.LIVE and not found.extras)
+        return self._state.ready and is_live
 
     @property
     def open_questions(self) -> int:
@@ -77,14 +78,14 @@ class Topics:
         start: Start | None = None,
         wish: PresenceWish = NO_WISH,
         concurrency: int = 1,
-    ) -> None:
+    ) -> Extra | None:
         """Subscribe to a topic or pattern, now or on the next connection.
 
         ``start`` tells with what of the past, ``wish`` what it changes about presence,
         ``concurrency`` how much a member of a group takes. Raises
         :class:`kps.QueueFull` if too many questions are open, :class:`kps.Unsupported`, and
         :class:`kps.InvalidState` if the past is wanted of a topic that the client has already; and
-        then changes nothing.
+        then changes nothing. Returns the question if it only asks for something besides.
         """
         if self._state.ready:
             for feature in needs(key):
@@ -99,18 +100,28 @@ class Topics:
             )
         found = self._topics.get(key)
         is_new = found is None or found.state in (TopicState.WAITING, TopicState.LEAVING)
-        asks = is_new or wish != NO_WISH
+        # What is refused for now is asked again with all that the program wants.
+        is_extra = (
+            found is not None and found.state in (TopicState.LIVE, TopicState.ASKED)
+        ) and wish != NO_WISH
+        asks = is_new or is_extra
         most = max(self._state.config.limits.queue_bytes, _LEAST)
         if asks and self._state.ready and self._open >= most:
             raise QueueFull("too many questions about topics wait for the server's answers")
         if found is None:
             found = self._topics[key] = Topic()
         if is_new:
-            found.start = start
+            if start is not None or found.state is TopicState.LEAVING:
+                found.start = start  # else another subscription may want some, once connected
             found.concurrency = concurrency
-        if asks and self._state.ready:
-            found.adds_presence = found.state is TopicState.LIVE
+        if is_new and self._state.ready:
             self._ask(key, found, wish=wish)
+        if not is_extra:
+            return None
+        extra = Extra()
+        found.extras.append(extra)
+        self._send(key, found, joins=True, wish=wish)
+        return extra
 
     def awaits_past(self, topic: str) -> bool:
         """Tell whether messages of a topic are none that a subscription wants.
@@ -133,6 +144,8 @@ class Topics:
         if self._state.ready and found.state is not TopicState.WAITING:
             found.state = TopicState.LEAVING
             found.has_been_live = False
+            found.joins += len(found.extras)
+            found.extras.clear()
             self._ask_to_leave(key, found)
         else:
             del self._topics[key]
@@ -176,8 +189,8 @@ class Topics:
                 del self._topics[key]
             else:
                 found.state = TopicState.WAITING
-                found.joins = found.leaves = 0
-                found.is_reported = found.adds_presence = False
+                found.forget_questions()
+                found.is_reported = False
 
     def confirmed(self, key: Key, *, joins: bool) -> Verdict:
         """Note that the server confirmed a question about a topic or pattern.
@@ -187,18 +200,20 @@ class Topics:
         found = self._topics.get(key)
         if found is None:
             return Verdict.PENDING
+        if found.answer_extra(joins=joins) is not None:
+            self._open -= _cost(key)
+            return Verdict.EXTRA
         is_late = joins and found.state is TopicState.REFUSED
         is_answer = self._answered(key, found, joins=joins)
         if is_answer and self.positions is not None:
             self.positions.answered(str(key), joins=joins)
-        if not (is_answer or is_late) or found.open_questions:
+        if not (is_answer or is_late) or not found.is_decided:
             return Verdict.PENDING
         if found.state is TopicState.LEAVING:
             del self._topics[key]
         else:
             found.state = TopicState.LIVE
             found.has_been_live = True
-            found.adds_presence = False
             found.start = None
         self._attempt = 0
         self._window += 1
@@ -229,36 +244,33 @@ class Topics:
                 found.is_reported = True  # when the error came
         return errors
 
-    def refused(self, key: Key, error: ServerError) -> tuple[Verdict, bool]:
-        """Note that the server refused a question about a topic or pattern.
-
-        The second value tells whether the program already knows of a refusal.
-        """
+    def refused(self, key: Key, error: ServerError) -> Refusal:
+        """Note that the server refused a question about a topic or pattern."""
         found = self._topics.get(key)
         joins = error.request == "subscribe"
+        if found is not None and (extra := found.answer_extra(joins=joins)) is not None:
+            self._open -= _cost(key)
+            return Refusal(Verdict.EXTRA, False, extra)
         if found is None or not self._answered(key, found, joins=joins):
-            return Verdict.PENDING, False
-        if found.open_questions:
-            return Verdict.PENDING, False
+            return Refusal(Verdict.PENDING, False)
+        if not found.is_decided:
+            return Refusal(Verdict.PENDING, False)
         if joins and found.resumes and error.code == LIMIT_REACHED:
             found.is_narrow = True  # the next question names no places
-        if joins and found.adds_presence:
-            found.adds_presence, found.state = False, TopicState.LIVE
-            return Verdict.PARTLY, False
         was_reported, found.is_reported = found.is_reported, True
         may_retry = error.is_temporary
         if found.state is TopicState.LEAVING:
             if not may_retry:
                 del self._topics[key]
-                return Verdict.SETTLED, was_reported
+                return Refusal(Verdict.SETTLED, was_reported)
         elif not may_retry or (error.code == LIMIT_REACHED and not found.has_been_live):
             del self._topics[key]
-            return Verdict.FINAL, was_reported
+            return Refusal(Verdict.FINAL, was_reported)
         else:
             found.state = TopicState.REFUSED
         self._window = max(1, self._window // 2)
         self._retry_later()
-        return Verdict.RETRY, was_reported
+        return Refusal(Verdict.RETRY, was_reported)
 
     def next_deadline(self) -> float | None:
         if self._retry_at is None or self._look_at is None:
@@ -292,7 +304,7 @@ class Topics:
         waiting = [found for found in self._topics.values() if found.open_questions]
         late = [found for found in waiting if now >= found.answer_by]
         for found in late:
-            found.joins = found.leaves = 0
+            found.forget_questions()
             if found.state is TopicState.ASKED:
                 found.state = TopicState.REFUSED
         if late:
@@ -339,13 +351,23 @@ class Topics:
         found.state = TopicState.ASKED
         found.joins += 1
         found.is_missing = is_back or found.has_been_live
-        self._send(key, found, joins=True, wish=wish)
+        start = self._start(key, found)
+        found.resumes = start is not None and start.since is not None
+        self._send(key, found, joins=True, start=start, wish=wish)
 
     def _ask_to_leave(self, key: Key, found: Topic) -> None:
         found.leaves += 1
         self._send(key, found, joins=False)
 
-    def _send(self, key: Key, found: Topic, *, joins: bool, wish: PresenceWish = NO_WISH) -> None:
+    def _send(
+        self,
+        key: Key,
+        found: Topic,
+        *,
+        joins: bool,
+        start: Start | None = None,
+        wish: PresenceWish = NO_WISH,
+    ) -> None:
         self._open += _cost(key)
         found.answer_by = self._state.now + _PATIENCE
         if self._look_at is None:
@@ -355,8 +377,6 @@ class Topics:
         assert link is not None
         dialect = link.outgoing.dialect
         if joins:
-            start = self._start(key, found)
-            found.resumes = start is not None and start.since is not None
             if not self._state.has_feature(PRESENCE):
                 wish = NO_WISH
             more = wish.fields()
