@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from kps.protocol.bus.past import Past
     from kps.protocol.client.events import Connected, Disconnected, Lost, Recovered
     from kps.protocol.client.reconnect import Backoff
+    from kps.protocol.dialect.binary import pack_bytes, unpack_bytes
     from kps.protocol.dialect.outcome import AckResponse, GroupResponse
     from kps.protocol.dialect.places import Position
     from kps.protocol.limits import ClientLimits, Overflow
@@ -115,7 +116,9 @@ __all__ = [
     "Unsupported",
     "WrongThread",
     "__version__",
+    "pack_bytes",
     "sync",
+    "unpack_bytes",
 ]
 
 # Loaded on first use, so that a program without an event loop never imports asyncio, a client
@@ -156,6 +159,8 @@ _LAZY = {
     "TokenFile": "kps.auth.tokens:TokenFile",
     "Unsubscribed": "kps.protocol.server.events:Unsubscribed",
     "__version__": "kps.version:__version__",
+    "pack_bytes": "kps.protocol.dialect.binary:pack_bytes",
+    "unpack_bytes": "kps.protocol.dialect.binary:unpack_bytes",
     "BusClient": "kps.io_asyncio.client:Client",
     "ClientAck": "kps.io_asyncio.ack:Ack",
     "ClientSubscriber": "kps.compat.values:ClientSubscriber",

@@ -109,7 +109,8 @@ def compose(content: Any) -> bytes:
     try:
         written = encode(content)
     except TypeError as error:
-        raise InvalidArgument(f"cannot be written as JSON: {error}") from None
+        hint = "; see kps.pack_bytes" if "bytes" in str(error) else ""
+        raise InvalidArgument(f"cannot be written as JSON: {error}{hint}") from None
     if written.rpartition(b"null")[1]:
         check_finite(content)
     return written
