@@ -58,7 +58,7 @@ class _Member:
 class _Roster:
     """The members of one topic that somebody observes. It is an item of the agenda."""
 
-    __slots__ = ("_absent", "_changed", "_due", "_presence", "_size", "_told_at", "behind",
+    __slots__ = ("_absent", "_away", "_changed", "_due", "_presence", "_size", "_told_at", "behind",
                  "is_long", "members", "observers", "topic", "version")  # fmt: skip
 
     def __init__(self, presence: "Presence", topic: str, members: Iterable[Subscriber]) -> None:
@@ -75,6 +75,7 @@ class _Roster:
         """Whether there are so many members that only their number is told."""
         self._changed: dict[str, str] = {}  # ids since the last tick, and why those that left did
         self._absent: dict[str, tuple[float, str]] = {}  # until when they may come back
+        self._away: set[str] = set()  # those of them that observed the topic
         self._size = 0  # bytes of the list
         self._due: float | None = None
         self._told_at = -_SLOW_TICK
@@ -89,6 +90,7 @@ class _Roster:
         info = self._presence.info_of(subscriber, self.topic)
         known = self.members.get(client_id)
         self._absent.pop(client_id, None)
+        self._away.discard(client_id)
         if known is not None and known.info == info:
             known.subscriber = subscriber
             return
@@ -105,6 +107,8 @@ class _Roster:
         if departure.may_return and grace:
             member.subscriber = None
             self._absent[client_id] = now + grace, departure.reason
+            if subscriber in self.observers:
+                self._away.add(client_id)
             self._presence.schedule(self)
         else:
             self._remove(client_id, departure.reason)
@@ -116,6 +120,7 @@ class _Roster:
         if member is not None and member.subscriber is subscriber:
             self._remove(previous, RENAMED)
             self._absent.pop(subscriber.id, None)
+            self._away.discard(subscriber.id)
             self._put(subscriber.id, _Member(subscriber, member.info))
             self._plan(now)
 
@@ -172,10 +177,17 @@ class _Roster:
             if until > now:
                 break
             del self._absent[client_id]
+            self._away.discard(client_id)
             self._remove(client_id, reason)
             self._plan(now, 0.0)
         if self._due is not None and now >= self._due:
             self._tell(now)
+        self._presence.forget_unless_needed(self)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether somebody observes the topic, or may come back to it as an observer."""
+        return bool(self.observers or self._away)
 
     def _tell(self, now: float) -> None:
         was_long, self.is_long = self.is_long, self._is_too_long()
@@ -318,10 +330,14 @@ class Presence:
         observer = None if roster is None else roster.observers.pop(subscriber, None)
         if roster is not None and observer is not None:
             roster.behind.discard(observer)
-            if not roster.observers:
-                del self._rosters[topic]
-                roster.end()
-                self._deadlines.cancel(roster)
+            self.forget_unless_needed(roster)
+
+    def forget_unless_needed(self, roster: _Roster) -> None:
+        """Forget the members of a topic that nobody observes."""
+        if not roster.is_needed and self._rosters.get(roster.topic) is roster:
+            del self._rosters[roster.topic]
+            roster.end()
+            self._deadlines.cancel(roster)
 
     def look(self, topic: str) -> Fields:
         """Return who is subscribed to a topic now."""
