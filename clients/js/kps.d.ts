@@ -22,6 +22,13 @@ export interface Message<T = any> {
   readonly offset: number | null;
   /** Its place in the history of its topic, to go on behind it; `null` if that has none. */
   readonly position: Position | null;
+  /** The texts that its publisher has sent beside the payload: an object without prototype, empty if there are none. */
+  readonly headers: Readonly<Record<string, string>>;
+  /**
+   * How many members of a group have been asked to handle it, with this one. Above 1 it may have been handled before, in part
+   * or wholly, by a member that has vanished or failed.
+   */
+  readonly attempt: number;
   /**
    * Give a publisher who wants an ack a result: any JSON value. It goes with the ack, when the
    * message has been handled. What a callback returns does the same. Level 2 only.
@@ -40,8 +47,27 @@ export interface AckResponse<R = any> {
   result?: R;
 }
 
-/** How one addressed subscriber fared with a message, in the unified spelling. */
-export interface UnifiedResponse<R = any> {
+/** How a group fared with a message. It is among the outcomes as `GROUP of TOPIC`. */
+export interface GroupResponse<R = any> extends AckResponse<R> {
+  /** The member that had the message last; empty if none had it, and with the error `no member`. */
+  clientId: string;
+  /** Its name. */
+  group: string;
+  /** The topic of the group, unless it is that of a pattern. */
+  topic?: string;
+  /** The text of its pattern. */
+  pattern?: string;
+  /** How many members had the message, counting each time. */
+  attempts: number;
+  /** Which member each earlier attempt was made with, and why it failed. */
+  failures: { clientId: string; error: string }[];
+}
+
+/** The outcome of a message for one client, or for one group: `'group' in outcome` tells. */
+export type Outcome<R = any> = AckResponse<R> | GroupResponse<R>;
+
+/** How one addressed subscriber, or group, fared with a message, in the unified spelling. */
+export interface UnifiedResponse<R = any> extends Partial<Omit<GroupResponse, keyof AckResponse>> {
   ack_id: string;
   client_id: string;
   success: boolean;
@@ -55,31 +81,31 @@ export interface UnifiedResponse<R = any> {
  * `RequestTimeout` when the server has not told the end of the request within a second after its time,
  * which begins when the request is on the network.
  */
-export class Ack<R = any> implements AsyncIterable<AckResponse<R>> {
+export class Ack<R = any> implements AsyncIterable<Outcome<R>> {
   private constructor();
   /** The publisher's id of the request. */
   readonly id: string;
-  /** The outcomes so far by client id, a copy; also those of a request that ended with an error. */
-  readonly responses: Map<string, AckResponse<R>>;
+  /** The outcomes so far by client id, or `GROUP of TOPIC`: a copy; also those of a request that ended with an error. */
+  readonly responses: Map<string, Outcome<R>>;
   /**
    * The `version` of the topic's `Presence` at which the message was published. Known at the end of the request; `null` if
    * nobody observed the topic.
    */
   readonly presence: number | null;
-  /** Wait until all have answered or the time is over; the outcomes by client id. */
-  wait(): Promise<Map<string, AckResponse<R>>>;
+  /** Wait until all have answered or the time is over; the outcomes by client id, or `GROUP of TOPIC`. */
+  wait(): Promise<Map<string, Outcome<R>>>;
   /**
    * Wait for the first outcome; `undefined` if the request ends without one.
    * A server on level 1 tells all outcomes together, at the end.
    */
-  waitAny(): Promise<AckResponse<R> | undefined>;
+  waitAny(): Promise<Outcome<R> | undefined>;
   /** Ask the server who was addressed, and who of them has answered. */
   status(): Promise<Map<string, boolean>>;
   /** Whether all who were addressed have answered. */
   isComplete(): Promise<boolean>;
   /** Stop waiting: whoever waits gets what has come so far. */
   cancel(): void;
-  [Symbol.asyncIterator](): AsyncGenerator<AckResponse<R>, void, void>;
+  [Symbol.asyncIterator](): AsyncGenerator<Outcome<R>, void, void>;
 
   Wait(): Promise<Record<string, UnifiedResponse<R>>>;
   WaitAny(): Promise<
@@ -113,6 +139,8 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
   private constructor();
   /** The topic, or the text of the pattern. */
   readonly topic: string;
+  /** The name of the group of which it is a member, or `null`. */
+  readonly group: string | null;
   /** Messages that were dropped because they were handled too slowly. */
   readonly dropped: number;
   /**
@@ -134,8 +162,8 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
  * no connection (the next one has it), or when the program unsubscribes meanwhile; rejected with `ServerError`
  * when the server refuses the topic, with `ClientClosed` when the client ends, and with the reason of the signal
  * when that is aborted before the subscription is in force. Iterating over it throws that error as well, also
- * when the topic is refused after a reconnect; and `Unsupported` if it is to a pattern, or wants the past and was not
- * confirmed before, and a new connection is to a server that has none. If the server refuses what this one wants besides
+ * when the topic is refused after a reconnect; and `Unsupported` if it is to a pattern, or a member of a group, or wants the
+ * past and was not confirmed before, and a new connection is to a server that has none. If the server refuses what this one wants besides
  * (`presence`, `info`) of a topic to which the client is subscribed already, only this one ends.
  *
  * When the server refuses the topic only for now (`rate_limited`, `unavailable`) or does not answer, the
@@ -169,6 +197,18 @@ export interface SubscribeOptions {
    * the client is subscribed to the topic. Not with a pattern.
    */
   info?: object | null;
+  /**
+   * Makes this client a member of the group of that name: each message goes to one of its members. Those without ack go round.
+   * One with ack goes to the member that has the least to do, and to another one when it is gone before it has answered
+   * (`message.attempt`). A group is one of its topic or pattern: the same name elsewhere is another one. A client is a member
+   * of a group once. Not with `last`, `since`, `presence` or `info`.
+   */
+  group?: string | null;
+  /**
+   * How many messages this member of a group takes at a time. Default 1. With more, so many calls of an async callback may be
+   * under way at once.
+   */
+  concurrency?: number;
 }
 
 /** Who is subscribed to a topic, and what has changed since the last time. */
@@ -232,19 +272,39 @@ export interface Lost {
   messages: number | null;
 }
 
-export interface AckOptions {
+export interface PublishOptions {
+  /**
+   * Texts that go with the message beside its payload, such as a `traceparent`; who gets it has them as `message.headers`. A
+   * server takes 4096 bytes of them, as JSON, unless told otherwise. Where the server does not know that, the message is
+   * refused with `Unsupported`.
+   */
+  headers?: Readonly<Record<string, string>> | null;
+}
+
+export interface AckOptions extends PublishOptions {
   /** How long the subscribers may take, in milliseconds above 0. Default 5000. `Infinity`: as long as the server lets. */
   timeout?: number;
   /** Cancels the request; who waits for it gets the signal's reason. */
   signal?: AbortSignal;
 }
 
-export interface PublishWithAckOptions extends AckOptions {
+/** Where the server does not know one of these, the request is rejected with `Unsupported`. */
+export interface RequestOptions extends AckOptions {
+  /** Each group gives all messages with the same key to the same member, as long as its members are the same. */
+  key?: string | null;
   /**
-   * Ids that must be among the receivers: each that is not gets an outcome at once, a failure with the error `absent`.
-   * Where the server does not know that, the request is rejected with `Unsupported`.
+   * How many failures of members of a group are not final: another member gets the message. Default 0. That a member is gone
+   * before it has answered does not count here.
    */
+  retry?: number;
+}
+
+/** Where the server does not know one of these, the request is rejected with `Unsupported`. */
+export interface PublishWithAckOptions extends RequestOptions {
+  /** Ids that must be among the receivers: each that is not gets an outcome at once, a failure with the error `absent`. */
   expect?: readonly string[];
+  /** Names of groups of the topic that must have members: each that has none gets the error `no member` at once. */
+  expectGroups?: readonly string[];
 }
 
 /**
@@ -452,8 +512,9 @@ export class Client {
   /**
    * Subscribe to a topic, or to all that a pattern has: those that match, but one that begins with `__` only if the
    * pattern begins likewise, up to the topic's first `/`. A message comes once to each subscription that has its topic.
-   * Throws `InvalidArgument`, `ClientClosed`, `MessageTooLarge` for the topic, or `Unsupported` for a pattern, the
-   * past, `presence` or `info`, if the server has none. The callback gets one message at a time, in order; it may be async. What it returns
+   * Throws `InvalidArgument`, `ClientClosed`, `MessageTooLarge` for the topic, `InvalidState` for a group of which the client is a
+   * member already, or `Unsupported` for a pattern, the past, `presence`, `info` or a group, if the server has none. The callback
+   * gets one message at a time, in order, unless `concurrency` says otherwise; it may be async. What it returns
    * is the result for a publisher who wants an ack, what it throws is the error. A generator function is
    * refused with `InvalidArgument`, since a call runs nothing of it; that one is returned is an error.
    */
@@ -463,7 +524,7 @@ export class Client {
     options?: SubscribeOptions,
   ): PendingSubscription<T>;
   subscribe<T = any>(topic: string | Pattern, options?: SubscribeOptions): PendingSubscription<T>;
-  /** End all subscriptions to a topic, or to a pattern. That leaves those to a topic of the same characters. */
+  /** End all subscriptions to a topic, or to a pattern, also in groups. That leaves those to a topic of the same characters. */
   unsubscribe(topic: string | Pattern): void;
 
   /**
@@ -475,33 +536,33 @@ export class Client {
    * cannot say, such as NaN, `undefined` in an array, a promise or a generator. It leaves out members that
    * are undefined.
    */
-  publish(topic: string, data?: unknown): Promise<void>;
+  publish(topic: string, data?: unknown, options?: PublishOptions): Promise<void>;
   /**
    * Publish, and learn how many subscribers it was passed on to; `undefined` on level 1. Rejected as `publish`
    * is, without a connection always, and with `ServerError`, `RequestTimeout` or `ConnectionLost`.
    */
-  publishWithReceipt(topic: string, data?: unknown): Promise<number | undefined>;
+  publishWithReceipt(topic: string, data?: unknown, options?: PublishOptions): Promise<number | undefined>;
   /**
    * Send a direct message to the client, or server, of that id. Fulfilled and rejected as `publish` is;
    * `onError` hears that nobody has the id.
    */
-  publishToId(id: string, data?: unknown): Promise<void>;
+  publishToId(id: string, data?: unknown, options?: PublishOptions): Promise<void>;
   /** Have the server send a message to another server: `host:port[/path][::address]`, up to 1024 characters. */
   publishToServer(address: string, data?: unknown, secure?: boolean): Promise<void>;
   /**
-   * Publish, and learn how each subscriber fared. Rejected with `NotConnected`, `ClientClosed`, `QueueFull`,
+   * Publish, and learn how each subscriber, and each group, fared. Rejected with `NotConnected`, `ClientClosed`, `QueueFull`,
    * `MessageTooLarge` or `InvalidArgument`; what comes later rejects the methods of the ack.
    */
   publishWithAck<R = any>(topic: string, data?: unknown, options?: PublishWithAckOptions): Promise<Ack<R>>;
   /** Send a direct message, and learn how its receiver fared, likewise. No response: nobody there. */
   publishToIdWithAck<R = any>(id: string, data?: unknown, options?: AckOptions): Promise<Ack<R>>;
   /**
-   * Ask the subscribers of a topic, and get the first result: what a callback of one of them has returned. The others
-   * are not waited for. Rejected with `RequestFailed` if all fail, `RequestTimeout` if all are silent, `NobodyThere` if the
-   * topic has no subscriber, `ConnectionLost` when the connection ends, and as `publishWithAck` is. From a
+   * Ask the subscribers of a topic, and its groups, and get the first result: what a callback of one of them has returned. The
+   * others are not waited for. Rejected with `RequestFailed` if all fail, `RequestTimeout` if all are silent, `NobodyThere` if
+   * the topic has no subscriber, `ConnectionLost` when the connection ends, and as `publishWithAck` is. From a
    * subscriber on level 1 the result is `undefined`.
    */
-  request<R = any>(topic: string, data?: unknown, options?: AckOptions): Promise<R>;
+  request<R = any>(topic: string, data?: unknown, options?: RequestOptions): Promise<R>;
   /** Ask the client, or server, of that id, and get its result. Rejected as `request` is. */
   requestToId<R = any>(id: string, data?: unknown, options?: AckOptions): Promise<R>;
   /**
@@ -545,6 +606,9 @@ export class InvalidArgument extends KPSError {}
 /** The message is larger than the server accepts; nothing was sent. */
 export class MessageTooLarge extends InvalidArgument {}
 
+/** The program asked for something at the wrong time; nothing was sent. */
+export class InvalidState extends KPSError {}
+
 /** There is no connection at the moment. */
 export class NotConnected extends KPSError {}
 
@@ -576,7 +640,7 @@ export class NobodyThere extends KPSError {}
  * `disconnected`. It is unknown how far each of them has got.
  */
 export class RequestFailed extends KPSError {
-  /** The errors of all, by client id. */
+  /** The errors of all, by client id; of a group by that of its member, or `GROUP of TOPIC` if it has none. */
   readonly errors: Map<string, string>;
   /** The topic or id that was asked. */
   readonly target: string;
@@ -590,11 +654,13 @@ export class QueueFull extends KPSError {
 
 /** The server lacks what was asked for: it is older, or speaks level 1. Nothing was sent. */
 export class Unsupported extends KPSError {
-  /** What it lacks: `patterns`, `history`, `expect` or `presence`. */
+  /** What it lacks: `patterns`, `history`, `expect`, `presence`, `groups` or `headers`. */
   readonly feature: string;
   readonly topic?: string;
   /** The text of the pattern. */
   readonly pattern?: string;
+  /** The name of the group. */
+  readonly group?: string;
 }
 
 /** The server refused something. */
@@ -608,5 +674,7 @@ export class ServerError extends KPSError {
   readonly topic?: string;
   /** Of a subscription to one, the text of the pattern. */
   readonly pattern?: string;
+  /** Of a subscription as a member of one, the name of the group. */
+  readonly group?: string;
   readonly to?: string;
 }

@@ -20,7 +20,7 @@ from kps.protocol.bus.members import PresenceCallback, check_wish
 from kps.protocol.bus.message import AckHandle, Message, T
 from kps.protocol.bus.past import check_start
 from kps.protocol.bus.subscriptions import Subscriptions, Wanted, check_group
-from kps.protocol.dialect.outcome import NO_MEMBER, NO_SUBSCRIBER
+from kps.protocol.dialect.outcome import has_asked_nobody
 from kps.protocol.dialect.places import Position
 from kps.protocol.limits import check_seconds
 from kps.protocol.patterns import Key, Scope
@@ -213,7 +213,7 @@ class Participant(ABC):
             for response in ack:
                 if response.success:
                     return response.result
-                if response.error not in (NO_SUBSCRIBER, NO_MEMBER):  # it has just left
+                if not has_asked_nobody(response):
                     failures[response.client_id or response.name] = response.error or ""
         finally:  # also when the caller is cancelled: nobody waits for the others any more
             ack.cancel()

@@ -41,6 +41,7 @@ const MOST_NAMED = 1000; // of them, those that the place of a pattern names, th
 const LONGEST_PLACE = 1024; // characters of such a topic, and of an epoch
 const BREAK = 2 ** 32; // At each multiple of it a server may have left out offsets.
 const NO_SUBSCRIBER = 'no subscriber for topic'; // the outcome of who has just left
+const NO_MEMBER = 'no member'; // that of a group which has none
 const LEFT_UNSEEN = 'unknown'; // the reason of a member that has left meanwhile
 const TEMPORARY = ['rate_limited', 'limit_reached', 'unavailable']; // codes of the server
 
@@ -63,6 +64,11 @@ export class InvalidArgument extends KPSError {
 /** The message is larger than the server accepts; nothing was sent. */
 export class MessageTooLarge extends InvalidArgument {
   static { this.prototype.name = 'MessageTooLarge'; }
+}
+
+/** The program asked for something at the wrong time; nothing was sent. */
+export class InvalidState extends KPSError {
+  static { this.prototype.name = 'InvalidState'; }
 }
 
 /** There is no connection at the moment. */
@@ -345,19 +351,27 @@ export class Pattern {
   }
 }
 
-/** The key of the topic or the pattern in a message. Both may be of the same characters. */
-const keyIn = ({ topic, pattern }) => (text(pattern) ? `pattern ${pattern}` : `topic ${text(topic)}`);
+/** The key of the topic, the pattern, or the group of either, in a message. All may be of the same characters. */
+function keyIn({ topic, pattern, group }) {
+  const scope = text(pattern) ? `pattern ${pattern}` : `topic ${text(topic)}`;
+  return text(group) ? `group ${JSON.stringify(group)} of ${scope}` : scope;
+}
 
 /** The key of what the program subscribes to. */
-const keyOf = (wanted) => keyIn(
-  wanted instanceof Pattern ? { pattern: wanted.text } : { topic: named(wanted, 'a topic') },
+const keyOf = (wanted, group) => keyIn(
+  wanted instanceof Pattern ? { pattern: wanted.text, group } : { topic: named(wanted, 'a topic'), group },
 );
 
 /** The opposite of `keyIn`. */
 function fieldsOf(key) {
-  const [kind] = key.split(' ', 1);
-  return { [kind]: key.slice(kind.length + 1) };
+  const [, group, kind, name] = /^(?:group ("(?:[^"\\]|\\.)*") of )?(\w+) (.*)/s.exec(key);
+  return { [kind]: name, ...(group && { group: JSON.parse(group) }) };
 }
+
+const isOfGroup = (key) => key.startsWith('group ');
+
+/** The topic, if that is what a key names. */
+const topicOf = (key) => (isOfGroup(key) ? undefined : fieldsOf(key).topic);
 
 // -- options -------------------------------------------------------------------------------------
 
@@ -419,7 +433,9 @@ const LIMIT = [(value) => isCount(value) && value > 0, 'a whole number, from 1']
 const isHook = (value) => isFunction(value) && !isIterator(value);
 const HOOK = [isHook, 'a function, and no generator, which would never run'];
 const SIGNAL = [isSignal, 'an AbortSignal'];
-const IDS = [(value) => Array.isArray(value) && [...value].every((each) => isName(each)), 'an array of ids'];
+const NAMES = [(value) => Array.isArray(value) && [...value].every((each) => isName(each)), 'an array of names'];
+const HEADERS = [(value) => isObject(value) && !value[Symbol.iterator] && Object.values(value).every(isText) && /^{/.test(encode(value)),
+  'an object of strings'];
 const INFO = [(value) => isObject(value) && /^{/.test(encode(value)), 'an object'];
 const BOOLEAN = [(value) => typeof value === 'boolean', 'true or false'];
 
@@ -492,7 +508,9 @@ const POSITION = [(value) => isObject(value) && isEpoch(value.epoch) && isCount(
   'the position of a message: { epoch, offset }'];
 
 /** The options of a subscription. */
-const SUBSCRIBING = { signal: SIGNAL, last: COUNT, since: POSITION, presence: HOOK, info: INFO };
+const SUBSCRIBING = {
+  signal: SIGNAL, last: COUNT, since: POSITION, presence: HOOK, info: INFO, group: [isName, NAME], concurrency: LIMIT,
+};
 
 /** Where a subscription begins, or an answer, as the server tells. What cannot be read is missing. */
 function standingIn({ epoch, offset, mark, coming, recovered, lost }) {
@@ -532,7 +550,7 @@ class Standings {
       return;
     }
     this.#epochs.set(key, epoch);
-    if (!pattern) return this.#note(fieldsOf(key).topic, epoch, offset);
+    if (!pattern) return this.#note(topicOf(key), epoch, offset);
     // The first mark remains: some of what came after it may not be here yet.
     if (this.#marks.get(key)?.epoch !== epoch) this.#marks.set(key, { epoch, mark });
     if (recovered !== false) return;
@@ -546,7 +564,7 @@ class Standings {
   forget(key, pattern, isWanted = (topic) => this.#having(topic).length) {
     this.#epochs.delete(key);
     this.#marks.delete(key);
-    for (const topic of pattern ? this.#places.keys() : [fieldsOf(key).topic]) {
+    for (const topic of pattern ? this.#places.keys() : [topicOf(key)]) {
       if ((!pattern || pattern._selects(topic)) && !isWanted(topic)) this.#places.delete(topic);
     }
   }
@@ -554,7 +572,7 @@ class Standings {
   /** What resumes a subscription on a new connection, if anything does, in so many bytes. */
   since(key, pattern, room) {
     if (!pattern) {
-      const { topic } = fieldsOf(key);
+      const topic = topicOf(key);
       const place = this.#places.get(topic);
       // Of a topic that comes already, by a subscription to a pattern, nothing was missed.
       return place && !this.#epochOf(topic) ? positionOf(place) : undefined;
@@ -633,6 +651,44 @@ function presenceIn(topic, { members: listed, joined: came, left: went, count, v
   }
   const counted = isCount(count) ? count : members?.size ?? 0;
   return { topic, members, count: counted, version: isCount(version) ? version : null, joined, updated, left };
+}
+
+// -- groups and headers --------------------------------------------------------------------------
+
+/** What a publisher may want of groups. */
+const WORK = { key: [isName, NAME], retry: COUNT };
+
+/** Of which group an outcome is, and how it came about. What cannot be read is missing. */
+function groupIn({ member, group, topic, pattern, attempts, failures }) {
+  const earlier = Array.isArray(failures) ? failures.filter(isObject) : [];
+  return {
+    clientId: text(member),
+    group: text(group),
+    ...fieldsOf(keyIn({ topic, pattern })),
+    attempts: isCount(attempts) ? attempts : 0,
+    failures: earlier.map((each) => ({ clientId: text(each.member), error: text(each.error) })),
+  };
+}
+
+/** The name of an outcome among those of its request. */
+const nameOf = ({ clientId, group, topic, pattern }) => (group === undefined ? clientId : `${group} of ${pattern ?? topic}`);
+
+/** An object that has the headers of a message, and nothing else. What is no text counts as missing. */
+function headersIn(headers) {
+  const texts = entries(headers).filter(([, value]) => isText(value));
+  return Object.freeze(Object.assign(Object.create(null), Object.fromEntries(texts)));
+}
+
+const NO_HEADERS = headersIn();
+
+/** The options of a publication. */
+const PUBLISHING = { headers: HEADERS };
+
+/** A message with the headers that the program gave, as they are now. An object without members is as none. */
+function withHeaders(fields, options) {
+  if (options === undefined) return fields;
+  const { headers = {} } = checked(options, PUBLISHING);
+  return Object.keys(headers).length ? { ...fields, headers: { ...headers } } : fields;
 }
 
 // -- sending -------------------------------------------------------------------------------------
@@ -961,8 +1017,8 @@ class Connection {
 
   /** Send what the program publishes without a wish to hear what became of it. */
   publish(fields, payload) {
-    const isForTopic = fields.action === 'publish';
-    if (isForTopic && this.level > 1) this.#outbox.publish(fields.topic, payload);
+    const isForBatch = fields.action === 'publish' && !fields.headers;
+    if (isForBatch && this.level > 1) this.#outbox.publish(fields.topic, payload);
     else this.send(fields, payload, 'data', 1);
   }
 
@@ -981,13 +1037,14 @@ class Connection {
   }
 
   /** Publish; how many subscribers it was passed on to, which level 1 does not tell. */
-  async publishWithReceipt(topic, payload) {
+  async publishWithReceipt(fields, payload) {
+    this.needsFor(fields);
     if (this.level > 1) {
       const receipt = String(++this.#count);
-      this.send({ action: 'publish', topic, receipt }, payload);
+      this.send({ ...fields, receipt }, payload);
       return this.#expect(`receipt ${receipt}`);
     }
-    this.send({ action: 'publish', topic }, payload);
+    this.send(fields, payload);
     await this.flush();
   }
 
@@ -1003,7 +1060,8 @@ class Connection {
 
   /** Subscribe or unsubscribe. `asker` is the new subscription, besides which there may be others to the same. */
   ask(action, key, asker) {
-    const isUnsupported = fieldsOf(key).pattern && !this.#features.has('patterns');
+    const { pattern, group } = fieldsOf(key);
+    const isUnsupported = (pattern && !this.has('patterns')) || (group && !this.has('groups'));
     if (isUnsupported && action === 'unsubscribe') return undefined; // from what never was in force
     try {
       this.send(this.#about(action, key, asker));
@@ -1020,18 +1078,19 @@ class Connection {
     return answer;
   }
 
-  /** The question about a topic or pattern, with what of the past the program wants, or has missed. */
+  /** The question about a topic, pattern or group, with what of the past the program wants, or has missed. */
   #about(action, key, asker) {
     const fields = fieldsOf(key);
     const start = this.#client._start(key);
     if (fields.pattern) this.needs('patterns', fields);
+    if (fields.group) this.needs('groups', fields);
     if (start) this.needs('history', fields);
     const hasMissed = !start && this.#features.has('history');
     const room = this.#narrow.has(key) ? 0 : this.#outbox.limit / 4;
     const since = hasMissed ? this.#client._since(key, room) : undefined;
     // While some are still to be asked about again, the server does not know what they want.
     const wish = asker && !this.#unsettled.has(key) ? asker._wish : this.#client._wish(key);
-    return { action, ...fields, since, ...start, ...(this.has('presence') ? wish : {}) };
+    return { action, ...fields, since, ...start, ...(fields.group || this.has('presence') ? wish : {}) };
   }
 
   has(feature) {
@@ -1041,6 +1100,13 @@ class Connection {
   needs(feature, about) {
     if (this.has(feature)) return;
     throw new Unsupported(`the server does not have ${feature}`, { feature, ...about });
+  }
+
+  /** Refuse a message with something in it that the server would pass over. */
+  needsFor({ topic, expect = [], key, retry, headers }) {
+    if (expect.some(isText)) this.needs('expect', { topic });
+    if (expect.some(isObject) || key || retry) this.needs('groups', { topic });
+    if (headers) this.needs('headers', { topic });
   }
 
   /** Messages of the past: the answer of the server. */
@@ -1070,7 +1136,7 @@ class Connection {
   }
 
   request(fields, json, timeout, signal) {
-    if (fields.expect) this.needs('expect', { topic: fields.topic });
+    this.needsFor(fields);
     const id = `client_ack_${this.id}_${++this.#count}`;
     const updates = this.level > 1 || undefined;
     const seconds = Math.min(timeout / SECOND, LONGEST_TIMER); // JSON has no Infinity
@@ -1233,7 +1299,7 @@ class Connection {
     // An earlier subscription is over if one has unsubscribed since.
     if (!this.#questions.has(`unsubscribe ${key}`)) this.#client._inForce(key, isLast);
     this.#client._stands(key, standingIn(this.#features.has('history') ? fields : {}));
-    if (isObject(fields.presence)) this.#client._toldMembers(fieldsOf(key).topic, fields.presence, true);
+    if (isObject(fields.presence)) this.#client._toldMembers(topicOf(key), fields.presence, true);
   }
 
   #refusedAbout(action, key, error) {
@@ -1320,11 +1386,13 @@ class Connection {
     const ack = this.acks.get(fields.ack_id);
     switch (fields.action) {
       case 'publish':
-        return this.#awaitsPast(topic) || this.#deliver(topic, this.#open(fields, true));
+        return this.#awaitsPast(fields) || this.#deliver(topic, this.#open(fields, true));
       case 'publish_ack':
         return this.#question(topic, fields);
       case 'direct_message':
-        return this.#deliver(undefined, { payloads: [fields.data ?? null], from: text(fields.from) });
+        return this.#deliver(undefined, {
+          payloads: [fields.data ?? null], from: text(fields.from), headers: this.#headersOf(fields),
+        });
       case 'pong':
         return this.registered ? this.#pong(fields) : this.#register(fields);
       case 'subscribed':
@@ -1371,17 +1439,29 @@ class Connection {
   }
 
   /** What a message brings. On level 1 payload and sender are wrapped in `data`, by every server. */
-  #open({ data, batch, from, epoch, offset }, mayBeBatch) {
+  #open(fields, mayBeBatch) {
+    const { data, batch, from, epoch, offset, group, attempt } = fields;
     if (this.level < 2 && isObject(data) && 'data' in data) return { payloads: [data.data], from: text(data.from) };
     const isBatch = this.level > 1 && mayBeBatch && Array.isArray(batch);
-    const isPlaced = this.#features.has('history') && isOffset(offset);
-    const place = isPlaced ? { epoch, offset } : undefined;
-    return { payloads: isBatch ? batch : [data ?? null], from: text(from), place };
+    const member = this.has('groups') && text(group) ? keyIn(fields) : undefined;
+    const isPlaced = this.has('history') && isOffset(offset) && !member;
+    return {
+      payloads: isBatch ? batch : [data ?? null],
+      from: text(from),
+      place: isPlaced ? { epoch, offset } : undefined,
+      member,
+      attempt: isCount(attempt) && attempt > 0 ? attempt : undefined,
+      headers: this.#headersOf(fields),
+    };
+  }
+
+  #headersOf({ headers }) {
+    return headers && this.has('headers') ? headersIn(headers) : undefined;
   }
 
   /** Whether messages of a topic are on their way for an earlier subscription: the past of this one comes first. */
-  #awaitsPast(topic) {
-    const key = keyIn({ topic });
+  #awaitsPast({ topic, group }) {
+    const key = keyIn({ topic, group });
     return this.#client._start(key) && this.#questions.has(`subscribe ${key}`) && !this.#unsettled.has(key);
   }
 
@@ -1409,8 +1489,8 @@ class Connection {
   }
 
   /** Tell who waits for what is refused, as far as the server names it. */
-  #refused({ error: reason, code }, { request, topic, pattern, to, receipt, nonce, ack_id: ackId }) {
-    const named = { code, request, topic, pattern, to };
+  #refused({ error: reason, code }, { request, topic, pattern, group, to, receipt, nonce, ack_id: ackId }) {
+    const named = { code, request, topic, pattern, group, to };
     for (const [key, value] of Object.entries(named)) named[key] = text(value) || undefined;
     const error = new ServerError(quoted(reason), named);
     if (!this.registered) return this.#client._turnedAway(this, error);
@@ -1554,10 +1634,11 @@ export class Ack {
     });
   }
 
-  _told({ action, responses, missing, presence }) {
-    for (const [clientId, outcome] of entries(responses)) this.#add(clientId, outcome);
+  _told({ action, responses, groups, missing, presence }) {
+    for (const [clientId, outcome] of entries(responses)) this.#add({ clientId }, outcome);
+    for (const outcome of Array.isArray(groups) ? groups.filter(isObject) : []) this.#add(groupIn(outcome), outcome);
     for (const clientId of Array.isArray(missing) ? missing : []) {
-      if (text(clientId)) this.#add(clientId, { error: 'timeout' });
+      if (text(clientId)) this.#add({ clientId }, { error: 'timeout' });
     }
     if (action !== 'ack_response') return this.#announce();
     if (isCount(presence)) this.presence = presence;
@@ -1584,12 +1665,13 @@ export class Ack {
     this.#announce();
   }
 
-  #add(clientId, outcome) {
-    const response = { clientId, success: outcome?.success === true };
+  #add(who, outcome) {
+    const response = { ...who, success: outcome?.success === true };
     if (outcome?.error) response.error = text(outcome.error);
     if (outcome?.result !== undefined) response.result = outcome.result;
-    if (!this.#responses.has(clientId)) this.#order.push(response);
-    this.#responses.set(clientId, response);
+    const name = nameOf(who);
+    if (!this.#responses.has(name)) this.#order.push(response);
+    this.#responses.set(name, response);
   }
 
   #giveUp(failure) {
@@ -1636,9 +1718,11 @@ export class Ack {
 async function resultOf(ack, target) {
   const errors = new Map();
   try {
-    for await (const { clientId, success, result, error = '' } of ack) {
+    for await (const response of ack) {
+      const { clientId, success, result, error = '', attempts } = response;
       if (success) return result;
-      if (error !== NO_SUBSCRIBER) errors.set(clientId, error);
+      const wasNobody = error === NO_SUBSCRIBER || (error === NO_MEMBER && !attempts);
+      if (!wasNobody) errors.set(clientId || nameOf(response), error);
     }
   } finally {
     ack.cancel();
@@ -1671,14 +1755,28 @@ class Message {
   #weight;
   #acknowledgement;
   #place;
+  #headers;
+  #attempt;
 
-  constructor(topic, data, from, weight, acknowledgement, place) {
+  constructor(topic, data, from, headers = NO_HEADERS, place, attempt = 1, weight = 0, acknowledgement) {
     this.topic = topic;
     this.data = data;
     this.from = from;
     this.#weight = weight;
     this.#acknowledgement = acknowledgement;
     this.#place = place;
+    this.#headers = headers;
+    this.#attempt = attempt;
+  }
+
+  /** The texts that its publisher has sent beside the payload. */
+  get headers() {
+    return this.#headers;
+  }
+
+  /** How many members of a group have been asked to handle it, with this one. */
+  get attempt() {
+    return this.#attempt;
   }
 
   /** Its number among all messages of its topic, if that has history. */
@@ -1839,7 +1937,7 @@ export class Subscription {
   #client;
   #callback;
   #mailbox;
-  #busy = false;
+  #busy = 0; // callbacks that are under way
   #isFull = false;
   #isCrowded = false;
   #told = 0; // of the dropped messages
@@ -1858,14 +1956,18 @@ export class Subscription {
   _isAwaited = false;
   _observer; // what is called with the members of the topic
   _info; // what the client says about itself there
+  #concurrency;
 
-  constructor(client, key, callback, { signal, presence, info } = {}) {
+  constructor(client, key, callback, { signal, presence, info, concurrency = 1 } = {}) {
     this.#client = client;
     this._key = key;
     this._observer = presence;
     this._info = info;
-    const { topic, pattern } = fieldsOf(key);
-    this.topic = topic ?? pattern;
+    this.#concurrency = concurrency;
+    const { group = null, ...scope } = fieldsOf(key);
+    this._scope = keyIn(scope);
+    [this.topic] = Object.values(scope);
+    this.group = group;
     this.#callback = callback;
     this.#signal = signal;
     this.#mailbox = new Mailbox(client._limits);
@@ -1883,9 +1985,10 @@ export class Subscription {
     return this.#place ? positionOf(this.#place) : null;
   }
 
-  /** What it has to do with presence, as fields of a message. */
+  /** What it wants besides messages, as fields of a message. */
   get _wish() {
-    return { info: this._info, presence: this._observer && true };
+    const concurrency = this.#concurrency > 1 ? this.#concurrency : undefined;
+    return { info: this._info, presence: this._observer && true, concurrency };
   }
 
   /** How many messages were taken out of its mailbox. */
@@ -1951,7 +2054,7 @@ export class Subscription {
 
   _put(message) {
     if (this.#ended) return message._settle('unsubscribed');
-    if (this.#callback && !this.#busy) return this.#run(message); // then nothing waits
+    if (this.#callback && this.#busy < this.#concurrency) return this.#run(message); // then nothing waits
     const mailbox = this.#mailbox;
     const { overflow, mailboxBytes } = this.#client._limits;
     // A message that is larger than the whole mailbox must not empty it.
@@ -2012,7 +2115,7 @@ export class Subscription {
   }
 
   #run(first) {
-    this.#busy = true;
+    this.#busy++;
     for (let message = first; message; message = this.#take()) {
       this.#place = message._place;
       try {
@@ -2024,7 +2127,7 @@ export class Subscription {
       }
       if (this.#client._isClosing) break; // also behind an end that hands over what has come
     }
-    this.#busy = false;
+    this.#busy--;
   }
 
   async #goOn(message, pending) {
@@ -2033,6 +2136,7 @@ export class Subscription {
     } catch (error) {
       this.#failed(message, error);
     }
+    this.#busy--;
     this.#run(this.#client._isClosing ? undefined : this.#take());
   }
 
@@ -2148,16 +2252,18 @@ export class Client {
     return this.#closed.promise;
   }
 
-  /** Subscribe to a topic, or to a pattern of topics. */
+  /** Subscribe to a topic, or to a pattern of topics; or become a member of a group of either. */
   subscribe(topic, callback, options) {
-    const key = keyOf(topic);
     if (options === undefined && isObject(callback)) [callback, options] = [undefined, callback];
     checked({ callback }, { callback: HOOK });
-    const { last, since, ...more } = checked(options ?? {}, SUBSCRIBING);
+    const { last, since, group, ...more } = checked(options ?? {}, SUBSCRIBING);
     const { signal } = more;
+    const key = keyOf(topic, group);
     const pattern = topic instanceof Pattern ? topic : undefined;
-    if (since && (last || pattern)) throw new InvalidArgument('since is for a topic, and without last');
     const hasWish = more.presence || more.info;
+    if (group && (since || last || hasWish)) throw new InvalidArgument('a group has neither a past nor presence');
+    if (!group && more.concurrency > 1) throw new InvalidArgument('concurrency is for a member of a group');
+    if (since && (last || pattern)) throw new InvalidArgument('since is for a topic, and without last');
     if (hasWish && pattern) throw new InvalidArgument('presence and info are for a topic, not for a pattern');
     if (more.info) more.info = JSON.parse(encode(more.info)); // as it is now
     if (this.#isOver) throw this.#refusal();
@@ -2165,29 +2271,32 @@ export class Client {
     if ((since || last) && this.#hasSome(key, pattern)) {
       throw new InvalidArgument(`this client has ${quoted(key)} already: ask for the history instead`);
     }
+    const others = this.#topics.get(key) ?? [];
+    if (group && others.length) throw new InvalidState(`this client is a member already: ${quoted(key)}`);
     const subscription = new Subscription(this, key, callback, more);
     if (signal?.aborted) return subscription;
-    const others = this.#topics.get(key) ?? [];
     this.#set(key, [...others, subscription]);
     if (more.info) this.#infos.set(key, [...(this.connected && this.#infos.get(key)) || [], subscription]);
-    if (pattern) this.#patterns.set(key, pattern);
+    if (pattern && !group) this.#patterns.set(key, pattern);
     if (since) this.#starts.set(key, { since: positionOf(since) });
     else if (last) this.#starts.set(key, { last });
     if (this.connected) this.#confirm(subscription, hasWish || !others.length);
     return subscription;
   }
 
-  /** End all subscriptions to a topic, or to a pattern. */
+  /** End all subscriptions to a topic, or to a pattern, groups included. */
   unsubscribe(topic) {
-    for (const subscription of this.#topics.get(keyOf(topic)) ?? []) subscription.unsubscribe();
+    const scope = keyOf(topic);
+    const meant = [...this.#topics.values()].flat().filter(({ _scope }) => _scope === scope);
+    for (const subscription of meant) subscription.unsubscribe();
   }
 
-  async publish(topic, data) {
-    await this.#sendOrKeep({ action: 'publish', topic: named(topic, 'a topic') }, data);
+  async publish(topic, data, options) {
+    await this.#sendOrKeep({ action: 'publish', topic: named(topic, 'a topic') }, data, options);
   }
 
-  async publishToId(id, data) {
-    await this.#sendOrKeep({ action: 'direct_message', to: named(id, 'an id') }, data);
+  async publishToId(id, data, options) {
+    await this.#sendOrKeep({ action: 'direct_message', to: named(id, 'an id') }, data, options);
   }
 
   /** Have the server send a message to another server. */
@@ -2198,13 +2307,13 @@ export class Client {
     await this.#sendOrKeep({ action: 'publish_to_server', to, status }, data);
   }
 
-  async publishWithReceipt(topic, data) {
-    named(topic, 'a topic');
-    return this.#ready().publishWithReceipt(topic, encode(data));
+  async publishWithReceipt(topic, data, options) {
+    const fields = withHeaders({ action: 'publish', topic: named(topic, 'a topic') }, options);
+    return this.#ready().publishWithReceipt(fields, encode(data));
   }
 
   async publishWithAck(topic, data, options) {
-    return this.#askTopic(topic, data, options, { expect: IDS });
+    return this.#askTopic(topic, data, options, { ...WORK, expect: NAMES, expectGroups: NAMES });
   }
 
   async publishToIdWithAck(id, data, options) {
@@ -2213,7 +2322,7 @@ export class Client {
 
   /** Ask the subscribers of a topic; the first result. */
   async request(topic, data, options) {
-    return resultOf(this.#askTopic(topic, data, options), topic);
+    return resultOf(this.#askTopic(topic, data, options, WORK), topic);
   }
 
   /** Ask the client, or server, of that id; its result. */
@@ -2231,8 +2340,8 @@ export class Client {
       const fields = await this.#ready().history(topic, start);
       const { epoch, offset, coming, recovered, lost } = standingIn(fields);
       const told = Array.isArray(fields.messages) ? fields.messages : [];
-      const messages = told.filter((one) => isOffset(one?.offset)).map(({ from, data, offset: own }) => (
-        new Message(topic, data ?? null, text(from), 0, undefined, epoch && { epoch, offset: own })
+      const messages = told.filter((one) => isOffset(one?.offset)).map(({ from, data, offset: own, headers }) => (
+        new Message(topic, data ?? null, text(from), headersIn(headers), epoch && { epoch, offset: own })
       ));
       const isOther = past.messages.length > 0 && epoch !== past.position.epoch;
       if (isOther) return { ...past, recovered: false, lost: null }; // what came before was forgotten meanwhile
@@ -2260,8 +2369,10 @@ export class Client {
 
   // -- what connections and subscriptions call --------------------------------------------------
 
-  _deliver(connection, topic, { payloads, from, place }, weight, ackId) {
-    const targets = topic === undefined ? this.#direct : this.#having(topic);
+  /** `member` is the key of the group for whose member it is. */
+  _deliver(connection, topic, { payloads, from, place, headers, member, attempt }, weight, ackId) {
+    const isDirect = topic === undefined;
+    const targets = member ? this.#topics.get(member) : isDirect ? this.#direct : this.#having(topic);
     if (!targets?.length) return false;
     const answer = (...outcome) => connection.answer(ackId, ...outcome);
     const asked = ackId ? acknowledgement(targets.length, answer) : undefined;
@@ -2269,7 +2380,9 @@ export class Client {
     payloads.forEach((data, index) => {
       if (!ackId && index < repeated) return;
       const own = first && { epoch: first.epoch, offset: first.offset + index };
-      for (const target of targets) target._put(new Message(topic ?? '', data, from, weight, asked, own));
+      for (const target of targets) {
+        target._put(new Message(topic ?? '', data, from, headers, own, attempt, weight, asked));
+      }
     });
     return true;
   }
@@ -2295,6 +2408,7 @@ export class Client {
 
   /** Where a subscription stands, as its confirmation tells. */
   _stands(key, standing) {
+    if (isOfGroup(key)) return;
     this.#standings.begin(key, this.#patterns.get(key), standing);
     const { coming, recovered, lost } = standing;
     const [topic] = Object.values(fieldsOf(key));
@@ -2302,9 +2416,11 @@ export class Client {
     else if (recovered === false) this.#notify(this.#config.onLost, { topic, messages: lost });
   }
 
-  /** What the program wants of the presence on a topic, as fields of a message. */
+  /** What the program wants of a topic, pattern or group besides messages, as fields of a message. */
   _wish(key) {
-    const isObserved = this.#topics.get(key)?.some(({ _observer }) => _observer);
+    const all = this.#topics.get(key);
+    if (isOfGroup(key)) return all?.[0]._wish ?? {};
+    const isObserved = all?.some(({ _observer }) => _observer);
     return { info: this.#infos.get(key)?.at(-1)?._info, presence: isObserved || undefined };
   }
 
@@ -2361,7 +2477,7 @@ export class Client {
     connection.setReading(!this._flow.isPaused);
     this.#standings.connected();
     // First to the topics: their places are exact, and what comes by them does not come by patterns again.
-    for (const kind of ['topic', 'pattern']) {
+    for (const kind of ['topic', 'pattern', 'group']) {
       for (const key of this.#topics.keys()) if (key.startsWith(kind)) this._ask('subscribe', key);
     }
     this.#tellUnobserved(connection);
@@ -2503,8 +2619,8 @@ export class Client {
 
   /** Whether some of the topics of a subscription come already. */
   #hasSome(key, pattern) {
-    if (!pattern) return this.#having(fieldsOf(key).topic).length > 0;
-    const topics = [...this.#topics.keys()].map((other) => fieldsOf(other).topic);
+    if (!pattern) return this.#having(topicOf(key)).length > 0;
+    const topics = [...this.#topics.keys()].map(topicOf);
     return this._wants(key) || topics.some((topic) => topic && pattern._selects(topic));
   }
 
@@ -2559,7 +2675,7 @@ export class Client {
     if (others.length) this.#set(key, others);
     else this.#forget(key);
     if (this.#infos.has(key)) this.#infos.set(key, this.#infos.get(key).filter((each) => !isMeant(each)));
-    if (!this._wish(key).presence) this.#members.delete(fieldsOf(key).topic);
+    if (!this._wish(key).presence) this.#members.delete(topicOf(key));
     for (const subscription of all) if (isMeant(subscription)) subscription._end(error);
   }
 
@@ -2575,10 +2691,10 @@ export class Client {
     this.#wereInForce.delete(key);
     this.#starts.delete(key);
     this.#infos.delete(key);
-    this.#members.delete(fieldsOf(key).topic);
+    this.#members.delete(topicOf(key));
     this.#patterns.delete(key);
     const isKnown = this.#topics.delete(key);
-    if (isKnown && !this.#isOver) this.#standings.forget(key, pattern);
+    if (isKnown && !this.#isOver && !isOfGroup(key)) this.#standings.forget(key, pattern);
     return isKnown;
   }
 
@@ -2599,11 +2715,13 @@ export class Client {
     return new NotConnected('not connected to the server at the moment');
   }
 
-  async #sendOrKeep(fields, data) {
+  async #sendOrKeep(message, data, options) {
+    const fields = withHeaders(message, options);
     const json = encode(data);
     const isOffline = !this.connected && !this.#isOver;
     if (isOffline && this.#config.offlineQueue > 0) return this.#keep(fields, json);
     const connection = this.#ready();
+    if (fields.headers) connection.needsFor(fields);
     connection.publish(fields, json);
     // There is no event for it, in any WebSocket.
     while (connection.backlog > HIGH_WATER) {
@@ -2613,7 +2731,8 @@ export class Client {
   }
 
   #keep(fields, json) {
-    const size = this.#keptBytes + json.length + (fields.topic ?? fields.to).length;
+    const headers = fields.headers ? JSON.stringify(fields.headers).length : 0;
+    const size = this.#keptBytes + json.length + (fields.topic ?? fields.to).length + headers;
     if (this.#kept.length >= this.#config.offlineQueue || size > OFFLINE_BYTES) {
       throw new QueueFull('the offline queue is full');
     }
@@ -2646,10 +2765,12 @@ export class Client {
 
   /** `more` are the options that this kind of request has besides. */
   #ask(fields, data, options = {}, more = {}) {
-    const known = { timeout: TIME, signal: SIGNAL, ...more };
-    const { timeout, signal, expect } = checked(options, known, { timeout: 5 * SECOND });
-    const asked = expect?.length ? { ...fields, expect } : fields;
-    return this.#ready().request(asked, encode(data), timeout, signal);
+    const known = { timeout: TIME, signal: SIGNAL, ...PUBLISHING, ...more };
+    const given = checked(options, known, { timeout: 5 * SECOND });
+    const { timeout, signal, headers, expect = [], expectGroups = [], key, retry } = given;
+    const there = [...expect, ...expectGroups.map((group) => ({ group }))];
+    const asked = { ...fields, expect: there.length ? there : undefined, key, retry: retry || undefined };
+    return this.#ready().request(withHeaders(asked, { headers }), encode(data), timeout, signal);
   }
 
   // -- telling the program -----------------------------------------------------------------------

@@ -100,7 +100,8 @@ export function fakeNetwork(Socket = FakeSocket) {
 }
 
 export const LEVEL_1 = {};
-export const LEVEL_2 = { proto: 2, limits: { max_message: 1_000_000, heartbeat: 25 }, features: ['patterns', 'history', 'presence'] };
+const FEATURES = ['patterns', 'history', 'presence', 'groups', 'headers'];
+export const LEVEL_2 = { proto: 2, limits: { max_message: 1_000_000, heartbeat: 25 }, features: FEATURES };
 
 /** The server's part of registering. */
 export async function welcome(socket, id, agreement = LEVEL_2) {

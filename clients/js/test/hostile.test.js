@@ -20,7 +20,7 @@ const VALUES = [
 const FIELDS = [
   'topic', 'pattern', 'data', 'batch', 'from', 'id', 'proto', 'limits', 'features', 'nonce', 'receipt', 'delivered', 'ack_id', 'responses',
   'missing', 'status', 'error', 'code', 'request', 'to', 'refused', 'complete', 'action', 'epoch', 'offset', 'mark', 'coming',
-  'recovered', 'lost', 'messages', 'presence', 'members', 'joined', 'left', 'count', 'version',
+  'recovered', 'lost', 'messages', 'presence', 'members', 'joined', 'left', 'count', 'version', 'group', 'groups', 'attempt', 'headers',
 ];
 const ACTIONS = [
   'publish', 'publish_ack', 'direct_message', 'pong', 'subscribed', 'unsubscribed', 'published', 'ack_update',
@@ -37,7 +37,10 @@ async function asking(agreement) {
   const world = await connected({ reconnect: 1000, onDirect: () => 1 }, agreement);
   const { client } = world;
   client.subscribe('t', () => 1, agreement.features && { presence: () => 1 });
-  if (agreement.features) client.subscribe(new Pattern('**'), () => 1);
+  if (agreement.features) {
+    client.subscribe(new Pattern('**'), () => 1);
+    client.subscribe('t', () => 1, { group: 'workers' });
+  }
   const ack = await client.publishWithAck('t', 1);
   const waiting = [client.flush(), client.publishWithReceipt('t', 1), ack.status(), ack.wait(), client.history('t'), client.presence('t')];
   for (const promise of waiting) promise.catch(() => {});
@@ -56,6 +59,7 @@ for (const [level, agreement] of [[1, LEVEL_1], [2, LEVEL_2]]) {
               action, topic: 't', data: 1, from: 'bob', ack_id: ack.id, receipt: '1', nonce: '1', error: 'x',
               responses: { bob: { success: true } }, missing: ['carol'], status: { bob: true },
             };
+            socket.says({ ...plain, group: 'workers', [field]: value });
             socket.says({ ...plain, [field]: value }, { ...plain, request: 'subscribe', refused: [{ ...plain, [field]: value }] });
             await settled();
             assertKnown(errors);

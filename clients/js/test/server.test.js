@@ -334,6 +334,7 @@ describe('history', () => {
     await bob.subscribe('kept/s', take);
     const publish = async (...topics) => { for (const topic of topics) await alice.publishWithReceipt(topic, 1); };
     await publish('kept/s', 'kept/r/1');
+    await bob.flush(); // then it has got them
     await whileAway(() => publish('kept/s', 'kept/r/1', 'kept/r/2', 'kept/s'));
     assert.deepEqual(told.splice(0), [['recovered', 'kept/s', 2], ['recovered', 'kept/r/**', 2]]);
     await publish('kept/s');
@@ -543,6 +544,150 @@ describe('presence', () => {
     t.after(() => client.close());
     assert.throws(() => client.subscribe('room', () => {}, { presence: () => {} }), Unsupported);
     await assert.rejects(client.presence('room'), { name: 'Unsupported', feature: 'presence' });
+  });
+});
+
+describe('groups', () => {
+  /** A member of a group, and what it has got. */
+  async function joining(t, id, topic, options, handle = () => id) {
+    const client = await connect(t, { id });
+    const got = [];
+    await client.subscribe(topic, (message) => {
+      got.push(message.data);
+      return handle(message);
+    }, { group: 'workers', ...options });
+    return { client, got };
+  }
+
+  test('the members share the messages, others get all', async (t) => {
+    const [one, two] = [await joining(t, 'one', 'jobs'), await joining(t, 'two', 'jobs')];
+    const all = [];
+    const boss = await connect(t, { id: 'boss' });
+    await boss.subscribe('jobs', ({ data, attempt }) => { all.push([data, attempt]); });
+    for (const data of [1, 2, 3, 4]) assert.equal(await boss.publishWithReceipt('jobs', data), 2);
+    for (const { client } of [one, two, { client: boss }]) await client.flush();
+    assert.deepEqual([...one.got, ...two.got].sort(), [1, 2, 3, 4]);
+    assert.deepEqual([one.got.length, two.got.length], [2, 2]);
+    assert.deepEqual(all, [[1, 1], [2, 1], [3, 1], [4, 1]]);
+    one.client.unsubscribe('jobs');
+    await one.client.flush();
+    await boss.publishWithReceipt('jobs', 5);
+    await two.client.flush();
+    assert.equal(two.got.at(-1), 5);
+  });
+
+  test('each group is one outcome, and one result', async (t) => {
+    await joining(t, 'one', 'sums', {}, ({ data: [a, b] }) => a + b);
+    await joining(t, 'two', new Pattern('su*'), { group: 'watchers' }, () => { throw new Error('not today'); });
+    const boss = await connect(t, { id: 'boss' });
+    const ack = await boss.publishWithAck('sums', [1, 2], { expectGroups: ['workers', 'nobody'], key: 'k', retry: 1 });
+    const outcomes = Object.fromEntries([...await ack.wait()].sort());
+    const failed = { clientId: 'two', group: 'watchers', pattern: 'su*', attempts: 2, success: false, error: 'not today' };
+    assert.deepEqual(outcomes, {
+      'nobody of sums': { clientId: '', group: 'nobody', topic: 'sums', attempts: 0, failures: [], success: false, error: 'no member' },
+      'watchers of su*': { ...failed, failures: [{ clientId: 'two', error: 'not today' }] },
+      'workers of sums': { clientId: 'one', group: 'workers', topic: 'sums', attempts: 1, failures: [], success: true, result: 3 },
+    });
+    assert.deepEqual([...(await ack.status()).keys()].sort(), Object.keys(outcomes));
+    assert.equal(await boss.request('sums', [3, 4], { key: 'k', retry: 1 }), 7);
+    await assert.rejects(boss.request('summary', 1), { name: 'RequestFailed', errors: new Map([['two', 'not today']]) });
+    await assert.rejects(boss.request('elsewhere', 1, { key: 'k' }), NobodyThere);
+  });
+
+  test('what a member has when it is lost goes to another one, and messages with one key to the same', async (t) => {
+    const sockets = [];
+    class Recorded extends WebSocket {
+      constructor(...values) {
+        super(...values);
+        sockets.push(this);
+      }
+    }
+    const lost = await Client.connect(server.url, { WebSocket: Recorded, id: 'lost', reconnect: false, onError: () => {} });
+    const begun = new Promise((resolve) => {
+      lost.subscribe('risky', () => { resolve(); return new Promise(() => {}); }, { group: 'workers' });
+    });
+    await lost.flush();
+    const boss = await connect(t, { id: 'boss' });
+    const asked = boss.request('risky', 'first');
+    await begun;
+    const [one, two] = [await joining(t, 'one', 'risky', {}, ({ attempt }) => attempt), await joining(t, 'two', 'risky')];
+    sockets[0].terminate();
+    assert.ok([2, 'two'].includes(await asked));
+    assert.deepEqual([...one.got, ...two.got], ['first']);
+    const results = await Promise.all(Array.from({ length: 6 }, (_, data) => boss.request('risky', data, { key: 'a customer' })));
+    assert.equal(new Set(results).size, 1);
+  });
+
+  test('as many callbacks as a member says are under way at once', async (t) => {
+    const underWay = [];
+    /** Each ends when there are three. */
+    const work = () => new Promise((resolve) => {
+      if (underWay.push(resolve) === 3) for (const end of underWay.splice(0)) end('done');
+    });
+    await joining(t, 'one', 'busy', { concurrency: 3 }, work);
+    const boss = await connect(t, { id: 'boss' });
+    const results = await Promise.all(Array.from({ length: 12 }, () => boss.request('busy', 1)));
+    assert.deepEqual(results, Array(12).fill('done'));
+  });
+
+  test('a server that restarts: a member again', async (t) => {
+    const first = await serve();
+    t.after(first.stop);
+    const open = () => Client.connect(first.url, { WebSocket, reconnect: 10, onError: () => {} });
+    const [member, boss] = [await open(), await open()];
+    t.after(() => Promise.all([member.close(), boss.close()]));
+    await member.subscribe(new Pattern('p/*'), ({ data }) => data + 1, { group: 'workers' });
+    assert.equal(await boss.request('p/1', 1), 2);
+    await first.stop();
+    const second = await serve('--address', new URL(first.url).host);
+    t.after(second.stop);
+    for (const client of [member, boss]) while (!client.connected) await sleep(5);
+    await member.flush();
+    assert.equal(await boss.request('p/1', 2), 3);
+  });
+
+  test('a server of the original kind has none', async (t) => {
+    const client = await Client.connect(await originalServer(t), { WebSocket, onError: () => {} });
+    t.after(() => client.close());
+    assert.throws(() => client.subscribe('jobs', () => {}, { group: 'workers' }), Unsupported);
+    await assert.rejects(client.request('jobs', 1, { key: 'k' }), { name: 'Unsupported', feature: 'groups' });
+  });
+});
+
+describe('headers beside the payload', () => {
+  const headers = { traceparent: '00-1-2-01', 'content-type': 'é😀' };
+
+  test('come with the message, whichever way it goes', async (t) => {
+    const got = [];
+    const take = ({ data, headers: own }) => { got.push([data, { ...own }]); };
+    const alice = await connect(t, { id: 'alice', onDirect: take });
+    const bob = await connect(t, { id: 'bob' });
+    await alice.subscribe('kept/headers', take);
+    for (const [data, own] of [[1, undefined], [2, undefined], [3, headers], [4, headers], [5, {}]]) await bob.publish('kept/headers', data, { headers: own });
+    await bob.publishWithReceipt('kept/headers', 6, { headers });
+    await (await bob.publishWithAck('kept/headers', 7, { headers })).wait();
+    await bob.publishToId('alice', 8, { headers });
+    await bob.requestToId('alice', 9, { headers });
+    await bob.request('kept/headers', 10, { headers });
+    assert.deepEqual(got, [[1, {}], [2, {}], [3, headers], [4, headers], [5, {}], ...[6, 7, 8, 9, 10].map((data) => [data, headers])]);
+    const { messages } = await bob.history('kept/headers');
+    assert.deepEqual(messages.map((message) => [message.data, { ...message.headers }]), [[4, headers], [5, {}], ...[6, 7, 10].map((data) => [data, headers])]);
+    const past = bob.subscribe('kept/headers', { last: 1 });
+    assert.deepEqual({ ...(await past.next()).value.headers }, headers);
+  });
+
+  test('also to a member of a group; not to level 1', async (t) => {
+    const url = await originalServer(t);
+    const old = await Client.connect(url, { WebSocket, onError: () => {} });
+    t.after(() => old.close());
+    await old.subscribe('traced', (message) => { seen.push(['old', { ...message.headers }]); });
+    const seen = [];
+    const worker = await connect(t);
+    await worker.subscribe('traced', (message) => { seen.push(['worker', { ...message.headers }]); }, { group: 'workers' });
+    const boss = await connect(t);
+    await (await boss.publishWithAck('traced', 1, { headers })).wait();
+    assert.deepEqual(seen.sort(), [['old', {}], ['worker', headers]]);
+    await assert.rejects(old.publish('traced', 1, { headers }), { name: 'Unsupported', feature: 'headers' });
   });
 });
 

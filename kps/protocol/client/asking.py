@@ -63,7 +63,10 @@ class Asking:
         check_topic(topic, self._state.config.limits)
         if demands != NO_DEMANDS:
             self._state.require_link()
-            self._state.require_feature(EXPECT if demands.expected else GROUPS)
+            if demands.expected:
+                self._state.require_feature(EXPECT)
+            if demands._replace(expected=()) != NO_DEMANDS:
+                self._state.require_feature(GROUPS)
         more = demands.fields() | self._sender.headers_field(headers)
         write = self._sender.dialect.publish_with_ack
         self._ask(handle, write(topic, self._state.id, data, handle.id, timeout, more))

@@ -161,6 +161,14 @@ NO_SUBSCRIBER = "no subscriber for topic"
 NO_MEMBER = "no member"
 """The error of a group that has no members."""
 
+
+def has_asked_nobody(response: AckResponse) -> bool:
+    """Tell whether an outcome means that nobody was there to handle the message (spec, 16.1)."""
+    if isinstance(response, GroupResponse) and response.attempts:
+        return False
+    return response.error in (NO_SUBSCRIBER, NO_MEMBER)
+
+
 NOT_BEGUN = ("unsubscribed", NO_SUBSCRIBER, "queue full")
 """The errors of a member of a group by which it tells that it has not begun with a message."""
 

@@ -1,8 +1,9 @@
 // What a program may write, and with `@ts-expect-error` what it may not. Only compiled, never run.
 
 import {
-  Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectionLost, NotConnected, Pattern, RequestFailed,
-  ServerError, Subscription, Unsupported, type AckResponse, type Message, type Past, type Position, type Presence,
+  Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectionLost, InvalidState, NotConnected, Pattern,
+  RequestFailed, ServerError, Subscription, Unsupported, type AckResponse, type GroupResponse, type Message, type Outcome, type Past,
+  type Position, type Presence,
 } from 'kps-client';
 
 interface Order { id: number }
@@ -48,6 +49,25 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   const all: Presence<{ name: string }> = await client.presence<{ name: string }>('orders');
   console.log(all.members?.get('bob')?.name, all.count.toFixed());
 
+  const member = await client.subscribe<Order>('orders', async ({ data, attempt }) => data.id + attempt, { group: 'workers', concurrency: 4, signal });
+  for await (const { data } of client.subscribe<Order>(pattern, { group: 'workers' })) console.log(data.id, member.group?.length);
+  const work = await client.publishWithAck<string>('orders', { id }, { key: 'customer', retry: 2, expectGroups: ['workers'] });
+  for (const [name, outcome] of await work.wait()) {
+    if ('group' in outcome) console.log(name, outcome.group, outcome.topic ?? outcome.pattern, outcome.attempts.toFixed(), outcome.failures[0]?.error, outcome.result?.length);
+    else console.log(outcome.clientId);
+  }
+  const one: GroupResponse<string> | AckResponse<string> | undefined = await work.waitAny();
+  const every: Map<string, Outcome<string>> = work.responses;
+  console.log(one, every, await client.request<string>('orders', { id }, { key: 'customer', retry: 1 }));
+
+  const headers = { traceparent: '00-1-2-01' };
+  await client.publish('orders', { id }, { headers });
+  await client.publishToId('bob', 1, { headers });
+  await client.publishToIdWithAck('bob', await client.publishWithReceipt('orders', 1, { headers }), { headers, timeout: 100 });
+  await client.requestToId('bob', await client.request('orders', 1, { headers }), { headers });
+  await client.subscribe('orders', (message) => client.publish('copies', message.data, { headers: message.headers }));
+  await client.subscribe('orders', (message) => message.headers['traceparent']?.length);
+
   await client.publish('orders', { id });
   const delivered: number | undefined = await client.publishWithReceipt('orders', level);
   const ack = await client.publishWithAck<string>('orders', delivered, { timeout: 100, signal });
@@ -78,6 +98,20 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   await client.subscribe('orders', () => {}, { presence: true });
   // @ts-expect-error: without a list nobody is in it
   (await client.presence('orders')).members.get('bob');
+  // @ts-expect-error: a group has a name
+  await client.subscribe('orders', () => {}, { group: 5 });
+  // @ts-expect-error: who asks one client has no groups
+  await client.requestToId('bob', 1, { key: 'x' });
+  // @ts-expect-error: who wants one result does not say who must be there
+  await client.request('orders', 1, { expectGroups: ['workers'] });
+  // @ts-expect-error: headers are texts
+  await client.publish('orders', 1, { headers: { n: 5 } });
+  // @ts-expect-error: those that came are as they came
+  await client.subscribe('orders', (message) => { message.headers['n'] = '5'; });
+  // @ts-expect-error: another server gets none
+  await client.publishToServer('h:1', 1, { headers });
+  // @ts-expect-error: a client is no group
+  ack.responses.get('bob')?.attempts;
   // @ts-expect-error: history has a limit
   await client.history('orders', { last: 5 });
   // @ts-expect-error: nobody knows how many
@@ -131,7 +165,8 @@ export function errors(error: unknown): string | number | undefined {
     return mayTryAgain ? 'later' : error.code ?? error.pattern;
   }
   if (error instanceof RequestFailed) return error.errors.get('bob') ?? error.target;
-  if (error instanceof Unsupported) return error.feature + error.pattern;
+  if (error instanceof Unsupported) return error.feature + error.pattern + error.group;
+  if (error instanceof InvalidState) return error.message;
   if (error instanceof ConnectionLost) return error.code;
   const closed: NotConnected = new ClientClosed('x');
   return closed.message;
