@@ -21,11 +21,33 @@ from pathlib import Path
 import chart
 import model
 import report
-from scenarios import answers, core, costs, fan_out, flow, presence, slow_reader, topics, within
+from scenarios import (
+    answers,
+    core,
+    costs,
+    fan_out,
+    flow,
+    groups,
+    presence,
+    slow_reader,
+    topics,
+    within,
+)
 
 SCENARIOS: dict[str, model.Scenario] = {
     scenario.name: scenario
-    for module in (flow, fan_out, slow_reader, answers, within, costs, core, topics, presence)
+    for module in (
+        flow,
+        fan_out,
+        slow_reader,
+        answers,
+        groups,
+        within,
+        costs,
+        core,
+        topics,
+        presence,
+    )
     for scenario in module.SCENARIOS
 }
 

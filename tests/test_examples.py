@@ -199,18 +199,26 @@ def test_worker() -> None:
                 for numbers in ([1, 2], [3, 4])
             ]
             for ack in acks:
-                assert (await ack.wait())["worker"].success
+                assert (await ack.wait())["workers of jobs"].success
             assert await asyncio.to_thread(finish, worker) == "boss gets 3\nboss gets 7\n"
 
             worker = start(str(EXAMPLES / "worker.py"), server.address)
             assert worker.stdout is not None
             assert await asyncio.to_thread(worker.stdout.readline) == "ready\n"
             ack = await server.publish_with_ack("jobs", {}, timeout=PATIENCE)
-            assert (await ack.wait())["worker"].error == "'add'"
+            assert (await ack.wait())["workers of jobs"].error == "'add'"
             worker.communicate(timeout=PATIENCE)
             assert worker.returncode == 1
 
     asyncio.run(run())
+
+
+def test_worker_pool() -> None:
+    again, done = finish(start(str(EXAMPLES / "worker_pool.py"))).splitlines()
+    told = re.fullmatch(r"job 7: (worker-\d) disconnected; executed again by (worker-\d)", again)
+    assert told is not None
+    assert told[1] != told[2]
+    assert done == "40 of 40 jobs are done"
 
 
 def test_flask_view(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,19 +250,24 @@ def test_every_example_is_tested() -> None:
         assert path.name in source
 
 
-def test_the_readmes_first_program(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
-    found = re.search(r"```python\n(.*?)```\n.*?```text\n(.*?)```", readme, re.DOTALL)
-    assert found is not None
-    program, output = found.groups()
-    path = tmp_path / "first.py"
+README = (ROOT / "README.md").read_text()
+PROGRAMS = re.findall(r"```python\n(.*?)```\n.*?```text\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("number", "log"), [(0, ""), (1, "OSError: no space left")], ids=["first", "workers"]
+)
+def test_the_readmes_programs(number: int, log: str, tmp_path: Path) -> None:
+    program, output = PROGRAMS[number]
+    path = tmp_path / "program.py"
 
     async def run() -> str:
         async with kps.Server("127.0.0.1:0") as server:
             path.write_text(program.replace("localhost:9313", server.address))
-            return await asyncio.to_thread(finish, start(str(path)))
+            return await asyncio.to_thread(finish, start(str(path)), log)
 
     assert asyncio.run(run()) == output
+    assert len(PROGRAMS) == 2
 
 
 def test_the_table_of_drivers_has_every_scenario() -> None:

@@ -9,7 +9,7 @@ const NOTE = '// Made of kps.js by `npm run build`. Do not edit.\n';
 
 /** The source without its exports, and their names. */
 function withoutExports(source) {
-  const declaration = /^export (?=(?:class|const) (\w+))/gm;
+  const declaration = /^export (?=(?:class|const|function) (\w+))/gm;
   const names = [...source.matchAll(declaration)].map(([, name]) => name);
   const body = source.replace(declaration, '');
   if (/^(export|import)\b/m.test(body)) throw new Error('kps.js exports or imports otherwise');

@@ -533,8 +533,8 @@ export class Client {
    * beyond 64 MiB.
    * Rejected with `NotConnected` (unless there is an offline queue), `QueueFull`, `ConnectionLost`
    * or `ClientClosed` (while it waits for room), `MessageTooLarge`, or `InvalidArgument`: for what JSON
-   * cannot say, such as NaN, `undefined` in an array, a promise or a generator. It leaves out members that
-   * are undefined.
+   * cannot say, such as NaN, `undefined` in an array, a promise, a generator or bytes (see `packBytes`). It leaves out
+   * members that are undefined.
    */
   publish(topic: string, data?: unknown, options?: PublishOptions): Promise<void>;
   /**
@@ -596,6 +596,19 @@ export class Client {
   Run(): Promise<void>;
   OnClose(callback: (error?: KPSError) => unknown): void;
 }
+
+/**
+ * A payload for sending in which bytes stand as JSON, `{ $base64: '…' }`, from which `unpackBytes` makes bytes again at the
+ * other side, as the clients in other languages do. Bytes are an `ArrayBuffer` or a view of one, such as `Uint8Array` and
+ * Node's `Buffer`, at any depth of arrays and plain objects; all else remains as it is. They take a third more room. Throws
+ * `InvalidArgument` for an object that looks like such bytes itself.
+ */
+export function packBytes(value: unknown): any;
+/**
+ * A payload that came, with its bytes, each as a `Uint8Array`: the reverse of `packBytes`. Throws `InvalidArgument` for
+ * something that is marked as bytes and is not base64.
+ */
+export function unpackBytes<T = any>(value: unknown): T;
 
 /** Every error that the client raises on purpose is one of these. */
 export class KPSError extends Error {}

@@ -36,17 +36,20 @@ const UNNAMEABLE = /[\p{Cc}\p{Cs}]/u; // control characters and lone surrogates
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu; // what ends lines, moves cursors, turns text round
 const BACKOFF = { first: SECOND / 4, factor: 2, longest: 30 * SECOND, jitter: 0.5 };
 const LEAST_WAIT = SECOND / 100; // with less, a client would try in a busy loop
-const ASKING_AGAIN = { ...BACKOFF, first: SECOND / 2 }; // about topics that were refused for now
+const ASKING_AGAIN = { ...BACKOFF, first: SECOND / 2 }; // about what was refused for now
 const SLASH = 47; // its code as a character
+const BYTES = '$base64'; // the single member of an object that stands for bytes
+const BASE64 = /^[A-Za-z\d+/]*={0,2}$/; // if its length can be divided by 4
+const CHUNK = 8192; // bytes that one call takes as its arguments
 const MOST_ROUTES = 4096; // topics of which the client remembers which subscriptions have them
 const LONGEST_ROUTE = 1024; // characters of such a topic
 const MOST_PLACES = 10_000; // topics of which the client remembers where it stands in their history
 const MOST_NAMED = 1000; // of them, those that the place of a pattern names, the latest
 const LONGEST_PLACE = 1024; // characters of such a topic, and of an epoch
 const BREAK = 2 ** 32; // At each multiple of it a server may have left out offsets.
-const NO_SUBSCRIBER = 'no subscriber for topic'; // the outcome of who has just left
-const NO_MEMBER = 'no member'; // that of a group which has none
-const LEFT_UNSEEN = 'unknown'; // the reason of a member that has left meanwhile
+const NO_SUBSCRIBER = 'no subscriber for topic'; // the outcome of a client that has just unsubscribed
+const NO_MEMBER = 'no member'; // the outcome of a group without members
+const LEFT_UNSEEN = 'unknown'; // why a member has left, when nobody was told
 const TEMPORARY = ['rate_limited', 'limit_reached', 'unavailable']; // codes of the server
 
 // -- errors: their names are set as texts because minifiers change those of classes -------------
@@ -136,6 +139,9 @@ const text = (value) => (typeof value === 'string' ? value : '');
 
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
 
+/** The items of what should be an array. */
+const list = (value) => (Array.isArray(value) ? value : []);
+
 /** The members of what should be an object. */
 const entries = (value) => (isObject(value) ? Object.entries(value) : []);
 
@@ -196,8 +202,9 @@ function byteLength(string) {
 /** JSON of a payload. */
 function encode(value = null) {
   try {
+    if (ArrayBuffer.isView(value)) throw new InvalidArgument(NO_BYTES); // it would become an object of numbers
     let json = JSON.stringify(value);
-    // NaN and the like have become `null`, and promises `{}`, which may be there by right.
+    // NaN and the like have become `null`, promises and ArrayBuffers `{}`, which may be there by right.
     if (json?.includes('null') || json?.includes('{}')) json = JSON.stringify(value, refuseNothings);
     // The server could not read half of a surrogate pair, nor what else is in the same frame.
     const isWhole = !json?.includes('\\ud') || !/\\ud[89a-f]/.test(json.replaceAll('\\\\', ''));
@@ -211,13 +218,16 @@ function encode(value = null) {
 /** For JSON.stringify: throws for what would be lost. Members of objects may be undefined. */
 function refuseNothings(key, value) {
   if (isThenable(value)) throw new InvalidArgument('JSON has no promise: await it');
+  if (isBytes(value) && !value.length) throw new InvalidArgument(NO_BYTES);
   finished(value);
   const isNumber = typeof value === 'number' || value instanceof Number;
-  const isNothing = isNumber ? !Number.isFinite(Number(value))
-    : Array.isArray(this) && ['undefined', 'function', 'symbol'].includes(typeof value);
-  if (isNothing) throw new InvalidArgument(`JSON has no ${isNumber ? value : typeof value}`);
+  const isLost = isNumber ? !Number.isFinite(Number(value)) : Array.isArray(this) && isNothing(value);
+  if (isLost) throw new InvalidArgument(`JSON has no ${isNumber ? value : typeof value}`);
   return value;
 }
+
+/** Whether JSON leaves out a member of that value. */
+const isNothing = (value) => ['undefined', 'function', 'symbol'].includes(typeof value);
 
 /** A message with one member whose JSON is there already. */
 function compose(fields, key, json) {
@@ -233,7 +243,6 @@ const isName = (value, most = MAX_NAME) => typeof value === 'string' && value !=
   && isWithin(value, most) && !UNNAMEABLE.test(value);
 
 const nameUpTo = (most) => `a string of 1 to ${most} characters, none a control character or half of one`;
-const NAME = nameUpTo(MAX_NAME);
 
 function named(value, what, most = MAX_NAME) {
   if (isName(value, most)) return value;
@@ -263,8 +272,8 @@ function parseAddress(address, path, secure) {
     const found = new URL(`ws${isSecure ? 's' : ''}://${authority}${target}${search}`);
     // Nothing is left out, nor sent in clear against the program's wish, nor to the host 0.0.31.144,
     // which is what 8080 says.
-    const isOdd = UNNAMEABLE.test(given) || url.username || url.password || url.hash || found.hash || (secure && !isSecure)
-      || (/^[\d.]+$/.test(found.hostname) && !given.includes(found.hostname));
+    const isOdd = UNNAMEABLE.test(given) || url.username || url.password || url.hash || found.hash
+      || (secure && !isSecure) || (/^[\d.]+$/.test(found.hostname) && !given.includes(found.hostname));
     if (!isOdd) return found.href;
   } catch { /* whose error may show the query, and a token in it */ }
   const shown = isText(given) ? `"${quoted(withoutSecrets(given))}"` : typeof given;
@@ -293,7 +302,63 @@ function deferred() {
   return ends;
 }
 
-// -- patterns ------------------------------------------------------------------------------------
+// -- bytes ---------------------------------------------------------------------------------------
+
+const NO_BYTES = 'JSON has no bytes: see packBytes';
+
+/** Whether it is an ArrayBuffer, perhaps a shared one, or a view of one. It may come from another frame. */
+const isBytes = (value) => isObject(value)
+  && (ArrayBuffer.isView(value) || /ArrayBuffer/.test(value[Symbol.toStringTag]));
+
+/** Whether the other side takes it for bytes. */
+const isMarked = (value) => isObject(value) && !isNothing(value[BYTES])
+  && Object.values(value).filter((each) => !isNothing(each)).length === 1;
+
+/** An array or a plain object, with what `change` makes of its members. All else remains as it is. */
+function withMembers(value, change) {
+  if (Array.isArray(value)) return value.map((each) => change(each));
+  if (!isPlain(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, change(each)]));
+}
+
+/** Whether it is an object of no class. It may come from another frame. */
+function isPlain(value) {
+  const prototype = isObject(value) ? Object.getPrototypeOf(value) : undefined;
+  return prototype === null || Boolean(prototype && !Object.getPrototypeOf(prototype));
+}
+
+/** A payload for sending, in which bytes stand as JSON. */
+function packBytes(value) {
+  if (isBytes(value)) return { [BYTES]: toBase64(value) };
+  if (isMarked(value)) throw new InvalidArgument(`an object with ${BYTES} alone stands for bytes`);
+  return withMembers(value, packBytes);
+}
+
+/** A payload that came, with its bytes: the reverse of `packBytes`. */
+function unpackBytes(value) {
+  return isMarked(value) ? fromBase64(value[BYTES]) : withMembers(value, unpackBytes);
+}
+
+function toBase64(value) {
+  const bytes = new Uint8Array(value.buffer ?? value, value.byteOffset, value.byteLength);
+  let binary = '';
+  for (let index = 0; index < bytes.length; index += CHUNK) {
+    binary += String.fromCharCode(...bytes.subarray(index, index + CHUNK));
+  }
+  return btoa(binary);
+}
+
+function fromBase64(value) {
+  if (!isText(value) || value.length % 4 || !BASE64.test(value)) {
+    throw new InvalidArgument(`this is not base64: ${isText(value) ? quoted(value) : typeof value}`);
+  }
+  const binary = atob(value);
+  const bytes = new Uint8Array(binary.length);
+  for (let index = 0; index < binary.length; index++) bytes[index] = binary.charCodeAt(index);
+  return bytes;
+}
+
+// -- patterns, and keys --------------------------------------------------------------------------
 
 /** A pattern of topics: `**` stands for any characters, `*` for any but `/`, each also for none. */
 class Pattern {
@@ -355,7 +420,10 @@ class Pattern {
   }
 }
 
-/** The key of the topic, the pattern, or the group of either, in a message. All may be of the same characters. */
+/**
+ * The *key* of what a message is about: a topic, a pattern, or a group of either. It says which of
+ * these it is, because they may have the same name.
+ */
 function keyIn({ topic, pattern, group }) {
   const scope = text(pattern) ? `pattern ${pattern}` : `topic ${text(topic)}`;
   return text(group) ? `group ${JSON.stringify(group)} of ${scope}` : scope;
@@ -393,12 +461,17 @@ const DEFAULTS = {
   onError: show,
 };
 
+const isEpoch = (value) => isName(value, LONGEST_PLACE);
 const isTime = (value) => typeof value === 'number' && value > 0; // milliseconds; Infinity is one
 const isInterval = (value) => isTime(value) && value >= LEAST_WAIT;
 const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
 const isFunction = (value) => typeof value === 'function';
 const isSignal = (value) => isFunction(value?.addEventListener);
 const isText = (value) => typeof value === 'string';
+const isHook = (value) => isFunction(value) && !isIterator(value);
+
+/** Whether it is an object, and one in JSON. */
+const isJsonObject = (value) => isObject(value) && /^{/.test(encode(value));
 
 function isBackoff(value) {
   if (!isObject(value)) return false;
@@ -431,24 +504,28 @@ function refuseUnknown(options, known) {
   }
 }
 
+const NAME = [isName, nameUpTo(MAX_NAME)];
 const TIME = [isTime, 'a number of milliseconds above 0'];
 const COUNT = [isCount, 'a whole number, from 0'];
 const LIMIT = [(value) => isCount(value) && value > 0, 'a whole number, from 1'];
-const isHook = (value) => isFunction(value) && !isIterator(value);
 const HOOK = [isHook, 'a function, and no generator, which would never run'];
 const SIGNAL = [isSignal, 'an AbortSignal'];
 const NAMES = [(value) => Array.isArray(value) && [...value].every((each) => isName(each)), 'an array of names'];
-const HEADERS = [(value) => isObject(value) && !value[Symbol.iterator] && Object.values(value).every(isText) && /^{/.test(encode(value)),
-  'an object of strings'];
-const INFO = [(value) => isObject(value) && /^{/.test(encode(value)), 'an object'];
+const HEADERS = [
+  (value) => isObject(value) && !value[Symbol.iterator] && Object.values(value).every(isText) && isJsonObject(value),
+  'an object of strings',
+];
+const INFO = [isJsonObject, 'an object'];
 const BOOLEAN = [(value) => typeof value === 'boolean', 'true or false'];
+const POSITION = [(value) => isObject(value) && isEpoch(value.epoch) && isCount(value.offset),
+  'the position of a message: { epoch, offset }'];
 
-/** What each option must be: a check, and the words for it. */
+/** What each option of a client must be: a check, and the words for it. */
 const OPTIONS = {
-  id: [isName, NAME],
+  id: NAME,
   path: [(value) => isText(value) && !UNNAMEABLE.test(value), 'a string without control characters'],
   secure: BOOLEAN,
-  token: [(value) => isName(value) || isHook(value), `a function, and no generator, or ${NAME}`],
+  token: [(value) => isName(value) || isHook(value), `a function, and no generator, or ${NAME[1]}`],
   headers: [isObject, 'an object'],
   level: [(value) => value === 1 || value === 2, '1 or 2'],
   reconnect: [(value) => typeof value === 'boolean' || isInterval(value),
@@ -473,7 +550,15 @@ const OPTIONS = {
   onClose: HOOK,
 };
 
-/** Those of the unified spelling. What is empty or 0 is none. */
+const SUBSCRIBING = {
+  signal: SIGNAL, last: COUNT, since: POSITION, presence: HOOK, info: INFO, group: NAME, concurrency: LIMIT,
+};
+const PUBLISHING = { headers: HEADERS };
+const ASKING = { timeout: TIME, signal: SIGNAL, ...PUBLISHING };
+const ASKING_GROUPS = { ...ASKING, key: NAME, retry: COUNT };
+const ASKING_ALL = { ...ASKING_GROUPS, expect: NAMES, expectGroups: NAMES };
+
+/** Those of a client in the unified spelling. What is empty or 0 is none. */
 const UNIFIED = {
   Address: [() => true],
   Path: [isText, 'a string'],
@@ -502,19 +587,22 @@ function checked(options, known = OPTIONS, defaults = {}) {
   return given;
 }
 
+/** The options of a subscription, checked, also against each other. */
+function checkedSubscribing(options, pattern) {
+  const given = checked(options ?? {}, SUBSCRIBING);
+  const { last, since, presence, info, group, concurrency } = given;
+  const refuse = (why) => { throw new InvalidArgument(why); };
+  if (group && (since || last || presence || info)) refuse('a group has neither a past nor presence');
+  if (!group && concurrency > 1) refuse('concurrency is for a member of a group');
+  if (since && (last || pattern)) refuse('since is for a topic, and without last');
+  if (pattern && (presence || info)) refuse('presence and info are for a topic, not for a pattern');
+  return info ? { ...given, info: JSON.parse(encode(info)) } : given; // as it is now
+}
+
 // -- history -------------------------------------------------------------------------------------
 
-const isEpoch = (value) => isName(value, LONGEST_PLACE);
 const isOffset = (value) => isCount(value) && value > 0 && value < 2 ** 53 - BREAK; // and so are those behind it
 const positionOf = ({ epoch, offset }) => ({ epoch, offset });
-
-const POSITION = [(value) => isObject(value) && isEpoch(value.epoch) && isCount(value.offset),
-  'the position of a message: { epoch, offset }'];
-
-/** The options of a subscription. */
-const SUBSCRIBING = {
-  signal: SIGNAL, last: COUNT, since: POSITION, presence: HOOK, info: INFO, group: [isName, NAME], concurrency: LIMIT,
-};
 
 /** Where a subscription begins, or an answer, as the server tells. What cannot be read is missing. */
 function standingIn({ epoch, offset, mark, coming, recovered, lost }) {
@@ -627,10 +715,12 @@ class Standings {
 // -- presence ------------------------------------------------------------------------------------
 
 /** What members say about themselves, by id. What cannot be read is missing. */
-function infosIn(list) {
-  const members = Array.isArray(list) ? list.filter((one) => isText(one?.id)) : [];
-  return new Map(members.map(({ id, info = null }) => [id, info]));
+function infosIn(members) {
+  return new Map(list(members).filter((one) => isText(one?.id)).map(({ id, info = null }) => [id, info]));
 }
+
+/** What asks, in place of a subscription, that a topic is not observed any more. Its refusal ends no subscription. */
+const NO_OBSERVER = { _wish: { presence: false } };
 
 /**
  * Who is subscribed to a topic, as the server tells, and what has changed. `known` are the members that the program
@@ -642,7 +732,7 @@ function presenceIn(topic, { members: listed, joined: came, left: went, count, v
   const members = isList ? infosIn(listed) : isChange ? new Map(known) : null;
   const [joined, updated, left] = [new Map(), new Map(), new Map()];
   if (isChange) {
-    for (const one of Array.isArray(went) ? went : []) {
+    for (const one of list(went)) {
       if (members.delete(one?.id)) left.set(one.id, text(one.reason) || LEFT_UNSEEN);
     }
   } else if (isList) {
@@ -659,23 +749,22 @@ function presenceIn(topic, { members: listed, joined: came, left: went, count, v
 
 // -- groups and headers --------------------------------------------------------------------------
 
-/** What a publisher may want of groups. */
-const WORK = { key: [isName, NAME], retry: COUNT };
-
-/** Of which group an outcome is, and how it came about. What cannot be read is missing. */
+/** How a group fared with a message, but for what every outcome tells. What cannot be read is missing. */
 function groupIn({ member, group, topic, pattern, attempts, failures }) {
-  const earlier = Array.isArray(failures) ? failures.filter(isObject) : [];
   return {
     clientId: text(member),
     group: text(group),
-    ...fieldsOf(keyIn({ topic, pattern })),
+    ...(text(pattern) ? { pattern } : { topic: text(topic) }),
     attempts: isCount(attempts) ? attempts : 0,
-    failures: earlier.map((each) => ({ clientId: text(each.member), error: text(each.error) })),
+    failures: list(failures).filter(isObject)
+      .map((each) => ({ clientId: text(each.member), error: text(each.error) })),
   };
 }
 
 /** The name of an outcome among those of its request. */
-const nameOf = ({ clientId, group, topic, pattern }) => (group === undefined ? clientId : `${group} of ${pattern ?? topic}`);
+function nameOf({ clientId, group, topic, pattern }) {
+  return group === undefined ? clientId : `${group} of ${pattern ?? topic}`;
+}
 
 /** An object that has the headers of a message, and nothing else. What is no text counts as missing. */
 function headersIn(headers) {
@@ -685,13 +774,11 @@ function headersIn(headers) {
 
 const NO_HEADERS = headersIn();
 
-/** The options of a publication. */
-const PUBLISHING = { headers: HEADERS };
+/** The headers among the options of a publication. */
+const headersGiven = (options) => (options === undefined ? undefined : checked(options, PUBLISHING).headers);
 
-/** A message with the headers that the program gave, as they are now. An object without members is as none. */
-function withHeaders(fields, options) {
-  if (options === undefined) return fields;
-  const { headers = {} } = checked(options, PUBLISHING);
+/** A message with headers, as they are now. An object without members is as none. */
+function withHeaders(fields, headers = {}) {
   return Object.keys(headers).length ? { ...fields, headers: { ...headers } } : fields;
 }
 
@@ -860,11 +947,11 @@ class Outbox {
 // -- asking again --------------------------------------------------------------------------------
 
 /**
- * The topics and patterns of a connection about which the server has not given its last word: it
- * refused them for now, or was silent. They are asked about again, all at the same time.
+ * The keys about which the server has not given its last word on this connection: it refused them
+ * for now, or was silent. They are asked about again, all at the same time.
  */
 class Unsettled {
-  #topics = new Map(); // key -> { error, isDue }: why it is here; whether it is to be asked about
+  #entries = new Map(); // key -> { error, isDue }: why it is here; whether it is to be asked about
   #attempt = 0;
   #stop; // the timer
   #ask;
@@ -874,25 +961,25 @@ class Unsettled {
   }
 
   has(key) {
-    return this.#topics.has(key);
+    return this.#entries.has(key);
   }
 
-  /** The error that brought a topic here, if one did. The program knows it. */
+  /** The error that brought a key here, if one did. The program knows it. */
   reason(key) {
-    return this.#topics.get(key)?.error;
+    return this.#entries.get(key)?.error;
   }
 
-  /** Ask about a topic again later. Tells whether it is new here. */
+  /** Ask about a key again later. Tells whether it is new here. */
   add(key, error) {
     const isNew = !this.has(key);
-    this.#topics.set(key, { error: this.reason(key) ?? error, isDue: true });
+    this.#entries.set(key, { error: this.reason(key) ?? error, isDue: true });
     if (!this.#stop) this.#start();
     return isNew;
   }
 
-  /** Note that a topic is being asked about. Tells whether it waited for that. */
+  /** Note that a key is being asked about. Tells whether it waited for that. */
   asked(key) {
-    const entry = this.#topics.get(key);
+    const entry = this.#entries.get(key);
     if (!entry?.isDue) return false;
     entry.isDue = false;
     return true;
@@ -900,11 +987,11 @@ class Unsettled {
 
   /** The server has given its last word. Where it agreed, it may agree to the others soon. */
   settle(key, isConfirmed) {
-    if (!this.#topics.delete(key) || !isConfirmed) return;
+    if (!this.#entries.delete(key) || !isConfirmed) return;
     this.#attempt = 0;
     if (!this.#stop) return;
     this.stop();
-    if (this.#topics.size) this.#start();
+    if (this.#entries.size) this.#start();
   }
 
   stop() {
@@ -915,7 +1002,7 @@ class Unsettled {
   #start() {
     this.#stop = after(waitBefore(this.#attempt++, ASKING_AGAIN), () => {
       this.#stop = undefined;
-      for (const [key, { isDue }] of this.#topics) if (isDue) this.#ask(key);
+      for (const [key, { isDue }] of this.#entries) if (isDue) this.#ask(key);
     });
   }
 }
@@ -970,7 +1057,7 @@ class Connection {
         let { token } = config;
         if (isFunction(token)) {
           token = await token();
-          if (!isName(token)) throw new InvalidArgument(`a token is ${NAME}`);
+          if (!isName(token)) throw new InvalidArgument(`a token is ${NAME[1]}`);
         }
         if (this.ended) return;
         const proto = level > 1 ? level : undefined;
@@ -1070,7 +1157,7 @@ class Connection {
     try {
       this.send(this.#about(action, key, asker));
     } catch (error) { // also one that is too large for the server: that stops no other
-      this.#client._endTopic(key, error, asker && ((each) => each === asker));
+      this.#client._endSubscriptions(key, error, asker && ((each) => each === asker));
       throw error;
     }
     const wasDue = this.#unsettled.asked(key);
@@ -1082,17 +1169,17 @@ class Connection {
     return answer;
   }
 
-  /** The question about a topic, pattern or group, with what of the past the program wants, or has missed. */
+  /** The question about a key, with what of the past the program wants, or has missed. */
   #about(action, key, asker) {
     const fields = fieldsOf(key);
     const start = this.#client._start(key);
     if (fields.pattern) this.needs('patterns', fields);
     if (fields.group) this.needs('groups', fields);
     if (start) this.needs('history', fields);
-    const hasMissed = !start && this.#features.has('history');
+    const mayHaveMissed = !start && this.has('history');
     const room = this.#narrow.has(key) ? 0 : this.#outbox.limit / 4;
-    const since = hasMissed ? this.#client._since(key, room) : undefined;
-    // While some are still to be asked about again, the server does not know what they want.
+    const since = mayHaveMissed ? this.#client._since(key, room) : undefined;
+    // While the key is unsettled, the server does not know what earlier subscriptions want.
     const wish = asker && !this.#unsettled.has(key) ? asker._wish : this.#client._wish(key);
     return { action, ...fields, since, ...start, ...(fields.group || this.has('presence') ? wish : {}) };
   }
@@ -1155,7 +1242,7 @@ class Connection {
   }
 
   /** Tell the server how handling a message went that somebody wants an ack for. */
-  answer(ackId, failure, result) {
+  answer(ackId, failure, result, hasBegun = true) {
     if (this.ended) return;
     const success = failure === undefined;
     const error = failure?.slice(0, MAX_ERROR).replace(LONE_SURROGATES, '\ufffd');
@@ -1163,7 +1250,7 @@ class Connection {
     if (this.level < 2) {
       this.tell({ ...fields, data: { ack_id: ackId, client_id: this.id, success, error } });
     } else if (!success || result === undefined || typeof result === 'function') {
-      this.tell({ ...fields, success, error });
+      this.tell({ ...fields, success, error, begun: hasBegun ? undefined : false });
     } else {
       try {
         this.send({ ...fields, success }, encode(result), 'result');
@@ -1270,7 +1357,7 @@ class Connection {
     return [...this.#questions.keys()].find((what) => what.startsWith('ping '));
   }
 
-  // -- topics and patterns: the last word about each is what the program wants now ---------------
+  // -- subscribing: the last word about each key is what the program wants now -------------------
 
   #isWanted(action, key) {
     return this.#client._wants(key) === (action === 'subscribe');
@@ -1302,8 +1389,8 @@ class Connection {
     if (action !== 'subscribe') return;
     // An earlier subscription is over if one has unsubscribed since.
     if (!this.#questions.has(`unsubscribe ${key}`)) this.#client._inForce(key, isLast);
-    this.#client._stands(key, standingIn(this.#features.has('history') ? fields : {}));
-    if (isObject(fields.presence)) this.#client._toldMembers(topicOf(key), fields.presence, true);
+    this.#client._stands(key, standingIn(this.has('history') ? fields : {}));
+    if (isObject(fields.presence)) this.#client._toldMembers(key, fields.presence, true);
   }
 
   #refusedAbout(action, key, error) {
@@ -1311,7 +1398,7 @@ class Connection {
     const count = this.#questions.get(what)?.length ?? 0;
     if (!count && !this.#unsettled.has(key)) return this.#client._report(error); // nobody asked
     const isWanted = this.#isWanted(action, key);
-    // Of several questions about a topic the last one says whether it is wanted now.
+    // Of several questions about a key the last one says whether it is wanted now.
     const isLast = count < 2 && isWanted;
     // Then the server has refused what one wants besides, and the subscription goes on.
     const isPart = action === 'subscribe' && this.#inForce.has(key);
@@ -1330,7 +1417,7 @@ class Connection {
     if (action !== 'subscribe' || !isWanted) return;
     const asker = question?.asker;
     const isMeant = (each) => (asker ? each === asker : each._info || each._observer);
-    this.#client._endTopic(key, error, isPart || !isLast ? isMeant : undefined);
+    this.#client._endSubscriptions(key, error, isPart || !isLast ? isMeant : undefined);
     if (isPart && !this.ended && !this.#client._wants(key)) this.#client._ask('unsubscribe', key);
   }
 
@@ -1407,7 +1494,7 @@ class Connection {
           isCount(fields.delivered) ? fields.delivered : undefined,
         );
       case 'presence':
-        if (!text(fields.nonce)) return this.#client._toldMembers(topic, fields);
+        if (!text(fields.nonce)) return this.#client._toldMembers(keyIn({ topic }), fields);
       // falls through: it is an answer
       case 'history':
         return this.#next(`${fields.action} ${text(fields.nonce)}`)?.resolve(fields);
@@ -1435,25 +1522,28 @@ class Connection {
     if (isName(id)) this.id = id;
     this.level = this.#outbox.level = proto === 2 && this.#config.level === 2 ? 2 : 1;
     const { max_message: most, heartbeat } = isObject(limits) ? limits : {};
-    if (this.level > 1 && Array.isArray(features)) this.#features = new Set(features);
+    if (this.level > 1) this.#features = new Set(list(features));
     if (isTime(most)) this.#outbox.limit = most;
     if (isTime(heartbeat)) this.#heartbeat = Math.max(heartbeat, 1) * SECOND;
     this.#watch();
     this.#client._registered(this);
   }
 
-  /** What a message brings. On level 1 payload and sender are wrapped in `data`, by every server. */
+  /**
+   * What a message brings. One for a member of a group has the key of that group. On level 1 payload
+   * and sender are wrapped in `data`, by every server.
+   */
   #open(fields, mayBeBatch) {
     const { data, batch, from, epoch, offset, group, attempt } = fields;
     if (this.level < 2 && isObject(data) && 'data' in data) return { payloads: [data.data], from: text(data.from) };
     const isBatch = this.level > 1 && mayBeBatch && Array.isArray(batch);
-    const member = this.has('groups') && text(group) ? keyIn(fields) : undefined;
-    const isPlaced = this.has('history') && isOffset(offset) && !member;
+    const groupKey = this.has('groups') && text(group) ? keyIn(fields) : undefined;
+    const isPlaced = this.has('history') && isOffset(offset) && !groupKey;
     return {
       payloads: isBatch ? batch : [data ?? null],
       from: text(from),
       place: isPlaced ? { epoch, offset } : undefined,
-      member,
+      groupKey,
       attempt: isCount(attempt) && attempt > 0 ? attempt : undefined,
       headers: this.#headersOf(fields),
     };
@@ -1480,13 +1570,13 @@ class Connection {
     const isDirect = this.level > 1 ? !topic : topic.startsWith(`__direct_${this.id}`);
     const deliver = (to) => this.#deliver(to, opened, ackId);
     if (!deliver(topic) && !(isDirect && deliver()) && ackId) {
-      this.answer(ackId, NO_SUBSCRIBER);
+      this.answer(ackId, NO_SUBSCRIBER, undefined, !opened.groupKey);
     }
   }
 
   /** The server refused one message, or a whole frame and names the messages that it held. */
   #error(fields) {
-    const named = Array.isArray(fields.refused) ? fields.refused.filter(isObject) : [];
+    const named = list(fields.refused).filter(isObject);
     for (const message of named.length ? named : [fields]) {
       if (!this.ended) this.#refused(fields, message);
     }
@@ -1640,8 +1730,8 @@ class Ack {
 
   _told({ action, responses, groups, missing, presence }) {
     for (const [clientId, outcome] of entries(responses)) this.#add({ clientId }, outcome);
-    for (const outcome of Array.isArray(groups) ? groups.filter(isObject) : []) this.#add(groupIn(outcome), outcome);
-    for (const clientId of Array.isArray(missing) ? missing : []) {
+    for (const outcome of list(groups).filter(isObject)) this.#add(groupIn(outcome), outcome);
+    for (const clientId of list(missing)) {
       if (text(clientId)) this.#add({ clientId }, { error: 'timeout' });
     }
     if (action !== 'ack_response') return this.#announce();
@@ -1744,10 +1834,10 @@ function acknowledgement(remaining, send) {
   let error;
   let result;
   const reply = (value) => { result ??= value; };
-  const settle = (reason, value) => {
+  const settle = (reason, value, hasBegun = true) => {
     error ??= reason;
     reply(value);
-    if (--remaining === 0) send(error, result);
+    if (--remaining === 0) send(error, result, hasBegun);
   };
   return { reply, settle };
 }
@@ -1756,21 +1846,21 @@ function acknowledgement(remaining, send) {
 
 /** One message, as callbacks and iterators get it. */
 class Message {
-  #weight;
-  #acknowledgement;
-  #place;
   #headers;
   #attempt;
+  #place;
+  #weight;
+  #acknowledgement;
 
-  constructor(topic, data, from, headers = NO_HEADERS, place, attempt = 1, weight = 0, acknowledgement) {
+  constructor(topic, data, { from, headers = NO_HEADERS, attempt = 1 }, place, weight = 0, acknowledgement) {
     this.topic = topic;
     this.data = data;
     this.from = from;
-    this.#weight = weight;
-    this.#acknowledgement = acknowledgement;
-    this.#place = place;
     this.#headers = headers;
     this.#attempt = attempt;
+    this.#place = place;
+    this.#weight = weight;
+    this.#acknowledgement = acknowledgement;
   }
 
   /** The texts that its publisher has sent beside the payload. */
@@ -1807,8 +1897,8 @@ class Message {
     this.#acknowledgement?.reply(result);
   }
 
-  _settle(error, result) {
-    this.#acknowledgement?.settle(error, result);
+  _settle(error, result, hasBegun) {
+    this.#acknowledgement?.settle(error, result, hasBegun);
     this.#acknowledgement = undefined; // a second time means nothing
   }
 }
@@ -1941,6 +2031,7 @@ class Subscription {
   #client;
   #callback;
   #mailbox;
+  #concurrency; // how many messages it takes at a time, as a member of a group
   #busy = 0; // callbacks that are under way
   #isFull = false;
   #isCrowded = false;
@@ -1960,7 +2051,6 @@ class Subscription {
   _isAwaited = false;
   _observer; // what is called with the members of the topic
   _info; // what the client says about itself there
-  #concurrency;
 
   constructor(client, key, callback, { signal, presence, info, concurrency = 1 } = {}) {
     this.#client = client;
@@ -2057,14 +2147,14 @@ class Subscription {
   }
 
   _put(message) {
-    if (this.#ended) return message._settle('unsubscribed');
+    if (this.#ended) return this.#giveBack(message, 'unsubscribed');
     if (this.#callback && this.#busy < this.#concurrency) return this.#run(message); // then nothing waits
     const mailbox = this.#mailbox;
     const { overflow, mailboxBytes } = this.#client._limits;
     // A message that is larger than the whole mailbox must not empty it.
     const dropsOldest = overflow === 'drop_oldest' && message._weight <= mailboxBytes;
     while (dropsOldest && !mailbox.hasRoomFor(message)) this.#drop(mailbox.dropOldest());
-    if (this.#ended) return message._settle('unsubscribed'); // the program did that when it was told of the drop
+    if (this.#ended) return this.#giveBack(message, 'unsubscribed'); // the program did that when it was told of the drop
     if (!mailbox.hasRoomFor(message)) return this.#drop(message);
     mailbox.push(message);
     this.#idle.shift()?.();
@@ -2075,9 +2165,14 @@ class Subscription {
 
   #drop(message) {
     this.dropped++;
-    message._settle('queue full');
+    this.#giveBack(message, 'queue full');
     if (!this.#isFull && this.dropped >= 2 * this.#told) this.#tellDropped();
     this.#isFull = true;
+  }
+
+  /** End with a message that the program has not begun to handle. If it is a member's, another one may. */
+  #giveBack(message, error) {
+    message._settle(error, undefined, !isOfGroup(this._key));
   }
 
   #tellDropped() {
@@ -2092,7 +2187,7 @@ class Subscription {
     this.#ended = true;
     this.#error = error;
     this.#signal?.removeEventListener('abort', this.#abort);
-    for (let message; !error && (message = this.#take()); ) message._settle('unsubscribed');
+    for (let message; !error && (message = this.#take()); ) this.#giveBack(message, 'unsubscribed');
     for (const resolve of this.#idle) resolve();
     if (this.dropped > this.#told) this.#tellDropped();
   }
@@ -2109,8 +2204,10 @@ class Subscription {
   #leave() {
     if (this.#ended) return;
     this.#left.resolve();
+    // A member of a group first leaves it, so that it gets nothing back that it gives back.
+    if (isOfGroup(this._key)) this.#client._unsubscribed(this);
     this._end();
-    this.#client._unsubscribed(this);
+    if (!isOfGroup(this._key)) this.#client._unsubscribed(this);
   }
 
   #settle(loop, error) {
@@ -2167,13 +2264,13 @@ class Client {
   #error; // why it ended, unless the program closed it
   #opened; // set once connect() was called
   #closed = deferred();
-  #topics = new Map(); // key of a topic or pattern -> its subscriptions, a list that is never changed
-  #patterns = new Map(); // key -> pattern
+  #subscriptions = new Map(); // key -> the subscriptions of that, a list that is never changed
+  #patterns = new Map(); // key -> pattern, without those of groups
   #routes = new Map(); // topic -> the subscriptions that have it, for some of the latest
-  #wereInForce = new Set(); // those of the keys that a server has confirmed at any time
+  #wereInForce = new Set(); // the keys that a server has confirmed at any time
   #starts = new Map(); // key -> with what of the past it is to begin, until it is in force
-  #infos = new Map(); // key -> the subscriptions that said something about this client, until only the last one counts
-  #members = new Map(); // topic -> the members that the program knows, by id, or `null`
+  #infos = new Map(); // key -> the subscriptions with something about this client: once confirmed, the last one
+  #members = new Map(); // key -> the members that the program knows, by id, or `null`
   #standings = new Standings((topic) => this.#having(topic));
   #direct; // the subscription to direct messages, if there is one, as a list
   #kept = []; // publications for the next connection, as [fields, JSON of the payload]
@@ -2249,7 +2346,7 @@ class Client {
   close() {
     if (!this._isClosing) {
       this._isClosing = true;
-      this.#endSubscriptions();
+      this.#endAll();
       if (this.#connection) this.#connection.close();
       else this.#end();
     }
@@ -2260,27 +2357,22 @@ class Client {
   subscribe(topic, callback, options) {
     if (options === undefined && isObject(callback)) [callback, options] = [undefined, callback];
     checked({ callback }, { callback: HOOK });
-    const { last, since, group, ...more } = checked(options ?? {}, SUBSCRIBING);
-    const { signal } = more;
-    const key = keyOf(topic, group);
     const pattern = topic instanceof Pattern ? topic : undefined;
-    const hasWish = more.presence || more.info;
-    if (group && (since || last || hasWish)) throw new InvalidArgument('a group has neither a past nor presence');
-    if (!group && more.concurrency > 1) throw new InvalidArgument('concurrency is for a member of a group');
-    if (since && (last || pattern)) throw new InvalidArgument('since is for a topic, and without last');
-    if (hasWish && pattern) throw new InvalidArgument('presence and info are for a topic, not for a pattern');
-    if (more.info) more.info = JSON.parse(encode(more.info)); // as it is now
+    const given = checkedSubscribing(options, pattern);
+    const { signal, last, since, presence, info, group } = given;
+    const key = keyOf(topic, group);
+    const hasWish = presence || info;
     if (this.#isOver) throw this.#refusal();
     if (hasWish && this.connected) this.#connection.needs('presence', { topic });
     if ((since || last) && this.#hasSome(key, pattern)) {
       throw new InvalidArgument(`this client has ${quoted(key)} already: ask for the history instead`);
     }
-    const others = this.#topics.get(key) ?? [];
+    const others = this.#subscriptions.get(key) ?? [];
     if (group && others.length) throw new InvalidState(`this client is a member already: ${quoted(key)}`);
-    const subscription = new Subscription(this, key, callback, more);
+    const subscription = new Subscription(this, key, callback, given);
     if (signal?.aborted) return subscription;
     this.#set(key, [...others, subscription]);
-    if (more.info) this.#infos.set(key, [...(this.connected && this.#infos.get(key)) || [], subscription]);
+    if (info) this.#infos.set(key, [...(this.connected && this.#infos.get(key)) || [], subscription]);
     if (pattern && !group) this.#patterns.set(key, pattern);
     if (since) this.#starts.set(key, { since: positionOf(since) });
     else if (last) this.#starts.set(key, { last });
@@ -2291,7 +2383,7 @@ class Client {
   /** End all subscriptions to a topic, or to a pattern, groups included. */
   unsubscribe(topic) {
     const scope = keyOf(topic);
-    const meant = [...this.#topics.values()].flat().filter(({ _scope }) => _scope === scope);
+    const meant = [...this.#subscriptions.values()].flat().filter(({ _scope }) => _scope === scope);
     for (const subscription of meant) subscription.unsubscribe();
   }
 
@@ -2312,12 +2404,12 @@ class Client {
   }
 
   async publishWithReceipt(topic, data, options) {
-    const fields = withHeaders({ action: 'publish', topic: named(topic, 'a topic') }, options);
+    const fields = withHeaders({ action: 'publish', topic: named(topic, 'a topic') }, headersGiven(options));
     return this.#ready().publishWithReceipt(fields, encode(data));
   }
 
   async publishWithAck(topic, data, options) {
-    return this.#askTopic(topic, data, options, { ...WORK, expect: NAMES, expectGroups: NAMES });
+    return this.#askTopic(topic, data, options, ASKING_ALL);
   }
 
   async publishToIdWithAck(id, data, options) {
@@ -2326,7 +2418,7 @@ class Client {
 
   /** Ask the subscribers of a topic; the first result. */
   async request(topic, data, options) {
-    return resultOf(this.#askTopic(topic, data, options, WORK), topic);
+    return resultOf(this.#askTopic(topic, data, options, ASKING_GROUPS), topic);
   }
 
   /** Ask the client, or server, of that id; its result. */
@@ -2343,10 +2435,11 @@ class Client {
       const start = { since: past.position ?? undefined, last: limit - past.messages.length };
       const fields = await this.#ready().history(topic, start);
       const { epoch, offset, coming, recovered, lost } = standingIn(fields);
-      const told = Array.isArray(fields.messages) ? fields.messages : [];
-      const messages = told.filter((one) => isOffset(one?.offset)).map(({ from, data, offset: own, headers }) => (
-        new Message(topic, data ?? null, text(from), headersIn(headers), epoch && { epoch, offset: own })
-      ));
+      const told = list(fields.messages).filter((one) => isOffset(one?.offset));
+      const messages = told.map(({ from, data, offset: own, headers }) => {
+        const opened = { from: text(from), headers: headersIn(headers) };
+        return new Message(topic, data ?? null, opened, epoch && { epoch, offset: own });
+      });
       const isOther = past.messages.length > 0 && epoch !== past.position.epoch;
       if (isOther) return { ...past, recovered: false, lost: null }; // what came before was forgotten meanwhile
       if (recovered === false) {
@@ -2360,10 +2453,10 @@ class Client {
     }
   }
 
-  /** Who is subscribed to a topic. */
+  /** Who is subscribed to a topic. That is compared with nothing, so nobody is new. */
   async presence(topic) {
     named(topic, 'a topic');
-    return { ...presenceIn(topic, await this.#ready().presence(topic)), joined: new Map() }; // since when?
+    return { ...presenceIn(topic, await this.#ready().presence(topic)), joined: new Map() };
   }
 
   /** Wait until the server has handled everything that was sent before. */
@@ -2373,10 +2466,11 @@ class Client {
 
   // -- what connections and subscriptions call --------------------------------------------------
 
-  /** `member` is the key of the group for whose member it is. */
-  _deliver(connection, topic, { payloads, from, place, headers, member, attempt }, weight, ackId) {
+  /** Hand over what a message has brought: a direct one, if there is no topic. Tells whether anybody takes it. */
+  _deliver(connection, topic, opened, weight, ackId) {
+    const { payloads, place, groupKey } = opened;
     const isDirect = topic === undefined;
-    const targets = member ? this.#topics.get(member) : isDirect ? this.#direct : this.#having(topic);
+    const targets = groupKey ? this.#subscriptions.get(groupKey) : isDirect ? this.#direct : this.#having(topic);
     if (!targets?.length) return false;
     const answer = (...outcome) => connection.answer(ackId, ...outcome);
     const asked = ackId ? acknowledgement(targets.length, answer) : undefined;
@@ -2385,7 +2479,7 @@ class Client {
       if (!ackId && index < repeated) return;
       const own = first && { epoch: first.epoch, offset: first.offset + index };
       for (const target of targets) {
-        target._put(new Message(topic ?? '', data, from, headers, own, attempt, weight, asked));
+        target._put(new Message(topic ?? '', data, opened, own, weight, asked));
       }
     });
     return true;
@@ -2420,24 +2514,23 @@ class Client {
     else if (recovered === false) this.#notify(this.#config.onLost, { topic, messages: lost });
   }
 
-  /** What the program wants of a topic, pattern or group besides messages, as fields of a message. */
+  /** What the program wants of a key besides messages, as fields of a message. */
   _wish(key) {
-    const all = this.#topics.get(key);
+    const all = this.#subscriptions.get(key);
     if (isOfGroup(key)) return all?.[0]._wish ?? {};
     const isObserved = all?.some(({ _observer }) => _observer);
     return { info: this.#infos.get(key)?.at(-1)?._info, presence: isObserved || undefined };
   }
 
-  /** The server tells who is subscribed to a topic, when that begins (again) to be observed, or what has changed. */
-  _toldMembers(topic, fields, isBeginning) {
-    const key = keyIn({ topic });
-    const isKnown = this.#members.has(topic);
+  /** The server tells who is subscribed to a topic, at first and after a reconnect, or what has changed. */
+  _toldMembers(key, fields, isBeginning) {
+    const isKnown = this.#members.has(key);
     if (!this._wish(key).presence || !(isKnown || isBeginning)) return;
-    const now = presenceIn(topic, fields, isKnown ? this.#members.get(topic) : new Map());
-    this.#members.set(topic, now.members && new Map(now.members)); // the program may change its own
-    for (const subscription of this.#topics.get(key)) {
+    const now = presenceIn(topicOf(key), fields, isKnown ? this.#members.get(key) : new Map());
+    this.#members.set(key, now.members && new Map(now.members)); // the program may change its own
+    for (const subscription of this.#subscriptions.get(key)) {
       // A callback may end others.
-      if (this.#topics.get(key)?.includes(subscription)) this.#notify(subscription._observer, now);
+      if (this.#subscriptions.get(key)?.includes(subscription)) this.#notify(subscription._observer, now);
     }
   }
 
@@ -2482,17 +2575,17 @@ class Client {
     this.#standings.connected();
     // First to the topics: their places are exact, and what comes by them does not come by patterns again.
     for (const kind of ['topic', 'pattern', 'group']) {
-      for (const key of this.#topics.keys()) if (key.startsWith(kind)) this._ask('subscribe', key);
+      for (const key of this.#subscriptions.keys()) if (key.startsWith(kind)) this._ask('subscribe', key);
     }
-    this.#tellUnobserved(connection);
+    this.#reportLackOfPresence(connection);
     this.#sendKept(connection);
     this.#notify(this.#config.onConnect, { id, level, reconnected });
     if (!this.#isOver) this.#opened.resolve(this); // a callback may have closed it
   }
 
-  /** Their subscriptions go on. */
-  #tellUnobserved(connection) {
-    for (const key of this.#topics.keys()) {
+  /** Report for which topics this server lacks the presence that the program wants. Their subscriptions go on. */
+  #reportLackOfPresence(connection) {
+    for (const key of this.#subscriptions.keys()) {
       const { info, presence } = this._wish(key);
       if (info || presence) this.#attemptTo(() => connection.needs('presence', fieldsOf(key)));
     }
@@ -2516,8 +2609,8 @@ class Client {
     this.#connection = undefined;
     if (this._isClosing) return this.#end();
     const isTooLong = !connection.registered && lost.code === TOO_BIG; // as it will be each time
-    const why = isTooLong ? 'the server takes no first message as long as this one: its id is too long' : reason || lost.code;
-    const error = connection.registered ? lost : this.#failure(why);
+    const tooLong = 'the server takes no first message as long as this one: its id is too long';
+    const error = connection.registered ? lost : this.#failure(isTooLong ? tooLong : reason || lost.code);
     const { status } = error;
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
@@ -2576,7 +2669,7 @@ class Client {
     this.#error = error;
     this.#stopRetry();
     this.#stopListening();
-    this.#endSubscriptions(error);
+    this.#endAll(error);
     if (this.#kept.length) {
       this.#dropped += this.#kept.length;
       this._report(new NotConnected(`${this.#kept.length} publications were kept and never sent`));
@@ -2614,8 +2707,8 @@ class Client {
     if (found) return found;
     // Without a topic it is a direct message.
     const matching = [...this.#patterns].filter(([, pattern]) => topic && pattern._selects(topic));
-    const exact = this.#topics.get(`topic ${topic}`) ?? [];
-    found = [exact, ...matching.map(([key]) => this.#topics.get(key))].flat();
+    const exact = this.#subscriptions.get(`topic ${topic}`) ?? [];
+    found = [exact, ...matching.map(([key]) => this.#subscriptions.get(key))].flat();
     if (this.#routes.size >= MOST_ROUTES) this.#routes.clear();
     if (topic.length <= LONGEST_ROUTE) this.#routes.set(topic, found);
     return found;
@@ -2624,12 +2717,12 @@ class Client {
   /** Whether some of the topics of a subscription come already. */
   #hasSome(key, pattern) {
     if (!pattern) return this.#having(topicOf(key)).length > 0;
-    const topics = [...this.#topics.keys()].map(topicOf);
+    const topics = [...this.#subscriptions.keys()].map(topicOf);
     return this._wants(key) || topics.some((topic) => topic && pattern._selects(topic));
   }
 
   _wants(key) {
-    return this.#topics.has(key);
+    return this.#subscriptions.has(key);
   }
 
   _inForce(key, isLast) {
@@ -2655,36 +2748,36 @@ class Client {
 
   _unsubscribed(subscription) {
     const { _key: key } = subscription;
-    const others = (this.#topics.get(key) ?? []).filter((each) => each !== subscription);
+    const others = (this.#subscriptions.get(key) ?? []).filter((each) => each !== subscription);
     if (!others.length) {
       if (this.#forget(key) && this.connected) this._ask('unsubscribe', key);
       return;
     }
     this.#set(key, others);
     if (!subscription._observer || this._wish(key).presence) return;
-    this.#members.delete(subscription.topic);
+    this.#members.delete(key);
     const isTold = this.connected && this.#connection.has('presence');
-    if (isTold) this._ask('subscribe', key, { _wish: { presence: false } });
+    if (isTold) this._ask('subscribe', key, NO_OBSERVER);
   }
 
-  #endSubscriptions(error) {
-    for (const key of this.#topics.keys()) this._endTopic(key, error);
+  #endAll(error) {
+    for (const key of this.#subscriptions.keys()) this._endSubscriptions(key, error);
     this.#direct?.[0]._end(error);
   }
 
-  /** End subscriptions to a topic or pattern: all, or some. */
-  _endTopic(key, error, isMeant = () => true) {
-    const all = this.#topics.get(key) ?? [];
+  /** End the subscriptions of a key: all, or some. */
+  _endSubscriptions(key, error, isMeant = () => true) {
+    const all = this.#subscriptions.get(key) ?? [];
     const others = all.filter((each) => !isMeant(each));
     if (others.length) this.#set(key, others);
     else this.#forget(key);
     if (this.#infos.has(key)) this.#infos.set(key, this.#infos.get(key).filter((each) => !isMeant(each)));
-    if (!this._wish(key).presence) this.#members.delete(topicOf(key));
+    if (!this._wish(key).presence) this.#members.delete(key);
     for (const subscription of all) if (isMeant(subscription)) subscription._end(error);
   }
 
   #set(key, subscriptions) {
-    this.#topics.set(key, subscriptions);
+    this.#subscriptions.set(key, subscriptions);
     this.#routes.clear();
   }
 
@@ -2695,9 +2788,9 @@ class Client {
     this.#wereInForce.delete(key);
     this.#starts.delete(key);
     this.#infos.delete(key);
-    this.#members.delete(topicOf(key));
+    this.#members.delete(key);
     this.#patterns.delete(key);
-    const isKnown = this.#topics.delete(key);
+    const isKnown = this.#subscriptions.delete(key);
     if (isKnown && !this.#isOver && !isOfGroup(key)) this.#standings.forget(key, pattern);
     return isKnown;
   }
@@ -2720,7 +2813,7 @@ class Client {
   }
 
   async #sendOrKeep(message, data, options) {
-    const fields = withHeaders(message, options);
+    const fields = withHeaders(message, headersGiven(options));
     const json = encode(data);
     const isOffline = !this.connected && !this.#isOver;
     if (isOffline && this.#config.offlineQueue > 0) return this.#keep(fields, json);
@@ -2767,14 +2860,13 @@ class Client {
     return this.#ask({ action: 'publish_to_id_with_ack', to }, ...rest);
   }
 
-  /** `more` are the options that this kind of request has besides. */
-  #ask(fields, data, options = {}, more = {}) {
-    const known = { timeout: TIME, signal: SIGNAL, ...PUBLISHING, ...more };
+  /** `known` are the options that this kind of request has. */
+  #ask(fields, data, options = {}, known = ASKING) {
     const given = checked(options, known, { timeout: 5 * SECOND });
     const { timeout, signal, headers, expect = [], expectGroups = [], key, retry } = given;
     const there = [...expect, ...expectGroups.map((group) => ({ group }))];
     const asked = { ...fields, expect: there.length ? there : undefined, key, retry: retry || undefined };
-    return this.#ready().request(withHeaders(asked, { headers }), encode(data), timeout, signal);
+    return this.#ready().request(withHeaders(asked, headers), encode(data), timeout, signal);
   }
 
   // -- telling the program -----------------------------------------------------------------------
@@ -2890,6 +2982,8 @@ globalThis.KPS = globalThis.BusClient = {
   QueueFull,
   ServerError,
   Unsupported,
+  packBytes,
+  unpackBytes,
   Pattern,
   Ack,
   Subscription,

@@ -66,6 +66,20 @@ def file(text: str) -> str:
     return text
 
 
+def name(text: str) -> str:
+    """Read a name. An empty one is refused: it must not mean that there is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be a name that is not empty")
+    return text
+
+
+def header(text: str) -> str:
+    """Read the name and the text of a header."""
+    if text.find("=") < 1:
+        raise argparse.ArgumentTypeError("must be NAME=TEXT")
+    return text
+
+
 def seconds(text: str) -> float:
     """Read a number of seconds above 0, up to ``LONGEST``."""
     value = _number(text)

@@ -12,6 +12,8 @@ import kps.cli.serve
 from kps.cli.arguments import (
     Parser,
     address,
+    header,
+    name,
     position,
     read_config,
     seconds,
@@ -26,8 +28,32 @@ from kps.version import __version__
 
 _BENCH_LARGEST = 2**26  # bytes of a payload: no server takes more by default
 
-_TEXTS = ("topic", "topics", "pattern", "data", "id", "name")
+_TEXTS = (
+    "topic",
+    "topics",
+    "pattern",
+    "data",
+    "header",
+    "id",
+    "name",
+    "group",
+    "key",
+    "expect_group",
+    "to",
+)
 """Options whose texts are sent; file names may be any bytes."""
+
+_EXAMPLE_OF_SUB = "Example: kps sub --group workers jobs"
+
+_EXAMPLE_OF_PUB = """Example: kps pub jobs '{"add": [1, 2]}' --ack --retry 2"""
+
+_EXAMPLE_OF_REQ = """Example: kps req jobs '{"add": [1, 2]}'. The exit code is 1 if those who were
+asked have failed, 3 if nobody is there, and 4 if they have not answered in time."""
+
+_EXAMPLE_OF_REPLY = """Example: kps reply jobs --group workers -- jq '.add | add'. The payload is on
+the standard input of the command, as JSON. What it prints is the result: JSON, or else a string. If
+its exit code is not 0, it has failed, with the last line on its standard error as the reason. It
+has the variables KPS_TOPIC, KPS_FROM and KPS_ATTEMPT."""
 
 # How errors about an address begin.
 _ABOUT_ADDRESS = ("not a server address", "a server listens on", "cannot listen on",
@@ -39,15 +65,19 @@ def run(arguments: Sequence[str]) -> int:
     # Only ``serve`` checks the variables of a server: an invalid one must not stop other commands.
     config: dict[str, Any] | None = {} if arguments[:1] == ["serve"] else None
     parser = _build_parser(os.environ, config)
-    options = parser.parse_args(arguments)
+    program: Sequence[str] = ()
+    if arguments[:1] == ["reply"] and "--" in arguments:  # behind it nothing is an option of ours
+        end = arguments.index("--")
+        arguments, program = arguments[:end], arguments[end + 1 :]
+    options = parser.parse_args(arguments, argparse.Namespace(program=program))
     if options.command == "serve" and options.config is not None:
         # Variables and the command line override the file: parse again with it as the defaults.
         parser = _build_parser(os.environ, read_config(parser, options.config))
         options = parser.parse_args(arguments)
-    for name in _TEXTS:
-        value = getattr(options, name, None) or ""
+    for option in _TEXTS:
+        value = getattr(options, option, None) or ""
         if any("\ud800" <= character <= "\udfff" for text in value for character in text):
-            parser.error(f"{name.upper()} is not UTF-8")
+            parser.error(f"{option.upper()} is not UTF-8")
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -109,7 +139,9 @@ def _build_parser(
         set_defaults(serve, config, "the file")
         set_defaults(serve, variables(serve, environment), "the environment")
 
-    sub = commands.add_parser("sub", help="subscribe, and print one JSON object per message")
+    sub = commands.add_parser(
+        "sub", help="subscribe, and print one JSON object per message", epilog=_EXAMPLE_OF_SUB
+    )
     sub.set_defaults(run=_later("kps.cli.subscribe", "subscribe"))
     sub.add_argument("topics", nargs="*", metavar="TOPIC")
     sub.add_argument("--pattern", action="append", metavar="PATTERN",
@@ -118,17 +150,50 @@ def _build_parser(
     sub.add_argument("--last", type=size, metavar="N", default=0,
                      help="begin with the latest N messages of topics with history")  # fmt: skip
     sub.add_argument("--count", type=size, metavar="N", help="end after N messages")
-    sub.add_argument("--reconnect", action="store_true", help="wait for a server that is down")
+    _add_group_options(sub, "messages with ack that it takes at a time")
+    _add_reconnect(sub)
     _add_client_options(sub, environment)
 
-    pub = commands.add_parser("pub", help="publish")
+    pub = commands.add_parser("pub", help="publish", epilog=_EXAMPLE_OF_PUB)
     pub.set_defaults(run=_later("kps.cli.publish", "publish"))
     pub.add_argument("topic", metavar="TOPIC")
     pub.add_argument("data", metavar="DATA", help="JSON, or else a string; - for lines of input")
+    _add_header(pub)
     pub.add_argument("--ack", action="store_true", help="print who handled it; exit 1 if not all")
     pub.add_argument("--timeout", type=seconds, metavar="S", default=5.0,
                      help="seconds for subscribers to answer; default: %(default)s")  # fmt: skip
+    pub.add_argument("--key", type=name, metavar="KEY",
+                     help="with --ack: a group gives messages with the same key to the same "
+                     "member")  # fmt: skip
+    pub.add_argument("--retry", type=size, metavar="N",
+                     help="with --ack: how many failures in a group are not final")  # fmt: skip
+    pub.add_argument("--expect-group", action="append", type=name, metavar="NAME",
+                     help="with --ack: a group that must have a member; repeatable")  # fmt: skip
     _add_client_options(pub, environment)
+
+    req = commands.add_parser(
+        "req", help="ask, and print the result", epilog=_EXAMPLE_OF_REQ,
+        usage="kps req [options] TOPIC DATA\n       kps req [options] --to ID DATA",
+    )  # fmt: skip
+    req.set_defaults(run=_later("kps.cli.request", "request"))
+    req.add_argument("topic", metavar="TOPIC", help="whose subscribers are asked")
+    data = req.add_argument("data", metavar="DATA", help="JSON, or else a string")
+    data.required = False  # with --to it is the only one
+    req.add_argument("--to", type=name, metavar="ID", help="ask this client, and no topic")
+    _add_header(req)
+    req.add_argument("--timeout", type=seconds, metavar="S", default=5.0,
+                     help="seconds for the answer; default: %(default)s")  # fmt: skip
+    _add_client_options(req, environment)
+
+    reply = commands.add_parser(
+        "reply", help="run a command for each message, and answer with its output",
+        usage="kps reply [options] TOPIC -- COMMAND ...", epilog=_EXAMPLE_OF_REPLY,
+    )  # fmt: skip
+    reply.set_defaults(run=_later("kps.cli.reply", "reply"))
+    reply.add_argument("topic", metavar="TOPIC")
+    _add_group_options(reply, "messages that it handles at a time")
+    _add_reconnect(reply)
+    _add_client_options(reply, environment)
 
     past = commands.add_parser("history", help="print messages of a topic with history")
     past.set_defaults(run=_later("kps.cli.history", "history"))
@@ -162,6 +227,36 @@ def _build_parser(
                        help="size of the payload; default: %(default)s")  # fmt: skip
     _add_log_level(bench, "error")
     return parser
+
+
+def _add_group_options(parser: argparse.ArgumentParser, concurrency: str) -> None:
+    parser.add_argument(
+        "--group",
+        type=name,
+        metavar="NAME",
+        help="be a member of this group, whose members share the messages",
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=size,
+        metavar="N",
+        default=1,
+        help=f"{concurrency}; default: %(default)s",
+    )
+
+
+def _add_header(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--header",
+        action="append",
+        type=header,
+        metavar="NAME=TEXT",
+        help="text that goes with the message, such as traceparent=...; repeatable",
+    )
+
+
+def _add_reconnect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reconnect", action="store_true", help="wait for a server that is down")
 
 
 def _add_client_options(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:

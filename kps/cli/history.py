@@ -7,6 +7,7 @@ import orjson
 from kps.cli.complaints import complain
 from kps.cli.connecting import client_options
 from kps.cli.streams import Output
+from kps.cli.subscribe import line_of
 from kps.errors import KPSError, ServerError, Unsupported
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import call
@@ -43,9 +44,9 @@ async def _print(options: argparse.Namespace, output: Output) -> int:
                 complain(f"kps history: {_missing(past)}")
                 code = 1
             for message in past.messages:
-                line = {"topic": message.topic, "from": message.sender, "data": message.data}
                 epoch, offset = message.position or past.position
-                await output.write(orjson.dumps(line | {"epoch": epoch, "offset": offset}))
+                line = line_of(message) | {"epoch": epoch, "offset": offset}
+                await output.write(orjson.dumps(line))
             if place is None or len(past.messages) < most:
                 break
             place = past.position

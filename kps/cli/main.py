@@ -1,8 +1,9 @@
 """The command ``kps``: serve, subscribe and publish from a terminal.
 
 Exit codes: 0 for success, 1 if the command failed, 2 for an invalid command line, variable or
-file. Errors are one line on standard error. Ctrl-C ends a command with 0, and so does a reader of
-its output that has seen enough, as ``head`` does; but a server goes on without one.
+file; ``kps req`` has two more. Errors are one line on standard error. Ctrl-C ends a command with 0,
+and so does a reader of its output that has seen enough, as ``head`` does; but a server goes on
+without one.
 
 This module imports little, because Ctrl-C shows a traceback until it runs.
 """

@@ -13,6 +13,7 @@ from kps.errors import InvalidArgument, ServerError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import call
 from kps.protocol.bus.message import check_topic
+from kps.protocol.dialect.outcome import AckResponse, GroupResponse
 from kps.protocol.limits import ClientLimits
 
 _LONGEST = 64 * 1024 * 1024  # bytes of a line for a server that does not tell what it accepts
@@ -20,6 +21,10 @@ _LONGEST = 64 * 1024 * 1024  # bytes of a line for a server that does not tell w
 
 def publish(options: argparse.Namespace) -> int:
     """Publish the argument, or lines of the input; return 1 if one of them failed."""
+    if not options.ack:
+        for name in ("key", "retry", "expect_group"):
+            if getattr(options, name) is not None:
+                raise InvalidArgument(f"--{name.replace('_', '-')} needs --ack")
     return call(_guarded, options)
 
 
@@ -36,6 +41,7 @@ class _Publisher:
     def __init__(self, options: argparse.Namespace, output: Output | None) -> None:
         self._options = options
         self._output = output
+        self._headers = headers(options)
         self._failures = 0
         self._input: Input | None = None
 
@@ -58,7 +64,7 @@ class _Publisher:
                     except InvalidArgument as error:
                         self._fail(f"line {number}: {error}")
             else:
-                await self._publish(client, _payload(options.data))
+                await self._publish(client, payload(options.data))
             await client.flush()
         if self._output is not None:
             await self._output.finish()
@@ -76,20 +82,25 @@ class _Publisher:
             except UnicodeDecodeError as error:
                 self._fail(f"line {number}: byte {error.start + 1} is not UTF-8")
                 continue
-            yield number, _payload(text)
+            yield number, payload(text)
 
     async def _publish(self, client: Client, data: Any) -> None:
         options, output = self._options, self._output
         if output is None:
-            await client.publish(options.topic, data)
+            await client.publish(options.topic, data, headers=self._headers)
             return
-        ack = await client.publish_with_ack(options.topic, data, options.timeout)
+        ack = await client.publish_with_ack(
+            options.topic,
+            data,
+            options.timeout,
+            expect_groups=options.expect_group or (),
+            key=options.key or "",
+            retry=options.retry or 0,
+            headers=self._headers,
+        )
         responses = await ack.wait()
         for response in responses.values():
-            line = {"client_id": response.client_id, "success": response.success}
-            if response.error:
-                line["error"] = response.error
-            await output.write(orjson.dumps(line))
+            await output.write(orjson.dumps(_outcome(response)))
             self._failures += not response.success
         if not responses:
             self._fail(f"nobody answered on {options.topic!r}")
@@ -106,7 +117,31 @@ class _Publisher:
         complain(f"kps pub: {reason}")
 
 
-def _payload(text: str) -> Any:
+def _outcome(response: AckResponse) -> dict[str, Any]:
+    """Return what a line tells of an outcome."""
+    line: dict[str, Any] = {"client_id": response.client_id}
+    if isinstance(response, GroupResponse):
+        scope = response.scope
+        of_what = "topic" if isinstance(scope, str) else "pattern"
+        line = {"group": response.group, of_what: str(scope)}
+        line |= {"member": response.client_id or None, "attempts": response.attempts}
+        if response.failures:
+            line["failures"] = [
+                {"member": member, "error": error} for member, error in response.failures
+            ]
+    line["success"] = response.success
+    if response.error:
+        line["error"] = response.error
+    return line
+
+
+def headers(options: argparse.Namespace) -> dict[str, str]:
+    """Return the headers of the command line."""
+    return dict(one.split("=", 1) for one in options.header or ())
+
+
+def payload(text: str) -> Any:
+    """Read a payload of the command line: JSON, or else a string."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

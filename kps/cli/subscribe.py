@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from shlex import quote
+from typing import Any
 
 import orjson
 
@@ -75,12 +76,17 @@ async def _subscribe(options: argparse.Namespace, keys: Sequence[Scope], output:
 
     async def show(earlier: Sequence[Scope], message: Message) -> None:
         nonlocal left
-        if left == 0 or any(_has(key, message.topic) for key in earlier):
+        if any(_has(key, message.topic) for key in earlier):
             return  # an earlier subscription shows it
+        if left == 0:
+            client._settle(message, "unsubscribed")
+            return
         if left is not None:
             left -= 1
-        line = {"topic": message.topic, "from": message.sender, "data": message.data}
-        await output.write(orjson.dumps(line))
+        if left == 0:
+            for key in keys:  # so that another member of a group gets what is more
+                await client.unsubscribe(key)
+        await output.write(orjson.dumps(line_of(message)))
         if left == 0:
             finished.set()
 
@@ -89,7 +95,7 @@ async def _subscribe(options: argparse.Namespace, keys: Sequence[Scope], output:
 
     async def refused(error: ServerError) -> None:
         if error.request == "subscribe":  # after a reconnect
-            refusals.append(_refusal(error.pattern or error.topic, error))
+            refusals.append(refusal(error.pattern or error.topic, error))
             finished.set()
 
     subscriptions = []
@@ -103,15 +109,24 @@ async def _subscribe(options: argparse.Namespace, keys: Sequence[Scope], output:
     ) as client:
         try:
             for place, key in enumerate(keys):
-                callback = partial(show, keys[:place])
-                subscriptions.append(await client.subscribe(key, callback, last=options.last))
+                # Groups of the same name are others under another topic or pattern.
+                callback = partial(show, () if options.group else keys[:place])
+                subscriptions.append(
+                    await client.subscribe(
+                        key,
+                        callback,
+                        last=options.last,
+                        group=options.group or "",
+                        concurrency=options.concurrency,
+                    )
+                )
                 if options.last and isinstance(key, str) and not await _has_history(client, key):
                     complain(f"kps sub: {key!r} has no history: only new messages come")
             await finished.wait()
             if refusals:
                 raise refusals[0]
         except (ServerError, Unsupported) as error:
-            raise _refusal(key, error) from None
+            raise refusal(key, error) from None
         finally:
             if dropped := sum(subscription.dropped for subscription in subscriptions):
                 complain(f"kps sub: {dropped} messages are lost: the output was read too slowly")
@@ -130,9 +145,20 @@ async def _has_history(client: Client, topic: str) -> bool:
     return True
 
 
+def line_of(message: Message) -> dict[str, Any]:
+    """Return what a line tells of a message."""
+    line = {"topic": message.topic, "from": message.sender, "data": message.data}
+    if headers := message.headers:
+        line["headers"] = headers
+    if message.attempt > 1:
+        line["attempt"] = message.attempt
+    return line
+
+
 def _has(key: Scope, topic: str) -> bool:
     return key == topic if isinstance(key, str) else key.selects(topic)
 
 
-def _refusal(key: Scope, error: KPSError) -> KPSError:
+def refusal(key: Scope, error: KPSError) -> KPSError:
+    """Return the error of a topic or pattern that is refused."""
     return KPSError(f"cannot subscribe to {str(key)!r}: {error}")

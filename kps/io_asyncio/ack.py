@@ -8,7 +8,7 @@ from kps.compat.unified import UnifiedAck
 from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.locked import locked
 from kps.protocol.bus.message import AckHandle
-from kps.protocol.dialect.outcome import AckResponse, R
+from kps.protocol.dialect.outcome import AckResponse, R, by_name
 
 
 class AckKeeper(Protocol):
@@ -49,8 +49,8 @@ class Ack(UnifiedAck, Generic[R]):
     @property
     @locked
     def responses(self) -> dict[str, AckResponse[R]]:
-        """The outcomes so far, by client id."""
-        return dict(self._handle.responses)
+        """The outcomes so far, by client id, and of groups by ``GROUP of TOPIC``."""
+        return by_name(self._handle.responses)
 
     @property
     def presence(self) -> int | None:
@@ -74,7 +74,7 @@ class Ack(UnifiedAck, Generic[R]):
         """
         await self._news.until(self._is_finished)
         self._raise_error()
-        return dict(self._handle.responses)
+        return by_name(self._handle.responses)
 
     @locked
     async def wait_any(self) -> AckResponse[R] | None:

@@ -9,7 +9,7 @@ from typing import Generic, Protocol
 from kps.compat.blocking import UnifiedAck
 from kps.io_sync.driver import Driver
 from kps.protocol.bus.message import AckHandle
-from kps.protocol.dialect.outcome import AckResponse, R
+from kps.protocol.dialect.outcome import AckResponse, R, by_name
 
 
 class AckKeeper(Protocol):
@@ -49,9 +49,9 @@ class Ack(UnifiedAck, Generic[R]):
 
     @property
     def responses(self) -> dict[str, AckResponse[R]]:
-        """The outcomes so far, by client id."""
+        """The outcomes so far, by client id, and of groups by ``GROUP of TOPIC``."""
         with self._driver.lock:
-            return dict(self._handle.responses)
+            return by_name(self._handle.responses)
 
     @property
     def presence(self) -> int | None:
@@ -75,7 +75,7 @@ class Ack(UnifiedAck, Generic[R]):
         with self._driver.lock:
             self._news.until(self._is_finished)
             self._raise_error()
-            return dict(self._handle.responses)
+            return by_name(self._handle.responses)
 
     def wait_any(self) -> AckResponse[R] | None:
         """Wait for the first outcome; return ``None`` if the request ends without one.

@@ -76,7 +76,10 @@ class ServerLimits(ProgramLimits):
     they are told the number."""
 
     max_headers: int = 4096
-    """Bytes of the headers of a message, as JSON. Past it: ``limit_reached``."""
+    """Bytes of the headers of a message, as JSON. Past it: ``bad_request``."""
+
+    max_groups: int = 100
+    """Groups of which one connection may be a member."""
 
     max_concurrency: int = 1000
     """Messages that a member of a group may ask for at a time. Past it: it gets so many."""
@@ -189,6 +192,7 @@ IN_SHORT = {
     "max_info": "bytes of what a client says about itself with a subscription",
     "max_members": "members of a topic who are told by name",
     "max_headers": "bytes of the headers of a message",
+    "max_groups": "groups of which one connection may be a member",
     "max_concurrency": "messages that a member of a group may ask for at a time",
     "max_waiting": "messages that may wait for the members of one group",
     "max_attempts": "members of a group that get a message, one after the other",

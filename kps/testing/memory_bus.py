@@ -14,8 +14,15 @@ from kps.io_asyncio.client import Client
 from kps.io_asyncio.runtime import Runtime
 from kps.io_common.checks import check_hook
 from kps.io_common.hooks import Callback
-from kps.io_common.server_options import ServerSettings
-from kps.io_common.verdicts import TokenHook, UpgradeHook
+from kps.io_common.server_options import HOOKS, ServerSettings
+from kps.io_common.verdicts import (
+    ConnectHook,
+    DisconnectHook,
+    SubscribeHook,
+    TokenHook,
+    UnsubscribeHook,
+    UpgradeHook,
+)
 from kps.io_sync.client import Client as BlockingClient
 from kps.io_sync.runtime import Runtime as BlockingRuntime
 from kps.protocol.access.identity import OPEN, Permissions
@@ -81,6 +88,10 @@ class MemoryBus:
         limits: Bounds and timeouts of the server.
         on_upgrade: Decides on each client. Hooks are plain functions here, and wait for nothing.
         auth: Says who the clients are, by their tokens.
+        on_connect: Decides on each id for which a client asks.
+        on_disconnect: Is told of each client that is gone.
+        on_subscribe: Decides on each subscription of a client.
+        on_unsubscribe: Is told of each subscription of a client that has ended.
         history: For which topics the server keeps messages.
         permissions: Permissions of clients whose identity is not known.
     """
@@ -96,11 +107,13 @@ class MemoryBus:
         limits: ServerLimits | None = None,
         on_upgrade: UpgradeHook | None = None,
         auth: TokenHook | None = None,
+        on_connect: ConnectHook | None = None,
+        on_disconnect: DisconnectHook | None = None,
+        on_subscribe: SubscribeHook | None = None,
+        on_unsubscribe: UnsubscribeHook | None = None,
         history: Sequence[History] = (),
         permissions: Permissions = OPEN,
     ) -> None:
-        for name, hook in (("on_upgrade", on_upgrade), ("auth", auth)):
-            _check_plain(name, hook)
         settings = ServerSettings.read(
             "memory:1",
             path=path,
@@ -110,9 +123,17 @@ class MemoryBus:
             console=False,
             on_upgrade=on_upgrade,
             auth=auth,
+            on_connect=on_connect,
+            on_disconnect=on_disconnect,
+            on_subscribe=on_subscribe,
+            on_unsubscribe=on_unsubscribe,
             history=history,
             permissions=permissions,
         )
+        for name in HOOKS:
+            hook = getattr(settings, name)
+            check_hook(name, hook)
+            _check_plain(name, hook)
         self.reachable = True
         """Whether new connections are accepted, by the network."""
         self.latency: Span = 0.0
@@ -121,9 +142,7 @@ class MemoryBus:
         """Seconds after which connections that are made now break; ``None``: they do not."""
         self._address = None if address is None else Address.parse(address).netloc
         self._record = Record()
-        network = HookedNetwork(
-            settings.config, seed=seed, record=self._record, on_upgrade=on_upgrade, auth=auth
-        )
+        network = HookedNetwork(settings, seed=seed, record=self._record)
         self._network = network
         self._world = World(network, self, seed)
         self._pump = Pump(self._world)
@@ -266,9 +285,14 @@ class MemoryBus:
             return sorted(self._network.hub.clients)
 
     def subscribers(self, topic: str) -> list[str]:
-        """The ids of those that subscribe to a topic, or to a pattern that has it, sorted."""
+        """The ids of those that subscribe to a topic, or to a pattern that has it, sorted.
+
+        Members of groups are among them.
+        """
         with self._world.lock:
-            return sorted(each.id for each in self._network.hub.state.bus.subscribers(topic))
+            subscribers, groups = self._network.hub.state.bus.receivers(topic)
+            members = [each.subscriber for group in groups for each in group.present()]
+            return sorted({each.id for each in (*subscribers, *members)})
 
     def published(self, topic: str | None = None) -> list[Message[Any]]:
         """What anybody has published so far, in order: on a topic, or on all.

@@ -14,13 +14,22 @@ from random import Random
 from typing import Any, Protocol
 
 from kps.io_common.hooks import Callback
-from kps.io_common.logs import report_failure
+from kps.io_common.logs import notice_failed, report_failure
 from kps.io_common.server_logs import hook_failed
-from kps.io_common.verdicts import TokenHook, UpgradeHook
+from kps.io_common.server_options import ServerSettings
+from kps.io_common.verdicts import permit_verdict, token_verdict, upgrade_verdict
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.patterns import Scope
-from kps.protocol.server.config import HubConfig
-from kps.protocol.server.events import HubEvent, RelayRequested, TokenPresented, UpgradeRequested
+from kps.protocol.server.events import (
+    ClientLeft,
+    ConnectRequested,
+    HubEvent,
+    RelayRequested,
+    SubscriptionRequested,
+    TokenPresented,
+    Unsubscribed,
+    UpgradeRequested,
+)
 from kps.protocol.server.hub import Hub
 from kps.protocol.wire.endpoint import Endpoint
 from kps.testing.network import Link, Network
@@ -223,31 +232,33 @@ class World:
 class HookedNetwork(Network):
     """A network whose server remembers what was published, and asks the hooks of a test."""
 
-    def __init__(
-        self,
-        config: HubConfig,
-        *,
-        seed: int,
-        record: Record,
-        on_upgrade: UpgradeHook | None,
-        auth: TokenHook | None,
-    ) -> None:
+    def __init__(self, settings: ServerSettings, *, seed: int, record: Record) -> None:
         self._record = record
-        self._on_upgrade = on_upgrade
-        self._auth = auth
-        super().__init__(config, limits=config.limits, seed=seed)
+        self._settings = settings
+        super().__init__(settings.config, limits=settings.config.limits, seed=seed)
 
     def answer(self, event: HubEvent) -> bool:
         self.hub_events.clear()  # nobody asks for them
-        hub = self.hub
+        hub, hooks, now = self.hub, self._settings, self.clock.now
         match event:
             case UpgradeRequested(session, request):
-                verdict = _ask(self._on_upgrade, request, request.peer)
-                hub.decide(session, verdict, self.clock.now)
+                hub.decide(
+                    session, _ask(hooks.on_upgrade, upgrade_verdict, request, request.peer), now
+                )
             case TokenPresented(session, token, peer):
-                hub.judge(session, _ask(self._auth, token, peer), self.clock.now)
+                hub.judge(session, _ask(hooks.auth, token_verdict, token, peer), now)
+            case ConnectRequested(session, client):
+                verdict = _ask(hooks.on_connect, permit_verdict, client, client.address)
+                hub.judge(session, verdict, now)
+            case SubscriptionRequested(session, asked):
+                verdict = _ask(hooks.on_subscribe, permit_verdict, asked, asked.client.address)
+                hub.judge(session, verdict, now)
+            case ClientLeft():
+                _tell(hooks.on_disconnect, event)
+            case Unsubscribed():
+                _tell(hooks.on_unsubscribe, event)
             case RelayRequested(session, to):
-                hub.relay_finished(session, to, "connection refused", self.clock.now)
+                hub.relay_finished(session, to, "connection refused", now)
             case _:
                 return False
         return True
@@ -261,12 +272,25 @@ class HookedNetwork(Network):
         )
 
 
-def _ask(hook: Callable[[Any], object] | None, subject: object, peer: str) -> object:
+def _ask(
+    hook: Callable[[Any], object] | None,
+    read: Callable[[object], object],
+    subject: object,
+    peer: str,
+) -> object:
     assert hook is not None
     try:
-        return hook(subject)
+        return read(hook(subject))
     except Exception as error:
         return hook_failed(peer, error)
+
+
+def _tell(hook: Callable[[Any], object] | None, event: object) -> None:
+    if hook is not None:
+        try:
+            hook(event)
+        except Exception as error:
+            notice_failed(error, hook)
 
 
 def _draw(span: Span, random: Random) -> float:

@@ -76,6 +76,16 @@ WITH_TIMEOUT: list[Callable[[Any, Any], Any]] = [
     lambda it, seconds: it.publish_to_id_with_ack("a", 1, timeout=seconds),
 ]
 
+HEADERS = ["text", 5, True, ["a"], [("a", "b")], {"a": 1}, {"a": None}, {1: "a"}, {"a": "\ud800"}]
+WITH_HEADERS: list[Callable[[Any, Any], Any]] = [
+    lambda it, headers: it.publish("t", 1, headers=headers),
+    lambda it, headers: it.publish_to_id("a", 1, headers=headers),
+    lambda it, headers: it.publish_with_ack("t", 1, headers=headers),
+    lambda it, headers: it.publish_to_id_with_ack("a", 1, headers=headers),
+    lambda it, headers: it.request("t", 1, headers=headers),
+    lambda it, headers: it.request_to_id("a", 1, headers=headers),
+]
+
 
 async def refused(call: Callable[[Any, Any], Any], target: Any, argument: Any) -> None:
     with pytest.raises(kps.InvalidArgument):
@@ -85,7 +95,7 @@ async def refused(call: Callable[[Any, Any], Any], target: Any, argument: Any) -
 
 
 @pytest.mark.parametrize("level", [1, 2])
-def test_names_and_timeouts_that_cannot_be_sent(level: int) -> None:
+def test_names_timeouts_and_headers_that_cannot_be_sent(level: int) -> None:
     async def main() -> None:
         async with kps.Server("127.0.0.1:0") as server:
             async with kps.Client(server.address, level=level, offline_queue=5) as client:
@@ -110,6 +120,13 @@ def test_names_and_timeouts_that_cannot_be_sent(level: int) -> None:
                         await refused(lambda it, s: it.subscribe("t", timeout=s), client, seconds)
                 await refused(lambda it, s: it.publish_to_server("a:1", 1, s), client, "no")
                 await refused(lambda it, s: it.publish_to_server("a:1", 1, s), server, "no")
+                for headers in HEADERS:
+                    for call in WITH_HEADERS:
+                        await refused(call, client, headers)
+                        await refused(call, server, headers)
+                    await refused(
+                        lambda it, h: it.publish_with_receipt("t", 1, headers=h), client, headers
+                    )
                 await client.flush()
 
     asyncio.run(main())
@@ -126,6 +143,10 @@ def test_names_that_cannot_be_sent_in_threads() -> None:
                 for call in WITH_TIMEOUT:
                     with pytest.raises(kps.InvalidArgument):
                         call(target, seconds)
+            for headers in HEADERS:
+                for call in WITH_HEADERS:
+                    with pytest.raises(kps.InvalidArgument):
+                        call(target, headers)
         client.flush()
 
 

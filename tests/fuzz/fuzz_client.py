@@ -15,6 +15,7 @@ from typing import Any
 
 from kps.errors import KPSError
 from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.members import Presence, check_wish
 from kps.protocol.bus.message import AckChanged, AckHandle, Message
 from kps.protocol.client.events import (
     BarrierPassed,
@@ -23,6 +24,7 @@ from kps.protocol.client.events import (
     ConnectNeeded,
     Disconnected,
     Ended,
+    PresenceChanged,
     SubscriptionRefused,
 )
 from kps.protocol.client.pending import Barrier
@@ -69,6 +71,8 @@ SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 26.0, 46.0, 310.0)
 MOST_WAITING = 10_000
 """Bytes that the network takes for a client that does not read; not a bound of a single write."""
 
+FEATURES = ["patterns", "history", "presence"]
+
 PUBLISHES = ("publish", "direct_message", "publish_to_server", "server-to-server")
 
 SENT = {**grammar.SENT_BY_CLIENT, "ping": grammar.SENT_BY_CLIENT["ping"] | {"nonce"}}
@@ -83,7 +87,14 @@ ANSWERS: dict[str, dict[str, Sequence[bytes]]] = {
         "receipt": (LAST, b'"x"', b"null", b"5", grammar.ABSENT),
         "delivered": grammar.FIELDS["delivered"],
     },
-    "subscribed": {"topic": TOPIC},
+    "subscribed": {"topic": TOPIC, "presence": grammar.FIELDS["presence"]},
+    "presence": {
+        "topic": TOPIC,
+        "nonce": (LAST, grammar.ABSENT, b'"x"', b"5"),
+        **{
+            name: grammar.FIELDS[name] for name in ("count", "version", "members", "joined", "left")
+        },
+    },
     "unsubscribed": {"topic": TOPIC},
     "error": {
         "request": (
@@ -187,6 +198,14 @@ END = b""
 """What says that a server sends nothing more."""
 
 
+def check_presence(presence: Presence) -> None:
+    """What has changed is so now."""
+    there, came = set(presence.members or ()), set(presence.joined)
+    assert came | set(presence.updated) <= there
+    assert not came & set(presence.updated)
+    assert not there & set(presence.left)
+
+
 class Story:
     """A client session, its servers and its program, as an input wants them."""
 
@@ -271,6 +290,8 @@ class Story:
             if isinstance(event, ConnectNeeded):
                 assert not self.is_wanted
                 self.is_wanted = True
+            elif isinstance(event, PresenceChanged):
+                check_presence(event.presence)
         self.session.subscriptions.take_ready()
         self.session.subscriptions.take_overflowed()
 
@@ -333,6 +354,7 @@ class Story:
         self.take_events()
         self.client.check_over()
         assert self.session.subscriptions.keys == []
+        assert (self.session.members._known, self.session.members._wishes) == ({}, {})
         self.check_events()
         assert self.published <= self.written + self.session.dropped, "lost silently"
 
@@ -373,7 +395,7 @@ class Story:
         self.servers.append(server)
         if way == 0:
             self.step_let_in()
-            server.send({"action": "pong", "id": "me", "proto": 2})
+            server.send({"action": "pong", "id": "me", "proto": 2, "features": FEATURES})
         elif way == 1:
             self.step_let_in()
             server.send({"action": "pong", "id": "other"})
@@ -512,6 +534,16 @@ class Story:
         mailbox.waiters = self.choices.below(2)
         self.mailboxes.append(mailbox)
 
+    def observes(self) -> None:
+        """Subscribe to a topic, and say something about itself or want to know who is there."""
+        topic, info = self.topic(), self.choices.pick(({"x": 1}, None, {}, {"x": 1e400}, 5))
+        observer = self.choices.pick((check_presence, None))
+        wish = check_wish(topic, info, observer)
+        self.mailboxes.append(self.session.subscribe(topic, self.now, wish=wish, observer=observer))
+
+    def asks_who_is_there(self) -> None:
+        self.waits_for(self.session.members.ask(self.topic(), self.now))
+
     def takes_direct(self) -> None:
         self.session.subscriptions.open_direct()
 
@@ -638,6 +670,8 @@ PROGRAM: tuple[Act, ...] = (
     Story.looks,
     Story.cancels,
     Story.closes,
+    Story.observes,
+    Story.asks_who_is_there,
 )
 
 
@@ -676,7 +710,7 @@ def seeds() -> Iterator[bytes]:
         for message in messages:
             script.say(message)
         yield script.data + bytes([0])
-    for write in (refusals, answers_by_name, losses, pauses, crowds):
+    for write in (refusals, answers_by_name, losses, pauses, crowds, comings_and_goings):
         for level, config in ((2, 0), (2, 1), (1, 0), (1, 3)):
             script = Script(bytes([1, config, 2 - level]))
             write(script)
@@ -711,6 +745,29 @@ def crowds(script: Script) -> None:
     for _ in range(25):
         script.program(Story.subscribes, 0, 0)
     script.say(b'{"action":"publish","topic":"red","from":"a","data":1}')
+
+
+def comings_and_goings(script: Script) -> None:
+    """A topic that the program observes, now and then, and over two connections."""
+    list_of_two = grammar.FIELDS["presence"][4]
+    script.program(Story.observes, 0, 0, 0)
+    script.answer("subscribed", presence=list_of_two)
+    for name in ("joined", "left", "members"):
+        for value in grammar.FIELDS[name]:
+            script.answer("presence", nonce=grammar.ABSENT, **{name: value})
+    script.program(Story.asks_who_is_there, 0)
+    script.answer("presence", members=grammar.FIELDS["members"][2])
+    script.program(Story.observes, 0, 0, 1)
+    script.answer("error", code=b'"limit_reached"')
+    script.step(Story.step_server_vanishes, 0)
+    script.wait(2.0)
+    script.step(Story.step_connect, 0)
+    script.answer("subscribed", presence=grammar.FIELDS["presence"][5])
+    script.answer("presence", nonce=grammar.ABSENT, members=grammar.FIELDS["members"][2])
+    script.program(Story.unsubscribes)
+    script.program(Story.subscribes, 0, 0)
+    script.program(Story.unsubscribes)
+    script.answer("presence", nonce=grammar.ABSENT)
 
 
 def answers_by_name(script: Script) -> None:

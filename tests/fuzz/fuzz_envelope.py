@@ -99,7 +99,7 @@ def names_of(request: Fields) -> Fields:
     """What names a message in the refusal of it (spec, 12.6)."""
     action = text(request, "action")
     named = {"request": shown(action)} if action else {}
-    for name in ("topic", "pattern", "to", "ack_id", "receipt", "nonce"):
+    for name in ("topic", "pattern", "group", "to", "ack_id", "receipt", "nonce"):
         if type(request.get(name)) is str:
             named[name] = request[name]
     return named
@@ -181,7 +181,7 @@ def check_deliveries(data: Any) -> None:
         ),
         # A client writes what its program gives.
         (lambda: level2.publish("t", compose(data)), lambda read: read["data"]),
-        (lambda: level2.ack("1", None, data), lambda read: read.get("result")),
+        (lambda: level2.ack("1", None, data, has_begun=True), lambda read: read.get("result")),
     ]
     for write_it, find in carriers:
         check_written(write_it, find, data)

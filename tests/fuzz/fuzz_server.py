@@ -22,15 +22,23 @@ from typing import Any
 
 import orjson
 
-from kps.errors import KPSError
+from kps.errors import KPSError, Refused
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import ALL, Identity, Permissions
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message
+from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.limits import Overflow
 from kps.protocol.patterns import Key, Pattern
 from kps.protocol.server.connection import WebSocketConnection
-from kps.protocol.server.events import RelayRequested, TokenPresented, UpgradeRequested
+from kps.protocol.server.events import (
+    ConnectRequested,
+    RelayRequested,
+    SubscriptionRequested,
+    TokenPresented,
+    Unsubscribed,
+    UpgradeRequested,
+)
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.turns import TURN
 from kps.protocol.server_limits import RatePolicy, ServerLimits
@@ -40,7 +48,13 @@ from kps.testing.network import split
 from tests.fuzz import grammar
 from tests.fuzz.choices import Choices, chunk, sparing
 from tests.fuzz.fuzz_frames import FIRST, MANY, any_frame, whole_text
-from tests.fuzz.invariants import check_hub, check_hub_is_empty, check_nothing_due, check_reading
+from tests.fuzz.invariants import (
+    check_hub,
+    check_hub_is_empty,
+    check_nothing_due,
+    check_reading,
+    is_told,
+)
 from tests.fuzz.seeds import Step, vectors
 from tests.fuzz.work import Weighed
 from tests.protocol.helpers import (
@@ -75,6 +89,9 @@ LIMITS = (
         max_pending_acks=2,
         max_awaited_acks=4,
         max_results=100,
+        max_info=10,
+        max_members=2,
+        presence_grace=0.5,
     ),
     ServerLimits(message_rate=20, byte_rate=4000),
     ServerLimits(message_rate=20, byte_rate=4000, rate_policy=RatePolicy.ERROR),
@@ -87,7 +104,7 @@ LIMITS = (
         queue_messages=4, queue_bytes=2000, overflow=Overflow.DROP_NEWEST, mailbox_bytes=200
     ),
 )
-ANYTHING = Permissions(relay=ALL, peer=True, console=True)
+ANYTHING = Permissions(relay=ALL, peer=True, console=True, presence=ALL)
 LITTLE = Permissions(
     publish=("r*",), subscribe=("*e*",), direct=("a", "server"), ids=("a", "b", "c"), relay=ALL
 )
@@ -99,6 +116,8 @@ CONFIGS: tuple[dict[str, Any], ...] = (
     {"permissions": ANYTHING, "level": 1},
     {"permissions": LITTLE, "is_monitored": True},
     {"permissions": ANYTHING, "proxies": read_networks(["192.0.2.0/24"])},
+    {"permissions": ANYTHING, "asks_subscribe": True, "tells_unsubscribe": True},
+    {"permissions": ANYTHING, "asks_token": True, "asks_connect": True},
 )
 IDENTITIES = (
     Identity("alice", ANYTHING),
@@ -115,17 +134,18 @@ MOST_WAITING = 10_000
 """Bytes that the network takes for a server that does not read; not a bound of a single write."""
 
 # What names a request, in the answers to it.
-NAMES = frozenset(("request", "topic", "pattern", "to", "ack_id", "receipt", "nonce"))
+NAMES = frozenset(("request", "topic", "pattern", "group", "to", "ack_id", "receipt", "nonce"))
 SENT = {
     **grammar.SENT_BY_SERVER,
     "pong": grammar.SENT_BY_SERVER["pong"] | {"nonce"},
     "error": frozenset(("error", "code", "refused")) | NAMES,
 }
 ANSWERS = frozenset(SENT) - {
-    *("publish", "publish_ack", "direct_message", "ack_update", "ack_response", "ack_status")
+    *("publish", "publish_ack", "direct_message", "ack_update", "ack_response", "ack_status"),
+    "presence",
 }
 """What a client gets for one message of its own, without anything that others sent."""
-LARGEST_ANSWER = 100
+LARGEST_ANSWER = 160
 """Bytes of an answer, apart from what it repeats."""
 PING = {"ping": grammar.TO_SERVER["ping"]}
 NONCES = (b'"n1"', b'"n1"', b'"n2"', b'""', b"null", b"5")
@@ -140,6 +160,9 @@ def one_input(data: bytes) -> None:
         pieces.run()
         for one, other in zip(whole.guests, pieces.guests, strict=True):
             one.check_same(other)
+
+
+Members = dict[str, Any]
 
 
 class Guest:
@@ -173,6 +196,8 @@ class Guest:
         """Bytes of messages that answer its own."""
         self.known_as = ""
         """The id in the last pong."""
+        self.observed: dict[str, Members | None] = {}
+        """Whom it knows on the topics that it observes; ``None`` for too many."""
         self.pinged = 0
         self.requests: Counter[str] = Counter()
         """How often an ack id may be answered: it was in what this guest sent."""
@@ -288,11 +313,13 @@ class Guest:
         action = fields["action"]
         extra = set(fields) - SENT[action] - {"action"}
         assert not extra, f"{action} with {extra}"
+        self._follow(fields)
         if action in ANSWERS:
+            fields.pop("presence", None)  # what others have said about themselves
             self.replied += len(orjson.dumps(fields))
         if action == "pong":
             self.known_as = fields["id"]
-        if action == "pong" and "nonce" in fields:
+        if action in ("pong", "presence") and "nonce" in fields:
             assert self.session.dialect.level > 1
             self.nonces[fields["nonce"]] -= 1
             assert self.nonces[fields["nonce"]] >= 0, "a nonce that was not asked for"
@@ -314,6 +341,55 @@ class Guest:
         else:
             self.got.append(fields)
             self.seen += action in ("publish", "publish_ack", "direct_message")
+
+    def _follow(self, fields: Fields) -> None:
+        """Take what a message tells of the members of a topic (spec, 17.2)."""
+        action, topic = fields["action"], fields.get("topic", "")
+        told = fields.get("presence") if action == "subscribed" else fields
+        if action == "unsubscribed":
+            self.observed.pop(topic, None)
+        if action not in ("subscribed", "presence") or told is None:
+            return
+        assert self.session.dialect.level > 1
+        assert told["count"] >= 0
+        assert not ("members" in told and ("joined" in told or "left" in told))
+        listed = read_members(told["members"]) if "members" in told else None
+        assert listed is None or len(listed) == told["count"]
+        if "nonce" in fields:
+            return
+        assert told["version"] > 0
+        if action == "subscribed" or listed is not None:
+            self.observed[topic] = listed
+        elif topic in self.observed:
+            self.observed[topic] = self._changed(self.observed[topic], told)
+
+    def _changed(self, before: Members | None, told: Fields) -> Members | None:
+        came, went = told.get("joined"), told.get("left")
+        if came is None and went is None:
+            return None
+        assert before is not None, "changes of what nobody knows"
+        gone = {one["id"] for one in went or ()}
+        assert not gone & read_members(came or []).keys()
+        members = {name: info for name, info in before.items() if name not in gone}
+        members |= read_members(came or [])
+        assert len(members) == told["count"]
+        return members
+
+    def check_observed(self, world: "World") -> None:
+        """Whether it knows of all that there is, once all is told."""
+        for topic, roster in world.hub.state.presence._rosters.items():
+            if self.session in roster.observers and is_told(roster, self.session):
+                expected: Members | None = None
+                if not roster.is_long:
+                    members = roster.members.items()
+                    expected = {n: orjson.loads(one.info or b"null") for n, one in members}
+                assert self.observed[topic] == expected
+
+
+def read_members(entries: list[Fields]) -> Members:
+    members = {one["id"]: one.get("info") for one in entries}
+    assert len(members) == len(entries), "one of them twice"
+    return members
 
 
 END = b""
@@ -346,6 +422,10 @@ class World:
         self.relays: list[RelayRequested] = []
         self.upgrades: list[UpgradeRequested] = []
         self.tokens: list[TokenPresented] = []
+        self.asked: list[ConnectRequested | SubscriptionRequested] = []
+        self.begun = self.ended = 0
+        """Subscriptions of guests, and how many the program was told had ended."""
+        self.hub.state.bus.on_join.append(self.note_join)
         self._due: dict[int, None] = {}
 
     @property
@@ -375,6 +455,10 @@ class World:
                     self.upgrades.append(event)
                 elif isinstance(event, TokenPresented):
                     self.tokens.append(event)
+                elif isinstance(event, (ConnectRequested, SubscriptionRequested)):
+                    self.asked.append(event)
+                elif isinstance(event, Unsubscribed):
+                    self.ended += 1
             due = dict.fromkeys(self.hub.take_unflushed())
             self._due |= due
             if self.hub.state.turns.are_due:
@@ -396,6 +480,8 @@ class World:
         for guest in self.guests:
             guest.check_reading()
             guest.check_registration()
+            if guest.connection.closed is None and not guest.session._transport.queued_bytes:
+                guest.check_observed(self)
             if not guest.is_gone and guest.connection.number not in self._due:
                 # Otherwise no driver would look at it.
                 assert guest.session._transport.queued_bytes == 0
@@ -451,6 +537,7 @@ class World:
         self.advance(LONG_ENOUGH)
         check_hub_is_empty(self.hub)
         assert all(handle.finished for handle in self.handles)
+        assert self.ended == (self.begun if self.hub.config.tells_unsubscribe else 0)
         for guest in self.guests:
             guest.check_end()
         stats = self.hub.stats
@@ -459,7 +546,10 @@ class World:
 
     def judge_everyone(self) -> None:
         """The hooks answer in the end: while they do not, silence says nothing."""
-        while self.tokens or self.upgrades:
+        while self.tokens or self.upgrades or self.asked:
+            for asked in self.asked:
+                self.hub.judge(asked.session, None, self.now)
+            self.asked.clear()
             for request in self.upgrades:
                 self.hub.decide(request.session, True, self.now)
             for presented in self.tokens:
@@ -491,6 +581,13 @@ class World:
             if presented.session == guest.connection.number:
                 self.hub.judge(presented.session, IDENTITIES[0], self.now)
         self.settle()
+        for asked in self.asked:
+            if asked.session == guest.connection.number:
+                self.hub.judge(asked.session, True, self.now)
+        self.settle()
+
+    def note_join(self, subscriber: Subscriber, key: Key) -> None:
+        self.begun += subscriber is not self.hub.local
 
     def pick(self) -> Guest:
         return self.choices.pick(self.guests)
@@ -617,6 +714,11 @@ class World:
         if self.tokens:
             self.hub.judge(self.tokens.pop(0).session, verdict, self.now)
 
+    def step_judge(self) -> None:
+        verdict = self.choices.pick((True, Refused("no"), HttpResponse.text(500, "later"), None))
+        if self.asked:
+            self.hub.judge(self.asked.pop(0).session, verdict, self.now)
+
     def step_finish_relay(self) -> None:
         error = self.choices.pick((None, "connection refused"))
         if self.relays:
@@ -648,6 +750,21 @@ class World:
 
     def program_subscribes(self) -> None:
         self.mailboxes.append(self.hub.local.subscribe(self.key()))
+
+    def program_says_something(self) -> None:
+        info = self.choices.pick((b'{"x":1}', b"{}", b'{"x":"' + b"i" * 1100 + b'"}'))
+        self.hub.state.now = self.now
+        self.mailboxes.append(self.hub.local.subscribe(self.topic(), info))
+
+    def program_looks(self) -> None:
+        presence = self.hub.local.presence(self.topic())
+        assert presence.members is None or len(presence.members) == presence.count
+        assert len(self.hub.directory.all(self.now)) == len(self.hub.clients)
+
+    def program_dismisses(self) -> None:
+        client_id = self.client_id()
+        is_there = client_id in self.hub.clients
+        assert self.hub.directory.dismiss(client_id, "enough", self.now) is is_there
 
     def program_takes_direct(self) -> None:
         self.hub.local.subscriptions.open_direct()
@@ -718,6 +835,7 @@ STEPS: tuple[Act, ...] = (
     World.step_judge_token,
     World.step_finish_relay,
     World.step_shut_down,
+    World.step_judge,
 )
 PROGRAM: tuple[Act, ...] = (
     World.program_subscribes,
@@ -730,7 +848,18 @@ PROGRAM: tuple[Act, ...] = (
     World.program_asks_id,
     World.program_takes_direct,
     World.program_cancels,
+    World.program_says_something,
+    World.program_looks,
+    World.program_dismisses,
 )
+
+
+HOOKS: dict[str, Act] = {
+    "asks_upgrade": World.step_judge_upgrade,
+    "asks_token": World.step_judge_token,
+    "asks_connect": World.step_judge,
+    "asks_subscribe": World.step_judge,
+}
 
 
 @dataclass
@@ -747,11 +876,16 @@ class Script:
 def seeds() -> Iterator[bytes]:
     """The vectors of the specification, whose clients join those that are there; and floods."""
     yield from floods()
+    twins = next(profile for profile in range(0x80, 0xC0) if profile % len(LIMITS) == 0)
     for number, steps in enumerate(vectors()):
-        script = Script(bytes([0x80 if number % 2 else 0, number % len(CONFIGS), 0]))
+        config = number % len(CONFIGS)
+        script = Script(bytes([twins if number % 2 else 0, config, 0]))
         clients: dict[str, int] = {}
         for step in steps:
             add_step(script, clients, step)
+            for name, act in HOOKS.items():
+                if name in CONFIGS[config]:
+                    script.step(act, 0)
         yield script.data + bytes([0])
 
 

@@ -68,7 +68,14 @@ ODD = (
 FIELDS: dict[str, Sequence[bytes]] = {
     "topic": TOPICS,
     "pattern": PATTERNS,
-    "features": (ABSENT, b'["patterns"]', b'["patterns"]', b"[]", b'["later",5]', b'"patterns"'),
+    "features": (
+        ABSENT,
+        b'["patterns"]',
+        b'["patterns","history","presence"]',
+        b"[]",
+        b'["later",5]',
+        b'"patterns"',
+    ),
     "from": (ABSENT, *IDS),
     "to": (*IDS, b'"localhost:9313"', b'"localhost:1/x"', b'":"'),
     "id": IDS,
@@ -106,6 +113,54 @@ FIELDS: dict[str, Sequence[bytes]] = {
     ),
     "last": (ABSENT, ABSENT, b"0", b"3", b"1e3", b"-1", b'"3"', b"null"),
     "expect": (ABSENT, ABSENT, b'["a","b"]', b"[]", b'["a",5]', b'"a"'),
+    "info": (
+        ABSENT,
+        ABSENT,
+        b'{"x":1}',
+        b'{"x":1}',
+        b"{}",
+        b'{ "x":2.50, "\\u0041":[] }',
+        b'{"x":"' + b"i" * 1100 + b'"}',
+        b'{"x":' + b"[" * 200 + b"]" * 200 + b"}",
+        b"null",
+        b"5",
+    ),
+    "presence": (
+        ABSENT,
+        b"true",
+        b"true",
+        b"false",
+        b'{"count":2,"version":1,"members":[{"id":"a","info":{"x":1}},{"id":"b"}]}',
+        b'{"count":5000,"version":2}',
+        b"{}",
+        b"7",
+    ),
+    "count": (b"2", b"5000", ABSENT, b"-1", b'"2"'),
+    "version": (b"2", b"3", ABSENT, b"1.5", b'"2"'),
+    "members": (
+        ABSENT,
+        ABSENT,
+        b'[{"id":"a","info":{"x":2}},{"id":"c"}]',
+        b"[]",
+        b'[{"id":5},5]',
+        b"5",
+    ),
+    "joined": (
+        ABSENT,
+        b'[{"id":"b"}]',
+        b'[{"id":"a","info":{}},{"id":"d"}]',
+        b"[]",
+        b'[{"id":5},5]',
+        b"5",
+    ),
+    "left": (
+        ABSENT,
+        b'[{"id":"b","reason":"lost"}]',
+        b'[{"id":"a"}]',
+        b"[]",
+        b'[{"id":5},5]',
+        b"5",
+    ),
     "nonce": (b'"n1"', b'"n2"', b'""', ABSENT, b"5"),
     "epoch": (ABSENT, b'"e1"', b'"e1"', b'"e2"', b'""', b"5"),
     "offset": (ABSENT, b"1", b"2", b"7", b"0", b"-1", b"1.5", b'"1"'),
@@ -124,7 +179,7 @@ FIELDS: dict[str, Sequence[bytes]] = {
 
 TO_SERVER: dict[str, tuple[str, ...]] = {
     "publish": ("topic", "data", "batch", "receipt"),
-    "subscribe": ("topic", "pattern", "since", "last"),
+    "subscribe": ("topic", "pattern", "since", "last", "info", "presence"),
     "publish_with_ack": ("topic", "ack_id", "data", "timeout", "updates", "expect"),
     "ack": ("ack_id", "data", "success", "error", "result"),
     "ping": ("from", "proto", "token"),
@@ -137,14 +192,18 @@ TO_SERVER: dict[str, tuple[str, ...]] = {
     "publish_to_server": ("to", "data", "status"),
     "server-to-server": ("to", "data", "id"),
     "odd": ("topic",),
+    "presence": ("topic", "nonce"),
 }
 
 TO_CLIENT: dict[str, tuple[str, ...]] = {
     "pong": ("id", "proto", "limits", "features"),
     "publish": ("topic", "data", "batch", "from", "offset", "epoch"),
     "publish_ack": ("topic", "ack_id", "data", "from", "offset", "epoch"),
-    "subscribed": ("topic", "pattern", "epoch", "offset", "mark", "coming", "recovered", "lost"),
-    "ack_response": ("ack_id", "responses", "missing", "complete"),
+    "subscribed": (
+        *("topic", "pattern", "epoch", "offset", "mark", "coming", "recovered", "lost"),
+        "presence",
+    ),
+    "ack_response": ("ack_id", "responses", "missing", "complete", "presence"),
     "ack_update": ("ack_id", "responses"),
     "published": ("topic", "receipt", "delivered"),
     "error": ("error", "code", "request", "topic", "ack_id", "receipt"),
@@ -155,22 +214,25 @@ TO_CLIENT: dict[str, tuple[str, ...]] = {
     "history": ("topic", "nonce", "messages", "epoch", "offset", "coming", "recovered", "lost"),
     "server_message_sent": ("to",),
     "odd": ("topic",),
+    "presence": ("topic", "count", "version", "members", "joined", "left"),
 }
 
 # What each end may send: the fields of each action, in all their forms.
 STANDING = frozenset(("epoch", "offset", "mark", "coming", "recovered", "lost"))
+IN_GROUP = frozenset(("group", "pattern", "attempt", "headers"))
 SENT_BY_SERVER: dict[str, frozenset[str]] = {
     "pong": frozenset(("id", "proto", "limits", "features")),
-    "subscribed": frozenset(("topic", "pattern")) | STANDING,
+    "subscribed": frozenset(("topic", "pattern", "group", "presence")) | STANDING,
+    "presence": frozenset(("topic", "nonce", "count", "version", "members", "joined", "left")),
     "history": frozenset(("topic", "nonce", "messages")) | STANDING,
-    "unsubscribed": frozenset(("topic", "pattern")),
+    "unsubscribed": frozenset(("topic", "pattern", "group")),
     "published": frozenset(("topic", "receipt", "delivered")),
-    "publish": frozenset(("topic", "data", "from", "batch", "offset", "epoch")),
-    "publish_ack": frozenset(("topic", "ack_id", "data", "from", "offset", "epoch")),
-    "direct_message": frozenset(("from", "data")),
+    "publish": frozenset(("topic", "data", "from", "batch", "offset", "epoch")) | IN_GROUP,
+    "publish_ack": frozenset(("topic", "ack_id", "data", "from", "offset", "epoch")) | IN_GROUP,
+    "direct_message": frozenset(("from", "data", "headers")),
     "server_message_sent": frozenset(("to",)),
-    "ack_response": frozenset(("ack_id", "responses", "complete", "missing")),
-    "ack_update": frozenset(("ack_id", "responses")),
+    "ack_response": frozenset(("ack_id", "responses", "groups", "complete", "missing", "presence")),
+    "ack_update": frozenset(("ack_id", "responses", "groups")),
     "ack_status": frozenset(("ack_id", "status")),
     "ack_cancelled": frozenset(("ack_id",)),
     "error": frozenset(("error", "code", "request", "topic", "pattern", "to", "ack_id", "receipt")),
@@ -178,6 +240,7 @@ SENT_BY_SERVER: dict[str, frozenset[str]] = {
 SENT_BY_CLIENT: dict[str, frozenset[str]] = {
     action: frozenset((*fields, "from")) for action, fields in TO_SERVER.items() if action != "odd"
 }
+SENT_BY_CLIENT["ack"] |= {"begun"}
 
 
 WORDS = (

@@ -17,11 +17,12 @@ from kps.protocol.client.session import ClientSession
 from kps.protocol.client.topic_states import TopicState
 from kps.protocol.client.topics import Topics
 from kps.protocol.cost import ENTRY, KEPT, MESSAGE
-from kps.protocol.patterns import Key, Pattern
+from kps.protocol.patterns import InGroup, Key, Pattern, Scope
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.encodings import FRAMES
 from kps.protocol.server.gate import Phase
 from kps.protocol.server.hub import Hub
+from kps.protocol.server.presence import _Roster, _size
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server_limits import RatePolicy
 from kps.protocol.timers import Deadlines, Expiries, Timed
@@ -137,6 +138,7 @@ def check_hub(hub: Hub) -> None:
         assert client.gate.phase in TAKES_PART
     assert state.unflushed.keys() <= hub.connections.keys()
     check_bus(hub, sessions)
+    check_presence(hub, sessions)
     check_acks(state.acks)
     origins = Counter(one._origin for one in connections if one._origin is not None)
     assert state.admission._by_origin == origins
@@ -203,7 +205,10 @@ def check_bus(hub: Hub, sessions: list[ServerSession]) -> None:
         key for member in members for key, stage in member.topics.items() if stage is Stage.LIVE
     )
     bus = hub.state.bus
-    assert len(bus) == len(live)
+    scopes = Counter[Scope]()
+    for key, count in live.items():
+        scopes[key.scope if isinstance(key, InGroup) else key] += count
+    assert len(bus) == len(scopes)
     patterns = [key for key in live if isinstance(key, Pattern)]
     for topic in [key for key in live if isinstance(key, str)]:
         assert topic in bus
@@ -213,8 +218,42 @@ def check_bus(hub: Hub, sessions: list[ServerSession]) -> None:
         assert set(subscribers) == {
             one for one in members if any(one.topics.get(key) is Stage.LIVE for key in having)
         }
-    assert {key: count for key, count, _ in bus.subjects(len(bus))} == live
+    for key in [key for key in live if isinstance(key, InGroup)]:
+        group = bus.group(key)
+        assert group is not None
+        assert set(group.members) == {one for one in members if key in one.topics}
+    assert {key: count for key, count, _ in bus.subjects(len(bus))} == scopes
     assert set(hub.local.topics) == set(hub.local.subscriptions.keys)
+
+
+def check_presence(hub: Hub, sessions: list[ServerSession]) -> None:
+    """Rosters are of topics that somebody observes, and know who is subscribed to them."""
+    state, presence = hub.state, hub.state.presence
+    for subscriber, infos in presence._infos.items():
+        assert subscriber is hub.local or subscriber in sessions
+        assert infos.by_topic
+        assert all(subscriber.topics.get(topic) is Stage.LIVE for topic in infos.by_topic)
+        assert infos.size == sum(map(len, infos.by_topic.values()))
+    for topic, roster in presence._rosters.items():
+        assert roster.topic == topic
+        assert roster.is_needed
+        check_scheduled(roster, state.deadlines)
+        assert roster.behind <= set(roster.observers)
+        assert all(one.topics.get(topic) is Stage.LIVE for one in roster.observers)
+        there = {one.id: one for one in state.bus.own_subscribers(topic)}
+        members = roster.members
+        assert there == {n: one.subscriber for n, one in members.items() if one.subscriber}
+        assert {n for n, one in members.items() if not one.subscriber} == set(roster._absent)
+        for client_id, one in there.items():
+            assert members[client_id].info == presence.info_of(one, topic)
+        assert roster._size == sum(_size(name, one) for name, one in members.items())
+    known = set(presence._rosters.values())
+    assert {one for one in state.deadlines._scheduled if isinstance(one, _Roster)} <= known
+
+
+def is_told(roster: _Roster, observer: Subscriber) -> bool:
+    """Whether an observer has been sent all that there is to tell."""
+    return roster._due is None and observer not in roster.behind
 
 
 def check_acks(acks: AckBook) -> None:
@@ -223,7 +262,7 @@ def check_acks(acks: AckBook) -> None:
     by_subscriber: dict[Any, set[AckRequest]] = {}
     for ack_id, request in acks._by_id.items():
         assert request.id == ack_id
-        assert request.awaited, "a request that waits for nobody"
+        assert request.awaited or request.tasks, "a request that waits for nobody"
         assert request.deadline is not None
         assert request.told <= len(request.responses)
         assert not set(request.responses) & set(request.missing())
@@ -231,7 +270,8 @@ def check_acks(acks: AckBook) -> None:
         for subscriber in request.awaited:
             by_subscriber.setdefault(subscriber, set()).add(request)
     assert acks._by_owner == by_owner
-    assert acks._awaited == sum(len(request.awaited) for request in acks._by_id.values())
+    requests = acks._by_id.values()
+    assert acks._awaited == sum(len(one.awaited) + len(one.tasks) for one in requests)
     assert acks._results == sum(request.size for request in acks._by_id.values())
     assert acks._cost == sum(request.cost for request in acks._by_id.values())
     assert {one: set(requests) for one, requests in acks._by_subscriber.items()} == by_subscriber
@@ -258,6 +298,7 @@ def check_hub_is_empty(hub: Hub) -> None:
     assert (len(state.bus), len(state.acks), state.admission._by_origin) == (0, 0, {})
     assert (state.acks._by_owner, state.acks._by_subscriber) == ({}, {})
     assert (state.acks._awaited, state.acks._results, state.acks._cost) == (0, 0, 0)
+    assert (state.presence._rosters, state.presence._infos) == ({}, {})
     assert state.deadlines._scheduled == {}
     assert len(state.deadlines._heap) <= 64, "what was cancelled stays"
     assert (state.admission._admitted, state.admission._turned_away) == (0, 0)
@@ -297,6 +338,7 @@ def check_client(session: ClientSession, now: float) -> None:
     for mailbox in session.flow._crowded.keys() | session.flow._hung.keys():
         assert mailbox.on_relief is not None, "it is empty, and still waited for"
     check_subscriptions(session)
+    check_members(session)
 
 
 def check_link(link: ClientLink, deadlines: Deadlines) -> None:
@@ -361,12 +403,12 @@ def check_topics(session: ClientSession) -> None:
                 assert one.open_questions == 0
                 assert not one.is_reported
             case TopicState.ASKED:
-                assert one.open_questions > 0
+                assert not one.is_decided
             case TopicState.LIVE:
-                assert one.open_questions == 0
+                assert one.is_decided
                 assert one.has_been_live
             case TopicState.REFUSED:
-                assert one.open_questions == 0
+                assert one.is_decided
                 retries = True
             case TopicState.LEAVING:
                 retries = retries or not one.open_questions
@@ -395,6 +437,17 @@ def check_subscriptions(session: ClientSession) -> None:
             check_mailbox(mailbox, session)
     if subscriptions._direct is not None:
         check_mailbox(subscriptions._direct, session)
+
+
+def check_members(session: ClientSession) -> None:
+    """What is known of others is of topics that the program observes."""
+    members = session.members
+    assert members._wishes.keys() <= set(session.subscriptions.keys)
+    for topic in members._known:
+        assert members.wish_of(topic).observes
+    for key, wish in members._wishes.items():
+        if wish.observes:
+            assert any(mailbox.observer for mailbox in session.subscriptions.mailboxes(key))
 
 
 def check_mailbox(mailbox: Mailbox, session: ClientSession) -> None:

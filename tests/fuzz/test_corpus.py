@@ -9,17 +9,18 @@ import orjson
 import pytest
 
 from kps.protocol.bus.acks import AckBook
-from kps.protocol.bus.mailbox import CROWDED, Mailbox
-from kps.protocol.bus.subscriptions import Subscriptions
+from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.client.asking import Asking
 from kps.protocol.client.flow import Flow
 from kps.protocol.client.pending import Pending
+from kps.protocol.client.presence import MembersOfTopics
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect import envelope
-from kps.protocol.server import intake
+from kps.protocol.server import intake, presence
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.gate import Gate
+from kps.protocol.server.presence import Presence
 from kps.protocol.server.run import Run
 from kps.protocol.server.throttle import Throttle
 from kps.protocol.wire import client_handshake, frames, reader
@@ -67,10 +68,9 @@ INEXACT = SimpleNamespace(
 )
 
 
-def look_at_all(self: Subscriptions, mailbox: Mailbox) -> None:
-    for key in self.keys:
-        for other in self.mailboxes(key):
-            other.fills(CROWDED)
+def look_at_many(self: Mailbox, part: float) -> bool:
+    """For each of many mailboxes, look at many."""
+    return any(self.is_over for _ in range(200))
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,17 @@ def look_at_all(self: Subscriptions, mailbox: Mailbox) -> None:
         ("server", Throttle, "handle_timeout", lambda self, now: False),
         ("server", intake, "_CONTROL", 0),
         ("server", intake, "_FRAME", 0),
+        ("server", Presence, "ignore", lambda self, subscriber, topic: None),
+        ("server", Presence, "renamed", lambda self, subscriber, previous: None),
+        ("server", Presence, "set_info", lambda self, subscriber, topic, info: None),
+        ("server", presence._Roster, "_describe_changes", lambda self: b""),
+        ("client", MembersOfTopics, "forget", lambda self, key: None),
         ("client", Asking, "end_all", lambda self, error: None),
         ("client", Sender, "keep", lambda self, unsent: 0),
         ("client", Topics, "disconnected", lambda self: None),
         ("client", Topics, "_retry_later", lambda self: None),
         ("client", Flow, "_relieved", lambda self, mailbox: None),
-        ("client", Subscriptions, "_after_putting", look_at_all),
+        ("client", Mailbox, "fills", look_at_many),
         ("client", Pending, "new_name", lambda self, kind: f"{kind}_1"),
     ],
 )

@@ -85,6 +85,35 @@ def test_a_pattern_gets_what_it_matches_once(connect: Connect, server: Any) -> N
     assert sensors.is_empty()
 
 
+def test_a_group_shares_its_messages_and_does_the_jobs_of_one_that_is_gone(
+    connect: Connect, clients: AnyDriver, cable: Cable
+) -> None:
+    release, begun, done = threading.Event(), Inbox(), Inbox()
+
+    def hang(message: kps.Message) -> None:
+        begun(message)
+        if message.wants_ack:
+            release.wait(PATIENCE)
+
+    unlucky = clients.client(cable.address, id="unlucky", reconnect=False)
+    lucky, publisher = connect("lucky"), connect("publisher")
+    unlucky.subscribe("jobs", hang, group="workers")
+    unlucky.flush()
+    lucky.subscribe("jobs", done, group="workers")
+    lucky.flush()
+    for number in (1, 2, 3, 4):
+        publisher.publish("jobs", number)
+    assert (begun.take(2), done.take(2)) == ([1, 3], [2, 4])
+    acks = [publisher.publish_with_ack("jobs", number, timeout=60.0) for number in (5, 6)]
+    assert begun.get().attempt == 1
+    cable.cut()
+    outcomes = [ack.wait()["workers of jobs"] for ack in acks]
+    assert all(isinstance(one, kps.GroupResponse) and one.success for one in outcomes)
+    assert [(one.client_id, one.attempts) for one in outcomes] == [("lucky", 2), ("lucky", 1)]
+    assert sorted((one.data, one.attempt) for one in (done.get(), done.get())) == [(5, 2), (6, 1)]
+    release.set()
+
+
 def test_a_level_1_server_has_no_patterns(clients: AnyDriver, servers: AnyDriver) -> None:
     server = servers.server(level=1)
     client = clients.client(server.address, id="client")
@@ -672,6 +701,64 @@ def test_a_dead_peer_is_noticed_by_the_heartbeat(servers: AnyDriver, clients: An
     assert disconnected.get().closed.code == 1006
     eventually(lambda: server.count_clients() == 0, "the server's notice")
     cable.close()
+
+
+# -- what was before, and who is there -----------------------------------------------------
+
+
+def test_a_topic_with_history_is_resumed(servers: AnyDriver, clients: AnyDriver) -> None:
+    server = servers.server(id="server", history=[kps.History("log/*", size=10)])
+    cable = Cable(server.address)
+    try:
+        connected, recovered, lost = Inbox(), Inbox(), Inbox()
+        client = clients.client(
+            cable.address,
+            id="client",
+            reconnect=QUICK,
+            on_connect=connected,
+            on_recovered=recovered,
+            on_lost=lost,
+        )
+        connected.get()
+        for number in range(5):
+            server.publish("log/1", number)
+        inbox = Inbox()
+        client.subscribe("log/1", inbox, last=3)
+        assert inbox.take(3) == [2, 3, 4]
+        server.publish("log/1", 5)
+        last = inbox.get()
+        assert (last.data, last.position.offset) == (5, 6)
+        cable.refuses = True
+        cable.cut()
+        for number in (6, 7):
+            server.publish("log/1", number)
+        cable.refuses = False
+        connected.get()
+        assert inbox.take(2) == [6, 7]
+        event = recovered.get()
+        assert (event.topic, event.messages) == ("log/1", 2)
+        assert lost.is_empty()
+        past = client.history("log/1", since=last.position)
+        assert ([message.data for message in past.messages], past.recovered) == ([6, 7], True)
+        assert [message.data for message in server.history("log/1", limit=2).messages] == [6, 7]
+    finally:
+        cable.close()
+
+
+def test_an_observer_is_told_who_comes_and_goes(connect: Connect, server: Any) -> None:
+    seen = Inbox()
+    watch, alice = connect("watch"), connect("alice")
+    watch.subscribe("room", Inbox(), presence=seen)
+    assert seen.get().members == {"watch": None}
+    alice.subscribe("room", Inbox(), info={"name": "Alice"})
+    presence = seen.get()
+    assert presence.members == {"watch": None, "alice": {"name": "Alice"}}
+    assert presence.joined == {"alice": {"name": "Alice"}}
+    assert alice.presence("room").members == server.presence("room").members == presence.members
+    assert [client.id for client in server.clients()] == ["watch", "alice"]
+    assert server.disconnect("alice", "enough")
+    presence = seen.get()
+    assert (presence.members, presence.left) == ({"watch": None}, {"alice": "closed"})
 
 
 # -- the server ----------------------------------------------------------------------------

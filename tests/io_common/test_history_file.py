@@ -28,6 +28,24 @@ from tests.io.harness import PATIENCE, eventually
 NOW = 1000.0
 MUCH = 1 << 28
 
+HEADERS = b'{"kind":"x"}'
+
+FORMAT_1 = """
+PRAGMA application_id = 0x4B505348;
+PRAGMA user_version = 1;
+CREATE TABLE book (epoch TEXT, number INTEGER NOT NULL, is_closed INTEGER NOT NULL);
+INSERT INTO book VALUES ('e1', 2, 1);
+CREATE TABLE topics (topic TEXT PRIMARY KEY, epoch TEXT NOT NULL, top INTEGER NOT NULL,
+    forgotten INTEGER NOT NULL DEFAULT 0);
+INSERT INTO topics VALUES ('a', 'e1', 3, 0);
+CREATE TABLE entries (number INTEGER PRIMARY KEY, topic TEXT NOT NULL, first INTEGER NOT NULL,
+    messages INTEGER NOT NULL, sender TEXT NOT NULL, time REAL NOT NULL, text BLOB NOT NULL);
+INSERT INTO entries VALUES (1, 'a', 1, 2, 'me', 1e9, CAST('1,2' AS BLOB));
+INSERT INTO entries VALUES (2, 'a', 3, 1, 'x', 1e9, CAST('3' AS BLOB));
+CREATE INDEX entries_of_topic ON entries (topic, first);
+"""
+"""A file that a server has written which knew no headers."""
+
 epochs = count(1)
 
 
@@ -60,8 +78,11 @@ class Run:
             raise AssertionError(text) from failure
         self.lines.append((level, text % args))
 
-    def publish(self, topic: str, *payloads: object, sender: str = "me") -> Publication:
+    def publish(
+        self, topic: str, *payloads: object, sender: str = "me", headers: bytes = b""
+    ) -> Publication:
         publication = Publication(topic, sender)
+        publication.headers = headers
         publication.add([b",".join(str(one).encode() for one in payloads)], len(payloads))
         self.book.keep(publication, self.now)
         return publication
@@ -104,6 +125,12 @@ class Run:
         log = self.book.log(topic)
         assert log is not None
         return log.since_number(mark)[1]
+
+    def headers(self, topic: str) -> list[tuple[int, bytes]]:
+        """The offset and the headers of each entry of a topic."""
+        log = self.book.log(topic)
+        assert log is not None
+        return [(entry.first, entry.headers) for entry in log.read(0, MUCH)]
 
     def offsets(self, topic: str) -> list[int]:
         return [offset for offset, _, _ in self.contents()[topic][2]]
@@ -167,6 +194,40 @@ class TestReading:
         assert third.contents() == again.contents()
         assert third.book.epoch == run.book.epoch
         assert third.book.latest == 5
+
+    def test_headers_come_back(self, start: Start) -> None:
+        run = start()
+        run.publish("a", 1, 2, headers=HEADERS)
+        run.publish("a", 3)
+        run.close()
+        again = start()
+        assert again.headers("a") == [(1, HEADERS), (3, b"")]
+        assert again.book.size == run.book.size
+
+    def test_a_file_of_the_first_format_is_taken_in(self, start: Start, path: Path) -> None:
+        connection = sqlite3.connect(path)
+        connection.executescript(FORMAT_1)
+        connection.close()
+        run = start()
+        assert run.contents() == {
+            "a": ("e1", 3, [(1, "me", b"1"), (2, "me", b"2"), (3, "x", b"3")])
+        }
+        assert run.headers("a") == [(1, b""), (3, b"")]
+        assert run.publish("a", 4, headers=HEADERS).offset == 4
+        run.close()
+        again = start()
+        assert again.headers("a") == [(1, b""), (3, b""), (4, HEADERS)]
+        assert (run.lines, again.lines) == ([], [])
+
+    def test_one_that_was_not_closed_in_order_leaves_a_break_too(
+        self, start: Start, path: Path
+    ) -> None:
+        connection = sqlite3.connect(path)
+        connection.executescript(FORMAT_1)
+        connection.execute("UPDATE book SET is_closed = 0")
+        connection.commit()
+        connection.close()
+        assert start().publish("a", 4).offset == BREAK + 1
 
     def test_offsets_go_on_though_the_messages_are_forgotten(self, start: Start) -> None:
         rule = History("**", ttl=10)
@@ -374,9 +435,9 @@ class TestRefused:
     def test_a_newer_format(self, start: Start, path: Path) -> None:
         start().close()
         connection = sqlite3.connect(path)
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
         connection.close()
-        assert self.refusal(path) == "it has the format 2, and this version of KPS knows 1"
+        assert self.refusal(path) == "it has the format 3, and this version of KPS knows 2"
 
     def test_a_database_of_something_else(self, path: Path) -> None:
         connection = sqlite3.connect(path)

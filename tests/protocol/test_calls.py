@@ -13,6 +13,9 @@ from kps.protocol.client.events import ErrorReceived
 from tests.interrupting import Interruption
 from tests.protocol.helpers import Client, FakeServer, Stage, of_type
 
+NEWER: dict[str, Any] = {"proto": 2, "features": ["headers"]}
+HEADERS = b'{"a":"b"}'
+
 
 def interrupted(at: int, call: Callable[[], object], handler: Callable[[], object]) -> bool:
     """Call ``handler`` once, at the n-th place of a call; tell whether it has so many."""
@@ -55,8 +58,9 @@ class Written:
 @pytest.mark.parametrize("nested", ["a", "b"], ids=["same-topic", "another-topic"])
 def test_a_client_loses_repeats_and_reorders_nothing(level: int, nested: str) -> None:
     def run(place: int) -> bool:
-        client, server = connected(**({"proto": 2} if level == 2 else {}))
+        client, server = connected(**(NEWER if level == 2 else {}))
         session, now = client.session, client.clock.now
+        headers = HEADERS if level == 2 else b""
         written: list[tuple[str, Any]] = []
 
         def work() -> None:
@@ -70,11 +74,11 @@ def test_a_client_loses_repeats_and_reorders_nothing(level: int, nested: str) ->
             session.publish("a", 6, now)
             server.send({"action": "publish", "topic": "c", "data": 1, "from": "x"})
             session.handle_timeout(now)
-            session.publish("b", 7, now)
+            session.sender.publish_with_headers("b", 7, now, headers)
 
         def handler() -> None:
             session.publish(nested, "first", now)
-            session.publish(nested, "second", now)
+            session.sender.publish_with_headers(nested, "second", now, headers)
 
         has_come = interrupted(place, work, handler)
         written.extend(Written(client, server).take())
@@ -105,13 +109,13 @@ def test_a_server_loses_repeats_and_reorders_nothing() -> None:
         def work() -> None:
             hub.publish("t", 1, now)
             peers[0].send({"action": "publish", "topic": "t", "data": 2, "from": "one"})
-            hub.publish("t", 3, now)
+            hub.publish("t", 3, now, HEADERS)
             peers[1].read()
             hub.publish("t", 4, now)
 
         def handler() -> None:
             counts.append(hub.publish("t", "first", now))
-            counts.append(hub.publish("t", "second", now))
+            counts.append(hub.publish("t", "second", now, HEADERS))
 
         has_come = interrupted(place, work, handler)
         for peer in (peers[0], peers[2]):
@@ -119,7 +123,10 @@ def test_a_server_loses_repeats_and_reorders_nothing() -> None:
                 fields["data"]["data"] for fields in peer.take() if fields["action"] == "publish"
             ]
             check(got, has_come)
-        check([message.data for message in own.take_all()], has_come)
+        messages = own.take_all()
+        check([message.data for message in messages], has_come)
+        with_headers = {one.data for one in messages if one.headers}
+        assert with_headers == ({3, "second"} if has_come else {3})
         assert counts == ([4, 4] if has_come else [])
         return has_come
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -115,6 +116,60 @@ class TestOnTheLoop:
                 assert not bus.publish_to_id("nobody", "lost")
             await bus.settle()
             assert bus.clients == []
+
+        run(main)
+
+    def test_headers_are_seen(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            async with Chat("alice") as alice:
+                got: list[kps.Message] = []
+                bus.subscribe("room", got.append)
+                for headers in ({"kind": "x"}, None):
+                    await alice.client.publish("room", 1, headers=headers)
+                    await alice.client.publish_to_id("bob", 1, headers=headers)
+                    await alice.client.publish_to_id_with_ack("bob", 1, headers=headers)
+                await bus.settle()
+                kinds = [{"kind": "x"}, {}]
+                assert [message.headers for message in got] == kinds
+                assert [message.headers for message in bus.published("room")] == kinds
+                direct = [message.headers for message in bus.sent_to("bob")]
+                assert direct == [kinds[0], kinds[0], kinds[1], kinds[1]]
+
+        run(main)
+
+    def test_a_group_of_workers(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            jobs: list[tuple[str, Any, int]] = []
+            stuck = asyncio.Event()
+
+            async def work(name: str, message: kps.Message) -> str:
+                jobs.append((name, message.data, message.attempt))
+                if (name, message.wants_ack) == ("a", True):
+                    await stuck.wait()
+                return name
+
+            async with kps.Client(ADDRESS, id="a") as a, kps.Client(ADDRESS, id="b") as b:
+                for name, client in (("a", a), ("b", b)):
+                    await client.subscribe("jobs", partial(work, name), group="workers")
+                assert bus.subscribers("jobs") == ["a", "b"]
+                for number in range(4):
+                    bus.publish("jobs", number)
+                await bus.settle()
+                assert sorted(jobs) == [("a", 0, 1), ("a", 2, 1), ("b", 1, 1), ("b", 3, 1)]
+                jobs.clear()
+                ack = bus.publish_with_ack("jobs", "do it", timeout=60.0)
+                await bus.settle()
+                assert (jobs, ack.responses) == ([("a", "do it", 1)], {})
+                bus.cut("a")
+                await bus.settle()
+                assert jobs[1:] == [("b", "do it", 2)]
+                outcome = ack.responses["workers of jobs"]
+                assert isinstance(outcome, kps.GroupResponse)
+                assert (outcome.client_id, outcome.result) == ("b", "b")
+                assert outcome.failures == (("a", "disconnected"),)
+                assert bus.subscribers("jobs") == ["b"]
+                await bus.advance(60.0)
+                assert bus.subscribers("jobs") == ["a", "b"], "it is back"
 
         run(main)
 
@@ -693,6 +748,117 @@ class TestHooks:
             run(main, auth=fail)
         assert "broken" in caplog.text
 
+    def test_who_may_connect(self, caplog: pytest.LogCaptureFixture) -> None:
+        asked: list[tuple[str, str]] = []
+
+        def on_connect(client: kps.ConnectedClient) -> bool | None:
+            asked.append((client.previous, client.id))
+            if client.id == "broken":
+                raise ValueError("no idea")
+            if client.id == "banned":
+                raise kps.Refused("go away")
+            return False if client.id == "nobody" else None
+
+        async def main(bus: MemoryBus) -> None:
+            for name, kind, text in (
+                ("nobody", kps.ServerError, "the server refused this"),
+                ("banned", kps.ServerError, "go away"),
+                ("broken", kps.ConnectFailed, "could not decide"),
+            ):
+                with pytest.raises(kind, match=text):
+                    await kps.Client.connect(ADDRESS, id=name, reconnect=False)
+            async with kps.Client(ADDRESS, id="alice"):
+                assert bus.clients == ["alice"]
+
+        with caplog.at_level(logging.ERROR):
+            run(main, on_connect=on_connect)
+        assert asked == [("", name) for name in ("nobody", "banned", "broken", "alice")]
+        assert "no idea" in caplog.text
+
+    def test_who_may_subscribe_to_what(self) -> None:
+        asked: list[Any] = []
+
+        def on_subscribe(wanted: kps.Subscribing) -> bool:
+            asked.append((wanted.client.id, str(wanted.topic), wanted.info))
+            return wanted.topic != "secret"
+
+        async def main(bus: MemoryBus) -> None:
+            async with kps.Client(ADDRESS, id="a") as client:
+                with pytest.raises(kps.ServerError) as refusal:
+                    await client.subscribe("secret")
+                assert refusal.value.code == "forbidden"
+                await client.subscribe("room", asked.append, info={"x": 1})
+                await client.subscribe(kps.Pattern("r*"), asked.append)
+                assert bus.subscribers("room") == ["a"]
+                assert bus.subscribers("secret") == []
+
+        run(main, on_subscribe=on_subscribe)
+        assert asked == [("a", "secret", None), ("a", "room", {"x": 1}), ("a", "r*", None)]
+
+    def test_who_leaves(self, caplog: pytest.LogCaptureFixture) -> None:
+        told: list[Any] = []
+
+        def on_disconnect(event: kps.ClientLeft) -> None:
+            told.append((event.client.id, str(event.closed.code)))
+            raise ValueError("after all")
+
+        def on_unsubscribe(event: kps.Unsubscribed) -> None:
+            told.append((event.client.id, str(event.topic), event.reason))
+
+        async def main(bus: MemoryBus) -> None:
+            async with kps.Client(ADDRESS, id="a") as a, kps.Client(ADDRESS, id="b") as b:
+                for client in (a, b):
+                    await client.subscribe("room", told.append)
+                await a.subscribe("hall", told.append)
+                await a.unsubscribe("hall")
+                await bus.settle()
+                assert told == [("a", "hall", "unsubscribed")]
+                bus.cut("b")
+                await bus.settle()
+                assert told[1:] == [("b", "room", "lost"), ("b", "1006")]
+            await bus.settle()
+            assert told[3:] == [("a", "room", "closed"), ("a", "1000")]
+
+        with caplog.at_level(logging.ERROR):
+            run(main, on_disconnect=on_disconnect, on_unsubscribe=on_unsubscribe)
+        assert "after all" in caplog.text
+
+    def test_hooks_may_use_the_bus(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            buses.append(bus)
+            async with Chat("alice") as alice, kps.Client(ADDRESS, id="bob"):
+                await bus.settle()
+            assert alice.lines == ["server: bob is here", "server: bob has left"]
+
+        buses: list[MemoryBus] = []
+
+        def say(text: str) -> None:
+            if buses[0].subscribers("room"):
+                buses[0].publish("room", text)
+
+        run(
+            main,
+            on_connect=lambda client: say(f"{client.id} is here"),
+            on_disconnect=lambda event: say(f"{event.client.id} has left"),
+        )
+
+    def test_a_blocking_client_is_asked_about_too(self) -> None:
+        told: list[Any] = []
+
+        def on_subscribe(wanted: kps.Subscribing) -> bool:
+            told.append(f"{wanted.client.id} {wanted.topic}")
+            return wanted.topic != "secret"
+
+        with (
+            MemoryBus(on_subscribe=on_subscribe, on_unsubscribe=lambda e: told.append(e.reason)),
+            kps.sync.Client(ADDRESS, id="a") as client,
+        ):
+            with pytest.raises(kps.ServerError):
+                client.subscribe("secret", told.append)
+            client.subscribe("room", told.append).unsubscribe()
+            client.flush()
+        assert told == ["a secret", "a room", "unsubscribed"]
+
     def test_relaying_has_nowhere_to_go(self) -> None:
         errors: list[kps.ServerError] = []
 
@@ -710,7 +876,40 @@ class TestHooks:
         with pytest.raises(kps.InvalidArgument, match="plain function"):
             MemoryBus(auth=hook)
         with pytest.raises(kps.InvalidArgument, match="plain function"):
+            MemoryBus(on_connect=hook)
+        with pytest.raises(kps.InvalidArgument, match="plain function"):
+            MemoryBus(on_unsubscribe=hook)
+        nothing: Any = 5
+        with pytest.raises(kps.InvalidArgument, match="on_subscribe is a function"):
+            MemoryBus(on_subscribe=nothing)
+        with pytest.raises(kps.InvalidArgument, match="plain function"):
             MemoryBus().subscribe("t", hook)
+
+
+class TestPresence:
+    def test_a_program_sees_who_comes_and_goes(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            seen: list[Any] = []
+
+            async def watch(presence: kps.Presence) -> None:
+                seen.append(presence)
+
+            async with kps.Client(ADDRESS, id="w") as watching, kps.Client(ADDRESS, id="a") as a:
+                await watching.subscribe("room", seen.append, presence=watch)
+                await a.subscribe("room", seen.append, info={"x": 1})
+                bus.subscribe("room", lambda message: None)
+                await bus.advance(0.2)
+                assert seen[-1].members == {"w": None, "a": {"x": 1}, "server": None}
+                assert (await a.presence("room")).count == 3
+                bus.reachable = False
+                bus.cut("a")
+                await bus.advance(kps.ServerLimits().presence_grace + 0.2)
+                assert seen[-1].left == {"a": "lost"}
+                bus.reachable = True
+                await bus.advance(60.0)
+                assert seen[-1].joined == {"a": {"x": 1}}
+
+        run(main)
 
 
 class TestInstalling:

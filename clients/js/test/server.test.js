@@ -535,7 +535,7 @@ describe('presence', () => {
     await assert.rejects(client.presence('news'), refused);
     assert.equal(await client.publishWithReceipt('news', 1), 1);
     assert.equal((await messages.next()).value.data, 1);
-    await assert.rejects(async () => { await client.subscribe('news', () => {}, { info: { x: 'y'.repeat(2000) } }); }, { code: 'limit_reached' });
+    await assert.rejects(async () => { await client.subscribe('news', () => {}, { info: { x: 'y'.repeat(2000) } }); }, { code: 'bad_request' });
     await client.subscribe('news', () => {}, { info: { name: 'me' } });
   });
 

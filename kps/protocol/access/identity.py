@@ -31,6 +31,9 @@ class Permissions:
     a pattern if one of these allows all that the pattern has."""
     presence: Sequence[str] = ()
     """Topics of which it may learn who is subscribed (spec, 17). None by default: it tells ids."""
+    groups: Sequence[str] = ALL
+    """Topics, and patterns, of which it may be a member of groups, if it may subscribe to them. A
+    member takes messages away from the others of its group."""
     direct: Sequence[str] = ALL
     """Ids of clients that it may send direct messages to, and the server's id."""
     ids: Sequence[str] = ALL
@@ -77,6 +80,7 @@ class Permissions:
         publish: Sequence[str] = ALL,
         subscribe: Sequence[str] = ALL,
         presence: Sequence[str] = ALL,
+        groups: Sequence[str] = ALL,
         direct: Sequence[str] = ALL,
         ids: Sequence[str] = ALL,
         relay: Sequence[str] = (),
@@ -92,6 +96,7 @@ class Permissions:
             publish=publish,
             subscribe=subscribe,
             presence=presence,
+            groups=groups,
             direct=direct,
             ids=ids,
             relay=relay,

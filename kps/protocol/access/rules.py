@@ -8,7 +8,7 @@ from kps.protocol.access.identity import Permissions, covers, matches
 from kps.protocol.bus.message import has_controls
 from kps.protocol.dialect.address import DEFAULT_PATH, RelayTarget
 from kps.protocol.dialect.envelope import InvalidMessage
-from kps.protocol.patterns import Scope
+from kps.protocol.patterns import InGroup, Scope
 from kps.protocol.server_limits import ServerLimits
 
 RESERVED = "__kps/"
@@ -26,7 +26,17 @@ def check_publish(topic: str, permissions: Permissions, limits: ServerLimits) ->
         raise InvalidMessage("this client may not publish on this topic", "forbidden")
 
 
-def check_group(group: str, limits: ServerLimits) -> None:
+def check_group(key: InGroup, permissions: Permissions, limits: ServerLimits) -> None:
+    check_group_name(key.group, limits)
+    scope = key.scope
+    is_topic = isinstance(scope, str)
+    allowed = permissions.groups
+    if not (matches(scope, allowed) if isinstance(scope, str) else covers(allowed, scope)):
+        kind = "topic" if is_topic else "pattern"
+        raise InvalidMessage(f"this client may not be in a group of this {kind}", "forbidden")
+
+
+def check_group_name(group: str, limits: ServerLimits) -> None:
     _check_topic(group, limits, "name of the group")
 
 

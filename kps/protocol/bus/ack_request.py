@@ -67,7 +67,7 @@ class AckRequest:
         self.tasks = _NO_TASKS
         """Those of groups without an outcome."""
         self.responses: dict[str, AckResponse] = {}
-        """The outcomes, by client id, or by the text of the membership in a group."""
+        """The outcomes, by their keys."""
         self.tells_timeouts = tells_timeouts
         """Level 1: whether the final answer lists the clients that did not answer in time."""
         self.wants_updates = wants_updates
@@ -103,7 +103,7 @@ class AckRequest:
 
     def status(self) -> dict[str, bool]:
         """Return the addressed client ids, and whether each outcome is known."""
-        status = dict.fromkeys(self.responses, True)
+        status = {response.name: True for response in self.responses.values()}
         status.update(dict.fromkeys(self.awaited.values(), False))
         status.update((str(task.key), False) for task in self.tasks)
         return status
@@ -155,9 +155,9 @@ class Queue:
         """Yield the first tasks of either kind, up to ``most`` of each."""
         return chain(islice(self._again, most), islice(self._new, most))
 
-    def add(self, task: "Task", *, is_again: bool) -> None:
+    def add(self, task: "Task") -> None:
         """Add a task."""
-        (self._again if is_again else self._new)[task] = None
+        (self._new if task.member is None else self._again)[task] = None
 
     def remove(self, task: "Task") -> None:
         """Remove a task."""
@@ -169,7 +169,8 @@ class Task:
     """A message that one member of a group is to handle."""
 
     __slots__ = ("attempt", "data", "failures", "headers", "hint", "id", "key", "member",
-                 "member_id", "queue", "request", "retries", "sender", "topic")  # fmt: skip
+                 "member_id", "number", "queue", "request", "retries", "returns", "sender",
+                 "topic")  # fmt: skip
 
     def __init__(self, request: AckRequest, key: InGroup, work: Work) -> None:
         self.id = f"{request.id}.{len(request.tasks) + 1}"
@@ -187,8 +188,12 @@ class Task:
         """Tasks with the same text go to the same member; empty: to any."""
         self.retries = work.retries
         """How often it may still fail without an end."""
+        self.number = 0
+        """Its place among all tasks, in the order of their requests."""
         self.attempt = 0
-        """How many members have been asked, counting each time."""
+        """How many members may have begun with it, counting each time."""
+        self.returns = 0
+        """How many have returned it without having begun."""
         self.member: Member | None = None
         """Who has been asked last."""
         self.member_id = ""

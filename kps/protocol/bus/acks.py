@@ -12,7 +12,7 @@ from kps.protocol import cost
 from kps.protocol.bus.ack_request import NO_ROOM, AckOwner, AckRequest, Task, Work
 from kps.protocol.bus.slices import Slices
 from kps.protocol.bus.subscriber import Subscriber
-from kps.protocol.bus.tasks import TaskBook
+from kps.protocol.bus.tasks import TaskBook, cost_of_task
 from kps.protocol.bus.topics import Bus
 from kps.protocol.dialect.outcome import AckResponse, GroupResponse, Json
 from kps.protocol.server_limits import ServerLimits
@@ -91,11 +91,11 @@ class AckBook:
         size += sum(cost.ADDRESSED + cost.of_text(client_id) for client_id in absent)
         groups = () if work is None else work.groups
         if work is not None:
-            around = cost.TASK + cost.of_text(work.hint) + len(work.data) + len(work.headers)
-            size += sum(around + 2 * cost.of_text(str(key)) for key in groups)
+            size += sum(map(cost.of_text, (work.topic, work.sender, work.hint)))
+            size += len(work.data) + len(work.headers) + sum(map(cost_of_task, groups))
         if self._awaited + len(awaited) + len(groups) > limits.max_awaited_acks:
             raise QueueFull("the server waits for too many answers")
-        if self._cost + self.tasks.kept + size > limits.max_ack_bytes:
+        if self._cost + size > limits.max_ack_bytes:
             raise QueueFull("the ack requests under way take too much memory")
         count = len(awaited) + len(groups)
         request = AckRequest(
@@ -110,6 +110,8 @@ class AckBook:
             self._expired,
         )
         if work is not None:
+            data, headers = cost.compact(work.data), cost.compact(work.headers)
+            work = work._replace(data=data, headers=headers)
             request.tasks = {}
             for key in groups:
                 request.tasks[Task(request, key, work)] = None
@@ -147,14 +149,17 @@ class AckBook:
         error: str | None,
         result: Json | None = None,
         size: int = 0,
+        *,
+        has_begun: bool = True,
     ) -> None:
         """Record a subscriber's answer, whose result has ``size`` bytes; error texts count too.
 
-        Ignore it unless the request awaits this subscriber.
+        ``has_begun`` tells whether it may have begun to handle the message. The answer is ignored
+        unless the request awaits this subscriber.
         """
         request = self._by_id.get(ack_id)
         if request is None:
-            self.tasks.answer(subscriber, ack_id, error, result, size)
+            self.tasks.answer(subscriber, ack_id, error, result, size, has_begun)
         elif subscriber in request.awaited:
             if (error or size) and not self._charge(request, cost.of_answer(error, size)):
                 error, result = NO_ROOM, None
@@ -248,7 +253,7 @@ class AckBook:
             response = response.without_result(NO_ROOM)
         del request.tasks[task]
         self._awaited -= 1
-        request.responses[response.name] = response
+        request.responses[response.key] = response
         request.owner.ack_updated(request, response)
         if request.is_over:
             self._finish(request)

@@ -3,19 +3,24 @@
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Iterator
 from hashlib import blake2b
+from itertools import chain
 
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.patterns import InGroup
 
+_MOST_KEYS = 4096  # of which a group knows the member
+
 
 class Member:
     """A member of a group, and how many messages it has that it has not answered."""
 
-    __slots__ = ("concurrency", "load", "subscriber")
+    __slots__ = ("concurrency", "load", "name", "subscriber")
 
     def __init__(self, subscriber: Subscriber, concurrency: int) -> None:
         self.subscriber = subscriber
+        self.name = subscriber.id
+        """The id that it had when it became a member, for keys."""
         self.concurrency = concurrency
         """How many such messages it takes at a time."""
         self.load = 0
@@ -32,13 +37,14 @@ class Group:
     ``leaving`` are subscribers that have left, and whose memberships have not ended yet.
     """
 
-    __slots__ = ("_by_load", "_leaving", "key", "members")
+    __slots__ = ("_by_key", "_by_load", "_leaving", "key", "members")
 
     def __init__(self, key: InGroup, leaving: Container[Subscriber]) -> None:
         self.key = key
         self.members: OrderedDict[Subscriber, Member] = OrderedDict()
         """In the order in which it is their turn."""
         self._by_load: dict[int, OrderedDict[Member, None]] = {}  # those that are free
+        self._by_key: dict[str, Member] = {}  # whose messages with a key are, as far as is known
         self._leaving = leaving
 
     def present(self) -> Iterator[Member]:
@@ -51,6 +57,7 @@ class Group:
         member = self.members.get(subscriber)
         if member is None:
             member = self.members[subscriber] = Member(subscriber, concurrency)
+            self._by_key.clear()
         else:
             self._leave_queue(member)
             member.concurrency = concurrency
@@ -59,6 +66,7 @@ class Group:
     def leave(self, subscriber: Subscriber) -> Member:
         """Remove a member."""
         member = self.members.pop(subscriber)
+        self._by_key.clear()
         self._leave_queue(member)
         return member
 
@@ -81,13 +89,15 @@ class Group:
             members.append(member)
             if len(members) == count:
                 break
-        for member in members:
-            self.members.move_to_end(member.subscriber)
         if not members:
             return []
-        if len(members) == 1:
+        several = len(members)
+        rest = count % several  # so many get one more; the next ones are first in turn
+        for member in chain(members[rest:], members[:rest]):
+            self.members.move_to_end(member.subscriber)
+        if several == 1:
             return [(members[0], self._part(publication, publication.texts, count))]
-        payloads, several = publication.payloads(), len(members)
+        payloads = publication.payloads()
         last = (count - 1) % several
         order = [*range(last + 1, several), *range(last + 1)]
         return [
@@ -120,12 +130,23 @@ class Group:
         """Tell whether there is no other member."""
         return all(one is member for one in self.present())
 
-    def member_for(self, hint: str) -> Member | None:
-        """Return the member for all messages with one hint; ``None`` if there is no member.
+    def member_for(self, key: str, avoided: Subscriber | None = None) -> Member | None:
+        """Return the member for all messages with one key; ``None`` if there is no member.
 
-        It is the same as long as the members are (rendezvous hashing).
+        It is the same as long as the members are (rendezvous hashing). Instead of ``avoided`` it is
+        the next one, if there is one.
         """
-        return max(self.present(), key=lambda member: _weight(hint, member), default=None)
+        known = self._by_key.get(key) if avoided is None else None
+        if known is not None and known.subscriber not in self._leaving:
+            return known
+        present = list(self.present())
+        others = [one for one in present if one.subscriber is not avoided]
+        found = max(others or present, key=lambda member: _weight(key, member), default=None)
+        if found is not None and avoided is None:
+            if len(self._by_key) >= _MOST_KEYS:
+                self._by_key.clear()
+            self._by_key[key] = found
+        return found
 
     def took(self, member: Member) -> None:
         """Note that a member has one message more to answer."""
@@ -151,8 +172,8 @@ class Group:
                 del self._by_load[member.load]
 
 
-def _weight(hint: str, member: Member) -> bytes:
-    text = f"{hint}\0{member.subscriber.id}".encode("utf-8", "surrogatepass")
+def _weight(key: str, member: Member) -> bytes:
+    text = f"{key}\0{member.name}".encode("utf-8", "surrogatepass")
     return blake2b(text, digest_size=8).digest()
 
 

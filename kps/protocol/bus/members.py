@@ -11,7 +11,6 @@ from kps.protocol.dialect.requests import NO_WISH, PresenceWish
 from kps.protocol.limits import shown
 from kps.protocol.patterns import Key
 
-
 _MEMBER = 100  # bytes of a place in a table
 
 

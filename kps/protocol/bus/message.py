@@ -27,10 +27,12 @@ else:
 class Acknowledgement:
     """The ack that is due for one message, once all subscriptions have handled it."""
 
-    __slots__ = ("ack_id", "epoch", "error", "remaining", "result")
+    __slots__ = ("ack_id", "epoch", "error", "has_begun", "remaining", "result")
 
     def __init__(self, ack_id: str, epoch: int, remaining: int) -> None:
         self.ack_id = ack_id
+        self.has_begun = True
+        """Whether the program may have begun to handle it."""
         self.epoch = epoch
         """Number of the connection that brought it; on a later one the ack would be void."""
         self.remaining = remaining
@@ -183,7 +185,7 @@ class AckHandle:
     def __init__(self, ack_id: str) -> None:
         self.id = ack_id
         self.responses: dict[str, AckResponse] = {}
-        """The outcomes so far, by client id."""
+        """The outcomes so far, by their keys."""
         self.presence: int | None = None
         """The number of the latest change of the topic's members before the message."""
         self.finished = False
@@ -193,7 +195,7 @@ class AckHandle:
 
     def known_status(self) -> dict[str, bool]:
         """Return the clients with a known outcome, and whether each answered in time."""
-        return {name: outcome.error != "timeout" for name, outcome in self.responses.items()}
+        return {outcome.name: outcome.error != "timeout" for outcome in self.responses.values()}
 
 
 class AckChanged(NamedTuple):

@@ -198,7 +198,7 @@ class Subscriptions:
             return False
         mailbox.closed = True
         for message in mailbox.take_all():
-            self.settle(message, "unsubscribed")
+            self._return(mailbox, message, "unsubscribed")
         if mailbox is self._direct:
             self._direct = None
             return False
@@ -295,8 +295,8 @@ class Subscriptions:
                 place_messages(messages, position)
             if headers:
                 put_headers(messages, headers)
-            if not len(mailbox):
-                self._will_be_ready(mailbox)
+            if not len(mailbox) and not (self.ready and self.ready[-1] is mailbox):
+                self.ready.append(mailbox)  # first: a signal handler may raise in between
             if mailbox.put_all(messages, total):
                 if self._crowded is not None and mailbox.fills(CROWDED):
                     self._crowded(mailbox)
@@ -370,6 +370,15 @@ class Subscriptions:
         if acknowledgement.remaining == 0:
             self._answer(acknowledgement)
 
+    def _return(self, mailbox: Mailbox, message: Message, error: str) -> None:
+        """Settle a message that the program has not begun to handle.
+
+        If it is a member's, another one may handle it.
+        """
+        if message.acknowledgement is not None and isinstance(mailbox.key, InGroup):
+            message.acknowledgement.has_begun = False
+        self.settle(message, error)
+
     def take_ready(self) -> list[Mailbox]:
         """Return the mailboxes in ``ready``, and clear it."""
         ready: list[Mailbox] = []
@@ -392,23 +401,18 @@ class Subscriptions:
 
     def _put(self, mailbox: Mailbox, message: Message) -> bool:
         """Add a message to a mailbox; tell whether it had room, or the policy made room."""
-        if not len(mailbox):
-            self._will_be_ready(mailbox)
+        if not len(mailbox) and not (self.ready and self.ready[-1] is mailbox):
+            self.ready.append(mailbox)  # first: a signal handler may raise in between
         dropped = mailbox.put(message)
         if dropped:
             self.dropped += len(dropped)
             if mailbox.starts_overflowing():
                 self.overflowed.append(mailbox)
             for lost in dropped:
-                self.settle(lost, "queue full")
+                self._return(mailbox, lost, "queue full")
         if self._crowded is not None and mailbox.fills(CROWDED):
             self._crowded(mailbox)
         return not dropped or dropped[-1] is not message
-
-    def _will_be_ready(self, mailbox: Mailbox) -> None:
-        """Note an empty mailbox before its message: a signal handler may raise in between."""
-        if not (self.ready and self.ready[-1] is mailbox):
-            self.ready.append(mailbox)
 
 
 def copied(data: Any) -> Any:

@@ -4,7 +4,7 @@ A task is with one member at a time. If that member's connection ends before its
 not begun, another member gets the task at once. What all members together cannot take waits.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -15,7 +15,7 @@ from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.slices import Slices
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.bus.topics import Bus
-from kps.protocol.dialect.outcome import NO_MEMBER, NOT_BEGUN, GroupResponse, Json, size_of_failure
+from kps.protocol.dialect.outcome import NO_MEMBER, GroupResponse, Json, size_of_failure
 from kps.protocol.patterns import InGroup
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.timers import Deadlines
@@ -25,10 +25,20 @@ BUSY = "busy"
 DISCONNECTED = "disconnected"
 
 _MOST_PASSED = 100  # tasks that wait for others than the member that is free
+_KEPT = 4  # this part of the memory for ack requests may be taken by tasks that nobody needs
 _WEIGHED = 8  # members, of which a key is for one, that count as one step
+
+_MOST_RETURNS = 20  # by members that have not begun with a task
+
+_Answer = tuple[Subscriber, str, str | None, Json | None, int, bool]
 
 Conclude = Callable[[AckRequest, Task, GroupResponse, int], None]
 """Gets the outcome of a task of a request, and the bytes of its result."""
+
+
+def cost_of_task(key: InGroup) -> int:
+    """Return what a task for a group takes in memory, apart from what all of its request share."""
+    return cost.TASK + cost.of_text(str(key))
 
 
 class TaskBook:
@@ -57,8 +67,10 @@ class TaskBook:
         self._waiting: dict[InGroup, Queue] = {}
         self._for_members: dict[Member, Queue] = {}
         self._counts: dict[InGroup, int] = {}  # of all tasks that wait for a group
-        self._answers: deque[tuple[Subscriber, str, str | None, Json | None, int]] = deque()
+        self._answers: deque[_Answer] = deque()
         self._is_answering = False
+        self._count = 0
+        self._kept: OrderedDict[Task, None] = OrderedDict()
         self.kept = 0
         """Bytes of tasks that members have, and whose requests have ended."""
         self._slices = Slices(deadlines)
@@ -69,7 +81,9 @@ class TaskBook:
         """Give the tasks of a request to members."""
         for task in list(request.tasks):
             if task.request is not None:  # the request may have ended meanwhile
-                self._dispatch(task)
+                self._count += 1
+                task.number = self._count
+                self._dispatch(task, is_new=True)
 
     def abandon(self, request: AckRequest) -> None:
         """Forget the tasks of a request that has ended. Members that have one are busy with it."""
@@ -82,10 +96,16 @@ class TaskBook:
         self._end(task, "timeout")
 
     def answer(
-        self, subscriber: Subscriber, ack_id: str, error: str | None, result: Json | None, size: int
+        self,
+        subscriber: Subscriber,
+        ack_id: str,
+        error: str | None,
+        result: Json | None,
+        size: int,
+        has_begun: bool,
     ) -> None:
         """Record a member's answer. Ignore it unless the task is with this subscriber."""
-        self._answers.append((subscriber, ack_id, error, result, size))
+        self._answers.append((subscriber, ack_id, error, result, size, has_begun))
         if self._is_answering:
             return  # the server's own program may answer within the call that gives it a task
         self._is_answering = True
@@ -96,7 +116,13 @@ class TaskBook:
             self._is_answering = False
 
     def _answer(
-        self, subscriber: Subscriber, ack_id: str, error: str | None, result: Json | None, size: int
+        self,
+        subscriber: Subscriber,
+        ack_id: str,
+        error: str | None,
+        result: Json | None,
+        size: int,
+        has_begun: bool,
     ) -> None:
         task = self._under_way.get(ack_id)
         if task is None or task.member is None or task.member.subscriber is not subscriber:
@@ -105,8 +131,8 @@ class TaskBook:
         self._take_back(task)
         if error is None:
             self._end(task, None, result, size)
-        elif error in NOT_BEGUN:
-            self._again(task, error)
+        elif not has_begun:
+            self._returned(task, error)
         elif task.retries > 0:
             task.retries -= 1
             self._again(task, error)
@@ -128,38 +154,31 @@ class TaskBook:
 
     # -- within -----------------------------------------------------------------------------
 
-    def _dispatch(self, task: Task, *, is_again: bool = False) -> None:
+    def _dispatch(self, task: Task, *, is_new: bool = False, is_returned: bool = False) -> None:
         """Give a task to a member, or let it wait for one."""
         group = self._bus.group(task.key)
         if group is None or next(group.present(), None) is None:
             self._end(task, NO_MEMBER)
             return
-        member: Member | None
+        # A member that is free has been given all that waits and that it could take.
         if task.hint:
-            member = group.member_for(task.hint)
-            assert member is not None
-            if not member.is_free or self._for_members.get(member):
-                self._wait(task, self._for_members.setdefault(member, Queue()), is_again)
-                return
+            member = group.member_for(task.hint, task.last if is_returned else None)
         else:
-            member = group.least_loaded(avoided=task.last)
-            waiting = self._waiting.get(task.key)
-            if member is None or (waiting and not is_again):
-                if waiting is None:
-                    waiting = self._waiting[task.key] = Queue()
-                self._wait(task, waiting, is_again)
-                if member is not None:
-                    self._give_more(task.key, member)
-                return
-        self._hand_out(task, group, member)
+            member = group.least_loaded(task.last)
+        if member is not None and member.is_free:
+            self._hand_out(task, group, member)
+        elif member is not None:
+            self._wait(task, self._for_members.setdefault(member, Queue()), is_new)
+        else:
+            self._wait(task, self._waiting.setdefault(task.key, Queue()), is_new)
 
-    def _wait(self, task: Task, queue: Queue, is_again: bool) -> None:
-        """Let a task wait. One that has been with a member goes first, and always has room."""
+    def _wait(self, task: Task, queue: Queue, is_new: bool) -> None:
+        """Let a task wait. Only a new one may have no room."""
         count = self._counts.get(task.key, 0)
-        if not is_again and count >= self._limits.max_waiting:
+        if is_new and count >= self._limits.max_waiting:
             self._end(task, BUSY)
             return
-        queue.add(task, is_again=is_again)
+        queue.add(task)
         task.queue = queue
         self._counts[task.key] = count + 1
 
@@ -174,7 +193,11 @@ class TaskBook:
             self._waiting.pop(task.key, None)
 
     def _hand_out(self, task: Task, group: Group, member: Member) -> None:
-        subscriber = member.subscriber
+        subscriber, request = member.subscriber, task.request
+        assert request is not None
+        if not self._charge(request, subscriber.id.__sizeof__()):
+            self._end(task, NO_ROOM)
+            return
         task.attempt += 1
         task.member, task.member_id = member, subscriber.id
         group.took(member)
@@ -193,7 +216,8 @@ class TaskBook:
         assert member is not None
         del self._under_way[task.id]
         if task.request is None:
-            self.kept -= cost.TASK
+            self.kept -= cost_of_task(task.key)
+            self._kept.pop(task, None)
         of_subscriber = self._by_subscriber[member.subscriber]
         del of_subscriber[task]
         if not of_subscriber:
@@ -204,6 +228,20 @@ class TaskBook:
         else:
             member.load -= 1
 
+    def _returned(self, task: Task, error: str) -> None:
+        """Give a task with which its member has not begun to another one. It is no attempt."""
+        task.attempt -= 1
+        task.returns += 1
+        task.member_id = task.failures[-1][0] if task.failures else ""
+        if task.request is None:
+            return
+        group, member = self._bus.group(task.key), task.member
+        is_only = group is not None and member is not None and group.has_only(member)
+        if is_only or task.returns > _MOST_RETURNS:
+            self._end(task, error)
+        else:
+            self._dispatch(task, is_returned=True)
+
     def _again(self, task: Task, error: str) -> None:
         """Give a task to another member, unless too many have had it."""
         request = task.request
@@ -211,9 +249,9 @@ class TaskBook:
             return
         if task.attempt >= self._limits.max_attempts:
             self._end(task, error)
-        elif self._charge(request, size_of_failure(task.member_id, error)):
+        elif self._charge(request, size_of_failure("", error)):  # its id has been paid for
             task.failures.append((task.member_id, error))
-            self._dispatch(task, is_again=True)
+            self._dispatch(task)
         else:
             self._end(task, NO_ROOM)
 
@@ -240,9 +278,19 @@ class TaskBook:
     def _let_go(self, task: Task) -> None:
         """Note that no request needs a task any more. It is kept while a member has it."""
         if task.request is not None and task.id in self._under_way:
-            self.kept += cost.TASK
+            self.kept += cost_of_task(task.key)
+            self._kept[task] = None
         task.request = None
         task.data = task.headers = b""
+        task.topic = task.sender = task.hint = task.member_id = ""
+        task.failures = []
+        while self.kept > self._limits.max_ack_bytes // _KEPT:
+            # Its member counts as free, so it has more to do than it wants: that is its own fault.
+            oldest = next(iter(self._kept))
+            member = oldest.member
+            assert member is not None
+            self._take_back(oldest)
+            self._give_more(oldest.key, member)
         self._unqueue(task)
 
     def _give_more(self, key: InGroup, member: Member) -> None:
@@ -262,14 +310,13 @@ class TaskBook:
 
     def _next_for(self, group: Group, member: Member) -> Task | None:
         """Return the next task for a member, if one waits that it has not failed with just now."""
-        if queue := self._for_members.get(member):
-            return next(iter(queue))
+        own = next(iter(self._for_members.get(member) or ()), None)
         if queue := self._waiting.get(group.key):
             is_only = group.has_only(member)
             for task in queue.first(_MOST_PASSED):
                 if task.last is not member.subscriber or is_only:
-                    return task
-        return None
+                    return task if own is None or task.number < own.number else own
+        return own
 
     def _member_joined(self, group: Group, member: Member) -> None:
         self._give_more(group.key, member)

@@ -12,6 +12,8 @@ from kps.protocol.bus.subscriber import Stage, Subscriber
 from kps.protocol.patterns import InGroup, Key, Scope
 from kps.protocol.timers import Deadlines
 
+_COPIED = 4096  # bytes of a message that are written anew for a group, for one unit
+
 Watcher = Callable[[Subscriber, Key], None]
 """A callback that gets a subscriber, and the topic or pattern of a subscription that began or
 ended."""
@@ -229,13 +231,15 @@ class Bus:
             _count(found.patterns, publication.count)
         reached = sum([subscriber.deliver(publication) for subscriber in addressed])
         if found.groups and not publication.ack_id:
+            size = sum(map(len, publication.texts))
+            self.routes.searched += len(found.groups) * (1 + size // _COPIED)
             reached += sum([group.publish(publication) for group in found.groups])
         return reached
 
 
 def _members(subject: Subject) -> int:
     """Count the members of the groups of a topic or pattern."""
-    return sum(len(list(group.present())) for group in subject.own_groups.values())
+    return sum(1 for group in subject.own_groups.values() for _ in group.present())
 
 
 def _count(patterns: list[Subject], messages: int) -> None:

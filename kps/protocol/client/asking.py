@@ -220,7 +220,7 @@ class Asking:
         for one in groups if type(groups) is list else ():
             if type(one) is dict:
                 outcome, size = read_group_response(one, handle.id)
-                self._record(handle, outcome.name, outcome, size)
+                self._record(handle, outcome.key, outcome, size)
         if type(missing) is list:
             for client_id in missing:
                 if type(client_id) is str:

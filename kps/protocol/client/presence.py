@@ -103,7 +103,8 @@ class MembersOfTopics:
             now = _since(before, read_presence(topic, fields))
         else:
             now = _changed(before, fields)
-        self._known[topic] = replace(now, joined={}, updated={}, left={})
+        members = None if now.members is None else dict(now.members)  # the program may change its
+        self._known[topic] = Presence(topic, members, now.count, now.version)
         self._state.events.append(PresenceChanged(now))
 
 

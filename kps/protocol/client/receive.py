@@ -177,9 +177,12 @@ class Receiver:
     def answer(self, acknowledgement: Acknowledgement) -> None:
         """Send the ack of a message, unless its connection has ended."""
         if acknowledgement.epoch == self._state.epoch:
-            self._answer(acknowledgement.ack_id, acknowledgement.error, acknowledgement.result)
+            ack_id, error = acknowledgement.ack_id, acknowledgement.error
+            self._answer(ack_id, error, acknowledgement.result, acknowledgement.has_begun)
 
-    def _answer(self, ack_id: str, error: str | None, result: Any = None) -> None:
+    def _answer(
+        self, ack_id: str, error: str | None, result: Any = None, has_begun: bool = True
+    ) -> None:
         state = self._state
         link = state.link
         if link is None:
@@ -188,7 +191,7 @@ class Receiver:
             error = error[: state.config.limits.max_error]
         outgoing = link.outgoing
         try:
-            message = outgoing.dialect.ack(ack_id, state.id, error, result)
+            message = outgoing.dialect.ack(ack_id, state.id, error, result, has_begun=has_begun)
             outgoing.check_size(message)
         except (InvalidArgument, MessageTooLarge) as reason:
             message = outgoing.dialect.ack(ack_id, state.id, bad_result(reason), None)
@@ -303,7 +306,7 @@ class Receiver:
                 scope, topic, payloads, sender, size // len(payloads), errand
             )
         if taken is None and ack_id:
-            self._answer(ack_id, NO_SUBSCRIBER)
+            self._answer(ack_id, NO_SUBSCRIBER, has_begun=False)
 
     def _direct_message(self, link: ClientLink, fields: Fields, size: int) -> None:
         sender, data = text(fields, "from"), fields.get("data")

@@ -212,8 +212,12 @@ class ClientSession:
         """End one subscription. May be called twice."""
         self.state.now = now
         key, observed = mailbox.key, mailbox.observer is not None and not mailbox.is_over
+        is_member = isinstance(key, InGroup) and not mailbox.is_over
+        if is_member:
+            self.topics.leave(key)  # first, so that it gets nothing back that it returns
         if self.subscriptions.remove(mailbox):
-            self.topics.leave(key)
+            if not is_member:
+                self.topics.leave(key)
             self.members.forget(key)
         elif observed and not any(one.observer for one in self.subscriptions.mailboxes(key)):
             self.members.ignore(key)

@@ -17,14 +17,21 @@ def pack_bytes(value: Any) -> Any:
     side, in each language. They take a third more room. Raises :class:`kps.InvalidArgument` for a
     dictionary that looks like such bytes itself.
     """
+    try:
+        return _packed(value)
+    except RecursionError:
+        raise InvalidArgument("this is nested too deeply") from None
+
+
+def _packed(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
-        return {_MARK: b2a_base64(value, newline=False).decode()}
+        return {_MARK: b2a_base64(bytes(value), newline=False).decode()}
     if isinstance(value, dict):
         if _is_marked(value):
             raise InvalidArgument(f"a dictionary with {_MARK!r} alone stands for bytes")
-        return {name: pack_bytes(one) for name, one in value.items()}
+        return {name: _packed(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [pack_bytes(one) for one in value]
+        return [_packed(one) for one in value]
     return value
 
 
@@ -48,7 +55,7 @@ def _is_marked(value: dict[Any, Any]) -> bool:
 
 def _decoded(text: Any) -> bytes:
     try:
-        if isinstance(text, str):
+        if isinstance(text, str) and len(text) % 4 == 0:
             return a2b_base64(text, strict_mode=True)
     except ValueError:
         pass

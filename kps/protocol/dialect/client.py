@@ -136,7 +136,9 @@ class ClientLevel1:
     ) -> bytes:
         return level1.publish_to_id_with_ack(to, sender, data, ack_id, timeout)
 
-    def ack(self, ack_id: str, client_id: str, error: str | None, result: Any) -> bytes:
+    def ack(
+        self, ack_id: str, client_id: str, error: str | None, result: Any, *, has_begun: bool = True
+    ) -> bytes:
         """Write an ack. Raises :class:`kps.InvalidArgument` for a result that is not JSON."""
         return level1.ack(ack_id, client_id, error)
 
@@ -213,8 +215,10 @@ class ClientLevel2(ClientLevel1):
     ) -> bytes:
         return level2.publish_to_id_with_ack(to, data, ack_id, timeout, more)
 
-    def ack(self, ack_id: str, client_id: str, error: str | None, result: Any) -> bytes:
-        return level2.ack(ack_id, error, result)
+    def ack(
+        self, ack_id: str, client_id: str, error: str | None, result: Any, *, has_begun: bool = True
+    ) -> bytes:
+        return level2.ack(ack_id, error, result, has_begun=has_begun)
 
     def barrier(self, name: str, sender: str) -> bytes:
         return level2.ping(sender, name)

@@ -6,7 +6,6 @@ All other messages are those of ``level1``. Each function returns the JSON of on
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kps.protocol.dialect import level1
 from kps.protocol.dialect.codes import FEATURES
 from kps.protocol.dialect.envelope import Fields, compose, shown, text, write
 from kps.protocol.dialect.outcome import AckResponse, GroupResponse, kept_result
@@ -14,7 +13,8 @@ from kps.protocol.patterns import InGroup, Key, Pattern
 
 LEVEL = 2
 
-_NAMES_A_REQUEST = ("topic", "pattern", "group", "to", "ack_id", "receipt", "nonce")
+NAMES_A_REQUEST = ("topic", "pattern", "group", "to", "ack_id", "receipt", "nonce")
+"""The fields by which a refusal names its request."""
 
 # -- server to client ---------------------------------------------------------------------
 
@@ -66,21 +66,19 @@ def history(topic: str, nonce: str, entries: Iterable[bytes], more: Fields) -> b
 
 def kept_message(offset: int, sender: str, payload: bytes, headers: bytes) -> bytes:
     """One of them."""
-    more = with_headers(headers) if headers else b""
+    more = with_headers(headers)
     return b'{"offset":%d,%b"from":%b,"data":%b}' % (offset, more, write(sender), payload)
 
 
 def direct_delivery(sender: str, payload: bytes, headers: bytes) -> bytes:
     """A direct message, whose payload is JSON."""
-    if not headers:
-        return level1.direct_delivery(sender, payload)
     more = with_headers(headers)
     return b'{"action":"direct_message",%b"from":%b,"data":%b}' % (more, write(sender), payload)
 
 
 def with_headers(headers: bytes) -> bytes:
-    """The field of a delivery with its headers, which are JSON."""
-    return b'"headers":%b,' % headers
+    """The field of a delivery with its headers, which are JSON; nothing if they are empty."""
+    return b'"headers":%b,' % headers if headers else b""
 
 
 def unsubscribed(key: Key) -> bytes:
@@ -131,7 +129,7 @@ def delivery_with_ack(
 ) -> bytes:
     """A publication that each subscriber answers; without a topic, a direct message."""
     return b'{"action":"publish_ack",%b"ack_id":%b,"from":%b,"data":%b%b}' % (
-        _place(offset, epoch) if offset else more,
+        more + _place(offset, epoch) if offset else more,
         write(ack_id),
         write(sender),
         payload,
@@ -179,7 +177,7 @@ def _named(request: Fields) -> Fields:
     named: Fields = {}
     if action := text(request, "action"):
         named["request"] = shown(action)
-    for name in _NAMES_A_REQUEST:
+    for name in NAMES_A_REQUEST:
         value = request.get(name)
         if type(value) is str:
             named[name] = value
@@ -285,10 +283,12 @@ def publish_to_id_with_ack(to: str, data: Any, ack_id: str, timeout: float, more
     return compose(fields | more)
 
 
-def ack(ack_id: str, reason: str | None, result: Any) -> bytes:
+def ack(ack_id: str, reason: str | None, result: Any, *, has_begun: bool) -> bytes:
     fields: Fields = {"action": "ack", "ack_id": ack_id, "success": reason is None}
     if reason is not None:
         fields["error"] = reason
+        if not has_begun:
+            fields["begun"] = False
     elif result is not None:
         fields["result"] = result
     return compose(fields)

@@ -62,7 +62,12 @@ class AckResponse(Generic[R]):
 
     @property
     def name(self) -> str:
-        """By which name it is among the outcomes of its request: the client's id."""
+        """By which name a program finds it: the client's id."""
+        return self.client_id
+
+    @property
+    def key(self) -> str:
+        """What it is known by within: no other outcome of its request has the same."""
         return self.client_id
 
     def fields(self) -> dict[str, Any]:
@@ -93,6 +98,17 @@ def size_of(response: AckResponse, result: int = 0) -> int:
     size = cost.OUTCOME + cost.of_text(response.client_id)
     error = response.error
     return size + cost.of_answer(error, result) if error or result else size
+
+
+def by_name(responses: Mapping[str, AckResponse]) -> dict[str, AckResponse]:
+    """Return outcomes by the names that programs know them by."""
+    named: dict[str, AckResponse] = {}
+    for response in responses.values():
+        name = response.name
+        while name in named:  # a client may call itself as a group is called
+            name += " (group)"
+        named[name] = response
+    return named
 
 
 def size_of_failure(member: str, error: str) -> int:
@@ -141,6 +157,11 @@ class GroupResponse(AckResponse[R]):
         """``GROUP of TOPIC``."""
         return str(InGroup(self.scope, self.group))
 
+    @property
+    def key(self) -> str:
+        kind = "topic" if isinstance(self.scope, str) else "pattern"
+        return f"\0{kind}\0{self.scope}\0{self.group}"  # no client's id has such a character
+
     def without_result(self, error: str) -> "GroupResponse[R]":
         """Return this as a failure."""
         return GroupResponse(
@@ -168,9 +189,6 @@ def has_asked_nobody(response: AckResponse) -> bool:
         return False
     return response.error in (NO_SUBSCRIBER, NO_MEMBER)
 
-
-NOT_BEGUN = ("unsubscribed", NO_SUBSCRIBER, "queue full")
-"""The errors of a member of a group by which it tells that it has not begun with a message."""
 
 _LONGEST = 10_000  # characters of an exception's text
 

@@ -89,6 +89,8 @@ class Answer(NamedTuple):
     error: str | None
     """Why handling the message failed, which may be empty; ``None`` if it succeeded."""
     result: Any
+    has_begun: bool = True
+    """Whether handling it may have begun."""
 
 
 class Relay(NamedTuple):

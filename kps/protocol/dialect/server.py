@@ -7,10 +7,11 @@ level 1 and overrides the differences. Nothing outside this package asks for a l
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kps.protocol.cost import compact
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.codes import GOING_AWAY, SERVICE_RESTART
 from kps.protocol.dialect.envelope import ARRAY, Fields, InvalidMessage, embedded, text, write
-from kps.protocol.dialect.outcome import AckResponse, timed_out
+from kps.protocol.dialect.outcome import AckResponse, GroupResponse, timed_out
 from kps.protocol.dialect.places import Places, Position, Standing, Start, read_start
 from kps.protocol.dialect.requests import (
     NO_DEMANDS,
@@ -93,11 +94,11 @@ class ServerLevel1:
             required(fields, "ack_id", "missing ack_id"),
             payload,
             _timeout(fields),
-            *self._wishes(fields),
+            *self._read_extras(fields, is_to_topic=target == "topic"),
         )
 
-    def _wishes(self, fields: Fields) -> tuple[bool, Demands, bytes]:
-        """Read whether the publisher wants updates, what it wants of the receivers, the headers."""
+    def _read_extras(self, fields: Fields, *, is_to_topic: bool) -> tuple[bool, Demands, bytes]:
+        """Read whether the publisher wants updates, its demands on the receivers, the headers."""
         return False, NO_DEMANDS, b""
 
     def read_answer(self, fields: Fields) -> Answer:
@@ -165,7 +166,8 @@ class ServerLevel1:
             for name in outcomes.missing():
                 responses[name] = timed_out(name, outcomes.id)
         by_client = {
-            response.client_id or name: response.fields() for name, response in responses.items()
+            response.client_id or response.name: response.fields()
+            for response in sorted(responses.values(), key=_is_of_a_group, reverse=True)
         }
         return level1.ack_response(outcomes.owner_ack_id, by_client)
 
@@ -257,7 +259,9 @@ class ServerLevel2(ServerLevel1):
         return InGroup(key, group)
 
     def read_concurrency(self, fields: Fields) -> int:
-        concurrency = fields.get("concurrency", 1)
+        concurrency = fields.get("concurrency")
+        if concurrency is None:
+            return 1
         if type(concurrency) is not int or concurrency < 1:
             raise InvalidMessage("concurrency must be a number of messages from 1", "bad_request")
         return concurrency
@@ -291,17 +295,17 @@ class ServerLevel2(ServerLevel1):
         topic = required(fields, "topic", _NO_TOPIC)
         return topic, required(fields, "nonce", "missing nonce")
 
-    def _wishes(self, fields: Fields) -> tuple[bool, Demands, bytes]:
+    def _read_extras(self, fields: Fields, *, is_to_topic: bool) -> tuple[bool, Demands, bytes]:
         wants_updates, expected = fields.get("updates") is True, fields.get("expect")
         hint, retries = fields.get("key"), fields.get("retry")
         headers = headers_in(fields) if "headers" in fields else b""
-        if expected is None and hint is None and retries is None:
+        if not is_to_topic or (expected is None and hint is None and retries is None):
             return wants_updates, NO_DEMANDS, headers
         listed: Any = [] if expected is None else expected
         ids = [one for one in listed if type(one) is str] if type(listed) is list else []
         groups = [one["group"] for one in listed if _is_group(one)] if type(listed) is list else []
         if type(listed) is not list or len(ids) + len(groups) < len(listed):
-            raise InvalidMessage("field expect must be an array of strings")
+            raise InvalidMessage("field expect must be an array of ids and groups")
         if hint is not None and type(hint) is not str:
             raise InvalidMessage("field key must be a string")
         if retries is not None and (type(retries) is not int or retries < 0):
@@ -312,7 +316,8 @@ class ServerLevel2(ServerLevel1):
     def read_answer(self, fields: Fields) -> Answer:
         ack_id = required(fields, "ack_id", "missing ack_id")
         error = _error_in(fields)
-        return Answer(ack_id, error, fields.get("result") if error is None else None)
+        result = fields.get("result") if error is None else None
+        return Answer(ack_id, error, result, fields.get("begun") is not False)
 
     def read_nonce(self, fields: Fields) -> str:
         nonce = fields.get("nonce")
@@ -412,14 +417,20 @@ def headers_in(fields: Fields) -> bytes:
     headers: Any = fields.get("headers")
     if headers is None or headers == {}:
         return b""
-    if type(headers) is not dict or not all(type(one) is str for one in headers.values()):
+    if type(headers) is not dict or set(map(type, headers.values())) != {str}:
         raise InvalidMessage("field headers must be an object of strings")
-    return write(headers)
+    return compact(write(headers))
+
+
+def _is_of_a_group(response: AckResponse) -> bool:
+    """Tell whether an outcome is that of a group: an outcome of the client itself goes first."""
+    return isinstance(response, GroupResponse)
 
 
 def _is_group(expected: Any) -> bool:
     """Tell whether an expected receiver is a group."""
-    return type(expected) is dict and type(expected.get("group")) is str
+    group = expected.get("group") if type(expected) is dict else None
+    return type(group) is str and group != ""
 
 
 def _timeout(fields: Fields) -> float | None:

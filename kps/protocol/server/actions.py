@@ -48,6 +48,7 @@ def publish(actor: Actor, fields: Fields) -> None:
     topic, batch, receipt = actor.dialect.read_publish(fields)
     if actor.deep is not None:
         actor.run.check(topic)
+    headers = _read_headers(actor, fields) if "headers" in fields else b""
     if batch is None:
         data = fields.get("data")
         if actor.deep is not None and actor.is_too_deep(data):
@@ -61,7 +62,6 @@ def publish(actor: Actor, fields: Fields) -> None:
             count = len(texts)
         else:
             texts = [text_in(actor, fields, "batch")[1:-1]] if count else []
-    headers = _read_headers(actor, fields) if "headers" in fields else b""
     if receipt is None and not headers:
         actor.run.add(topic, texts, count)
     else:
@@ -77,7 +77,7 @@ def _read_headers(actor: Actor, fields: Fields) -> bytes:
 def _check_headers(actor: Actor, headers: bytes) -> None:
     most = actor.state.limits.max_headers
     if len(headers) > most:
-        raise InvalidMessage(f"the headers have more than {most} bytes", LIMIT_REACHED)
+        raise InvalidMessage(f"the headers have more than {most} bytes", "bad_request")
 
 
 def add_batch(actor: Actor, topic: str, joined: bytes, count: int) -> None:
@@ -188,7 +188,7 @@ def _ask(actor: Actor, ask_them: Callable[[AckOwner, str, Ask], None], ask: Ask)
     for client_id in demands.expected:
         rules.check_length(client_id, "id", limits.max_id)
     for group in demands.groups:
-        rules.check_group(group, limits)
+        rules.check_group_name(group, limits)
     rules.check_length(demands.hint, "key", limits.max_topic)
     try:
         ask_them(actor, actor.id, ask)
@@ -200,7 +200,7 @@ def _ask(actor: Actor, ask_them: Callable[[AckOwner, str, Ask], None], ask: Ask)
 
 def ack(actor: Actor, fields: Fields) -> None:
     limits = actor.state.limits
-    ack_id, error, result = actor.dialect.read_answer(fields)
+    ack_id, error, result, has_begun = actor.dialect.read_answer(fields)
     kept, size = None, 0
     if error is not None:
         error = error[: limits.max_error]
@@ -212,7 +212,7 @@ def ack(actor: Actor, fields: Fields) -> None:
             kept, size = as_json(written), len(written)
         except TooDeep:
             error = bad_result("it is nested too deeply")
-    actor.state.acks.answer(actor, ack_id, error, kept, size)
+    actor.state.acks.answer(actor, ack_id, error, kept, size, has_begun=has_begun)
 
 
 def get_ack_status(actor: Actor, fields: Fields) -> None:

@@ -17,6 +17,7 @@ from kps.protocol.server.state import ServerState
 # Units of work (see ``turns``): for each subscriber of which an ack is asked.
 _ASKED = 5
 _TASK = 20
+_WEIGHED = 8  # members of groups, of which a key is for one, for one unit
 
 
 class Delivery:
@@ -103,7 +104,8 @@ class Delivery:
         state.stats.published += 1
         state.stats.delivered += state.bus.publish(publication)
         if groups:
-            state.turns.left -= _TASK * len(groups)
+            weighed = sum(len(group.members) for group in found) if demands.hint else 0
+            state.turns.left -= _TASK * len(groups) + weighed // _WEIGHED
             handed_out = state.acks.handed_out
             state.acks.tasks.begin(request)
             state.stats.delivered += state.acks.handed_out - handed_out

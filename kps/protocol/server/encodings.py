@@ -69,8 +69,7 @@ class FrameEncoding:
 
 def _more(publication: Publication) -> bytes:
     """Return the further fields of a publication."""
-    group, headers = publication.group, publication.headers
-    more = level2.with_headers(headers) if headers else b""
+    group, more = publication.group, level2.with_headers(publication.headers)
     return more if group is None else more + level2.in_group(group, publication.attempt)
 
 

@@ -25,6 +25,8 @@ from kps.protocol.access import rules
 from kps.protocol.access.identity import Identity
 from kps.protocol.dialect.codes import EXPIRED
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, text
+from kps.protocol.dialect.level2 import NAMES_A_REQUEST
+from kps.protocol.dialect.outcome import in_words
 from kps.protocol.dialect.server import ServerLevel1, agreed
 from kps.protocol.server.events import (
     ClientRegistered,
@@ -220,7 +222,7 @@ class Gate:
         def judged(verdict: object) -> None:
             try:
                 if isinstance(verdict, Refused):
-                    raise InvalidMessage(str(verdict), "forbidden")
+                    raise InvalidMessage(in_words(verdict), "forbidden")
                 if verdict is not True:
                     raise InvalidMessage(_UNDECIDED, "unavailable")
                 go_on()
@@ -333,7 +335,7 @@ class Gate:
             return
         self.identity, self.ends_at = before
         is_refused = isinstance(verdict, Refused)
-        refusal = str(verdict) if is_refused else _UNDECIDED
+        refusal = in_words(verdict) if isinstance(verdict, Refused) else _UNDECIDED
         self._tell(refusal)
         if is_refused or self.phase is Phase.REGISTERED:
             code = "forbidden" if is_refused else "unavailable"
@@ -378,7 +380,10 @@ class Gate:
         """Close the connection of a client whose time is over."""
         now = self._state.now
         if self.register_by is not None and now >= self.register_by:
-            self._transport.fail(1008, "there was no ping in time")
+            if self.phase is _JUDGING:  # the client is not to blame, and may try again
+                self._transport.close(1011, "the server could not decide in time")
+            else:
+                self._transport.fail(1008, "there was no ping in time")
         elif self.ends_at is not None and now >= self.ends_at:
             self._transport.close(EXPIRED, "the time of the token is over")
 
@@ -424,7 +429,7 @@ def what_matters_in(request: Fields) -> Fields:
     }
 
 
-_MATTERS = ("action", "from", "proto", "nonce", "topic", "pattern", "to", "ack_id", "receipt")
+_MATTERS = ("action", "from", "proto", *NAMES_A_REQUEST)
 _UNDECIDED = "the server could not decide on this"
 
 STOPPING = HttpResponse.text(503, "the server is stopping")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kps.errors import InvalidArgument, KPSError, QueueFull
+from kps.errors import InvalidArgument, InvalidState, KPSError, QueueFull
 from kps.protocol.bus.ack_request import AckRequest
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.members import Presence, read_presence
@@ -48,9 +48,10 @@ class _Sizes:
     """Encodes nothing: the program takes Python objects, and its mailboxes count their bytes."""
 
     def encode(self, publication: Publication) -> int:
-        topic, sender, texts = publication.topic, publication.sender, publication.texts
+        topic, sender, headers = publication.topic, publication.sender, publication.headers
         names = len(write(topic)) + len(write(sender))
-        return (_AROUND + names + sum(map(len, texts))) // publication.count
+        size = _AROUND + names + len(level2.with_headers(headers))
+        return (size + sum(map(len, publication.texts))) // publication.count
 
 
 _AROUND = len(level2.delivery("", "", [b""], 1)) - len('""""')
@@ -82,6 +83,8 @@ class LocalProgram:
         """
         bus = self._state.bus
         check_key(key, self._state.limits)
+        if isinstance(key, InGroup) and self.subscriptions.mailboxes(key):
+            raise InvalidState(f"this program is a member of the group {str(key)!r} already")
         if bus.is_crowded(key.scope if isinstance(key, InGroup) else key):
             raise QueueFull("too many patterns begin and end like this one")
         if info is not None and isinstance(key, str):
@@ -170,7 +173,7 @@ class LocalProgram:
             Errand(publication.ack_id, 0, publication.attempt, _headers(publication)),
         )
         if taken is None:
-            self._state.acks.answer(self, publication.ack_id, NO_SUBSCRIBER)
+            self._state.acks.answer(self, publication.ack_id, NO_SUBSCRIBER, has_begun=False)
             return False
         had_room = taken == publication.count
         publication.partial += taken - had_room * publication.count
@@ -199,7 +202,7 @@ class LocalProgram:
 
     def take_direct(self, sender: str, data: bytes, headers: bytes) -> bool:
         """Take a direct message; return ``False`` if the program accepts none."""
-        size = len(level1.direct_delivery(sender, data))
+        size = len(level2.direct_delivery(sender, data, headers))
         read = _read_headers(headers)
         return self.subscriptions.deliver_direct(load(data), sender, size, "", 0, read)
 
@@ -217,7 +220,8 @@ class LocalProgram:
                 kept, size = as_json(written), len(written)
             except InvalidArgument as reason:
                 error = bad_result(reason)
-        self._state.acks.answer(self, acknowledgement.ack_id, error, kept, size)
+        ack_id, has_begun = acknowledgement.ack_id, acknowledgement.has_begun
+        self._state.acks.answer(self, ack_id, error, kept, size, has_begun=has_begun)
 
 
 def _headers(publication: Publication) -> Mapping[str, str] | None:
@@ -238,7 +242,7 @@ class LocalAck(AckHandle):
         self._state = state
 
     def ack_updated(self, request: AckRequest, response: AckResponse) -> None:
-        self.responses[response.name] = response
+        self.responses[response.key] = response
         self._state.emit(AckChanged(self))
 
     def ack_finished(self, request: AckRequest) -> None:

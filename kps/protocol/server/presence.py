@@ -6,9 +6,10 @@ short time. An observer whose queue is crowded gets no changes; it gets one new 
 of all that it has missed.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kps.protocol import cost
 from kps.protocol.bus.subscriber import Departure, Subscriber
@@ -22,9 +23,13 @@ from kps.protocol.server.turns import Turns
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.timers import Deadlines
 
+if TYPE_CHECKING:
+    from kps.protocol.server.ports import Transport
+
 RENAMED = "renamed"
 """The reason of a member that goes on with another id."""
 
+_CROWDED = 4  # a queue that is full to this part takes no list
 _TICK = 0.1  # seconds for which changes of members are gathered
 _SLOW_TICK = 1.0  # the same where only their number is told
 _MOST_BYTES = 256 * 1024  # of a list of members
@@ -35,6 +40,10 @@ _INFOS = 64  # as many of the largest infos may one connection have
 
 class Observer(Subscriber, Protocol):
     """A client that wants to know who is subscribed to a topic, and is subscribed to it."""
+
+    @property
+    def transport(self) -> "Transport":
+        """What carries its messages."""
 
     def tell(self, message: bytes) -> bool:
         """Take a message about presence, or return ``False`` if too much waits for the client."""
@@ -58,8 +67,8 @@ class _Member:
 class _Roster:
     """The members of one topic that somebody observes. It is an item of the agenda."""
 
-    __slots__ = ("_absent", "_away", "_changed", "_due", "_presence", "_size", "_told_at", "behind",
-                 "is_long", "members", "observers", "topic", "version")  # fmt: skip
+    __slots__ = ("_absent", "_changed", "_due", "_kept_until", "_presence", "_size", "_told_at",
+                 "behind", "is_long", "members", "observers", "topic", "version")  # fmt: skip
 
     def __init__(self, presence: "Presence", topic: str, members: Iterable[Subscriber]) -> None:
         self._presence = presence
@@ -74,8 +83,10 @@ class _Roster:
         self.is_long = False
         """Whether there are so many members that only their number is told."""
         self._changed: dict[str, str] = {}  # ids since the last tick, and why those that left did
-        self._absent: dict[str, tuple[float, str]] = {}  # until when they may come back
-        self._away: set[str] = set()  # those of them that observed the topic
+        self._absent: OrderedDict[str, tuple[float, str]] = (
+            OrderedDict()
+        )  # until when they may come back
+        self._kept_until: float | None = None  # while an observer may come back
         self._size = 0  # bytes of the list
         self._due: float | None = None
         self._told_at = -_SLOW_TICK
@@ -90,7 +101,6 @@ class _Roster:
         info = self._presence.info_of(subscriber, self.topic)
         known = self.members.get(client_id)
         self._absent.pop(client_id, None)
-        self._away.discard(client_id)
         if known is not None and known.info == info:
             known.subscriber = subscriber
             return
@@ -108,7 +118,7 @@ class _Roster:
             member.subscriber = None
             self._absent[client_id] = now + grace, departure.reason
             if subscriber in self.observers:
-                self._away.add(client_id)
+                self._kept_until = now + grace
             self._presence.schedule(self)
         else:
             self._remove(client_id, departure.reason)
@@ -120,7 +130,6 @@ class _Roster:
         if member is not None and member.subscriber is subscriber:
             self._remove(previous, RENAMED)
             self._absent.pop(subscriber.id, None)
-            self._away.discard(subscriber.id)
             self._put(subscriber.id, _Member(subscriber, member.info))
             self._plan(now)
 
@@ -158,36 +167,38 @@ class _Roster:
     # -- telling ----------------------------------------------------------------------------
 
     def _plan(self, now: float, patience: float = _TICK) -> None:
-        """Tell the changes soon, at the cost of who has caused the first of them."""
-        if self._due is None:
-            tick = _SLOW_TICK if self.is_long else _TICK
-            self._due = max(now + patience, self._told_at + tick)
+        """Tell the changes soon. Who causes the first of them pays for telling it."""
+        tick = _SLOW_TICK if self.is_long else _TICK
+        due = max(now + patience, self._told_at + tick)
+        if self._due is None or due < self._due:
+            self._due = due
             self._presence.turns.left -= len(self.observers)
             self._presence.schedule(self)
 
     def next_deadline(self) -> float | None:
-        returns = next(iter(self._absent.values()), None)
-        if returns is None or self._due is None:
-            return self._due if returns is None else returns[0]
-        return min(self._due, returns[0])
+        returns, _ = next(iter(self._absent.values()), (None, ""))
+        times = [one for one in (self._due, self._kept_until, returns) if one is not None]
+        return min(times, default=None)
 
     def handle_timeout(self, now: float) -> None:
         """Give up those that have not come back, and tell what has changed."""
-        for client_id, (until, reason) in list(self._absent.items()):
+        while self._absent:
+            client_id, (until, reason) = next(iter(self._absent.items()))
             if until > now:
                 break
             del self._absent[client_id]
-            self._away.discard(client_id)
             self._remove(client_id, reason)
             self._plan(now, 0.0)
         if self._due is not None and now >= self._due:
             self._tell(now)
+        if self._kept_until is not None and now >= self._kept_until:
+            self._kept_until = None
         self._presence.forget_unless_needed(self)
 
     @property
     def is_needed(self) -> bool:
         """Whether somebody observes the topic, or may come back to it as an observer."""
-        return bool(self.observers or self._away)
+        return bool(self.observers) or self._kept_until is not None
 
     def _tell(self, now: float) -> None:
         was_long, self.is_long = self.is_long, self._is_too_long()
@@ -199,13 +210,16 @@ class _Roster:
         for observer in list(self.observers.values()):
             message = changes
             if lists_all or observer in behind:
+                if observer.transport.queued_bytes > self._presence.most_waiting:
+                    self.behind.add(observer)
+                    continue  # before a list is written for nobody
                 lists = lists or level2.presence(self.topic, self.describe())
                 message = lists
             # It may leave meanwhile, because its queue is full.
             if message and not observer.tell(message) and observer in self.observers:
                 self.behind.add(observer)
         if self.behind:
-            self._plan(now)
+            self._plan(now, _TICK if changes else _SLOW_TICK)
 
     def end(self) -> None:
         """Wait for nobody any more, because nobody observes the topic."""
@@ -269,6 +283,7 @@ class Presence:
         self.turns = turns
         self.grace = limits.presence_grace
         self.most_members = limits.max_members
+        self.most_waiting = limits.queue_bytes // _CROWDED
         self.most_bytes = min(_MOST_BYTES, limits.queue_bytes // _PART)
         self._most_info = limits.max_info
         self._bus = bus
@@ -293,7 +308,7 @@ class Presence:
     def check_info(self, subscriber: Subscriber, topic: str, info: bytes) -> None:
         """Refuse an info that is too large, or too much with the others of its client."""
         if len(info) > self._most_info:
-            raise InvalidMessage(f"the info has more than {self._most_info} bytes", LIMIT_REACHED)
+            raise InvalidMessage(f"the info has more than {self._most_info} bytes", "bad_request")
         infos = self._infos.get(subscriber)
         others = 0 if infos is None else infos.size - len(infos.by_topic.get(topic, b""))
         if others + len(info) > _INFOS * self._most_info:

@@ -17,6 +17,7 @@ from kps.protocol.server.replay import Replays, find_logs, stand
 # Units of work (see ``turns``).
 _SUBSCRIPTION = 5
 _PATTERN = 30
+_COUNTED = 16  # subscriptions that are looked at, for one unit
 
 _NOT_IN_A_GROUP = ("since", "last", "info", "presence")  # fields that a member may not give
 
@@ -51,14 +52,19 @@ def _join_group(actor: Actor, key: InGroup, fields: Fields) -> None:
     concurrency = min(actor.dialect.read_concurrency(fields), state.limits.max_concurrency)
     if any(fields.get(name) is not None for name in _NOT_IN_A_GROUP):
         raise InvalidMessage("a group has neither a past nor presence", "bad_request")
-    rules.check_subscribe(scope, actor.permissions, state.limits)
-    rules.check_group(key.group, state.limits)
+    if key not in actor.topics:
+        rules.check_subscribe(scope, actor.permissions, state.limits)
+        rules.check_group(key, actor.permissions, state.limits)
     if not isinstance(scope, str):
         state.turns.left -= _PATTERN
 
     def join() -> None:
         if key not in actor.topics:
             _check_room(actor, scope)
+            groups = sum(isinstance(one, InGroup) for one in actor.topics)
+            state.turns.left -= len(actor.topics) // _COUNTED
+            if groups >= state.limits.max_groups:
+                raise InvalidMessage("this client is a member of too many groups", LIMIT_REACHED)
         state.bus.subscribe(actor, key, concurrency)
         actor.reply(actor.dialect.subscribed(key))
 

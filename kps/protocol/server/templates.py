@@ -226,7 +226,7 @@ def _ask(actor: Actor, message: bytes, fields: Fields) -> Template | None:
 
 
 def _success(actor: Actor, message: bytes, fields: Fields) -> Template | None:
-    _, error, result = actor.dialect.read_answer(fields)
+    _, error, result, _ = actor.dialect.read_answer(fields)
     span = _inside(message, "ack_id")
     if span is None or error is not None or result is not None:
         return None

@@ -241,6 +241,17 @@ class TestFollowing:
         assert before.members == {"a": {"x": 1}, "b": None}
         assert before.joined == {"b": None}
 
+    def test_what_the_program_does_to_it_changes_nothing_else(self) -> None:
+        client, server, _ = observing(A)
+        server.send(change(2, joined=[B]))
+        (mine,) = changes(client)
+        assert mine.members is not None
+        mine.members.clear()
+        server.send(change(3, joined=[C]))
+        assert changes(client) == [
+            Presence("room", {"a": {"x": 1}, "b": None, "c": None}, 3, 2, joined={"c": None})
+        ]
+
     def test_too_many_and_no_more(self) -> None:
         client, server, _ = observing(A)
         server.send(change(5000), change(4999), change(4998, joined=[B]))

@@ -149,7 +149,7 @@ class TestConnect:
         stage = Stage(asks_connect=True)
         peer = self.asked(stage)
         stage.advance(stage.hub.limits.register_timeout)
-        assert peer.closed == (1008, "there was no ping in time")
+        assert peer.closed == (1011, "the server could not decide in time"), "it may come back"
         peer.identify(True)
         assert not stage.hub.clients
         assert events(stage, ClientRegistered) == []
@@ -528,10 +528,27 @@ class TestSubscribe:
         stage, peer = self.asked()
         judge(peer, True)
         stage.hub.events()
-        assert codes(peer.ask(subscribe(), subscribe(info={"x": 2}))) == ["subscribed"] * 2
+        again = [subscribe(), subscribe(presence=False), subscribe(presence=True)]
+        assert codes(peer.ask(*again)) == ["subscribed"] * 3
         assert stage.hub.events() == []
         peer.send({"action": "unsubscribe", "topic": "t"}, subscribe())
         assert len(events(stage, SubscriptionRequested)) == 1
+
+    def test_what_the_client_says_about_itself_is(self) -> None:
+        stage, peer = self.asked()
+        judge(peer, True)
+        stage.hub.events()
+        for verdict, code, kept in (
+            (Refused("no names"), "forbidden", {"x": 1}),
+            (None, "unavailable", {"x": 1}),
+            (True, "subscribed", {"x": 2}),
+        ):
+            assert peer.ask(subscribe(info={"x": 2})) == []
+            (event,) = events(stage, SubscriptionRequested)
+            assert event.asked.info == {"x": 2}
+            assert event.asked.client.topics == 1
+            assert codes(judge(peer, verdict)) == [code]
+            assert stage.hub.local.presence("t").members == {"a": kept}
 
     def test_limits_are_those_at_the_verdict(self) -> None:
         stage, peer = self.asked(limits=ServerLimits(max_topics=2))

@@ -266,6 +266,146 @@ class TestAcks:
         assert memory_of(build) - acks._cost <= MULTIPLE * LIMIT + SLACK
 
 
+class TestTasks:
+    """Messages for groups, whatever has become of them."""
+
+    LIMITS = ServerLimits(
+        max_ack_bytes=LIMIT, max_pending_acks=10**6, max_concurrency=10**6, max_waiting=10**6
+    )
+
+    def member(self, stage: Stage, *groups: str, client_id: str = "w", **fields: Any) -> Peer:
+        peer = client(stage, client_id)
+        for group in groups:
+            peer.ask({"action": "subscribe", "topic": "t", "group": group, **fields})
+        return peer
+
+    def fill(self, publisher: Peer, worker: Peer, **fields: Any) -> None:
+        """Ask until there is no more room."""
+        number = 0
+        while b'"code":"limit_reached"' not in drain(publisher):
+            number += 1
+            feed(publisher, [ask(number, **fields)])
+            drain(worker)
+
+    @pytest.mark.parametrize("groups", [1, 5])
+    @pytest.mark.parametrize("data", [1, "x" * 600])
+    @pytest.mark.parametrize("kind", ["short", "emoji"])
+    @pytest.mark.parametrize("key", [False, True])
+    @pytest.mark.parametrize("concurrency", [1, 10**6])
+    def test_that_members_have_or_that_wait(
+        self, groups: int, data: Any, kind: str, key: bool, concurrency: int
+    ) -> None:
+        stage = Stage(limits=self.LIMITS)
+        publisher, named = client(stage, "p"), names(kind)
+        worker = self.member(stage, *[next(named) for _ in range(groups)], concurrency=concurrency)
+        fields: Fields = {"key": next(named)} if key else {}
+        taken = memory_of(lambda: self.fill(publisher, worker, data=data, **fields))
+        assert taken <= MULTIPLE * LIMIT + SLACK
+        assert stage.hub.state.acks._cost > 0.9 * LIMIT
+
+    @pytest.mark.parametrize("concurrency", [1, 10**6])
+    @pytest.mark.parametrize("kind", ["short", "emoji"])
+    def test_on_many_topics_of_a_pattern(self, kind: str, concurrency: int) -> None:
+        stage = Stage(limits=self.LIMITS)
+        publisher, worker, topics = client(stage, "p"), client(stage, "w"), names(kind)
+        group = {"pattern": "*", "group": "g", "concurrency": concurrency}
+        worker.ask({"action": "subscribe", **group})
+
+        def build() -> None:
+            number = 0
+            while b'"code":"limit_reached"' not in drain(publisher):
+                number += 1
+                feed(publisher, [ask(number, topic=next(topics))])
+                drain(worker)
+
+        assert 0.3 * LIMIT < memory_of(build) <= MULTIPLE * LIMIT + SLACK
+
+    @pytest.mark.parametrize("kind", ["short", "ASCII", "emoji"])
+    def test_that_have_an_outcome(self, kind: str) -> None:
+        """One receiver never answers, so the outcomes are kept. Each is one of another member."""
+        stage = Stage(limits=self.LIMITS)
+        publisher, silent, ids = client(stage, "p"), client(stage, "silent", "t"), names(kind)
+        acks, group = stage.hub.state.acks, next(ids)
+
+        def build() -> None:
+            number = 0
+            while b'"code":"limit_reached"' not in drain(publisher):
+                number += 1
+                worker = self.member(stage, group, client_id=next(ids))
+                feed(publisher, [ask(number)])
+                drain(silent)
+                drain(worker)
+                feed(worker, [{**answer(number), "ack_id": f"ack_{number}.1"}])
+                worker.connection.connection_lost(stage.clock.now)
+
+        taken = memory_of(build)
+        assert taken > 0.3 * LIMIT
+        assert taken <= MULTIPLE * (LIMIT + acks._results) + SLACK
+
+    @pytest.mark.parametrize("kind", ["short", "emoji"])
+    @pytest.mark.parametrize("error", ["", "x", EMOJI * 1000])
+    def test_that_have_failed_again_and_again(self, kind: str, error: str) -> None:
+        limits = ServerLimits(
+            max_all_results=LIMIT, max_pending_acks=10**6, max_attempts=10**6,
+            max_concurrency=10**6,
+        )  # fmt: skip
+        stage = Stage(limits=limits)
+        named = names(kind)
+        publisher = client(stage, "p")
+        worker = self.member(stage, "g", client_id=next(named), concurrency=10**6)
+        acks = stage.hub.state.acks
+        failed = {"action": "ack", "success": False, "error": error}
+
+        def build() -> None:
+            number, before = 0, -1
+            while before < acks._results < 0.9 * LIMIT:
+                number, before = number + 1, acks._results
+                feed(publisher, [ask(number, retry=30)])
+                for _ in range(30):
+                    drain(worker)
+                    feed(worker, [{**failed, "ack_id": f"ack_{number}.1"}])
+
+        assert memory_of(build) - acks._cost <= MULTIPLE * LIMIT + SLACK
+
+    @pytest.mark.parametrize("end", ["timeout", "cancel", "owner"])
+    def test_that_members_have_of_requests_that_have_ended(self, end: str) -> None:
+        stage = Stage(limits=self.LIMITS)
+        publisher = client(stage, "p")
+        worker = self.member(stage, "g" * 200, concurrency=10**6)
+        acks = stage.hub.state.acks
+
+        def build() -> None:
+            nonlocal publisher
+            number = 0
+            while acks.tasks.kept < 0.95 * LIMIT:
+                number += 1
+                feed(publisher, [ask(number, data="x" * 2000, timeout=0.001)])
+                if end == "cancel":
+                    feed(publisher, [{"action": "cancel_ack", "ack_id": str(number)}])
+                elif end == "timeout":
+                    stage.advance(0.002)
+                elif number % 20 == 0:
+                    publisher.connection.connection_lost(stage.clock.now)
+                    publisher = client(stage, "p")
+                drain(publisher)
+                drain(worker)
+
+        assert 0.2 * LIMIT < memory_of(build) <= MULTIPLE * LIMIT + SLACK
+
+    def test_of_which_nothing_is_kept(self) -> None:
+        stage = Stage()
+        publisher, worker = client(stage, "p"), self.member(stage, "g", concurrency=1000)
+
+        def build() -> None:
+            for number in range(1, 500):
+                feed(publisher, [ask(number, key=f"k{number}", data="x" * 1000)])
+                drain(worker)
+                feed(worker, [{**answer(number), "ack_id": f"ack_{number}.1"}])
+                drain(publisher)
+
+        assert memory_of(build) <= SLACK
+
+
 class TestHistory:
     @pytest.mark.parametrize("payload", [0, "x" * 100, {"a": [1, 2, {}]}, [EMOJI] * 20])
     def test_of_one_topic(self, payload: Any) -> None:

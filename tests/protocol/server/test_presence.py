@@ -233,7 +233,7 @@ class TestInfo:
         if size == 1024:
             assert answer["action"] == "subscribed"
         else:
-            assert answer["code"] == "limit_reached"
+            assert answer["code"] == "bad_request"
             assert answer["error"] == "the info has more than 1024 bytes"
             assert "room" not in peer.session.topics
             check_nothing_left(stage)
@@ -244,7 +244,7 @@ class TestInfo:
         peer = member(stage, "a", info={"x": 1})
         stage.advance(TICK)
         told(watch)
-        assert codes(peer.ask(subscribe(info={"x": "long"}, presence=True))) == ["limit_reached"]
+        assert codes(peer.ask(subscribe(info={"x": "long"}, presence=True))) == ["bad_request"]
         assert after(stage, watch) == []
         assert there(watch, look())["members"][1] == {"id": "a", "info": {"x": 1}}
         assert told(peer) == []
@@ -907,7 +907,7 @@ class TestSlowObservers:
         assert len(told(watch)) == 5
         assert stage.hub.state.presence._rosters["room"].behind == {slow.session}
         assert told(slow) == []
-        assert after(stage, slow) == [
+        assert after(stage, slow, SLOW_TICK) == [
             {
                 "count": 7,
                 "members": [
@@ -1098,6 +1098,14 @@ class TestNothingIsLeft:
             assert confirmed["presence"]["count"] == 3
         for peer in back:
             assert after(stage, peer, 2 * GRACE) == []
+
+    def test_when_the_last_one_comes_back_and_does_not_observe(self) -> None:
+        stage = Stage()
+        lose(stage, observer(stage))
+        back = member(stage, "watch")
+        stage.advance(GRACE)
+        check_nothing_left(stage)
+        assert there(back, look())["count"] == 1
 
     def test_one_of_two_observers(self) -> None:
         stage = Stage()

@@ -34,9 +34,27 @@ IDS = st.sampled_from(
     ]
 )
 ASK = b'{"action":"publish_with_ack","topic":"t","data":1,"ack_id":"%b"}'
+TASK = (
+    b'{"action":"publish_with_ack","topic":"t","data":%b,"ack_id":"%b","updates":true,"retry":%b,'
+    b'"key":"k","expect":["two",{"group":"g"},{"group":"none"}]}'
+)
 ACK = b'{"action":"ack","ack_id":%b,"data":{"ack_id":"ack_1","success":true},"success":true}'
 PUBLICATION = b'{"action":"publish","topic":"%b","data":%b}'
-ENDS = st.sampled_from([b"}", b" }", b',"from":"z"}', b',"data":7}', b',"topic":"u"}', b"", b"}}"])
+ENDS = st.sampled_from(
+    [
+        *(b"}", b" }", b',"from":"z"}', b',"data":7}', b',"topic":"u"}', b"", b"}}"),
+        *(b',"headers":{"a":"1"}}', b',"headers":{"a":"2"}}', b',"headers":{"a":1}}'),
+        *(b',"headers":{}}', b',"headers":null}', b',"headers":"%b"}' % (b"x" * 100)),
+    ]
+)
+DEMANDS = st.sampled_from(
+    [
+        *(b"", b"", b',"retry":2', b',"key":"k"', b',"key":"k","retry":1', b',"timeout":2'),
+        *(b',"expect":["two","x"]', b',"expect":["x",{"group":"g"},{"group":"y"}]'),
+        *(b',"expect":{"group":"g"}', b',"retry":-1', b',"key":5'),
+    ]
+)
+FAILED = b'"success":false,"error":"no"'
 SPACE = st.sampled_from([b"", b"", b"", b" "])
 
 
@@ -47,6 +65,7 @@ def messages(draw: st.DrawFn) -> bytes:
     topic = draw(st.sampled_from([b"t", b"t", b"t", b"u", b"_t"]))
     payload, ack_id = draw(PAYLOADS), draw(IDS)
     kind = draw(st.sampled_from(["publish", "publish", "batch", "ask", "ask id", "ack", "other"]))
+    demands = draw(DEMANDS)
     if kind == "publish":
         return b'{"action":"publish",%b"topic":"%b","data":%b%b' % (space, topic, payload, end)
     if kind == "batch":
@@ -54,18 +73,27 @@ def messages(draw: st.DrawFn) -> bytes:
         return b'{"action":"publish",%b"topic":"%b","batch":[%b]%b' % (space, topic, inner, end)
     if kind == "ask":
         return (
-            b'{"action":"publish_with_ack","topic":"%b","data":%b,%b"ack_id":"%b","updates":true%b'
-            % (topic, payload, space, ack_id, end)
+            b'{"action":"publish_with_ack","topic":"%b","data":%b,%b"ack_id":"%b","updates":true%b%b'
+            % (topic, payload, space, ack_id, demands, end)
         )
     if kind == "ask id":
         return b'{"ack_id":"%b","action":"publish_to_id_with_ack","data":%b,"to":"%b"%b' % (
             ack_id, payload, draw(st.sampled_from([b"two", b"nobody"])), end
         )  # fmt: skip
     if kind == "ack":
-        return b'{"action":"ack","ack_id":"ack_%d","success":true%b' % (
-            draw(st.integers(1, 4)), end
+        return b'{"action":"ack","ack_id":"ack_%d%b",%b%b' % (
+            draw(st.integers(1, 4)), draw(st.sampled_from([b"", b".1", b".1", b".2"])),
+            draw(st.sampled_from([b'"success":true', b'"success":true', FAILED])), end,
         )  # fmt: skip
-    return draw(st.sampled_from([b'{"action":"subscribe","topic":"t"}', b"7", b"[]", b"{}"]))
+    return draw(
+        st.sampled_from(
+            [
+                *(b'{"action":"subscribe","topic":"t"}', b"7", b"[]", b"{}"),
+                b'{"action":"subscribe","topic":"t","group":"g"}',
+                b'{"action":"unsubscribe","topic":"t","group":"g"}',
+            ]
+        )
+    )
 
 
 @st.composite
@@ -85,13 +113,14 @@ def without_templates() -> Iterator[None]:
 
 
 class Server:
-    """A server with subscribers of each level, and one client that a test lets speak."""
+    """A server with subscribers of each level, a member of a group, and clients that speak."""
 
     def __init__(self, level: int, limits: ServerLimits) -> None:
         self.stage = Stage(limits=limits)
         self.peers = [
             self._peer("one", 1, "t"), self._peer("two", 2, "t"), self._peer("writer", level)
         ]  # fmt: skip
+        self.peers[1].ask({"action": "subscribe", "topic": "t", "group": "g"})
         self.strangers = [self.stage.peer().upgrade()]
         """A client that has not registered."""
 
@@ -141,8 +170,9 @@ class TestTemplates:
             b'{"action":"publish","data":%d,"from":"me","topic":"t"}',
             b'{"action": "publish", "data": %d, "topic": "t"}',
             b'{"action":"publish_with_ack","topic":"u","data":{"x":1},"ack_id":"a-%d","timeout":5.0}',
+            b'{"action":"publish_with_ack","topic":"t","data":1,"ack_id":"%d","retry":2,"key":"k"}',
         ],
-        ids=["ours", "another order", "with spaces", "an ack request"],
+        ids=["ours", "another order", "with spaces", "an ack request", "for a group"],
     )
     def test_are_used_from_the_third_message_on(self, level: int, message: bytes) -> None:
         """A message may well come alone, and two may be alike by chance."""
@@ -159,6 +189,10 @@ class TestTemplates:
         ("alike", "odd"),
         [
             (ASK % b"a-%d", ASK % b""),
+            (TASK % (b"1", b"a-%d", b"2"), TASK % (b"1", b"b", b"-2")),
+            (TASK % (b"[%d]", b"a-%d", b"2"), TASK % (b"1", b"a-1", b"2")),
+            (TASK % (b"%d", b"a-%d", b"2"), ASK % b"b"),
+            (TASK % (b"%d", b"a-%d", b"2"), b'{"action":"ack","ack_id":"ack_1.1"}'),
             (ASK % b"a-%d", ASK % b"\xff"),
             (ASK % b"a-%d", ASK % b'a","ack_id":"b'),
             (b'{"action":"ack","ack_id":"%d","success":true}', b'{"action":"ack","ack_id":""}'),
@@ -168,6 +202,24 @@ class TestTemplates:
             (PUBLICATION % (b"t", b"%d"), PUBLICATION % (b"t", b"\xff")),
             (PUBLICATION % (b"t", b"%d"), PUBLICATION % (b"t", b"")),
             (PUBLICATION % (b"t", b'{"x":%d}'), PUBLICATION % (b"t", b'{"x":1},"y":{}')),
+            (PUBLICATION % (b"t", b"%d"), PUBLICATION % (b"t", b'1,"headers":{"a":"b"}')),
+            (PUBLICATION % (b"t", b'%d,"headers":{"a":"b"}'), PUBLICATION % (b"t", b"1")),
+            (
+                PUBLICATION % (b"t", b'%d,"headers":{"a":"b"}'),
+                PUBLICATION % (b"t", b'1,"headers":{"a":"c"}'),
+            ),
+            (
+                b'{"action":"publish","headers":{"a":"%d"},"topic":"t","data":1}',
+                b'{"action":"publish","headers":{"a":5},"topic":"t","data":1}',
+            ),
+            (
+                ASK.replace(b"1,", b'1,"headers":{"a":"b"},') % b"a-%d",
+                ASK.replace(b"1,", b'1,"headers":{"a":"c"},') % b"b",
+            ),
+            (
+                ASK.replace(b"1,", b'1,"headers":{"a":"b"},') % b"a-%d",
+                ASK % b"b",
+            ),
             (
                 b'{"action":"publish","topic":"t","batch":[%d]}',
                 b'{"action":"publish","topic":"t","batch":{}}',

@@ -2,8 +2,8 @@
 
 import {
   Ack, Client, ClientAck, ClientClosed, ClientSubscriber, ClientSubscription, ConnectionLost, InvalidState, NotConnected, Pattern,
-  RequestFailed, ServerError, Subscription, Unsupported, type AckResponse, type GroupResponse, type Message, type Outcome, type Past,
-  type Position, type Presence,
+  RequestFailed, ServerError, Subscription, Unsupported, packBytes, unpackBytes, type AckResponse, type GroupResponse, type Message,
+  type Outcome, type Past, type Position, type Presence,
 } from 'kps-client';
 
 interface Order { id: number }
@@ -68,6 +68,10 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   await client.subscribe('orders', (message) => client.publish('copies', message.data, { headers: message.headers }));
   await client.subscribe('orders', (message) => message.headers['traceparent']?.length);
 
+  await client.subscribe('photos', ({ data }) => unpackBytes(data).image, { info: packBytes({ image: new ArrayBuffer(1) }) });
+  const photo: { image: Uint8Array } = unpackBytes<{ image: Uint8Array }>(packBytes({ image: new Uint8Array(1) }));
+  await client.publish('photos', packBytes(photo.image));
+
   await client.publish('orders', { id });
   const delivered: number | undefined = await client.publishWithReceipt('orders', level);
   const ack = await client.publishWithAck<string>('orders', delivered, { timeout: 100, signal });
@@ -110,6 +114,8 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   await client.subscribe('orders', (message) => { message.headers['n'] = '5'; });
   // @ts-expect-error: another server gets none
   await client.publishToServer('h:1', 1, { headers });
+  // @ts-expect-error: bytes come as a Uint8Array
+  const wrong: string = unpackBytes<Uint8Array>(photo);
   // @ts-expect-error: a client is no group
   ack.responses.get('bob')?.attempts;
   // @ts-expect-error: history has a limit
