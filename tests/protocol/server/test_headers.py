@@ -263,7 +263,7 @@ class TestRefused:
         assert seen(bob.take()) == [(1, largest)]
         (error,) = alice.ask(way(headers={"a": "é" * 6 + "x"}) | {"ack_id": "r"})
         assert error["error"] == "the headers have more than 20 bytes"
-        assert error["code"] == "limit_reached"
+        assert error["code"] == "bad_request"
         assert bob.take() == []
 
     def test_spaces_between_them_do_not_count(self) -> None:
