@@ -412,7 +412,8 @@ def check_topics(session: ClientSession) -> None:
                 retries = True
             case TopicState.LEAVING:
                 retries = retries or not one.open_questions
-        assert topics.is_settled(name) is (one.state is TopicState.LIVE and session.ready)
+        is_settled = one.state is TopicState.LIVE and not one.open_questions
+        assert topics.is_settled(name) is (is_settled and session.ready)
     assert topics.open_questions == sum(one.open_questions for one in topics._topics.values())
     check_retries(topics, session.state.deadlines, retries=retries)
 

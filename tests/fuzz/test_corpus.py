@@ -91,7 +91,6 @@ def look_at_many(self: Mailbox, part: float) -> bool:
         ("server", intake, "_FRAME", 0),
         ("server", Presence, "ignore", lambda self, subscriber, topic: None),
         ("server", Presence, "renamed", lambda self, subscriber, previous: None),
-        ("server", Presence, "set_info", lambda self, subscriber, topic, info: None),
         ("server", presence._Roster, "_describe_changes", lambda self: b""),
         ("client", MembersOfTopics, "forget", lambda self, key: None),
         ("client", Asking, "end_all", lambda self, error: None),

@@ -53,8 +53,8 @@ class Subjects:
         self._patterns: PatternTable[Subject] = PatternTable()
         self._changes = 0  # of subscriptions to patterns
         self.searched = 0
-        """Units of work (see ``turns``) that searches among the patterns, and groups, have taken and
-        nobody has subtracted yet."""
+        """Units of work (see ``turns``) of searches among the patterns, and of groups, which nobody
+        has subtracted yet."""
         self._routes: dict[str, Subject] = {}  # topics without subscribers of their own
         self._held: dict[str, dict[Subscriber, None]] = {}  # by topic, who gets earlier messages
 
