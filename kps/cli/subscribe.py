@@ -16,7 +16,7 @@ from kps.cli.streams import Output
 from kps.errors import InvalidArgument, KPSError, ServerError, Unsupported
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import call
-from kps.protocol.bus.message import Message
+from kps.protocol.bus.message import UNSUBSCRIBED, Message
 from kps.protocol.patterns import Pattern, Scope
 
 _FOREIGN = {"#": "**", "+": "*", ">": "**"}
@@ -79,7 +79,7 @@ async def _subscribe(options: argparse.Namespace, keys: Sequence[Scope], output:
         if any(_has(key, message.topic) for key in earlier):
             return  # an earlier subscription shows it
         if left == 0:
-            client._settle(message, "unsubscribed")
+            client._settle(message, UNSUBSCRIBED)
             return
         if left is not None:
             left -= 1

@@ -8,7 +8,7 @@ from kps.compat.unified import UnifiedAck
 from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.locked import locked
 from kps.protocol.bus.message import AckHandle
-from kps.protocol.dialect.outcome import AckResponse, R, by_name
+from kps.protocol.dialect.outcome import AckResponse, R
 
 
 class AckKeeper(Protocol):
@@ -39,7 +39,7 @@ class Ack(UnifiedAck, Generic[R]):
 
     def __repr__(self) -> str:
         state = "finished" if self._handle.finished else "waiting"
-        return f"<Ack {self._handle.id} {state}, {len(self._handle.responses)} responses>"
+        return f"<Ack {self._handle.id} {state}, {len(self._handle.outcomes)} responses>"
 
     @property
     def id(self) -> str:
@@ -50,7 +50,7 @@ class Ack(UnifiedAck, Generic[R]):
     @locked
     def responses(self) -> dict[str, AckResponse[R]]:
         """The outcomes so far, by client id, and of groups by ``GROUP of TOPIC``."""
-        return by_name(self._handle.responses)
+        return self._handle.responses
 
     @property
     def presence(self) -> int | None:
@@ -74,7 +74,7 @@ class Ack(UnifiedAck, Generic[R]):
         """
         await self._news.until(self._is_finished)
         self._raise_error()
-        return by_name(self._handle.responses)
+        return self._handle.responses
 
     @locked
     async def wait_any(self) -> AckResponse[R] | None:
@@ -83,10 +83,10 @@ class Ack(UnifiedAck, Generic[R]):
         A server on level 1 sends all outcomes together, at the end. Raises as ``wait``.
         """
         handle = self._handle
-        await self._news.until(lambda: handle.finished or bool(handle.responses))
-        if not handle.responses:
+        await self._news.until(lambda: handle.finished or bool(handle.outcomes))
+        if not handle.outcomes:
             self._raise_error()
-        return next(iter(handle.responses.values()), None)
+        return next(iter(handle.outcomes.values()), None)
 
     @locked
     async def status(self) -> dict[str, bool]:
@@ -125,12 +125,12 @@ class Ack(UnifiedAck, Generic[R]):
             for response in list(self.responses.values())[given:]:
                 yield response
                 given += 1
-            if len(handle.responses) > given:
+            if len(handle.outcomes) > given:
                 continue
             if handle.finished:
                 self._raise_error()
                 return
-            await self._news.until(lambda: handle.finished or len(handle.responses) > given)  # noqa: B023
+            await self._news.until(lambda: handle.finished or len(handle.outcomes) > given)  # noqa: B023
 
     def _changed(self) -> None:
         self._news.announce()

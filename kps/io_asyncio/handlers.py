@@ -23,7 +23,7 @@ from kps.io_common.hooks import Callback
 from kps.io_common.logger import write
 from kps.io_common.logs import report_failure
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import Message
+from kps.protocol.bus.message import UNSUBSCRIBED, Message
 
 TURN = 0.01
 """Seconds that callbacks may keep the loop, or a thread for which others wait."""
@@ -187,7 +187,7 @@ class OnLoop(_Tasks):
         turn_ends = monotonic() + TURN
         while mailbox.has_work:
             for message in mailbox.batch(_BATCH):
-                error: str | None = "unsubscribed"
+                error: str | None = UNSUBSCRIBED
                 result = None
                 try:
                     if not mailbox.closed:
@@ -233,7 +233,7 @@ class Inline(_Tasks):
         mailbox, callback, settle = self.mailbox, self.callback, self.host.settle
         while mailbox.has_work:
             for message in mailbox.batch(_BATCH):
-                error: str | None = "unsubscribed"
+                error: str | None = UNSUBSCRIBED
                 result: Any = None
                 try:
                     if not mailbox.closed:

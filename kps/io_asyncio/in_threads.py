@@ -22,7 +22,7 @@ from kps.io_common.hooks import Callback
 from kps.io_common.logger import write
 from kps.io_common.logs import report_failure
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import Message
+from kps.protocol.bus.message import UNSUBSCRIBED, Message
 
 _BATCH = 1024  # messages handed to a thread at once: a hand-over costs as much as many of them
 
@@ -130,7 +130,7 @@ class InThreads(Handler):
         mailbox.waits_for = None
         turn_ends = monotonic() + TURN
         for message in batch:
-            error: str | None = "unsubscribed"
+            error: str | None = UNSUBSCRIBED
             result = None
             if not mailbox.closed:
                 error, result = self._call(message)

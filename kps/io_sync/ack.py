@@ -9,7 +9,7 @@ from typing import Generic, Protocol
 from kps.compat.blocking import UnifiedAck
 from kps.io_sync.driver import Driver
 from kps.protocol.bus.message import AckHandle
-from kps.protocol.dialect.outcome import AckResponse, R, by_name
+from kps.protocol.dialect.outcome import AckResponse, R
 
 
 class AckKeeper(Protocol):
@@ -40,7 +40,7 @@ class Ack(UnifiedAck, Generic[R]):
 
     def __repr__(self) -> str:
         state = "finished" if self._handle.finished else "waiting"
-        return f"<Ack {self._handle.id} {state}, {len(self._handle.responses)} responses>"
+        return f"<Ack {self._handle.id} {state}, {len(self._handle.outcomes)} responses>"
 
     @property
     def id(self) -> str:
@@ -51,7 +51,7 @@ class Ack(UnifiedAck, Generic[R]):
     def responses(self) -> dict[str, AckResponse[R]]:
         """The outcomes so far, by client id, and of groups by ``GROUP of TOPIC``."""
         with self._driver.lock:
-            return by_name(self._handle.responses)
+            return self._handle.responses
 
     @property
     def presence(self) -> int | None:
@@ -75,7 +75,7 @@ class Ack(UnifiedAck, Generic[R]):
         with self._driver.lock:
             self._news.until(self._is_finished)
             self._raise_error()
-            return by_name(self._handle.responses)
+            return self._handle.responses
 
     def wait_any(self) -> AckResponse[R] | None:
         """Wait for the first outcome; return ``None`` if the request ends without one.
@@ -84,10 +84,10 @@ class Ack(UnifiedAck, Generic[R]):
         """
         with self._driver.lock:
             handle = self._handle
-            self._news.until(lambda: handle.finished or bool(handle.responses))
-            if not handle.responses:
+            self._news.until(lambda: handle.finished or bool(handle.outcomes))
+            if not handle.outcomes:
                 self._raise_error()
-            return next(iter(handle.responses.values()), None)
+            return next(iter(handle.outcomes.values()), None)
 
     def status(self) -> dict[str, bool]:
         """Ask the server for the addressed client ids, and whether each has answered.
@@ -126,12 +126,12 @@ class Ack(UnifiedAck, Generic[R]):
             for response in list(self.responses.values())[given:]:
                 yield response
                 given += 1
-            if len(handle.responses) > given:
+            if len(handle.outcomes) > given:
                 continue
             if handle.finished:
                 self._raise_error()
                 return
-            self._news.until(lambda: handle.finished or len(handle.responses) > given)  # noqa: B023
+            self._news.until(lambda: handle.finished or len(handle.outcomes) > given)  # noqa: B023
 
     def _changed(self) -> None:
         self._news.announce()

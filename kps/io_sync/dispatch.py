@@ -33,7 +33,7 @@ from kps.io_common.logs import log_dropped_notice, notice_failed, report_failure
 from kps.io_common.notices import Notices
 from kps.io_sync.log import write
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import Message
+from kps.protocol.bus.message import UNSUBSCRIBED, Message
 from kps.protocol.limits import shown
 
 
@@ -270,7 +270,7 @@ class Dispatcher:
             error: str | None = None
             result = None
             if mailbox.closed:
-                error = "unsubscribed"
+                error = UNSUBSCRIBED
             else:
                 try:
                     result = callback(message)

@@ -256,8 +256,8 @@ class MemoryBus:
     def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> AckHandle:
         """Publish, and learn how each subscriber fared.
 
-        The outcomes come into ``responses`` of what this returns, by client id; ``finished``
-        tells that there will be no more.
+        The outcomes come into ``responses`` of what this returns, by client id (of a group it is
+        the last one's ``name``); ``finished`` tells that there will be no more.
         """
         with self._world.lock:
             handle = self._network.hub.publish_with_ack(topic, data, timeout, self.now)

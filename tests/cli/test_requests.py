@@ -204,7 +204,9 @@ class TestReply:
         group = "--group", "g"
         begun = tmp_path / "begun"
         os.mkfifo(begun)
-        program = f"import signal\nopen({str(begun)!r}, 'w').close()\nsignal.pause()\n"
+        # Nobody ends the command of a victim that is killed, so it ends by itself.
+        program = f"import signal\nsignal.alarm(30)\nopen({str(begun)!r}, 'w').close()\n"
+        program += "signal.pause()\n"
         victim = reply(*script(program), options=group, name="victim")
         ack = server.publish_with_ack("t", 1, timeout=PATIENCE)
         begun.read_text()  # when the command has begun

@@ -71,7 +71,7 @@ SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 26.0, 46.0, 310.0)
 MOST_WAITING = 10_000
 """Bytes that the network takes for a client that does not read; not a bound of a single write."""
 
-FEATURES = ["patterns", "history", "presence"]
+FEATURES = ["patterns", "history", "presence", "headers"]
 
 PUBLISHES = ("publish", "direct_message", "publish_to_server", "server-to-server")
 
@@ -565,6 +565,24 @@ class Story:
         self.session.publish_to_id(self.choices.pick(("a", "")), self.payload(), self.now)
         self.published += 1
 
+    def sends_with_headers(self) -> None:
+        """Publish, write or ask, with headers."""
+        way, topic, payload = self.choices.below(5), self.topic(), self.payload()
+        headers = self.choices.pick((b'{"a":"b"}', b'{"a":"' + b"h" * 300 + b'"}'))
+        session, asking, now = self.session, self.session.asking, self.now
+        if way == 0:
+            session.sender.publish_with_headers(topic, payload, now, headers)
+            self.published += 1
+        elif way == 1:
+            session.publish_to_id(topic, payload, now, headers)
+            self.published += 1
+        elif way == 2:
+            self.waits_for(asking.publish_with_receipt(topic, payload, now, headers))
+        elif way == 3:
+            self.note(asking.publish_with_ack(topic, payload, 2.0, now, headers=headers))
+        else:
+            self.note(asking.publish_to_id_with_ack(topic, payload, 2.0, now, headers))
+
     def relays(self) -> None:
         self.session.publish_to_server("localhost:1", self.payload(), True, self.now)
         self.published += 1
@@ -580,18 +598,16 @@ class Story:
 
     def asks(self) -> None:
         timeout = self.choices.pick((2.0, 0.5, 1e9, 0.0))
-        handle = self.session.asking.publish_with_ack(
-            self.topic(), self.payload(), timeout, self.now
-        )
-        self.handles.append(handle)
-        self.last = handle.id.encode()
+        asking = self.session.asking
+        self.note(asking.publish_with_ack(self.topic(), self.payload(), timeout, self.now))
 
     def asks_id(self) -> None:
         timeout = self.choices.pick((2.0, 0.5, 1e9, -1.0))
         client_id = self.choices.pick(("a", ""))
-        handle = self.session.asking.publish_to_id_with_ack(
-            client_id, self.payload(), timeout, self.now
-        )
+        asking = self.session.asking
+        self.note(asking.publish_to_id_with_ack(client_id, self.payload(), timeout, self.now))
+
+    def note(self, handle: AckHandle) -> None:
         self.handles.append(handle)
         self.last = handle.id.encode()
 
@@ -615,7 +631,9 @@ class Story:
         most = self.choices.pick((1, 5, 1000))
         self.is_quiet = True
         for mailbox in mailboxes:
-            self.messages += mailbox.take_some(most)
+            taken = mailbox.take_some(most)
+            assert all(type(text) is str for one in taken for text in one.headers.values())
+            self.messages += taken
 
     def settles(self) -> None:
         error = self.choices.pick((None, "no", "e" * 1500))
@@ -672,6 +690,7 @@ PROGRAM: tuple[Act, ...] = (
     Story.closes,
     Story.observes,
     Story.asks_who_is_there,
+    Story.sends_with_headers,
 )
 
 

@@ -89,6 +89,7 @@ LIMITS = (
         max_pending_acks=2,
         max_awaited_acks=4,
         max_results=100,
+        max_headers=100,
         max_info=10,
         max_members=2,
         presence_grace=0.5,
@@ -323,6 +324,10 @@ class Guest:
             assert self.session.dialect.level > 1
             self.nonces[fields["nonce"]] -= 1
             assert self.nonces[fields["nonce"]] >= 0, "a nonce that was not asked for"
+        if "headers" in fields:
+            assert self.session.dialect.level > 1
+            assert fields["headers"]
+            assert all(type(text) is str for text in fields["headers"].values())
         if "refused" in fields:
             assert self.session.dialect.level > 1
             assert not NAMES & set(fields), "one refusal of one message and of several"
@@ -745,6 +750,9 @@ class World:
     def payload(self) -> Any:
         return self.choices.pick((1, "text", None, {"data": 1}, "z" * 3000, {1, 2}))
 
+    def headers(self) -> bytes:
+        return self.choices.pick((b"", b"", b'{"a":"b"}', b'{"a":"' + b"h" * 300 + b'"}'))
+
     def client_id(self) -> str:
         return self.choices.pick(("a", "b", "c", "server", "nobody"))
 
@@ -775,21 +783,23 @@ class World:
             self.hub.local.unsubscribe(self.mailboxes.pop(0))
 
     def program_publishes(self) -> None:
-        self.hub.publish(self.topic(), self.payload(), self.now)
+        self.hub.publish(self.topic(), self.payload(), self.now, self.headers())
 
     def program_writes(self) -> None:
-        self.hub.publish_to_id(self.client_id(), self.payload(), self.now)
+        self.hub.publish_to_id(self.client_id(), self.payload(), self.now, self.headers())
 
     def program_asks_topic(self) -> None:
         timeout = self.choices.pick((2.0, 0.5, 1e9, 0.0))
+        topic, payload, headers = self.topic(), self.payload(), self.headers()
         self.handles.append(
-            self.hub.publish_with_ack(self.topic(), self.payload(), timeout, self.now)
+            self.hub.publish_with_ack(topic, payload, timeout, self.now, headers=headers)
         )
 
     def program_asks_id(self) -> None:
         timeout = self.choices.pick((2.0, 0.5, 1e9, -1.0))
+        to, payload, headers = self.client_id(), self.payload(), self.headers()
         self.handles.append(
-            self.hub.publish_to_id_with_ack(self.client_id(), self.payload(), timeout, self.now)
+            self.hub.publish_to_id_with_ack(to, payload, timeout, self.now, headers)
         )
 
     def program_cancels(self) -> None:

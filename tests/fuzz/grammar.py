@@ -71,7 +71,7 @@ FIELDS: dict[str, Sequence[bytes]] = {
     "features": (
         ABSENT,
         b'["patterns"]',
-        b'["patterns","history","presence"]',
+        b'["patterns","history","presence","headers"]',
         b"[]",
         b'["later",5]',
         b'"patterns"',
@@ -82,6 +82,17 @@ FIELDS: dict[str, Sequence[bytes]] = {
     "ack_id": ACK_IDS,
     "data": DATA,
     "batch": BATCHES,
+    "headers": (
+        ABSENT,
+        ABSENT,
+        b'{"a":"b"}',
+        b'{"a":"b"}',
+        b'{ "a":"1", "\\u0061":"\\u0000", "":"" }',
+        b'{"a":"' + b"h" * 300 + b'"}',
+        b"{}",
+        b'{"a":5}',
+        b"5",
+    ),
     "timeout": TIMEOUTS,
     "proto": (ABSENT, b"2", b"2", b"1", b"3", b'"2"', b"true", b"2.0"),
     "receipt": (ABSENT, b'"1"', b'"2"', b'""', b"null", b"5"),
@@ -172,20 +183,21 @@ FIELDS: dict[str, Sequence[bytes]] = {
         ABSENT,
         b"[]",
         b'[{"offset":1,"from":"a","data":1},{"offset":2,"from":"b","data":{}}]',
+        b'[{"offset":1,"data":1,"headers":{"a":"b"}},{"offset":2,"headers":{"a":5}}]',
         b'[{"offset":"1"},5]',
         b"5",
     ),
 }
 
 TO_SERVER: dict[str, tuple[str, ...]] = {
-    "publish": ("topic", "data", "batch", "receipt"),
+    "publish": ("topic", "data", "batch", "receipt", "headers"),
     "subscribe": ("topic", "pattern", "since", "last", "info", "presence"),
-    "publish_with_ack": ("topic", "ack_id", "data", "timeout", "updates", "expect"),
+    "publish_with_ack": ("topic", "ack_id", "data", "timeout", "updates", "expect", "headers"),
     "ack": ("ack_id", "data", "success", "error", "result"),
     "ping": ("from", "proto", "token"),
     "unsubscribe": ("topic", "pattern"),
-    "direct_message": ("to", "data"),
-    "publish_to_id_with_ack": ("to", "ack_id", "data", "timeout", "updates"),
+    "direct_message": ("to", "data", "headers"),
+    "publish_to_id_with_ack": ("to", "ack_id", "data", "timeout", "updates", "headers"),
     "get_ack_status": ("ack_id",),
     "cancel_ack": ("ack_id",),
     "history": ("topic", "nonce", "since", "last"),
@@ -197,8 +209,8 @@ TO_SERVER: dict[str, tuple[str, ...]] = {
 
 TO_CLIENT: dict[str, tuple[str, ...]] = {
     "pong": ("id", "proto", "limits", "features"),
-    "publish": ("topic", "data", "batch", "from", "offset", "epoch"),
-    "publish_ack": ("topic", "ack_id", "data", "from", "offset", "epoch"),
+    "publish": ("topic", "data", "batch", "from", "offset", "epoch", "headers"),
+    "publish_ack": ("topic", "ack_id", "data", "from", "offset", "epoch", "headers"),
     "subscribed": (
         *("topic", "pattern", "epoch", "offset", "mark", "coming", "recovered", "lost"),
         "presence",
@@ -207,7 +219,7 @@ TO_CLIENT: dict[str, tuple[str, ...]] = {
     "ack_update": ("ack_id", "responses"),
     "published": ("topic", "receipt", "delivered"),
     "error": ("error", "code", "request", "topic", "ack_id", "receipt"),
-    "direct_message": ("from", "data"),
+    "direct_message": ("from", "data", "headers"),
     "unsubscribed": ("topic", "pattern"),
     "ack_status": ("ack_id", "status"),
     "ack_cancelled": ("ack_id",),
@@ -219,7 +231,8 @@ TO_CLIENT: dict[str, tuple[str, ...]] = {
 
 # What each end may send: the fields of each action, in all their forms.
 STANDING = frozenset(("epoch", "offset", "mark", "coming", "recovered", "lost"))
-IN_GROUP = frozenset(("group", "pattern", "attempt", "headers"))
+DELIVERED = frozenset(("from", "data", "headers"))
+ON_A_TOPIC = DELIVERED | {"topic", "offset", "epoch", "group", "pattern", "attempt"}
 SENT_BY_SERVER: dict[str, frozenset[str]] = {
     "pong": frozenset(("id", "proto", "limits", "features")),
     "subscribed": frozenset(("topic", "pattern", "group", "presence")) | STANDING,
@@ -227,9 +240,9 @@ SENT_BY_SERVER: dict[str, frozenset[str]] = {
     "history": frozenset(("topic", "nonce", "messages")) | STANDING,
     "unsubscribed": frozenset(("topic", "pattern", "group")),
     "published": frozenset(("topic", "receipt", "delivered")),
-    "publish": frozenset(("topic", "data", "from", "batch", "offset", "epoch")) | IN_GROUP,
-    "publish_ack": frozenset(("topic", "ack_id", "data", "from", "offset", "epoch")) | IN_GROUP,
-    "direct_message": frozenset(("from", "data", "headers")),
+    "publish": ON_A_TOPIC | {"batch"},
+    "publish_ack": ON_A_TOPIC | {"ack_id"},
+    "direct_message": DELIVERED,
     "server_message_sent": frozenset(("to",)),
     "ack_response": frozenset(("ack_id", "responses", "groups", "complete", "missing", "presence")),
     "ack_update": frozenset(("ack_id", "responses", "groups")),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from kps.errors import InvalidArgument
 from kps.protocol.cost import compact
 from kps.protocol.dialect.envelope import Fields, compose, load
-from kps.protocol.dialect.outcome import AckResponse
+from kps.protocol.dialect.outcome import AckResponse, by_name
 from kps.protocol.dialect.places import LARGEST, Position
 from kps.protocol.dialect.requests import Demands
 from kps.protocol.limits import ProgramLimits, shown
@@ -24,13 +24,25 @@ else:
     T = TypeVar("T")
 
 
+class NotBegun(str):
+    """The error of a message that the program has not begun to handle."""
+
+    __slots__ = ()
+
+
+UNSUBSCRIBED = NotBegun("unsubscribed")
+QUEUE_FULL = NotBegun("queue full")
+
+
 class Acknowledgement:
     """The ack that is due for one message, once all subscriptions have handled it."""
 
-    __slots__ = ("ack_id", "epoch", "error", "has_begun", "remaining", "result")
+    __slots__ = ("ack_id", "epoch", "error", "has_begun", "is_for_member", "remaining", "result")
 
     def __init__(self, ack_id: str, epoch: int, remaining: int) -> None:
         self.ack_id = ack_id
+        self.is_for_member = False
+        """Whether the program has it as a member of a group: then another one may handle it."""
         self.has_begun = True
         """Whether the program may have begun to handle it."""
         self.epoch = epoch
@@ -180,11 +192,11 @@ def check_headers(headers: Any) -> bytes:
 class AckHandle:
     """An ack request, as its publisher sees it; answers fill it in."""
 
-    __slots__ = ("error", "finished", "id", "presence", "responses")
+    __slots__ = ("error", "finished", "id", "outcomes", "presence")
 
     def __init__(self, ack_id: str) -> None:
         self.id = ack_id
-        self.responses: dict[str, AckResponse] = {}
+        self.outcomes: dict[str, AckResponse] = {}
         """The outcomes so far, by their keys."""
         self.presence: int | None = None
         """The number of the latest change of the topic's members before the message."""
@@ -193,9 +205,14 @@ class AckHandle:
         self.error: Exception | None = None
         """Why it ended without the server's answer, if it did."""
 
+    @property
+    def responses(self) -> dict[str, AckResponse]:
+        """The outcomes so far, by client id, and of groups by ``GROUP of TOPIC``."""
+        return by_name(self.outcomes)
+
     def known_status(self) -> dict[str, bool]:
         """Return the clients with a known outcome, and whether each answered in time."""
-        return {outcome.name: outcome.error != "timeout" for outcome in self.responses.values()}
+        return {outcome.name: outcome.error != "timeout" for outcome in self.outcomes.values()}
 
 
 class AckChanged(NamedTuple):

@@ -13,8 +13,11 @@ from kps.protocol.bus.mailbox import CROWDED, Mailbox
 from kps.protocol.bus.matching import PatternTable
 from kps.protocol.bus.members import PresenceCallback
 from kps.protocol.bus.message import (
+    QUEUE_FULL,
+    UNSUBSCRIBED,
     Acknowledgement,
     Message,
+    NotBegun,
     make_messages,
     place_messages,
     put_headers,
@@ -198,7 +201,7 @@ class Subscriptions:
             return False
         mailbox.closed = True
         for message in mailbox.take_all():
-            self._return(mailbox, message, "unsubscribed")
+            self.settle(message, UNSUBSCRIBED)
         if mailbox is self._direct:
             self._direct = None
             return False
@@ -324,6 +327,7 @@ class Subscriptions:
         taken = 0
         for data in payloads:
             acknowledgement = Acknowledgement(errand.ack_id, errand.epoch, 1)
+            acknowledgement.is_for_member = True
             message = Message(topic, data, sender, size, acknowledgement if errand.ack_id else None)
             if errand.attempt > 1:
                 message._attempt = errand.attempt
@@ -362,6 +366,8 @@ class Subscriptions:
         if acknowledgement is None:
             return
         message.acknowledgement = None  # a second call has no effect
+        if type(error) is NotBegun and acknowledgement.is_for_member:
+            acknowledgement.has_begun = False
         if error is not None and acknowledgement.error is None:
             acknowledgement.error = error
         if acknowledgement.result is None:
@@ -369,15 +375,6 @@ class Subscriptions:
         acknowledgement.remaining -= 1
         if acknowledgement.remaining == 0:
             self._answer(acknowledgement)
-
-    def _return(self, mailbox: Mailbox, message: Message, error: str) -> None:
-        """Settle a message that the program has not begun to handle.
-
-        If it is a member's, another one may handle it.
-        """
-        if message.acknowledgement is not None and isinstance(mailbox.key, InGroup):
-            message.acknowledgement.has_begun = False
-        self.settle(message, error)
 
     def take_ready(self) -> list[Mailbox]:
         """Return the mailboxes in ``ready``, and clear it."""
@@ -409,7 +406,7 @@ class Subscriptions:
             if mailbox.starts_overflowing():
                 self.overflowed.append(mailbox)
             for lost in dropped:
-                self._return(mailbox, lost, "queue full")
+                self.settle(lost, QUEUE_FULL)
         if self._crowded is not None and mailbox.fills(CROWDED):
             self._crowded(mailbox)
         return not dropped or dropped[-1] is not message

@@ -235,8 +235,8 @@ class Asking:
         pending = self.pending
         if pending.size + size > self._state.config.limits.max_all_results:
             self._give_up(handle, QueueFull("the outcomes of ack requests take too much memory"))
-        elif name not in handle.responses:
-            handle.responses[name] = response
+        elif name not in handle.outcomes:
+            handle.outcomes[name] = response
             handle.size += size
             pending.size += size
 

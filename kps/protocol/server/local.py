@@ -242,13 +242,13 @@ class LocalAck(AckHandle):
         self._state = state
 
     def ack_updated(self, request: AckRequest, response: AckResponse) -> None:
-        self.responses[response.key] = response
+        self.outcomes[response.key] = response
         self._state.emit(AckChanged(self))
 
     def ack_finished(self, request: AckRequest) -> None:
         self.presence = request.presence or None
         for client_id in request.missing():
-            self.responses[client_id] = timed_out(client_id, request.id)
+            self.outcomes[client_id] = timed_out(client_id, request.id)
         self._finish()
 
     def status(self) -> dict[str, bool]:

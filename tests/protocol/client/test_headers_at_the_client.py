@@ -24,7 +24,7 @@ OLDEST: Fields = {}
 TRACE = {"traceparent": "00-1-2-01", "kind": "é"}
 WRITTEN = check_headers(TRACE)
 
-LIMIT: Fields = {"action": "error", "error": "too large", "code": "limit_reached"}
+LIMIT: Fields = {"action": "error", "error": "too large", "code": "bad_request"}
 PUBLICATION: Fields = {"action": "publish", "topic": "t", "from": "a", "data": 1}
 QUESTION: Fields = PUBLICATION | {"action": "publish_ack", "ack_id": "1"}
 DIRECT: Fields = {"action": "direct_message", "from": "a", "data": 1}
@@ -185,7 +185,7 @@ class TestRefused:
         publish(client)
         server.send(LIMIT | {"request": "publish", "topic": "t"})
         (event,) = client.take(ErrorReceived)
-        assert (event.text, event.code) == ("too large", "limit_reached")
+        assert (event.text, event.code) == ("too large", "bad_request")
 
     @pytest.mark.parametrize("way", NOT_KEPT)
     def test_a_question_ends_with_the_error(self, way: Way) -> None:

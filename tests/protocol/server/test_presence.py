@@ -1017,6 +1017,23 @@ class TestAsking:
         (answer,) = peer.ask(look())
         assert answer["version"] == stage.hub.state.presence.version("room") > 0
 
+    def test_answers_wait_for_a_client_that_reads_none(self) -> None:
+        stage = Stage()
+        for number in range(200):
+            member(stage, f"m{number}", info={"x": "y" * 1000})
+        peer = peer2(stage, "a")
+        peer.send([look()] * 100)
+        stage.finish()
+        backlog = stage.hub.limits.backlog_bytes
+        assert backlog < peer.session.transport.queued_bytes < backlog + 300_000
+        assert peer.connection.wants_pause
+        peer.connection.set_reading(False, stage.clock.now)
+        got = 0
+        while messages := peer.take():
+            got += len(messages)
+            stage.finish()
+        assert got == 100
+
     @pytest.mark.parametrize(
         ("fields", "error"),
         [
