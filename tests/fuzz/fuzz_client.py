@@ -30,8 +30,9 @@ from kps.protocol.client.events import (
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect import level1, level2
+from kps.protocol.dialect.requests import Demands
 from kps.protocol.limits import ClientLimits, Overflow
-from kps.protocol.patterns import Key, Pattern
+from kps.protocol.patterns import InGroup, Key, Pattern
 from kps.protocol.wire.websocket import Output
 from kps.testing.network import split
 from tests.fuzz import grammar
@@ -71,7 +72,12 @@ SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 26.0, 46.0, 310.0)
 MOST_WAITING = 10_000
 """Bytes that the network takes for a client that does not read; not a bound of a single write."""
 
-FEATURES = ["patterns", "history", "presence", "headers"]
+DEMANDS = (
+    Demands(hint="k", retries=2),
+    Demands(groups=("g", "h")),
+    Demands(("a",), ("g",), "k", 1),
+)
+FEATURES = ["patterns", "history", "expect", "presence", "groups", "headers"]
 
 PUBLISHES = ("publish", "direct_message", "publish_to_server", "server-to-server")
 
@@ -80,6 +86,7 @@ SENT = {**grammar.SENT_BY_CLIENT, "ping": grammar.SENT_BY_CLIENT["ping"] | {"non
 LAST = b'"$last"'
 """Stands for the name of what was asked last."""
 TOPIC = (b'"red"', b'"green"', b'"blue"', b'""')
+GROUP = (grammar.ABSENT, b'"g"', b"5")
 ANSWERS: dict[str, dict[str, Sequence[bytes]]] = {
     "pong": {"nonce": (LAST, b'"x"', b'""', b"null", b"5", grammar.ABSENT)},
     "ack_status": {"ack_id": (LAST, b'"x"', b"null"), "status": grammar.FIELDS["status"]},
@@ -87,7 +94,7 @@ ANSWERS: dict[str, dict[str, Sequence[bytes]]] = {
         "receipt": (LAST, b'"x"', b"null", b"5", grammar.ABSENT),
         "delivered": grammar.FIELDS["delivered"],
     },
-    "subscribed": {"topic": TOPIC, "presence": grammar.FIELDS["presence"]},
+    "subscribed": {"topic": TOPIC, "presence": grammar.FIELDS["presence"], "group": GROUP},
     "presence": {
         "topic": TOPIC,
         "nonce": (LAST, grammar.ABSENT, b'"x"', b"5"),
@@ -95,7 +102,7 @@ ANSWERS: dict[str, dict[str, Sequence[bytes]]] = {
             name: grammar.FIELDS[name] for name in ("count", "version", "members", "joined", "left")
         },
     },
-    "unsubscribed": {"topic": TOPIC},
+    "unsubscribed": {"topic": TOPIC, "group": GROUP},
     "error": {
         "request": (
             b'"subscribe"',
@@ -107,6 +114,7 @@ ANSWERS: dict[str, dict[str, Sequence[bytes]]] = {
         ),
         "code": (b'"limit_reached"', b'"rate_limited"', b'"unavailable"', b'"forbidden"'),
         "topic": TOPIC,
+        "group": GROUP,
         "nonce": (grammar.ABSENT, LAST, b'"x"', b"5"),
         "receipt": (grammar.ABSENT, LAST, b'"x"', b"5"),
         "ack_id": (grammar.ABSENT, LAST, b'"x"'),
@@ -523,14 +531,18 @@ class Story:
         return self.choices.pick(("red", "green", "blue", ""))
 
     def key(self) -> Key:
+        groups = (InGroup("red", "g"), InGroup(Pattern("*e*"), "g"))
         keys: tuple[Key, ...] = ("red", "green", Pattern("*e*"), Pattern("**"), "blue", "")
-        return self.choices.pick(keys)
+        return self.choices.pick((*keys, *groups))
 
     def payload(self) -> Any:
         return self.choices.pick((1, "text", None, {"data": 1}, "z" * 1500, {1, 2}, "z" * 190))
 
     def subscribes(self) -> None:
-        mailbox = self.session.subscribe(self.key(), self.now)
+        key, concurrency = self.key(), 1
+        if isinstance(key, InGroup):
+            concurrency = self.choices.pick((1, 3))
+        mailbox = self.session.subscribe(key, self.now, concurrency=concurrency)
         mailbox.waiters = self.choices.below(2)
         self.mailboxes.append(mailbox)
 
@@ -600,6 +612,11 @@ class Story:
         timeout = self.choices.pick((2.0, 0.5, 1e9, 0.0))
         asking = self.session.asking
         self.note(asking.publish_with_ack(self.topic(), self.payload(), timeout, self.now))
+
+    def asks_groups(self) -> None:
+        demands = self.choices.pick(DEMANDS)
+        asking = self.session.asking
+        self.note(asking.publish_with_ack(self.topic(), self.payload(), 2.0, self.now, demands))
 
     def asks_id(self) -> None:
         timeout = self.choices.pick((2.0, 0.5, 1e9, -1.0))
@@ -691,6 +708,7 @@ PROGRAM: tuple[Act, ...] = (
     Story.observes,
     Story.asks_who_is_there,
     Story.sends_with_headers,
+    Story.asks_groups,
 )
 
 

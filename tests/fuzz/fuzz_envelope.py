@@ -25,6 +25,7 @@ from kps.protocol.dialect.envelope import (
     write,
 )
 from kps.protocol.dialect.outcome import AckResponse
+from kps.protocol.dialect.requests import Demands
 from kps.protocol.server_limits import ServerLimits
 from tests.fuzz import grammar
 from tests.fuzz.seeds import all_messages
@@ -32,6 +33,7 @@ from tests.protocol.helpers import levels
 
 WORDS = grammar.WORDS
 DEEPEST = ServerLimits().max_depth
+ASK: Fields = {"topic": "t", "ack_id": "1"}
 STRINGS = ("action", "topic", "from", "to", "id", "error", "ack_id")
 
 
@@ -126,6 +128,7 @@ def check_read_by_server(dialect: server.ServerLevel1, fields: Fields) -> None:
             assert ask.target
             assert ask.ack_id
             assert ask.timeout is None or ask.timeout > 0
+            check_demands(ask.demands)
     with suppress(InvalidMessage):
         answer = dialect.read_answer(fields)
         assert answer.ack_id
@@ -134,6 +137,7 @@ def check_read_by_server(dialect: server.ServerLevel1, fields: Fields) -> None:
         relay = dialect.read_relay(fields, b"null")
         assert relay.to
         assert type(relay.secure) is bool
+    check_key(dialect, fields)
     message = dialect.read_from_server(fields)
     assert {type(one) for one in (message.to, message.proxied, message.origin, message.topic)} == {
         str
@@ -143,6 +147,36 @@ def check_read_by_server(dialect: server.ServerLevel1, fields: Fields) -> None:
         nonce = dialect.read_nonce(fields)
         pong = check(load(dialect.pong("a", 1, 1.0, nonce)))
         assert pong.get("nonce", "") == nonce
+
+
+def check_demands(demands: Demands) -> None:
+    """What an ack request demands is read as a client would write it."""
+    assert all(type(one) is str for one in (*demands.expected, *demands.groups, demands.hint))
+    assert demands.retries >= 0
+    if demands != Demands():
+        again = server.LEVEL_2.read_ask(ASK | demands.fields(), b"", "topic", "").demands
+        assert again == demands
+
+
+def check_key(dialect: server.ServerLevel1, fields: Fields) -> None:
+    """What is subscribed to is named in the confirmation as it was in the request."""
+    with suppress(InvalidMessage):
+        key = dialect.read_key(fields)
+        if dialect.level > 1:
+            confirmed = check(load(dialect.subscribed(key)))
+            assert dialect.read_key(confirmed) == client.key_in(confirmed) == key
+    with suppress(InvalidMessage):
+        assert dialect.read_concurrency(fields) >= 1
+
+
+def check_group_outcome(fields: Fields) -> None:
+    """The outcome of a group is read whatever it is, and is then written as one that can be."""
+    response, size = client.read_group_response(fields, "1")
+    assert size > 0
+    (written,) = load(level2.ack_update("1", [response]))["groups"]
+    again, _ = client.read_group_response(written, response.ack_id)
+    if response.group:
+        assert again == response
 
 
 def check_read_by_client(dialect: client.ClientLevel1, fields: Fields) -> None:
@@ -160,6 +194,7 @@ def check_read_by_client(dialect: client.ClientLevel1, fields: Fields) -> None:
     assert type(response.success) is bool
     assert response.error is None or type(response.error) is str
     assert type(response.ack_id) is str
+    check_group_outcome(fields)
 
 
 def check_deliveries(data: Any) -> None:

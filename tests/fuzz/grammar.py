@@ -29,7 +29,10 @@ PATTERNS = (
     b'"' + b"*t" * 100 + b'"',
 )
 IDS = (b'"a"', b'"b"', b'"c"', b'"d"', b'"server"', b'"nobody"', b'""', b'"x\\u0000"')
-ACK_IDS = (b'"1"', b'"1"', b'"2"', b'"$last"', b'"$last"', b'"ack_1"', b'"ack_2"', b'""')
+ACK_IDS = (
+    *(b'"1"', b'"1"', b'"2"', b'"$last"', b'"$last"', b'"$last.1"', b'"ack_1.1"', b'"ack_2"'),
+    b'""',
+)
 DATA = (
     b"1",
     b'"text"',
@@ -71,7 +74,7 @@ FIELDS: dict[str, Sequence[bytes]] = {
     "features": (
         ABSENT,
         b'["patterns"]',
-        b'["patterns","history","presence","headers"]',
+        b'["patterns","history","expect","presence","groups","headers"]',
         b"[]",
         b'["later",5]',
         b'"patterns"',
@@ -123,7 +126,21 @@ FIELDS: dict[str, Sequence[bytes]] = {
         b"5",
     ),
     "last": (ABSENT, ABSENT, b"0", b"3", b"1e3", b"-1", b'"3"', b"null"),
-    "expect": (ABSENT, ABSENT, b'["a","b"]', b"[]", b'["a",5]', b'"a"'),
+    "expect": (ABSENT, ABSENT, b'["a","b"]', b'["a",{"group":"g"}]', b'["a",5]', b'"a"'),
+    "group": (ABSENT, ABSENT, b'"g"', b'"g"', b'"h"', b'""', b'"' + b"g" * 300 + b'"', b"5"),
+    "concurrency": (ABSENT, ABSENT, b"2", b"100", b"0", b"1.5", b'"2"', b"null"),
+    "key": (ABSENT, ABSENT, b'"k"', b'"l"', b'""', b'"' + b"k" * 300 + b'"', b"5"),
+    "retry": (ABSENT, ABSENT, b"1", b"3", b"0", b"-1", b'"1"', b"1e300"),
+    "begun": (ABSENT, ABSENT, ABSENT, b"false", b"true", b"0"),
+    "attempt": (ABSENT, b"2", b"7", b"0", b"-1", b'"2"'),
+    "groups": (
+        ABSENT,
+        b'[{"topic":"red","group":"g","member":"a","attempts":1,"success":true,"result":[1]}]',
+        b'[{"pattern":"*e*","group":"g","attempts":2,"success":false,"error":"no member",'
+        b'"failures":[{"member":"a","error":"disconnected"},{"member":5},7]}]',
+        b'[{"group":5,"topic":5,"attempts":"1","failures":{}},5,{}]',
+        b"5",
+    ),
     "info": (
         ABSENT,
         ABSENT,
@@ -191,11 +208,15 @@ FIELDS: dict[str, Sequence[bytes]] = {
 
 TO_SERVER: dict[str, tuple[str, ...]] = {
     "publish": ("topic", "data", "batch", "receipt", "headers"),
-    "subscribe": ("topic", "pattern", "since", "last", "info", "presence"),
-    "publish_with_ack": ("topic", "ack_id", "data", "timeout", "updates", "expect", "headers"),
-    "ack": ("ack_id", "data", "success", "error", "result"),
+    "subscribe": (
+        *("topic", "pattern", "since", "last", "info", "presence", "group", "concurrency"),
+    ),
+    "publish_with_ack": (
+        *("topic", "ack_id", "data", "timeout", "updates", "expect", "headers", "key", "retry"),
+    ),
+    "ack": ("ack_id", "data", "success", "error", "result", "begun"),
     "ping": ("from", "proto", "token"),
-    "unsubscribe": ("topic", "pattern"),
+    "unsubscribe": ("topic", "pattern", "group"),
     "direct_message": ("to", "data", "headers"),
     "publish_to_id_with_ack": ("to", "ack_id", "data", "timeout", "updates", "headers"),
     "get_ack_status": ("ack_id",),
@@ -209,18 +230,20 @@ TO_SERVER: dict[str, tuple[str, ...]] = {
 
 TO_CLIENT: dict[str, tuple[str, ...]] = {
     "pong": ("id", "proto", "limits", "features"),
-    "publish": ("topic", "data", "batch", "from", "offset", "epoch", "headers"),
-    "publish_ack": ("topic", "ack_id", "data", "from", "offset", "epoch", "headers"),
+    "publish": ("topic", "data", "batch", "from", "offset", "epoch", "headers", "group"),
+    "publish_ack": (
+        *("topic", "ack_id", "data", "from", "offset", "epoch", "headers", "group", "attempt"),
+    ),
     "subscribed": (
         *("topic", "pattern", "epoch", "offset", "mark", "coming", "recovered", "lost"),
-        "presence",
+        *("presence", "group"),
     ),
-    "ack_response": ("ack_id", "responses", "missing", "complete", "presence"),
-    "ack_update": ("ack_id", "responses"),
+    "ack_response": ("ack_id", "responses", "missing", "complete", "presence", "groups"),
+    "ack_update": ("ack_id", "responses", "groups"),
     "published": ("topic", "receipt", "delivered"),
     "error": ("error", "code", "request", "topic", "ack_id", "receipt"),
     "direct_message": ("from", "data", "headers"),
-    "unsubscribed": ("topic", "pattern"),
+    "unsubscribed": ("topic", "pattern", "group"),
     "ack_status": ("ack_id", "status"),
     "ack_cancelled": ("ack_id",),
     "history": ("topic", "nonce", "messages", "epoch", "offset", "coming", "recovered", "lost"),
@@ -253,7 +276,6 @@ SENT_BY_SERVER: dict[str, frozenset[str]] = {
 SENT_BY_CLIENT: dict[str, frozenset[str]] = {
     action: frozenset((*fields, "from")) for action, fields in TO_SERVER.items() if action != "odd"
 }
-SENT_BY_CLIENT["ack"] |= {"begun"}
 
 
 WORDS = (

@@ -8,8 +8,10 @@ from typing import Any
 
 from kps.protocol.bus.ack_request import AckRequest
 from kps.protocol.bus.acks import AckBook
+from kps.protocol.bus.groups import Group, Member
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.subscriber import Stage, Subscriber
+from kps.protocol.bus.tasks import TaskBook, cost_of_task
 from kps.protocol.client.asking import Asking
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.pending import Barrier, ClientAck
@@ -222,6 +224,7 @@ def check_bus(hub: Hub, sessions: list[ServerSession]) -> None:
         group = bus.group(key)
         assert group is not None
         assert set(group.members) == {one for one in members if key in one.topics}
+        check_group(group, hub.state.acks.tasks)
     assert {key: count for key, count, _ in bus.subjects(len(bus))} == scopes
     assert set(hub.local.topics) == set(hub.local.subscriptions.keys)
 
@@ -256,6 +259,59 @@ def is_told(roster: _Roster, observer: Subscriber) -> bool:
     return roster._due is None and observer not in roster.behind
 
 
+def check_group(group: Group, tasks: TaskBook) -> None:
+    """Each member has its tasks, and nobody is free for one that waits."""
+    loads = Counter(task.member for task in tasks._under_way.values())
+    waiting = list(tasks._waiting.get(group.key, ()))
+    free: dict[int, set[Member]] = {}
+    for subscriber, member in group.members.items():
+        assert member.subscriber is subscriber
+        assert member.load == loads[member]
+        own = list(tasks._for_members.get(member, ()))
+        waiting += own
+        if member.is_free:
+            free.setdefault(member.load, set()).add(member)
+            assert not own, "it could take what waits for it"
+    assert {load: set(members) for load, members in group._by_load.items()} == free
+    assert set(group._by_key.values()) <= set(group.members.values())
+    assert len(waiting) == tasks._counts.get(group.key, 0)
+    for task in waiting:
+        assert task.key == group.key
+        for member in [member for members in free.values() for member in members]:
+            is_for_others = task.hint or (task.last is member.subscriber and len(group.members) > 1)
+            assert is_for_others, "a member could take it"
+
+
+def check_tasks(acks: AckBook) -> None:
+    """Each task of an open request waits, or one member has it."""
+    tasks, under_way = acks.tasks, acks.tasks._under_way
+    queues = [*tasks._waiting.values(), *tasks._for_members.values()]
+    waiting = {task for queue in queues for task in queue}
+    of_requests = {task for request in acks._by_id.values() for task in request.tasks}
+    assert waiting <= of_requests, "what has ended waits"
+    for task in of_requests:
+        assert task.request is not None
+        assert (task.id in under_way) is (task not in waiting)
+    assert sum(tasks._counts.values()) == len(waiting)
+    by_subscriber: dict[Any, set[Any]] = {}
+    for task_id, task in under_way.items():
+        assert task.id == task_id
+        assert task.queue is None
+        assert 1 <= task.attempt <= acks._limits.max_attempts
+        assert task.last is not None
+        by_subscriber.setdefault(task.last, set()).add(task)
+    assert {one: set(own) for one, own in tasks._by_subscriber.items()} == by_subscriber
+    kept = {task for task in under_way.values() if task.request is None}
+    assert set(tasks._kept) == kept
+    assert tasks.kept == sum(cost_of_task(task.key) for task in kept)
+    assert all((task.data, task.topic, task.sender) == (b"", "", "") for task in kept)
+    assert not tasks._is_answering
+    assert not tasks._answers
+    for member in by_subscriber:
+        if isinstance(member, ServerSession):
+            assert member.gate.phase in TAKES_PART, "somebody who is gone has it"
+
+
 def check_acks(acks: AckBook) -> None:
     """Each open request waits for somebody who is there, for somebody who is there."""
     by_owner: dict[Any, dict[str, AckRequest]] = {}
@@ -272,6 +328,7 @@ def check_acks(acks: AckBook) -> None:
     assert acks._by_owner == by_owner
     requests = acks._by_id.values()
     assert acks._awaited == sum(len(one.awaited) + len(one.tasks) for one in requests)
+    check_tasks(acks)
     assert acks._results == sum(request.size for request in acks._by_id.values())
     assert acks._cost == sum(request.cost for request in acks._by_id.values())
     assert {one: set(requests) for one, requests in acks._by_subscriber.items()} == by_subscriber
@@ -298,6 +355,9 @@ def check_hub_is_empty(hub: Hub) -> None:
     assert (len(state.bus), len(state.acks), state.admission._by_origin) == (0, 0, {})
     assert (state.acks._by_owner, state.acks._by_subscriber) == ({}, {})
     assert (state.acks._awaited, state.acks._results, state.acks._cost) == (0, 0, 0)
+    tasks = state.acks.tasks
+    assert (tasks._under_way, tasks._by_subscriber, tasks.kept) == ({}, {}, 0)
+    assert (tasks._waiting, tasks._for_members, tasks._counts) == ({}, {}, {})
     assert (state.presence._rosters, state.presence._infos) == ({}, {})
     assert state.deadlines._scheduled == {}
     assert len(state.deadlines._heap) <= 64, "what was cancelled stays"

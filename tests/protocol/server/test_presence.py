@@ -896,7 +896,7 @@ class TestSlowObservers:
         stage.advance(TICK)
         told(slow)
         told(watch)
-        stage.hub.publish_to_id("slow", "x" * 9900, stage.clock.now)
+        stage.hub.publish_to_id("slow", "x" * 10_000, stage.clock.now)
         return stage, slow, watch
 
     def test_it_gets_one_list_in_place_of_all_that_it_missed(self) -> None:
@@ -921,6 +921,42 @@ class TestSlowObservers:
         member(stage, "n")
         assert after(stage, slow) == [joined(8, {"id": "n"})]
         assert told(watch) == [joined(8, {"id": "n"})]
+
+    def test_it_gets_it_soon_if_it_reads_soon(self) -> None:
+        stage, slow, _ = self.crowded()
+        member(stage, "a")
+        stage.advance(TICK)
+        assert told(slow) == []
+        assert after(stage, slow)[0]["count"] == 3
+
+    def test_the_others_do_not_wait_for_it(self) -> None:
+        stage, _, watch = self.crowded()
+        member(stage, "a")
+        stage.advance(3.05)
+        assert len(told(watch)) == 1
+        member(stage, "b")
+        assert after(stage, watch) == [joined(4, {"id": "b"})]
+
+    def test_nothing_is_written_for_it_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stage, _, _ = self.crowded()
+        member(stage, "a")
+        stage.advance(TICK)
+        written: list[str] = []
+        tells, describe = module._Roster._tell, module._Roster.describe
+
+        def tell(self: Any, now: float) -> None:
+            written.append("look")
+            tells(self, now)
+
+        def describe_it(self: Any) -> Fields:
+            written.append("list")
+            return describe(self)
+
+        monkeypatch.setattr(module._Roster, "_tell", tell)
+        monkeypatch.setattr(module._Roster, "describe", describe_it)
+        stage.advance(10.0)
+        assert "list" not in written
+        assert 5 < len(written) < 15, "and it is looked at now and then only"
 
     def test_the_number_if_they_are_too_many_then(self) -> None:
         stage, slow, _ = self.crowded(max_members=4)
@@ -1115,6 +1151,15 @@ class TestNothingIsLeft:
             assert confirmed["presence"]["count"] == 3
         for peer in back:
             assert after(stage, peer, 2 * GRACE) == []
+
+    def test_of_those_that_are_still_away_then(self) -> None:
+        stage = Stage()
+        peer, watch = member(stage, "a"), observer(stage)
+        lose(stage, watch)
+        stage.advance(1.0)
+        lose(stage, peer)
+        stage.advance(GRACE - 1.0 + TICK)
+        check_nothing_left(stage)
 
     def test_when_the_last_one_comes_back_and_does_not_observe(self) -> None:
         stage = Stage()
