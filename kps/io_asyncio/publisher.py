@@ -222,7 +222,8 @@ class Publisher(Participant):
         """
         question = self._session.members.ask(topic, self._driver.enter())
         await self._wait_for(question)
-        assert question.presence is not None
+        if question.presence is None:  # the server has answered something else
+            raise RequestTimeout("the server did not tell who is subscribed")
         return question.presence
 
     @locked

@@ -157,7 +157,8 @@ class ServerProgram(Participant):
     @locked
     def clients(self) -> list[ConnectedClient]:
         """Describe all registered clients. Raises :class:`kps.InvalidState` before the start."""
-        return self._hub.directory.all(self._driver.enter())
+        now = self._driver.enter()
+        return self._hub.directory.all(now)
 
     @locked
     async def disconnect(self, client_id: str, reason: str = "") -> bool:

@@ -221,7 +221,8 @@ class Publisher(Participant):
         with self._driver.lock:
             question = self._session.members.ask(topic, self._driver.enter())
             self._wait_for(question)
-            assert question.presence is not None
+            if question.presence is None:  # the server has answered something else
+                raise RequestTimeout("the server did not tell who is subscribed")
             return question.presence
 
     def _send_to_server(self, to: str, proxied: str, origin: str, data: Any) -> list[str]:

@@ -160,7 +160,8 @@ class ServerProgram(Participant):
     def clients(self) -> list[ConnectedClient]:
         """Describe all registered clients. Raises :class:`kps.InvalidState` before the start."""
         with self._driver.lock:
-            return self._hub.directory.all(self._driver.enter())
+            now = self._driver.enter()
+            return self._hub.directory.all(now)
 
     def disconnect(self, client_id: str, reason: str = "") -> bool:
         """End the connection of a client, which does not return by itself (close code 4003).

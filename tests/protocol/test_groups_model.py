@@ -325,9 +325,9 @@ class GroupsMachine(RuleBasedStateMachine):
             task.waits_for = self.owner(task)
 
     def answered(self, task: Task, error: str | None) -> None:
-        assert task.holder is not None
-        task.holder.holds.remove(task)
-        task.holder = None
+        holder, task.holder = task.holder, None
+        assert holder is not None
+        holder.holds.remove(task)
         if task.outcome is not None or not task.ask.is_open:
             return
         if error is None:
@@ -340,7 +340,7 @@ class GroupsMachine(RuleBasedStateMachine):
             assert task.last is not None
             if not members:
                 self.end(task, "no member")
-            elif members == [task.last[0].members.get(task.group)] or task.returns > MOST_RETURNS:
+            elif members == [holder] or task.returns > MOST_RETURNS:
                 self.end(task, error)
             elif task.ask.hint:
                 task.waits_for = self.owner(task, task.last[0])

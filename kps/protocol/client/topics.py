@@ -106,7 +106,8 @@ class Topics:
         ) and wish != NO_WISH
         asks = is_new or is_extra
         most = max(self._state.config.limits.queue_bytes, _LEAST)
-        if asks and self._state.ready and self._open >= most:
+        wants_more = is_new or wish.observes is not False  # to want less is never refused
+        if asks and wants_more and self._state.ready and self._open >= most:
             raise QueueFull("too many questions about topics wait for the server's answers")
         if found is None:
             found = self._topics[key] = Topic()
