@@ -4,6 +4,7 @@ The threaded driver passes a ``write`` that may be called with its lock held.
 """
 
 import logging
+from typing import cast
 
 from kps.errors import Refused
 from kps.io_common.logger import INTERVAL, Write, guard
@@ -70,8 +71,8 @@ def hook_failed(
 
     It is logged, unless it is what hooks raise to refuse.
     """
-    if isinstance(failure, Refused):
-        return failure
+    if issubclass(type(failure), Refused):  # a program's may refuse ``isinstance``
+        return cast("Refused", failure)
     write(logging.ERROR, "the hook that decides on %s failed", peer, failure=failure)
     return HttpResponse.text(500, "internal server error")
 

@@ -380,10 +380,7 @@ class Gate:
         """Close the connection of a client whose time is over."""
         now = self._state.now
         if self.register_by is not None and now >= self.register_by:
-            if self.phase is _JUDGING:  # the client is not to blame, and may try again
-                self._transport.close(1011, "the server could not decide in time")
-            else:
-                self._transport.fail(1008, "there was no ping in time")
+            self._transport.fail(1008, "there was no ping in time")
         elif self.ends_at is not None and now >= self.ends_at:
             self._transport.close(EXPIRED, "the time of the token is over")
 

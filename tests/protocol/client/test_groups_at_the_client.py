@@ -238,9 +238,11 @@ class TestAnswering:
         server.send(*[question(n, group="g", ack_id=str(n)) for n in range(3)])
         begun = mailbox.take()
         client.session.unsubscribe(mailbox, client.now)
-        answers = [one for one in server.take() if one["action"] == "ack"]
-        assert [(one["ack_id"], one["error"]) for one in answers] == [
-            ("1", "unsubscribed"), ("2", "unsubscribed"),
+        # It leaves first, so that it gets nothing back.
+        leaves, *answers = server.take()
+        assert leaves["action"] == "unsubscribe"
+        assert [(one["ack_id"], one["error"], one["begun"]) for one in answers] == [
+            ("1", "unsubscribed", False), ("2", "unsubscribed", False),
         ]  # fmt: skip
         settle(client, begun)
         assert server.take() == [{"action": "ack", "ack_id": "0", "success": True}]
@@ -250,8 +252,19 @@ class TestAnswering:
         client, server = online(limits)
         mailbox = member(client, server, concurrency=3)
         server.send(*[question(n, group="g", ack_id=str(n)) for n in range(3)])
-        assert [(one["ack_id"], one["error"]) for one in server.take()] == [("2", "queue full")]
+        (answer,) = server.take()
+        assert (answer["ack_id"], answer["error"], answer["begun"]) == ("2", "queue full", False)
         assert contents(mailbox) == [0, 1]
+
+    def test_of_plain_subscriptions_it_says_nothing(self) -> None:
+        limits = ClientLimits(mailbox_messages=1, mailbox_overflow=Overflow.DROP_NEWEST)
+        client, server = online(limits)
+        mailbox = member(client, server, "jobs")
+        server.send(*[question(n, ack_id=str(n)) for n in range(2)])
+        client.session.unsubscribe(mailbox, client.now)
+        answers = [one for one in server.take() if one["action"] == "ack"]
+        assert [one["error"] for one in answers] == ["queue full", "unsubscribed"]
+        assert not any("begun" in one for one in answers)
 
     def test_on_another_connection_it_does_not_answer(self) -> None:
         client, server = online()
@@ -389,7 +402,11 @@ class TestAsking:
         assert server.take() == [{**asked, "data": 1, "timeout": 5, "updates": True, **fields}]
 
     @pytest.mark.parametrize(
-        "demands", [Demands(hint="k"), Demands(retries=1), Demands(groups=("g",))]
+        "demands",
+        [
+            *(Demands(hint="k"), Demands(retries=1), Demands(groups=("g",))),
+            *(Demands(("a",), ("g",)), Demands(("a",), hint="k"), Demands(("a",), retries=1)),
+        ],
     )
     def test_a_server_without_groups_is_not_asked(self, demands: Demands) -> None:
         client, server = online(proto=2, features=["expect"])

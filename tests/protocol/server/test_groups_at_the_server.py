@@ -296,6 +296,30 @@ class TestPermissionsAndLimits:
         ]
         assert answers[1]["group"] == "g"
 
+    def test_a_member_needs_the_permission_for_groups_too(self) -> None:
+        stage = Stage(permissions=Permissions(groups=["jobs/*"]))
+        a = peer2(stage, "a")
+        answers = a.ask(
+            *(join("jobs/1"), join_pattern("jobs/*"), {"action": "subscribe", "topic": "other"}),
+            *(join("other"), join_pattern("jobs/**")),
+        )
+        assert codes(answers) == [*["subscribed"] * 3, "forbidden", "forbidden"]
+        assert [answer["error"] for answer in answers[3:]] == [
+            "this client may not be in a group of this topic",
+            "this client may not be in a group of this pattern",
+        ]
+        assert codes(a.ask(leave("other"))) == ["unsubscribed"]
+
+    def test_a_client_is_a_member_of_so_many_groups(self) -> None:
+        stage = Stage(limits=ServerLimits(max_groups=2))
+        a, b = peer2(stage, "a"), peer2(stage, "b")
+        answers = a.ask(join("t"), join_pattern("t*"), join("u"), join("t", concurrency=2))
+        assert codes(answers) == ["subscribed", "subscribed", "limit_reached", "subscribed"]
+        assert answers[2]["error"] == "this client is a member of too many groups"
+        assert codes(a.ask({"action": "subscribe", "topic": "u"})) == ["subscribed"]
+        assert codes(b.ask(join("u"))) == ["subscribed"]
+        assert codes(a.ask(leave("t"), join("u"))) == ["unsubscribed", "subscribed"]
+
     def test_memberships_count_as_subscriptions_and_their_topics_as_topics(self) -> None:
         stage = Stage(limits=ServerLimits(max_subscriptions=3, max_topics=2))
         a, b = peer2(stage, "a"), peer2(stage, "b")
@@ -614,6 +638,39 @@ class TestQuestions:
         }  # fmt: skip
         assert [one["success"] for one in answer["groups"]] == [True]
 
+    @pytest.mark.parametrize("level", [1, 2])
+    def test_a_client_that_calls_itself_as_the_group_is_called(self, level: int) -> None:
+        """It cannot hide what has become of the message in the group."""
+        stage = Stage()
+        a, odd = worker(stage, "a"), peer2(stage, "g of jobs")
+        p = peer2(stage, "p") if level == 2 else stage.peer("p")
+        odd.ask({"action": "subscribe", "topic": "jobs"})
+        for first, second in ((a, odd), (odd, a)):
+            p.send(ask())
+            first.send(ack(only(first), "no" if first is a else None))
+            second.send(ack(only(second), "no" if second is a else None))
+            answer = only(p)
+            if level == 2:
+                assert answer["responses"] == {"g of jobs": {"success": True}}
+                assert [one["error"] for one in answer["groups"]] == ["no"]
+            else:
+                success = {name: one["success"] for name, one in answer["responses"].items()}
+                assert success == {"g of jobs": True, "a": False}
+
+    def test_groups_whose_topic_and_pattern_are_written_alike(self) -> None:
+        stage = Stage()
+        a, b, p = worker(stage, "a", join("*")), worker(stage, "b", join_pattern("*")), peer2(
+            stage, "p"
+        )  # fmt: skip
+        p.send(ask("1", "*"))
+        a.send(ack(only(a)))
+        b.send(ack(only(b), "no"))
+        outcomes = only(p)["groups"]
+        assert [one.get("topic") or f"pattern {one['pattern']}" for one in outcomes] == [
+            "*", "pattern *",
+        ]  # fmt: skip
+        assert [one["success"] for one in outcomes] == [True, False]
+
     def test_answers_of_others_are_ignored(self) -> None:
         stage = Stage()
         a, b, p = worker(stage, "a"), worker(stage, "b"), peer2(stage, "p")
@@ -808,6 +865,30 @@ class TestAgain:
         p.send(ask("2"))
         a.send(ack(only(a), error))  # without the field it is a failure like others
         assert only(p)["groups"][0]["error"] == error
+
+    @pytest.mark.parametrize("begun", [True, None, 0, "false", [], 1])
+    def test_whoever_does_not_say_so_has_begun(self, begun: object) -> None:
+        stage = Stage()
+        a, b, p = worker(stage, "a"), worker(stage, "b"), peer2(stage, "p")
+        p.send(ask())
+        a.send(ack(only(a), "unsubscribed", begun=begun))
+        assert only(p)["groups"][0]["error"] == "unsubscribed"
+        assert b.take() == []
+
+    def test_a_success_that_has_not_begun_is_a_success(self) -> None:
+        stage = Stage()
+        a, p = worker(stage, "a"), peer2(stage, "p")
+        p.send(ask())
+        a.send(ack(only(a), begun=False))
+        assert only(p)["groups"][0]["success"] is True
+
+    def test_a_plain_subscriber_has_always_begun(self) -> None:
+        stage = Stage()
+        plain, p = peer2(stage, "plain"), peer2(stage, "p")
+        plain.ask({"action": "subscribe", "topic": "jobs"})
+        p.send(ask())
+        plain.send(ack(only(plain), "queue full", begun=False))
+        assert only(p)["responses"] == {"plain": {"success": False, "error": "queue full"}}
 
     def test_retry(self) -> None:
         stage = Stage()
