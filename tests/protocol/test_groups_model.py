@@ -280,8 +280,6 @@ class GroupsMachine(RuleBasedStateMachine):
         """By the number of a publication without ack, which groups have had it."""
         self.number = 0
         self.names = 0
-        self.leaver: Worker | None = None
-        """Whose connection is ending. What waited for it goes to others before its requests end."""
 
     # -- the model ---------------------------------------------------------------------
 
@@ -384,14 +382,13 @@ class GroupsMachine(RuleBasedStateMachine):
         task = self.asks[number].tasks[group]
         assert task.holder is None, "somebody else has it"
         assert task.outcome is None
-        assert task.ask.is_open or task.ask.owner is self.leaver
+        assert task.ask.is_open
         assert attempt == task.attempts + 1 <= MOST_ATTEMPTS
         membership = worker.members[group]
         assert membership.is_free, "it has more than it takes"
         is_only = len(self.members(group)) == 1
         assert task.is_for(membership) or is_only or task.ask.hint, "it has just failed with it"
-        if task.ask.hint and task.ask.owner is not self.leaver:
-            assert worker is task.waits_for
+        assert worker is task.waits_for or not task.ask.hint
         task.attempts, task.holder = attempt, membership
         task.last = worker, worker.connection
         task.name = worker.name
@@ -460,9 +457,7 @@ class GroupsMachine(RuleBasedStateMachine):
                 worker.client.link.cut()
             self.network.run()
             self.cut(worker, for_good=politely)
-        self.leaver = worker
         self.settle()
-        self.leaver = None
 
     @rule(who=ANYONE, which=WHICH, concurrency=st.integers(1, 3))
     def join(self, who: int, which: int, concurrency: int) -> None:

@@ -4,7 +4,7 @@ Every addressed subscriber ends in exactly one outcome: its own answer, ``discon
 or ``timeout`` (spec, section 6). So does every group, of which one member is asked at a time.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from kps.errors import QueueFull
@@ -31,7 +31,13 @@ class AckBook:
     and its status says so.
     """
 
-    def __init__(self, bus: Bus, deadlines: Deadlines, limits: ServerLimits) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        deadlines: Deadlines,
+        limits: ServerLimits,
+        handed_out: Callable[[], None] = lambda: None,
+    ) -> None:
         self._expiries = Expiries(deadlines)
         self._limits = limits
         self._awaited = 0  # pending answers of all requests
@@ -42,15 +48,13 @@ class AckBook:
         self._by_owner: dict[AckOwner, dict[str, AckRequest]] = {}
         self._by_subscriber: dict[Subscriber, dict[AckRequest, None]] = {}
         self._slices = Slices(deadlines)
-        self.handed_out = 0
-        """How many members of groups had room for a message."""
         self.tasks = TaskBook(
             bus,
             deadlines,
             limits,
             self._conclude,
             charge=self._charge,
-            handed_out=self._count_handed_out,
+            handed_out=handed_out,
         )
 
     def __len__(self) -> int:
@@ -268,9 +272,6 @@ class AckBook:
         request.size += size
         self._results += size
         return True
-
-    def _count_handed_out(self) -> None:
-        self.handed_out += 1
 
     def _finish(self, request: AckRequest) -> None:
         if request.tasks:

@@ -168,6 +168,7 @@ class ServerLevel1:
         by_client = {
             response.client_id or response.name: response.fields()
             for response in sorted(responses.values(), key=_is_of_a_group, reverse=True)
+            if outcomes.tells_timeouts or not _is_late(response)
         }
         return level1.ack_response(outcomes.owner_ack_id, by_client)
 
@@ -425,6 +426,11 @@ def headers_in(fields: Fields) -> bytes:
 def _is_of_a_group(response: AckResponse) -> bool:
     """Tell whether an outcome is that of a group: an outcome of the client itself goes first."""
     return isinstance(response, GroupResponse)
+
+
+def _is_late(response: AckResponse) -> bool:
+    """Tell whether an outcome is that of a group whose time was over."""
+    return _is_of_a_group(response) and response.error == "timeout"
 
 
 def _is_group(expected: Any) -> bool:

@@ -106,9 +106,7 @@ class Delivery:
         if groups:
             weighed = sum(len(group.members) for group in found) if demands.hint else 0
             state.turns.left -= _TASK * len(groups) + weighed // _WEIGHED
-            handed_out = state.acks.handed_out
             state.acks.tasks.begin(request)
-            state.stats.delivered += state.acks.handed_out - handed_out
         state.acks.close(request)
 
     def ask_id(self, owner: AckOwner, sender: str, ask: Ask) -> None:

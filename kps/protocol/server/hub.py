@@ -344,10 +344,15 @@ class Hub:
         handle.cancel()
 
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
-        """Count the subscriptions to a topic: of this program, of clients, and together."""
-        internal = self.local.subscriptions.count(topic)
-        clients = len(self.state.bus.subscribers(topic)) - bool(internal)
-        return internal, clients, internal + clients
+        """Count the subscriptions to a topic: of this program, of clients, and together.
+
+        Members of groups have one for each group.
+        """
+        subscribers, groups = self.state.bus.receivers(topic)
+        members = [member.subscriber for group in groups for member in group.present()]
+        own, as_member = self.local.subscriptions.count(topic), members.count(self.local)
+        clients = len(subscribers) - bool(own) + len(members) - as_member
+        return own + as_member, clients, own + as_member + clients
 
     # -- figures ----------------------------------------------------------------------------
 

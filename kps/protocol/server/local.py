@@ -130,6 +130,9 @@ class LocalProgram:
     @patient
     def unsubscribe(self, mailbox: Mailbox) -> None:
         """End one subscription."""
+        if isinstance(mailbox.key, InGroup) and not mailbox.is_over:
+            # First, so that it gets nothing back that it returns, and nothing that waits.
+            self._state.bus.unsubscribe(self, mailbox.key)
         if self.subscriptions.remove(mailbox):
             self._state.bus.unsubscribe(self, mailbox.key)
 

@@ -331,7 +331,7 @@ class ServerSession:
             del state.clients[self.id]
         if self.replays is not None:
             self.replays.end()
+        state.acks.drop_owner(self)  # first, so that nobody gets what it has asked of itself
         state.bus.remove(self)
-        state.acks.drop_owner(self)
         state.acks.drop_subscriber(self)
         self._has_left = True

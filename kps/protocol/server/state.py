@@ -56,7 +56,7 @@ class ServerState:
                 limits.history_bytes,
                 limits.history_topics,
             )
-        self.acks = AckBook(self.bus, self.deadlines, config.limits)
+        self.acks = AckBook(self.bus, self.deadlines, config.limits, self._count_delivered)
         self.presence = Presence(self.bus, self.deadlines, self.turns, limits, now=lambda: self.now)
         self.admission = Admission(config.limits, config.proxies)
         self.used_limiters = UsedLimiters(config.limits.max_connections)
@@ -76,6 +76,10 @@ class ServerState:
         """Events that the driver has not taken yet."""
         self.unflushed: dict[int, None] = {}
         """Numbers of connections that have something to write, or a transport to close."""
+
+    def _count_delivered(self) -> None:
+        """Count a message for a group that has found room at a member."""
+        self.stats.delivered += 1
 
     def emit(self, event: HubEvent) -> None:
         """Add an event for the driver."""

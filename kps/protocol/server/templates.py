@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, load, write
+from kps.protocol.dialect.level2 import NAMES_A_REQUEST
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.texts import HardToFind, find_span
 from kps.protocol.server.actions import add_batch, ask_id, ask_topic
@@ -21,7 +22,7 @@ _MOST = 4  # templates of a client: it sends few kinds of messages
 _LONGEST = 512  # bytes of a template, and characters of a name
 _STEPS = 100  # for finding a field: a template has room for fewer fields
 _About = tuple[str, str, str]  # an action, and a topic or an id, or neither
-_NAMING = frozenset(("action", "topic", "to", "ack_id", "receipt", "nonce"))  # in refusals
+_NAMING = frozenset(("action", *NAMES_A_REQUEST))  # in refusals
 
 
 class Template:
@@ -207,7 +208,7 @@ KEY = slice(_KEY)
 
 def _publication(actor: Actor, message: bytes, fields: Fields) -> Template | None:
     _, batch, receipt = actor.dialect.read_publish(fields)
-    if receipt or "headers" in fields:
+    if receipt is not None or "headers" in fields:
         return None
     around = _around(message, "data" if batch is None else "batch")
     if around is None:

@@ -812,6 +812,18 @@ class TestQuestions:
             }
         ]  # fmt: skip
 
+    @pytest.mark.parametrize("asks_timeout", [True, False])
+    def test_a_time_limit_on_level_1(self, asks_timeout: bool) -> None:
+        """Who has asked for none is not told who was silent, as clients in the field expect."""
+        stage = Stage()
+        worker(stage, "a")
+        p, message = stage.peer("p"), ask()
+        if not asks_timeout:
+            del message["timeout"]
+        p.send(message)
+        stage.advance(6.0)
+        assert list(only(p)["responses"]) == ["a"] * asks_timeout
+
     def test_direct_questions_know_no_groups(self) -> None:
         stage = Stage()
         a, p = worker(stage, "a"), peer2(stage, "p")
@@ -931,6 +943,19 @@ class TestAgain:
         a.send(ack(answers[0]))
         assert only(p)["groups"][0]["member"] == "other"
 
+    def test_what_a_client_that_is_gone_has_asked_goes_to_nobody(self) -> None:
+        """It was a member itself, and its messages waited for it."""
+        stage = Stage()
+        p = worker(stage, "p")
+        p.ask(ask("1", key="k"), ask("2", key="k"), ask("3"))
+        others = [peer2(stage, f"w{number}") for number in range(2)]
+        for other in others:
+            other.ask(join())
+        for other in others:
+            other.take()
+        vanish(stage, p)
+        assert [questions(other) for other in others] == [[], []]
+
 
 class TestDemands:
     @pytest.mark.parametrize(
@@ -1042,6 +1067,16 @@ class TestFigures:
         topics = {one["id"]: one["topics"] for one in told["clients"]}
         assert topics == {"a": 1, "b": 4, "watch": 1, "p": 0}
 
+    def test_the_program_may_count_them(self) -> None:
+        stage = Stage()
+        worker(stage, "a")
+        b = worker(stage, "b")
+        b.ask({"action": "subscribe", "topic": "jobs"}, join_pattern(), join_pattern("other*"))
+        assert stage.hub.count_subscribers("jobs") == (0, 4, 4)
+        for key in ("jobs", LOCAL, "jobs", InGroup(Pattern("*"), "g")):
+            stage.hub.local.subscribe(key)
+        assert stage.hub.count_subscribers("jobs") == (4, 4, 8)
+
     def test_they_are_published_while_a_group_wants_them(self) -> None:
         stage = Stage(is_monitored=True, permissions=Permissions(console=True))
         a, b = worker(stage, "a", join("__kps/stats")), worker(stage, "b", join("__kps/stats"))
@@ -1062,6 +1097,13 @@ class TestFigures:
         p.send(ask("1"), ask("2"))
         assert (stage.hub.stats.published, stage.hub.stats.delivered) == (2, 2)
         assert a.session.delivered == 2
+        p.send(ask("3", retry=1))
+        assert stage.hub.stats.delivered == 2, "it waits"
+        for question in a.take():
+            a.send(ack(question))
+        assert stage.hub.stats.delivered == 3
+        a.send(ack(only(a), "no"))
+        assert (stage.hub.stats.published, stage.hub.stats.delivered) == (3, 4)
 
 
 class TestTheServersOwnProgram:
@@ -1134,6 +1176,24 @@ class TestTheServersOwnProgram:
         assert all(m["groups"][0]["success"] for m in answers)
         assert len(answers) == 50
         stage.hub.local.unsubscribe(mailbox)
+        check_nothing_left(stage)
+
+    def test_when_it_leaves_what_it_has_not_begun_with_goes_to_others(self) -> None:
+        stage = Stage()
+        mailbox = self.join(stage, concurrency=2)
+        a, p = peer2(stage, "a"), peer2(stage, "p")
+        p.send(*[ask(str(number)) for number in range(4)])
+        begun = mailbox.take()
+        assert begun is not None
+        assert [m["data"] for m in a.ask(join()) if m["action"] == "publish_ack"] == ["2"]
+        stage.hub.local.unsubscribe(mailbox)
+        a.send(ack({"ack_id": "ack_3.1"}))
+        assert questions(a) == [("1", 1)]
+        vanish(stage, a)
+        outcomes = [m["groups"][0] for m in p.take()]
+        assert [one.get("error") for one in outcomes] == [None, "no member", "no member"]
+        stage.hub.local.settle(begun, None, stage.clock.now)
+        assert only(p)["groups"][0]["member"] == "server"
         check_nothing_left(stage)
 
     def test_it_asks(self) -> None:

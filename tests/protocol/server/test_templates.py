@@ -190,6 +190,11 @@ class TestTemplates:
         [
             (ASK % b"a-%d", ASK % b""),
             (TASK % (b"1", b"a-%d", b"2"), TASK % (b"1", b"b", b"-2")),
+            (
+                ASK.replace(b"1,", b'1,"group":"g","pattern":"p",') % b"a-%d",
+                ASK.replace(b"1,", b'1,"group":"g","pattern":"p",') % b"a-1",
+            ),
+            (PUBLICATION % (b"t", b'%d,"receipt":""'), PUBLICATION % (b"t", b'7,"receipt":""')),
             (TASK % (b"[%d]", b"a-%d", b"2"), TASK % (b"1", b"a-1", b"2")),
             (TASK % (b"%d", b"a-%d", b"2"), ASK % b"b"),
             (TASK % (b"%d", b"a-%d", b"2"), b'{"action":"ack","ack_id":"ack_1.1"}'),
