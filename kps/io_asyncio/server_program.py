@@ -56,7 +56,7 @@ class ServerProgram(Participant):
         if it has stopped.
         """
         driver = self._driver
-        if not headers and driver.due_on == get_ident() and driver.is_running():
+        if headers is None and driver.due_on == get_ident() and driver.is_running():
             return self._hub.publish(topic, data, driver.now)
         now = driver.enter()
         count = self._hub.publish(topic, data, now, check_headers(headers))

@@ -16,7 +16,7 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message, T
 from kps.protocol.dialect.outcome import in_words
 from kps.protocol.dialect.places import Position
-from kps.protocol.patterns import InGroup
+from kps.protocol.patterns import group_of
 
 
 class SubscriptionOwner(Protocol):
@@ -60,8 +60,7 @@ class Subscription(Handle, Generic[T]):
     @property
     def group(self) -> str:
         """The name of the group of which it is a member; empty: none."""
-        key = self._mailbox.key
-        return key.group if isinstance(key, InGroup) else ""
+        return group_of(self._mailbox.key)
 
     @property
     def dropped(self) -> int:

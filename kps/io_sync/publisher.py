@@ -53,8 +53,8 @@ class Publisher(Participant):
         """
         with self._driver.lock:
             driver = self._driver
-            if headers:
-                written, now = check_headers(headers), driver.enter()
+            if headers is not None and (written := check_headers(headers)):
+                now = driver.enter()
                 waiting = self._session.sender.publish_with_headers(topic, data, now, written)
                 driver.flush_soon()
             elif driver.due_on == get_ident():

@@ -55,7 +55,7 @@ class ServerProgram(Participant):
         """
         with self._driver.lock:
             driver = self._driver
-            if not headers and driver.due_on == get_ident():
+            if headers is None and driver.due_on == get_ident():
                 return self._hub.publish(topic, data, driver.now)
             now = driver.enter()
             count = self._hub.publish(topic, data, now, check_headers(headers))

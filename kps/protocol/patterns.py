@@ -101,6 +101,17 @@ class InGroup(NamedTuple):
 Key = Scope | InGroup
 """What a subscription is to."""
 
+
+def scope_of(key: Key) -> Scope:
+    """Return the topic or pattern of a subscription."""
+    return key.scope if isinstance(key, InGroup) else key
+
+
+def group_of(key: Key) -> str:
+    """Return the name of the group of which a subscription makes a member; empty: of none."""
+    return key.group if isinstance(key, InGroup) else ""
+
+
 HIDDEN = "__"
 """What the topics begin with that patterns do not have by accident."""
 

@@ -50,10 +50,10 @@ class ServerLimits(ProgramLimits):
     client id into it. Past it: an error of the code ``bad_request``."""
 
     max_subscriptions: int = 10_000
-    """Topics that one connection may be subscribed to."""
+    """Subscriptions of one connection: to topics, to patterns, and as a member of groups."""
 
     max_topics: int = 1_000_000
-    """Topics with a subscriber."""
+    """Topics and patterns with a subscriber."""
 
     history_bytes: int = 256 * 1024 * 1024
     """Bytes that the messages which are kept for later take in memory, of all topics together.
@@ -68,8 +68,9 @@ class ServerLimits(ProgramLimits):
     request for history. Past it: for such a place ``limit_reached``."""
 
     max_info: int = 1024
-    """Bytes of what a client says about itself with a subscription (``info``), and a 64th of all
-    that one connection says. Past it: ``limit_reached``."""
+    """Bytes of what a client says about itself with a subscription (``info``). Past it:
+    ``bad_request``. All that one connection says may have 64 times as many. Past that:
+    ``limit_reached``."""
 
     max_members: int = 1000
     """Members of a topic who are told by name to those that want to know who is there. Of more
@@ -110,15 +111,16 @@ class ServerLimits(ProgramLimits):
     """Pending ack requests of one connection."""
 
     max_expected: int = 1000
-    """Ids that an ack request may name as expected receivers. Past it: ``limit_reached``."""
+    """Ids and groups that an ack request may name as expected receivers. Past it:
+    ``limit_reached``."""
 
     max_awaited_acks: int = 1_000_000
     """Pending answers of all ack requests together."""
 
     max_ack_bytes: int = 256 * 1024 * 1024
     """Bytes that all ack requests together may take in memory, with the ids and the outcomes of
-    all their receivers, but without the results. One with a single receiver takes about 1.5 KB,
-    and each further receiver about 400 bytes."""
+    all their receivers, and with messages for groups, but without the results. One with a single
+    receiver takes about 1.5 KB, and each further receiver about 400 bytes."""
 
     max_results: int = 16 * 1024 * 1024
     """Bytes of results and error texts that one ack request may gather. Past it: as past
@@ -184,8 +186,8 @@ IN_SHORT = {
     "max_topic": "characters of a topic",
     "max_id": "characters of a client's id",
     "max_ack_id": "characters of a publisher's id of an ack request",
-    "max_subscriptions": "topics that one connection may be subscribed to",
-    "max_topics": "topics with a subscriber",
+    "max_subscriptions": "subscriptions of one connection",
+    "max_topics": "topics and patterns with a subscriber",
     "history_bytes": "bytes of the messages that are kept for later",
     "history_topics": "topics of which the history is known",
     "max_positions": "topics that the place of a pattern names, messages of an answer with history",

@@ -73,7 +73,7 @@ MOST_WAITING = 10_000
 """Bytes that the network takes for a client that does not read; not a bound of a single write."""
 
 DEMANDS = (
-    Demands(hint="k", retries=2),
+    Demands(message_key="k", retries=2),
     Demands(groups=("g", "h")),
     Demands(("a",), ("g",), "k", 1),
 )

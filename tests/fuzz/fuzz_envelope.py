@@ -151,7 +151,9 @@ def check_read_by_server(dialect: server.ServerLevel1, fields: Fields) -> None:
 
 def check_demands(demands: Demands) -> None:
     """What an ack request demands is read as a client would write it."""
-    assert all(type(one) is str for one in (*demands.expected, *demands.groups, demands.hint))
+    assert all(
+        type(one) is str for one in (*demands.expected, *demands.groups, demands.message_key)
+    )
     assert demands.retries >= 0
     if demands != Demands():
         again = server.LEVEL_2.read_ask(ASK | demands.fields(), b"", "topic", "").demands

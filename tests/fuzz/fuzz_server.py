@@ -133,7 +133,7 @@ IDENTITIES = (
 DEMANDS = (
     NO_DEMANDS,
     Demands(retries=2),
-    Demands(hint="k"),
+    Demands(message_key="k"),
     Demands(("a",), ("g", "h"), "l", 1),
 )
 SHORT_TURN = 50

@@ -278,7 +278,9 @@ def check_group(group: Group, tasks: TaskBook) -> None:
     for task in waiting:
         assert task.key == group.key
         for member in [member for members in free.values() for member in members]:
-            is_for_others = task.hint or (task.last is member.subscriber and len(group.members) > 1)
+            is_for_others = task.message_key or (
+                task.last is member.subscriber and len(group.members) > 1
+            )
             assert is_for_others, "a member could take it"
 
 

@@ -20,7 +20,7 @@ from kps.protocol.dialect import envelope
 from kps.protocol.server import intake, presence
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.gate import Gate
-from kps.protocol.server.presence import Presence
+from kps.protocol.server.presence import PresenceBook
 from kps.protocol.server.run import Run
 from kps.protocol.server.throttle import Throttle
 from kps.protocol.wire import client_handshake, frames, reader
@@ -89,8 +89,8 @@ def look_at_many(self: Mailbox, part: float) -> bool:
         ("server", Throttle, "handle_timeout", lambda self, now: False),
         ("server", intake, "_CONTROL", 0),
         ("server", intake, "_FRAME", 0),
-        ("server", Presence, "ignore", lambda self, subscriber, topic: None),
-        ("server", Presence, "renamed", lambda self, subscriber, previous: None),
+        ("server", PresenceBook, "ignore", lambda self, subscriber, topic: None),
+        ("server", PresenceBook, "renamed", lambda self, subscriber, previous: None),
         ("server", presence._Roster, "_describe_changes", lambda self: b""),
         ("client", MembersOfTopics, "forget", lambda self, key: None),
         ("client", Asking, "end_all", lambda self, error: None),

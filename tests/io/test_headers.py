@@ -61,6 +61,21 @@ def test_the_servers_program_gets_them(connect: Connect, server: Any) -> None:
             assert direct.get().headers == TRACE
 
 
+@pytest.mark.parametrize("headers", ["", "a", 0, [], ["a"], {"a": 1}])
+def test_what_is_no_dictionary_of_texts_is_refused(
+    connect: Connect, server: Any, headers: Any
+) -> None:
+    """Even if it is empty."""
+    alice = connect("alice")
+    for it in (alice, server):
+        for send in (*ON_A_TOPIC, *([with_receipt] if it is alice else [])):
+            with pytest.raises(kps.InvalidArgument, match="headers is a dictionary of texts"):
+                send(it, headers=headers)
+        for send in TO_AN_ID:
+            with pytest.raises(kps.InvalidArgument, match="headers is a dictionary of texts"):
+                send(it, "alice", headers=headers)
+
+
 def test_messages_of_the_past_have_them(
     clients: AnyDriver, servers: AnyDriver, tmp_path: Path
 ) -> None:

@@ -96,12 +96,12 @@ class Ask:
     """An ack request."""
 
     def __init__(
-        self, number: int, owner: "Worker", deadline: float, hint: str, retries: int
+        self, number: int, owner: "Worker", deadline: float, message_key: str, retries: int
     ) -> None:
         self.number = number
         self.owner = owner
         self.deadline = deadline
-        self.hint = hint
+        self.message_key = message_key
         self.retries = retries
         self.tasks: dict[InGroup, Task] = {}
         self.is_open = True
@@ -319,7 +319,7 @@ class GroupsMachine(RuleBasedStateMachine):
         task.failures.append((task.last[0].name, error))
         if not self.members(task.group):
             self.end(task, "no member")
-        elif task.ask.hint:
+        elif task.ask.message_key:
             task.waits_for = self.owner(task)
 
     def answered(self, task: Task, error: str | None) -> None:
@@ -340,7 +340,7 @@ class GroupsMachine(RuleBasedStateMachine):
                 self.end(task, "no member")
             elif members == [holder] or task.returns > MOST_RETURNS:
                 self.end(task, error)
-            elif task.ask.hint:
+            elif task.ask.message_key:
                 task.waits_for = self.owner(task, task.last[0])
         elif task.retries:
             task.retries -= 1
@@ -387,8 +387,10 @@ class GroupsMachine(RuleBasedStateMachine):
         membership = worker.members[group]
         assert membership.is_free, "it has more than it takes"
         is_only = len(self.members(group)) == 1
-        assert task.is_for(membership) or is_only or task.ask.hint, "it has just failed with it"
-        assert worker is task.waits_for or not task.ask.hint
+        assert task.is_for(membership) or is_only or task.ask.message_key, (
+            "it has just failed with it"
+        )
+        assert worker is task.waits_for or not task.ask.message_key
         task.attempts, task.holder = attempt, membership
         task.last = worker, worker.connection
         task.name = worker.name
@@ -400,7 +402,7 @@ class GroupsMachine(RuleBasedStateMachine):
         group = self.network.hub.state.bus.group(task.group)
         assert group is not None
         named = [one for one in group.members if avoided is not None and one.id == avoided.name]
-        member = group.member_for(task.ask.hint, named[0] if named else None)
+        member = group.member_for(task.ask.message_key, named[0] if named else None)
         assert member is not None
         (found,) = [one for one in self.online() if one.name == member.subscriber.id]
         return found
@@ -508,19 +510,19 @@ class GroupsMachine(RuleBasedStateMachine):
     @rule(
         who=ANYONE,
         timeout=TIMEOUTS,
-        hint=st.sampled_from(["", "", "x", "y"]),
+        message_key=st.sampled_from(["", "", "x", "y"]),
         retries=st.integers(0, 3),
         times=st.integers(1, 3),
         expects=st.booleans(),
     )
     def ask(
-        self, who: int, timeout: float, hint: str, retries: int, times: int, expects: bool
+        self, who: int, timeout: float, message_key: str, retries: int, times: int, expects: bool
     ) -> None:
         programs = self.programs()
         owner = programs[who % len(programs)]
         for _ in range(times):
             self.number += 1
-            ask = Ask(self.number, owner, self.now + timeout, hint, retries)
+            ask = Ask(self.number, owner, self.now + timeout, message_key, retries)
             self.asks[ask.number] = ask
             busy = []
             for group in GROUPS:
@@ -528,7 +530,7 @@ class GroupsMachine(RuleBasedStateMachine):
                     continue
                 waits, task = len(self.waiting(group)), Task(ask, group)
                 members = self.members(group)
-                if hint:
+                if message_key:
                     task.waits_for = self.owner(task)
                     members = [task.waits_for.members[group]]
                 if waits >= MOST_WAITING and not any(one.is_free for one in members):
@@ -546,7 +548,7 @@ class GroupsMachine(RuleBasedStateMachine):
                 elif not self.members(group):
                     self.end(task, "no member")
             ask.end_if_complete()
-            owner.ask(ask, timeout, Demands((), expected, hint, retries))
+            owner.ask(ask, timeout, Demands((), expected, message_key, retries))
             self.settle()
 
     @rule(which=ANYONE, error=ERRORS)

@@ -128,7 +128,7 @@ class Work(NamedTuple):
     sender: str
     data: bytes
     """The payload, as JSON."""
-    hint: str = ""
+    message_key: str = ""
     """Messages with the same text go to the same member of a group; empty: to any."""
     retries: int = 0
     """How often it may fail without an end."""
@@ -168,8 +168,8 @@ class Queue:
 class Task:
     """A message that one member of a group is to handle."""
 
-    __slots__ = ("attempt", "data", "failures", "headers", "hint", "id", "key", "member",
-                 "member_id", "number", "queue", "request", "retries", "returns", "sender",
+    __slots__ = ("attempt", "data", "failures", "headers", "id", "key", "member", "member_id",
+                 "message_key", "number", "queue", "request", "retries", "returns", "sender",
                  "topic")  # fmt: skip
 
     def __init__(self, request: AckRequest, key: InGroup, work: Work) -> None:
@@ -184,7 +184,7 @@ class Task:
         self.data = work.data
         """The payload, as JSON."""
         self.headers = work.headers
-        self.hint = work.hint
+        self.message_key = work.message_key
         """Tasks with the same text go to the same member; empty: to any."""
         self.retries = work.retries
         """How often it may still fail without an end."""

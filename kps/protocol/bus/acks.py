@@ -95,7 +95,7 @@ class AckBook:
         size += sum(cost.ADDRESSED + cost.of_text(client_id) for client_id in absent)
         groups = () if work is None else work.groups
         if work is not None:
-            size += sum(map(cost.of_text, (work.topic, work.sender, work.hint)))
+            size += sum(map(cost.of_text, (work.topic, work.sender, work.message_key)))
             size += len(work.data) + len(work.headers) + sum(map(cost_of_task, groups))
         if self._awaited + len(awaited) + len(groups) > limits.max_awaited_acks:
             raise QueueFull("the server waits for too many answers")

@@ -9,7 +9,7 @@ from kps.protocol.bus.members import PresenceCallback
 from kps.protocol.bus.message import Message
 from kps.protocol.cost import MESSAGE
 from kps.protocol.limits import Overflow, ProgramLimits
-from kps.protocol.patterns import InGroup, Key
+from kps.protocol.patterns import Key, scope_of
 
 # High-water and low-water marks, as parts of a mailbox: reading pauses above the first, and
 # resumes below the second. They are low, because every pending message costs memory and the
@@ -44,7 +44,7 @@ class Mailbox:
     def __init__(self, key: Key, limits: ProgramLimits) -> None:
         self.key = key
         """What it is to; empty for direct messages and for messages of other servers."""
-        self.topic = str(key.scope if isinstance(key, InGroup) else key)
+        self.topic = str(scope_of(key))
         """The topic or the text of the pattern."""
         self.size = 0
         """Bytes for which the pending messages count: their JSON, and what each takes besides."""

@@ -161,8 +161,8 @@ class TaskBook:
             self._end(task, NO_MEMBER)
             return
         # A member that is free has been given all that waits and that it could take.
-        if task.hint:
-            member = group.member_for(task.hint, task.last if is_returned else None)
+        if task.message_key:
+            member = group.member_for(task.message_key, task.last if is_returned else None)
         else:
             member = group.least_loaded(task.last)
         if member is not None and member.is_free:
@@ -282,7 +282,7 @@ class TaskBook:
             self._kept[task] = None
         task.request = None
         task.data = task.headers = b""
-        task.topic = task.sender = task.hint = task.member_id = ""
+        task.topic = task.sender = task.message_key = task.member_id = ""
         task.failures = []
         while self.kept > self._limits.max_ack_bytes // _KEPT:
             # Its member counts as free, so it has more to do than it wants: that is its own fault.
@@ -344,4 +344,4 @@ class TaskBook:
     def _work_of(self, task: Task) -> int:
         """Return for how many steps it counts to find a member for a task."""
         group = self._bus.group(task.key)
-        return 1 if group is None or not task.hint else 1 + len(group.members) // _WEIGHED
+        return 1 if group is None or not task.message_key else 1 + len(group.members) // _WEIGHED

@@ -13,7 +13,7 @@ from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import AckChanged, AckHandle
 from kps.protocol.client.pending import Barrier
 from kps.protocol.dialect.envelope import Fields
-from kps.protocol.patterns import InGroup, Key
+from kps.protocol.patterns import Key, group_of, scope_of
 from kps.protocol.wire.websocket import Closed
 
 
@@ -136,9 +136,9 @@ class ErrorReceived(NamedTuple):
     @classmethod
     def about(cls, key: Key, error: Unsupported) -> "ErrorReceived":
         """Make the event for a subscription of which the server lacks something."""
-        scope, group = (key.scope, key.group) if isinstance(key, InGroup) else (key, "")
+        scope = scope_of(key)
         topic, pattern = (scope, "") if isinstance(scope, str) else ("", scope.text)
-        return cls(str(error), "unsupported", "subscribe", topic, "", pattern, group)
+        return cls(str(error), "unsupported", "subscribe", topic, "", pattern, group_of(key))
 
     def error(self) -> ServerError:
         """Make the exception for the program."""

@@ -33,7 +33,7 @@ from kps.protocol.dialect.envelope import (
 )
 from kps.protocol.dialect.outcome import NO_SUBSCRIBER, bad_result
 from kps.protocol.dialect.places import Position, read_standing
-from kps.protocol.patterns import InGroup, Pattern, Scope
+from kps.protocol.patterns import InGroup
 
 # Levels of nesting that a server may send: those of a payload, and some around it. A program
 # could not safely forward a deeper payload (see ``ServerLimits.max_depth``).
@@ -354,8 +354,7 @@ class Receiver:
 
     def _topic_refused(self, error: ServerError) -> None:
         events = self._state.events
-        scope: Scope = Pattern(error.pattern) if error.pattern else error.topic
-        key = InGroup(scope, error.group) if error.group else scope
+        key = key_in({name: getattr(error, name) for name in ("topic", "pattern", "group")})
         refusal = self._topics.refused(key, error)
         extra = refusal.extra
         if extra is not None:

@@ -20,7 +20,7 @@ from kps.protocol.dialect.outcome import (
     size_of_failure,
 )
 from kps.protocol.dialect.places import LARGEST_OFFSET, LONGEST_EPOCH, Start
-from kps.protocol.patterns import InGroup, Key, Pattern, Scope
+from kps.protocol.patterns import InGroup, Key, Pattern, Scope, group_of, scope_of
 
 # How a confirmation begins, as every server of the family writes it.
 _CONFIRMATION = b'{"action":"published",'
@@ -301,8 +301,8 @@ def read_group_response(fields: Fields, request: str) -> tuple[GroupResponse, in
         response.error,
         response.ack_id,
         kept_result(response),
-        scope=key.scope if isinstance(key, InGroup) else key,
-        group=text(fields, "group"),
+        scope=scope_of(key),
+        group=group_of(key),
         attempts=attempts if type(attempts) is int else 0,
         failures=failures,
     )

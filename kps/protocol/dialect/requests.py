@@ -18,7 +18,7 @@ class Demands(NamedTuple):
     """Ids that must be among them, or get the outcome ``absent``."""
     groups: tuple[str, ...] = ()
     """Names of groups of the topic that must have members, or get the outcome ``no member``."""
-    hint: str = ""
+    message_key: str = ""
     """A group gives messages with the same text to the same member; empty: to any."""
     retries: int = 0
     """How often the message may fail in a group without an end."""
@@ -28,8 +28,8 @@ class Demands(NamedTuple):
         fields: Fields = {}
         if self.expected or self.groups:
             fields["expect"] = [*self.expected, *({"group": name} for name in self.groups)]
-        if self.hint:
-            fields["key"] = self.hint
+        if self.message_key:
+            fields["key"] = self.message_key
         if self.retries:
             fields["retry"] = self.retries
         return fields

@@ -298,21 +298,22 @@ class ServerLevel2(ServerLevel1):
 
     def _read_extras(self, fields: Fields, *, is_to_topic: bool) -> tuple[bool, Demands, bytes]:
         wants_updates, expected = fields.get("updates") is True, fields.get("expect")
-        hint, retries = fields.get("key"), fields.get("retry")
+        key, retries = fields.get("key"), fields.get("retry")
         headers = headers_in(fields) if "headers" in fields else b""
-        if not is_to_topic or (expected is None and hint is None and retries is None):
+        if not is_to_topic or (expected is None and key is None and retries is None):
             return wants_updates, NO_DEMANDS, headers
         listed: Any = [] if expected is None else expected
-        ids = [one for one in listed if type(one) is str] if type(listed) is list else []
-        groups = [one["group"] for one in listed if _is_group(one)] if type(listed) is list else []
-        if type(listed) is not list or len(ids) + len(groups) < len(listed):
+        if type(listed) is not list or not all(
+            type(one) is str or _is_group(one) for one in listed
+        ):
             raise InvalidMessage("field expect must be an array of ids and groups")
-        if hint is not None and type(hint) is not str:
+        ids = tuple(one for one in listed if type(one) is str)
+        groups = tuple(one["group"] for one in listed if type(one) is not str)
+        if key is not None and type(key) is not str:
             raise InvalidMessage("field key must be a string")
         if retries is not None and (type(retries) is not int or retries < 0):
             raise InvalidMessage("retry must be a number of times", "bad_request")
-        demands = Demands(tuple(ids), tuple(groups), hint or "", retries or 0)
-        return wants_updates, demands, headers
+        return wants_updates, Demands(ids, groups, key or "", retries or 0), headers
 
     def read_answer(self, fields: Fields) -> Answer:
         ack_id = required(fields, "ack_id", "missing ack_id")

@@ -189,7 +189,7 @@ def _ask(actor: Actor, ask_them: Callable[[AckOwner, str, Ask], None], ask: Ask)
         rules.check_length(client_id, "id", limits.max_id)
     for group in demands.groups:
         rules.check_group_name(group, limits)
-    rules.check_length(demands.hint, "key", limits.max_topic)
+    rules.check_length(demands.message_key, "key", limits.max_topic)
     try:
         ask_them(actor, actor.id, ask)
     except DuplicateAckId:

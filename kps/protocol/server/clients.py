@@ -5,7 +5,7 @@ from typing import Any, cast
 from kps.protocol.bus.subscriber import AWAY, CLOSED, LOST, Departure, Subscriber
 from kps.protocol.calls import verb
 from kps.protocol.dialect.codes import DISMISSED
-from kps.protocol.patterns import InGroup, Key
+from kps.protocol.patterns import Key, group_of, scope_of
 from kps.protocol.server.events import ConnectedClient, Unsubscribed
 from kps.protocol.server.ports import Client
 from kps.protocol.server.state import ServerState
@@ -80,6 +80,5 @@ class Clients:
         state = self._state
         if subscriber.id != state.config.id:
             client = describe(cast("Client", subscriber), state.now)
-            group = key.group if isinstance(key, InGroup) else ""
-            scope = key.scope if isinstance(key, InGroup) else key
-            state.emit(Unsubscribed(client, scope, subscriber.departure.reason, group))
+            reason = subscriber.departure.reason
+            state.emit(Unsubscribed(client, scope_of(key), reason, group_of(key)))

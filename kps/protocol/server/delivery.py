@@ -89,7 +89,7 @@ class Delivery:
             ]
         work = None
         if groups:
-            how = demands.hint, demands.retries, ask.headers
+            how = demands.message_key, demands.retries, ask.headers
             work = Work(groups, ask.target, sender, ask.data, *how)
         request = self._open(owner, ask, subscribers, absent, work)
         request.presence = state.presence.version(ask.target)
@@ -104,7 +104,7 @@ class Delivery:
         state.stats.published += 1
         state.stats.delivered += state.bus.publish(publication)
         if groups:
-            weighed = sum(len(group.members) for group in found) if demands.hint else 0
+            weighed = sum(len(group.members) for group in found) if demands.message_key else 0
             state.turns.left -= _TASK * len(groups) + weighed // _WEIGHED
             state.acks.tasks.begin(request)
         state.acks.close(request)

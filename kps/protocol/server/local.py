@@ -35,7 +35,7 @@ from kps.protocol.dialect.outcome import (
 )
 from kps.protocol.dialect.places import Position
 from kps.protocol.limits import shown
-from kps.protocol.patterns import InGroup, Key
+from kps.protocol.patterns import InGroup, Key, scope_of
 from kps.protocol.server.replay import find
 from kps.protocol.server.state import ServerState
 
@@ -85,7 +85,7 @@ class LocalProgram:
         check_key(key, self._state.limits)
         if isinstance(key, InGroup) and self.subscriptions.mailboxes(key):
             raise InvalidState(f"this program is a member of the group {str(key)!r} already")
-        if bus.is_crowded(key.scope if isinstance(key, InGroup) else key):
+        if bus.is_crowded(scope_of(key)):
             raise QueueFull("too many patterns begin and end like this one")
         if info is not None and isinstance(key, str):
             self._say(key, info)
@@ -130,11 +130,12 @@ class LocalProgram:
     @patient
     def unsubscribe(self, mailbox: Mailbox) -> None:
         """End one subscription."""
-        if isinstance(mailbox.key, InGroup) and not mailbox.is_over:
-            # First, so that it gets nothing back that it returns, and nothing that waits.
-            self._state.bus.unsubscribe(self, mailbox.key)
-        if self.subscriptions.remove(mailbox):
-            self._state.bus.unsubscribe(self, mailbox.key)
+        key, leave = mailbox.key, self._state.bus.unsubscribe
+        if isinstance(key, InGroup) and not mailbox.is_over:
+            leave(self, key)  # first, so that it gets nothing back that it returns
+            self.subscriptions.remove(mailbox)
+        elif self.subscriptions.remove(mailbox):
+            leave(self, key)
 
     @patient
     def settle(self, message: Message, error: str | None, now: float, result: Any = None) -> None:

@@ -9,7 +9,7 @@ from kps.protocol.access.rules import RESERVED
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.envelope import write
-from kps.protocol.patterns import InGroup, Key
+from kps.protocol.patterns import Key, scope_of
 from kps.protocol.server.clients import figures
 from kps.protocol.server.state import ServerState
 
@@ -38,7 +38,7 @@ class Monitor:
         state.bus.on_join.append(self._joined)
 
     def _joined(self, subscriber: Subscriber, key: Key) -> None:
-        scope = key.scope if isinstance(key, InGroup) else key
+        scope = scope_of(key)
         is_for_it = scope == STATS_TOPIC if isinstance(scope, str) else scope.selects(STATS_TOPIC)
         if is_for_it and self._due is None:
             self._due = self._state.now

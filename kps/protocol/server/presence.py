@@ -70,7 +70,7 @@ class _Roster:
     __slots__ = ("_absent", "_changed", "_due", "_kept_until", "_presence", "_size", "_told_at",
                  "behind", "is_long", "members", "observers", "topic", "version")  # fmt: skip
 
-    def __init__(self, presence: "Presence", topic: str, members: Iterable[Subscriber]) -> None:
+    def __init__(self, presence: "PresenceBook", topic: str, members: Iterable[Subscriber]) -> None:
         self._presence = presence
         self.topic = topic
         self.members: dict[str, _Member] = {}
@@ -266,7 +266,7 @@ class _Infos:
             self.by_topic[topic] = info
 
 
-class Presence:
+class PresenceBook:
     """Who is subscribed to the topics of one server, and who observes that.
 
     ``now()`` returns the time of the call that is under way.

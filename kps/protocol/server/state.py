@@ -15,7 +15,7 @@ from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import HubEvent
 from kps.protocol.server.figures import Stats
 from kps.protocol.server.ports import Client
-from kps.protocol.server.presence import Presence
+from kps.protocol.server.presence import PresenceBook
 from kps.protocol.server.turns import Turns
 from kps.protocol.timers import Deadlines
 
@@ -57,7 +57,9 @@ class ServerState:
                 limits.history_topics,
             )
         self.acks = AckBook(self.bus, self.deadlines, config.limits, self._count_delivered)
-        self.presence = Presence(self.bus, self.deadlines, self.turns, limits, now=lambda: self.now)
+        self.presence = PresenceBook(
+            self.bus, self.deadlines, self.turns, limits, now=lambda: self.now
+        )
         self.admission = Admission(config.limits, config.proxies)
         self.used_limiters = UsedLimiters(config.limits.max_connections)
         self.origins = Origins(config.origins)

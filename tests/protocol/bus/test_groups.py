@@ -91,7 +91,7 @@ class Shop:
         name: str,
         *groups: InGroup,
         subscribers: tuple[Listener, ...] = (),
-        hint: str = "",
+        message_key: str = "",
         retries: int = 0,
         data: bytes | None = None,
         asker: Asker | None = None,
@@ -104,7 +104,7 @@ class Shop:
             subscribers,
             tells_timeouts=True,
             deadline=self.now + seconds,
-            work=Work(groups or (JOBS,), "jobs", "x", payload, hint, retries),
+            work=Work(groups or (JOBS,), "jobs", "x", payload, message_key, retries),
         )
         self.tasks.begin(request)
         self.book.close(request)
@@ -363,7 +363,7 @@ class TestLeaving:
         b = shop.worker("b")
         assert shop.bus.publish(Publication("jobs", "x", b"1", b"2", b"3")) == 1
         assert b.payloads() == [b"1", b"2", b"3"]
-        requests = [shop.ask(str(number), hint="k" * (number % 2)) for number in range(9)]
+        requests = [shop.ask(str(number), message_key="k" * (number % 2)) for number in range(9)]
         assert {worker for worker, _, _ in shop.work_off(b)} == {"b"}
         assert shop.advance(1.0) > 2
         assert all(told(request) == ("b", None, 1) for request in requests)
@@ -445,14 +445,14 @@ class TestSharing:
             shop.bus.publish(Publication("jobs", "x", b"%d" % number))
         assert (a.payloads(), b.payloads()) == ([b"1", b"3"], [b"0", b"2"])
 
-    @pytest.mark.parametrize("hint", ["", "key"])
+    @pytest.mark.parametrize("message_key", ["", "key"])
     def test_a_member_that_takes_more_gets_what_waits_and_one_that_takes_less_no_more(
-        self, hint: str
+        self, message_key: str
     ) -> None:
         shop = Shop()
         a = shop.worker("a")
         for number in range(8):
-            shop.ask(str(number), hint=hint)
+            shop.ask(str(number), message_key=message_key)
         had = a.take()
         shop.bus.subscribe(a, JOBS, 4)
         had += a.take()
@@ -522,7 +522,7 @@ class TestBusy:
     def test_so_many_may_wait_for_a_group(self) -> None:
         shop = Shop(max_waiting=3)
         a = shop.worker("a")
-        requests = [shop.ask(str(number), hint="k" * (number % 2)) for number in range(6)]
+        requests = [shop.ask(str(number), message_key="k" * (number % 2)) for number in range(6)]
         assert [told(request) for request in requests[4:]] == [("", "busy", 0)] * 2
         assert shop.asker.finished == requests[4:]
         (had,) = a.take()
@@ -561,7 +561,7 @@ class TestBusy:
     def test_what_has_waited_has_room_with_others(self) -> None:
         shop = Shop(max_waiting=2)
         a, b = shop.worker("a"), Worker("b")
-        requests = [shop.ask(str(number), hint="k") for number in range(3)]
+        requests = [shop.ask(str(number), message_key="k") for number in range(3)]
         shop.bus.subscribe(b, JOBS)
         other = shop.ask("other")
         shop.answer(b, *b.take(), error="unsubscribed")
@@ -578,8 +578,12 @@ class TestKeys:
     def owners(self, shop: Shop) -> dict[str, str]:
         group = shop.bus.group(JOBS)
         assert group is not None
-        found = {hint: group.member_for(hint) for hint in self.KEYS}
-        return {hint: member.subscriber.id for hint, member in found.items() if member is not None}
+        found = {message_key: group.member_for(message_key) for message_key in self.KEYS}
+        return {
+            message_key: member.subscriber.id
+            for message_key, member in found.items()
+            if member is not None
+        }
 
     def test_each_has_a_member_of_its_own_and_all_members_have_some(self) -> None:
         shop = Shop()
@@ -600,23 +604,25 @@ class TestKeys:
         before = self.owners(shop)
         fifth = shop.worker("e")
         after = self.owners(shop)
-        moved = {hint for hint in self.KEYS if before[hint] != after[hint]}
-        assert {after[hint] for hint in moved} == {"e"}
+        moved = {
+            message_key for message_key in self.KEYS if before[message_key] != after[message_key]
+        }
+        assert {after[message_key] for message_key in moved} == {"e"}
         assert len(self.KEYS) / 15 < len(moved) < len(self.KEYS) / 3
         shop.bus.unsubscribe(fifth, JOBS)
         assert self.owners(shop) == before
         shop.bus.unsubscribe(workers[0], JOBS)
         after = self.owners(shop)
-        assert {hint for hint in self.KEYS if before[hint] != after[hint]} == {
-            hint for hint in self.KEYS if before[hint] == "a"
-        }
+        assert {
+            message_key for message_key in self.KEYS if before[message_key] != after[message_key]
+        } == {message_key for message_key in self.KEYS if before[message_key] == "a"}
         assert self.owners(shop) == after
 
     def test_they_go_to_that_member_and_wait_for_it(self) -> None:
         shop = Shop()
         workers = {name: shop.worker(name) for name in "abc"}
         owner = self.owners(shop)["key 0"]
-        requests = [shop.ask(str(number), hint="key 0") for number in range(5)]
+        requests = [shop.ask(str(number), message_key="key 0") for number in range(5)]
         assert [worker.id for worker in workers.values() if worker.got] == [owner]
         others = [worker for worker in workers.values() if worker.id != owner]
         free = [shop.ask(f"1{number}") for number in range(2)]
@@ -629,7 +635,7 @@ class TestKeys:
         shop = Shop()
         a = shop.worker("a")
         for number in range(6):
-            shop.ask(str(number), hint="k" * (number % 2))
+            shop.ask(str(number), message_key="k" * (number % 2))
         assert [data for _, data, _ in shop.work_off(a)] == list("012345")
 
     @pytest.mark.parametrize("unsubscribes", [True, False])
@@ -637,7 +643,7 @@ class TestKeys:
         shop = Shop()
         workers = {name: shop.worker(name) for name in "abc"}
         owner = workers.pop(self.owners(shop)["key 1"])
-        requests = [shop.ask(str(number), hint="key 1") for number in range(5)]
+        requests = [shop.ask(str(number), message_key="key 1") for number in range(5)]
         (had,) = owner.take()
         if unsubscribes:
             shop.bus.unsubscribe(owner, JOBS)
@@ -661,7 +667,7 @@ class TestKeys:
         shop = Shop()
         workers = {name: shop.worker(name) for name in "abc"}
         owner = self.owners(shop)["key 2"]
-        request, other = (shop.ask(name, hint="key 2", retries=2) for name in ("1", "2"))
+        request, other = (shop.ask(name, message_key="key 2", retries=2) for name in ("1", "2"))
         done = shop.work_off(*workers.values(), error="no")
         assert done == [(owner, "1", n) for n in (1, 2, 3)] + [(owner, "2", n) for n in (1, 2, 3)]
         assert told(request) == told(other) == (owner, "no", 3)
@@ -669,7 +675,7 @@ class TestKeys:
     def test_very_many_move_in_slices(self) -> None:
         shop = Shop()
         a = shop.worker("a")
-        requests = [shop.ask(str(number), hint=f"k{number}") for number in range(MANY)]
+        requests = [shop.ask(str(number), message_key=f"k{number}") for number in range(MANY)]
         b = shop.worker("b", MANY)
         shop.bus.unsubscribe(a, JOBS)
         assert 0 < len(b.got) <= 500
@@ -681,7 +687,7 @@ class TestKeys:
         shop = Shop()
         a = shop.worker("a")
         for number in range(300):
-            shop.ask(str(number), hint=f"k{number}")
+            shop.ask(str(number), message_key=f"k{number}")
         crowd = [shop.worker(f"b{number}", 300) for number in range(80)]
         shop.bus.unsubscribe(a, JOBS)
         assert 0 < sum(len(worker.got) for worker in crowd) < 100
@@ -846,12 +852,12 @@ class TestAgain:
     def test_a_key_goes_to_the_next_member_if_its_own_has_not_begun(self) -> None:
         shop = Shop()
         workers = [shop.worker(name) for name in "abc"]
-        shop.ask("1", hint="k")
+        shop.ask("1", message_key="k")
         (first,) = [one for one in workers if one.got]
         shop.answer(first, *first.take(), error="queue full")
         (second,) = [one for one in workers if one.got]
         assert second is not first
-        shop.ask("2", hint="k")
+        shop.ask("2", message_key="k")
         assert first.payloads() == [b"2"]
 
     def test_its_member_is_named_as_it_was_when_it_was_asked(self) -> None:
@@ -957,7 +963,7 @@ class TestEnds:
     def test_when_the_last_member_leaves_what_waits_has_one(self) -> None:
         shop = Shop()
         a, b = shop.worker("a"), shop.worker("b")
-        requests = [shop.ask(str(number), hint="k" * (number % 2)) for number in range(7)]
+        requests = [shop.ask(str(number), message_key="k" * (number % 2)) for number in range(7)]
         held = {one.payloads()[0]: worker for worker in (a, b) for one in worker.take()}
         shop.bus.unsubscribe(a, JOBS)
         shop.bus.unsubscribe(b, JOBS)
@@ -1027,7 +1033,7 @@ class TestEnds:
         a, plain = shop.worker("a"), Worker("plain")
         first = shop.ask("1", subscribers=(plain,), seconds=1.0)
         second = shop.ask("2", seconds=1.0)
-        third = shop.ask("3", hint="k", seconds=1.0)
+        third = shop.ask("3", message_key="k", seconds=1.0)
         fourth = shop.ask("4", seconds=2.0)
         (one,) = a.take()
         shop.advance(1.5)
@@ -1073,7 +1079,7 @@ class TestEnds:
         shop = Shop()
         a, other = shop.worker("a"), Asker()
         for number in range(3):
-            shop.ask(str(number), hint="k" * (number % 2))
+            shop.ask(str(number), message_key="k" * (number % 2))
         kept = shop.ask("kept", asker=other)
         (one,) = a.take()
         if how == "owner":
@@ -1191,7 +1197,7 @@ class TestAccounts:
         plain = cost_of("1", data=b"")
         assert plain >= cost.ACK_REQUEST + cost.TASK
         assert cost_of("2", data=b"x" * 5000) == plain + 5000
-        assert cost_of("3", data=b"", hint=EMOJI * 100) >= plain + 800
+        assert cost_of("3", data=b"", message_key=EMOJI * 100) >= plain + 800
         with pytest.raises(QueueFull, match="too much memory"):
             shop.ask("4", data=b"x" * ServerLimits().max_ack_bytes)
 
@@ -1286,7 +1292,7 @@ class TestAccounts:
                 shop.book.drop_owner(shop.asker)
         assert len(a.got) == 3
         for task in shop.tasks._under_way.values():
-            assert (task.data, task.topic, task.hint, task.sender) == (b"", "", "", "")
+            assert (task.data, task.topic, task.message_key, task.sender) == (b"", "", "", "")
 
     @pytest.mark.parametrize("limit", ["max_results", "max_all_results"])
     def test_without_room_for_the_id_of_a_member_nobody_gets_it(self, limit: str) -> None:
@@ -1370,7 +1376,7 @@ def test_whatever_happens(
                 assert load == member.load
                 for task in shop.tasks._for_members.get(member, ()):
                     assert not member.is_free, "it could take what waits for it"
-                    assert group.member_for(task.hint) is not None
+                    assert group.member_for(task.message_key) is not None
                 if member.is_free:
                     assert all(task.last is member.subscriber for task in waiting.get(key, ()))
                     assert not waiting.get(key) or len(group.members) > 1
@@ -1402,7 +1408,7 @@ def test_whatever_happens(
             asker = askers[i % 2]
             request = shop.ask(
                 str(len(requests)), *groups, asker=asker, retries=i % 3, seconds=3,
-                hint=f"k{j}" if step == "ask key" else "",
+                message_key=f"k{j}" if step == "ask key" else "",
             )  # fmt: skip
             requests.append((request, asker))
             begun.update((key, request.id) for key in groups)

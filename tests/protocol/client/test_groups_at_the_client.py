@@ -385,7 +385,7 @@ class TestAsking:
     @pytest.mark.parametrize(
         ("demands", "fields"),
         [
-            (Demands(hint="k"), {"key": "k"}),
+            (Demands(message_key="k"), {"key": "k"}),
             (Demands(retries=3), {"retry": 3}),
             (Demands(groups=("g", "h")), {"expect": [{"group": "g"}, {"group": "h"}]}),
             (
@@ -404,8 +404,9 @@ class TestAsking:
     @pytest.mark.parametrize(
         "demands",
         [
-            *(Demands(hint="k"), Demands(retries=1), Demands(groups=("g",))),
-            *(Demands(("a",), ("g",)), Demands(("a",), hint="k"), Demands(("a",), retries=1)),
+            *(Demands(message_key="k"), Demands(retries=1), Demands(groups=("g",))),
+            *(Demands(("a",), groups=("g",)), Demands(("a",), message_key="k")),
+            Demands(("a",), retries=1),
         ],
     )
     def test_a_server_without_groups_is_not_asked(self, demands: Demands) -> None:
