@@ -45,6 +45,9 @@ PATTERN: Final = 2560
 ROUTE: Final = 768
 """A topic that was published, of which is known which patterns have it, apart from its name."""
 
+HANDLED: Final = 900
+"""A message with an id that the server remembers, apart from the names and the final answer."""
+
 LOG_ENTRY: Final = 320
 """Messages that are kept for later, apart from their payloads and their sender."""
 

@@ -79,6 +79,18 @@ class ServerLimits(ProgramLimits):
     max_headers: int = 4096
     """Bytes of the headers of a message, as JSON. Past it: ``bad_request``."""
 
+    message_id_window: float = 120.0
+    """How long the server remembers a message with an id after it was handled."""
+
+    max_message_ids: int = 10_000
+    """Messages with ids of one client that the server remembers, apart from those whose ack
+    request is under way. Past it: it forgets the oldest."""
+
+    message_id_bytes: int = 64 * 1024 * 1024
+    """Bytes that all messages with ids may take in memory, with the final answers to their ack
+    requests. Past it: the server forgets the oldest answers, and then refuses further messages with
+    ``limit_reached``."""
+
     max_groups: int = 100
     """Groups of which one connection may be a member."""
 
@@ -194,6 +206,9 @@ IN_SHORT = {
     "max_info": "bytes of what a client says about itself with a subscription",
     "max_members": "members of a topic who are told by name",
     "max_headers": "bytes of the headers of a message",
+    "message_id_window": "seconds for which a message with an id is remembered",
+    "max_message_ids": "messages with ids of one client that are remembered",
+    "message_id_bytes": "bytes of all messages with ids that are remembered",
     "max_groups": "groups of which one connection may be a member",
     "max_concurrency": "messages that a member of a group may ask for at a time",
     "max_waiting": "messages that may wait for the members of one group",

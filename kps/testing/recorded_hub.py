@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from kps.protocol.bus.ack_request import AckOwner
+from kps.protocol.bus.ack_request import AckOwner, Keeper
 from kps.protocol.bus.message import Message, add_headers
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.topics import Bus
@@ -70,6 +70,8 @@ class _RecordedDelivery(Delivery):
         self._record.add_direct(client_id, sender, data, headers)
         return is_known
 
-    def ask_id(self, owner: AckOwner, sender: str, ask: Ask) -> None:
-        super().ask_id(owner, sender, ask)
+    def ask_id(
+        self, owner: AckOwner, sender: str, ask: Ask, keeper: Keeper | None = None
+    ) -> None:
+        super().ask_id(owner, sender, ask, keeper)
         self._record.add_direct(ask.target, sender, ask.data, ask.headers)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
+from uuid import uuid4
 
 from kps.protocol.dialect.codes import FEATURES
 from kps.protocol.server_limits import ServerLimits
@@ -161,6 +162,11 @@ def _greeting(client: str, level: int) -> tuple[dict[str, Any], dict[str, Any]]:
             "heartbeat": limits.heartbeat_interval,
         }
         pong["features"] = list(FEATURES)
+        pong["message_ids"] = {
+            "window": "$text",
+            "seconds": limits.message_id_window,
+            "most": limits.max_message_ids,
+        }
     return ping, pong
 
 
@@ -249,7 +255,7 @@ def _is_number(value: Any) -> bool:
 class _Names:
     """The placeholders of a vector, and what they have been found to stand for."""
 
-    _PLACEHOLDER = re.compile(r"\$(?:ack\d+|epoch|generated|address|n|text)(?![a-z0-9])")
+    _PLACEHOLDER = re.compile(r"\$(?:(?:ack|new)\d+|epoch|generated|address|n|text)(?![a-z0-9])")
 
     def __init__(self, address: str) -> None:
         self.bound = {"$address": address}
@@ -292,6 +298,8 @@ class _Names:
         return True
 
     def _known(self, name: str) -> str:
+        if name.startswith("$new"):
+            self.bound.setdefault(name, str(uuid4()))
         if name not in self.bound:
             raise _Unplayable(f"{name} is not known yet")
         return self.bound[name]

@@ -268,7 +268,7 @@ class Peer:
 def new_hub(
     clock: ManualClock | None = None, *, limits: ServerLimits | None = None, **config: Any
 ) -> Hub:
-    """A hub whose generated ids are ``generated-1`` and so on."""
+    """A hub that gives its clients the ids ``generated-2`` and so on."""
     count = iter(range(1, 1_000_000))
     return Hub(
         HubConfig(id="server", limits=limits or ServerLimits(), **config),

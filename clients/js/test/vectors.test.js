@@ -2,6 +2,7 @@
 // spec/README.md explains the steps.
 
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -18,7 +19,7 @@ const vectors = readdirSync(folder)
 
 const OPTIONS = ['--id', 'refserver', '--relay-to', '**', '--history', 'kept/**=5'];
 const PATIENCE = 20_000;
-const PLACEHOLDER = /(\$(?:ack\d+|epoch|generated|address|n|text)(?![a-z0-9]))/g;
+const PLACEHOLDER = /(\$(?:(?:ack|new)\d+|epoch|generated|address|n|text)(?![a-z0-9]))/g;
 const MARKS = ['$mark', '$later']; // which stand for numbers
 
 /** The messages in one WebSocket message: its text, or those of the array that it holds. */
@@ -171,6 +172,7 @@ class Names {
     }
     if (typeof value === 'string') {
       return value.replace(PLACEHOLDER, (name) => {
+        if (name.startsWith('$new')) this.#bound[name] ??= randomUUID();
         assert.ok(name in this.#bound, `${name} is not known yet`);
         return this.#bound[name];
       });

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from kps.protocol.bus.groups import Member
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.outcome import AckResponse
+from kps.protocol.dialect.requests import Outcomes
 from kps.protocol.patterns import InGroup
 
 
@@ -19,6 +20,16 @@ class AckOwner(Protocol):
 
     def ack_finished(self, request: "AckRequest") -> None:
         """Handle the end of a request: the last outcome is known, or its time is over."""
+
+
+class Keeper(Protocol):
+    """Keeps the outcomes of a request, which then goes on without its owner."""
+
+    def begun(self, request: "AckRequest") -> None:
+        """Note the request."""
+
+    def ended(self, outcomes: Outcomes | None) -> None:
+        """Take the outcomes at the end; ``None`` if the request was cancelled."""
 
 
 _NO_TASKS: "dict[Task, None]" = {}  # nothing is ever added to it
@@ -34,6 +45,7 @@ class AckRequest:
         "deadline",
         "id",
         "is_late",
+        "keeper",
         "owner",
         "owner_ack_id",
         "presence",
@@ -56,6 +68,7 @@ class AckRequest:
         deadline: float | None,
         cost: int,
         expire: Callable[["AckRequest", float], None],
+        keeper: Keeper | None = None,
     ) -> None:
         self.id = ack_id
         """The server's id of the request, which subscribers put into their answers."""
@@ -80,6 +93,8 @@ class AckRequest:
         """Whether the time of a group was over."""
         self.presence = 0
         """The number of the latest change of the topic's members; 0: nobody observes it."""
+        self.keeper = keeper
+        """Who keeps the outcomes, if somebody does."""
         self.told = 0
         """Number of outcomes that the owner has been sent."""
         self.deadline = deadline

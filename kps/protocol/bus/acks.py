@@ -9,7 +9,7 @@ from functools import partial
 
 from kps.errors import QueueFull
 from kps.protocol import cost
-from kps.protocol.bus.ack_request import NO_ROOM, AckOwner, AckRequest, Task, Work
+from kps.protocol.bus.ack_request import NO_ROOM, AckOwner, AckRequest, Keeper, Task, Work
 from kps.protocol.bus.slices import Slices
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.bus.tasks import TaskBook, cost_of_task
@@ -71,11 +71,13 @@ class AckBook:
         wants_updates: bool = False,
         absent: Iterable[str] = (),
         work: Work | None = None,
+        keeper: Keeper | None = None,
     ) -> AckRequest:
         """Start a request. If it awaits nobody, call ``close`` then.
 
         ``absent`` are ids for which ``note_absent`` will be called: they are paid for. ``work`` is
-        for groups, which get it with ``tasks.begin``.
+        for groups, which get it with ``tasks.begin``. With a ``keeper`` the request goes on when
+        its owner is gone.
         Raises :class:`DuplicateAckId` and :class:`kps.QueueFull`.
         """
         of_owner = self._by_owner.get(owner)
@@ -112,6 +114,7 @@ class AckBook:
             deadline,
             size,
             self._expired,
+            keeper,
         )
         if work is not None:
             data, headers = cost.compact(work.data), cost.compact(work.headers)
@@ -129,6 +132,8 @@ class AckBook:
             for subscriber in request.awaited:
                 self._by_subscriber.setdefault(subscriber, {})[request] = None
             self._expiries.schedule(request)
+            if keeper is not None:
+                keeper.begun(request)
         except BaseException:  # out of a signal handler: nobody would know of the request
             self._forget(request)
             raise
@@ -177,16 +182,35 @@ class AckBook:
         self._rest_if_idle()
 
     def drop_owner(self, owner: AckOwner) -> None:
-        """End the requests of an owner that is gone, without telling anybody."""
+        """End the requests of an owner that is gone, unless somebody keeps the outcomes."""
         if owner in self._by_owner:
             self._slices.begin(partial(self._abandon, owner))
         self._rest_if_idle()
+
+    def hand_over(
+        self, request: AckRequest, owner: AckOwner, owner_ack_id: str, *, wants_updates: bool
+    ) -> None:
+        """Make a pending request that of another owner, who has been told nothing.
+
+        Raises :class:`DuplicateAckId`.
+        """
+        if self.find(owner, owner_ack_id) is not None:
+            raise DuplicateAckId
+        self._leave_owner(request)
+        size = cost.of_text(owner_ack_id) - cost.of_text(request.owner_ack_id)
+        request.owner, request.owner_ack_id = owner, owner_ack_id
+        request.wants_updates, request.told = wants_updates, 0
+        self._by_owner.setdefault(owner, {})[owner_ack_id] = request
+        request.cost += size
+        self._cost += size
 
     def cancel(self, owner: AckOwner, owner_ack_id: str) -> None:
         """End a pending request without an answer."""
         request = self.find(owner, owner_ack_id)
         if request is not None:
             self._forget(request)
+            if request.keeper is not None:
+                request.keeper.ended(None)
 
     def owners(self) -> list[AckOwner]:
         """Return the owners of all pending requests."""
@@ -209,7 +233,12 @@ class AckBook:
 
     def _abandon(self, owner: AckOwner) -> Iterator[int]:
         for request in list(self._by_owner.get(owner, {}).values()):
-            if request.id in self._by_id:
+            if request.id not in self._by_id or request.owner is not owner:
+                continue
+            if request.keeper is not None:
+                self.hand_over(request, _NOBODY, request.id, wants_updates=False)
+                yield 1
+            else:
                 awaited = len(request.awaited) + len(request.tasks)
                 self._forget(request)
                 yield 1 + awaited
@@ -281,11 +310,19 @@ class AckBook:
             if request.id not in self._by_id:
                 return  # the last task has ended it
         self._forget(request)
+        if request.keeper is not None:
+            request.keeper.ended(request)
         request.owner.ack_finished(request)
+
+    def _leave_owner(self, request: AckRequest) -> None:
+        owner, of_owner = request.owner, self._by_owner.get(request.owner, {})
+        if request.owner_ack_id in of_owner:
+            del of_owner[request.owner_ack_id]
+        if not of_owner and owner in self._by_owner:
+            del self._by_owner[owner]
 
     def _forget(self, request: AckRequest) -> None:
         # It may be known in a part of these only, after an exception out of a signal handler.
-        owner, of_owner = request.owner, self._by_owner.get(request.owner, {})
         for subscriber in request.awaited:
             of_subscriber = self._by_subscriber.get(subscriber, {})
             of_subscriber.pop(request, None)
@@ -294,11 +331,8 @@ class AckBook:
         count = len(request.awaited) + len(request.tasks)
         if request.tasks:
             self.tasks.abandon(request)
+        self._leave_owner(request)
         # Nothing is called from here on, so no signal handler comes in before all is noted.
-        if request.owner_ack_id in of_owner:
-            del of_owner[request.owner_ack_id]
-        if not of_owner and owner in self._by_owner:
-            del self._by_owner[owner]
         if request.id in self._by_id:
             del self._by_id[request.id]
             self._awaited -= count
@@ -307,6 +341,18 @@ class AckBook:
         request.deadline = None
         self._expiries.cancel(request)
 
+
+class _Nobody:
+    """The owner of requests whose owner is gone, and of which somebody keeps the outcomes."""
+
+    def ack_updated(self, request: AckRequest, response: AckResponse) -> None:
+        """Tell nobody."""
+
+    def ack_finished(self, request: AckRequest) -> None:
+        """Tell nobody."""
+
+
+_NOBODY = _Nobody()
 
 ABSENT = "absent"
 """The error of a receiver that was expected, and is not there."""

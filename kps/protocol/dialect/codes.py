@@ -22,5 +22,6 @@ EXPECT = "expect"
 PRESENCE = "presence"
 GROUPS = "groups"
 HEADERS = "headers"
-FEATURES = (PATTERNS, HISTORY, EXPECT, PRESENCE, GROUPS, HEADERS)
+MESSAGE_IDS = "message_ids"
+FEATURES = (PATTERNS, HISTORY, EXPECT, PRESENCE, GROUPS, HEADERS, MESSAGE_IDS)
 """What servers of this version have, besides what every server of level 2 has."""

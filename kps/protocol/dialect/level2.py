@@ -9,6 +9,7 @@ from typing import Any
 from kps.protocol.dialect.codes import FEATURES
 from kps.protocol.dialect.envelope import Fields, compose, shown, text, write
 from kps.protocol.dialect.outcome import AckResponse, GroupResponse, kept_result
+from kps.protocol.dialect.requests import Outcomes, Window
 from kps.protocol.patterns import InGroup, Key, Pattern
 
 LEVEL = 2
@@ -19,7 +20,9 @@ NAMES_A_REQUEST = ("topic", "pattern", "group", "to", "ack_id", "receipt", "nonc
 # -- server to client ---------------------------------------------------------------------
 
 
-def pong(client_id: str, max_message: int, heartbeat: float, nonce: str = "") -> bytes:
+def pong(
+    client_id: str, max_message: int, heartbeat: float, window: Window, nonce: str = ""
+) -> bytes:
     limits = {"max_message": max_message, "heartbeat": heartbeat}
     fields: Fields = {
         "action": "pong",
@@ -27,6 +30,7 @@ def pong(client_id: str, max_message: int, heartbeat: float, nonce: str = "") ->
         "proto": LEVEL,
         "limits": limits,
         "features": FEATURES,
+        "message_ids": {"window": window.name, "seconds": window.seconds, "most": window.most},
     }
     if nonce:
         fields["nonce"] = nonce
@@ -149,13 +153,32 @@ def ack_response(
     *,
     is_complete: bool,
 ) -> bytes:
-    fields: Fields = {"action": "ack_response", "ack_id": ack_id, "complete": is_complete}
-    fields |= _outcomes(responses)
+    fields: Fields = {"action": "ack_response", "ack_id": ack_id}
+    return write(fields | _ending(responses, missing, version, is_complete=is_complete))
+
+
+def kept_ending(outcomes: Outcomes) -> bytes:
+    """What a later ``ack_response`` tells of a request that has ended now: all its outcomes."""
+    missing = outcomes.missing()
+    responses = list(outcomes.responses.values())
+    is_complete = not missing and not outcomes.is_late
+    return write(_ending(responses, missing, outcomes.presence, is_complete=is_complete))[1:-1]
+
+
+def ack_response_again(ack_id: str, ending: bytes) -> bytes:
+    """The final answer to an ack request that ended earlier: see ``kept_ending``."""
+    return b'{"action":"ack_response","ack_id":%b,%b}' % (write(ack_id), ending)
+
+
+def _ending(
+    responses: Sequence[AckResponse], missing: Sequence[str], version: int, *, is_complete: bool
+) -> Fields:
+    fields: Fields = {"complete": is_complete} | _outcomes(responses)
     if missing:
         fields["missing"] = missing
     if version:
         fields["presence"] = version
-    return write(fields)
+    return fields
 
 
 def error(reason: str, code: str, request: Fields) -> bytes:

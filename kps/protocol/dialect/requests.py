@@ -54,6 +54,18 @@ class Ask(NamedTuple):
     demands: Demands = NO_DEMANDS
     headers: bytes = b""
     """Texts beside the payload, as the JSON of an object; empty for none."""
+    message_id: str = ""
+    """The publisher's id of the message, which is handled once; empty for none."""
+
+
+class Window(NamedTuple):
+    """For how long a server knows which messages it has handled."""
+
+    name: str
+    """Another one after a restart, with which it has forgotten all."""
+    seconds: float
+    most: int
+    """Messages of one client that it remembers."""
 
 
 class PresenceWish(NamedTuple):

@@ -22,10 +22,15 @@ from kps.protocol.dialect.requests import (
     Outcomes,
     Publish,
     Relay,
+    Window,
 )
 from kps.protocol.patterns import InGroup, Key, Pattern
 
 _NOWHERE = Standing()
+
+_Extras = tuple[bool, Demands, bytes, str]
+"""Of an ack request: whether the publisher wants updates, its demands on the receivers, the
+headers, and the id of the message."""
 
 
 class ServerLevel1:
@@ -97,9 +102,13 @@ class ServerLevel1:
             *self._read_extras(fields, is_to_topic=target == "topic"),
         )
 
-    def _read_extras(self, fields: Fields, *, is_to_topic: bool) -> tuple[bool, Demands, bytes]:
-        """Read whether the publisher wants updates, its demands on the receivers, the headers."""
-        return False, NO_DEMANDS, b""
+    def _read_extras(self, fields: Fields, *, is_to_topic: bool) -> _Extras:
+        """Read what else an ack request may have."""
+        return False, NO_DEMANDS, b"", ""
+
+    def read_message_id(self, fields: Fields) -> str:
+        """Read the id of a message that is to be handled once, or ``""``."""
+        return ""
 
     def read_answer(self, fields: Fields) -> Answer:
         outcome: Any = fields.get("data")
@@ -138,7 +147,9 @@ class ServerLevel1:
 
     # -- answering --------------------------------------------------------------------------
 
-    def pong(self, client_id: str, max_message: int, heartbeat: float, nonce: str) -> bytes:
+    def pong(
+        self, client_id: str, max_message: int, heartbeat: float, window: Window, nonce: str
+    ) -> bytes:
         return level1.pong(client_id)
 
     def subscribed(
@@ -296,12 +307,13 @@ class ServerLevel2(ServerLevel1):
         topic = required(fields, "topic", _NO_TOPIC)
         return topic, required(fields, "nonce", "missing nonce")
 
-    def _read_extras(self, fields: Fields, *, is_to_topic: bool) -> tuple[bool, Demands, bytes]:
+    def _read_extras(self, fields: Fields, *, is_to_topic: bool) -> _Extras:
         wants_updates, expected = fields.get("updates") is True, fields.get("expect")
         key, retries = fields.get("key"), fields.get("retry")
         headers = headers_in(fields) if "headers" in fields else b""
+        message_id = self.read_message_id(fields) if "message_id" in fields else ""
         if not is_to_topic or (expected is None and key is None and retries is None):
-            return wants_updates, NO_DEMANDS, headers
+            return wants_updates, NO_DEMANDS, headers, message_id
         listed: Any = [] if expected is None else expected
         if type(listed) is not list or not all(
             type(one) is str or _is_group(one) for one in listed
@@ -313,7 +325,13 @@ class ServerLevel2(ServerLevel1):
             raise InvalidMessage("field key must be a string")
         if retries is not None and (type(retries) is not int or retries < 0):
             raise InvalidMessage("retry must be a number of times", "bad_request")
-        return wants_updates, Demands(ids, groups, key or "", retries or 0), headers
+        return wants_updates, Demands(ids, groups, key or "", retries or 0), headers, message_id
+
+    def read_message_id(self, fields: Fields) -> str:
+        message_id = fields.get("message_id")
+        if message_id is not None and (type(message_id) is not str or not message_id):
+            raise InvalidMessage("field message_id must be a string that is not empty")
+        return message_id or ""
 
     def read_answer(self, fields: Fields) -> Answer:
         ack_id = required(fields, "ack_id", "missing ack_id")
@@ -331,8 +349,10 @@ class ServerLevel2(ServerLevel1):
         batch = fields.get("batch")
         return batch if type(batch) is list else []
 
-    def pong(self, client_id: str, max_message: int, heartbeat: float, nonce: str) -> bytes:
-        return level2.pong(client_id, max_message, heartbeat, nonce)
+    def pong(
+        self, client_id: str, max_message: int, heartbeat: float, window: Window, nonce: str
+    ) -> bytes:
+        return level2.pong(client_id, max_message, heartbeat, window, nonce)
 
     def subscribed(
         self, key: Key, standing: Standing = _NOWHERE, presence: Fields | None = None

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from kps.errors import InvalidArgument, QueueFull
 from kps.protocol.access import rules
-from kps.protocol.bus.ack_request import AckOwner
+from kps.protocol.bus.ack_request import AckOwner, Keeper
 from kps.protocol.bus.acks import DuplicateAckId
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.address import RelayTarget
@@ -27,6 +27,7 @@ from kps.protocol.dialect.outcome import as_json, bad_result
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.server import headers_in, required
 from kps.protocol.dialect.texts import HardToFind, split_texts
+from kps.protocol.server import once
 from kps.protocol.server.actor import Actor, text_in
 from kps.protocol.server.events import RelayRequested
 from kps.protocol.server.replay import look_up
@@ -49,6 +50,7 @@ def publish(actor: Actor, fields: Fields) -> None:
     if actor.deep is not None:
         actor.run.check(topic)
     headers = _read_headers(actor, fields) if "headers" in fields else b""
+    message_id = actor.dialect.read_message_id(fields) if "message_id" in fields else ""
     if batch is None:
         data = fields.get("data")
         if actor.deep is not None and actor.is_too_deep(data):
@@ -62,7 +64,16 @@ def publish(actor: Actor, fields: Fields) -> None:
             count = len(texts)
         else:
             texts = [text_in(actor, fields, "batch")[1:-1]] if count else []
-    if receipt is None and not headers:
+    if message_id:
+        actor.run.finish()
+        actor.run.check(topic)
+        handled, is_known = once.look_up(actor, message_id, ("publish", topic))
+        if not is_known:
+            actor.state.message_ids.finish(handled)
+            handled.delivered = actor.run.publish_apart(topic, texts, count, None, headers)
+        if receipt is not None:
+            actor.reply(level2.published(topic, receipt, handled.delivered))
+    elif receipt is None and not headers:
         actor.run.add(topic, texts, count)
     else:
         actor.run.publish_apart(topic, texts, count, receipt, headers)
@@ -169,16 +180,21 @@ def publish_to_id_with_ack(actor: Actor, fields: Fields) -> None:
 def ask_topic(actor: Actor, ask: Ask) -> None:
     """Publish with acks."""
     actor.run.check(ask.target)
-    _ask(actor, actor.delivery.ask_topic, ask)
+    _ask(actor, actor.delivery.ask_topic, ask, "publish_with_ack")
 
 
 def ask_id(actor: Actor, ask: Ask) -> None:
     """Send a direct message with ack."""
     rules.check_direct(ask.target, actor.permissions)
-    _ask(actor, actor.delivery.ask_id, ask)
+    _ask(actor, actor.delivery.ask_id, ask, "publish_to_id_with_ack")
 
 
-def _ask(actor: Actor, ask_them: Callable[[AckOwner, str, Ask], None], ask: Ask) -> None:
+def _ask(
+    actor: Actor,
+    ask_them: Callable[[AckOwner, str, Ask, Keeper | None], None],
+    ask: Ask,
+    action: str,
+) -> None:
     limits = actor.state.limits
     rules.check_length(ask.ack_id, "ack_id", limits.max_ack_id)
     demands = ask.demands
@@ -190,12 +206,22 @@ def _ask(actor: Actor, ask_them: Callable[[AckOwner, str, Ask], None], ask: Ask)
     for group in demands.groups:
         rules.check_group_name(group, limits)
     rules.check_length(demands.message_key, "key", limits.max_topic)
+    handled, is_known = None, False
+    if ask.message_id:
+        handled, is_known = once.look_up(actor, ask.message_id, (action, ask.target))
     try:
-        ask_them(actor, actor.id, ask)
+        if handled is not None and is_known:
+            once.answer_again(actor, handled, ask)
+        else:
+            ask_them(actor, actor.id, ask, handled)
+        return
     except DuplicateAckId:
-        raise InvalidMessage("ack_id is in use", "ack_id_in_use") from None
+        refusal = InvalidMessage("ack_id is in use", "ack_id_in_use")
     except QueueFull as error:
-        raise InvalidMessage(str(error), LIMIT_REACHED) from None
+        refusal = InvalidMessage(str(error), LIMIT_REACHED)
+    if handled is not None and not is_known:
+        actor.state.message_ids.forget(handled)
+    raise refusal
 
 
 def ack(actor: Actor, fields: Fields) -> None:

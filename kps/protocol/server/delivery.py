@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from kps.protocol.bus.ack_request import AckOwner, AckRequest, Work
+from kps.protocol.bus.ack_request import AckOwner, AckRequest, Keeper, Work
 from kps.protocol.bus.history import LogBook
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import Subscriber
@@ -65,8 +65,10 @@ class Delivery:
         client.send_direct(sender, data, headers)
         return True
 
-    def ask_topic(self, owner: AckOwner, sender: str, ask: Ask) -> None:
-        """Publish with acks.
+    def ask_topic(
+        self, owner: AckOwner, sender: str, ask: Ask, keeper: Keeper | None = None
+    ) -> None:
+        """Publish with acks. A ``keeper`` gets the outcomes too.
 
         Raises ``DuplicateAckId`` and :class:`kps.QueueFull`, and then has done nothing.
         """
@@ -91,7 +93,7 @@ class Delivery:
         if groups:
             how = demands.message_key, demands.retries, ask.headers
             work = Work(groups, ask.target, sender, ask.data, *how)
-        request = self._open(owner, ask, subscribers, absent, work)
+        request = self._open(owner, ask, subscribers, keeper, absent, work)
         request.presence = state.presence.version(ask.target)
         if absent:
             state.turns.left -= len(absent)
@@ -109,12 +111,12 @@ class Delivery:
             state.acks.tasks.begin(request)
         state.acks.close(request)
 
-    def ask_id(self, owner: AckOwner, sender: str, ask: Ask) -> None:
+    def ask_id(self, owner: AckOwner, sender: str, ask: Ask, keeper: Keeper | None = None) -> None:
         """Send a direct message with ack. Raises the same as ``ask_topic``."""
         state = self._state
         is_local = ask.target == state.config.id
         target = self._local if is_local else state.clients.get(ask.target)
-        request = self._open(owner, ask, [target] if target is not None else [])
+        request = self._open(owner, ask, [target] if target is not None else [], keeper)
         state.turns.left -= _ASKED
         if target is not None:
             number = request.id.rpartition("_")[2]
@@ -147,6 +149,7 @@ class Delivery:
         owner: AckOwner,
         ask: Ask,
         receivers: Iterable[Subscriber],
+        keeper: Keeper | None,
         absent: Sequence[str] = (),
         work: Work | None = None,
     ) -> AckRequest:
@@ -160,5 +163,6 @@ class Delivery:
             wants_updates=ask.wants_updates,
             absent=absent,
             work=work,
+            keeper=keeper,
             deadline=self._state.now + min(seconds, limits.max_ack_timeout),
         )

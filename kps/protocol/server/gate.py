@@ -365,7 +365,13 @@ class Gate:
             state.emit(ClientRegistered(applicant.number, client_id, previous, applicant.peer))
         limits = state.limits
         applicant.reply(
-            dialect.pong(client_id, limits.max_message, limits.heartbeat_interval, nonce)
+            dialect.pong(
+                client_id,
+                limits.max_message,
+                limits.heartbeat_interval,
+                self._state.message_ids.window,
+                nonce,
+            )
         )
 
     # -- the end ----------------------------------------------------------------------------

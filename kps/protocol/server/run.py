@@ -79,10 +79,10 @@ class Run:
 
     def publish_apart(
         self, topic: str, texts: list[bytes], count: int, receipt: str | None, headers: bytes
-    ) -> None:
-        """Publish what has headers, or a receipt that tells how many subscribers got it.
+    ) -> int:
+        """Publish what has headers, or a receipt; return how many subscribers got it.
 
-        Raises as ``check``.
+        The receipt tells that too. Raises as ``check``.
         """
         self.finish()
         self.check(topic)
@@ -92,6 +92,7 @@ class Run:
         delivered = self._deliver(publication)
         if receipt is not None:
             self._publisher.reply(level2.published(topic, receipt, delivered))
+        return delivered
 
     def finish(self) -> None:
         """Deliver the gathered publications."""

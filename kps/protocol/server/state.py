@@ -9,6 +9,7 @@ from kps.protocol.access.origins import Origins
 from kps.protocol.access.rate import UsedLimiters
 from kps.protocol.bus.acks import AckBook
 from kps.protocol.bus.history import LogBook
+from kps.protocol.bus.message_ids import MessageIds
 from kps.protocol.bus.topics import Bus
 from kps.protocol.calls import Calls
 from kps.protocol.server.config import HubConfig
@@ -52,11 +53,14 @@ class ServerState:
             self.logs = LogBook(
                 config.history,
                 self.deadlines,
-                lambda: new_id().rpartition("-")[2],
+                self._random_name,
                 limits.history_bytes,
                 limits.history_topics,
             )
         self.acks = AckBook(self.bus, self.deadlines, config.limits, self._count_delivered)
+        self.message_ids = MessageIds(
+            self.deadlines, limits, self._random_name(), now=lambda: self.now
+        )
         self.presence = PresenceBook(
             self.bus, self.deadlines, self.turns, limits, now=lambda: self.now
         )
@@ -78,6 +82,9 @@ class ServerState:
         """Events that the driver has not taken yet."""
         self.unflushed: dict[int, None] = {}
         """Numbers of connections that have something to write, or a transport to close."""
+
+    def _random_name(self) -> str:
+        return self.new_id().rpartition("-")[2]
 
     def _count_delivered(self) -> None:
         """Count a message for a group that has found room at a member."""

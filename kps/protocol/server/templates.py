@@ -208,7 +208,7 @@ KEY = slice(_KEY)
 
 def _publication(actor: Actor, message: bytes, fields: Fields) -> Template | None:
     _, batch, receipt = actor.dialect.read_publish(fields)
-    if receipt is not None or "headers" in fields:
+    if receipt is not None or "headers" in fields or "message_id" in fields:
         return None
     around = _around(message, "data" if batch is None else "batch")
     if around is None:
@@ -219,6 +219,8 @@ def _publication(actor: Actor, message: bytes, fields: Fields) -> Template | Non
 def _ask(actor: Actor, message: bytes, fields: Fields) -> Template | None:
     is_direct = fields["action"] == "publish_to_id_with_ack"
     ask = actor.dialect.read_ask(fields, b"", "to" if is_direct else "topic", "")
+    if ask.message_id:  # each has another one
+        return None
     payload, ack_id = find_span(message, "data", _STEPS), _inside(message, "ack_id")
     if payload is None or ack_id is None or payload > ack_id:
         return None

@@ -68,8 +68,8 @@ class TestConnect:
         stage = Stage(asks_connect=True)
         peer = self.asked(stage, "")
         (event,) = events(stage, ConnectRequested)
-        assert event.client.id == "generated-1"
-        assert judge(peer, True) == [{"action": "pong", "id": "generated-1"}]
+        assert event.client.id == "generated-2"
+        assert judge(peer, True) == [{"action": "pong", "id": "generated-2"}]
 
     def test_what_is_behind_it_is_handled_afterwards_in_order(self) -> None:
         stage = Stage(asks_connect=True)
