@@ -255,7 +255,9 @@ PROGRAMS = re.findall(r"```python\n(.*?)```\n.*?```text\n(.*?)```", README, re.D
 
 
 @pytest.mark.parametrize(
-    ("number", "log"), [(0, ""), (1, "OSError: no space left")], ids=["first", "workers"]
+    ("number", "log"),
+    [(0, ""), (1, "OSError: no space left"), (2, "7 messages of 'prices' are lost")],
+    ids=["first", "workers", "gap"],
 )
 def test_the_readmes_programs(number: int, log: str, tmp_path: Path) -> None:
     program, output = PROGRAMS[number]
@@ -267,7 +269,7 @@ def test_the_readmes_programs(number: int, log: str, tmp_path: Path) -> None:
             return await asyncio.to_thread(finish, start(str(path)), log)
 
     assert asyncio.run(run()) == output
-    assert len(PROGRAMS) == 2
+    assert len(PROGRAMS) == 3
 
 
 def test_the_table_of_drivers_has_every_scenario() -> None:

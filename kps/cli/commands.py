@@ -159,6 +159,7 @@ def _build_parser(
     pub.add_argument("topic", metavar="TOPIC")
     pub.add_argument("data", metavar="DATA", help="JSON, or else a string; - for lines of input")
     _add_header(pub)
+    _add_message_id(pub)
     pub.add_argument("--ack", action="store_true", help="print who handled it; exit 1 if not all")
     pub.add_argument("--timeout", type=seconds, metavar="S", default=5.0,
                      help="seconds for subscribers to answer; default: %(default)s")  # fmt: skip
@@ -181,6 +182,7 @@ def _build_parser(
     data.required = False  # with --to it is the only one
     req.add_argument("--to", type=name, metavar="ID", help="ask this client, and no topic")
     _add_header(req)
+    _add_message_id(req)
     req.add_argument("--timeout", type=seconds, metavar="S", default=5.0,
                      help="seconds for the answer; default: %(default)s")  # fmt: skip
     _add_client_options(req, environment)
@@ -252,6 +254,14 @@ def _add_header(parser: argparse.ArgumentParser) -> None:
         type=header,
         metavar="NAME=TEXT",
         help="text that goes with the message, such as traceparent=...; repeatable",
+    )
+
+
+def _add_message_id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--message-id",
+        metavar="ID",
+        help="the server handles the message once, if it comes again from the same --id",
     )
 
 

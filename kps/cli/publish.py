@@ -25,6 +25,9 @@ def publish(options: argparse.Namespace) -> int:
         for name in ("key", "retry", "expect_group"):
             if getattr(options, name) is not None:
                 raise InvalidArgument(f"--{name.replace('_', '-')} needs --ack")
+    check_message_id(options)
+    if options.message_id is not None and options.data == "-":
+        raise InvalidArgument("--message-id is that of one message, and - reads many")
     return call(_guarded, options)
 
 
@@ -86,6 +89,12 @@ class _Publisher:
 
     async def _publish(self, client: Client, data: Any) -> None:
         options, output = self._options, self._output
+        message_id = options.message_id or ""
+        if output is None and message_id:
+            await client.publish_with_receipt(
+                options.topic, data, headers=self._headers, message_id=message_id
+            )
+            return
         if output is None:
             await client.publish(options.topic, data, headers=self._headers)
             return
@@ -97,6 +106,7 @@ class _Publisher:
             key=options.key or "",
             retry=options.retry or 0,
             headers=self._headers,
+            message_id=message_id,
         )
         responses = await ack.wait()
         for response in responses.values():
@@ -133,6 +143,12 @@ def _outcome(response: AckResponse) -> dict[str, Any]:
     if response.error:
         line["error"] = response.error
     return line
+
+
+def check_message_id(options: argparse.Namespace) -> None:
+    """Refuse a message id that could have no effect, since each run has another client id."""
+    if options.message_id is not None and options.id is None:
+        raise InvalidArgument("--message-id needs --id: it is one among the messages of a client")
 
 
 def headers(options: argparse.Namespace) -> dict[str, str]:

@@ -6,7 +6,7 @@ import orjson
 
 from kps.cli.complaints import complain
 from kps.cli.connecting import client_options
-from kps.cli.publish import headers, payload
+from kps.cli.publish import check_message_id, headers, payload
 from kps.cli.streams import Output
 from kps.errors import InvalidArgument, NobodyThere, RequestFailed, RequestTimeout
 from kps.io_asyncio.client import Client
@@ -25,6 +25,7 @@ def request(options: argparse.Namespace) -> int:
         raise InvalidArgument("the following arguments are required: DATA")
     if options.to is not None and options.data is not None:
         raise InvalidArgument("a client has no topics: with --to there is only DATA")
+    check_message_id(options)
     return call(_guarded, options)
 
 
@@ -34,17 +35,21 @@ async def _guarded(options: argparse.Namespace) -> int:
 
 
 async def _ask(options: argparse.Namespace, output: Output) -> int:
-    more = headers(options)
+    more, message_id = headers(options), options.message_id or ""
     async with Client(
         options.address, id=options.id, reconnect=False, **client_options(options)
     ) as client:
         try:
             if options.to is None:
                 data = payload(options.data)
-                result = await client.request(options.topic, data, options.timeout, headers=more)
+                result = await client.request(
+                    options.topic, data, options.timeout, headers=more, message_id=message_id
+                )
             else:
                 data = payload(options.topic)  # the only argument
-                result = await client.request_to_id(options.to, data, options.timeout, headers=more)
+                result = await client.request_to_id(
+                    options.to, data, options.timeout, headers=more, message_id=message_id
+                )
         except NobodyThere as error:
             complain(f"kps req: {error}")
             return NOBODY_THERE

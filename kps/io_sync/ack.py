@@ -70,7 +70,8 @@ class Ack(UnifiedAck, Generic[R]):
 
         Raises :class:`kps.RequestTimeout` if the server did not answer in time, and
         :class:`kps.ConnectionLost` or :class:`kps.ClientClosed` at once when the connection of
-        the request ends. ``responses`` then has the outcomes that were known.
+        the request ends (but see ``message_id``). ``responses`` then has the outcomes that were
+        known.
         """
         with self._driver.lock:
             self._news.until(self._is_finished)

@@ -15,7 +15,7 @@ from kps.io_sync.client_driver import ClientDriver
 from kps.io_sync.news import News
 from kps.io_sync.participant import Participant
 from kps.protocol.bus.members import Presence
-from kps.protocol.bus.message import Message, check_demands, check_headers
+from kps.protocol.bus.message import Message, check_demands, check_headers, check_message_id
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.session import ClientSession
@@ -101,6 +101,7 @@ class Publisher(Participant):
         key: str = "",
         retry: int = 0,
         headers: Mapping[str, str] | None = None,
+        message_id: str = "",
     ) -> Ack[Any]:
         """Publish, and gather the acks of the subscribers: see :class:`kps.sync.Ack`.
 
@@ -114,6 +115,13 @@ class Publisher(Participant):
         as long as its members are the same. A message whose member is gone goes to another one, and
         up to ``retry`` times one whose member fails.
 
+        A message with a ``message_id``, which no other message of this client id has, is handled
+        once, however often it is sent. If the connection ends before the answer, the client sends
+        it again as soon as it is connected, within the ``timeout``, and goes on waiting. Only if
+        the message might then be handled twice (the server was restarted, or has forgotten the
+        id), :class:`kps.ConnectionLost` is raised as without an id. The program may send it
+        again too, within the server's ``message_id_window``: it gets the answer of the first.
+
         A server that does not know one of these raises :class:`kps.Unsupported`.
         """
         with self._driver.lock:
@@ -122,7 +130,13 @@ class Publisher(Participant):
             demands = check_demands(expect, expect_groups, key, retry, limits)
             return self._ack_for(
                 self._session.asking.publish_with_ack(
-                    topic, data, timeout, now, demands, check_headers(headers)
+                    topic,
+                    data,
+                    timeout,
+                    now,
+                    demands,
+                    check_headers(headers),
+                    check_message_id(message_id, limits),
                 )
             )
 
@@ -133,15 +147,57 @@ class Publisher(Participant):
         timeout: float = 5.0,
         *,
         headers: Mapping[str, str] | None = None,
+        message_id: str = "",
     ) -> Ack[Any]:
         """Like ``publish_with_ack``, to one client id. No response: nobody has the id."""
         with self._driver.lock:
             now = self._driver.enter()
+            name = check_message_id(message_id, self._settings.config.limits)
             return self._ack_for(
                 self._session.asking.publish_to_id_with_ack(
-                    client_id, data, timeout, now, check_headers(headers)
+                    client_id, data, timeout, now, check_headers(headers), name
                 )
             )
+
+    def request(
+        self,
+        topic: str,
+        data: Any,
+        timeout: float = 5.0,
+        *,
+        key: str = "",
+        retry: int = 0,
+        headers: Mapping[str, str] | None = None,
+        message_id: str = "",
+    ) -> Any:
+        """Ask the subscribers of a topic, and return the first result.
+
+        That is what a callback of one of them has returned; the others are not waited for. If all
+        fail, it raises :class:`kps.RequestFailed` with the errors, or :class:`kps.RequestTimeout`
+        if all of them are silent for ``timeout`` seconds; :class:`kps.NobodyThere` if the topic has
+        no subscriber, :class:`kps.ConnectionLost` when the connection ends (with a ``message_id``,
+        only if the answer cannot be had any more); and it raises as ``publish_with_ack``, which
+        tells what the options mean. From a subscriber on level 1 the result is ``None``.
+        """
+        ack = self.publish_with_ack(
+            topic, data, timeout, key=key, retry=retry, headers=headers, message_id=message_id
+        )
+        return self._result_of(ack, topic)
+
+    def request_to_id(
+        self,
+        client_id: str,
+        data: Any,
+        timeout: float = 5.0,
+        *,
+        headers: Mapping[str, str] | None = None,
+        message_id: str = "",
+    ) -> Any:
+        """Ask the client, or server, of an id; return its result. Raises as ``request``."""
+        ack = self.publish_to_id_with_ack(
+            client_id, data, timeout, headers=headers, message_id=message_id
+        )
+        return self._result_of(ack, client_id)
 
     def flush(self) -> None:
         """Wait until the server has handled all messages sent before.
@@ -157,7 +213,12 @@ class Publisher(Participant):
             self._wait_for(self._session.asking.barrier(now))
 
     def publish_with_receipt(
-        self, topic: str, data: Any, *, headers: Mapping[str, str] | None = None
+        self,
+        topic: str,
+        data: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        message_id: str = "",
     ) -> int | None:
         """Publish, wait until the server has delivered the message, and return to how many.
 
@@ -165,13 +226,21 @@ class Publisher(Participant):
         whether they handled it. ``None`` from a server on level 1, which does not tell; there
         ``on_error`` gets a refusal of the message.
 
+        A message with a ``message_id`` is handled once, also when it is sent again: see
+        ``publish_with_ack``. The client does so by itself when the connection ends before the
+        answer.
+
         Raises as ``publish`` (the offline queue does not apply), :class:`kps.ConnectionLost`,
         :class:`kps.RequestTimeout`, :class:`kps.ServerError` when the server refuses it.
         """
         with self._driver.lock:
             now = self._driver.enter()
             barrier = self._session.asking.publish_with_receipt(
-                topic, data, now, check_headers(headers)
+                topic,
+                data,
+                now,
+                check_headers(headers),
+                check_message_id(message_id, self._settings.config.limits),
             )
             self._wait_for(barrier)
             return barrier.delivered

@@ -70,8 +70,6 @@ class _RecordedDelivery(Delivery):
         self._record.add_direct(client_id, sender, data, headers)
         return is_known
 
-    def ask_id(
-        self, owner: AckOwner, sender: str, ask: Ask, keeper: Keeper | None = None
-    ) -> None:
+    def ask_id(self, owner: AckOwner, sender: str, ask: Ask, keeper: Keeper | None = None) -> None:
         super().ask_id(owner, sender, ask, keeper)
         self._record.add_direct(ask.target, sender, ask.data, ask.headers)

@@ -77,7 +77,8 @@ DEMANDS = (
     Demands(groups=("g", "h")),
     Demands(("a",), ("g",), "k", 1),
 )
-FEATURES = ["patterns", "history", "expect", "presence", "groups", "headers"]
+FEATURES = ["patterns", "history", "expect", "presence", "groups", "headers", "message_ids"]
+WINDOW = {"window": "w", "seconds": 5, "most": 2}
 
 PUBLISHES = ("publish", "direct_message", "publish_to_server", "server-to-server")
 
@@ -403,7 +404,8 @@ class Story:
         self.servers.append(server)
         if way == 0:
             self.step_let_in()
-            server.send({"action": "pong", "id": "me", "proto": 2, "features": FEATURES})
+            pong = {"action": "pong", "id": "me", "proto": 2, "features": FEATURES}
+            server.send(pong | {"message_ids": WINDOW})
         elif way == 1:
             self.step_let_in()
             server.send({"action": "pong", "id": "other"})
@@ -595,6 +597,17 @@ class Story:
         else:
             self.note(asking.publish_to_id_with_ack(topic, payload, 2.0, now, headers))
 
+    def sends_with_ids(self) -> None:
+        """Publish with a receipt, or ask, with the id of a message."""
+        way, topic, payload = self.choices.below(3), self.topic(), self.payload()
+        asking, now = self.session.asking, self.now
+        if way == 0:
+            self.waits_for(asking.publish_with_receipt(topic, payload, now, message_id="m"))
+        elif way == 1:
+            self.note(asking.publish_with_ack(topic, payload, 2.0, now, message_id="m"))
+        else:
+            self.note(asking.publish_to_id_with_ack(topic, payload, 2.0, now, message_id="m"))
+
     def relays(self) -> None:
         self.session.publish_to_server("localhost:1", self.payload(), True, self.now)
         self.published += 1
@@ -709,6 +722,7 @@ PROGRAM: tuple[Act, ...] = (
     Story.asks_who_is_there,
     Story.sends_with_headers,
     Story.asks_groups,
+    Story.sends_with_ids,
 )
 
 

@@ -25,7 +25,7 @@ from kps.protocol.dialect.envelope import (
     write,
 )
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.dialect.requests import Demands
+from kps.protocol.dialect.requests import Demands, Window
 from kps.protocol.server_limits import ServerLimits
 from tests.fuzz import grammar
 from tests.fuzz.seeds import all_messages
@@ -145,7 +145,7 @@ def check_read_by_server(dialect: server.ServerLevel1, fields: Fields) -> None:
     assert len(dialect.payloads_of(fields)) >= 0
     with suppress(InvalidMessage):
         nonce = dialect.read_nonce(fields)
-        pong = check(load(dialect.pong("a", 1, 1.0, nonce)))
+        pong = check(load(dialect.pong("a", 1, 1.0, Window("w", 1.0, 1), nonce)))
         assert pong.get("nonce", "") == nonce
 
 

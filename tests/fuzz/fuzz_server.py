@@ -95,6 +95,9 @@ LIMITS = (
         max_attempts=2,
         max_results=100,
         max_headers=100,
+        max_message_ids=2,
+        message_id_window=0.5,
+        message_id_bytes=5000,
         max_info=10,
         max_members=2,
         presence_grace=0.5,
@@ -157,7 +160,7 @@ ANSWERS = frozenset(SENT) - {
     "presence",
 }
 """What a client gets for one message of its own, without anything that others sent."""
-LARGEST_ANSWER = 160
+LARGEST_ANSWER = 280
 """Bytes of an answer, apart from what it repeats."""
 PING = {"ping": grammar.TO_SERVER["ping"]}
 NONCES = (b'"n1"', b'"n1"', b'"n2"', b'""', b"null", b"5")

@@ -75,6 +75,7 @@ FIELDS: dict[str, Sequence[bytes]] = {
         ABSENT,
         b'["patterns"]',
         b'["patterns","history","expect","presence","groups","headers"]',
+        b'["history","groups","headers","message_ids"]',
         b"[]",
         b'["later",5]',
         b'"patterns"',
@@ -94,6 +95,15 @@ FIELDS: dict[str, Sequence[bytes]] = {
         b'{"a":"' + b"h" * 300 + b'"}',
         b"{}",
         b'{"a":5}',
+        b"5",
+    ),
+    "message_id": (ABSENT, ABSENT, b'"m"', b'"m"', b'"n"', b'"' + b"m" * 20 + b'"', b'""', b"5"),
+    "message_ids": (
+        ABSENT,
+        b'{"window":"w","seconds":5,"most":2}',
+        b'{"window":"w","seconds":5,"most":2}',
+        b'{"window":"v","seconds":0.5,"most":1000}',
+        b'{"window":5}',
         b"5",
     ),
     "timeout": TIMEOUTS,
@@ -207,18 +217,21 @@ FIELDS: dict[str, Sequence[bytes]] = {
 }
 
 TO_SERVER: dict[str, tuple[str, ...]] = {
-    "publish": ("topic", "data", "batch", "receipt", "headers"),
+    "publish": ("topic", "data", "batch", "receipt", "headers", "message_id"),
     "subscribe": (
         *("topic", "pattern", "since", "last", "info", "presence", "group", "concurrency"),
     ),
     "publish_with_ack": (
         *("topic", "ack_id", "data", "timeout", "updates", "expect", "headers", "key", "retry"),
+        "message_id",
     ),
     "ack": ("ack_id", "data", "success", "error", "result", "begun"),
     "ping": ("from", "proto", "token"),
     "unsubscribe": ("topic", "pattern", "group"),
     "direct_message": ("to", "data", "headers"),
-    "publish_to_id_with_ack": ("to", "ack_id", "data", "timeout", "updates", "headers"),
+    "publish_to_id_with_ack": (
+        *("to", "ack_id", "data", "timeout", "updates", "headers", "message_id"),
+    ),
     "get_ack_status": ("ack_id",),
     "cancel_ack": ("ack_id",),
     "history": ("topic", "nonce", "since", "last"),
@@ -229,7 +242,7 @@ TO_SERVER: dict[str, tuple[str, ...]] = {
 }
 
 TO_CLIENT: dict[str, tuple[str, ...]] = {
-    "pong": ("id", "proto", "limits", "features"),
+    "pong": ("id", "proto", "limits", "features", "message_ids"),
     "publish": ("topic", "data", "batch", "from", "offset", "epoch", "headers", "group"),
     "publish_ack": (
         *("topic", "ack_id", "data", "from", "offset", "epoch", "headers", "group", "attempt"),
@@ -257,7 +270,7 @@ STANDING = frozenset(("epoch", "offset", "mark", "coming", "recovered", "lost"))
 DELIVERED = frozenset(("from", "data", "headers"))
 ON_A_TOPIC = DELIVERED | {"topic", "offset", "epoch", "group", "pattern", "attempt"}
 SENT_BY_SERVER: dict[str, frozenset[str]] = {
-    "pong": frozenset(("id", "proto", "limits", "features")),
+    "pong": frozenset(("id", "proto", "limits", "features", "message_ids")),
     "subscribed": frozenset(("topic", "pattern", "group", "presence")) | STANDING,
     "presence": frozenset(("topic", "nonce", "count", "version", "members", "joined", "left")),
     "history": frozenset(("topic", "nonce", "messages")) | STANDING,

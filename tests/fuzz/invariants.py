@@ -142,6 +142,7 @@ def check_hub(hub: Hub) -> None:
     check_bus(hub, sessions)
     check_presence(hub, sessions)
     check_acks(state.acks)
+    check_message_ids(hub)
     origins = Counter(one._origin for one in connections if one._origin is not None)
     assert state.admission._by_origin == origins
     assert max(origins.values(), default=0) <= hub.limits.max_connections_per_address
@@ -339,6 +340,31 @@ def check_acks(acks: AckBook) -> None:
             assert member.gate.phase in TAKES_PART
 
 
+def check_message_ids(hub: Hub) -> None:
+    """What is remembered is paid for, and forgotten in time."""
+    ids, state = hub.state.message_ids, hub.state
+    used, with_ending = 0, []
+    for client_id, of_client in ids._by_client.items():
+        assert of_client.under_way or of_client.done
+        assert len(of_client.done) <= hub.limits.max_message_ids
+        assert not set(of_client.under_way) & set(of_client.done)
+        for message_id, handled in [*of_client.under_way.items(), *of_client.done.items()]:
+            assert (handled.client_id, handled.message_id) == (client_id, message_id)
+            used += handled.cost + (KEPT + len(handled.ending) if handled.ending else 0)
+            with_ending += [handled] * (handled.ending is not None)
+        for handled in of_client.under_way.values():
+            request = handled.request
+            assert request is not None
+            assert state.acks._by_id[request.id] is request
+            assert request.keeper is handled
+        for handled in of_client.done.values():
+            assert handled.request is None
+            assert handled.deadline is not None
+            check_expires(handled, ids._expiries, state.deadlines)
+    assert ids.used == used <= hub.limits.message_id_bytes
+    assert set(ids._with_ending) == set(with_ending)
+
+
 def check_owners(hub: Hub) -> None:
     owners = hub.state.owners
     by_name = {  # digests of 16 bytes
@@ -361,6 +387,7 @@ def check_hub_is_empty(hub: Hub) -> None:
     assert (tasks._under_way, tasks._by_subscriber, tasks.kept) == ({}, {}, 0)
     assert (tasks._waiting, tasks._for_members, tasks._counts) == ({}, {}, {})
     assert (state.presence._rosters, state.presence._infos) == ({}, {})
+    assert (len(state.message_ids), state.message_ids.used) == (0, 0)
     assert state.deadlines._scheduled == {}
     assert len(state.deadlines._heap) <= 64, "what was cancelled stays"
     assert (state.admission._admitted, state.admission._turned_away) == (0, 0)
@@ -431,11 +458,15 @@ def check_pending(asking: Asking, deadlines: Deadlines) -> None:
             assert question.id == name
             assert not question.finished
             check_expires(question, asking._expiries, deadlines)
+        if question.repeat is None:
+            assert asking._state.link is not None, "what is not sent again waits for nothing"
         numbers.append(int(name.rpartition("_")[2]))
     # Each name was given out once: the numbers in them rise in the order of the questions.
     assert numbers == sorted(set(numbers))
     assert not numbers or numbers[-1] <= pending._count
     questions = pending._by_name
+    repeats = [one.repeat.size for one in questions.values() if one.repeat is not None]
+    assert pending.repeats == sum(repeats)
     assert len(set(map(id, questions.values()))) == len(pending)
     barriers = {name: one for name, one in questions.items() if isinstance(one, Barrier)}
     assert list(pending._barriers.items()) == list(barriers.items())

@@ -271,6 +271,14 @@ def check_id(client_id: Any, limits: ProgramLimits) -> str:
     return check_text("an id", client_id, limits.max_id)
 
 
+def check_message_id(message_id: Any, limits: ProgramLimits) -> str:
+    """Return the id of a message that the program gave; ``""`` stands for none.
+
+    Raises :class:`kps.InvalidArgument`.
+    """
+    return "" if message_id == "" else check_text("a message id", message_id, limits.max_id)
+
+
 def check_text(what: str, given: Any, most: int) -> str:
     """Return a text of the program that goes into messages as a name.
 

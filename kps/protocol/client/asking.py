@@ -1,5 +1,6 @@
 """Questions of the program to the server: acks, receipts, barriers."""
 
+from collections.abc import Callable
 from typing import Any
 
 from kps.errors import KPSError, QueueFull, RequestTimeout, ServerError
@@ -18,12 +19,13 @@ from kps.protocol.client.pending import (
     ClientAck,
     Pending,
 )
+from kps.protocol.client.repeats import Repeats
 from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.client import read_group_response, read_response
 from kps.protocol.dialect.codes import EXPECT, GROUPS
-from kps.protocol.dialect.envelope import Fields, text
+from kps.protocol.dialect.envelope import Fields, compose, embedded, text
 from kps.protocol.dialect.outcome import AckResponse, size_of, timed_out
 from kps.protocol.dialect.requests import NO_DEMANDS, Demands
 from kps.protocol.limits import check_seconds
@@ -33,6 +35,9 @@ _LEAST = 1024 * 1024  # bytes that pending questions may take, however small the
 _COST = 1024  # bytes of memory that a pending question takes, roughly
 _WRITE_TIME = 5.0  # seconds that a request may be in the queue, or its timeout if that is longer
 _MOST_REFUSALS = 10  # that one barrier remembers
+
+_WriteAsk = Callable[[str, str, Any, str, float, Fields], bytes]
+"""Writes an ack request: target, sender, payload, its id, seconds, further fields."""
 
 
 class Asking:
@@ -44,6 +49,8 @@ class Asking:
         self._sender = sender
         self._most = max(state.config.limits.queue_bytes, _LEAST) // _COST  # pending questions
         self.pending = Pending()
+        self.repeats = Repeats(state, self.pending, self._end)
+        """Those with messages that may be sent again."""
         self._expiries = Expiries(state.deadlines)
 
     # -- questions --------------------------------------------------------------------------
@@ -57,6 +64,7 @@ class Asking:
         now: float,
         demands: Demands = NO_DEMANDS,
         headers: bytes = b"",
+        message_id: str = "",
     ) -> AckHandle:
         """Publish, and gather the acks. Raises as ``publish`` does; it is never kept offline."""
         handle = self._new_ack(timeout, now)
@@ -67,21 +75,27 @@ class Asking:
                 self._state.require_feature(EXPECT)
             if demands._replace(expected=()) != NO_DEMANDS:
                 self._state.require_feature(GROUPS)
-        more = demands.fields() | self._sender.headers_field(headers)
+        more = demands.fields() | self._sender.more_fields(headers, message_id)
         write = self._sender.dialect.publish_with_ack
-        self._ask(handle, write(topic, self._state.id, data, handle.id, timeout, more))
+        self._ask(handle, write, topic, data, more)
         return handle
 
     @verb
     def publish_to_id_with_ack(
-        self, client_id: str, data: Any, timeout: float, now: float, headers: bytes = b""
+        self,
+        client_id: str,
+        data: Any,
+        timeout: float,
+        now: float,
+        headers: bytes = b"",
+        message_id: str = "",
     ) -> AckHandle:
         """Send a direct message, and wait for the ack. Raises as ``publish`` does."""
         handle = self._new_ack(timeout, now)
         check_id(client_id, self._state.config.limits)
+        more = self._sender.more_fields(headers, message_id)
         write = self._sender.dialect.publish_to_id_with_ack
-        more = self._sender.headers_field(headers)
-        self._ask(handle, write(client_id, self._state.id, data, handle.id, timeout, more))
+        self._ask(handle, write, client_id, data, more)
         return handle
 
     @verb
@@ -108,7 +122,7 @@ class Asking:
 
     @verb
     def publish_with_receipt(
-        self, topic: str, data: Any, now: float, headers: bytes = b""
+        self, topic: str, data: Any, now: float, headers: bytes = b"", message_id: str = ""
     ) -> Barrier:
         """Publish; ``BarrierPassed`` tells to how many subscribers the server passed it on.
 
@@ -117,13 +131,15 @@ class Asking:
         self._state.now = now
         self.require_room()
         check_topic(topic, self._state.config.limits)
-        send, more = self._sender.send_or_refuse, self._sender.headers_field(headers)
+        send, more = self._sender.send_or_refuse, self._sender.more_fields(headers, message_id)
         if not self._sender.dialect.has_receipts:
             message = level1.publish(topic, self._state.id, data)
             send(message, droppable=False)
             return self._barrier()
         barrier = Barrier(self.pending.new_name("receipt"))
         message = level2.publish_with_receipt(topic, data, barrier.name, more)
+        if message_id:
+            barrier.repeat = self.repeats.new(lambda _: message, len(message))
         send(message, droppable=False)
         self.pending.add(barrier.name, barrier)
         return barrier
@@ -157,8 +173,19 @@ class Asking:
         ack_id = self.pending.new_name(f"client_ack_{state.id}")
         return ClientAck(ack_id, timeout, now, self._look)
 
-    def _ask(self, handle: ClientAck, message: bytes) -> None:
+    def _ask(
+        self, handle: ClientAck, write: _WriteAsk, target: str, data: Any, more: Fields
+    ) -> None:
         self.require_room()
+        sender, ack_id = self._state.id, handle.id
+        if "message_id" in more:
+            data = embedded(compose(data))  # as it is now
+            message = write(target, sender, data, ack_id, handle.timeout, more)
+            handle.repeat = self.repeats.new(
+                lambda seconds: write(target, sender, data, ack_id, seconds, more), len(message)
+            )
+        else:
+            message = write(target, sender, data, ack_id, handle.timeout, more)
         # The publisher waits, so no policy may drop the request and no offline queue keep it.
         self._sender.send_or_refuse(message, droppable=False)
         link = self._state.link
@@ -187,9 +214,11 @@ class Asking:
 
     def _give_up(self, handle: ClientAck, error: KPSError | None) -> None:
         """End a request, with an error unless the program cancelled it, and tell the server."""
-        self._finish_ack(handle, error)
+        self._end(handle, error)
         link = self._state.link
-        if link is not None:  # without room it must go out all the same, or the server goes on
+        if (
+            link is not None and link.registered
+        ):  # without room it must go out all the same, or the server goes on
             link.outgoing.send_anyway(level1.cancel_ack(handle.id, self._state.id))
 
     # -- answers ----------------------------------------------------------------------------
@@ -275,15 +304,15 @@ class Asking:
         """End the question that an error names; return ``False`` if it names none of ours."""
         ack = self.pending.find(text(fields, "ack_id"), ClientAck)
         if ack is not None and error.request.endswith("_with_ack"):
-            self._finish_ack(ack, error)
+            self._end(ack, error)
             return True
         if ack is not None and error.request == "get_ack_status":
             self._state.events.append(AckStatusRefused(ack, error))
             return True
         for name in (text(fields, "nonce"), text(fields, "receipt")):
-            barrier = self.pending.take(name, Barrier)
+            barrier = self.pending.find(name, Barrier)
             if barrier is not None:
-                self._fail(barrier, error)
+                self._end(barrier, error)
                 return True
         first = self.pending.first_barrier  # which the error precedes
         if first is not None and len(first.refusals) < _MOST_REFUSALS:
@@ -291,21 +320,20 @@ class Asking:
         return False
 
     def end_all(self, error: KPSError) -> None:
-        """End all questions with an error, because their connection ended."""
-        for question in self.pending.take_all():
-            if isinstance(question, Barrier):
-                self._fail(question, error)
-            else:
-                self._finish_ack(question, error)
+        """End all questions with an error."""
+        for question in self.pending.questions():
+            self._end(question, error)
         self._expiries.rest()
 
-    def _fail(self, barrier: Barrier, error: KPSError) -> None:
-        barrier.error = error
-        self._state.events.append(BarrierPassed(barrier))
-
-    def _finish_ack(self, handle: ClientAck, error: KPSError | None) -> None:
-        self.pending.take(handle.id, ClientAck)
-        handle.finished = True
-        handle.error = error
-        self._expiries.cancel(handle)
-        self._state.events.append(AckChanged(handle))
+    def _end(self, question: Barrier | ClientAck, error: KPSError | None) -> None:
+        """End a question, with an error unless the program cancelled it."""
+        if isinstance(question, Barrier):
+            self.pending.take(question.name, Barrier)
+            question.error = error
+            self._state.events.append(BarrierPassed(question))
+        else:
+            self.pending.take(question.id, ClientAck)
+            question.finished = True
+            question.error = error
+            self._expiries.cancel(question)
+            self._state.events.append(AckChanged(question))

@@ -24,7 +24,7 @@ from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.token import check_token
 from kps.protocol.client.topics import Topics
-from kps.protocol.dialect.client import agreed, greeting, limit_in
+from kps.protocol.dialect.client import agreed, greeting, limit_in, window_in
 from kps.protocol.dialect.codes import DISMISSED, ID_TAKEN
 from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import in_words
@@ -175,6 +175,7 @@ class Connecting:
         link.registered = True
         link.outgoing.speak(agreed(pong, state.config.level), limit_in(pong))
         state.features = link.outgoing.dialect.features(pong)
+        state.window = window_in(pong)
         if not state.is_closing:
             state.batching = link.outgoing
         state.id = text(pong, "id") or state.id
@@ -183,6 +184,7 @@ class Connecting:
         self._registered_at = state.now
         self._attempt = max(0, self._short_lived - _FORGIVEN)
         self._topics.connected()
+        self._asking.repeats.connected()
         self._sender.send_kept()
 
     def refused(self, link: ClientLink, error: ServerError) -> None:
@@ -210,13 +212,16 @@ class Connecting:
         dropped = self._sender.keep(unsent) + link.dropped
         state.dropped += dropped
         lost = ConnectionLost(f"the connection ended: {closed.reason or closed.code}", closed.code)
-        self._asking.end_all(lost)
-        self._topics.disconnected()
         backoff = state.config.reconnect
+        retries = not state.is_closing and backoff is not None and closed.code not in _FOR_GOOD
+        if retries:
+            self._asking.repeats.disconnected(lost)
+        else:
+            self._asking.end_all(lost)
+        self._topics.disconnected()
         if backoff is not None and state.now - self._registered_at >= backoff.longest:
             self._attempt = self._short_lived = 0
         self._short_lived += 1
-        retries = not state.is_closing and backoff is not None and closed.code not in _FOR_GOOD
         retry_in = self._plan_retry() if retries else None
         state.events.append(Disconnected(closed, retry_in, dropped))
         if not retries:

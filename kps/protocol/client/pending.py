@@ -6,12 +6,13 @@ pending when a connection ends.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from kps.errors import KPSError
 from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.dialect.places import Standing
+from kps.protocol.dialect.requests import Window
 
 ACK_GRACE = 1.0
 """Seconds that the client waits beyond the timeout of an ack request: the server sends the final
@@ -23,10 +24,25 @@ LOOK_EVERY = 0.25
 Q = TypeVar("Q", bound="Barrier | ClientAck")
 
 
+class Repeat(NamedTuple):
+    """How a question is asked again, and what must then be as it was."""
+
+    write: Callable[[float], bytes]
+    """Writes the message; takes the seconds that are left for the answer."""
+    size: int
+    """Bytes of the message."""
+    window: Window | None
+    client_id: str
+    sent: float
+    """When it was first sent."""
+    number: int
+    """Its place among all messages with ids."""
+
+
 class Barrier:
     """A point in the stream of messages to the server, and whether the server has reached it."""
 
-    __slots__ = ("delivered", "error", "name", "passed", "refusals")
+    __slots__ = ("delivered", "error", "name", "passed", "refusals", "repeat")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -38,6 +54,8 @@ class Barrier:
         """Number of subscribers that got the message, if this is a receipt and the server tells."""
         self.error: KPSError | None = None
         """Why the server will never reach it."""
+        self.repeat: Repeat | None = None
+        """How it is asked again, if its message has an id."""
 
 
 class HistoryQuestion(Barrier):
@@ -68,7 +86,7 @@ class ClientAck(AckHandle):
     Its time begins when the request leaves the queue. Meanwhile we look again and again.
     """
 
-    __slots__ = ("_look", "asked", "look_at", "position", "size", "started",
+    __slots__ = ("_look", "asked", "look_at", "position", "repeat", "size", "started",
                  "timeout")  # fmt: skip
 
     def __init__(
@@ -87,6 +105,8 @@ class ClientAck(AckHandle):
         self._look = look
         self.size = 0
         """Bytes that its outcomes take in memory."""
+        self.repeat: Repeat | None = None
+        """How it is asked again, if its message has an id."""
 
     def next_deadline(self) -> float | None:
         return None if self.finished else self.look_at
@@ -105,6 +125,8 @@ class Pending:
         self._count = 0
         self.size = 0
         """Bytes that the outcomes of all questions take in memory."""
+        self.repeats = 0
+        """Bytes of all messages with ids."""
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -122,6 +144,8 @@ class Pending:
     def add(self, name: str, question: Barrier | ClientAck) -> None:
         """Add a question."""
         self._by_name[name] = question
+        if question.repeat is not None:
+            self.repeats += question.repeat.size
         if isinstance(question, Barrier):
             self._barriers[name] = question
 
@@ -135,16 +159,14 @@ class Pending:
         question = self.find(name, kind)
         if question is not None:
             del self._by_name[name]
+            if question.repeat is not None:
+                self.repeats -= question.repeat.size
             if isinstance(question, ClientAck):
                 self.size -= question.size
             else:
                 del self._barriers[name]
         return question
 
-    def take_all(self) -> list[Barrier | ClientAck]:
-        """Remove and return all questions."""
-        questions = list(self._by_name.values())
-        self._by_name.clear()
-        self._barriers.clear()
-        self.size = 0
-        return questions
+    def questions(self) -> list[Barrier | ClientAck]:
+        """Return all questions."""
+        return list(self._by_name.values())

@@ -13,7 +13,7 @@ from kps.protocol.client.outgoing import Outgoing
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1
 from kps.protocol.dialect.client import LEVEL_1, ClientLevel1
-from kps.protocol.dialect.codes import HEADERS
+from kps.protocol.dialect.codes import HEADERS, MESSAGE_IDS
 from kps.protocol.dialect.envelope import Fields
 from kps.protocol.dialect.outcome import as_json
 from kps.protocol.limits import Overflow
@@ -67,6 +67,15 @@ class Sender:
         if headers and self._state.ready:
             self._state.require_feature(HEADERS)
         return {"headers": as_json(headers)} if headers else {}
+
+    def more_fields(self, headers: bytes, message_id: str) -> Fields:
+        """Return the fields of a message with headers or an id. Raises ``Unsupported``."""
+        more = self.headers_field(headers)
+        if message_id:
+            self._state.require_link()
+            self._state.require_feature(MESSAGE_IDS)
+            more["message_id"] = message_id
+        return more
 
     def publish_with_headers(self, topic: str, data: Any, now: float, headers: bytes) -> int:
         """Publish with headers. Raises as ``ClientSession.publish``, and ``Unsupported``."""

@@ -6,6 +6,7 @@ from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import ClientEvent, Ended
 from kps.protocol.client.link import ClientLink
 from kps.protocol.client.outgoing import Outgoing
+from kps.protocol.dialect.requests import Window
 from kps.protocol.timers import Deadlines
 
 
@@ -26,6 +27,8 @@ class ClientState:
         """Where publications go, which leave together, while the client is registered."""
         self.features: frozenset[str] = frozenset()
         """What the server of the current connection has, or that of the latest one."""
+        self.window: Window | None = None
+        """For how long that server knows which messages it has handled."""
         self.epoch = 0
         """Number of connections that have ended. An ack of an earlier epoch is void."""
         self.is_closing = False

@@ -20,6 +20,7 @@ from kps.protocol.dialect.outcome import (
     size_of_failure,
 )
 from kps.protocol.dialect.places import LARGEST_OFFSET, LONGEST_EPOCH, Start
+from kps.protocol.dialect.requests import Window
 from kps.protocol.patterns import InGroup, Key, Pattern, Scope, group_of, scope_of
 
 # How a confirmation begins, as every server of the family writes it.
@@ -274,6 +275,18 @@ def limit_in(fields: Fields) -> int | None:
     limits = fields.get("limits")
     limit = limits.get("max_message") if type(limits) is dict else None
     return limit if type(limit) is int and limit > 0 else None
+
+
+def window_in(fields: Fields) -> Window | None:
+    """Return for how long the server knows which messages it has handled, if its pong tells."""
+    told: Any = fields.get("message_ids")
+    if type(told) is not dict:
+        return None
+    name, most = told.get("window"), told.get("most")
+    seconds: Any = told.get("seconds")
+    if type(name) is str and type(seconds) in (int, float) and type(most) is int:
+        return Window(name, seconds, most)
+    return None
 
 
 def key_in(fields: Fields) -> Key:

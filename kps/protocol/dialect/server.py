@@ -51,8 +51,8 @@ class ServerLevel1:
     """The close code of a server that stops. After 1001 Python clients of the family never return:
     their WebSocket library takes it for an end that they asked for."""
 
-    has_headers = False
-    """Whether messages have headers."""
+    has_extras = False
+    """Whether messages may have headers and ids."""
 
     keeps_id_in_ping = False
     """Whether the client keeps its id when a later ping names none."""
@@ -105,10 +105,6 @@ class ServerLevel1:
     def _read_extras(self, fields: Fields, *, is_to_topic: bool) -> _Extras:
         """Read what else an ack request may have."""
         return False, NO_DEMANDS, b"", ""
-
-    def read_message_id(self, fields: Fields) -> str:
-        """Read the id of a message that is to be handled once, or ``""``."""
-        return ""
 
     def read_answer(self, fields: Fields) -> Answer:
         outcome: Any = fields.get("data")
@@ -239,7 +235,7 @@ class ServerLevel2(ServerLevel1):
     has_batches = True
     confirms_publications = False
     stop_code = GOING_AWAY
-    has_headers = True
+    has_extras = True
     keeps_id_in_ping = True
 
     def read_publish(self, fields: Fields) -> Publish:
@@ -311,7 +307,7 @@ class ServerLevel2(ServerLevel1):
         wants_updates, expected = fields.get("updates") is True, fields.get("expect")
         key, retries = fields.get("key"), fields.get("retry")
         headers = headers_in(fields) if "headers" in fields else b""
-        message_id = self.read_message_id(fields) if "message_id" in fields else ""
+        message_id = message_id_in(fields) if "message_id" in fields else ""
         if not is_to_topic or (expected is None and key is None and retries is None):
             return wants_updates, NO_DEMANDS, headers, message_id
         listed: Any = [] if expected is None else expected
@@ -326,12 +322,6 @@ class ServerLevel2(ServerLevel1):
         if retries is not None and (type(retries) is not int or retries < 0):
             raise InvalidMessage("retry must be a number of times", "bad_request")
         return wants_updates, Demands(ids, groups, key or "", retries or 0), headers, message_id
-
-    def read_message_id(self, fields: Fields) -> str:
-        message_id = fields.get("message_id")
-        if message_id is not None and (type(message_id) is not str or not message_id):
-            raise InvalidMessage("field message_id must be a string that is not empty")
-        return message_id or ""
 
     def read_answer(self, fields: Fields) -> Answer:
         ack_id = required(fields, "ack_id", "missing ack_id")
@@ -442,6 +432,14 @@ def headers_in(fields: Fields) -> bytes:
     if type(headers) is not dict or set(map(type, headers.values())) != {str}:
         raise InvalidMessage("field headers must be an object of strings")
     return compact(write(headers))
+
+
+def message_id_in(fields: Fields) -> str:
+    """Read the id of a message that is to be handled once; empty for none."""
+    message_id = fields.get("message_id")
+    if message_id is not None and (type(message_id) is not str or not message_id):
+        raise InvalidMessage("field message_id must be a string that is not empty")
+    return message_id or ""
 
 
 def _is_of_a_group(response: AckResponse) -> bool:

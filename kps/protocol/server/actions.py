@@ -25,7 +25,7 @@ from kps.protocol.dialect.envelope import (
 )
 from kps.protocol.dialect.outcome import as_json, bad_result
 from kps.protocol.dialect.requests import Ask
-from kps.protocol.dialect.server import headers_in, required
+from kps.protocol.dialect.server import headers_in, message_id_in, required
 from kps.protocol.dialect.texts import HardToFind, split_texts
 from kps.protocol.server import once
 from kps.protocol.server.actor import Actor, text_in
@@ -50,7 +50,9 @@ def publish(actor: Actor, fields: Fields) -> None:
     if actor.deep is not None:
         actor.run.check(topic)
     headers = _read_headers(actor, fields) if "headers" in fields else b""
-    message_id = actor.dialect.read_message_id(fields) if "message_id" in fields else ""
+    message_id = ""
+    if "message_id" in fields and actor.dialect.has_extras:
+        message_id = message_id_in(fields)
     if batch is None:
         data = fields.get("data")
         if actor.deep is not None and actor.is_too_deep(data):
@@ -80,7 +82,7 @@ def publish(actor: Actor, fields: Fields) -> None:
 
 
 def _read_headers(actor: Actor, fields: Fields) -> bytes:
-    headers = headers_in(fields) if actor.dialect.has_headers else b""
+    headers = headers_in(fields) if actor.dialect.has_extras else b""
     _check_headers(actor, headers)
     return headers
 
