@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from inspect import iscoroutinefunction
 from types import TracebackType
@@ -27,7 +27,8 @@ from kps.io_sync.client import Client as BlockingClient
 from kps.io_sync.runtime import Runtime as BlockingRuntime
 from kps.protocol.access.identity import OPEN, Permissions
 from kps.protocol.bus.history import History
-from kps.protocol.bus.message import AckHandle, Message
+from kps.protocol.bus.message import AckHandle, Message, check_demands, check_headers
+from kps.protocol.bus.subscriptions import Wanted, check_group
 from kps.protocol.dialect.address import DEFAULT_PATH, Address
 from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.patterns import Scope
@@ -236,45 +237,66 @@ class MemoryBus:
 
     # -- taking part, as the server's program ---------------------------------------------------
 
-    def publish(self, topic: str, data: Any) -> int:
+    def publish(self, topic: str, data: Any, *, headers: Mapping[str, str] | None = None) -> int:
         """Publish with the server's id as sender; return how many subscribers there are.
 
         They get it when things happen: see ``settle``. Raises as :meth:`kps.Server.publish`.
         """
         with self._world.lock:
-            count = self._network.hub.publish(topic, data, self.now)
+            count = self._network.hub.publish(topic, data, self.now, check_headers(headers))
             self._world.run()
             return count
 
-    def publish_to_id(self, client_id: str, data: Any) -> bool:
+    def publish_to_id(
+        self, client_id: str, data: Any, *, headers: Mapping[str, str] | None = None
+    ) -> bool:
         """Send a direct message; ``False`` when nobody has that id."""
         with self._world.lock:
-            found = self._network.hub.publish_to_id(client_id, data, self.now)
+            written = check_headers(headers)
+            found = self._network.hub.publish_to_id(client_id, data, self.now, written)
             self._world.run()
             return found
 
-    def publish_with_ack(self, topic: str, data: Any, timeout: float = 5.0) -> AckHandle:
-        """Publish, and learn how each subscriber fared.
+    def publish_with_ack(
+        self,
+        topic: str,
+        data: Any,
+        timeout: float = 5.0,
+        *,
+        expect: Sequence[str] = (),
+        expect_groups: Sequence[str] = (),
+        key: str = "",
+        retry: int = 0,
+        headers: Mapping[str, str] | None = None,
+    ) -> AckHandle:
+        """Publish, and learn how each subscriber and group fared.
 
         The outcomes come into ``responses`` of what this returns, by client id (of a group it is
-        the last one's ``name``); ``finished`` tells that there will be no more.
+        the last one's ``name``); ``finished`` tells that there will be no more. The options are
+        those of :meth:`kps.Server.publish_with_ack`.
         """
         with self._world.lock:
-            handle = self._network.hub.publish_with_ack(topic, data, timeout, self.now)
+            hub, written = self._network.hub, check_headers(headers)
+            demands = check_demands(expect, expect_groups, key, retry, hub.limits)
+            handle = hub.publish_with_ack(topic, data, timeout, self.now, demands, written)
             self._world.run()
             return handle
 
-    def subscribe(self, topic: Scope, callback: Callback) -> None:
+    def subscribe(
+        self, topic: Scope, callback: Callback, *, group: str = "", concurrency: int = 1
+    ) -> None:
         """Subscribe to a topic or a :class:`kps.Pattern`, as the server, until the bus ends.
 
+        With ``group`` it is a member of a group of the topic, as in :meth:`kps.Server.subscribe`.
         ``callback`` is a plain function that takes a :class:`kps.Message` and waits for nothing.
         What it returns is the result for a publisher who wants an ack, and what it raises is the
         failure.
         """
         check_hook("a callback", callback)
         _check_plain("callback", callback)
+        key = check_group(topic, group, Wanted(concurrency=concurrency))
         with self._world.lock:
-            self._world.subscribe(topic, callback)
+            self._world.subscribe(key, callback, concurrency)
 
     # -- what there is and was ------------------------------------------------------------------
 

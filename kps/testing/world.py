@@ -19,7 +19,7 @@ from kps.io_common.server_logs import hook_failed
 from kps.io_common.server_options import ServerSettings
 from kps.io_common.verdicts import permit_verdict, token_verdict, upgrade_verdict
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.patterns import Scope
+from kps.protocol.patterns import Key
 from kps.protocol.server.events import (
     ClientLeft,
     ConnectRequested,
@@ -86,7 +86,7 @@ class World:
         self.activity = 0
         """Grows with whatever happens. While it does not, and nobody is busy, all is quiet."""
         self.is_closed = False
-        self.subscriptions: list[tuple[Scope, Callback]] = []
+        self.subscriptions: list[tuple[Key, Callback, int]] = []
         """Of the test itself, which takes part as the server's program."""
         self._conditions = conditions
         self._seed = seed
@@ -199,19 +199,19 @@ class World:
 
     # -- the test as the server's program -------------------------------------------------------
 
-    def subscribe(self, key: Scope, callback: Callback) -> None:
+    def subscribe(self, key: Key, callback: Callback, concurrency: int) -> None:
         """Let a callback of the test handle a topic or pattern, here and on servers to come."""
-        mailbox = self.network.hub.local.subscribe(key)
+        mailbox = self.network.hub.local.subscribe(key, None, concurrency)
         self._callbacks[mailbox] = callback
-        self.subscriptions.append((key, callback))
+        self.subscriptions.append((key, callback, concurrency))
 
     def restart(self) -> None:
         """Have a new server."""
         self._callbacks.clear()
         subscriptions, self.subscriptions = self.subscriptions, []
         self.network.restart()
-        for key, callback in subscriptions:
-            self.subscribe(key, callback)
+        for subscription in subscriptions:
+            self.subscribe(*subscription)
 
     def _run_callbacks(self) -> None:
         hub = self.network.hub

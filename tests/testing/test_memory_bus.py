@@ -347,6 +347,78 @@ class TestOnTheLoop:
 
         run(main, history=[kps.History("room", size=10)])
 
+    def test_the_test_has_what_a_server_has(self) -> None:
+        """It is a member of groups, asks for receivers, and sends headers."""
+
+        async def main(bus: MemoryBus) -> None:
+            jobs: list[tuple[str, Any]] = []
+
+            def work(message: kps.Message) -> str:
+                jobs.append((message.headers.get("kind", ""), message.data))
+                if message.attempt == 1:
+                    raise RuntimeError("not yet")
+                return "done"
+
+            bus.subscribe("jobs", work, group="workers", concurrency=2)
+            ack = bus.publish_with_ack(
+                *("jobs", 1),
+                retry=1,
+                key="k",
+                expect=["alice"],
+                expect_groups=["others"],
+                headers={"kind": "x"},
+            )
+            await bus.settle()
+            assert jobs == [("x", 1), ("x", 1)]
+            told = {name: one.error for name, one in ack.responses.items()}
+            assert told == {
+                **{"alice": "absent", "others of jobs": "no member", "workers of jobs": None}
+            }
+            bus.publish("jobs", 2, headers={"kind": "y"})
+            bus.publish_to_id("alice", 3, headers={"kind": "z"})
+            await bus.settle()
+            assert jobs[2:] == [("y", 2)]
+            assert bus.sent_to("alice")[0].headers == {"kind": "z"}
+            bus.restart()
+            bus.publish("jobs", 4)
+            await bus.settle()
+            assert jobs[3:] == [("", 4)], "it is a member on the new server too"
+
+        run(main)
+
+    def test_a_request_with_an_id_outlives_its_connection_and_not_the_server(self) -> None:
+        async def main(bus: MemoryBus) -> None:
+            begun: list[Any] = []
+            go_on = asyncio.Event()
+
+            async def work(message: kps.Message) -> str:
+                begun.append(message.data)
+                await go_on.wait()
+                return "done"
+
+            async with kps.Client(ADDRESS, id="bob") as bob, kps.Client(ADDRESS, id="al") as al:
+                await bob.subscribe("jobs", work)
+                ask = partial(al.request, "jobs", timeout=60.0)
+                asked = asyncio.create_task(ask(data=1, message_id="m"))
+                await bus.settle()
+                bus.cut("al")
+                await bus.advance(5)
+                go_on.set()
+                assert await bus.finish(asked) == "done"
+                assert await bus.finish(ask(data=1, message_id="m")) == "done"
+                go_on.clear()
+                asked = asyncio.create_task(ask(data=2, message_id="n"))
+                await bus.settle()
+                bus.restart()
+                await bus.advance(30)
+                with pytest.raises(kps.ConnectionLost):
+                    await asked
+                go_on.set()
+                await bus.settle()
+            assert begun == [1, 2]
+
+        run(main)
+
     def test_latency_takes_time_both_ways(self) -> None:
         async def main(bus: MemoryBus) -> None:
             async with Chat("alice") as alice:
