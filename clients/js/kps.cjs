@@ -15,6 +15,7 @@ const MOST_UNSENT = 64 * 1024 * 1024; // beyond which nothing is taken: not all 
 const OFFLINE_BYTES = 16 * 1024 * 1024;
 const MAX_NAME = 65_536; // characters of a topic or an id, whatever the server takes
 const MAX_ADDRESS = 1024; // characters of the address of another server
+const MAX_MESSAGE_ID = 256; // characters
 const MAX_ERROR = 1000; // characters of an error text of the other side
 const ACK_GRACE = SECOND; // the server's last word leaves it when the time is over
 const SENDING = 5 * SECOND; // in which an ack request is sent, if it is not given more time itself
@@ -553,7 +554,8 @@ const SUBSCRIBING = {
   signal: SIGNAL, last: COUNT, since: POSITION, presence: HOOK, info: INFO, group: NAME, concurrency: LIMIT,
 };
 const PUBLISHING = { headers: HEADERS };
-const ASKING = { timeout: TIME, signal: SIGNAL, ...PUBLISHING };
+const WAITING = { ...PUBLISHING, messageId: [(value) => isName(value, MAX_MESSAGE_ID), nameUpTo(MAX_MESSAGE_ID)] };
+const ASKING = { timeout: TIME, signal: SIGNAL, ...WAITING };
 const ASKING_GROUPS = { ...ASKING, key: NAME, retry: COUNT };
 const ASKING_ALL = { ...ASKING_GROUPS, expect: NAMES, expectGroups: NAMES };
 
@@ -1017,6 +1019,7 @@ class Connection {
   ended = false; // nothing more is to be sent or handled
   error; // why it ended
   acks = new Map();
+  memory = {}; // of the server for messages with ids: { window, seconds, most }
   #client;
   #config;
   #socket;
@@ -1034,7 +1037,6 @@ class Connection {
   #inForce = new Set(); // keys whose subscription the server has confirmed, and not ended
   #questions = new Map(); // what is asked -> those that wait for the answer, in order
   #unsettled = new Unsettled((key) => this.#askAgain(key));
-  #count = 0;
   #doubts = 0; // later questions that are under way because of refusals on level 1
 
   constructor(url, config, client) {
@@ -1130,9 +1132,13 @@ class Connection {
   async publishWithReceipt(fields, payload) {
     this.needsFor(fields);
     if (this.level > 1) {
-      const receipt = String(++this.#count);
-      this.send({ ...fields, receipt }, payload);
-      return this.#expect(`receipt ${receipt}`);
+      const receipt = String(++this.#client._count);
+      const message = [{ ...fields, receipt }, payload];
+      this.send(...message);
+      const what = `receipt ${receipt}`;
+      const answer = this.#expect(what);
+      this.#client._sent(this, this.#questions.get(what)[0], message);
+      return answer;
     }
     this.send(fields, payload);
     await this.flush();
@@ -1140,7 +1146,7 @@ class Connection {
 
   /** Learn when the server has handled all that was sent before. */
   flush() {
-    const nonce = String(++this.#count);
+    const nonce = String(++this.#client._count);
     // All pongs of level 1 are alike. It answers a question about an ack by name, even if there
     // is no such ack.
     if (this.level < 2) return this.askStatus(`barrier_${this.id}_${nonce}`);
@@ -1193,10 +1199,11 @@ class Connection {
   }
 
   /** Refuse a message with something in it that the server would pass over. */
-  needsFor({ topic, expect = [], key, retry, headers }) {
+  needsFor({ topic, expect = [], key, retry, headers, message_id: messageId }) {
     if (expect.some(isText)) this.needs('expect', { topic });
     if (expect.some(isObject) || key || retry) this.needs('groups', { topic });
     if (headers) this.needs('headers', { topic });
+    if (messageId) this.needs('message_ids', { topic });
   }
 
   /** Messages of the past: the answer of the server. */
@@ -1211,7 +1218,7 @@ class Connection {
 
   #askFor(action, topic, more) {
     this.needs(action, { topic });
-    const nonce = String(++this.#count);
+    const nonce = String(++this.#client._count);
     this.send({ action, topic, nonce, ...more });
     return this.#expect(`${action} ${nonce}`);
   }
@@ -1227,15 +1234,28 @@ class Connection {
 
   request(fields, json, timeout, signal) {
     this.needsFor(fields);
-    const id = `client_ack_${this.id}_${++this.#count}`;
-    const updates = this.level > 1 || undefined;
-    const seconds = Math.min(timeout / SECOND, LONGEST_TIMER); // JSON has no Infinity
-    if (!signal?.aborted) this.send({ ...fields, ack_id: id, timeout: seconds, updates }, json);
+    const id = `client_ack_${this.id}_${++this.#client._count}`;
+    const message = [{ ...fields, ack_id: id }, json];
+    if (!signal?.aborted) this.sendRequest(message, timeout);
     const { end } = this.#outbox;
-    return new Ack(this, id, timeout, () => this.#outbox.hasSent(end), signal);
+    const ack = new Ack(this, id, timeout, () => this.ended || this.#outbox.hasSent(end), signal);
+    if (!signal?.aborted) this.#client._sent(this, ack, message);
+    return ack;
+  }
+
+  sendRequest([fields, json], timeout) {
+    const seconds = Math.min(timeout / SECOND, LONGEST_TIMER); // JSON has no Infinity
+    this.send({ ...fields, timeout: seconds, updates: this.level > 1 || undefined }, json);
+  }
+
+  /** An ack has ended. */
+  forget(ack) {
+    this.acks.delete(ack.id);
+    this.#client._answered(ack);
   }
 
   askStatus(ackId) {
+    if (this.ended) throw this.error;
     this.send({ action: 'get_ack_status', ack_id: ackId });
     return this.#expect(`status ${ackId}`);
   }
@@ -1304,10 +1324,9 @@ class Connection {
     this.ended = true;
     this.error ??= error;
     this.#unsettled.stop();
-    for (const what of this.#questions.keys()) {
-      for (let question; (question = this.#next(what)); ) question.reject(error);
+    for (const call of [...this.#questions.values(), ...this.acks.values()].flat()) {
+      if (!this.#client._unanswered.has(call)) call._fail(error);
     }
-    for (const ack of this.acks.values()) ack._fail(error);
   }
 
   #after(delay, act) {
@@ -1320,10 +1339,17 @@ class Connection {
   /** The answer to a question; without one in time, the error that `timedOut` makes. */
   #expect(what, timedOut = () => new RequestTimeout(`no answer in time: ${what}`)) {
     const question = deferred();
-    question.stop = after(this.#config.requestTimeout, () => {
-      this.#remove(what, question);
-      question.reject(timedOut());
-    });
+    let connection = this;
+    question._fail = (error) => {
+      connection.#remove(what, question);
+      question.reject(error);
+    };
+    question._sendAgain = (next, message) => {
+      next.send(...message);
+      next.#questions.set(what, [question]);
+      connection = next;
+    };
+    question.stop = after(this.#config.requestTimeout, () => question._fail(timedOut()));
     this.#questions.set(what, [...(this.#questions.get(what) ?? []), question]);
     return question.promise;
   }
@@ -1338,13 +1364,13 @@ class Connection {
   /** The one of those who asked the same that has waited longest. It waits no more. */
   #next(what) {
     const question = this.#questions.get(what)?.[0];
-    if (!question) return undefined;
-    question.stop();
-    this.#remove(what, question);
+    if (question) this.#remove(what, question);
     return question;
   }
 
   #remove(what, question) {
+    question.stop();
+    this.#client._answered(question);
     const others = this.#questions.get(what).filter((each) => each !== question);
     if (others.length) this.#questions.set(what, others);
     else this.#questions.delete(what);
@@ -1515,13 +1541,14 @@ class Connection {
     this.#next(this.#ping(nonce))?.resolve();
   }
 
-  #register({ id, proto, limits, features }) {
+  #register({ id, proto, limits, features, message_ids: memory }) {
     this.registered = true;
     this.registeredAt = Date.now();
     if (isName(id)) this.id = id;
     this.level = this.#outbox.level = proto === 2 && this.#config.level === 2 ? 2 : 1;
     const { max_message: most, heartbeat } = isObject(limits) ? limits : {};
     if (this.level > 1) this.#features = new Set(list(features));
+    if (this.has('message_ids') && isObject(memory)) this.memory = memory;
     if (isTime(most)) this.#outbox.limit = most;
     if (isTime(heartbeat)) this.#heartbeat = Math.max(heartbeat, 1) * SECOND;
     this.#watch();
@@ -1653,6 +1680,7 @@ class Ack {
   #news = deferred();
   #stop; // the timer
   #startedAt = Date.now(); // when it was last seen to wait here
+  #timeout;
   #isSent;
   #signal;
   #abort = () => this.#giveUp({ error: this.#signal.reason });
@@ -1660,6 +1688,7 @@ class Ack {
   constructor(connection, id, timeout, isSent, signal) {
     this.id = id;
     this.#connection = connection;
+    this.#timeout = timeout;
     this.#signal = signal;
     connection.acks.set(id, this);
     this.#isSent = isSent;
@@ -1745,6 +1774,15 @@ class Ack {
     this.#finish({ error });
   }
 
+  /** Ask again on another connection, with what is left of the time. */
+  _sendAgain(connection, message) {
+    const rest = this.#timeout - (Date.now() - this.#startedAt);
+    if (rest <= 0) throw this.#connection.error;
+    connection.sendRequest(message, rest);
+    connection.acks.set(this.id, this);
+    this.#connection = connection;
+  }
+
   /** `failure` wraps the error, because an abort reason may be any value, also `undefined`. */
   #finish(failure) {
     if (this.#isFinished) return;
@@ -1752,7 +1790,7 @@ class Ack {
     this.#hasFailed = Boolean(failure);
     this.#stop();
     this.#signal?.removeEventListener('abort', this.#abort);
-    this.#connection.acks.delete(this.id);
+    this.#connection.forget(this);
     if (failure) this.#end.reject(failure.error);
     else this.#end.resolve();
     this.#announce();
@@ -1770,7 +1808,7 @@ class Ack {
   #giveUp(failure) {
     if (this.#isFinished) return;
     this.#finish(failure);
-    this.#connection.tell({ action: 'cancel_ack', ack_id: this.id });
+    if (!this.#connection.ended) this.#connection.tell({ action: 'cancel_ack', ack_id: this.id });
   }
 
   #announce() {
@@ -2274,6 +2312,10 @@ class Client {
   #direct; // the subscription to direct messages, if there is one, as a list
   #kept = []; // publications for the next connection, as [fields, JSON of the payload]
   #keptBytes = 0;
+  _count = 0; // of questions, to name each, on all connections
+  _unanswered = new Map(); // what waits for the answer to a message with an id -> how that was sent; in this order
+  #unansweredBytes = 0;
+  #countWithIds = 0; // of messages
   #dropped = 0;
   #stopListening = () => {};
   _limits;
@@ -2402,9 +2444,10 @@ class Client {
     await this.#sendOrKeep({ action: 'publish_to_server', to, status }, data);
   }
 
-  async publishWithReceipt(topic, data, options) {
-    const fields = withHeaders({ action: 'publish', topic: named(topic, 'a topic') }, headersGiven(options));
-    return this.#ready().publishWithReceipt(fields, encode(data));
+  async publishWithReceipt(topic, data, options = {}) {
+    const { headers, messageId } = checked(options, WAITING);
+    const fields = { action: 'publish', topic: named(topic, 'a topic'), message_id: messageId };
+    return this.#ready(messageId).publishWithReceipt(withHeaders(fields, headers), encode(data));
   }
 
   async publishWithAck(topic, data, options) {
@@ -2576,6 +2619,7 @@ class Client {
     for (const kind of ['topic', 'pattern', 'group']) {
       for (const key of this.#subscriptions.keys()) if (key.startsWith(kind)) this._ask('subscribe', key);
     }
+    this.#sendAgain(connection);
     this.#reportLackOfPresence(connection);
     this.#sendKept(connection);
     this.#notify(this.#config.onConnect, { id, level, reconnected });
@@ -2762,6 +2806,7 @@ class Client {
   #endAll(error) {
     for (const key of this.#subscriptions.keys()) this._endSubscriptions(key, error);
     this.#direct?.[0]._end(error);
+    for (const [call, { connection }] of this._unanswered) call._fail(connection.error ?? this.#refusal());
   }
 
   /** End the subscriptions of a key: all, or some. */
@@ -2800,8 +2845,9 @@ class Client {
     return this._isClosing || this.#hasEnded;
   }
 
-  #ready() {
+  #ready(messageId) {
     if (!this.connected) throw this.#refusal();
+    if (messageId && this.#unansweredBytes > MOST_UNSENT) throw new QueueFull('the server is slower than the program');
     return this.#connection;
   }
 
@@ -2862,10 +2908,46 @@ class Client {
   /** `known` are the options that this kind of request has. */
   #ask(fields, data, options = {}, known = ASKING) {
     const given = checked(options, known, { timeout: 5 * SECOND });
-    const { timeout, signal, headers, expect = [], expectGroups = [], key, retry } = given;
+    const { timeout, signal, headers, expect = [], expectGroups = [], key, retry, messageId } = given;
     const there = [...expect, ...expectGroups.map((group) => ({ group }))];
-    const asked = { ...fields, expect: there.length ? there : undefined, key, retry: retry || undefined };
-    return this.#ready().request(withHeaders(asked, headers), encode(data), timeout, signal);
+    const demands = { expect: there.length ? there : undefined, key, retry: retry || undefined };
+    const asked = withHeaders({ ...fields, ...demands, message_id: messageId }, headers);
+    return this.#ready(messageId).request(asked, encode(data), timeout, signal);
+  }
+
+  // -- messages with ids -------------------------------------------------------------------------
+
+  /** Note what waits for the answer to a message that was sent just now, if that has an id. */
+  _sent(connection, call, message) {
+    const [{ message_id: messageId }, { length: size }] = message;
+    if (!messageId) return;
+    this.#unansweredBytes += size;
+    const number = ++this.#countWithIds;
+    this._unanswered.set(call, { connection, message, size, id: this.id, at: Date.now(), number });
+  }
+
+  _answered(call) {
+    this.#unansweredBytes -= this._unanswered.get(call)?.size ?? 0;
+    this._unanswered.delete(call);
+  }
+
+  /** Send again what has no answer, if the server still knows whether it has handled it. */
+  #sendAgain(connection) {
+    const { window, seconds, most } = connection.memory;
+    for (const [call, sent] of this._unanswered) {
+      const { error, memory } = sent.connection;
+      if (!error) continue; // a callback has sent it on this connection
+      const age = Date.now() - sent.at; // below 0 when the clock was set back
+      const isKnown = isText(window) && window === memory.window && this.id === sent.id
+        && age >= 0 && age < seconds * SECOND && this.#countWithIds - sent.number < most;
+      try {
+        if (!isKnown) throw error;
+        call._sendAgain(connection, sent.message);
+        sent.connection = connection;
+      } catch {
+        call._fail(error);
+      }
+    }
   }
 
   // -- telling the program -----------------------------------------------------------------------

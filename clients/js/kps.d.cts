@@ -78,7 +78,7 @@ export interface UnifiedResponse<R = any> extends Partial<Omit<GroupResponse, ke
 
 /**
  * The answers to one message, as they come. They are gathered from the moment of publishing.
- * Those who wait get `ConnectionLost` or `ClientClosed` at once when the connection ends, and
+ * Those who wait get `ConnectionLost` (but see `messageId`) or `ClientClosed` at once when the connection ends, and
  * `RequestTimeout` when the server has not told the end of the request within a second after its time,
  * which begins when the request is on the network.
  */
@@ -100,7 +100,10 @@ export class Ack<R = any> implements AsyncIterable<Outcome<R>> {
    * A server on level 1 tells all outcomes together, at the end.
    */
   waitAny(): Promise<Outcome<R> | undefined>;
-  /** Ask the server who was addressed, and who of them has answered. */
+  /**
+   * Ask the server who was addressed, and who of them has answered. Rejected with `ConnectionLost` while there is no connection,
+   * and as `wait` is.
+   */
   status(): Promise<Map<string, boolean>>;
   /** Whether all who were addressed have answered. */
   isComplete(): Promise<boolean>;
@@ -282,7 +285,22 @@ export interface PublishOptions {
   headers?: Readonly<Record<string, string>> | null;
 }
 
-export interface AckOptions extends PublishOptions {
+/** Of what waits for an answer of the server. */
+export interface ReceiptOptions extends PublishOptions {
+  /**
+   * A text of 1 to 256 characters that no other message of this client id has. The server then handles the message once, however
+   * often it is sent. When the connection ends before the answer, the client sends it again on the next one, by itself, and goes
+   * on waiting for as long as it would have done. Only if the message might then be handled twice (the server was restarted, or
+   * has forgotten the id), or the client does not come back, it is `ConnectionLost` as without an id. A program may send the
+   * message again, too, under the same client id and for as long as the server remembers it (two minutes, unless told otherwise):
+   * it gets the answer to the first one; or the code `outcome_unknown`, if that was handled and nobody knows the outcome any
+   * more, or `message_id_in_use` if that had another topic or receiver, or is still under way. Where the server does not know
+   * ids, the message is refused with `Unsupported`.
+   */
+  messageId?: string | null;
+}
+
+export interface AckOptions extends ReceiptOptions {
   /** How long the subscribers may take, in milliseconds above 0. Default 5000. `Infinity`: as long as the server lets. */
   timeout?: number;
   /** Cancels the request; who waits for it gets the signal's reason. */
@@ -540,9 +558,9 @@ export class Client {
   publish(topic: string, data?: unknown, options?: PublishOptions): Promise<void>;
   /**
    * Publish, and learn how many subscribers it was passed on to; `undefined` on level 1. Rejected as `publish`
-   * is, without a connection always, and with `ServerError`, `RequestTimeout` or `ConnectionLost`.
+   * is, without a connection always, and with `ServerError`, `RequestTimeout` or `ConnectionLost` (but see `messageId`).
    */
-  publishWithReceipt(topic: string, data?: unknown, options?: PublishOptions): Promise<number | undefined>;
+  publishWithReceipt(topic: string, data?: unknown, options?: ReceiptOptions): Promise<number | undefined>;
   /**
    * Send a direct message to the client, or server, of that id. Fulfilled and rejected as `publish` is;
    * `onError` hears that nobody has the id.
@@ -560,7 +578,7 @@ export class Client {
   /**
    * Ask the subscribers of a topic, and its groups, and get the first result: what a callback of one of them has returned. The
    * others are not waited for. Rejected with `RequestFailed` if all fail, `RequestTimeout` if all are silent, `NobodyThere` if
-   * the topic has no subscriber, `ConnectionLost` when the connection ends, and as `publishWithAck` is. From a
+   * the topic has no subscriber, `ConnectionLost` when the connection ends (but see `messageId`), and as `publishWithAck` is. From a
    * subscriber on level 1 the result is `undefined`.
    */
   request<R = any>(topic: string, data?: unknown, options?: RequestOptions): Promise<R>;
@@ -668,7 +686,7 @@ export class QueueFull extends KPSError {
 
 /** The server lacks what was asked for: it is older, or speaks level 1. Nothing was sent. */
 export class Unsupported extends KPSError {
-  /** What it lacks: `patterns`, `history`, `expect`, `presence`, `groups` or `headers`. */
+  /** What it lacks: `patterns`, `history`, `expect`, `presence`, `groups`, `headers` or `message_ids`. */
   readonly feature: string;
   readonly topic?: string;
   /** The text of the pattern. */

@@ -25,6 +25,7 @@ import orjson
 from kps.errors import KPSError, Refused
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import ALL, Identity, Permissions
+from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.bus.subscriber import Subscriber
@@ -101,6 +102,9 @@ LIMITS = (
         max_info=10,
         max_members=2,
         presence_grace=0.5,
+        history_bytes=3000,
+        history_topics=2,
+        max_positions=2,
     ),
     ServerLimits(message_rate=20, byte_rate=4000),
     ServerLimits(message_rate=20, byte_rate=4000, rate_policy=RatePolicy.ERROR),
@@ -127,6 +131,7 @@ CONFIGS: tuple[dict[str, Any], ...] = (
     {"permissions": ANYTHING, "proxies": read_networks(["192.0.2.0/24"])},
     {"permissions": ANYTHING, "asks_subscribe": True, "tells_unsubscribe": True},
     {"permissions": ANYTHING, "asks_token": True, "asks_connect": True},
+    {"permissions": ANYTHING, "history": (History("r*", size=3, ttl=2.0), History("**", size=5))},
 )
 IDENTITIES = (
     Identity("alice", ANYTHING),

@@ -9,6 +9,7 @@ from typing import Any
 from kps.protocol.bus.ack_request import AckRequest
 from kps.protocol.bus.acks import AckBook
 from kps.protocol.bus.groups import Group, Member
+from kps.protocol.bus.history import LogBook
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.subscriber import Stage, Subscriber
 from kps.protocol.bus.tasks import TaskBook, cost_of_task
@@ -143,6 +144,8 @@ def check_hub(hub: Hub) -> None:
     check_presence(hub, sessions)
     check_acks(state.acks)
     check_message_ids(hub)
+    if state.logs is not None:
+        check_history(state.logs, hub)
     origins = Counter(one._origin for one in connections if one._origin is not None)
     assert state.admission._by_origin == origins
     assert max(origins.values(), default=0) <= hub.limits.max_connections_per_address
@@ -363,6 +366,23 @@ def check_message_ids(hub: Hub) -> None:
             check_expires(handled, ids._expiries, state.deadlines)
     assert ids.used == used <= hub.limits.message_id_bytes
     assert set(ids._with_ending) == set(with_ending)
+
+
+def check_history(book: LogBook, hub: Hub) -> None:
+    """What is kept has numbers without gaps, and is paid for."""
+    logs = list(book._logs.values())
+    assert len(logs) <= hub.limits.history_topics
+    assert book.size == sum(entry.size for log in logs for entry in log.entries)
+    assert book.size <= hub.limits.history_bytes
+    assert {log for log in logs if log.entries} == set(book._filled)
+    assert {log for log in logs if not log.entries} == set(book._empty)
+    for log in logs:
+        check_scheduled(log, hub.state.deadlines)
+        assert log.kept == sum(entry.messages for entry in log.entries)
+        assert log.top + 1 - log.first <= log.rule.size
+        ends = [entry.behind for entry in log.entries]
+        assert [entry.first for entry in log.entries][1:] == ends[:-1]
+        assert not ends or ends[-1] == log.top + 1
 
 
 def check_owners(hub: Hub) -> None:

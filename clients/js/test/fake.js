@@ -100,8 +100,13 @@ export function fakeNetwork(Socket = FakeSocket) {
 }
 
 export const LEVEL_1 = {};
-const FEATURES = ['patterns', 'history', 'presence', 'groups', 'headers'];
-export const LEVEL_2 = { proto: 2, limits: { max_message: 1_000_000, heartbeat: 25 }, features: FEATURES };
+const FEATURES = ['patterns', 'history', 'presence', 'groups', 'headers', 'message_ids'];
+export const LEVEL_2 = {
+  proto: 2,
+  limits: { max_message: 1_000_000, heartbeat: 25 },
+  features: FEATURES,
+  message_ids: { window: 'w', seconds: 120, most: 10_000 },
+};
 
 /** The server's part of registering. */
 export async function welcome(socket, id, agreement = LEVEL_2) {

@@ -139,7 +139,9 @@ test('fields of the wrong type around history: what the program and the next ser
 
 test('fields of the wrong type in the first pong, and limits that no server has', async () => {
   for (const value of [...VALUES, { max_message: hostile, heartbeat: hostile }, { max_message: [], heartbeat: 'x' }, { max_message: -1, heartbeat: -1 }]) {
-    for (const fields of [{ id: value }, { proto: value }, { limits: value }, { limits: { max_message: value, heartbeat: value } }, { features: value }]) {
+    for (const fields of [
+      { id: value }, { proto: value }, { limits: value }, { limits: { max_message: value, heartbeat: value } }, { features: value }, { message_ids: value },
+    ]) {
       const { WebSocket, sockets } = fakeNetwork();
       const errors = [];
       const client = new Client('h', { WebSocket, id: 'me', onError: (error) => errors.push(error) });

@@ -691,6 +691,53 @@ describe('headers beside the payload', () => {
   });
 });
 
+test('messages with ids: connections that break before the answer, and each message is handled once', async (t) => {
+  const sockets = [];
+  class Recorded extends WebSocket {
+    constructor(...values) {
+      super(...values);
+      sockets.push(this);
+    }
+  }
+  const got = [];
+  let handle;
+  const take = ({ data }) => {
+    got.push(data);
+    return handle();
+  };
+  const bob = await connect(t, { id: 'bob', onDirect: take });
+  await bob.subscribe('once', take);
+  let back;
+  const alice = await connect(t, { id: 'alice', WebSocket: Recorded, reconnect: 20, onConnect: () => back?.() });
+  /** Ask; the connection breaks when bob has the message and before the answer can come. */
+  const broken = async (ask, result) => {
+    const begun = new Promise((resolve) => {
+      handle = () => {
+        resolve();
+        return result;
+      };
+    });
+    sockets.at(-1).onmessage = () => {}; // the answer gets lost
+    const answer = ask();
+    await begun;
+    await bob.flush(); // the outcome is at the server, unless bob is not done
+    sockets.at(-1).terminate();
+    return answer;
+  };
+  assert.equal(await broken(() => alice.publishWithReceipt('once', 1, { messageId: 'a' })), 1);
+  assert.equal(await broken(() => alice.request('once', 2, { messageId: 'b' }), 'two'), 'two');
+  assert.equal(await broken(() => alice.requestToId('bob', 3, { messageId: 'c' }), 'three'), 'three');
+  const isBack = new Promise((resolve) => { back = resolve; });
+  const later = isBack.then(() => alice.flush()).then(() => 'four');
+  const ack = await broken(() => alice.publishWithAck('once', 4, { messageId: 'd' }), later);
+  assert.deepEqual([...(await ack.wait()).values()], [{ clientId: 'bob', success: true, result: 'four' }]);
+  assert.equal(sockets.length, 5);
+  const other = await connect(t, { id: 'alice' }); // a program may send them again itself
+  assert.equal(await other.request('once', 2, { messageId: 'b' }), 'two');
+  await assert.rejects(other.request('other', 2, { messageId: 'b' }), { code: 'message_id_in_use' });
+  assert.deepEqual(got, [1, 2, 3, 4]);
+});
+
 test('a message to another server, which is the same one', async (t) => {
   const alice = await connect(t, { id: 'alice' });
   const got = new Promise((resolve) => { alice.subscribe('news', resolve); });

@@ -261,7 +261,11 @@ const spelledOut = (text) => (
 /** What a server says when it registers a client, on a level. */
 const welcome = (client, level) => (
   level === 2
-    ? { action: 'pong', id: client, proto: 2, limits: { max_message: 1_048_576, heartbeat: 25 }, features: ['patterns', 'history', 'expect', 'presence', 'groups', 'headers'] }
+    ? {
+      action: 'pong', id: client, proto: 2, limits: { max_message: 1_048_576, heartbeat: 25 },
+      features: ['patterns', 'history', 'expect', 'presence', 'groups', 'headers', 'message_ids'],
+      message_ids: { window: '$text', seconds: 120, most: 10_000 },
+    }
     : { action: 'pong', id: client }
 );
 

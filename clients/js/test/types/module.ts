@@ -68,6 +68,12 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   await client.subscribe('orders', (message) => client.publish('copies', message.data, { headers: message.headers }));
   await client.subscribe('orders', (message) => message.headers['traceparent']?.length);
 
+  const messageId = crypto.randomUUID();
+  const receipts: number | undefined = await client.publishWithReceipt('orders', 1, { messageId, headers });
+  await client.publishWithAck('orders', receipts, { messageId, key: 'customer' });
+  await client.publishToIdWithAck('bob', await client.request('orders', 1, { messageId }), { messageId: null });
+  await client.requestToId('bob', 1, { messageId, timeout: 100, signal });
+
   await client.subscribe('photos', ({ data }) => unpackBytes(data).image, { info: packBytes({ image: new ArrayBuffer(1) }) });
   const photo: { image: Uint8Array } = unpackBytes<{ image: Uint8Array }>(packBytes({ image: new Uint8Array(1) }));
   await client.publish('photos', packBytes(photo.image));
@@ -114,6 +120,14 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   await client.subscribe('orders', (message) => { message.headers['n'] = '5'; });
   // @ts-expect-error: another server gets none
   await client.publishToServer('h:1', 1, { headers });
+  // @ts-expect-error: without an answer nobody knows whether to send again
+  await client.publish('orders', 1, { messageId });
+  // @ts-expect-error: nor here
+  await client.publishToId('bob', 1, { messageId });
+  // @ts-expect-error: an id is a text
+  await client.request('orders', 1, { messageId: 5 });
+  // @ts-expect-error: a receipt has the client's timeout
+  await client.publishWithReceipt('orders', 1, { messageId, timeout: 100 });
   // @ts-expect-error: bytes come as a Uint8Array
   const wrong: string = unpackBytes<Uint8Array>(photo);
   // @ts-expect-error: a client is no group
