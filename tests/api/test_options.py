@@ -1,6 +1,7 @@
 """Options that make no sense are refused before anything begins; and what is done too late."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -134,8 +135,13 @@ SERVER: list[dict[str, Any]] = [
 ]
 
 
+def spelled(options: dict[str, Any]) -> str:
+    """Options as the name of a test, which is the same in each process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(options))
+
+
 @pytest.mark.parametrize("make", [kps.Client, kps.sync.Client])
-@pytest.mark.parametrize("options", CLIENT, ids=str)
+@pytest.mark.parametrize("options", CLIENT, ids=spelled)
 def test_a_client_refuses_what_makes_no_sense(
     make: Callable[..., object], options: dict[str, Any]
 ) -> None:
@@ -165,7 +171,7 @@ def test_limits_that_are_not_given_are_those_of_a_client() -> None:
 
 
 @pytest.mark.parametrize("make", [kps.Server, kps.sync.Server])
-@pytest.mark.parametrize("options", SERVER, ids=str)
+@pytest.mark.parametrize("options", SERVER, ids=spelled)
 def test_a_server_refuses_what_makes_no_sense(
     make: Callable[..., object], options: dict[str, Any]
 ) -> None:

@@ -268,7 +268,7 @@ TO_CLIENT: dict[str, tuple[str, ...]] = {
 # What each end may send: the fields of each action, in all their forms.
 STANDING = frozenset(("epoch", "offset", "mark", "coming", "recovered", "lost"))
 DELIVERED = frozenset(("from", "data", "headers"))
-ON_A_TOPIC = DELIVERED | {"topic", "offset", "epoch", "group", "pattern", "attempt"}
+ON_A_TOPIC = DELIVERED | {"topic", "offset", "epoch", "group", "pattern"}
 SENT_BY_SERVER: dict[str, frozenset[str]] = {
     "pong": frozenset(("id", "proto", "limits", "features", "message_ids")),
     "subscribed": frozenset(("topic", "pattern", "group", "presence")) | STANDING,
@@ -277,7 +277,7 @@ SENT_BY_SERVER: dict[str, frozenset[str]] = {
     "unsubscribed": frozenset(("topic", "pattern", "group")),
     "published": frozenset(("topic", "receipt", "delivered")),
     "publish": ON_A_TOPIC | {"batch"},
-    "publish_ack": ON_A_TOPIC | {"ack_id"},
+    "publish_ack": ON_A_TOPIC | {"ack_id", "attempt"},
     "direct_message": DELIVERED,
     "server_message_sent": frozenset(("to",)),
     "ack_response": frozenset(("ack_id", "responses", "groups", "complete", "missing", "presence")),

@@ -372,7 +372,9 @@ class TestOnTheLoop:
             assert jobs == [("x", 1), ("x", 1)]
             told = {name: one.error for name, one in ack.responses.items()}
             assert told == {
-                **{"alice": "absent", "others of jobs": "no member", "workers of jobs": None}
+                "alice": "absent",
+                "others of jobs": "no member",
+                "workers of jobs": None,
             }
             bus.publish("jobs", 2, headers={"kind": "y"})
             bus.publish_to_id("alice", 3, headers={"kind": "z"})

@@ -28,6 +28,7 @@ from kps.testing.vectors import (
     messages_in,
     run_vector,
 )
+from tests.fuzz import grammar
 
 SPEC = Path(__file__).parents[2] / "spec"
 FILES = sorted((SPEC / "vectors").glob("*.json"))
@@ -74,6 +75,28 @@ def test_clauses_are_numbered_without_gaps() -> None:
             section, clause = section + 1, 0
             assert number == str(section)
     assert section == 21
+
+
+def test_the_tables_of_messages_have_every_field() -> None:
+    """As the fuzzing lets both ends send them; it refuses any others of the server."""
+    table = protocol().partition("\n### 12.10 ")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    asked, answered = (
+        {
+            row.split("|")[1].strip(" `"): set(re.findall(r"`([^`]+)`", row.split("|")[2]))
+            for row in rows
+            if row.count("|") == columns
+        }
+        for columns in (5, 4)
+    )
+    level_1 = protocol().partition("\n### 4.1 ")[2].partition("\n### ")[0]
+    for action, fields in grammar.SENT_BY_CLIENT.items():
+        row = next((row for row in level_1.splitlines() if row.startswith(f"| `{action}`")), "||||")
+        known = set(re.findall(r"`([^`]+)`", "".join(row.split("|")[2:4])))
+        assert fields - {"from"} <= known | asked.get(action, set()), action
+    for action, fields in answered.items():
+        more = {"nonce", "group", "refused"} if action in ("pong", "error") else set()
+        assert fields - more == grammar.SENT_BY_SERVER[action] - more, action
 
 
 @by_name(VECTORS)
