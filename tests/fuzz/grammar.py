@@ -273,7 +273,7 @@ SENT_BY_SERVER: dict[str, frozenset[str]] = {
     "pong": frozenset(("id", "proto", "limits", "features", "message_ids")),
     "subscribed": frozenset(("topic", "pattern", "group", "presence")) | STANDING,
     "presence": frozenset(("topic", "nonce", "count", "version", "members", "joined", "left")),
-    "history": frozenset(("topic", "nonce", "messages")) | STANDING,
+    "history": frozenset(("topic", "nonce", "messages")) | STANDING - {"mark"},
     "unsubscribed": frozenset(("topic", "pattern", "group")),
     "published": frozenset(("topic", "receipt", "delivered")),
     "publish": ON_A_TOPIC | {"batch"},
