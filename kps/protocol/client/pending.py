@@ -164,7 +164,7 @@ class Pending:
             if isinstance(question, ClientAck):
                 self.size -= question.size
             else:
-                del self._barriers[name]
+                self._barriers.pop(name, None)
         return question
 
     def questions(self) -> list[Barrier | ClientAck]:
