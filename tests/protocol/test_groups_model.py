@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -716,5 +717,5 @@ class GroupsMachine(RuleBasedStateMachine):
         super().teardown()
 
 
-TestGroupsModel = GroupsMachine.TestCase
+TestGroupsModel = pytest.mark.slow(GroupsMachine.TestCase)
 TestGroupsModel.settings = settings(THOROUGH, stateful_step_count=60)

@@ -211,7 +211,7 @@ class Resuming(RuleBasedStateMachine):
         assert not self.network.hub.state.bus.routes._held
 
 
-TestResuming = Resuming.TestCase
+TestResuming = pytest.mark.slow(Resuming.TestCase)
 TestResuming.settings = settings(THOROUGH, stateful_step_count=40)
 
 

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -621,5 +622,5 @@ class BusMachine(RuleBasedStateMachine):
         super().teardown()
 
 
-TestBusModel = BusMachine.TestCase
+TestBusModel = pytest.mark.slow(BusMachine.TestCase)
 TestBusModel.settings = settings(THOROUGH, stateful_step_count=60)

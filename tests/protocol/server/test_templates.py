@@ -141,6 +141,7 @@ class Server:
 
 
 @pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.slow
 class TestNobodyCanTell:
     @THOROUGH
     @given(st.lists(reads(), min_size=1, max_size=5), st.sampled_from([5, 128]))
