@@ -146,7 +146,9 @@ def _outcome(response: AckResponse) -> dict[str, Any]:
 
 
 def check_message_id(options: argparse.Namespace) -> None:
-    """Refuse a message id that could have no effect, since each run has another client id."""
+    """Refuse a message id that could have no effect."""
+    if options.message_id == "":
+        raise InvalidArgument("--message-id is a text that is not empty")
     if options.message_id is not None and options.id is None:
         raise InvalidArgument("--message-id needs --id: it is one among the messages of a client")
 

@@ -1,6 +1,6 @@
 """What a caller of a client asks the server."""
 
-from kps.errors import ServerError
+from kps.errors import KPSError
 
 
 class StatusQuestion:
@@ -10,7 +10,7 @@ class StatusQuestion:
 
     def __init__(self) -> None:
         self.answer: dict[str, bool] | None = None
-        self.error: ServerError | None = None
+        self.error: KPSError | None = None
 
     @property
     def is_over(self) -> bool:

@@ -83,12 +83,13 @@ class ServerLimits(ProgramLimits):
     """How long the server remembers a message with an id after it was handled."""
 
     max_message_ids: int = 10_000
-    """Messages with ids of one client that the server remembers, apart from those whose ack
-    request is under way. Past it: it forgets the oldest."""
+    """The latest messages with ids of one client, which the server remembers. Past it: it forgets
+    the oldest, but not while its ack request is under way."""
 
-    message_id_bytes: int = 64 * 1024 * 1024
+    message_id_bytes: int = 128 * 1024 * 1024
     """Bytes that all messages with ids may take in memory, with the final answers to their ack
-    requests. Past it: the server forgets the oldest answers, and then refuses further messages with
+    requests; those of one identity, or of the anonymous clients of one address, an eighth of it.
+    Past it: the server forgets the oldest answers, and then refuses further messages with
     ``limit_reached``."""
 
     max_groups: int = 100

@@ -169,6 +169,7 @@ def default_pong() -> dict[str, Any]:
             "window": "$text",
             "seconds": limits.message_id_window,
             "most": limits.max_message_ids,
+            "time": "$time",
         },
     }
 

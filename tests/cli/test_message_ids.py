@@ -47,6 +47,14 @@ def test_without_the_id_of_a_client_it_means_nothing(command: tuple[str, ...]) -
     assert "--message-id needs --id" in refused.stderr
 
 
+@pytest.mark.parametrize("command", [("pub", "t", "1"), ("req", "t", "1")])
+def test_an_empty_one_is_a_mistake(command: tuple[str, ...]) -> None:
+    """Such as a variable of the shell that is not set."""
+    refused = run(*command, "--message-id", "", "--id", "me", "--address", "127.0.0.1:1")
+    assert refused.returncode == 2
+    assert "--message-id is a text that is not empty" in refused.stderr
+
+
 def test_many_messages_have_no_one_id() -> None:
     refused = run(
         *("pub", "t", "-", "--message-id", "m", "--id", "me", "--address", "127.0.0.1:1"), input="1"

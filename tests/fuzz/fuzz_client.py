@@ -78,7 +78,7 @@ DEMANDS = (
     Demands(("a",), ("g",), "k", 1),
 )
 FEATURES = ["patterns", "history", "expect", "presence", "groups", "headers", "message_ids"]
-WINDOW = {"window": "w", "seconds": 5, "most": 2}
+WINDOW = {"window": "w", "seconds": 5, "most": 2, "time": 1000.5}
 
 PUBLISHES = ("publish", "direct_message", "publish_to_server", "server-to-server")
 

@@ -145,7 +145,7 @@ def check_read_by_server(dialect: server.ServerLevel1, fields: Fields) -> None:
     assert len(dialect.payloads_of(fields)) >= 0
     with suppress(InvalidMessage):
         nonce = dialect.read_nonce(fields)
-        pong = check(load(dialect.pong("a", 1, 1.0, Window("w", 1.0, 1), nonce)))
+        pong = check(load(dialect.pong("a", 1, 1.0, Window("w", 1.0, 1, 0.0), nonce)))
         assert pong.get("nonce", "") == nonce
 
 

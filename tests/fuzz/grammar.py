@@ -98,11 +98,12 @@ FIELDS: dict[str, Sequence[bytes]] = {
         b"5",
     ),
     "message_id": (ABSENT, ABSENT, b'"m"', b'"m"', b'"n"', b'"' + b"m" * 20 + b'"', b'""', b"5"),
+    "repeat_until": (ABSENT, ABSENT, b"1e9", b"-1.5", b'"5"', b"true"),
     "message_ids": (
         ABSENT,
-        b'{"window":"w","seconds":5,"most":2}',
-        b'{"window":"w","seconds":5,"most":2}',
-        b'{"window":"v","seconds":0.5,"most":1000}',
+        b'{"window":"w","seconds":5,"most":2,"time":1000.5}',
+        b'{"window":"w","seconds":5,"most":2,"time":1e300}',
+        b'{"window":"v","seconds":0.5,"most":1000,"time":-1}',
         b'{"window":5}',
         b"5",
     ),
@@ -217,13 +218,13 @@ FIELDS: dict[str, Sequence[bytes]] = {
 }
 
 TO_SERVER: dict[str, tuple[str, ...]] = {
-    "publish": ("topic", "data", "batch", "receipt", "headers", "message_id"),
+    "publish": ("topic", "data", "batch", "receipt", "headers", "message_id", "repeat_until"),
     "subscribe": (
         *("topic", "pattern", "since", "last", "info", "presence", "group", "concurrency"),
     ),
     "publish_with_ack": (
         *("topic", "ack_id", "data", "timeout", "updates", "expect", "headers", "key", "retry"),
-        "message_id",
+        *("message_id", "repeat_until"),
     ),
     "ack": ("ack_id", "data", "success", "error", "result", "begun"),
     "ping": ("from", "proto", "token"),
@@ -231,6 +232,7 @@ TO_SERVER: dict[str, tuple[str, ...]] = {
     "direct_message": ("to", "data", "headers"),
     "publish_to_id_with_ack": (
         *("to", "ack_id", "data", "timeout", "updates", "headers", "message_id"),
+        "repeat_until",
     ),
     "get_ack_status": ("ack_id",),
     "cancel_ack": ("ack_id",),

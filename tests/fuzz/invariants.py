@@ -341,31 +341,41 @@ def check_acks(acks: AckBook) -> None:
     for member in [*by_owner, *by_subscriber]:
         if isinstance(member, ServerSession):
             assert member.gate.phase in TAKES_PART
+    assert not acks._leaving
 
 
 def check_message_ids(hub: Hub) -> None:
     """What is remembered is paid for, and forgotten in time."""
     ids, state = hub.state.message_ids, hub.state
-    used, with_ending = 0, []
+    used: Counter[tuple[str, str]] = Counter()
+    with_ending = set()
     for client_id, of_client in ids._by_client.items():
-        assert of_client.under_way or of_client.done
-        assert len(of_client.done) <= hub.limits.max_message_ids
-        assert not set(of_client.under_way) & set(of_client.done)
-        for message_id, handled in [*of_client.under_way.items(), *of_client.done.items()]:
+        assert of_client.by_id
+        under_way = [one for one in of_client.by_id.values() if not one.is_done]
+        assert of_client.under_way == len(under_way)
+        in_order = list(of_client.in_order)
+        assert len(in_order) <= hub.limits.max_message_ids
+        assert sorted(in_order, key=lambda one: one.number) == in_order
+        assert {one for one in of_client.by_id.values() if one.is_done} <= set(in_order)
+        for message_id, handled in of_client.by_id.items():
             assert (handled.client_id, handled.message_id) == (client_id, message_id)
-            used += handled.cost + (KEPT + len(handled.ending) if handled.ending else 0)
-            with_ending += [handled] * (handled.ending is not None)
-        for handled in of_client.under_way.values():
+            used[handled.owner] += handled.cost
+            if handled.ending is not None:
+                used[handled.owner] += KEPT + len(handled.ending)
+                with_ending.add(handled)
+            if handled.is_done:
+                assert handled.request is None
+                assert handled.deadline is not None
+                check_expires(handled, ids._expiries, state.deadlines)
+        for handled in under_way:
             request = handled.request
             assert request is not None
             assert state.acks._by_id[request.id] is request
             assert request.keeper is handled
-        for handled in of_client.done.values():
-            assert handled.request is None
-            assert handled.deadline is not None
-            check_expires(handled, ids._expiries, state.deadlines)
-    assert ids.used == used <= hub.limits.message_id_bytes
-    assert set(ids._with_ending) == set(with_ending)
+    assert ids._used == dict(used)
+    assert ids.used == used.total() <= hub.limits.message_id_bytes
+    assert {one for some in ids._with_ending.values() for one in some} == with_ending
+    assert all(ids._with_ending.values())
 
 
 def check_history(book: LogBook, hub: Hub) -> None:
@@ -428,7 +438,10 @@ def check_client(session: ClientSession, now: float) -> None:
     assert session.ready is (is_registered and not state.is_closing)
     check_pending(session.asking, state.deadlines)
     if not session.ready:
-        assert len(session.asking.pending) == 0
+        waits_for_a_connection = not state.is_over
+        for question in session.asking.pending.questions():
+            assert waits_for_a_connection
+            assert question.repeat is not None, "it is never answered"
     check_offline_queue(session)
     check_topics(session)
     connecting = session._connecting
@@ -478,8 +491,6 @@ def check_pending(asking: Asking, deadlines: Deadlines) -> None:
             assert question.id == name
             assert not question.finished
             check_expires(question, asking._expiries, deadlines)
-        if question.repeat is None:
-            assert asking._state.link is not None, "what is not sent again waits for nothing"
         numbers.append(int(name.rpartition("_")[2]))
     # Each name was given out once: the numbers in them rise in the order of the questions.
     assert numbers == sorted(set(numbers))

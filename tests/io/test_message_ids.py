@@ -39,8 +39,12 @@ def test_a_repeat_is_answered_as_the_first_and_not_handled(connect: Connect) -> 
 
 
 def test_another_message_with_the_id_is_refused(connect: Connect) -> None:
-    alice = connect("alice")
+    alice, bob = connect("alice"), connect("bob")
+    bob.subscribe("t", Inbox())
     alice.publish_with_receipt("t", 1, message_id="m")
+    with pytest.raises(kps.ServerError) as refused:
+        alice.publish_with_receipt("t", 2, message_id="m")
+    assert refused.value.code == "message_id_in_use"
     with pytest.raises(kps.ServerError) as refused:
         alice.publish_with_receipt("u", 1, message_id="m")
     assert refused.value.code == "message_id_in_use"

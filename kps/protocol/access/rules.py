@@ -100,6 +100,11 @@ def check_length(name: str, kind: str, most: int) -> None:
         raise InvalidMessage(f"the {kind} has more than {most} characters", "bad_request")
 
 
+def check_message_id(message_id: str, limits: ServerLimits) -> None:
+    check_length(message_id, "message_id", limits.max_id)
+    _check_characters(message_id, "message_id")
+
+
 def is_foreign(sender: str) -> bool:
     """Tell whether a sender's id has the form of another server or of its clients."""
     return "---ws" in sender or sender.startswith(("ws://", "wss://"))

@@ -28,8 +28,8 @@ class Keeper(Protocol):
     def begun(self, request: "AckRequest") -> None:
         """Note the request."""
 
-    def ended(self, outcomes: Outcomes | None) -> None:
-        """Take the outcomes at the end; ``None`` if the request was cancelled."""
+    def ended(self, outcomes: Outcomes) -> None:
+        """Take the outcomes at the end."""
 
 
 _NO_TASKS: "dict[Task, None]" = {}  # nothing is ever added to it

@@ -14,7 +14,7 @@ from kps.protocol.bus.slices import Slices
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.bus.tasks import TaskBook, cost_of_task
 from kps.protocol.bus.topics import Bus
-from kps.protocol.dialect.outcome import AckResponse, GroupResponse, Json
+from kps.protocol.dialect.outcome import ABSENT, AckResponse, GroupResponse, Json
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.timers import PAUSE, Deadlines, Expiries
 
@@ -48,6 +48,7 @@ class AckBook:
         self._by_owner: dict[AckOwner, dict[str, AckRequest]] = {}
         self._by_subscriber: dict[Subscriber, dict[AckRequest, None]] = {}
         self._slices = Slices(deadlines)
+        self._leaving: dict[AckOwner, None] = {}
         self.tasks = TaskBook(
             bus,
             deadlines,
@@ -184,6 +185,7 @@ class AckBook:
     def drop_owner(self, owner: AckOwner) -> None:
         """End the requests of an owner that is gone, unless somebody keeps the outcomes."""
         if owner in self._by_owner:
+            self._leaving[owner] = None
             self._slices.begin(partial(self._abandon, owner))
         self._rest_if_idle()
 
@@ -205,12 +207,14 @@ class AckBook:
         self._cost += size
 
     def cancel(self, owner: AckOwner, owner_ack_id: str) -> None:
-        """End a pending request without an answer."""
+        """End a pending request without an answer; one with a keeper goes on without its owner."""
         request = self.find(owner, owner_ack_id)
-        if request is not None:
+        if request is None:
+            return
+        if request.keeper is not None:
+            self._let_go_on(request)
+        else:
             self._forget(request)
-            if request.keeper is not None:
-                request.keeper.ended(None)
 
     def owners(self) -> list[AckOwner]:
         """Return the owners of all pending requests."""
@@ -231,17 +235,25 @@ class AckBook:
                 self._record(request, subscriber, "disconnected")
                 yield 1
 
+    def is_leaving(self, owner: AckOwner) -> bool:
+        """Tell whether an owner is gone, whose requests have not all ended yet."""
+        return owner in self._leaving
+
+    def _let_go_on(self, request: AckRequest) -> None:
+        self.hand_over(request, NOBODY, request.id, wants_updates=False)
+
     def _abandon(self, owner: AckOwner) -> Iterator[int]:
         for request in list(self._by_owner.get(owner, {}).values()):
             if request.id not in self._by_id or request.owner is not owner:
                 continue
             if request.keeper is not None:
-                self.hand_over(request, _NOBODY, request.id, wants_updates=False)
+                self._let_go_on(request)
                 yield 1
             else:
                 awaited = len(request.awaited) + len(request.tasks)
                 self._forget(request)
                 yield 1 + awaited
+        self._leaving.pop(owner, None)
 
     def _time_out(self, request: AckRequest) -> Iterator[int]:
         if request.id in self._by_id:
@@ -352,7 +364,4 @@ class _Nobody:
         """Tell nobody."""
 
 
-_NOBODY = _Nobody()
-
-ABSENT = "absent"
-"""The error of a receiver that was expected, and is not there."""
+NOBODY = _Nobody()

@@ -6,31 +6,59 @@ answered.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from kps.errors import QueueFull
 from kps.protocol import cost
 from kps.protocol.bus.ack_request import AckRequest
 from kps.protocol.dialect.level2 import kept_ending
+from kps.protocol.dialect.outcome import ABSENT, GroupResponse
 from kps.protocol.dialect.requests import Outcomes, Window
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.timers import Deadlines, Expiries
 
-About = tuple[str, str]
-"""What a message is: its action, and its topic or receiver."""
+_SHARE = 8  # this part of the memory may be taken by the clients of one identity or address
+
+Owner = tuple[str, str]
+"""Whose client it is: the name of its identity, or the address of an anonymous one."""
+
+
+class About(NamedTuple):
+    """What a message is. A repeat is the same."""
+
+    action: str
+    target: str
+    """The topic, or the id of the receiver."""
+    digest: int
+    """The hash of its payload."""
 
 
 class Handled:
     """A message that the server has handled, and what a repeat of it is answered."""
 
     __slots__ = ("_book", "about", "client_id", "cost", "deadline", "delivered", "ending",
-                 "message_id", "request")  # fmt: skip
+                 "is_done", "is_kept", "message_id", "number", "owner", "request")  # fmt: skip
 
     def __init__(
-        self, book: "MessageIds", client_id: str, message_id: str, about: About, cost: int
+        self,
+        book: "MessageIds",
+        client_id: str,
+        message_id: str,
+        owner: Owner,
+        about: About,
+        cost: int,
     ) -> None:
         self.client_id = client_id
         self.message_id = message_id
+        self.owner = owner
+        """Whose message it is."""
         self.about = about
+        self.number = 0
+        """Its place among the messages of its client."""
+        self.is_done = False
+        """Whether it is under way no more."""
+        self.is_kept = False
+        """Whether it is in the history of its topic."""
         self.delivered = 0
         """Number of subscribers that a publication was queued for."""
         self.request: AckRequest | None = None
@@ -47,10 +75,13 @@ class Handled:
         """Note its ack request."""
         self.request = request
 
-    def ended(self, outcomes: Outcomes | None) -> None:
-        """Note that its ack request has ended; without outcomes, that it was cancelled."""
+    def ended(self, outcomes: Outcomes) -> None:
+        """Note that its ack request has ended."""
         self.request = None
-        self._book.finish(self, b"" if outcomes is None else kept_ending(outcomes))
+        if self.is_kept or _has_reached_somebody(outcomes):
+            self._book.finish(self, kept_ending(outcomes))
+        else:
+            self._book.forget(self)
 
     def next_deadline(self) -> float | None:
         return self.deadline
@@ -64,95 +95,143 @@ class Handled:
 class _OfClient:
     """The messages of one client id."""
 
-    __slots__ = ("done", "under_way")
+    __slots__ = ("by_id", "count", "in_order", "under_way")
 
     def __init__(self) -> None:
-        self.under_way: dict[str, Handled] = {}
-        self.done: OrderedDict[str, Handled] = OrderedDict()
+        self.by_id: dict[str, Handled] = {}
+        self.in_order: OrderedDict[Handled, None] = OrderedDict()
+        """The latest ones, as they have come."""
+        self.count = 0
+        self.under_way = 0
 
 
 class MessageIds:
     """What the server has handled, by client id and message id.
 
-    It remembers a message while its ack request is under way, then for the time of the window; of
-    each client the latest ones only. Without room for the final answers it forgets the oldest of
-    these, and without room for a message it refuses that.
+    It remembers a message while its ack request is under way, then for the time of the window; but
+    it forgets one when its client has sent ``most`` others since. Without room for the final
+    answers it forgets the oldest of these, and without room for a message it refuses that.
     """
 
     def __init__(
         self, deadlines: Deadlines, limits: ServerLimits, name: str, now: Callable[[], float]
     ) -> None:
-        self.window = Window(name, limits.message_id_window, limits.max_message_ids)
+        self.name = name
+        """Names what is remembered: another server has another one."""
         self._limits = limits
         self._now = now
         self._expiries = Expiries(deadlines)
         self._by_client: dict[str, _OfClient] = {}
-        self._with_ending: OrderedDict[Handled, None] = OrderedDict()
+        self._with_ending: dict[Owner, OrderedDict[Handled, None]] = {}
+        self._used: dict[Owner, int] = {}
         self.used = 0
         """Bytes that all of it takes in memory."""
 
     def __len__(self) -> int:
-        return sum(len(one.under_way) + len(one.done) for one in self._by_client.values())
+        return sum(len(one.by_id) for one in self._by_client.values())
+
+    @property
+    def window(self) -> Window:
+        """For how long it remembers a message that comes now."""
+        limits = self._limits
+        return Window(self.name, limits.message_id_window, limits.max_message_ids, self._now())
 
     def find(self, client_id: str, message_id: str) -> Handled | None:
         """Return what is known of a message."""
         of_client = self._by_client.get(client_id)
-        if of_client is None:
-            return None
-        return of_client.under_way.get(message_id) or of_client.done.get(message_id)
+        return None if of_client is None else of_client.by_id.get(message_id)
 
-    def begin(self, client_id: str, message_id: str, about: About) -> Handled:
+    def begin(self, client_id: str, message_id: str, owner: Owner, about: About) -> Handled:
         """Note a message that is handled now. Raises :class:`kps.QueueFull`."""
-        size = cost.HANDLED + cost.of_text(message_id) + cost.of_text(about[1])
+        size = cost.HANDLED + sum(map(cost.of_text, (message_id, about.target, client_id)))
         of_client = self._by_client.get(client_id)
         if of_client is None:
             of_client = _OfClient()
-            size += cost.of_text(client_id)
-        elif len(of_client.under_way) >= self._limits.max_pending_acks:
+        elif of_client.under_way >= self._limits.max_pending_acks:
             raise QueueFull("this client has too many ack requests under way")
-        if not self._make_room(size):
+        if not self._make_room(owner, size):
             raise QueueFull("the server remembers too many messages with ids")
-        handled = Handled(self, client_id, message_id, about, size)
+        handled = Handled(self, client_id, message_id, owner, about, size)
         self._by_client[client_id] = of_client
-        of_client.under_way[message_id] = handled
-        self.used += size
+        of_client.count += 1
+        handled.number = of_client.count
+        of_client.under_way += 1
+        of_client.by_id[message_id] = handled
+        of_client.in_order[handled] = None
+        self._charge(owner, size)
+        self._forget_old(of_client)
         return handled
 
     def finish(self, handled: Handled, ending: bytes = b"") -> None:
         """Note that a message is done, and the final answer to its ack request."""
         of_client = self._by_client[handled.client_id]
-        del of_client.under_way[handled.message_id]
-        of_client.done[handled.message_id] = handled
+        of_client.under_way -= 1
+        handled.is_done = True
         handled.deadline = self._now() + self._limits.message_id_window
+        if handled not in of_client.in_order:  # the client will not repeat it any more
+            self.forget(handled)
+            return
         self._expiries.schedule(handled)
-        if ending and self._make_room(cost.KEPT + len(ending)):
+        size = cost.KEPT + len(ending)
+        if ending and self._make_room(handled.owner, size):
             handled.ending = cost.compact(ending)
-            self._with_ending[handled] = None
-            self.used += cost.KEPT + len(ending)
-        if len(of_client.done) > self._limits.max_message_ids:
-            self.forget(next(iter(of_client.done.values())))
+            self._with_ending.setdefault(handled.owner, OrderedDict())[handled] = None
+            self._charge(handled.owner, size)
 
     def forget(self, handled: Handled) -> None:
-        """Forget a message, because its time is over or it was refused after all."""
+        """Forget a message: its time is over, or nobody got it."""
         of_client = self._by_client[handled.client_id]
-        of_client.under_way.pop(handled.message_id, None)
-        of_client.done.pop(handled.message_id, None)
-        if not of_client.under_way and not of_client.done:
+        del of_client.by_id[handled.message_id]
+        of_client.in_order.pop(handled, None)
+        if not handled.is_done:
+            of_client.under_way -= 1
+        if not of_client.by_id:
             del self._by_client[handled.client_id]
         self._forget_ending(handled)
-        self.used -= handled.cost
+        self._charge(handled.owner, -handled.cost)
         handled.deadline = None
         self._expiries.cancel(handled)
 
-    def _make_room(self, size: int) -> bool:
-        """Forget the oldest final answers until there is room; tell whether there is."""
+    def _forget_old(self, of_client: _OfClient) -> None:
+        """Forget what came before the latest ones, apart from what is under way."""
+        in_order, old = of_client.in_order, of_client.count - self._limits.max_message_ids
+        while (oldest := next(iter(in_order))).number <= old:
+            del in_order[oldest]
+            if oldest.is_done:
+                self.forget(oldest)
+
+    def _make_room(self, owner: Owner, size: int) -> bool:
+        """Forget final answers, the owner's own ones first; tell whether there is room."""
         most = self._limits.message_id_bytes
+        while self._used.get(owner, 0) + size > most // _SHARE:
+            if not (own := self._with_ending.get(owner)):
+                return False
+            self._forget_ending(next(iter(own)))
         while self.used + size > most and self._with_ending:
-            self._forget_ending(next(iter(self._with_ending)))
+            self._forget_ending(next(iter(next(iter(self._with_ending.values())))))
         return self.used + size <= most
 
     def _forget_ending(self, handled: Handled) -> None:
         if handled.ending is not None:
-            self.used -= cost.KEPT + len(handled.ending)
-            handled.ending = None
-            del self._with_ending[handled]
+            size, handled.ending = cost.KEPT + len(handled.ending), None
+            of_owner = self._with_ending[handled.owner]
+            del of_owner[handled]
+            if not of_owner:
+                del self._with_ending[handled.owner]
+            self._charge(handled.owner, -size)
+
+    def _charge(self, owner: Owner, size: int) -> None:
+        self.used += size
+        used = self._used.get(owner, 0) + size
+        if used:
+            self._used[owner] = used
+        else:
+            del self._used[owner]
+
+
+def _has_reached_somebody(outcomes: Outcomes) -> bool:
+    """Tell whether any receiver was given the message of an ack request."""
+    return bool(outcomes.missing()) or any(
+        one.attempts > 0 if isinstance(one, GroupResponse) else one.error != ABSENT
+        for one in outcomes.responses.values()
+    )

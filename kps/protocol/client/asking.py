@@ -24,7 +24,7 @@ from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.client import read_group_response, read_response
-from kps.protocol.dialect.codes import EXPECT, GROUPS
+from kps.protocol.dialect.codes import EXPECT, GROUPS, OUTCOME_UNKNOWN
 from kps.protocol.dialect.envelope import Fields, compose, embedded, text
 from kps.protocol.dialect.outcome import AckResponse, size_of, timed_out
 from kps.protocol.dialect.requests import NO_DEMANDS, Demands
@@ -137,9 +137,16 @@ class Asking:
             send(message, droppable=False)
             return self._barrier()
         barrier = Barrier(self.pending.new_name("receipt"))
+        if message_id:
+            data = embedded(compose(data))  # as it is now
         message = level2.publish_with_receipt(topic, data, barrier.name, more)
         if message_id:
-            barrier.repeat = self.repeats.new(lambda _: message, len(message))
+            barrier.repeat = self.repeats.new(
+                lambda extra, _: level2.publish_with_receipt(
+                    topic, data, barrier.name, more | extra
+                ),
+                len(message),
+            )
         send(message, droppable=False)
         self.pending.add(barrier.name, barrier)
         return barrier
@@ -182,7 +189,8 @@ class Asking:
             data = embedded(compose(data))  # as it is now
             message = write(target, sender, data, ack_id, handle.timeout, more)
             handle.repeat = self.repeats.new(
-                lambda seconds: write(target, sender, data, ack_id, seconds, more), len(message)
+                lambda extra, left: write(target, sender, data, ack_id, left, more | extra),
+                len(message),
             )
         else:
             message = write(target, sender, data, ack_id, handle.timeout, more)
@@ -304,7 +312,7 @@ class Asking:
         """End the question that an error names; return ``False`` if it names none of ours."""
         ack = self.pending.find(text(fields, "ack_id"), ClientAck)
         if ack is not None and error.request.endswith("_with_ack"):
-            self._end(ack, error)
+            self._refuse(ack, error)
             return True
         if ack is not None and error.request == "get_ack_status":
             self._state.events.append(AckStatusRefused(ack, error))
@@ -312,12 +320,19 @@ class Asking:
         for name in (text(fields, "nonce"), text(fields, "receipt")):
             barrier = self.pending.find(name, Barrier)
             if barrier is not None:
-                self._end(barrier, error)
+                self._refuse(barrier, error)
                 return True
         first = self.pending.first_barrier  # which the error precedes
         if first is not None and len(first.refusals) < _MOST_REFUSALS:
             first.refusals.append(str(error))
         return False
+
+    def _refuse(self, question: Barrier | ClientAck, error: ServerError) -> None:
+        """End a question that the server refuses. Of a repeat that says nothing about the first."""
+        is_again = question.repeat is not None and question.repeat.is_again
+        self._end(
+            question, self.repeats.lost if is_again and error.code != OUTCOME_UNKNOWN else error
+        )
 
     def end_all(self, error: KPSError) -> None:
         """End all questions with an error."""

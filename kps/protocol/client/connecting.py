@@ -175,7 +175,7 @@ class Connecting:
         link.registered = True
         link.outgoing.speak(agreed(pong, state.config.level), limit_in(pong))
         state.features = link.outgoing.dialect.features(pong)
-        state.window = window_in(pong)
+        state.window, state.window_at = window_in(pong), state.now
         if not state.is_closing:
             state.batching = link.outgoing
         state.id = text(pong, "id") or state.id

@@ -105,7 +105,7 @@ class AckStatusRefused(NamedTuple):
     """The server refused to tell the status of an ack request."""
 
     handle: AckHandle
-    error: ServerError
+    error: KPSError
 
 
 class BarrierPassed(NamedTuple):

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from kps.errors import KPSError
 from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import AckHandle, Message
+from kps.protocol.dialect.envelope import Fields
 from kps.protocol.dialect.places import Standing
 from kps.protocol.dialect.requests import Window
 
@@ -27,16 +28,18 @@ Q = TypeVar("Q", bound="Barrier | ClientAck")
 class Repeat(NamedTuple):
     """How a question is asked again, and what must then be as it was."""
 
-    write: Callable[[float], bytes]
-    """Writes the message; takes the seconds that are left for the answer."""
+    write: Callable[[Fields, float], bytes]
+    """Writes the message; takes further fields, and the seconds that are left for the answer."""
     size: int
     """Bytes of the message."""
     window: Window | None
     client_id: str
-    sent: float
-    """When it was first sent."""
+    until: float
+    """The time of the server until which it is sure to remember the message."""
     number: int
     """Its place among all messages with ids."""
+    is_again: bool = False
+    """Whether it was asked again."""
 
 
 class Barrier:

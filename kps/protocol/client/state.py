@@ -29,6 +29,8 @@ class ClientState:
         """What the server of the current connection has, or that of the latest one."""
         self.window: Window | None = None
         """For how long that server knows which messages it has handled."""
+        self.window_at = 0.0
+        """When it said so."""
         self.epoch = 0
         """Number of connections that have ended. An ack of an earlier epoch is void."""
         self.is_closing = False

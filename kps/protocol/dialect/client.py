@@ -282,11 +282,12 @@ def window_in(fields: Fields) -> Window | None:
     told: Any = fields.get("message_ids")
     if type(told) is not dict:
         return None
-    name, most = told.get("window"), told.get("most")
-    seconds: Any = told.get("seconds")
-    if type(name) is str and type(seconds) in (int, float) and type(most) is int:
-        return Window(name, seconds, most)
-    return None
+    name, most = told.get("window", ""), told.get("most", 0)
+    times = told.get("seconds", 0.0), told.get("time", 0.0)
+    are_times = all(type(one) in (int, float) for one in times)
+    if type(name) is not str or not name or type(most) is not int or not are_times:
+        return None
+    return Window(name, times[0], most, times[1])
 
 
 def key_in(fields: Fields) -> Key:

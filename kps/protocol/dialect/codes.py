@@ -15,6 +15,8 @@ DISMISSED = 4003
 
 RATE_LIMITED = "rate_limited"
 LIMIT_REACHED = "limit_reached"
+MESSAGE_ID_IN_USE = "message_id_in_use"
+OUTCOME_UNKNOWN = "outcome_unknown"
 
 PATTERNS = "patterns"
 HISTORY = "history"

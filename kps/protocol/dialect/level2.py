@@ -30,7 +30,12 @@ def pong(
         "proto": LEVEL,
         "limits": limits,
         "features": FEATURES,
-        "message_ids": {"window": window.name, "seconds": window.seconds, "most": window.most},
+        "message_ids": {
+            "window": window.name,
+            "seconds": window.seconds,
+            "most": window.most,
+            "time": window.time,
+        },
     }
     if nonce:
         fields["nonce"] = nonce

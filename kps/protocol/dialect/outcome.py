@@ -179,6 +179,9 @@ class GroupResponse(AckResponse[R]):
 NO_SUBSCRIBER = "no subscriber for topic"
 """The error of a receiver whose program does not subscribe any more."""
 
+ABSENT = "absent"
+"""The error of a receiver that was expected, and is not there."""
+
 NO_MEMBER = "no member"
 """The error of a group that has no members."""
 

@@ -38,6 +38,14 @@ class Demands(NamedTuple):
 NO_DEMANDS = Demands()
 
 
+class MessageId(NamedTuple):
+    """The id of a message that is to be handled once."""
+
+    text: str
+    until: float | None = None
+    """The server's time, past which it may have forgotten that it has handled the message."""
+
+
 class Ask(NamedTuple):
     """An ack request: a message that its receivers must answer."""
 
@@ -54,8 +62,8 @@ class Ask(NamedTuple):
     demands: Demands = NO_DEMANDS
     headers: bytes = b""
     """Texts beside the payload, as the JSON of an object; empty for none."""
-    message_id: str = ""
-    """The publisher's id of the message, which is handled once; empty for none."""
+    message_id: MessageId | None = None
+    """The publisher's id of the message, if it is to be handled once."""
 
 
 class Window(NamedTuple):
@@ -66,6 +74,8 @@ class Window(NamedTuple):
     seconds: float
     most: int
     """Messages of one client that it remembers."""
+    time: float
+    """The time of the server, in seconds."""
 
 
 class PresenceWish(NamedTuple):

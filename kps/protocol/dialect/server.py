@@ -19,6 +19,7 @@ from kps.protocol.dialect.requests import (
     Ask,
     Demands,
     FromServer,
+    MessageId,
     Outcomes,
     Publish,
     Relay,
@@ -28,7 +29,7 @@ from kps.protocol.patterns import InGroup, Key, Pattern
 
 _NOWHERE = Standing()
 
-_Extras = tuple[bool, Demands, bytes, str]
+_Extras = tuple[bool, Demands, bytes, MessageId | None]
 """Of an ack request: whether the publisher wants updates, its demands on the receivers, the
 headers, and the id of the message."""
 
@@ -104,7 +105,7 @@ class ServerLevel1:
 
     def _read_extras(self, fields: Fields, *, is_to_topic: bool) -> _Extras:
         """Read what else an ack request may have."""
-        return False, NO_DEMANDS, b"", ""
+        return False, NO_DEMANDS, b"", None
 
     def read_answer(self, fields: Fields) -> Answer:
         outcome: Any = fields.get("data")
@@ -307,7 +308,7 @@ class ServerLevel2(ServerLevel1):
         wants_updates, expected = fields.get("updates") is True, fields.get("expect")
         key, retries = fields.get("key"), fields.get("retry")
         headers = headers_in(fields) if "headers" in fields else b""
-        message_id = message_id_in(fields) if "message_id" in fields else ""
+        message_id = message_id_in(fields) if "message_id" in fields else None
         if not is_to_topic or (expected is None and key is None and retries is None):
             return wants_updates, NO_DEMANDS, headers, message_id
         listed: Any = [] if expected is None else expected
@@ -434,12 +435,16 @@ def headers_in(fields: Fields) -> bytes:
     return compact(write(headers))
 
 
-def message_id_in(fields: Fields) -> str:
-    """Read the id of a message that is to be handled once; empty for none."""
-    message_id = fields.get("message_id")
-    if message_id is not None and (type(message_id) is not str or not message_id):
+def message_id_in(fields: Fields) -> MessageId | None:
+    """Read the id of a message that is to be handled once, if it has one."""
+    text, until = fields.get("message_id"), fields.get("repeat_until")
+    if text is None:
+        return None
+    if type(text) is not str or not text:
         raise InvalidMessage("field message_id must be a string that is not empty")
-    return message_id or ""
+    if until is not None and type(until) not in (int, float):
+        raise InvalidMessage("field repeat_until must be a number")
+    return MessageId(text, until)
 
 
 def _is_of_a_group(response: AckResponse) -> bool:

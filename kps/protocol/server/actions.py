@@ -7,12 +7,14 @@ the session's dialect, checks the rules, and calls the bus. It refuses a request
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from kps.errors import InvalidArgument, QueueFull
 from kps.protocol.access import rules
 from kps.protocol.bus.ack_request import AckOwner, Keeper
 from kps.protocol.bus.acks import DuplicateAckId
+from kps.protocol.bus.message_ids import About
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.codes import LIMIT_REACHED
@@ -50,7 +52,7 @@ def publish(actor: Actor, fields: Fields) -> None:
     if actor.deep is not None:
         actor.run.check(topic)
     headers = _read_headers(actor, fields) if "headers" in fields else b""
-    message_id = ""
+    message_id = None
     if "message_id" in fields and actor.dialect.has_extras:
         message_id = message_id_in(fields)
     if batch is None:
@@ -66,13 +68,14 @@ def publish(actor: Actor, fields: Fields) -> None:
             count = len(texts)
         else:
             texts = [text_in(actor, fields, "batch")[1:-1]] if count else []
-    if message_id:
+    if message_id is not None:
         actor.run.finish()
         actor.run.check(topic)
-        handled, is_known = once.look_up(actor, message_id, ("publish", topic))
+        about = About("publish", topic, hash((batch is None, *texts)))
+        handled, is_known = once.look_up(actor, message_id, about)
         if not is_known:
-            actor.state.message_ids.finish(handled)
-            handled.delivered = actor.run.publish_apart(topic, texts, count, None, headers)
+            apart = partial(actor.run.publish_apart, topic, texts, count, None, headers)
+            once.publish(actor, handled, apart)
         if receipt is not None:
             actor.reply(level2.published(topic, receipt, handled.delivered))
     elif receipt is None and not headers:
@@ -209,8 +212,9 @@ def _ask(
         rules.check_group_name(group, limits)
     rules.check_length(demands.message_key, "key", limits.max_topic)
     handled, is_known = None, False
-    if ask.message_id:
-        handled, is_known = once.look_up(actor, ask.message_id, (action, ask.target))
+    if ask.message_id is not None:
+        about = About(action, ask.target, hash(ask.data))
+        handled, is_known = once.look_up(actor, ask.message_id, about)
     try:
         if handled is not None and is_known:
             once.answer_again(actor, handled, ask)

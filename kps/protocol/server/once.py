@@ -1,34 +1,58 @@
 """Messages with ids: the server handles each once, and answers a repeat as it did the first."""
 
+from collections.abc import Callable
+
 from kps.errors import QueueFull
 from kps.protocol.access import rules
+from kps.protocol.bus.acks import NOBODY
 from kps.protocol.bus.message_ids import About, Handled
 from kps.protocol.dialect import level2
-from kps.protocol.dialect.codes import LIMIT_REACHED
+from kps.protocol.dialect.codes import LIMIT_REACHED, MESSAGE_ID_IN_USE, OUTCOME_UNKNOWN
 from kps.protocol.dialect.envelope import InvalidMessage
-from kps.protocol.dialect.requests import Ask
+from kps.protocol.dialect.requests import Ask, MessageId
 from kps.protocol.server.actor import Actor
 
 _REMEMBERED = 10  # units of work (see ``turns``)
 
 
-def look_up(actor: Actor, message_id: str, about: About) -> tuple[Handled, bool]:
+def look_up(actor: Actor, message_id: MessageId, about: About) -> tuple[Handled, bool]:
     """Return what is known of a message, and whether it has been handled.
 
     If not, it is from now on: finish or forget it. Raises ``InvalidMessage``.
     """
     state = actor.state
     state.turns.left -= _REMEMBERED
-    rules.check_length(message_id, "message_id", state.limits.max_id)
-    handled = state.message_ids.find(actor.id, message_id)
+    rules.check_message_id(message_id.text, state.limits)
+    ids, owner = state.message_ids, actor.owner
+    handled = ids.find(actor.id, message_id.text)
     if handled is not None:
-        if handled.about != about:
-            raise InvalidMessage("another message has this message_id", _IN_USE)
+        if handled.about != about or handled.owner[0] != owner[0]:
+            raise InvalidMessage("another message has this message_id", MESSAGE_ID_IN_USE)
         return handled, True
+    if message_id.until is not None and message_id.until < state.now:
+        raise InvalidMessage("nobody knows any more if this was handled", OUTCOME_UNKNOWN)
     try:
-        return state.message_ids.begin(actor.id, message_id, about), False
+        handled = ids.begin(actor.id, message_id.text, owner, about)
     except QueueFull as error:
         raise InvalidMessage(str(error), LIMIT_REACHED) from None
+    is_topic = about.action != "publish_to_id_with_ack"
+    if is_topic and state.logs is not None:
+        handled.is_kept = state.logs.rule_of(about.target) is not None
+    return handled, False
+
+
+def publish(actor: Actor, handled: Handled, deliver: Callable[[], int]) -> None:
+    """Publish a message, and remember that if it has reached somebody."""
+    ids = actor.state.message_ids
+    try:
+        handled.delivered = deliver()
+    except BaseException:
+        ids.forget(handled)
+        raise
+    if handled.delivered or handled.is_kept:
+        ids.finish(handled)
+    else:
+        ids.forget(handled)
 
 
 def answer_again(actor: Actor, handled: Handled, ask: Ask) -> None:
@@ -36,22 +60,20 @@ def answer_again(actor: Actor, handled: Handled, ask: Ask) -> None:
 
     Raises ``InvalidMessage`` and ``DuplicateAckId``.
     """
-    request = handled.request
+    request, acks = handled.request, actor.state.acks
     if request is None:
         if handled.ending is None:
-            raise InvalidMessage("the outcome of this message is not known any more", _UNKNOWN)
+            raise InvalidMessage("the outcome of this is not known any more", OUTCOME_UNKNOWN)
         actor.state.turns.left -= len(handled.ending) // _WRITTEN
         actor.reply(level2.ack_response_again(ask.ack_id, handled.ending))
         return
-    if request.owner is actor:
-        raise InvalidMessage("a message with this message_id is under way", _IN_USE)
-    actor.state.acks.hand_over(request, actor, ask.ack_id, wants_updates=ask.wants_updates)
+    if request.owner is not NOBODY and not acks.is_leaving(request.owner):
+        raise InvalidMessage("a message with this message_id is under way", MESSAGE_ID_IN_USE)
+    acks.hand_over(request, actor, ask.ack_id, wants_updates=ask.wants_updates)
     if ask.wants_updates and request.responses:
         told = request.untold()
         actor.state.turns.left -= len(told)
         actor.reply(actor.dialect.ack_update(ask.ack_id, told))
 
 
-_IN_USE = "message_id_in_use"
-_UNKNOWN = "outcome_unknown"
 _WRITTEN = 2048  # bytes of an answer that count as one unit

@@ -219,7 +219,7 @@ def _publication(actor: Actor, message: bytes, fields: Fields) -> Template | Non
 def _ask(actor: Actor, message: bytes, fields: Fields) -> Template | None:
     is_direct = fields["action"] == "publish_to_id_with_ack"
     ask = actor.dialect.read_ask(fields, b"", "to" if is_direct else "topic", "")
-    if ask.message_id:  # each has another one
+    if ask.message_id is not None:  # each has another one
         return None
     payload, ack_id = find_span(message, "data", _STEPS), _inside(message, "ack_id")
     if payload is None or ack_id is None or payload > ack_id:

@@ -744,6 +744,7 @@ class TestAsking:
         server.send({"action": "error", "error": "too fast", **about})
         (refused,) = client.new_events()
         assert isinstance(refused, AckStatusRefused)
+        assert isinstance(refused.error, ServerError)
         assert (refused.handle, refused.error.code) == (handle, "rate_limited")
         assert not handle.finished
 

@@ -16,13 +16,14 @@ from kps.errors import (
     Unsupported,
 )
 from kps.protocol.bus.message import check_message_id
+from kps.protocol.client.events import AckStatusRefused
 from kps.protocol.client.pending import ACK_GRACE
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.limits import ClientLimits
-from tests.protocol.helpers import Client, FakeServer, Fields, close_frame
+from tests.protocol.helpers import Client, FakeServer, Fields, close_frame, of_type
 
 RETRY = Backoff(first=1, factor=2, longest=8, jitter=0)
-WINDOW = {"window": "w", "seconds": 120, "most": 10}
+WINDOW = {"window": "w", "seconds": 120, "most": 10, "time": 7000.5}
 PONG: Fields = {"proto": 2, "features": ["message_ids", "headers"], "message_ids": WINDOW}
 TIMEOUT = 5.0
 
@@ -78,6 +79,12 @@ def check_answered(question: Any) -> None:
         assert (question.passed, question.delivered) == (True, 3)
     else:
         assert (question.finished, question.responses["b"].result) == (True, 7)
+
+
+def refuse(server: FakeServer, message: Fields, code: str) -> None:
+    """Refuse what a client asks."""
+    error = {"action": "error", "error": "no", "code": code, "request": message["action"]}
+    server.send(error | {name: message[name] for name in ("ack_id", "receipt") if name in message})
 
 
 def is_lost(question: Any) -> bool:
@@ -141,6 +148,7 @@ class TestSendingAgain:
     @any_way
     def test_it_is_the_same_message(self, way: Way) -> None:
         client, server = online()
+        client.advance(3.0)
         data = {"a": [1]}
         question = way(client, data)
         (first,) = server.take()
@@ -149,8 +157,12 @@ class TestSendingAgain:
         (second,) = server.take()
         if "timeout" in first:
             assert (first.pop("timeout"), second.pop("timeout")) == (5, 4)  # what is left
-        assert second == first
-        answer(server, second)
+        assert second == first | {"repeat_until": 7123.5}
+        server = back(client, server)
+        (third,) = server.take()
+        assert third.items() >= first.items()
+        assert third["repeat_until"] == 7123.5, "it is that of the first time"
+        answer(server, third)
         check_answered(question)
         client.check_nothing_pending()
 
@@ -222,8 +234,10 @@ class TestSendingAgain:
         [
             {"message_ids": {**WINDOW, "window": "another"}},
             {"message_ids": 5},
-            {"message_ids": {"window": "w"}},
+            {"message_ids": {**WINDOW, "window": ""}},
             {"message_ids": {**WINDOW, "most": "10"}},
+            {"message_ids": {**WINDOW, "seconds": True}},
+            {"message_ids": {**WINDOW, "time": "7000"}},
             {"features": ["headers"]},
             {"id": "other"},
             {"proto": 1},
@@ -237,15 +251,13 @@ class TestSendingAgain:
         assert server.take() == []
         client.check_nothing_pending()
 
-    def test_not_when_the_time_of_the_window_is_over(self) -> None:
-        for seconds, sent in ((1.5, 1), (1.0, 0)):
-            window = {**WINDOW, "seconds": seconds}
-            client = Client(reconnect=RETRY)
-            server = client.connect(**{**PONG, "message_ids": window})
-            question = publish(client)
-            server = back(client, server, message_ids=window)
-            assert len(server.take()) == sent
-            assert is_lost(question) is not sent
+    def test_whether_it_is_too_late_is_for_the_server_to_say(self) -> None:
+        """Its clock alone counts: ours may have stood still."""
+        client, server = online()
+        publish(client)
+        server = back(client, server, 1000.0)
+        (message,) = server.take()
+        assert message["repeat_until"] == 7120.5
 
     def test_not_when_the_server_has_had_too_many_others(self) -> None:
         client, server = online()
@@ -255,15 +267,50 @@ class TestSendingAgain:
         assert [one["data"] for one in server.take()] == [*range(2, 12)]
         assert [is_lost(one) for one in questions] == [True, True, *[False] * 10]
 
-    def test_a_refusal_ends_it(self) -> None:
+    @any_way
+    @pytest.mark.parametrize(
+        "code", ["rate_limited", "limit_reached", "forbidden", "message_id_in_use"]
+    )
+    def test_a_refusal_says_nothing_about_the_first(self, way: Way, code: str) -> None:
         client, server = online()
-        question = publish(client)
+        question = way(client)
         server = back(client, server)
         (message,) = server.take()
-        error = {"action": "error", "error": "no", "code": "message_id_in_use"}
-        server.send(error | {"request": "publish", "receipt": message["receipt"]})
+        refuse(server, message, code)
+        assert is_lost(question)
+        client.check_nothing_pending()
+
+    @any_way
+    def test_but_that_the_outcome_is_unknown_is_told(self, way: Way) -> None:
+        client, server = online()
+        question = way(client)
+        server = back(client, server)
+        (message,) = server.take()
+        refuse(server, message, "outcome_unknown")
+        assert isinstance(question.error, ServerError)
+        assert question.error.code == "outcome_unknown"
+        client.check_nothing_pending()
+
+    @any_way
+    def test_the_refusal_of_the_first_is_one(self, way: Way) -> None:
+        client, server = online()
+        question = way(client)
+        (message,) = server.take()
+        refuse(server, message, "rate_limited")
         assert isinstance(question.error, ServerError)
         client.check_nothing_pending()
+
+    def test_a_status_that_was_asked_for_is_not_waited_for(self) -> None:
+        client, server = online()
+        handle = ask(client)
+        client.session.asking.ask_status(handle, client.now)
+        client.new_events()
+        back(client, server)
+        client.new_events()
+        (refused,) = of_type(client.events, AckStatusRefused)
+        assert refused.handle is handle
+        assert isinstance(refused.error, ConnectionLost)
+        assert not handle.finished
 
 
 class TestTime:

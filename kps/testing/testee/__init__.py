@@ -1,0 +1,1 @@
+"""The testees of KPS's own Python clients: ``python -m kps.testing.testee [--blocking]``."""
