@@ -291,11 +291,13 @@ export interface ReceiptOptions extends PublishOptions {
    * A text of 1 to 256 characters that no other message of this client id has. The server then handles the message once, however
    * often it is sent. When the connection ends before the answer, the client sends it again on the next one, by itself, and goes
    * on waiting for as long as it would have done. Only if the message might then be handled twice (the server was restarted, or
-   * has forgotten the id), or the client does not come back, it is `ConnectionLost` as without an id. A program may send the
-   * message again, too, under the same client id and for as long as the server remembers it (two minutes, unless told otherwise):
-   * it gets the answer to the first one; or the code `outcome_unknown`, if that was handled and nobody knows the outcome any
-   * more, or `message_id_in_use` if that had another topic or receiver, or is still under way. Where the server does not know
-   * ids, the message is refused with `Unsupported`.
+   * has forgotten the id), or the server refuses what was sent again, or the client does not come back, it is `ConnectionLost` as
+   * without an id; and `ServerError` with the code `outcome_unknown`, if the server does not know any more what became of it. A
+   * program may send the message again, too, under the same client id and for as long as the server remembers it (two minutes,
+   * unless told otherwise): it gets the answer to the first one; or the code `outcome_unknown`, if that was handled and nobody
+   * knows the outcome any more, or `message_id_in_use` if that had another topic, receiver or payload, or is still under way. What
+   * nobody got is not remembered, unless the topic has history. Where the server does not know ids, the message is refused with
+   * `Unsupported`.
    */
   messageId?: string | null;
 }

@@ -192,6 +192,9 @@ function after(delay, act) {
   return () => clearTimeout(timer);
 }
 
+/** Seconds from any beginning, where possible by a clock that nobody can set. It may stand still while the machine sleeps. */
+const clock = () => (globalThis.performance ?? Date).now() / SECOND;
+
 const pause = (delay) => new Promise((resolve) => { after(delay, resolve); });
 
 const opposite = (action) => (action === 'subscribe' ? 'unsubscribe' : 'subscribe');
@@ -1020,7 +1023,7 @@ class Connection {
   ended = false; // nothing more is to be sent or handled
   error; // why it ended
   acks = new Map();
-  memory = {}; // of the server for messages with ids: { window, seconds, most }
+  memory = { most: 0 }; // of the server for messages with ids: none, or { window, most, ahead }
   #client;
   #config;
   #socket;
@@ -1536,10 +1539,18 @@ class Connection {
     } // what later levels bring is passed over
   }
 
-  #pong({ id, nonce }) {
+  #pong({ id, nonce, message_ids: memory }) {
     if (isName(id)) this.id = id;
     this.#client._named(this.id);
+    this.#remember(memory);
     this.#next(this.#ping(nonce))?.resolve();
+  }
+
+  /** Note for how long the server remembers messages with ids: what it gets now, until our time plus `ahead` by its clock. */
+  #remember(memory) {
+    const { window, seconds, most, time } = memory ?? {};
+    const isTold = text(window) && [seconds, most, time].every(Number.isFinite) && this.has('message_ids');
+    if (isTold) this.memory = { window, most, ahead: time + seconds - clock() };
   }
 
   #register({ id, proto, limits, features, message_ids: memory }) {
@@ -1549,7 +1560,7 @@ class Connection {
     this.level = this.#outbox.level = proto === 2 && this.#config.level === 2 ? 2 : 1;
     const { max_message: most, heartbeat } = isObject(limits) ? limits : {};
     if (this.level > 1) this.#features = new Set(list(features));
-    if (this.has('message_ids') && isObject(memory)) this.memory = memory;
+    this.#remember(memory);
     if (isTime(most)) this.#outbox.limit = most;
     if (isTime(heartbeat)) this.#heartbeat = Math.max(heartbeat, 1) * SECOND;
     this.#watch();
@@ -1616,13 +1627,14 @@ class Connection {
     const error = new ServerError(quoted(reason), named);
     if (!this.registered) return this.#client._turnedAway(this, error);
     let what;
+    let call;
     switch (request) {
       case 'subscribe':
       case 'unsubscribe':
         return this.#refusedAbout(request, keyIn(named), error);
       case 'publish_with_ack':
       case 'publish_to_id_with_ack':
-        if (this.acks.has(ackId)) return this.acks.get(ackId)._fail(error);
+        call = this.acks.get(ackId);
         break;
       case 'publish':
         what = `receipt ${text(receipt)}`;
@@ -1640,8 +1652,10 @@ class Connection {
       default:
         if (this.level < 2) return this.#refusedUnnamed(error);
     }
-    const question = this.#next(what);
-    if (question) question.reject(error);
+    call ??= this.#questions.get(what)?.[0];
+    // Of a repeat that says nothing about the first one, which was lost.
+    const lost = code !== 'outcome_unknown' && this.#client._unanswered.get(call)?.lost;
+    if (call) call._fail(lost || error);
     else this.#client._report(error);
   }
 
@@ -2918,33 +2932,33 @@ class Client {
 
   // -- messages with ids -------------------------------------------------------------------------
 
-  /** Note what waits for the answer to a message that was sent just now, if that has an id. */
-  _sent(connection, call, message) {
-    const [{ message_id: messageId }, { length: size }] = message;
-    if (!messageId) return;
-    this.#unansweredBytes += size;
+  /** Note what waits for the answer to a message that is sent just now, if that has an id. */
+  _sent(connection, call, [fields, json]) {
+    if (!fields.message_id) return;
+    const { window, ahead } = connection.memory;
+    const repeat = [{ ...fields, repeat_until: clock() + ahead }, json];
+    this.#unansweredBytes += json.length;
     const number = ++this.#countWithIds;
-    this._unanswered.set(call, { connection, message, size, id: this.id, at: Date.now(), number });
+    this._unanswered.set(call, { connection, repeat, window, id: this.id, number });
   }
 
   _answered(call) {
-    this.#unansweredBytes -= this._unanswered.get(call)?.size ?? 0;
+    this.#unansweredBytes -= this._unanswered.get(call)?.repeat[1].length ?? 0;
     this._unanswered.delete(call);
   }
 
-  /** Send again what has no answer, if the server still knows whether it has handled it. */
+  /** Send again what has no answer, if it is the same server, which may still remember it. */
   #sendAgain(connection) {
-    const { window, seconds, most } = connection.memory;
+    const { window, most } = connection.memory;
     for (const [call, sent] of this._unanswered) {
-      const { error, memory } = sent.connection;
+      const { error } = sent.connection;
       if (!error) continue; // a callback has sent it on this connection
-      const age = Date.now() - sent.at; // below 0 when the clock was set back
-      const isKnown = isText(window) && window === memory.window && this.id === sent.id
-        && age >= 0 && age < seconds * SECOND && this.#countWithIds - sent.number < most;
+      const isSafe = window === sent.window && this.id === sent.id && this.#countWithIds - sent.number < most;
       try {
-        if (!isKnown) throw error;
-        call._sendAgain(connection, sent.message);
+        if (!isSafe) throw error;
+        call._sendAgain(connection, sent.repeat);
         sent.connection = connection;
+        sent.lost = error;
       } catch {
         call._fail(error);
       }

@@ -105,7 +105,7 @@ export const LEVEL_2 = {
   proto: 2,
   limits: { max_message: 1_000_000, heartbeat: 25 },
   features: FEATURES,
-  message_ids: { window: 'w', seconds: 120, most: 10_000 },
+  message_ids: { window: 'w', seconds: 120, most: 10_000, time: 7000.5 },
 };
 
 /** The server's part of registering. */

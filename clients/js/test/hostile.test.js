@@ -158,6 +158,25 @@ test('fields of the wrong type in the first pong, and limits that no server has'
   }
 });
 
+test('whatever a server says of what it remembers, a repeat tells a number', async () => {
+  for (const value of VALUES) {
+    for (const name of Object.keys(LEVEL_2.message_ids)) {
+      const agreement = { ...LEVEL_2, message_ids: { ...LEVEL_2.message_ids, [name]: value } };
+      const { client, socket, sockets, errors } = await connected({ reconnect: 100 }, agreement);
+      client.publishWithReceipt('t', 1, { messageId: 'a' }).catch(() => {});
+      await socket.sent();
+      socket.end();
+      await pass(100);
+      await welcome(sockets[1], 'me', agreement);
+      const repeats = await sockets[1].sent();
+      assert.ok(repeats.every(({ repeat_until: until }) => typeof until === 'number'), JSON.stringify([name, value]));
+      assert.deepEqual(errors, []);
+      client.close();
+      sockets[1].end(1000);
+    }
+  }
+});
+
 test('a server that takes next to nothing: what cannot be sent is reported, also by timers', async () => {
   const { client, socket, errors, sockets } = await connected({ reconnect: 100 });
   const topics = ['one', 'two'].map((topic) => client.subscribe(topic));

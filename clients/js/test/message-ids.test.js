@@ -6,7 +6,14 @@ import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import { ClientClosed, ConnectionLost, InvalidArgument, NotConnected, QueueFull, RequestTimeout, ServerError } from '../kps.js';
 import { connected, LEVEL_1, LEVEL_2, outcomeOf, pass, settled, welcome } from './fake.js';
 
-beforeEach(() => mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1e12 }));
+const BEGINNING = 1e12;
+let stoodStill; // milliseconds, in which the date went on and the clock of the client did not
+
+beforeEach(() => {
+  mock.timers.enable({ apis: ['setTimeout', 'Date'], now: BEGINNING });
+  stoodStill = 0;
+  mock.method(performance, 'now', () => Date.now() - BEGINNING - stoodStill);
+});
 afterEach(() => {
   mock.timers.reset();
   mock.restoreAll();
@@ -18,6 +25,9 @@ const nothing = () => {};
 
 /** An agreement with a server that remembers messages otherwise. */
 const remembering = (memory) => ({ ...LEVEL_2, message_ids: { ...LEVEL_2.message_ids, ...memory } });
+
+/** Until when a server is sure to remember a message that it gets when it has agreed. */
+const UNTIL = LEVEL_2.message_ids.time + LEVEL_2.message_ids.seconds;
 
 /** Each call that takes an id: what makes it, to its outcome, and which message goes out. */
 const CALLS = {
@@ -34,7 +44,12 @@ const answerTo = ({ receipt, ack_id: ackId }) => (
     : { action: 'ack_response', ack_id: ackId, complete: true, responses: { bob: { success: true, result: 'yes' } } }
 );
 
-/** What the program makes of that. */
+/** The server's refusal of a message. */
+const refusalOf = ({ action, receipt, ack_id: ackId }, code) => (
+  { action: 'error', error: 'no', code, request: action, receipt, ack_id: ackId }
+);
+
+/** What the program makes of an answer. */
 const OUTCOMES = {
   publishWithReceipt: 3,
   publishWithAck: new Map([['bob', { clientId: 'bob', success: true, result: 'yes' }]]),
@@ -125,7 +140,8 @@ describe('a connection that ends before the answer', () => {
       assert.equal(outcome.is, 'waits');
       assert.deepEqual(others, []);
       assert.deepEqual([message.action, message.data, message.message_id, message.headers], [action, 1, 'a', { a: 'b' }]);
-      assert.deepEqual({ ...message, timeout: undefined }, { ...first, timeout: undefined });
+      assert.equal('repeat_until' in first, false);
+      assert.deepEqual({ ...message, timeout: undefined }, { ...first, repeat_until: UNTIL, timeout: undefined });
       says(answerTo(message));
       await settled();
       assert.deepEqual(outcome.is, OUTCOMES[name]);
@@ -225,18 +241,65 @@ describe('a connection that ends before the answer', () => {
       }
     });
 
-    test(`${name}: a refusal of the repeat is the outcome`, async () => {
+    for (const code of ['rate_limited', 'limit_reached', 'forbidden', 'message_id_in_use', undefined]) {
+      test(`${name}: a refusal of the repeat, ${code}, says nothing about the first`, async () => {
+        const { client, socket, again, says, errors } = await coming();
+        const outcome = outcomeOf(call(client, { messageId: 'a' }));
+        await socket.sent();
+        const [message] = await again(undefined, 1001);
+        says(refusalOf(message, code));
+        await settled();
+        assert.ok(outcome.is instanceof ConnectionLost, `${outcome.is}`);
+        assert.equal(outcome.is.code, 1001);
+        assert.deepEqual(await again(), []);
+        assert.deepEqual(errors, []);
+      });
+    }
+
+    test(`${name}: that its outcome is unknown is told`, async () => {
       const { client, socket, again, says } = await coming();
       const outcome = outcomeOf(call(client, { messageId: 'a' }));
       await socket.sent();
-      const [{ ack_id: ackId, receipt }] = await again();
-      says({ action: 'error', error: 'not known any more', code: 'outcome_unknown', request: action, ack_id: ackId, receipt });
+      const [message] = await again();
+      says(refusalOf(message, 'outcome_unknown'));
       await settled();
-      assert.ok(outcome.is instanceof ServerError);
+      assert.ok(outcome.is instanceof ServerError, `${outcome.is}`);
       assert.equal(outcome.is.code, 'outcome_unknown');
       assert.deepEqual(await again(), []);
     });
+
+    test(`${name}: a refusal of the first is one`, async () => {
+      const { client, socket, again, says } = await coming();
+      const outcome = outcomeOf(call(client, { messageId: 'a' }));
+      const [message] = await socket.sent();
+      says(refusalOf(message, 'rate_limited'));
+      await settled();
+      assert.ok(outcome.is instanceof ServerError, `${outcome.is}`);
+      assert.deepEqual(await again(), []);
+    });
   }
+
+  test('a refusal of a repeat is the loss of the connection before it, however many there were', async () => {
+    const { client, socket, again, says } = await coming();
+    const outcome = outcomeOf(client.request('t', 1, { messageId: 'a' }));
+    await socket.sent();
+    await again(undefined, 1001);
+    const [message] = await again(undefined, 1011);
+    says(refusalOf(message, 'forbidden'));
+    await settled();
+    assert.equal(outcome.is.code, 1011);
+  });
+
+  test('a refusal of the whole frame ends all that is named there', async () => {
+    const { client, socket, again, says } = await coming();
+    const outcomes = Object.values(CALLS).map(([call], index) => outcomeOf(call(client, { messageId: `${index}` })));
+    await socket.sent();
+    const messages = await again(undefined, 1001);
+    const refused = messages.map((message) => ({ ...refusalOf(message), action: undefined, error: undefined }));
+    says({ action: 'error', error: 'no', code: 'rate_limited', refused });
+    await settled();
+    assert.deepEqual(outcomes.map(({ is }) => is.code), Array(5).fill(1001));
+  });
 
   test('all are sent again in the order in which they were first sent, before what was kept', async () => {
     const { client, socket, again, says } = await coming({ offlineQueue: 10 });
@@ -308,42 +371,30 @@ describe('a connection that ends before the answer', () => {
 });
 
 describe('what the server remembers', () => {
-  /** Whether a message is sent again, with that much time and so many others in between. */
-  async function isRepeated(memory, { away = 0, others = 0, clock } = {}) {
+  /** Whether a message is sent again, with so many others in between. */
+  async function isRepeated(memory, others = 0) {
     const { client, socket, sockets } = await coming({}, remembering(memory));
     client.publishWithAck('t', 1, { messageId: 'a', timeout: 1e6 }).then((ack) => ack.wait()).catch(nothing);
     for (let count = 0; count < others; count++) client.publishWithReceipt('t', 1, { messageId: `${count}` }).catch(nothing);
     for (let count = 0; count < 10; count++) client.publishWithReceipt('t', 1).catch(nothing);
     await socket.sent();
-    await pass(away, 1000);
     socket.end();
     await pass(100);
-    if (clock) mock.timers.setTime(clock);
     await welcome(sockets[1], 'me', remembering(memory));
     return (await sockets[1].sent()).some(({ message_id: id }) => id === 'a');
   }
 
-  test('is so for a time', async () => {
-    assert.equal(await isRepeated({ seconds: 20 }, { away: 19_000 }), true);
-    assert.equal(await isRepeated({ seconds: 20 }, { away: 19_900 }), false);
-    assert.equal(await isRepeated({ seconds: 0.1 }), false);
-  });
-
   test('is so for as many messages with ids', async () => {
-    assert.equal(await isRepeated({ most: 5 }, { others: 4 }), true);
-    assert.equal(await isRepeated({ most: 5 }, { others: 5 }), false);
+    assert.equal(await isRepeated({ most: 5 }, 4), true);
+    assert.equal(await isRepeated({ most: 5 }, 5), false);
     assert.equal(await isRepeated({ most: 0 }), false);
   });
 
-  test('is not known by a clock that was set back', async () => {
-    assert.equal(await isRepeated({}, { clock: 1e12 - 1000 }), false);
-  });
-
   test('is nothing if it does not tell that', async () => {
-    for (const value of [undefined, null, 5, '', [], {}, 'x']) {
-      for (const memory of [{ window: value }, { seconds: value }, { most: value }]) {
+    for (const value of [undefined, null, true, 5, '', '5', [], {}, 'x']) {
+      for (const memory of [{ window: value }, { seconds: value }, { most: value }, { time: value }]) {
         const [[name]] = Object.entries(memory);
-        const isMeant = name === 'window' ? typeof value === 'string' : value === 5;
+        const isMeant = name === 'window' ? typeof value === 'string' && value !== '' : value === 5;
         assert.equal(await isRepeated(memory), isMeant, JSON.stringify(memory));
       }
     }
@@ -366,6 +417,82 @@ describe('what the server remembers', () => {
     assert.equal((await again()).length, 1);
     assert.deepEqual(await again(remembering({ window: 'another' }), 1001), []);
     assert.equal(outcome.is.code, 1001, 'that of the last connection on which it was sent');
+  });
+});
+
+describe('until when a repeat is one', () => {
+  /** A message that was sent so long after the agreement, and its repeats. */
+  async function asking(later = 0) {
+    const world = await coming();
+    await pass(later);
+    world.client.publishWithReceipt('t', 1, { messageId: 'a' }).catch(nothing);
+    await world.socket.sent();
+    return { until: async (...next) => (await world.again(...next))[0].repeat_until };
+  }
+
+  test('is reckoned from when it was first sent', async () => {
+    const { until } = await asking(3000);
+    assert.equal(await until(remembering({ time: 7500, seconds: 1 })), UNTIL + 3);
+    assert.equal(await until(remembering({ time: -8, seconds: 1000 })), UNTIL + 3, 'it is that of the first time');
+  });
+
+  test('is for the server to judge: its clock alone counts', async () => {
+    const { client, socket, sockets } = await coming({ reconnect: 1e6, requestTimeout: 2e6 });
+    client.publishWithReceipt('t', 1, { messageId: 'a' }).catch(nothing);
+    await socket.sent();
+    socket.end();
+    await pass(1e6, 1e5);
+    await welcome(sockets[1], 'me', remembering({ time: 1e9 }));
+    assert.equal((await sockets[1].sent())[1].repeat_until, UNTIL);
+  });
+
+  for (const [what, change] of [['forward', 3600_000], ['back', -3600_000]]) {
+    test(`is another clock's matter than that of the date, which was set ${what}`, async () => {
+      const { client, socket, again } = await coming();
+      await pass(1000);
+      mock.timers.setTime(Date.now() + change);
+      stoodStill += change;
+      client.publishWithAck('t', 1, { messageId: 'a', timeout: 1e7 }).then((ack) => ack.wait()).catch(nothing);
+      await socket.sent();
+      assert.equal((await again())[0].repeat_until, UNTIL + 1);
+    });
+  }
+
+  test('is reckoned by the date where there is no other clock', async () => {
+    const { performance } = globalThis;
+    globalThis.performance = undefined;
+    try {
+      const { until } = await asking(3000);
+      assert.ok(Math.abs(await until() - UNTIL - 3) < 0.001);
+    } finally {
+      globalThis.performance = performance;
+    }
+  });
+
+  test('is reckoned with the latest pong before that', async () => {
+    const { client, socket, again } = await coming();
+    const told = { ...LEVEL_2.message_ids, time: 8000 };
+    const flushed = client.flush();
+    const [{ nonce }] = await socket.sent();
+    stoodStill += 500;
+    await pass(1500);
+    socket.says({ ...LEVEL_2, action: 'pong', id: 'me', nonce, message_ids: told });
+    await flushed;
+    await pass(2000);
+    client.publishWithReceipt('t', 1, { messageId: 'a' }).catch(nothing);
+    await socket.sent();
+    socket.says({ ...LEVEL_2, action: 'pong', id: 'me', message_ids: { ...told, time: 9000 } });
+    assert.equal((await again())[0].repeat_until, 8000 + 2 + 120);
+  });
+
+  test('is that of an earlier pong when a later one tells nothing', async () => {
+    const { client, socket, again } = await coming();
+    for (const value of [undefined, null, 5, 'x', [], {}, { ...LEVEL_2.message_ids, time: '8000' }]) {
+      socket.says({ ...LEVEL_2, action: 'pong', id: 'me', message_ids: value });
+    }
+    client.publishWithReceipt('t', 1, { messageId: 'a' }).catch(nothing);
+    await socket.sent();
+    assert.equal((await again())[0].repeat_until, UNTIL);
   });
 });
 
@@ -556,7 +683,7 @@ describe('an ack', () => {
     expect.push('carol');
     data.n = 2;
     const [message] = await again();
-    assert.deepEqual({ ...message, timeout: 5 }, first);
+    assert.deepEqual({ ...message, timeout: 5 }, { ...first, repeat_until: UNTIL });
     assert.deepEqual([message.data, message.expect], [{ n: 1 }, ['bob', { group: 'g' }]]);
   });
 });

@@ -691,51 +691,92 @@ describe('headers beside the payload', () => {
   });
 });
 
-test('messages with ids: connections that break before the answer, and each message is handled once', async (t) => {
-  const sockets = [];
-  class Recorded extends WebSocket {
-    constructor(...values) {
-      super(...values);
-      sockets.push(this);
+describe('messages with ids', () => {
+  /** A client that comes back at once, and its sockets. `read` changes what the server says. */
+  async function coming(t, read = (data) => data, options = {}) {
+    const sockets = [];
+    class Recorded extends WebSocket {
+      constructor(...values) {
+        super(...values);
+        sockets.push(this);
+      }
+
+      set onmessage(handle) {
+        super.onmessage = handle && (({ data }) => handle({ data: read(data) }));
+      }
     }
+    const client = await connect(t, { id: 'alice', WebSocket: Recorded, reconnect: 20, ...options });
+    return { client, sockets };
   }
-  const got = [];
-  let handle;
-  const take = ({ data }) => {
-    got.push(data);
-    return handle();
-  };
-  const bob = await connect(t, { id: 'bob', onDirect: take });
-  await bob.subscribe('once', take);
-  let back;
-  const alice = await connect(t, { id: 'alice', WebSocket: Recorded, reconnect: 20, onConnect: () => back?.() });
-  /** Ask; the connection breaks when bob has the message and before the answer can come. */
-  const broken = async (ask, result) => {
-    const begun = new Promise((resolve) => {
-      handle = () => {
-        resolve();
-        return result;
-      };
-    });
-    sockets.at(-1).onmessage = () => {}; // the answer gets lost
+
+  /** Ask; the connection breaks when something has happened and before the answer can come. */
+  async function broken(sockets, ask, happens) {
+    const socket = sockets.at(-1);
+    const isAnswered = new Promise((resolve) => { socket.onmessage = resolve; }); // the answer gets lost
     const answer = ask();
-    await begun;
-    await bob.flush(); // the outcome is at the server, unless bob is not done
-    sockets.at(-1).terminate();
+    await happens(isAnswered);
+    socket.terminate();
     return answer;
-  };
-  assert.equal(await broken(() => alice.publishWithReceipt('once', 1, { messageId: 'a' })), 1);
-  assert.equal(await broken(() => alice.request('once', 2, { messageId: 'b' }), 'two'), 'two');
-  assert.equal(await broken(() => alice.requestToId('bob', 3, { messageId: 'c' }), 'three'), 'three');
-  const isBack = new Promise((resolve) => { back = resolve; });
-  const later = isBack.then(() => alice.flush()).then(() => 'four');
-  const ack = await broken(() => alice.publishWithAck('once', 4, { messageId: 'd' }), later);
-  assert.deepEqual([...(await ack.wait()).values()], [{ clientId: 'bob', success: true, result: 'four' }]);
-  assert.equal(sockets.length, 5);
-  const other = await connect(t, { id: 'alice' }); // a program may send them again itself
-  assert.equal(await other.request('once', 2, { messageId: 'b' }), 'two');
-  await assert.rejects(other.request('other', 2, { messageId: 'b' }), { code: 'message_id_in_use' });
-  assert.deepEqual(got, [1, 2, 3, 4]);
+  }
+
+  test('each is handled once, although connections break before the answer', async (t) => {
+    const got = [];
+    let handle;
+    const take = ({ data }) => {
+      got.push(data);
+      return handle();
+    };
+    const bob = await connect(t, { id: 'bob', onDirect: take });
+    await bob.subscribe('once', take);
+    let back;
+    const { client: alice, sockets } = await coming(t, undefined, { onConnect: () => back?.() });
+    const asked = (ask, result) => broken(sockets, ask, async () => {
+      await new Promise((resolve) => {
+        handle = () => {
+          resolve();
+          return result;
+        };
+      });
+      await bob.flush(); // the outcome is at the server, unless bob is not done
+    });
+    assert.equal(await asked(() => alice.publishWithReceipt('once', 1, { messageId: 'a' })), 1);
+    assert.equal(await asked(() => alice.request('once', 2, { messageId: 'b' }), 'two'), 'two');
+    assert.equal(await asked(() => alice.requestToId('bob', 3, { messageId: 'c' }), 'three'), 'three');
+    const isBack = new Promise((resolve) => { back = resolve; });
+    const later = isBack.then(() => alice.flush()).then(() => 'four');
+    const ack = await asked(() => alice.publishWithAck('once', 4, { messageId: 'd' }), later);
+    assert.deepEqual([...(await ack.wait()).values()], [{ clientId: 'bob', success: true, result: 'four' }]);
+    assert.equal(sockets.length, 5);
+    const other = await connect(t, { id: 'alice' }); // a program may send them again itself
+    assert.equal(await other.request('once', 2, { messageId: 'b' }), 'two');
+    const refused = { name: 'ServerError', code: 'message_id_in_use' };
+    await assert.rejects(other.request('other', 2, { messageId: 'b' }), refused);
+    await assert.rejects(other.request('once', 3, { messageId: 'b' }), refused);
+    assert.deepEqual(got, [1, 2, 3, 4]);
+  });
+
+  test('one that nobody has got is handled when it comes again', async (t) => {
+    const bob = await connect(t, { id: 'bob' });
+    const { client: alice, sockets } = await coming(t);
+    const got = [];
+    const delivered = await broken(sockets, () => alice.publishWithReceipt('later', 1, { messageId: 'later' }), async (isAnswered) => {
+      await isAnswered;
+      await bob.subscribe('later', ({ data }) => got.push(data));
+    });
+    assert.equal(delivered, 1);
+    await bob.flush();
+    assert.deepEqual(got, [1]);
+    assert.equal(sockets.length, 2);
+  });
+
+  test('one that comes again when it may be forgotten is refused', async (t) => {
+    const longAgo = (data) => data.replace(/"time": ?[\d.]+/, '"time": -1e9');
+    const { client: alice, sockets } = await coming(t, longAgo);
+    const ask = () => alice.publishWithReceipt('nobody', 1, { messageId: 'old' });
+    const answer = broken(sockets, ask, (isAnswered) => isAnswered);
+    await assert.rejects(answer, { name: 'ServerError', code: 'outcome_unknown', request: 'publish' });
+    assert.equal(sockets.length, 2);
+  });
 });
 
 test('a message to another server, which is the same one', async (t) => {

@@ -175,7 +175,8 @@ class Connecting:
         link.registered = True
         link.outgoing.speak(agreed(pong, state.config.level), limit_in(pong))
         state.features = link.outgoing.dialect.features(pong)
-        state.window, state.window_at = window_in(pong), state.now
+        state.window = None
+        state.note_window(window_in(pong))
         if not state.is_closing:
             state.batching = link.outgoing
         state.id = text(pong, "id") or state.id

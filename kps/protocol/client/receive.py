@@ -21,7 +21,7 @@ from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topic_states import Verdict
 from kps.protocol.client.topics import Topics, needs
-from kps.protocol.dialect.client import DeliveryTemplate, key_in
+from kps.protocol.dialect.client import DeliveryTemplate, key_in, window_in
 from kps.protocol.dialect.codes import PRESENCE
 from kps.protocol.dialect.envelope import (
     Fields,
@@ -205,6 +205,7 @@ class Receiver:
 
     def _pong(self, link: ClientLink, fields: Fields, size: int) -> None:
         if link.registered:
+            self._state.note_window(window_in(fields))
             self._asking.passed(text(fields, "nonce"))
         else:
             self._template = None

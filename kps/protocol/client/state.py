@@ -72,6 +72,11 @@ class ClientState:
         if feature not in self.features:
             raise Unsupported(feature)
 
+    def note_window(self, window: Window | None) -> None:
+        """Note for how long the server knows what it has handled, if a pong tells it."""
+        if window is not None:
+            self.window, self.window_at = window, self.now
+
     def require_life(self) -> None:
         """Raise :class:`kps.ClientClosed` if the client was closed or has ended."""
         if self.is_closing or (self.ended is not None and self.ended.error is None):
