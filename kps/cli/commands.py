@@ -12,6 +12,7 @@ import kps.cli.serve
 from kps.cli.arguments import (
     Parser,
     address,
+    file,
     header,
     name,
     position,
@@ -22,10 +23,12 @@ from kps.cli.arguments import (
     variables,
 )
 from kps.cli.complaints import OutputEnded, complain
-from kps.cli.connecting import add_connecting
+from kps.cli.connecting import add_connecting, add_identity
 from kps.errors import InvalidArgument, KPSError, MessageTooLarge
+from kps.protocol.dialect.address import DEFAULT_ADDRESS
 from kps.version import __version__
 
+_MOST_JOBS = 64
 _BENCH_LARGEST = 2**26  # bytes of a payload: no server takes more by default
 
 _TEXTS = (
@@ -54,6 +57,14 @@ _EXAMPLE_OF_REPLY = """Example: kps reply jobs --group workers -- jq '.add | add
 the standard input of the command, as JSON. What it prints is the result: JSON, or else a string. If
 its exit code is not 0, it has failed, with the last line on its standard error as the reason. It
 has the variables KPS_TOPIC, KPS_FROM and KPS_ATTEMPT."""
+
+_ABOUT_CONFORMANCE = """A server is expected to be as 'kps serve --id refserver --history kept/**=5
+--relay-to "**"' is, with default limits, and to let everyone do everything. What it cannot do as it
+is configured is left out, with the reason, where that can be found out. It sees connections that
+break every rule, and clients with short names; use one that nobody else uses. A testee is a program
+that lets a client do what it reads (spec/CLIENTS.md), such as 'python -m kps.testing.testee'. The
+exit code is 1 if something has failed, and 3 if the server cannot be reached or the testee cannot
+be started."""
 
 # How errors about an address begin.
 _ABOUT_ADDRESS = ("not a server address", "a server listens on", "cannot listen on",
@@ -228,6 +239,33 @@ def _build_parser(
     bench.add_argument("--size", type=payload, metavar="BYTES", default=64,
                        help="size of the payload; default: %(default)s")  # fmt: skip
     _add_log_level(bench, "error")
+
+    judge = commands.add_parser(
+        "conformance", help="judge a server, or a client, by the vectors of the specification",
+        usage="kps conformance [options] [HOST:PORT|URL]\n"
+        "       kps conformance [options] --client COMMAND",
+        epilog=_ABOUT_CONFORMANCE,
+    )  # fmt: skip
+    judge.set_defaults(run=_later("kps.cli.conformance", "conformance"))
+    judge.set_defaults(default_address=environment.get("KPS_ADDRESS"))
+    judge.add_argument("address", type=address, nargs="?", metavar="HOST:PORT|URL",
+                       help="the server, also from KPS_ADDRESS; "
+                       f"default: {DEFAULT_ADDRESS}")  # fmt: skip
+    judge.add_argument("--client", type=name, metavar="COMMAND",
+                       help="judge the client of the testee that this command starts")  # fmt: skip
+    judge.add_argument("--only", action="append", type=name, metavar="CLAUSE",
+                       help="vectors of this clause or section (12.3, 8), or with this text in "
+                       "their names; repeatable")  # fmt: skip
+    judge.add_argument("--json", type=file, metavar="FILE", help="write the verdicts as JSON, too")
+    judge.add_argument("--junit", type=file, metavar="FILE", help="write JUnit's XML, too")
+    judge.add_argument("--vectors", type=file, metavar="PATH",
+                       help="file or folder with other vectors")  # fmt: skip
+    judge.add_argument("--patience", type=seconds, metavar="S", default=10.0,
+                       help="seconds to wait for what must come; default: %(default)s")  # fmt: skip
+    judge.add_argument("--jobs", type=partial(size, most=_MOST_JOBS), metavar="N", default=4,
+                       help="testees that run side by side; default: %(default)s")  # fmt: skip
+    add_identity(judge, environment)
+    _add_log_level(judge, "error")
     return parser
 
 

@@ -30,6 +30,11 @@ def add_connecting(parser: argparse.ArgumentParser, environment: Mapping[str, st
         help="the server, also from KPS_ADDRESS; a port alone means localhost; "
         "default: %(default)s",
     )
+    add_identity(parser, environment)
+
+
+def add_identity(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    """Add the options for the token and TLS."""
     parser.add_argument(
         "--token",
         metavar="TEXT",

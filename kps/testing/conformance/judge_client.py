@@ -20,12 +20,14 @@ async def judge_client(
     *,
     side_by_side: int = 4,
     patience: float = PATIENCE,
+    testee_patience: float = PATIENCE,
     on_verdict: Callable[[Verdict], object] = lambda verdict: None,
 ) -> list[Verdict]:
     """Judge the client of the testee that a command starts.
 
-    So many testees run ``side_by_side``. Nothing is waited for longer than ``patience``, in
-    seconds. Raises :class:`TesteeFailed` if a testee cannot be started.
+    So many testees run ``side_by_side``. What the client must do is waited for no longer than
+    ``patience``, and the answers of the testee itself than ``testee_patience``, in seconds.
+    Raises :class:`TesteeFailed` if a testee cannot be started.
     """
     left = deque(vectors)
     verdicts: list[Verdict] = []
@@ -35,7 +37,7 @@ async def judge_client(
         on_verdict(verdict)
 
     lanes = [
-        asyncio.ensure_future(_Lane(command, patience).judge(left, found))
+        asyncio.ensure_future(_Lane(command, patience, testee_patience).judge(left, found))
         for _ in range(max(1, min(side_by_side, len(left))))
     ]
     try:
@@ -51,11 +53,12 @@ async def judge_client(
 class _Lane:
     """One testee at a time, and the vectors that it plays, one after the other."""
 
-    def __init__(self, command: Sequence[str], patience: float) -> None:
+    def __init__(self, command: Sequence[str], patience: float, testee_patience: float) -> None:
         self._command = command
         self._patience = patience
+        self._testee_patience = testee_patience
         self._news = News()
-        self._testee = Testee(command, self._news, patience)
+        self._testee = self._new_testee()
 
     async def judge(self, left: deque[ClientVector], found: Callable[[Verdict], object]) -> None:
         try:
@@ -73,12 +76,12 @@ class _Lane:
         try:
             wrong = await Play(vector, self._testee, self._news, self._patience).run()
         except TesteeFailed as error:
+            await self._testee.stop()
             wrong = f"{error}{self._testee.said()}"
-            await self._begin_anew()
+            self._testee = self._new_testee()
+            await self._testee.start()
         outcome = Outcome.FAILED if wrong else Outcome.PASSED
         return Verdict(vector.name, vector.clauses, outcome, wrong, monotonic() - begun)
 
-    async def _begin_anew(self) -> None:
-        await self._testee.stop()
-        self._testee = Testee(self._command, self._news, self._patience)
-        await self._testee.start()
+    def _new_testee(self) -> Testee:
+        return Testee(self._command, self._news, self._testee_patience)

@@ -51,18 +51,22 @@ class Abilities:
     keeps_messages: bool
     """Whether it keeps as many messages as the vectors expect."""
     may_relay: bool
+    knows_address: bool
+    """Whether it knows that it is the server at the address by which we reach it."""
 
     def why_not(self, vector: Vector) -> str:
         """Return why a server cannot play a vector; nothing if it can."""
         used = json.dumps(vector.steps)
         if not self.has_our_id and SERVER_ID in used:
             return f"the id of the server is not {SERVER_ID}"
-        if not self.may_relay and '"publish_to_server"' in used and "$address" in used:
+        if not self.may_relay and any(map(_relays, vector.steps)):
             return "the server does not relay to itself"
+        if not self.knows_address and '"id": "$address"' in used:
+            return "the server does not know the address by which we reach it"
         if self.pong is None:
             is_level_2 = '"level": 2' in used or '"proto"' in used
             return "the server speaks level 1 only" if is_level_2 else ""
-        if not self.keeps_messages and '"kept/' in used:
+        if not self.keeps_messages and ('"kept/' in used or "$epoch" in used):
             return f"the server does not keep {KEPT} messages of topics that begin with kept/"
         for clause in vector.clauses:
             feature = _BEHIND.get(clause) or _BEHIND.get(clause.partition(".")[0])
@@ -90,7 +94,8 @@ def judge_server(
         if reason := abilities.why_not(vector):
             verdict = Verdict(vector.name, vector.clauses, Outcome.LEFT_OUT, reason)
         else:
-            verdict = _judge_one(new_target(), _moved(vector, kept), abilities.pong)
+            adapted = _adapted(vector, kept, abilities.pong)
+            verdict = _judge_one(new_target(), adapted, abilities.pong)
         verdicts.append(verdict)
         on_verdict(verdict)
     return verdicts
@@ -110,18 +115,30 @@ def _judge_one(target: SocketTarget, vector: Vector, pong: Mapping[str, Any] | N
     return Verdict(vector.name, vector.clauses, outcome, detail, monotonic() - begun)
 
 
-def _moved(vector: Vector, kept: str) -> Vector:
-    """Return a vector whose topics with history begin otherwise."""
+def _relays(step: Mapping[str, Any]) -> bool:
+    match step.get("send"):
+        case {"action": "publish_to_server", "to": str()}:
+            return True
+    return False
+
+
+def _adapted(vector: Vector, kept: str, pong: Mapping[str, Any] | None) -> Vector:
+    """Return a vector with other topics that have history, and with what the server's pong has."""
+
+    def adapt(fields: dict[str, Any]) -> dict[str, Any]:
+        is_pong = pong is not None and fields.get("action") == "pong" and "limits" in fields
+        return {**fields, **(pong or {})} if is_pong else fields
+
     steps = json.dumps(vector.steps).replace('"kept/', f'"{kept}')
-    return replace(vector, steps=json.loads(steps))
+    return replace(vector, steps=json.loads(steps, object_hook=adapt))
 
 
 def find_out(target: SocketTarget) -> Abilities:
     """Ask a server what it can do. Raises :class:`Unreachable`."""
     name = f"judge-{uuid4().hex[:12]}"
     asker = _Asker(target, name)
-    target.open(name)
     try:
+        target.open(name)
         pong = asker.ask({"action": "ping", "from": name, "proto": LEVEL})
         if pong.get("action") != "pong":
             raise Unreachable(f"the server does not register us: {json.dumps(pong)}")
@@ -132,7 +149,12 @@ def find_out(target: SocketTarget) -> Abilities:
         past = asker.ask({"action": "history", "topic": topic, "nonce": "n"}) if has_history else {}
         question = {"action": "publish_to_server", "to": target.address, "data": None}
         sent = asker.ask(question)
+        question = {"action": "server-to-server", "to": "-", "id": target.address, "data": None}
+        asker.tell(question)  # which has an answer only if it is for another server
+        passed = asker.ask({"action": "get_ack_status", "ack_id": name})
         taken = asker.ask({"action": "ping", "from": SERVER_ID})
+    except VectorFailure as error:
+        raise Unreachable(str(error)) from None
     finally:
         target.end()
     return Abilities(
@@ -140,6 +162,7 @@ def find_out(target: SocketTarget) -> Abilities:
         has_our_id=taken.get("action") == "error",
         keeps_messages=len(past.get("messages", ())) == KEPT,
         may_relay=sent.get("action") == "server_message_sent",
+        knows_address=passed.get("action") == "ack_status",
     )
 
 
@@ -161,15 +184,12 @@ class _Asker:
         self._target.send_text(self._name, json.dumps(message))
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the answer; an empty one for anything else that has come."""
+        """Return the first answer, the close code in place of it, or nothing that can be read."""
         self.tell(question)
+        answers = self._target.receive(self._name, 1)
+        first = answers[0] if answers else None
         try:
-            answers = self._target.receive(self._name, 1)
-        except VectorFailure as error:
-            raise Unreachable(str(error)) from None
-        last = answers[-1] if answers else ""
-        try:
-            answer = json.loads(last) if isinstance(last, str) else None
+            answer = json.loads(first) if isinstance(first, str) else {"closed": first}
         except ValueError:
             answer = None
         return answer if isinstance(answer, dict) else {}

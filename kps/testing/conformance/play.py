@@ -71,10 +71,8 @@ class Play:
                 await self._testee.do(self._names.fill(dict(step)))
             case {"accept": bool(is_right), **options}:
                 await self._accept(options, is_right=is_right)
-            case {"refuse": int() | None as status, **options}:
-                visitor = await self._next_visitor()
-                visitor.refuse(status)
-                _check_tokens(visitor.tokens, options)
+            case {"refuse": int() | None as status}:
+                (await self._next_visitor()).refuse(status)
             case {"got": list(expected)}:
                 self._compare(expected, await self._take_messages(expected))
             case {"got_in_any_order": list(expected)}:
@@ -142,7 +140,8 @@ class Play:
         if "id" in options:
             ping = await self._register(visitor, options)
             tokens |= {ping["token"]} if "token" in ping else set()
-        _check_tokens(tokens, options)
+        if "token" in options and tokens != {options["token"]}:
+            raise _Wrong(f"  the client shows the tokens {sorted(tokens)}")
 
     async def _register(self, visitor: Visitor, options: Mapping[str, Any]) -> dict[str, Any]:
         """Take the ping, and answer it."""
@@ -246,12 +245,6 @@ class Play:
 
 
 _MESSAGE_IDS = {"window": "w", "seconds": 120, "most": 10_000, "time": 1000}
-
-
-def _check_tokens(tokens: set[str], options: Mapping[str, Any]) -> None:
-    """Hold the tokens that a client has shown to the one that a vector expects, if it does."""
-    if "token" in options and tokens != {options["token"]}:
-        raise _Wrong(f"  the client shows the tokens {sorted(tokens)}")
 
 
 def _judged(message: dict[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,8 @@ class SocketTarget:
     def end(self) -> None:
         """Close all connections, as a vector leaves them."""
         for client in self._clients.values():
-            client.close()
+            with contextlib.suppress(VectorFailure):  # the vector is over
+                client.close()
         self._clients.clear()
 
     def _turn_of(self, client: str) -> "_Client":
@@ -198,13 +199,15 @@ class _Client:
 
     def close(self) -> None:
         """Close in an orderly way, and wait for the end of it."""
-        if not self.is_over:
-            self._has_closed = True
-            self.send(close_frame(1000, masked=True))
-            ends = time.monotonic() + self._patience
-            while not self.is_over and time.monotonic() < ends:
-                self.take(ends - time.monotonic())
-        self.drop()
+        try:
+            if not self.is_over:
+                self._has_closed = True
+                self.send(close_frame(1000, masked=True))
+                ends = time.monotonic() + self._patience
+                while not self.is_over and time.monotonic() < ends:
+                    self.take(ends - time.monotonic())
+        finally:
+            self.drop()
 
     def drop(self) -> None:
         """End the TCP connection."""

@@ -12,6 +12,7 @@ from kps.testing.conformance.news import News
 _LONGEST_LINE = 2**26
 _LINES_SHOWN = 20
 _LAST = 5.0  # seconds for a testee to end by itself
+_FIRST = 30.0  # seconds for it to start
 
 
 class TesteeFailed(Exception):
@@ -55,12 +56,11 @@ class Testee:
             asyncio.ensure_future(self._read(process.stdout)),
             asyncio.ensure_future(self._read_complaints(process.stderr)),
         ]
-        await self._until(lambda: self._has_begun, "has not said who it is")
+        await self._until(lambda: self._has_begun, "has not said who it is", _FIRST)
 
     async def begin(self, name: str, url: str, options: Mapping[str, Any]) -> None:
         """Begin a vector."""
         self.told.clear()
-        self._complaints.clear()
         self._is_idle = False
         self._write({"vector": name, "url": url, "options": options})
         await self.sync()
@@ -81,6 +81,7 @@ class Testee:
         if not self._is_idle:
             self._write({"end": True})
             await self._until(lambda: self._is_idle, "does not end the vector")
+            self._complaints.clear()
 
     async def stop(self) -> None:
         """End the process."""
@@ -100,9 +101,11 @@ class Testee:
         """Return the last lines of its standard error."""
         return "".join(f"\n  testee:   {line}" for line in self._complaints)
 
-    async def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
+    async def _until(
+        self, condition: Callable[[], bool], otherwise: str, patience: float | None = None
+    ) -> None:
         is_in_time = await self._news.until(
-            lambda: bool(self._fault) or condition(), self._patience
+            lambda: bool(self._fault) or condition(), patience or self._patience
         )
         if self._fault or not is_in_time:
             raise TesteeFailed(self._fault or f"the testee {otherwise}")

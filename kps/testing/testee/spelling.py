@@ -31,7 +31,7 @@ Step = Mapping[str, Any]
 """A line of the judge that begins with ``do``."""
 
 NEEDS = ("level_1", "patterns", "history", "presence", "groups", "headers", "message_ids",
-         "tokens", "offline")  # fmt: skip
+         "tokens", "request_tokens", "offline")  # fmt: skip
 
 # A class comes before its base classes.
 _KINDS: dict[type[Exception], str] = {
