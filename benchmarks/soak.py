@@ -2,8 +2,10 @@
 
 Three servers run, one under each slow-consumer policy, and processes of clients around them; what
 they do is in ``soak_traffic.py`` and ``soak_hostile.py``, and how the accounts are balanced in
-``soak_books.py``. The load is steady, and far below what the servers can do. It exits with 1 if the
-sums do not match, if the servers do not end as they began, or if their memory grows.
+``soak_books.py``. A fourth server has history, presence and groups, and clients of its own, in
+``soak_features.py``, which judge by ``soak_accounts.py``. The load is steady, and far below what
+the servers can do. It exits with 1 if the sums do not match, if the servers do not end as they
+began, or if their memory grows.
 
     python benchmarks/soak.py --minutes 60                      # an hour
     python benchmarks/soak.py --minutes 60 --driver threads     # the threaded server
@@ -23,6 +25,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ import soak_report
 from peers import Peer, Server
 from processes import Failed, Process, cpu_seconds, descriptors, resident
 from soak_books import Balance, Books
+from soak_features import SERVER_OPTIONS
 from soak_plan import Plan, Site
 from soak_report import Outcome, Sample
 from soak_traffic import victim_topics
@@ -41,13 +45,16 @@ HERE = Path(__file__).parent
 
 POLICIES = ("close", "drop_oldest", "drop_newest")
 """Each server relays to the next one."""
+FEATURES = "features"
+"""The name of the server that has history, presence and groups."""
 QUEUE_BYTES = 2 * 2**20
 """What may wait for one client: little, so that slow readers get to the end of it."""
 
 STALL_EVERY = 40.0
 STALL = 12.0
 """Seconds for which the slow readers' process is stopped; below the server's heartbeat."""
-KILL_EVERY = 15.0
+HOLD = (1.0, 3.0)
+"""Seconds for which a process is stopped, often, before it is killed."""
 PATIENCE = 90.0
 
 LEEWAY = {"threads": 2, "objects": 50}
@@ -55,6 +62,55 @@ LEEWAY = {"threads": 2, "objects": 50}
 
 LEFT = re.compile(r"client (\S+) left: .*?(?:; (\d+) messages dropped)?$")
 CLIENTS = "clients"
+FEATURES_CLIENTS = "clients, features"
+PROGRAMS = {
+    "hostile": "soak_hostile.py",
+    "features": "soak_features.py",
+    "workers": "soak_features.py",
+}
+"""Where a role is, unless among the traffic."""
+
+Range = tuple[float, float]
+
+
+class Mortal:
+    """A process that is killed again and again, often with something waiting for it."""
+
+    def __init__(self, soak: "Soak", role: str, life: Range, pause: Range) -> None:
+        self.kills = 0
+        self.on_killed: Callable[[], None] = lambda: None
+        self._soak = soak
+        self._role = role
+        self._life = life
+        self._pause = pause
+        """Seconds without it."""
+        self._process: Process | None = None
+
+    def bring(self) -> None:
+        self._process = self._soak.start(self._role)
+        self._soak.wait_until(self._process, "ready")
+        self._soak.at(random.uniform(*self._life), random.choice((self.kill, self._hold)))
+
+    def _hold(self) -> None:
+        if self._process is not None:
+            self._process.signal(signal.SIGSTOP)
+            self._soak.at(random.uniform(*HOLD), self.kill)
+
+    def kill(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        self._soak.running.remove(process)
+        process.signal(signal.SIGKILL)
+        process.stop()
+        self.kills += 1
+        self.on_killed()
+        self._soak.at(random.uniform(*self._pause), self.bring)
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever has failed."""
+        if self._process is not None:
+            self._process.stop()
 
 
 class Soak:
@@ -67,8 +123,7 @@ class Soak:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._done: set[tuple[Process, str]] = set()
-        self._running: list[Process] = []
-        self._victim: Process | None = None
+        self.running: list[Process] = []
         self._is_stalled = False
         self._has: dict[str, dict[str, int]] = {}
         """What each server said that it has."""
@@ -78,21 +133,32 @@ class Soak:
         sites: list[Site] = []
         for policy in reversed(POLICIES):
             onward = sites[-1].address if sites else ""
-            server = stack.enter_context(_peer(policy, driver, onward).start())
+            relay = ("--relay-to", onward) if onward else ()
+            peer = _peer(policy, driver, "--overflow", policy, *relay)
+            server = stack.enter_context(peer.start())
             self._servers[policy] = server
             sites.append(Site(policy, server.address, onward))
         self.plan = Plan(sites[::-1], folder, rate / len(sites), int(self._seconds) + 600)
         self._books = {site.policy: Books(site) for site in self.plan.sites}
-        self._idle = {policy: self._inventory(policy) for policy in POLICIES}
-        stack.callback(self._end_victim)
+        server = stack.enter_context(_peer(FEATURES, driver, *SERVER_OPTIONS).start())
+        self._servers[FEATURES] = server
+        self._features_plan = replace(self.plan, sites=[Site(FEATURES, server.address)])
+        self._idle = {name: self._inventory(name) for name in self._servers}
+        self._victim = Mortal(self, "victim", life=(0.5, 4.0), pause=(15.0, 15.0))
+        self._victim.on_killed = self._note_victim
+        self._workers = Mortal(self, "workers", life=(6.0, 10.0), pause=(1.0, 3.0))
+        for mortal in (self._victim, self._workers):
+            stack.callback(mortal.end)
         # In this order, so that everybody who stays is there for the first message.
-        self._slow = stack.enter_context(self._start("slow"))
+        self._slow = stack.enter_context(self.start("slow"))
         stack.callback(self._slow.signal, signal.SIGCONT)  # or it would not even end
-        self._wait_until(self._slow, "ready")
-        self._regulars = stack.enter_context(self._start("regulars"))
-        self._wait_until(self._regulars, "ready")
-        self._hostile = stack.enter_context(self._start("hostile"))
-        self._wait_until(self._hostile, "ready")
+        self.wait_until(self._slow, "ready")
+        self._regulars = stack.enter_context(self.start("regulars"))
+        self.wait_until(self._regulars, "ready")
+        self._hostile = stack.enter_context(self.start("hostile"))
+        self.wait_until(self._hostile, "ready")
+        self._features = stack.enter_context(self.start("features"))
+        self.wait_until(self._features, "ready")
 
     # -- the run --------------------------------------------------------------------------
 
@@ -100,11 +166,12 @@ class Soak:
         """Everything, to the balance."""
         self._began = time.monotonic()
         processes = {CLIENTS: self._regulars, "slow readers": self._slow}
-        processes["hostile"] = self._hostile
-        processes |= {_name(policy): self._servers[policy].process for policy in POLICIES}
+        processes |= {"hostile": self._hostile, FEATURES_CLIENTS: self._features}
+        processes |= {_name(name): server.process for name, server in self._servers.items()}
         cpu = {name: cpu_seconds(process.pid) for name, process in processes.items()}
-        self._at(5, self._begin_stall)
-        self._at(3, self._bring_victim)
+        self.at(5, self._begin_stall)
+        self.at(3, self._victim.bring)
+        self.at(4, self._workers.bring)
         while (now := time.monotonic()) < self._began + self._seconds:
             self._step()
             while self._agenda and self._agenda[0][0] <= now:
@@ -121,10 +188,14 @@ class Soak:
         """Let everything come to rest, and balance the books."""
         if self._is_stalled:
             self._slow.signal(signal.SIGCONT)
-        if self._victim is not None:
-            self._kill_victim()
+        for mortal in (self._victim, self._workers):
+            mortal.kill()
+        for command in ("stop", "mark", "books", "leave"):
+            self._command(self._features, command)
+        self.running.remove(self._features)
+        self.outcome.features["kills of workers"] = self._workers.kills
         self._command(self._hostile, "books")
-        self._running.remove(self._hostile)
+        self.running.remove(self._hostile)
         self._command(self._regulars, "stop")
         self._command(self._slow, "flush")
         self._command(self._regulars, "mark")
@@ -134,7 +205,7 @@ class Soak:
         self._close_logs()
         for process in (self._regulars, self._slow):
             self._command(process, "leave")
-            self._running.remove(process)
+            self.running.remove(process)
         self._check_servers()
         for site in self.plan.sites:
             for other in self.plan.sites:
@@ -152,7 +223,7 @@ class Soak:
                 self.outcome.failures.append(
                     f"{name}: memory grows by {growth.rise / 2**20:.1f} MiB"
                 )
-        self.outcome.failures += self._errors[:20]
+        self.outcome.failures += self._errors[:40]
 
     def _close_logs(self) -> None:
         """Take the sums of the servers' logs, when they have come as far as the last figures."""
@@ -167,18 +238,17 @@ class Soak:
 
     def _check_servers(self) -> None:
         """When everybody has gone, a server is as it was, and ends well."""
-        for policy in POLICIES:
+        for name, server in self._servers.items():
             deadline = time.monotonic() + PATIENCE
-            while leftovers := self._leftovers(policy):
+            while leftovers := self._leftovers(name):
                 if time.monotonic() > deadline:
-                    self._errors.append(f"{policy}: left behind: {', '.join(leftovers)}")
+                    self._errors.append(f"{name}: left behind: {', '.join(leftovers)}")
                     break
                 time.sleep(0.1)
-            process = self._servers[policy].process
-            process.stop()
-            self._read_server(policy)
-            if process.code != 0:
-                self._errors.append(f"{policy}: the server ended with {process.code}")
+            server.process.stop()
+            self._read_server(name)
+            if server.process.code != 0:
+                self._errors.append(f"{name}: the server ended with {server.process.code}")
 
     def _leftovers(self, policy: str) -> list[str]:
         """What a server has more than at the beginning, when nobody had come yet."""
@@ -193,7 +263,7 @@ class Soak:
 
     # -- what happens meanwhile -----------------------------------------------------------
 
-    def _at(self, seconds: float, do: Callable[[], None]) -> None:
+    def at(self, seconds: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (time.monotonic() + seconds, next(self._numbers), do))
 
     def _begin_stall(self) -> None:
@@ -202,39 +272,18 @@ class Soak:
         self._command(self._slow, "flush")
         self._slow.signal(signal.SIGSTOP)
         self._is_stalled = True
-        self._at(STALL, self._end_stall)
+        self.at(STALL, self._end_stall)
 
     def _end_stall(self) -> None:
         self._slow.signal(signal.SIGCONT)
         self._is_stalled = False
-        self._at(STALL_EVERY - STALL, self._begin_stall)
+        self.at(STALL_EVERY - STALL, self._begin_stall)
 
-    def _bring_victim(self) -> None:
-        self._victim = self._start("victim")
-        self._wait_until(self._victim, "ready")
-        self._at(random.uniform(0.5, 4), random.choice((self._kill_victim, self._hold_victim)))
-
-    def _hold_victim(self) -> None:
-        """Have something wait for it when it dies."""
-        if self._victim is not None:
-            self._victim.signal(signal.SIGSTOP)
-            self._at(random.uniform(1, 3), self._kill_victim)
-
-    def _kill_victim(self) -> None:
-        victim, self._victim = self._victim, None
-        if victim is None:
-            return
-        self._running.remove(victim)
-        victim.signal(signal.SIGKILL)
-        victim.stop()
+    def _note_victim(self) -> None:
+        """Note the last message of everything that the victim had."""
         for site in self.plan.sites:
             last = {topic: self._last_mark(site, topic) for topic in victim_topics(site)}
             self._books[site.policy].killed.append(last)
-        self._at(KILL_EVERY, self._bring_victim)
-
-    def _end_victim(self) -> None:
-        if self._victim is not None:
-            self._victim.stop()
 
     def _last_mark(self, site: Site, topic: str) -> int:
         marks = np.fromfile(self.plan.marks(site, topic, "victim"), np.uint8)
@@ -242,19 +291,19 @@ class Soak:
 
     # -- listening ------------------------------------------------------------------------
 
-    def _start(self, role: str) -> Process:
-        program = "soak_hostile.py" if role == "hostile" else "soak_traffic.py"
-        command = (sys.executable, str(HERE / program), role, self.plan.to_json())
-        process = Process(*command)
-        self._running.append(process)
+    def start(self, role: str) -> Process:
+        program = PROGRAMS.get(role, "soak_traffic.py")
+        plan = self._features_plan if program == PROGRAMS["features"] else self.plan
+        process = Process(sys.executable, str(HERE / program), role, plan.to_json())
+        self.running.append(process)
         return process
 
     def _command(self, process: Process, command: str) -> None:
         """Tell a process what to do, and wait until it has done it."""
         process.tell(command)
-        self._wait_until(process, command)
+        self.wait_until(process, command)
 
-    def _wait_until(self, process: Process, done: str) -> None:
+    def wait_until(self, process: Process, done: str) -> None:
         deadline = time.monotonic() + PATIENCE
         key = (process, done)
         while key not in self._done:
@@ -270,7 +319,7 @@ class Soak:
             self._read_server(policy)
             if server.process.code is not None:
                 raise Failed(f"the server ended: {policy}")
-        for process in list(self._running):
+        for process in list(self.running):
             self._read(process)
 
     def _read_server(self, policy: str) -> None:
@@ -279,7 +328,7 @@ class Soak:
                 self._has[policy] = json.loads(line)["has"]
             elif " ERROR " in line or " CRITICAL " in line or line.startswith("Traceback"):
                 self._errors.append(f"{policy}: the server's log: {line}")
-            elif (left := LEFT.search(line)) and left[2]:
+            elif policy in self._books and (left := LEFT.search(line)) and left[2]:
                 self._books[policy].logged[left[1]] += int(left[2])
 
     def _read(self, process: Process) -> None:
@@ -298,6 +347,9 @@ class Soak:
             self._done.add((process, "ready"))
         elif "done" in report:
             self._done.add((process, report["done"]))
+        elif "features" in report:
+            self.outcome.features = report["features"]
+            self._errors += [f"{FEATURES}: {what}" for what in report["wrong"]]
         elif "hostile" in report:
             self._books[report["policy"]].hostile.update(report["hostile"])
         elif "left" in report:
@@ -312,8 +364,8 @@ class Soak:
     def _sample(self, sites: dict[str, dict[str, float]], lag: float) -> None:
         if time.monotonic() > self._began + self._seconds:
             return  # the traffic ends
-        pids = {_name(policy): self._servers[policy].process.pid for policy in POLICIES}
-        pids[CLIENTS] = self._regulars.pid
+        pids = {_name(name): server.process.pid for name, server in self._servers.items()}
+        pids |= {CLIENTS: self._regulars.pid, FEATURES_CLIENTS: self._features.pid}
         sample = Sample(
             at=time.monotonic() - self._began,
             memory={name: resident(pid) for name, pid in pids.items()},
@@ -342,15 +394,12 @@ class Soak:
         return self._has[policy] | {"descriptors": descriptors(process.pid)}
 
 
-def _peer(policy: str, driver: str, relay_to: str) -> Peer:
+def _peer(name: str, driver: str, *options: str) -> Peer:
     command = [sys.executable, str(HERE / "soak_server.py"), "serve", "--log-level", "debug"]
-    command += ["--address", "127.0.0.1:0", "--overflow", policy]
-    command += ["--queue-bytes", str(QUEUE_BYTES)]
-    if relay_to:
-        command += ["--relay-to", relay_to]
+    command += ["--address", "127.0.0.1:0", "--queue-bytes", str(QUEUE_BYTES), *options]
     if driver == "threads":
         command.append("--threads")
-    return Peer(_name(policy), tuple(command), "kps serves on", KpsWire())
+    return Peer(_name(name), tuple(command), "kps serves on", KpsWire())
 
 
 def _name(policy: str) -> str:

@@ -24,7 +24,7 @@ CRITERION = (
     "A line is fitted (least squares) to the resident memory over the last two thirds of the run. "
     "Memory counts as flat if that line rises by less than 1 MiB from its beginning to its end."
 )
-COLORS = (OURS, "#c1662c", "#3c8d5a", QUIET)
+COLORS = (OURS, "#c1662c", "#3c8d5a", "#8a5aa8", QUIET, "#b0a030")
 
 
 @dataclass
@@ -56,6 +56,8 @@ class Outcome:
     """Where messages ended, by policy of the server."""
     others: dict[str, dict[str, int]] = field(default_factory=dict)
     """What else there was."""
+    features: dict[str, int] = field(default_factory=dict)
+    """What there was at the server that has history, presence and groups."""
     failures: list[str] = field(default_factory=list)
     cpu: dict[str, float] = field(default_factory=dict)
     """Cores that each process used on average."""
@@ -108,6 +110,18 @@ def render(outcome: Outcome) -> str:
         "hostile process, whose clients flood the servers with tiny publications, mistakes, pings, "
         "fragments and topics, or never read what comes for them.",
         "",
+        "A fourth server keeps history, and has presence and groups. Clients read streams by "
+        "topics and patterns, and their connections are reset every few seconds; one history is "
+        "longer than all absences, and one is shorter than some. Two callers ask for jobs, and one "
+        "of them, whose messages have ids, also sends receipts and direct requests, while its "
+        "connection is reset with calls under way. Five members of a group do the jobs: one of "
+        "them is slow, one fails at some, and one leaves the group and joins it again. Three more, "
+        "two of which lose their connections too, are in a process that is killed every ten "
+        "seconds, often after it was stopped for a while, together with a reader that goes on at "
+        "the place that it has noted, and a publisher that sends again what it has not noted. "
+        "Guests come to topics whose members are observed, and go in all ways that observers are "
+        "told apart.",
+        "",
         "![memory, descriptors and rates over time](soak.svg)",
         "",
         "## The books",
@@ -127,6 +141,16 @@ def render(outcome: Outcome) -> str:
         "account ends.",
         "",
         *_table("besides", outcome.others),
+        "",
+        "At the fourth server each subscription must have every number once and in order, but for "
+        "what the client was told is lost, and each connection must have each message once, "
+        "however many patterns have it. Every call with a message id must succeed, and be handled "
+        "once. Each job must have one outcome, a success. No attempt at it may begin twice, also "
+        "in a process that is killed then, so a job that is repeated tells it by an `attempt` "
+        "above 1. An observer must be told what each guest has done, and know the members that "
+        "the server tells others at the same version.",
+        "",
+        *_table("features", {"features": outcome.features}),
         "",
     ]
     if outcome.failures:

@@ -8,6 +8,7 @@
 const SECOND = 1000;
 const FOR_GOOD = [4001, 4003]; // close codes: another connection took this client's id, or the deployment ended it
 const NO_CODE = 1006; // in place of a close code where there was none
+const REFUSED = 1008; // close code: the server does not take this client
 const TOO_BIG = 1009; // close code: a message over the limit
 const FRAME_BYTES = 64 * 1024; // what one WebSocket message gathers at most
 const LONE_BYTES = 2000; // a message of this size travels alone, see Outbox
@@ -1041,7 +1042,12 @@ class Connection {
   #inForce = new Set(); // keys whose subscription the server has confirmed, and not ended
   #questions = new Map(); // what is asked -> those that wait for the answer, in order
   #unsettled = new Unsettled((key) => this.#askAgain(key));
-  #doubts = 0; // later questions that are under way because of refusals on level 1
+  // For refusals on level 1, which name nothing but come in the order of what they answer:
+  #sent = 1; // messages that have an answer, the first ping included
+  #answered = 0; // of these
+  #mute = 0; // messages without an answer of their own, which may be refused as well
+  #muteBefore = 0; // those before the latest answer to a question
+  #doubts = 0; // later questions that are under way because of refusals
 
   constructor(url, config, client) {
     const { WebSocket, headers, requestTimeout, level } = config;
@@ -1100,6 +1106,8 @@ class Connection {
     const all = this.level < 2 ? { ...fields, from: this.id } : fields;
     if (json) this.#outbox.checkRoom();
     this.#outbox.push(json ? compose(all, key, json) : JSON.stringify(all), count);
+    if (/^(direct_|publish_|ack$)/.test(fields.action)) this.#mute++;
+    else this.#sent++;
   }
 
   /** Send what the program does not wait for: that it cannot be sent is reported. */
@@ -1311,7 +1319,7 @@ class Connection {
     socket.onerror = () => {}; // some libraries throw what nobody listens to
     try {
       if (socket.terminate && !isServerAlive) socket.terminate();
-      else socket.close();
+      else socket.close(socket.pause && REFUSED); // a page cannot choose that code
     } catch { /* there is nothing more to ask of it */ }
     this.#end(NO_CODE, reason, unsent);
   }
@@ -1353,6 +1361,7 @@ class Connection {
       next.#questions.set(what, [question]);
       connection = next;
     };
+    question.place = [this.#sent, this.#mute];
     question.stop = after(this.#config.requestTimeout, () => question._fail(timedOut()));
     this.#questions.set(what, [...(this.#questions.get(what) ?? []), question]);
     return question.promise;
@@ -1368,7 +1377,10 @@ class Connection {
   /** The one of those who asked the same that has waited longest. It waits no more. */
   #next(what) {
     const question = this.#questions.get(what)?.[0];
-    if (question) this.#remove(what, question);
+    if (question) {
+      this.#remove(what, question);
+      [this.#answered, this.#muteBefore] = question.place;
+    }
     return question;
   }
 
@@ -1378,12 +1390,6 @@ class Connection {
     const others = this.#questions.get(what).filter((each) => each !== question);
     if (others.length) this.#questions.set(what, others);
     else this.#questions.delete(what);
-  }
-
-  /** Older servers leave out the nonce: they answer what has waited longest. */
-  #ping(nonce) {
-    if (text(nonce)) return `ping ${nonce}`;
-    return [...this.#questions.keys()].find((what) => what.startsWith('ping '));
   }
 
   // -- subscribing: the last word about each key is what the program wants now -------------------
@@ -1504,7 +1510,10 @@ class Connection {
   #handle(fields) {
     const topic = text(fields.topic);
     const ack = this.acks.get(fields.ack_id);
-    switch (fields.action) {
+    // Older servers of the family send errors without an action.
+    const action = text(fields.action) || (this.level < 2 && fields.error && 'error');
+    if (/ed$|^pong|_status/.test(action)) this.#answered++;
+    switch (action) {
       case 'publish':
         return this.#awaitsPast(fields) || this.#deliver(topic, this.#open(fields, true));
       case 'publish_ack':
@@ -1543,7 +1552,7 @@ class Connection {
     if (isName(id)) this.id = id;
     this.#client._named(this.id);
     this.#remember(memory);
-    this.#next(this.#ping(nonce))?.resolve();
+    this.#next(`ping ${text(nonce)}`)?.resolve();
   }
 
   /** Note for how long the server remembers messages with ids: what it gets now, until our time plus `ahead` by its clock. */
@@ -1644,13 +1653,12 @@ class Connection {
         break;
       case 'history':
       case 'presence':
+      case 'ping':
         what = `${request} ${text(nonce)}`;
         break;
-      case 'ping':
-        what = this.#ping(nonce);
-        break;
       default:
-        if (this.level < 2) return this.#refusedUnnamed(error);
+        // The outcome of a relay comes later than its turn.
+        if (this.level < 2 && !/^failed to relay/.test(reason)) return this.#refusedUnnamed(error);
     }
     call ??= this.#questions.get(what)?.[0];
     // Of a repeat that says nothing about the first one, which was lost.
@@ -1660,21 +1668,24 @@ class Connection {
   }
 
   /**
-   * Level 1 does not say what it refuses, but answers in order: if a question about a topic is
-   * still open when a later one is answered, it was refused.
+   * Level 1 does not say what it refuses, but answers in order. If a message without an answer may have been refused in place
+   * of the question that is next, a later question tells: what is then still open was refused.
    */
   async #refusedUnnamed(error) {
     const open = [...this.#questions].filter(([what]) => /^(un)?subscribe /.test(what));
+    const next = `${[this.#answered + 1, this.#muteBefore]}`;
+    let refused = open.find(([, [{ place }]]) => `${place}` === next);
+    if (!refused && this.#mute === this.#muteBefore) this.#answered++;
     // The later question may be refused as well: that must not lead to another one.
-    if (this.#doubts >= open.length) return this.#client._report(error);
-    this.#doubts++;
-    try {
-      await this.flush();
-    } catch { /* then nothing is open any more */ }
-    this.#doubts--;
-    if (this.ended) return;
-    const isOpen = ([what, asked]) => this.#questions.get(what)?.some((each) => asked.includes(each));
-    const refused = open.find(isOpen);
+    else if (!refused && this.#doubts < open.length) {
+      this.#doubts++;
+      try {
+        await this.flush();
+      } catch { /* then nothing is open any more */ }
+      this.#doubts--;
+      if (this.ended) return;
+      refused = open.find(([what, asked]) => this.#questions.get(what)?.some((each) => asked.includes(each)));
+    }
     if (!refused) return this.#client._report(error);
     const [action, ...key] = refused[0].split(' ');
     this.#refusedAbout(action, key.join(' '), error);

@@ -94,9 +94,9 @@ def test_the_tables_of_messages_have_every_field() -> None:
         row = next((row for row in level_1.splitlines() if row.startswith(f"| `{action}`")), "||||")
         known = set(re.findall(r"`([^`]+)`", "".join(row.split("|")[2:4])))
         assert fields - {"from"} <= known | asked.get(action, set()), action
-    for action, fields in answered.items():
+    for action, told in answered.items():
         more = {"nonce", "group", "refused"} if action in ("pong", "error") else set()
-        assert fields - more == grammar.SENT_BY_SERVER[action] - more, action
+        assert told - more == grammar.SENT_BY_SERVER[action] - more, action
 
 
 @by_name(VECTORS)
