@@ -12,10 +12,10 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
 }
-_CLIENT = "kps.js"
+_CLIENTS = ("kps.js", "client.js")  # for ES modules, and for all else
 _PAGE = "console.html"
 FILES = (
-    _CLIENT,
+    *_CLIENTS,
     _PAGE,
     "console.css",
     "console.js",
@@ -41,7 +41,7 @@ _FOR_ALL = (("access-control-allow-origin", "*"),)
 def pages(path: str, *, console: bool) -> dict[str, HttpResponse]:
     """Return the answers by path. ``path`` is that of the WebSocket, which goes into the page."""
     found: dict[str, HttpResponse] = {}
-    for name in FILES if console else (_CLIENT,):
+    for name in FILES if console else _CLIENTS:
         body = get_data("kps.web", name)
         assert body is not None
         content_type = _TYPES[splitext(name)[1]]
@@ -51,7 +51,7 @@ def pages(path: str, *, console: bool) -> dict[str, HttpResponse]:
             ("etag", f'"{hashlib.sha256(body).hexdigest()[:32]}"'),
             ("cache-control", "no-cache"),  # browsers then ask whether the file has changed
             *_SECURITY,
-            *(_FOR_ALL if name == _CLIENT else ()),
+            *(_FOR_ALL if name in _CLIENTS else ()),
         )
         found["/" if name == _PAGE else f"/{name}"] = HttpResponse(200, body, content_type, headers)
     return found

@@ -147,7 +147,7 @@ class MessageIds:
         of_client = self._by_client.get(client_id)
         if of_client is None:
             of_client = _OfClient()
-        elif of_client.under_way >= self._limits.max_pending_acks:
+        elif about.action != "publish" and of_client.under_way >= self._limits.max_pending_acks:
             raise QueueFull("this client has too many ack requests under way")
         if not self._make_room(owner, size):
             raise QueueFull("the server remembers too many messages with ids")

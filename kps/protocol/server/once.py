@@ -42,14 +42,15 @@ def look_up(actor: Actor, message_id: MessageId, about: About) -> tuple[Handled,
 
 
 def publish(actor: Actor, handled: Handled, deliver: Callable[[], int]) -> None:
-    """Publish a message, and remember that if it has reached somebody."""
+    """Publish a message, and remember that if anybody is there to get it."""
     ids = actor.state.message_ids
+    has_receivers = any(actor.state.bus.receivers(handled.about.target))
     try:
         handled.delivered = deliver()
     except BaseException:
         ids.forget(handled)
         raise
-    if handled.delivered or handled.is_kept:
+    if has_receivers or handled.is_kept:
         ids.finish(handled)
     else:
         ids.forget(handled)
