@@ -13,6 +13,7 @@ from tests.io.harness import DRIVERS, AnyDriver
 
 ROOT = Path(__file__).parent.parent
 WEB = ROOT / "kps" / "web"
+CLIENTS = ("client.js", "kps.js")
 FILES = sorted(file.name for file in WEB.iterdir() if file.suffix in (".css", ".html", ".js"))
 
 
@@ -37,8 +38,16 @@ def body(response: http.client.HTTPResponse) -> bytes:
     return found
 
 
-def test_the_client_is_that_of_its_own_package() -> None:
-    assert (WEB / "kps.js").read_bytes() == (ROOT / "clients" / "js" / "kps.js").read_bytes()
+@pytest.mark.parametrize("name", CLIENTS)
+def test_the_client_is_that_of_its_own_package(name: str) -> None:
+    assert (WEB / name).read_bytes() == (ROOT / "clients" / "js" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_pages_of_other_origins_may_load_the_client(driver: AnyDriver, name: str) -> None:
+    server = driver.server()
+    assert get(server, f"/{name}").getheader("access-control-allow-origin") == "*"
+    assert get(server, "/console.js").getheader("access-control-allow-origin") is None
 
 
 def test_every_file_is_served_with_its_type(driver: AnyDriver) -> None:
@@ -101,7 +110,8 @@ def test_other_methods_and_paths_are_not_found(driver: AnyDriver) -> None:
 
 def test_off_means_not_found_but_for_the_client(driver: AnyDriver) -> None:
     server = driver.server(console=False)
-    assert [get(server, path).status for path in ("/", "/console.js", "/kps.js")] == [404, 404, 200]
+    assert [get(server, path).status for path in ("/", "/console.js")] == [404, 404]
+    assert [get(server, f"/{name}").status for name in CLIENTS] == [200, 200]
     client = driver.client(server.address)
     messages = client.subscribe("__kps/stats", timeout=1.5)
     with pytest.raises(TimeoutError):

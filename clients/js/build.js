@@ -1,4 +1,4 @@
-// Makes the variants of kps.js that need no ES module support, and the server's copy: `npm run build`.
+// Makes the variant of kps.js that is no ES module, and the server's copies: `npm run build`.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -6,6 +6,15 @@ import { fileURLToPath } from 'node:url';
 const here = (name) => new URL(name, import.meta.url);
 const read = (name) => readFileSync(here(name), 'utf8');
 const NOTE = '// Made of kps.js by `npm run build`. Do not edit.\n';
+
+// Where there is a `module`, that exports; Node finds the names also for `import`. A page may have an element of that id.
+const BEGINNING = `((module) => {
+'use strict';
+`;
+const END = `})(typeof module === 'object' && module.exports ? module : {
+  set exports(names) { globalThis.KPS = globalThis.BusClient = names; },
+});
+`;
 
 /** The source without its exports, and their names. */
 function withoutExports(source) {
@@ -20,11 +29,12 @@ function withoutExports(source) {
 export function variants() {
   const source = read('kps.js');
   const { body, exported } = withoutExports(source);
-  const script = `globalThis.KPS = globalThis.BusClient = ${exported};`;
+  const script = `${NOTE}${BEGINNING}\n${body}\nmodule.exports = ${exported};\n${END}`;
   return {
-    'kps.cjs': `${NOTE}'use strict';\n\n${body}\nmodule.exports = ${exported};\n`,
-    'kps.global.js': `${NOTE}(() => {\n'use strict';\n\n${body}\n${script}\n})();\n`,
+    'client.js': script,
+    'kps.cjs': script, // under the name by which Node requires it from this package, which is one of ES modules
     'kps.d.cts': NOTE + read('kps.d.ts'),
+    '../../kps/web/client.js': script,
     '../../kps/web/kps.js': source,
   };
 }

@@ -1,8 +1,9 @@
 // Made of kps.js by `npm run build`. Do not edit.
+((module) => {
 'use strict';
 
 // The JavaScript client of KPS: publish/subscribe over WebSockets, with acknowledged publishing.
-// One file, no dependencies. kps.cjs and kps.global.js are made of it by `npm run build`.
+// One file, no dependencies. client.js and kps.cjs are made of it by `npm run build`.
 
 const SECOND = 1000;
 const FOR_GOOD = [4001, 4003]; // close codes: another connection took this client's id, or the deployment ended it
@@ -192,6 +193,12 @@ function after(delay, act) {
   return () => clearTimeout(timer);
 }
 
+/** Hear of an event, where there is such a thing. Returns what ends that. */
+function listen(target, event, act) {
+  target?.addEventListener?.(event, act);
+  return () => target?.removeEventListener?.(event, act);
+}
+
 /** Seconds from any beginning, where possible by a clock that nobody can set. It may stand still while the machine sleeps. */
 const clock = () => (globalThis.performance ?? Date).now() / SECOND;
 
@@ -246,18 +253,24 @@ const isWithin = (value, most) => value.length <= most
 const isName = (value, most = MAX_NAME) => typeof value === 'string' && value !== ''
   && isWithin(value, most) && !UNNAMEABLE.test(value);
 
-const nameUpTo = (most) => `a string of 1 to ${most} characters, none a control character or half of one`;
-
-function named(value, what, most = MAX_NAME) {
-  if (isName(value, most)) return value;
-  throw new InvalidArgument(`${what} is ${nameUpTo(most)}`);
+/** A value of the program that is as it must be: a check, and the words for it. */
+function right(value, what, [isRight, words]) {
+  if (isRight(value)) return value;
+  throw new InvalidArgument(`${what} is ${words}`);
 }
+
+const nameUpTo = (most) => [
+  (value) => isName(value, most), `a string of 1 to ${most} characters, none a control character or half of one`,
+];
+const NAME = nameUpTo(MAX_NAME);
+
+const named = (value, what) => right(value, what, NAME);
 
 /** An id that nobody has. It need not be secret, so it can do without `crypto` (React Native). */
 function randomId() {
   const numbers = new Uint32Array(2).map(() => Math.random() * 2 ** 32);
   globalThis.crypto?.getRandomValues?.(numbers);
-  return `client-${[...numbers].map((each) => each.toString(16).padStart(8, '0')).join('')}`;
+  return numbers.reduce((id, each) => id + each.toString(16).padStart(8, '0'), 'client-');
 }
 
 /** The WebSocket URL of `host`, `host:port` or a URL; in a page without an address, its own. */
@@ -399,7 +412,7 @@ class Pattern {
    * the first n characters behind the head, and the stars in between, match what was read so far.
    */
   matches(topic) {
-    if (!isText(topic)) throw new InvalidArgument('a topic is a string');
+    right(topic, 'a topic', TEXT);
     if (!topic.startsWith(this.#head)) return false;
     const blocks = this.#blocks;
     const reached = blocks.map(() => 0);
@@ -438,6 +451,9 @@ const keyOf = (wanted, group) => keyIn(
   wanted instanceof Pattern ? { pattern: wanted.text, group } : { topic: named(wanted, 'a topic'), group },
 );
 
+/** The key of direct messages, which have no topic. */
+const DIRECT = keyIn({});
+
 /** The opposite of `keyIn`. */
 function fieldsOf(key) {
   const [, group, kind, name] = /^(?:group ("(?:[^"\\]|\\.)*") of )?(\w+) (.*)/s.exec(key);
@@ -450,20 +466,6 @@ const isOfGroup = (key) => key.startsWith('group ');
 const topicOf = (key) => (isOfGroup(key) ? undefined : fieldsOf(key).topic);
 
 // -- options -------------------------------------------------------------------------------------
-
-const DEFAULTS = {
-  path: '/ws/bus',
-  level: 2,
-  reconnect: true,
-  offlineQueue: 0,
-  requestTimeout: 10 * SECOND,
-  closeTimeout: 5 * SECOND,
-  mailbox: 65_536,
-  mailboxBytes: 64 * 1024 * 1024,
-  mailboxPatience: 10 * SECOND,
-  overflow: 'drop_newest',
-  onError: show,
-};
 
 const isEpoch = (value) => isName(value, LONGEST_PLACE);
 const isTime = (value) => typeof value === 'number' && value > 0; // milliseconds; Infinity is one
@@ -486,29 +488,18 @@ function isBackoff(value) {
     && first >= LEAST_WAIT && first <= longest && factor >= 1 && jitter >= 0 && jitter <= 1;
 }
 
-/** How many letters must change to make one word of the other, in small letters. */
-function distance(one, other) {
-  let row = [0, ...other].map((_, index) => index);
-  for (const letter of one.toLowerCase()) {
-    const above = row;
-    row = [above[0] + 1];
-    [...other.toLowerCase()].forEach((each, index) => {
-      row.push(Math.min(row[index] + 1, above[index + 1] + 1, above[index] + (each !== letter)));
-    });
-  }
-  return row.at(-1);
-}
-
 /** A misspelt option would have no effect, which nobody would notice. */
 function refuseUnknown(options, known) {
   const names = Object.keys(known);
   for (const name of Object.keys(options).filter((each) => !names.includes(each))) {
-    const [nearest] = names.sort((one, other) => distance(name, one) - distance(name, other));
+    const pairs = [...name].map((_, index) => name.slice(index, index + 2).toLowerCase());
+    const likeness = (other) => pairs.filter((pair) => other.toLowerCase().includes(pair)).length;
+    const [nearest] = names.sort((one, other) => likeness(other) - likeness(one));
     throw new InvalidArgument(`there is no option ${quoted(name)}; the nearest one is ${nearest}`);
   }
 }
 
-const NAME = [isName, nameUpTo(MAX_NAME)];
+const TEXT = [isText, 'a string'];
 const TIME = [isTime, 'a number of milliseconds above 0'];
 const COUNT = [isCount, 'a whole number, from 0'];
 const LIMIT = [(value) => isCount(value) && value > 0, 'a whole number, from 1'];
@@ -519,31 +510,14 @@ const HEADERS = [
   (value) => isObject(value) && !value[Symbol.iterator] && Object.values(value).every(isText) && isJsonObject(value),
   'an object of strings',
 ];
+const OBJECT = [isObject, 'an object'];
 const INFO = [isJsonObject, 'an object'];
 const BOOLEAN = [(value) => typeof value === 'boolean', 'true or false'];
 const POSITION = [(value) => isObject(value) && isEpoch(value.epoch) && isCount(value.offset),
   'the position of a message: { epoch, offset }'];
 
-/** What each option of a client must be: a check, and the words for it. */
-const OPTIONS = {
-  id: NAME,
-  path: [(value) => isText(value) && !UNNAMEABLE.test(value), 'a string without control characters'],
-  secure: BOOLEAN,
-  token: [(value) => isName(value) || isHook(value), `a function, and no generator, or ${NAME[1]}`],
-  headers: [isObject, 'an object'],
-  level: [(value) => value === 1 || value === 2, '1 or 2'],
-  reconnect: [(value) => typeof value === 'boolean' || isInterval(value),
-    `true, false, or a number of milliseconds from ${LEAST_WAIT}`],
-  backoff: [isBackoff, `an object with ${LEAST_WAIT} <= first <= longest, factor >= 1, 0 <= jitter <= 1`],
-  WebSocket: [isFunction, 'a class: pass one where there is none (npm install ws)'],
-  requestTimeout: TIME,
-  closeTimeout: [(value) => value === 0 || isTime(value), 'a number of milliseconds, from 0'],
-  offlineQueue: COUNT,
-  mailbox: COUNT,
-  mailboxBytes: COUNT,
-  mailboxPatience: TIME,
-  overflow: [(value) => value === 'drop_newest' || value === 'drop_oldest', 'drop_newest or drop_oldest'],
-  signal: SIGNAL,
+/** The options of a client that are called when something happens. */
+const HOOKS = {
   onDirect: HOOK,
   onConnect: HOOK,
   onDisconnect: HOOK,
@@ -554,21 +528,44 @@ const OPTIONS = {
   onClose: HOOK,
 };
 
+/** What each option of a client must be: a check, the words for it, and the default, if there is one. */
+const OPTIONS = {
+  id: NAME,
+  path: [(value) => isText(value) && !UNNAMEABLE.test(value), 'a string without control characters', '/ws/bus'],
+  secure: BOOLEAN,
+  token: [(value) => isName(value) || isHook(value), `a function, and no generator, or ${NAME[1]}`],
+  headers: OBJECT,
+  level: [(value) => value === 1 || value === 2, '1 or 2', 2],
+  reconnect: [(value) => typeof value === 'boolean' || isInterval(value),
+    `true, false, or a number of milliseconds from ${LEAST_WAIT}`, true],
+  backoff: [isBackoff, `an object with ${LEAST_WAIT} <= first <= longest, factor >= 1, 0 <= jitter <= 1`],
+  WebSocket: [isFunction, 'a class: pass one where there is none (npm install ws)'],
+  requestTimeout: [...TIME, 10 * SECOND],
+  closeTimeout: [(value) => value === 0 || isTime(value), 'a number of milliseconds, from 0', 5 * SECOND],
+  offlineQueue: [...COUNT, 0],
+  mailbox: [...COUNT, 65_536],
+  mailboxBytes: [...COUNT, 64 * 1024 * 1024],
+  mailboxPatience: [...TIME, 10 * SECOND],
+  overflow: [(value) => value === 'drop_newest' || value === 'drop_oldest', 'drop_newest or drop_oldest', 'drop_newest'],
+  signal: SIGNAL,
+  ...HOOKS,
+};
+
 const SUBSCRIBING = {
   signal: SIGNAL, last: COUNT, since: POSITION, presence: HOOK, info: INFO, group: NAME, concurrency: LIMIT,
 };
 const PUBLISHING = { headers: HEADERS };
-const WAITING = { ...PUBLISHING, messageId: [(value) => isName(value, MAX_MESSAGE_ID), nameUpTo(MAX_MESSAGE_ID)] };
-const ASKING = { timeout: TIME, signal: SIGNAL, ...WAITING };
+const WAITING = { ...PUBLISHING, messageId: nameUpTo(MAX_MESSAGE_ID) };
+const ASKING = { timeout: [...TIME, 5 * SECOND], signal: SIGNAL, ...WAITING };
 const ASKING_GROUPS = { ...ASKING, key: NAME, retry: COUNT };
 const ASKING_ALL = { ...ASKING_GROUPS, expect: NAMES, expectGroups: NAMES };
 
 /** Those of a client in the unified spelling. What is empty or 0 is none. */
 const UNIFIED = {
   Address: [() => true],
-  Path: [isText, 'a string'],
+  Path: TEXT,
   Secure: BOOLEAN,
-  Id: [isText, 'a string'],
+  Id: TEXT,
   AutoRestart: BOOLEAN,
   Autorestart: BOOLEAN,
   RestartEvery: [(value) => value === 0 || isInterval(value), `a number of milliseconds from ${LEAST_WAIT}`],
@@ -578,16 +575,18 @@ const UNIFIED = {
   OnClose: HOOK,
 };
 
-/** The options that are given, checked. `null` is as good as none where the default is none. */
-function checked(options, known = OPTIONS, defaults = {}) {
-  if (!isObject(options)) throw new InvalidArgument('the options are an object');
+const called = (callback) => right(callback, 'the callback', HOOK);
+
+/** The options that are given, checked, and the defaults. `null` is as good as none where there is no default. */
+function checked(options, known) {
+  right(options, 'what has options', OBJECT);
   refuseUnknown(options, known);
-  const given = { ...defaults };
-  for (const [name, [isRight, what]] of Object.entries(known)) {
-    const value = options[name];
-    if (value === undefined || (value === null && !(name in defaults))) continue;
-    if (!isRight(value)) throw new InvalidArgument(`${name} is ${what}`);
-    given[name] = value;
+  const given = {};
+  for (const [name, must] of Object.entries(known)) {
+    const usual = must[2];
+    const value = options[name] === undefined ? usual : options[name];
+    if (value !== usual && (value !== null || must.length > 2)) right(value, name, must);
+    given[name] = value ?? undefined;
   }
   return given;
 }
@@ -1065,10 +1064,7 @@ class Connection {
       giveUpLater();
       try {
         let { token } = config;
-        if (isFunction(token)) {
-          token = await token();
-          if (!isName(token)) throw new InvalidArgument(`a token is ${NAME[1]}`);
-        }
+        if (isFunction(token)) token = named(await token(), 'a token');
         if (this.ended) return;
         const proto = level > 1 ? level : undefined;
         socket.send(JSON.stringify({ action: 'ping', from: this.id, proto, token }));
@@ -1146,7 +1142,7 @@ class Connection {
       const receipt = String(++this.#client._count);
       const message = [{ ...fields, receipt }, payload];
       this.send(...message);
-      const what = `receipt ${receipt}`;
+      const what = `publish ${receipt}`;
       const answer = this.#expect(what);
       this.#client._sent(this, this.#questions.get(what)[0], message);
       return answer;
@@ -1157,12 +1153,10 @@ class Connection {
 
   /** Learn when the server has handled all that was sent before. */
   flush() {
-    const nonce = String(++this.#client._count);
     // All pongs of level 1 are alike. It answers a question about an ack by name, even if there
     // is no such ack.
-    if (this.level < 2) return this.askStatus(`barrier_${this.id}_${nonce}`);
-    this.send({ action: 'ping', from: this.id, nonce }); // without its id it would get another one
-    return this.#expect(`ping ${nonce}`);
+    if (this.level < 2) return this.askStatus(`barrier_${this.id}_${++this.#client._count}`);
+    return this.#askFor({ action: 'ping', from: this.id }); // without its id it would get another one
   }
 
   /** Subscribe or unsubscribe. `asker` is the new subscription, besides which there may be others to the same. */
@@ -1217,21 +1211,17 @@ class Connection {
     if (messageId) this.needs('message_ids', { topic });
   }
 
-  /** Messages of the past: the answer of the server. */
-  history(topic, start) {
-    return this.#askFor('history', topic, start);
-  }
-
-  /** Who is subscribed to a topic: the answer of the server. */
-  presence(topic) {
-    return this.#askFor('presence', topic);
-  }
-
-  #askFor(action, topic, more) {
+  /** Ask about a topic: for its `history` or its `presence`. The answer of the server. */
+  askAbout(topic, action, more) {
     this.needs(action, { topic });
+    return this.#askFor({ action, topic, ...more });
+  }
+
+  /** The answer has the nonce of the question. */
+  #askFor(fields) {
     const nonce = String(++this.#client._count);
-    this.send({ action, topic, nonce, ...more });
-    return this.#expect(`${action} ${nonce}`);
+    this.send({ ...fields, nonce });
+    return this.#expect(`${fields.action} ${nonce}`);
   }
 
   /** The server's word on a subscription, if it is still to come. */
@@ -1268,7 +1258,7 @@ class Connection {
   askStatus(ackId) {
     if (this.ended) throw this.error;
     this.send({ action: 'get_ack_status', ack_id: ackId });
-    return this.#expect(`status ${ackId}`);
+    return this.#expect(`get_ack_status ${ackId}`);
   }
 
   /** Tell the server how handling a message went that somebody wants an ack for. */
@@ -1327,8 +1317,7 @@ class Connection {
     this.#stopTimer();
     const error = new ConnectionLost(`the connection ended: ${quoted(reason) || code}`, { code });
     this.#fail(error);
-    if (unsent) this.#client._unsent(unsent, error);
-    this.#client._connectionEnded(this, error, reason);
+    this.#client._connectionEnded(this, error, reason, unsent);
   }
 
   #fail(error) {
@@ -1376,10 +1365,8 @@ class Connection {
   /** The one of those who asked the same that has waited longest. It waits no more. */
   #next(what) {
     const question = this.#questions.get(what)?.[0];
-    if (question) {
-      this.#remove(what, question);
-      [this.#answered, this.#muteBefore] = question.place;
-    }
+    if (question) this.#remove(what, question);
+    if (question?.place[0] >= this.#answered) [this.#answered, this.#muteBefore] = question.place;
     return question;
   }
 
@@ -1498,7 +1485,7 @@ class Connection {
       if (this.ended) return;
       try {
         if (!isObject(fields)) throw new KPSError('unreadable message from the server');
-        if (this.#config.onFrame) this.#client._onFrame(fields);
+        this.#client._onFrame(fields);
         if (!this.ended) this.#handle(fields);
       } catch (error) { // a mistake in here: it must not end the program
         this.#client._report(error);
@@ -1514,20 +1501,20 @@ class Connection {
     if (/ed$|^pong|_status/.test(action)) this.#answered++;
     switch (action) {
       case 'publish':
-        return this.#awaitsPast(fields) || this.#deliver(topic, this.#open(fields, true));
+        return !topic || this.#awaitsPast(fields) || this.#deliver(topic, this.#open(fields, true));
       case 'publish_ack':
         return this.#question(topic, fields);
       case 'direct_message':
-        return this.#deliver(undefined, {
+        return this.#deliver('', {
           payloads: [fields.data ?? null], from: text(fields.from), headers: this.#headersOf(fields),
         });
       case 'pong':
-        return this.registered ? this.#pong(fields) : this.#register(fields);
+        return this.#pong(fields);
       case 'subscribed':
       case 'unsubscribed':
         return this.#confirmed(fields.action.slice(0, -1), keyIn(fields), fields);
       case 'published':
-        return this.#next(`receipt ${text(fields.receipt)}`)?.resolve(
+        return this.#next(`publish ${text(fields.receipt)}`)?.resolve(
           isCount(fields.delivered) ? fields.delivered : undefined,
         );
       case 'presence':
@@ -1539,19 +1526,12 @@ class Connection {
       case 'ack_response':
         return ack?._told(fields);
       case 'ack_status':
-        return this.#next(`status ${text(fields.ack_id)}`)?.resolve(
+        return this.#next(`get_ack_status ${text(fields.ack_id)}`)?.resolve(
           new Map(entries(fields.status).map(([id, known]) => [id, known === true])),
         );
       case 'error':
         return this.#error(fields);
     } // what later levels bring is passed over
-  }
-
-  #pong({ id, nonce, message_ids: memory }) {
-    if (isName(id)) this.id = id;
-    this.#client._named(this.id);
-    this.#remember(memory);
-    this.#next(`ping ${text(nonce)}`)?.resolve();
   }
 
   /** Note for how long the server remembers messages with ids: what it gets now, until our time plus `ahead` by its clock. */
@@ -1561,18 +1541,27 @@ class Connection {
     if (isTold) this.memory = { window, most, ahead: time + seconds - clock() };
   }
 
-  #register({ id, proto, limits, features, message_ids: memory }) {
+  /** The first one registers this client. */
+  #pong({ id, nonce, message_ids: memory, ...agreement }) {
+    const isFirst = !this.registered;
+    if (isFirst) this.#agree(agreement);
+    if (isName(id)) this.id = id;
+    this.#client._named(this.id);
+    this.#remember(memory);
+    if (!isFirst) return this.#next(`ping ${text(nonce)}`)?.resolve();
+    this.#watch();
+    this.#client._registered(this);
+  }
+
+  /** Note what the server has and takes. */
+  #agree({ proto, limits, features }) {
     this.registered = true;
     this.registeredAt = Date.now();
-    if (isName(id)) this.id = id;
     this.level = this.#outbox.level = proto === 2 && this.#config.level === 2 ? 2 : 1;
     const { max_message: most, heartbeat } = isObject(limits) ? limits : {};
     if (this.level > 1) this.#features = new Set(list(features));
-    this.#remember(memory);
     if (isTime(most)) this.#outbox.limit = most;
     if (isTime(heartbeat)) this.#heartbeat = Math.max(heartbeat, 1) * SECOND;
-    this.#watch();
-    this.#client._registered(this);
   }
 
   /**
@@ -1613,9 +1602,9 @@ class Connection {
   #question(topic, fields) {
     const ackId = text(fields.ack_id);
     const opened = this.#open(fields);
-    const isDirect = this.level > 1 ? !topic : topic.startsWith(`__direct_${this.id}`);
+    const isDirect = this.level < 2 && topic.startsWith(`__direct_${this.id}`);
     const deliver = (to) => this.#deliver(to, opened, ackId);
-    if (!deliver(topic) && !(isDirect && deliver()) && ackId) {
+    if (!deliver(topic) && !(isDirect && deliver('')) && ackId) {
       this.answer(ackId, NO_SUBSCRIBER, undefined, !opened.groupKey);
     }
   }
@@ -1634,32 +1623,12 @@ class Connection {
     for (const [key, value] of Object.entries(named)) named[key] = text(value) || undefined;
     const error = new ServerError(quoted(reason), named);
     if (!this.registered) return this.#client._turnedAway(this, error);
-    let what;
-    let call;
-    switch (request) {
-      case 'subscribe':
-      case 'unsubscribe':
-        return this.#refusedAbout(request, keyIn(named), error);
-      case 'publish_with_ack':
-      case 'publish_to_id_with_ack':
-        call = this.acks.get(ackId);
-        break;
-      case 'publish':
-        what = `receipt ${text(receipt)}`;
-        break;
-      case 'get_ack_status':
-        what = `status ${text(ackId)}`;
-        break;
-      case 'history':
-      case 'presence':
-      case 'ping':
-        what = `${request} ${text(nonce)}`;
-        break;
-      default:
-        // The outcome of a relay comes later than its turn.
-        if (this.level < 2 && !/^failed to relay/.test(reason)) return this.#refusedUnnamed(error);
-    }
-    call ??= this.#questions.get(what)?.[0];
+    if (request === 'subscribe' || request === 'unsubscribe') return this.#refusedAbout(request, keyIn(named), error);
+    // The outcome of a relay comes later than its turn.
+    const hasTurn = this.level < 2 && !named.request && !/^failed to relay/.test(error.message);
+    if (hasTurn) return this.#refusedUnnamed(error);
+    const call = /_ack$/.test(named.request) ? this.acks.get(ackId)
+      : this.#questions.get(`${named.request} ${text(receipt ?? nonce ?? ackId)}`)?.[0];
     // Of a repeat that says nothing about the first one, which was lost.
     const lost = code !== 'outcome_unknown' && this.#client._unanswered.get(call)?.lost;
     if (call) call._fail(lost || error);
@@ -1686,8 +1655,8 @@ class Connection {
       refused = open.find(([what, asked]) => this.#questions.get(what)?.some((each) => asked.includes(each)));
     }
     if (!refused) return this.#client._report(error);
-    const [action, ...key] = refused[0].split(' ');
-    this.#refusedAbout(action, key.join(' '), error);
+    const [, action, key] = /(\w+) (.*)/s.exec(refused[0]);
+    this.#refusedAbout(action, key, error);
   }
 }
 
@@ -1707,18 +1676,16 @@ class Ack {
   #startedAt = Date.now(); // when it was last seen to wait here
   #timeout;
   #isSent;
-  #signal;
-  #abort = () => this.#giveUp({ error: this.#signal.reason });
+  #stopListening;
 
   constructor(connection, id, timeout, isSent, signal) {
     this.id = id;
     this.#connection = connection;
     this.#timeout = timeout;
-    this.#signal = signal;
     connection.acks.set(id, this);
     this.#isSent = isSent;
     this.#look(timeout + ACK_GRACE, Math.max(timeout, SENDING));
-    signal?.addEventListener('abort', this.#abort);
+    this.#stopListening = listen(signal, 'abort', () => this.#giveUp({ error: signal.reason }));
     if (signal?.aborted) this._fail(signal.reason);
   }
 
@@ -1814,7 +1781,7 @@ class Ack {
     this.#isFinished = true;
     this.#hasFailed = Boolean(failure);
     this.#stop();
-    this.#signal?.removeEventListener('abort', this.#abort);
+    this.#stopListening();
     this.#connection.forget(this);
     if (failure) this.#end.reject(failure.error);
     else this.#end.resolve();
@@ -2103,12 +2070,8 @@ class Subscription {
   #place; // of the last message that the program was given
   #inWork = new Map(); // who iterates -> the message that is being handled there
   #idle = []; // iterators that wait
-  #signal;
+  #stopListening;
   #left = deferred(); // by the program, which may not wait for the confirmation then
-  #abort = () => {
-    this.#left.reject(this.#signal.reason);
-    this.#leave();
-  };
   _confirmation; // the server's, if it was still to come
   _isAwaited = false;
   _observer; // what is called with the members of the topic
@@ -2125,10 +2088,13 @@ class Subscription {
     [this.topic] = Object.values(scope);
     this.group = group;
     this.#callback = callback;
-    this.#signal = signal;
     this.#mailbox = new Mailbox(client._limits);
-    signal?.addEventListener('abort', this.#abort);
-    if (signal?.aborted) this.#abort();
+    const abort = () => {
+      this.#left.reject(signal.reason);
+      this.#leave();
+    };
+    this.#stopListening = listen(signal, 'abort', abort);
+    if (signal?.aborted) abort();
   }
 
   /** Settled when the program has left it: rejected by its signal, with the reason. */
@@ -2248,7 +2214,7 @@ class Subscription {
     if (this.#ended) return;
     this.#ended = true;
     this.#error = error;
-    this.#signal?.removeEventListener('abort', this.#abort);
+    this.#stopListening();
     for (let message; !error && (message = this.#take()); ) this.#giveBack(message, 'unsubscribed');
     for (const resolve of this.#idle) resolve();
     if (this.dropped > this.#told) this.#tellDropped();
@@ -2334,7 +2300,7 @@ class Client {
   #infos = new Map(); // key -> the subscriptions with something about this client: once confirmed, the last one
   #members = new Map(); // key -> the members that the program knows, by id, or `null`
   #standings = new Standings((topic) => this.#having(topic));
-  #direct; // the subscription to direct messages, if there is one, as a list
+  #listeners = {}; // name of an option -> what is called then: the option, or nothing, and those that were added
   #kept = []; // publications for the next connection, as [fields, JSON of the payload]
   #keptBytes = 0;
   _count = 0; // of questions, to name each, on all connections
@@ -2349,19 +2315,18 @@ class Client {
   constructor(address, options) {
     const isAddress = !isObject(address) || isText(address.href);
     if (options === undefined) [address, options] = isAddress ? [address, {}] : [undefined, address];
-    const defaults = { ...DEFAULTS, WebSocket: globalThis.WebSocket };
-    const config = this.#config = checked(options, OPTIONS, defaults);
+    const config = this.#config = checked(options, OPTIONS);
+    config.WebSocket ??= globalThis.WebSocket;
     const { mailbox, mailboxBytes, overflow } = config;
     this._limits = { mailbox, mailboxBytes, overflow };
-    if (!config.WebSocket) {
-      throw new InvalidArgument('there is no WebSocket here: pass one as option (npm install ws)');
-    }
+    right(config.WebSocket, 'WebSocket', OPTIONS.WebSocket);
     config.id ??= randomId();
     this.#url = parseAddress(address, config.path, config.secure);
     const first = config.reconnect;
     const fixed = typeof first === 'number' && { first, factor: 1, longest: first, jitter: 0 };
     this.#backoff = { ...BACKOFF, ...config.backoff, ...fixed };
-    if (config.onDirect) this.#direct = [new Subscription(this, 'topic ', config.onDirect)];
+    for (const name of Object.keys(HOOKS)) this.#listeners[name] = [config[name]];
+    if (config.onDirect) this.on('direct', config.onDirect);
     this._flow = new Flow(
       config.mailboxPatience,
       () => this.#connection?.isAsking,
@@ -2419,6 +2384,20 @@ class Client {
     return this.#closed.promise;
   }
 
+  /** Have a function called when the option for that event is, at `connect` as `onConnect`. Returns what ends that. */
+  on(event, listener) {
+    const name = text(event).replace(/^./, (first) => `on${first.toUpperCase()}`);
+    refuseUnknown({ [name]: called(listener) }, HOOKS);
+    if (name === 'onDirect') {
+      const subscription = new Subscription(this, DIRECT, listener);
+      this.#set(DIRECT, [...this.#having(''), subscription]);
+      return () => subscription.unsubscribe();
+    }
+    const own = (...values) => listener(...values);
+    this.#listeners[name] = [...this.#listeners[name], own];
+    return () => { this.#listeners[name] = this.#listeners[name].filter((each) => each !== own); };
+  }
+
   /** Subscribe to a topic, or to a pattern of topics; or become a member of a group of either. */
   subscribe(topic, callback, options) {
     if (options === undefined && isObject(callback)) [callback, options] = [undefined, callback];
@@ -2463,9 +2442,8 @@ class Client {
 
   /** Have the server send a message to another server. */
   async publishToServer(address, data, secure = false) {
-    const to = named(address, 'an address', MAX_ADDRESS);
-    if (typeof secure !== 'boolean') throw new InvalidArgument('secure is true or false');
-    const status = { is_secure: secure };
+    const to = right(address, 'an address', nameUpTo(MAX_ADDRESS));
+    const status = { is_secure: right(secure, 'secure', BOOLEAN) };
     await this.#sendOrKeep({ action: 'publish_to_server', to, status }, data);
   }
 
@@ -2496,17 +2474,16 @@ class Client {
   /** Messages of a topic with history: those behind `since`, or else the latest. */
   async history(topic, options = {}) {
     named(topic, 'a topic');
-    const { since, limit } = checked(options, { since: POSITION, limit: LIMIT }, { limit: 100 });
+    const { since, limit } = checked(options, { since: POSITION, limit: [...LIMIT, 100] });
     const past = { messages: [], position: since ? positionOf(since) : null, recovered: true, lost: null };
     for (;;) {
       const start = { since: past.position ?? undefined, last: limit - past.messages.length };
-      const fields = await this.#ready().history(topic, start);
+      const fields = await this.#ready().askAbout(topic, 'history', start);
       const { epoch, offset, coming, recovered, lost } = standingIn(fields);
       const told = list(fields.messages).filter((one) => isOffset(one?.offset));
-      const messages = told.map(({ from, data, offset: own, headers }) => {
-        const opened = { from: text(from), headers: headersIn(headers) };
-        return new Message(topic, data ?? null, opened, epoch && { epoch, offset: own });
-      });
+      const messages = told.map(({ from, data = null, offset: own, headers }) => (
+        new Message(topic, data, { from: text(from), headers: headersIn(headers) }, epoch && { epoch, offset: own })
+      ));
       const isOther = past.messages.length > 0 && epoch !== past.position.epoch;
       if (isOther) return { ...past, recovered: false, lost: null }; // what came before was forgotten meanwhile
       if (recovered === false) {
@@ -2523,7 +2500,7 @@ class Client {
   /** Who is subscribed to a topic. That is compared with nothing, so nobody is new. */
   async presence(topic) {
     named(topic, 'a topic');
-    return { ...presenceIn(topic, await this.#ready().presence(topic)), joined: new Map() };
+    return { ...presenceIn(topic, await this.#ready().askAbout(topic, 'presence')), joined: new Map() };
   }
 
   /** Wait until the server has handled everything that was sent before. */
@@ -2536,8 +2513,7 @@ class Client {
   /** Hand over what a message has brought: a direct one, if there is no topic. Tells whether anybody takes it. */
   _deliver(connection, topic, opened, weight, ackId) {
     const { payloads, place, groupKey } = opened;
-    const isDirect = topic === undefined;
-    const targets = groupKey ? this.#subscriptions.get(groupKey) : isDirect ? this.#direct : this.#having(topic);
+    const targets = groupKey ? this.#subscriptions.get(groupKey) : this.#having(topic);
     if (!targets?.length) return false;
     const answer = (...outcome) => connection.answer(ackId, ...outcome);
     const asked = ackId ? acknowledgement(targets.length, answer) : undefined;
@@ -2546,7 +2522,7 @@ class Client {
       if (!ackId && index < repeated) return;
       const own = first && { epoch: first.epoch, offset: first.offset + index };
       for (const target of targets) {
-        target._put(new Message(topic ?? '', data, opened, own, weight, asked));
+        target._put(new Message(topic, data, opened, own, weight, asked));
       }
     });
     return true;
@@ -2556,7 +2532,7 @@ class Client {
   #passed(topic, place, count) {
     const passed = this.#standings.passed(topic, place, count);
     const { first, missing } = passed;
-    if (first && missing !== 0) this.#notify(this.#config.onLost, { topic, messages: missing });
+    if (first && missing !== 0) this.#notify('onLost', { topic, messages: missing });
     return passed;
   }
 
@@ -2577,8 +2553,8 @@ class Client {
     this.#standings.begin(key, this.#patterns.get(key), standing);
     const { coming, recovered, lost } = standing;
     const [topic] = Object.values(fieldsOf(key));
-    if (recovered) this.#notify(this.#config.onRecovered, { topic, messages: coming });
-    else if (recovered === false) this.#notify(this.#config.onLost, { topic, messages: lost });
+    if (recovered) this.#notify('onRecovered', { topic, messages: coming });
+    else if (recovered === false) this.#notify('onLost', { topic, messages: lost });
   }
 
   /** What the program wants of a key besides messages, as fields of a message. */
@@ -2597,18 +2573,13 @@ class Client {
     this.#members.set(key, now.members && new Map(now.members)); // the program may change its own
     for (const subscription of this.#subscriptions.get(key)) {
       // A callback may end others.
-      if (this.#subscriptions.get(key)?.includes(subscription)) this.#notify(subscription._observer, now);
+      if (!this.#subscriptions.get(key)?.includes(subscription)) continue;
+      this.#attemptTo(() => subscription._observer?.(now));
     }
   }
 
-  _unsent(count, { message, code }) {
-    this.#dropped += count;
-    const what = `${count} publications were not sent: ${message}`;
-    this._report(new ConnectionLost(what, { code, count }));
-  }
-
   _onFrame(fields) {
-    this.#notify(this.#config.onFrame, fields, this);
+    this.#notify('onFrame', fields, this);
   }
 
   // -- connecting --------------------------------------------------------------------------------
@@ -2635,7 +2606,6 @@ class Client {
   _registered(connection) {
     const reconnected = this.#wasConnected;
     const { id, level } = connection;
-    this._named(id);
     this.#wasConnected = true;
     this.#attempt = Math.max(0, this.#shortLived - FORGIVEN);
     connection.setReading(!this._flow.isPaused);
@@ -2647,7 +2617,7 @@ class Client {
     this.#sendAgain(connection);
     this.#reportLackOfPresence(connection);
     this.#sendKept(connection);
-    this.#notify(this.#config.onConnect, { id, level, reconnected });
+    this.#notify('onConnect', { id, level, reconnected });
     if (!this.#isOver) this.#opened.resolve(this); // a callback may have closed it
   }
 
@@ -2672,31 +2642,35 @@ class Client {
     this.#end(error);
   }
 
-  _connectionEnded(connection, lost, reason) {
+  /** `count` publications were not sent. */
+  _connectionEnded(connection, lost, reason, count) {
+    if (count) {
+      const { code, message } = lost;
+      this.#dropped += count;
+      this._report(new ConnectionLost(`${count} publications were not sent: ${message}`, { code, count }));
+    }
     if (connection !== this.#connection) return;
     this.#connection = undefined;
     if (this._isClosing) return this.#end();
     const isTooLong = !connection.registered && lost.code === TOO_BIG; // as it will be each time
-    const tooLong = 'the server takes no first message as long as this one: its id is too long';
+    const tooLong = 'the id is too long for the server';
     const error = connection.registered ? lost : this.#failure(isTooLong ? tooLong : reason || lost.code);
     const { status } = error;
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
     const isFinal = this.#config.reconnect === false || FOR_GOOD.includes(lost.code) || isRefused
       || isTooLong;
-    if (connection.registered) this.#lived(Date.now() - connection.registeredAt);
+    if (connection.registered) {
+      // A server that accepts each client and ends it at once must not be hammered.
+      if (Date.now() - connection.registeredAt >= this.#backoff.longest) this.#attempt = this.#shortLived = 0;
+      this.#shortLived++;
+    }
     const retryIn = isFinal ? undefined : waitBefore(this.#attempt++, this.#backoff);
     if (connection.registered) {
-      this.#notify(this.#config.onDisconnect, { code: lost.code, reason, retryIn });
+      this.#notify('onDisconnect', { code: lost.code, reason, retryIn });
     } else if (!isFinal) this._report(error);
     if (isFinal) this.#end(error);
     else this.#retry(retryIn);
-  }
-
-  /** A server that accepts each client and ends it at once must not be hammered. */
-  #lived(time) {
-    if (time >= this.#backoff.longest) this.#attempt = this.#shortLived = 0;
-    this.#shortLived++;
   }
 
   /** `reason` is a text, or else a close code. */
@@ -2716,19 +2690,14 @@ class Client {
 
   #listen() {
     const { document } = globalThis;
-    const wake = () => this.#wake();
-    const show = () => document.visibilityState === 'visible' && this.#wake();
     const { signal } = this.#config;
-    const close = () => this.close();
-    globalThis.addEventListener?.('online', wake);
-    document?.addEventListener('visibilitychange', show);
-    signal?.addEventListener('abort', close);
-    this.#stopListening = () => {
-      globalThis.removeEventListener?.('online', wake);
-      document?.removeEventListener('visibilitychange', show);
-      signal?.removeEventListener('abort', close);
-    };
-    if (signal?.aborted) close();
+    const ends = [
+      listen(globalThis, 'online', () => this.#wake()),
+      listen(document, 'visibilitychange', () => document.visibilityState === 'visible' && this.#wake()),
+      listen(signal, 'abort', () => this.close()),
+    ];
+    this.#stopListening = () => { for (const end of ends) end(); };
+    if (signal?.aborted) this.close();
   }
 
   #end(error) {
@@ -2743,7 +2712,7 @@ class Client {
       this._report(new NotConnected(`${this.#kept.length} publications were kept and never sent`));
     }
     this.#opened?.reject(error ?? this.#refusal());
-    this.#notify(this.#config.onClose, error);
+    this.#notify('onClose', error);
     this.#closed.resolve();
   }
 
@@ -2759,6 +2728,7 @@ class Client {
 
   /** Subscribe or unsubscribe, with nobody who waits for the outcome. */
   _ask(...question) {
+    if (question[1] === DIRECT) return; // for which there is nothing to ask
     const ask = () => this.#connection.ask(...question);
     this.#attemptTo(ask, (error) => this.#reportUnlessTold(error));
   }
@@ -2773,7 +2743,7 @@ class Client {
   #having(topic) {
     let found = this.#routes.get(topic);
     if (found) return found;
-    // Without a topic it is a direct message.
+    // Without a topic it is a direct message, which no pattern has.
     const matching = [...this.#patterns].filter(([, pattern]) => topic && pattern._selects(topic));
     const exact = this.#subscriptions.get(`topic ${topic}`) ?? [];
     found = [exact, ...matching.map(([key]) => this.#subscriptions.get(key))].flat();
@@ -2830,7 +2800,6 @@ class Client {
 
   #endAll(error) {
     for (const key of this.#subscriptions.keys()) this._endSubscriptions(key, error);
-    this.#direct?.[0]._end(error);
     for (const [call, { connection }] of this._unanswered) call._fail(connection.error ?? this.#refusal());
   }
 
@@ -2932,7 +2901,7 @@ class Client {
 
   /** `known` are the options that this kind of request has. */
   #ask(fields, data, options = {}, known = ASKING) {
-    const given = checked(options, known, { timeout: 5 * SECOND });
+    const given = checked(options, known);
     const { timeout, signal, headers, expect = [], expectGroups = [], key, retry, messageId } = given;
     const there = [...expect, ...expectGroups.map((group) => ({ group }))];
     const demands = { expect: there.length ? there : undefined, key, retry: retry || undefined };
@@ -2978,11 +2947,12 @@ class Client {
   // -- telling the program -----------------------------------------------------------------------
 
   _report(error) {
-    this.#attemptTo(() => this.#config.onError(error), show);
+    const listeners = this.#listeners.onError.filter(Boolean);
+    for (const listener of listeners.length ? listeners : [show]) this.#attemptTo(() => listener(error), show);
   }
 
-  #notify(hook, ...values) {
-    this.#attemptTo(() => hook?.(...values));
+  #notify(name, ...values) {
+    for (const listener of this.#listeners[name]) this.#attemptTo(() => listener?.(...values));
   }
 
   /** Do what may fail, now or as a promise, without harm to whoever wanted it done. */
@@ -3016,7 +2986,7 @@ class Client {
   }
 
   Subscribe(topic, callback) {
-    if (!isHook(callback)) throw new InvalidArgument(`the callback is ${HOOK[1]}`);
+    called(callback);
     const subscription = this.subscribe(topic, ({ data, from }) => callback({ data, from }, end));
     const end = () => subscription.unsubscribe();
     end.then = (...ends) => untilConfirmed(end, subscription).then(...ends);
@@ -3059,7 +3029,7 @@ class Client {
   }
 
   OnClose(callback) {
-    this.#config.onClose = checked({ callback }, { callback: HOOK }).callback;
+    this.#listeners.onClose[0] = called(callback);
   }
 
   #unawaited(promise) {
@@ -3098,3 +3068,6 @@ module.exports = {
   ClientSubscription,
   ClientSubscriber,
 };
+})(typeof module === 'object' && module.exports ? module : {
+  set exports(names) { globalThis.KPS = globalThis.BusClient = names; },
+});

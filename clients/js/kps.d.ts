@@ -133,7 +133,11 @@ export class Pattern {
 }
 
 /**
- * A subscription to one topic, or to one pattern. Without a callback it is iterated over; leaving the loop ends it.
+ * A subscription to one topic, or to one pattern. Without a callback it is iterated over; leaving the loop ends it, and gives
+ * up what waits.
+ *
+ * While a callback is busy, or the body of a loop, messages wait: a WebSocket that can pause (`ws`) is read no faster, and nothing
+ * is lost. Elsewhere as many wait as `mailbox` and `mailboxBytes` say; what has no room is dropped, counted and reported.
  *
  * A message that wants an ack counts as handled when the next one is asked for, or when
  * `unsubscribe` is called. Leaving the loop otherwise tells the publisher of a failure.
@@ -439,7 +443,7 @@ export interface ClientOptions {
    * Gets what is told to nobody else: refusals of the server, failed attempts to connect, what
    * callbacks throw, dropped messages. That a topic is refused only for now comes here once for each
    * connection, and so does `Unsupported` for a topic with `presence` or `info` on a server that lacks it: the
-   * subscription goes on without. Default: `console.error`.
+   * subscription goes on without. Default: `console.error`, unless there is a listener (`client.on`).
    */
   onError?: (error: unknown) => unknown;
   /**
@@ -453,6 +457,18 @@ export interface ClientOptions {
   onFrame?: (frame: Frame, client: Client) => unknown;
   /** Called once when the client has closed, with the error unless the program closed it. */
   onClose?: (error?: KPSError) => unknown;
+}
+
+/** What `client.on` hears of, by its name. Each is also an option: `connect` is `onConnect`. */
+export interface ClientEvents {
+  direct: Message;
+  connect: Connected;
+  disconnect: Disconnected;
+  error: unknown;
+  recovered: Recovered;
+  lost: Lost;
+  frame: Frame;
+  close: KPSError | undefined;
 }
 
 /** The payload and sender of a message, in the unified spelling. */
@@ -528,6 +544,13 @@ export class Client {
    * What was published is still sent, for up to `closeTimeout`. May be called twice.
    */
   close(): Promise<void>;
+
+  /**
+   * Have a function called at each event of that name, as the option for it is, besides that and after it. Returns what ends
+   * this. While there is one for `direct`, direct messages have somebody who handles them; each gets all, one at a time. While
+   * there is one for `error`, errors are not shown by `console.error`. Throws `InvalidArgument`.
+   */
+  on<E extends keyof ClientEvents>(event: E, listener: (event: ClientEvents[E]) => unknown): () => void;
 
   /**
    * Subscribe to a topic, or to all that a pattern has: those that match, but one that begins with `__` only if the

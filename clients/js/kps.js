@@ -1,5 +1,5 @@
 // The JavaScript client of KPS: publish/subscribe over WebSockets, with acknowledged publishing.
-// One file, no dependencies. kps.cjs and kps.global.js are made of it by `npm run build`.
+// One file, no dependencies. client.js and kps.cjs are made of it by `npm run build`.
 
 const SECOND = 1000;
 const FOR_GOOD = [4001, 4003]; // close codes: another connection took this client's id, or the deployment ended it
@@ -266,7 +266,7 @@ const named = (value, what) => right(value, what, NAME);
 function randomId() {
   const numbers = new Uint32Array(2).map(() => Math.random() * 2 ** 32);
   globalThis.crypto?.getRandomValues?.(numbers);
-  return `client-${[...numbers].map((each) => each.toString(16).padStart(8, '0')).join('')}`;
+  return numbers.reduce((id, each) => id + each.toString(16).padStart(8, '0'), 'client-');
 }
 
 /** The WebSocket URL of `host`, `host:port` or a URL; in a page without an address, its own. */
@@ -447,7 +447,7 @@ const keyOf = (wanted, group) => keyIn(
   wanted instanceof Pattern ? { pattern: wanted.text, group } : { topic: named(wanted, 'a topic'), group },
 );
 
-/** What direct messages have, which have no topic. */
+/** The key of direct messages, which have no topic. */
 const DIRECT = keyIn({});
 
 /** The opposite of `keyIn`. */
@@ -1361,10 +1361,8 @@ class Connection {
   /** The one of those who asked the same that has waited longest. It waits no more. */
   #next(what) {
     const question = this.#questions.get(what)?.[0];
-    if (question) {
-      this.#remove(what, question);
-      [this.#answered, this.#muteBefore] = question.place;
-    }
+    if (question) this.#remove(what, question);
+    if (question?.place[0] >= this.#answered) [this.#answered, this.#muteBefore] = question.place;
     return question;
   }
 
@@ -1507,7 +1505,7 @@ class Connection {
           payloads: [fields.data ?? null], from: text(fields.from), headers: this.#headersOf(fields),
         });
       case 'pong':
-        return this.registered ? this.#pong(fields) : this.#register(fields);
+        return this.#pong(fields);
       case 'subscribed':
       case 'unsubscribed':
         return this.#confirmed(fields.action.slice(0, -1), keyIn(fields), fields);
@@ -1532,13 +1530,6 @@ class Connection {
     } // what later levels bring is passed over
   }
 
-  #pong({ id, nonce, message_ids: memory }) {
-    if (isName(id)) this.id = id;
-    this.#client._named(this.id);
-    this.#remember(memory);
-    this.#next(`ping ${text(nonce)}`)?.resolve();
-  }
-
   /** Note for how long the server remembers messages with ids: what it gets now, until our time plus `ahead` by its clock. */
   #remember(memory) {
     const { window, seconds, most, time } = memory ?? {};
@@ -1546,18 +1537,27 @@ class Connection {
     if (isTold) this.memory = { window, most, ahead: time + seconds - clock() };
   }
 
-  #register({ id, proto, limits, features, message_ids: memory }) {
+  /** The first one registers this client. */
+  #pong({ id, nonce, message_ids: memory, ...agreement }) {
+    const isFirst = !this.registered;
+    if (isFirst) this.#agree(agreement);
+    if (isName(id)) this.id = id;
+    this.#client._named(this.id);
+    this.#remember(memory);
+    if (!isFirst) return this.#next(`ping ${text(nonce)}`)?.resolve();
+    this.#watch();
+    this.#client._registered(this);
+  }
+
+  /** Note what the server has and takes. */
+  #agree({ proto, limits, features }) {
     this.registered = true;
     this.registeredAt = Date.now();
-    if (isName(id)) this.id = id;
     this.level = this.#outbox.level = proto === 2 && this.#config.level === 2 ? 2 : 1;
     const { max_message: most, heartbeat } = isObject(limits) ? limits : {};
     if (this.level > 1) this.#features = new Set(list(features));
-    this.#remember(memory);
     if (isTime(most)) this.#outbox.limit = most;
     if (isTime(heartbeat)) this.#heartbeat = Math.max(heartbeat, 1) * SECOND;
-    this.#watch();
-    this.#client._registered(this);
   }
 
   /**
@@ -1651,8 +1651,8 @@ class Connection {
       refused = open.find(([what, asked]) => this.#questions.get(what)?.some((each) => asked.includes(each)));
     }
     if (!refused) return this.#client._report(error);
-    const [action, ...key] = refused[0].split(' ');
-    this.#refusedAbout(action, key.join(' '), error);
+    const [, action, key] = /(\w+) (.*)/s.exec(refused[0]);
+    this.#refusedAbout(action, key, error);
   }
 }
 
@@ -2380,7 +2380,7 @@ export class Client {
     return this.#closed.promise;
   }
 
-  /** Have a function called, too, when the option of that name is: at `connect` for `onConnect`. Returns what ends that. */
+  /** Have a function called when the option for that event is, at `connect` as `onConnect`. Returns what ends that. */
   on(event, listener) {
     const name = text(event).replace(/^./, (first) => `on${first.toUpperCase()}`);
     refuseUnknown({ [name]: called(listener) }, HOOKS);
@@ -2477,10 +2477,9 @@ export class Client {
       const fields = await this.#ready().askAbout(topic, 'history', start);
       const { epoch, offset, coming, recovered, lost } = standingIn(fields);
       const told = list(fields.messages).filter((one) => isOffset(one?.offset));
-      const messages = told.map(({ from, data, offset: own, headers }) => {
-        const opened = { from: text(from), headers: headersIn(headers) };
-        return new Message(topic, data ?? null, opened, epoch && { epoch, offset: own });
-      });
+      const messages = told.map(({ from, data = null, offset: own, headers }) => (
+        new Message(topic, data, { from: text(from), headers: headersIn(headers) }, epoch && { epoch, offset: own })
+      ));
       const isOther = past.messages.length > 0 && epoch !== past.position.epoch;
       if (isOther) return { ...past, recovered: false, lost: null }; // what came before was forgotten meanwhile
       if (recovered === false) {
@@ -2603,7 +2602,6 @@ export class Client {
   _registered(connection) {
     const reconnected = this.#wasConnected;
     const { id, level } = connection;
-    this._named(id);
     this.#wasConnected = true;
     this.#attempt = Math.max(0, this.#shortLived - FORGIVEN);
     connection.setReading(!this._flow.isPaused);
@@ -2651,26 +2649,24 @@ export class Client {
     this.#connection = undefined;
     if (this._isClosing) return this.#end();
     const isTooLong = !connection.registered && lost.code === TOO_BIG; // as it will be each time
-    const tooLong = 'the server takes no id as long as this one';
+    const tooLong = 'the id is too long for the server';
     const error = connection.registered ? lost : this.#failure(isTooLong ? tooLong : reason || lost.code);
     const { status } = error;
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
     const isFinal = this.#config.reconnect === false || FOR_GOOD.includes(lost.code) || isRefused
       || isTooLong;
-    if (connection.registered) this.#lived(Date.now() - connection.registeredAt);
+    if (connection.registered) {
+      // A server that accepts each client and ends it at once must not be hammered.
+      if (Date.now() - connection.registeredAt >= this.#backoff.longest) this.#attempt = this.#shortLived = 0;
+      this.#shortLived++;
+    }
     const retryIn = isFinal ? undefined : waitBefore(this.#attempt++, this.#backoff);
     if (connection.registered) {
       this.#notify('onDisconnect', { code: lost.code, reason, retryIn });
     } else if (!isFinal) this._report(error);
     if (isFinal) this.#end(error);
     else this.#retry(retryIn);
-  }
-
-  /** A server that accepts each client and ends it at once must not be hammered. */
-  #lived(time) {
-    if (time >= this.#backoff.longest) this.#attempt = this.#shortLived = 0;
-    this.#shortLived++;
   }
 
   /** `reason` is a text, or else a close code. */
@@ -2728,7 +2724,7 @@ export class Client {
 
   /** Subscribe or unsubscribe, with nobody who waits for the outcome. */
   _ask(...question) {
-    if (question[1] === DIRECT) return;
+    if (question[1] === DIRECT) return; // for which there is nothing to ask
     const ask = () => this.#connection.ask(...question);
     this.#attemptTo(ask, (error) => this.#reportUnlessTold(error));
   }
@@ -2743,6 +2739,7 @@ export class Client {
   #having(topic) {
     let found = this.#routes.get(topic);
     if (found) return found;
+    // Without a topic it is a direct message, which no pattern has.
     const matching = [...this.#patterns].filter(([, pattern]) => topic && pattern._selects(topic));
     const exact = this.#subscriptions.get(`topic ${topic}`) ?? [];
     found = [exact, ...matching.map(([key]) => this.#subscriptions.get(key))].flat();

@@ -451,7 +451,7 @@ const keyOf = (wanted, group) => keyIn(
   wanted instanceof Pattern ? { pattern: wanted.text, group } : { topic: named(wanted, 'a topic'), group },
 );
 
-/** What direct messages have, which have no topic. */
+/** The key of direct messages, which have no topic. */
 const DIRECT = keyIn({});
 
 /** The opposite of `keyIn`. */
@@ -1541,6 +1541,7 @@ class Connection {
     if (isTold) this.memory = { window, most, ahead: time + seconds - clock() };
   }
 
+  /** The first one registers this client. */
   #pong({ id, nonce, message_ids: memory, ...agreement }) {
     const isFirst = !this.registered;
     if (isFirst) this.#agree(agreement);
@@ -2383,7 +2384,7 @@ class Client {
     return this.#closed.promise;
   }
 
-  /** Have a function called, too, when the option of that name is: at `connect` for `onConnect`. Returns what ends that. */
+  /** Have a function called when the option for that event is, at `connect` as `onConnect`. Returns what ends that. */
   on(event, listener) {
     const name = text(event).replace(/^./, (first) => `on${first.toUpperCase()}`);
     refuseUnknown({ [name]: called(listener) }, HOOKS);
@@ -2727,7 +2728,7 @@ class Client {
 
   /** Subscribe or unsubscribe, with nobody who waits for the outcome. */
   _ask(...question) {
-    if (question[1] === DIRECT) return;
+    if (question[1] === DIRECT) return; // for which there is nothing to ask
     const ask = () => this.#connection.ask(...question);
     this.#attemptTo(ask, (error) => this.#reportUnlessTold(error));
   }
@@ -2742,6 +2743,7 @@ class Client {
   #having(topic) {
     let found = this.#routes.get(topic);
     if (found) return found;
+    // Without a topic it is a direct message, which no pattern has.
     const matching = [...this.#patterns].filter(([, pattern]) => topic && pattern._selects(topic));
     const exact = this.#subscriptions.get(`topic ${topic}`) ?? [];
     found = [exact, ...matching.map(([key]) => this.#subscriptions.get(key))].flat();

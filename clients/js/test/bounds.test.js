@@ -326,6 +326,77 @@ for (const [level, agreement] of [[1, LEVEL_1], [2, LEVEL_2]]) {
   });
 }
 
+describe('a loop that is slower than messages come', () => {
+  /** A loop whose body ends whenever it is told so, and leaves the loop where that throws. */
+  async function looping(options) {
+    const world = await connected(options);
+    const messages = world.client.subscribe('t');
+    world.socket.says({ action: 'subscribed', topic: 't' });
+    const { callback, got, finish } = slow();
+    const loop = (async () => { for await (const message of messages) await callback(message); })();
+    loop.catch(() => {});
+    return { ...world, messages, loop, got, finish };
+  }
+
+  test('is waited for, where the WebSocket can pause', async () => {
+    const { socket, errors, messages, got, finish } = await looping({ isPausable: true, mailbox: 320 });
+    let most = 0;
+    for (let sent = 0; sent < 1000; ) {
+      if (socket.isPaused) await finish();
+      else socket.says(forTopic(sent++));
+      most = Math.max(most, sent - got.length);
+    }
+    await finish(1000);
+    assert.deepEqual(got, Array.from({ length: 1000 }, (_, index) => index));
+    assert.ok(most < 15, `${most} messages have waited`);
+    assert.deepEqual([messages.dropped, errors], [0, []]);
+  });
+
+  for (const [overflow, kept] of [['drop_newest', [0, 1, 2, 3]], ['drop_oldest', [0, 997, 998, 999]]]) {
+    test(`has a mailbox that is bounded, where it cannot: ${overflow}`, async () => {
+      const { socket, errors, messages, got, finish } = await looping({ mailbox: 3, overflow });
+      socket.says(forTopic(0));
+      await settled();
+      for (let i = 1; i < 1000; i++) socket.says(forTopic(i));
+      assert.equal(messages.dropped, 996);
+      assert.ok(errors[0] instanceof QueueFull);
+      await finish(4);
+      assert.deepEqual(got, kept);
+      socket.says(forTopic('and on it goes'));
+      await settled();
+      assert.equal(got.at(-1), 'and on it goes');
+    });
+  }
+
+  for (const how of ['break', 'return', 'throw']) {
+    test(`unsubscribes when it is left by ${how}; what waits is given up, and reading goes on`, async () => {
+      const { client, socket } = await connected({ isPausable: true, mailbox: 320 });
+      const messages = client.subscribe('t');
+      socket.says({ action: 'subscribed', topic: 't' });
+      await socket.sent();
+      for (let i = 0; i < 20; i++) socket.says({ ...forTopic(i), action: 'publish_ack', ack_id: `q${i}` });
+      assert.equal(socket.isPaused, true);
+      const loop = (async () => {
+        for await (const { data } of messages) {
+          if (data < 2) continue;
+          if (how === 'break') break;
+          if (how === 'return') return;
+          throw new Error('enough');
+        }
+      })();
+      if (how === 'throw') await assert.rejects(loop, { message: 'enough' });
+      else await loop;
+      const sent = await socket.sent();
+      assert.deepEqual(sent.filter(({ action }) => action !== 'ack'), [{ action: 'unsubscribe', topic: 't' }]);
+      const outcomes = sent.filter(({ action }) => action === 'ack').map(({ success, error }) => error ?? success);
+      assert.deepEqual(outcomes, [true, true, 'the subscription was left', ...Array(17).fill('unsubscribed')]);
+      assert.equal(socket.isPaused, false);
+      socket.says(forTopic(20));
+      assert.deepEqual(await messages.next(), { done: true, value: undefined });
+    });
+  }
+});
+
 describe('what was not sent when the connection ended', () => {
   const published = async (socket) => (await socket.sent()).filter(({ action }) => action === 'publish').length;
 
@@ -583,7 +654,7 @@ describe('arguments', () => {
     reconnect: [0, -1, 1e-9, 9.9, NaN, '5', null, {}, -Infinity],
     backoff: [5, 'x', { first: 0 }, { first: -1 }, { first: 9.9 }, { first: NaN }, { first: 31_000 }, { factor: 0.5 }, { factor: '2' },
       { longest: 1 }, { longest: NaN }, { jitter: -1 }, { jitter: 2 }, { jitter: '0' }, { first: Infinity, longest: 5 }],
-    WebSocket: [5, {}, 'ws', null],
+    WebSocket: [5, {}, 'ws'],
     requestTimeout: [0, -1, NaN, '5', null, {}, true, 5n],
     closeTimeout: [-1, NaN, '5', null],
     offlineQueue: [-1, 1.5, NaN, Infinity, '5', null, true],
@@ -592,7 +663,7 @@ describe('arguments', () => {
     mailboxPatience: [0, -1, NaN, '5', null],
     overflow: ['close', 5, null, ''],
     signal: [5, {}, 'x'],
-    onDirect: [5, 'x', {}], onConnect: [5], onDisconnect: [5], onError: [5, null], onFrame: [5], onClose: [5],
+    onDirect: [5, 'x', {}], onConnect: [5], onDisconnect: [5], onError: [5], onFrame: [5], onClose: [5],
   };
   for (const [name, values] of Object.entries(wrong)) {
     test(`${name}: what is refused`, () => {
@@ -606,7 +677,7 @@ describe('arguments', () => {
   }
 
   test('what is none is no option', async () => {
-    const none = { id: null, token: null, headers: null, backoff: null, signal: null, onDirect: null, secure: undefined, mailbox: undefined };
+    const none = { id: null, token: null, headers: null, backoff: null, signal: null, onDirect: null, onError: null, secure: undefined, mailbox: undefined };
     const client = new Client('h', { WebSocket, ...none });
     assert.match(client.id, /^client-/);
     for (const options of [5, 'x', null, [], () => {}]) assert.throws(() => new Client('h', options), InvalidArgument);
@@ -617,7 +688,7 @@ describe('arguments', () => {
     const says = (name, nearest) => ({ name: 'InvalidArgument', message: `there is no option ${name}; the nearest one is ${nearest}` });
     for (const [name, nearest] of [
       ['offlinequeue', 'offlineQueue'], ['request_timeout', 'requestTimeout'], ['Id', 'id'], ['onDirectMessage', 'onDirect'],
-      ['closeTimeOut', 'closeTimeout'], ['tokn', 'token'], ['constructor', 'onDirect'], ['signals', 'signal'], ['', 'id'],
+      ['closeTimeOut', 'closeTimeout'], ['tokn', 'token'], ['constructor', 'reconnect'], ['signals', 'signal'], ['', 'id'],
     ]) {
       for (const value of [5, undefined, null]) {
         assert.throws(() => new Client('h', { WebSocket, [name]: value }), says(name, nearest));
@@ -627,7 +698,7 @@ describe('arguments', () => {
     }
     assert.throws(() => new Client('h', { WebSocket, backoff: { frist: 5 } }), says('frist', 'first'));
     assert.throws(() => client.subscribe('t', () => {}, { singal: 5 }), says('singal', 'signal'));
-    assert.throws(() => client.subscribe('t', { mailbox: 5 }), says('mailbox', 'info'));
+    assert.throws(() => client.subscribe('t', { lost: 5 }), says('lost', 'last'));
     await assert.rejects(client.publishWithAck('t', 1, { timeOut: 5 }), says('timeOut', 'timeout'));
     await assert.rejects(client.publishToIdWithAck('bob', 1, { sginal: 5 }), says('sginal', 'signal'));
     await assert.rejects(Client.NewClient({ Adress: 'h' }), says('Adress', 'Address'));

@@ -114,7 +114,7 @@ describe('an object that stands for bytes', () => {
 
 test('a page needs nothing of Node', () => {
   const page = { console, setTimeout, clearTimeout, atob, btoa };
-  runInNewContext(readFileSync(new URL('../kps.global.js', import.meta.url), 'utf8'), page);
+  runInNewContext(readFileSync(new URL('../client.js', import.meta.url), 'utf8'), page);
   const { packed, unpacked } = runInNewContext(`({
     packed: JSON.stringify(KPS.packBytes([Uint8Array.from([0, 255]), new Uint8Array(2).buffer])),
     unpacked: KPS.unpackBytes([{ $base64: 'AP8=' }])[0],

@@ -12,9 +12,39 @@ const [source] = /import \{ useEffect[\s\S]*?(?=```)/.exec(page);
 const { WebSocket: original } = globalThis;
 let network;
 let load;
+let rendered; // the component that is being rendered
 
-/** A React with one component. */
-const react = { useState: () => [undefined, (value) => react.shown.push(value)], useEffect: (effect) => { react.effect = effect; } };
+/** What the hook uses of React, for the component that is being rendered. */
+const react = {
+  useState: () => [rendered.state, (state) => { rendered.state = state; }],
+  useEffect: (effect, dependencies) => { rendered.effects.push([effect, ...dependencies]); },
+};
+
+/** A component with one hook. A server renders it, and a page runs the effect then, in strict mode twice. */
+class Component {
+  state;
+  effects = [];
+  leave = () => {};
+
+  constructor(hook) {
+    this.hook = hook;
+  }
+
+  render(topic) {
+    rendered = this;
+    return this.hook(topic);
+  }
+
+  show(topic, { isStrict = false } = {}) {
+    this.render(topic);
+    const [[, before], [effect, now]] = [[], ...this.effects].slice(-2);
+    if (before === now) return;
+    for (let runs = isStrict ? 2 : 1; runs; runs--) {
+      this.leave();
+      this.leave = effect();
+    }
+  }
+}
 
 before(() => {
   globalThis.kpsDocs = { react, client: { Client } };
@@ -28,7 +58,6 @@ before(() => {
 beforeEach(() => {
   network = fakeNetwork();
   globalThis.WebSocket = network.WebSocket;
-  react.shown = [];
 });
 
 after(() => {
@@ -36,33 +65,52 @@ after(() => {
   globalThis.WebSocket = original;
 });
 
-test('importing it opens nothing, also where there is no WebSocket', async () => {
+test('importing it opens nothing, nor does rendering on a server, also where there is no WebSocket', async () => {
   delete globalThis.WebSocket;
-  await load();
+  const { useTopic } = await load();
+  assert.equal(new Component(useTopic).render('news'), undefined);
   assert.equal(network.sockets.length, 0);
 });
 
-test('it shows messages, and a refused topic does no harm', async (t) => {
-  const told = [];
-  t.mock.method(console, 'error', (error) => told.push(error));
+test('in strict mode there is one connection, and one subscription', async () => {
   const { useTopic } = await load();
-  useTopic('news');
-  react.effect()(); // in development React does everything twice
-  const leave = react.effect();
+  const component = new Component(useTopic);
+  component.show('news', { isStrict: true });
   await settled();
   const [socket] = network.sockets;
   await welcome(socket, 'me');
   assert.deepEqual(await socket.sent(), [{ action: 'subscribe', topic: 'news' }]);
   socket.says({ action: 'subscribed', topic: 'news' }, { action: 'publish', topic: 'news', data: 1, from: 'bob' });
-  assert.deepEqual(react.shown.map(({ data }) => data), [1]);
-  useTopic('secret');
-  react.effect();
+  assert.equal(component.render('news').data, 1);
+  const other = new Component(useTopic);
+  other.show('weather', { isStrict: true });
+  assert.deepEqual((await socket.sent()).map(({ action, topic }) => [action, topic]), [
+    ['subscribe', 'weather'], ['unsubscribe', 'weather'], ['subscribe', 'weather'],
+  ]);
+  assert.equal(network.sockets.length, 1);
+  socket.end(4001); // or the heartbeat would hold the test back
+});
+
+test('it shows messages of its topic, and a refused one does no harm', async (t) => {
+  const told = [];
+  t.mock.method(console, 'error', (error) => told.push(error));
+  const { useTopic } = await load();
+  const component = new Component(useTopic);
+  component.show('news');
+  await settled();
+  const [socket] = network.sockets;
+  await welcome(socket, 'me');
+  socket.says({ action: 'subscribed', topic: 'news' }, { action: 'publish', topic: 'news', data: 1, from: 'bob' });
+  component.show('news');
+  assert.equal(component.render('news').data, 1);
+  await socket.sent();
+  component.show('secret');
+  assert.equal(component.render('secret'), undefined, 'not what the topic before had');
+  assert.deepEqual(await socket.sent(), [{ action: 'unsubscribe', topic: 'news' }, { action: 'subscribe', topic: 'secret' }]);
   socket.says({ action: 'error', error: 'no', code: 'forbidden', request: 'subscribe', topic: 'secret' });
   await settled();
   assert.ok(told.some((error) => error instanceof ServerError));
-  leave();
-  assert.deepEqual((await socket.sent()).at(-1), { action: 'unsubscribe', topic: 'news' });
-  assert.equal(network.sockets.length, 1);
-  // Nothing holds the test back: the client has no timer of its own but the heartbeat's.
+  component.leave();
+  assert.deepEqual(await socket.sent(), []);
   socket.end(4001);
 });

@@ -71,7 +71,7 @@ class FakeSocket {
 }
 
 /** One that can be told not to read, as that of `ws`. */
-class PausableSocket extends FakeSocket {
+export class PausableSocket extends FakeSocket {
   isPaused = false;
 
   pause() {

@@ -6,17 +6,16 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
+const own = `${root}.venv/bin/python`;
+const python = process.env.KPS_PYTHON ?? (existsSync(own) ? own : 'python3');
+const given = Object.entries(process.env).filter(([name]) => !name.startsWith('KPS_'));
 
-function python() {
-  const own = `${root}.venv/bin/python`;
-  return process.env.KPS_PYTHON ?? (existsSync(own) ? own : 'python3');
-}
+/** Start a command of `kps`, whatever the environment says about its options. */
+export const kps = (...words) => spawn(python, ['-m', 'kps', ...words], { cwd: root, env: Object.fromEntries(given) });
 
 /** Start `kps serve`; its URL, and a function that stops it. */
 export async function serve(...options) {
-  const given = Object.entries(process.env).filter(([name]) => !name.startsWith('KPS_'));
-  const command = ['-m', 'kps', 'serve', '--address', '127.0.0.1:0', ...options];
-  const server = spawn(python(), command, { cwd: root, env: Object.fromEntries(given) });
+  const server = kps('serve', '--address', '127.0.0.1:0', ...options);
   const ended = new Promise((resolve) => {
     server.on('close', resolve);
     server.on('error', resolve);

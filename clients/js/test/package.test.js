@@ -1,9 +1,12 @@
 // What is published: the variants of kps.js, its size, and what the package exports.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { test } from 'node:test';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
 import { runInNewContext } from 'node:vm';
 import { gzipSync } from 'node:zlib';
 
@@ -45,14 +48,46 @@ test('the package can be imported by its name', async () => {
   assert.equal((await import('kps-client')).Client, kps.Client);
 });
 
-test('a classic script makes two globals, and no others', () => {
-  const page = { console, setTimeout, clearTimeout };
-  runInNewContext(read('kps.global.js'), page);
-  const added = Object.keys(page).filter((name) => !['console', 'setTimeout', 'clearTimeout'].includes(name));
-  assert.deepEqual(added.sort(), ['BusClient', 'KPS']);
-  assert.equal(page.KPS, page.BusClient);
-  assert.deepEqual(Object.keys(page.KPS).sort(), NAMES);
-  assert.equal(typeof page.BusClient.Client.NewClient, 'function');
+describe('client.js', () => {
+  /** What a program that stands beside the file prints, as JSON; with what its folder has besides. */
+  function run(t, name, program, others = {}) {
+    const folder = mkdtempSync(join(tmpdir(), 'kps-'));
+    t.after(() => rmSync(folder, { recursive: true }));
+    const files = { 'client.js': read('client.js'), [name]: program, ...others };
+    for (const [file, content] of Object.entries(files)) writeFileSync(join(folder, file), content);
+    return JSON.parse(execFileSync(process.execPath, [join(folder, name)]));
+  }
+
+  for (const [what, more] of Object.entries({ '': {}, ', also with an element of the id `module`': { module: {} } })) {
+    test(`as a classic script makes two globals, and no others${what}`, () => {
+      const own = { console, setTimeout, clearTimeout, ...more };
+      const page = { ...own };
+      runInNewContext(read('client.js'), page);
+      const added = Object.keys(page).filter((name) => !(name in own));
+      assert.deepEqual(added.sort(), ['BusClient', 'KPS']);
+      assert.equal(page.KPS, page.BusClient);
+      assert.deepEqual(Object.keys(page.KPS).sort(), NAMES);
+      assert.equal(typeof page.BusClient.Client.NewClient, 'function');
+    });
+  }
+
+  test('can be required, and then makes no globals', (t) => {
+    const program = "console.log(JSON.stringify([Object.keys(require('./client.js')), typeof KPS]));";
+    const [names, global] = run(t, 'program.cjs', program);
+    assert.deepEqual([names.sort(), global], [NAMES, 'undefined']);
+  });
+
+  test('can be imported by names, too', (t) => {
+    const program = `import { ${NAMES.join(', ')} } from './client.js';
+      console.log(JSON.stringify([${NAMES.map((name) => `typeof ${name}`)}]));`;
+    assert.deepEqual(new Set(run(t, 'program.mjs', program)), new Set(['function']));
+  });
+
+  test('makes its globals as a module of a page, or of a package of modules', (t) => {
+    const program = "import './client.js'; console.log(JSON.stringify(Object.keys(KPS)));";
+    const names = run(t, 'program.js', program, { 'package.json': '{ "type": "module" }' });
+    assert.deepEqual(names.sort(), NAMES);
+  });
 });
 
 test('what is exported has types, and the other way round', () => {

@@ -69,7 +69,7 @@ describe('a pattern', () => {
   });
 
   test('takes little time, whatever it is, and whatever the topic is', () => {
-    const script = readFileSync(new URL('../kps.global.js', import.meta.url), 'utf8');
+    const script = readFileSync(new URL('../client.js', import.meta.url), 'utf8');
     const results = runInNewContext(`${script}
       [
         ['*a'.repeat(30_000) + 'b', 'a'.repeat(65_536)],

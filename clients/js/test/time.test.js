@@ -206,9 +206,72 @@ describe('an ack request whose server is silent', () => {
 describe('level 1, which does not say what it refuses', () => {
   const sentAbout = async (socket) => (await socket.sent()).map(({ action, topic, ack_id: id }) => [action, topic ?? id]);
 
-  test('a topic is refused when the answer to a later question comes', async () => {
+  const subscribing = (client, ...topics) => topics.map((topic) => outcomeOf((async () => await client.subscribe(topic, () => {}))()));
+
+  test('but answers in order: an error answers what is next', async () => {
     const { client, socket, errors } = await connected({}, LEVEL_1);
-    const [denied, allowed] = ['denied', 'allowed'].map((topic) => outcomeOf((async () => await client.subscribe(topic, () => {}))()));
+    client.publish('t', 1);
+    const [denied, allowed, other] = subscribing(client, 'denied', 'allowed', 'other one');
+    client.publish('t', 2);
+    await socket.sent();
+    socket.says({ action: 'published', topic: 't' }, { action: 'error', error: 'not this one' }, { action: 'subscribed', topic: 'allowed' });
+    socket.says({ action: 'error', error: 'nor this' }, { action: 'error', error: 'nor that' });
+    await settled();
+    assert.ok(denied.is instanceof ServerError);
+    assert.deepEqual([denied, other].map(({ is }) => is.message), ['not this one', 'nor this']);
+    assert.equal(allowed.is.topic, 'allowed');
+    assert.deepEqual(errors.map(({ message }) => message), ['nor that']);
+    assert.deepEqual(await socket.sent(), []);
+  });
+
+  test('the answers to pings and to questions about acks count as well', async () => {
+    const { client, socket, errors } = await connected({}, LEVEL_1);
+    await pass(25_000); // that of the heartbeat
+    const ack = await client.publishWithAck('t', 1);
+    ack.status().catch(() => {});
+    ack.cancel();
+    const [refused] = subscribing(client, 't');
+    assert.deepEqual((await socket.sent()).map(({ action }) => action), ['ping', 'publish_with_ack', 'get_ack_status', 'cancel_ack', 'subscribe']);
+    socket.says({ action: 'pong', id: 'me' }, { action: 'ack_status', ack_id: ack.id }, { action: 'ack_cancelled', ack_id: ack.id });
+    socket.says({ action: 'error', error: 'no' });
+    await settled();
+    assert.equal(refused.is.message, 'no');
+    assert.deepEqual(errors, []);
+  });
+
+  test('an error about an earlier message is reported at once, and refuses no topic', async () => {
+    const { client, socket, errors } = await connected({}, LEVEL_1);
+    client.publish('secret', 1);
+    const [asked] = subscribing(client, 't');
+    await socket.sent();
+    socket.says({ action: 'error', error: 'not there' });
+    assert.deepEqual(errors.map(({ message }) => message), ['not there']);
+    socket.says({ action: 'subscribed', topic: 't' });
+    await settled();
+    assert.equal(asked.is.topic, 't');
+    socket.says({ action: 'error', error: 'another' });
+    assert.equal(errors.length, 2, 'with no question open there is nothing to find out');
+    assert.deepEqual(await socket.sent(), []);
+  });
+
+  test('the outcome of a relay comes when it likes', async () => {
+    const { client, socket, errors } = await connected({}, LEVEL_1);
+    client.publishToServer('other.example', 1);
+    client.subscribe('t', () => {});
+    await socket.sent();
+    socket.says({ action: 'subscribed', topic: 't' });
+    const [asked] = subscribing(client, 'u');
+    await socket.sent();
+    socket.says({ action: 'error', error: 'failed to relay to server: nobody is there' }, { action: 'subscribed', topic: 'u' });
+    await settled();
+    assert.equal(asked.is.topic, 'u');
+    assert.equal(errors.length, 1);
+  });
+
+  test('behind a message without an answer, a later question tells which topic was refused', async () => {
+    const { client, socket, errors } = await connected({}, LEVEL_1);
+    client.publishToId('bob', 1);
+    const [denied, allowed] = subscribing(client, 'denied', 'allowed');
     await socket.sent();
     socket.says({ action: 'error', error: 'not this one' }, { action: 'subscribed', topic: 'allowed' });
     const [[action, barrier]] = await sentAbout(socket);
@@ -220,10 +283,39 @@ describe('level 1, which does not say what it refuses', () => {
     assert.equal(denied.is.message, 'not this one');
     assert.equal(allowed.is.topic, 'allowed');
     assert.deepEqual(errors, []);
+    const [next] = subscribing(client, 'next');
+    await socket.sent();
+    socket.says({ action: 'error', error: 'nor this' }); // from here on it is certain again
+    await settled();
+    assert.equal(next.is.message, 'nor this');
+  });
+
+  test('several are refused in order, each with its own words', async () => {
+    const { client, socket } = await connected({}, LEVEL_1);
+    client.publishToId('bob', 1);
+    const outcomes = subscribing(client, 'a b', 'ok', 'c');
+    await socket.sent();
+    socket.says({ action: 'error', error: 'first' }, { action: 'subscribed', topic: 'ok' }, { action: 'error', error: 'second' });
+    for (const [, barrier] of await sentAbout(socket)) socket.says({ action: 'ack_status', ack_id: barrier });
+    await settled();
+    assert.deepEqual(outcomes.map(({ is }) => is.message ?? is.topic), ['first', 'ok', 'second']);
+  });
+
+  test('an error about such a message is reported, and refuses no topic', async () => {
+    const { client, socket, errors } = await connected({}, LEVEL_1);
+    client.publishToId('bob', 1);
+    const [asked] = subscribing(client, 't');
+    await socket.sent();
+    socket.says({ action: 'error', error: 'no client' }, { action: 'subscribed', topic: 't' });
+    for (const [, barrier] of await sentAbout(socket)) socket.says({ action: 'ack_status', ack_id: barrier });
+    await settled();
+    assert.equal(asked.is.topic, 't');
+    assert.deepEqual(errors.map(({ message }) => message), ['no client']);
   });
 
   test('a server that refuses everything is not asked again and again', async () => {
     const { client, socket, errors } = await connected({}, LEVEL_1);
+    client.publishToId('bob', 1);
     const topics = ['t', 'u'].map((topic) => outcomeOf(client.subscribe(topic)));
     let sent = 0;
     for (let i = 0; i < 240; i++) {
@@ -240,28 +332,13 @@ describe('level 1, which does not say what it refuses', () => {
     for (const { is } of topics) assert.ok(is instanceof RequestTimeout);
   });
 
-  test('several are refused in order, each with its own words', async () => {
-    const { client, socket } = await connected({}, LEVEL_1);
-    const outcomes = ['a b', 'ok', 'c'].map((topic) => outcomeOf((async () => await client.subscribe(topic, () => {}))()));
-    await socket.sent();
-    socket.says({ action: 'error', error: 'first' }, { action: 'subscribed', topic: 'ok' }, { action: 'error', error: 'second' });
-    for (const [, barrier] of await sentAbout(socket)) socket.says({ action: 'ack_status', ack_id: barrier });
-    await settled();
-    assert.deepEqual(outcomes.map(({ is }) => is.message ?? is.topic), ['first', 'ok', 'second']);
-  });
-
-  test('an error about something else is reported, and refuses no topic', async () => {
-    const { client, socket, errors } = await connected({}, LEVEL_1);
-    const asked = outcomeOf((async () => await client.subscribe('t', () => {}))());
-    await socket.sent();
-    socket.says({ action: 'error', error: 'no client' }, { action: 'subscribed', topic: 't' });
-    for (const [, barrier] of await sentAbout(socket)) socket.says({ action: 'ack_status', ack_id: barrier });
-    await settled();
-    assert.equal(asked.is.topic, 't');
-    assert.deepEqual(errors.map(({ message }) => message), ['no client']);
-    socket.says({ action: 'error', error: 'another' });
-    assert.equal(errors.length, 2, 'with no question open there is nothing to find out');
-    assert.deepEqual(await socket.sent(), []);
+  test('of the earlier servers of the family they have no action', async () => {
+    const { socket, errors } = await connected({}, LEVEL_1);
+    socket.says({ error: 'no' }, { error: '' }, { action: 'unknown', error: 'x' });
+    assert.deepEqual(errors.map(({ name, message }) => [name, message]), [['ServerError', 'no']]);
+    const { socket: later, errors: none } = await connected();
+    later.says({ error: 'no' });
+    assert.deepEqual(none, []);
   });
 });
 

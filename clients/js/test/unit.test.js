@@ -9,7 +9,7 @@ import {
   InvalidArgument, KPSError, MessageTooLarge, NobodyThere, NotConnected, QueueFull, RequestFailed, RequestTimeout, ServerError,
   Subscription, Unsupported,
 } from '../kps.js';
-import { connected, fakeNetwork, LEVEL_1, LEVEL_2, outcomeOf, pass, settled, welcome } from './fake.js';
+import { connected, fakeNetwork, LEVEL_1, LEVEL_2, outcomeOf, pass, PausableSocket, settled, welcome } from './fake.js';
 
 const plain = (messages) => messages.map(({ topic, data, from }) => ({ topic, data, from }));
 
@@ -151,6 +151,17 @@ describe('connecting', () => {
     await assert.rejects(client.connect(), ClientClosed);
     await pass(60_000);
     assert.equal(sockets.length, 1);
+  });
+
+  test('it closes with code 1008 where a program may choose that, as with `ws`', async () => {
+    const { WebSocket, sockets } = fakeNetwork(PausableSocket);
+    const opened = new Client('h', { WebSocket }).connect();
+    await settled();
+    sockets[0].open();
+    sockets[0].says({ action: 'error', error: 'no', code: 'id_unavailable', request: 'ping' });
+    await assert.rejects(opened, { code: 'id_unavailable' });
+    assert.equal(sockets[0].closedWith, 1008);
+    assert.equal(sockets[0].terminated, false);
   });
 
   test('without reconnect a failure is told to who connects', async () => {
@@ -520,14 +531,14 @@ describe('flush', () => {
     assert.deepEqual(outcomes.map(({ is }) => is), ['waits', undefined]);
   });
 
-  test('of a server that leaves the nonce out, the oldest one is answered', async () => {
-    const { client, socket } = await connected();
-    const outcomes = [client.flush(), client.flush(), client.flush()].map(outcomeOf);
+  test('an answer without its nonce is another one\'s', async () => {
+    const { client, socket, errors } = await connected();
+    const outcome = outcomeOf(client.flush());
     await socket.sent();
-    socket.says({ action: 'pong', id: 'me' });
-    socket.says({ action: 'error', error: 'too much', code: 'rate_limited', request: 'ping' });
+    socket.says({ action: 'pong', id: 'me' }, { action: 'error', error: 'too much', code: 'rate_limited', request: 'ping' });
     await settled();
-    assert.deepEqual(outcomes.map(({ is }) => is?.code ?? is), [undefined, 'rate_limited', 'waits']);
+    assert.equal(outcome.is, 'waits');
+    assert.deepEqual(errors.map(({ code }) => code), ['rate_limited']);
   });
 
   test('fails with the refusal that has its nonce', async () => {
@@ -559,8 +570,10 @@ describe('flush', () => {
     outcomeOf(client.flush());
     socket.says({ action: 'error', error: 'too much', code: 'rate_limited' }); // whose, it does not say
     await pass(500);
+    await socket.sent();
     const second = outcomeOf(client.flush());
-    socket.says({ action: 'pong', id: 'me' }); // of a server that leaves the nonce out
+    const [{ nonce }] = await socket.sent();
+    socket.says({ action: 'pong', id: 'me', nonce });
     await settled();
     assert.equal(second.is, undefined);
     assert.equal(errors.length, 1);
@@ -799,6 +812,155 @@ describe('errors of the server', () => {
     assert.deepEqual(errors.sort(), ['connect', 'direct', 'frame', 'frame']);
     assert.equal(shown.mock.callCount(), 4);
     assert.equal(client.connected, true);
+  });
+});
+
+describe('listeners', () => {
+  test('are called besides the option, in the order in which they came, until they are removed', async () => {
+    const told = [];
+    const { client, socket, sockets } = await connected({ reconnect: 100, onConnect: () => told.push('option') });
+    const [first, second] = [1, 2].map((name) => client.on('connect', ({ id, reconnected }) => told.push([name, id, reconnected])));
+    client.on('disconnect', ({ code }) => told.push(code));
+    const again = async () => {
+      sockets.at(-1).end(1001);
+      await pass(100);
+      await welcome(sockets.at(-1), 'me');
+    };
+    await again();
+    assert.deepEqual(told.splice(0), ['option', 1001, 'option', [1, 'me', true], [2, 'me', true]]);
+    first();
+    first();
+    await again();
+    assert.deepEqual(told.splice(0), [1001, 'option', [2, 'me', true]]);
+    second();
+    await again();
+    assert.deepEqual(told, [1001, 'option']);
+    assert.equal(socket, sockets[0]);
+  });
+
+  test('one function may be several of them', async () => {
+    const errors = [];
+    const { client, socket } = await connected({ onError: undefined });
+    const take = (error) => { errors.push(error.message); };
+    const [remove] = [client.on('error', take), client.on('error', take)];
+    socket.says({ action: 'error', error: 'a' });
+    remove();
+    socket.says({ action: 'error', error: 'b' });
+    assert.deepEqual(errors, ['a', 'a', 'b']);
+  });
+
+  test('errors are shown only where nobody listens for them', async () => {
+    const shown = mock.method(console, 'error', () => {});
+    const { client, socket } = await connected({ onError: undefined });
+    const remove = client.on('error', () => {});
+    socket.says({ action: 'error', error: 'a' });
+    assert.equal(shown.mock.callCount(), 0);
+    remove();
+    socket.says({ action: 'error', error: 'b' });
+    assert.deepEqual(shown.mock.calls.map(({ arguments: [error] }) => error.message), ['b']);
+  });
+
+  test('one that fails does no harm to the others, and one may remove itself', async () => {
+    const told = [];
+    const { client, socket, sockets, errors } = await connected({ reconnect: 100 });
+    client.on('disconnect', async () => { throw new Error('no'); });
+    const remove = client.on('disconnect', () => { told.push('once'); remove(); });
+    client.on('disconnect', () => { told.push('each time'); });
+    socket.end(1001);
+    await pass(100);
+    await welcome(sockets[1], 'me');
+    sockets[1].end(1001);
+    await settled();
+    assert.deepEqual(told, ['once', 'each time', 'each time']);
+    assert.deepEqual(errors.map(({ message }) => message), ['no', 'no']);
+  });
+
+  test('hear of what is recovered and lost, of frames, and of the end', async () => {
+    const told = [];
+    const { client, socket } = await connected();
+    for (const event of ['recovered', 'lost', 'close']) client.on(event, (value) => { told.push([event, value]); });
+    client.on('frame', ({ action }) => { told.push(['frame', action]); });
+    client.subscribe('t', () => {}, { since: { epoch: 'e', offset: 1 } });
+    client.subscribe('u', () => {}, { since: { epoch: 'e', offset: 1 } });
+    socket.says({ action: 'subscribed', topic: 't', epoch: 'e', offset: 3, coming: 2, recovered: true });
+    socket.says({ action: 'subscribed', topic: 'u', epoch: 'e', offset: 3, coming: 0, recovered: false, lost: 2 });
+    client.close();
+    socket.end(1000);
+    assert.deepEqual(told, [
+      ['frame', 'subscribed'], ['recovered', { topic: 't', messages: 2 }],
+      ['frame', 'subscribed'], ['lost', { topic: 'u', messages: 2 }], ['close', undefined],
+    ]);
+  });
+
+  test('of direct messages: each gets all, and while there is one, who asks is answered', async () => {
+    const told = [];
+    const { client, socket, sockets } = await connected({ reconnect: 100 });
+    const ask = async () => {
+      sockets.at(-1).says({ action: 'direct_message', from: 'bob', data: 1 }, { action: 'publish_ack', ack_id: 'q', from: 'bob', data: 2 });
+      await settled();
+      return (await sockets.at(-1).sent()).map(({ action, success, error, result }) => ({ action, success, error, result }));
+    };
+    const nobody = { action: 'ack', success: false, error: 'no subscriber for topic', result: undefined };
+    assert.deepEqual(await ask(), [nobody]);
+    const ends = ['a', 'b'].map((name) => client.on('direct', ({ data, topic, from }) => { told.push([name, data, topic, from]); return name; }));
+    assert.deepEqual(await ask(), [{ action: 'ack', success: true, error: undefined, result: 'a' }]);
+    assert.deepEqual(told.splice(0), [['a', 1, '', 'bob'], ['b', 1, '', 'bob'], ['a', 2, '', 'bob'], ['b', 2, '', 'bob']]);
+    ends[0]();
+    socket.end(1001);
+    await pass(100);
+    await welcome(sockets[1], 'me');
+    assert.deepEqual(await ask(), [{ action: 'ack', success: true, error: undefined, result: 'b' }], 'and there is nothing to subscribe to');
+    ends[1]();
+    ends[1]();
+    assert.deepEqual(await ask(), [nobody]);
+    assert.deepEqual(told.map(([name]) => name), ['b', 'b']);
+  });
+
+  test('of direct messages get no publications, whatever the server calls their topic', async () => {
+    const got = [];
+    const { client, socket } = await connected({ onDirect: (message) => got.push(message) });
+    client.on('direct', (message) => got.push(message));
+    socket.says({ action: 'publish', data: 1 }, { action: 'publish', topic: '', data: 1 }, { action: 'publish', topic: 'direct', data: 1 });
+    assert.deepEqual(got, []);
+  });
+
+  test('of direct messages get one at a time, and none behind the end', async () => {
+    const got = [];
+    let finish;
+    const { client, socket } = await connected();
+    client.on('direct', ({ data }) => { got.push(data); return new Promise((resolve) => { finish = resolve; }); });
+    socket.says({ action: 'direct_message', from: 'bob', data: 1 }, { action: 'direct_message', from: 'bob', data: 2 });
+    assert.deepEqual(got, [1]);
+    finish();
+    await settled();
+    assert.deepEqual(got, [1, 2]);
+    client.close();
+    finish();
+    await settled();
+    assert.deepEqual(got, [1, 2]);
+  });
+
+  test('to what there is not are refused, and so is what is no function', async () => {
+    const { client } = await connected();
+    assert.throws(() => client.on('conect', () => {}), { name: 'InvalidArgument', message: /onConnect$/ });
+    for (const event of ['', 'onConnect', 'token', 'constructor', undefined, 5, {}]) {
+      assert.throws(() => client.on(event, () => {}), InvalidArgument, String(event));
+    }
+    for (const listener of [undefined, null, 5, {}, function* () {}]) {
+      assert.throws(() => client.on('connect', listener), InvalidArgument);
+      assert.throws(() => client.on('direct', listener), InvalidArgument);
+    }
+  });
+
+  test('OnClose of the unified spelling replaces the option, and no listener', async () => {
+    const closed = [];
+    const { client, socket } = await connected({ onClose: () => closed.push('option') });
+    client.on('close', () => closed.push('listener'));
+    client.OnClose(() => closed.push('first'));
+    client.OnClose(() => closed.push('second'));
+    client.close();
+    socket.end(1000);
+    assert.deepEqual(closed, ['second', 'listener']);
   });
 });
 

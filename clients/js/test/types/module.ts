@@ -39,6 +39,10 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   const past: Past<Order> = await client.history<Order>('orders', { since: { epoch: 'e', offset: 1 }, limit: 10 });
   const more = await client.history('orders', { since: past.position });
   console.log(past.messages[0]?.data.id, past.lost?.toFixed(), more.recovered);
+  const remove: () => void = client.on('disconnect', ({ code, retryIn }) => code + (retryIn ?? 0));
+  client.on('direct', (message) => message.reply(message.data));
+  client.on('close', (error) => error?.message);
+  client.on('error', async (error) => { if (error instanceof ServerError) remove(); });
   await Client.connect({ onLost: ({ topic, messages }) => topic + (messages ?? 'some'), onRecovered: ({ messages }) => messages.toFixed() });
 
   const members: string[] = [];
@@ -94,6 +98,10 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   await client.flush();
   await client.close();
 
+  // @ts-expect-error: there is no such event
+  client.on('disconnected', () => {});
+  // @ts-expect-error: what is lost has no code
+  client.on('lost', ({ code }) => code);
   // @ts-expect-error: a topic is a string
   await client.publish(5, 1);
   // @ts-expect-error: nobody publishes to a pattern
