@@ -1,0 +1,3 @@
+module kps.internal/kps
+
+go 1.25
