@@ -48,6 +48,9 @@ ROUTE: Final = 768
 HANDLED: Final = 900
 """A message with an id that the server remembers, apart from the names and the final answer."""
 
+OWNER_OF_HANDLED: Final = 800
+"""An identity or address with messages that the server remembers, apart from its name."""
+
 LOG_ENTRY: Final = 320
 """Messages that are kept for later, apart from their payloads and their sender."""
 

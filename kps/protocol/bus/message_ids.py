@@ -141,26 +141,65 @@ class MessageIds:
         of_client = self._by_client.get(client_id)
         return None if of_client is None else of_client.by_id.get(message_id)
 
-    def begin(self, client_id: str, message_id: str, owner: Owner, about: About) -> Handled:
-        """Note a message that is handled now. Raises :class:`kps.QueueFull`."""
+    def begin(
+        self,
+        client_id: str,
+        message_id: str,
+        owner: Owner,
+        about: About,
+        *,
+        is_repeat: bool = False,
+    ) -> Handled:
+        """Note a message that is handled now, even if it is a repeat, which its client counts once.
+
+        Raises :class:`kps.QueueFull`.
+        """
         size = cost.HANDLED + sum(map(cost.of_text, (message_id, about.target, client_id)))
         of_client = self._by_client.get(client_id)
         if of_client is None:
             of_client = _OfClient()
         elif about.action != "publish" and of_client.under_way >= self._limits.max_pending_acks:
             raise QueueFull("this client has too many ack requests under way")
+        if owner not in self._used:
+            size += cost.OWNER_OF_HANDLED + sum(map(cost.of_text, owner))
         if not self._make_room(owner, size):
             raise QueueFull("the server remembers too many messages with ids")
         handled = Handled(self, client_id, message_id, owner, about, size)
+        used = self._used.get(owner, 0) + size
+        # Nothing is called until all is noted, so no signal handler comes in between.
         self._by_client[client_id] = of_client
-        of_client.count += 1
+        of_client.count += not is_repeat
         handled.number = of_client.count
         of_client.under_way += 1
         of_client.by_id[message_id] = handled
         of_client.in_order[handled] = None
-        self._charge(owner, size)
+        self._used[owner] = used
+        self.used += size
         self._forget_old(of_client)
         return handled
+
+    def came_again(self, handled: Handled) -> None:
+        """Note that the program has sent a message once more: it counts as one that came now."""
+        of_client = self._by_client[handled.client_id]
+        of_client.count += 1
+        handled.number = of_client.count
+        of_client.in_order[handled] = None
+        of_client.in_order.move_to_end(handled)
+        if handled.is_done:
+            self._expiries.cancel(handled)
+            handled.deadline = self._now() + self._limits.message_id_window
+            self._expiries.schedule(handled)
+        self._forget_old(of_client)
+
+    def tidy(self, client_id: str, is_under_way: Callable[[AckRequest], bool]) -> None:
+        """Forget what a signal handler has kept from being handled, as its client leaves."""
+        of_client = self._by_client.get(client_id)
+        if of_client is None or not of_client.under_way:
+            return
+        for handled in list(of_client.by_id.values()):
+            request = handled.request
+            if not handled.is_done and (request is None or not is_under_way(request)):
+                self.forget(handled)
 
     def finish(self, handled: Handled, ending: bytes = b"") -> None:
         """Note that a message is done, and the final answer to its ack request."""
@@ -179,9 +218,10 @@ class MessageIds:
             self._charge(handled.owner, size)
 
     def forget(self, handled: Handled) -> None:
-        """Forget a message: its time is over, or nobody got it."""
-        of_client = self._by_client[handled.client_id]
-        del of_client.by_id[handled.message_id]
+        """Forget a message: its time is over, or nobody got it. May be called twice."""
+        of_client = self._by_client.get(handled.client_id)
+        if of_client is None or of_client.by_id.pop(handled.message_id, None) is None:
+            return
         of_client.in_order.pop(handled, None)
         if not handled.is_done:
             of_client.under_way -= 1

@@ -28,11 +28,14 @@ def look_up(actor: Actor, message_id: MessageId, about: About) -> tuple[Handled,
     if handled is not None:
         if handled.about != about or handled.owner[0] != owner[0]:
             raise InvalidMessage("another message has this message_id", MESSAGE_ID_IN_USE)
+        if message_id.until is None:
+            ids.came_again(handled)
         return handled, True
-    if message_id.until is not None and message_id.until < state.now:
+    if message_id.until is not None and message_id.until <= state.now:
         raise InvalidMessage("nobody knows any more if this was handled", OUTCOME_UNKNOWN)
     try:
-        handled = ids.begin(actor.id, message_id.text, owner, about)
+        is_repeat = message_id.until is not None
+        handled = ids.begin(actor.id, message_id.text, owner, about, is_repeat=is_repeat)
     except QueueFull as error:
         raise InvalidMessage(str(error), LIMIT_REACHED) from None
     is_topic = about.action != "publish_to_id_with_ack"
@@ -47,13 +50,13 @@ def publish(actor: Actor, handled: Handled, deliver: Callable[[], int]) -> None:
     has_receivers = any(actor.state.bus.receivers(handled.about.target))
     try:
         handled.delivered = deliver()
-    except BaseException:
+        if has_receivers or handled.is_kept:
+            ids.finish(handled)
+        else:
+            ids.forget(handled)
+    except BaseException:  # out of a signal handler
         ids.forget(handled)
         raise
-    if has_receivers or handled.is_kept:
-        ids.finish(handled)
-    else:
-        ids.forget(handled)
 
 
 def answer_again(actor: Actor, handled: Handled, ask: Ask) -> None:
@@ -73,8 +76,9 @@ def answer_again(actor: Actor, handled: Handled, ask: Ask) -> None:
     acks.hand_over(request, actor, ask.ack_id, wants_updates=ask.wants_updates)
     if ask.wants_updates and request.responses:
         told = request.untold()
-        actor.state.turns.left -= len(told)
-        actor.reply(actor.dialect.ack_update(ask.ack_id, told))
+        update = actor.dialect.ack_update(ask.ack_id, told)
+        actor.state.turns.left -= len(told) + len(update) // _WRITTEN
+        actor.reply(update)
 
 
 _WRITTEN = 2048  # bytes of an answer that count as one unit

@@ -331,6 +331,10 @@ class ServerSession:
             del state.clients[self.id]
         if self.replays is not None:
             self.replays.end()
+        acks = state.acks
+        state.message_ids.tidy(
+            self.id, lambda request: acks.find(request.owner, request.owner_ack_id) is request
+        )
         state.acks.drop_owner(self)  # first, so that nobody gets what it has asked of itself
         state.bus.remove(self)
         state.acks.drop_subscriber(self)
