@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
-.PHONY: serve test test-python test-js lint faces conformance fuzz bench soak attacks check-all clean
+.PHONY: serve test test-python test-js test-go test-rust lint faces conformance fuzz bench soak attacks check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -22,6 +22,22 @@ ifeq ($(shell command -v npm),)
 else
 	cd clients/js && $(NPM_INSTALL) && KPS_PYTHON=$(abspath $(BIN))/python npm test
 	cd tests/web && $(NPM_INSTALL) && KPS_PYTHON=$(abspath $(BIN))/python npm test
+endif
+
+# The Go client. Where there is no Go it is left out, and what needs a server is judged with ours.
+test-go: $(VENV)/dev.stamp
+ifeq ($(shell command -v go),)
+	@echo "no go here: the tests of the Go client were skipped"
+else
+	cd clients/go && go vet ./... && KPS_PYTHON=$(abspath $(BIN))/python go test -race ./...
+endif
+
+# The Rust client, and its C and C++ interface with the examples.
+test-rust: $(VENV)/dev.stamp
+ifeq ($(shell command -v cargo),)
+	@echo "no cargo here: the tests of the Rust, C and C++ clients were skipped"
+else
+	KPS_PYTHON=$(abspath $(BIN))/python clients/rust/test.sh
 endif
 
 lint: $(VENV)/dev.stamp
@@ -62,6 +78,7 @@ attacks: $(VENV)/bench.stamp
 
 # Everything, also what takes too long for each change: an hour and a half on two cores.
 check-all: test lint
+	$(MAKE) test-go test-rust
 	$(MAKE) conformance CASES=full
 	$(MAKE) fuzz FUZZ_SECONDS=720
 	$(MAKE) $(VENV)/bench.stamp
