@@ -221,7 +221,7 @@ def draw(outcome: Outcome, path: Path) -> None:
         ("Resident memory, MiB", _by_process(samples, lambda s: s.memory, MIB)),
         ("Open descriptors", _by_process(samples, lambda s: s.descriptors, 1)),
         (
-            "Messages a second, all servers together",
+            "Messages a second, the first three servers together",
             {
                 "published": _rates(samples, lambda s: s.published),
                 "delivered": _rates(samples, lambda s: s.delivered),

@@ -11,6 +11,7 @@ from kps.protocol.bus.acks import AckBook
 from kps.protocol.bus.groups import Group, Member
 from kps.protocol.bus.history import LogBook
 from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message_ids import _cost_of
 from kps.protocol.bus.subscriber import Stage, Subscriber
 from kps.protocol.bus.tasks import TaskBook, cost_of_task
 from kps.protocol.client.asking import Asking
@@ -354,10 +355,12 @@ def check_message_ids(hub: Hub) -> None:
         under_way = [one for one in of_client.by_id.values() if not one.is_done]
         assert of_client.under_way == len(under_way)
         in_order = list(of_client.in_order)
-        assert len(in_order) <= hub.limits.max_message_ids
+        assert len(in_order) <= 2 * hub.limits.max_message_ids
         assert sorted(in_order, key=lambda one: one.number) == in_order
         assert {one for one in of_client.by_id.values() if one.is_done} <= set(in_order)
         for message_id, handled in of_client.by_id.items():
+            if handled.owner not in used:
+                used[handled.owner] = _cost_of(handled.owner)
             assert (handled.client_id, handled.message_id) == (client_id, message_id)
             used[handled.owner] += handled.cost
             if handled.ending is not None:

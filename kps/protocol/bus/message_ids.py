@@ -37,7 +37,8 @@ class Handled:
     """A message that the server has handled, and what a repeat of it is answered."""
 
     __slots__ = ("_book", "about", "client_id", "cost", "deadline", "delivered", "ending",
-                 "is_done", "is_kept", "message_id", "number", "owner", "request")  # fmt: skip
+                 "is_delivered_now", "is_done", "is_kept", "message_id", "number", "owner",
+                 "request")  # fmt: skip
 
     def __init__(
         self,
@@ -55,6 +56,8 @@ class Handled:
         self.about = about
         self.number = 0
         """Its place among the messages of its client."""
+        self.is_delivered_now = False
+        """Whether it is a publication on its way to its subscribers."""
         self.is_done = False
         """Whether it is under way no more."""
         self.is_kept = False
@@ -160,12 +163,11 @@ class MessageIds:
             of_client = _OfClient()
         elif about.action != "publish" and of_client.under_way >= self._limits.max_pending_acks:
             raise QueueFull("this client has too many ack requests under way")
-        if owner not in self._used:
-            size += cost.OWNER_OF_HANDLED + sum(map(cost.of_text, owner))
-        if not self._make_room(owner, size):
+        more = 0 if owner in self._used else _cost_of(owner)
+        if not self._make_room(owner, size + more):
             raise QueueFull("the server remembers too many messages with ids")
         handled = Handled(self, client_id, message_id, owner, about, size)
-        used = self._used.get(owner, 0) + size
+        used = self._used.get(owner, more) + size
         # Nothing is called until all is noted, so no signal handler comes in between.
         self._by_client[client_id] = of_client
         of_client.count += not is_repeat
@@ -174,7 +176,7 @@ class MessageIds:
         of_client.by_id[message_id] = handled
         of_client.in_order[handled] = None
         self._used[owner] = used
-        self.used += size
+        self.used += size + more
         self._forget_old(of_client)
         return handled
 
@@ -198,7 +200,9 @@ class MessageIds:
             return
         for handled in list(of_client.by_id.values()):
             request = handled.request
-            if not handled.is_done and (request is None or not is_under_way(request)):
+            if handled.is_done or handled.is_delivered_now:
+                continue
+            if request is None or not is_under_way(request):
                 self.forget(handled)
 
     def finish(self, handled: Handled, ending: bytes = b"") -> None:
@@ -235,7 +239,9 @@ class MessageIds:
     def _forget_old(self, of_client: _OfClient) -> None:
         """Forget what came before the latest ones, apart from what is under way."""
         in_order, old = of_client.in_order, of_client.count - self._limits.max_message_ids
-        while (oldest := next(iter(in_order))).number <= old:
+        # What was handled for a repeat does not count; there is never more of it than of others.
+        most = 2 * self._limits.max_message_ids
+        while (oldest := next(iter(in_order))).number <= old or len(in_order) > most:
             del in_order[oldest]
             if oldest.is_done:
                 self.forget(oldest)
@@ -261,12 +267,18 @@ class MessageIds:
             self._charge(handled.owner, -size)
 
     def _charge(self, owner: Owner, size: int) -> None:
+        least = _cost_of(owner)
+        used = self._used[owner] + size
         self.used += size
-        used = self._used.get(owner, 0) + size
-        if used:
+        if used > least:
             self._used[owner] = used
-        else:
+        else:  # nothing is left
             del self._used[owner]
+            self.used -= least
+
+
+def _cost_of(owner: Owner) -> int:
+    return cost.OWNER_OF_HANDLED + sum(map(cost.of_text, owner))
 
 
 def _has_reached_somebody(outcomes: Outcomes) -> bool:

@@ -48,6 +48,7 @@ def publish(actor: Actor, handled: Handled, deliver: Callable[[], int]) -> None:
     """Publish a message, and remember that if anybody is there to get it."""
     ids = actor.state.message_ids
     has_receivers = any(actor.state.bus.receivers(handled.about.target))
+    handled.is_delivered_now = True
     try:
         handled.delivered = deliver()
         if has_receivers or handled.is_kept:

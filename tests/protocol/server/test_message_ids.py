@@ -24,7 +24,6 @@ from tests.protocol.server.test_groups_at_the_server import ack, join, only, spe
 from tests.protocol.server.test_identity import peer_of
 from tests.protocol.server.test_memory import (
     EMOJI,
-    LIMIT,
     MULTIPLE,
     SLACK,
     client,
@@ -44,6 +43,9 @@ UNKNOWN, IN_USE, FULL = "outcome_unknown", "message_id_in_use", "limit_reached"
 
 ANYBODY = ("", "192.0.2.1")
 """Whose messages they are, unless it matters."""
+
+ROOM = 256 * 1024
+"""Bytes that what is measured may take."""
 
 NewStage = Callable[..., Stage]
 
@@ -253,6 +255,27 @@ class TestTheMemoryAlone:
         memory.ids.finish(under_way[1], b"x")
         memory.check_empty()
 
+    def test_a_repeat_that_is_handled_now_pushes_nothing_out(self) -> None:
+        """Its client has counted it before; what the program sends once more, it counts again."""
+        memory = Memory(max_message_ids=2)
+        first = memory.handle("a")
+        about = About("publish", "t", 0)
+        repeats = [memory.ids.begin("c", one, ANYBODY, about, is_repeat=True) for one in "bc"]
+        for handled in repeats:
+            memory.ids.finish(handled)
+        assert memory.known("abc") == "abc"
+        memory.handle("d")
+        assert memory.known("abcd") == "abcd"
+        memory.advance(WINDOW - MOMENT)
+        memory.ids.came_again(first)
+        assert memory.known("abcd") == "ad"
+        memory.advance(MOMENT)
+        assert memory.known("abcd") == "a"
+        memory.advance(WINDOW - 2 * MOMENT)
+        assert memory.known("a") == "a"
+        memory.advance(MOMENT)
+        memory.check_empty()
+
     def test_one_that_was_refused_or_that_nobody_got_is_forgotten(self) -> None:
         memory = Memory()
         memory.handle("a")
@@ -368,7 +391,7 @@ class TestTheMemoryAlone:
             recent = {one for one, at in done_at.items() if clock.now < at + WINDOW}
             known = {(who, one) for who in "cd" for one in memory.known("uvwxyz", who)}
             assert known == under_way.keys() | (latest & recent)
-            used = 0
+            used = OWNER if known else 0
             for one in known:
                 found = ids.find(*one)
                 assert found is not None
@@ -557,6 +580,38 @@ class TestPublications:
         p.ask(*(publish(name, name) for name in "cba"))
         assert payloads(b) == ["b", "a"], "the oldest ones are new: what is refused counts too"
         other.ask(*(publish(name, name) for name in "ab"))
+        assert payloads(b) == []
+
+    def test_so_it_has_whatever_it_says_that_they_are(self, new_stage: NewStage) -> None:
+        """A client that is right may have some more: those that it has sent in another order."""
+        stage = new_stage(max_message_ids=2)
+        subscriber(stage)
+        p = peer2(stage, "p")
+        p.ask(*(publish(str(number), repeat_until=1e9) for number in range(50)))
+        assert len(stage.hub.state.message_ids) <= 2 * 2
+
+    @pytest.mark.parametrize(
+        "way",
+        [
+            publish,
+            ask,
+        ],
+    )
+    def test_one_that_ends_its_publisher_is_remembered(
+        self, new_stage: NewStage, way: Callable[..., Fields]
+    ) -> None:
+        """It has no room in the queue of its publisher, who is subscribed and reads nothing."""
+        stage = new_stage(queue_bytes=2000)
+        b, p = subscriber(stage), subscriber(stage, "p")
+        large = "x" * 1500
+        p.send({"action": "publish", "topic": "t", "data": large})
+        b.take()
+        p.send(way(data=large))
+        assert p.session.gate.is_over
+        assert payloads(b) == [large]
+        stage.finish()
+        p = peer2(stage, "p")
+        p.ask(way(data=large, repeat_until=1e9))
         assert payloads(b) == []
 
     def test_without_memory_for_them_they_are_refused(self, new_stage: NewStage) -> None:
@@ -1377,7 +1432,7 @@ class TestMemoryTaken:
     """``message_id_bytes`` bounds what is remembered, whatever clients do (see ``test_memory``)."""
 
     LIMITS = ServerLimits(
-        heartbeat_interval=QUIET, message_id_bytes=SHARE * LIMIT, max_message_ids=10**6
+        heartbeat_interval=QUIET, message_id_bytes=SHARE * ROOM, max_message_ids=10**6
     )
 
     @staticmethod
@@ -1394,8 +1449,8 @@ class TestMemoryTaken:
                 feed(p, [self.publish(next(ids), topic)] * 2)
                 drain(b)
 
-        assert 0.3 * LIMIT < memory_of(build) <= MULTIPLE * LIMIT + SLACK
-        assert 0.98 * LIMIT < stage.hub.state.message_ids.used <= LIMIT
+        assert 0.3 * ROOM < memory_of(build) <= MULTIPLE * ROOM + SLACK
+        assert 0.98 * ROOM < stage.hub.state.message_ids.used <= ROOM
 
     @pytest.mark.parametrize("kind", ["short", "emoji"])
     @pytest.mark.parametrize("result", [1, "x" * 100, EMOJI * 1000])
@@ -1411,11 +1466,11 @@ class TestMemoryTaken:
                 feed(b, [ack({"ack_id": f"ack_{number}"}, result=result)])
                 drain(b)
 
-        assert 0.3 * LIMIT < memory_of(build) <= MULTIPLE * LIMIT + SLACK
+        assert 0.3 * ROOM < memory_of(build) <= MULTIPLE * ROOM + SLACK
 
     def test_by_requests_that_are_under_way(self) -> None:
         """Those that nobody owns take no more than others."""
-        stage = Stage(limits=ServerLimits(max_ack_bytes=LIMIT, max_pending_acks=10**6))
+        stage = Stage(limits=ServerLimits(max_ack_bytes=ROOM, max_pending_acks=10**6))
         p, b, ids = client(stage, "p"), client(stage, "b", "t"), names("emoji")
         acks, remembered = stage.hub.state.acks, stage.hub.state.message_ids
 
@@ -1431,13 +1486,13 @@ class TestMemoryTaken:
                     p = client(stage, "p")
 
         assert memory_of(build) <= MULTIPLE * (acks._cost + remembered.used) + SLACK
-        assert 0.98 * LIMIT < acks._cost <= LIMIT
+        assert 0.98 * ROOM < acks._cost <= ROOM
 
     @pytest.mark.parametrize("messages", [1, 2])
     @pytest.mark.parametrize("kind", ["short", "emoji"])
     def test_by_messages_of_many_clients(self, kind: str, messages: int) -> None:
         """Each has one that is remembered: its latest."""
-        limits = ServerLimits(message_id_bytes=SHARE * LIMIT, max_message_ids=1)
+        limits = ServerLimits(message_id_bytes=SHARE * ROOM, max_message_ids=1)
         stage, clients = Stage(limits=limits), names(kind)
         b = client(stage, "b", "t")
 
@@ -1450,8 +1505,8 @@ class TestMemoryTaken:
                 drain(b)
                 leave_for_good(stage, p)
 
-        assert 0.3 * LIMIT < memory_of(build) <= MULTIPLE * LIMIT + SLACK
-        assert 0.98 * LIMIT < stage.hub.state.message_ids.used <= LIMIT
+        assert 0.3 * ROOM < memory_of(build) <= MULTIPLE * ROOM + SLACK
+        assert 0.98 * ROOM < stage.hub.state.message_ids.used <= ROOM
 
     @pytest.mark.parametrize("kind", ["short", "ASCII", "emoji"])
     def test_by_messages_of_many_connections(self, kind: str) -> None:
@@ -1468,13 +1523,21 @@ class TestMemoryTaken:
                 drain(b)
                 leave_for_good(stage, p)
 
-        assert 0.3 * LIMIT < memory_of(build) <= MULTIPLE * LIMIT + SLACK
+        assert 0.3 * ROOM < memory_of(build) <= MULTIPLE * ROOM + SLACK
 
     @pytest.mark.parametrize("way", ["address", "identity"])
-    def test_by_messages_of_many_owners(self, way: str) -> None:
-        """Each with an answer."""
-        is_named, count = way == "identity", 300
-        stage = Stage(limits=self.LIMITS, asks_token=is_named)
+    @pytest.mark.parametrize(
+        "messages",
+        [
+            1,
+            2,
+        ],
+    )
+    def test_by_messages_of_many_owners(self, way: str, messages: int) -> None:
+        """Each has one that is remembered: its latest, with an answer."""
+        is_named, count = way == "identity", 200
+        limits = ServerLimits(message_id_bytes=SHARE * ROOM, max_message_ids=1)
+        stage = Stage(limits=limits, asks_token=is_named)
         b = peer_of(stage, Identity("b"), "b", proto=2) if is_named else client(stage, "b")
         b.ask({"action": "subscribe", "topic": "t"})
         remembered = stage.hub.state.message_ids
@@ -1485,11 +1548,12 @@ class TestMemoryTaken:
                 p.upgrade()
                 p.send({**ping2(f"p{number}"), "token": "token"})
                 if is_named:
-                    p.identify(Identity(f"{number}".rjust(64, "n")))
-                feed(p, [ask("m")])
-                feed(b, [ack({"ack_id": f"ack_{number + 1}"}, result=1)])
+                    p.identify(Identity(f"{number}".rjust(64, EMOJI)))
+                for name in range(messages):
+                    feed(p, [ask(str(name))])
+                    (question,) = b.take()
+                    feed(b, [ack(question, result=1)])
                 assert b'"result":1' in drain(p)
-                drain(b)
                 leave_for_good(stage, p)
 
         taken = memory_of(build)
