@@ -234,7 +234,7 @@ class Receiver:
 
     def _publications(self, link: ClientLink, fields: Fields, size: int) -> None:
         topic, sender, payloads = link.outgoing.dialect.read_publications(fields)
-        if fields.get("group"):
+        if fields.get("group") is not None:
             self._for_member(topic, sender, payloads, fields, size)
             return
         if payloads:
@@ -278,7 +278,7 @@ class Receiver:
         topic, sender, data, ack_id, may_be_direct = link.outgoing.dialect.read_question(
             fields, self._state.id
         )
-        if "group" in fields and fields["group"] and not may_be_direct:
+        if fields.get("group") is not None and not may_be_direct:
             self._for_member(topic, sender, (data,), fields, size)
             return
         subscriptions, epoch = self._subscriptions, self._state.epoch

@@ -276,7 +276,7 @@ class TestAnswering:
         settle(client, message)
         assert server.take() == []
 
-    @pytest.mark.parametrize("group", ["", 5, None, [], {}, "other", True])
+    @pytest.mark.parametrize("group", ["", 5, [], {}, "other", True])
     @pytest.mark.parametrize("fields", [{}, {"pattern": 5}, {"pattern": "x*"}, {"pattern": ""}])
     def test_garbage_is_for_no_member(self, group: object, fields: Fields) -> None:
         client, server = online()
