@@ -244,7 +244,7 @@ class Soak:
                 if time.monotonic() > deadline:
                     self._errors.append(f"{name}: left behind: {', '.join(leftovers)}")
                     break
-                time.sleep(0.1)
+                time.sleep(0.5)
             server.process.stop()
             self._read_server(name)
             if server.process.code != 0:
@@ -384,11 +384,15 @@ class Soak:
         process = self._servers[policy].process
         _health(self._servers[policy].address)  # what a first request opens for good
         self._has.pop(policy, None)
-        process.signal(signal.SIGUSR1)
-        deadline = time.monotonic() + PATIENCE
+        deadline, again = time.monotonic() + PATIENCE, 0.0
         while policy not in self._has:
             if time.monotonic() > deadline:
                 raise Failed(f"{policy}: the server does not say what it has")
+            if time.monotonic() > again:
+                # A thread that begins just now may take the signal. Then the main thread, which
+                # alone runs handlers, sleeps on.
+                process.signal(signal.SIGUSR1)
+                again = time.monotonic() + 2.0
             self._read_server(policy)
             time.sleep(0.01)
         return self._has[policy] | {"descriptors": descriptors(process.pid)}

@@ -374,7 +374,8 @@ async def workers(plan: Plan) -> None:
     for member in members:
         await member.open()
         await member.join()
-    blocking = await asyncio.to_thread(_hire_blocking, plan, site)
+    blocking = kps.sync.Client(site.address, id="worker/blocking", reconnect=SOON)
+    await asyncio.to_thread(_hire, blocking, Tally(plan.marks(site, JOBS, "by-blocking-worker")))
     journal = await _read_on(plan, site)
     resender = Resender(plan, site)
     await resender.open()
@@ -384,22 +385,19 @@ async def workers(plan: Plan) -> None:
             group.create_task(one.break_often(lambda: True))
         group.create_task(resender.work())
         async for _ in commands():  # until whoever started this has gone
-            assert blocking.is_connected
+            pass
 
 
-def _hire_blocking(plan: Plan, site: Site) -> kps.sync.Client:
-    """A member of the group on threads."""
-    tally = Tally(plan.marks(site, JOBS, "by-blocking-worker"))
+def _hire(client: kps.sync.Client, tally: Tally) -> None:
+    """Make a blocking client a member of the group."""
 
     def execute(message: kps.Message) -> int:
         job = note(message, tally)
         time.sleep(random.uniform(0.0, 0.1))
         return job
 
-    client = kps.sync.Client(site.address, id="worker/blocking", reconnect=SOON)
     client.__enter__()
     client.subscribe(JOBS, execute, group=GROUP)
-    return client
 
 
 async def _read_on(plan: Plan, site: Site) -> Stayer:

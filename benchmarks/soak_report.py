@@ -37,7 +37,7 @@ class Sample:
     """Resident, in bytes, by process."""
     descriptors: dict[str, int]
     published: int
-    """By all servers so far."""
+    """By the first three servers so far."""
     delivered: int
     lag: float
     """How late the event loop of the clients was at most, in seconds."""

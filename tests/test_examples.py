@@ -268,7 +268,11 @@ def test_the_readmes_programs(number: int, log: str, tmp_path: Path) -> None:
             path.write_text(program.replace("localhost:9313", server.address))
             return await asyncio.to_thread(finish, start(str(path)), log)
 
-    assert asyncio.run(run()) == output
+    printed = asyncio.run(run())
+    if number == 2:  # a hook and a callback run side by side: nothing promises which is first
+        assert sorted(printed.splitlines()) == sorted(output.splitlines())
+    else:
+        assert printed == output
     assert len(PROGRAMS) == 3
 
 
