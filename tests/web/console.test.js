@@ -512,7 +512,23 @@ describe('in a browser', { skip: missing }, () => {
     await page.waitForSelector('#notice', { state: 'hidden' });
   });
 
-  test('the theme is remembered, and a phone has room for everything', async (t) => {
+  test('names and headings are legible at every width', async (t) => {
+    const page = await openConsole(t);
+    const sensor = await connect(t, { id: 'sensor-in-the-cellar' });
+    await sensor.subscribe('cellar/temperature', () => {});
+    await isShown(page, '#clients tbody tr', sensor.id);
+    await isShown(page, '#topics tbody tr', 'cellar/temperature');
+    for (const width of [360, 390, 480, 640, 700, 820, 960, 961, 1000, 1024, 1100, 1181, 1440, 2560]) {
+      await page.setViewportSize({ width, height: 900 });
+      const cut = await page.evaluate(() => [...document.querySelectorAll('.list :is(thead button, tbody .name *)')]
+        .filter((element) => element.checkVisibility() && element.scrollWidth > element.clientWidth && element.clientWidth < 90)
+        .map((element) => element.textContent));
+      assert.deepEqual(cut, [], `at ${width} pixels`);
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `at ${width} pixels`);
+    }
+  });
+
+  test('the theme is remembered', async (t) => {
     const page = await openConsole(t, { viewport: { width: 360, height: 740 }, colorScheme: 'light' });
     const background = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
     const light = await background();
@@ -522,6 +538,5 @@ describe('in a browser', { skip: missing }, () => {
     assert.notEqual(dark, light);
     await page.reload();
     assert.equal(await background(), dark);
-    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
   });
 });
