@@ -96,6 +96,11 @@ pub fn ask_history(id: u64, topic: &str, since: &Option<Position>, last: u64) ->
     }
 }
 
+/// Asks for the members of a topic.
+pub fn ask_presence(id: u64, topic: &str) -> Vec<u8> {
+    Object::action("presence").text("topic", topic).text("nonce", &name_of("presence", id)).done()
+}
+
 /// The name of a question.
 pub fn name_of(kind: &str, id: u64) -> String {
     format!("{kind}_{id}")

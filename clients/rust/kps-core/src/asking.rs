@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::ack::{Ack, Taken};
-use crate::asked::{Asked, ask_history, barrier, id_in, name_of};
+use crate::asked::{Asked, ask_history, ask_presence, barrier, id_in, name_of};
 use crate::error::{Error, Result, ServerError};
 use crate::event::{Answer, Event, QuestionId};
 use crate::fields::Fields;
 use crate::json::Json;
-use crate::link::{Link, Window};
+use crate::link::Link;
 use crate::message::{Ask, Position, Status, Target};
 use crate::outcomes::outcomes_in;
 use crate::past::Pages;
+use crate::presence::Presence;
+use crate::repeat::Repeat;
 use crate::wire::Kind as Sort;
 
 /// Questions that may be pending, for a silent server for instance.
@@ -36,21 +38,8 @@ enum Kind {
     Receipt,
     Status { of: u64 },
     History(Pages),
+    Presence,
     Ack(Ack),
-}
-
-/// How a message with an id is asked again (spec, 21.3).
-struct Repeat {
-    message: Asked,
-    size: usize,
-    window: Option<Window>,
-    client_id: String,
-    /// The time of the server until which it is sure to remember the message.
-    until: f64,
-    /// Its place among all messages with ids.
-    number: u64,
-    /// Whether it was sent again.
-    is_again: bool,
 }
 
 struct Question {
@@ -183,16 +172,7 @@ impl Asking {
         if has_id {
             self.repeats += 1;
             self.repeat_bytes += size;
-            let window = link.window.clone();
-            let repeat = Repeat {
-                message: asked,
-                size,
-                until: window.as_ref().map_or(0.0, |window| window.until(now)),
-                window,
-                client_id: link.id.clone(),
-                number: self.repeats,
-                is_again: false,
-            };
+            let repeat = Repeat::new(asked, size, self.repeats, link, now);
             self.questions.get_mut(&id).expect("it was added").repeat = Some(repeat);
         }
         Ok(())
@@ -228,6 +208,14 @@ impl Asking {
         link.send_checked(ask_history(id, topic, &since, limit), Sort::Bound)?;
         let kind = Kind::History(Pages::new(topic, &since, limit, id));
         Ok(self.add(id, kind, now + self.timeout))
+    }
+
+    /// Asks for the members of a topic.
+    pub fn presence(&mut self, topic: &str, link: &mut Link, now: Duration) -> Result<QuestionId> {
+        link.require("presence")?;
+        let id = self.begin()?;
+        link.send_checked(ask_presence(id, topic), Sort::Bound)?;
+        Ok(self.add(id, Kind::Presence, now + self.timeout))
     }
 
     /// Ends an ack request, or stops waiting for another answer.
@@ -328,7 +316,8 @@ impl Asking {
                 _ => Duration::MAX,
             };
             let repeat = question.repeat.as_ref();
-            let is_safe = |repeat: &&Repeat| left > Duration::ZERO && self.is_safe(repeat, link);
+            let is_safe =
+                |repeat: &&Repeat| left > Duration::ZERO && repeat.is_safe(self.repeats, link);
             let Some(repeat) = repeat.filter(is_safe) else {
                 self.end(id, Err(self.lost.clone()));
                 continue;
@@ -340,16 +329,6 @@ impl Asking {
                 repeat.is_again = true;
             }
         }
-    }
-
-    /// Tells whether it is the same server, which may still remember a message.
-    fn is_safe(&self, repeat: &Repeat, link: &Link) -> bool {
-        let Some((before, now)) = repeat.window.as_ref().zip(link.window.as_ref()) else {
-            return false;
-        };
-        before.name == now.name
-            && repeat.client_id == link.id
-            && self.repeats - repeat.number < now.most
     }
 
     // -- answers
@@ -401,7 +380,7 @@ impl Asking {
         } else if ack.is_request {
             Err(ack.failure())
         } else {
-            Ok(Answer::Done)
+            Ok(Answer::Acked { presence: fields.number("presence") })
         };
         self.end(id, answer);
     }
@@ -448,6 +427,16 @@ impl Asking {
         }
     }
 
+    /// Takes the members of a topic.
+    pub fn presence_received(&mut self, fields: &Fields) {
+        if let Some(id) = id_in("presence", &fields.text("nonce")) {
+            if matches!(self.questions.get(&id), Some(Question { kind: Kind::Presence, .. })) {
+                let presence = Presence::read(&fields.text("topic"), fields);
+                self.end(id, Ok(Answer::Presence(presence)));
+            }
+        }
+    }
+
     /// The question for messages of the past that an answer names.
     fn history_named(&self, fields: &Fields) -> Option<u64> {
         let number = id_in("history", &fields.text("nonce"))?;
@@ -462,7 +451,7 @@ impl Asking {
             (Some(id), "publish_with_ack" | "publish_to_id_with_ack") => Some(id),
             (Some(id), "get_ack_status") => self.status_of(id),
             _ => {
-                let named = [("nonce", "flush"), ("receipt", "receipt")];
+                let named = [("nonce", "flush"), ("nonce", "presence"), ("receipt", "receipt")];
                 let id = |(field, kind)| id_in(kind, &fields.text(field));
                 let named = named.into_iter().find_map(id).or(self.history_named(fields));
                 named.filter(|id| self.questions.contains_key(id))

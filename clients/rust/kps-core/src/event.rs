@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::json::Json;
 use crate::message::{Past, Status};
 use crate::outcomes::Outcome;
+use crate::presence::Presence;
 
 /// Names a subscription of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,6 +53,9 @@ pub enum Event {
     SubscriptionEnded(SubscriptionId, Error),
     /// A message waits in the mailbox of a subscription. Comes once for each message.
     Arrived(SubscriptionId),
+    /// Somebody has come or gone on the topic of a subscription that observes. Comes once until
+    /// [`take_presence`](crate::Session::take_presence) is called.
+    PresenceChanged(SubscriptionId),
     /// The outcome of an ack request for one receiver.
     Outcome(QuestionId, Outcome),
     /// The end of a question.
@@ -80,9 +84,14 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Answer {
-    /// An ack request has ended: all its outcomes were told. Or the server has handled everything
-    /// before a flush.
+    /// The server has handled everything before a flush; or an ack request was cancelled.
     Done,
+    /// An ack request has ended: all its outcomes were told.
+    Acked {
+        /// The version of the members of the topic when the message was published, if anybody observed
+        /// them then: see [`Presence`].
+        presence: Option<u64>,
+    },
     /// To how many subscribers the server has passed a publication on. One on level 1 does not say.
     Delivered(Option<u64>),
     /// The result of a request.
@@ -91,4 +100,6 @@ pub enum Answer {
     Status(Status),
     /// Messages of the past.
     Past(Past),
+    /// Who is subscribed.
+    Presence(Presence),
 }

@@ -92,6 +92,11 @@ impl Inbox {
 
     // -- subscriptions
 
+    /// The id of the subscription that is added next.
+    pub fn next_id(&self) -> SubscriptionId {
+        SubscriptionId(self.count + 1)
+    }
+
     pub fn add(&mut self, key: Option<Key>, confirm_by: Option<Duration>) -> SubscriptionId {
         self.count += 1;
         let id = self.count;
@@ -146,6 +151,17 @@ impl Inbox {
         let ended = self.forget(key);
         let mut was_awaited = |id: &u64| self.awaited.remove(id).is_some();
         ended.into_iter().map(|id| (SubscriptionId(id), was_awaited(&id))).collect()
+    }
+
+    /// Ends one subscription to a key; its messages remain. Tells whether a caller waits for its
+    /// confirmation; `None`: it has ended before.
+    pub fn refuse_one(&mut self, key: &Key, id: SubscriptionId) -> Option<bool> {
+        let all = self.by_key.get_mut(key)?;
+        all.remove(all.iter().position(|one| *one == id.0)?);
+        if all.is_empty() {
+            self.forget(key);
+        }
+        Some(self.awaited.remove(&id.0).is_some())
     }
 
     /// Returns the subscriptions to a key for whose confirmation a caller waits; it waits no more.

@@ -75,6 +75,14 @@ impl Key {
         if self.group.is_empty() { Ok(()) } else { check_text("a group", &self.group) }
     }
 
+    /// The topic, if it is one, and in no group.
+    pub(crate) fn as_topic(&self) -> Option<&str> {
+        match &self.scope {
+            Scope::Topic(topic) if self.group.is_empty() => Some(topic),
+            _ => None,
+        }
+    }
+
     /// The features of a server that it needs.
     pub(crate) fn needs(&self) -> impl Iterator<Item = &'static str> {
         let groups = (!self.group.is_empty()).then_some("groups");
@@ -91,6 +99,13 @@ impl Key {
             (_, Scope::Topic(topic)) => self.scope.has(topic),
             (one, two) => one == two,
         }
+    }
+}
+
+impl<T: Into<Scope>> From<T> for Key {
+    /// Not in a group.
+    fn from(scope: T) -> Key {
+        Key { scope: scope.into(), group: String::new() }
     }
 }
 

@@ -58,6 +58,53 @@ pub enum Start {
     Since(Position),
 }
 
+/// What a subscription is to have besides new messages.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wish {
+    /// Messages of the past.
+    pub start: Option<Start>,
+    /// How many messages with ack a member of a group takes at a time; 0 means 1.
+    pub concurrency: u64,
+    /// What the client says about itself to those who observe who is subscribed: an object. It
+    /// replaces what it has said before, and remains until the last subscription to the topic ends.
+    pub info: Option<Json>,
+    /// Whether it observes who is subscribed:
+    /// see [`Event::PresenceChanged`](crate::Event::PresenceChanged).
+    pub observes: bool,
+}
+
+impl Wish {
+    pub(crate) fn check(&self, key: &Key) -> Result<()> {
+        let is_member = !key.group.is_empty();
+        if is_member && (self.start.is_some() || self.is_about_presence()) {
+            return Err(Error::invalid("a group has neither a past nor presence"));
+        }
+        if !is_member && self.concurrency > 1 {
+            return Err(Error::invalid("concurrency is for a member of a group"));
+        }
+        if key.scope.is_pattern() && matches!(self.start, Some(Start::Since(_))) {
+            return Err(Error::invalid("a position is that of a topic, not of a pattern"));
+        }
+        if key.scope.is_pattern() && self.is_about_presence() {
+            return Err(Error::invalid("presence and info are for a topic, not for a pattern"));
+        }
+        if self.info.as_ref().is_some_and(|info| !info.as_str().starts_with('{')) {
+            return Err(Error::invalid("info is an object"));
+        }
+        Ok(())
+    }
+
+    /// The features of a server that it needs.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = &'static str> {
+        let history = self.start.as_ref().map(|_| "history");
+        history.into_iter().chain(self.is_about_presence().then_some("presence"))
+    }
+
+    pub(crate) fn is_about_presence(&self) -> bool {
+        self.observes || self.info.is_some()
+    }
+}
+
 /// Messages of the past, as [`Session::history`](crate::Session::history) gets them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Past {

@@ -3,33 +3,25 @@
 mod connecting;
 mod receive;
 mod sending;
+mod subscribing;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::asking::Asking;
 use crate::error::{Error, Result};
-use crate::event::{Event, QuestionId, SubscriptionId};
+use crate::event::{Event, QuestionId};
 use crate::flow::Flow;
 use crate::inbox::Inbox;
 use crate::json::Json;
-use crate::key::{Key, check_text};
+use crate::key::check_text;
 use crate::link::Link;
-use crate::message::{AckToken, Ask, Headers, Message, Position, Start, Target};
+use crate::message::{Ask, Position, Target};
 use crate::offline::Offline;
 use crate::options::{LONGEST, Options, check_token};
 use crate::topics::Topics;
 use crate::wire::{Entropy, Transport, WebSocket};
 use connecting::History;
-
-/// What a subscription is to have besides new messages.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Wish {
-    /// Messages of the past.
-    pub start: Option<Start>,
-    /// How many messages with ack a member of a group takes at a time; 0 means 1.
-    pub concurrency: u64,
-}
 
 /// One client. It does no I/O: after each call, the driver handles [`poll`](Session::poll) until
 /// there is nothing, writes [`data_to_send`](Session::data_to_send), and looks at
@@ -245,94 +237,6 @@ impl Session {
         self.link.as_ref().map_or(0, |link| link.socket.outbox.bytes)
     }
 
-    /// Subscribes. [`Event::Subscribed`] tells the outcome; without a connection at once, and the
-    /// client subscribes on the next one.
-    pub fn subscribe(&mut self, key: Key, wish: Wish, now: Duration) -> Result<SubscriptionId> {
-        self.require_life()?;
-        key.check()?;
-        if !key.group.is_empty() {
-            if wish.start.is_some() {
-                return Err(Error::invalid("a group has no past"));
-            }
-            if self.inbox.has(&key) {
-                return Err(Error::invalid(format!("this client is a member of {key} already")));
-            }
-        } else if wish.concurrency > 1 {
-            return Err(Error::invalid("concurrency is for a member of a group"));
-        }
-        if key.scope.is_pattern() && matches!(wish.start, Some(Start::Since(_))) {
-            return Err(Error::invalid("a position is that of a topic, not of a pattern"));
-        }
-        let link = self.link.as_mut().filter(|link| link.registered);
-        let is_ready = link.is_some();
-        self.topics.want(&key, wish.start, wish.concurrency.max(1), link, now)?;
-        let is_settled = !is_ready || self.topics.is_live(&key);
-        let confirm_by = (!is_settled).then_some(now + self.options.request_timeout);
-        let id = self.inbox.add(Some(key), confirm_by);
-        if is_settled {
-            self.events.push_back(Event::Subscribed(id, Ok(())));
-        }
-        self.settle_up(now);
-        Ok(id)
-    }
-
-    /// Takes direct messages. A client has one such subscription.
-    pub fn subscribe_direct(&mut self) -> Result<SubscriptionId> {
-        self.require_life()?;
-        match self.inbox.has_direct() {
-            true => Err(Error::invalid("something takes the direct messages already")),
-            false => {
-                let id = self.inbox.add(None, None);
-                self.events.push_back(Event::Subscribed(id, Ok(())));
-                Ok(id)
-            }
-        }
-    }
-
-    /// Ends a subscription. May be called twice.
-    pub fn unsubscribe(&mut self, id: SubscriptionId, now: Duration) {
-        let key = self.inbox.remove(id);
-        self.flow.taken(id, &self.inbox);
-        if key.as_ref().is_some_and(|key| key.group.is_empty()) {
-            self.settle_up(now);
-        } // else it leaves the group first, so that it gets nothing back that it returns
-        if let Some(key) = key {
-            let link = self.link.as_mut().filter(|link| link.registered && !self.is_closing);
-            self.topics.leave(&key, link, now);
-        }
-        self.settle_up(now);
-    }
-
-    /// Takes the oldest message out of the mailbox of a subscription. Once the program has closed the
-    /// client there are none.
-    pub fn take(&mut self, id: SubscriptionId) -> Option<Message> {
-        if self.is_closing {
-            return None;
-        }
-        let message = self.inbox.take(id)?;
-        self.flow.taken(id, &self.inbox);
-        Some(message)
-    }
-
-    /// Notes that a subscription has handled a message, with a result or an error. Once for each
-    /// message with an ack; a second call has no effect if there is one subscription to its topic.
-    pub fn settle(&mut self, token: AckToken, result: Result<Option<Json>, String>, now: Duration) {
-        self.inbox.settle(Some(token), result, true);
-        self.settle_up(now);
-    }
-
-    /// Publishes. Without a connection the message is kept, if the options say so.
-    pub fn publish(&mut self, topic: &str, data: &Json, headers: &Headers) -> Result<()> {
-        check_text("a topic", topic)?;
-        self.send_or_keep("publish", "topic", topic, data, headers)
-    }
-
-    /// Sends a direct message. If nobody has the id, [`Event::Error`] tells it.
-    pub fn publish_to_id(&mut self, id: &str, data: &Json, headers: &Headers) -> Result<()> {
-        check_text("an id", id)?;
-        self.send_or_keep("direct_message", "to", id, data, headers)
-    }
-
     /// Publishes, and asks to how many subscribers the server has passed the message on. Of `ask`
     /// only the headers and the message id count.
     pub fn publish_with_receipt(
@@ -396,6 +300,13 @@ impl Session {
         }
         let (asking, link) = self.asking()?;
         asking.history(topic, since, limit, link, now)
+    }
+
+    /// Asks who is subscribed to a topic.
+    pub fn presence(&mut self, topic: &str, now: Duration) -> Result<QuestionId> {
+        check_text("a topic", topic)?;
+        let (asking, link) = self.asking()?;
+        asking.presence(topic, link, now)
     }
 
     /// Asks whether the server has handled everything that was sent before.
@@ -472,24 +383,12 @@ impl Session {
         asking.ask(target, data, ask, is_request, link, now)
     }
 
-    /// Ends all subscriptions to something; tells whether each of them has a caller that is told so.
-    fn end_subscriptions(&mut self, key: &Key, error: &Error) -> bool {
-        let ended = self.inbox.refuse(key);
-        let all_are_told = !ended.is_empty() && ended.iter().all(|(_, is_awaited)| *is_awaited);
-        for (id, is_awaited) in ended {
-            self.events.push_back(match is_awaited {
-                true => Event::Subscribed(id, Err(error.clone())),
-                false => Event::SubscriptionEnded(id, error.clone()),
-            });
-        }
-        all_are_told
-    }
-
     // -- what other parts have noted
 
     fn settle_up(&mut self, now: Duration) {
         self.events.extend(self.asking.events.drain(..));
         self.events.extend(self.inbox.arrived.drain(..).map(Event::Arrived));
+        self.events.extend(self.topics.rosters.changed.drain(..).map(Event::PresenceChanged));
         for _ in self.inbox.overflowed.drain(..) {
             let error =
                 Error::QueueFull("messages are dropped: a subscription is too slow for them");

@@ -1,31 +1,20 @@
 //! Subscribes to topics, and asks again when the server refuses them for now.
-//!
-//! The program's subscriptions survive reconnects; the server forgets them with the connection:
-//!
-//! ```text
-//! WAITING --ask--> ASKED --confirmed--> LIVE
-//! ASKED --refused for now, or no answer--> REFUSED --ask--> ASKED
-//! REFUSED --confirmed late--> LIVE
-//! LIVE, ASKED, REFUSED --leave--> LEAVING --confirmed--> (none)
-//! LEAVING --ask--> ASKED
-//! ASKED --refused for good--> (none)
-//! ```
-//!
-//! When a connection is lost, every topic is WAITING, and those that are LEAVING are removed. The
-//! server answers the questions about one topic in order, so only the last answer counts.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::error::{Error, Result, ServerError};
-use crate::event::Event;
+use crate::event::{Event, SubscriptionId};
 use crate::fields::{Fields, Object};
+use crate::json::Json;
 use crate::key::{Key, Scope};
 use crate::level1::{Asked, Meaning, Positions, code_of};
 use crate::link::Link;
-use crate::message::Start;
+use crate::message::{Start, Wish};
 use crate::options::Backoff;
+use crate::presence::Rosters;
 use crate::standings::{Standing, Standings};
+use crate::topic::{Extra, State, Topic, Verdict};
 
 /// The waits before asking again for what the server has refused for now.
 const RETRIES: Backoff = Backoff {
@@ -38,86 +27,6 @@ const RETRIES: Backoff = Backoff {
 /// The time after which no answer is expected any more.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum State {
-    /// There is no connection.
-    Waiting,
-    /// The server has not answered yet.
-    Asked,
-    Live,
-    /// The server has refused it for now.
-    Refused,
-    /// The program has unsubscribed, and the server has not confirmed that yet.
-    Leaving,
-}
-
-struct Topic {
-    /// Its place in the order in which the program has subscribed.
-    number: u64,
-    state: State,
-    /// Questions to subscribe without an answer, and questions to unsubscribe.
-    joins: u32,
-    leaves: u32,
-    /// When the client gives up waiting for the answers.
-    answer_by: Duration,
-    has_been_live: bool,
-    /// Whether the program knows of a refusal on this connection.
-    is_reported: bool,
-    concurrency: u64,
-    /// With what of the past the program wants it to begin.
-    start: Option<Start>,
-    /// Whether messages may have been missed, on an earlier connection.
-    is_missing: bool,
-    /// Whether the server has refused to be told many places.
-    is_narrow: bool,
-    /// Whether the last question asked for all behind a place.
-    resumes: bool,
-}
-
-impl Topic {
-    fn new(number: u64) -> Topic {
-        Topic {
-            number,
-            state: State::Waiting,
-            joins: 0,
-            leaves: 0,
-            answer_by: Duration::ZERO,
-            has_been_live: false,
-            is_reported: false,
-            concurrency: 1,
-            start: None,
-            is_missing: false,
-            is_narrow: false,
-            resumes: false,
-        }
-    }
-
-    fn is_open(&self) -> bool {
-        self.joins + self.leaves > 0
-    }
-
-    /// Counts an answer; tells whether a question of that kind was pending.
-    fn answered(&mut self, joins: bool) -> bool {
-        let count = if joins { &mut self.joins } else { &mut self.leaves };
-        let was_pending = *count > 0;
-        *count = count.saturating_sub(1);
-        was_pending
-    }
-}
-
-/// What an answer of the server means for a topic.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Verdict {
-    /// Nothing: another answer is due, or the client asked nothing.
-    Pending,
-    /// The server has answered all questions.
-    Settled,
-    /// The server refused it for now, and the client will ask again.
-    Retry,
-    /// The server refused it for good.
-    Final,
-}
-
 /// All topics and patterns of a program.
 #[derive(Default)]
 pub struct Topics {
@@ -128,45 +37,61 @@ pub struct Topics {
     /// When to look for questions without an answer.
     look_at: Option<Duration>,
     pub standings: Standings,
+    pub rosters: Rosters,
     /// Matches errors with questions, if errors on this connection do not name those.
     pub positions: Option<Positions>,
 }
 
 impl Topics {
-    /// Tells whether the server has confirmed a subscription, on a connection that is ready.
-    pub fn is_live(&self, key: &Key) -> bool {
-        self.topics.get(key).is_none_or(|found| found.state == State::Live)
+    /// Tells whether the server has answered all questions about something, on a connection that is
+    /// ready.
+    pub fn is_settled(&self, key: &Key) -> bool {
+        self.topics.get(key).is_none_or(Topic::is_settled)
     }
 
-    /// Subscribes, now or on the next connection. `link` is one that is ready.
+    /// Lets a subscription have what it wants, now or on the next connection. `link` is one that is
+    /// ready.
     pub fn want(
         &mut self,
+        id: SubscriptionId,
         key: &Key,
-        start: Option<Start>,
-        concurrency: u64,
+        wish: &Wish,
         link: Option<&mut Link>,
         now: Duration,
     ) -> Result<()> {
         if let Some(link) = &link {
-            key.needs()
-                .chain(start.as_ref().map(|_| "history"))
-                .try_for_each(|f| link.require(f))?;
+            key.needs().chain(wish.needs()).try_for_each(|feature| link.require(feature))?;
         }
-        if start.is_some() && self.wanted().any(|other| other.overlaps(key)) {
+        if wish.start.is_some() && self.wanted().any(|other| other.overlaps(key)) {
             let text = format!("this client is subscribed to {key} already: ask for its history");
             return Err(Error::InvalidArgument(text));
         }
         self.count += 1;
-        let found = self.topics.entry(key.clone()).or_insert_with(|| Topic::new(self.count));
-        if !matches!(found.state, State::Waiting | State::Leaving) {
-            return Ok(());
+        let number = self.count;
+        let new = || Topic { number, ..Topic::default() };
+        let found = self.topics.entry(key.clone()).or_insert_with(new);
+        if wish.observes {
+            self.rosters.observe(id, key.scope.text());
         }
-        if start.is_some() || found.state == State::Leaving {
-            found.start = start; // else another subscription may want some, once connected
-        }
-        found.concurrency = concurrency;
-        if let Some(link) = link {
-            self.ask(key, link, false, now);
+        let before = found.info.clone();
+        found.info = wish.info.clone().or(found.info.take());
+        match (found.state, link) {
+            (state @ (State::Waiting | State::Leaving), link) => {
+                if wish.start.is_some() || state == State::Leaving {
+                    // Else another subscription may want some, once connected.
+                    found.start = wish.start.clone();
+                }
+                found.concurrency = wish.concurrency;
+                if let Some(link) = link {
+                    self.ask(key, link, false, now);
+                }
+            }
+            (State::Asked | State::Live, Some(link)) if wish.is_about_presence() => {
+                let observes = wish.observes.then_some(true);
+                let extra = Extra { asker: Some(id), before };
+                self.ask_besides(key, extra, wish.info.as_ref(), observes, link, now);
+            }
+            _ => (), // what is refused for now is asked again with all that the program wants
         }
         Ok(())
     }
@@ -180,17 +105,42 @@ impl Topics {
             Some(link) if found.state != State::Waiting => {
                 found.state = State::Leaving;
                 found.has_been_live = false;
+                found.info = None;
+                found.joins += std::mem::take(&mut found.extras).len() as u32;
                 self.ask_to_leave(key, link, now);
             }
             _ => {
                 self.topics.remove(key);
             }
         }
+        self.forget(key);
+    }
+
+    /// Forgets all about something to which the program is not subscribed any more.
+    fn forget(&mut self, key: &Key) {
         if key.group.is_empty() {
             let topics = &self.topics;
             let wanted = topics.iter().filter(|(_, found)| found.state != State::Leaving);
             let wanted = wanted.map(|(key, _)| key).filter(|key| key.group.is_empty());
             self.standings.forget(&key.scope, wanted);
+        }
+        if let Some(topic) = key.as_topic() {
+            self.rosters.forget(topic);
+        }
+    }
+
+    /// Notes that a subscription has ended, while others to its topic go on.
+    pub fn ended(&mut self, id: SubscriptionId, link: Option<&mut Link>, now: Duration) {
+        let Some(topic) = self.rosters.leave(id) else {
+            return;
+        };
+        let key = Key::from(topic);
+        let link = link.filter(|link| link.has("presence"));
+        let found = self.topics.get(&key);
+        let found = found.filter(|found| matches!(found.state, State::Asked | State::Live));
+        if let Some((found, link)) = found.zip(link) {
+            let extra = Extra { asker: None, before: found.info.clone() };
+            self.ask_besides(&key, extra, None, Some(false), link, now);
         }
     }
 
@@ -226,15 +176,17 @@ impl Topics {
         self.topics.retain(|_, found| found.state != State::Leaving);
         for found in self.topics.values_mut() {
             found.state = State::Waiting;
-            (found.joins, found.leaves, found.is_reported) = (0, 0, false);
+            found.forget_questions();
+            found.is_reported = false;
         }
     }
 
     /// Tells whether messages of a topic are on their way for an earlier subscription. What the
     /// present one wants comes behind its confirmation.
     pub fn awaits_past(&self, topic: &str) -> bool {
-        let key = Key { scope: topic.into(), group: String::new() };
-        let Some(found) = self.topics.get(&key).filter(|found| found.state == State::Asked) else {
+        let Some(found) =
+            self.topics.get(&Key::from(topic)).filter(|found| found.state == State::Asked)
+        else {
             return false;
         };
         (found.start.is_some() || found.leaves > 0)
@@ -250,21 +202,24 @@ impl Topics {
         let Some(found) = self.topics.get_mut(key) else {
             return Verdict::Pending;
         };
+        if found.answer_extra(joins).is_some() {
+            return if found.is_settled() { Verdict::Settled } else { Verdict::Pending };
+        }
         let is_late = joins && found.state == State::Refused;
         let is_answer = found.answered(joins);
         if let Some(positions) = self.positions.as_mut().filter(|_| is_answer) {
             positions.answered(key.scope.text(), joins);
         }
-        if !(is_answer || is_late) || found.is_open() {
+        if !(is_answer || is_late) || !found.is_decided() {
             return Verdict::Pending;
         }
         self.attempt = 0;
         if found.state == State::Leaving {
             self.topics.remove(key);
-        } else {
-            (found.state, found.has_been_live, found.start) = (State::Live, true, None);
+            return Verdict::Settled;
         }
-        Verdict::Settled
+        (found.state, found.has_been_live, found.start) = (State::Live, true, None);
+        if found.is_settled() { Verdict::Settled } else { Verdict::Pending }
     }
 
     /// Notes where a subscription begins; returns what that means for the program.
@@ -296,7 +251,11 @@ impl Topics {
         let Some(found) = self.topics.get_mut(key) else {
             return (Verdict::Pending, false);
         };
-        if !found.answered(joins) || found.is_open() {
+        if let Some(Extra { asker, before }) = found.answer_extra(joins) {
+            found.info = before;
+            return (Verdict::Extra(asker), false);
+        }
+        if !found.answered(joins) || !found.is_decided() {
             return (Verdict::Pending, false);
         }
         let is_full = error.code == "limit_reached";
@@ -308,6 +267,7 @@ impl Topics {
         let is_final = !error.is_temporary() || (!is_leaving && is_full && !found.has_been_live);
         if is_final {
             self.topics.remove(key);
+            self.forget(key);
             let verdict = if is_leaving { Verdict::Settled } else { Verdict::Final };
             return (verdict, was_reported);
         }
@@ -344,8 +304,7 @@ impl Topics {
         };
         let passed = positions.passed();
         for (asked, _) in &passed {
-            let key = Key { scope: asked.topic.as_str().into(), group: String::new() };
-            if let Some(found) = self.topics.get_mut(&key) {
+            if let Some(found) = self.topics.get_mut(&Key::from(&asked.topic)) {
                 found.is_reported = true; // when the error came
             }
         }
@@ -366,7 +325,7 @@ impl Topics {
                 self.topics.values_mut().filter(|one| one.is_open() && now >= one.answer_by)
             {
                 is_late = true;
-                (found.joins, found.leaves) = (0, 0);
+                found.forget_questions();
                 if found.state == State::Asked {
                     found.state = State::Refused;
                 }
@@ -427,6 +386,10 @@ impl Topics {
         if found.concurrency > 1 {
             message = message.number("concurrency", found.concurrency);
         }
+        if let Some(topic) = key.as_topic().filter(|_| link.has("presence")) {
+            let observes = self.rosters.is_observed(topic).then_some(true);
+            message = with_presence(message, found.info.as_ref(), observes);
+        }
         if key.group.is_empty() && link.has("history") {
             let largest = link.max_message.unwrap_or(1 << 20) / 4;
             let since = match &found.start {
@@ -444,6 +407,24 @@ impl Topics {
             }
         }
         self.send(key, message, true, link, now);
+    }
+
+    /// Asks for something besides, about presence.
+    fn ask_besides(
+        &mut self,
+        key: &Key,
+        extra: Extra,
+        info: Option<&Json>,
+        observes: Option<bool>,
+        link: &mut Link,
+        now: Duration,
+    ) {
+        if let Some(found) = self.topics.get_mut(key) {
+            found.extras.push_back(extra);
+            found.answer_by = now + PATIENCE;
+            let message = with_presence(named(link.message("subscribe"), key), info, observes);
+            self.send(key, message, true, link, now);
+        }
     }
 
     fn ask_to_leave(&mut self, key: &Key, link: &mut Link, now: Duration) {
@@ -470,6 +451,11 @@ fn named(message: Object, key: &Key) -> Object {
         Scope::Pattern(pattern) => message.text("pattern", pattern),
     };
     message.text_if("group", &key.group)
+}
+
+fn with_presence(message: Object, info: Option<&Json>, observes: Option<bool>) -> Object {
+    let message = info.iter().fold(message, |message, info| message.json("info", info));
+    observes.iter().fold(message, |message, observes| message.boolean("presence", *observes))
 }
 
 fn probe_name(link: &Link) -> String {

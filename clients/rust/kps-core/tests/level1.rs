@@ -99,13 +99,13 @@ fn outcomes_and_their_absence() {
     world.send(json!({"action": "ack_response", "ack_id": "ack_1", "responses": {"x": {"ack_id": "s", "client_id": "x", "success": true}}}));
     let events = world.take_events();
     assert!(
-        matches!(&events[..], [Event::Outcome(_, outcome), Event::Answered(id, Ok(Answer::Done))]
+        matches!(&events[..], [Event::Outcome(_, outcome), Event::Answered(id, Ok(Answer::Acked { .. }))]
         if outcome.success && *id == one)
     );
     // At once: nobody was asked. After the server's time: nobody answered.
     let two = ask(&mut world);
     world.send(json!({"action": "ack_response", "ack_id": "ack_2", "responses": {}}));
-    assert_eq!(world.take_events(), [Event::Answered(two, Ok(Answer::Done))]);
+    assert_eq!(world.take_events(), [Event::Answered(two, Ok(Answer::Acked { presence: None }))]);
     let three = ask(&mut world);
     world.wait(5.0);
     world.send(json!({"action": "ack_response", "ack_id": "ack_3"}));

@@ -2,7 +2,7 @@
 
 mod server;
 
-use kps_core::{Ask, Json, Key, Scope, Target};
+use kps_core::{Ask, Json, Key, Presence, Scope, Target, Wish};
 use serde_json::{Value, json};
 use server::{World, topic};
 
@@ -33,6 +33,7 @@ impl Dice {
             "receipt_3",
             "flush_5",
             "history_4",
+            "presence_6",
             "subscribe",
             "publish_with_ack",
             "forbidden",
@@ -86,6 +87,14 @@ impl Dice {
             "proto",
             "id",
             "to",
+            "presence",
+            "members",
+            "joined",
+            "left",
+            "count",
+            "version",
+            "info",
+            "reason",
         ];
         ((*self.one(&names)).to_owned(), self.value(depth))
     }
@@ -103,6 +112,7 @@ impl Dice {
             "ack_response",
             "ack_status",
             "history",
+            "presence",
             "error",
         ];
         let mut fields: serde_json::Map<String, Value> =
@@ -120,6 +130,8 @@ fn any_messages() {
         let in_group = Key { group: "g".into(), ..topic("a") };
         let pattern = Key { scope: Scope::pattern("a/*"), group: String::new() };
         let ids = [topic("a"), in_group, pattern].map(|key| world.subscribe(key));
+        let wish = Wish { observes: true, ..Wish::default() };
+        let observer = world.session.subscribe(topic("a"), wish, world.now).unwrap();
         let json = Json::of(&1).unwrap();
         let target = Target::Topic("a".into());
         let ask = Ask { message_id: "m".into(), ..Ask::default() };
@@ -129,6 +141,7 @@ fn any_messages() {
         session.publish_with_receipt("a", &json, &Ask::default(), world.now).unwrap();
         session.history("a", None, 5, world.now).unwrap();
         session.flush(world.now).unwrap();
+        session.presence("a", world.now).unwrap();
         for number in 0..60 {
             let message = match dice.roll(5) {
                 0 => (0..dice.roll(4)).map(|_| dice.message()).collect(),
@@ -139,6 +152,11 @@ fn any_messages() {
                 if let Some(token) = world.session.take(id).and_then(|message| message.ack) {
                     world.session.settle(token, Ok(None), world.now);
                 }
+            }
+            if let Some(Presence { members: Some(members), joined, .. }) =
+                world.session.take_presence(observer)
+            {
+                assert!(joined.iter().all(|(id, info)| members[id] == *info));
             }
             if number % 20 == 19 && round % 2 == 0 {
                 world.drop_connection();

@@ -59,7 +59,7 @@ static void publish_and_subscribe(kps_client *alice, kps_client *bob) {
     kps_message_free(message);
     expect(kps_messages_next(messages, 0, &message) == KPS_REQUEST_TIMEOUT, "nothing more");
     int64_t delivered = -1;
-    must(kps_publish_with_receipt(alice, "news/local", "1", NULL, &delivered), "receipt");
+    must(kps_wait_number(kps_publish_with_receipt(alice, "news/local", "1", NULL), &delivered), "receipt");
     expect(delivered == 1, "one subscriber");
     kps_messages_free(messages);
 }
@@ -70,9 +70,12 @@ static void ask(kps_client *alice, kps_client *bob) {
     must(kps_subscribe(bob, "count", NULL, count, &calls, dropped, &subscription), "subscribe");
     char *result = NULL;
     const kps_ask soon = {.timeout = 20};
-    must(kps_request(alice, "count", "[1, 2, 3]", &soon, &result), "request");
+    kps_pending *first = kps_request(alice, "count", "[1, 2, 3]", &soon);
+    kps_pending *second = kps_request(alice, "count", "[]", &soon);
+    must(kps_wait_json(first, &result), "request");
     expect(strcmp(result, "9") == 0, "result");
     kps_string_free(result);
+    must(kps_wait(second), "another request");
 
     must(kps_subscribe(alice, "count", NULL, refuse, NULL, NULL, NULL), "subscribe");
     kps_ack *ack = NULL;
@@ -96,13 +99,17 @@ static void ask(kps_client *alice, kps_client *bob) {
 
     kps_unsubscribe(subscription);
     kps_subscription_free(subscription);
-    must(kps_flush(bob), "flush");
-    expect(calls == 2 || calls == 102, "two calls");
+    must(kps_wait(kps_flush(bob)), "flush");
+    expect(calls == 3 || calls == 103, "three calls");
 
     kps_message *kept = NULL;
     must(kps_on_direct(bob, keep, &kept, NULL, NULL), "direct");
     must(kps_publish_to_id_with_ack(alice, "bob", "1", &soon, &ack), "ack");
-    while (kept == NULL) must(kps_flush(bob), "flush"); /* until the callback has run */
+    while (kept == NULL) must(kps_wait(kps_flush(bob)), "flush"); /* until the callback has run */
+    char *status = NULL;
+    must(kps_wait_json(kps_ack_status(ack), &status), "status");
+    expect(strcmp(status, "{\"bob\":false}") == 0, "not handled yet");
+    kps_string_free(status);
     kps_message_free(kept);
     kps_outcome *outcome = NULL;
     must(kps_ack_next(ack, &outcome), "outcome");
@@ -116,7 +123,7 @@ static void past(kps_client *alice) {
     must(kps_publish(alice, "kept/c", "1", NULL), "publish");
     must(kps_publish(alice, "kept/c", "2", NULL), "publish");
     kps_past *past = NULL;
-    must(kps_history(alice, "kept/c", NULL, 0, 10, &past), "history");
+    must(kps_wait_past(kps_history(alice, "kept/c", NULL, 0, 10), &past), "history");
     const size_t count = kps_past_count(past);
     expect(count >= 2 && kps_past_is_complete(past), "how many");
     const kps_message *last = kps_past_message(past, count - 1);
@@ -126,6 +133,43 @@ static void past(kps_client *alice) {
     kps_past_free(past);
 }
 
+static void on_presence(void *closure, const kps_presence *presence) {
+    *(uint64_t *)closure = kps_presence_count(presence);
+}
+
+static void presence(kps_client *alice, kps_client *bob) {
+    uint64_t told = 0;
+    kps_messages *messages = NULL;
+    kps_message *message = NULL;
+    const kps_subscribe_options options = {
+        .info = "{\"name\": \"A\"}", .on_presence = on_presence, .presence_closure = &told};
+    must(kps_subscribe_messages(alice, "room", &options, &messages), "subscribe");
+    must(kps_subscribe(bob, "room", NULL, count, &(int){0}, NULL, NULL), "subscribe");
+    must(kps_publish(bob, "room", "1", NULL), "publish");
+    must(kps_messages_next(messages, 20, &message), "next");
+    kps_message_free(message);
+    expect(told >= 1, "told in between");
+    kps_presence *now = NULL;
+    must(kps_wait_presence(kps_presence_of(bob, "room"), &now), "presence");
+    expect(kps_presence_count(now) == 2 && kps_presence_is_listed(now), "two members");
+    expect(kps_presence_size(now, KPS_MEMBERS) == 2 && kps_presence_size(now, KPS_LEFT) == 0, "listed");
+    expect(strcmp(kps_presence_id(now, KPS_MEMBERS, 0), "alice") == 0, "the first one");
+    expect(strcmp(kps_presence_info(now, KPS_MEMBERS, 0), "{\"name\": \"A\"}") == 0, "what she says");
+    expect(*kps_presence_info(now, KPS_MEMBERS, 1) == 0 && kps_presence_id(now, 9, 0) == NULL, "nothing");
+    kps_presence_free(now);
+    kps_messages_free(messages);
+}
+
+static void texts(void) {
+    char *json = kps_text_to_json("\"\xc3\xa9\"\n"), *text = kps_json_to_text("\"\\u00e9\\ud83d\\ude00\"");
+    expect(strcmp(json, "\"\\\"\xc3\xa9\\\"\\n\"") == 0, "JSON of a text");
+    expect(strcmp(text, "\xc3\xa9\xf0\x9f\x98\x80") == 0, "a text of JSON");
+    kps_string_free(json);
+    kps_string_free(text);
+    expect(kps_json_to_text("1") == NULL && kps_text_to_json("\xff") == NULL, "no texts");
+    expect(strcmp(kps_status_name(KPS_NOT_CONNECTED), "not_connected") == 0, "a name");
+}
+
 static void mistakes(kps_client *alice) {
     char *result = NULL;
     expect(kps_publish(alice, "a", "{", NULL) == KPS_INVALID_ARGUMENT, "not JSON");
@@ -133,11 +177,14 @@ static void mistakes(kps_client *alice) {
     expect(kps_publish(NULL, "a", "1", NULL) == KPS_INVALID_ARGUMENT, "no client");
     expect(strcmp(kps_last_error(), "a client is NULL") == 0, "its text");
     expect(kps_publish(alice, "a", "1", "[]") == KPS_INVALID_ARGUMENT, "no headers");
-    expect(kps_request(alice, "nobody", "1", NULL, &result) == KPS_NOBODY_THERE, "nobody");
-    expect(kps_request(alice, "nobody", "1", NULL, NULL) == KPS_INVALID_ARGUMENT, "nowhere");
+    expect(kps_wait_json(kps_request(alice, "nobody", "1", NULL), &result) == KPS_NOBODY_THERE, "nobody");
+    expect(kps_wait_json(kps_flush(alice), &result) == KPS_INVALID_ARGUMENT, "another answer");
+    expect(kps_wait_json(kps_flush(alice), NULL) == KPS_INVALID_ARGUMENT, "nowhere");
+    expect(kps_request(alice, "", "1", NULL) == NULL, "no topic");
+    expect(kps_wait_json(NULL, &result) == KPS_INVALID_ARGUMENT, "which is told again");
     expect(kps_subscribe(alice, "a", NULL, NULL, NULL, NULL, NULL) == KPS_INVALID_ARGUMENT, "no callback");
     kps_past *none = NULL;
-    expect(kps_history(alice, "other", NULL, 0, 1, &none) == KPS_SERVER_ERROR, "no history");
+    expect(kps_wait_past(kps_history(alice, "other", NULL, 0, 1), &none) == KPS_SERVER_ERROR, "no history");
     expect(strcmp(kps_last_error_code(), "no_history") == 0, "its code");
     kps_message_free(NULL);
     expect(kps_message_data(NULL) == NULL && result == NULL && none == NULL, "nothing");
@@ -162,6 +209,8 @@ int main(int argc, char **argv) {
     publish_and_subscribe(alice, bob);
     ask(alice, bob);
     past(alice);
+    presence(alice, bob);
+    texts();
     mistakes(alice);
 
     options = kps_options_new("127.0.0.1:1");

@@ -47,8 +47,8 @@ int main(int argc, char** argv) {
     alice.publish("news", R"({"title":"hello"})");
     expect(got.get_future().get() == R"(alice: {"title":"hello"})", "a message");
     subscription.unsubscribe();
-    bob.flush();
-    expect(alice.publish_with_receipt("news", "1") == 0, "nobody is left");
+    bob.flush().wait();
+    expect(alice.publish_with_receipt("news", "1").wait() == 0, "nobody is left");
 
     // Requests, whose answer is what the callback returns or throws.
     kps::Ask ask;
@@ -57,12 +57,14 @@ int main(int argc, char** argv) {
         if (message.data() == "null") throw std::invalid_argument("there is nothing to shout");
         return "\"" + std::string(message.data().substr(1, message.data().size() - 2)) + "!\"";
     });
-    expect(alice.request("shout", "\"hey\"", ask) == "\"hey!\"", "a result");
-    auto failed = failure([&] { alice.request("shout", "null", ask); });
+    auto hey = alice.request("shout", "\"hey\"", ask), ho = alice.request("shout", "\"ho\"", ask);
+    expect(ho.wait() == "\"ho!\"" && hey.wait() == "\"hey!\"", "two results");
+    auto failed = failure([&] { alice.request("shout", "null", ask).wait(); });
     expect(failed.status() == KPS_REQUEST_FAILED, "a failure");
     expect(std::string(failed.what()) == "there is nothing to shout", "its text");
+    expect(failed.errors() == R"({"bob":"there is nothing to shout"})", "whose it is");
     bob.on_direct([](const kps::Message&) { return "\"me\""; });
-    expect(alice.request_to_id("bob", "1", ask) == "\"me\"", "a direct request");
+    expect(alice.request_to_id("bob", "1", ask).wait() == "\"me\"", "a direct request");
 
     // Acks, of messages that threads of a group take and handle.
     kps::SubscribeOptions group;
@@ -73,19 +75,37 @@ int main(int argc, char** argv) {
     });
     auto outcomes = alice.publish_with_ack("jobs", "1", ask).wait();
     expect(outcomes.size() == 1 && outcomes[0].success && outcomes[0].result == "\"done\"", "an outcome");
+    expect(outcomes[0].group == "workers" && outcomes[0].attempts == 1, "of a group");
     expect(outcomes[0].name == "workers of jobs" && outcomes[0].client_id == "bob", "whose it is");
     auto ack = alice.publish_to_id_with_ack("nobody", "1", ask);
     expect(!ack.next(), "nobody was asked");
 
     // History.
     alice.publish("kept/cpp", "1", R"({"a":"b"})");
-    auto past = alice.history("kept/cpp", 1);
+    auto past = alice.history("kept/cpp", 1).wait().messages;
     expect(past.size() == 1 && past[0].data() == "1" && past[0].headers() == R"({"a":"b"})", "the past");
     expect(past[0].offset() > 0 && !past[0].epoch().empty() && past[0].attempt() == 1, "its place");
 
+    // Presence.
+    std::promise<kps::Presence> joined;
+    kps::SubscribeOptions observing;
+    observing.info = R"({"name":"A"})";
+    observing.on_presence = [&](const kps::Presence& presence) {
+        if (presence.joined.count("bob")) joined.set_value(presence);
+    };
+    alice.subscribe("room", [](const kps::Message&) {}, observing);
+    auto room = bob.messages("room");
+    auto told = joined.get_future().get();
+    expect(told.count == 2 && told.members->at("alice") == R"({"name":"A"})", "who is there");
+    expect(bob.presence("room").wait().members == told.members, "whoever asks");
+
+    // Texts.
+    expect(kps::to_json("\"") == R"("\"")" && kps::to_text(R"("\u0041")") == "A", "texts");
+    expect(!kps::to_text("1"), "no text");
+
     // Mistakes.
     expect(failure([&] { alice.publish("a", "{"); }).status() == KPS_INVALID_ARGUMENT, "not JSON");
-    expect(failure([&] { alice.history("other"); }).code() == "no_history", "no history");
+    expect(failure([&] { alice.history("other").wait(); }).code() == "no_history", "no history");
     auto refused = failure([&] { kps::Client::connect(kps::Options("127.0.0.1:1").reconnect(-1)); });
     expect(refused.status() == KPS_CONNECT_FAILED, "no server");
 

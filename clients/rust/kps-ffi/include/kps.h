@@ -8,6 +8,11 @@
  * it fails. A pointer that may be NULL is said to be so; any other that is NULL is
  * KPS_INVALID_ARGUMENT, or has no effect.
  *
+ * A question to the server is given as a kps_pending, so many may be under way. The kps_wait functions
+ * wait for its answer, and free it. It is NULL if it could not be sent; what waits for NULL returns the
+ * status of the last failure. So a question may be asked, and its answer be waited for, in one line:
+ * `kps_wait_json(kps_request(client, "sum", "[1, 2]", NULL), &result)`.
+ *
  * What a function gives is to be freed with the function that is named there, once. A text that an
  * accessor returns belongs to the object, and lives as long as it does.
  *
@@ -75,6 +80,18 @@ typedef enum kps_event_kind {
   KPS_CLOSED = 6,
 } kps_event_kind;
 
+// A part of what is known of the members of a topic.
+typedef enum kps_presence_part {
+  // All members.
+  KPS_MEMBERS = 0,
+  // Those that are new since the last time.
+  KPS_JOINED = 1,
+  // Those that say something else about themselves.
+  KPS_UPDATED = 2,
+  // Those that were members the last time.
+  KPS_LEFT = 3,
+} kps_presence_part;
+
 // The acks of one message.
 typedef struct kps_ack kps_ack;
 
@@ -95,6 +112,12 @@ typedef struct kps_outcome kps_outcome;
 
 // Messages of the past.
 typedef struct kps_past kps_past;
+
+// A question to the server, which has been sent. Several may be under way at a time.
+typedef struct kps_pending kps_pending;
+
+// Who is subscribed to a topic, and what has changed since the last time.
+typedef struct kps_presence kps_presence;
 
 // A subscription with a callback.
 typedef struct kps_subscription kps_subscription;
@@ -118,6 +141,13 @@ typedef struct kps_ask {
   const char *expect_groups;
 } kps_ask;
 
+// Gives the token for a connection: a text that lives until the next call. NULL: there is none; the
+// attempt to connect fails, and another one follows.
+typedef const char *(*kps_token_callback)(void *closure);
+
+// Frees a closure. May be NULL.
+typedef void (*kps_drop)(void *closure);
+
 // Something has happened. It lives as long as the call of the callback.
 typedef struct kps_event {
   enum kps_event_kind kind;
@@ -131,8 +161,9 @@ typedef struct kps_event {
 // Takes an event.
 typedef void (*kps_event_callback)(void *closure, const struct kps_event *event);
 
-// Frees a closure. May be NULL.
-typedef void (*kps_drop)(void *closure);
+// Is told who is subscribed to a topic, at first and when that changes. What it gets lives as long as
+// the call.
+typedef void (*kps_presence_callback)(void *closure, const struct kps_presence *presence);
 
 // What a subscription is to have. With all members 0 it is to a topic, and has new messages.
 typedef struct kps_subscribe_options {
@@ -147,6 +178,16 @@ typedef struct kps_subscribe_options {
   // Begin behind the place with this epoch and offset, or NULL.
   const char *since_epoch;
   uint64_t since_offset;
+  // What the client says about itself to those who observe who is subscribed: a JSON object, or NULL.
+  const char *info;
+  // Is told who is subscribed, unless it is NULL: in between the messages, on the thread of the
+  // callbacks or by kps_messages_next. `presence_drop` may be NULL.
+  kps_presence_callback on_presence;
+  void *presence_closure;
+  kps_drop presence_drop;
+  // Do not wait for the confirmation of the server: see kps_subscription_confirmed and
+  // kps_messages_confirmed.
+  bool returns_at_once;
 } kps_subscribe_options;
 
 // Takes a message, which is borrowed: it lives as long as the call, and is handled when that
@@ -160,6 +201,14 @@ extern "C" {
 // Waits for the next outcome. `out` becomes NULL when there are no more. Free it with
 // kps_outcome_free.
 enum kps_status kps_ack_next(const struct kps_ack *ack, struct kps_outcome **out);
+
+// Asks the server for the ids of those who were asked, and whether each has answered: kps_wait_json,
+// an object of booleans.
+struct kps_pending *kps_ack_status(const struct kps_ack *ack);
+
+// The version of the members of the topic when the message was published: see kps_presence_version. -1
+// if nobody observed them then, or not all outcomes are there.
+int64_t kps_ack_presence(const struct kps_ack *ack);
 
 // Ends the request. Who waits gets the outcomes so far.
 void kps_ack_cancel(const struct kps_ack *ack);
@@ -181,6 +230,21 @@ const char *kps_outcome_error(const struct kps_outcome *outcome);
 
 // What handling the message resulted in: JSON, or empty.
 const char *kps_outcome_result(const struct kps_outcome *outcome);
+
+// If the receiver is a group, its name, else empty.
+const char *kps_outcome_group(const struct kps_outcome *outcome);
+
+// Of a group: the topic or pattern of which it is one.
+const char *kps_outcome_topic(const struct kps_outcome *outcome);
+
+// Of a group: whether that is a pattern.
+bool kps_outcome_is_pattern(const struct kps_outcome *outcome);
+
+// Of a group: how often a member had the message.
+uint64_t kps_outcome_attempts(const struct kps_outcome *outcome);
+
+// Of a group: the attempts that were not final, a JSON array of arrays of the member and its error.
+const char *kps_outcome_failures(const struct kps_outcome *outcome);
 
 // Frees an outcome. NULL has no effect.
 void kps_outcome_free(struct kps_outcome *outcome);
@@ -212,28 +276,32 @@ enum kps_status kps_publish_to_id(const struct kps_client *client,
                                   const char *json,
                                   const char *message_headers);
 
-// Publishes, waits until the server has passed the message on, and tells to how many subscribers, or
-// -1 if it does not say. `ask` may be NULL; of it the headers and the message id count.
-enum kps_status kps_publish_with_receipt(const struct kps_client *client,
-                                         const char *topic,
-                                         const char *json,
-                                         const struct kps_ask *ask,
-                                         int64_t *out);
+// Has the server send a message to another server: "host:port", maybe with a path, and maybe with "::"
+// and the address of a server behind that one. If the payload is an object with a member "topic", that
+// server publishes its member "data" there. If it fails, a KPS_ERROR tells so.
+enum kps_status kps_publish_to_server(const struct kps_client *client,
+                                      const char *address,
+                                      const char *json,
+                                      bool is_secure);
 
-// Asks the subscribers of a topic, and waits for one result, the first. `ask` may be NULL. Free the
-// result, which is JSON, with kps_string_free.
-enum kps_status kps_request(const struct kps_client *client,
-                            const char *topic,
-                            const char *json,
-                            const struct kps_ask *ask,
-                            char **out);
+// Publishes, and asks to how many subscribers the server has passed the message on: kps_wait_number,
+// -1 if it does not say. `ask` may be NULL; of it the headers and the message id count.
+struct kps_pending *kps_publish_with_receipt(const struct kps_client *client,
+                                             const char *topic,
+                                             const char *json,
+                                             const struct kps_ask *ask);
+
+// Asks the subscribers of a topic for one result, the first: kps_wait_json. `ask` may be NULL.
+struct kps_pending *kps_request(const struct kps_client *client,
+                                const char *topic,
+                                const char *json,
+                                const struct kps_ask *ask);
 
 // Asks the client, or server, of an id. Otherwise like kps_request.
-enum kps_status kps_request_to_id(const struct kps_client *client,
-                                  const char *id,
-                                  const char *json,
-                                  const struct kps_ask *ask,
-                                  char **out);
+struct kps_pending *kps_request_to_id(const struct kps_client *client,
+                                      const char *id,
+                                      const char *json,
+                                      const struct kps_ask *ask);
 
 // Publishes, and gathers what becomes of the message at each subscriber: see kps_ack_next. `ask` may
 // be NULL. Free the ack with kps_ack_free.
@@ -251,16 +319,18 @@ enum kps_status kps_publish_to_id_with_ack(const struct kps_client *client,
                                            struct kps_ack **out);
 
 // Asks for up to `limit` messages of a topic with history: the first ones behind a place, or else the
-// latest. `since_epoch` may be NULL. Free them with kps_past_free.
-enum kps_status kps_history(const struct kps_client *client,
-                            const char *topic,
-                            const char *since_epoch,
-                            uint64_t since_offset,
-                            uint64_t limit,
-                            struct kps_past **out);
+// latest: kps_wait_past. `since_epoch` may be NULL.
+struct kps_pending *kps_history(const struct kps_client *client,
+                                const char *topic,
+                                const char *since_epoch,
+                                uint64_t since_offset,
+                                uint64_t limit);
 
-// Waits until the server has handled all that was sent before.
-enum kps_status kps_flush(const struct kps_client *client);
+// Asks who is subscribed to a topic: kps_wait_presence.
+struct kps_pending *kps_presence_of(const struct kps_client *client, const char *topic);
+
+// Asks whether the server has handled all that was sent before: kps_wait.
+struct kps_pending *kps_flush(const struct kps_client *client);
 
 // The topic; empty for a direct message.
 const char *kps_message_topic(const struct kps_message *message);
@@ -308,6 +378,9 @@ const struct kps_message *kps_past_message(const struct kps_past *past, size_t n
 // Whether nothing is missing between the place that was given and the messages.
 bool kps_past_is_complete(const struct kps_past *past);
 
+// If something is, how many messages; -1: nobody knows.
+int64_t kps_past_lost(const struct kps_past *past);
+
 // Frees messages of the past. NULL has no effect.
 void kps_past_free(struct kps_past *past);
 
@@ -323,6 +396,16 @@ enum kps_status kps_options_set_id(struct kps_options *options, const char *id);
 
 // Sets the token that identifies the client.
 enum kps_status kps_options_set_token(struct kps_options *options, const char *token);
+
+// Sets a callback that gives a token for each connection, on a thread of the client, which waits for
+// it. `drop` may be NULL.
+enum kps_status kps_options_set_token_with(struct kps_options *options,
+                                           kps_token_callback callback,
+                                           void *closure,
+                                           kps_drop drop);
+
+// Sets the highest level of the protocol to offer: 2, or 1 like the original clients.
+enum kps_status kps_options_set_level(struct kps_options *options, uint8_t level);
 
 // Adds a field to the opening request.
 enum kps_status kps_options_add_header(struct kps_options *options,
@@ -357,12 +440,63 @@ enum kps_status kps_connect(struct kps_options *options, struct kps_client **out
 // Makes a client that connects, and does not wait. Otherwise like kps_connect.
 enum kps_status kps_start(struct kps_options *options, struct kps_client **out);
 
+// Waits for the answer to any question, and frees both.
+enum kps_status kps_wait(struct kps_pending *pending);
+
+// Waits for an answer that is a number, and frees the question.
+enum kps_status kps_wait_number(struct kps_pending *pending, int64_t *out);
+
+// Waits for an answer that is JSON, and frees the question. Free the text with kps_string_free.
+enum kps_status kps_wait_json(struct kps_pending *pending, char **out);
+
+// Waits for messages of the past, and frees the question. Free them with kps_past_free.
+enum kps_status kps_wait_past(struct kps_pending *pending, struct kps_past **out);
+
+// Waits for the members of a topic, and frees the question. Free them with kps_presence_free.
+enum kps_status kps_wait_presence(struct kps_pending *pending, struct kps_presence **out);
+
+// Frees a question whose answer is not wanted any more. NULL has no effect.
+void kps_pending_free(struct kps_pending *pending);
+
+// The topic.
+const char *kps_presence_topic(const struct kps_presence *presence);
+
+// The number of the members.
+uint64_t kps_presence_count(const struct kps_presence *presence);
+
+// The number of the latest change, which grows; -1 if nobody observes the topic.
+int64_t kps_presence_version(const struct kps_presence *presence);
+
+// Whether the members are known. Where there are very many, only their number is.
+bool kps_presence_is_listed(const struct kps_presence *presence);
+
+// How many a kps_presence_part has.
+size_t kps_presence_size(const struct kps_presence *presence, uint32_t part);
+
+// The id of one of them; NULL if there is none with this number, from 0.
+const char *kps_presence_id(const struct kps_presence *presence, uint32_t part, size_t number);
+
+// What it says about itself: a JSON object, or empty. Of KPS_LEFT: why it has left, such as
+// "unsubscribed", "closed", "lost" or "unknown".
+const char *kps_presence_info(const struct kps_presence *presence, uint32_t part, size_t number);
+
+// Frees a presence that a question has given. NULL has no effect.
+void kps_presence_free(struct kps_presence *presence);
+
 // The text of the last failure in this thread; empty if there was none. It lives until the next one.
 const char *kps_last_error(void);
 
 // The code with which the server has refused something, if that was the last failure in this thread;
 // else empty. Programs rely on these codes: "forbidden", "rate_limited" and so on.
 const char *kps_last_error_code(void);
+
+// The errors of all who were asked, if the last failure in this thread was KPS_REQUEST_FAILED: a JSON
+// object, by client id or "GROUP of TOPIC"; else empty.
+const char *kps_last_errors(void);
+
+// The name of a kps_status, which is the same in every language: "request_timeout" for instance. NULL
+// if there is no such status.
+const char *kps_status_name(int32_t status);
 
 // Subscribes to a topic. Returns when the server has confirmed it; without a connection at once.
 //
@@ -382,6 +516,10 @@ enum kps_status kps_on_direct(const struct kps_client *client,
                               void *closure,
                               kps_drop drop,
                               struct kps_subscription **out);
+
+// Waits until the server has confirmed a subscription. Fails if the server refuses it, or does not
+// answer in time; then it has ended.
+enum kps_status kps_subscription_confirmed(const struct kps_subscription *subscription);
 
 // Ends a subscription. No callback begins after that; one that runs comes to its end.
 void kps_unsubscribe(const struct kps_subscription *subscription);
@@ -403,8 +541,21 @@ enum kps_status kps_messages_next(const struct kps_messages *messages,
                                   double seconds,
                                   struct kps_message **out);
 
-// Ends a subscription without a callback. NULL has no effect.
+// The same as kps_subscription_confirmed without a callback.
+enum kps_status kps_messages_confirmed(const struct kps_messages *messages);
+
+// Ends a subscription without a callback, and lets those go who wait for its messages.
+void kps_messages_unsubscribe(const struct kps_messages *messages);
+
+// Ends and frees a subscription without a callback. NULL has no effect.
 void kps_messages_free(struct kps_messages *messages);
+
+// Makes a payload of a text: JSON. Free it with kps_string_free. NULL if the text is none.
+char *kps_text_to_json(const char *text);
+
+// Reads the text that a payload is. Free it with kps_string_free. NULL if the payload is something
+// else.
+char *kps_json_to_text(const char *json);
 
 // Frees a text that a function gave.
 void kps_string_free(char *text);

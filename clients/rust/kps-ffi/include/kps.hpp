@@ -1,185 +1,63 @@
 // The client of KPS for C++17: a thin wrapper of kps.h. Everything frees itself, callbacks are
-// functions, and what fails throws kps::Error. Payloads and results are JSON texts.
+// functions, and what fails throws kps::Error. Payloads and results are JSON texts. What programs give and
+// get is in kps_values.hpp.
 
 #ifndef KPS_HPP
 #define KPS_HPP
 
-#include <cstdint>
-#include <exception>
-#include <functional>
-#include <memory>
-#include <optional>
-#include <stdexcept>
-#include <string>
-#include <string_view>
 #include <type_traits>
-#include <utility>
-#include <vector>
 
-#include "kps.h"
+#include "kps_values.hpp"
 
 namespace kps {
 
-// What went wrong. Programs rely on the status, and of KPS_SERVER_ERROR on the code.
-class Error : public std::runtime_error {
+// A question to the server, which has been sent. Several may be under way at a time. To drop it is to
+// want no answer any more.
+template <class T>
+class [[nodiscard]] Pending {
 public:
-    Error(kps_status status, const std::string& text, std::string code)
-        : std::runtime_error(text), status_(status), code_(std::move(code)) {}
+    Pending(kps_pending* pending, T (*wait)(kps_pending*))
+        : pending_(pending, kps_pending_free), wait_(wait) {
+        if (!pending) detail::check(kps_wait(nullptr));
+    }
 
-    kps_status status() const noexcept { return status_; }
-    const std::string& code() const noexcept { return code_; }
+    // Waits for the answer, once.
+    T wait() { return wait_(pending_.release()); }
 
 private:
-    kps_status status_;
-    std::string code_;
+    std::unique_ptr<kps_pending, void (*)(kps_pending*)> pending_;
+    T (*wait_)(kps_pending*);
 };
 
 namespace detail {
 
-inline void check(kps_status status) {
-    if (status != KPS_OK) throw Error(status, kps_last_error(), kps_last_error_code());
+inline void wait(kps_pending* pending) { check(kps_wait(pending)); }
+
+inline std::int64_t wait_number(kps_pending* pending) {
+    std::int64_t number = 0;
+    check(kps_wait_number(pending, &number));
+    return number;
 }
 
-inline const char* or_null(const std::string& text) { return text.empty() ? nullptr : text.c_str(); }
+inline std::string wait_json(kps_pending* pending) { return taken(given<char>(kps_wait_json, pending)); }
 
-inline std::string taken(char* text) {
-    std::unique_ptr<char, void (*)(char*)> held(text, kps_string_free);
-    return held ? std::string(held.get()) : std::string();
+inline Past wait_past(kps_pending* pending) {
+    std::unique_ptr<kps_past, void (*)(kps_past*)> past(given<kps_past>(kps_wait_past, pending),
+                                                        kps_past_free);
+    Past read{{}, kps_past_is_complete(past.get()), kps_past_lost(past.get())};
+    for (std::size_t number = 0; number < kps_past_count(past.get()); number++) {
+        read.messages.push_back(Message::borrowed(kps_past_message(past.get(), number)).keep());
+    }
+    return read;
 }
 
-// Calls a function that gives an object, and returns that.
-template <class T, class... Wanted, class... Given>
-T* given(kps_status (*function)(Wanted...), Given... arguments) {
-    T* object = nullptr;
-    check(function(arguments..., &object));
-    return object;
+inline Presence wait_presence(kps_pending* pending) {
+    std::unique_ptr<kps_presence, void (*)(kps_presence*)> presence(
+        given<kps_presence>(kps_wait_presence, pending), kps_presence_free);
+    return Presence(presence.get());
 }
 
 }  // namespace detail
-
-// A message. In a callback it is borrowed: to keep it beyond the call, keep() it. A message that was kept
-// or taken is handled when its last copy is gone.
-class Message {
-public:
-    std::string_view topic() const { return kps_message_topic(get()); }
-    std::string_view data() const { return kps_message_data(get()); }
-    std::string_view from() const { return kps_message_from(get()); }
-    std::string_view headers() const { return kps_message_headers(get()); }
-    std::string_view epoch() const { return kps_message_epoch(get()); }
-    std::uint64_t offset() const { return kps_message_offset(get()); }
-    std::uint64_t attempt() const { return kps_message_attempt(get()); }
-    bool wants_ack() const { return kps_message_wants_ack(get()); }
-
-    void reply(const std::string& json) const { detail::check(kps_message_reply(get(), json.c_str())); }
-    void fail(const std::string& why) const { detail::check(kps_message_fail(get(), why.c_str())); }
-
-    Message keep() const { return owned(kps_message_keep(get())); }
-
-    static Message owned(kps_message* message) { return Message({message, kps_message_free}); }
-    static Message borrowed(const kps_message* message) {
-        return Message({const_cast<kps_message*>(message), [](kps_message*) {}});
-    }
-
-private:
-    explicit Message(std::shared_ptr<kps_message> message) : message_(std::move(message)) {}
-    const kps_message* get() const { return message_.get(); }
-
-    std::shared_ptr<kps_message> message_;
-};
-
-// Something that has happened to a client: see kps_event_kind.
-struct Event {
-    kps_event_kind kind;
-    std::string text;
-    std::int64_t number;
-    kps_status error;
-    std::string code;
-};
-
-// How to connect.
-class Options {
-public:
-    explicit Options(const std::string& address)
-        : options_(kps_options_new(address.c_str()), kps_options_free) {}
-
-    Options& id(const std::string& id) { return set(kps_options_set_id, id.c_str()); }
-    Options& token(const std::string& token) { return set(kps_options_set_token, token.c_str()); }
-    Options& header(const std::string& name, const std::string& value) {
-        return set(kps_options_add_header, name.c_str(), value.c_str());
-    }
-    Options& reconnect(double seconds) { return set(kps_options_set_reconnect, seconds); }
-    Options& offline(std::size_t most) { return set(kps_options_set_offline, most); }
-    Options& request_timeout(double seconds) { return set(kps_options_set_request_timeout, seconds); }
-    Options& trust(const std::string& certificates) {
-        return set(kps_options_set_trust, certificates.c_str());
-    }
-    Options& on_event(std::function<void(const Event&)> hook) {
-        using Hook = std::function<void(const Event&)>;
-        auto call = [](void* closure, const kps_event* event) {
-            try {
-                (*static_cast<Hook*>(closure))(
-                    {event->kind, event->text, event->number, event->error, event->code});
-            } catch (...) {  // nobody could be told, and no exception may leave
-            }
-        };
-        auto drop = [](void* closure) { delete static_cast<Hook*>(closure); };
-        kps_event_callback callback = call;
-        return set(kps_options_set_on_event, callback, static_cast<void*>(new Hook(std::move(hook))),
-                   static_cast<kps_drop>(drop));
-    }
-
-    kps_options* release() { return options_.release(); }
-
-private:
-    template <class... Wanted, class... Given>
-    Options& set(kps_status (*function)(Wanted...), Given... values) {
-        detail::check(function(options_.get(), values...));
-        return *this;
-    }
-
-    std::unique_ptr<kps_options, void (*)(kps_options*)> options_;
-};
-
-// What else a message says that asks for answers: see kps_ask.
-struct Ask {
-    double timeout = 5;
-    std::string headers;
-    std::string message_id;
-    std::string key;
-    std::uint64_t retry = 0;
-    std::string expect;
-    std::string expect_groups;
-
-    kps_ask raw() const {
-        using detail::or_null;
-        return {timeout, or_null(headers), or_null(message_id), or_null(key),
-                retry,   or_null(expect),  or_null(expect_groups)};
-    }
-};
-
-// What a subscription is to have: see kps_subscribe_options.
-struct SubscribeOptions {
-    bool is_pattern = false;
-    std::string group;
-    std::uint64_t concurrency = 0;
-    std::uint64_t last = 0;
-    std::string since_epoch;
-    std::uint64_t since_offset = 0;
-
-    kps_subscribe_options raw() const {
-        return {is_pattern, detail::or_null(group), concurrency, last, detail::or_null(since_epoch),
-                since_offset};
-    }
-};
-
-// The outcome of a message for one receiver.
-struct Outcome {
-    std::string client_id;
-    std::string name;
-    bool success;
-    std::string error;
-    std::string result;
-};
 
 // The acks of one message.
 class Ack {
@@ -192,8 +70,10 @@ public:
         if (!outcome) return std::nullopt;
         std::unique_ptr<kps_outcome, void (*)(kps_outcome*)> held(outcome, kps_outcome_free);
         return Outcome{kps_outcome_client_id(outcome), kps_outcome_name(outcome),
-                       kps_outcome_success(outcome), kps_outcome_error(outcome),
-                       kps_outcome_result(outcome)};
+                       kps_outcome_success(outcome),   kps_outcome_error(outcome),
+                       kps_outcome_result(outcome),    kps_outcome_group(outcome),
+                       kps_outcome_topic(outcome),     kps_outcome_is_pattern(outcome),
+                       kps_outcome_attempts(outcome),  kps_outcome_failures(outcome)};
     }
 
     // Waits for all that have not been told.
@@ -202,6 +82,12 @@ public:
         while (auto outcome = next()) outcomes.push_back(*std::move(outcome));
         return outcomes;
     }
+
+    // Who was asked, and whether each has answered: a JSON object.
+    Pending<std::string> status() const { return {kps_ack_status(ack_.get()), detail::wait_json}; }
+
+    // The version of the members when the message was published, or -1: see kps_ack_presence.
+    std::int64_t presence() const { return kps_ack_presence(ack_.get()); }
 
     void cancel() { kps_ack_cancel(ack_.get()); }
 
@@ -214,6 +100,9 @@ class Subscription {
 public:
     explicit Subscription(kps_subscription* subscription)
         : subscription_(subscription, kps_subscription_free) {}
+
+    // Waits until the server has confirmed it. Throws if it is refused.
+    void confirmed() const { detail::check(kps_subscription_confirmed(subscription_.get())); }
 
     void unsubscribe() { kps_unsubscribe(subscription_.get()); }
 
@@ -233,6 +122,12 @@ public:
         if (!message) return std::nullopt;
         return Message::owned(message);
     }
+
+    // Waits until the server has confirmed it. Throws if it is refused.
+    void confirmed() const { detail::check(kps_messages_confirmed(messages_.get())); }
+
+    // Ends it. Other threads that wait for a message get none.
+    void unsubscribe() { kps_messages_unsubscribe(messages_.get()); }
 
 private:
     std::unique_ptr<kps_messages, void (*)(kps_messages*)> messages_;
@@ -267,7 +162,7 @@ public:
         auto raw = options.raw();
         kps_subscription* made = nullptr;
         detail::check(kps_subscribe(get(), topic.c_str(), &raw, call<Callback>,
-                                    new Callback(std::move(callback)), drop<Callback>, &made));
+                                    new Callback(std::move(callback)), detail::drop_of<Callback>(), &made));
         return Subscription(made);
     }
 
@@ -276,7 +171,7 @@ public:
     Subscription on_direct(Callback callback) {
         kps_subscription* made = nullptr;
         detail::check(kps_on_direct(get(), call<Callback>, new Callback(std::move(callback)),
-                                    drop<Callback>, &made));
+                                    detail::drop_of<Callback>(), &made));
         return Subscription(made);
     }
 
@@ -294,14 +189,17 @@ public:
         detail::check(kps_publish_to_id(get(), id.c_str(), json.c_str(), detail::or_null(headers)));
     }
 
-    // Publishes, and tells to how many subscribers the server has passed the message on; -1: it does not
+    // Has the server send a message to another server: see kps_publish_to_server.
+    void publish_to_server(const std::string& address, const std::string& json, bool is_secure = false) {
+        detail::check(kps_publish_to_server(get(), address.c_str(), json.c_str(), is_secure));
+    }
+
+    // Publishes, and asks to how many subscribers the server has passed the message on; -1: it does not
     // say.
-    std::int64_t publish_with_receipt(const std::string& topic, const std::string& json,
-                                      const Ask& ask = {}) {
+    Pending<std::int64_t> publish_with_receipt(const std::string& topic, const std::string& json,
+                                               const Ask& ask = {}) {
         auto raw = ask.raw();
-        std::int64_t delivered = -1;
-        detail::check(kps_publish_with_receipt(get(), topic.c_str(), json.c_str(), &raw, &delivered));
-        return delivered;
+        return {kps_publish_with_receipt(get(), topic.c_str(), json.c_str(), &raw), detail::wait_number};
     }
 
     Ack publish_with_ack(const std::string& topic, const std::string& json, const Ask& ask = {}) {
@@ -312,35 +210,31 @@ public:
         return asked<Ack, kps_ack>(kps_publish_to_id_with_ack, id, json, ask);
     }
 
-    // Asks the subscribers of a topic, and returns the first result: JSON.
-    std::string request(const std::string& topic, const std::string& json, const Ask& ask = {}) {
+    // Asks the subscribers of a topic for one result, the first: JSON.
+    Pending<std::string> request(const std::string& topic, const std::string& json, const Ask& ask = {}) {
         auto raw = ask.raw();
-        return detail::taken(
-            detail::given<char>(kps_request, get(), topic.c_str(), json.c_str(), &raw));
+        return {kps_request(get(), topic.c_str(), json.c_str(), &raw), detail::wait_json};
     }
 
-    std::string request_to_id(const std::string& id, const std::string& json, const Ask& ask = {}) {
+    Pending<std::string> request_to_id(const std::string& id, const std::string& json, const Ask& ask = {}) {
         auto raw = ask.raw();
-        return detail::taken(
-            detail::given<char>(kps_request_to_id, get(), id.c_str(), json.c_str(), &raw));
+        return {kps_request_to_id(get(), id.c_str(), json.c_str(), &raw), detail::wait_json};
     }
 
-    // Returns messages of the past: the first ones behind a place, or without an epoch the latest.
-    std::vector<Message> history(const std::string& topic, std::uint64_t limit = 100,
-                                 const std::string& since_epoch = {}, std::uint64_t since_offset = 0) {
-        std::unique_ptr<kps_past, void (*)(kps_past*)> past(
-            detail::given<kps_past>(kps_history, get(), topic.c_str(), detail::or_null(since_epoch),
-                                    since_offset, limit),
-            kps_past_free);
-        std::vector<Message> messages;
-        for (std::size_t number = 0; number < kps_past_count(past.get()); number++) {
-            messages.push_back(Message::borrowed(kps_past_message(past.get(), number)).keep());
-        }
-        return messages;
+    // Asks for messages of the past: the first ones behind a place, or without an epoch the latest.
+    Pending<Past> history(const std::string& topic, std::uint64_t limit = 100,
+                          const std::string& since_epoch = {}, std::uint64_t since_offset = 0) {
+        return {kps_history(get(), topic.c_str(), detail::or_null(since_epoch), since_offset, limit),
+                detail::wait_past};
     }
 
-    // Waits until the server has handled all that was sent before.
-    void flush() { detail::check(kps_flush(get())); }
+    // Asks who is subscribed to a topic.
+    Pending<Presence> presence(const std::string& topic) {
+        return {kps_presence_of(get(), topic.c_str()), detail::wait_presence};
+    }
+
+    // Asks whether the server has handled all that was sent before.
+    Pending<void> flush() { return {kps_flush(get()), detail::wait}; }
 
 private:
     explicit Client(kps_client* client) : client_(client, kps_client_free) {}
@@ -367,11 +261,6 @@ private:
         } catch (...) {
             kps_message_fail(raw, "an exception of an unknown kind");
         }
-    }
-
-    template <class Callback>
-    static void drop(void* closure) {
-        delete static_cast<Callback*>(closure);
     }
 
     std::unique_ptr<kps_client, void (*)(kps_client*)> client_;

@@ -4,8 +4,10 @@ use std::ffi::{CString, c_char};
 use std::ptr::null;
 use std::sync::Mutex;
 
-use kps::{Ack, Outcome};
+use kps::{Ack, Outcome, Scope};
+use serde_json::json;
 
+use crate::pending::{self, Question, kps_pending};
 use crate::status::{attempt, kps_status, or};
 use crate::texts::{borrow, c_text, check, give, take};
 
@@ -23,16 +25,29 @@ pub struct kps_outcome {
     success: bool,
     error: CString,
     result: CString,
+    group: CString,
+    topic: CString,
+    is_pattern: bool,
+    attempts: u64,
+    failures: CString,
 }
 
 impl kps_outcome {
     fn new(outcome: &Outcome) -> kps_outcome {
+        let group = outcome.group.as_ref();
+        let scope = group.map(|group| &group.key.scope);
+        let failures = group.map(|group| json!(group.failures).to_string());
         kps_outcome {
             client_id: c_text(&outcome.client_id),
             name: c_text(&outcome.name()),
             success: outcome.success,
             error: c_text(outcome.error.as_deref().unwrap_or_default()),
             result: c_text(outcome.result.as_ref().map_or("", |result| result.as_str())),
+            group: c_text(group.map_or("", |group| &group.key.group)),
+            topic: c_text(scope.map_or("", |scope| scope.text())),
+            is_pattern: matches!(scope, Some(Scope::Pattern(_))),
+            attempts: group.map_or(0, |group| group.attempts),
+            failures: c_text(&failures.unwrap_or_default()),
         }
     }
 }
@@ -59,6 +74,32 @@ pub unsafe extern "C" fn kps_ack_next(
             None => unsafe { out.write(std::ptr::null_mut()) },
         }
         Ok(())
+    })
+}
+
+/// Asks the server for the ids of those who were asked, and whether each has answered: kps_wait_json,
+/// an object of booleans.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_ack_status(ack: *const kps_ack) -> *mut kps_pending {
+    pending::ask(|| {
+        // SAFETY: the caller hands over an ack.
+        let ack = &unsafe { borrow(ack, "an ack") }?.ack;
+        let Some(asked) = ack.ask_status()? else {
+            let known = json!(ack.status()?).to_string();
+            return Ok(Question::Json(Box::new(|| Ok(known))));
+        };
+        Ok(Question::Json(Box::new(|| Ok(json!(asked.wait()?).to_string()))))
+    })
+}
+
+/// The version of the members of the topic when the message was published: see kps_presence_version. -1
+/// if nobody observed them then, or not all outcomes are there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_ack_presence(ack: *const kps_ack) -> i64 {
+    or(-1, || {
+        // SAFETY: it is ours.
+        let version = unsafe { borrow(ack, "an ack") }.ok()?.ack.presence();
+        version.map(|version| version as i64)
     })
 }
 
@@ -126,6 +167,41 @@ pub unsafe extern "C" fn kps_outcome_error(outcome: *const kps_outcome) -> *cons
 pub unsafe extern "C" fn kps_outcome_result(outcome: *const kps_outcome) -> *const c_char {
     // SAFETY: the caller hands over an outcome.
     unsafe { text_of(outcome, |outcome| &outcome.result) }
+}
+
+/// If the receiver is a group, its name, else empty.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_outcome_group(outcome: *const kps_outcome) -> *const c_char {
+    // SAFETY: the caller hands over an outcome.
+    unsafe { text_of(outcome, |outcome| &outcome.group) }
+}
+
+/// Of a group: the topic or pattern of which it is one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_outcome_topic(outcome: *const kps_outcome) -> *const c_char {
+    // SAFETY: the caller hands over an outcome.
+    unsafe { text_of(outcome, |outcome| &outcome.topic) }
+}
+
+/// Of a group: whether that is a pattern.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_outcome_is_pattern(outcome: *const kps_outcome) -> bool {
+    // SAFETY: it is ours.
+    or(false, || Some(unsafe { borrow(outcome, "an outcome") }.ok()?.is_pattern))
+}
+
+/// Of a group: how often a member had the message.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_outcome_attempts(outcome: *const kps_outcome) -> u64 {
+    // SAFETY: it is ours.
+    or(0, || Some(unsafe { borrow(outcome, "an outcome") }.ok()?.attempts))
+}
+
+/// Of a group: the attempts that were not final, a JSON array of arrays of the member and its error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_outcome_failures(outcome: *const kps_outcome) -> *const c_char {
+    // SAFETY: the caller hands over an outcome.
+    unsafe { text_of(outcome, |outcome| &outcome.failures) }
 }
 
 /// Frees an outcome. NULL has no effect.

@@ -9,9 +9,11 @@ use kps::{Ask, Client, Position, Result};
 use crate::ack::kps_ack;
 use crate::message::kps_past;
 use crate::options::duration;
+use crate::pending::{self, Question, kps_pending};
+use crate::presence::kps_presence;
 use crate::status::{attempt, kps_status, or};
 use crate::texts::{
-    borrow, c_text, check, give, give_text, headers, optional, payload, required, take, texts,
+    borrow, c_text, check, give, headers, optional, payload, required, take, texts,
 };
 
 /// A client.
@@ -140,7 +142,26 @@ pub unsafe extern "C" fn kps_publish_to_id(
     })
 }
 
-/// Publishes, waits until the server has passed the message on, and tells to how many subscribers, or
+/// Has the server send a message to another server: "host:port", maybe with a path, and maybe with "::"
+/// and the address of a server behind that one. If the payload is an object with a member "topic", that
+/// server publishes its member "data" there. If it fails, a KPS_ERROR tells so.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_publish_to_server(
+    client: *const kps_client,
+    address: *const c_char,
+    json: *const c_char,
+    is_secure: bool,
+) -> kps_status {
+    attempt(|| {
+        // SAFETY: the caller hands over a client and texts.
+        unsafe {
+            let (client, address) = (borrow(client, "a client")?, required(address, "an address")?);
+            client.0.publish_to_server(address, &payload(json)?, is_secure)
+        }
+    })
+}
+
+/// Publishes, and asks to how many subscribers the server has passed the message on: kps_wait_number,
 /// -1 if it does not say. `ask` may be NULL; of it the headers and the message id count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kps_publish_with_receipt(
@@ -148,39 +169,32 @@ pub unsafe extern "C" fn kps_publish_with_receipt(
     topic: *const c_char,
     json: *const c_char,
     ask: *const kps_ask,
-    out: *mut i64,
-) -> kps_status {
-    attempt(|| {
-        check(out, "where the number is to go")?;
-        // SAFETY: the caller hands over a client, texts and an ask; `out` is not NULL.
-        unsafe {
+) -> *mut kps_pending {
+    pending::ask(|| {
+        // SAFETY: the caller hands over a client, texts and an ask.
+        let sent = unsafe {
             let (client, topic) = (borrow(client, "a client")?, required(topic, "a topic")?);
-            let sent = client.0.publish_with_receipt(topic, &payload(json)?, &read(ask)?)?;
-            out.write(sent.wait()?.map_or(-1, |count| count as i64));
-        }
-        Ok(())
+            client.0.publish_with_receipt(topic, &payload(json)?, &read(ask)?)?
+        };
+        Ok(Question::Number(Box::new(|| Ok(sent.wait()?.map_or(-1, |count| count as i64)))))
     })
 }
 
-/// Asks the subscribers of a topic, and waits for one result, the first. `ask` may be NULL. Free the
-/// result, which is JSON, with kps_string_free.
+/// Asks the subscribers of a topic for one result, the first: kps_wait_json. `ask` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kps_request(
     client: *const kps_client,
     topic: *const c_char,
     json: *const c_char,
     ask: *const kps_ask,
-    out: *mut *mut c_char,
-) -> kps_status {
-    attempt(|| {
-        check(out, "where the result is to go")?;
-        // SAFETY: the caller hands over a client, texts and an ask; `out` is not NULL.
-        unsafe {
+) -> *mut kps_pending {
+    pending::ask(|| {
+        // SAFETY: the caller hands over a client, texts and an ask.
+        let asked = unsafe {
             let (client, topic) = (borrow(client, "a client")?, required(topic, "a topic")?);
-            let asked = client.0.request(topic, &payload(json)?, &read(ask)?)?;
-            give_text(out, asked.wait()?.as_str());
-        }
-        Ok(())
+            client.0.request(topic, &payload(json)?, &read(ask)?)?
+        };
+        Ok(Question::Json(Box::new(|| Ok(asked.wait()?.to_string()))))
     })
 }
 
@@ -191,17 +205,14 @@ pub unsafe extern "C" fn kps_request_to_id(
     id: *const c_char,
     json: *const c_char,
     ask: *const kps_ask,
-    out: *mut *mut c_char,
-) -> kps_status {
-    attempt(|| {
-        check(out, "where the result is to go")?;
-        // SAFETY: the caller hands over a client, texts and an ask; `out` is not NULL.
-        unsafe {
+) -> *mut kps_pending {
+    pending::ask(|| {
+        // SAFETY: the caller hands over a client, texts and an ask.
+        let asked = unsafe {
             let (client, id) = (borrow(client, "a client")?, required(id, "an id")?);
-            let asked = client.0.request_to_id(id, &payload(json)?, &read(ask)?)?;
-            give_text(out, asked.wait()?.as_str());
-        }
-        Ok(())
+            client.0.request_to_id(id, &payload(json)?, &read(ask)?)?
+        };
+        Ok(Question::Json(Box::new(|| Ok(asked.wait()?.to_string()))))
     })
 }
 
@@ -249,7 +260,7 @@ pub unsafe extern "C" fn kps_publish_to_id_with_ack(
 }
 
 /// Asks for up to `limit` messages of a topic with history: the first ones behind a place, or else the
-/// latest. `since_epoch` may be NULL. Free them with kps_past_free.
+/// latest: kps_wait_past. `since_epoch` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kps_history(
     client: *const kps_client,
@@ -257,27 +268,42 @@ pub unsafe extern "C" fn kps_history(
     since_epoch: *const c_char,
     since_offset: u64,
     limit: u64,
-    out: *mut *mut kps_past,
-) -> kps_status {
-    attempt(|| {
-        check(out, "where the messages are to go")?;
-        // SAFETY: the caller hands over a client and texts; `out` is not NULL.
-        unsafe {
+) -> *mut kps_pending {
+    pending::ask(|| {
+        // SAFETY: the caller hands over a client and texts.
+        let asked = unsafe {
             let (client, topic) = (borrow(client, "a client")?, required(topic, "a topic")?);
             let epoch = optional(since_epoch, "an epoch")?;
             let since =
                 epoch.map(|epoch| Position { epoch: epoch.to_owned(), offset: since_offset });
-            give(out, kps_past::new(client.0.history(topic, since, limit)?.wait()?));
-        }
-        Ok(())
+            client.0.history(topic, since, limit)?
+        };
+        Ok(Question::Past(Box::new(|| Ok(kps_past::new(asked.wait()?)))))
     })
 }
 
-/// Waits until the server has handled all that was sent before.
+/// Asks who is subscribed to a topic: kps_wait_presence.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kps_flush(client: *const kps_client) -> kps_status {
-    attempt(|| {
+pub unsafe extern "C" fn kps_presence_of(
+    client: *const kps_client,
+    topic: *const c_char,
+) -> *mut kps_pending {
+    pending::ask(|| {
+        // SAFETY: the caller hands over a client and a text.
+        let asked = unsafe {
+            let (client, topic) = (borrow(client, "a client")?, required(topic, "a topic")?);
+            client.0.presence(topic)?
+        };
+        Ok(Question::Presence(Box::new(|| Ok(kps_presence::new(asked.wait()?)))))
+    })
+}
+
+/// Asks whether the server has handled all that was sent before: kps_wait.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_flush(client: *const kps_client) -> *mut kps_pending {
+    pending::ask(|| {
         // SAFETY: the caller hands over a client.
-        unsafe { borrow(client, "a client") }?.0.flush()?.wait()
+        let asked = unsafe { borrow(client, "a client") }?.0.flush()?;
+        Ok(Question::Done(Box::new(|| asked.wait())))
     })
 }

@@ -8,6 +8,8 @@ mod ack;
 mod client;
 mod message;
 mod options;
+mod pending;
+mod presence;
 mod status;
 mod subscription;
 mod texts;

@@ -45,12 +45,14 @@ impl kps_message {
 pub struct kps_past {
     messages: Vec<kps_message>,
     complete: bool,
+    lost: i64,
 }
 
 impl kps_past {
     pub(crate) fn new(past: Past) -> kps_past {
         let messages = past.messages.into_iter().map(kps_message::new).collect();
-        kps_past { messages, complete: past.complete }
+        let lost = past.lost.map_or(-1, |lost| lost as i64);
+        kps_past { messages, complete: past.complete, lost }
     }
 }
 
@@ -199,6 +201,13 @@ pub unsafe extern "C" fn kps_past_message(
 pub unsafe extern "C" fn kps_past_is_complete(past: *const kps_past) -> bool {
     // SAFETY: they are ours.
     or(false, || Some(unsafe { borrow(past, "messages") }.ok()?.complete))
+}
+
+/// If something is, how many messages; -1: nobody knows.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_past_lost(past: *const kps_past) -> i64 {
+    // SAFETY: they are ours.
+    or(-1, || Some(unsafe { borrow(past, "messages") }.ok()?.lost))
 }
 
 /// Frees messages of the past. NULL has no effect.

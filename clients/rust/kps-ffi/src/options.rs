@@ -109,6 +109,41 @@ pub unsafe extern "C" fn kps_options_set_token(
     unsafe { change(options, |options| Ok(options.token(required(token, "a token")?))) }
 }
 
+/// Gives the token for a connection: a text that lives until the next call. NULL: there is none; the
+/// attempt to connect fails, and another one follows.
+pub type kps_token_callback = Option<unsafe extern "C" fn(closure: *mut c_void) -> *const c_char>;
+
+/// Sets a callback that gives a token for each connection, on a thread of the client, which waits for
+/// it. `drop` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_options_set_token_with(
+    options: *mut kps_options,
+    callback: kps_token_callback,
+    closure: *mut c_void,
+    drop: kps_drop,
+) -> kps_status {
+    let closure = Closure::new(closure, drop);
+    // SAFETY: the caller hands over options.
+    unsafe {
+        change(options, |options| {
+            let Some(callback) = callback else {
+                return Err(Error::InvalidArgument("a callback is NULL".to_owned()));
+            };
+            Ok(options.token_with(move || {
+                // SAFETY: the program hands over a function for its closure, which gives a text.
+                required(callback(closure.get()), "a token").map(str::to_owned)
+            }))
+        })
+    }
+}
+
+/// Sets the highest level of the protocol to offer: 2, or 1 like the original clients.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_options_set_level(options: *mut kps_options, level: u8) -> kps_status {
+    // SAFETY: the caller hands over options.
+    unsafe { change(options, |options| Ok(options.level(level))) }
+}
+
 /// Adds a field to the opening request.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kps_options_add_header(

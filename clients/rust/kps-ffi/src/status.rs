@@ -1,7 +1,7 @@
 //! How functions fail.
 
 use std::cell::RefCell;
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null;
 
@@ -45,9 +45,16 @@ pub enum kps_status {
 
 use kps_status::*;
 
+/// The last failure of a thread.
+struct Failure {
+    status: kps_status,
+    text: CString,
+    code: CString,
+    errors: CString,
+}
+
 thread_local! {
-    /// The text and the code of the last failure.
-    static LAST: RefCell<(CString, CString)> = RefCell::default();
+    static LAST: RefCell<Failure> = RefCell::default();
 }
 
 pub(crate) fn status_of(error: &Error) -> kps_status {
@@ -77,15 +84,44 @@ pub(crate) fn code_of(error: &Error) -> CString {
 
 /// Does what a function is for, and notes how it fails.
 pub(crate) fn attempt(act: impl FnOnce() -> kps::Result<()>) -> kps_status {
-    let (status, text, code) = match catch_unwind(AssertUnwindSafe(act)) {
+    let failure = match catch_unwind(AssertUnwindSafe(act)) {
         Ok(Ok(())) => return KPS_OK,
-        Ok(Err(error)) => (status_of(&error), c_text(&error.to_string()), code_of(&error)),
+        Ok(Err(error)) => Failure::of(&error),
         Err(_) => {
-            (KPS_BUG, c_text("a mistake of this library: it has panicked"), CString::default())
+            let text = c_text("a mistake of this library: it has panicked");
+            Failure { status: KPS_BUG, text, ..Failure::default() }
         }
     };
-    LAST.with(|last| *last.borrow_mut() = (text, code));
-    status
+    LAST.with(|last| *last.borrow_mut() = failure);
+    last()
+}
+
+/// The status of the last failure in this thread.
+pub(crate) fn last() -> kps_status {
+    LAST.with(|last| last.borrow().status)
+}
+
+impl Default for Failure {
+    /// What a thread has that has not failed yet. To wait for NULL fails even so.
+    fn default() -> Failure {
+        let none = CString::default;
+        Failure { status: KPS_INVALID_ARGUMENT, text: none(), code: none(), errors: none() }
+    }
+}
+
+impl Failure {
+    fn of(error: &Error) -> Failure {
+        let errors = match error {
+            Error::RequestFailed { errors, .. } => serde_json::json!(errors).to_string(),
+            _ => String::new(),
+        };
+        Failure {
+            status: status_of(error),
+            text: c_text(&error.to_string()),
+            code: code_of(error),
+            errors: c_text(&errors),
+        }
+    }
 }
 
 /// Does what a function is for that cannot fail.
@@ -96,12 +132,45 @@ pub(crate) fn or<T>(otherwise: T, act: impl FnOnce() -> Option<T>) -> T {
 /// The text of the last failure in this thread; empty if there was none. It lives until the next one.
 #[unsafe(no_mangle)]
 pub extern "C" fn kps_last_error() -> *const c_char {
-    or(null(), || Some(LAST.with(|last| last.borrow().0.as_ptr())))
+    or(null(), || Some(LAST.with(|last| last.borrow().text.as_ptr())))
 }
 
 /// The code with which the server has refused something, if that was the last failure in this thread;
 /// else empty. Programs rely on these codes: "forbidden", "rate_limited" and so on.
 #[unsafe(no_mangle)]
 pub extern "C" fn kps_last_error_code() -> *const c_char {
-    or(null(), || Some(LAST.with(|last| last.borrow().1.as_ptr())))
+    or(null(), || Some(LAST.with(|last| last.borrow().code.as_ptr())))
+}
+
+/// The errors of all who were asked, if the last failure in this thread was KPS_REQUEST_FAILED: a JSON
+/// object, by client id or "GROUP of TOPIC"; else empty.
+#[unsafe(no_mangle)]
+pub extern "C" fn kps_last_errors() -> *const c_char {
+    or(null(), || Some(LAST.with(|last| last.borrow().errors.as_ptr())))
+}
+
+/// The name of a kps_status, which is the same in every language: "request_timeout" for instance. NULL
+/// if there is no such status.
+#[unsafe(no_mangle)]
+pub extern "C" fn kps_status_name(status: i32) -> *const c_char {
+    const NAMES: [&CStr; 14] = [
+        c"ok",
+        c"invalid_argument",
+        c"message_too_large",
+        c"not_connected",
+        c"client_closed",
+        c"connect_failed",
+        c"connection_lost",
+        c"request_timeout",
+        c"queue_full",
+        c"unsupported",
+        c"server_error",
+        c"nobody_there",
+        c"request_failed",
+        c"bug",
+    ];
+    usize::try_from(status)
+        .ok()
+        .and_then(|status| NAMES.get(status))
+        .map_or(null(), |name| name.as_ptr())
 }

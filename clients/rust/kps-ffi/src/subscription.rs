@@ -2,11 +2,15 @@
 
 use std::ffi::{c_char, c_void};
 
-use kps::{Error, Message, Messages, Position, Result, Scope, SubscribeOptions, Subscription};
+use kps::{
+    Error, Json, Message, Messages, Observer, Position, Result, Scope, SubscribeOptions,
+    Subscription,
+};
 
 use crate::client::kps_client;
 use crate::message::kps_message;
 use crate::options::duration;
+use crate::presence::{kps_presence_callback, observer};
 use crate::status::{attempt, kps_status, or};
 use crate::texts::{borrow, check, give, optional, required, take};
 
@@ -38,6 +42,16 @@ pub struct kps_subscribe_options {
     /// Begin behind the place with this epoch and offset, or NULL.
     pub since_epoch: *const c_char,
     pub since_offset: u64,
+    /// What the client says about itself to those who observe who is subscribed: a JSON object, or NULL.
+    pub info: *const c_char,
+    /// Is told who is subscribed, unless it is NULL: in between the messages, on the thread of the
+    /// callbacks or by kps_messages_next. `presence_drop` may be NULL.
+    pub on_presence: kps_presence_callback,
+    pub presence_closure: *mut c_void,
+    pub presence_drop: kps_drop,
+    /// Do not wait for the confirmation of the server: see kps_subscription_confirmed and
+    /// kps_messages_confirmed.
+    pub returns_at_once: bool,
 }
 
 /// What the program hands to its callback.
@@ -68,6 +82,17 @@ impl Drop for Closure {
     }
 }
 
+/// Takes over the closure of options.
+///
+/// # Safety
+/// The pointer is NULL, or that of options.
+unsafe fn observer_in(options: *const kps_subscribe_options) -> Option<Observer> {
+    // SAFETY: as the caller promises.
+    let options = unsafe { options.as_ref() }?;
+    let closure = Closure::new(options.presence_closure, options.presence_drop);
+    observer(options.on_presence, closure)
+}
+
 /// Reads what to subscribe to.
 ///
 /// # Safety
@@ -75,6 +100,7 @@ impl Drop for Closure {
 unsafe fn read(
     topic: *const c_char,
     options: *const kps_subscribe_options,
+    presence: Option<Observer>,
 ) -> Result<(Scope, SubscribeOptions)> {
     // SAFETY: as the caller promises.
     unsafe {
@@ -85,12 +111,15 @@ unsafe fn read(
         let scope = if options.is_pattern { Scope::pattern(topic) } else { topic.into() };
         let epoch = optional(options.since_epoch, "an epoch")?;
         let offset = options.since_offset;
+        let info = optional(options.info, "info")?;
         let read = SubscribeOptions {
             last: options.last,
             since: epoch.map(|epoch| Position { epoch: epoch.to_owned(), offset }),
             group: optional(options.group, "a group")?.unwrap_or_default().to_owned(),
             concurrency: options.concurrency,
-            ..SubscribeOptions::default()
+            info: info.map(Json::from_text).transpose()?,
+            presence,
+            returns_at_once: options.returns_at_once,
         };
         Ok((scope, read))
     }
@@ -123,10 +152,12 @@ pub unsafe extern "C" fn kps_subscribe(
     out: *mut *mut kps_subscription,
 ) -> kps_status {
     let closure = Closure::new(closure, drop);
+    // SAFETY: the caller hands over options.
+    let observer = unsafe { observer_in(options) };
     attempt(|| {
         // SAFETY: the caller hands over a client, a text and options.
         let (client, (scope, options)) =
-            unsafe { (borrow(client, "a client")?, read(topic, options)?) };
+            unsafe { (borrow(client, "a client")?, read(topic, options, observer)?) };
         let subscription = client.0.subscribe_with(scope, options, wrap(callback, closure)?)?;
         if !out.is_null() {
             // SAFETY: it is not NULL.
@@ -158,6 +189,16 @@ pub unsafe extern "C" fn kps_on_direct(
     })
 }
 
+/// Waits until the server has confirmed a subscription. Fails if the server refuses it, or does not
+/// answer in time; then it has ended.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_subscription_confirmed(
+    subscription: *const kps_subscription,
+) -> kps_status {
+    // SAFETY: the caller hands over a subscription.
+    attempt(|| unsafe { borrow(subscription, "a subscription") }?.0.confirmed())
+}
+
 /// Ends a subscription. No callback begins after that; one that runs comes to its end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kps_unsubscribe(subscription: *const kps_subscription) {
@@ -187,11 +228,14 @@ pub unsafe extern "C" fn kps_subscribe_messages(
     options: *const kps_subscribe_options,
     out: *mut *mut kps_messages,
 ) -> kps_status {
+    // SAFETY: the caller hands over options.
+    let observer = unsafe { observer_in(options) };
     attempt(|| {
         check(out, "where the messages are to go")?;
         // SAFETY: the caller hands over a client, a text and options; `out` is not NULL.
         unsafe {
-            let (client, (scope, options)) = (borrow(client, "a client")?, read(topic, options)?);
+            let (client, (scope, options)) =
+                (borrow(client, "a client")?, read(topic, options, observer)?);
             give(out, kps_messages(client.0.messages_with(scope, options)?));
         }
         Ok(())
@@ -224,7 +268,24 @@ pub unsafe extern "C" fn kps_messages_next(
     })
 }
 
-/// Ends a subscription without a callback. NULL has no effect.
+/// The same as kps_subscription_confirmed without a callback.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_messages_confirmed(messages: *const kps_messages) -> kps_status {
+    // SAFETY: the caller hands over messages.
+    attempt(|| unsafe { borrow(messages, "messages") }?.0.confirmed())
+}
+
+/// Ends a subscription without a callback, and lets those go who wait for its messages.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_messages_unsubscribe(messages: *const kps_messages) {
+    or((), || {
+        // SAFETY: they are ours.
+        unsafe { borrow(messages, "messages") }.ok()?.0.unsubscribe();
+        Some(())
+    });
+}
+
+/// Ends and frees a subscription without a callback. NULL has no effect.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kps_messages_free(messages: *mut kps_messages) {
     or((), || {

@@ -1,6 +1,7 @@
 //! Texts and pointers between C and Rust.
 
 use std::ffi::{CStr, CString, c_char};
+use std::ptr::null_mut;
 
 use kps::{Error, Headers, Json, Result};
 
@@ -124,6 +125,27 @@ pub(crate) unsafe fn borrow<'a, T>(object: *const T, what: &str) -> Result<&'a T
 pub(crate) unsafe fn take<T>(object: *mut T) -> Option<T> {
     // SAFETY: as the caller promises.
     (!object.is_null()).then(|| *unsafe { Box::from_raw(object) })
+}
+
+/// Makes a payload of a text: JSON. Free it with kps_string_free. NULL if the text is none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_text_to_json(text: *const c_char) -> *mut c_char {
+    or(null_mut(), || {
+        // SAFETY: the caller hands over a text.
+        let json = Json::of(unsafe { required(text, "a text") }.ok()?).ok()?;
+        Some(c_text(json.as_str()).into_raw())
+    })
+}
+
+/// Reads the text that a payload is. Free it with kps_string_free. NULL if the payload is something
+/// else.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kps_json_to_text(json: *const c_char) -> *mut c_char {
+    or(null_mut(), || {
+        // SAFETY: the caller hands over a text.
+        let text: String = unsafe { payload(json) }.ok()?.read().ok()?;
+        Some(c_text(&text).into_raw())
+    })
 }
 
 /// Frees a text that a function gave.

@@ -56,6 +56,16 @@ impl Ack {
         self.gathered.lock().outcomes.clone()
     }
 
+    /// The version of the members of the topic when the message was published, if anybody observed
+    /// them then and all outcomes are there: who knows the members at this
+    /// [`version`](crate::Presence::version) knows who was asked.
+    pub fn presence(&self) -> Option<u64> {
+        match self.gathered.lock().end {
+            Some(Ok(Answer::Acked { presence })) => presence,
+            _ => None,
+        }
+    }
+
     /// Asks the server for the ids of those who were asked, and whether each has answered. Of a request
     /// that has ended it tells the outcomes.
     pub fn status(&self) -> Result<Status> {

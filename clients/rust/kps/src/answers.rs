@@ -1,6 +1,6 @@
 //! What the answers to questions are for a program.
 
-use kps_core::{Answer, Error, Json, Result, Status};
+use kps_core::{Answer, Error, Json, Presence, Result, Status};
 
 use crate::message::Past;
 
@@ -32,6 +32,13 @@ pub(crate) fn status(answer: Answer) -> Result<Status> {
 pub(crate) fn past(answer: Answer) -> Result<Past> {
     match answer {
         Answer::Past(past) => Ok(Past::of(past)),
+        _ => Err(unexpected()),
+    }
+}
+
+pub(crate) fn presence(answer: Answer) -> Result<Presence> {
+    match answer {
+        Answer::Presence(presence) => Ok(presence),
         _ => Err(unexpected()),
     }
 }

@@ -18,6 +18,7 @@ use crate::options::Hook;
 use crate::queue::{Popped, Queue};
 use crate::shared::{Shared, spawn};
 use crate::slot::Slot;
+use crate::subscription::Observer;
 
 /// Events that may wait for the program.
 const MOST_EVENTS: usize = 10_000;
@@ -27,7 +28,8 @@ pub(crate) type Callback = Box<dyn FnMut(Message) + Send>;
 enum Task {
     Event(Event),
     Message(SubscriptionId),
-    Add(SubscriptionId, Callback),
+    Presence(SubscriptionId),
+    Add(SubscriptionId, Callback, Option<Observer>),
     Remove(SubscriptionId),
 }
 
@@ -80,6 +82,7 @@ impl Callbacks {
         Box::new(move |word| {
             let task = match (&word, id.get()) {
                 (Word::Arrived, Some(id)) => Some(Task::Message(*id)),
+                (Word::PresenceChanged, Some(id)) => Some(Task::Presence(*id)),
                 (Word::Ended(_) | Word::InForce(Err(_)), Some(id)) => Some(Task::Remove(*id)),
                 _ => None,
             };
@@ -93,8 +96,8 @@ impl Callbacks {
     }
 
     /// Lets a callback handle the messages of a subscription. `start` follows.
-    pub fn push(&self, id: SubscriptionId, callback: Callback) {
-        self.tasks.push(Task::Add(id, callback));
+    pub fn push(&self, id: SubscriptionId, callback: Callback, observer: Option<Observer>) {
+        self.tasks.push(Task::Add(id, callback, observer));
     }
 
     pub fn remove(&self, id: SubscriptionId) {
@@ -140,7 +143,7 @@ impl Callbacks {
 
 fn run(tasks: &Queue<Task>, mut hook: Option<Hook>, shared: Arc<Shared>) {
     let settle: Arc<dyn Settle> = shared.clone();
-    let mut callbacks: HashMap<SubscriptionId, Callback> = HashMap::new();
+    let mut callbacks: HashMap<SubscriptionId, (Callback, Option<Observer>)> = HashMap::new();
     while let Popped::Item(task) = tasks.pop(None) {
         match task {
             Task::Event(event) => {
@@ -149,7 +152,7 @@ fn run(tasks: &Queue<Task>, mut hook: Option<Hook>, shared: Arc<Shared>) {
                 }
             }
             Task::Message(id) => {
-                let Some(callback) = callbacks.get_mut(&id) else {
+                let Some((callback, _)) = callbacks.get_mut(&id) else {
                     continue;
                 };
                 if let Some(message) = shared.call(|engine| engine.session.take(id)) {
@@ -158,8 +161,15 @@ fn run(tasks: &Queue<Task>, mut hook: Option<Hook>, shared: Arc<Shared>) {
                     let _ = catch_unwind(AssertUnwindSafe(|| callback(message)));
                 }
             }
-            Task::Add(id, callback) => {
-                callbacks.insert(id, callback);
+            Task::Presence(id) => {
+                if let Some((_, Some(observer))) = callbacks.get_mut(&id) {
+                    if let Some(presence) = shared.call(|engine| engine.session.take_presence(id)) {
+                        let _ = catch_unwind(AssertUnwindSafe(|| observer.tell(presence)));
+                    }
+                }
+            }
+            Task::Add(id, callback, observer) => {
+                callbacks.insert(id, (callback, observer));
             }
             Task::Remove(id) => {
                 callbacks.remove(&id);

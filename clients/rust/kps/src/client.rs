@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kps_core::{
-    Answer, Ask, Error, Headers, Json, Position, QuestionId, Result, Scope, Session,
+    Answer, Ask, Error, Headers, Json, Position, Presence, QuestionId, Result, Scope, Session,
     SubscriptionId, Target,
 };
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::options::Options;
 use crate::pending::Pending;
 use crate::shared::{HIGH_WATER, Shared};
 use crate::slot::Slot;
-use crate::subscription::{Messages, SubscribeOptions, Subscription, Words};
+use crate::subscription::{Messages, Observer, SubscribeOptions, Subscription, Words};
 
 /// A connection to the bus that restores itself. Clones are the same client.
 ///
@@ -94,7 +94,8 @@ impl Client {
         self.subscribe_with(scope, SubscribeOptions::default(), callback)
     }
 
-    /// Subscribes with messages of the past, or as a member of a group.
+    /// Subscribes with messages of the past, as a member of a group, or with an eye on who else is
+    /// subscribed.
     pub fn subscribe_with<R: Reply>(
         &self,
         scope: impl Into<Scope>,
@@ -102,9 +103,9 @@ impl Client {
         callback: impl FnMut(Message) -> R + Send + 'static,
     ) -> Result<Subscription> {
         let waits = !options.returns_at_once;
-        let (key, wish) = options.split(scope.into());
+        let (key, wish, observer) = options.split(scope.into());
         let subscription =
-            self.attach(callback, |session, now| session.subscribe(key, wish, now))?;
+            self.attach(callback, observer, |session, now| session.subscribe(key, wish, now))?;
         if waits {
             subscription.confirmed()?;
         }
@@ -116,7 +117,7 @@ impl Client {
         &self,
         callback: impl FnMut(Message) -> R + Send + 'static,
     ) -> Result<Subscription> {
-        self.attach(callback, |session, _| session.subscribe_direct())
+        self.attach(callback, None, |session, _| session.subscribe_direct())
     }
 
     /// Subscribes without a callback.
@@ -139,8 +140,8 @@ impl Client {
         options: SubscribeOptions,
     ) -> Result<Messages> {
         let waits = !options.returns_at_once;
-        let (key, wish) = options.split(scope.into());
-        let messages = self.iterate(|session, now| session.subscribe(key, wish, now))?;
+        let (key, wish, observer) = options.split(scope.into());
+        let messages = self.iterate(observer, |session, now| session.subscribe(key, wish, now))?;
         if waits {
             messages.confirmed()?;
         }
@@ -149,7 +150,7 @@ impl Client {
 
     /// Takes the messages that are sent to this client's id, without a callback.
     pub fn direct_messages(&self) -> Result<Messages> {
-        self.iterate(|session, _| session.subscribe_direct())
+        self.iterate(None, |session, _| session.subscribe_direct())
     }
 
     // -- sending
@@ -187,6 +188,21 @@ impl Client {
     ) -> Result<()> {
         let data = Json::of(data)?;
         self.shared().call(|engine| engine.session.publish_to_id(id, &data, headers))?;
+        self.wait_for_room()
+    }
+
+    /// Has the server send a message to another server, with TLS if it is to be `secure`. An address is
+    /// `host:port`, maybe with a path, and maybe with `::` and the address of a server behind that one.
+    /// If the payload is an object with a member `topic`, that server publishes its member `data`
+    /// there. If it fails, an [`Event::Error`](crate::Event::Error) tells so.
+    pub fn publish_to_server<T: Serialize + ?Sized>(
+        &self,
+        address: &str,
+        data: &T,
+        secure: bool,
+    ) -> Result<()> {
+        let data = Json::of(data)?;
+        self.shared().call(|engine| engine.session.publish_to_server(address, &data, secure))?;
         self.wait_for_room()
     }
 
@@ -270,6 +286,11 @@ impl Client {
         self.ask(send, answers::past)
     }
 
+    /// Asks who is subscribed to a topic.
+    pub fn presence(&self, topic: &str) -> Result<Pending<Presence>> {
+        self.ask(|session, now| session.presence(topic, now), answers::presence)
+    }
+
     /// Asks whether the server has handled all that was sent before.
     pub fn flush(&self) -> Result<Pending<()>> {
         self.ask(|session, now| session.flush(now), answers::done)
@@ -300,6 +321,7 @@ impl Client {
     fn attach<R: Reply>(
         &self,
         mut callback: impl FnMut(Message) -> R + Send + 'static,
+        observer: Option<Observer>,
         subscribe: impl FnOnce(&mut Session, Duration) -> Result<SubscriptionId>,
     ) -> Result<Subscription> {
         let shared = self.shared();
@@ -310,7 +332,7 @@ impl Client {
         let id = shared.call(|engine| {
             let id = engine.subscribe(subscribe, teller)?;
             let _ = later.set(id);
-            shared.callbacks.push(id, Box::new(callback));
+            shared.callbacks.push(id, Box::new(callback), observer);
             Ok(id)
         })?;
         shared.callbacks.start(shared);
@@ -319,11 +341,12 @@ impl Client {
 
     fn iterate(
         &self,
+        observer: Option<Observer>,
         subscribe: impl FnOnce(&mut Session, Duration) -> Result<SubscriptionId>,
     ) -> Result<Messages> {
         let words = Words::new();
         let id = self.shared().call(|engine| engine.subscribe(subscribe, words.teller()))?;
-        Ok(Messages::new(self.shared().clone(), id, words))
+        Ok(Messages::new(self.shared().clone(), id, words, observer))
     }
 
     fn ask<T>(

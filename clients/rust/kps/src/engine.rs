@@ -23,6 +23,8 @@ pub(crate) enum Word {
     InForce(Result<()>),
     /// A message waits for it.
     Arrived,
+    /// Somebody has come or gone on its topic.
+    PresenceChanged,
     /// It has ended, with an error unless the program closed the client.
     Ended(Option<Error>),
 }
@@ -114,6 +116,7 @@ impl Engine {
                 }
                 CoreEvent::SubscriptionEnded(id, error) => self.tell(id, Word::Ended(Some(error))),
                 CoreEvent::Arrived(id) => self.tell(id, Word::Arrived),
+                CoreEvent::PresenceChanged(id) => self.tell(id, Word::PresenceChanged),
                 CoreEvent::Outcome(id, outcome) => {
                     if let Some(tell) = self.questions.get_mut(&id) {
                         tell(News::Outcome(outcome));

@@ -38,12 +38,12 @@ pub use ack::{Ack, Outcomes};
 pub use client::Client;
 pub use event::Event;
 pub use kps_core::{
-    Ask, Backoff, Error, GroupOutcome, Headers, Json, Key, Limits, Outcome, Position, Result,
-    Scope, ServerError, Status,
+    Ask, Backoff, Error, GroupOutcome, Headers, Json, Key, Limits, Members, Outcome, Position,
+    Presence, Result, Scope, ServerError, Status,
 };
 pub use message::{Message, Past, Reply};
 pub use options::Options;
 pub use pending::Pending;
 #[cfg(feature = "tls")]
 pub use rustls;
-pub use subscription::{Messages, SubscribeOptions, Subscription};
+pub use subscription::{Messages, Observer, SubscribeOptions, Subscription};

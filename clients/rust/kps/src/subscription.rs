@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kps_core::{Error, Key, Position, Result, Scope, Start, SubscriptionId, Wish};
+use kps_core::{Error, Json, Key, Position, Presence, Result, Scope, Start, SubscriptionId, Wish};
 
 use crate::engine::{Settle, Teller, Word};
 use crate::message::Message;
@@ -13,7 +13,7 @@ use crate::shared::Shared;
 use crate::slot::Slot;
 
 /// What a subscription is to have. `SubscribeOptions::default()` has new messages, and nothing else.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub struct SubscribeOptions {
     /// Begin with so many of the latest messages, of a topic with history.
     pub last: u64,
@@ -23,20 +23,50 @@ pub struct SubscribeOptions {
     pub group: String,
     /// How many messages with ack a member of a group takes at a time; 0 means 1.
     pub concurrency: u64,
+    /// What the client says about itself to those who observe who is subscribed: an object. It
+    /// replaces what it has said before, and remains until its last subscription to the topic ends.
+    pub info: Option<Json>,
+    /// Is told who is subscribed to the topic.
+    pub presence: Option<Observer>,
     /// Do not wait for the confirmation of the server, which `confirmed` tells later: so many
     /// subscriptions take the time of one.
     pub returns_at_once: bool,
 }
 
 impl SubscribeOptions {
-    pub(crate) fn split(self, scope: Scope) -> (Key, Wish) {
-        let start = match (self.since, self.last) {
+    pub(crate) fn split(self, scope: Scope) -> (Key, Wish, Option<Observer>) {
+        let SubscribeOptions { last, since, group, concurrency, info, presence, .. } = self;
+        let start = match (since, last) {
             (Some(position), _) => Some(Start::Since(position)),
             (None, 0) => None,
             (None, last) => Some(Start::Last(last)),
         };
-        let concurrency = self.concurrency;
-        (Key { scope, group: self.group }, Wish { start, concurrency })
+        let observes = presence.is_some();
+        (Key { scope, group }, Wish { start, concurrency, info, observes }, presence)
+    }
+}
+
+/// A function that is told who is subscribed to a topic, at first and when that changes. What a slow
+/// program has not taken yet is told at once.
+///
+/// It is called in between the messages of its subscription: on the thread of the callbacks, or by what
+/// waits for the next message.
+pub struct Observer(Box<dyn FnMut(Presence) + Send>);
+
+impl Observer {
+    /// Makes one of a function.
+    pub fn new(function: impl FnMut(Presence) + Send + 'static) -> Observer {
+        Observer(Box::new(function))
+    }
+
+    pub(crate) fn tell(&mut self, presence: Presence) {
+        (self.0)(presence);
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
     }
 }
 
@@ -86,11 +116,17 @@ pub struct Messages {
     settle: Arc<dyn Settle>,
     id: SubscriptionId,
     words: Arc<Words>,
+    observer: Mutex<Option<Observer>>,
 }
 
 impl Messages {
-    pub(crate) fn new(shared: Arc<Shared>, id: SubscriptionId, words: Arc<Words>) -> Messages {
-        Messages { settle: shared.clone(), shared, id, words }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        id: SubscriptionId,
+        words: Arc<Words>,
+        observer: Option<Observer>,
+    ) -> Messages {
+        Messages { settle: shared.clone(), shared, id, words, observer: Mutex::new(observer) }
     }
 
     /// Waits until the server has confirmed the subscription. Fails if the server refuses it, or does not
@@ -118,7 +154,8 @@ impl Messages {
     fn next_until(&self, until: Option<Instant>) -> Option<Result<Message>> {
         loop {
             match self.words.arrived.pop(until) {
-                Popped::Item(()) => {
+                Popped::Item(News::Presence) => self.tell_presence(),
+                Popped::Item(News::Message) => {
                     let message = self.shared.call(|engine| engine.session.take(self.id));
                     if let Some(message) = message {
                         return Some(Ok(Message::new(message, &self.settle)));
@@ -130,6 +167,14 @@ impl Messages {
                     return Some(Err(Error::RequestTimeout(text)));
                 }
             }
+        }
+    }
+
+    fn tell_presence(&self) {
+        let mut observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
+        let presence = self.shared.call(|engine| engine.session.take_presence(self.id));
+        if let (Some(observer), Some(presence)) = (observer.as_mut(), presence) {
+            observer.tell(presence);
         }
     }
 }
@@ -154,11 +199,17 @@ impl fmt::Debug for Messages {
     }
 }
 
+/// What waits for an iterator.
+#[derive(Clone, Copy)]
+enum News {
+    Message,
+    Presence,
+}
+
 /// What an iterator is told.
 pub(crate) struct Words {
     in_force: Slot<Result<()>>,
-    /// One for each message.
-    arrived: Queue<()>,
+    arrived: Queue<News>,
     error: Mutex<Option<Error>>,
 }
 
@@ -177,7 +228,8 @@ impl Words {
                 }
                 words.in_force.set(result);
             }
-            Word::Arrived => words.arrived.push(()),
+            Word::Arrived => words.arrived.push(News::Message),
+            Word::PresenceChanged => words.arrived.push(News::Presence),
             Word::Ended(error) => {
                 *words.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
                 words.arrived.close();

@@ -7,7 +7,7 @@ mod server;
 use std::time::Duration;
 
 use kps::aio::Client;
-use kps::{Ask, Backoff, Error, Event, Options, Scope, SubscribeOptions};
+use kps::{Ask, Backoff, Error, Event, Observer, Options, Scope, SubscribeOptions};
 use server::{Server, Wire, python};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
@@ -82,6 +82,26 @@ async fn acks_requests_and_direct_messages() {
     let mut ack = alice.publish_to_id_with_ack("bob", &1, &ask).unwrap();
     ack.cancel();
     assert!(ack.wait().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn who_is_subscribed() {
+    let Some(server) = Server::start(&[]) else { return };
+    let (alice, bob) = (connect(&server, "alice").await, connect(&server, "bob").await);
+    let (sender, mut told) = unbounded_channel();
+    let observer = Observer::new(move |presence| drop(sender.send(presence)));
+    let options = SubscribeOptions { presence: Some(observer), ..Default::default() };
+    let mut messages = alice.messages_with("room", options).await.unwrap();
+    tokio::spawn(async move { while messages.next().await.is_some() {} });
+    assert_eq!(told.recv().await.unwrap().count, 1);
+    let mut others = bob.messages("room").await.unwrap();
+    let joined = told.recv().await.unwrap();
+    assert_eq!((joined.joined.keys().next().unwrap().as_str(), joined.count), ("bob", 2));
+    assert_eq!(bob.presence("room").await.unwrap().members.unwrap().len(), 2);
+    let mut ack = bob.publish_with_ack("room", &1, &Ask::default()).unwrap();
+    drop(others.next().await);
+    assert_eq!(ack.wait().await.unwrap().len(), 2);
+    assert_eq!(ack.presence(), joined.version);
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ mod server;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use kps::{Ask, Backoff, Client, Error, Event, Options, Scope, SubscribeOptions};
+use kps::{
+    Ask, Backoff, Client, Error, Event, Json, Observer, Options, Presence, Scope, SubscribeOptions,
+};
 use server::{Server, Wire, python};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -179,6 +181,56 @@ fn groups_share_the_work() {
     let workers: Vec<String> =
         asked.into_iter().map(|pending| pending.wait().unwrap().read().unwrap()).collect();
     assert!(workers.contains(&"alice".to_owned()) && workers.contains(&"bob".to_owned()));
+}
+
+fn observing(info: Option<Json>) -> (SubscribeOptions, Receiver<Presence>) {
+    let (sender, told) = channel();
+    let observer = Observer::new(move |presence| drop(sender.send(presence)));
+    (SubscribeOptions { info, presence: Some(observer), ..Default::default() }, told)
+}
+
+#[test]
+fn who_is_subscribed() {
+    let Some(server) = Server::start(&[]) else { return };
+    let (alice, bob) = (connect(&server, "alice"), connect(&server, "bob"));
+    let info = Json::from_text(r#"{"name":"A"}"#).unwrap();
+    let (options, told) = observing(Some(info.clone()));
+    alice.subscribe_with("room", options, |_| ()).unwrap();
+    let first = told.recv_timeout(PATIENCE).unwrap();
+    let alone = [("alice".to_owned(), Some(info.clone()))].into();
+    assert_eq!((first.members.as_ref(), first.count), (Some(&alone), 1));
+
+    // A loop over messages tells it in between.
+    let (options, told_bob) = observing(None);
+    let messages = bob.messages_with("room", options).unwrap();
+    let ack = alice.publish_with_ack("room", &1, &Ask::default()).unwrap();
+    assert!(messages.wait().unwrap().is_ok());
+    assert_eq!(ack.wait().unwrap().len(), 2);
+    let first = told_bob.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((ack.presence(), first.joined.len()), (first.version, 2));
+    let joined = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((joined.joined.keys().next().unwrap().as_str(), joined.count), ("bob", 2));
+
+    let asked = bob.presence("room").unwrap().wait().unwrap();
+    assert_eq!((asked.count, &asked.members.unwrap()["alice"]), (2, &Some(info)));
+    drop(messages);
+    let left = told.recv_timeout(PATIENCE).unwrap().left;
+    assert_eq!(left, [("bob".to_owned(), "unsubscribed".to_owned())].into());
+}
+
+#[test]
+fn a_message_goes_to_another_server() {
+    let Some(other) = Server::start(&[]) else { return };
+    let server = Server::start(&["--relay-to", &other.authority()]).unwrap();
+    let (options, events) = with_events(Options::new(&server.address));
+    let (alice, bob) = (options.connect().unwrap(), connect(&other, "bob"));
+    let messages = bob.messages("news").unwrap();
+    let news = serde_json::json!({"topic": "news", "data": [1]});
+    alice.publish_to_server(&other.authority(), &news, false).unwrap();
+    assert_eq!(messages.wait().unwrap().unwrap().data.as_str(), "[1]");
+    alice.publish_to_server("127.0.0.1:1", &news, false).unwrap();
+    let refused = until(&events, |event| matches!(event, Event::Error(_)));
+    assert!(matches!(refused, Event::Error(Error::Server(error)) if error.to == "127.0.0.1:1"));
 }
 
 #[test]

@@ -14,7 +14,7 @@ const ACCEPTED: &[u8] =
     Sec-WebSocket-Accept: ICX+Yqv66kxgM0FcWaLWlFLwTAI=\r\n\r\n";
 
 const PONG: &str = r#"{"action":"pong","id":"me","proto":2,"features":["patterns","history","expect",
-    "groups","headers","message_ids"],"message_ids":{"window":"w","seconds":120,"most":9,"time":1}}"#;
+    "presence","groups","headers","message_ids"],"message_ids":{"window":"w","seconds":120,"most":9,"time":1}}"#;
 
 fn frame(text: &[u8]) -> Vec<u8> {
     let size = (text.len() as u64).to_be_bytes();
@@ -45,12 +45,15 @@ fuzz_target!(|data: &[u8]| {
             session.subscribe(Key { scope, group: group.into() }, Wish::default(), now)
         },
     );
+    let observing = Wish { observes: !is_level_1, ..Wish::default() };
+    let observer = session.subscribe(Key::from("a"), observing, now);
     let ask = Ask { message_id: if is_level_1 { "" } else { "m" }.into(), ..Ask::default() };
     let _ = session.publish_with_ack(&Target::Topic("a".into()), &json, &Ask::default(), now);
     let _ = session.request(&Target::Id("b".into()), &json, &ask, now);
     let _ = session.publish_with_receipt("a", &json, &Ask::default(), now);
     let _ = session.history("a", None, 5, now);
     let _ = session.flush(now);
+    let _ = session.presence("a", now);
     for (number, line) in data.split(|byte| *byte == b'\n').enumerate() {
         session.receive(&frame(line), now);
         now += Duration::from_millis(500);
@@ -62,6 +65,9 @@ fuzz_target!(|data: &[u8]| {
             if let Some(token) = session.take(*id).and_then(|message| message.ack) {
                 session.settle(token, Ok(None), now);
             }
+        }
+        if let Ok(id) = observer {
+            let _ = session.take_presence(id);
         }
         if number % 16 == 15 {
             session.disconnected("", now);

@@ -62,12 +62,16 @@ impl Session {
         let again = std::mem::replace(&mut self.past.was_connected, true);
         self.events.push_back(Event::Connected { id: self.id.clone(), again });
         let unsupported = self.topics.connected(link, now);
+        let unobserved = if link.has("presence") { 0 } else { self.topics.rosters.len() };
         self.asking.connected(link, now);
         self.send_kept();
         for (key, feature) in unsupported {
             let error = Error::Unsupported(feature.to_owned());
             self.end_subscriptions(&key, &error);
             self.events.push_back(Event::Error(error));
+        }
+        for _ in 0..unobserved {
+            self.events.push_back(Event::Error(Error::Unsupported("presence".to_owned())));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::json::Json;
 use crate::key::{Key, Scope};
 use crate::message::{Message, key_in, read_headers};
 use crate::standings::{Passed, read_epoch};
-use crate::topics::Verdict;
+use crate::topic::Verdict;
 
 /// Characters of an error text that the program gets.
 const LONGEST_ERROR: usize = 1000;
@@ -96,6 +96,8 @@ impl Session {
                 self.asking.status_received(fields);
             }
             "history" => self.asking.history_received(fields, link, now),
+            "presence" if fields.get("nonce").is_some() => self.asking.presence_received(fields),
+            "presence" => self.topics.rosters.follow(&fields.text("topic"), fields),
             "error" => self.errors(fields, now),
             // Servers of the original's earlier generation leave the action out (spec, 10.2).
             "" if !link.level_2 && fields.get("error").is_some() => self.errors(fields, now),
@@ -234,13 +236,16 @@ impl Session {
         if joins {
             let told = self.topics.stand(&key, fields);
             self.events.extend(told);
+            if let Some((topic, members)) = key.as_topic().zip(fields.object("presence")) {
+                self.topics.rosters.begin(topic, &members);
+            }
         }
         if self.topics.confirmed(&key, joins) == Verdict::Settled {
             self.settled(&key);
         }
     }
 
-    fn settled(&mut self, key: &Key) {
+    pub(super) fn settled(&mut self, key: &Key) {
         for id in self.inbox.confirm(key) {
             self.events.push_back(Event::Subscribed(id, Ok(())));
         }
@@ -295,12 +300,16 @@ impl Session {
         let chance = self.chance();
         let (verdict, was_reported) = self.topics.refused(&key, &error, chance, now);
         let error = Error::Server(Box::new(error));
-        match verdict {
-            Verdict::Final if self.end_subscriptions(&key, &error) => return, // all callers know it
-            Verdict::Settled => self.settled(&key),
-            _ => (),
-        }
-        if !was_reported {
+        let is_told = match verdict {
+            Verdict::Final => self.end_subscriptions(&key, &error),
+            Verdict::Extra(asker) => self.end_asker(&key, asker, &error, now),
+            Verdict::Settled => {
+                self.settled(&key);
+                false
+            }
+            _ => false,
+        };
+        if !was_reported && !is_told {
             self.events.push_back(Event::Error(error));
         }
     }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::fields::Object;
 use crate::inbox::Settled;
 use crate::json::Json;
+use crate::key::check_text;
 use crate::link::Link;
 use crate::message::{Headers, write_headers};
 use crate::wire::Kind;
@@ -15,31 +16,54 @@ use crate::wire::Kind;
 const LONGEST_ERROR: usize = 1000;
 
 impl Session {
+    /// Publishes. Without a connection the message is kept, if the options say so.
+    pub fn publish(&mut self, topic: &str, data: &Json, headers: &Headers) -> Result<()> {
+        check_text("a topic", topic)?;
+        self.send_or_keep("publish", headers, |message| message.text("topic", topic), data)
+    }
+
+    /// Sends a direct message. If nobody has the id, [`Event::Error`](crate::Event::Error) tells it.
+    pub fn publish_to_id(&mut self, id: &str, data: &Json, headers: &Headers) -> Result<()> {
+        check_text("an id", id)?;
+        self.send_or_keep("direct_message", headers, |message| message.text("to", id), data)
+    }
+
+    /// Has the server send a message to another server, with TLS if it is to be `secure`. An address is
+    /// `host:port`, maybe with a path, and maybe with `::` and the address of a server behind that one.
+    /// If it fails, [`Event::Error`](crate::Event::Error) tells it.
+    pub fn publish_to_server(&mut self, address: &str, data: &Json, secure: bool) -> Result<()> {
+        check_text("an address", address)?;
+        let status = || Object::new().boolean("is_secure", secure);
+        let to = |message: Object| message.text("to", address).object("status", status());
+        self.send_or_keep("publish_to_server", &Headers::new(), to, data)
+    }
+
     /// Sends a message of the program, or keeps it for the next connection.
-    pub(super) fn send_or_keep(
+    fn send_or_keep(
         &mut self,
         action: &str,
-        field: &str,
-        target: &str,
-        data: &Json,
         headers: &Headers,
+        to: impl Fn(Object) -> Object,
+        data: &Json,
     ) -> Result<()> {
         self.require_life()?;
+        let write = |message| write_headers(to(message), headers).json("data", data).done();
         if let Some(link) = self.link.as_mut().filter(|link| link.registered) {
             if !headers.is_empty() {
                 link.require("headers")?;
             }
-            let message = link.message(action).text(field, target).json("data", data);
-            let message = write_headers(message, headers).done();
-            return link.send_checked(message, Kind::Publication);
+            let message = write(link.message(action));
+            let kind = match action {
+                "publish" => Kind::Batched { payload: message.len() - 1 - data.as_str().len() },
+                _ => Kind::Publication,
+            };
+            return link.send_checked(message, kind);
         }
         if !self.offline.is_wanted() {
             return Err(Error::NotConnected);
         }
         // Servers of each level understand it so.
-        let message = Object::action(action).text("from", &self.id).text(field, target);
-        let message = write_headers(message.json("data", data), headers).done();
-        match self.offline.keep(message) {
+        match self.offline.keep(write(Object::action(action).text("from", &self.id))) {
             true => Ok(()),
             false => Err(Error::QueueFull("not connected, and too much is kept already")),
         }

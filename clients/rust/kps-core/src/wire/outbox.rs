@@ -7,6 +7,10 @@ use super::frames;
 /// Bytes of messages that share an array (spec, 12.2). So no array has too many brackets.
 const LARGEST_ARRAY: usize = 64 * 1024;
 
+/// What is in front of one payload, and of several.
+const DATA: &[u8] = br#""data":"#;
+const BATCH: &[u8] = br#""batch":["#;
+
 /// What an entry takes in memory, besides its bytes.
 const COST: usize = 64;
 
@@ -15,8 +19,14 @@ const COST: usize = 64;
 pub enum Kind {
     /// It means nothing on another connection.
     Bound,
-    /// It is a publication, which the client may keep for the next one.
+    /// The client may keep it for the next one.
     Publication,
+    /// The same. Besides, it may share one message with those directly behind it that are alike up to
+    /// the `payload`, which ends the message but for a brace (spec, 12.3).
+    Batched {
+        /// Where it begins.
+        payload: usize,
+    },
 }
 
 enum Entry {
@@ -93,7 +103,8 @@ impl Outbox {
             match entry {
                 Entry::Raw(bytes) => out.extend_from_slice(&bytes),
                 Entry::Control(opcode, payload) => frames::write(out, opcode, &payload, mask()),
-                Entry::Message(first, _) => {
+                Entry::Message(first, kind) => {
+                    let first = self.with_alike(first, kind, self.array);
                     let message = self.with_following(first);
                     frames::write(out, frames::TEXT, &message, mask());
                 }
@@ -106,9 +117,9 @@ impl Outbox {
         let mut publications = Vec::new();
         for entry in std::mem::take(&mut self.entries) {
             match entry {
-                Entry::Message(data, Kind::Publication) => publications.push(data),
                 Entry::Control(..) => self.entries.push_back(entry),
-                _ => (),
+                Entry::Raw(_) | Entry::Message(_, Kind::Bound) => (),
+                Entry::Message(data, _) => publications.push(data),
             }
         }
         self.bytes = self.entries.iter().map(Entry::size).sum();
@@ -135,24 +146,62 @@ impl Outbox {
     fn with_following(&mut self, first: Vec<u8>) -> Vec<u8> {
         let mut array: Vec<u8> = Vec::new();
         let mut size = first.len() + 2;
-        while let Some(Entry::Message(next, _)) = self.entries.front() {
-            size += next.len() + 1;
-            if size > self.array {
-                break;
-            }
+        while let Some(next) = self.next_message(self.array.saturating_sub(size + 1)) {
             if array.is_empty() {
                 array.push(b'[');
                 array.extend_from_slice(&first);
             }
+            size += next.len() + 1;
             array.push(b',');
-            array.extend_from_slice(next);
-            self.pop();
+            array.extend_from_slice(&next);
         }
         if array.is_empty() {
             return first;
         }
         array.push(b']');
         array
+    }
+
+    /// Takes what waits if it is a message that fits.
+    fn next_message(&mut self, largest: usize) -> Option<Vec<u8>> {
+        match self.entries.front() {
+            Some(Entry::Message(next, _)) if next.len() <= largest => (),
+            _ => return None,
+        }
+        match self.pop() {
+            Some(Entry::Message(next, kind)) => Some(self.with_alike(next, kind, largest)),
+            _ => None,
+        }
+    }
+
+    /// Returns a message, or a batch of it and of those that wait directly behind it.
+    fn with_alike(&mut self, first: Vec<u8>, kind: Kind, largest: usize) -> Vec<u8> {
+        let Kind::Batched { payload } = kind else {
+            return first;
+        };
+        let mut batch: Vec<u8> = Vec::new();
+        let mut size = first.len() + BATCH.len() + 1 - DATA.len();
+        while let Some(Entry::Message(next, Kind::Batched { payload: begin })) =
+            self.entries.front()
+        {
+            size += next.len().saturating_sub(payload);
+            if *begin != payload || next[..payload] != first[..payload] || size > largest {
+                break;
+            }
+            if batch.is_empty() {
+                batch.extend_from_slice(&first[..payload - DATA.len()]);
+                batch.extend_from_slice(BATCH);
+                batch.extend_from_slice(&first[payload..first.len() - 1]);
+            }
+            batch.push(b',');
+            batch.extend_from_slice(&next[payload..next.len() - 1]);
+            self.pop();
+        }
+        if batch.is_empty() {
+            return first;
+        }
+        batch.extend_from_slice(b"]}");
+        batch
     }
 }
 
@@ -181,6 +230,36 @@ mod tests {
         assert_eq!(all.matches(char::is_alphabetic).count(), 22);
         assert!(all.contains("[aaaa,bbb]") && !all.contains("c,"), "{all} {expected}");
         assert_eq!((outbox.taken, outbox.bytes, outbox.control_bytes), (6, 0, 0));
+    }
+
+    #[test]
+    fn publications_that_are_alike_share_a_batch() {
+        let mut outbox = Outbox::default();
+        outbox.join(1000);
+        let head = |topic: &str| format!(r#"{{"topic":"{topic}","data":"#);
+        for (topic, data) in [("a", "1"), ("a", "[2]"), ("b", "3"), ("a", "4"), ("a", "5")] {
+            let kind = Kind::Batched { payload: head(topic).len() };
+            outbox.push(format!("{}{data}}}", head(topic)).into(), kind);
+        }
+        outbox.push(format!("{}6}}", head("a")).into(), Kind::Publication);
+        let all = written(&mut outbox, 1000);
+        let expected = concat!(
+            r#"[{"topic":"a","batch":[1,[2]]},{"topic":"b","data":3},"#,
+            r#"{"topic":"a","batch":[4,5]},{"topic":"a","data":6}]"#
+        );
+        assert!(all.ends_with(expected), "{all}");
+        assert_eq!((outbox.taken, outbox.bytes), (6, 0));
+    }
+
+    #[test]
+    fn a_batch_is_no_larger_than_the_server_takes() {
+        let mut outbox = Outbox::default();
+        outbox.join(r#"{"data":1}"#.len() + 5);
+        for data in 1..=3 {
+            outbox.push(format!(r#"{{"data":{data}}}"#).into(), Kind::Batched { payload: 8 });
+        }
+        let messages = [r#"{"batch":[1,2]}"#, r#"{"data":3}"#];
+        assert_eq!(written(&mut outbox, 1000), messages.map(|one| format!("......{one}")).concat());
     }
 
     #[test]

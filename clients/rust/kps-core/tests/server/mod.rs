@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use kps_core::{Address, Event, Key, Options, Scope, Session, SubscriptionId, Transport, Wish};
+use kps_core::{
+    Address, Ask, Event, Json, Key, Message, Options, QuestionId, Session, SubscriptionId, Target,
+    Transport, Wish,
+};
 use serde_json::{Value, json};
 
 /// A session, the server at the other end, and what each of them was told.
@@ -25,7 +28,27 @@ pub fn options() -> Options {
 }
 
 pub fn topic(text: &str) -> Key {
-    Key { scope: Scope::from(text), group: String::new() }
+    Key::from(text)
+}
+
+pub fn of(value: Value) -> Json {
+    Json::of(&value).unwrap()
+}
+
+pub fn on(topic: &str) -> Target {
+    Target::Topic(topic.into())
+}
+
+pub fn nothing() -> [Value; 0] {
+    []
+}
+
+pub fn error_kinds(events: &[Event]) -> Vec<&'static str> {
+    let kind = |event: &Event| match event {
+        Event::Error(error) => Some(error.kind()),
+        _ => None,
+    };
+    events.iter().filter_map(kind).collect()
 }
 
 impl World {
@@ -141,6 +164,29 @@ impl World {
         self.got.clear();
         self.events.clear();
         id
+    }
+
+    pub fn ask(&mut self, target: Target, ask: &Ask) -> QuestionId {
+        let id = self.session.publish_with_ack(&target, &of(json!(1)), ask, self.now).unwrap();
+        self.pump();
+        id
+    }
+
+    pub fn request(&mut self, topic: &str) -> QuestionId {
+        let ask = Ask::default();
+        let id = self.session.request(&on(topic), &of(json!(1)), &ask, self.now).unwrap();
+        self.pump();
+        self.got.clear();
+        id
+    }
+
+    pub fn message(&mut self, id: SubscriptionId) -> Message {
+        self.session.take(id).expect("a message has come")
+    }
+
+    pub fn settle(&mut self, message: &Message, result: Result<Option<Json>, String>) {
+        self.session.settle(message.ack.unwrap(), result, self.now);
+        self.pump();
     }
 
     /// Moves what the client writes to the server, and its events here.

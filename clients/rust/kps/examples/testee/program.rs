@@ -110,6 +110,10 @@ impl Program {
                 let asked = client.history(&topic, position_in(&step), limit)?;
                 wait_for(teller, name, || asked.wait().map(|past| of_past(&past)));
             }
+            "presence" => {
+                let asked = client.presence(&topic)?;
+                wait_for(teller, name, || asked.wait().map(|presence| of_presence(&presence)));
+            }
             "flush" => {
                 let asked = client.flush()?;
                 wait_for(teller, name, || asked.wait().map(|()| Value::Null));
@@ -134,7 +138,7 @@ impl Program {
 
     fn subscribe(&mut self, client: Client, name: Value, step: Value) -> Result<()> {
         let (teller, answer) = (self.teller.clone(), step["answer"].clone());
-        let (scope, options) = (scope_in(&step), subscribe_options_in(&step));
+        let (scope, options) = (scope_in(&step), subscribe_options_in(&step, &self.teller));
         let key = text(&step, "as");
         if answer.get("hold").is_some() {
             let messages = Arc::new(client.messages_with(scope, options)?);

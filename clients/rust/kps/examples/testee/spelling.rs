@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kps::{Ask, Backoff, Error, Event, Message, Options, Outcome, Past, Position, Scope};
-use kps::{Headers, SubscribeOptions};
+use kps::{
+    Ask, Backoff, Error, Event, Headers, Json, Message, Observer, Options, Outcome, Past, Position,
+    Presence, Scope, SubscribeOptions,
+};
 use serde_json::{Map, Value, json};
 
 /// The features that the testees know.
-pub const NEEDS: [&str; 9] = [
+pub const NEEDS: [&str; 10] = [
     "level_1",
     "patterns",
     "history",
+    "presence",
     "groups",
     "headers",
     "message_ids",
@@ -47,6 +50,16 @@ impl Teller {
         let mut fields = json!({"as": name});
         put(&mut fields, "result", result);
         self.tell("done", fields);
+    }
+
+    /// Tells of each change of the members of a topic.
+    pub fn observer(&self, name: &Value) -> Observer {
+        let (teller, name) = (self.clone(), name.clone());
+        Observer::new(move |presence| {
+            let ids = presence.members.as_ref().map(|members| members.keys().collect::<Vec<_>>());
+            let told = json!({"as": name, "members": ids, "count": presence.count});
+            teller.tell("members", told);
+        })
     }
 
     pub fn event(&self, event: Event) {
@@ -136,6 +149,10 @@ pub fn of_past(past: &Past) -> Value {
     json!({"messages": messages, "complete": past.complete, "lost": past.lost})
 }
 
+pub fn of_presence(presence: &Presence) -> Value {
+    json!({"members": presence.members, "count": presence.count})
+}
+
 // -- what a vector says
 
 /// What a callback returns.
@@ -167,12 +184,14 @@ pub fn position_in(step: &Value) -> Option<Position> {
     Some(Position { epoch: since["epoch"].as_str()?.to_owned(), offset: since["offset"].as_u64()? })
 }
 
-pub fn subscribe_options_in(step: &Value) -> SubscribeOptions {
+pub fn subscribe_options_in(step: &Value, teller: &Teller) -> SubscribeOptions {
     SubscribeOptions {
         last: step["last"].as_u64().unwrap_or_default(),
         since: position_in(step),
         group: text(step, "group"),
         concurrency: step["concurrency"].as_u64().unwrap_or_default(),
+        info: step.get("info").map(|info| Json::of(info).expect("it is JSON")),
+        presence: (step["presence"] == true).then(|| teller.observer(&step["as"])),
         returns_at_once: true,
     }
 }

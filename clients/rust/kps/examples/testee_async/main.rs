@@ -159,7 +159,7 @@ impl Program {
     }
 
     async fn subscribe(&mut self, client: &Client, name: &Value, step: Value) -> Result<()> {
-        let options = subscribe_options_in(&step);
+        let options = subscribe_options_in(&step, &self.teller);
         let messages = client.messages_with(scope_in(&step), options).await?;
         let (leave, left) = oneshot::channel();
         self.subscriptions.insert(text(&step, "as"), leave);
@@ -255,6 +255,7 @@ async fn ask(teller: Teller, client: Client, name: Value, step: Value) {
             let past = client.history(&topic, position_in(&step), limit).await;
             past.map(|past| of_past(&past))
         }
+        "presence" => client.presence(&topic).await.map(|presence| of_presence(&presence)),
         "flush" => client.flush().await.map(|()| Value::Null),
         _ => Err(Error::Unsupported("this verb".to_owned())),
     };

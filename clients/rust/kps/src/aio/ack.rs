@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kps_core::{Error, Outcome, QuestionId, Result, Session, Status};
+use kps_core::{Answer, Error, Outcome, QuestionId, Result, Session, Status};
 use tokio::sync::mpsc;
 
 use super::inner::Inner;
@@ -15,6 +15,7 @@ pub struct Ack {
     inner: Arc<Inner>,
     id: QuestionId,
     news: mpsc::UnboundedReceiver<News>,
+    presence: Option<u64>,
 }
 
 impl Ack {
@@ -25,7 +26,7 @@ impl Ack {
         let (sender, news) = mpsc::unbounded_channel();
         let teller = Box::new(move |news| drop(sender.send(news)));
         let id = inner.call(|engine| engine.ask(send, teller))?;
-        Ok(Ack { inner: inner.clone(), id, news })
+        Ok(Ack { inner: inner.clone(), id, news, presence: None })
     }
 
     /// Waits for the next outcome; there is none when all are told. Fails with
@@ -36,6 +37,9 @@ impl Ack {
             News::Outcome(outcome) => Some(Ok(outcome)),
             News::End(answer) => {
                 self.news.close();
+                if let Ok(Answer::Acked { presence }) = answer {
+                    self.presence = presence;
+                }
                 answer.err().map(Err)
             }
         }
@@ -49,6 +53,13 @@ impl Ack {
             outcomes.push(outcome?);
         }
         Ok(outcomes)
+    }
+
+    /// The version of the members of the topic when the message was published, if anybody observed
+    /// them then and all outcomes are there: who knows the members at this
+    /// [`version`](crate::Presence::version) knows who was asked.
+    pub fn presence(&self) -> Option<u64> {
+        self.presence
     }
 
     /// Asks the server for the ids of those who were asked, and whether each has answered. There are none

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kps_core::{Ask, Error, Headers, Json, Position, Result, Scope, Session, Target};
+use kps_core::{Ask, Error, Headers, Json, Position, Presence, Result, Scope, Session, Target};
 use serde::Serialize;
 
 use super::ack::Ack;
@@ -98,16 +98,17 @@ impl Client {
         self.messages_with(scope, SubscribeOptions::default()).await
     }
 
-    /// Subscribes with messages of the past, or as a member of a group.
+    /// Subscribes with messages of the past, as a member of a group, or with an eye on who else is
+    /// subscribed.
     pub async fn messages_with(
         &self,
         scope: impl Into<Scope>,
         options: SubscribeOptions,
     ) -> Result<Messages> {
         let waits = !options.returns_at_once;
-        let (key, wish) = options.split(scope.into());
+        let (key, wish, observer) = options.split(scope.into());
         let subscribe = |session: &mut Session, now| session.subscribe(key, wish, now);
-        let mut messages = Words::new().subscribe(self.inner(), |teller| {
+        let mut messages = Words::new().subscribe(self.inner(), observer, |teller| {
             self.inner().call(|engine| engine.subscribe(subscribe, teller))
         })?;
         if waits {
@@ -118,7 +119,7 @@ impl Client {
 
     /// Takes the messages that are sent to this client's id. Only one stream may.
     pub fn direct_messages(&self) -> Result<Messages> {
-        Words::new().subscribe(self.inner(), |teller| {
+        Words::new().subscribe(self.inner(), None, |teller| {
             let subscribe = |session: &mut Session, _| session.subscribe_direct();
             self.inner().call(|engine| engine.subscribe(subscribe, teller))
         })
@@ -157,6 +158,19 @@ impl Client {
     ) -> Result<()> {
         let data = Json::of(data)?;
         self.inner().call(|engine| engine.session.publish_to_id(id, &data, headers))?;
+        self.wait_for_room().await
+    }
+
+    /// Has the server send a message to another server, as
+    /// [`kps::Client::publish_to_server`](crate::Client::publish_to_server) does.
+    pub async fn publish_to_server<T: Serialize + ?Sized>(
+        &self,
+        address: &str,
+        data: &T,
+        secure: bool,
+    ) -> Result<()> {
+        let data = Json::of(data)?;
+        self.inner().call(|engine| engine.session.publish_to_server(address, &data, secure))?;
         self.wait_for_room().await
     }
 
@@ -219,6 +233,11 @@ impl Client {
     pub async fn history(&self, topic: &str, since: Option<Position>, limit: u64) -> Result<Past> {
         let send = |session: &mut Session, now| session.history(topic, since, limit, now);
         self.inner().ask(send, answers::past).await
+    }
+
+    /// Tells who is subscribed to a topic.
+    pub async fn presence(&self, topic: &str) -> Result<Presence> {
+        self.inner().ask(|session, now| session.presence(topic, now), answers::presence).await
     }
 
     /// Waits until the server has handled all that was sent before.

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::inner::Inner;
 use crate::engine::{Settle, Teller, Word};
 use crate::message::Message;
+use crate::subscription::Observer;
 
 /// A subscription: a stream of messages. It ends when it is dropped.
 ///
@@ -23,11 +24,13 @@ pub struct Messages {
     id: SubscriptionId,
     words: mpsc::UnboundedReceiver<News>,
     in_force: watch::Receiver<Option<Result<()>>>,
+    observer: Option<Observer>,
 }
 
 /// What comes to a stream.
 enum News {
     Arrived,
+    PresenceChanged,
     Ended(Option<Error>),
 }
 
@@ -46,6 +49,7 @@ impl Words {
         let teller: Teller<Word> = Box::new(move |word| {
             let news = match word {
                 Word::Arrived => News::Arrived,
+                Word::PresenceChanged => News::PresenceChanged,
                 Word::Ended(error) => News::Ended(error),
                 Word::InForce(result) => {
                     let has_ended = result.is_err();
@@ -65,11 +69,12 @@ impl Words {
     pub fn subscribe(
         self,
         inner: &Arc<Inner>,
+        observer: Option<Observer>,
         subscribe: impl FnOnce(Teller<Word>) -> Result<SubscriptionId>,
     ) -> Result<Messages> {
         let Words { teller, words, in_force } = self;
         let id = subscribe(teller)?;
-        Ok(Messages { inner: inner.clone(), settle: inner.clone(), id, words, in_force })
+        Ok(Messages { inner: inner.clone(), settle: inner.clone(), id, words, in_force, observer })
     }
 }
 
@@ -96,6 +101,12 @@ impl Messages {
                     let message = self.inner.call(|engine| engine.session.take(self.id));
                     if let Some(message) = message {
                         return Poll::Ready(Some(Ok(Message::new(message, &self.settle))));
+                    }
+                }
+                Some(News::PresenceChanged) => {
+                    let presence = self.inner.call(|engine| engine.session.take_presence(self.id));
+                    if let (Some(observer), Some(presence)) = (&mut self.observer, presence) {
+                        observer.tell(presence);
                     }
                 }
                 Some(News::Ended(error)) => {
