@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
-.PHONY: serve test test-python test-js test-go test-rust lint faces conformance fuzz bench soak attacks check-all clean
+.PHONY: serve test test-python test-js test-go test-rust test-chat lint faces conformance fuzz bench soak attacks check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -39,6 +39,10 @@ ifeq ($(shell command -v cargo),)
 else
 	KPS_PYTHON=$(abspath $(BIN))/python clients/rust/test.sh
 endif
+
+# The same chat in all languages, as far as they are built, in one room.
+test-chat: $(VENV)/dev.stamp
+	$(BIN)/pytest -rs tests/interop/test_chat_in_every_language.py
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check
@@ -79,6 +83,7 @@ attacks: $(VENV)/bench.stamp
 # Everything, also what takes too long for each change: an hour and a half on two cores.
 check-all: test lint
 	$(MAKE) test-go test-rust
+	$(MAKE) test-chat
 	$(MAKE) conformance CASES=full
 	$(MAKE) fuzz FUZZ_SECONDS=720
 	$(MAKE) $(VENV)/bench.stamp

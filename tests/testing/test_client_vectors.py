@@ -11,10 +11,15 @@ from typing import Any
 import jsonschema
 import pytest
 
-from kps.testing.conformance.client_vectors import ClientVector, load_client_vectors
+from kps.testing.conformance.client_vectors import (
+    ClientVector,
+    load_client_vectors,
+    lowered,
+)
 from kps.testing.conformance.judge_client import judge_client
 from kps.testing.conformance.verdict import Outcome, Verdict
 from kps.testing.conformance.where import vectors_for_clients
+from kps.testing.testee.in_memory import play_in_memory
 from kps.testing.testee.on_asyncio import Program
 from kps.testing.testee.on_threads import Program as BlockingProgram
 
@@ -44,11 +49,14 @@ def first_cells(heading: str) -> set[str]:
 # -- the files ---------------------------------------------------------------------------------
 
 
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+
+
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 def test_file_follows_the_schema(file: Path) -> None:
-    jsonschema.Draft202012Validator.check_schema(schema())
     content = json.loads(file.read_text(encoding="utf-8"))
-    jsonschema.validate(content, schema(), cls=jsonschema.Draft202012Validator)
+    jsonschema.Draft202012Validator(schema()).validate(content)
 
 
 def test_names_are_unique() -> None:
@@ -99,7 +107,43 @@ def test_the_installed_files_are_found() -> None:
     assert load_client_vectors(vectors_for_clients()) == VECTORS
 
 
-# -- the Python clients --------------------------------------------------------------------------
+# -- in memory -----------------------------------------------------------------------------------
+
+
+def by_name(vectors: Sequence[ClientVector]) -> pytest.MarkDecorator:
+    """Parametrize a test by vectors."""
+    return pytest.mark.parametrize("vector", vectors, ids=[vector.name for vector in vectors])
+
+
+@by_name(VECTORS)
+def test_our_client_passes_in_memory(vector: ClientVector) -> None:
+    assert not play_in_memory(vector)
+
+
+@by_name([vector for vector in VECTORS if vector.on_level_1])
+def test_our_client_passes_on_level_1(vector: ClientVector) -> None:
+    """So a vector says rightly that it holds for a client that knows level 1 only."""
+    assert not play_in_memory(lowered(vector))
+
+
+def test_time_costs_nothing_in_memory() -> None:
+    hour, year = 3600, 365 * 24 * 3600
+    steps: list[dict[str, Any]] = [
+        {"do": "connect"},
+        {"accept": True, "id": "a"},
+        {"told": [{"told": "connected", "id": "a"}]},
+        {"wait_s": hour},
+        {"got": []},
+        {"drop": True},
+        {"told": [{"told": "disconnected", "code": 1006}]},
+        {"no_connection_s": year - 1},
+        {"accept": True, "id": "a"},
+        {"told": [{"told": "connected", "id": "a"}]},
+    ]
+    assert not play_in_memory(ClientVector("a year", steps, (), {"id": "a", "reconnect": year}))
+
+
+# -- over sockets --------------------------------------------------------------------------------
 
 
 def judge(vectors: Sequence[ClientVector], *options: str, patience: float = 20.0) -> list[Verdict]:

@@ -18,11 +18,12 @@ from kps.protocol.dialect.address import Address
 from kps.protocol.server_limits import ServerLimits
 from kps.testing.conformance import frames, judge_client, judge_server, report
 from kps.testing.conformance import testee as testees
-from kps.testing.conformance.client_vectors import ClientVector
+from kps.testing.conformance.client_vectors import ClientVector, lowered
 from kps.testing.conformance.judge_server import Abilities, find_out
 from kps.testing.conformance.socket_target import SocketTarget, Unreachable
 from kps.testing.conformance.verdict import Outcome, Verdict
 from kps.testing.conformance.where import vectors_for_servers
+from kps.testing.testee.in_memory import play_in_memory
 from kps.testing.vectors import Vector, default_pong, load_vectors
 from tests.testing.test_client_vectors import judge
 from tests.testing.test_vectors import waits
@@ -115,29 +116,43 @@ WRONG: list[tuple[str, list[Step], str]] = [
 ]
 
 
-def test_wrong_vectors_fail() -> None:
-    vectors = [vector(name, *steps) for name, steps, _ in WRONG]
-    vectors += [
+WRONG_FROM_THE_START = [
+    (
         vector("came back", {"drop": True}, {"no_connection_s": 20}, reconnect=0.05),
-        ClientVector("other id", [*CONNECT], ("1.1",), {"id": "b", "reconnect": False}),
+        "the client has connected",
+    ),
+    (
+        ClientVector("other id", CONNECT, (), {"id": "b", "reconnect": False}),
+        "['from']: 'b' instead of 'a'",
+    ),
+    (
         ClientVector(
             "no token",
             [{"do": "connect"}, {"accept": True, "id": "a", "token": "x"}],
-            ("1.1",),
+            (),
             {"id": "a", "reconnect": False},
         ),
-    ]
-    expected = {name: complaint for name, _, complaint in WRONG}
-    expected |= {
-        "came back": "the client has connected",
-        "other id": "['from']: 'b' instead of 'a'",
-        "no token": "the client shows the tokens []",
-    }
-    verdicts = judge(vectors, patience=2.0)
-    assert len(verdicts) == len(expected)
-    for verdict in verdicts:
-        assert verdict.outcome is Outcome.FAILED, verdict.vector
-        assert expected[verdict.vector] in verdict.detail, verdict.vector
+        "the client shows the tokens []",
+    ),
+]
+ALL_WRONG = [(vector(name, *steps), complaint) for name, steps, complaint in WRONG]
+ALL_WRONG += WRONG_FROM_THE_START
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"), ALL_WRONG, ids=[wrong.name for wrong, _ in ALL_WRONG]
+)
+def test_wrong_vectors_fail(wrong: ClientVector, complaint: str) -> None:
+    assert complaint in play_in_memory(wrong)
+
+
+def test_wrong_vectors_fail_over_sockets() -> None:
+    named = {wrong.name: (wrong, complaint) for wrong, complaint in ALL_WRONG}
+    chosen = [named["nothing came"], named["came back"]]
+    verdicts = judge([wrong for wrong, _ in chosen], patience=2.0)
+    for verdict, (wrong, complaint) in zip(verdicts, chosen, strict=True):
+        assert (verdict.vector, verdict.outcome) == (wrong.name, Outcome.FAILED)
+        assert complaint in verdict.detail
 
 
 def judged(program: str, *vectors: ClientVector, patience: float = 20.0) -> list[Verdict]:
@@ -185,6 +200,43 @@ def test_what_a_client_does_not_have_is_left_out() -> None:
         Outcome.LEFT_OUT,
         "the client does not have groups, patterns",
     )
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        (ClientVector("level 2", CONNECT), "the client knows level 1 only"),
+        (
+            ClientVector("flush", [*CONNECT, {"do": "flush", "as": "f"}], on_level_1=True),
+            "the client has no call for flush",
+        ),
+    ],
+)
+def test_what_a_client_of_level_1_cannot_be_judged_by(candidate: ClientVector, reason: str) -> None:
+    hello = {"testee": "old", "needs": [], "level": 1, "without": ["flush", "history"]}
+    program = f"import sys\nprint({json.dumps(hello)!r}, flush=True)\nsys.stdin.read()"
+    (verdict,) = judged(program, candidate)
+    assert (verdict.outcome, verdict.detail) == (Outcome.LEFT_OUT, reason)
+
+
+def test_a_vector_for_a_client_of_level_1() -> None:
+    delivery = {"action": "publish", "topic": "t", "data": 1, "from": "bob"}
+    wrapped = {"action": "publish", "topic": "t", "data": {"data": 1, "from": "bob"}}
+    asked = {"action": "publish_with_ack", "topic": "t", "ack_id": "$ack1", "data": 1}
+    steps: list[Step] = [
+        {"accept": True, "id": "a", "pong": {"features": None}},
+        {"got": [{"action": "ping", "from": "a", "proto": 2}, asked | {"timeout": 5}]},
+        {"send": [{"action": "pong", "id": "b", "proto": 2, "features": []}, delivery]},
+        {"told": []},
+    ]
+    assert lowered(ClientVector("v", steps)).options == {"level": 1}
+    assert lowered(ClientVector("v", steps)).steps == [
+        {"accept": True, "id": "a", "level": 1},
+        {"got": [{"action": "ping", "from": "a"}, asked | {"timeout": {"$optional": 5}}]},
+        {"send": {"action": "pong", "id": "b"}},
+        {"send": wrapped},
+        {"told": []},
+    ]
 
 
 def test_a_vector_leaves_nothing_to_the_next_one() -> None:

@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from kps.testing.conformance.client_vectors import ClientVector
+from kps.testing.conformance.client_vectors import ClientVector, lowered
 from kps.testing.conformance.news import News
 from kps.testing.conformance.play import Play
+from kps.testing.conformance.scripted_server import ScriptedServer
 from kps.testing.conformance.testee import Testee, TesteeFailed
 from kps.testing.conformance.verdict import Outcome, Verdict
 
@@ -69,12 +70,14 @@ class _Lane:
             await self._testee.stop()
 
     async def _judge_one(self, vector: ClientVector) -> Verdict:
-        if lacking := vector.needs - self._testee.needs:
-            detail = f"the client does not have {', '.join(sorted(lacking))}"
-            return Verdict(vector.name, vector.clauses, Outcome.LEFT_OUT, detail)
+        if reason := self._testee.why_not(vector):
+            return Verdict(vector.name, vector.clauses, Outcome.LEFT_OUT, reason)
+        if self._testee.level == 1:
+            vector = lowered(vector)
         begun = monotonic()
         try:
-            wrong = await Play(vector, self._testee, self._news, self._patience).run()
+            server = ScriptedServer(self._news)
+            wrong = await Play(vector, self._testee, server, self._news, self._patience).run()
         except TesteeFailed as error:
             await self._testee.stop()
             wrong = f"{error}{self._testee.said()}"

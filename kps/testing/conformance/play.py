@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, Protocol
 
 from kps.protocol.dialect.level2 import LEVEL
 from kps.testing.comparing import Names, Unplayable, difference, in_full, spell_out
@@ -12,7 +12,6 @@ from kps.testing.conformance.client_vectors import ClientVector
 from kps.testing.conformance.frames import BINARY
 from kps.testing.conformance.news import News
 from kps.testing.conformance.scripted_server import PATH, ScriptedServer, Visitor
-from kps.testing.conformance.testee import Testee
 from kps.testing.vectors import default_pong
 
 _ROUNDS = 2  # in the first one the client handles everything, in the second what this has led to
@@ -22,15 +21,44 @@ class _Wrong(Exception):
     """Something has come otherwise than the vector says, or has not come."""
 
 
+class Player(Protocol):
+    """A testee, wherever it is. Its methods raise :class:`TesteeFailed`."""
+
+    told: list[dict[str, Any]]
+    """What the program was told, and the vector has not asked for."""
+
+    async def begin(self, name: str, url: str, options: Mapping[str, Any]) -> None:
+        """Begin a vector."""
+
+    async def do(self, step: Mapping[str, Any]) -> None:
+        """Let the program do something, and wait until that has begun."""
+
+    async def sync(self) -> None:
+        """Wait until all steps have begun."""
+
+    async def end(self) -> None:
+        """End the vector."""
+
+    def said(self) -> str:
+        """Return what the testee has complained of."""
+
+
 class Play:
     """One vector with one testee."""
 
-    def __init__(self, vector: ClientVector, testee: Testee, news: News, patience: float) -> None:
+    def __init__(
+        self,
+        vector: ClientVector,
+        testee: Player,
+        server: ScriptedServer,
+        news: News,
+        patience: float,
+    ) -> None:
         self._vector = vector
         self._testee = testee
+        self._server = server
         self._news = news
         self._patience = patience
-        self._server = ScriptedServer(news)
         self._visitor: Visitor | None = None
         self._names = Names("")
         self._is_unread = False  # whether the client may not have read all that was sent

@@ -26,6 +26,8 @@ from kps.testing.conformance.news import News
 
 PATH = "/ws/bus"
 
+LONGEST_REQUEST = 2**16
+
 _ONCE = ("authorization", "host", "sec-websocket-key", "sec-websocket-version", "upgrade")
 
 
@@ -41,7 +43,9 @@ class ScriptedServer:
 
     async def start(self) -> str:
         """Listen; return ``host:port``."""
-        self._listener = await asyncio.start_server(self._came, "127.0.0.1", 0, limit=2**16)
+        self._listener = await asyncio.start_server(
+            self.came, "127.0.0.1", 0, limit=LONGEST_REQUEST
+        )
         host, port = self._listener.sockets[0].getsockname()
         return f"{host}:{port}"
 
@@ -53,7 +57,8 @@ class ScriptedServer:
             visitor.drop()
         await asyncio.gather(*(visitor.gone() for visitor in self._all))
 
-    async def _came(self, reader: StreamReader, writer: StreamWriter) -> None:
+    async def came(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """Take a connection: read its request, and let it wait for the vector."""
         visitor = Visitor(reader, writer, self._news)
         self._all.append(visitor)
         if await visitor.read_request():

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kps.protocol.dialect.level2 import LEVEL
+from kps.testing.conformance.client_vectors import ClientVector
 from kps.testing.conformance.news import News
 
 _LONGEST_LINE = 2**26
@@ -26,6 +28,10 @@ class Testee:
         self.name = ""
         self.needs: frozenset[str] = frozenset()
         """The features that it knows."""
+        self.level = LEVEL
+        """The highest level that it knows."""
+        self.without: frozenset[str] = frozenset()
+        """Verbs for which its client has no call."""
         self.told: list[dict[str, Any]] = []
         """What the program was told, and the vector has not asked for."""
         self._command = command
@@ -57,6 +63,16 @@ class Testee:
             asyncio.ensure_future(self._read_complaints(process.stderr)),
         ]
         await self._until(lambda: self._has_begun, "has not said who it is", _FIRST)
+
+    def why_not(self, vector: ClientVector) -> str:
+        """Return why the client cannot be judged by a vector; nothing if it can."""
+        if lacking := vector.needs - self.needs:
+            return f"the client does not have {', '.join(sorted(lacking))}"
+        if self.level == 1 and not vector.on_level_1:
+            return "the client knows level 1 only"
+        if lacking := vector.verbs & self.without:
+            return f"the client has no call for {', '.join(sorted(lacking))}"
+        return ""
 
     async def begin(self, name: str, url: str, options: Mapping[str, Any]) -> None:
         """Begin a vector."""
@@ -140,6 +156,8 @@ class Testee:
                 self._is_idle = True
             case {"testee": str(name), "needs": list(needs)}:
                 self.name, self.needs, self._has_begun = name, frozenset(needs), True
+                self.level = said.get("level", LEVEL)
+                self.without = frozenset(said.get("without", ()))
             case _:
                 self._fault = self._fault or f"the testee has written {line[:200]!r}"
 

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from kps.testing.testee.spelling import NEEDS, write
+from kps.testing.testee.spelling import NEEDS, Teller, write
 
 
 async def _on_asyncio() -> None:
@@ -17,7 +17,7 @@ async def _on_asyncio() -> None:
     while line := await read_line():
         told: dict[str, Any] = json.loads(line)
         if "vector" in told:
-            program = Program(told["url"], told["options"])
+            program = Program(told["url"], told["options"], Teller(write))
             continue
         assert program is not None, "no vector has begun"
         if "sync" in told:
@@ -38,7 +38,7 @@ def _on_threads() -> None:
     while line := sys.stdin.readline():
         told: dict[str, Any] = json.loads(line)
         if "vector" in told:
-            program = Program(told["url"], told["options"])
+            program = Program(told["url"], told["options"], Teller(write))
             continue
         assert program is not None, "no vector has begun"
         if "sync" in told:

@@ -32,15 +32,17 @@ _TURNS = 10  # of the event loop, in which a call that needs no network comes to
 class Program:
     """The program of one vector."""
 
-    def __init__(self, url: str, options: dict[str, Any]) -> None:
-        self._tell = Teller()
+    def __init__(
+        self, url: str, options: Step, tell: Teller, new_client: Callable[..., Client] = Client
+    ) -> None:
+        self._tell = tell
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscriptions: dict[str, Subscription[Any]] = {}
         self._answers: dict[str, asyncio.Queue[Step]] = {}
         self._acks: dict[str, Ack[Any]] = {}
         self._ears = Ears(self._tell, reports_direct=options.get("reports_direct", False))
         hooks: dict[str, Any] = {name: _on_loop(hook) for name, hook in self._ears.hooks().items()}
-        self._client = Client(url, **options_in(options), **hooks)
+        self._client = new_client(url, **options_in(options), **hooks)
         self._ears.session = self._client._session
 
     async def begin(self, step: Step) -> None:

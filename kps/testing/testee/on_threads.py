@@ -47,8 +47,8 @@ class _Client(Client):
 class Program:
     """The program of one vector. Each step has a thread, which may wait."""
 
-    def __init__(self, url: str, options: dict[str, Any]) -> None:
-        self._tell = Teller()
+    def __init__(self, url: str, options: Step, tell: Teller) -> None:
+        self._tell = tell
         self._here = threading.local()
         self._scopes: dict[str, Scope] = {}
         self._subscriptions: dict[str, Subscription[Any]] = {}

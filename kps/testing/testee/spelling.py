@@ -3,7 +3,7 @@
 import json
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kps.errors import (
@@ -59,14 +59,15 @@ class Teller:
 
     _lock = threading.Lock()
 
-    def __init__(self) -> None:
+    def __init__(self, write: Callable[[Mapping[str, Any]], object]) -> None:
+        self._write = write
         self._is_over = False
 
     def __call__(self, what: str, **fields: Any) -> None:
         """Tell what the program was told."""
         with self._lock:
             if not self._is_over:
-                write({"told": what} | fields)
+                self._write({"told": what} | fields)
 
     def end(self) -> None:
         """Tell nothing more."""
