@@ -1,6 +1,7 @@
 """The rules of the house, checked on the source: what may import what, and what is documented."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ ALLOWED_IN_PROTOCOL = {
     "typing_extensions",  # for type checkers only; where it is not installed nothing misses it
     "urllib.parse",
     "wsproto",
+    "zlib",
 }
 
 # Which modules may know a library that reads or writes the wire.
@@ -58,13 +60,14 @@ LIBRARIES = {
     "h11": {"kps.protocol.wire"},
     "wsproto": {"kps.protocol.wire"},
     "orjson": {"kps.protocol.dialect", "kps.cli"},
+    "zlib": {"kps.protocol.wire.deflate"},
 }
 
 # The rooms of the package, from the bottom up. A room imports itself and those above its line
 # here; rooms of one line do not know each other. A name stands for the module or all in it.
 ROOMS: list[set[str]] = [
     {"kps.errors", "kps.version"},
-    {"kps.protocol.calls", "kps.protocol.cost", "kps.protocol.limits", "kps.protocol.timers"},
+    {f"kps.protocol.{name}" for name in ("calls", "cost", "histogram", "limits", "timers")},
     {"kps.protocol.patterns", "kps.protocol.server_limits"},
     {"kps.protocol.wire"},
     {"kps.protocol.dialect"},
@@ -261,6 +264,28 @@ class TestLog:
             if isinstance(node, ast.Attribute):
                 assert ast.unparse(node) not in WRITES_LINES, f"line {node.lineno}"
 
+    def test_every_line_is_an_event_with_named_fields(self) -> None:
+        """So that a log of JSON objects has both. An event is one name in all versions."""
+        events = set()
+        for module, path in MODULES.items():
+            for node in ast.walk(tree_of(path)):
+                if isinstance(node, ast.Call) and is_a_line(node):
+                    _, event, text, *rest = node.args
+                    assert not rest, f"{module}, line {node.lineno}"
+                    assert isinstance(event, ast.Constant)
+                    assert re.fullmatch("[a-z_]+", str(event.value)), event.value
+                    assert not (isinstance(text, ast.Constant) and "%s" in str(text.value))
+                    events.add(event.value)
+        assert {"started", "stopped", "login_refused", "origin_refused", "figures"} <= events
+        assert len(events) > 25
+
+
+def is_a_line(node: ast.Call) -> bool:
+    """Whether a call writes a line of the log: its first argument is a level."""
+    name = ast.unparse(node.func).rpartition(".")[2]
+    is_writer = name in ("write", "write_now", "_write", "_log")
+    return is_writer and bool(node.args) and ast.unparse(node.args[0]).startswith("logging.")
+
 
 class TestSizes:
     @pytest.mark.parametrize("module", MODULES)
@@ -353,7 +378,7 @@ ONLY_CLIENTS = (
     "kps.protocol.wire.client_handshake",
 )
 DEAR = ("email", "importlib.metadata", "importlib.resources", "kps.auth", "kps.cli", "kps.testing",
-        "shutil", "wsproto", "zipfile")  # fmt: skip
+        "shutil", "wsproto", "zipfile", "zlib")  # fmt: skip
 """What nobody needs to begin with."""
 
 # Publishes to itself, and waits for an answer. It ends without saying so.

@@ -1,6 +1,5 @@
 """Identifies clients by JSON Web Tokens (RFC 7519). Needs PyJWT: the extra ``kps[jwt]``."""
 
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence, Set
@@ -9,7 +8,7 @@ from typing import Any, Self
 
 from kps.auth.tokens import read_permissions
 from kps.errors import InvalidArgument, ServerStartFailed
-from kps.io_common.logger import write
+from kps.io_common.explaining import explain
 from kps.io_common.system_errors import describe
 from kps.protocol.access.identity import Identity, Permissions
 from kps.protocol.limits import LONGEST, shown
@@ -119,11 +118,10 @@ class JWTVerifier:
         """Return the identity in a token, or ``None`` if it is not valid."""
         try:
             if len(token) > _LONGEST:
-                raise ValueError("too long")
+                raise _Unfit("the token is too long")
             return self._identity(self._claims(token))
         except _REFUSALS as error:
-            # Log only the type: the error's text may contain text of the token.
-            write(logging.DEBUG, "a token was refused: %s", type(error).__name__)
+            explain(_in_words(error))
             return None
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -147,21 +145,54 @@ class JWTVerifier:
     def _identity(self, claims: dict[str, Any]) -> Identity:
         name, end = claims["sub"], claims["exp"]
         if not name or type(name) is not str:
-            raise InvalidArgument("sub must be a text")
+            raise _Unfit("sub: not a text")
         if type(end) not in (int, float):  # PyJWT accepts strings as well
-            raise InvalidArgument("exp must be a number")
+            raise _Unfit("exp: not a number")
         permissions = self._permissions
         if self._audience is None and "aud" in claims:  # PyJWT overlooks an empty one
-            raise InvalidArgument("the token is for another audience")
+            raise _Unfit("aud: the token is for another audience")
         for claim in ("nbf", "iat"):
             if claim in claims and type(claims[claim]) not in (int, float):
-                raise InvalidArgument(f"{claim} must be a number")
+                raise _Unfit(f"{claim}: not a number")
         if "kps" in claims:
             if type(claims["kps"]) is not dict:
-                raise InvalidArgument("kps must be an object")
-            permissions = read_permissions(claims["kps"], permissions)
+                raise _Unfit("kps: not an object")
+            try:
+                permissions = read_permissions(claims["kps"], permissions)
+            except InvalidArgument:
+                raise _Unfit("kps: not permissions") from None
         lifetime = min(end, _FOREVER) + self._leeway - time.time()
         return Identity(name, permissions, min(lifetime, LONGEST))
+
+
+class _Unfit(ValueError):
+    """Says what is wrong with a token, in words that are none of its own."""
+
+
+def _in_words(error: BaseException) -> str:
+    """Return what is wrong with a token. PyJWT's own texts may repeat what is in it."""
+    if isinstance(error, _Unfit):
+        return str(error)
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return f"{error.claim}: missing"
+    time = next((claim for claim in ("exp", "nbf", "iat") if f"({claim})" in str(error)), "")
+    if isinstance(error, jwt.ImmatureSignatureError):
+        return f"{time or 'nbf'}: the token is not valid yet"
+    if time:
+        return f"{time}: not a number"
+    return _WORDS.get(type(error).__name__, "not a JWT")
+
+
+_WORDS = {
+    "ExpiredSignatureError": "exp: the token has expired",
+    "InvalidAlgorithmError": "alg: the token names another algorithm",
+    "InvalidAudienceError": "aud: the token is for another audience",
+    "InvalidIssuerError": "iss: the token is of another issuer",
+    "InvalidJTIError": "jti: not a text",
+    "InvalidSignatureError": "signature: none of the keys has made it",
+    "InvalidSubjectError": "sub: not a text",
+}
+"""What errors of PyJWT mean, by their names; any other one means that it cannot be read."""
 
 
 def _are_texts(values: object) -> bool:

@@ -75,11 +75,8 @@ class TokenFile:
             text = f"cannot use the tokens in {self._path}: it is not TOML{place}"
             raise ServerStartFailed(text) from None
         if are_plain and os.name == "posix" and mode & 0o007:
-            write(
-                logging.WARNING,
-                "all users may read the tokens in %s: run chmod o= on it",
-                self._path,
-            )
+            text = "all users may read the tokens in %(path)s: run chmod o= on it"
+            write(logging.WARNING, "tokens_readable", text, path=self._path)
 
         def apply() -> None:
             self._identities = identities

@@ -24,7 +24,9 @@ from kps.cli.arguments import (
 )
 from kps.cli.complaints import OutputEnded, complain
 from kps.cli.connecting import add_connecting, add_identity
+from kps.cli.log_lines import log
 from kps.errors import InvalidArgument, KPSError, MessageTooLarge
+from kps.io_common.logger import write
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
 from kps.version import __version__
 
@@ -89,9 +91,8 @@ def run(arguments: Sequence[str]) -> int:
         value = getattr(options, option, None) or ""
         if any("\ud800" <= character <= "\udfff" for text in value for character in text):
             parser.error(f"{option.upper()} is not UTF-8")
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    is_json = getattr(options, "log_format", "text") == "json"
+    log(options.log_level, as_json=is_json)
     try:
         code: int = options.run(options)
     except OutputEnded:
@@ -100,7 +101,10 @@ def run(arguments: Sequence[str]) -> int:
         reason = str(error) + _blame(str(error), options)
         if isinstance(error, InvalidArgument) and not isinstance(error, MessageTooLarge):
             parser.error(reason)
-        complain(f"kps {options.command}: {reason}")
+        if is_json:
+            write(logging.ERROR, "failed", "%(reason)s", reason=reason)
+        else:
+            complain(f"kps {options.command}: {reason}")
         return 1
     return code
 
@@ -146,6 +150,8 @@ def _build_parser(
     serve.set_defaults(run=kps.cli.serve.serve)
     kps.cli.serve.add_options(serve)
     _add_log_level(serve, "info")
+    serve.add_argument("--log-format", choices=["text", "json"], default="text",
+                       help="json: one object per line; default: %(default)s")  # fmt: skip
     if config is not None:
         set_defaults(serve, config, "the file")
         set_defaults(serve, variables(serve, environment), "the environment")

@@ -61,7 +61,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--tls-key", type=file, metavar="FILE", help="its private key (PEM)")
     add("--tls-client-ca", type=file, metavar="FILE",
         help="authorities (PEM): clients must show a certificate of one of them")  # fmt: skip
+    add("--compress", action="store_true",
+        help="compress long publications where it pays, for clients that take it")  # fmt: skip
     add("--no-console", action="store_true", help="serve no console page at /")
+    add("--metrics", action="store_true",
+        help="answer GET /metrics, for Prometheus: to a token with the permission console, or, "
+        "without tokens, to this machine only")  # fmt: skip
+    add("--metrics-address", type=address, metavar="HOST:PORT",
+        help="answer it there, to all who reach that; a port alone means localhost")  # fmt: skip
     add("--threads", action="store_true", help="use a thread for each connection, not asyncio")
 
     kept = parser.add_argument_group(
@@ -119,6 +126,9 @@ def serve(options: argparse.Namespace) -> int:
         tls_client_ca=options.tls_client_ca,
         limits=limits,
         console=not options.no_console,
+        compress=options.compress,
+        metrics=options.metrics,
+        metrics_address=options.metrics_address,
         auth=_auth(options),
         history=options.history or (),
         history_file=options.history_file,
@@ -149,7 +159,8 @@ def _announce(server: "Server | BlockingServer") -> None:
         print(f"kps serves on {server.url}", flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes there
-        write(logging.WARNING, "nobody reads the standard output; the server goes on")
+        text = "nobody reads the standard output; the server goes on"
+        write(logging.WARNING, "output_closed", text)
 
 
 def _allow_descriptors() -> None:

@@ -232,6 +232,12 @@ class Connection(asyncio.Protocol):
                 self.abort()
 
 
+class OperatorConnection(Connection):
+    """A connection to the port for operators."""
+
+    __slots__ = ()
+
+
 def _name(peer: object) -> str:
     """Return ``host:port`` of a socket's peer."""
     if isinstance(peer, tuple) and len(peer) >= 2:

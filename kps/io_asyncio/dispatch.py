@@ -195,7 +195,8 @@ class Dispatcher:
         for task in tasks:
             task.cancel()
         if not await end_of(tasks, timeout, spared):
-            write(logging.WARNING, "a callback goes on, though it was cancelled")
+            text = "a callback goes on, though it was cancelled"
+            write(logging.WARNING, "callback_goes_on", text)
         for threads in (self._threads, self._hook_threads):
             threads.shutdown(wait=False, cancel_futures=True)
 

@@ -91,7 +91,8 @@ class Handler(ABC):
 
     def put_off(self, error: BaseException) -> None:
         """Go on later, after a failure of the system."""
-        write(logging.ERROR, "the callbacks of %r wait: %s", self.mailbox.topic, error)
+        text, topic = "the callbacks of %(topic)r wait: %(reason)s", self.mailbox.topic
+        write(logging.ERROR, "callbacks_wait", text, topic=topic, reason=error)
         self.host.loop.call_later(_RETRY, self.go_on)
 
     def go_on(self) -> None:
@@ -288,10 +289,11 @@ class Inline(_Tasks):
             self._has_warned = True
             write(
                 logging.WARNING,
-                "inline callbacks kept the event loop for %.1f s longer than they may, that of %r "
-                "at last; without inline=True it would run in a thread",
-                seconds,
-                self.mailbox.topic,
+                "inline_slow",
+                "inline callbacks kept the event loop for %(seconds).1f s longer than they may, "
+                "that of %(topic)r at last; without inline=True it would run in a thread",
+                seconds=seconds,
+                topic=self.mailbox.topic,
             )
 
 

@@ -44,7 +44,8 @@ class Returns:
         try:
             self._loop.call_soon_threadsafe(self.look)
         except RuntimeError:
-            write(logging.DEBUG, "the event loop is closed: the outcome of a callback is lost")
+            text = "the event loop is closed: the outcome of a callback is lost"
+            write(logging.DEBUG, "outcome_lost", text)
 
     def look(self) -> None:
         """On the loop: look at them. After an exception out of a signal handler, look again."""

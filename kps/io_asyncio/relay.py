@@ -30,7 +30,8 @@ class Relays:
         self._settings = settings
         self._driver = driver
         self._numbers = itertools.count(1)
-        self._queues = RelayQueues(settings.config.limits)
+        self.queues = RelayQueues(settings.config.limits)
+        """What waits for other servers."""
         self._workers = Workers()
         self._clients: WeakSet[Client] = WeakSet()
         self._timeout = inf  # seconds for the links to end
@@ -58,7 +59,7 @@ class Relays:
             done(STOPPING)
             return
         try:
-            queue = self._queues.add(
+            queue = self.queues.add(
                 Link(target.address, target.path, secure, shows_token), job, owner
             )
         except QueueFull as refusal:
@@ -94,7 +95,8 @@ class Relays:
         except KPSError as failure:
             error = str(failure)
         except Exception as failure:  # affects this link only: the next message opens a new one
-            write(logging.ERROR, "the link to %s failed", queue.link.address, failure=failure)
+            text, address = "the link to %(address)s failed", queue.link.address
+            write(logging.ERROR, "relay_failed", text, address=address, failure=failure)
             error = type(failure).__name__
         finally:
             self._end(queue, error)
@@ -119,7 +121,7 @@ class Relays:
     @locked
     def _next(self, queue: RelayQueue) -> RelayJob | None:
         """Take the next message. If there is none, a later one opens a new link."""
-        return None if self._is_closed else self._queues.take(queue)
+        return None if self._is_closed else self.queues.take(queue)
 
     async def _send(self, client: "Client", job: RelayJob) -> None:
         error: str | None = STOPPING
@@ -138,8 +140,8 @@ class Relays:
 
     @locked
     def _end(self, queue: RelayQueue, error: str) -> None:
-        self._queues.end(queue, error)
+        self.queues.end(queue, error)
 
     @locked
     def _end_all(self) -> None:
-        self._queues.end_all(STOPPING)
+        self.queues.end_all(STOPPING)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kps.errors import ServerStartFailed
-from kps.io_asyncio.connection import Connection
+from kps.io_asyncio.connection import Connection, OperatorConnection
 from kps.io_asyncio.dispatch import end_of
 from kps.io_asyncio.driver import Driver, Face
 from kps.io_asyncio.ending import Ending
@@ -18,10 +18,10 @@ from kps.io_asyncio.log import write
 from kps.io_asyncio.runtime import Runtime, Timer, stopped
 from kps.io_asyncio.tls_listener import TlsListener
 from kps.io_asyncio.workers import ends_task
-from kps.io_common.listening import BACKLOG, listen
-from kps.io_common.server_logs import FiguresLog, hook_failed
+from kps.io_common.explaining import explained, listen_for_explanations
+from kps.io_common.listening import BACKLOG, Listeners, listen, name_of
+from kps.io_common.server_logs import FiguresLog, LifeLog, hook_failed
 from kps.io_common.server_options import ServerSettings
-from kps.protocol.dialect.address import Address
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
 from kps.protocol.wire.endpoint import Endpoint
@@ -29,6 +29,7 @@ from kps.protocol.wire.websocket import Output
 
 if TYPE_CHECKING:
     from kps.io_common.history_file import HistoryFile
+    from kps.io_common.metrics import Exporter
 
 Subject = TypeVar("Subject")
 
@@ -48,7 +49,13 @@ class ServerDriver(Driver):
         self.connections: dict[Connection, WebSocketConnection] = {}
         self._settings = settings
         self._hub: Hub
+        self.name = "asyncio"
+        """The name of this driver."""
+        self.metrics_address: str | None = None
+        """``host:port`` of the port for operators, once it listens."""
         self._figures: FiguresLog
+        self._life: LifeLog
+        self._exporter: Exporter | None = None
         self._by_session: dict[int, Connection] = {}
         self._flushing = Flushing(
             self._by_session,
@@ -65,11 +72,14 @@ class ServerDriver(Driver):
         self.is_ending = False
         """Whether the end has begun, perhaps while the server was still starting."""
 
-    def open(self, hub: Hub) -> None:
-        """Run a hub."""
+    def open(self, hub: Hub, exporter: "Exporter | None") -> None:
+        """Run a hub, whose figures an ``exporter`` shows."""
         self._hub = self._core = hub
         self._subscriptions = hub.local.subscriptions
-        self._figures = FiguresLog(hub)
+        self._figures, self._life = FiguresLog(hub), LifeLog(hub)
+        self._exporter = exporter
+        if exporter is not None:
+            exporter.hub = hub
 
     async def listen(self, begin: Callable[[str, int], None]) -> None:
         """Accept connections; call ``begin`` with host and port of the first socket that listens.
@@ -83,25 +93,29 @@ class ServerDriver(Driver):
             self._check_not_ending()
             if history is not None:
                 history.attach(self._hub.state.logs, self.clock())
-            host, port = sockets[0].getsockname()[:2]
+            host, port = sockets.bus[0].getsockname()[:2]
             await self._accept_at(sockets)
             self._check_not_ending()
+            if sockets.operators:
+                self.metrics_address = name_of(sockets.operators[0])
+            if self._exporter is not None:
+                self._exporter.history = history
             self._report()
             begin(host, port)
+            self._life.started(self.name, sockets)
         except BaseException:
             self._stop_reports()
             for listener in self._listeners:
                 listener.close()
             self._listeners.clear()
-            for sock in sockets:
-                sock.close()
+            sockets.close()
             if history is not None:
                 history.close()  # which has little to write
             raise
 
-    async def _bind(self) -> list[socket.socket]:
+    async def _bind(self) -> Listeners:
         """Listen, in a thread: it may block on a name server, and on the disk."""
-        occupy = partial(_occupy, self._settings.listens_on, self._history)
+        occupy = partial(_occupy, self._settings, self._history)
         try:
             binding = self.runtime.loop.run_in_executor(None, occupy)
         except RuntimeError as error:  # the system has no more threads
@@ -116,31 +130,27 @@ class ServerDriver(Driver):
         if self.is_ending:
             stopped()
 
-    async def _accept_at(self, sockets: list[socket.socket]) -> None:
-        loop = self.runtime.loop
-        listener: asyncio.Server | TlsListener
-        for sock in sockets:
-            if self._settings.certificates.context is None:
-                # asyncio accepts as many connections per turn as its backlog. Without free
-                # descriptors it would fail, and log, as many times; so give it a backlog of 1.
-                listener = await loop.create_server(
-                    lambda: Connection(loop, self, self.clock),
-                    sock=sock,
-                    backlog=1,
-                    start_serving=False,
-                )
-                self._listeners.append(listener)  # first: to start may be cancelled
-                await listener.start_serving()
-                sock.listen(BACKLOG)
-            else:
-                listener = TlsListener(
-                    sock,
-                    self._admit,
-                    self._give_up,
-                    self._latest_context,
-                    self._limits,
-                )
-                self._listeners.append(listener)
+    async def _accept_at(self, sockets: Listeners) -> None:
+        loop, is_secure = self.runtime.loop, self._settings.certificates.context is not None
+        kinds: dict[socket.socket, type[Connection]] = {}
+        kinds |= dict.fromkeys(sockets.operators, OperatorConnection)
+        kinds |= {} if is_secure else dict.fromkeys(sockets.bus, Connection)
+        for sock, new_connection in kinds.items():
+            # asyncio accepts as many connections per turn as its backlog. Without free
+            # descriptors it would fail, and log, as many times; so give it a backlog of 1.
+            listener = await loop.create_server(
+                partial(new_connection, loop, self, self.clock),
+                sock=sock,
+                backlog=1,
+                start_serving=False,
+            )
+            self._listeners.append(listener)  # first: to start may be cancelled
+            await listener.start_serving()
+            sock.listen(BACKLOG)
+        for sock in sockets.bus if is_secure else ():
+            self._listeners.append(
+                TlsListener(sock, self._admit, self._give_up, self._latest_context, self._limits)
+            )
 
     async def end_connections(self, grace: float) -> None:
         """Stop accepting, and end all connections within ``grace``.
@@ -148,6 +158,7 @@ class ServerDriver(Driver):
         Another call may shorten it, and does what one that was interrupted has not done.
         """
         self.is_ending = True
+        self._life.ends(self.clock())
         self._hub.shutdown(grace, self.clock())
         self.step_now()
         await self._stop_listening()
@@ -175,6 +186,7 @@ class ServerDriver(Driver):
 
     def abort_connections(self) -> None:
         """Drop all connections now."""
+        self._life.cuts_off()
         for connection in list(self.connections):
             connection.abort()
 
@@ -198,6 +210,7 @@ class ServerDriver(Driver):
             if self._history is not None:
                 await _close(self._history, self.runtime.loop)
         self._figures.log()
+        self._life.ended(self.clock())
 
     def ask(
         self,
@@ -226,13 +239,14 @@ class ServerDriver(Driver):
         answer: Callable[[Any, float], None],
         peer: str,
     ) -> None:
+        noted = listen_for_explanations()
         try:
             verdict = read(await self.dispatcher.call(hook, subject))
         except BaseException as error:
             if ends_task(error):
                 raise
             verdict = hook_failed(peer, error)
-        answer(verdict, self.clock())
+        answer(explained(verdict, noted), self.clock())
         self.progress()
 
     def _decided(self, session: int, decision: asyncio.Task[None]) -> None:
@@ -280,7 +294,10 @@ class ServerDriver(Driver):
 
     def _report(self) -> None:
         now = self.clock()
-        self._reporter = self.runtime.call_at(self._figures.log_now_and_then(now), self._report)
+        due = self._figures.log_now_and_then(now)
+        if self._exporter is not None:
+            due = min(due, self._exporter.lag.look(now))
+        self._reporter = self.runtime.call_at(due, self._report)
 
     def _stop_reports(self) -> None:
         if self._reporter is not None:
@@ -289,7 +306,10 @@ class ServerDriver(Driver):
     # -- called by connections and listeners ----------------------------------------------
 
     def _attach(self, connection: Connection, peer: str) -> Endpoint:
-        session = self._shaking.pop(connection, None) or self._hub.connect(peer, self.clock())
+        is_operator = isinstance(connection, OperatorConnection)
+        session = self._shaking.pop(connection, None) or self._hub.connect(
+            peer, self.clock(), is_operator=is_operator
+        )
         self.connections[connection] = session
         self._by_session[session.number] = connection
         if self.is_ending:  # it was accepted before the end began
@@ -329,13 +349,13 @@ class ServerDriver(Driver):
             self.progress()
 
 
-def _occupy(address: Address, history: "HistoryFile | None") -> list[socket.socket]:
+def _occupy(settings: ServerSettings, history: "HistoryFile | None") -> Listeners:
     """Open the file for history, and listen. Raises :class:`kps.ServerStartFailed`."""
     with contextlib.ExitStack() as unless_done:
         if history is not None:
             unless_done.callback(history.close)
             history.open()
-        sockets = listen(address)
+        sockets = listen(settings.listens_on, settings.for_operators)
         unless_done.pop_all()
     return sockets
 
@@ -351,12 +371,9 @@ async def _close(history: "HistoryFile", loop: asyncio.AbstractEventLoop) -> Non
         await closing
 
 
-def _close_all(
-    history: "HistoryFile | None", binding: "asyncio.Future[list[socket.socket]]"
-) -> None:
+def _close_all(history: "HistoryFile | None", binding: "asyncio.Future[Listeners]") -> None:
     """Close what a start has opened that was cancelled."""
     if not binding.cancelled() and binding.exception() is None:
-        for sock in binding.result():
-            sock.close()
+        binding.result().close()
         if history is not None:
             history.close()

@@ -58,7 +58,8 @@ async def _logged(handler: Handler) -> None:
     except BaseException as failure:
         if ends_task(failure):
             raise
-        write(logging.ERROR, "the handler of a signal failed", failure=failure)
+        text = "the handler of a signal failed"
+        write(logging.ERROR, "signal_failed", text, failure=failure)
 
 
 _of_loops: dict[asyncio.AbstractEventLoop, _Signals] = {}

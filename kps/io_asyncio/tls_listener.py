@@ -69,7 +69,8 @@ class TlsListener:
             try:
                 sock, address = await self._loop.sock_accept(self._listener)
             except OSError as error:  # the client is gone, or no descriptors are left
-                write(logging.WARNING, "cannot accept a connection: %s", describe(error))
+                text = "cannot accept a connection: %(reason)s"
+                write(logging.WARNING, "accept_failed", text, reason=describe(error))
                 await asyncio.sleep(_PAUSE)
                 continue
             peer = host_and_port(*address[:2])
@@ -92,7 +93,8 @@ class TlsListener:
                 ssl_shutdown_timeout=self._limits.close_timeout,
             )
         except OSError as error:
-            write(logging.DEBUG, "no TLS with %s: %s", peer, describe(error))
+            text = "no TLS with %(address)s: %(reason)s"
+            write(logging.DEBUG, "tls_failed", text, address=peer, reason=describe(error))
         finally:
             self._shaking.discard(sock)
             self._give_up(connection)  # without effect if the handshake succeeded

@@ -78,10 +78,8 @@ class Certificates:
             read = self.reload(auth, finish)
         except KPSError as error:
             failure = error.__cause__ if isinstance(error, _HookFailed) else None
-            write(logging.ERROR, "cannot reload; old files stay in use: %s", error, failure=failure)
+            text = "cannot reload; old files stay in use: %(reason)s"
+            write(logging.ERROR, "reload_failed", text, reason=error, failure=failure)
         else:
-            write(
-                logging.INFO,
-                "reloaded %s",
-                ", ".join(read) or "nothing: there are no files to read",
-            )
+            files = ", ".join(read) or "nothing: there are no files to read"
+            write(logging.INFO, "reloaded", "reloaded %(files)s", files=files)

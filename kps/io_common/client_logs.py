@@ -24,28 +24,45 @@ def log_client_event(event: ClientEvent, server: Address, write: Write = write_n
         return
     match event:
         case Connected(client_id):
-            write(logging.INFO, "connected to %s as %s", server.url, client_id)
+            line = "connected to %(server)s as %(client)s"
+            write(logging.INFO, "connected", line, server=server.url, client=client_id)
         case ConnectAttemptFailed(reason, retry_in):
             write(
                 logging.WARNING,
-                "cannot connect to %s: %s; next attempt in %.1f s",
-                server.url,
-                reason,
-                retry_in,
+                "connect_failed",
+                "cannot connect to %(server)s: %(reason)s; next attempt in %(retry_in).1f s",
+                server=server.url,
+                reason=reason,
+                retry_in=retry_in,
             )
         case Disconnected(closed, retry_in, dropped):
+            line = "disconnected from %(server)s: %(reason)s (code %(code)d)"
+            line += "; %(dropped)d messages were not sent" if dropped else ""
+            line += "" if retry_in is None else "; next attempt in %(retry_in).1f s"
             write(
                 logging.INFO if closed.by is ClosedBy.LOCAL else logging.WARNING,
-                "disconnected from %s: %s (code %d)%s%s",
-                server.url,
-                closed.reason or "closed",
-                closed.code,
-                f"; {dropped} messages were not sent" if dropped else "",
-                "" if retry_in is None else f"; next attempt in {retry_in:.1f} s",
+                "disconnected",
+                line,
+                server=server.url,
+                reason=closed.reason or "closed",
+                code=closed.code,
+                dropped=dropped,
+                retry_in=retry_in,
             )
         case Lost(topic, messages):
-            count = "some" if messages is None else str(messages)
-            write(logging.WARNING, "%s messages of %r are lost to this client", count, topic)
-        case ErrorReceived(text, _, request, topic, to):
-            about = f" ({request} {topic or to!r})" if topic or to else ""
-            write(logging.WARNING, "error from %s: %s%s", server.url, text, about)
+            line = "%(count)s messages of %(topic)r are lost to this client"
+            count = "some" if messages is None else messages
+            write(logging.WARNING, "messages_lost", line, count=count, topic=topic)
+        case ErrorReceived(reason, code, request, topic, to):
+            line = "error from %(server)s: %(reason)s"
+            line += " (%(request)s %(about)r)" if topic or to else ""
+            write(
+                logging.WARNING,
+                "error_received",
+                line,
+                server=server.url,
+                reason=reason,
+                code=code,
+                request=request,
+                about=topic or to,
+            )

@@ -57,6 +57,7 @@ class ClientOptions(TypedDict, total=False):
     connect_timeout: float
     request_timeout: float
     level: int
+    compress: bool
     limits: ClientLimits | None
     on_id: Callback | None
     on_connect: OnConnect | None
@@ -112,6 +113,7 @@ class ClientSettings(NamedTuple):
                 reports_messages=on_frame is not None,
                 limits=limits,
                 level=check_level(options.get("level", LEVEL)),
+                offers_compression=check_switch("compress", options.get("compress", True)),
             ),
             connect_timeout=check_seconds("connect_timeout", options.get("connect_timeout", 10.0)),
             request_timeout=check_seconds("request_timeout", options.get("request_timeout", 10.0)),

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from math import inf
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Any, Final
 
 from kps.errors import ServerStartFailed
 from kps.io_common.history_database import Append, Begin, Command, Database, Forget, Trim
@@ -77,7 +77,13 @@ class HistoryFile:
         # These are the thread's:
         self._written = 0  # bytes of the commands that were carried out
         self._hurry_at = inf  # it is to be woken when so many are queued
-        self._is_failing = False
+        self.is_failing = False
+        """Whether the disk takes nothing."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the disk."""
+        return self._queued - self._written
 
     # -- called by the driver -------------------------------------------------------------
 
@@ -117,7 +123,7 @@ class HistoryFile:
         if thread is not None and thread.is_alive():
             thread.join(_PATIENCE)
             if thread.is_alive():
-                self._write_line(logging.ERROR, "gave up the disk that has %s", self._path)
+                self._log(logging.ERROR, "history_given_up", "gave up the disk that has %(path)s")
 
     def close(self) -> None:
         """End, and wait for it."""
@@ -146,19 +152,20 @@ class HistoryFile:
     def _is_refused(self, topic: str) -> bool:
         """Tell whether too much waits. Then the file forgets the topic, as it would have a gap."""
         refused = self._refused
-        waiting = self._queued - self._written
-        if waiting > (MOST_WAITING // 2 if refused else MOST_WAITING):
+        if self.waiting > (MOST_WAITING // 2 if refused else MOST_WAITING):
             if not refused:
-                text = "the disk that has %s is too slow: new messages are kept in memory only"
-                self._write_line(logging.ERROR, text, self._path)
+                text = (
+                    "the disk that has %(path)s is too slow: new messages are kept in memory only"
+                )
+                self._log(logging.ERROR, "history_behind", text)
             if topic not in refused:
                 refused.add(topic)
                 self._put(Forget(topic))
             return True
         if refused:
             refused.clear()
-            text = "the disk that has %s has caught up; %d messages were not written"
-            self._write_line(logging.WARNING, text, self._path, self.lost)
+            text = "the disk that has %(path)s has caught up; %(lost)d messages were not written"
+            self._log(logging.WARNING, "history_caught_up", text, lost=self.lost)
         return False
 
     def _put(self, command: Command) -> None:
@@ -188,13 +195,16 @@ class HistoryFile:
             return
         try:
             if not self._work(database):
-                text = "%s lacks %d messages at least, and clients will be told that some may be"
-                self._write_line(logging.ERROR, text, self._path, self.lost)
+                text = (
+                    "%(path)s lacks %(lost)d messages at least, and clients will be told that some "
+                    "may be"
+                )
+                self._log(logging.ERROR, "history_incomplete", text, lost=self.lost)
         except BaseException as error:
             self._is_open = False
             failure = None if isinstance(error, sqlite3.Error) else error
-            text = "nothing more is written to %s: %s"
-            self._write_line(logging.ERROR, text, self._path, _in_words(error), failure=failure)
+            text, reason = "nothing more is written to %(path)s: %(reason)s", _in_words(error)
+            self._log(logging.ERROR, "history_ended", text, reason=reason, failure=failure)
         finally:
             database.close()
 
@@ -232,20 +242,23 @@ class HistoryFile:
             try:
                 database.write(commands, shift)
             except sqlite3.Error as error:
-                if not self._is_failing:
-                    text = "cannot write the history to %s: %s"
-                    self._write_line(logging.ERROR, text, self._path, _in_words(error))
-                self._is_failing = True
+                if not self.is_failing:
+                    text = "cannot write the history to %(path)s: %(reason)s"
+                    self._log(logging.ERROR, "history_failing", text, reason=_in_words(error))
+                self.is_failing = True
                 if self._is_closing:
                     self.lost += sum(one.entry.messages for one in commands if type(one) is Append)
                     return False
                 self._sleep(_RETRY)
             else:
-                if self._is_failing:
-                    text = "the history is written to %s again"
-                    self._write_line(logging.WARNING, text, self._path)
-                self._is_failing = False
+                if self.is_failing:
+                    text = "the history is written to %(path)s again"
+                    self._log(logging.WARNING, "history_written", text)
+                self.is_failing = False
                 return True
+
+    def _log(self, level: int, event: str, text: str, **others: Any) -> None:
+        self._write_line(level, event, text, path=self._path, **others)
 
     def _sleep(self, seconds: float) -> None:
         """Sleep, unless the thread is woken."""

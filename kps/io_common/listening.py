@@ -2,22 +2,52 @@
 
 import errno
 import socket
+from typing import NamedTuple
 
 from kps.errors import ServerStartFailed
 from kps.io_common.dialing import lookup
 from kps.io_common.forks import keep_listener_from_children
 from kps.io_common.system_errors import describe
-from kps.protocol.dialect.address import Address
+from kps.protocol.dialect.address import Address, host_and_port
 
 BACKLOG = 1024
 """Connections that may be pending until they are accepted."""
 
 
-def listen(address: Address) -> list[socket.socket]:
-    """Listen on every address of a host name; with port 0, on one of them only.
+class Listeners(NamedTuple):
+    """The listening sockets of a server."""
+
+    bus: list[socket.socket]
+    operators: list[socket.socket]
+    """Those of the port for operators, if it has one."""
+
+    def close(self) -> None:
+        """Close all of them."""
+        for listener in (*self.bus, *self.operators):
+            listener.close()
+
+
+def listen(address: Address, for_operators: Address | None) -> Listeners:
+    """Listen on every address of each host name; with port 0, on one of them only.
 
     It may block on a name server. Raises :class:`kps.ServerStartFailed`.
     """
+    bus = _listen(address)
+    try:
+        return Listeners(bus, [] if for_operators is None else _listen(for_operators))
+    except BaseException:
+        for listener in bus:
+            listener.close()
+        raise
+
+
+def name_of(listener: socket.socket) -> str:
+    """Return the ``host:port`` of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return host_and_port(host, port)
+
+
+def _listen(address: Address) -> list[socket.socket]:
     host, port = address.host, address.port
     listeners: list[socket.socket] = []
     try:

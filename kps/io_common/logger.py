@@ -5,6 +5,9 @@ exception. So a filter looks at all lines. It writes characters that cannot be p
 and cuts long texts. Of one kind of warning it lets through ``MOST`` lines in ``INTERVAL`` seconds;
 one more line then says how many others there were.
 
+Each line has the name of an event, which does not change with its words: the attribute ``event`` of
+the record. What the line is about are its fields: ``args`` of the record, by name.
+
 A handler of the program may fail, and then KPS goes on: :func:`write` never raises.
 """
 
@@ -28,7 +31,7 @@ MOST_CHARACTERS = 200
 _MOST_LINES = 200
 """Lines of a traceback."""
 
-_LEFT_OUT = "%d more lines of this kind were left out: %s"
+_LEFT_OUT = "%(count)d more lines of this kind were left out: %(kind)s"
 
 
 def shown(text: str, most: int = MOST_CHARACTERS) -> str:
@@ -80,14 +83,16 @@ class Guard(logging.Filter):
                 return False
         if isinstance(record.args, tuple):
             record.args = tuple(_safe(value) for value in record.args)
+        elif record.args:
+            record.args = {name: _safe(value) for name, value in record.args.items()}
         if record.exc_info and not record.exc_text:
             record.exc_text = _traceback(record.exc_info)
         return True
 
-    def tell(self, log: Callable[..., object] | None = None) -> None:
+    def tell(self, log: "Write | None" = None) -> None:
         """Log how many lines were left out since the last call, and begin a new interval.
 
-        ``log`` takes the level and the line; by default they go to the logger.
+        ``log`` writes the lines; by default they go to the logger.
         """
         log = log or partial(_log, self._target)
         with self._lock:
@@ -95,7 +100,7 @@ class Guard(logging.Filter):
             self._ends = self._clock() + INTERVAL
         for (kind, level), count in counts.items():
             if count > MOST:
-                log(level, _LEFT_OUT, count - MOST, kind)
+                log(level, "lines_left_out", _LEFT_OUT, count=count - MOST, kind=kind)
 
     def _has_room(self, record: logging.LogRecord) -> bool:
         kind = (str(record.msg), record.levelno)
@@ -105,7 +110,7 @@ class Guard(logging.Filter):
 
 
 def _safe(value: object) -> object:
-    if type(value) in (int, float):
+    if type(value) in (int, float, bool) or value is None:
         return value
     is_plain = type(value) is str and len(value) <= MOST_CHARACTERS and value.isprintable()
     return value if is_plain else _Shown(value)
@@ -135,18 +140,28 @@ class Write(Protocol):
     """Writes a line. Each driver has one: in its module ``log``."""
 
     def __call__(
-        self, level: int, text: str, *args: object, failure: BaseException | None = None
+        self,
+        level: int,
+        event: str,
+        text: str,
+        *,
+        failure: BaseException | None = None,
+        **fields: object,
     ) -> None: ...
 
 
-def write(level: int, text: str, *args: object, failure: BaseException | None = None) -> None:
+def write(
+    level: int, event: str, text: str, *, failure: BaseException | None = None, **fields: object
+) -> None:
     """Write a line, with the traceback of ``failure``. All lines of KPS come this way.
+
+    ``text`` names the ``fields`` that it shows: ``%(address)s``.
 
     Whatever a handler raises costs that line only, also ``SystemExit`` and ``KeyboardInterrupt``:
     they would end the event loop or the thread that happens to log. ``sys.stderr`` gets the
     handler's failure, as from the handlers of :mod:`logging` itself.
     """
-    _log(logger, level, text, *args, failure=failure)
+    _log(logger, level, event, text, failure=failure, **fields)
 
 
 def trace_of(failure: BaseException) -> TracebackType | None:
@@ -158,13 +173,16 @@ def trace_of(failure: BaseException) -> TracebackType | None:
 def _log(
     target: logging.Logger,
     level: int,
+    event: str,
     text: str,
-    *args: object,
+    *,
     failure: BaseException | None = None,
+    **fields: object,
 ) -> None:
+    args, extra = (fields,) if fields else (), {"event": event}
     exc_info = None if failure is None else (type(failure), failure, trace_of(failure))
     try:
-        target.log(level, text, *args, exc_info=exc_info)
+        target.log(level, text, *args, exc_info=exc_info, extra=extra)
     except BaseException:
         with contextlib.suppress(BaseException):  # there may be nothing to write to
             record = target.makeRecord(target.name, level, __file__, 0, text, (), None)

@@ -15,26 +15,31 @@ def log_overflow(mailbox: Mailbox, write: Write = write_now) -> None:
     """Log that a subscription began to drop messages."""
     write(
         logging.WARNING,
-        "the program handles %s too slowly: the mailbox is full and drops messages (%d so far)",
-        _messages_of(mailbox.topic),
-        mailbox.dropped,
+        "mailbox_full",
+        "the program handles %(messages)s too slowly: the mailbox is full and drops messages "
+        "(%(dropped)d so far)",
+        messages=_messages_of(mailbox.topic),
+        dropped=mailbox.dropped,
     )
 
 
 def report_failure(failure: BaseException, topic: str) -> str:
     """Log a callback's exception, and put it into words for the publisher."""
-    write_now(logging.ERROR, "a callback for %s failed", _messages_of(topic), failure=failure)
+    text, messages = "a callback for %(messages)s failed", _messages_of(topic)
+    write_now(logging.ERROR, "callback_failed", text, messages=messages, failure=failure)
     return in_words(failure)
 
 
 def notice_failed(failure: BaseException, callback: object) -> None:
     """Log the exception of a callback for a notice."""
-    write_now(logging.ERROR, "a callback failed: %r", callback, failure=failure)
+    text = "a callback failed: %(callback)r"
+    write_now(logging.ERROR, "callback_failed", text, callback=callback, failure=failure)
 
 
 def log_dropped_notice(callback: object, write: Write = write_now) -> None:
     """Log that too many notices are pending for a program."""
-    write(logging.WARNING, "dropped a notice for %r: it is too slow", callback)
+    text = "dropped a notice for %(callback)r: it is too slow"
+    write(logging.WARNING, "notice_dropped", text, callback=callback)
 
 
 def _messages_of(topic: str) -> str:

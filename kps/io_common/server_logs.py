@@ -7,6 +7,7 @@ import logging
 from typing import cast
 
 from kps.errors import Refused
+from kps.io_common.listening import Listeners, name_of
 from kps.io_common.logger import INTERVAL, Write, guard
 from kps.io_common.logger import write as write_now
 from kps.protocol.server.events import (
@@ -28,40 +29,53 @@ def log_hub_event(event: HubEvent, write: Write = write_now) -> None:
     """Log an event that the operator of a server may want to know."""
     match event:
         case ClientRegistered(_, client_id, previous, peer):
-            renamed = f", before {previous}" if previous else ""
-            write(logging.DEBUG, "client %s from %s%s", client_id, peer, renamed)
+            write(
+                logging.DEBUG,
+                "client_registered",
+                "client %(client)s from %(address)s" + (", before %(before)s" if previous else ""),
+                client=client_id,
+                address=peer,
+                before=previous,
+            )
         case ClientLeft(client, closed, dropped):
+            text = "client %(client)s left: %(reason)s (%(code)d)"
             write(
                 logging.WARNING if closed.by is ClosedBy.FAULT else logging.DEBUG,
-                "client %s left: %s (%d)%s",
-                client.id,
-                closed.reason or "closed",
-                closed.code,
-                f"; {dropped} messages dropped" if dropped else "",
+                "client_left",
+                text + ("; %(dropped)d messages dropped" if dropped else ""),
+                client=client.id,
+                address=client.address,
+                reason=closed.reason or "closed",
+                code=closed.code,
+                dropped=dropped,
             )
         case StrangerLeft(peer, closed):
             write(
                 logging.DEBUG,
-                "unregistered client %s left: %s (%d)",
-                peer,
-                closed.reason or "closed",
-                closed.code,
+                "stranger_left",
+                "unregistered client %(address)s left: %(reason)s (%(code)d)",
+                address=peer,
+                reason=closed.reason or "closed",
+                code=closed.code,
             )
         case OriginRefused(peer, origin):
             write(
                 logging.WARNING,
-                "refused a page of the origin %s from %s; the option --origin %s (origins= in a "
-                "program) lets it in",
-                origin,
-                peer,
-                origin,
+                "origin_refused",
+                "refused a page of the origin %(origin)s from %(address)s; the option "
+                "--origin %(origin)s (origins= in a program) lets it in",
+                origin=origin,
+                address=peer,
             )
-        case LoginRefused(peer, reason):
-            write(logging.WARNING, "refused a login from %s: %s", peer, reason)
+        case LoginRefused(peer, reason, why):
+            text = "refused a login from %(address)s: %(reason)s" + (" (%(why)s)" if why else "")
+            write(logging.WARNING, "login_refused", text, address=peer, reason=reason, why=why)
         case SessionFailed(where, error):
-            write(logging.ERROR, "a fault of the server: %s", where, failure=error)
+            text = "a fault of the server: %(where)s"
+            write(logging.ERROR, "server_fault", text, where=where, failure=error)
         case DirectMessageIgnored(sender):
-            write(logging.DEBUG, "ignored a direct message of %s: there is no on_id", sender)
+            text = "ignored a direct message of %(client)s: there is no on_id"
+            write(logging.DEBUG, "direct_ignored", text, client=sender)
 
 
 def hook_failed(
@@ -73,7 +87,8 @@ def hook_failed(
     """
     if issubclass(type(failure), Refused):  # a program's may refuse ``isinstance``
         return cast("Refused", failure)
-    write(logging.ERROR, "the hook that decides on %s failed", peer, failure=failure)
+    text = "the hook that decides on %(address)s failed"
+    write(logging.ERROR, "hook_failed", text, address=peer, failure=failure)
     return HttpResponse.text(500, "internal server error")
 
 
@@ -107,14 +122,63 @@ class FiguresLog:
         self._logged = figures
         self._write(
             logging.INFO,
-            "clients %d (%d since the start, %d of them lost), topics %d, published %d, "
-            "delivered %d, dropped %d, refused %d",
-            len(hub.clients),
-            stats.connections,
-            stats.lost,
-            len(hub.state.bus),
-            stats.published,
-            stats.delivered,
-            dropped,
-            stats.refused,
+            "figures",
+            "clients %(clients)d (%(connections)d since the start, %(lost)d of them lost), topics "
+            "%(topics)d, published %(published)d, delivered %(delivered)d, dropped %(dropped)d, "
+            "refused %(refused)d",
+            clients=len(hub.clients),
+            connections=stats.connections,
+            lost=stats.lost,
+            topics=len(hub.state.bus),
+            published=stats.published,
+            delivered=stats.delivered,
+            dropped=dropped,
+            refused=stats.refused,
+        )
+
+
+class LifeLog:
+    """Logs the start of a server and its end."""
+
+    def __init__(self, hub: Hub, write: Write = write_now) -> None:
+        self._hub = hub
+        self._write = write
+        self._ends_at: float | None = None  # when the end began
+        self._clients = 0  # that were there then
+        self._cut_off = 0  # of which so many were dropped at last
+
+    def started(self, driver: str, listeners: Listeners) -> None:
+        """Log where the server listens."""
+        text = "the server of version %(version)s, on %(driver)s, listens on %(addresses)s"
+        operators = listeners.operators
+        self._write(
+            logging.INFO,
+            "started",
+            text + ("; figures on %(metrics)s" if operators else ""),
+            version=self._hub.config.version,
+            driver=driver,
+            addresses=", ".join(map(name_of, listeners.bus)),
+            metrics=", ".join(map(name_of, operators)),
+        )
+
+    def ends(self, now: float) -> None:
+        """Note that the server begins to end, and which clients there are. May be called twice."""
+        if self._ends_at is None:
+            self._ends_at, self._clients = now, len(self._hub.clients)
+
+    def cuts_off(self) -> None:
+        """Note that all connections that are left are to be dropped."""
+        left = sum(bool(one.session.id) for one in self._hub.connections.values())
+        self._cut_off = max(self._cut_off, left)
+
+    def ended(self, now: float) -> None:
+        """Log how the end went."""
+        text = "stopped in %(seconds).1f s: drained %(drained)d clients, cut off %(cut_off)d"
+        self._write(
+            logging.INFO,
+            "stopped",
+            text,
+            seconds=round(now - (self._ends_at or now), 3),
+            drained=max(0, self._clients - self._cut_off),
+            cut_off=self._cut_off,
         )

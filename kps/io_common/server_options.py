@@ -38,11 +38,13 @@ from kps.protocol.dialect.address import DEFAULT_PATH, Address, named
 from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.limits import ClientLimits, check_seconds, check_switch, shown
 from kps.protocol.server.config import HubConfig
+from kps.protocol.server.relays import RelayQueues
 from kps.protocol.server_limits import LEAST_HEAD, LEAST_MESSAGE, ServerLimits
 from kps.version import __version__
 
 if TYPE_CHECKING:
     from kps.io_common.history_file import HistoryFile
+    from kps.io_common.metrics import Exporter
 
 HOOKS = (
     "on_upgrade",
@@ -74,6 +76,8 @@ class ServerOptions(TypedDict, total=False):
     level: int
     limits: ServerLimits | None
     console: bool
+    metrics: bool
+    metrics_address: str | None
     relay_timeout: float
     relay_ssl: tls.SSLContext | None
     on_upgrade: UpgradeHook | None
@@ -85,6 +89,7 @@ class ServerOptions(TypedDict, total=False):
     history: Sequence[History]
     history_file: str | os.PathLike[str] | None
     history_sync: str
+    compress: bool
     permissions: Permissions
     proxies: Iterable[str]
     relay_token: str | None
@@ -97,6 +102,8 @@ class ServerSettings:
     """The checked options of a server. ``config`` holds those of the core."""
 
     listens_on: Address
+    for_operators: Address | None
+    """Where the port for operators is, if there is one."""
     config: HubConfig
     """The core's configuration, without what ``hub_config`` adds when the server starts."""
     certificates: Certificates
@@ -129,10 +136,7 @@ class ServerSettings:
         check_limits(options.get("limits"), ServerLimits)
         check_own_id(options.get("id"), options.get("limits") or ServerLimits())
         check_files(options, "tls_cert", "tls_key", "tls_client_ca", "history_file")
-        if not isinstance(address, str):
-            raise InvalidArgument(f"a server listens on host:port, not on {shown(address)}")
-        if "/" in address:
-            raise InvalidArgument(f"a server listens on host:port, not on {named(address)}")
+        metrics_address = options.get("metrics_address")
         path = options.get("path", DEFAULT_PATH)
         if not isinstance(path, str) or not path.startswith("/"):
             raise InvalidArgument(f"a path starts with '/': {shown(path)}")
@@ -140,10 +144,12 @@ class ServerSettings:
         if not isinstance(permissions, Permissions):
             raise InvalidArgument(f"permissions is a kps.Permissions, not {shown(permissions)}")
         if permissions.relay and not permissions.peer and options.get("auth") is None:
-            write(logging.INFO, "anonymous clients may relay, but lack peer: see Permissions.open")
+            text = "anonymous clients may relay, but lack peer: see Permissions.open"
+            write(logging.INFO, "relay_without_peer", text)
         relay_token = options.get("relay_token")
         return cls(
-            listens_on=Address.parse(address),
+            listens_on=_read_address(address),
+            for_operators=None if metrics_address is None else _read_address(metrics_address),
             config=HubConfig(
                 id=own_id or random_id("server"),
                 path=path,
@@ -158,7 +164,9 @@ class ServerSettings:
                 limits=_check_usable(options.get("limits") or ServerLimits()),
                 level=check_level(options.get("level", LEVEL)),
                 history=check_history(options.get("history", ())),
+                compresses=check_switch("compress", options.get("compress", False)),
                 is_monitored=check_switch("console", options.get("console", True)),
+                shows_metrics=check_switch("metrics", options.get("metrics", False)),
             ),
             certificates=Certificates.of(
                 options.get("ssl"),
@@ -194,6 +202,14 @@ class ServerSettings:
             version=__version__,
         )
 
+    def new_exporter(self, driver: str, relays: RelayQueues) -> "Exporter | None":
+        """Return what answers requests for the figures, if anybody may ask for them."""
+        if not self.config.shows_metrics and self.for_operators is None:
+            return None
+        from kps.io_common.metrics import Exporter  # most servers need none
+
+        return Exporter(driver, relays)
+
     def new_history_file(self, now: float, write: Write) -> "HistoryFile | None":
         """Return the file for history, if there is to be one. It is not open yet."""
         if self.history_file is None:
@@ -203,6 +219,14 @@ class ServerSettings:
         limits = self.config.limits
         bounds = limits.history_bytes, limits.history_topics
         return HistoryFile(self.history_file, self.history_sync, *bounds, now, write)
+
+
+def _read_address(address: object) -> Address:
+    if not isinstance(address, str):
+        raise InvalidArgument(f"a server listens on host:port, not on {shown(address)}")
+    if "/" in address:
+        raise InvalidArgument(f"a server listens on host:port, not on {named(address)}")
+    return Address.parse(address)
 
 
 def check_history(rules: object) -> tuple[History, ...]:

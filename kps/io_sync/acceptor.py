@@ -8,6 +8,7 @@ import time
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from kps.io_common.listening import Listeners
 from kps.io_common.system_errors import describe
 from kps.io_sync.connection import LONGEST_SELECT, Waker, new_selector
 from kps.io_sync.log import write
@@ -33,10 +34,10 @@ class Owner(Protocol):
     def tend(self, now: float) -> float | None:
         """With the lock held: do what is due; return the next deadline, or ``None`` at the end."""
 
-    def admit(self, peer: str) -> WebSocketConnection | None:
+    def admit(self, peer: str, *, is_operator: bool) -> WebSocketConnection | None:
         """Begin a session; return ``None`` if the hub drops it at once."""
 
-    def serve(self, sock: socket.socket, session: WebSocketConnection) -> None:
+    def serve(self, sock: socket.socket, session: WebSocketConnection, is_operator: bool) -> None:
         """Serve one connection until it ends, in its own thread."""
 
     def give_up(self, session: WebSocketConnection) -> None:
@@ -46,9 +47,10 @@ class Owner(Protocol):
 class Acceptor:
     """Accepts connections until the server stops, and lives until the last one is gone."""
 
-    def __init__(self, owner: Owner, listeners: list[socket.socket]) -> None:
+    def __init__(self, owner: Owner, listeners: Listeners) -> None:
         self._owner = owner
-        self._listeners = listeners
+        self._listeners = [*listeners.bus, *listeners.operators]
+        self._operators = listeners.operators
         self._waker = Waker()
         self._waits_until: float | None = None
         self._is_given_up = False
@@ -111,7 +113,7 @@ class Acceptor:
         try:
             return self._owner.tend(now)
         except Exception as error:
-            write(logging.ERROR, "a fault of the server", failure=error)
+            write(logging.ERROR, "server_fault", "a fault of the server", failure=error)
             return now + _PAUSE
 
     def _stop_listening(self, selector: selectors.BaseSelector) -> None:
@@ -126,20 +128,26 @@ class Acceptor:
         except BlockingIOError:
             return
         except OSError as error:  # the client is gone, or no descriptors are left
-            write(logging.WARNING, "cannot accept a connection: %s", describe(error))
+            text = "cannot accept a connection: %(reason)s"
+            write(logging.WARNING, "accept_failed", text, reason=describe(error))
             time.sleep(_PAUSE)  # the connection stays pending, so ``select`` returns at once
             return
-        session = self._owner.admit(host_and_port(peer[0], peer[1]))
+        is_operator = listener in self._operators
+        session = self._owner.admit(host_and_port(peer[0], peer[1]), is_operator=is_operator)
         if session is None:
             sock.close()
             return
         sock.setblocking(True)
         thread = threading.Thread(
-            target=self._owner.serve, args=(sock, session), name="kps-connection", daemon=True
+            target=self._owner.serve,
+            args=(sock, session, is_operator),
+            name="kps-connection",
+            daemon=True,
         )
         try:
             thread.start()
         except RuntimeError as error:
-            write(logging.WARNING, "cannot serve a connection: %s", error)
+            text = "cannot serve a connection: %(reason)s"
+            write(logging.WARNING, "connection_failed", text, reason=error)
             sock.close()
             self._owner.give_up(session)

@@ -85,6 +85,7 @@ class Client(Publisher, UnifiedClient):
             the next one is tried after a quarter of a second, and TLS. Default 10.
         request_timeout: Seconds for the server to answer a request. Default 10.
         level: The highest level of the protocol to offer: 2, or 1 like the original clients.
+        compress: Whether to take compressed publications, if the server compresses.
         limits: Bounds and timeouts, see :class:`kps.ClientLimits`.
         on_id: Called with a :class:`kps.Message` for each direct message.
         on_connect: Called with :class:`kps.Connected` after each (re)connect.

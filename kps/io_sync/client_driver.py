@@ -167,7 +167,8 @@ class ClientDriver(Driver):
             if link is None:
                 self._connect_failed(describe(error))
                 return
-            write(logging.WARNING, "cannot use a connection: %s", describe(error))
+            text = "cannot use a connection: %(reason)s"
+            write(logging.WARNING, "connection_failed", text, reason=describe(error))
             with self.lock:
                 self._connection = None
                 link.connection_lost(self.clock())
@@ -176,7 +177,8 @@ class ClientDriver(Driver):
         try:
             connection.run()
         except BaseException as error:
-            write(logging.ERROR, "a connection failed: %s", describe(error), failure=error)
+            text, reason = "a connection failed: %(reason)s", describe(error)
+            write(logging.ERROR, "connection_failed", text, reason=reason, failure=error)
         finally:
             with self.lock:
                 self._connection = None

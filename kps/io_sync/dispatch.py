@@ -205,7 +205,8 @@ class Dispatcher:
                 self._thread = None
                 if not isinstance(error, RuntimeError):
                     raise
-                write(logging.ERROR, "callbacks have no thread: %s", error)
+                text = "callbacks have no thread: %(reason)s"
+                write(logging.ERROR, "callbacks_wait", text, reason=error)
                 return
         self._news.notify_all()
 

@@ -23,7 +23,7 @@ _MOST_CHARACTERS = 1024 * 1024  # of their texts
 _PATIENCE = 5.0
 _MOMENT = 0.1
 
-_LEFT_OUT = "%d lines were left out: the handlers of the log are too slow"
+_LEFT_OUT = "%(count)d lines were left out: the handlers of the log are too slow"
 
 
 class LogThread:
@@ -40,18 +40,27 @@ class LogThread:
         self._thread: threading.Thread | None = None
 
     def write(
-        self, level: int, text: str, *args: object, failure: BaseException | None = None
+        self,
+        level: int,
+        event: str,
+        text: str,
+        *,
+        failure: BaseException | None = None,
+        **fields: object,
     ) -> None:
         """Write a line soon, unless the log does not want its level."""
         if level < logger.logger.getEffectiveLevel():  # takes no lock, unlike ``isEnabledFor``
             return
-        size = sum(len(value) for value in args if isinstance(value, str))
+        size = sum(len(value) for value in fields.values() if isinstance(value, str))
         with self._news.lock:
             if not self._lines.has_room(size):
                 self._left_out += 1
                 return
-            line = (level, text, *args)
-            self._lines.append((partial(logger.write, failure=failure), line), size)
+
+            def line() -> None:
+                logger.write(level, event, text, failure=failure, **fields)
+
+            self._lines.append((line, ()), size)
             self._start()
             self._news.notify_all()
 
@@ -100,11 +109,12 @@ class LogThread:
 
     def _next(self) -> Callable[[], None] | None:
         if self._lines:
-            write, line = self._lines.popleft()
-            return partial(write, *line)
+            line, _ = self._lines.popleft()
+            return line
         if self._left_out:
             count, self._left_out = self._left_out, 0
-            return partial(logger.write, logging.WARNING, _LEFT_OUT, count)
+            line = partial(logger.write, logging.WARNING, "lines_left_out", _LEFT_OUT)
+            return partial(line, count=count)
         return None
 
     def _is_done(self) -> bool:

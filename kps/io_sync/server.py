@@ -87,6 +87,9 @@ class Server(ServerProgram, UnifiedServer):
         limits: Bounds and timeouts, see :class:`kps.ServerLimits`.
         console: Whether to serve the console page at ``/``, and its figures to clients that
             have the permission ``console``; without ``auth`` every client has it.
+        metrics: Whether to answer ``GET /metrics`` with figures for Prometheus: to a token of an
+            identity with the permission ``console``, or without ``auth`` to this machine only.
+        metrics_address: ``host:port`` where whoever reaches it gets the same, by plain HTTP.
         relay_timeout: Seconds for another server to accept a message. Default 5.
         relay_ssl: The TLS context for connections to other servers.
         on_upgrade: Decides on each client: returns yes or no, the client's
@@ -108,6 +111,9 @@ class Server(ServerProgram, UnifiedServer):
             the first that has a topic counts.
         history_file: A file that keeps them beyond the end of the server, for one at a time.
         history_sync: When it waits for the disk: ``normal`` (to stay whole), ``full``, ``off``.
+        compress: Whether to compress long publications for clients that take it
+            (permessage-deflate): once for all of them, and only on topics where it pays. It saves
+            bandwidth for processor time.
         permissions: Permissions of anonymous clients, in place of the default ones: see
             ``Permissions.open``.
         proxies: Addresses and networks of proxies in front of this server, whose
@@ -130,6 +136,7 @@ class Server(ServerProgram, UnifiedServer):
         self._settings = ServerSettings.read(address, **options)
         self._driver: ServerDriver = ServerDriver(self, self._new_runtime(), self._settings)
         self._relays = Relays(self._settings, self._driver)
+        self._exporter = self._settings.new_exporter(self._driver.name, self._relays.queues)
         self._hub: Hub
         self._on_upgrade: UpgradeHook | None = self._settings.on_upgrade
         self._on_id: Callback | None = self._settings.on_id
@@ -224,8 +231,9 @@ class Server(ServerProgram, UnifiedServer):
                 self._settings.hub_config(asks_upgrade=self._on_upgrade is not None),
                 new_id=lambda: random_id("client"),
                 now=self._driver.clock(),
+                metrics=None if self._exporter is None else self._exporter.respond,
             )
-            self._driver.open(hub)
+            self._driver.open(hub, self._exporter)
             if self._on_id is not None:
                 self._attach_direct(self._on_id)
             for callback in self._on_server_data:
@@ -280,6 +288,12 @@ class Server(ServerProgram, UnifiedServer):
     def address(self) -> str:
         """``host:port`` that the server listens on, with the real port after the start."""
         return self._address
+
+    @property
+    def metrics_address(self) -> str | None:
+        """``host:port`` that has the figures, with the real port after the start."""
+        asked = self._settings.for_operators
+        return self._driver.metrics_address or (None if asked is None else asked.netloc)
 
     @property
     def url(self) -> str:

@@ -9,10 +9,11 @@ from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kps.errors import KPSError, ServerStartFailed
+from kps.io_common.explaining import explained, listen_for_explanations
 from kps.io_common.forks import watch_forks
-from kps.io_common.listening import listen
+from kps.io_common.listening import Listeners, listen, name_of
 from kps.io_common.logger import write as write_now
-from kps.io_common.server_logs import FiguresLog, hook_failed
+from kps.io_common.server_logs import FiguresLog, LifeLog, hook_failed
 from kps.io_common.server_options import ServerSettings
 from kps.io_common.system_errors import describe
 from kps.io_sync.acceptor import Acceptor
@@ -28,6 +29,7 @@ from kps.protocol.wire.websocket import Output
 
 if TYPE_CHECKING:
     from kps.io_common.history_file import HistoryFile
+    from kps.io_common.metrics import Exporter
 
 Subject = TypeVar("Subject")
 
@@ -48,7 +50,13 @@ class ServerDriver(Driver):
         self.connections: dict[int, Connection] = {}
         self._settings = settings
         self._hub: Hub
+        self.name = "threads"
+        """The name of this driver."""
+        self.metrics_address: str | None = None
+        """``host:port`` of the port for operators, once it listens."""
         self._figures: FiguresLog
+        self._life: LifeLog
+        self._exporter: Exporter | None = None
         self._acceptor: Acceptor | None = None
         self._history: HistoryFile | None = None
         self._shaking: set[ssl.SSLSocket] = set()  # TLS handshakes under way
@@ -57,11 +65,14 @@ class ServerDriver(Driver):
         self.is_ending = False
         self._ends_by = inf
 
-    def open(self, hub: Hub) -> None:
-        """Run a hub."""
+    def open(self, hub: Hub, exporter: "Exporter | None") -> None:
+        """Run a hub, whose figures an ``exporter`` shows."""
         self._hub = hub
         self.calls = hub.calls
-        self._figures = FiguresLog(hub, write)
+        self._figures, self._life = FiguresLog(hub, write), LifeLog(hub, write)
+        self._exporter = exporter
+        if exporter is not None:
+            exporter.hub = hub
 
     def listen(self, begin: Callable[[str, int], None]) -> None:
         """Accept connections; call ``begin`` with host and port of the first socket that listens.
@@ -70,28 +81,32 @@ class ServerDriver(Driver):
         meanwhile; then nothing listens.
         """
         history = self._history = self._settings.new_history_file(self.clock(), write)
-        listeners: list[socket.socket] = []
+        listeners = Listeners([], [])
         try:
             if history is not None:
                 history.open()
-            listeners = listen(self._settings.listens_on)
-            host, port = listeners[0].getsockname()[:2]
+            listeners = listen(self._settings.listens_on, self._settings.for_operators)
+            host, port = listeners.bus[0].getsockname()[:2]
             with self.lock:
                 if self.is_ending:
                     stopped()
                 if history is not None:
                     history.attach(self._hub.state.logs, self.clock())
+                if listeners.operators:
+                    self.metrics_address = name_of(listeners.operators[0])
+                if self._exporter is not None:
+                    self._exporter.history = history
                 acceptor = self._acceptor = Acceptor(self, listeners)
                 try:
                     acceptor.start()
                     watch_forks(self)
                     begin(host, port)
+                    self._life.started(self.name, listeners)
                 except BaseException:
                     acceptor.give_up()  # before its thread gets the lock
                     raise
         except BaseException as error:
-            for listener in listeners:
-                listener.close()
+            listeners.close()
             if history is not None:
                 history.close()
             if isinstance(error, RuntimeError) and not isinstance(error, KPSError):
@@ -107,6 +122,7 @@ class ServerDriver(Driver):
         with self.lock:
             self._ends_by = min(self._ends_by, self.clock() + grace)
             self.is_ending = True
+            self._life.ends(self.clock())
             for sock in self._shaking:
                 with contextlib.suppress(OSError):  # the peer is gone
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
@@ -120,6 +136,7 @@ class ServerDriver(Driver):
     def abort_connections(self) -> None:
         """Drop all connections now."""
         with self.lock:
+            self._life.cuts_off()
             for connection in self.connections.values():
                 connection.abort()
 
@@ -130,6 +147,7 @@ class ServerDriver(Driver):
             self._hub.end(self.clock())
             self.progress()
             self._figures.log()
+            self._life.ended(self.clock())
         if self._acceptor is not None:
             self._acceptor.join(1.0)
         self.dispatcher.finish(grace)
@@ -156,6 +174,7 @@ class ServerDriver(Driver):
         """
 
         context = self.dispatcher.new_context()
+        noted = context.run(listen_for_explanations)
 
         def decide() -> None:
             try:
@@ -163,7 +182,7 @@ class ServerDriver(Driver):
             except BaseException as error:
                 verdict = hook_failed(peer, error)
             with self.lock:
-                answer(session, verdict, self.clock())
+                answer(session, explained(verdict, noted), self.clock())
                 self.progress()
 
         try:
@@ -219,16 +238,18 @@ class ServerDriver(Driver):
         """With the lock held: do what is due; return the next deadline, or ``None`` at the end."""
         self._hub.handle_timeout(now)
         self.progress()
-        next_figures = self._figures.log_now_and_then(now)
+        look_at = self._figures.log_now_and_then(now)
+        if self._exporter is not None:
+            look_at = min(look_at, self._exporter.lag.look(now))
         if self.is_ending and not self.connections:
             return None
         due = self._hub.next_deadline()
-        return next_figures if due is None else min(due, next_figures)
+        return look_at if due is None else min(due, look_at)
 
-    def admit(self, peer: str) -> WebSocketConnection | None:
+    def admit(self, peer: str, *, is_operator: bool) -> WebSocketConnection | None:
         """Begin a session; return ``None`` if the hub drops it at once."""
         with self.lock:
-            session = self._hub.connect(peer, self.clock())
+            session = self._hub.connect(peer, self.clock(), is_operator=is_operator)
             if session.output is not Output.ABORT:
                 return session
             session.connection_lost(self.clock())
@@ -241,23 +262,25 @@ class ServerDriver(Driver):
             session.connection_lost(self.clock())
             self.progress()
 
-    def serve(self, sock: socket.socket, session: WebSocketConnection) -> None:
+    def serve(self, sock: socket.socket, session: WebSocketConnection, is_operator: bool) -> None:
         """Serve one connection until it ends, in its own thread."""
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         context = self._settings.certificates.context
-        if context is not None:
+        if context is not None and not is_operator:
             try:
                 sock = self._shake_hands(sock, session, context)
             except OSError as error:
                 self.give_up(session)
-                write(logging.DEBUG, "no TLS with %s: %s", session.session.peer, describe(error))
+                text, peer = "no TLS with %(address)s: %(reason)s", session.session.peer
+                write(logging.DEBUG, "tls_failed", text, address=peer, reason=describe(error))
                 return
         try:
             connection = Connection(sock, session, self, self.clock, self.runtime.select)
         except OSError as error:  # no descriptors are left
             self.give_up(session)
-            write_now(logging.WARNING, "cannot serve a connection: %s", describe(error))
+            text = "cannot serve a connection: %(reason)s"
+            write_now(logging.WARNING, "connection_failed", text, reason=describe(error))
             sock.close()
             return
         with self.lock:

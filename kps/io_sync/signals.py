@@ -33,6 +33,7 @@ def _starter(handler: Callable[[], object]) -> Callable[..., None]:
         try:
             threading.Thread(target=handler, daemon=True).start()
         except RuntimeError as error:  # no thread is left; this must not end the main thread
-            write(logging.ERROR, "cannot handle a signal: %s", error)
+            text = "cannot handle a signal: %(reason)s"
+            write(logging.ERROR, "signal_failed", text, reason=error)
 
     return start

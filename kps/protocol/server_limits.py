@@ -113,6 +113,10 @@ class ServerLimits(ProgramLimits):
     """Connections from one IPv4 address, or from one IPv6 network of 64 bits. Past it: status
     503. The default is a quarter of all, because whole offices share an address."""
 
+    compress_from: int = 1024
+    """Bytes of the smallest publication that is compressed, if the server compresses. A smaller one
+    gains nothing, because each is compressed by itself; at most 256 KiB are."""
+
     max_ids: int = 1000
     """Ids that the server reserves for one identity. Past it, the one registered longest ago
     becomes free for others."""
@@ -230,6 +234,7 @@ IN_SHORT = {
     "relay_links": "links to other servers at a time",
     "relay_links_per_client": "links to other servers that one client may have opened",
     "max_error": "characters of a subscriber's error text that its publisher gets",
+    "compress_from": "bytes from which a publication is compressed, with --compress",
     "max_head": "bytes of an HTTP head",
     "queue_messages": "messages that may be pending for one client",
     "queue_bytes": "bytes that may be pending for one client",

@@ -25,8 +25,9 @@ from kps.io_sync.connection import clock
 from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.client_handshake import KEY_SIZE, ClientWebSocket
 from kps.protocol.wire.controls import Control, Violation
+from kps.protocol.wire.deflate import deflate
 from kps.protocol.wire.endpoint import Endpoint
-from kps.protocol.wire.frames import Masker
+from kps.protocol.wire.frames import Masker, deflated_frame
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Entry, Kind
 from kps.protocol.wire.reader import FrameReader
@@ -37,7 +38,6 @@ HOST = "127.0.0.1"
 LIMITS = ConnectionLimits(max_message=16 * 1024 * 1024)  # exactly the suite's largest message
 
 _TEXT, _BINARY = 1, 2
-_BINARY_FIN = b"\x82"
 
 
 class Binary(bytes):
@@ -80,12 +80,15 @@ class Echo:
                 self._echo(message, now)
 
     def _echo(self, message: bytes, now: float) -> None:
+        """Send a message back: deflated if this end may do so, as only servers of KPS do."""
         connection = self._connection
-        if isinstance(message, Binary):
-            frame = connection.outbox.text_frame(message)
-            connection.queue(Entry(_BINARY_FIN + frame[1:], Kind.REPLY), now)
+        if isinstance(connection, ServerWebSocket) and connection.deflates:
+            frame = deflated_frame(deflate(message))
         else:
-            connection.send(message, Kind.REPLY, now)
+            frame = connection.outbox.text_frame(message)
+        if isinstance(message, Binary):
+            frame = bytes([frame[0] ^ (_TEXT ^ _BINARY)]) + frame[1:]
+        connection.queue(Entry(frame, Kind.REPLY), now)
 
     def receive_eof(self, now: float, unwritten: int = 0) -> None:
         self._connection.receive_eof(now)
@@ -123,6 +126,7 @@ def server_echo(now: float) -> Echo:
             respond=lambda request: HttpResponse.text(404, "only WebSockets here"),
             peer="",
             now=now,
+            compresses=True,
         )
     )
 
@@ -138,6 +142,7 @@ def client_echo(port: int, target: str, now: float) -> Echo:
             text_frame=Masker(os.urandom).text_frame,
             limits=LIMITS,
             now=now,
+            offers_compression=True,
         )
     )
 

@@ -58,7 +58,7 @@ def test_a_server_goes_on_without_a_reader_of_its_output(more: list[str]) -> Non
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.Popen(
-        [*KPS, "serve", "--address", address, *more],
+        [*KPS, "serve", "--address", address, "--log-level", "warning", *more],
         text=True, stdout=writer, stderr=subprocess.PIPE,
     )  # fmt: skip
     os.close(writer)
@@ -77,7 +77,7 @@ def test_a_full_disk(serve: Callable[..., Serve]) -> None:
         reason = "cannot write the output: no space left on device\n"
         assert ends(process) == (1, f"kps sub: {reason}")
         for command in (["--help"], ["token", "x"], ["serve", "--show-limits"],
-                        ["serve", "--address", "127.0.0.1:0"]):  # fmt: skip
+                        ["serve", "--address", "127.0.0.1:0", "--log-level", "error"]):  # fmt: skip
             result = subprocess.run(
                 [*KPS, *command], stdout=full, stderr=subprocess.PIPE, text=True,
                 timeout=PATIENCE, check=False,

@@ -5,13 +5,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from tests.fuzz import fuzz_client, fuzz_envelope, fuzz_frames, fuzz_http, fuzz_server
+from tests.fuzz import (
+    fuzz_client,
+    fuzz_deflate,
+    fuzz_envelope,
+    fuzz_frames,
+    fuzz_http,
+    fuzz_server,
+)
 
 FOLDER = Path(__file__).parent
 REGRESSIONS = FOLDER / "regressions"
 
 HARNESSES: dict[str, ModuleType] = {
     "frames": fuzz_frames,
+    "deflate": fuzz_deflate,
     "envelope": fuzz_envelope,
     "http": fuzz_http,
     "server": fuzz_server,

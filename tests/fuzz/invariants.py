@@ -21,6 +21,7 @@ from kps.protocol.client.session import ClientSession
 from kps.protocol.client.topic_states import TopicState
 from kps.protocol.client.topics import Topics
 from kps.protocol.cost import ENTRY, KEPT, MESSAGE
+from kps.protocol.dialect.codes import ERRORS
 from kps.protocol.patterns import InGroup, Key, Pattern, Scope
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.encodings import FRAMES
@@ -114,7 +115,7 @@ def check_nothing_due(when: float | None, now: float) -> None:
 # How far a client can have come, by the state of its connection.
 PHASES = {
     State.HANDSHAKE: {Phase.CONNECTING},
-    State.REQUEST: {Phase.DECIDING},
+    State.REQUEST: {Phase.DECIDING, Phase.CONNECTING},  # the latter, as it waits for figures
     State.OPEN: {Phase.ADMITTED, Phase.JUDGING, Phase.REGISTERED, Phase.REJUDGING},
     # Who was turned away at once has had no part in anything to leave.
     State.DRAINING: {Phase.OVER, Phase.CONNECTING},
@@ -151,6 +152,10 @@ def check_hub(hub: Hub) -> None:
     assert state.admission._by_origin == origins
     assert max(origins.values(), default=0) <= hub.limits.max_connections_per_address
     check_owners(hub)
+    tally = state.tally
+    assert tally.slow + tally.disconnected <= hub.dropped() - hub.local.subscriptions.dropped
+    assert sum(tally.refusals.values()) == state.stats.refused
+    assert tally.refusals.keys() == set(ERRORS)
     assert sum(one.closed is None for one in connections) <= hub.limits.max_connections
     for connection in connections:
         check_scheduled(connection, state.deadlines)
@@ -231,6 +236,9 @@ def check_bus(hub: Hub, sessions: list[ServerSession]) -> None:
         assert set(group.members) == {one for one in members if key in one.topics}
         check_group(group, hub.state.acks.tasks)
     assert {key: count for key, count, _ in bus.subjects(len(bus))} == scopes
+    assert bus.subscriptions == live.total()
+    assert bus.groups == sum(isinstance(key, InGroup) for key in live)
+    assert bus.routes.patterns == sum(isinstance(key, Pattern) for key in scopes)
     assert set(hub.local.topics) == set(hub.local.subscriptions.keys)
 
 
@@ -334,7 +342,7 @@ def check_acks(acks: AckBook) -> None:
             by_subscriber.setdefault(subscriber, set()).add(request)
     assert acks._by_owner == by_owner
     requests = acks._by_id.values()
-    assert acks._awaited == sum(len(one.awaited) + len(one.tasks) for one in requests)
+    assert acks.awaited == sum(len(one.awaited) + len(one.tasks) for one in requests)
     check_tasks(acks)
     assert acks._results == sum(request.size for request in acks._by_id.values())
     assert acks._cost == sum(request.cost for request in acks._by_id.values())
@@ -343,6 +351,9 @@ def check_acks(acks: AckBook) -> None:
         if isinstance(member, ServerSession):
             assert member.gate.phase in TAKES_PART
     assert not acks._leaving
+    ends, outcomes = acks.figures.ends(), acks.figures.outcomes(acks.awaited)
+    assert sum(ends.values()) + len(acks) == acks._count
+    assert min(*ends.values(), *outcomes.values()) >= 0
 
 
 def check_message_ids(hub: Hub) -> None:
@@ -415,7 +426,7 @@ def check_hub_is_empty(hub: Hub) -> None:
     assert (hub.clients, hub.connections, state.unflushed) == ({}, {}, {})
     assert (len(state.bus), len(state.acks), state.admission._by_origin) == (0, 0, {})
     assert (state.acks._by_owner, state.acks._by_subscriber) == ({}, {})
-    assert (state.acks._awaited, state.acks._results, state.acks._cost) == (0, 0, 0)
+    assert (state.acks.awaited, state.acks._results, state.acks._cost) == (0, 0, 0)
     tasks = state.acks.tasks
     assert (tasks._under_way, tasks._by_subscriber, tasks.kept) == ({}, {}, 0)
     assert (tasks._waiting, tasks._for_members, tasks._counts) == ({}, {}, {})

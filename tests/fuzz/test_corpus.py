@@ -23,7 +23,7 @@ from kps.protocol.server.gate import Gate
 from kps.protocol.server.presence import PresenceBook
 from kps.protocol.server.run import Run
 from kps.protocol.server.throttle import Throttle
-from kps.protocol.wire import client_handshake, frames, reader
+from kps.protocol.wire import client_handshake, deflate, frames, reader
 from kps.protocol.wire.keepalive import Keepalive
 from tests.fuzz.corpus import HARNESSES, corpus_file, load_corpus, load_regressions
 
@@ -76,9 +76,11 @@ def look_at_many(self: Mailbox, part: float) -> bool:
 @pytest.mark.parametrize(
     ("harness", "owner", "name", "broken"),
     [
-        ("frames", frames, "_is_utf8", lambda payload: True),
+        ("frames", frames, "is_utf8", lambda payload: True),
         ("frames", reader.FrameReader, "_claims_too_much", lambda self, length: False),
         ("frames", frames, "mask", lambda payload, key: payload),
+        ("deflate", reader, "is_utf8", lambda payload: True),
+        ("deflate", deflate, "_LARGEST", 10),
         ("envelope", envelope, "orjson", INEXACT),
         ("http", client_handshake.ClientWebSocket, "_refuse", lambda self, reason, now: None),
         ("server", AckBook, "drop_subscriber", lambda self, subscriber: None),

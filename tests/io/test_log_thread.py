@@ -178,9 +178,9 @@ def test_lines_that_find_no_room_are_counted(lines: Lines) -> None:
     lines.acquire()
     try:
         for number in range(3000):
-            thread.write(logging.INFO, "line %d", number)
+            thread.write(logging.INFO, "event", "line %(number)d", number=number)
         for _ in range(3):
-            thread.write(logging.INFO, "%s", "x" * 10_000_000)
+            thread.write(logging.INFO, "event", "%(long)s", long="x" * 10_000_000)
     finally:
         lines.release()
     assert thread.finish(PATIENCE)
@@ -195,7 +195,7 @@ def test_a_line_that_the_log_does_not_want_starts_no_thread() -> None:
     before = KPS.level
     KPS.setLevel(logging.WARNING)
     try:
-        thread.write(logging.INFO, "connected")
+        thread.write(logging.INFO, "event", "connected")
     finally:
         KPS.setLevel(before)
     assert thread._thread is None
@@ -213,7 +213,7 @@ def test_a_handler_that_fails_ends_nothing(
     thread = LogThread()
     try:
         for number in range(3):
-            thread.write(logging.INFO, "line %d", number)
+            thread.write(logging.INFO, "event", "line %(number)d", number=number)
         assert thread.finish(PATIENCE)
     finally:
         KPS.removeHandler(handler)
@@ -229,8 +229,8 @@ def test_without_a_thread_lines_are_written_at_the_end(
 
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     thread = LogThread()
-    thread.write(logging.INFO, "a")
-    thread.write(logging.INFO, "b")
+    thread.write(logging.INFO, "event", "a")
+    thread.write(logging.INFO, "event", "b")
     assert not lines.lines
     thread.finish()
     assert lines.lines == ["a", "b"]
@@ -239,11 +239,11 @@ def test_without_a_thread_lines_are_written_at_the_end(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 def test_a_forked_child_begins_anew(lines: Lines) -> None:
     log = log_of_threads.log_thread
-    log.write(logging.INFO, "parent")
+    log.write(logging.INFO, "event", "parent")
     assert log.finish(PATIENCE)
     child = os.fork()
     if not child:
         lines.lines.clear()
-        log.write(logging.INFO, "child")
+        log.write(logging.INFO, "event", "child")
         os._exit(0 if log.finish(PATIENCE) and lines.lines == ["child"] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

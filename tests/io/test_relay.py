@@ -185,7 +185,7 @@ def test_a_failed_link_gives_back_what_waited_for_it(
     server = servers.server(relay_timeout=0.3, permissions=RELAYING)
     errors = Inbox()
     client = clients.client(server.address, on_error=errors)
-    queues = server._relays._queues
+    queues = server._relays.queues
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         for _ in range(10):

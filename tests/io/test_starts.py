@@ -13,7 +13,7 @@ import kps
 import kps.io_asyncio.server_driver
 import kps.io_sync.server_driver
 import kps.sync
-from kps.io_common.listening import listen
+from kps.io_common.listening import Listeners, listen
 from tests.io.harness import PATIENCE, eventually
 
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -27,11 +27,12 @@ class SlowName:
         self.begun, self.goes_on = threading.Event(), threading.Event()
         self.sockets: list[socket.socket] = []
 
-    def __call__(self, address: Any) -> list[socket.socket]:
+    def __call__(self, address: Any, for_operators: Any) -> Listeners:
         self.begun.set()
         assert self.goes_on.wait(PATIENCE)
-        self.sockets = listen(address)
-        return self.sockets
+        listeners = listen(address, for_operators)
+        self.sockets = [*listeners.bus, *listeners.operators]
+        return listeners
 
     def is_closed(self) -> bool:
         return bool(self.sockets) and all(sock.fileno() < 0 for sock in self.sockets)

@@ -382,7 +382,7 @@ class Serve:
         while True:
             line = self._lines.get(timeout=PATIENCE)
             if "reload" in line:
-                return line.split(" ", 2)[2].rstrip()
+                return line.split(" ", 1)[1].rstrip()
 
     def close(self) -> int:
         self.process.send_signal(signal.SIGTERM)

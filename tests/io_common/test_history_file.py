@@ -72,11 +72,17 @@ class Run:
         self.file.attach(self.book, now)
 
     def _write(
-        self, level: int, text: str, *args: object, failure: BaseException | None = None
+        self,
+        level: int,
+        event: str,
+        text: str,
+        *,
+        failure: BaseException | None = None,
+        **fields: object,
     ) -> None:
         if failure is not None:
             raise AssertionError(text) from failure
-        self.lines.append((level, text % args))
+        self.lines.append((level, text % fields))
 
     def publish(
         self, topic: str, *payloads: object, sender: str = "me", headers: bytes = b""
@@ -710,7 +716,7 @@ class TestDisk:
         failures: list[object] = []
         monkeypatch.setattr(Database, "write", fail)
         monkeypatch.setattr(
-            run.file, "_write_line", lambda *args, failure: failures.append(type(failure))
+            run.file, "_write_line", lambda *_, failure, **__: failures.append(type(failure))
         )
         fill(run)
         eventually(lambda: bool(failures))

@@ -224,10 +224,10 @@ def test_a_handler_that_fails_costs_its_line(
     handler = Full(failure)
     kps.addHandler(handler)
     try:
-        write(logging.ERROR, "the line %d", 1)
+        write(logging.ERROR, "event", "the line %(number)d", number=1)
         report_failure(ValueError("no"), "topic")
         monkeypatch.setattr("sys.stderr", None)  # as for a program without a console
-        write(logging.ERROR, "the line %d", 2)
+        write(logging.ERROR, "event", "the line %(number)d", number=2)
     finally:
         kps.removeHandler(handler)
     told = capsys.readouterr().err

@@ -669,7 +669,7 @@ class GroupsMachine(RuleBasedStateMachine):
     def the_books_are_right(self) -> None:
         acks = self.network.hub.state.acks
         assert len(acks) == sum(ask.is_open for ask in self.asks.values())
-        assert acks._awaited == sum(len(one.awaited) + len(one.tasks) for one in
+        assert acks.awaited == sum(len(one.awaited) + len(one.tasks) for one in
                                     acks._by_id.values())  # fmt: skip
         held = [task for task in self.tasks() if task.holder is not None]
         assert len(acks.tasks._under_way) == len(held)
@@ -711,7 +711,7 @@ class GroupsMachine(RuleBasedStateMachine):
         state = self.network.hub.state
         acks, tasks = state.acks, state.acks.tasks
         assert (len(state.bus), len(acks), len(state.deadlines)) == (0, 0, 0)
-        assert (acks._awaited, acks._cost, acks._results, tasks.kept) == (0, 0, 0, 0)
+        assert (acks.awaited, acks._cost, acks._results, tasks.kept) == (0, 0, 0, 0)
         assert (tasks._under_way, tasks._by_subscriber, tasks._counts) == ({}, {}, {})
         assert (tasks._waiting, tasks._for_members) == ({}, {})
         super().teardown()

@@ -143,7 +143,7 @@ def test_nothing_is_left_of_a_client_whose_end_was_interrupted() -> None:
         assert list(hub.clients) == ["other"]
         assert state.bus.subjects(10) == [("t2", 1, 1)]
         assert not state.bus._leaving
-        assert (len(state.acks), state.acks._awaited) == (0, 0)
+        assert (len(state.acks), state.acks.awaited) == (0, 0)
         assert state.admission._admitted == 1
         assert list(state.admission._by_origin.values()) == [1]
         other.connection.connection_lost(stage.clock.now)

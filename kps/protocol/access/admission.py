@@ -26,6 +26,14 @@ def host_of(peer: str) -> str:
     return peer.rpartition(":")[0] if peer.count(":") == 1 else peer
 
 
+def is_loopback(peer: str) -> bool:
+    """Tell whether an address, or ``host:port`` with one, is that of this machine to itself."""
+    try:
+        return ip_address(_plain(host_of(peer))).is_loopback
+    except ValueError:
+        return False
+
+
 class Admission:
     """Counts connections: all of them, and those of each address."""
 
@@ -35,6 +43,11 @@ class Admission:
         self._admitted = 0
         self._turned_away = 0
         self._by_origin: dict[str, int] = {}
+
+    @property
+    def has_proxies(self) -> bool:
+        """Whether proxies are known."""
+        return bool(self._proxies)
 
     def admit(self) -> bool:
         """Count a new connection if there is a place for it; tell whether there is."""

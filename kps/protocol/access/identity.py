@@ -142,6 +142,18 @@ class Identity:
                 f"lifetime is a number of seconds, up to {LONGEST:.0f}, not {shown(lifetime)}"
             )
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it had expired when the hook returned it."""
+        return self.lifetime is not None and self.lifetime <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class NoIdentity:
+    """A hook's verdict that a token has no identity, with the reason for the log."""
+
+    why: str
+
 
 def matches(text: str, patterns: Sequence[str]) -> bool:
     """Tell whether a text matches one of several patterns."""

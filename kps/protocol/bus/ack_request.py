@@ -41,6 +41,7 @@ class AckRequest:
     __slots__ = (
         "_expire",
         "awaited",
+        "begun",
         "cost",
         "deadline",
         "id",
@@ -68,7 +69,8 @@ class AckRequest:
         deadline: float | None,
         cost: int,
         expire: Callable[["AckRequest", float], None],
-        keeper: Keeper | None = None,
+        keeper: Keeper | None,
+        begun: float,
     ) -> None:
         self.id = ack_id
         """The server's id of the request, which subscribers put into their answers."""
@@ -97,6 +99,8 @@ class AckRequest:
         """Who keeps the outcomes, if somebody does."""
         self.told = 0
         """Number of outcomes that the owner has been sent."""
+        self.begun = begun
+        """When the request began."""
         self.deadline = deadline
         """When the request times out; ``None`` once it has timed out or ended."""
         self._expire = expire

@@ -9,6 +9,7 @@ from functools import partial
 
 from kps.errors import QueueFull
 from kps.protocol import cost
+from kps.protocol.bus import ack_figures
 from kps.protocol.bus.ack_request import NO_ROOM, AckOwner, AckRequest, Keeper, Task, Work
 from kps.protocol.bus.slices import Slices
 from kps.protocol.bus.subscriber import Subscriber
@@ -17,6 +18,12 @@ from kps.protocol.bus.topics import Bus
 from kps.protocol.dialect.outcome import ABSENT, AckResponse, GroupResponse, Json
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.timers import PAUSE, Deadlines, Expiries
+
+
+class Time:
+    """Who knows the time."""
+
+    now: float = 0.0
 
 
 class DuplicateAckId(Exception):
@@ -28,7 +35,7 @@ class AckBook:
 
     When very many outcomes become known at one instant, because a subscriber leaves or requests
     time out together, it makes them known in slices. Until its turn comes, a request is pending
-    and its status says so.
+    and its status says so. ``time`` has the time, by which it measures how long requests take.
     """
 
     def __init__(
@@ -37,10 +44,14 @@ class AckBook:
         deadlines: Deadlines,
         limits: ServerLimits,
         handed_out: Callable[[], None] = lambda: None,
+        time: Time | None = None,
     ) -> None:
+        self.figures = ack_figures.AckFigures()
+        self._time = time or Time()
         self._expiries = Expiries(deadlines)
         self._limits = limits
-        self._awaited = 0  # pending answers of all requests
+        self.awaited = 0
+        """Answers that are pending, of all requests together."""
         self._cost = 0  # bytes that the requests take in memory, apart from the results
         self._results = 0  # bytes that their results take so far
         self._count = 0
@@ -100,7 +111,7 @@ class AckBook:
         if work is not None:
             size += sum(map(cost.of_text, (work.topic, work.sender, work.message_key)))
             size += len(work.data) + len(work.headers) + sum(map(cost_of_task, groups))
-        if self._awaited + len(awaited) + len(groups) > limits.max_awaited_acks:
+        if self.awaited + len(awaited) + len(groups) > limits.max_awaited_acks:
             raise QueueFull("the server waits for too many answers")
         if self._cost + size > limits.max_ack_bytes:
             raise QueueFull("the ack requests under way take too much memory")
@@ -116,6 +127,7 @@ class AckBook:
             size,
             self._expired,
             keeper,
+            self._time.now,
         )
         if work is not None:
             data, headers = cost.compact(work.data), cost.compact(work.headers)
@@ -124,7 +136,7 @@ class AckBook:
             for key in groups:
                 request.tasks[Task(request, key, work)] = None
         self._count += 1
-        self._awaited += count
+        self.awaited += count
         self._cost += size
         self._by_id[request.id] = request
         try:
@@ -138,6 +150,7 @@ class AckBook:
         except BaseException:  # out of a signal handler: nobody would know of the request
             self._forget(request)
             raise
+        self.figures.asked += count
         return request
 
     def note_absent(self, request: AckRequest, ids: Iterable[str]) -> None:
@@ -145,6 +158,7 @@ class AckBook:
         for client_id in ids:
             response = AckResponse(client_id, False, ABSENT, request.id)
             request.responses[client_id] = response
+            self.figures.note(ack_figures.ABSENT)
             request.owner.ack_updated(request, response)
 
     def close(self, request: AckRequest) -> None:
@@ -173,6 +187,9 @@ class AckBook:
         elif subscriber in request.awaited:
             if (error or size) and not self._charge(request, cost.of_answer(error, size)):
                 error, result = NO_ROOM, None
+                self.figures.note(ack_figures.NO_ROOM)
+            elif error is not None:
+                self.figures.note(ack_figures.FAILED)
             self._record(request, subscriber, error, result)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
@@ -214,6 +231,7 @@ class AckBook:
         if request.keeper is not None:
             self._let_go_on(request)
         else:
+            self.figures.given_up(request, ack_figures.CANCELLED)
             self._forget(request)
 
     def owners(self) -> list[AckOwner]:
@@ -232,6 +250,7 @@ class AckBook:
     def _disconnect(self, subscriber: Subscriber) -> Iterator[int]:
         for request in list(self._by_subscriber.get(subscriber, ())):
             if request.id in self._by_id and subscriber in request.awaited:
+                self.figures.note(ack_figures.DISCONNECTED)
                 self._record(request, subscriber, "disconnected")
                 yield 1
 
@@ -251,6 +270,7 @@ class AckBook:
                 yield 1
             else:
                 awaited = len(request.awaited) + len(request.tasks)
+                self.figures.given_up(request, ack_figures.OWNER_LEFT)
                 self._forget(request)
                 yield 1 + awaited
         self._leaving.pop(owner, None)
@@ -279,7 +299,7 @@ class AckBook:
         of_subscriber = self._by_subscriber.get(subscriber, {})
         # Nothing is called from here on, so no signal handler comes in before all is noted.
         del request.awaited[subscriber]
-        self._awaited -= 1
+        self.awaited -= 1
         if request in of_subscriber:
             del of_subscriber[request]
         if not of_subscriber and subscriber in self._by_subscriber:
@@ -290,15 +310,17 @@ class AckBook:
             self._finish(request)
 
     def _conclude(
-        self, request: AckRequest, task: Task, response: GroupResponse, size: int
+        self, request: AckRequest, task: Task, outcome: str, response: GroupResponse, size: int
     ) -> None:
         """Record the outcome of a group."""
         error = response.error
         if (error or size) and not self._charge(request, cost.of_answer(error, size)):
-            response = response.without_result(NO_ROOM)
+            response, outcome = response.without_result(NO_ROOM), ack_figures.NO_ROOM
         del request.tasks[task]
-        self._awaited -= 1
+        self.awaited -= 1
         request.responses[response.key] = response
+        if outcome != ack_figures.HANDLED:
+            self.figures.note(outcome)
         request.owner.ack_updated(request, response)
         if request.is_over:
             self._finish(request)
@@ -322,6 +344,9 @@ class AckBook:
             if request.id not in self._by_id:
                 return  # the last task has ended it
         self._forget(request)
+        if request.awaited or request.is_late:
+            self.figures.late(request)
+        self.figures.duration.note(self._time.now - request.begun)
         if request.keeper is not None:
             request.keeper.ended(request)
         request.owner.ack_finished(request)
@@ -347,7 +372,7 @@ class AckBook:
         # Nothing is called from here on, so no signal handler comes in before all is noted.
         if request.id in self._by_id:
             del self._by_id[request.id]
-            self._awaited -= count
+            self.awaited -= count
             self._cost -= request.cost
             self._results -= request.size
         request.deadline = None

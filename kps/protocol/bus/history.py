@@ -280,6 +280,11 @@ class LogBook:
     def __len__(self) -> int:
         return len(self._logs)
 
+    def count(self) -> int:
+        """Count the messages that are kept, of all topics."""
+        self.work += len(self._filled) // _SELECTED
+        return sum([min(log.kept, log.rule.size) for log in self._filled])
+
     def is_whole(self, epoch: str, mark: int) -> bool:
         """Tell whether nothing is unknown of what has come after a mark."""
         is_known = epoch == self.epoch and self.forgotten <= mark <= self.latest

@@ -61,6 +61,11 @@ class Subjects:
     def __len__(self) -> int:
         return len(self._topics) + len(self._patterns)
 
+    @property
+    def patterns(self) -> int:
+        """How many of them are patterns."""
+        return len(self._patterns)
+
     def __iter__(self) -> Iterator[Subject]:
         return chain(self._topics.values(), self._patterns.values())
 

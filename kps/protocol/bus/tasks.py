@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from kps.protocol import cost
+from kps.protocol.bus import ack_figures
 from kps.protocol.bus.ack_request import NO_ROOM, AckRequest, Queue, Task
 from kps.protocol.bus.groups import Group, Member
 from kps.protocol.bus.publication import Publication
@@ -32,8 +33,9 @@ _MOST_RETURNS = 20  # by members that have not begun with a task
 
 _Answer = tuple[Subscriber, str, str | None, Json | None, int, bool]
 
-Conclude = Callable[[AckRequest, Task, GroupResponse, int], None]
-"""Gets the outcome of a task of a request, and the bytes of its result."""
+Conclude = Callable[[AckRequest, Task, str, GroupResponse, int], None]
+"""Gets the outcome of a task of a request, in a word of ``ack_figures`` and in full, and the bytes
+of its result."""
 
 
 def cost_of_task(key: InGroup) -> int:
@@ -69,7 +71,10 @@ class TaskBook:
         self._counts: dict[InGroup, int] = {}  # of all tasks that wait for a group
         self._answers: deque[_Answer] = deque()
         self._is_answering = False
-        self._count = 0
+        self.begun = 0
+        """How many tasks there have been."""
+        self.attempts = 0
+        """How often a member was given a task."""
         self._kept: OrderedDict[Task, None] = OrderedDict()
         self.kept = 0
         """Bytes of tasks that members have, and whose requests have ended."""
@@ -77,12 +82,22 @@ class TaskBook:
         bus.on_member.append(self._member_joined)
         bus.on_member_gone.append(self._member_left)
 
+    @property
+    def under_way(self) -> int:
+        """How many tasks members have."""
+        return len(self._under_way)
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait for a member that is free."""
+        return sum(self._counts.values())
+
     def begin(self, request: AckRequest) -> None:
         """Give the tasks of a request to members."""
         for task in list(request.tasks):
             if task.request is not None:  # the request may have ended meanwhile
-                self._count += 1
-                task.number = self._count
+                self.begun += 1
+                task.number = self.begun
                 self._dispatch(task, is_new=True)
 
     def abandon(self, request: AckRequest) -> None:
@@ -93,7 +108,7 @@ class TaskBook:
 
     def time_out(self, task: Task) -> None:
         """End a task whose time is over."""
-        self._end(task, "timeout")
+        self._end(task, "timeout", ends_as=ack_figures.TIMED_OUT)
 
     def answer(
         self,
@@ -149,7 +164,7 @@ class TaskBook:
         for task in list(self._by_subscriber.get(subscriber, ())):
             if task.id in self._under_way and task.last is subscriber:
                 self._take_back(task)
-                self._again(task, DISCONNECTED)
+                self._again(task, DISCONNECTED, ack_figures.DISCONNECTED)
                 yield self._work_of(task)
 
     # -- within -----------------------------------------------------------------------------
@@ -158,7 +173,7 @@ class TaskBook:
         """Give a task to a member, or let it wait for one."""
         group = self._bus.group(task.key)
         if group is None or next(group.present(), None) is None:
-            self._end(task, NO_MEMBER)
+            self._end(task, NO_MEMBER, ends_as=ack_figures.NO_MEMBER)
             return
         # A member that is free has been given all that waits and that it could take.
         if task.message_key:
@@ -176,7 +191,7 @@ class TaskBook:
         """Let a task wait. Only a new one may have no room."""
         count = self._counts.get(task.key, 0)
         if is_new and count >= self._limits.max_waiting:
-            self._end(task, BUSY)
+            self._end(task, BUSY, ends_as=ack_figures.BUSY)
             return
         queue.add(task)
         task.queue = queue
@@ -196,9 +211,10 @@ class TaskBook:
         subscriber, request = member.subscriber, task.request
         assert request is not None
         if not self._charge(request, subscriber.id.__sizeof__()):
-            self._end(task, NO_ROOM)
+            self._end(task, NO_ROOM, ends_as=ack_figures.NO_ROOM)
             return
         task.attempt += 1
+        self.attempts += 1
         task.member, task.member_id = member, subscriber.id
         group.took(member)
         self._under_way[task.id] = task
@@ -242,22 +258,29 @@ class TaskBook:
         else:
             self._dispatch(task, is_returned=True)
 
-    def _again(self, task: Task, error: str) -> None:
+    def _again(self, task: Task, error: str, ends_as: str = ack_figures.FAILED) -> None:
         """Give a task to another member, unless too many have had it."""
         request = task.request
         if request is None:
             return
         if task.attempt >= self._limits.max_attempts:
-            self._end(task, error)
+            self._end(task, error, ends_as=ends_as)
         elif self._charge(request, size_of_failure("", error)):  # its id has been paid for
             task.failures.append((task.member_id, error))
             self._dispatch(task)
         else:
-            self._end(task, NO_ROOM)
+            self._end(task, NO_ROOM, ends_as=ack_figures.NO_ROOM)
 
     def _end(
-        self, task: Task, error: str | None, result: Json | None = None, size: int = 0
+        self,
+        task: Task,
+        error: str | None,
+        result: Json | None = None,
+        size: int = 0,
+        *,
+        ends_as: str = ack_figures.FAILED,
     ) -> None:
+        """End a task with an outcome; ``ends_as`` is a word for that, if it is an error."""
         request = task.request
         if request is None:
             return
@@ -273,7 +296,8 @@ class TaskBook:
             failures=tuple(task.failures),
         )
         self._let_go(task)
-        self._conclude(request, task, response, size)
+        outcome = ack_figures.HANDLED if error is None else ends_as
+        self._conclude(request, task, outcome, response, size)
 
     def _let_go(self, task: Task) -> None:
         """Note that no request needs a task any more. It is kept while a member has it."""

@@ -42,6 +42,10 @@ class Bus:
         """Called after a subscriber has joined a group, or changed how much it takes."""
         self.on_member_gone: list[MemberWatcher] = []
         """Called after one has left it."""
+        self.subscriptions = 0
+        """How many subscriptions there are, those as a member of a group included."""
+        self.groups = 0
+        """How many groups have members, or one that has just left."""
 
     def __len__(self) -> int:
         """Return how many topics and patterns have a subscriber, or one that has just left."""
@@ -131,6 +135,7 @@ class Bus:
         subscriber.topics[subject.key] = Stage.LIVE
         subject.subscribers[subscriber] = None
         self.routes.changed(subject)
+        self.subscriptions += 1
         for watch in self.on_join:
             watch(subscriber, key)
 
@@ -140,12 +145,14 @@ class Bus:
         group = subject.own_groups.get(key.group)
         if group is None:
             group = subject.own_groups[key.group] = Group(key, self._leaving)
+            self.groups += 1
             self.routes.changed(subject)
         is_new = subscriber not in group.members
         group.join(subscriber, concurrency)
         if is_new:
             subscriber.topics.pop(key, None)
             subscriber.topics[group.key] = Stage.LIVE
+            self.subscriptions += 1
             for watch in self.on_join:
                 watch(subscriber, key)
         for watch_members in self.on_member:
@@ -165,6 +172,7 @@ class Bus:
         if stage is not Stage.LIVE or subject is None:
             return
         del subject.subscribers[subscriber]
+        self.subscriptions -= 1
         self.routes.changed(subject)
         if subject.is_empty:
             self.routes.remove(key)
@@ -177,8 +185,10 @@ class Bus:
         if subject is None or group is None or subscriber not in group.members:
             return  # it was only asked for
         member = group.leave(subscriber)
+        self.subscriptions -= 1
         if not group.members:
             del subject.own_groups[key.group]
+            self.groups -= 1
             self.routes.changed(subject)
             if subject.is_empty:
                 self.routes.remove(key.scope)

@@ -1,6 +1,6 @@
 """Publications on one topic that leave together: in one message, or in a frame each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from kps.protocol.cost import ENTRY
@@ -10,9 +10,9 @@ from kps.protocol.wire.frames import (
     LONGEST_HEADER,
     SEPARATOR,
     Masker,
-    read_header,
     read_texts,
     size_of_masked,
+    split_frames,
 )
 from kps.protocol.wire.outbox import Entry, Kind
 
@@ -141,14 +141,7 @@ class RowEntry(Entry):
     __slots__ = ()
 
     def parts(self) -> Sequence[Entry]:
-        return [Entry(frame, _DROPPABLE) for frame in _frames_in(self.data)]
-
-
-def _frames_in(data: bytes) -> Iterator[bytes]:
-    position = 0
-    while (header := read_header(data, position)) is not None:
-        begun, position = position, header.start + header.length
-        yield data[begun:position]
+        return [Entry(frame, _DROPPABLE) for frame in split_frames(self.data)]
 
 
 def messages_in(entry: Entry) -> list[bytes]:

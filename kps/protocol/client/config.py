@@ -29,5 +29,7 @@ class ClientConfig:
     reports_messages: bool = False
     """Whether the core emits every message of the server as ``MessageReceived``."""
     limits: ClientLimits = field(default_factory=ClientLimits)
+    offers_compression: bool = False
+    """Whether the client takes compressed publications, if the server compresses."""
     level: int = level2.LEVEL
     """The highest level of the protocol that the client offers."""

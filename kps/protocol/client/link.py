@@ -74,6 +74,7 @@ class ClientLink:
             text_frame=masker.text_frame,
             limits=config.limits,
             now=clock.now,
+            offers_compression=config.offers_compression,
         )
         self._taken = self._socket.outbox.taken = Taken()
         self.outgoing = Outgoing(self._socket, clock, masker, config.limits, self._note_state)

@@ -22,8 +22,8 @@ class Backoff:
     """The wait before the first retry, at least 0.01."""
     factor: float = 2.0
     longest: float = 30.0
-    """The longest wait. The waits start anew after a connection, but from the fourth one in a row
-    that lived for less than this they start one step later each time."""
+    """The longest wait. The waits start anew after a connection, but behind the fifth one in a row
+    that lived for less than this, and behind each further one, they start one step later."""
     jitter: float = 0.5
     """The random part of the wait: with 0.5 it is between half of the wait and all of it."""
 

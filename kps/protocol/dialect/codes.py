@@ -18,6 +18,27 @@ LIMIT_REACHED = "limit_reached"
 MESSAGE_ID_IN_USE = "message_id_in_use"
 OUTCOME_UNKNOWN = "outcome_unknown"
 
+ERRORS = (
+    "bad_message",
+    "unknown_action",
+    "not_registered",
+    "bad_request",
+    "id_unavailable",
+    "no_such_client",
+    "no_history",
+    "ack_id_in_use",
+    MESSAGE_ID_IN_USE,
+    OUTCOME_UNKNOWN,
+    "relay_failed",
+    "wrong_server",
+    "forbidden",
+    "unavailable",
+    "unauthorized",
+    LIMIT_REACHED,
+    RATE_LIMITED,
+)
+"""All error codes of a server."""
+
 PATTERNS = "patterns"
 HISTORY = "history"
 EXPECT = "expect"

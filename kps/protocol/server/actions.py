@@ -271,6 +271,7 @@ def history(actor: Actor, fields: Fields) -> None:
         raise InvalidMessage("this topic has no history", "no_history")
     limits = actor.state.limits
     standing, entries = look_up(log, since, count, limits.max_positions, limits.max_message // 2)
+    actor.state.tally.recovered(standing.recovered, standing.lost)
     actor.state.turns.left -= _HISTORY + len(entries) + log.book.take_work()
     actor.reply(level2.history(topic, nonce, entries, standing.fields(is_pattern=False)))
 

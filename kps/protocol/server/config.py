@@ -50,6 +50,10 @@ class HubConfig:
     """HTTP answers by path. Each has an ``etag``."""
     history: tuple[History, ...] = ()
     """For which topics the server keeps messages; the first rule that has a topic counts."""
+    compresses: bool = False
+    """Whether the server compresses publications for clients that take it (spec, section 22)."""
+    shows_metrics: bool = False
+    """Whether the port of the bus also has figures for operators, at ``/metrics``."""
     is_monitored: bool = False
     """Whether the server publishes its figures to subscribers (spec, 12.8)."""
 

@@ -8,10 +8,11 @@ from kps.protocol.calls import entry
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.gate import STOPPING, Phase
 from kps.protocol.server.intake import Intake
+from kps.protocol.server.routes import Routes
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.transport import WebSocketTransport
-from kps.protocol.wire.http import HttpRequest, HttpResponse
+from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import Closed, Output, State
 
@@ -25,7 +26,8 @@ class WebSocketConnection:
     """
 
     __slots__ = ("__weakref__", "_forget", "_intake", "_is_admitted", "_is_gone", "_origin",
-                 "_socket", "_state", "_transport", "calls", "number", "session")  # fmt: skip
+                 "_routes", "_socket", "_state", "_transport", "calls", "number",
+                 "session")  # fmt: skip
 
     def __init__(
         self,
@@ -34,24 +36,26 @@ class WebSocketConnection:
         number: int,
         peer: str,
         *,
-        respond: Callable[[HttpRequest], HttpResponse],
+        routes: Routes,
         forget: Callable[["WebSocketConnection"], None],
     ) -> None:
-        config, now = state.config, state.now
         self.number = number
         """The number by which events and the hub's verbs name it."""
         self.calls = state.calls
         self._state = state
         self._forget = forget
+        self._routes = routes
         self._origin: str | None = None  # the address for which it counts
         self._socket = ServerWebSocket(
             limits=state.limits,
-            path=config.path,
-            respond=respond,
+            path=routes.path,
+            respond=routes.respond,
             peer=peer,
-            now=now,
-            is_secure=config.is_secure,
-            proxies=state.admission if config.proxies else None,
+            now=state.now,
+            is_secure=routes.is_secure,
+            proxies=routes.admission if routes.admission.has_proxies else None,
+            books=state.tally,
+            compresses=state.config.compresses,
         )
         # Nobody needs a long message to register.
         self._socket.reader.max_message = min(state.limits.max_message, 4 * state.limits.max_head)
@@ -66,10 +70,10 @@ class WebSocketConnection:
             failed=self._transport.abort,
         )
         self._is_gone = False
-        self._is_admitted = state.admission.admit()
+        self._is_admitted = routes.admission.admit()
         if not self._is_admitted:
-            self._turn_away()
-        elif not config.proxies or not state.admission.is_proxy(peer):
+            self._turn_away("full")
+        elif not routes.admission.is_proxy(peer):
             self._enter()
 
     # -- called by a driver -----------------------------------------------------------------
@@ -211,7 +215,10 @@ class WebSocketConnection:
         before = socket.state
         request = socket.request
         if before is _REQUEST and request is not None:
-            session.gate.judge_header(verdict, request)
+            if request.is_upgrade:
+                session.gate.judge_header(verdict, request)
+            else:
+                self._transport.refuse(self._routes.judged(request, verdict))
         elif session.gate.holds:
             session.run.forget_permissions()
             session.gate.judge(verdict)
@@ -254,20 +261,26 @@ class WebSocketConnection:
     # -- within -----------------------------------------------------------------------------
 
     def _requested(self) -> None:
-        """Pass a request for an upgrade to the gate, or refuse it; anything else has its answer."""
+        """Pass a request for an upgrade to the gate, or refuse it; anything else has its answer.
+
+        It may also be a plain one that waits until a hook has judged its token.
+        """
         if self._socket.state is _REQUEST:
             request = self._socket.request
             assert request is not None
             self.session.peer = request.peer
             if self._origin is not None or self._state.stopping or self._enter():
-                self.session.gate.requested(request)
+                if request.is_upgrade:
+                    self.session.gate.requested(request)
+                else:
+                    self._state.emit(self._routes.question(self.number, request))
         self._changed(_HANDSHAKE)
 
     def _enter(self) -> bool:
         """Count the connection for its address; refuse it if the address has too many."""
-        self._origin = self._state.admission.enter(self.session.peer)
+        self._origin = self._routes.admission.enter(self.session.peer)
         if self._origin is None:
-            self._turn_away()
+            self._turn_away("address")
             return False
         throttle, state = self.session.throttle, self._state
         if throttle is not None:
@@ -275,11 +288,12 @@ class WebSocketConnection:
             throttle.limiter = used or throttle.limiter
         return True
 
-    def _turn_away(self) -> None:
+    def _turn_away(self, reason: str) -> None:
         """Refuse the connection, because there are too many."""
         state, socket = self._state, self._socket
+        state.tally.refused[reason] += 1
         was_admitted, self._is_admitted = self._is_admitted, False
-        if state.admission.turn_away(was_admitted=was_admitted):
+        if self._routes.admission.turn_away(was_admitted=was_admitted):
             socket.respond(_TOO_MANY, state.now, _PATIENCE)
         else:
             socket.abort("too many connections", state.now)
@@ -311,11 +325,11 @@ class WebSocketConnection:
         self.session.leave(self._socket.closed)
         # What is noted as soon as a call returns is noted before a signal handler comes in.
         if not self._is_gone:
-            state.admission.release(was_admitted=self._is_admitted)
+            self._routes.admission.release(was_admitted=self._is_admitted)
             self._is_gone = True
         origin = self._origin
         if origin is not None:
-            state.admission.leave(origin)
+            self._routes.admission.leave(origin)
             self._origin = None
             if self.session.throttle is not None:
                 state.used_limiters.put(origin, self.session.throttle.limiter, now)

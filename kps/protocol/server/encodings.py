@@ -1,8 +1,11 @@
 """The encodings in which publications are queued for clients: WebSocket frames of a dialect."""
 
+from collections.abc import Mapping
+
 from kps.protocol.bus.publication import Encoding, Publication
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.server import LEVEL_1, LEVEL_2, ServerLevel1
+from kps.protocol.server.compression import Compressor
 from kps.protocol.wire.frames import text_frame, text_frames
 from kps.protocol.wire.outbox import Entry, Kind
 
@@ -88,5 +91,39 @@ class _Parts:
         return entries
 
 
-# One encoding for each dialect, because each publication caches by encoding.
-FRAMES = {dialect: FrameEncoding(dialect) for dialect in (LEVEL_1, LEVEL_2)}
+Encodings = Mapping[ServerLevel1, FrameEncoding]
+"""By dialect. There is one for each, because each publication caches by encoding."""
+
+FRAMES: Encodings = {dialect: FrameEncoding(dialect) for dialect in (LEVEL_1, LEVEL_2)}
+
+
+class CompressedEncoding(FrameEncoding):
+    """Encodes publications for clients with which compression is agreed.
+
+    A publication is compressed once for all of them. Messages of the past are not, because each
+    subscriber gets others, nor are direct messages, which have one receiver.
+    """
+
+    def __init__(self, dialect: ServerLevel1, compressor: Compressor) -> None:
+        super().__init__(dialect)
+        self._compressor = compressor
+
+    def encode(self, publication: Publication) -> Encoded:
+        plain = publication.encoded(FRAMES[self._dialect])  # shared where nothing is compressed
+        if isinstance(plain, bytes) or publication.is_direct:
+            return plain
+        return self._compressor.compress(publication.topic, plain)
+
+    def encode_some(
+        self, publication: Publication, texts: list[bytes], count: int, offset: int
+    ) -> Entry:
+        plain = super().encode_some(publication, texts, count, offset)
+        return self._compressor.compress(publication.topic, plain)
+
+    def encode_past(self, publication: Publication) -> Entry:
+        return FRAMES[self._dialect].encode_past(publication)
+
+
+def compressed(compressor: Compressor) -> Encodings:
+    """Return the encodings of a server that compresses."""
+    return {dialect: CompressedEncoding(dialect, compressor) for dialect in FRAMES}

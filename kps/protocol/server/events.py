@@ -101,7 +101,9 @@ class LoginRefused(NamedTuple):
     peer: str
     """Address of the client."""
     reason: str
-    """Why, in words of the server."""
+    """Why, as the client is told."""
+    why: str = ""
+    """What the hook that refused it says about that, for the log only."""
 
 
 class ClientRegistered(NamedTuple):

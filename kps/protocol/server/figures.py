@@ -1,6 +1,9 @@
-"""The counters of a server, which are also among its published figures (spec, 12.8)."""
+"""The counters of a server: those that it publishes (spec, 12.8), and more for its operators."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+
+from kps.protocol.dialect.codes import DISMISSED, ERRORS, EXPIRED, ID_TAKEN
 
 
 @dataclass(slots=True)
@@ -22,3 +25,72 @@ class Stats:
     """Bytes read from connections, HTTP and frames included."""
     bytes_out: int = 0
     """Bytes given to the driver to write."""
+
+
+OTHER = "other"
+"""Stands for close codes and statuses that a peer, or a program, has chosen freely."""
+
+REFUSALS = ("full", "address", "origin", "login", "stopping")
+"""Why connections are refused: there are too many, or too many from one address; the origin of a
+page; a token or the program's own decision; the end of the server."""
+
+RECOVERIES = ("complete", "loss")
+
+_CLOSE_CODES = (*range(1000, 1004), *range(1005, 1015), ID_TAKEN, EXPIRED, DISMISSED)
+_STATUSES = (101, 200, 304, 400, 401, 403, 404, 408, 426, 431, 503, 505)
+
+
+def _zeros(*names: object) -> dict[str, int]:
+    return dict.fromkeys(map(str, names), 0)
+
+
+@dataclass(slots=True)
+class Tally:
+    """More counts since the start, of what is rare, by reasons."""
+
+    accepted: int = 0
+    """Connections, plain HTTP included."""
+    received: int = 0
+    """Messages from clients that are gone."""
+    slow: int = 0
+    """Messages dropped because they overflowed a queue, so that its connection was closed."""
+    disconnected: int = 0
+    """Messages dropped because the connection had ended."""
+    repeats: int = 0
+    """Messages with ids that came again, and were answered as before."""
+    unrecovered: int = 0
+    """Messages that clients have missed for good, as far as it is known how many."""
+    refusals: Counter[str] = field(default_factory=lambda: Counter(_zeros(*ERRORS)))
+    """Messages answered with an error, by its code."""
+    refused: dict[str, int] = field(default_factory=lambda: _zeros(*REFUSALS))
+    """Connections, and later logins, that were refused."""
+    closed: dict[str, int] = field(default_factory=lambda: _zeros(*_CLOSE_CODES, OTHER))
+    """WebSockets that have ended, by close code."""
+    responses: dict[str, int] = field(default_factory=lambda: _zeros(*_STATUSES, OTHER))
+    """Answers to HTTP requests, by status."""
+    recoveries: dict[str, int] = field(default_factory=lambda: _zeros(*RECOVERIES))
+    """Clients that asked for what they had missed, and whether all of it was kept."""
+
+    def answered(self, status: int) -> None:
+        """Count an answer to an HTTP request."""
+        add_one(self.responses, status)
+
+    def overflowed(self, messages: int) -> None:
+        """Count messages dropped because they overflowed the queue of a connection."""
+        self.slow += messages
+
+    def cut_off(self, messages: int) -> None:
+        """Count messages dropped because their connection had ended."""
+        self.disconnected += messages
+
+    def recovered(self, is_whole: bool | None, lost: int | None) -> None:
+        """Count a client that has asked for what it had missed; ``None``: it has not."""
+        if is_whole is not None:
+            self.recoveries[RECOVERIES[0] if is_whole else RECOVERIES[1]] += 1
+            self.unrecovered += lost or 0
+
+
+def add_one(counts: dict[str, int], name: object) -> None:
+    """Count one thing under its name, if that is known, or among the others."""
+    key = str(name)
+    counts[key if key in counts else OTHER] += 1

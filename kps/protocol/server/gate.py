@@ -33,12 +33,12 @@ from kps.protocol.server.events import (
     ConnectedClient,
     ConnectRequested,
     HubEvent,
-    LoginRefused,
     OriginRefused,
     TokenPresented,
     UpgradeRequested,
 )
 from kps.protocol.server.ports import Client, Transport
+from kps.protocol.server.routes import UNAUTHORIZED
 from kps.protocol.server.state import ServerState
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 
@@ -149,9 +149,12 @@ class Gate:
     def requested(self, request: HttpRequest) -> None:
         """Decide on an upgrade, or ask the program to decide."""
         self._move(Step.REQUESTED)
+        refused = self._state.tally.refused
         if self._state.stopping:
+            refused["stopping"] += 1
             self._transport.refuse(STOPPING)
         elif not self._state.origins.allows(request):
+            refused["origin"] += 1
             origin = request.header("origin")
             if self._state.origins.is_news(origin):
                 self._state.emit(OriginRefused(request.peer, origin))
@@ -170,7 +173,7 @@ class Gate:
             self._become(verdict)
             self._accept()
         elif verdict is not True:
-            self._tell("the program refused the upgrade")
+            self._tell("the program refused the upgrade", verdict)
             self._transport.refuse(HttpResponse.text(403, "forbidden"))
         elif config.asks_token and request.token:
             applicant = self._applicant
@@ -181,9 +184,9 @@ class Gate:
     def judge_header(self, verdict: object, request: HttpRequest) -> None:
         """Take a hook's verdict on the token in the header of an upgrade."""
         if refusal := self._refusal_of(verdict):
-            self._tell(refusal)
+            self._tell(refusal, verdict)
         is_settled = isinstance(verdict, (HttpResponse, Identity))
-        self.decide(verdict if is_settled else _UNAUTHORIZED, request)
+        self.decide(verdict if is_settled else UNAUTHORIZED, request)
 
     def _accept(self) -> None:
         state = self._state
@@ -255,7 +258,7 @@ class Gate:
             self._tell(refusal)
             self._transport.close(1011, refusal)  # the client may retry after this code
         else:
-            self._turn_away(refusal, ping)
+            self._turn_away(refusal, ping, verdict)
 
     def _become(self, identity: Identity) -> None:
         self.identity = identity
@@ -273,16 +276,16 @@ class Gate:
             return "the token is that of another identity"
         return ""
 
-    def _turn_away(self, reason: str, request: Fields) -> None:
+    def _turn_away(self, reason: str, request: Fields, verdict: object = None) -> None:
         """Refuse a token, and close unless the client is already registered."""
-        self._tell(reason)
+        self._tell(reason, verdict)
         self._applicant.refuse(InvalidMessage(reason, "unauthorized"), request)
         if self.phase is Phase.ADMITTED:
             self._transport.close(1008, reason)
 
-    def _tell(self, reason: str) -> None:
-        """Tell the driver that a login was refused."""
-        self._state.emit(LoginRefused(self._applicant.peer, reason))
+    def _tell(self, reason: str, verdict: object = None) -> None:
+        """Tell the driver that a login was refused, perhaps by the verdict of a hook."""
+        self._state.refuse_login(self._applicant.peer, reason, verdict)
 
     def _attempt(self, step: Callable[[], None], ping: Fields, before: _Known) -> None:
         """Take a step of a ping that had to wait. A refused one has no effect (spec, 5.5)."""
@@ -436,6 +439,3 @@ _MATTERS = ("action", "from", "proto", *NAMES_A_REQUEST)
 _UNDECIDED = "the server could not decide on this"
 
 STOPPING = HttpResponse.text(503, "the server is stopping")
-_UNAUTHORIZED = HttpResponse(
-    401, b"the token is not valid\n", headers=(("www-authenticate", "Bearer"),)
-)

@@ -23,12 +23,14 @@ from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.events import ClientLeft, HubEvent, SessionFailed, StrangerLeft
+from kps.protocol.server.figures import add_one
 from kps.protocol.server.local import LocalAck, LocalProgram
 from kps.protocol.server.monitor import Monitor
-from kps.protocol.server.routes import Routes
+from kps.protocol.server.routes import OperatorRoutes, Routes
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
 from kps.protocol.timers import Deadlines
+from kps.protocol.wire.http import Responder
 from kps.protocol.wire.websocket import Closed, ClosedBy
 
 
@@ -83,8 +85,8 @@ P = ParamSpec("P")
 class Hub:
     """The core of one server.
 
-    ``new_id()`` returns an unused client id, for clients that name none. A test may give a bus of
-    its own with ``new_bus``.
+    ``new_id()`` returns an unused client id, for clients that name none. ``metrics`` answers a
+    request for the figures. A test may give a bus of its own with ``new_bus``.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Hub:
         new_id: Callable[[], str],
         now: float,
         new_bus: Callable[[Deadlines], Bus] = Bus,
+        metrics: Responder | None = None,
     ) -> None:
         self.config = config
         self.state = state = ServerState(config, new_id=new_id, now=now, new_bus=new_bus)
@@ -111,14 +114,22 @@ class Hub:
         self.connections: dict[int, Connection] = {}
         """Every connection by its number, from the first byte on."""
         self._numbers = count(1)
-        self._routes = Routes(state)
+        self._routes = Routes(state, metrics if config.shows_metrics else None)
+        self._operator_routes = None if metrics is None else OperatorRoutes(state, metrics)
         if config.is_monitored:
             Monitor(state, self.delivery.publish, self.dropped)
 
     # -- called by a driver -----------------------------------------------------------------
 
-    def connect(self, peer: str, now: float) -> WebSocketConnection:
-        """Begin a session for a new TCP connection from ``peer``."""
+    def connect(self, peer: str, now: float, *, is_operator: bool = False) -> WebSocketConnection:
+        """Begin a session for a new TCP connection from ``peer``.
+
+        With ``is_operator`` it came to the port for operators.
+        """
+        routes = self._routes
+        if is_operator:
+            assert self._operator_routes is not None
+            routes = self._operator_routes
 
         def make(number: int) -> WebSocketConnection:
             return WebSocketConnection(
@@ -126,7 +137,7 @@ class Hub:
                 self.delivery,
                 number,
                 peer,
-                respond=self._routes.respond,
+                routes=routes,
                 forget=self.forget,
             )
 
@@ -137,6 +148,7 @@ class Hub:
         """Take in a connection of any kind, which ``make`` makes for its number."""
         state = self.state
         state.now = now
+        state.tally.accepted += 1
         connection = make(next(self._numbers))
         self.connections[connection.number] = connection
         state.deadlines.schedule(connection)
@@ -372,9 +384,12 @@ class Hub:
         dropped = connection.dropped
         del self.connections[connection.number]
         state.stats.dropped += dropped
+        state.tally.received += session.received
         closed = connection.closed
         if closed is None:
             return
+        if session.id or closed.code != 1006:  # else perhaps there was no WebSocket
+            add_one(state.tally.closed, closed.code)
         if not session.id:
             state.emit(StrangerLeft(session.peer, closed))
             return

@@ -19,6 +19,7 @@ _HEAD = 10  # of each part of the request
 _FIELD = 2  # of each line in it
 _REQUEST = 150  # of the answer to it
 _KILOBYTE = 1024  # bytes that count as one unit
+_INFLATED = 256  # bytes of messages that were deflated, which count as one unit
 
 _BYTES_OF_UNIT = 4  # that are read for each unit that is left: the smallest message has eight
 
@@ -43,8 +44,8 @@ class Intake:
     """
 
     __slots__ = ("_controls", "_extra", "_failed", "_frames", "_handled", "_head", "_inbox",
-                 "_last_steps", "_most_replies", "_patience", "_reader", "_requested", "_session",
-                 "_socket", "_state", "gives_up_at", "is_heard", "number", "used",
+                 "_inflated", "_last_steps", "_most_replies", "_patience", "_reader", "_requested",
+                 "_session", "_socket", "_state", "gives_up_at", "is_heard", "number", "used",
                  "waits")  # fmt: skip
 
     def __init__(
@@ -76,7 +77,8 @@ class Intake:
         """When the steps of ``finish`` are taken in any case."""
         self._last_steps: tuple[Callable[[float], None], ...] = ()
         self._patience = state.limits.close_timeout  # before they are taken
-        self._frames = self._controls = self._extra = 0  # of the reader, as charged so far
+        # Of the reader, as charged so far.
+        self._frames = self._controls = self._extra = self._inflated = 0
 
     @property
     def waiting_bytes(self) -> int:
@@ -201,6 +203,10 @@ class Intake:
         extra = reader.extra - self._extra
         self._frames, self._controls, self._extra = reader.frames, reader.controls, reader.extra
         state.turns.left -= frames * _FRAME + controls * _CONTROL
+        if reader.inflater is not None:
+            inflated = reader.inflater.inflated
+            state.turns.left -= (inflated - self._inflated) // _INFLATED
+            self._inflated = inflated
         if frames:
             state.unflushed[self.number] = None  # there may be a pong
         if throttle is not None and throttle.charge_extra(controls, extra, state.now):

@@ -30,6 +30,7 @@ def look_up(actor: Actor, message_id: MessageId, about: About) -> tuple[Handled,
             raise InvalidMessage("another message has this message_id", MESSAGE_ID_IN_USE)
         if message_id.until is None:
             ids.came_again(handled)
+        state.tally.repeats += 1
         return handled, True
     if message_id.until is not None and message_id.until <= state.now:
         raise InvalidMessage("nobody knows any more if this was handled", OUTCOME_UNKNOWN)

@@ -9,6 +9,7 @@ from kps.protocol.bus.ack_request import AckOwner
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.server import ServerLevel1
+from kps.protocol.server.encodings import FrameEncoding
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Entry, Kind
 
@@ -32,8 +33,8 @@ class Transport(Protocol):
     def queue_whole(self, entry: Entry) -> bool:
         """Queue an entry if all its frames have room, else do nothing; tell which."""
 
-    def speak(self, dialect: ServerLevel1) -> None:
-        """Switch to a dialect."""
+    def speak(self, dialect: ServerLevel1) -> FrameEncoding:
+        """Switch to a dialect; return the encoding in which it then takes publications."""
 
     def accept(self) -> None:
         """Accept the client, which may then send messages."""

@@ -295,6 +295,10 @@ class PresenceBook:
         bus.on_join.append(self._joined)
         bus.on_leave.append(self._left)
 
+    def __len__(self) -> int:
+        """Return how many topics somebody observes."""
+        return len(self._rosters)
+
     def version(self, topic: str) -> int:
         """Return the number of the latest change of a topic's members; 0: nobody observes it."""
         roster = self._rosters.get(topic)

@@ -1,28 +1,84 @@
-"""Answers plain HTTP requests to the server's port (spec, 2.4)."""
+"""Answers plain HTTP requests to the server's ports (spec, 2.4)."""
 
+from dataclasses import replace
+
+from kps.protocol.access.admission import Admission, host_of, is_loopback
+from kps.protocol.access.identity import Identity
 from kps.protocol.dialect.envelope import write
+from kps.protocol.server.events import TokenPresented
 from kps.protocol.server.state import ServerState
-from kps.protocol.wire.http import HttpRequest, HttpResponse
+from kps.protocol.wire.http import HttpRequest, HttpResponse, Responder
+
+METRICS = "/metrics"
+
+_OPERATORS = 64  # connections at a time to the port for operators
+
+# Fields of a request that somebody has passed on.
+_PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 
 
 class Routes:
-    """Answers plain HTTP requests by their path: pages, and the server's health."""
+    """What one port of the server answers: here that of the bus, which everybody reaches.
 
-    def __init__(self, state: ServerState) -> None:
+    The figures are for who may see those of the console as well: an identity with that permission
+    or, on a server without identities, this machine itself.
+    """
+
+    def __init__(self, state: ServerState, metrics: Responder | None) -> None:
+        config = state.config
+        self.path = config.path
+        """The path of the WebSocket; empty if there is none."""
+        self.is_secure = config.is_secure
+        """Whether this port speaks TLS."""
+        self.admission = state.admission
+        """Counts its connections."""
         self._state = state
-        self._answers = {"/healthz": self._health}
-        """Functions by path, for answers that change with each request."""
+        self._metrics = metrics
+        self._answers: dict[str, Responder] = {"/healthz": self._health}
+        if metrics is not None:
+            self._answers[METRICS] = self._show_metrics
+        self._pages = config.pages
 
-    def respond(self, request: HttpRequest) -> HttpResponse:
-        """Answer a request."""
+    def respond(self, request: HttpRequest) -> HttpResponse | None:
+        """Answer a request; ``None``: ``question`` is to be put to the program first."""
         if request.method not in ("GET", "HEAD"):
             return _NOT_FOUND
-        if page := self._state.config.pages.get(request.path):
+        if page := self._pages.get(request.path):
             return page.unless_known(request)
         answer = self._answers.get(request.path)
-        return answer() if answer is not None else _NOT_FOUND
+        return answer(request) if answer is not None else _NOT_FOUND
 
-    def _health(self) -> HttpResponse:
+    def question(self, number: int, request: HttpRequest) -> TokenPresented:
+        """Return what a request waits for."""
+        return TokenPresented(number, request.token, request.peer)
+
+    def judged(self, request: HttpRequest, verdict: object) -> HttpResponse:
+        """Answer a request as a hook decided on its token."""
+        assert self._metrics is not None
+        if isinstance(verdict, HttpResponse):
+            return verdict
+        if not isinstance(verdict, Identity) or verdict.is_over:
+            self._state.refuse_login(request.peer, "the token is not valid", verdict)
+            return UNAUTHORIZED
+        return self._shown_to(verdict, request)
+
+    def _show_metrics(self, request: HttpRequest) -> HttpResponse | None:
+        state = self._state
+        if state.config.asks_token:
+            return None if request.token else UNAUTHORIZED
+        if not _is_from_here(request):
+            return _ONLY_HERE
+        return self._shown_to(state.anybody, request)
+
+    def _shown_to(self, identity: Identity, request: HttpRequest) -> HttpResponse:
+        assert self._metrics is not None
+        if not identity.permissions.console:
+            return _FORBIDDEN
+        answer = self._metrics(request)
+        assert answer is not None
+        return answer
+
+    def _health(self, request: HttpRequest) -> HttpResponse:
         state = self._state
         health = {
             "status": "stopping" if state.stopping else "ok",
@@ -34,4 +90,43 @@ class Routes:
         return HttpResponse(200, write(health), "application/json")
 
 
+class OperatorRoutes(Routes):
+    """What the port for operators answers to everybody who reaches it. It has no WebSocket.
+
+    Its connections are none of those that the limits of the bus count: whoever looks after a
+    server that is full must see that.
+    """
+
+    def __init__(self, state: ServerState, metrics: Responder) -> None:
+        super().__init__(state, metrics)
+        self.path = ""
+        self.is_secure = False
+        limits = replace(
+            state.limits, max_connections=_OPERATORS, max_connections_per_address=_OPERATORS
+        )
+        self.admission = Admission(limits, ())
+        self._answers[METRICS] = metrics
+        self._pages = {}
+
+
+def _is_from_here(request: HttpRequest) -> bool:
+    """Tell whether a request comes from a program of this machine, as far as can be known.
+
+    It does not if a proxy of this machine says that it has passed it on. Nor if it names another
+    host: a web page may make a browser take a name of its own for this machine.
+    """
+    if any(request.header(name) for name in _PASSED_ON) or not is_loopback(request.peer):
+        return False
+    host = request.header("host").lower()
+    return host_of(host) == "localhost" or is_loopback(host)
+
+
 _NOT_FOUND = HttpResponse.text(404, "not found")
+UNAUTHORIZED = HttpResponse(
+    401, b"the token is not valid\n", headers=(("www-authenticate", "Bearer"),)
+)
+"""Refuses a request without a valid token."""
+_FORBIDDEN = HttpResponse.text(403, "the figures need the permission console")
+_ONLY_HERE = HttpResponse.text(
+    403, "the figures are for this machine only; --metrics-address gives them a port of their own"
+)

@@ -209,8 +209,7 @@ class ServerSession:
     def speak(self, dialect: ServerLevel1) -> None:
         """Switch to a dialect."""
         self.dialect = dialect
-        self.encoding = FRAMES[dialect]
-        self._transport.speak(dialect)
+        self.encoding = self._transport.speak(dialect)
         self.inbox.forget()
 
     def reply(self, message: bytes) -> bool:
@@ -228,6 +227,7 @@ class ServerSession:
     def _answer(self, error: InvalidMessage, message: bytes) -> None:
         self.run.finish()
         self.state.stats.refused += 1
+        self.state.tally.refusals[error.code] += 1
         self.state.turns.left -= _REFUSAL
         if self.gate.is_over:
             return

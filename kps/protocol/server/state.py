@@ -3,25 +3,27 @@
 from collections.abc import Callable
 
 from kps.protocol.access.admission import Admission
-from kps.protocol.access.identity import Identity
+from kps.protocol.access.identity import Identity, NoIdentity
 from kps.protocol.access.ids import IdOwners
 from kps.protocol.access.origins import Origins
 from kps.protocol.access.rate import UsedLimiters
-from kps.protocol.bus.acks import AckBook
+from kps.protocol.bus.acks import AckBook, Time
 from kps.protocol.bus.history import LogBook
 from kps.protocol.bus.message_ids import MessageIds
 from kps.protocol.bus.topics import Bus
 from kps.protocol.calls import Calls
+from kps.protocol.server.compression import Compressor
 from kps.protocol.server.config import HubConfig
-from kps.protocol.server.events import HubEvent
-from kps.protocol.server.figures import Stats
+from kps.protocol.server.encodings import FRAMES, compressed
+from kps.protocol.server.events import HubEvent, LoginRefused
+from kps.protocol.server.figures import Stats, Tally
 from kps.protocol.server.ports import Client
 from kps.protocol.server.presence import PresenceBook
 from kps.protocol.server.turns import Turns
 from kps.protocol.timers import Deadlines
 
 
-class ServerState:
+class ServerState(Time):
     """The tables of a server, the time, and the events for the driver. It decides nothing."""
 
     def __init__(
@@ -45,6 +47,10 @@ class ServerState:
         self.turns = Turns()
         self.bus = new_bus(self.deadlines)
         limits = config.limits
+        self.compressed = FRAMES
+        """The encodings for clients with which compression is agreed."""
+        if config.compresses:
+            self.compressed = compressed(Compressor(limits.compress_from, self.turns))
         self.logs: LogBook | None = None
         """The messages of topics with history, if any have it."""
         self.replays = 0
@@ -57,7 +63,7 @@ class ServerState:
                 limits.history_bytes,
                 limits.history_topics,
             )
-        self.acks = AckBook(self.bus, self.deadlines, config.limits, self._count_delivered)
+        self.acks = AckBook(self.bus, self.deadlines, limits, self._count_delivered, self)
         self.message_ids = MessageIds(
             self.deadlines, limits, self._random_name(), now=lambda: self.now
         )
@@ -76,6 +82,7 @@ class ServerState:
         self.addresses: set[str] = set()
         """The addresses, hosts and domains by which other servers may reach this one."""
         self.stats = Stats()
+        self.tally = Tally()
         self.parsed = 0
         """Bytes of the arrays of messages that wait as objects."""
         self.events: list[HubEvent] = []
@@ -93,6 +100,15 @@ class ServerState:
     def emit(self, event: HubEvent) -> None:
         """Add an event for the driver."""
         self.events.append(event)
+
+    def refuse_login(self, peer: str, reason: str, verdict: object = None) -> None:
+        """Count and tell that a client may not connect, or not renew its identity.
+
+        A hook's ``verdict`` may say more than the client is told.
+        """
+        self.tally.refused["login"] += 1
+        why = verdict.why if isinstance(verdict, NoIdentity) else ""
+        self.emit(LoginRefused(peer, reason, why))
 
     def uptime(self) -> float:
         """Return the seconds since the start."""

@@ -161,11 +161,15 @@ def _confirm(actor: Actor, key: Scope, start: Start | None, observes: bool | Non
     """Confirm a subscription, and begin to replay what it asks for."""
     logs = actor.state.logs
     members = _attend(actor, key, None, observes)
+    tally = actor.state.tally
     if logs is None:
-        actor.reply(actor.dialect.subscribed(key, without_history(start), members))
+        standing = without_history(start)
+        tally.recovered(standing.recovered, standing.lost)
+        actor.reply(actor.dialect.subscribed(key, standing, members))
         return
     replays = actor.replays = actor.replays or Replays(actor)
     standing = stand(logs, replays, key, start)
+    tally.recovered(standing.recovered, standing.lost)
     actor.reply(actor.dialect.subscribed(key, standing, members))
     replays.go_on()
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from kps.protocol.dialect.server import ServerLevel1
+from kps.protocol.server.encodings import FRAMES, FrameEncoding
 from kps.protocol.server.state import ServerState
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Entry, Kind, Push
@@ -95,10 +96,12 @@ class WebSocketTransport:
         if self._socket.outbox.pending_replies > state.limits.backlog_bytes:
             state.turns.stop(self._number)
 
-    def speak(self, dialect: ServerLevel1) -> None:
-        """Switch to a dialect."""
-        self._socket.outbox.speak(dialect.join)
-        self._socket.reader.max_message = self._state.limits.max_message
+    def speak(self, dialect: ServerLevel1) -> FrameEncoding:
+        """Switch to a dialect; return the encoding in which it then takes publications."""
+        socket, state = self._socket, self._state
+        socket.outbox.speak(dialect.join)
+        socket.reader.max_message = state.limits.max_message
+        return (state.compressed if socket.deflates else FRAMES)[dialect]
 
     def accept(self) -> None:
         """Accept the client, which may then send messages."""

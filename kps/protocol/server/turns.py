@@ -69,6 +69,11 @@ class Turns:
         return bool(self._waiting)
 
     @property
+    def waiting(self) -> int:
+        """How many connections wait."""
+        return len(self._waiting)
+
+    @property
     def start(self) -> int:
         """What ``used`` is for a new connection: those that are known come first."""
         return self._now + 2 * SHARE

@@ -4,7 +4,7 @@ wsproto is the authority on frames. These functions handle the frames that make 
 all traffic, in a fraction of the time; a differential test compares them with wsproto.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from struct import Struct
 from typing import NamedTuple
@@ -13,6 +13,8 @@ LONGEST_HEADER = 14
 """The most bytes that a frame has before its payload."""
 
 TEXT_FIN = 0x81
+DEFLATED_FIN = 0xC1
+"""The same with a message that was deflated: RSV1 (RFC 7692, section 6)."""
 PONG_FIN = 0x8A
 SERVER_PING = b"\x89\0"
 """A heartbeat of a server: a ping without a payload."""
@@ -60,6 +62,13 @@ class Header(NamedTuple):
         return bool(self.first & _CONTROL_BIT)
 
 
+class Part(NamedTuple):
+    """A part of a message, or all of it."""
+
+    content: bytes
+    is_last: bool
+
+
 def read_header(data: bytes, position: int) -> Header | None:
     """Read the frame header at ``position``; return ``None`` if it is incomplete."""
     available = len(data) - position
@@ -88,6 +97,14 @@ def read_header(data: bytes, position: int) -> Header | None:
         if len(data) < start:
             return None
     return Header(first, length, masked, start, minimal)
+
+
+def split_frames(data: bytes) -> Iterator[bytes]:
+    """Yield the frames of which ``data`` consists."""
+    position = 0
+    while (header := read_header(data, position)) is not None:
+        begun, position = position, header.start + header.length
+        yield data[begun:position]
 
 
 def read_text(data: bytes, is_masked: bool, longest: int) -> bytes | None:
@@ -119,7 +136,7 @@ def read_text(data: bytes, is_masked: bool, longest: int) -> bytes | None:
             pattern = _from_bytes(data[start - 4 : start] * words, "little")
             xored = _from_bytes(message, "little") ^ pattern
             message = xored.to_bytes(4 * words, "little")[:length]
-    return message if message.isascii() or _is_utf8(message) else None
+    return message if message.isascii() or is_utf8(message) else None
 
 
 def read_texts(
@@ -160,7 +177,7 @@ def read_texts(
         message = data[start:after]
         if is_masked:
             message = mask(message, data[start - 4 : start])
-        if not (message.isascii() or _is_utf8(message)):
+        if not (message.isascii() or is_utf8(message)):
             break
         messages.append(message)
         if after < many and length < _SHORT:
@@ -274,14 +291,15 @@ def _add(texts: list[bytes], messages: list[bytes]) -> int:
     """Add texts to ``messages`` up to the first one that is not UTF-8; return how many."""
     if not b"".join(texts).isascii():
         for place, text in enumerate(texts):
-            if not _is_utf8(text):
+            if not is_utf8(text):
                 del texts[place:]
                 break
     messages += texts
     return len(texts)
 
 
-def _is_utf8(payload: bytes) -> bool:
+def is_utf8(payload: bytes) -> bool:
+    """Tell whether bytes are a text."""
     try:
         payload.decode()
     except UnicodeDecodeError:
@@ -326,13 +344,18 @@ def text_frame(payload: bytes) -> bytes:
     return _head(len(payload)) + payload
 
 
-def _head(size: int) -> bytes:
+def deflated_frame(deflated: bytes) -> bytes:
+    """Make the frame of an unmasked text message that was deflated."""
+    return _head(len(deflated), DEFLATED_FIN) + deflated
+
+
+def _head(size: int, first: int = TEXT_FIN) -> bytes:
     """Make the header of an unmasked text frame."""
     if size < 126:
-        return bytes((TEXT_FIN, size))
+        return bytes((first, size))
     if size < 65536:
-        return bytes((TEXT_FIN, 126, size >> 8, size & 0xFF))
-    return bytes((TEXT_FIN, 127)) + size.to_bytes(8, "big")
+        return bytes((first, 126, size >> 8, size & 0xFF))
+    return bytes((first, 127)) + size.to_bytes(8, "big")
 
 
 def text_frames(messages: Sequence[bytes]) -> bytes:

@@ -52,6 +52,11 @@ class HttpRequest:
         return default
 
     @property
+    def is_upgrade(self) -> bool:
+        """Whether it asks for a WebSocket, however badly."""
+        return "websocket" in self.header("upgrade").lower()
+
+    @property
     def cookies(self) -> dict[str, str]:
         """The cookies by name, with their values as sent."""
         pairs = (part.partition("=") for part in self.header("cookie").split(";"))
@@ -127,5 +132,5 @@ def _is_field(field: object) -> bool:
     )
 
 
-Responder = Callable[[HttpRequest], HttpResponse]
-"""Answers a plain HTTP request."""
+Responder = Callable[[HttpRequest], HttpResponse | None]
+"""Answers a plain HTTP request; ``None`` lets it wait for somebody's decision."""

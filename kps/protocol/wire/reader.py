@@ -1,7 +1,8 @@
 """Reads the frames of one connection, after its opening handshake.
 
-This module reads whole text frames, which are nearly all traffic, and sound controls. It passes
-everything else to wsproto, the authority on frames. Differential tests compare the two.
+This module reads whole text frames, which are nearly all traffic, deflated or not, and sound
+controls. It passes everything else to wsproto, the authority on frames. Differential tests compare
+the two.
 """
 
 from typing import TYPE_CHECKING
@@ -14,10 +15,22 @@ from kps.protocol.wire.controls import (
     is_sound,
     read_control,
 )
-from kps.protocol.wire.frames import TEXT_FIN, Header, read_header, read_pong, read_text, read_texts
+from kps.protocol.wire.frames import (
+    DEFLATED_FIN,
+    TEXT_FIN,
+    Header,
+    Part,
+    is_utf8,
+    mask,
+    read_header,
+    read_pong,
+    read_text,
+    read_texts,
+)
 
 if TYPE_CHECKING:
-    from kps.protocol.wire.others import OtherFrames, Part
+    from kps.protocol.wire.deflate import Inflater
+    from kps.protocol.wire.others import OtherFrames
 
 # An incomplete frame of this size goes to wsproto in pieces, so that we buffer few bytes.
 _STREAM_FROM = 16 * 1024
@@ -58,6 +71,7 @@ class FrameReader:
         "extra",
         "frames",
         "has_more",
+        "inflater",
         "max_message",
         "met_others",
     )
@@ -73,12 +87,14 @@ class FrameReader:
         self.controls = 0
         """Controls read so far."""
         self.frames = 0
-        """Pings and close frames so far, and the frames and parts of frames that wsproto has read:
-        all take longer, and may have an answer."""
+        """Pings, close frames and deflated texts so far, and the frames and parts of frames that
+        wsproto has read: all take longer, and may have an answer."""
         self.met_others = False
         """Whether it has read frames that are no whole texts, since the owner last reset this."""
         self.has_more = False
         """Whether ``read`` may find something without more bytes."""
+        self.inflater: Inflater | None = None
+        """Inflates messages, if both ends have agreed on that."""
         self._is_client = is_client
         self._others: OtherFrames | None = None  # made when something needs wsproto
         self._data = b""
@@ -110,6 +126,7 @@ class FrameReader:
         self._position = 0
         self._waiting.clear()
         self._fragments.clear()
+        self._others = None
 
     def read(self, messages: list[bytes], *, is_open: bool) -> Control | None:
         """Append whole messages to ``messages`` up to the next control; return that or ``None``.
@@ -180,7 +197,7 @@ class FrameReader:
             control = self._begin_frame(is_open=is_open)
             if control is not None:
                 break
-            if self._position > position:  # a control
+            if self._position > position:  # a control or a deflated text
                 position = self._position
                 limit -= _FRAME_WEIGHT
                 self.allowance -= _FRAME_WEIGHT
@@ -195,7 +212,7 @@ class FrameReader:
         return control
 
     def _begin_frame(self, *, is_open: bool) -> Violation | None:
-        """Read a control, or decide how to read the next frame.
+        """Read a control or a deflated text, or decide how to read the next frame.
 
         It is incomplete if neither ``_position`` nor ``_passing`` changes.
         """
@@ -206,14 +223,18 @@ class FrameReader:
         if not header.is_control and self._claims_too_much(header.length):
             return Violation(1009, "message too big")
         stop = header.start + header.length
+        is_deflated = header.first == DEFLATED_FIN and self.inflater is not None
         may_be_whole_text = (
-            header.first == TEXT_FIN
+            (is_deflated or header.first == TEXT_FIN)
             and header.masked is not self._is_client
             and header.minimal
             and not self._in_message
             and is_open
         )
         if may_be_whole_text and stop > len(data) and header.length < _STREAM_FROM:
+            return None
+        if may_be_whole_text and is_deflated and stop <= len(data):
+            self._read_deflated(header, stop)
             return None
         if is_sound(header, not self._is_client) and (
             stop > len(data) or self._read_control(header, stop, is_open=is_open)
@@ -246,13 +267,31 @@ class FrameReader:
         self._position = stop
         return True
 
+    def _read_deflated(self, header: Header, stop: int) -> None:
+        """Read a whole text that was deflated."""
+        payload = self._data[header.start : stop]
+        if header.masked:
+            payload = mask(payload, self._data[header.start - 4 : header.start])
+        assert self.inflater is not None
+        text = self.inflater.inflate(payload, self.max_message)
+        if isinstance(text, bytes):
+            is_text = text.isascii() or is_utf8(text)
+            self._waiting.append(Part(text, True) if is_text else Violation(1007, "not UTF-8"))
+        else:
+            self._waiting.append(text)
+        self._claimed = header.length
+        self.met_others = True
+        self.extra += stop - self._position
+        self.frames += 1
+        self._position = stop
+
     def _pass_on(self, piece: bytes) -> None:
         """Let wsproto read a frame or a part of one."""
         if self._others is None:
             from kps.protocol.wire.others import OtherFrames
 
-            self._others = OtherFrames(is_client=self._is_client)
-        self._waiting += self._others.read(piece)
+            self._others = OtherFrames(is_client=self._is_client, inflater=self.inflater)
+        self._waiting += self._others.read(piece, self.max_message)
 
     def _take_waiting(self, messages: list[bytes], *, is_open: bool) -> Control | None:
         """Take a control, or a message or a part of one."""
@@ -264,8 +303,8 @@ class FrameReader:
         if found.is_last:
             message = bytes(self._fragments)
             self._fragments.clear()
+            self.extra -= self._claimed
             self._claimed = self._parts = 0
-            self.extra -= len(message)
             if is_open:
                 messages.append(message)
         return None

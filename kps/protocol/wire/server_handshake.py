@@ -14,6 +14,7 @@ import h11
 
 from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.accepting import accept_token
+from kps.protocol.wire.extensions import accept
 from kps.protocol.wire.frames import text_frame
 from kps.protocol.wire.http import WITHOUT_BODY, HttpRequest, HttpResponse, Responder
 from kps.protocol.wire.outbox import control
@@ -29,8 +30,9 @@ _NOT_FOUND = HttpResponse.text(404, "not found")
 
 _ACCEPTED = (
     b"HTTP/1.1 101 Switching Protocols\r\n"
-    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n"
 )
+_EXTENSIONS = "Sec-WebSocket-Extensions: %s\r\n"
 
 # Fields that decide about an upgrade. Of two values, another program may take the other one.
 _ONCE = frozenset(("authorization", "host", "origin", "sec-websocket-key",
@@ -53,26 +55,45 @@ class Proxies(Protocol):
         """Return the client behind a TCP peer, by the peer's ``X-Forwarded-For`` header."""
 
 
+class Books(Protocol):
+    """Counts what becomes of a connection."""
+
+    def answered(self, status: int) -> None:
+        """Count an answer to an HTTP request."""
+
+    def overflowed(self, messages: int) -> None:
+        """Count messages dropped because they overflowed the queue of a connection."""
+
+    def cut_off(self, messages: int) -> None:
+        """Count messages dropped because their connection had ended."""
+
+
 class _Opening:
     """State of the opening handshake, dropped when the connection is open."""
 
-    __slots__ = ("head_size", "http")
+    __slots__ = ("compresses", "head_size", "http")
 
-    def __init__(self, max_head: int) -> None:
+    def __init__(self, max_head: int, *, compresses: bool) -> None:
+        self.compresses = compresses
         self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head)
         self.head_size = 0
 
 
 class ServerWebSocket(WebSocket):
-    """The server's end of a WebSocket connection, from the first byte of HTTP on."""
+    """The server's end of a WebSocket connection, from the first byte of HTTP on.
+
+    If it ``compresses``, it agrees with clients that offer it on permessage-deflate.
+    """
 
     __slots__ = (
+        "_books",
         "_is_secure",
         "_opening",
         "_path",
         "_peer",
         "_proxies",
         "_responder",
+        "deflates",
         "host",
         "request",
     )
@@ -87,18 +108,23 @@ class ServerWebSocket(WebSocket):
         now: float,
         is_secure: bool = False,
         proxies: Proxies | None = None,
+        books: Books | None = None,
+        compresses: bool = False,
     ) -> None:
         super().__init__(is_client=False, text_frame=text_frame, limits=limits, now=now)
         self.request: HttpRequest | None = None
         """The request, from the end of its head until ``accept``."""
         self.host = ""
         """The ``Host`` header, by which the client reached the server."""
+        self.deflates = False
+        """Whether the client takes messages that are deflated."""
         self._path = path
         self._responder = respond
         self._peer = peer
         self._is_secure = is_secure  # whether the server speaks TLS
         self._proxies = proxies
-        self._opening: _Opening | None = _Opening(limits.max_head)
+        self._books = books
+        self._opening: _Opening | None = _Opening(limits.max_head, compresses=compresses)
 
     def accept(self) -> None:
         """Accept the upgrade. Messages that came with the request can then be read."""
@@ -108,9 +134,22 @@ class ServerWebSocket(WebSocket):
             assert self.request is not None
             self.host = self.request.header("host")
             token = accept_token(self.request.header("sec-websocket-key").encode("latin-1"))
+            extensions = self._agree(self.request) if opening.compresses else b""
             self.request = None
-            self.outbox.push(control(_ACCEPTED % token))
+            self.outbox.push(control(_ACCEPTED % (token, extensions)))
+            self._note_answer(101)
             self._opened(opening.http.trailing_data[0])
+
+    def _agree(self, request: HttpRequest) -> bytes:
+        """Agree on compression, if the client offers it; return the line that tells it so."""
+        accepted = accept(",".join(_values(request, "sec-websocket-extensions")))
+        if accepted is None:
+            return b""
+        from kps.protocol.wire.deflate import Inflater  # most servers need no zlib
+
+        self.reader.inflater = Inflater()
+        self.deflates = accepted.has_whole_window
+        return (_EXTENSIONS % accepted.answer).encode()
 
     def respond(self, response: HttpResponse, now: float, patience: float | None = None) -> None:
         """Answer with plain HTTP, and close.
@@ -134,9 +173,22 @@ class ServerWebSocket(WebSocket):
         is_head = self.request is not None and self.request.method == "HEAD"
         answer = http.send(head) or b""
         self.outbox.push(control(answer if is_head else answer + response.body))
+        self._note_answer(response.status)
         self._end(Closed(1006, f"HTTP status {response.status}", ClosedBy.LOCAL), now)
         if patience is not None:
             self._give_up_at = now + patience
+
+    def overflowed(self, messages: int, now: float) -> None:
+        before = self.outbox.dropped
+        super().overflowed(messages, now)
+        if self._books is not None:
+            self._books.overflowed(self.outbox.dropped - before)
+
+    def connection_lost(self, now: float) -> None:
+        before = self.outbox.dropped
+        super().connection_lost(now)
+        if self._books is not None:
+            self._books.cut_off(self.outbox.dropped - before)
 
     def handle_timeout(self, now: float) -> None:
         deadline = self.next_deadline()
@@ -146,6 +198,10 @@ class ServerWebSocket(WebSocket):
             self.respond(HttpResponse.text(status, "the request took too long"), now)
         else:
             super().handle_timeout(now)
+
+    def _note_answer(self, status: int) -> None:
+        if self._books is not None:
+            self._books.answered(status)
 
     def _receive_handshake(self, data: bytes, now: float) -> None:
         opening = self._opening
@@ -183,12 +239,11 @@ class ServerWebSocket(WebSocket):
             scheme=scheme,
         )
         self.request = request
-        target, is_upgrade = request.target, "websocket" in request.header("upgrade").lower()
         if event.http_version not in (b"1.0", b"1.1"):
             self.respond(HttpResponse.text(505, "this server speaks HTTP/1.1"), now)
-        elif not is_upgrade:
+        elif not request.is_upgrade:
             self._answer(request, now)
-        elif not _ORIGIN_FORM.fullmatch(target):
+        elif not _ORIGIN_FORM.fullmatch(request.target):
             self.respond(HttpResponse.text(400, "bad upgrade: the target is not a path"), now)
         elif request.path != self._path:
             self.respond(HttpResponse.text(404, "no WebSocket on this path"), now)
@@ -210,13 +265,17 @@ class ServerWebSocket(WebSocket):
         return proxies.client_of(peer, forwarded), scheme
 
     def _answer(self, request: HttpRequest, now: float) -> None:
-        """Answer a plain request."""
+        """Answer a plain request, or let it wait for ``respond``."""
+        response: HttpResponse | None
         try:
             is_clear = _ORIGIN_FORM.fullmatch(request.target) or _URL.fullmatch(request.target)
             response = self._responder(request) if is_clear else _NOT_FOUND
         except ValueError:  # the host of a whole URL cannot be read
             response = HttpResponse.text(400, "bad request: unreadable target")
-        self.respond(response, now)
+        if response is None:
+            self._move(Step.REQUESTED)
+        else:
+            self.respond(response, now)
 
     def _read_upgrade(self, request: HttpRequest, version: bytes, now: float) -> None:
         spoken = request.header("sec-websocket-version")
@@ -243,10 +302,14 @@ class ServerWebSocket(WebSocket):
         self.respond(HttpResponse(status, body, headers=headers), now)
 
 
+def _values(request: HttpRequest, name: str) -> list[str]:
+    """Return the values of a field, of which there may be several."""
+    return [value for key, value in request.headers if key == name]
+
+
 def _items(request: HttpRequest, name: str) -> list[str]:
-    """Return the items of a field, of which there may be several."""
-    values = [value for key, value in request.headers if key == name]
-    return [item.strip().lower() for item in ",".join(values).split(",")]
+    """Return the items of a field."""
+    return [item.strip().lower() for item in ",".join(_values(request, name)).split(",")]
 
 
 def _fault_of(request: HttpRequest) -> str:

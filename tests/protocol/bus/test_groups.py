@@ -146,7 +146,7 @@ class Shop:
         book, tasks = self.book, self.tasks
         assert (len(book), len(self.deadlines), len(self.bus)) == (0, 0, 0)
         assert (book._by_owner, book._by_subscriber) == ({}, {})
-        assert (book._awaited, book._cost, book._results, tasks.kept) == (0, 0, 0, 0)
+        assert (book.awaited, book._cost, book._results, tasks.kept) == (0, 0, 0, 0)
         assert (tasks._under_way, tasks._by_subscriber) == ({}, {})
         assert (tasks._waiting, tasks._for_members, tasks._counts) == ({}, {}, {})
         assert (len(tasks._answers), tasks._is_answering) == (0, False)
@@ -1178,7 +1178,7 @@ class TestAccounts:
         one, two = a.take()
         shop.answer(a, one)
         shop.ask("2", *keys)
-        assert shop.book._awaited == 3
+        assert shop.book.awaited == 3
         shop.book.cancel(shop.asker, "2")
         shop.answer(a, two)
         assert shop.asker.finished == [first]
@@ -1380,7 +1380,7 @@ def test_whatever_happens(
                 if member.is_free:
                     assert all(task.last is member.subscriber for task in waiting.get(key, ()))
                     assert not waiting.get(key) or len(group.members) > 1
-        assert book._awaited == sum(
+        assert book.awaited == sum(
             len(request.awaited) + len(request.tasks) for request in book._by_id.values()
         )
 

@@ -99,7 +99,7 @@ def check_nothing_left(stage: Stage) -> None:
         connection.connection_lost(stage.clock.now)  # type: ignore[attr-defined]
     stage.advance(10.0)
     acks, bus = stage.hub.state.acks, stage.hub.state.bus
-    assert (len(acks), len(bus), acks._awaited, acks._cost, acks._results) == (0, 0, 0, 0, 0)
+    assert (len(acks), len(bus), acks.awaited, acks._cost, acks._results) == (0, 0, 0, 0, 0)
     tasks = acks.tasks
     assert (tasks._under_way, tasks._by_subscriber, tasks._counts, tasks.kept) == ({}, {}, {}, 0)
     assert (tasks._waiting, tasks._for_members) == ({}, {})

@@ -302,7 +302,7 @@ class TestLimits:
         assert peers[1].ask({**one, "ack_id": "4"}) == []
         for peer in peers:
             peer.connection.connection_lost(stage.clock.now)
-        assert stage.hub.state.acks._awaited == 0
+        assert stage.hub.state.acks.awaited == 0
 
     @pytest.mark.parametrize(
         ("most", "answer"),

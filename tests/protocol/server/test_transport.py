@@ -7,6 +7,7 @@ import orjson
 from kps.protocol.access.identity import Identity
 from kps.protocol.dialect.codes import EXPIRED
 from kps.protocol.dialect.server import ServerLevel1
+from kps.protocol.server.encodings import FRAMES, FrameEncoding
 from kps.protocol.server.events import ClientLeft, TokenPresented, UpgradeRequested
 from kps.protocol.server.session import ServerSession
 from kps.protocol.wire.http import HttpRequest, HttpResponse
@@ -42,8 +43,8 @@ class ListTransport:
         start = 4 if entry.data[1] == 126 else 2
         return self.send(entry.data[start:], entry.kind)
 
-    def speak(self, dialect: ServerLevel1) -> None:
-        pass
+    def speak(self, dialect: ServerLevel1) -> FrameEncoding:
+        return FRAMES[dialect]
 
     def accept(self) -> None:
         self.is_accepted = True
