@@ -38,6 +38,7 @@ ALLOWED_IN_PROTOCOL = {
     "h11",
     "hashlib",  # digests, in place of long texts
     "heapq",
+    "hmac",  # comparing signatures
     "http",  # the names of the status codes
     "ipaddress",
     "itertools",
@@ -74,6 +75,7 @@ ROOMS: list[set[str]] = [
     {"kps.protocol.bus"},
     {"kps.protocol.access"},
     {"kps.protocol.server", "kps.protocol.client"},
+    {"kps.protocol.cluster"},
     {"kps.web"},
     {"kps.io_common"},
     {"kps.compat"},

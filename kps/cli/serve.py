@@ -8,19 +8,23 @@ import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from kps.cli.arguments import Rules, address, file, rate, rule, seconds, size
 from kps.errors import InvalidArgument
+from kps.io_common.handing import Place
+from kps.io_common.ids import random_id
 from kps.io_common.logger import write
 from kps.io_common.server_options import SYNCS
 from kps.io_common.verdicts import TokenHook, TokenVerdict
 from kps.protocol.access.identity import Permissions
-from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH
+from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH, Address
 from kps.protocol.server_limits import IN_SHORT, ServerLimits
 
 if TYPE_CHECKING:
     from kps.io_asyncio.server import Server
+    from kps.io_asyncio.worker import WorkerServer
     from kps.io_sync.server import Server as BlockingServer
 
 _ALGORITHMS = ("HS256", "RS256", "ES256")
@@ -33,6 +37,8 @@ _NEEDS = {
     "history_file": "history",
     "history_sync": "history_file",
 }
+_FOR_ONE_PROCESS = ("threads", "history_file", "metrics", "metrics_address")
+_MOST_WORKERS = 64
 _RATES = ("message_rate", "byte_rate")
 _DEFAULTS = ServerLimits()
 
@@ -70,6 +76,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--metrics-address", type=address, metavar="HOST:PORT",
         help="answer it there, to all who reach that; a port alone means localhost")  # fmt: skip
     add("--threads", action="store_true", help="use a thread for each connection, not asyncio")
+    add("--workers", type=partial(size, most=_MOST_WORKERS), metavar="N", default=1,
+        help="processes that share the clients, so that the server has several cores; "
+        "default: %(default)s")  # fmt: skip
 
     kept = parser.add_argument_group(
         "history", "Without these options, the server keeps no messages."
@@ -113,12 +122,15 @@ def serve(options: argparse.Namespace) -> int:
     for option, other in _NEEDS.items():
         if getattr(options, option) is not None and getattr(options, other) is None:
             raise InvalidArgument(f"{_flag(option)} needs {_flag(other)}")
-    make = _blocking_server() if options.threads else _server()
+    place = Place.of_this_process()
+    if place is None and options.workers > 1:
+        return _serve_with_workers(options)
+    make = _blocking_server() if options.threads else _server() if place is None else _worker()
     gc.freeze()  # what is imported stays
     server = make(
         options.address,
         path=options.path,
-        id=options.id,
+        id=options.id if place is None else place.name,
         origins=options.origin or (),
         names=options.name or (),
         tls_cert=options.tls_cert,
@@ -137,8 +149,24 @@ def serve(options: argparse.Namespace) -> int:
         relay_token=options.relay_token,
         proxies=options.proxy or (),
     )
-    server.run(ready=_announce)
+    if place is None:
+        server.run(ready=_announce)
+    else:
+        cast("WorkerServer", server).work_at(place)
     return 0
+
+
+def _serve_with_workers(options: argparse.Namespace) -> int:
+    """Run workers, which share the clients."""
+    from kps.cli.workers import serve_with_workers
+
+    for name in _FOR_ONE_PROCESS:
+        if getattr(options, name):
+            raise InvalidArgument(f"{_flag(name)} does not go with several --workers")
+    server_id = options.id or random_id("server")
+    return serve_with_workers(
+        Address.parse(options.address), server_id, options.workers, _announce_url
+    )
 
 
 def _server() -> "type[Server]":
@@ -153,10 +181,20 @@ def _blocking_server() -> "type[BlockingServer]":
     return BlockingServer
 
 
+def _worker() -> "type[WorkerServer]":
+    from kps.io_asyncio.worker import WorkerServer
+
+    return WorkerServer
+
+
 def _announce(server: "Server | BlockingServer") -> None:
+    _announce_url(server.url)
+
+
+def _announce_url(url: str) -> None:
     """Print the URL. The server goes on without a reader: its output is no more than a log."""
     try:
-        print(f"kps serves on {server.url}", flush=True)
+        print(f"kps serves on {url}", flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes there
         text = "nobody reads the standard output; the server goes on"

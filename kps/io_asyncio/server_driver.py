@@ -16,7 +16,7 @@ from kps.io_asyncio.ending import Ending
 from kps.io_asyncio.flushing import Flushing
 from kps.io_asyncio.log import write
 from kps.io_asyncio.runtime import Runtime, Timer, stopped
-from kps.io_asyncio.tls_listener import TlsListener
+from kps.io_asyncio.tls_listener import ListeningSocket, TlsListener
 from kps.io_asyncio.workers import ends_task
 from kps.io_common.explaining import explained, listen_for_explanations
 from kps.io_common.listening import BACKLOG, Listeners, listen, name_of
@@ -149,7 +149,13 @@ class ServerDriver(Driver):
             sock.listen(BACKLOG)
         for sock in sockets.bus if is_secure else ():
             self._listeners.append(
-                TlsListener(sock, self._admit, self._give_up, self._latest_context, self._limits)
+                TlsListener(
+                    ListeningSocket(sock),
+                    self._admit,
+                    self._give_up,
+                    self._latest_context,
+                    self._limits,
+                )
             )
 
     async def end_connections(self, grace: float) -> None:

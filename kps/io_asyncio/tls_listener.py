@@ -6,7 +6,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from kps.io_asyncio.connection import Connection
 from kps.io_common.forks import keep_from_children
@@ -18,6 +18,34 @@ from kps.protocol.limits import ConnectionLimits
 _PAUSE = 0.05  # seconds, when there are no descriptors left
 
 
+class Source(Protocol):
+    """Where connections come from."""
+
+    async def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Return the next one, and the address of its peer. Raises ``OSError``."""
+
+    def close(self) -> None:
+        """Take no more."""
+
+
+class ListeningSocket:
+    """Connections to a listening socket, which this closes."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+
+    async def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Return the next one, and the address of its peer. Raises ``OSError``."""
+        sock, address = await self._loop.sock_accept(self._listener)
+        return sock, address[:2]
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.close()
+
+
 class TlsListener:
     """Accepts connections, and does the TLS handshake with each.
 
@@ -25,7 +53,7 @@ class TlsListener:
     not tell why one failed.
 
     Args:
-        listener: The listening socket, which this object closes.
+        source: Where connections come from, which this object closes.
         admit: Returns the protocol for a connection from ``host:port``, or ``None`` to refuse it
             without a handshake.
         give_up: Called after each handshake with the connection; has an effect if it failed.
@@ -35,15 +63,14 @@ class TlsListener:
 
     def __init__(
         self,
-        listener: socket.socket,
+        source: Source,
         admit: Callable[[str], Connection | None],
         give_up: Callable[[Connection], None],
         context: Callable[[], ssl.SSLContext],
         limits: ConnectionLimits,
     ) -> None:
-        listener.setblocking(False)
         self._loop = asyncio.get_running_loop()
-        self._listener = listener
+        self._source = source
         self._admit = admit
         self._give_up = give_up
         self._context = context
@@ -51,7 +78,7 @@ class TlsListener:
         self._shaking: set[socket.socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting = self._new_task(self._accept())
-        self._accepting.add_done_callback(lambda _: listener.close())
+        self._accepting.add_done_callback(lambda _: source.close())
 
     def close(self) -> None:
         """Stop listening, and end the pending handshakes."""
@@ -67,13 +94,13 @@ class TlsListener:
     async def _accept(self) -> None:
         while True:
             try:
-                sock, address = await self._loop.sock_accept(self._listener)
+                sock, address = await self._source.accept()
             except OSError as error:  # the client is gone, or no descriptors are left
                 text = "cannot accept a connection: %(reason)s"
                 write(logging.WARNING, "accept_failed", text, reason=describe(error))
                 await asyncio.sleep(_PAUSE)
                 continue
-            peer = host_and_port(*address[:2])
+            peer = host_and_port(*address)
             connection = self._admit(peer)
             if connection is None:
                 sock.close()

@@ -37,6 +37,7 @@ from kps.protocol.dialect.address import (
     host_and_port,
 )
 from kps.protocol.limits import check_seconds
+from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
@@ -134,7 +135,7 @@ class Server(ServerProgram, UnifiedServer):
             check_callback(name, options.get(name))
         check_callback("auth.reload", getattr(options.get("auth"), "reload", None))
         self._settings = ServerSettings.read(address, **options)
-        self._driver: ServerDriver = ServerDriver(self, self._new_runtime(), self._settings)
+        self._driver: ServerDriver = self._new_driver()
         self._relays = Relays(self._settings, self._driver)
         self._exporter = self._settings.new_exporter(self._driver.name, self._relays.queues)
         self._hub: Hub
@@ -227,17 +228,24 @@ class Server(ServerProgram, UnifiedServer):
     def _prepare(self) -> None:
         with self._driver.lock:
             self._driver.start()
-            hub = self._hub = Hub(
-                self._settings.hub_config(asks_upgrade=self._on_upgrade is not None),
-                new_id=lambda: random_id("client"),
-                now=self._driver.clock(),
-                metrics=None if self._exporter is None else self._exporter.respond,
-            )
+            config = self._settings.hub_config(asks_upgrade=self._on_upgrade is not None)
+            hub = self._hub = self._new_hub(config)
             self._driver.open(hub, self._exporter)
             if self._on_id is not None:
                 self._attach_direct(self._on_id)
             for callback in self._on_server_data:
                 self._attach_server_data(callback)
+
+    def _new_driver(self) -> ServerDriver:
+        return ServerDriver(self, self._new_runtime(), self._settings)
+
+    def _new_hub(self, config: HubConfig) -> Hub:
+        return Hub(
+            config,
+            new_id=lambda: random_id("client"),
+            now=self._driver.clock(),
+            metrics=None if self._exporter is None else self._exporter.respond,
+        )
 
     def _begin(self, host: str, port: int) -> None:
         """Set the address of the listening socket, and start working."""

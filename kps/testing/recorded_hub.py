@@ -11,8 +11,10 @@ from kps.protocol.bus.topics import Bus
 from kps.protocol.dialect.envelope import load
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.server.config import HubConfig
-from kps.protocol.server.delivery import Delivery
+from kps.protocol.server.delivery import IGNORED, Delivery, Direct, Refusal
 from kps.protocol.server.hub import Hub
+from kps.protocol.server.local import LocalProgram
+from kps.protocol.server.state import Parts, ServerState
 from kps.protocol.timers import Deadlines
 
 
@@ -44,9 +46,9 @@ class RecordedHub(Hub):
     def __init__(
         self, config: HubConfig, *, new_id: Callable[[], str], now: float, record: Record
     ) -> None:
-        new_bus = partial(_RecordedBus, record=record)
-        super().__init__(config, new_id=new_id, now=now, new_bus=new_bus)
-        self.delivery = _RecordedDelivery(self, record)
+        parts = Parts(bus=partial(_RecordedBus, record=record))
+        new_delivery = partial(_RecordedDelivery, record=record)
+        super().__init__(config, new_id=new_id, now=now, parts=parts, new_delivery=new_delivery)
 
 
 class _RecordedBus(Bus):
@@ -61,13 +63,13 @@ class _RecordedBus(Bus):
 
 
 class _RecordedDelivery(Delivery):
-    def __init__(self, hub: Hub, record: Record) -> None:
-        super().__init__(hub.state, hub.local)
+    def __init__(self, state: ServerState, local: LocalProgram, record: Record) -> None:
+        super().__init__(state, local)
         self._record = record
 
-    def send_direct(self, client_id: str, sender: str, data: bytes, headers: bytes = b"") -> bool:
-        is_known = super().send_direct(client_id, sender, data, headers)
-        self._record.add_direct(client_id, sender, data, headers)
+    def send_direct(self, client_id: str, direct: Direct, refuse: Refusal = IGNORED) -> bool:
+        is_known = super().send_direct(client_id, direct, refuse)
+        self._record.add_direct(client_id, *direct)
         return is_known
 
     def ask_id(self, owner: AckOwner, sender: str, ask: Ask, keeper: Keeper | None = None) -> None:

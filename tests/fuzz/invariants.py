@@ -27,7 +27,7 @@ from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.encodings import FRAMES
 from kps.protocol.server.gate import Phase
 from kps.protocol.server.hub import Hub
-from kps.protocol.server.presence import _Roster, _size
+from kps.protocol.server.presence import Roster, _size
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server_limits import RatePolicy
 from kps.protocol.timers import Deadlines, Expiries, Timed
@@ -237,7 +237,7 @@ def check_bus(hub: Hub, sessions: list[ServerSession]) -> None:
         check_group(group, hub.state.acks.tasks)
     assert {key: count for key, count, _ in bus.subjects(len(bus))} == scopes
     assert bus.subscriptions == live.total()
-    assert bus.groups == sum(isinstance(key, InGroup) for key in live)
+    assert bus.routes.groups == sum(isinstance(key, InGroup) for key in live)
     assert bus.routes.patterns == sum(isinstance(key, Pattern) for key in scopes)
     assert set(hub.local.topics) == set(hub.local.subscriptions.keys)
 
@@ -264,10 +264,10 @@ def check_presence(hub: Hub, sessions: list[ServerSession]) -> None:
             assert members[client_id].info == presence.info_of(one, topic)
         assert roster._size == sum(_size(name, one) for name, one in members.items())
     known = set(presence._rosters.values())
-    assert {one for one in state.deadlines._scheduled if isinstance(one, _Roster)} <= known
+    assert {one for one in state.deadlines._scheduled if isinstance(one, Roster)} <= known
 
 
-def is_told(roster: _Roster, observer: Subscriber) -> bool:
+def is_told(roster: Roster, observer: Subscriber) -> bool:
     """Whether an observer has been sent all that there is to tell."""
     return roster._due is None and observer not in roster.behind
 

@@ -93,7 +93,7 @@ def look_at_many(self: Mailbox, part: float) -> bool:
         ("server", intake, "_FRAME", 0),
         ("server", PresenceBook, "ignore", lambda self, subscriber, topic: None),
         ("server", PresenceBook, "renamed", lambda self, subscriber, previous: None),
-        ("server", presence._Roster, "_describe_changes", lambda self: b""),
+        ("server", presence.Roster, "_describe_changes", lambda self: b""),
         ("client", MembersOfTopics, "forget", lambda self, key: None),
         ("client", Asking, "end_all", lambda self, error: None),
         ("client", Sender, "keep", lambda self, unsent: 0),

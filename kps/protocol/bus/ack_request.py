@@ -32,6 +32,17 @@ class Keeper(Protocol):
         """Take the outcomes at the end."""
 
 
+class RemoteClient(NamedTuple):
+    """A client of another node of the cluster."""
+
+    node: str
+    id: str
+
+
+Addressee = Subscriber | RemoteClient
+"""Who was asked: a client, the server's program, or, in a cluster, another node, which asks its own
+clients, and then these."""
+
 _NO_TASKS: "dict[Task, None]" = {}  # nothing is ever added to it
 
 
@@ -63,7 +74,7 @@ class AckRequest:
         ack_id: str,
         owner: AckOwner,
         owner_ack_id: str,
-        awaited: dict[Subscriber, str],
+        awaited: dict[Addressee, str],
         tells_timeouts: bool,
         wants_updates: bool,
         deadline: float | None,

@@ -10,7 +10,15 @@ from functools import partial
 from kps.errors import QueueFull
 from kps.protocol import cost
 from kps.protocol.bus import ack_figures
-from kps.protocol.bus.ack_request import NO_ROOM, AckOwner, AckRequest, Keeper, Task, Work
+from kps.protocol.bus.ack_request import (
+    NO_ROOM,
+    AckOwner,
+    AckRequest,
+    Addressee,
+    Keeper,
+    Task,
+    Work,
+)
 from kps.protocol.bus.slices import Slices
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.bus.tasks import TaskBook, cost_of_task
@@ -38,6 +46,8 @@ class AckBook:
     and its status says so. ``time`` has the time, by which it measures how long requests take.
     """
 
+    _new_task_book: type[TaskBook] = TaskBook
+
     def __init__(
         self,
         bus: Bus,
@@ -57,10 +67,10 @@ class AckBook:
         self._count = 0
         self._by_id: dict[str, AckRequest] = {}
         self._by_owner: dict[AckOwner, dict[str, AckRequest]] = {}
-        self._by_subscriber: dict[Subscriber, dict[AckRequest, None]] = {}
+        self._by_subscriber: dict[Addressee, dict[AckRequest, None]] = {}
         self._slices = Slices(deadlines)
         self._leaving: dict[AckOwner, None] = {}
-        self.tasks = TaskBook(
+        self.tasks = self._new_task_book(
             bus,
             deadlines,
             limits,
@@ -102,7 +112,7 @@ class AckBook:
             raise QueueFull("this client has too many ack requests under way")
         # An outcome must always have room, so each is paid for at the beginning.
         size = cost.ACK_REQUEST + cost.of_text(owner_ack_id)
-        awaited: dict[Subscriber, str] = {}
+        awaited: dict[Addressee, str] = {}
         for subscriber in subscribers:
             client_id = awaited[subscriber] = subscriber.id
             size += cost.ADDRESSED + client_id.__sizeof__()  # it has been written before, as UTF-8
@@ -142,8 +152,8 @@ class AckBook:
         try:
             self._by_owner[owner] = of_owner
             of_owner[owner_ack_id] = request
-            for subscriber in request.awaited:
-                self._by_subscriber.setdefault(subscriber, {})[request] = None
+            for addressee in request.awaited:
+                self._by_subscriber.setdefault(addressee, {})[request] = None
             self._expiries.schedule(request)
             if keeper is not None:
                 keeper.begun(request)
@@ -168,7 +178,7 @@ class AckBook:
 
     def answer(
         self,
-        subscriber: Subscriber,
+        subscriber: Addressee,
         ack_id: str,
         error: str | None,
         result: Json | None = None,
@@ -247,7 +257,7 @@ class AckBook:
     def _expired(self, request: AckRequest, now: float) -> None:
         self._slices.begin(partial(self._time_out, request), now + PAUSE)
 
-    def _disconnect(self, subscriber: Subscriber) -> Iterator[int]:
+    def _disconnect(self, subscriber: Addressee) -> Iterator[int]:
         for request in list(self._by_subscriber.get(subscriber, ())):
             if request.id in self._by_id and subscriber in request.awaited:
                 self.figures.note(ack_figures.DISCONNECTED)
@@ -290,7 +300,7 @@ class AckBook:
     def _record(
         self,
         request: AckRequest,
-        subscriber: Subscriber,
+        subscriber: Addressee,
         error: str | None,
         result: Json | None = None,
     ) -> None:

@@ -47,6 +47,11 @@ class Group:
         self._by_key: dict[str, Member] = {}  # whose messages with a key are, as far as is known
         self._leaving = leaving
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody has anything to do with it."""
+        return not self.members
+
     def present(self) -> Iterator[Member]:
         """Yield the members that have not left."""
         leaving = self._leaving

@@ -337,6 +337,11 @@ class LogBook:
             publication.epoch = log.epoch
         if self.store is not None:
             self.shortened(log)
+        if self.size > self._most_bytes:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Forget the oldest entries of some topics, because all together take too much."""
         while self.size > self._most_bytes and self._filled:
             victim = next(iter(self._filled))
             victim.drop_oldest()

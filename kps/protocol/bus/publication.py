@@ -20,6 +20,11 @@ class Publication:
     __slots__ = ("_encoded", "ack_id", "attempt", "count", "epoch", "group", "headers",
                  "is_direct", "offset", "partial", "sender", "texts", "topic")  # fmt: skip
 
+    is_forwarded = False
+    """Whether it has come from another node of the cluster."""
+    receipt = 0
+    """The number by which other nodes tell how many subscribers got it; 0: nobody asks."""
+
     def __init__(
         self, topic: str, sender: str, *payloads: bytes, ack_id: str = "", is_direct: bool = False
     ) -> None:
@@ -66,6 +71,24 @@ class Publication:
         if encoded is None:
             encoded = self._encoded[encoding] = encoding.encode(self)
         return encoded
+
+
+class ForwardedPublication(Publication):
+    """A publication that has come from another node of the cluster, and goes to no further one."""
+
+    __slots__ = ()
+
+    is_forwarded = True
+
+
+class CountedPublication(Publication):
+    """A publication whose receivers on other nodes of the cluster are counted."""
+
+    __slots__ = ("receipt",)
+
+    def __init__(self, topic: str, sender: str) -> None:
+        super().__init__(topic, sender)
+        self.receipt = 0
 
 
 class Encoding(Protocol[T_co]):

@@ -1,6 +1,6 @@
 """What is published and subscribed to, and the route of each topic."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -9,7 +9,7 @@ from kps.protocol.bus.groups import Group
 from kps.protocol.bus.matching import PatternTable
 from kps.protocol.bus.publication import Encoding
 from kps.protocol.bus.subscriber import Subscriber
-from kps.protocol.patterns import Scope
+from kps.protocol.patterns import InGroup, Scope
 
 # Topics without a subscription of their own whose routes are kept.
 _MOST_ROUTES = 16_384
@@ -56,6 +56,8 @@ class Subjects:
         """Units of work (see ``turns``) of searches among the patterns, and of groups, which nobody
         has subtracted yet."""
         self._routes: dict[str, Subject] = {}  # topics without subscribers of their own
+        self.groups = 0
+        """How many groups have members, or one that has just left."""
         self._held: dict[str, dict[Subscriber, None]] = {}  # by topic, who gets earlier messages
 
     def __len__(self) -> int:
@@ -97,6 +99,26 @@ class Subjects:
             del self._patterns[key]
             if not self._patterns:
                 self._routes.clear()
+
+    def add_group(self, key: InGroup, new: Callable[[InGroup], Group]) -> Group:
+        """Return a group of a topic or pattern, which may be new."""
+        subject = self.add(key.scope)
+        group = subject.own_groups.get(key.group)
+        if group is None:
+            group = subject.own_groups[key.group] = new(key)
+            self.groups += 1
+            self.changed(subject)
+        return group
+
+    def remove_group(self, key: InGroup) -> None:
+        """Remove a group, which has no member any more."""
+        subject = self.find(key.scope)
+        if subject is not None:
+            del subject.own_groups[key.group]
+            self.groups -= 1
+            self.changed(subject)
+            if subject.is_empty:
+                self.remove(key.scope)
 
     def changed(self, subject: Subject) -> None:
         """Note that the subscribers of a topic or pattern have changed."""

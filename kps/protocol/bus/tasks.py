@@ -10,7 +10,7 @@ from functools import partial
 
 from kps.protocol import cost
 from kps.protocol.bus import ack_figures
-from kps.protocol.bus.ack_request import NO_ROOM, AckRequest, Queue, Task
+from kps.protocol.bus.ack_request import NO_ROOM, AckRequest, Addressee, Queue, Task
 from kps.protocol.bus.groups import Group, Member
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.slices import Slices
@@ -29,9 +29,9 @@ _MOST_PASSED = 100  # tasks that wait for others than the member that is free
 _KEPT = 4  # this part of the memory for ack requests may be taken by tasks that nobody needs
 _WEIGHED = 8  # members, of which a key is for one, that count as one step
 
-_MOST_RETURNS = 20  # by members that have not begun with a task
+MOST_RETURNS = 20  # by members that have not begun with a task
 
-_Answer = tuple[Subscriber, str, str | None, Json | None, int, bool]
+_Answer = tuple[Addressee, str, str | None, Json | None, int, bool]
 
 Conclude = Callable[[AckRequest, Task, str, GroupResponse, int], None]
 """Gets the outcome of a task of a request, in a word of ``ack_figures`` and in full, and the bytes
@@ -112,7 +112,7 @@ class TaskBook:
 
     def answer(
         self,
-        subscriber: Subscriber,
+        subscriber: Addressee,
         ack_id: str,
         error: str | None,
         result: Json | None,
@@ -132,7 +132,7 @@ class TaskBook:
 
     def _answer(
         self,
-        subscriber: Subscriber,
+        subscriber: Addressee,
         ack_id: str,
         error: str | None,
         result: Json | None,
@@ -253,7 +253,7 @@ class TaskBook:
             return
         group, member = self._bus.group(task.key), task.member
         is_only = group is not None and member is not None and group.has_only(member)
-        if is_only or task.returns > _MOST_RETURNS:
+        if is_only or task.returns > MOST_RETURNS:
             self._end(task, error)
         else:
             self._dispatch(task, is_returned=True)

@@ -44,8 +44,6 @@ class Bus:
         """Called after one has left it."""
         self.subscriptions = 0
         """How many subscriptions there are, those as a member of a group included."""
-        self.groups = 0
-        """How many groups have members, or one that has just left."""
 
     def __len__(self) -> int:
         """Return how many topics and patterns have a subscriber, or one that has just left."""
@@ -136,27 +134,31 @@ class Bus:
         subject.subscribers[subscriber] = None
         self.routes.changed(subject)
         self.subscriptions += 1
-        for watch in self.on_join:
-            watch(subscriber, key)
+        self._tell_joined(subscriber, key)
 
     def _join(self, subscriber: Subscriber, key: InGroup, concurrency: int) -> None:
         """Make a subscriber a member of a group."""
-        subject = self.routes.add(key.scope)
-        group = subject.own_groups.get(key.group)
-        if group is None:
-            group = subject.own_groups[key.group] = Group(key, self._leaving)
-            self.groups += 1
-            self.routes.changed(subject)
+        group = self.routes.add_group(key, self._new_group)
         is_new = subscriber not in group.members
         group.join(subscriber, concurrency)
         if is_new:
             subscriber.topics.pop(key, None)
             subscriber.topics[group.key] = Stage.LIVE
             self.subscriptions += 1
-            for watch in self.on_join:
-                watch(subscriber, key)
+            self._tell_joined(subscriber, key)
         for watch_members in self.on_member:
             watch_members(group, group.members[subscriber])
+
+    def _new_group(self, key: InGroup) -> Group:
+        return Group(key, self._leaving)
+
+    def _tell_joined(self, subscriber: Subscriber, key: Key) -> None:
+        for watch in self.on_join:
+            watch(subscriber, key)
+
+    def _tell_left(self, subscriber: Subscriber, key: Key) -> None:
+        for watch in self.on_leave:
+            watch(subscriber, key)
 
     def unsubscribe(self, subscriber: Subscriber, key: Key) -> None:
         """End a subscription, if there is one."""
@@ -176,8 +178,7 @@ class Bus:
         self.routes.changed(subject)
         if subject.is_empty:
             self.routes.remove(key)
-        for watch in self.on_leave:
-            watch(subscriber, key)
+        self._tell_left(subscriber, key)
 
     def _leave_group(self, subscriber: Subscriber, key: InGroup) -> None:
         del subscriber.topics[key]
@@ -186,16 +187,11 @@ class Bus:
             return  # it was only asked for
         member = group.leave(subscriber)
         self.subscriptions -= 1
-        if not group.members:
-            del subject.own_groups[key.group]
-            self.groups -= 1
-            self.routes.changed(subject)
-            if subject.is_empty:
-                self.routes.remove(key.scope)
+        if group.is_empty:
+            self.routes.remove_group(key)
         for watch_members in self.on_member_gone:
             watch_members(group, member)
-        for watch in self.on_leave:
-            watch(subscriber, key)
+        self._tell_left(subscriber, key)
 
     def remove(self, subscriber: Subscriber) -> None:
         """End all subscriptions of a subscriber that has left."""
@@ -240,7 +236,7 @@ class Bus:
         if found.patterns:
             _count(found.patterns, publication.count)
         reached = sum([subscriber.deliver(publication) for subscriber in addressed])
-        if found.groups and not publication.ack_id:
+        if found.groups and not publication.ack_id and not publication.is_forwarded:
             size = sum(map(len, publication.texts))
             self.routes.searched += len(found.groups) * (1 + size // _COPIED)
             reached += sum([group.publish(publication) for group in found.groups])

@@ -31,6 +31,7 @@ from kps.protocol.dialect.server import headers_in, message_id_in, required
 from kps.protocol.dialect.texts import HardToFind, split_texts
 from kps.protocol.server import once
 from kps.protocol.server.actor import Actor, text_in
+from kps.protocol.server.delivery import Direct, Refusal
 from kps.protocol.server.events import RelayRequested
 from kps.protocol.server.replay import look_up
 from kps.protocol.server.subscribing import subscribe, unsubscribe
@@ -73,15 +74,22 @@ def publish(actor: Actor, fields: Fields) -> None:
         actor.run.check(topic)
         about = About("publish", topic, hash((batch is None, *texts)))
         handled, is_known = once.look_up(actor, message_id, about)
-        if not is_known:
-            apart = partial(actor.run.publish_apart, topic, texts, count, None, headers)
-            once.publish(actor, handled, apart)
-        if receipt is not None:
-            actor.reply(level2.published(topic, receipt, handled.delivered))
+        if is_known:
+            confirm(actor, topic, receipt, handled.delivered)
+        else:
+            apart = partial(actor.run.publish_apart, topic, texts, count, headers)
+            once.publish(actor, handled, apart, partial(confirm, actor, topic, receipt))
     elif receipt is None and not headers:
         actor.run.add(topic, texts, count)
     else:
-        actor.run.publish_apart(topic, texts, count, receipt, headers)
+        tell = None if receipt is None else partial(confirm, actor, topic, receipt)
+        actor.run.publish_apart(topic, texts, count, headers, tell)
+
+
+def confirm(actor: Actor, topic: str, receipt: str | None, delivered: int) -> None:
+    """Tell a client how many subscribers got a publication, if it wants to know."""
+    if receipt is not None:
+        actor.reply(level2.published(topic, receipt, delivered))
 
 
 def _read_headers(actor: Actor, fields: Fields) -> bytes:
@@ -128,8 +136,14 @@ def direct_message(actor: Actor, fields: Fields) -> None:
     rules.check_direct(to, actor.permissions)
     data = text_in(actor, fields, "data")
     headers = _read_headers(actor, fields) if "headers" in fields else b""
-    if not actor.delivery.send_direct(to, actor.id, data, headers):
-        raise InvalidMessage(f"no client has the id {shown(to)}", "no_such_client")
+    direct = Direct(actor.id, data, headers)
+    if not actor.delivery.send_direct(to, direct, Refusal(actor.number, fields)):
+        raise no_such_client(to)
+
+
+def no_such_client(client_id: str) -> InvalidMessage:
+    """Return the refusal of a message to a client that is not there."""
+    return InvalidMessage(f"no client has the id {shown(client_id)}", "no_such_client")
 
 
 def publish_to_server(actor: Actor, fields: Fields) -> None:
@@ -281,7 +295,12 @@ def presence(actor: Actor, fields: Fields) -> None:
     rules.check_subscribe(topic, actor.permissions, actor.state.limits)
     rules.check_presence(topic, actor.permissions)
     actor.state.turns.left -= _LOOK
-    actor.reply(level2.presence(topic, {"nonce": nonce} | actor.state.presence.look(topic)))
+    book = actor.state.presence
+
+    def tell() -> None:
+        actor.reply(level2.presence(topic, {"nonce": nonce} | book.look(topic)))
+
+    book.prepare(topic, tell)
 
 
 class Action(NamedTuple):

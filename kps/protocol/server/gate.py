@@ -183,7 +183,7 @@ class Gate:
 
     def judge_header(self, verdict: object, request: HttpRequest) -> None:
         """Take a hook's verdict on the token in the header of an upgrade."""
-        if refusal := self._refusal_of(verdict):
+        if refusal := _refusal_of(verdict, self):
             self._tell(refusal, verdict)
         is_settled = isinstance(verdict, (HttpResponse, Identity))
         self.decide(verdict if is_settled else UNAUTHORIZED, request)
@@ -249,7 +249,7 @@ class Gate:
             question(verdict)
 
     def _judge_token(self, ping: Fields, verdict: object) -> None:
-        refusal = self._refusal_of(verdict)
+        refusal = _refusal_of(verdict, self)
         if isinstance(verdict, Identity) and not refusal:
             before = self.identity, self.ends_at
             self._become(verdict)
@@ -264,17 +264,6 @@ class Gate:
         self.identity = identity
         lifetime = identity.lifetime
         self.ends_at = None if lifetime is None else self._state.now + lifetime
-
-    def _refusal_of(self, verdict: object) -> str:
-        """Return why the verdict refuses a token, or ``""``."""
-        if isinstance(verdict, HttpResponse):
-            return "the token could not be judged"
-        if not isinstance(verdict, Identity):
-            return "the token is not valid"
-        is_other = self.identity is not None and verdict.name != self.identity.name
-        if self.phase is Phase.REGISTERED and is_other:
-            return "the token is that of another identity"
-        return ""
 
     def _turn_away(self, reason: str, request: Fields, verdict: object = None) -> None:
         """Refuse a token, and close unless the client is already registered."""
@@ -309,7 +298,13 @@ class Gate:
             keeps = previous and dialect.keeps_id_in_ping
             client_id = previous if keeps else state.new_id()
         enter = partial(self._enter, client_id, dialect, nonce)
-        if client_id == previous or not config.asks_connect:
+        if client_id == previous:
+            enter()
+            return
+        known = before or (self.identity, self.ends_at)
+        if state.names is not None:
+            enter = partial(self._claim, client_id, what_matters_in(fields), enter, known)
+        if not config.asks_connect:
             enter()
             return
         _check_id(state, self.known, client_id)
@@ -326,9 +321,30 @@ class Gate:
                 self._judge_id,
                 what_matters_in(fields),
                 enter,
-                before or (self.identity, self.ends_at),
+                known,
             ),
         )
+
+    def _claim(
+        self, client_id: str, ping: Fields, enter: Callable[[], None], before: _Known
+    ) -> None:
+        """Claim an id in the cluster; go on once the client has it."""
+        state = self._state
+        assert state.names is not None
+        _check_id(state, self.known, client_id)
+
+        def judged(verdict: object) -> None:
+            if verdict is True:
+                self._attempt(enter, ping, before)
+            else:
+                self.identity, self.ends_at = before
+                self._applicant.refuse(InvalidMessage(_TAKEN, "id_unavailable"), ping)
+
+        self._question = judged
+        self._move(Step.ASKED)
+        verdict = state.names.claim(self._applicant.number, client_id, self.known.name)
+        if verdict is not None:
+            self.judge(verdict)
 
     def _judge_id(
         self, ping: Fields, enter: Callable[[], None], before: _Known, verdict: object
@@ -353,9 +369,13 @@ class Gate:
         if client_id != previous:
             _take_id(state, self.known, client_id)
             if self.phase is _OVER:
+                if state.names is not None:
+                    state.names.left(client_id)
                 return  # closing the former holder of the id made this client's queue overflow
             if previous:
                 del state.clients[previous]
+                if state.names is not None:
+                    state.names.left(previous)
             else:
                 applicant.speak(dialect)
                 self.register_by = None
@@ -403,10 +423,23 @@ class Gate:
         self.phase = TRANSITIONS[self.phase].get(step, self.phase)
 
 
+def _refusal_of(verdict: object, gate: Gate) -> str:
+    """Return why a verdict refuses the token of a client, or ``""``."""
+    if isinstance(verdict, HttpResponse):
+        return "the token could not be judged"
+    if not isinstance(verdict, Identity):
+        return "the token is not valid"
+    is_other = gate.identity is not None and verdict.name != gate.identity.name
+    if gate.phase is Phase.REGISTERED and is_other:
+        return "the token is that of another identity"
+    return ""
+
+
 def _take_id(state: ServerState, identity: Identity, client_id: str) -> None:
     """Take an id for a client, from another connection if that holds it, or refuse it."""
     _check_id(state, identity, client_id)
-    state.owners.take(client_id, identity.name)
+    if state.names is None:
+        state.owners.take(client_id, identity.name)
     other = state.clients.get(client_id)
     if other is not None:
         other.replaced()
@@ -417,10 +450,12 @@ def _check_id(state: ServerState, identity: Identity, client_id: str) -> None:
     if client_id == state.config.id:
         raise InvalidMessage("this id is the server's own", "id_unavailable")
     rules.check_id(client_id, identity.permissions, state.limits)
+    if state.names is not None:
+        return  # the home of the id knows whose it is
     other = state.clients.get(client_id)
     is_taken = other is not None and other.owner_name != identity.name
     if is_taken or not state.owners.may_use(client_id, identity.name):
-        raise InvalidMessage("this id belongs to another client", "id_unavailable")
+        raise InvalidMessage(_TAKEN, "id_unavailable")
 
 
 def what_matters_in(request: Fields) -> Fields:
@@ -437,5 +472,6 @@ def what_matters_in(request: Fields) -> Fields:
 
 _MATTERS = ("action", "from", "proto", *NAMES_A_REQUEST)
 _UNDECIDED = "the server could not decide on this"
+_TAKEN = "this id belongs to another client"
 
 STOPPING = HttpResponse.text(503, "the server is stopping")

@@ -13,7 +13,6 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from kps.errors import ServerStopped
 from kps.protocol.bus.message import AckHandle, check_id, check_topic
 from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.topics import Bus
 from kps.protocol.calls import entry, patient, verb
 from kps.protocol.dialect.envelope import check_finite, compose_payload, encode
 from kps.protocol.dialect.requests import NO_DEMANDS, Ask, Demands
@@ -21,15 +20,14 @@ from kps.protocol.limits import check_seconds
 from kps.protocol.server.clients import Clients, describe
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
-from kps.protocol.server.delivery import Delivery
+from kps.protocol.server.delivery import Delivery, Direct
 from kps.protocol.server.events import ClientLeft, HubEvent, SessionFailed, StrangerLeft
 from kps.protocol.server.figures import add_one
 from kps.protocol.server.local import LocalAck, LocalProgram
 from kps.protocol.server.monitor import Monitor
 from kps.protocol.server.routes import OperatorRoutes, Routes
 from kps.protocol.server.session import ServerSession
-from kps.protocol.server.state import ServerState
-from kps.protocol.timers import Deadlines
+from kps.protocol.server.state import PARTS, Parts, ServerState
 from kps.protocol.wire.http import Responder
 from kps.protocol.wire.websocket import Closed, ClosedBy
 
@@ -86,7 +84,7 @@ class Hub:
     """The core of one server.
 
     ``new_id()`` returns an unused client id, for clients that name none. ``metrics`` answers a
-    request for the figures. A test may give a bus of its own with ``new_bus``.
+    request for the figures. A test may give a bus of its own among the ``parts``.
     """
 
     def __init__(
@@ -95,15 +93,16 @@ class Hub:
         *,
         new_id: Callable[[], str],
         now: float,
-        new_bus: Callable[[Deadlines], Bus] = Bus,
+        parts: Parts = PARTS,
+        new_delivery: Callable[[ServerState, LocalProgram], Delivery] = Delivery,
         metrics: Responder | None = None,
     ) -> None:
         self.config = config
-        self.state = state = ServerState(config, new_id=new_id, now=now, new_bus=new_bus)
+        self.state = state = ServerState(config, new_id=new_id, now=now, parts=parts)
         self.calls = state.calls
         self.limits = config.limits
         self.local = LocalProgram(state)
-        self.delivery = Delivery(state, self.local)
+        self.delivery = new_delivery(state, self.local)
         self.stats = state.stats
         self.clients = state.clients
         """Registered clients by id."""
@@ -305,7 +304,7 @@ class Hub:
 
     @entry
     def _send_direct(self, client_id: str, payload: bytes, headers: bytes) -> bool:
-        return self.delivery.send_direct(client_id, self.config.id, payload, headers)
+        return self.delivery.send_direct(client_id, Direct(self.config.id, payload, headers))
 
     @verb
     def publish_with_ack(

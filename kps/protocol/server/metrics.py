@@ -155,7 +155,7 @@ def gather(hub: Hub, driver: str) -> Figures:
         ("kps_queue_largest_bytes",): max(queued, default=0),
         ("kps_topics",): len(bus) - bus.routes.patterns,
         ("kps_patterns",): bus.routes.patterns,
-        ("kps_groups",): bus.groups,
+        ("kps_groups",): bus.routes.groups,
         ("kps_subscriptions",): bus.subscriptions,
         ("kps_presence_rosters",): len(state.presence),
         ("kps_acks_pending",): len(acks),

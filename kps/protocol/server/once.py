@@ -45,13 +45,23 @@ def look_up(actor: Actor, message_id: MessageId, about: About) -> tuple[Handled,
     return handled, False
 
 
-def publish(actor: Actor, handled: Handled, deliver: Callable[[], int]) -> None:
-    """Publish a message, and remember that if anybody is there to get it."""
+def publish(
+    actor: Actor,
+    handled: Handled,
+    deliver: Callable[[Callable[[int], None]], object],
+    confirm: Callable[[int], object],
+) -> None:
+    """Publish a message, and remember that if anybody is there to get it; then confirm it."""
+
+    def tell(delivered: int) -> None:
+        handled.delivered = delivered
+        confirm(delivered)
+
     ids = actor.state.message_ids
     has_receivers = any(actor.state.bus.receivers(handled.about.target))
     handled.is_delivered_now = True
     try:
-        handled.delivered = deliver()
+        deliver(tell)
         if has_receivers or handled.is_kept:
             ids.finish(handled)
         else:

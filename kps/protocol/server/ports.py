@@ -61,9 +61,24 @@ class Transport(Protocol):
         """Messages for this client that were dropped: it read too slowly, or was disconnected."""
 
 
+class Names(Protocol):
+    """The ids that are in use in a cluster."""
+
+    def claim(self, number: int, client_id: str, identity: str) -> bool | None:
+        """Ask for an id for the session of that number, whose identity has a name.
+
+        Return whether it gets it; ``None`` if the verdict comes later, by the session's gate.
+        """
+
+    def left(self, client_id: str) -> None:
+        """Note that no client of this server has an id any more."""
+
+
 class Client(Subscriber, AckOwner, Protocol):
     """A registered client, as other parts of the server see it."""
 
+    number: int
+    """The number of its session."""
     peer: str
     dialect: ServerLevel1
     since: float

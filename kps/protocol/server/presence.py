@@ -64,7 +64,7 @@ class _Member:
         return {"id": client_id, "info": Json(self.info)} if self.info else {"id": client_id}
 
 
-class _Roster:
+class Roster:
     """The members of one topic that somebody observes. It is an item of the agenda."""
 
     __slots__ = ("_absent", "_changed", "_due", "_kept_until", "_presence", "_size", "_told_at",
@@ -289,7 +289,7 @@ class PresenceBook:
         self._bus = bus
         self._deadlines = deadlines
         self._now = now
-        self._rosters: dict[str, _Roster] = {}
+        self._rosters: dict[str, Roster] = {}
         self._infos: dict[Subscriber, _Infos] = {}
         self._versions = count(1)
         bus.on_join.append(self._joined)
@@ -334,6 +334,10 @@ class PresenceBook:
         if not infos.by_topic:
             del self._infos[subscriber]
 
+    def prepare(self, topic: str, ready: Callable[[], object]) -> None:
+        """Call ``ready`` once it can be told who is subscribed to a topic, which is at once."""
+        ready()
+
     def observe(self, observer: Observer, topic: str) -> Fields:
         """Tell a subscriber of a topic about the members; return who is there, for its answer."""
         roster = self._rosters.get(topic)
@@ -351,7 +355,7 @@ class PresenceBook:
             roster.behind.discard(observer)
             self.forget_unless_needed(roster)
 
-    def forget_unless_needed(self, roster: _Roster) -> None:
+    def forget_unless_needed(self, roster: Roster) -> None:
         """Forget the members of a topic that nobody observes."""
         if not roster.is_needed and self._rosters.get(roster.topic) is roster:
             del self._rosters[roster.topic]
@@ -376,7 +380,7 @@ class PresenceBook:
                 if roster is not None:
                     roster.renamed(subscriber, previous, self._now())
 
-    def schedule(self, roster: _Roster) -> None:
+    def schedule(self, roster: Roster) -> None:
         """Enter the next deadline of a roster."""
         self._deadlines.schedule(roster)
 
@@ -384,12 +388,15 @@ class PresenceBook:
         """Return the number of a change, which is above all others."""
         return next(self._versions)
 
-    def _read(self, topic: str) -> _Roster:
-        members = self._bus.own_subscribers(topic)
+    def _read(self, topic: str) -> Roster:
+        members = self._members(topic)
         self.turns.left -= len(members)
-        return _Roster(self, topic, members)
+        return Roster(self, topic, members)
 
-    def _describe(self, roster: _Roster) -> Fields:
+    def _members(self, topic: str) -> list[Subscriber]:
+        return self._bus.own_subscribers(topic)
+
+    def _describe(self, roster: Roster) -> Fields:
         if not roster.is_long:
             self.turns.left -= len(roster.members)
         return roster.describe()

@@ -9,9 +9,8 @@ from typing import Protocol
 
 from kps.protocol.access import rules
 from kps.protocol.access.identity import Permissions
-from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.publication import CountedPublication, Publication
 from kps.protocol.bus.subscriber import Stage
-from kps.protocol.dialect import level2
 from kps.protocol.dialect.server import ServerLevel1
 from kps.protocol.patterns import Key
 from kps.protocol.server_limits import ServerLimits
@@ -37,19 +36,25 @@ class Publisher(Protocol):
         """Answer the client with several frames if all have room; tell whether they had."""
 
 
+class Delivers(Protocol):
+    """Delivers publications."""
+
+    def publish(self, publication: Publication) -> int:
+        """Deliver a publication."""
+
+    def publish_counted(self, publication: CountedPublication, tell: Callable[[int], None]) -> None:
+        """Deliver a publication; ``tell`` how many subscribers had room for its last message."""
+
+
 class Run:
-    """Gathers publications of one client; ``publish`` delivers them and returns to how many."""
+    """Gathers publications of one client, and delivers them."""
 
-    __slots__ = ("_allowed", "_limits", "_publish", "_publisher", "gathered")
+    __slots__ = ("_allowed", "_delivery", "_limits", "_publish", "_publisher", "gathered")
 
-    def __init__(
-        self,
-        publisher: Publisher,
-        publish: Callable[[Publication], int],
-        limits: ServerLimits,
-    ) -> None:
+    def __init__(self, publisher: Publisher, delivery: Delivers, limits: ServerLimits) -> None:
         self._publisher = publisher
-        self._publish = publish
+        self._delivery = delivery
+        self._publish = delivery.publish
         self._limits = limits
         self.gathered: Publication | None = None
         """The publications that are not delivered yet, if any."""
@@ -78,21 +83,28 @@ class Run:
             self.finish()  # its own copies and the confirmations must alternate (spec, 5.4)
 
     def publish_apart(
-        self, topic: str, texts: list[bytes], count: int, receipt: str | None, headers: bytes
-    ) -> int:
-        """Publish what has headers, or a receipt; return how many subscribers got it.
+        self,
+        topic: str,
+        texts: list[bytes],
+        count: int,
+        headers: bytes,
+        tell: Callable[[int], None] | None = None,
+    ) -> None:
+        """Publish what has headers, or of which one must ``tell`` how many subscribers got it.
 
-        The receipt tells that too. Raises as ``check``.
+        Raises as ``check``.
         """
         self.finish()
         self.check(topic)
-        publication = Publication(topic, self._publisher.id)
+        publication = CountedPublication(topic, self._publisher.id)
         publication.add(texts, count)
         publication.headers = headers
-        delivered = self._deliver(publication)
-        if receipt is not None:
-            self._publisher.reply(level2.published(topic, receipt, delivered))
-        return delivered
+        if tell is None:
+            self._deliver(publication)
+        elif count:
+            self._delivery.publish_counted(publication, tell)
+        else:
+            tell(0)
 
     def finish(self) -> None:
         """Deliver the gathered publications."""
@@ -101,12 +113,12 @@ class Run:
             self.gathered = None
             self._deliver(gathered)
 
-    def _deliver(self, publication: Publication) -> int:
+    def _deliver(self, publication: Publication) -> None:
         """Deliver and, if the dialect asks for it, confirm each publication."""
         count = publication.count
         if not count:
-            return 0
-        delivered = self._publish(publication)
+            return
+        self._publish(publication)
         publisher = self._publisher
         if publisher.dialect.confirms_publications:
             confirmation = publisher.dialect.published(publication.topic)
@@ -115,4 +127,3 @@ class Run:
             if not publisher.reply_all(entry):
                 for _ in range(count):
                     publisher.reply(confirmation)
-        return delivered

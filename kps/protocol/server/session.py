@@ -111,7 +111,7 @@ class ServerSession:
         self.delivery = delivery
         self.gate = Gate(state, transport, self)
         self.inbox = Inbox(state, self)
-        self.run = Run(self, delivery.publish, state.limits)
+        self.run = Run(self, delivery, state.limits)
         self.throttle = throttle(state.limits, state.now)
         self._transport = transport
         self._has_left = False
@@ -329,6 +329,8 @@ class ServerSession:
         client: object = state.clients.get(self.id)
         if client is self:
             del state.clients[self.id]
+            if state.names is not None and self.departure is not REPLACED:
+                state.names.left(self.id)
         if self.replays is not None:
             self.replays.end()
         acks = state.acks

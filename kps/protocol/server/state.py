@@ -1,6 +1,7 @@
 """The state that all sessions of one server share."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from kps.protocol.access.admission import Admission
 from kps.protocol.access.identity import Identity, NoIdentity
@@ -17,10 +18,23 @@ from kps.protocol.server.config import HubConfig
 from kps.protocol.server.encodings import FRAMES, compressed
 from kps.protocol.server.events import HubEvent, LoginRefused
 from kps.protocol.server.figures import Stats, Tally
-from kps.protocol.server.ports import Client
+from kps.protocol.server.ports import Client, Names
 from kps.protocol.server.presence import PresenceBook
 from kps.protocol.server.turns import Turns
 from kps.protocol.timers import Deadlines
+
+
+class Parts(NamedTuple):
+    """What some tables of a server are made with, of which there is more than one kind."""
+
+    bus: Callable[[Deadlines], Bus] = Bus
+    acks: type[AckBook] = AckBook
+    presence: type[PresenceBook] = PresenceBook
+    logs: type[LogBook] = LogBook
+
+
+PARTS = Parts()
+"""Those of a server that is no node of a cluster."""
 
 
 class ServerState(Time):
@@ -32,7 +46,7 @@ class ServerState(Time):
         *,
         new_id: Callable[[], str],
         now: float,
-        new_bus: Callable[[Deadlines], Bus] = Bus,
+        parts: Parts = PARTS,
     ) -> None:
         self.config = config
         self.limits = config.limits
@@ -45,7 +59,7 @@ class ServerState(Time):
         self.calls = Calls()
         self.deadlines = Deadlines()
         self.turns = Turns()
-        self.bus = new_bus(self.deadlines)
+        self.bus = parts.bus(self.deadlines)
         limits = config.limits
         self.compressed = FRAMES
         """The encodings for clients with which compression is agreed."""
@@ -56,18 +70,18 @@ class ServerState(Time):
         self.replays = 0
         """Topics that are being replayed, to all sessions together."""
         if config.history:
-            self.logs = LogBook(
+            self.logs = parts.logs(
                 config.history,
                 self.deadlines,
                 self._random_name,
                 limits.history_bytes,
                 limits.history_topics,
             )
-        self.acks = AckBook(self.bus, self.deadlines, limits, self._count_delivered, self)
+        self.acks = parts.acks(self.bus, self.deadlines, limits, self._count_delivered, self)
         self.message_ids = MessageIds(
             self.deadlines, limits, self._random_name(), now=lambda: self.now
         )
-        self.presence = PresenceBook(
+        self.presence = parts.presence(
             self.bus, self.deadlines, self.turns, limits, now=lambda: self.now
         )
         self.admission = Admission(config.limits, config.proxies)
@@ -79,6 +93,8 @@ class ServerState(Time):
         self.owners = IdOwners(config.limits.max_ids, config.limits.max_all_ids)
         self.clients: dict[str, Client] = {}
         """Registered clients by id."""
+        self.names: Names | None = None
+        """The ids in the cluster, if there is one."""
         self.addresses: set[str] = set()
         """The addresses, hosts and domains by which other servers may reach this one."""
         self.stats = Stats()

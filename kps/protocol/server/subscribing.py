@@ -7,7 +7,7 @@ from kps.protocol.access import rules
 from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, TooDeep, load
 from kps.protocol.dialect.places import Start, without_history
-from kps.protocol.patterns import InGroup, Scope
+from kps.protocol.patterns import InGroup, Key, Scope
 from kps.protocol.server.actor import Actor, text_in
 from kps.protocol.server.clients import describe
 from kps.protocol.server.events import Subscribing, SubscriptionRequested
@@ -65,8 +65,8 @@ def _join_group(actor: Actor, key: InGroup, fields: Fields) -> None:
             state.turns.left -= len(actor.topics) // _COUNTED
             if groups >= state.limits.max_groups:
                 raise InvalidMessage("this client is a member of too many groups", LIMIT_REACHED)
-        state.bus.subscribe(actor, key, concurrency)
-        actor.reply(actor.dialect.subscribed(key))
+        confirm = partial(_reply, actor, key)
+        actor.delivery.subscribe(actor, key, confirm, concurrency)
 
     if key in actor.topics:
         join()
@@ -74,10 +74,18 @@ def _join_group(actor: Actor, key: InGroup, fields: Fields) -> None:
         _permit(actor, scope, key.group, fields, None, join)
 
 
+def _reply(actor: Actor, key: Key) -> None:
+    actor.reply(actor.dialect.subscribed(key))
+
+
 def _change(actor: Actor, key: Scope, info: bytes | None, observes: bool | None) -> None:
     """Change what a subscription that there is has to do with presence."""
-    members = _attend(actor, key, info, observes)
-    actor.reply(actor.dialect.subscribed(key, presence=members))
+
+    def change() -> None:
+        members = _attend(actor, key, info, observes)
+        actor.reply(actor.dialect.subscribed(key, presence=members))
+
+    _prepare(actor, key, observes, change)
 
 
 def _permit(
@@ -143,7 +151,22 @@ def _join(
         find_logs(logs, actor.replays, key)  # which refuses what would be too much
     if info and isinstance(key, str):
         actor.state.presence.set_info(actor, key, info)
-    actor.delivery.subscribe(actor, key, lambda: _confirm(actor, key, start, observes))
+    confirm = partial(_confirm, actor, key, start, observes)
+    actor.delivery.subscribe(actor, key, partial(_prepare, actor, key, observes, confirm))
+
+
+def _prepare(actor: Actor, key: Scope, observes: bool | None, ready: Callable[[], object]) -> None:
+    """Go on once it can be told who is subscribed, if the subscriber observes that."""
+    if observes and isinstance(key, str):
+        actor.state.presence.prepare(key, partial(_unless_gone, actor, key, ready))
+    else:
+        _unless_gone(actor, key, ready)
+
+
+def _unless_gone(actor: Actor, key: Scope, ready: Callable[[], object]) -> None:
+    """Go on unless the subscription has ended meanwhile."""
+    if key in actor.topics and not actor.gate.is_over:
+        ready()
 
 
 def _check_room(actor: Actor, scope: Scope) -> None:

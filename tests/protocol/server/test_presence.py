@@ -92,7 +92,7 @@ def check_nothing_left(stage: Stage) -> None:
     presence = stage.hub.state.presence
     assert (presence._rosters, presence._infos) == ({}, {})
     scheduled = stage.hub.state.deadlines._scheduled
-    assert not any(isinstance(item, module._Roster) for item in scheduled)
+    assert not any(isinstance(item, module.Roster) for item in scheduled)
 
 
 class TestMembers:
@@ -942,7 +942,7 @@ class TestSlowObservers:
         member(stage, "a")
         stage.advance(TICK)
         written: list[str] = []
-        tells, describe = module._Roster._tell, module._Roster.describe
+        tells, describe = module.Roster._tell, module.Roster.describe
 
         def tell(self: Any, now: float) -> None:
             written.append("look")
@@ -952,8 +952,8 @@ class TestSlowObservers:
             written.append("list")
             return describe(self)
 
-        monkeypatch.setattr(module._Roster, "_tell", tell)
-        monkeypatch.setattr(module._Roster, "describe", describe_it)
+        monkeypatch.setattr(module.Roster, "_tell", tell)
+        monkeypatch.setattr(module.Roster, "describe", describe_it)
         stage.advance(10.0)
         assert "list" not in written
         assert 5 < len(written) < 15, "and it is looked at now and then only"

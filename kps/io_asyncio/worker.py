@@ -1,0 +1,151 @@
+"""A server that is one of several workers: its parent hands it connections."""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from kps.io_asyncio.connection import Connection
+from kps.io_asyncio.log import write
+from kps.io_asyncio.node_links import NodeLinks
+from kps.io_asyncio.server import Server
+from kps.io_asyncio.server_driver import ServerDriver
+from kps.io_asyncio.tls_listener import TlsListener
+from kps.io_common.handing import Channel, Place, What
+from kps.io_common.ids import random_id
+from kps.protocol.cluster.cluster import Cluster
+from kps.protocol.cluster.config import ClusterConfig
+from kps.protocol.dialect.address import Address
+from kps.protocol.server.config import HubConfig
+from kps.protocol.server.hub import Hub
+
+_AT_ONCE = 64  # packets of the parent that are taken in one turn
+
+
+class _Handed:
+    """The connections that the parent has handed on, for TLS."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[tuple[socket.socket, tuple[str, int]]] = asyncio.Queue()
+
+    def put(self, sock: socket.socket, peer: str) -> None:
+        """Take one."""
+        address = Address.parse(peer)
+        self._waiting.put_nowait((sock, (address.host, address.port)))
+
+    async def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Return the next one."""
+        return await self._waiting.get()
+
+    def close(self) -> None:
+        """Close those that wait."""
+        while not self._waiting.empty():
+            self._waiting.get_nowait()[0].close()
+
+
+class WorkerDriver(ServerDriver):
+    """Runs the hub of a worker, and its links to the others."""
+
+    place: Place
+    cluster: Cluster
+    ended: Callable[[], None]
+    """Is called when the parent is gone."""
+
+    async def listen(self, begin: Callable[[str, int], None]) -> None:
+        """Take connections from the parent."""
+        self._links = NodeLinks(self.cluster, self.clock, self.progress)
+        self._handed = _Handed() if self._settings.certificates.context is not None else None
+        if self._handed is not None:
+            callbacks = self._admit, self._give_up, self._latest_context
+            self._listeners.append(TlsListener(self._handed, *callbacks, self._limits))
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._channel = Channel(socket.socket(fileno=self.place.descriptor))
+        self.runtime.loop.add_reader(self._channel.socket, self._hear)
+        self._report()
+        begin(self.place.host, self.place.port)
+
+    def tell_ready(self, url: str) -> None:
+        """Tell the parent that connections may come."""
+        self._channel.send(What.READY, url)
+
+    def _hear(self) -> None:
+        """Take what the parent hands over."""
+        for _ in range(_AT_ONCE):
+            try:
+                packet = self._channel.receive()
+            except BlockingIOError:
+                return
+            if packet is None:
+                self.runtime.loop.remove_reader(self._channel.socket)
+                if not self.is_ending:
+                    write(logging.ERROR, "parent_lost", "the parent of this worker is gone")
+                    self.ended()
+                return
+            what, text, descriptor = packet
+            if descriptor is not None:
+                self._take(what, text, socket.socket(fileno=descriptor))
+
+    def _take(self, what: What, text: str, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        loop = self.runtime.loop
+        if self.is_ending:
+            sock.close()
+        elif what is What.NODE:
+            self._spawn(self._links.adopt(text, sock))
+        elif self._handed is not None:
+            self._handed.put(sock, text)
+        else:
+            new = partial(Connection, loop, self, self.clock)
+            self._spawn(loop.connect_accepted_socket(new, sock))
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = self.runtime.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _detach(self, connection: Connection) -> None:
+        super()._detach(connection)
+        self._channel.send(What.CLOSED, "1")
+
+    def _flush(self) -> None:
+        super()._flush()
+        self._links.flush()
+
+    async def close(self, grace: float) -> None:
+        """End, and let the other workers notice."""
+        await super().close(grace)
+        self._links.close()
+        self.runtime.loop.remove_reader(self._channel.socket)
+        self._channel.close()
+
+
+class WorkerServer(Server):
+    """A server that is one of several workers."""
+
+    _driver: WorkerDriver
+
+    def _new_driver(self) -> ServerDriver:
+        return WorkerDriver(self, self._new_runtime(), self._settings)
+
+    def _new_hub(self, config: HubConfig) -> Hub:
+        driver = self._driver
+        driver.cluster = Cluster(
+            config,
+            ClusterConfig(),
+            new_id=lambda: random_id("client"),
+            new_token=lambda: secrets.randbits(64) or 1,
+            now=driver.clock(),
+            metrics=None if self._exporter is None else self._exporter.respond,
+        )
+        return driver.cluster.hub
+
+    def work_at(self, place: Place) -> None:
+        """Serve as a worker until the parent says so, or is gone."""
+        driver = self._driver
+        driver.place = place
+        driver.ended = lambda: os.kill(os.getpid(), 15)  # as the parent would
+        self.run(ready=lambda _: driver.tell_ready(self.url))

@@ -1,0 +1,1 @@
+"""Several servers as one: nodes that tell each other what their clients want and publish."""

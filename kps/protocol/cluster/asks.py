@@ -1,0 +1,207 @@
+"""Ack requests between nodes: those of ours that others pass on, and those of others that we do."""
+
+from typing import Any, NamedTuple
+
+from kps.errors import QueueFull
+from kps.protocol.bus.ack_request import AckRequest, RemoteClient
+from kps.protocol.bus.publication import Publication
+from kps.protocol.bus.subscriber import Subscriber
+from kps.protocol.cluster.acks import ClusterAckBook
+from kps.protocol.cluster.asker import Asker
+from kps.protocol.cluster.frames import Kind
+from kps.protocol.cluster.nodes import Here, Node, Nodes
+from kps.protocol.dialect.outcome import as_json
+from kps.protocol.dialect.requests import Ask
+from kps.protocol.server.delivery import direct_publication
+from kps.protocol.server.local import LocalProgram
+from kps.protocol.server.ports import Client
+from kps.protocol.server.state import ServerState
+
+_MANY = 1000  # requests that go by owners, among which we look for those that have ended
+_ASKED = 5  # units of work (see ``turns``)
+
+
+class DirectAsk(NamedTuple):
+    """A direct message with ack, on its way between nodes."""
+
+    ack_id: str
+    """The id of the request at the publisher's node."""
+    client_id: str
+    sender: str
+    headers: str
+    seconds: float
+    """For how long the request waits."""
+
+
+class Asks:
+    """Passes ack requests on to clients here, and takes what other nodes tell of theirs."""
+
+    def __init__(self, state: ServerState, local: LocalProgram, nodes: Nodes) -> None:
+        assert isinstance(state.acks, ClusterAckBook)
+        self._acks = state.acks
+        self._state = state
+        self._local = local
+        self._nodes = nodes
+        self._by_owner: dict[str, Node] = {}  # of the topics of requests
+        self._expected: dict[str, list[str]] = {}  # ids that may yet turn out to be there
+
+    def pending(self, ack_id: str) -> AckRequest | None:
+        """Return a pending request by this server's id of it."""
+        return self._acks.pending(ack_id)
+
+    # -- of other nodes ---------------------------------------------------------------------
+
+    def ask_topic(self, node: Node, ack_id: str, publication: Publication, seconds: float) -> None:
+        """Pass a node's request on to the subscribers here."""
+        bus = self._state.bus
+        found, _ = bus.receivers(publication.topic)
+        subscribers = [one for one in found if not isinstance(one, Node)]
+        request = self._open(node, ack_id, subscribers, seconds)
+        if request is None:
+            return
+        publication.ack_id = request.id
+        stats = self._state.stats
+        stats.published += 1
+        stats.delivered += bus.publish(publication)
+        self._acks.close(request)
+
+    def ask_client(self, origin: Node, ask: DirectAsk, data: bytes) -> None:
+        """Pass a node's request on to the one client here that has the id."""
+        ack_id, client_id, sender, headers, seconds = ask
+        target: Client | LocalProgram | None = self._state.clients.get(client_id)
+        if client_id == self._state.config.id:
+            target = self._local
+        if target is None:
+            origin.send(Kind.OUTCOME, ack_id, client_id, "disconnected")
+            return
+        request = self._open(origin, ack_id, [target], seconds)
+        if request is not None:
+            asked = Ask(client_id, "", data, None, False, headers=headers.encode())
+            target.deliver_direct(direct_publication(request, sender, asked))
+            self._acks.close(request)
+
+    def _open(
+        self, node: Node, ack_id: str, subscribers: list[Any], seconds: float
+    ) -> AckRequest | None:
+        state, me = self._state, self._nodes.me
+        state.turns.left -= _ASKED * (1 + len(subscribers))
+        owner = Asker(node, ack_id)
+        deadline = state.now + min(seconds, state.limits.max_ack_timeout)
+        try:
+            request = self._acks.open(
+                owner, ack_id, subscribers, tells_timeouts=True, deadline=deadline
+            )
+        except QueueFull as error:
+            node.send(Kind.ASKED, ack_id, [me], me)
+            node.send(Kind.OUTCOME, ack_id, me, str(error))
+            return None
+        node.send(Kind.ASKED, ack_id, list(request.awaited.values()), me)
+        if not subscribers:
+            self._acks.close(request)
+            return None
+        node.asking[ack_id] = owner
+        return request
+
+    def ended(self, node: Node, ack_id: str) -> None:
+        """Forget a node's request, whose outcomes it does not want any more."""
+        owner = node.asking.pop(ack_id, None)
+        if owner is not None:
+            self._acks.drop_owner(owner)
+
+    def node_went(self, node: Node) -> None:
+        """Forget the requests of a node, and await nobody there any more."""
+        for owner in node.asking.values():
+            self._acks.drop_owner(owner)
+        node.asking.clear()
+        for ack_id in list(self._expected):
+            request = self._acks.pending(ack_id)
+            if request is None:
+                del self._expected[ack_id]
+            elif node in request.awaited:
+                self._settle(request, node)
+        for ack_id in [one for one, owner in self._by_owner.items() if owner is node]:
+            del self._by_owner[ack_id]
+            self._give_up(ack_id)
+        self._acks.drop_node(node)
+
+    def _give_up(self, ack_id: str) -> None:
+        """Await no node that has not said whom it asks: it may never hear of the request."""
+        request = self._acks.pending(ack_id)
+        if request is not None:
+            for one in [one for one in request.awaited if isinstance(one, (Node, Here))]:
+                if request.id in self._expected:
+                    self._settle(request, one)
+                self._acks.answer(one, ack_id, "disconnected")
+
+    # -- of this node -----------------------------------------------------------------------
+
+    def expect(self, request: AckRequest, ids: list[str]) -> None:
+        """Tell which expected receivers are absent, once all nodes have said whom they ask."""
+        if any(isinstance(one, (Node, Here)) for one in request.awaited):
+            self._expected[request.id] = ids
+        else:
+            self._acks.note_absent(request, ids)
+
+    def goes_by(self, request: AckRequest, owner: Node) -> None:
+        """Note that a request goes to all nodes by way of the owner of its topic."""
+        if len(self._by_owner) >= _MANY:
+            pending = self._acks.pending
+            self._by_owner = {one: node for one, node in self._by_owner.items() if pending(one)}
+        self._by_owner[request.id] = owner
+
+    def ask_here(self, ack_id: str, publication: Publication) -> None:
+        """Ask the subscribers here, of a message that has come back from the owner of its topic."""
+        request = self._acks.pending(ack_id)
+        if request is None:
+            return
+        bus, here = self._state.bus, self._nodes.here
+        subscribers = [
+            one for one in bus.receivers(publication.topic)[0] if not isinstance(one, Node)
+        ]
+        if request.id in self._expected:
+            ids = {one.id for one in subscribers}
+            self._expected[request.id] = [
+                one for one in self._expected[request.id] if one not in ids
+            ]
+            self._settle(request, here)
+        self._acks.replace(request, here, subscribers)
+        publication.ack_id = ack_id
+        self._state.stats.published += 1
+        self._state.stats.delivered += bus.publish(publication)
+
+    def asked(self, node: Node, ack_id: str, ids: list[str], at: str) -> None:
+        """Note whom a node has asked, or that it has passed a request on to another node."""
+        request = self._acks.pending(ack_id)
+        if request is None:
+            return
+        clients = [RemoteClient(at, one) for one in ids]
+        if ack_id in self._expected:
+            self._expected[ack_id] = [one for one in self._expected[ack_id] if one not in ids]
+            self._settle(request, node)
+        self._acks.replace(request, node, clients)
+        if at != self._nodes.me and at != node.id and at not in self._nodes.others:
+            for client in clients:
+                self._acks.answer(client, ack_id, "disconnected")
+
+    def _settle(self, request: AckRequest, node: Subscriber) -> None:
+        """Tell who is absent if this node is the last one that had not said whom it asks."""
+        if not any(isinstance(one, (Node, Here)) and one is not node for one in request.awaited):
+            self._acks.note_absent(request, self._expected.pop(request.id))
+
+    def outcome(
+        self, node: Node, ack_id: str, client_id: str, error: str | None, result: bytes
+    ) -> None:
+        """Take an outcome of a client of another node."""
+        request = self._acks.pending(ack_id)
+        if request is None:
+            node.send(Kind.END, ack_id)
+            return
+        client = RemoteClient(node.id, client_id)
+        if client not in request.awaited:
+            # The home of the id has not told yet that this node asks the client.
+            for addressee, awaited in request.awaited.items():
+                if awaited == client_id and isinstance(addressee, Node):
+                    self._acks.replace(request, addressee, [client])
+                    break
+        kept = as_json(result) if result else None
+        self._acks.answer(client, ack_id, error, kept, len(result))

@@ -1,0 +1,224 @@
+"""Delivers messages to receivers on all nodes."""
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from typing import NamedTuple
+
+from kps.protocol.bus.ack_request import AckOwner, AckRequest, Keeper
+from kps.protocol.bus.publication import CountedPublication, Publication
+from kps.protocol.bus.subscriber import Subscriber
+from kps.protocol.cluster.asks import Asks, DirectAsk
+from kps.protocol.cluster.frames import Kind
+from kps.protocol.cluster.histories import Histories
+from kps.protocol.cluster.interest import Interest
+from kps.protocol.cluster.names import Names
+from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.dialect.requests import Ask
+from kps.protocol.patterns import Key
+from kps.protocol.server.delivery import IGNORED, Delivery, Direct, Refusal
+from kps.protocol.server.local import LocalProgram
+from kps.protocol.server.state import ServerState
+
+
+class _Counting(NamedTuple):
+    """A publication of which one must tell how many subscribers got it."""
+
+    awaited: Counter[str]
+    """Answers, by node."""
+    tell: Callable[[int], None]
+    due: float
+
+
+class ClusterDelivery(Delivery):
+    """Delivers messages to clients, those of other nodes included."""
+
+    def __init__(
+        self,
+        state: ServerState,
+        local: LocalProgram,
+        nodes: Nodes,
+        interest: Interest,
+        names: Names,
+        asks: Asks,
+        patience: float,
+    ) -> None:
+        super().__init__(state, local)
+        self._nodes = nodes
+        self._interest = interest
+        self._names = names
+        self._asks = asks
+        self._patience = patience
+        self._numbers = count(1)
+        self._counting: dict[int, _Counting] = {}
+        self._reached: dict[int, int] = {}
+        self.histories: Histories | None = None
+        """The topics with history, if any have it."""
+
+    def subscribe(
+        self,
+        subscriber: Subscriber,
+        key: Key,
+        ready: Callable[[], object],
+        concurrency: int = 1,
+    ) -> None:
+        """Make a subscription; call ``ready`` once all nodes heed it."""
+        super().subscribe(subscriber, key, lambda: None, concurrency)
+        self._interest.when_heeded(key, ready)
+
+    # -- topics with history ----------------------------------------------------------------
+
+    def publish(self, publication: Publication) -> int:
+        """Deliver a publication; return how many subscribers here had room for its last message.
+
+        What is published on a topic with history goes by way of the topic's owner.
+        """
+        histories = self.histories
+        if histories is None or publication.is_forwarded or not histories.has(publication.topic):
+            return super().publish(publication)
+        return histories.publish(publication)
+
+    def publish_here(self, publication: Publication) -> int:
+        """Deliver a publication that has its offset, if it has one, to subscribers here."""
+        state = self._state
+        reached = state.bus.publish(publication)
+        messages = publication.count
+        state.turns.left -= reached + messages
+        state.stats.published += messages
+        state.stats.delivered += reached * messages + publication.partial
+        return reached
+
+    def ask_topic(
+        self, owner: AckOwner, sender: str, ask: Ask, keeper: Keeper | None = None
+    ) -> None:
+        """Publish with acks. Raises as in the base class."""
+        histories, nodes = self.histories, self._nodes
+        if histories is None or not histories.has(ask.target):
+            super().ask_topic(owner, sender, ask, keeper)
+            return
+        _, found = self._state.bus.receivers(ask.target)
+        everywhere: list[Subscriber] = [*nodes.others.values(), nodes.here]
+        request = self._open_for_topic(owner, sender, ask, keeper, everywhere, found)
+        histories.ask(request, sender, ask)
+        self._ask_groups(request, found, ask.demands)
+
+    # -- receipts ---------------------------------------------------------------------------
+
+    def publish_counted(self, publication: CountedPublication, tell: Callable[[int], None]) -> None:
+        """Deliver a publication; ``tell`` how many subscribers had room for its last message."""
+        subscribers, groups = self._state.bus.receivers(publication.topic)
+        awaited = Counter(one.id for one in subscribers if isinstance(one, Node))
+        if self.histories is not None and self.histories.has(publication.topic):
+            awaited, groups = Counter([*self._nodes.others, self._nodes.me]), ()
+        for group in groups:
+            home = self._nodes.home_of_group(group.key)
+            if home is not None:
+                awaited[home.id] += 1
+        if not awaited:
+            super().publish_counted(publication, tell)
+            return
+        number = publication.receipt = next(self._numbers)
+        self._counting[number] = _Counting(awaited, tell, self._state.now + self._patience)
+        self._reached[number] = 0
+        self.reached("", number, self.publish(publication))
+        self._state.deadlines.schedule(self)
+
+    def reached(self, node: str, number: int, count: int) -> None:
+        """Note how many subscribers of a node got a publication."""
+        counting = self._counting.get(number)
+        if counting is not None and (not node or counting.awaited[node]):
+            counting.awaited[node] -= bool(node)
+            self._reached[number] += count
+            if not counting.awaited.total():
+                self._tell(number)
+
+    def _tell(self, number: int) -> None:
+        self._counting.pop(number).tell(self._reached.pop(number))
+
+    def next_deadline(self) -> float | None:
+        return next((counting.due for counting in self._counting.values()), None)
+
+    def handle_timeout(self, now: float) -> None:
+        """Wait no longer for nodes that do not say how many got a publication."""
+        while (due := self.next_deadline()) is not None and due <= now:
+            self._tell(next(iter(self._counting)))
+
+    def node_went(self, node: str) -> None:
+        """Wait for a node no longer."""
+        for number, counting in list(self._counting.items()):
+            if counting.awaited.pop(node, 0) and not counting.awaited.total():
+                self._tell(number)
+
+    # -- direct messages --------------------------------------------------------------------
+
+    def send_direct(self, client_id: str, direct: Direct, refuse: Refusal = IGNORED) -> bool:
+        """Deliver a direct message. Return ``False`` if nobody has that id."""
+        if super().send_direct(client_id, direct, refuse):
+            return True
+        node = self._nodes.others.get(client_id)
+        kind = Kind.HAND
+        if node is None:
+            node, kind = self._nodes.home(client_id), Kind.DIRECT
+            if node is None:
+                holder = self._names.holder(client_id)
+                node, kind = self._nodes.others.get(holder or ""), Kind.HAND
+        if node is None:
+            return False
+        self._pass_on(node, kind, client_id, direct, self._nodes.me, refuse)
+        return True
+
+    def _pass_on(
+        self, node: Node, kind: Kind, client_id: str, direct: Direct, origin: str, refuse: Refusal
+    ) -> None:
+        values = client_id, direct.sender, direct.headers.decode(), origin, *refuse
+        node.send(kind, *values, payload=direct.data)
+
+    def route(self, client_id: str, direct: Direct, origin: str, refuse: Refusal) -> bool:
+        """Deliver a direct message from another node to whoever has an id whose home is here."""
+        if super().send_direct(client_id, direct):
+            return True
+        holder = self._nodes.others.get(self._names.holder(client_id) or "")
+        if holder is None:
+            return False
+        self._pass_on(holder, Kind.HAND, client_id, direct, origin, refuse)
+        return True
+
+    def hand(self, client_id: str, direct: Direct) -> bool:
+        """Deliver a direct message from another node to a client of this one."""
+        return super().send_direct(client_id, direct)
+
+    # -- acks -------------------------------------------------------------------------------
+
+    def _note_absent(self, request: AckRequest, ids: list[str]) -> None:
+        self._asks.expect(request, ids)
+
+    def ask_id(self, owner: AckOwner, sender: str, ask: Ask, keeper: Keeper | None = None) -> None:
+        """Send a direct message with ack. Raises the same as ``ask_topic``."""
+        client_id, nodes = ask.target, self._nodes
+        if client_id == self._state.config.id or client_id in self._state.clients:
+            super().ask_id(owner, sender, ask, keeper)
+            return
+        node, kind = nodes.others.get(client_id), Kind.HAND_ASK
+        if node is None:
+            node, kind = nodes.home(client_id), Kind.ASK_ID
+            if node is None:
+                node, kind = nodes.others.get(self._names.holder(client_id) or ""), Kind.HAND_ASK
+        if node is None:
+            super().ask_id(owner, sender, ask, keeper)  # which finds nobody
+            return
+        request = self._open(owner, ask, [node], keeper)
+        request.awaited[node] = client_id
+        seconds = (request.deadline or 0.0) - self._state.now
+        direct = DirectAsk(request.id, client_id, sender, ask.headers.decode(), seconds)
+        node.send(kind, *direct, nodes.me, payload=ask.data)
+
+    def route_ask(self, origin: Node, ask: DirectAsk, data: bytes) -> None:
+        """Pass a direct message with ack on to whoever has an id whose home is here."""
+        node = self._nodes.others.get(self._names.holder(ask.client_id) or "")
+        if ask.client_id in self._state.clients:
+            self._asks.ask_client(origin, ask, data)
+        elif node is None or node is origin:  # there, the client has come after the message
+            origin.send(Kind.ASKED, ask.ack_id, [], self._nodes.me)
+        else:
+            origin.send(Kind.ASKED, ask.ack_id, [ask.client_id], node.id)
+            node.send(Kind.HAND_ASK, *ask, origin.id, payload=data)

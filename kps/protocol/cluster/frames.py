@@ -1,0 +1,156 @@
+"""What nodes say to each other: frames with a kind, some values, and a payload as it came."""
+
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from struct import Struct
+from typing import Any, NamedTuple
+
+from kps.protocol.dialect.envelope import load, write
+from kps.protocol.patterns import InGroup, Key, Pattern
+
+
+class Kind(IntEnum):
+    """The kinds of frames, with their values. The payload is named behind a colon."""
+
+    INTEREST = 1
+    """The number of the change, keys that this node has subscribers for, and keys that it has
+    none for any more."""
+    CONFIRM = 2
+    """The number of the latest change of interest that this node heeds."""
+    PUBLISH = 3
+    """Topic, sender, number of messages, headers, receipt: the payloads, with commas between."""
+    REACHED = 4
+    """Receipt, and how many subscribers had room."""
+    DIRECT = 5
+    """For the home of an id: the id, sender, headers, origin: the payload."""
+    HAND = 6
+    """The same for the node that has the client."""
+    NOBODY = 7
+    """Origin of a direct message for whose id there is no client."""
+    CLAIM = 8
+    """Number of the claim, id, name of the identity."""
+    CLAIMED = 9
+    """Number of the claim, id, and the stamp, or 0 if it is refused."""
+    REGISTER = 10
+    """Id, name of the identity, stamp."""
+    RELEASE = 11
+    """Id, stamp."""
+    EVICT = 12
+    """Id, stamp."""
+    ASK = 13
+    """Request, topic, sender, headers, seconds: the payload."""
+    ASK_ID = 14
+    """For the home of an id: request, id, sender, headers, seconds, origin: the payload."""
+    HAND_ASK = 15
+    """The same for the node that has the client."""
+    ASKED = 16
+    """Request, ids of those who were asked, the node that has asked them."""
+    OUTCOME = 17
+    """Request, id, error, whether there is a result: the result."""
+    END = 18
+    """Request or task whose outcomes nobody wants any more."""
+    JOIN = 19
+    """For the home of a group: the group, number of the member's session, its id, how many tasks it
+    takes at a time, and how many it has from others than this home."""
+    LEAVE = 20
+    """Group, number of the session."""
+    GONE = 21
+    """Number of the session, which has ended."""
+    SHARE = 22
+    """For the home of a group: the group, topic, sender, number of messages, headers, receipt: the
+    payloads."""
+    OFFER = 23
+    """For the home of a group: task, group, topic, sender, headers, key of the message, retries,
+    attempts, failures, seconds: the payload."""
+    TOOK = 24
+    """Task, the member that has it now, attempts, failures."""
+    MOVED = 25
+    """The same for a task that goes back because the home of its group is another node."""
+    CONCLUDED = 26
+    """Task, error: the result."""
+    GIVE = 27
+    """For a member: number of its session, group, topic, sender, headers, number of messages, task
+    or empty, attempt: the payloads."""
+    WATCH = 29
+    """Topic, and whether this node wants to know who is subscribed, from now on."""
+    PRESENT = 30
+    """Topic, number of the session, its id: what it says about itself, or empty."""
+    RENAMED = 31
+    """Topic, number of the session, its new id."""
+    AWAY = 32
+    """Topic, number of the session, the reason, and whether it may come back."""
+    EPOCH = 33
+    """The epoch of topics with history that this node will own."""
+    KEEP = 34
+    """For the owner of a topic with history: topic, sender, number of messages, headers, then for
+    whom it counts: the origin, receipt, request, seconds: the payloads."""
+    KEPT = 35
+    """Topic, epoch, offset, and the same."""
+    LOG = 36
+    """Topic, epoch, offsets of the first message that is kept and of the latest: the sender owns
+    the topic. Entries follow."""
+    ENTRY = 37
+    """Topic, epoch, offset, sender, number of messages, headers, age in seconds: the payloads."""
+    ANSWER = 28
+    """Number of the session, task, error, whether the member may have begun: the result."""
+
+
+class Frame(NamedTuple):
+    """A frame that has come."""
+
+    kind: int
+    values: list[Any]
+    payload: bytes
+
+
+_HEAD = Struct(">BII")  # kind, bytes of the values as JSON, bytes of the payload
+
+
+def compose(kind: Kind, values: Sequence[object], payload: bytes = b"") -> bytes:
+    """Return a frame as bytes."""
+    written = write(values)
+    return _HEAD.pack(kind, len(written), len(payload)) + written + payload
+
+
+class Assembler:
+    """Makes frames of the bytes of a link, however they are cut."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Take bytes; yield the frames that they complete."""
+        waiting = self._waiting
+        waiting += data
+        start = 0
+        try:
+            while len(waiting) - start >= _HEAD.size:
+                kind, values, payload = _HEAD.unpack_from(waiting, start)
+                begin = start + _HEAD.size
+                end = begin + values + payload
+                if len(waiting) < end:
+                    break
+                start = end
+                middle = begin + values
+                yield Frame(kind, load(bytes(waiting[begin:middle])), bytes(waiting[middle:end]))
+        finally:
+            del waiting[:start]
+
+
+# -- keys of subscriptions ------------------------------------------------------------------------
+
+
+def write_key(key: Key) -> list[str]:
+    """Return a key as values of a frame."""
+    if isinstance(key, InGroup):
+        return [*write_key(key.scope), key.group]
+    return ["t", key] if isinstance(key, str) else ["p", key.text]
+
+
+def read_key(values: list[str]) -> Key:
+    """Return the key in values of a frame."""
+    kind, text, *group = values
+    scope = text if kind == "t" else Pattern(text)
+    return InGroup(scope, group[0]) if group else scope

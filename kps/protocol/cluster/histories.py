@@ -1,0 +1,285 @@
+"""Topics with history in a cluster: one node owns each, numbers its messages, and tells all others.
+
+Every node keeps a copy of every log, so clients get messages of the past from their own node, and
+what is kept outlives any node. A topic of which nothing is known is owned by its home. From then on
+its owner stays the same, until it is gone: then the home of that moment goes on with what it has
+kept, in a new epoch, so nobody is told that nothing is missing. If two nodes own one topic after a
+split, the one with more messages keeps it.
+"""
+
+from typing import NamedTuple
+
+from kps.protocol.bus.ack_request import AckRequest
+from kps.protocol.bus.history import TopicLog
+from kps.protocol.bus.publication import ForwardedPublication, Publication
+from kps.protocol.cluster.asks import Asks
+from kps.protocol.cluster.frames import Kind
+from kps.protocol.cluster.logs import ClusterLogBook
+from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.cluster.ports import DeliversHere
+from kps.protocol.dialect.requests import Ask
+from kps.protocol.server.state import ServerState
+
+
+class _Concern(NamedTuple):
+    """Who wants to know what becomes of a publication."""
+
+    origin: str
+    """The node of the publisher."""
+    receipt: int
+    """The number of the receipt, or 0."""
+    ack_id: str
+    """The ack request, or empty."""
+    seconds: float
+    """For how long that waits."""
+
+
+class Histories:
+    """The topics with history, as one node sees them."""
+
+    def __init__(
+        self,
+        state: ServerState,
+        logs: ClusterLogBook,
+        nodes: Nodes,
+        asks: Asks,
+        delivery: DeliversHere,
+    ) -> None:
+        self._state = state
+        self._logs = logs
+        self._nodes = nodes
+        self._asks = asks
+        self._delivery = delivery
+        self._owners: dict[str, str] = {}
+        self._told: dict[tuple[str, str], int] = {}  # how far a log was, by node and topic
+        self._silent: dict[str, int] = {}  # up to where nothing is delivered that comes as past
+        self._epoch = logs.own_epoch
+        logs.epoch_of = self._epoch_of
+
+    def has(self, topic: str) -> bool:
+        """Tell whether a topic has history."""
+        return self._logs.has(topic)
+
+    def _epoch_of(self, topic: str) -> str:
+        home = self._nodes.home(topic)
+        return self._logs.own_epoch if home is None else home.epoch
+
+    # -- publishing -------------------------------------------------------------------------
+
+    def publish(self, publication: Publication) -> int:
+        """Number and deliver a publication, or let the owner of its topic do that."""
+        concern = _Concern(self._nodes.me, publication.receipt, "", 0.0)
+        owner = self._owner_of(publication.topic)
+        if owner is None:
+            self._number(publication, concern)
+        else:
+            self._send(owner, publication, concern)
+        return 0  # it is counted when it comes back
+
+    def ask(self, request: AckRequest, sender: str, ask: Ask) -> None:
+        """Do the same with one that wants an ack."""
+        publication = Publication(ask.target, sender, ask.data)
+        publication.headers = ask.headers
+        seconds = (request.deadline or 0.0) - self._state.now
+        concern = _Concern(self._nodes.me, 0, request.id, seconds)
+        owner = self._owner_of(ask.target)
+        if owner is None:
+            self._number(publication, concern)
+        else:
+            self._asks.goes_by(request, owner)
+            self._send(owner, publication, concern)
+
+    def _send(self, owner: Node, publication: Publication, concern: _Concern) -> None:
+        about = publication.topic, publication.sender, publication.count
+        headers, payload = publication.headers.decode(), b",".join(publication.texts)
+        owner.send(Kind.KEEP, *about, headers, *concern, payload=payload)
+
+    def keep(
+        self,
+        _: Node,
+        payload: bytes,
+        topic: str,
+        sender: str,
+        count: int,
+        headers: str,
+        *whose: object,
+    ) -> None:
+        """Number a publication of another node, as the owner of its topic."""
+        if not self.has(topic):
+            return  # that node has other rules
+        publication = Publication(topic, sender)
+        publication.add([payload], count)
+        publication.headers = headers.encode()
+        concern = _Concern(*whose)  # type: ignore[arg-type]
+        owner = self._owner_of(topic)
+        if owner is None:
+            self._number(publication, concern)
+        elif owner.id != concern.origin:
+            self._send(owner, publication, concern)
+
+    def _number(self, publication: Publication, concern: _Concern) -> None:
+        """Number and keep a publication, deliver it here, and tell all nodes."""
+        state, logs = self._state, self._logs
+        logs.keep(publication, state.now)
+        if logs.work:
+            state.turns.left -= logs.take_work()
+        log = logs.known(publication.topic)
+        assert log is not None
+        self._tell_epoch()
+        about = publication.topic, log.epoch, publication.offset, publication.sender
+        payload, headers = b",".join(publication.texts), publication.headers.decode()
+        for node in self._nodes.others.values():
+            node.send(Kind.KEPT, *about, publication.count, headers, *concern, payload=payload)
+        self._deliver(publication, concern)
+
+    def kept(
+        self, node: Node, payload: bytes, topic: str, epoch: str, first: int, sender: str,
+        count: int, headers: str, *whose: object,
+    ) -> None:  # fmt: skip
+        """Keep and deliver what the owner of a topic has numbered."""
+        log = self._log(topic)
+        if log is None:
+            return
+        owner = self._owners.get(topic)
+        if owner == self._nodes.me:
+            self._contest(node, log)
+            return
+        if owner is None:
+            self._owners[topic] = node.id
+        elif owner != node.id:
+            return  # the owner has won against it, and it does not know yet
+        publication = ForwardedPublication(topic, sender)
+        publication.add([payload], count)
+        publication.headers = headers.encode()
+        if self._logs.follow(log, publication, epoch, first, self._state.now):
+            self._deliver(publication, _Concern(*whose))  # type: ignore[arg-type]
+
+    def _deliver(self, publication: Publication, concern: _Concern) -> None:
+        """Deliver to subscribers here, and tell the publisher's node what it wants to know."""
+        me, origin = self._nodes.me, self._nodes.others.get(concern.origin)
+        if not concern.ack_id:
+            reached = self._delivery.publish_here(publication)
+            if concern.receipt and origin is not None:
+                origin.send(Kind.REACHED, concern.receipt, reached)
+            elif concern.receipt and concern.origin == me:
+                self._delivery.reached(me, concern.receipt, reached)
+        elif origin is not None:
+            self._asks.ask_topic(
+                origin, concern.ack_id, _without_groups(publication), concern.seconds
+            )
+        elif concern.origin == me:
+            self._asks.ask_here(concern.ack_id, _without_groups(publication))
+
+    # -- owners -----------------------------------------------------------------------------
+
+    def _owner_of(self, topic: str) -> Node | None:
+        """Return the node that numbers the messages of a topic; ``None``: this one."""
+        owner, me = self._owners.get(topic), self._nodes.me
+        if owner == me:
+            return None
+        if owner is not None:
+            return self._nodes.others[owner]
+        home = self._nodes.home(topic)
+        if home is None:
+            log = self._log(topic)
+            if log is not None and log.top:
+                self._take_over(log)
+            self._owners[topic] = me
+        return home
+
+    def _take_over(self, log: TopicLog) -> None:
+        """Own a topic whose owner is gone."""
+        self._logs.renumber(log)
+        self._tell_epoch()
+        self._owners[log.topic] = self._nodes.me
+        for node in self._nodes.others.values():
+            self._send_log(node, log)
+
+    def _log(self, topic: str) -> TopicLog | None:
+        return self._logs.known(topic) if self.has(topic) else None
+
+    def _tell_epoch(self) -> None:
+        if self._epoch != self._logs.own_epoch:
+            self._epoch = self._logs.own_epoch
+            for node in self._nodes.others.values():
+                node.send(Kind.EPOCH, self._epoch)
+
+    def epoch(self, node: Node, _: bytes, epoch: str) -> None:
+        """Note the epoch of topics that a node will own."""
+        node.epoch = epoch
+
+    # -- copies -----------------------------------------------------------------------------
+
+    def _send_log(self, node: Node, log: TopicLog) -> None:
+        """Tell a node that this one owns a topic, and all that is kept of it."""
+        self._told[node.id, log.topic] = log.top
+        node.send(Kind.LOG, log.topic, log.epoch, log.first, log.top)
+        now = self._state.now
+        for entry in self._logs.entries_of(log):
+            about = log.topic, log.epoch, entry.first, entry.sender, entry.messages
+            age = now - entry.time
+            node.send(Kind.ENTRY, *about, entry.headers.decode(), age, payload=entry.text)
+
+    def log(self, node: Node, _: bytes, topic: str, epoch: str, first: int, top: int) -> None:
+        """Follow a node that owns a topic, unless this one does, with more messages."""
+        log = self._log(topic)
+        if log is None:
+            return
+        if self._owners.get(topic) == self._nodes.me:
+            mine = self._contest(node, log)
+            if (mine, log.epoch) > (top, epoch):
+                self._told.pop((node.id, topic), None)
+                for other in self._nodes.others.values():
+                    if other is not node:
+                        self._send_log(other, log)
+                return
+        self._owners[topic] = node.id
+        if log.epoch != epoch:
+            self._logs.begin_anew(log, epoch, first - 1)
+            self._silent[topic] = top
+
+    def _contest(self, node: Node, log: TopicLog) -> int:
+        """Tell a node that owns a topic, too, of our log; return how far that was then."""
+        if (node.id, log.topic) not in self._told:
+            self._send_log(node, log)
+        return self._told[node.id, log.topic]
+
+    def entry(
+        self, node: Node, payload: bytes, topic: str, epoch: str, first: int, sender: str,
+        count: int, headers: str, age: float,
+    ) -> None:  # fmt: skip
+        """Keep a part of the log of a node; deliver what of it has been missed here."""
+        log = self._log(topic)
+        if log is None or self._owners.get(topic) != node.id:
+            return
+        publication = ForwardedPublication(topic, sender)
+        publication.add([payload], count)
+        publication.headers = headers.encode()
+        is_new = self._logs.follow(log, publication, epoch, first, self._state.now - age)
+        if is_new and publication.offset > self._silent.get(topic, 0):
+            self._delivery.publish_here(publication)
+
+    # -- nodes that come and go -------------------------------------------------------------
+
+    def node_came(self, node: Node) -> None:
+        """Tell a new node the logs of this one."""
+        node.send(Kind.EPOCH, self._epoch)
+        for topic, owner in list(self._owners.items()):
+            log = self._logs.known(topic)
+            if log is None:
+                del self._owners[topic]
+            elif owner == self._nodes.me:
+                self._send_log(node, log)
+
+    def node_went(self, node: Node) -> None:
+        """Forget what was told to a node, and what it owned. It may come back without that."""
+        self._owners = {topic: one for topic, one in self._owners.items() if one != node.id}
+        self._told = {place: top for place, top in self._told.items() if place[0] != node.id}
+
+
+def _without_groups(publication: Publication) -> Publication:
+    """Return a publication for subscribers; groups get it from the publisher's node."""
+    forwarded = ForwardedPublication(publication.topic, publication.sender, *publication.texts)
+    forwarded.headers, forwarded.offset = publication.headers, publication.offset
+    forwarded.epoch = publication.epoch
+    return forwarded

@@ -1,0 +1,136 @@
+"""Tells other nodes what the clients of this one subscribe to, and subscribes those nodes here."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from kps.protocol.bus.subscriber import Subscriber
+from kps.protocol.cluster.bus import ClusterBus
+from kps.protocol.cluster.frames import Kind, read_key, write_key
+from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.patterns import InGroup, Key
+from kps.protocol.timers import Deadlines
+
+
+class _Waiting(NamedTuple):
+    """A subscription that waits until all other nodes heed it."""
+
+    number: int
+    due: float
+    ready: Callable[[], object]
+
+
+class Interest:
+    """The topics and patterns that this node has subscribers for."""
+
+    def __init__(
+        self,
+        bus: ClusterBus,
+        nodes: Nodes,
+        deadlines: Deadlines,
+        patience: float,
+        now: Callable[[], float],
+    ) -> None:
+        self.unconfirmed = 0
+        """Subscriptions that began though not all nodes had confirmed them."""
+        self._bus = bus
+        self._nodes = nodes
+        self._deadlines = deadlines
+        self._patience = patience
+        self._now = now
+        self._count = 0  # changes
+        self._since: dict[Key, int] = {}  # the number of the change with which each began
+        self._subscribers: dict[Key, int] = {}
+        self._waiting: deque[_Waiting] = deque()
+        bus.on_join.append(self._joined)
+        bus.on_leave.append(self._left)
+
+    # -- of this node -----------------------------------------------------------------------
+
+    def when_heeded(self, key: Key, ready: Callable[[], object]) -> None:
+        """Call ``ready`` once all other nodes heed our interest in a key, or time is over."""
+        number = self._since.get(key, 0)
+        if self._is_heeded(number):
+            ready()
+        else:
+            self._waiting.append(_Waiting(number, self._now() + self._patience, ready))
+            self._deadlines.schedule(self)
+
+    def when_all_answer(self, ready: Callable[[], object]) -> None:
+        """Call ``ready`` once all other nodes have heeded what we have sent so far."""
+        self._count += 1
+        self._tell(self._nodes.others.values(), [], [])
+        if self._is_heeded(self._count):
+            ready()
+        else:
+            self._waiting.append(_Waiting(self._count, self._now() + self._patience, ready))
+            self._deadlines.schedule(self)
+
+    def _joined(self, subscriber: Subscriber, key: Key) -> None:
+        if not isinstance(key, InGroup):  # of groups, ``Members`` tells
+            self.begin(key)
+
+    def _left(self, subscriber: Subscriber, key: Key) -> None:
+        if not isinstance(key, InGroup):
+            self.end(key)
+
+    def begin(self, key: Key) -> None:
+        """Note one more subscriber here."""
+        count = self._subscribers.get(key, 0)
+        self._subscribers[key] = count + 1
+        if not count:
+            self._count += 1
+            self._since[key] = self._count
+            self._tell(self._nodes.others.values(), [key], [])
+
+    def end(self, key: Key) -> None:
+        """Note one less."""
+        self._subscribers[key] -= 1
+        if not self._subscribers[key]:
+            del self._subscribers[key], self._since[key]
+            self._count += 1
+            self._tell(self._nodes.others.values(), [], [key])
+
+    def _tell(self, nodes: Iterable[Node], begun: Iterable[Key], ended: Iterable[Key]) -> None:
+        values = self._count, list(map(write_key, begun)), list(map(write_key, ended))
+        for node in nodes:
+            node.told = self._count
+            node.send(Kind.INTEREST, *values)
+
+    # -- of others --------------------------------------------------------------------------
+
+    def greet(self, node: Node) -> None:
+        """Tell a node that is new all that we have subscribers for."""
+        self._tell([node], self._since, [])
+
+    def heed(self, node: Node, number: int, begun: list[list[str]], ended: list[list[str]]) -> None:
+        """Subscribe a node to what it has subscribers for."""
+        for one in begun:
+            self._bus.heed(node, read_key(one))
+        for one in ended:
+            self._bus.unsubscribe(node, read_key(one))
+        node.send(Kind.CONFIRM, number)
+
+    def confirmed(self, node: Node, number: int) -> None:
+        """Note that a node heeds our changes up to one."""
+        node.heeds = number
+        self.look()
+
+    def look(self) -> None:
+        """Confirm what all nodes heed by now. Those that have gone count no more."""
+        while self._waiting and self._is_heeded(self._waiting[0].number):
+            self._waiting.popleft().ready()
+
+    def _is_heeded(self, number: int) -> bool:
+        return all(node.heeds >= number for node in self._nodes.others.values())
+
+    # -- time -------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        return self._waiting[0].due if self._waiting else None
+
+    def handle_timeout(self, now: float) -> None:
+        """Wait no longer for nodes that do not confirm."""
+        while self._waiting and self._waiting[0].due <= now:
+            self.unconfirmed += 1
+            self._waiting.popleft().ready()

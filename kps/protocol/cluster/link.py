@@ -1,0 +1,223 @@
+"""One end of the link between two nodes: numbered chunks, a greeting, and a heartbeat.
+
+Both ends choose a token whenever they begin. A chunk counts only if it carries the tokens of both,
+so nothing of an earlier time can come in. A gap in the numbers, a full queue and silence make an
+end begin anew; the other end notices, and does, too. Between two beginnings the link is *up*: what
+one end sends then arrives whole, once and in order, or the link falls.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from hashlib import blake2b
+from hmac import compare_digest
+from struct import Struct
+from typing import Protocol
+
+from kps.protocol.cluster.config import ClusterConfig
+from kps.protocol.cluster.frames import Assembler, Frame
+from kps.protocol.dialect.envelope import InvalidMessage, load, write
+
+_HEAD = Struct(">BQQQ")  # greeting or data, token of the sender, of the receiver, number
+_GREETING, _DATA = 1, 2
+_SEAL = 16  # bytes of a signature
+
+
+class Listener(Protocol):
+    """Whoever is told of a link."""
+
+    def rose(self, link: "Link") -> None:
+        """Note that the link is up."""
+
+    def fell(self, link: "Link", reason: str) -> None:
+        """Note that the link is not up any more. What waited for the other node is lost."""
+
+    def received(self, link: "Link", frame: Frame) -> None:
+        """Take a frame."""
+
+    def has_output(self, link: "Link") -> None:
+        """Note that there is something to take for the carrier."""
+
+
+class Link:
+    """One end of the link to one other node, whatever carries its chunks.
+
+    ``new_token`` returns an unpredictable number of 64 bits that is not 0.
+    """
+
+    def __init__(
+        self,
+        me: str,
+        node: str,
+        config: ClusterConfig,
+        listener: Listener,
+        new_token: Callable[[], int],
+    ) -> None:
+        self.node = node
+        """The name of the other node."""
+        self.is_up = False
+        self.forged = 0
+        """Chunks whose signature was wrong."""
+        self._me = me
+        self._config = config
+        self._listener = listener
+        self._new_token = new_token
+        self._key = blake2b(config.secret).digest() if config.secret else b""
+        self._is_open = False  # whether there is a carrier
+        self._mine = new_token()
+        self._theirs = 0
+        self._sent = self._taken = 0  # numbers of chunks
+        self._assembler = Assembler()
+        self._ready: deque[bytes] = deque()  # chunks
+        self._frames: list[bytes] = []
+        self._size = 0
+        self._spoke = self._heard = 0.0
+
+    # -- the carrier ------------------------------------------------------------------------
+
+    def open(self, now: float) -> None:
+        """Begin, because there is a carrier."""
+        self._is_open = True
+        self._heard = now
+        self._greet(now)
+
+    def close(self) -> None:
+        """End, because the carrier has broken."""
+        self._is_open = False
+        self._begin_anew("the connection is lost")
+        self._ready.clear()
+
+    def receive(self, chunk: bytes, now: float) -> None:
+        """Take a chunk that the other node has sent."""
+        body = self._opened(chunk)
+        if body is None:
+            self.forged += 1
+            return
+        kind, theirs, mine, number = _HEAD.unpack_from(body)
+        if kind == _GREETING:
+            self._greeted(theirs, mine, body[_HEAD.size :], now)
+        elif theirs != self._theirs or mine != self._mine:
+            self._greet(now)  # it does not know that we have begun anew
+        else:
+            self._heard = now
+            self._rise()
+            if number != self._taken + 1:
+                self.fail(f"chunk {number} came in place of {self._taken + 1}", now)
+                return
+            self._taken = number
+            for frame in self._assembler.feed(body[_HEAD.size :]):
+                self._listener.received(self, frame)
+                if mine != self._mine:
+                    return  # it has fallen meanwhile
+
+    def take(self, now: float) -> list[bytes]:
+        """Return the chunks for the carrier."""
+        frames, self._frames, self._size = self._frames, [], 0
+        if frames:
+            data, most = b"".join(frames), self._config.max_chunk
+            for begin in range(0, len(data), most):
+                self._number(data[begin : begin + most], now)
+        ready = list(self._ready)
+        self._ready.clear()
+        return ready
+
+    # -- this node --------------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame while the link is up; otherwise it is lost."""
+        if not self.is_up:
+            return
+        self._frames.append(frame)
+        self._size += len(frame)
+        if self._size > self._config.max_queue:
+            self.fail("too much waits for the node", self._spoke)
+        self._listener.has_output(self)
+
+    def fail(self, reason: str, now: float) -> None:
+        """Begin anew, because nothing can be trusted any more."""
+        self._begin_anew(reason)
+        if self._is_open:
+            self._greet(now)
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` is due."""
+        if not self._is_open:
+            return None
+        beat = self._spoke + self._config.heartbeat
+        return min(beat, self._heard + self._config.patience) if self.is_up else beat
+
+    def handle_timeout(self, now: float) -> None:
+        """Say that this node lives, or notice that the other one does not."""
+        if not self._is_open:
+            return
+        if self.is_up and now >= self._heard + self._config.patience:
+            self.fail("the node is silent", now)
+        elif now >= self._spoke + self._config.heartbeat:
+            if self.is_up:
+                self._number(b"", now)
+                self._listener.has_output(self)
+            else:
+                self._greet(now)
+
+    # -- within -----------------------------------------------------------------------------
+
+    def _greeted(self, theirs: int, mine: int, about: bytes, now: float) -> None:
+        if not self._is_of_this_cluster(about):
+            return
+        if theirs != self._theirs:
+            if (
+                self.is_up
+            ):  # otherwise our token is still unused, and two ends could chase each other
+                self._begin_anew("the node has begun anew")
+            self._theirs = theirs
+        self._heard = now
+        if mine == self._mine:
+            self._rise()
+        else:
+            self._greet(now)
+
+    def _is_of_this_cluster(self, about: bytes) -> bool:
+        try:
+            said = load(about)
+        except InvalidMessage:
+            return False
+        return bool(said == [self._config.name, self.node, self._me])
+
+    def _rise(self) -> None:
+        if not self.is_up:
+            self.is_up = True
+            self._listener.rose(self)
+            self._number(b"", self._heard)  # so that the other end rises, too
+            self._listener.has_output(self)
+
+    def _begin_anew(self, reason: str) -> None:
+        was_up, self.is_up = self.is_up, False
+        self._mine, self._theirs = self._new_token(), 0
+        self._sent = self._taken = 0
+        self._assembler = Assembler()
+        self._frames, self._size = [], 0
+        self._ready.clear()
+        if was_up:
+            self._listener.fell(self, reason)
+
+    def _greet(self, now: float) -> None:
+        about = write([self._config.name, self._me, self.node])
+        self._put(_HEAD.pack(_GREETING, self._mine, self._theirs, 0) + about, now)
+        self._listener.has_output(self)
+
+    def _number(self, data: bytes, now: float) -> None:
+        self._sent += 1
+        self._put(_HEAD.pack(_DATA, self._mine, self._theirs, self._sent) + data, now)
+
+    def _put(self, body: bytes, now: float) -> None:
+        self._spoke = now
+        self._ready.append(body + self._seal(body))
+
+    def _seal(self, body: bytes) -> bytes:
+        return blake2b(body, key=self._key, digest_size=_SEAL).digest() if self._key else b""
+
+    def _opened(self, chunk: bytes) -> bytes | None:
+        """Return a chunk without its signature; ``None`` if that is wrong."""
+        body, seal = (chunk[:-_SEAL], chunk[-_SEAL:]) if self._key else (chunk, b"")
+        if len(body) < _HEAD.size or not compare_digest(seal, self._seal(body)):
+            return None
+        return body

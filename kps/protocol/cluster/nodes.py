@@ -1,0 +1,135 @@
+"""The nodes that this one can reach, as homes and as subscribers of the bus."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kps.protocol.bus.ack_request import AckOwner
+from kps.protocol.bus.publication import Encoding, Publication
+from kps.protocol.bus.subscriber import LOST, Departure, Stage
+from kps.protocol.cluster.frames import Kind, compose, write_key
+from kps.protocol.cluster.homes import home_of
+from kps.protocol.patterns import InGroup, Key
+
+if TYPE_CHECKING:
+    from kps.protocol.cluster.link import Link
+
+
+class LinkEncoding:
+    """Encodes publications for other nodes, but not those that have come from one.
+
+    ``seconds_left`` tells how long an ack request still waits, by its id.
+    """
+
+    def __init__(self, seconds_left: Callable[[str], float]) -> None:
+        self._seconds_left = seconds_left
+
+    def encode(self, publication: Publication) -> bytes:
+        """Return the frame of a publication; empty for one that goes no further."""
+        if publication.is_forwarded or publication.offset:
+            return b""  # its owner sends what has an offset to all nodes
+        topic, sender, headers = publication.topic, publication.sender, publication.headers
+        if publication.ack_id:
+            seconds = self._seconds_left(publication.ack_id)
+            values: list[object] = [publication.ack_id, topic, sender, headers.decode(), seconds]
+            return compose(Kind.ASK, values, publication.texts[0])
+        values = [topic, sender, publication.count, headers.decode(), publication.receipt]
+        return compose(Kind.PUBLISH, values, b",".join(publication.texts))
+
+
+class Node:
+    """Another node whose link is up. It subscribes to all that its own clients subscribe to."""
+
+    departure: Departure = LOST
+
+    def __init__(self, link: "Link", encoding: LinkEncoding) -> None:
+        self.id = link.node
+        self.link = link
+        self.encoding: Encoding[bytes] = encoding
+        self.topics: dict[Key, Stage] = {}
+        self.heeds = 0
+        """The number of the latest change of our interest that it heeds."""
+        self.told = 0
+        """The number of the latest one that it was told."""
+        self.epoch = ""
+        """The epoch of topics with history that it will own, and of which nothing is known."""
+        self.asking: dict[str, AckOwner] = {}
+        """Its ack requests that clients of ours are handling, by its ids of them."""
+
+    def send(self, kind: Kind, *values: object, payload: bytes = b"") -> None:
+        """Send a frame."""
+        self.link.send(compose(kind, values, payload))
+
+    def deliver(self, publication: Publication) -> bool:
+        """Pass a publication on. It does not count as a subscriber that had room."""
+        frame = publication.encoded(self.encoding)
+        if frame:
+            self.link.send(frame)
+        return False
+
+
+class _Nothing:
+    """Encodes nothing: what is published reaches other nodes once, not once for each client."""
+
+    def encode(self, publication: Publication) -> None:
+        """Return nothing."""
+
+
+class Stranger:
+    """A client of another node, or its program, as a subscriber here."""
+
+    departure: Departure = LOST
+    encoding: Encoding[Any] = _Nothing()
+
+    def __init__(self, node: Node, number: int, client_id: str) -> None:
+        self.node = node
+        self.number = number
+        """The number of its session at its node; 0 for the program of that node."""
+        self.id = client_id
+        self.topics: dict[Key, Stage] = {}
+
+    def deliver(self, publication: Publication) -> bool:
+        """Take nothing: its own node delivers to it."""
+        return False
+
+
+class Guest(Stranger):
+    """A member of a group, on another node than the home of the group."""
+
+    def __init__(self, node: Node, number: int, client_id: str) -> None:
+        super().__init__(node, number, client_id)
+        self.others: dict[Key, int] = {}
+        """How much it has to do that other nodes have given it, by group."""
+
+    def deliver(self, publication: Publication) -> bool:
+        """Pass messages on to the member's node, which takes them in any case."""
+        assert publication.group is not None
+        about = publication.topic, publication.sender, publication.headers.decode()
+        task = publication.count, publication.ack_id, publication.attempt
+        values = self.number, write_key(publication.group), *about, *task
+        self.node.send(Kind.GIVE, *values, payload=b",".join(publication.texts))
+        return True
+
+
+class Here(Stranger):
+    """This node, while its own clients have not been asked yet."""
+
+    def __init__(self, me: str) -> None:
+        self.id = me
+        self.topics = {}
+
+
+class Nodes:
+    """This node, and those that it can reach."""
+
+    def __init__(self, me: str) -> None:
+        self.me = me
+        self.others: dict[str, Node] = {}
+        self.here = Here(me)
+
+    def home(self, name: str) -> Node | None:
+        """Return the node that is home to a name; ``None`` if it is this one."""
+        return self.others.get(home_of(name, (self.me, *self.others)))
+
+    def home_of_group(self, key: InGroup) -> Node | None:
+        """Return the node that gives messages to the members of a group; ``None``: this one."""
+        return self.home("\0".join(write_key(key)))

@@ -1,0 +1,203 @@
+"""A cluster in memory: nodes with clients, links between the nodes, and their faults."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import permutations
+from random import Random
+
+from kps.protocol.cluster.cluster import Cluster
+from kps.protocol.cluster.config import ClusterConfig
+from kps.protocol.server.config import HubConfig
+from kps.protocol.server.hub import Hub
+from kps.protocol.server_limits import ServerLimits
+from kps.testing.network import ManualClock, Network
+
+
+class NodeNetwork(Network):
+    """One node of a cluster, with its clients."""
+
+    cluster: Cluster
+
+    def __init__(
+        self,
+        config: HubConfig,
+        cluster: ClusterConfig,
+        *,
+        limits: ServerLimits,
+        clock: ManualClock,
+        seed: int,
+    ) -> None:
+        self._cluster_config = cluster
+        self.is_running = True
+        super().__init__(config, limits=limits, clock=clock, seed=seed)
+
+    def _new_hub(self) -> Hub:
+        self.cluster = Cluster(
+            self._config,
+            self._cluster_config,
+            new_id=lambda: f"generated-{self.random.getrandbits(48):012x}",
+            new_token=lambda: self.random.getrandbits(64) or 1,
+            now=self.clock.now,
+        )
+        return self.cluster.hub
+
+
+class Wire:
+    """One direction between two nodes."""
+
+    def __init__(self) -> None:
+        self.chunks: deque[bytes] = deque()
+        self.is_cut = False
+        """Whether there is no connection, which both ends know."""
+        self.is_stalled = False
+        """Whether what is sent waits."""
+        self.swallows = False
+        """Whether what is sent is lost, and neither end knows."""
+
+
+class MemoryCluster:
+    """Several nodes in one process, without sockets, and a time that is set by hand."""
+
+    def __init__(
+        self,
+        names: tuple[str, ...] = ("n1", "n2", "n3"),
+        *,
+        config: HubConfig | None = None,
+        cluster: ClusterConfig | None = None,
+        limits: ServerLimits | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.clock = ManualClock()
+        self.random = Random(seed)
+        self._cluster = cluster or ClusterConfig()
+        config = config or HubConfig(id="n")
+        self.nodes = {
+            name: NodeNetwork(
+                replace(config, id=name),
+                self._cluster,
+                limits=limits or ServerLimits(),
+                clock=self.clock,
+                seed=self.random.getrandbits(32),
+            )
+            for name in names
+        }
+        self.wires = {pair: Wire() for pair in permutations(names, 2)}
+        for one, other in self.wires:
+            self.nodes[one].cluster.open(other, self.clock.now)
+        self.run()
+
+    def __getitem__(self, name: str) -> NodeNetwork:
+        return self.nodes[name]
+
+    # -- time -------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Move bytes and handle events until nothing moves any more."""
+        moved = True
+        while moved:
+            moved = False
+            for name, node in self.nodes.items():
+                if node.is_running:
+                    node.run()
+                    moved = self._send(name, node.cluster) or moved
+            for (source, target), wire in self.wires.items():
+                moved = self._deliver(source, target, wire) or moved
+
+    def _send(self, name: str, cluster: Cluster) -> bool:
+        unflushed = cluster.take_unflushed()
+        for target in unflushed:
+            wire = self.wires[name, target]
+            chunks = cluster.take(target, self.clock.now)
+            if not wire.is_cut and not wire.swallows:
+                wire.chunks += chunks
+        return bool(unflushed)
+
+    def _deliver(self, source: str, target: str, wire: Wire) -> bool:
+        node = self.nodes[target]
+        if wire.is_stalled or not wire.chunks or not node.is_running:
+            return False
+        while wire.chunks:
+            node.cluster.receive(source, wire.chunks.popleft(), self.clock.now)
+        return True
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, stopping at every deadline on the way."""
+        end = self.clock.now + seconds
+        while True:
+            self.run()
+            due = min(self._deadlines(), default=end)
+            if due > end:
+                break
+            if due == end and not any(one <= end for one in self._deadlines()):
+                break
+            self.clock.now = max(self.clock.now, due)
+            for node in self.nodes.values():
+                if node.is_running:
+                    node.hub.handle_timeout(self.clock.now)
+                    for client in node.clients:
+                        client.session.handle_timeout(self.clock.now)
+        self.clock.now = end
+        self.run()
+
+    def _deadlines(self) -> Iterator[float]:
+        for node in self.nodes.values():
+            if node.is_running:
+                yield from node._deadlines()
+
+    # -- faults -----------------------------------------------------------------------------
+
+    def _between(self, one: str, other: str) -> tuple[Wire, Wire]:
+        return self.wires[one, other], self.wires[other, one]
+
+    def cut(self, one: str, other: str) -> None:
+        """Break the connection of two nodes; both notice."""
+        for wire in self._between(one, other):
+            wire.is_cut = True
+            wire.chunks.clear()
+        for name, peer in ((one, other), (other, one)):
+            if self.nodes[name].is_running:
+                self.nodes[name].cluster.close(peer, self.clock.now)
+
+    def mend(self, one: str, other: str) -> None:
+        """Connect two nodes again that run, whatever was between them."""
+        if not (self.nodes[one].is_running and self.nodes[other].is_running):
+            return
+        for wire in self._between(one, other):
+            was_cut, wire.is_cut = wire.is_cut, False
+            wire.swallows = wire.is_stalled = False
+        if was_cut:
+            self.nodes[one].cluster.open(other, self.clock.now)
+            self.nodes[other].cluster.open(one, self.clock.now)
+
+    def swallow(self, one: str, other: str) -> None:
+        """Lose all that two nodes send to each other. They notice by its silence."""
+        for wire in self._between(one, other):
+            wire.swallows = True
+            wire.chunks.clear()
+
+    def stall(self, one: str, other: str) -> None:
+        """Let what two nodes send to each other wait."""
+        for wire in self._between(one, other):
+            wire.is_stalled = True
+
+    def kill(self, name: str) -> None:
+        """End a node, with the connections of its clients."""
+        node = self.nodes[name]
+        for other in self.nodes:
+            if other != name:
+                self.cut(name, other)
+        for link in list(node.links):
+            link.cut()
+        node.reachable = False
+        node.is_running = False
+
+    def start(self, name: str) -> None:
+        """Start a node that was killed. It knows nothing."""
+        node = self.nodes[name]
+        node.reachable = node.is_running = True
+        node.restart()
+        for other in self.nodes:
+            if other != name and self.nodes[other].is_running:
+                self.mend(name, other)
+        self.run()

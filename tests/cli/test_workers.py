@@ -1,0 +1,220 @@
+"""``kps serve --workers``: several processes that are one server."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kps
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are for Linux")
+
+PATIENCE = 30.0
+
+
+class Served:
+    """A server with workers that runs."""
+
+    def __init__(self, *options: str, workers: int = 2) -> None:
+        command = [sys.executable, "-W", "error", "-m", "kps", "serve"]
+        command += ["--address", "127.0.0.1:0", "--workers", str(workers), "--id", "hub", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().split()[-1]
+
+    def workers(self) -> list[int]:
+        """The processes of the workers."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(number) for number in path.read_text().split()]
+
+    def stop(self) -> int:
+        self.process.terminate()
+        try:
+            return self.process.wait(PATIENCE)
+        finally:
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+    def end(self) -> None:
+        for number in [*self.workers(), self.process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    server = Served()
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.end()
+        else:
+            assert server.process.stdout is not None
+            server.process.stdout.close()
+
+
+@contextlib.asynccontextmanager
+async def clients(served: Served, count: int) -> AsyncIterator[list[kps.Client]]:
+    made = [
+        await kps.Client.connect(served.url, id=f"c{number}", reconnect=0.1)
+        for number in range(count)
+    ]
+    try:
+        yield made
+    finally:
+        for client in made:
+            await client.close()
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, PATIENCE))
+
+
+def is_alive(number: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(number, 0)
+        return True
+    return False
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    for _ in range(int(PATIENCE / 0.05)):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(what)
+
+
+def test_clients_of_all_workers_hear_each_other(served: Served) -> None:
+    async def work() -> None:
+        async with clients(served, 6) as made:
+            streams = [await client.subscribe("t") for client in made]
+            for number, client in enumerate(made):
+                assert await client.publish_with_receipt("t", number) == 6
+            for stream in streams:
+                got = [(await anext(stream)).data for _ in made]
+                assert sorted(got) == list(range(6))
+
+    run(work())
+
+
+def test_acks_ids_and_direct_messages(served: Served) -> None:
+    async def work() -> None:
+        async with clients(served, 4) as made:
+            for client in made:
+
+                async def answer(message: kps.Message, name: str = client.id) -> str:
+                    return name
+
+                await client.subscribe("ask", answer)
+            for client in made:
+                ack = await client.publish_with_ack("ask", 1, timeout=PATIENCE)
+                responses = await ack.wait()
+                assert {name: one.result for name, one in responses.items()} == {
+                    f"c{number}": f"c{number}" for number in range(4)
+                }
+                with pytest.raises(kps.NobodyThere):
+                    await client.request("nobody", 1, timeout=PATIENCE)
+
+    run(work())
+
+
+def test_a_group_over_workers(served: Served) -> None:
+    async def work() -> None:
+        async with clients(served, 5) as made:
+            boss, *workers = made
+            for client in workers:
+
+                async def job(message: kps.Message, name: str = client.id) -> str:
+                    await asyncio.sleep(0.01)
+                    return name
+
+                await client.subscribe("jobs", job, group="workers")
+            acks = [
+                await boss.publish_with_ack("jobs", number, timeout=PATIENCE)
+                for number in range(20)
+            ]
+            done = [(await ack.wait())["workers of jobs"] for ack in acks]
+            assert all(one.success for one in done)
+            assert {one.attempts for one in done if isinstance(one, kps.GroupResponse)} == {1}
+            assert {one.client_id for one in done} == {client.id for client in workers}
+
+    run(work())
+
+
+def test_connections_are_shared_evenly(served: Served) -> None:
+    async def work() -> None:
+        async with clients(served, 6):
+            counts = [sockets_of(number) for number in served.workers()]
+            assert len(counts) == 2
+            assert abs(counts[0] - counts[1]) <= 1
+
+    run(work())
+
+
+def sockets_of(process: int) -> int:
+    """Number of TCP connections of a process."""
+    links = (os.readlink(path) for path in Path(f"/proc/{process}/fd").iterdir())
+    own = {link for link in links if link.startswith("socket:")}
+    table = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    established = {f"socket:[{line.split()[9]}]" for line in table if line.split()[3] == "01"}
+    return len(own & established)
+
+
+def test_a_worker_that_dies_comes_back_and_so_do_its_clients(served: Served) -> None:
+    async def work() -> None:
+        async with clients(served, 4) as made:
+            got: list[asyncio.Queue[object]] = []
+            for client in made:
+                queue: asyncio.Queue[object] = asyncio.Queue()
+
+                async def take(message: kps.Message, queue: asyncio.Queue[object] = queue) -> None:
+                    queue.put_nowait(message.data)
+
+                await client.subscribe("t", take)
+                got.append(queue)
+            before = served.workers()
+            os.kill(before[0], signal.SIGKILL)
+            await until(lambda: len(set(served.workers()) - {before[0]}) == 2, "a new worker")
+            await until(lambda: all(client.is_connected for client in made), "all clients")
+            for client in made:
+                await client.flush()
+            await made[0].publish("t", "after")
+            for queue in got:
+                while await queue.get() != "after":
+                    pass
+
+    run(work())
+
+
+def test_all_end_with_the_parent(served: Served) -> None:
+    workers = served.workers()
+    assert served.stop() == 0
+    assert not any(map(is_alive, workers))
+
+
+def test_workers_end_when_the_parent_is_killed(served: Served) -> None:
+    workers = served.workers()
+    os.kill(served.process.pid, signal.SIGKILL)
+    served.process.wait(PATIENCE)
+    run(until(lambda: not any(map(is_alive, workers)), "the end of the workers"))
+
+
+@pytest.mark.parametrize("option", [["--threads"], ["--metrics"], ["--metrics-address", "1"]])
+def test_what_does_not_go_with_workers(option: list[str]) -> None:
+    command = [sys.executable, "-m", "kps", "serve", "--workers", "2", *option]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 2
+    assert re.fullmatch(rf"kps: {option[0]} does not go with several --workers.*\n", done.stderr)

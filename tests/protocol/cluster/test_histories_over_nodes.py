@@ -1,0 +1,199 @@
+"""Topics with history on several nodes."""
+
+from typing import Any
+
+import pytest
+
+from kps.protocol.bus.history import History
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.client.events import Lost, Recovered
+from kps.protocol.dialect.places import Position, Start
+from kps.protocol.server.config import HubConfig
+from kps.testing.cluster import MemoryCluster, NodeNetwork
+from kps.testing.network import MemoryClient
+
+NODES = ("n1", "n2", "n3")
+TOPICS = tuple(f"h/{number}" for number in range(6))  # owned by several nodes
+
+
+@pytest.fixture
+def cluster() -> MemoryCluster:
+    return MemoryCluster(NODES, config=HubConfig(id="n", history=(History("h/**", size=5),)))
+
+
+def client(cluster: MemoryCluster, node: str, name: str) -> MemoryClient:
+    made = cluster[node].client(name)
+    cluster.run()
+    return made
+
+
+def subscribe(
+    cluster: MemoryCluster, one: MemoryClient, topic: str, start: Start | None = None
+) -> Mailbox:
+    mailbox = one.session.subscribe(topic, cluster.clock.now, start)
+    cluster.run()
+    return mailbox
+
+
+def publish(cluster: MemoryCluster, one: MemoryClient, topic: str, payload: Any) -> None:
+    one.session.publish(topic, payload, cluster.clock.now)
+    cluster.run()
+
+
+def owners_of(cluster: MemoryCluster, topic: str) -> set[str]:
+    histories = [node.cluster._histories for node in cluster.nodes.values()]
+    return {one._owners[topic] for one in histories if one is not None}
+
+
+def state_of(node: NodeNetwork, topic: str) -> tuple[str, int]:
+    logs = node.hub.state.logs
+    assert logs is not None
+    log = logs.log(topic)
+    assert log is not None
+    return log.epoch, log.top
+
+
+def got(mailbox: Mailbox) -> list[tuple[Any, int | None]]:
+    return [(message.data, message.offset) for message in mailbox.take_all()]
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_all_see_one_order_and_one_numbering(cluster: MemoryCluster, topic: str) -> None:
+    clients = {name: client(cluster, name, f"c-{name}") for name in NODES}
+    boxes = [subscribe(cluster, one, topic) for one in clients.values()]
+    for number in range(6):
+        publish(cluster, clients[NODES[number % 3]], topic, number)
+    expected = [(number, number + 1) for number in range(6)]
+    assert [got(box) for box in boxes] == [expected] * 3
+    assert not any(isinstance(event, Lost) for one in clients.values() for event in one.events)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_who_comes_late_gets_the_past_on_any_node(cluster: MemoryCluster, topic: str) -> None:
+    publisher = client(cluster, "n1", "publisher")
+    for number in range(8):
+        publish(cluster, publisher, topic, number)
+    for name in NODES:
+        late = client(cluster, name, f"late-{name}")
+        box = subscribe(cluster, late, topic, Start(last=3))
+        assert got(box) == [(5, 6), (6, 7), (7, 8)]
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_client_resumes_on_another_node(cluster: MemoryCluster, topic: str) -> None:
+    publisher = client(cluster, "n1", "publisher")
+    first = client(cluster, "n2", "moves")
+    box = subscribe(cluster, first, topic)
+    publish(cluster, publisher, topic, 0)
+    (message,) = box.take_all()
+    place = message.position
+    assert isinstance(place, Position)
+    first.session.close(cluster.clock.now)
+    cluster.run()
+    publish(cluster, publisher, topic, 1)
+    again = client(cluster, "n3", "moves")
+    box = subscribe(cluster, again, topic, Start(place))
+    assert got(box) == [(1, 2)]
+    (recovered,) = [event for event in again.events if isinstance(event, Recovered)]
+    assert recovered.messages == 1
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_what_is_kept_outlives_the_owner_and_nobody_is_told_that_nothing_is_missing(
+    cluster: MemoryCluster, topic: str
+) -> None:
+    publishers = {name: client(cluster, name, f"p-{name}") for name in NODES}
+    for number in range(3):
+        publish(cluster, publishers["n1"], topic, number)
+    position = None
+    owners = owners_of(cluster, topic)
+    (owner,) = owners
+    others = [name for name in NODES if name != owner]
+    box = subscribe(cluster, publishers[others[0]], topic, Start(last=1))
+    (message,) = box.take_all()
+    position = message.position
+    cluster.kill(owner)
+    cluster.run()
+    publish(cluster, publishers[others[1]], topic, "after")
+    assert [data for data, _ in got(box)] == ["after"]
+    late = client(cluster, others[1], "late")
+    assert [data for data, _ in got(subscribe(cluster, late, topic, Start(last=9)))] == [
+        0, 1, 2, "after",
+    ]  # fmt: skip
+    back = client(cluster, others[1], "back")
+    subscribe(cluster, back, topic, Start(position))
+    assert not any(isinstance(event, Recovered) for event in back.events)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_node_that_comes_back_has_the_past(cluster: MemoryCluster, topic: str) -> None:
+    publisher = client(cluster, "n1", "publisher")
+    publish(cluster, publisher, topic, 0)
+    cluster.kill("n3")
+    cluster.run()
+    publish(cluster, publisher, topic, 1)
+    cluster.start("n3")
+    cluster.advance(2.0)
+    late = client(cluster, "n3", "late")
+    box = subscribe(cluster, late, topic, Start(last=9))
+    assert [data for data, _ in got(box)] == [0, 1]
+    publish(cluster, publisher, topic, 2)
+    assert [data for data, _ in got(box)] == [2]
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_link_that_falls_loses_nothing_of_them(cluster: MemoryCluster, topic: str) -> None:
+    publisher, reader = client(cluster, "n1", "publisher"), client(cluster, "n2", "reader")
+    box = subscribe(cluster, reader, topic)
+    publish(cluster, publisher, topic, 0)
+    (owner,) = owners_of(cluster, topic)
+    if owner == "n2":
+        return
+    cluster.cut("n2", owner)
+    publish(cluster, client(cluster, owner, "other"), topic, 1)
+    cluster.mend("n2", owner)
+    cluster.run()
+    assert [data for data, _ in got(box)] == [0, 1]
+    assert not any(isinstance(event, Lost) for event in reader.events)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_after_a_split_one_owner_is_left(cluster: MemoryCluster, topic: str) -> None:
+    clients = {name: client(cluster, name, f"c-{name}") for name in NODES}
+    boxes = {name: subscribe(cluster, clients[name], topic) for name in NODES}
+    publish(cluster, clients["n1"], topic, "before")
+    cluster.cut("n1", "n2")
+    cluster.cut("n1", "n3")
+    publish(cluster, clients["n1"], topic, "one side")
+    publish(cluster, clients["n2"], topic, "other side")
+    cluster.mend("n1", "n2")
+    cluster.mend("n1", "n3")
+    cluster.run()
+    assert len(owners_of(cluster, topic)) == 1
+    for box in boxes.values():
+        box.take_all()
+    for name in NODES:
+        publish(cluster, clients[name], topic, name)
+    for box in boxes.values():
+        assert [data for data, _ in got(box)] == list(NODES)
+    assert len(set(map(state_of, cluster.nodes.values(), [topic] * 3))) == 1
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_acks_and_receipts(cluster: MemoryCluster, topic: str) -> None:
+    clients = {name: client(cluster, name, f"c-{name}") for name in NODES}
+    boxes = {name: subscribe(cluster, clients[name], topic) for name in NODES}
+    session, now = clients["n1"].session, cluster.clock.now
+    receipt = session.asking.publish_with_receipt(topic, 1, now)
+    handle = session.asking.publish_with_ack(topic, 2, 5.0, now)
+    cluster.run()
+    assert receipt.delivered == 3
+    for name, box in boxes.items():
+        first, second = box.take_all()
+        assert (first.offset, second.offset) == (1, 2)
+        clients[name].session.settle(second, None, now, name)
+    cluster.run()
+    assert handle.finished
+    assert {name: one.result for name, one in handle.responses.items()} == {
+        f"c-{name}": name for name in NODES
+    }

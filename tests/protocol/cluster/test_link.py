@@ -1,0 +1,220 @@
+"""The link between two nodes: what arrives, arrives whole, once and in order, or the link falls."""
+
+from random import Random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kps.protocol.cluster.config import ClusterConfig
+from kps.protocol.cluster.frames import Assembler, Frame, Kind, compose, read_key, write_key
+from kps.protocol.cluster.homes import home_of
+from kps.protocol.cluster.link import Link
+from kps.protocol.patterns import InGroup, Key, Pattern
+
+CONFIG = ClusterConfig()
+
+
+class End:
+    """One end, and what it was told. Each time up is a list of what came in it."""
+
+    def __init__(self, me: str, other: str, config: ClusterConfig = CONFIG, seed: int = 0) -> None:
+        random = Random(f"{me}{seed}")
+        self.link = Link(me, other, config, self, lambda: random.getrandbits(64) or 1)
+        self.times: list[list[Any]] = []
+        self.sent: list[list[Any]] = []
+        self.reasons: list[str] = []
+
+    def rose(self, link: Link) -> None:
+        self.times.append([])
+        self.sent.append([])
+
+    def fell(self, link: Link, reason: str) -> None:
+        self.reasons.append(reason)
+
+    def received(self, link: Link, frame: Frame) -> None:
+        self.times[-1].append(frame.values[0])
+
+    def has_output(self, link: Link) -> None:
+        """The test looks itself."""
+
+    def send(self, number: int, size: int = 0) -> None:
+        if self.link.is_up:
+            self.sent[-1].append(number)
+            self.link.send(compose(Kind.PUBLISH, [number], b"x" * size))
+
+
+class Both:
+    """Two ends, and what is under way between them."""
+
+    def __init__(self, config: ClusterConfig = CONFIG, other: ClusterConfig | None = None) -> None:
+        self.now = 0.0
+        self.ends = End("a", "b", config), End("b", "a", other or config)
+        self.wires: tuple[list[bytes], list[bytes]] = ([], [])
+        for end in self.ends:
+            end.link.open(self.now)
+
+    def take(self, number: int) -> None:
+        self.wires[number].extend(self.ends[number].link.take(self.now))
+
+    def deliver(self, number: int, most: int = 1_000_000) -> None:
+        wire = self.wires[number]
+        for _ in range(min(most, len(wire))):
+            self.ends[1 - number].link.receive(wire.pop(0), self.now)
+
+    def settle(self) -> None:
+        for _ in range(20):
+            for number in (0, 1):
+                self.take(number)
+                self.deliver(number)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        for end in self.ends:
+            due = end.link.next_deadline()
+            if due is not None and due <= self.now:
+                end.link.handle_timeout(self.now)
+
+
+def test_both_ends_rise() -> None:
+    both = Both()
+    both.settle()
+    assert all(end.link.is_up for end in both.ends)
+
+
+def test_what_is_sent_arrives_in_order() -> None:
+    both = Both(ClusterConfig(max_chunk=64))
+    both.settle()
+    for number in range(50):
+        both.ends[0].send(number, size=number * 7)
+    both.settle()
+    assert both.ends[1].times == [list(range(50))]
+
+
+def test_a_signature_that_is_wrong_counts_and_changes_nothing() -> None:
+    both = Both(ClusterConfig(secret=b"one"), ClusterConfig(secret=b"two"))
+    both.settle()
+    assert not any(end.link.is_up for end in both.ends)
+    assert all(end.link.forged for end in both.ends)
+
+
+def test_another_cluster_is_a_stranger() -> None:
+    both = Both(ClusterConfig(name="one"), ClusterConfig(name="two"))
+    both.settle()
+    assert not any(end.link.is_up for end in both.ends)
+
+
+def test_a_changed_chunk_is_refused() -> None:
+    both = Both(ClusterConfig(secret=b"secret"))
+    both.settle()
+    both.ends[0].send(1)
+    both.take(0)
+    both.wires[0][-1] = both.wires[0][-1][:-1] + b"\0"
+    both.deliver(0)
+    assert both.ends[1].times == [[]]
+    assert both.ends[1].link.forged == 1
+
+
+def test_too_much_that_waits_lets_the_link_fall() -> None:
+    both = Both(ClusterConfig(max_queue=1000))
+    both.settle()
+    for number in range(20):
+        both.ends[0].send(number, size=100)
+    assert both.ends[0].reasons == ["too much waits for the node"]
+    both.settle()
+    assert all(end.link.is_up for end in both.ends)
+    both.ends[0].send(99)
+    both.settle()
+    assert both.ends[1].times[-1] == [99]
+
+
+def test_silence_is_noticed_and_a_heartbeat_is_no_silence() -> None:
+    both = Both()
+    both.settle()
+    for _ in range(20):
+        both.pass_time(1.0)
+        both.settle()
+    assert all(end.link.is_up for end in both.ends)
+    for _ in range(6):
+        both.pass_time(1.0)
+        for number in (0, 1):
+            both.take(number)
+            both.wires[number].clear()
+    assert [end.reasons for end in both.ends] == [["the node is silent"]] * 2
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("send"), st.integers(0, 1), st.integers(0, 300)),
+    st.tuples(st.just("send"), st.integers(0, 1), st.integers(0, 300)),
+    st.tuples(st.just("take"), st.integers(0, 1), st.just(0)),
+    st.tuples(st.just("deliver"), st.integers(0, 1), st.integers(1, 3)),
+    st.tuples(st.just("deliver"), st.integers(0, 1), st.just(100)),
+    st.tuples(st.just("lose"), st.integers(0, 1), st.just(0)),
+    st.tuples(st.just("repeat"), st.integers(0, 1), st.just(0)),
+    st.tuples(st.just("close"), st.integers(0, 1), st.just(0)),
+    st.tuples(st.just("time"), st.just(0), st.integers(1, 6)),
+)
+
+
+@given(st.lists(STEPS, max_size=80))
+def test_whatever_happens_to_the_chunks(steps: list[tuple[str, int, int]]) -> None:
+    both = Both(ClusterConfig(max_chunk=100))
+    for number, (step, which, amount) in enumerate(steps):
+        wire = both.wires[which]
+        match step:
+            case "send":
+                both.ends[which].send(number, amount)
+            case "take":
+                both.take(which)
+            case "deliver":
+                both.deliver(which, amount)
+            case "lose":
+                del wire[:1]
+            case "repeat":
+                wire[:0] = wire[:1]
+            case "close":
+                both.ends[which].link.close()
+                both.ends[which].link.open(both.now)
+            case "time":
+                both.pass_time(float(amount))
+    for which in (0, 1):  # each time up, a beginning of one time of the other end has come
+        mine, theirs = both.ends[which], both.ends[1 - which]
+        for got in mine.times:
+            assert not got or any(sent[: len(got)] == got for sent in theirs.sent)
+    for _ in range(8):
+        both.pass_time(1.0)
+        both.settle()
+    assert all(end.link.is_up for end in both.ends)
+    both.ends[0].send(-1)
+    both.ends[1].send(-2)
+    both.settle()
+    assert both.ends[1].times[-1][-1] == -1
+    assert both.ends[0].times[-1][-1] == -2
+
+
+@given(st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=200))), st.integers(1, 50))
+def test_frames_come_out_as_they_went_in(frames: list[tuple[str, bytes]], size: int) -> None:
+    data = b"".join(compose(Kind.PUBLISH, [text], payload) for text, payload in frames)
+    assembler, got = Assembler(), []
+    for begin in range(0, len(data), size):
+        got += [(one.values[0], one.payload) for one in assembler.feed(data[begin : begin + size])]
+    assert got == frames
+
+
+@given(st.one_of(st.text(min_size=1), st.builds(Pattern, st.text(min_size=1))), st.text())
+def test_keys_come_out_as_they_went_in(scope: str | Pattern, group: str) -> None:
+    keys: list[Key] = [scope]
+    if group:
+        keys.append(InGroup(scope, group))
+    for key in keys:
+        assert read_key(write_key(key)) == key
+
+
+@given(st.sets(st.text(max_size=4), min_size=2, max_size=6))
+def test_a_node_that_goes_moves_its_own_names_only(nodes: set[str]) -> None:
+    names = [f"name {number}" for number in range(50)]
+    gone = sorted(nodes)[0]
+    for name in names:
+        before = home_of(name, nodes)
+        if before != gone:
+            assert home_of(name, nodes - {gone}) == before

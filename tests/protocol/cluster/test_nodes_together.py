@@ -1,0 +1,301 @@
+"""What clients of several nodes notice of each other."""
+
+import pytest
+
+from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.client.events import Ended, ErrorReceived
+from kps.protocol.client.reconnect import Backoff
+from kps.protocol.dialect.requests import Demands
+from kps.protocol.patterns import Pattern
+from kps.testing.cluster import MemoryCluster
+from kps.testing.network import MemoryClient
+
+SOON = Backoff(first=0.1, factor=1.0, longest=0.1, jitter=0.0)
+NODES = ("n1", "n2", "n3")
+
+
+def data(mailbox: Mailbox) -> list[object]:
+    return [message.data for message in mailbox.take_all()]
+
+
+def errors(client: MemoryClient) -> list[str]:
+    return [event.code for event in client.events if isinstance(event, ErrorReceived)]
+
+
+class Pair:
+    """A client on each node."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self.cluster = cluster
+        self.clients = {name: cluster[name].client(f"on-{name}") for name in cluster.nodes}
+        cluster.run()
+
+    def publish(self, node: str, topic: str, payload: object) -> None:
+        self.clients[node].session.publish(topic, payload, self.cluster.clock.now)
+        self.cluster.run()
+
+    def subscribe(self, node: str, topic: str | Pattern) -> Mailbox:
+        mailbox = self.clients[node].session.subscribe(topic, self.cluster.clock.now)
+        self.cluster.run()
+        return mailbox
+
+
+@pytest.fixture
+def cluster() -> MemoryCluster:
+    return MemoryCluster(NODES)
+
+
+@pytest.fixture
+def pair(cluster: MemoryCluster) -> Pair:
+    return Pair(cluster)
+
+
+def test_all_know_each_other(cluster: MemoryCluster) -> None:
+    for name in NODES:
+        assert set(cluster[name].cluster.nodes.others) == set(NODES) - {name}
+
+
+def test_publications_reach_the_subscribers_of_all_nodes_in_order(pair: Pair) -> None:
+    boxes = [pair.subscribe(name, "t") for name in NODES]
+    every = pair.subscribe("n2", Pattern("**"))
+    for number in range(5):
+        pair.publish("n1", "t", number)
+    assert [data(box) for box in (*boxes, every)] == [list(range(5))] * 4
+
+
+def test_a_subscription_is_confirmed_when_all_nodes_heed_it(pair: Pair) -> None:
+    cluster = pair.cluster
+    cluster.stall("n1", "n3")
+    box = pair.clients["n1"].session.subscribe("t", cluster.clock.now)
+    cluster.run()
+    assert not pair.clients["n1"].session.is_confirmed("t")
+    pair.publish("n2", "t", "at once")
+    assert data(box) == ["at once"]
+    cluster.mend("n1", "n3")
+    cluster.run()
+    assert pair.clients["n1"].session.is_confirmed("t")
+
+
+def test_nobody_waits_for_long_for_a_node_that_does_not_answer(pair: Pair) -> None:
+    cluster = pair.cluster
+    cluster.stall("n1", "n3")
+    pair.subscribe("n1", "t")
+    cluster.advance(1.1)
+    assert pair.clients["n1"].session.is_confirmed("t")
+    assert cluster["n1"].cluster.interest.unconfirmed == 1
+
+
+def test_what_nobody_wants_goes_nowhere(pair: Pair) -> None:
+    cluster = pair.cluster
+    box = pair.subscribe("n2", "t")
+    pair.clients["n2"].session.unsubscribe(box, cluster.clock.now)
+    cluster.run()
+    assert not cluster["n1"].hub.state.bus.subscribers("t")
+
+
+def test_receipts_count_the_subscribers_of_all_nodes(pair: Pair) -> None:
+    cluster = pair.cluster
+    for name in NODES:
+        pair.subscribe(name, "t")
+    session = pair.clients["n1"].session
+    receipt = session.asking.publish_with_receipt("t", 1, cluster.clock.now)
+    cluster.run()
+    assert receipt.delivered == 3
+
+
+class TestDirectMessages:
+    def test_they_reach_a_client_on_any_node(self, pair: Pair) -> None:
+        boxes = {name: pair.clients[name].session.subscriptions.open_direct() for name in NODES}
+        for source in NODES:
+            for target in NODES:
+                pair.clients[source].session.publish_to_id(
+                    f"on-{target}", source, pair.cluster.clock.now
+                )
+        pair.cluster.run()
+        for name in NODES:
+            assert sorted(map(str, data(boxes[name]))) == list(NODES)
+
+    def test_nobody(self, pair: Pair) -> None:
+        for name in NODES:
+            for number in range(3):  # with homes on several nodes
+                client = pair.clients[name]
+                client.session.publish_to_id(f"nobody-{number}", 1, pair.cluster.clock.now)
+        pair.cluster.run()
+        for name in NODES:
+            assert errors(pair.clients[name]) == ["no_such_client"] * 3
+
+    def test_acks(self, pair: Pair) -> None:
+        cluster = pair.cluster
+        for target in NODES:
+            session = pair.clients[target].session
+            inbox = session.subscriptions.open_direct()
+            for source in NODES:
+                handle = pair.clients[source].session.asking.publish_to_id_with_ack(
+                    f"on-{target}", 1, 5.0, cluster.clock.now
+                )
+                cluster.run()
+                (message,) = inbox.take_all()
+                session.settle(message, None, cluster.clock.now, source)
+                cluster.run()
+                assert handle.finished
+                outcome = handle.responses[f"on-{target}"]
+                assert (outcome.success, outcome.result) == (True, source)
+
+    def test_an_ack_of_nobody(self, pair: Pair) -> None:
+        for name in NODES:
+            for number in range(3):
+                handle = pair.clients[name].session.asking.publish_to_id_with_ack(
+                    f"nobody-{number}", 1, 5.0, pair.cluster.clock.now
+                )
+                pair.cluster.run()
+                assert handle.finished
+                assert not handle.responses
+
+
+class TestAcks:
+    def test_each_subscriber_has_its_outcome(self, pair: Pair) -> None:
+        cluster = pair.cluster
+        boxes = {name: pair.subscribe(name, "t") for name in NODES}
+        handle = pair.clients["n1"].session.asking.publish_with_ack("t", 1, 5.0, cluster.clock.now)
+        cluster.run()
+        for name, box in boxes.items():
+            (message,) = box.take_all()
+            failure = "no" if name == "n2" else None
+            pair.clients[name].session.settle(message, failure, cluster.clock.now, name)
+        cluster.run()
+        assert handle.finished
+        told = {name: (one.success, one.error) for name, one in handle.responses.items()}
+        assert told == {
+            "on-n1": (True, None),
+            "on-n2": (False, "no"),
+            "on-n3": (True, None),
+        }
+
+    def test_a_node_that_dies_is_told_at_once(self, pair: Pair) -> None:
+        cluster = pair.cluster
+        boxes = {name: pair.subscribe(name, "t") for name in NODES}
+        handle = pair.clients["n1"].session.asking.publish_with_ack("t", 1, 50.0, cluster.clock.now)
+        cluster.run()
+        cluster.kill("n3")
+        for name in ("n1", "n2"):
+            (message,) = boxes[name].take_all()
+            pair.clients[name].session.settle(message, None, cluster.clock.now)
+        cluster.run()
+        assert handle.finished
+        assert handle.responses["on-n3"].error == "disconnected"
+
+    def test_a_node_that_dies_before_it_has_said_whom_it_asks(self, pair: Pair) -> None:
+        cluster = pair.cluster
+        pair.subscribe("n3", "t")
+        cluster.stall("n1", "n3")
+        handle = pair.clients["n1"].session.asking.publish_with_ack("t", 1, 50.0, cluster.clock.now)
+        cluster.advance(6.0)
+        assert handle.finished
+        assert {name: one.error for name, one in handle.responses.items()} == {"n3": "disconnected"}
+
+    def test_who_is_expected_on_another_node_is_not_absent(self, pair: Pair) -> None:
+        cluster = pair.cluster
+        box = pair.subscribe("n2", "t")
+        handle = pair.clients["n1"].session.asking.publish_with_ack(
+            "t", 1, 5.0, cluster.clock.now, demands=Demands(("on-n2", "on-n3", "x"))
+        )
+        cluster.run()
+        assert {name: one.error for name, one in handle.responses.items()} == {
+            "on-n3": "absent",
+            "x": "absent",
+        }
+        pair.clients["n2"].session.settle(box.take_all()[0], None, cluster.clock.now)
+        cluster.run()
+        assert handle.finished
+
+
+class TestIds:
+    def test_the_last_one_wins_on_whichever_node(self, cluster: MemoryCluster) -> None:
+        for before in NODES:
+            for after in NODES:
+                name = f"{before}-{after}"
+                first, second = cluster[before].client(name), None
+                cluster.run()
+                second = cluster[after].client(name)
+                cluster.run()
+                assert second.session.ready
+                assert not first.session.ready
+                (ended,) = [one for one in first.events if isinstance(one, Ended)]
+                assert "took this id" in str(ended.error)
+
+    def test_an_id_is_free_again_when_its_client_has_left(self, cluster: MemoryCluster) -> None:
+        client = cluster["n1"].client("a")
+        cluster.run()
+        client.session.close(cluster.clock.now)
+        cluster.run()
+        for node in cluster.nodes.values():
+            assert node.cluster.names.holder("a") is None
+
+    def test_after_a_split_one_is_left(self, cluster: MemoryCluster) -> None:
+        cluster.cut("n1", "n2")
+        cluster.cut("n1", "n3")
+        clients = [cluster[name].client(f"c{n}") for n in range(20) for name in ("n1", "n2")]
+        cluster.run()
+        assert all(client.session.ready for client in clients)
+        cluster.mend("n1", "n2")
+        cluster.mend("n1", "n3")
+        cluster.run()
+        for one, other in zip(clients[::2], clients[1::2], strict=True):
+            assert one.session.ready != other.session.ready
+
+    def test_a_home_that_does_not_answer_refuses_nobody(self, cluster: MemoryCluster) -> None:
+        cluster.stall("n1", "n2")
+        cluster.stall("n1", "n3")
+        clients = [cluster["n1"].client(f"c{n}") for n in range(9)]
+        cluster.advance(1.1)
+        assert all(client.session.ready for client in clients)
+        assert cluster["n1"].cluster.names.unconfirmed
+        cluster.mend("n1", "n2")
+        cluster.mend("n1", "n3")
+        other = cluster["n2"].client("c3")
+        cluster.run()
+        assert other.session.ready != clients[3].session.ready
+        again = cluster["n3"].client("c3")
+        cluster.run()
+        assert again.session.ready
+        assert not other.session.ready
+        assert not clients[3].session.ready
+
+
+class TestFaults:
+    def test_silence_is_death_and_life_begins_anew(self, pair: Pair) -> None:
+        cluster = pair.cluster
+        box = pair.subscribe("n2", "t")
+        cluster.swallow("n1", "n2")
+        cluster.advance(5.5)
+        assert set(cluster["n1"].cluster.nodes.others) == {"n3"}
+        pair.publish("n1", "t", "lost")
+        cluster.mend("n1", "n2")
+        cluster.advance(2.0)
+        assert set(cluster["n1"].cluster.nodes.others) == {"n2", "n3"}
+        pair.publish("n1", "t", "back")
+        assert data(box) == ["back"]
+
+    def test_a_gap_is_noticed(self, pair: Pair) -> None:
+        cluster = pair.cluster
+        box = pair.subscribe("n2", "t")
+        cluster.swallow("n1", "n2")
+        pair.publish("n1", "t", "lost")
+        cluster.mend("n1", "n2")
+        pair.publish("n1", "t", "shows the gap")
+        cluster.run()
+        assert set(cluster["n1"].cluster.nodes.others) == {"n2", "n3"}
+        pair.publish("n1", "t", "after")
+        assert data(box) == ["after"]
+
+    def test_a_node_starts_again(self, pair: Pair) -> None:
+        cluster = pair.cluster
+        box = pair.subscribe("n2", "t")
+        cluster.kill("n1")
+        cluster.advance(1.0)
+        cluster.start("n1")
+        again = cluster["n1"].client("again")
+        cluster.run()
+        again.session.publish("t", 1, cluster.clock.now)
+        cluster.run()
+        assert data(box) == [1]
