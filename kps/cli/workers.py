@@ -38,7 +38,7 @@ class _Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self.channel: Channel
         self.clients = 0
-        self.is_ready = False
+        self.is_ready = self.is_told = False
         self.started = 0.0
         self.pause = _FIRST_PAUSE
         self.due: float | None = 0.0
@@ -57,7 +57,9 @@ class Workers:
         self._selector = selectors.DefaultSelector()
         self._listeners: list[socket.socket] = []
         self._waiting: deque[tuple[socket.socket, str]] = deque()
-        self._is_stopping = False
+        self._is_stopping = self._is_to_reload = False
+        self._owed: set[tuple[_Worker, _Worker]] = set()  # pairs that have no connection yet
+        self._is_full = False  # whether we accept no more until workers take what waits
         self._is_announced = False
 
     def run(self, announce: Callable[[str], None]) -> int:
@@ -91,6 +93,7 @@ class Workers:
         deadline: float | None = None
         while True:
             now = time.monotonic()
+            self._pass_signals_on()
             if self._is_stopping:
                 if deadline is None:
                     deadline = now + _PATIENCE
@@ -101,27 +104,36 @@ class Workers:
                     return 1
             for worker in self._workers:
                 self._look_after(worker, now)
+            self._connect_all()
             for key, _ in self._selector.select(self._pause(now)):
                 key.data(key.fileobj)
             self._hand_on()
+            self._accept_again()
 
     def _pause(self, now: float) -> float:
         due = [worker.due for worker in self._workers if worker.due is not None]
         soonest = min(due, default=now + 1.0) - now
-        return max(0.0, min(soonest, 0.05 if self._waiting else 1.0))
+        is_pressed = self._waiting or self._owed
+        return max(0.0, min(soonest, 0.05 if is_pressed else 1.0))
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGCHLD:
-            return
+        """Note a signal; the loop acts on it, so it interrupts nothing."""
         if number == signal.SIGHUP:
-            for worker in self._workers:
-                if worker.process is not None:
-                    worker.process.send_signal(signal.SIGHUP)
-            return
+            self._is_to_reload = True
+        elif number != signal.SIGCHLD:
+            self._is_stopping = True
+
+    def _pass_signals_on(self) -> None:
         for worker in self._workers:
-            if worker.process is not None:
-                worker.process.send_signal(signal.SIGTERM)
-        self._is_stopping = True
+            process = worker.process
+            if process is None:
+                continue
+            if self._is_to_reload and worker.is_ready:
+                process.send_signal(signal.SIGHUP)
+            if self._is_stopping and not worker.is_told:
+                worker.is_told = True
+                process.send_signal(signal.SIGTERM)
+        self._is_to_reload = False
 
     # -- workers ----------------------------------------------------------------------------
 
@@ -133,6 +145,7 @@ class Workers:
             self._selector.unregister(worker.channel.socket)
             worker.channel.close()
             worker.is_ready, worker.clients = False, 0
+            self._owed = {pair for pair in self._owed if worker not in pair}
             if self._is_stopping:
                 return
             if not self._is_announced:
@@ -152,10 +165,16 @@ class Workers:
             worker.pause = min(2 * worker.pause, _LONGEST_PAUSE)
         is_due = worker.due is not None and now >= worker.due
         if worker.process is None and is_due and not self._is_stopping:
-            self._start(worker, now)
+            try:
+                self._start(worker, now)
+            except OSError as error:  # no descriptors, or no memory for a process
+                if not self._is_announced:
+                    raise ServerStartFailed(f"no worker can start: {describe(error)}") from error
+                worker.due = now + _LONGEST_PAUSE
+                text = "the worker %(worker)s cannot start: %(error)s"
+                write(logging.ERROR, "worker_failed", text, worker=worker.name, error=error)
 
     def _start(self, worker: _Worker, now: float) -> None:
-        worker.due, worker.started = None, now
         worker.channel, theirs = Channel.pair()
         host, port = self._listeners[0].getsockname()[:2]
         place = Place(theirs.fileno(), worker.name, host, port)
@@ -166,19 +185,23 @@ class Workers:
             start_new_session=True,  # the terminal's Ctrl-C is for the parent, who tells them
         )
         theirs.close()
+        worker.due, worker.started, worker.is_told = None, now, False
         self._selector.register(
             worker.channel.socket, selectors.EVENT_READ, lambda _: self._heard(worker)
         )
         for other in self._workers:
             if other is not worker and other.process is not None:
-                self._connect(worker, other)
+                self._owed.add((worker, other))
 
-    def _connect(self, one: _Worker, other: _Worker) -> None:
-        """Give two workers a connection to each other."""
-        for_one, for_other = socket.socketpair()
-        with for_one, for_other:
-            one.channel.send(What.NODE, other.name, for_one.fileno())
-            other.channel.send(What.NODE, one.name, for_other.fileno())
+    def _connect_all(self) -> None:
+        """Give workers connections to each other, as far as they take them now."""
+        for one, other in list(self._owed):
+            for_one, for_other = socket.socketpair()
+            with for_one, for_other:
+                if one.channel.send(What.NODE, other.name, for_one.fileno()) and (
+                    other.channel.send(What.NODE, one.name, for_other.fileno())
+                ):
+                    self._owed.discard((one, other))
 
     def _heard(self, worker: _Worker) -> None:
         """Take what a worker tells."""
@@ -200,6 +223,9 @@ class Workers:
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(64):
             if len(self._waiting) >= _MOST_WAITING:
+                self._is_full = True
+                for full in self._listeners:
+                    self._selector.unregister(full)
                 return
             try:
                 sock, address = listener.accept()
@@ -212,6 +238,12 @@ class Workers:
                 return
             self._waiting.append((sock, host_and_port(*address[:2])))
             self._hand_on()
+
+    def _accept_again(self) -> None:
+        if self._is_full and not self._is_stopping and len(self._waiting) < _MOST_WAITING:
+            self._is_full = False
+            for listener in self._listeners:
+                self._selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def _hand_on(self) -> None:
         """Hand connections to the workers that have the fewest."""

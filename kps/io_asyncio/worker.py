@@ -63,6 +63,7 @@ class WorkerDriver(ServerDriver):
             callbacks = self._admit, self._give_up, self._latest_context
             self._listeners.append(TlsListener(self._handed, *callbacks, self._limits))
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._untold = 0  # connections that have ended, of which the parent does not know
         self._channel = Channel(socket.socket(fileno=self.place.descriptor))
         self.runtime.loop.add_reader(self._channel.socket, self._hear)
         self._report()
@@ -109,11 +110,36 @@ class WorkerDriver(ServerDriver):
 
     def _detach(self, connection: Connection) -> None:
         super()._detach(connection)
-        self._channel.send(What.CLOSED, "1")
+        self._tell_closed()
+
+    def _admit(self, peer: str) -> Connection | None:
+        connection = super()._admit(peer)
+        if connection is None:
+            self._tell_closed()
+        return connection
+
+    def _give_up(self, connection: Connection) -> None:
+        has_failed = connection in self._shaking
+        super()._give_up(connection)
+        if has_failed:
+            self._tell_closed()
+
+    def _tell_closed(self) -> None:
+        """Tell the parent that a connection has ended, and those of which it could not be told."""
+        self._untold += 1
+        if self._channel.send(What.CLOSED, str(self._untold)):
+            self._untold = 0
 
     def _flush(self) -> None:
         super()._flush()
         self._links.flush()
+        changes, self.cluster.changes = self.cluster.changes, []
+        for node, reason, lost in changes:
+            if reason and not self.is_ending:
+                text = "the link to %(node)s fell: %(reason)s; %(lost)d frames are lost"
+                write(logging.WARNING, "link_fell", text, node=node, reason=reason, lost=lost)
+            elif not reason:
+                write(logging.INFO, "link_up", "the link to %(node)s is up", node=node)
 
     async def close(self, grace: float) -> None:
         """End, and let the other workers notice."""

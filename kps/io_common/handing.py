@@ -11,6 +11,8 @@ import socket
 from enum import Enum
 from typing import NamedTuple
 
+from kps.errors import InvalidArgument
+
 VARIABLE = "KPS_WORKER"
 """The environment variable by which a worker knows its place."""
 
@@ -32,7 +34,14 @@ class Place(NamedTuple):
     def of_this_process(cls) -> "Place | None":
         """Return the place of this process, if it is a worker. Nothing else in it sees that."""
         told = os.environ.pop(VARIABLE, None)
-        return None if told is None else cls(*json.loads(told))
+        if told is None:
+            return None
+        try:
+            place = cls(*json.loads(told))
+            socket.socket(fileno=os.dup(place.descriptor)).close()
+        except (OSError, TypeError, ValueError):
+            raise InvalidArgument(f"{VARIABLE} is for the workers of kps serve: unset it") from None
+        return place
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a worker with this place."""

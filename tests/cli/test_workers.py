@@ -218,3 +218,28 @@ def test_what_does_not_go_with_workers(option: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert re.fullmatch(rf"kps: {option[0]} does not go with several --workers.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("value", ["x", "", "[1]", '[99, "a", "h", 1]'])
+def test_the_variable_of_workers_is_not_for_others(value: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kps", "serve"],
+        env={**os.environ, "KPS_WORKER": value},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "KPS_WORKER is for the workers of kps serve" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_start_may_be_interrupted(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "kps", "serve", "--address", "127.0.0.1:0", "--workers", "3"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    run(until(lambda: bool(path.read_text()), "the first worker"))
+    process.send_signal(number)
+    assert process.wait(10.0) == 0
+    assert process.stdout is not None
+    process.stdout.close()

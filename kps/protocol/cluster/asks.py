@@ -135,9 +135,16 @@ class Asks:
 
     # -- of this node -----------------------------------------------------------------------
 
+    def _forget_expected(self) -> None:
+        """Forget what was expected of requests that have ended."""
+        pending = self._acks.pending
+        self._expected = {one: ids for one, ids in self._expected.items() if pending(one)}
+
     def expect(self, request: AckRequest, ids: list[str]) -> None:
         """Tell which expected receivers are absent, once all nodes have said whom they ask."""
         if any(isinstance(one, (Node, Here)) for one in request.awaited):
+            if len(self._expected) >= _MANY:
+                self._forget_expected()
             self._expected[request.id] = ids
         else:
             self._acks.note_absent(request, ids)

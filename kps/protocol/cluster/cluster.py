@@ -1,7 +1,7 @@
 """One node of a cluster: its links, and who takes what comes over them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from kps.protocol.bus.publication import ForwardedPublication
 from kps.protocol.calls import entry
@@ -30,6 +30,16 @@ from kps.protocol.timers import Deadlines
 from kps.protocol.wire.http import Responder
 
 
+class LinkChange(NamedTuple):
+    """The link to a node has come up, or has fallen."""
+
+    node: str
+    reason: str
+    """Why it fell; empty: it is up."""
+    lost: int
+    """Frames that were not sent when it fell."""
+
+
 class Cluster:
     """One node of a cluster. Its name is the id of its server.
 
@@ -52,6 +62,8 @@ class Cluster:
         self._new_token = new_token
         self._links: dict[str, Link] = {}
         self._unflushed: dict[str, None] = {}
+        self.changes: list[LinkChange] = []
+        """What has become of links, for the driver's log."""
         self.nodes = Nodes(config.id)
         self.hub = Hub(
             config,
@@ -146,6 +158,7 @@ class Cluster:
 
     def rose(self, link: Link) -> None:
         """Take a node in."""
+        self.changes.append(LinkChange(link.node, "", 0))
         node = self.nodes.others[link.node] = Node(link, self._encoding)
         if self._histories is not None:
             self._histories.node_came(node)
@@ -156,6 +169,8 @@ class Cluster:
 
     def fell(self, link: Link, reason: str) -> None:
         """Let a node go, with all that its clients have here."""
+        self.changes.append(LinkChange(link.node, reason, link.lost))
+        link.lost = 0
         node = self.nodes.others.pop(link.node)
         self._state.bus.remove(node)
         if self._histories is not None:

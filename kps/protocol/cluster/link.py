@@ -55,6 +55,8 @@ class Link:
         self.node = node
         """The name of the other node."""
         self.is_up = False
+        self.lost = 0
+        """Frames that were not sent because the link fell."""
         self.forged = 0
         """Chunks whose signature was wrong."""
         self._me = me
@@ -194,6 +196,7 @@ class Link:
         self._mine, self._theirs = self._new_token(), 0
         self._sent = self._taken = 0
         self._assembler = Assembler()
+        self.lost += len(self._frames)
         self._frames, self._size = [], 0
         self._ready.clear()
         if was_up:

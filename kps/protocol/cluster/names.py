@@ -103,12 +103,16 @@ class Names:
 
     def _hold(self, claim: _Claim, stamp: int) -> None:
         client_id = claim.client_id
-        self._clock = max(self._clock, stamp)
+        self._state.owners.take(client_id, claim.identity)
         self._held[client_id] = _Held(claim.identity, stamp, claim.home)
         self._judge(claim.number, True)
         client = self._state.clients.get(client_id)
         if client is None or client.number != claim.number:
             self._let_go(client_id, stamp)  # it has gone, or may not have it for another reason
+
+    def is_node(self, client_id: str) -> bool:
+        """Tell whether an id is that of a node."""
+        return client_id in self._nodes.others
 
     def left(self, client_id: str) -> None:
         """Note that no client of this node has an id any more."""
@@ -173,11 +177,13 @@ class Names:
     def registered(self, node: str, client_id: str, identity: str, stamp: int) -> None:
         """Note who has an id whose home this node has become."""
         self._clock = max(self._clock, stamp)
+        self._state.owners.take(client_id, identity)
         new, entry = _Entry(stamp, node, identity), self._entries.get(client_id)
         if entry is None or entry.node == node:
             if entry is None or entry.stamp < stamp:
                 self._entries[client_id] = new
             return
+        # Who took the id without the home's verdict has the stamp 0, and gives way.
         winner, loser = max(entry, new), min(entry, new)
         self._entries[client_id] = winner
         self._evict(loser.node, client_id, loser.stamp)
@@ -250,11 +256,19 @@ class Names:
         return min((claim.due for claim in self._claims.values()), default=None)
 
     def handle_timeout(self, now: float) -> None:
-        """Take ids without the home's verdict: an id is never refused for want of an answer."""
+        """Take ids without the home's verdict: an id is never refused for want of an answer.
+
+        But nobody gets what a client here has, or had, that has another identity.
+        """
         for number, claim in list(self._claims.items()):
-            if claim.due <= now:
-                self.unconfirmed += 1
-                del self._claims[number]
-                self._clock += 1
-                self._hold(claim, self._clock)
-                self._move(claim.client_id)
+            if claim.due > now:
+                continue
+            del self._claims[number]
+            held, owners = self._held.get(claim.client_id), self._state.owners
+            is_taken = held is not None and held.identity != claim.identity
+            if is_taken or not owners.may_use(claim.client_id, claim.identity):
+                self._judge(claim.number, False)
+                continue
+            self.unconfirmed += 1
+            self._hold(claim, 0)
+            self._move(claim.client_id)

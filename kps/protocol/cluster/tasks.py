@@ -60,6 +60,7 @@ class ClusterTaskBook(TaskBook):
         assert request is not None
         if isinstance(request.owner, Asker):
             request.owner.tell(Kind.MOVED, task.member_id, task.attempt, task.failures)
+            request.owner.node.asking.pop(request.owner.ack_id, None)
             self.give_up(request)
         else:
             self._offer(task, home)

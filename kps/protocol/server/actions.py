@@ -33,6 +33,7 @@ from kps.protocol.server import once
 from kps.protocol.server.actor import Actor, text_in
 from kps.protocol.server.delivery import Direct, Refusal
 from kps.protocol.server.events import RelayRequested
+from kps.protocol.server.gate import what_matters_in
 from kps.protocol.server.replay import look_up
 from kps.protocol.server.subscribing import subscribe, unsubscribe
 
@@ -137,7 +138,8 @@ def direct_message(actor: Actor, fields: Fields) -> None:
     data = text_in(actor, fields, "data")
     headers = _read_headers(actor, fields) if "headers" in fields else b""
     direct = Direct(actor.id, data, headers)
-    if not actor.delivery.send_direct(to, direct, Refusal(actor.number, fields)):
+    refusal = Refusal(actor.number, what_matters_in(fields))
+    if not actor.delivery.send_direct(to, direct, refusal):
         raise no_such_client(to)
 
 

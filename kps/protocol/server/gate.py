@@ -447,7 +447,8 @@ def _take_id(state: ServerState, identity: Identity, client_id: str) -> None:
 
 def _check_id(state: ServerState, identity: Identity, client_id: str) -> None:
     """Refuse an id that a client may not have, or that belongs to another one."""
-    if client_id == state.config.id:
+    names = state.names
+    if client_id == state.config.id or (names is not None and names.is_node(client_id)):
         raise InvalidMessage("this id is the server's own", "id_unavailable")
     rules.check_id(client_id, identity.permissions, state.limits)
     if state.names is not None:

@@ -73,6 +73,9 @@ class Names(Protocol):
     def left(self, client_id: str) -> None:
         """Note that no client of this server has an id any more."""
 
+    def is_node(self, client_id: str) -> bool:
+        """Tell whether an id is that of a server of the cluster."""
+
 
 class Client(Subscriber, AckOwner, Protocol):
     """A registered client, as other parts of the server see it."""

@@ -261,6 +261,24 @@ class TestIds:
         assert not other.session.ready
         assert not clients[3].session.ready
 
+    def test_a_home_that_does_not_answer_gives_nobody_the_id_of_another_identity(
+        self, cluster: MemoryCluster
+    ) -> None:
+        cluster.stall("n1", "n2")
+        cluster.stall("n1", "n3")
+        names = cluster["n1"].cluster.names
+        for number in range(9):
+            names._state.owners.take(f"c{number}", "alice")
+            names.claim(1000 + number, f"c{number}", "mallory")
+        cluster.advance(1.1)
+        assert not names._held
+        assert not names._claims
+
+    def test_nobody_gets_the_id_of_a_node(self, cluster: MemoryCluster) -> None:
+        client = cluster["n1"].client("n2")
+        cluster.run()
+        assert not client.session.ready
+
 
 class TestFaults:
     def test_silence_is_death_and_life_begins_anew(self, pair: Pair) -> None:

@@ -333,8 +333,24 @@ class TestWork:
         room.publish("t", text)
         assert least <= before - turns.left <= 4 * least
 
-    def test_inflating_is_charged(self) -> None:
-        """A client that lets the server inflate much waits for its turn."""
+    @pytest.mark.parametrize("size", [1, 100_000])
+    def test_inflating_is_charged(self, size: int) -> None:
+        text = orjson.dumps({"action": "publish", "topic": "t", "data": "x" * size})
+        charged = []
+        for data in (frame(text), frame(deflate(text), reserved=4)):
+            room = Room()
+            writer = room.client("w")
+            room.hub.take_unflushed()
+            turns = room.hub.state.turns
+            writer.feed(frame(b"{}"))
+            before = turns.left
+            writer.feed(data)
+            charged.append(before - turns.left)
+        plain, inflated = charged
+        least = size // 256 - size // 1024  # fewer bytes are read
+        assert 20 + least <= inflated - plain <= 30 + least
+
+    def test_who_lets_the_server_inflate_much_waits(self) -> None:
         room = Room()
         writer = room.client("w")
         text = orjson.dumps({"action": "publish", "topic": "t", "data": "x" * 900_000})

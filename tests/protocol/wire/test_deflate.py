@@ -106,6 +106,15 @@ class TestInflate:
         assert inflater.inflate(final(b"one ") * 3 + b"\0", MOST) == b"one one one "
         assert inflater.inflate(final(b"one ") * 3, 11) == Violation(1009, "message too big")
 
+    def test_a_final_block_does_not_end_the_window(self) -> None:
+        text = b"a text that comes once more, and then is not written again; "
+        first = zlib.compressobj(6, zlib.DEFLATED, -15)
+        second = zlib.compressobj(6, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, text)
+        payload = first.compress(text) + first.flush()
+        payload += second.compress(text) + second.flush(zlib.Z_SYNC_FLUSH)[:-4]
+        assert len(payload) < len(text) + 20
+        assert Inflater().inflate(payload, MOST) == text * 2
+
     def test_very_many_final_blocks_are_refused(self) -> None:
         """Each takes as long as a message, and has two bytes."""
         inflater = Inflater()

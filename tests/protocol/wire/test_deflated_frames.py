@@ -288,6 +288,11 @@ class TestViolations:
             data = begun + frame(deflate(b"{}"), reserved=RSV1, key=key)
             assert closing_of(end, data, sizes)[0] == 1002
 
+    def test_a_close_frame_that_is_wrong_within_a_message(self, sizes: list[int]) -> None:
+        for end, key in agreed():
+            begun = frame(b"\xff\xff", fin=False, reserved=RSV1, key=key)
+            assert closing_of(end, begun + close_frame(999, key=key), sizes)[0] == 1002
+
     @pytest.mark.parametrize("fin", [False, True])
     def test_what_cannot_be_inflated(self, fin: bool, sizes: list[int]) -> None:
         for end, key in agreed():
