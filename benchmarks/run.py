@@ -9,6 +9,7 @@ where they are not installed the results say so.
     python benchmarks/run.py one_to_one core      # some scenarios, or groups of them
     python benchmarks/run.py --quick              # one small round: does everything work?
     python benchmarks/run.py --write              # keep results.md and results.svg
+    python benchmarks/run.py --only go --write    # the part of results.md about clients in Go
 """
 
 import argparse
@@ -23,10 +24,12 @@ import model
 import report
 from scenarios import (
     answers,
+    compression,
     core,
     costs,
     fan_out,
     flow,
+    golang,
     groups,
     presence,
     slow_reader,
@@ -34,9 +37,9 @@ from scenarios import (
     within,
 )
 
-SCENARIOS: dict[str, model.Scenario] = {
-    scenario.name: scenario
-    for module in (
+PARTS = {"python": report.PYTHON, "go": report.GO}
+MODULES = {
+    "python": (
         flow,
         fan_out,
         slow_reader,
@@ -47,8 +50,13 @@ SCENARIOS: dict[str, model.Scenario] = {
         core,
         topics,
         presence,
-    )
-    for scenario in module.SCENARIOS
+        compression,
+    ),
+    "go": (golang,),
+}
+SCENARIOS: dict[str, dict[str, model.Scenario]] = {
+    part: {scenario.name: scenario for module in modules for scenario in module.SCENARIOS}
+    for part, modules in MODULES.items()
 }
 
 
@@ -58,20 +66,23 @@ def main() -> None:
         "scenarios",
         nargs="*",
         metavar="SCENARIO",
-        help=f"{', '.join(SCENARIOS)}; the beginning of names stands for all of them",
+        help=f"{', '.join(name for part in SCENARIOS.values() for name in part)}; the beginning of "
+        "names stands for all of them",
     )
+    parser.add_argument("--only", choices=PARTS, default="python", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="one small round")
     parser.add_argument("--write", action="store_true", help="keep results.md and results.svg")
     options = parser.parse_args()
+    scenarios = SCENARIOS[options.only]
     chosen = [
         scenario
-        for name, scenario in SCENARIOS.items()
+        for name, scenario in scenarios.items()
         if not options.scenarios or any(name.startswith(wanted) for wanted in options.scenarios)
     ]
     for wanted in options.scenarios:
-        if not any(name.startswith(wanted) for name in SCENARIOS):
-            parser.error(f"there is no scenario {wanted!r}: {', '.join(SCENARIOS)}")
+        if not any(name.startswith(wanted) for name in scenarios):
+            parser.error(f"there is no scenario {wanted!r}: {', '.join(scenarios)}")
     # So that the processes which were started are ended in this case too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
@@ -81,12 +92,16 @@ def main() -> None:
     began = time.monotonic()
     rounds = 1 if options.quick else options.rounds
     results = [model.run(scenario, rounds, model.Scale(options.quick)) for scenario in chosen]
-    text = report.render(results, time.monotonic() - began, is_quick=options.quick)
+    part = PARTS[options.only]
+    text = report.render(results, time.monotonic() - began, part, is_quick=options.quick)
     print(text)
     if options.write:
         here = Path(__file__).parent
-        here.joinpath("results.md").write_text(text, encoding="utf-8")
-        chart.draw(results, here / "results.svg")
+        document = here / "results.md"
+        before = document.read_text(encoding="utf-8") if document.exists() else ""
+        document.write_text(report.merged(before, text), encoding="utf-8")
+        if part is report.PYTHON:
+            chart.draw(results, here / "results.svg")
     if any(outcome.failures for result in results for outcome in result.outcomes.values()):
         sys.exit(1)
 

@@ -20,6 +20,10 @@ type mailbox struct {
 	observer    func(*Presence)
 	over        atomic.Bool // the program has ended it
 
+	// room is for the messages that are being handled, if that is done one at a time. It belongs to the
+	// goroutine that does so.
+	room []core.Message
+
 	// With the lock:
 	working int  // goroutines that handle messages
 	changed news // a message has come, or the server has answered, or it has ended
@@ -51,15 +55,17 @@ const atOnce = 32 // messages that a handler gets without taking the lock
 // loop handles messages until there are none.
 func (m *mailbox) loop() {
 	m.client.awaitWelcome(m)
-	most := atOnce
+	most, room := atOnce, m.room
 	if m.concurrency > 1 {
-		most = 1
+		most, room = 1, nil
 	}
-	var room [atOnce]core.Message
 	for {
 		taken := m.take(room[:0], most)
 		if len(taken) == 0 {
 			return
+		}
+		if room = taken; most > 1 {
+			m.room = room
 		}
 		for i := range taken {
 			m.core.Begun.Add(1)

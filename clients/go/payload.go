@@ -42,32 +42,49 @@ func encode(dst []byte, value any) ([]byte, error) {
 	case int64:
 		return strconv.AppendInt(dst, v, 10), nil
 	case json.RawMessage:
-		return appendChecked(dst, v)
+		payload, err := checked(v)
+		return append(dst, payload...), err
 	case []byte:
 		return nil, &InvalidArgument{"bytes are no JSON: see kps.Bytes, or json.RawMessage if they are JSON"}
 	}
-	writer := bytes.NewBuffer(dst)
-	encoder := json.NewEncoder(writer)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
+	w := writers.Get().(*writer)
+	defer w.giveBack()
+	if err := w.encoder.Encode(value); err != nil {
 		return nil, &InvalidArgument{"cannot be written as JSON: " + err.Error()}
 	}
-	written := writer.Bytes()
-	if _, reason := core.Check(written[len(dst):], deepest); reason != "" {
-		return nil, &InvalidArgument{"cannot be sent: " + reason}
-	}
-	return written[:len(written)-1], nil // without the line end
+	payload, err := checked(w.buffer.Bytes())
+	return append(dst, payload...), err
 }
 
-func appendChecked(dst []byte, value json.RawMessage) ([]byte, error) {
-	if value == nil {
-		return append(dst, "null"...), nil
+// writer is an encoder with its buffer, which are dear to make.
+type writer struct {
+	buffer  bytes.Buffer
+	encoder *json.Encoder
+}
+
+var writers = sync.Pool{New: func() any {
+	w := &writer{}
+	w.encoder = json.NewEncoder(&w.buffer)
+	w.encoder.SetEscapeHTML(false)
+	return w
+}}
+
+func (w *writer) giveBack() {
+	if w.buffer.Reset(); w.buffer.Cap() <= sizeOfRead {
+		writers.Put(w)
 	}
-	checked, reason := core.Check(value, deepest)
+}
+
+// checked returns JSON as it is, without what stands around it.
+func checked(value json.RawMessage) ([]byte, error) {
+	if value == nil {
+		return []byte("null"), nil
+	}
+	payload, reason := core.Check(value, deepest)
 	if reason != "" {
 		return nil, &InvalidArgument{"cannot be sent: " + reason}
 	}
-	return append(dst, checked...), nil
+	return payload, nil
 }
 
 // encodeHeaders writes headers; nothing if there are none.

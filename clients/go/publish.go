@@ -136,13 +136,19 @@ func (c *Client) Publish(ctx context.Context, topic string, data any, options ..
 	if len(options) > 0 {
 		return c.send(ctx, core.ToTopic, topic, data, options)
 	}
-	buffer := borrow()
-	defer giveBack(buffer)
-	payload, err := encode((*buffer)[:0], data)
+	var payload []byte
+	var err error
+	if raw, ok := data.(json.RawMessage); ok {
+		payload, err = checked(raw)
+	} else {
+		buffer := borrow()
+		defer giveBack(buffer)
+		payload, err = encode((*buffer)[:0], data)
+		*buffer = payload
+	}
 	if err != nil {
 		return err
 	}
-	*buffer = payload
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.haveRoom(ctx); err != nil {

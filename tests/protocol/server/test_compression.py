@@ -189,7 +189,7 @@ class TestWhatIsCompressed:
         assert [payload_of(message) for _, message in received] == payloads
 
     def test_parts_of_it_when_the_queue_is_nearly_full(self) -> None:
-        limits = ServerLimits(queue_bytes=4096, overflow="drop_newest")  # type: ignore[arg-type]
+        limits = ServerLimits(queue_bytes=1500, overflow="drop_newest")  # type: ignore[arg-type]
         room = Room(limits=limits)
         writer, reader = room.client("w"), room.client("r", "t", level=1)
         messages = [{"action": "publish", "topic": "t", "data": WORDS + str(n)} for n in range(60)]

@@ -119,6 +119,8 @@ type asking struct {
 
 func (a *asking) init(s *Session) {
 	a.session, a.byName = s, make(map[string]*Question)
+	// Not from 0: a server of the original may answer what an earlier program with this id has asked.
+	a.count = int(s.config.Random() >> 1)
 	a.repeats.init(s)
 }
 

@@ -218,6 +218,21 @@ func TestSilenceOnLevel1(t *testing.T) {
 	}
 }
 
+// A server of the original may answer a request whose program is gone to a new one with its id.
+func TestNamesDifferFromThoseOfAnEarlierProgram(t *testing.T) {
+	names := make(map[string]bool)
+	for _, bits := range []uint32{1 << 20, 1 << 31} {
+		first := bits
+		w := connected(t, oldPong, func(c *Config) {
+			c.Random = func() (bits uint32) { bits, first = first, 0; return bits }
+		})
+		names[w.ask(Request{}).ID()] = true
+	}
+	if len(names) != 2 {
+		t.Error(names)
+	}
+}
+
 func TestRefusedRequests(t *testing.T) {
 	w := connected(t, fullPong, nil)
 	q := w.ask(Request{})

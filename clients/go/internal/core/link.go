@@ -233,6 +233,7 @@ func (l *Link) tick(now Time) {
 	case l.state == closing && now >= l.deadline:
 		l.end(1006, "the server did not close in time")
 	case l.state == open:
+		l.out.release() // now and then, so that one burst does not take memory for ever
 		switch l.keepalive.check(now) {
 		case beatPing:
 			l.control = ws.AppendControl(l.control, ws.Ping, nil, l.session.config.Random())

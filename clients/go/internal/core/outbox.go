@@ -10,9 +10,10 @@ const (
 	// largestJoined is the size of a message up to which others join it. It is large enough to
 	// make the cost of each frame negligible.
 	largestJoined = 64 * 1024
-	mostJoined    = 65_536 // messages of an array, payloads of a batch (spec, 13.5)
-	mostBrackets  = 70_000 // in a message (spec, 13.5); one of largestJoined cannot have so many
-	costOfEntry   = 64     // bytes that a message in the queue takes besides its own
+	mostJoined    = 65_536  // messages of an array, payloads of a batch (spec, 13.5)
+	mostBrackets  = 70_000  // in a message (spec, 13.5); one of largestJoined cannot have so many
+	costOfEntry   = 64      // bytes that a message in the queue takes besides its own
+	mostKept      = 2 << 20 // bytes of memory of an empty queue
 )
 
 // outbox is the queue of messages for the server. On level 2 what waits at the moment of writing
@@ -170,12 +171,19 @@ func (o *outbox) drop(count int) {
 	case o.waiting() == 0:
 		o.base, o.buf = o.gone, o.buf[:0]
 		o.entries, o.head = o.entries[:0], 0
-		if cap(o.buf) > 4*largestJoined {
-			o.buf, o.entries = nil, nil
+		if cap(o.buf) > mostKept {
+			o.release()
 		}
 	case start > len(o.buf)/2 && start > largestJoined:
 		o.base, o.buf = o.gone, append(o.buf[:0], o.buf[start:]...)
 		o.entries, o.head = append(o.entries[:0], o.entries[o.head:]...), 0
+	}
+}
+
+// release gives the memory of a queue back that is empty.
+func (o *outbox) release() {
+	if o.waiting() == 0 {
+		o.buf, o.entries = nil, nil
 	}
 }
 

@@ -22,7 +22,7 @@ func (s *Session) AskPast(topic string, start *Start, now Time, changed func()) 
 	q := &Question{
 		name: s.asking.newName("history"), kind: aboutPast, topic: topic, Changed: changed,
 	}
-	o := appendObject(nil, "history").text("topic", topic).text("nonce", q.name)
+	o := newObject("history").text("topic", topic).text("nonce", q.name)
 	return q, s.sendQuestion(q, nil, start.appendTo(o).end(), nil)
 }
 

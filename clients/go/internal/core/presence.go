@@ -32,7 +32,7 @@ func (s *Session) AskPresence(topic string, now Time, changed func()) (*Question
 		return nil, err
 	}
 	q := &Question{name: s.asking.newName("presence"), kind: aboutPresence, Changed: changed}
-	message := appendObject(nil, "presence").text("topic", topic).text("nonce", q.name).end()
+	message := newObject("presence").text("topic", topic).text("nonce", q.name).end()
 	return q, s.sendQuestion(q, nil, message, nil)
 }
 

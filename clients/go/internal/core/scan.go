@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"iter"
 	"math"
+	"math/bits"
 	"strconv"
 	"unicode/utf8"
 )
@@ -121,11 +122,13 @@ func skipWord(data []byte, i int, word string) int {
 // skipText takes it for granted that data is UTF-8.
 func skipText(data []byte, i int) int {
 	for i++; i < len(data); i++ {
-		for i+8 <= len(data) && isPlain(binary.LittleEndian.Uint64(data[i:])) {
-			i += 8
-		}
-		if i == len(data) {
-			break
+		if i+8 <= len(data) {
+			found := special(binary.LittleEndian.Uint64(data[i:]))
+			if found == 0 {
+				i += 7
+				continue
+			}
+			i += bits.TrailingZeros64(found) / 8
 		}
 		switch c := data[i]; {
 		case c == '"':
@@ -146,11 +149,11 @@ const (
 	highBits = 0x8080808080808080
 )
 
-// isPlain tells whether none of eight bytes is a quote, a backslash or a control character. It may
-// miss that they are plain.
-func isPlain(b uint64) bool {
+// special marks the first of eight bytes that is a quote, a backslash or a control character, by
+// its high bit; marks behind that one may be wrong. 0: there is none.
+func special(b uint64) uint64 {
 	quotes, slashes := b^('"'*lowBits), b^('\\'*lowBits)
-	return ((quotes-lowBits)&^quotes|(slashes-lowBits)&^slashes|(b-' '*lowBits)&^b)&highBits == 0
+	return ((quotes-lowBits)&^quotes | (slashes-lowBits)&^slashes | (b-' '*lowBits)&^b) & highBits
 }
 
 // skipEscape returns the last byte of an escape sequence, which for a surrogate is a pair.

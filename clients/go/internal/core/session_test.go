@@ -152,6 +152,36 @@ func TestOutboxGoesOnWhileItIsTaken(t *testing.T) {
 	}
 }
 
+// Bursts use the same memory again and again. It is given back when the queue is empty at a deadline.
+func TestMemoryOfTheQueue(t *testing.T) {
+	w := connected(t, fullPong, nil)
+	payload := []byte(`"` + strings.Repeat("x", 1000) + `"`)
+	var written []byte
+	burst := func() {
+		for range 1000 {
+			w.must(w.s.Publish("a", payload))
+		}
+		written = w.link.Output(written[:0], 1<<30)
+	}
+	if allocations := testing.AllocsPerRun(10, burst); allocations > 0 {
+		t.Error(allocations)
+	}
+	w.pass(DefaultLimits.HeartbeatInterval)
+	if kept := cap(w.link.out.buf); kept > 0 {
+		t.Error(kept)
+	}
+	for range 2 {
+		burst()
+		for range 3 * mostKept / len(payload) {
+			w.must(w.s.Publish("a", payload))
+		}
+		w.link.Output(nil, 1<<30)
+		if kept := cap(w.link.out.buf); kept > mostKept {
+			t.Error(kept)
+		}
+	}
+}
+
 func TestQueueIsBounded(t *testing.T) {
 	w := connected(t, fullPong, func(c *Config) { c.Limits.QueueBytes = 1000 })
 	long := []byte(`"` + strings.Repeat("x", 2000) + `"`)

@@ -25,11 +25,11 @@ func (p *Publication) write(id string, level int) []byte {
 	var o object
 	switch p.Kind {
 	case ToTopic:
-		o = appendObject(nil, "publish").text("topic", p.Target)
+		o = newObject("publish").text("topic", p.Target)
 	case ToID:
-		o = appendObject(nil, "direct_message").text("to", p.Target)
+		o = newObject("direct_message").text("to", p.Target)
 	case ToServer:
-		o = appendObject(nil, "publish_to_server").text("to", p.Target)
+		o = newObject("publish_to_server").text("to", p.Target)
 		o = append(o.name("status"), `{"is_secure":`...)
 		if p.Secure {
 			o = append(o, "true}"...)
@@ -53,7 +53,7 @@ func from(o object, id string, level int) object {
 
 // writeGreeting writes the first message of a connection, which offers a level.
 func writeGreeting(id string, level int) []byte {
-	o := appendObject(nil, "ping").text("from", id)
+	o := newObject("ping").text("from", id)
 	if level > 1 {
 		o = o.number("proto", int64(level))
 	}
@@ -61,7 +61,7 @@ func writeGreeting(id string, level int) []byte {
 }
 
 func writePing(id, nonce string) []byte {
-	o := appendObject(nil, "ping").text("from", id).number("proto", 2)
+	o := newObject("ping").text("from", id).number("proto", 2)
 	return o.text("nonce", nonce).end()
 }
 
@@ -74,26 +74,26 @@ func (k Key) appendTo(o object) object {
 }
 
 func writeSubscribe(key Key, more object, id string, level int) []byte {
-	o := key.appendTo(appendObject(nil, "subscribe"))
+	o := key.appendTo(newObject("subscribe"))
 	return from(append(o, more...), id, level).end()
 }
 
 func writeUnsubscribe(key Key, id string, level int) []byte {
-	return from(key.appendTo(appendObject(nil, "unsubscribe")), id, level).end()
+	return from(key.appendTo(newObject("unsubscribe")), id, level).end()
 }
 
 // writeAbout writes a question about an ack request.
 func writeAbout(action, ackID, id string, level int) []byte {
-	return from(appendObject(nil, action).text("ack_id", ackID), id, level).end()
+	return from(newObject(action).text("ack_id", ackID), id, level).end()
 }
 
 // write writes an ack request; until is 0 unless it is a repeat.
 func (r *Request) write(ackID, id string, timeout Time, until float64, level int) []byte {
 	var o object
 	if r.ToID {
-		o = appendObject(nil, "publish_to_id_with_ack").text("to", r.Target)
+		o = newObject("publish_to_id_with_ack").text("to", r.Target)
 	} else {
-		o = appendObject(nil, "publish_with_ack").text("topic", r.Target)
+		o = newObject("publish_with_ack").text("topic", r.Target)
 	}
 	o = o.text("ack_id", ackID).float("timeout", timeout.Seconds())
 	if level > 1 {
@@ -135,13 +135,13 @@ func (r *Request) appendID(o object, until float64) object {
 }
 
 func (r *Request) writeReceipt(receipt string, until float64) []byte {
-	o := appendObject(nil, "publish").text("topic", r.Target).text("receipt", receipt)
+	o := newObject("publish").text("topic", r.Target).text("receipt", receipt)
 	return r.appendID(o.rawIf("headers", r.Headers), until).raw("data", r.Data).end()
 }
 
 func writeAck(ack *Acknowledgement, id string, level int) []byte {
 	ack.failure = shortened(ack.failure)
-	o := appendObject(nil, "ack").text("ack_id", ack.ackID)
+	o := newObject("ack").text("ack_id", ack.ackID)
 	if level == 1 {
 		// The outcome stands in an object of its own, which begins without a comma.
 		inner := append(object{'{'}, object(nil).text("ack_id", ack.ackID)[1:]...)

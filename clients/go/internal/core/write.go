@@ -14,6 +14,10 @@ func appendObject(dst []byte, action string) object {
 	return append(dst, '"')
 }
 
+const usualSize = 256 // bytes of a message, of which few have more
+
+func newObject(action string) object { return appendObject(make(object, 0, usualSize), action) }
+
 func (o object) name(name string) object {
 	o = append(o, ',', '"')
 	o = append(o, name...)
