@@ -174,7 +174,7 @@ func (c *Client) finish(m *Message, result any, err error) {
 	case err != nil:
 		outcome = core.Outcome{Failed: true, Error: err.Error()}
 	case result != nil:
-		written, err := encode(nil, result)
+		written, err := encode(result)
 		if err != nil {
 			outcome = core.Outcome{Failed: true, Error: "the result of the callback cannot be sent: " + reasonOf(err)}
 			break

@@ -53,7 +53,7 @@ func (m *Message) WantsAck() bool { return m.ack != nil }
 // over [Client.Messages], and in a function for [Client.Subscribe]. It goes out once the message
 // has been handled.
 func (m *Message) Reply(result any) error {
-	written, err := encode(nil, result)
+	written, err := encode(result)
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ type Options struct {
 // after each failure, up to Longest. Jitter is the part of each wait that is random, so that the
 // clients of a restarted server do not all come back at once.
 //
-// The waits start anew after a connection, but from the fourth one in a row that lived for less
+// The waits start anew after a connection, but from the fifth one in a row that lived for less
 // than Longest they start one step later each time.
 type Backoff struct {
 	First   time.Duration

@@ -16,63 +16,62 @@ import (
 // are told otherwise.
 const deepest = 250
 
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
-// borrow gives a buffer for a payload that is not kept; giveBack takes it back.
-func borrow() *[]byte { return buffers.Get().(*[]byte) }
-
-func giveBack(buffer *[]byte) {
-	if cap(*buffer) <= sizeOfRead {
-		buffers.Put(buffer)
-	}
-}
-
-// encode appends a payload as JSON. It is sure that servers can read it, since others may share a
+// encode returns a payload as JSON. It is sure that servers can read it, since others may share a
 // message with it.
-func encode(dst []byte, value any) ([]byte, error) {
-	switch v := value.(type) {
-	case nil:
-		return append(dst, "null"...), nil
-	case string:
-		return core.AppendText(dst, v), nil
-	case bool:
-		return strconv.AppendBool(dst, v), nil
-	case int:
-		return strconv.AppendInt(dst, int64(v), 10), nil
-	case int64:
-		return strconv.AppendInt(dst, v, 10), nil
-	case json.RawMessage:
-		payload, err := checked(v)
-		return append(dst, payload...), err
-	case []byte:
-		return nil, &InvalidArgument{"bytes are no JSON: see kps.Bytes, or json.RawMessage if they are JSON"}
-	}
-	w := writers.Get().(*writer)
+func encode(value any) ([]byte, error) {
+	w := borrow()
 	defer w.giveBack()
-	if err := w.encoder.Encode(value); err != nil {
-		return nil, &InvalidArgument{"cannot be written as JSON: " + err.Error()}
-	}
-	payload, err := checked(w.buffer.Bytes())
-	return append(dst, payload...), err
+	payload, err := w.encode(value)
+	return bytes.Clone(payload), err
 }
 
-// writer is an encoder with its buffer, which are dear to make.
+// writer encodes a payload. It is dear to make, so there are a few that everybody borrows.
 type writer struct {
-	buffer  bytes.Buffer
-	encoder *json.Encoder
+	buffer bytes.Buffer
+	json   *json.Encoder
 }
 
 var writers = sync.Pool{New: func() any {
 	w := &writer{}
-	w.encoder = json.NewEncoder(&w.buffer)
-	w.encoder.SetEscapeHTML(false)
+	w.json = json.NewEncoder(&w.buffer)
+	w.json.SetEscapeHTML(false)
 	return w
 }}
+
+func borrow() *writer { return writers.Get().(*writer) }
 
 func (w *writer) giveBack() {
 	if w.buffer.Reset(); w.buffer.Cap() <= sizeOfRead {
 		writers.Put(w)
 	}
+}
+
+// encode encodes one payload, which is there until the writer is given back.
+func (w *writer) encode(value any) ([]byte, error) {
+	const most = 20 // bytes of a number
+	w.buffer.Grow(most)
+	room := w.buffer.AvailableBuffer()
+	switch v := value.(type) {
+	case nil:
+		return append(room, "null"...), nil
+	case string:
+		w.buffer.Grow(len(v) + len(`""`)) // and more only where it has escapes
+		return core.AppendText(w.buffer.AvailableBuffer(), v), nil
+	case bool:
+		return strconv.AppendBool(room, v), nil
+	case int:
+		return strconv.AppendInt(room, int64(v), 10), nil
+	case int64:
+		return strconv.AppendInt(room, v, 10), nil
+	case json.RawMessage:
+		return checked(v)
+	case []byte:
+		return nil, &InvalidArgument{"bytes are no JSON: see kps.Bytes, or json.RawMessage if they are JSON"}
+	}
+	if err := w.json.Encode(value); err != nil {
+		return nil, &InvalidArgument{"cannot be written as JSON: " + err.Error()}
+	}
+	return checked(w.buffer.Bytes())
 }
 
 // checked returns JSON as it is, without what stands around it.
@@ -97,7 +96,7 @@ func encodeHeaders(headers map[string]string) ([]byte, error) {
 			return nil, &InvalidArgument{fmt.Sprintf("the header %q is not UTF-8", name)}
 		}
 	}
-	return encode(nil, headers)
+	return encode(headers)
 }
 
 // Bytes are bytes in a payload, which JSON does not have: they go as {"$base64": "…"}, of which the

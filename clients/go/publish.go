@@ -104,7 +104,7 @@ func readOptions(target string, data any, known options, given []PublishOption) 
 	if r.Headers, err = encodeHeaders(o.headers); err != nil {
 		return nil, err
 	}
-	r.Data, err = encode(nil, data)
+	r.Data, err = encode(data)
 	return o, err
 }
 
@@ -136,16 +136,9 @@ func (c *Client) Publish(ctx context.Context, topic string, data any, options ..
 	if len(options) > 0 {
 		return c.send(ctx, core.ToTopic, topic, data, options)
 	}
-	var payload []byte
-	var err error
-	if raw, ok := data.(json.RawMessage); ok {
-		payload, err = checked(raw)
-	} else {
-		buffer := borrow()
-		defer giveBack(buffer)
-		payload, err = encode((*buffer)[:0], data)
-		*buffer = payload
-	}
+	w := borrow()
+	defer w.giveBack()
+	payload, err := w.encode(data)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -345,12 +346,14 @@ func TestClientVectors(t *testing.T) {
 		t.Skip(err)
 	}
 	testee := filepath.Join(t.TempDir(), "testee")
-	if out, err := exec.Command("go", "build", "-o", testee, "./internal/testee").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-race="+setting("-race"), "-o", testee, "./internal/testee")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatal(string(out), err)
 	}
 	report := filepath.Join(t.TempDir(), "report.json")
 	judge := exec.Command(python, "-m", "kps", "conformance", "--client", testee, "--json", report)
 	judge.Dir = mustAbs(t, "../..")
+	judge.Env = append(os.Environ(), "GORACE=halt_on_error=1")
 	out, err := judge.CombinedOutput()
 	if err != nil && !strings.Contains(string(out), "vectors:") {
 		t.Skipf("no judge here: %s %v", out, err)
@@ -362,6 +365,18 @@ func TestClientVectors(t *testing.T) {
 	if written, err := os.ReadFile(report); err != nil || !json.Valid(written) {
 		t.Error(err)
 	}
+}
+
+// setting returns with what this test was built. What is built likewise has most of its packages already.
+func setting(key string) string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, one := range info.Settings {
+			if one.Key == key {
+				return one.Value
+			}
+		}
+	}
+	return "false"
 }
 
 func lastLine(text string) string {

@@ -82,7 +82,7 @@ func readSubscribeOptions(topic string, given []SubscribeOption) (*subscribeOpti
 	if !o.hasInfo {
 		return o, nil
 	}
-	info, err := encode(nil, o.info)
+	info, err := encode(o.info)
 	if err != nil {
 		return nil, err
 	}

@@ -334,7 +334,7 @@ export interface PublishWithAckOptions extends RequestOptions {
 
 /**
  * Exponential backoff with jitter. Times in milliseconds. It starts anew behind a connection; but from
- * the fourth in a row on that lived for less than `longest`, one step later each time.
+ * the fifth in a row on that lived for less than `longest`, one step later each time.
  */
 export interface Backoff {
   /** Before the first retry, at least 10. Default 250. */

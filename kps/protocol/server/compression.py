@@ -7,8 +7,8 @@ from kps.protocol.wire.frames import deflated_frame, read_header, split_frames
 from kps.protocol.wire.outbox import Entry
 
 LARGEST = 256 * 1024
-"""Bytes of the largest message that is compressed. It takes up to two milliseconds, or ten if it
-hardly becomes smaller, and nobody else has a turn meanwhile."""
+"""Bytes of the largest publication that is compressed, with all its frames. It takes up to two
+milliseconds, or ten if it hardly becomes smaller, and nobody else has a turn meanwhile."""
 
 # A message pays if it becomes smaller than this part of its size. Base64 of what is compressed
 # already becomes 0.78, and takes five times as long as other JSON.
@@ -63,7 +63,7 @@ class Compressor:
     def compress(self, topic: str, entry: Entry) -> Entry:
         """Return an entry with the messages of another one, or that one if none is compressed."""
         plain = entry.data
-        if len(plain) < entry.frames * self._least:  # on level 1 there may be very many
+        if not entry.frames * self._least <= len(plain) <= LARGEST:
             return entry
         frames = b"".join([self._frame(topic, frame) for frame in split_frames(plain)])
         if len(frames) == len(plain):
@@ -75,8 +75,10 @@ class Compressor:
         header = read_header(frame, 0)
         assert header is not None
         size = header.length
+        if size < self._least:
+            return frame
         known = self._known(topic)
-        if not self._least <= size <= LARGEST or not known.is_tried():
+        if not known.is_tried():
             return frame
         deflated = self._deflate(frame[header.start :])
         self._turns.left -= _EACH + size // _READ + len(deflated) // _WRITTEN

@@ -166,9 +166,17 @@ class TestWhatIsCompressed:
     def test_very_large_ones_are_not(self) -> None:
         room = Room()
         reader = room.client("r", "t")
-        around = len(room_for("t", ""))
+        around = len(room_for("t", "")) + 10  # with the header of the frame
         room.publish("t", "x" * (LARGEST - around), "x" * (LARGEST - around + 1))
         assert reader.kinds() == [DEFLATED_FIN, TEXT_FIN]
+
+    def test_nor_are_very_large_batches_on_level_1(self, count: list[int]) -> None:
+        room = Room()
+        writer, reader = room.client("w"), room.client("r", "t", level=1)
+        batch = ["x" * 3000] * (LARGEST // 3000 + 1)
+        writer.exchange({"action": "publish", "topic": "t", "batch": batch})
+        assert reader.kinds() == [TEXT_FIN] * len(batch)
+        assert count == []
 
     def test_a_batch_is_one_message(self) -> None:
         room = Room()

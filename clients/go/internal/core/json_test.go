@@ -37,7 +37,13 @@ func TestCheck(t *testing.T) {
 }
 
 func TestAppendText(t *testing.T) {
-	for _, text := range []string{"", "abc", "\"\\\n\r\t\x01\x7f", "ä😀", "a\xffb", "<&>", "\u2028"} {
+	texts := []string{"", "abc", "\"\\\n\r\t\x01\x7f", "ä😀", "a\xffb", "<&>", "\u2028"}
+	for i := range 20 { // within eight characters that are looked at together, and behind them
+		for _, c := range []string{"\"", "\\", "\x1f", "\x7f", "ä", "\xff"} {
+			texts = append(texts, strings.Repeat("x", i)+c+strings.Repeat("y", 20-i))
+		}
+	}
+	for _, text := range texts {
 		var back string
 		if err := json.Unmarshal(AppendText(nil, text), &back); err != nil || back != strings.ToValidUTF8(text, "\uFFFD") {
 			t.Errorf("%q became %q, %v", text, back, err)

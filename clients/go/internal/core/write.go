@@ -1,6 +1,7 @@
 package core
 
 import (
+	"encoding/binary"
 	"strconv"
 	"unicode/utf8"
 )
@@ -69,8 +70,15 @@ func AppendText(dst []byte, text string) []byte { return appendText(dst, text) }
 
 func appendText[T ~[]byte](dst T, text string) T {
 	dst = append(dst, '"')
-	plain := 0 // where what needs no escape begins
+	plain := 0           // where what needs no escape begins
+	data := []byte(text) // which copies nothing, as it is only read
 	for i := 0; i < len(text); {
+		if i+8 <= len(data) {
+			if eight := binary.LittleEndian.Uint64(data[i:]); special(eight)|eight&highBits == 0 {
+				i += 8
+				continue
+			}
+		}
 		c := text[i]
 		if c >= ' ' && c != '"' && c != '\\' && c < utf8.RuneSelf {
 			i++

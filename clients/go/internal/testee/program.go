@@ -132,13 +132,18 @@ func (p *program) begin(verb string, s *step) {
 		p.tell("failed", fields{"as": name, "error": "unsupported"})
 		return
 	}
-	go func() {
+	run := func() {
 		if err := do(s); err != nil {
 			told := ofError(err)
 			told["as"] = name
 			p.tell("failed", told)
 		}
-	}()
+	}
+	if verb == "connect" { // which makes what all others use, and does not wait
+		run()
+	} else {
+		go run()
+	}
 	settled()
 }
 
