@@ -257,6 +257,21 @@ def test_the_bus_and_the_pages(
 
 
 @every_proxy
+def test_compression_passes(
+    kind: type[Proxy], servers: AnyDriver, put_before: Callable[..., Any], trust: ssl.SSLContext
+) -> None:
+    server = servers.server(compress=True)
+    proxy = put_before(kind, server)
+    inbox, text = Inbox(), "again and again; " * 5000
+    with kps.sync.Client(proxy.url, ssl=trust, reconnect=False) as reader:
+        reader.subscribe("t", inbox)
+        before = server._hub.stats.bytes_out
+        server.publish("t", text)
+        assert inbox.data() == text
+        assert server._hub.stats.bytes_out - before < len(text) // 10
+
+
+@every_proxy
 def test_the_server_is_told_who_connects(
     kind: type[Proxy], servers: AnyDriver, put_before: Callable[..., Any], trust: ssl.SSLContext
 ) -> None:
