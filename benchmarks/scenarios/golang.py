@@ -109,7 +109,7 @@ def measure_requests(server: Server, library: str, seconds: float) -> Sample:
 def measure_alone(role: str, library: str, kind: str, seconds: float) -> Sample:
     with ExitStack() as stack:
         progress = stack.enter_context(_progress())
-        peer = stack.enter_context(_worker("peer", f"{library}{kind}", progress))
+        peer = stack.enter_context(_worker("peer", f"{library}:{kind}", progress))
         address = peer.report()["address"]
         client = stack.enter_context(_worker(role, library, address, seconds, progress))
         found = client.report()
@@ -118,6 +118,24 @@ def measure_alone(role: str, library: str, kind: str, seconds: float) -> Sample:
         EACH.title: found["cpu"][0] * 1e6,
         ALLOCATIONS.title: found["allocations"],
         ALLOCATED.title: found["bytes"],
+    }
+
+
+def measure_answers_alone(library: str, seconds: float) -> Sample:
+    with ExitStack() as stack:
+        progress = stack.enter_context(_progress())
+        peer = stack.enter_context(_worker("peer", f"{library}:echo", progress))
+        address = peer.report()["address"]
+        trips = stack.enter_context(_worker("echo", library, address, seconds)).report()
+        found = stack.enter_context(_worker("ask", library, address, seconds, MANY)).report()
+    many = found["parallel"]
+    return {
+        ROUND.title: trips["round"]["p50"] * 1e6,
+        REQUEST.title: found["sequential"]["p50"] * 1e6,
+        PARALLEL.title: many["rate"],
+        EACH.title: many["cpu"][0] * 1e6,
+        ALLOCATIONS.title: many["allocations"],
+        ALLOCATED.title: many["bytes"],
     }
 
 
@@ -134,8 +152,12 @@ def _case(name: str, measure: Any, library: str, peer: Peer) -> Case:
     return Case(name, run, peer)
 
 
-def _alone(name: str, role: str, library: str, kind: str = "") -> Case:
+def _alone(name: str, role: str, library: str, kind: str = "single") -> Case:
     return Case(name, lambda _, scale: measure_alone(role, library, kind, scale.seconds))
+
+
+def _answers_alone(name: str, library: str) -> Case:
+    return Case(name, lambda _, scale: measure_answers_alone(library, scale.seconds))
 
 
 _THEIRS = "nats.go, nats-server"
@@ -203,8 +225,8 @@ SCENARIOS: Sequence[Scenario] = (
         "the client's process.",
         figures=(RATE, EACH, ALLOCATIONS, ALLOCATED),
         cases=(
-            _alone("kps, batches", "receive", "kps"),
-            _alone("kps, one by one", "receive", "kps", "-single"),
+            _alone("kps, batches", "receive", "kps", "batches"),
+            _alone("kps, one by one", "receive", "kps"),
             _alone("nats.go", "receive", "nats"),
         ),
         reference="nats.go",
@@ -215,8 +237,8 @@ SCENARIOS: Sequence[Scenario] = (
         text="The same without encoding/json.",
         figures=(RATE, EACH, ALLOCATIONS, ALLOCATED),
         cases=(
-            _alone("kps, batches, raw", "receive", "kps-raw"),
-            _alone("kps, one by one, raw", "receive", "kps-raw", "-single"),
+            _alone("kps, batches, raw", "receive", "kps-raw", "batches"),
+            _alone("kps, one by one, raw", "receive", "kps-raw"),
             _alone("nats.go, raw", "receive", "nats-raw"),
         ),
         reference="nats.go, raw",
@@ -248,5 +270,19 @@ SCENARIOS: Sequence[Scenario] = (
             _case(_THEIRS, measure_requests, "nats", NATS),
         ),
         reference=_THEIRS,
+    ),
+    Scenario(
+        name="go_answers_alone",
+        title="Go: round trips and requests, a client alone",
+        text="The same with a server in another process that brings back each publication and "
+        "answers each request itself, and does next to nothing besides. Processor time and "
+        f"allocations are those of the asking client's process, for each of {MANY} requests under "
+        "way.",
+        figures=(ROUND, REQUEST, PARALLEL, EACH, ALLOCATIONS, ALLOCATED),
+        cases=(
+            _answers_alone("kps", "kps"),
+            _answers_alone("nats.go", "nats"),
+        ),
+        reference="nats.go",
     ),
 )

@@ -27,7 +27,7 @@ import (
 )
 
 // The tests here run against a real server: that of KPS_PYTHON, or of the checkout. Without one
-// they are skipped.
+// they are skipped. They mostly wait, so they run side by side.
 
 // python returns the Python that has KPS.
 func python(t testing.TB) string {
@@ -105,6 +105,7 @@ func connectTo(t testing.TB, address string, o *kps.Options) *kps.Client {
 }
 
 func TestServer(t *testing.T) {
+	t.Parallel()
 	url := serve(t, "--history", "past/**=100")
 	ctx := t.Context()
 	for _, level := range []int{1, 2} {
@@ -162,6 +163,7 @@ func TestServer(t *testing.T) {
 }
 
 func TestHistoryAtAServer(t *testing.T) {
+	t.Parallel()
 	url := serve(t, "--history", "past/**=100")
 	ctx := t.Context()
 	c := connectTo(t, url, nil)
@@ -196,6 +198,7 @@ func TestHistoryAtAServer(t *testing.T) {
 }
 
 func TestPresenceAtAServer(t *testing.T) {
+	t.Parallel()
 	url := serve(t)
 	ctx := t.Context()
 	alice := connectTo(t, url, &kps.Options{ID: "alice"})
@@ -225,6 +228,7 @@ func TestPresenceAtAServer(t *testing.T) {
 }
 
 func TestGroupsAtAServer(t *testing.T) {
+	t.Parallel()
 	url := serve(t)
 	ctx := t.Context()
 	var mu sync.Mutex
@@ -298,6 +302,7 @@ func TestComingBackToAServer(t *testing.T) {
 }
 
 func TestTakingOverAnID(t *testing.T) {
+	t.Parallel()
 	url := serve(t)
 	one := connectTo(t, url, &kps.Options{ID: "me"})
 	connectTo(t, url, &kps.Options{ID: "me"})
@@ -311,6 +316,7 @@ func TestTakingOverAnID(t *testing.T) {
 }
 
 func TestTokensAtAServer(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "tokens.toml")
 	written := "[alice]\ntoken = \"a-token-of-the-test\"\n"
 	if err := os.WriteFile(file, []byte(written), 0o600); err != nil {
@@ -325,6 +331,7 @@ func TestTokensAtAServer(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	pool := certificate(t, cert, key)
@@ -341,6 +348,7 @@ func TestTLS(t *testing.T) {
 
 // TestClientVectors has the judge of the project judge this client.
 func TestClientVectors(t *testing.T) {
+	t.Parallel()
 	python := mustAbs(t, python(t))
 	if _, err := os.Stat("../../spec/client-vectors"); err != nil {
 		t.Skip(err)

@@ -15,16 +15,21 @@ func TestCheck(t *testing.T) {
 		` { "a" : [ 1 , { } ] , "b" : null } `, `1e308`, `"😀"`, `{"a":1,"a":2}`,
 		strings.Repeat("9", 400)[:308],
 	}
+	wrong := []string{
+		``, ` `, `nul`, `01`, `1.`, `.5`, `-`, `1e`, `"`, `"\x"`, `"\u12"`, "\"\n\"", `[1,]`, `[1 2]`, `[`,
+		`{"a"}`, `{"a":}`, `{a:1}`, `{"a":1,}`, `1 2`, `1e400`, strings.Repeat("9", 400), `"\ud800"`,
+		`"\udc00"`, `"\ud800\u0041"`, "\"\xff\"", `nan`, `+1`, "\ufeff1",
+	}
+	for i := range 20 { // within eight characters that are looked at together, and behind them
+		plain := strings.Repeat("x", i)
+		valid = append(valid, `"`+plain+`\"`+plain+`"`, `{"`+plain+`":"ä`+plain+`"}`)
+		wrong = append(wrong, `"`+plain+"\x1f"+plain+`"`, `"`+plain, `"`+plain+`\`, `"`+plain+`"x`)
+	}
 	for _, text := range valid {
 		got, reason := Check([]byte(text), 5)
 		if reason != "" || string(got) != strings.TrimSpace(text) {
 			t.Errorf("%.60s: %q %s", text, got, reason)
 		}
-	}
-	wrong := []string{
-		``, ` `, `nul`, `01`, `1.`, `.5`, `-`, `1e`, `"`, `"\x"`, `"\u12"`, "\"\n\"", `[1,]`, `[1 2]`, `[`,
-		`{"a"}`, `{"a":}`, `{a:1}`, `{"a":1,}`, `1 2`, `1e400`, strings.Repeat("9", 400), `"\ud800"`,
-		`"\udc00"`, `"\ud800\u0041"`, "\"\xff\"", `nan`, `+1`, "\ufeff1",
 	}
 	for _, text := range wrong {
 		if _, reason := Check([]byte(text), 5); reason != "it is not valid JSON" {
