@@ -29,7 +29,7 @@ test-go: $(VENV)/dev.stamp
 ifeq ($(shell command -v go),)
 	@echo "no go here: the tests of the Go client were skipped"
 else
-	cd clients/go && go vet ./... && KPS_PYTHON=$(abspath $(BIN))/python go test -race ./...
+	cd clients/go && KPS_PYTHON=$(abspath $(BIN))/python go test -race -vet=all ./...
 endif
 
 # The Rust client, and its C and C++ interface with the examples.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model import Figure, Result
-from scenarios import answers, costs, fan_out, flow, within
+from scenarios import answers, costs, fan_out, flow, golang, within
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,9 @@ GOALS: Sequence[Goal] = (
     _most("memory of the blocking client", "client_memory", "kps.sync", costs.CONNECTED, 10),
     _most("a server's own publication, to nobody", "within", within.NOBODY, within.EACH, 0.7),
     _most("the same, to a plain callback", "within", within.PLAIN, within.EACH, 1.5),
-    Goal("one to one with batching", "go_one_to_one", "kps, kps serve", flow.RATE, 0.8),
-    Goal("one to one, raw payloads", "go_raw", "kps, kps serve, raw", flow.RATE, 0.8),
-    Goal("a publisher alone", "go_send", "kps", flow.RATE, 0.8),
-    Goal("a subscriber alone", "go_receive", "kps, batches", flow.RATE, 0.8),
+    Goal("Go, one to one with batching", "go_one_to_one", "kps, kps serve", flow.RATE, 0.8),
+    Goal("Go, the same with raw payloads", "go_raw", "kps, kps serve, raw", flow.RATE, 0.8),
+    _most("Go, round trip", "go_round_trip", "kps, kps serve", golang.ROUND, 1.25, ratio=True),
+    Goal("Go, requests one at a time", "go_requests", "kps, requests", golang.SEQUENTIAL, 0.8),
+    Goal("Go, requests, 64 under way", "go_requests", "kps, requests", golang.PARALLEL, 0.8),
 )
