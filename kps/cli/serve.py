@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from enum import StrEnum
@@ -160,6 +161,8 @@ def _serve_with_workers(options: argparse.Namespace) -> int:
     """Run workers, which share the clients."""
     from kps.cli.workers import serve_with_workers
 
+    if sys.platform != "linux":
+        raise InvalidArgument("several --workers need Linux")
     for name in _FOR_ONE_PROCESS:
         if getattr(options, name):
             raise InvalidArgument(f"{_flag(name)} does not go with several --workers")

@@ -172,7 +172,9 @@ class Workers:
                     raise ServerStartFailed(f"no worker can start: {describe(error)}") from error
                 worker.due = now + _LONGEST_PAUSE
                 text = "the worker %(worker)s cannot start: %(error)s"
-                write(logging.ERROR, "worker_failed", text, worker=worker.name, error=error)
+                write(
+                    logging.ERROR, "worker_failed", text, worker=worker.name, error=describe(error)
+                )
 
     def _start(self, worker: _Worker, now: float) -> None:
         worker.channel, theirs = Channel.pair()

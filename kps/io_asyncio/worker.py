@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import os
 import secrets
+import signal
 import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -173,5 +173,5 @@ class WorkerServer(Server):
         """Serve as a worker until the parent says so, or is gone."""
         driver = self._driver
         driver.place = place
-        driver.ended = lambda: os.kill(os.getpid(), 15)  # as the parent would
+        driver.ended = lambda: signal.raise_signal(signal.SIGTERM)  # as the parent would
         self.run(ready=lambda _: driver.tell_ready(self.url))

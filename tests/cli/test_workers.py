@@ -7,13 +7,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kps
+from tests.io.harness import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are for Linux")
 
@@ -89,14 +90,6 @@ def is_alive(number: int) -> bool:
     return False
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
-    for _ in range(int(PATIENCE / 0.05)):
-        if condition():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(what)
-
-
 def test_clients_of_all_workers_hear_each_other(served: Served) -> None:
     async def work() -> None:
         async with clients(served, 6) as made:
@@ -135,10 +128,11 @@ def test_a_group_over_workers(served: Served) -> None:
     async def work() -> None:
         async with clients(served, 5) as made:
             boss, *workers = made
+            all_at_once = asyncio.Barrier(len(workers))
             for client in workers:
 
                 async def job(message: kps.Message, name: str = client.id) -> str:
-                    await asyncio.sleep(0.01)
+                    await all_at_once.wait()
                     return name
 
                 await client.subscribe("jobs", job, group="workers")
@@ -187,8 +181,9 @@ def test_a_worker_that_dies_comes_back_and_so_do_its_clients(served: Served) -> 
                 got.append(queue)
             before = served.workers()
             os.kill(before[0], signal.SIGKILL)
-            await until(lambda: len(set(served.workers()) - {before[0]}) == 2, "a new worker")
-            await until(lambda: all(client.is_connected for client in made), "all clients")
+            await asyncio.to_thread(eventually, lambda: before[0] not in served.workers())
+            await asyncio.to_thread(eventually, lambda: len(served.workers()) == 2)
+            await asyncio.to_thread(eventually, lambda: all(one.is_connected for one in made))
             for client in made:
                 await client.flush()
             await made[0].publish("t", "after")
@@ -209,7 +204,7 @@ def test_workers_end_when_the_parent_is_killed(served: Served) -> None:
     workers = served.workers()
     os.kill(served.process.pid, signal.SIGKILL)
     served.process.wait(PATIENCE)
-    run(until(lambda: not any(map(is_alive, workers)), "the end of the workers"))
+    eventually(lambda: not any(map(is_alive, workers)), "the end of the workers")
 
 
 @pytest.mark.parametrize("option", [["--threads"], ["--metrics"], ["--metrics-address", "1"]])
@@ -238,7 +233,7 @@ def test_a_start_may_be_interrupted(number: signal.Signals) -> None:
     command = [sys.executable, "-m", "kps", "serve", "--address", "127.0.0.1:0", "--workers", "3"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    run(until(lambda: bool(path.read_text()), "the first worker"))
+    eventually(lambda: bool(path.read_text()), "the first worker")
     process.send_signal(number)
     assert process.wait(10.0) == 0
     assert process.stdout is not None

@@ -1,16 +1,17 @@
 """The bus of a node: other nodes subscribe to it, too, and its groups have members elsewhere."""
 
 from collections.abc import Container
-from functools import cached_property
 
 from kps.protocol.bus.groups import Group
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subjects import Subject
 from kps.protocol.bus.subscriber import Stage, Subscriber
 from kps.protocol.bus.topics import Bus
+from kps.protocol.cluster.carrying import About, payload_of
 from kps.protocol.cluster.frames import Kind, write_key
 from kps.protocol.cluster.nodes import Node, Nodes, Stranger
 from kps.protocol.patterns import InGroup, Key
+from kps.protocol.timers import Deadlines
 
 
 class ClusterGroup(Group):
@@ -32,29 +33,22 @@ class ClusterGroup(Group):
     def is_empty(self) -> bool:
         return not self.members and not self.elsewhere
 
-    @property
-    def home(self) -> Node | None:
-        """The node that gives messages to the members; ``None`` if that is this one."""
-        return self._nodes.home_of_group(self.key)
-
     def publish(self, publication: Publication) -> int:
         """Give each message to one member, in turn, or let the home do that."""
-        home = self.home
+        home = self._nodes.home_of_group(self.key)
         if home is None:
             return super().publish(publication)
-        topic, sender, headers = publication.topic, publication.sender, publication.headers.decode()
-        values = write_key(self.key), topic, sender, publication.count, headers, publication.receipt
-        home.send(Kind.SHARE, *values, payload=b",".join(publication.texts))
+        values = write_key(self.key), publication.receipt, *About.of(publication)
+        home.send(Kind.SHARE, *values, payload=payload_of(publication))
         return 0
 
 
 class ClusterBus(Bus):
     """The bus of a node. What other nodes and their clients do here is no news for its program."""
 
-    @cached_property
-    def nodes(self) -> Nodes:
-        """The nodes. They are set before anything is subscribed."""
-        raise AssertionError("the nodes are not known yet")
+    def __init__(self, deadlines: Deadlines, nodes: Nodes) -> None:
+        super().__init__(deadlines)
+        self.nodes = nodes
 
     def _new_group(self, key: InGroup) -> Group:
         return ClusterGroup(key, self._leaving, self.nodes)

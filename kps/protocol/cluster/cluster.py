@@ -8,6 +8,7 @@ from kps.protocol.calls import entry
 from kps.protocol.cluster.acks import ClusterAckBook
 from kps.protocol.cluster.asks import Asks, DirectAsk
 from kps.protocol.cluster.bus import ClusterBus
+from kps.protocol.cluster.carrying import About, restored
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.delivery import ClusterDelivery
 from kps.protocol.cluster.frames import Frame, Kind
@@ -26,7 +27,6 @@ from kps.protocol.server.hub import Hub
 from kps.protocol.server.local import LocalProgram
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import Parts, ServerState
-from kps.protocol.timers import Deadlines
 from kps.protocol.wire.http import Responder
 
 
@@ -69,16 +69,16 @@ class Cluster:
             config,
             new_id=new_id,
             now=now,
-            parts=Parts(self._new_bus, ClusterAckBook, ClusterPresenceBook, ClusterLogBook),
+            parts=Parts(
+                lambda deadlines: ClusterBus(deadlines, self.nodes),
+                ClusterAckBook,
+                ClusterPresenceBook,
+                ClusterLogBook,
+            ),
             new_delivery=self._begin,
             metrics=metrics,
         )
         self.calls = self.hub.calls
-
-    def _new_bus(self, deadlines: Deadlines) -> ClusterBus:
-        bus = ClusterBus(deadlines)
-        bus.nodes = self.nodes
-        return bus
 
     def _begin(self, state: ServerState, local: LocalProgram) -> ClusterDelivery:
         """Make the parts that the hub needs."""
@@ -89,11 +89,14 @@ class Cluster:
         assert isinstance(bus, ClusterBus)
         assert isinstance(acks, ClusterAckBook)
         assert isinstance(state.presence, ClusterPresenceBook)
-        acks.tasks.now = lambda: state.now
-        acks.tasks.give_up = lambda request: acks.cancel(request.owner, request.owner_ack_id)
         self.interest = Interest(bus, nodes, state.deadlines, patience, now=lambda: state.now)
         self.members = Members(state, local, nodes, self.interest, self._find_session)
         self._tasks = acks.tasks
+        self._tasks.connect(
+            now=lambda: state.now,
+            give_up=lambda request: acks.cancel(request.owner, request.owner_ack_id),
+            taken_back=self.members.tell_load,
+        )
         self._presence = state.presence
         self._presence.begin(nodes, self.interest)
         self.names = Names(state, nodes, patience, self._judge)
@@ -159,7 +162,8 @@ class Cluster:
     def rose(self, link: Link) -> None:
         """Take a node in."""
         self.changes.append(LinkChange(link.node, "", 0))
-        node = self.nodes.others[link.node] = Node(link, self._encoding)
+        node = Node(link, self._encoding)
+        self.nodes.add(node)
         if self._histories is not None:
             self._histories.node_came(node)
         self._presence.node_came(node)
@@ -171,7 +175,7 @@ class Cluster:
         """Let a node go, with all that its clients have here."""
         self.changes.append(LinkChange(link.node, reason, link.lost))
         link.lost = 0
-        node = self.nodes.others.pop(link.node)
+        node = self.nodes.remove(link.node)
         self._state.bus.remove(node)
         if self._histories is not None:
             self._histories.node_went(node)
@@ -197,19 +201,8 @@ class Cluster:
 
     # -- frames -----------------------------------------------------------------------------
 
-    def _publish(
-        self,
-        node: Node,
-        data: bytes,
-        topic: str,
-        sender: str,
-        count: int,
-        headers: str,
-        receipt: int,
-    ) -> None:
-        publication = ForwardedPublication(topic, sender)
-        publication.add([data], count)
-        publication.headers = headers.encode()
+    def _publish(self, node: Node, data: bytes, receipt: int, *about: Any) -> None:
+        publication = restored(ForwardedPublication, About(*about), data)
         reached = self._delivery.publish(publication)
         if receipt:
             node.send(Kind.REACHED, receipt, reached)
@@ -244,10 +237,8 @@ class Cluster:
         if connection is not None:
             connection.session.refuse(no_such_client(client_id), request)
 
-    def _ask(self, node: Node, data: bytes, *values: Any) -> None:
-        ack_id, topic, sender, headers, seconds = values
-        publication = ForwardedPublication(topic, sender, data)
-        publication.headers = headers.encode()
+    def _ask(self, node: Node, data: bytes, ack_id: str, seconds: float, *about: Any) -> None:
+        publication = restored(ForwardedPublication, About(*about), data)
         self._asks.ask_topic(node, ack_id, publication, seconds)
 
     def _ask_id(self, node: Node, data: bytes, *values: Any) -> None:

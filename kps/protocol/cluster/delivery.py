@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
-from typing import NamedTuple
 
 from kps.protocol.bus.ack_request import AckOwner, AckRequest, Keeper
 from kps.protocol.bus.publication import CountedPublication, Publication
@@ -21,13 +20,17 @@ from kps.protocol.server.local import LocalProgram
 from kps.protocol.server.state import ServerState
 
 
-class _Counting(NamedTuple):
+class _Counting:
     """A publication of which one must tell how many subscribers got it."""
 
-    awaited: Counter[str]
-    """Answers, by node."""
-    tell: Callable[[int], None]
-    due: float
+    __slots__ = ("awaited", "due", "reached", "tell")
+
+    def __init__(self, awaited: Counter[str], tell: Callable[[int], None], due: float) -> None:
+        self.awaited = awaited
+        """Answers that have not come yet, by node."""
+        self.tell = tell
+        self.due = due
+        self.reached = 0
 
 
 class ClusterDelivery(Delivery):
@@ -51,7 +54,6 @@ class ClusterDelivery(Delivery):
         self._patience = patience
         self._numbers = count(1)
         self._counting: dict[int, _Counting] = {}
-        self._reached: dict[int, int] = {}
         self.histories: Histories | None = None
         """The topics with history, if any have it."""
 
@@ -80,13 +82,7 @@ class ClusterDelivery(Delivery):
 
     def publish_here(self, publication: Publication) -> int:
         """Deliver a publication that has its offset, if it has one, to subscribers here."""
-        state = self._state
-        reached = state.bus.publish(publication)
-        messages = publication.count
-        state.turns.left -= reached + messages
-        state.stats.published += messages
-        state.stats.delivered += reached * messages + publication.partial
-        return reached
+        return super().publish(publication)
 
     def ask_topic(
         self, owner: AckOwner, sender: str, ask: Ask, keeper: Keeper | None = None
@@ -118,22 +114,24 @@ class ClusterDelivery(Delivery):
             super().publish_counted(publication, tell)
             return
         number = publication.receipt = next(self._numbers)
-        self._counting[number] = _Counting(awaited, tell, self._state.now + self._patience)
-        self._reached[number] = 0
-        self.reached("", number, self.publish(publication))
+        counting = _Counting(awaited, tell, self._state.now + self._patience)
+        self._counting[number] = counting
+        here = self.publish(publication)  # which may count, too, on topics with history
+        counting.reached += here
         self._state.deadlines.schedule(self)
 
     def reached(self, node: str, number: int, count: int) -> None:
         """Note how many subscribers of a node got a publication."""
         counting = self._counting.get(number)
-        if counting is not None and (not node or counting.awaited[node]):
-            counting.awaited[node] -= bool(node)
-            self._reached[number] += count
+        if counting is not None and counting.awaited[node]:
+            counting.awaited[node] -= 1
+            counting.reached += count
             if not counting.awaited.total():
                 self._tell(number)
 
     def _tell(self, number: int) -> None:
-        self._counting.pop(number).tell(self._reached.pop(number))
+        counting = self._counting.pop(number)
+        counting.tell(counting.reached)
 
     def next_deadline(self) -> float | None:
         return next((counting.due for counting in self._counting.values()), None)
@@ -155,17 +153,22 @@ class ClusterDelivery(Delivery):
         """Deliver a direct message. Return ``False`` if nobody has that id."""
         if super().send_direct(client_id, direct, refuse):
             return True
-        node = self._nodes.others.get(client_id)
-        kind = Kind.HAND
-        if node is None:
-            node, kind = self._nodes.home(client_id), Kind.DIRECT
-            if node is None:
-                holder = self._names.holder(client_id)
-                node, kind = self._nodes.others.get(holder or ""), Kind.HAND
+        node, is_home = self._way_to(client_id)
         if node is None:
             return False
+        kind = Kind.DIRECT if is_home else Kind.HAND
         self._pass_on(node, kind, client_id, direct, self._nodes.me, refuse)
         return True
+
+    def _way_to(self, client_id: str) -> tuple[Node | None, bool]:
+        """Return the node to which messages for an id go, and whether that is only its home."""
+        node = self._nodes.others.get(client_id)
+        if node is None:
+            home = self._nodes.home(client_id)
+            if home is not None:
+                return home, True
+            node = self._nodes.others.get(self._names.holder(client_id) or "")
+        return node, False
 
     def _pass_on(
         self, node: Node, kind: Kind, client_id: str, direct: Direct, origin: str, refuse: Refusal
@@ -194,15 +197,11 @@ class ClusterDelivery(Delivery):
 
     def ask_id(self, owner: AckOwner, sender: str, ask: Ask, keeper: Keeper | None = None) -> None:
         """Send a direct message with ack. Raises the same as ``ask_topic``."""
-        client_id, nodes = ask.target, self._nodes
+        client_id = ask.target
         if client_id == self._state.config.id or client_id in self._state.clients:
             super().ask_id(owner, sender, ask, keeper)
             return
-        node, kind = nodes.others.get(client_id), Kind.HAND_ASK
-        if node is None:
-            node, kind = nodes.home(client_id), Kind.ASK_ID
-            if node is None:
-                node, kind = nodes.others.get(self._names.holder(client_id) or ""), Kind.HAND_ASK
+        node, is_home = self._way_to(client_id)
         if node is None:
             super().ask_id(owner, sender, ask, keeper)  # which finds nobody
             return
@@ -210,7 +209,8 @@ class ClusterDelivery(Delivery):
         request.awaited[node] = client_id
         seconds = (request.deadline or 0.0) - self._state.now
         direct = DirectAsk(request.id, client_id, sender, ask.headers.decode(), seconds)
-        node.send(kind, *direct, nodes.me, payload=ask.data)
+        kind = Kind.ASK_ID if is_home else Kind.HAND_ASK
+        node.send(kind, *direct, self._nodes.me, payload=ask.data)
 
     def route_ask(self, origin: Node, ask: DirectAsk, data: bytes) -> None:
         """Pass a direct message with ack on to whoever has an id whose home is here."""

@@ -18,15 +18,18 @@ class Kind(IntEnum):
     CONFIRM = 2
     """The number of the latest change of interest that this node heeds."""
     PUBLISH = 3
-    """Topic, sender, number of messages, headers, receipt: the payloads, with commas between."""
+    """Receipt, or 0, then about the publication (``carrying.About``): the payloads, with commas
+    between. Whatever carries a publication ends so."""
     REACHED = 4
     """Receipt, and how many subscribers had room."""
     DIRECT = 5
-    """For the home of an id: the id, sender, headers, origin: the payload."""
+    """For the home of an id: the id, sender, headers, origin, number of the sender's session there,
+    its request as far as a refusal names it: the payload."""
     HAND = 6
     """The same for the node that has the client."""
     NOBODY = 7
-    """Origin of a direct message for whose id there is no client."""
+    """Of a direct message for whose id there is no client: the id, number of the sender's session,
+    its request."""
     CLAIM = 8
     """Number of the claim, id, name of the identity."""
     CLAIMED = 9
@@ -38,7 +41,7 @@ class Kind(IntEnum):
     EVICT = 12
     """Id, stamp."""
     ASK = 13
-    """Request, topic, sender, headers, seconds: the payload."""
+    """Request, seconds, then about the publication: the payload."""
     ASK_ID = 14
     """For the home of an id: request, id, sender, headers, seconds, origin: the payload."""
     HAND_ASK = 15
@@ -46,7 +49,7 @@ class Kind(IntEnum):
     ASKED = 16
     """Request, ids of those who were asked, the node that has asked them."""
     OUTCOME = 17
-    """Request, id, error, whether there is a result: the result."""
+    """Request, id, error: the result, or empty."""
     END = 18
     """Request or task whose outcomes nobody wants any more."""
     JOIN = 19
@@ -57,11 +60,10 @@ class Kind(IntEnum):
     GONE = 21
     """Number of the session, which has ended."""
     SHARE = 22
-    """For the home of a group: the group, topic, sender, number of messages, headers, receipt: the
-    payloads."""
+    """For the home of a group: the group, receipt, or 0, then about the publication."""
     OFFER = 23
-    """For the home of a group: task, group, topic, sender, headers, key of the message, retries,
-    attempts, failures, seconds: the payload."""
+    """For the home of a group: task, group, key of the message, retries, attempts, failures,
+    seconds, then about the publication."""
     TOOK = 24
     """Task, the member that has it now, attempts, failures."""
     MOVED = 25
@@ -69,8 +71,8 @@ class Kind(IntEnum):
     CONCLUDED = 26
     """Task, error: the result."""
     GIVE = 27
-    """For a member: number of its session, group, topic, sender, headers, number of messages, task
-    or empty, attempt: the payloads."""
+    """For a member: number of its session, group, task or empty, attempt, then about the
+    publication."""
     WATCH = 29
     """Topic, and whether this node wants to know who is subscribed, from now on."""
     PRESENT = 30
@@ -82,15 +84,15 @@ class Kind(IntEnum):
     EPOCH = 33
     """The epoch of topics with history that this node will own."""
     KEEP = 34
-    """For the owner of a topic with history: topic, sender, number of messages, headers, then for
-    whom it counts: the origin, receipt, request, seconds: the payloads."""
+    """For the owner of a topic with history: whom it concerns (``histories.Concern``), then about
+    the publication."""
     KEPT = 35
-    """Topic, epoch, offset, and the same."""
+    """Epoch, offset, and the same."""
     LOG = 36
     """Topic, epoch, offsets of the first message that is kept and of the latest: the sender owns
     the topic. Entries follow."""
     ENTRY = 37
-    """Topic, epoch, offset, sender, number of messages, headers, age in seconds: the payloads."""
+    """Epoch, offset, age in seconds, then about the publication."""
     ANSWER = 28
     """Number of the session, task, error, whether the member may have begun: the result."""
 
@@ -154,3 +156,10 @@ def read_key(values: list[str]) -> Key:
     kind, text, *group = values
     scope = text if kind == "t" else Pattern(text)
     return InGroup(scope, group[0]) if group else scope
+
+
+def read_group(values: list[str]) -> InGroup:
+    """Return the group in values of a frame."""
+    key = read_key(values)
+    assert isinstance(key, InGroup)
+    return key

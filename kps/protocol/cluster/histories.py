@@ -7,12 +7,13 @@ kept, in a new epoch, so nobody is told that nothing is missing. If two nodes ow
 split, the one with more messages keeps it.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kps.protocol.bus.ack_request import AckRequest
 from kps.protocol.bus.history import TopicLog
 from kps.protocol.bus.publication import ForwardedPublication, Publication
 from kps.protocol.cluster.asks import Asks
+from kps.protocol.cluster.carrying import About, payload_of, restored
 from kps.protocol.cluster.frames import Kind
 from kps.protocol.cluster.logs import ClusterLogBook
 from kps.protocol.cluster.nodes import Node, Nodes
@@ -21,7 +22,7 @@ from kps.protocol.dialect.requests import Ask
 from kps.protocol.server.state import ServerState
 
 
-class _Concern(NamedTuple):
+class Concern(NamedTuple):
     """Who wants to know what becomes of a publication."""
 
     origin: str
@@ -68,7 +69,7 @@ class Histories:
 
     def publish(self, publication: Publication) -> int:
         """Number and deliver a publication, or let the owner of its topic do that."""
-        concern = _Concern(self._nodes.me, publication.receipt, "", 0.0)
+        concern = Concern(self._nodes.me, publication.receipt, "", 0.0)
         owner = self._owner_of(publication.topic)
         if owner is None:
             self._number(publication, concern)
@@ -81,7 +82,7 @@ class Histories:
         publication = Publication(ask.target, sender, ask.data)
         publication.headers = ask.headers
         seconds = (request.deadline or 0.0) - self._state.now
-        concern = _Concern(self._nodes.me, 0, request.id, seconds)
+        concern = Concern(self._nodes.me, 0, request.id, seconds)
         owner = self._owner_of(ask.target)
         if owner is None:
             self._number(publication, concern)
@@ -89,35 +90,22 @@ class Histories:
             self._asks.goes_by(request, owner)
             self._send(owner, publication, concern)
 
-    def _send(self, owner: Node, publication: Publication, concern: _Concern) -> None:
-        about = publication.topic, publication.sender, publication.count
-        headers, payload = publication.headers.decode(), b",".join(publication.texts)
-        owner.send(Kind.KEEP, *about, headers, *concern, payload=payload)
+    def _send(self, owner: Node, publication: Publication, concern: Concern) -> None:
+        owner.send(Kind.KEEP, *concern, *About.of(publication), payload=payload_of(publication))
 
-    def keep(
-        self,
-        _: Node,
-        payload: bytes,
-        topic: str,
-        sender: str,
-        count: int,
-        headers: str,
-        *whose: object,
-    ) -> None:
+    def keep(self, _: Node, payload: bytes, *values: Any) -> None:
         """Number a publication of another node, as the owner of its topic."""
-        if not self.has(topic):
+        concern, about = _split(values)
+        publication = restored(Publication, about, payload)
+        if not self.has(publication.topic):
             return  # that node has other rules
-        publication = Publication(topic, sender)
-        publication.add([payload], count)
-        publication.headers = headers.encode()
-        concern = _Concern(*whose)  # type: ignore[arg-type]
-        owner = self._owner_of(topic)
+        owner = self._owner_of(publication.topic)
         if owner is None:
             self._number(publication, concern)
         elif owner.id != concern.origin:
             self._send(owner, publication, concern)
 
-    def _number(self, publication: Publication, concern: _Concern) -> None:
+    def _number(self, publication: Publication, concern: Concern) -> None:
         """Number and keep a publication, deliver it here, and tell all nodes."""
         state, logs = self._state, self._logs
         logs.keep(publication, state.now)
@@ -126,17 +114,15 @@ class Histories:
         log = logs.known(publication.topic)
         assert log is not None
         self._tell_epoch()
-        about = publication.topic, log.epoch, publication.offset, publication.sender
-        payload, headers = b",".join(publication.texts), publication.headers.decode()
+        about, payload = About.of(publication), payload_of(publication)
         for node in self._nodes.others.values():
-            node.send(Kind.KEPT, *about, publication.count, headers, *concern, payload=payload)
+            node.send(Kind.KEPT, log.epoch, publication.offset, *concern, *about, payload=payload)
         self._deliver(publication, concern)
 
-    def kept(
-        self, node: Node, payload: bytes, topic: str, epoch: str, first: int, sender: str,
-        count: int, headers: str, *whose: object,
-    ) -> None:  # fmt: skip
+    def kept(self, node: Node, payload: bytes, epoch: str, first: int, *values: Any) -> None:
         """Keep and deliver what the owner of a topic has numbered."""
+        concern, about = _split(values)
+        topic = about.topic
         log = self._log(topic)
         if log is None:
             return
@@ -148,13 +134,11 @@ class Histories:
             self._owners[topic] = node.id
         elif owner != node.id:
             return  # the owner has won against it, and it does not know yet
-        publication = ForwardedPublication(topic, sender)
-        publication.add([payload], count)
-        publication.headers = headers.encode()
+        publication = restored(ForwardedPublication, about, payload)
         if self._logs.follow(log, publication, epoch, first, self._state.now):
-            self._deliver(publication, _Concern(*whose))  # type: ignore[arg-type]
+            self._deliver(publication, concern)
 
-    def _deliver(self, publication: Publication, concern: _Concern) -> None:
+    def _deliver(self, publication: Publication, concern: Concern) -> None:
         """Deliver to subscribers here, and tell the publisher's node what it wants to know."""
         me, origin = self._nodes.me, self._nodes.others.get(concern.origin)
         if not concern.ack_id:
@@ -216,9 +200,9 @@ class Histories:
         node.send(Kind.LOG, log.topic, log.epoch, log.first, log.top)
         now = self._state.now
         for entry in self._logs.entries_of(log):
-            about = log.topic, log.epoch, entry.first, entry.sender, entry.messages
-            age = now - entry.time
-            node.send(Kind.ENTRY, *about, entry.headers.decode(), age, payload=entry.text)
+            place = log.epoch, entry.first, now - entry.time
+            about = About(log.topic, entry.sender, entry.messages, entry.headers.decode())
+            node.send(Kind.ENTRY, *place, *about, payload=entry.text)
 
     def log(self, node: Node, _: bytes, topic: str, epoch: str, first: int, top: int) -> None:
         """Follow a node that owns a topic, unless this one does, with more messages."""
@@ -245,16 +229,15 @@ class Histories:
         return self._told[node.id, log.topic]
 
     def entry(
-        self, node: Node, payload: bytes, topic: str, epoch: str, first: int, sender: str,
-        count: int, headers: str, age: float,
-    ) -> None:  # fmt: skip
+        self, node: Node, payload: bytes, epoch: str, first: int, age: float, *values: Any
+    ) -> None:
         """Keep a part of the log of a node; deliver what of it has been missed here."""
+        about = About(*values)
+        topic = about.topic
         log = self._log(topic)
         if log is None or self._owners.get(topic) != node.id:
             return
-        publication = ForwardedPublication(topic, sender)
-        publication.add([payload], count)
-        publication.headers = headers.encode()
+        publication = restored(ForwardedPublication, about, payload)
         is_new = self._logs.follow(log, publication, epoch, first, self._state.now - age)
         if is_new and publication.offset > self._silent.get(topic, 0):
             self._delivery.publish_here(publication)
@@ -275,6 +258,11 @@ class Histories:
         """Forget what was told to a node, and what it owned. It may come back without that."""
         self._owners = {topic: one for topic, one in self._owners.items() if one != node.id}
         self._told = {place: top for place, top in self._told.items() if place[0] != node.id}
+
+
+def _split(values: tuple[Any, ...]) -> tuple[Concern, About]:
+    middle = len(Concern._fields)
+    return Concern(*values[:middle]), About(*values[middle:])
 
 
 def _without_groups(publication: Publication) -> Publication:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from kps.protocol.access.rules import RESERVED
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.cluster.bus import ClusterBus
 from kps.protocol.cluster.frames import Kind, read_key, write_key
@@ -49,29 +50,27 @@ class Interest:
 
     def when_heeded(self, key: Key, ready: Callable[[], object]) -> None:
         """Call ``ready`` once all other nodes heed our interest in a key, or time is over."""
-        number = self._since.get(key, 0)
+        self._when_heeded(self._since.get(key, 0), ready)
+
+    def when_all_answer(self, ready: Callable[[], object]) -> None:
+        """Call ``ready`` once all other nodes have heeded what we have sent so far."""
+        self._count += 1
+        self._tell(self._nodes.others.values(), [], [])
+        self._when_heeded(self._count, ready)
+
+    def _when_heeded(self, number: int, ready: Callable[[], object]) -> None:
         if self._is_heeded(number):
             ready()
         else:
             self._waiting.append(_Waiting(number, self._now() + self._patience, ready))
             self._deadlines.schedule(self)
 
-    def when_all_answer(self, ready: Callable[[], object]) -> None:
-        """Call ``ready`` once all other nodes have heeded what we have sent so far."""
-        self._count += 1
-        self._tell(self._nodes.others.values(), [], [])
-        if self._is_heeded(self._count):
-            ready()
-        else:
-            self._waiting.append(_Waiting(self._count, self._now() + self._patience, ready))
-            self._deadlines.schedule(self)
-
     def _joined(self, subscriber: Subscriber, key: Key) -> None:
-        if not isinstance(key, InGroup):  # of groups, ``Members`` tells
+        if _is_told(key):
             self.begin(key)
 
     def _left(self, subscriber: Subscriber, key: Key) -> None:
-        if not isinstance(key, InGroup):
+        if _is_told(key):
             self.end(key)
 
     def begin(self, key: Key) -> None:
@@ -94,7 +93,6 @@ class Interest:
     def _tell(self, nodes: Iterable[Node], begun: Iterable[Key], ended: Iterable[Key]) -> None:
         values = self._count, list(map(write_key, begun)), list(map(write_key, ended))
         for node in nodes:
-            node.told = self._count
             node.send(Kind.INTEREST, *values)
 
     # -- of others --------------------------------------------------------------------------
@@ -134,3 +132,13 @@ class Interest:
         while self._waiting and self._waiting[0].due <= now:
             self.unconfirmed += 1
             self._waiting.popleft().ready()
+
+
+def _is_told(key: Key) -> bool:
+    """Tell whether other nodes need to know of a subscription.
+
+    Each node publishes figures of its own on the servers' topics; of groups, ``Members`` tells.
+    """
+    if isinstance(key, InGroup):
+        return False
+    return not (key if isinstance(key, str) else key.head).startswith(RESERVED)

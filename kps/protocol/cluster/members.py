@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kps.errors import QueueFull
 from kps.protocol.bus.ack_request import Addressee, Work
@@ -19,9 +19,10 @@ from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.cluster.acks import ClusterAckBook
 from kps.protocol.cluster.asker import Asker
 from kps.protocol.cluster.bus import ClusterBus
-from kps.protocol.cluster.frames import Kind, read_key, write_key
+from kps.protocol.cluster.carrying import About, restored
+from kps.protocol.cluster.frames import Kind, read_group, write_key
 from kps.protocol.cluster.interest import Interest
-from kps.protocol.cluster.nodes import Guest, Node, Nodes
+from kps.protocol.cluster.nodes import Guest, Node, Nodes, number_of
 from kps.protocol.dialect.envelope import write
 from kps.protocol.dialect.outcome import NO_SUBSCRIBER, Json
 from kps.protocol.patterns import InGroup
@@ -74,13 +75,12 @@ class Members:
         self._slices = Slices(state.deadlines)
         self._numbers = count(1)
         self._guests: dict[tuple[str, int], Guest] = {}
-        self._errands: dict[str, _Errand] = {}
+        self._errands: dict[Addressee, dict[str, _Errand]] = {}  # by who has them
         self._given: Counter[tuple[Member, str]] = Counter()  # errands of a member, by home
         self._memberships: dict[Member, _Membership] = {}
         self._bus.on_member.append(self._joined)
         self._bus.on_member_gone.append(self._left)
         self._acks.members = self
-        self._acks.tasks.taken_back = self.tell_load
 
     # -- members that are here --------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class Members:
         home = None if membership is None else self._nodes.others.get(membership.home)
         if home is not None:
             others = member.load - self._given[member, home.id]
-            number, name = _number_of(member.subscriber), member.name
+            number, name = number_of(member.subscriber), member.name
             home.send(Kind.JOIN, write_key(key), number, name, member.concurrency, others)
 
     def _left(self, group: Group, member: Member) -> None:
@@ -112,27 +112,30 @@ class Members:
             return
         home = self._nodes.others.get(membership.home)
         if home is not None:
-            home.send(Kind.LEAVE, write_key(group.key), _number_of(member.subscriber))
+            home.send(Kind.LEAVE, write_key(group.key), number_of(member.subscriber))
         self._interest.end(group.key)
 
     def gone(self, subscriber: Subscriber) -> None:
         """Tell the homes that have given tasks to a client that it is gone."""
-        number, told = _number_of(subscriber), set()
-        for errand_id, errand in list(self._errands.items()):
-            if errand.receiver is subscriber:
-                del self._errands[errand_id]
-                self._given.pop((errand.member, errand.home.id), None)
-                told.add(errand.home)
+        told = set()
+        for errand in self._errands.pop(subscriber, {}).values():
+            self._given.pop((errand.member, errand.home.id), None)
+            told.add(errand.home)
         for home in told:
-            home.send(Kind.GONE, number)
+            home.send(Kind.GONE, number_of(subscriber))
 
     def take(
-        self, home: Node, payload: bytes, number: int, key: list[str], topic: str, sender: str,
-        headers: str, count: int, task_id: str, attempt: int,
-    ) -> None:  # fmt: skip
+        self,
+        home: Node,
+        payload: bytes,
+        number: int,
+        key: list[str],
+        task_id: str,
+        attempt: int,
+        *about: Any,
+    ) -> None:
         """Give a member messages, or the one of a task, as the home of its group wants."""
-        read = read_key(key)
-        assert isinstance(read, InGroup)
+        read = read_group(key)
         receiver = self._receiver(number)
         group = self._bus.group(read)
         member = None if group is None or receiver is None else group.members.get(receiver)
@@ -140,18 +143,16 @@ class Members:
             if task_id:
                 home.send(Kind.ANSWER, number, task_id, NO_SUBSCRIBER, False)
             return
-        publication = Publication(topic, sender)
-        publication.add([payload], count)
+        publication = restored(Publication, About(*about), payload)
         if task_id:
             publication.ack_id = f"errand_{next(self._numbers)}"
             errand = _Errand(home, task_id, receiver, member, group.key)
-            self._errands[publication.ack_id] = errand
+            self._errands.setdefault(receiver, {})[publication.ack_id] = errand
             self._given[member, home.id] += 1
             group.took(member)
         publication.group, publication.attempt = group.key, attempt
-        publication.headers = headers.encode()
         had_room = receiver.deliver(publication)
-        self._state.stats.delivered += had_room * count + publication.partial
+        self._state.stats.delivered += had_room * publication.count + publication.partial
 
     def _receiver(self, number: int) -> Receiver | None:
         return self._local if number == _PROGRAM else self._find_session(number)
@@ -165,17 +166,19 @@ class Members:
         has_begun: bool,
     ) -> bool:
         """Tell the home of a group what became of a task; return ``False`` if it is not of one."""
-        errand = self._errands.get(ack_id)
-        if errand is None or errand.receiver is not receiver:
+        errands = self._errands.get(receiver, {})
+        errand = errands.pop(ack_id, None)
+        if errand is None:
             return False
-        del self._errands[ack_id]
+        if not errands:
+            del self._errands[receiver]
         member, home = errand.member, errand.home
         self._given[member, home.id] -= 1
         if not self._given[member, home.id]:
             del self._given[member, home.id]
         self._done(errand.key, member, home.id)
         payload = b"" if result is None else write(result)
-        number = _number_of(errand.receiver)
+        number = number_of(errand.receiver)
         home.send(Kind.ANSWER, number, errand.task_id, error, has_begun, payload=payload)
         return True
 
@@ -198,8 +201,7 @@ class Members:
         guest = self._guests.get((node.id, number))
         if guest is None:
             guest = self._guests[node.id, number] = Guest(node, number, name)
-        read = read_key(key)
-        assert isinstance(read, InGroup)
+        read = read_group(key)
         before = guest.others.get(read, 0)
         guest.others[read] = others
         self._bus.subscribe(guest, read, 0)
@@ -216,8 +218,7 @@ class Members:
         """Note that a member of another node has left a group."""
         guest = self._guests.get((node.id, number))
         if guest is not None:
-            read = read_key(key)
-            assert isinstance(read, InGroup)
+            read = read_group(key)
             guest.others.pop(read, None)
             self._bus.unsubscribe(guest, read)
             self._forget_unless_needed(guest)
@@ -249,33 +250,35 @@ class Members:
         if not guest.topics and not self._acks.tasks.has_any(guest):
             self._guests.pop((guest.node.id, guest.number), None)
 
-    def share(
-        self, node: Node, payload: bytes, key: list[str], topic: str, sender: str, count: int,
-        headers: str, receipt: int,
-    ) -> None:  # fmt: skip
+    def share(self, node: Node, payload: bytes, key: list[str], receipt: int, *about: Any) -> None:
         """Share messages of another node's publisher among the members."""
-        read = read_key(key)
-        assert isinstance(read, InGroup)
+        read = read_group(key)
         group, reached = self._bus.group(read), 0
         if group is not None:
-            publication = Publication(topic, sender)
-            publication.add([payload], count)
-            publication.headers = headers.encode()
+            publication = restored(Publication, About(*about), payload)
             reached = Group.publish(group, publication)
-            self._state.stats.delivered += reached * count + publication.partial
+            self._state.stats.delivered += reached * publication.count + publication.partial
         if receipt:
             node.send(Kind.REACHED, receipt, reached)
 
     def offered(
-        self, node: Node, payload: bytes, task_id: str, key: list[str], topic: str, sender: str,
-        headers: str, message_key: str, retries: int, attempt: int, failures: list[list[str]],
+        self,
+        node: Node,
+        payload: bytes,
+        task_id: str,
+        key: list[str],
+        message_key: str,
+        retries: int,
+        attempt: int,
+        failures: list[list[str]],
         seconds: float,
-    ) -> None:  # fmt: skip
+        *values: Any,
+    ) -> None:
         """Give a task of another node's publisher to a member."""
-        read = read_key(key)
-        assert isinstance(read, InGroup)
         owner, state = Asker(node, task_id), self._state
-        work = Work([read], topic, sender, payload, message_key, retries, headers.encode())
+        about, groups = About(*values), [read_group(key)]
+        how = message_key, retries, about.headers.encode()
+        work = Work(groups, about.topic, about.sender, payload, *how)
         deadline = state.now + min(seconds, state.limits.max_ack_timeout)
         try:
             request = self._acks.open(
@@ -300,13 +303,16 @@ class Members:
                 del self._guests[place]
                 self._bus.remove(guest)
                 self._acks.drop_subscriber(guest)
-        for errand_id, errand in list(self._errands.items()):
-            if errand.home is node:
-                del self._errands[errand_id]
-                self._given.pop((errand.member, node.id), None)
-                group = self._bus.group(errand.key)
-                if group is not None:
-                    group.done(errand.member)
+        for receiver, errands in list(self._errands.items()):
+            for errand_id, errand in list(errands.items()):
+                if errand.home is node:
+                    del errands[errand_id]
+                    self._given.pop((errand.member, node.id), None)
+                    group = self._bus.group(errand.key)
+                    if group is not None:
+                        group.done(errand.member)
+            if not errands:
+                del self._errands[receiver]
 
     def nodes_changed(self) -> None:
         """Join groups whose home has become another one, and pass on what waits for them."""
@@ -322,10 +328,6 @@ class Members:
                 continue
             self._memberships[member] = _Membership(key, now)
             if before in self._nodes.others:
-                number = _number_of(member.subscriber)
+                number = number_of(member.subscriber)
                 self._nodes.others[before].send(Kind.LEAVE, write_key(key), number)
             self.tell_load(key, member)
-
-
-def _number_of(subscriber: Subscriber) -> int:
-    return subscriber.number if isinstance(subscriber, ServerSession) else _PROGRAM

@@ -5,13 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 from kps.protocol.bus.ack_request import AckOwner
 from kps.protocol.bus.publication import Encoding, Publication
-from kps.protocol.bus.subscriber import LOST, Departure, Stage
+from kps.protocol.bus.subscriber import LOST, Departure, Stage, Subscriber
+from kps.protocol.cluster.carrying import About, payload_of
 from kps.protocol.cluster.frames import Kind, compose, write_key
 from kps.protocol.cluster.homes import home_of
 from kps.protocol.patterns import InGroup, Key
+from kps.protocol.server.session import ServerSession
 
 if TYPE_CHECKING:
     from kps.protocol.cluster.link import Link
+
+
+_MOST_HOMES = 16_384  # of groups, that are kept
 
 
 class LinkEncoding:
@@ -27,13 +32,11 @@ class LinkEncoding:
         """Return the frame of a publication; empty for one that goes no further."""
         if publication.is_forwarded or publication.offset:
             return b""  # its owner sends what has an offset to all nodes
-        topic, sender, headers = publication.topic, publication.sender, publication.headers
-        if publication.ack_id:
-            seconds = self._seconds_left(publication.ack_id)
-            values: list[object] = [publication.ack_id, topic, sender, headers.decode(), seconds]
-            return compose(Kind.ASK, values, publication.texts[0])
-        values = [topic, sender, publication.count, headers.decode(), publication.receipt]
-        return compose(Kind.PUBLISH, values, b",".join(publication.texts))
+        about, payload = About.of(publication), payload_of(publication)
+        ack_id = publication.ack_id
+        if ack_id:
+            return compose(Kind.ASK, [ack_id, self._seconds_left(ack_id), *about], payload)
+        return compose(Kind.PUBLISH, [publication.receipt, *about], payload)
 
 
 class Node:
@@ -48,8 +51,6 @@ class Node:
         self.topics: dict[Key, Stage] = {}
         self.heeds = 0
         """The number of the latest change of our interest that it heeds."""
-        self.told = 0
-        """The number of the latest one that it was told."""
         self.epoch = ""
         """The epoch of topics with history that it will own, and of which nothing is known."""
         self.asking: dict[str, AckOwner] = {}
@@ -103,10 +104,9 @@ class Guest(Stranger):
     def deliver(self, publication: Publication) -> bool:
         """Pass messages on to the member's node, which takes them in any case."""
         assert publication.group is not None
-        about = publication.topic, publication.sender, publication.headers.decode()
-        task = publication.count, publication.ack_id, publication.attempt
-        values = self.number, write_key(publication.group), *about, *task
-        self.node.send(Kind.GIVE, *values, payload=b",".join(publication.texts))
+        task = publication.ack_id, publication.attempt
+        values = self.number, write_key(publication.group), *task, *About.of(publication)
+        self.node.send(Kind.GIVE, *values, payload=payload_of(publication))
         return True
 
 
@@ -125,6 +125,17 @@ class Nodes:
         self.me = me
         self.others: dict[str, Node] = {}
         self.here = Here(me)
+        self._homes: dict[InGroup, Node | None] = {}  # as far as they were asked for
+
+    def add(self, node: Node) -> None:
+        """Take a node in."""
+        self.others[node.id] = node
+        self._homes.clear()
+
+    def remove(self, node: str) -> Node:
+        """Let a node go."""
+        self._homes.clear()
+        return self.others.pop(node)
 
     def home(self, name: str) -> Node | None:
         """Return the node that is home to a name; ``None`` if it is this one."""
@@ -132,4 +143,15 @@ class Nodes:
 
     def home_of_group(self, key: InGroup) -> Node | None:
         """Return the node that gives messages to the members of a group; ``None``: this one."""
-        return self.home("\0".join(write_key(key)))
+        try:
+            return self._homes[key]
+        except KeyError:
+            if len(self._homes) >= _MOST_HOMES:
+                self._homes.clear()
+            home = self._homes[key] = self.home("\0".join(write_key(key)))
+            return home
+
+
+def number_of(subscriber: Subscriber) -> int:
+    """Return the number of a client's session; 0 for what is no client."""
+    return subscriber.number if isinstance(subscriber, ServerSession) else 0

@@ -6,16 +6,13 @@ subscribed, and what changes. So each node has a roster of its own, and tells it
 
 from collections import Counter
 from collections.abc import Callable
-from functools import cached_property
 
 from kps.protocol.bus.subscriber import LOST, Departure, Stage, Subscriber
 from kps.protocol.cluster.frames import Kind
 from kps.protocol.cluster.interest import Interest
-from kps.protocol.cluster.nodes import Node, Nodes, Stranger
+from kps.protocol.cluster.nodes import Node, Nodes, Stranger, number_of
 from kps.protocol.patterns import Key
-from kps.protocol.server.local import LocalProgram
 from kps.protocol.server.presence import PresenceBook, Roster
-from kps.protocol.server.session import ServerSession
 
 
 class _Member(Stranger):
@@ -32,21 +29,12 @@ class ClusterPresenceBook(PresenceBook):
         """Note what is known only when the other parts have been made."""
         self._nodes = nodes
         self._interest = interest
-
-    @cached_property
-    def _watchers(self) -> dict[str, dict[Node, None]]:
+        self._watchers: dict[str, dict[Node, None]] = {}
         """The nodes that watch a topic."""
-        return {}
-
-    @cached_property
-    def _elsewhere(self) -> dict[str, dict[tuple[str, int], _Member]]:
+        self._elsewhere: dict[str, dict[tuple[str, int], _Member]] = {}
         """The members on other nodes of the topics that we watch."""
-        return {}
-
-    @cached_property
-    def _preparing(self) -> Counter[str]:
+        self._preparing: Counter[str] = Counter()
         """How many wait until they can be told who is subscribed to a topic."""
-        return Counter()
 
     # -- for clients of this node -----------------------------------------------------------
 
@@ -109,7 +97,7 @@ class ClusterPresenceBook(PresenceBook):
     def _present(self, subscriber: Subscriber, topic: str, nodes: list[Node]) -> None:
         info = self.info_of(subscriber, topic)
         for node in nodes:
-            node.send(Kind.PRESENT, topic, _number_of(subscriber), subscriber.id, payload=info)
+            node.send(Kind.PRESENT, topic, number_of(subscriber), subscriber.id, payload=info)
 
     def set_info(self, subscriber: Subscriber, topic: str, info: bytes) -> None:
         """Note what a subscriber of a topic says about itself there."""
@@ -123,7 +111,7 @@ class ClusterPresenceBook(PresenceBook):
         if self._watchers:
             for key in subscriber.topics:
                 for node in self._watchers.get(key, ()) if isinstance(key, str) else ():
-                    node.send(Kind.RENAMED, key, _number_of(subscriber), subscriber.id)
+                    node.send(Kind.RENAMED, key, number_of(subscriber), subscriber.id)
 
     def _joined(self, subscriber: Subscriber, key: Key) -> None:
         super()._joined(subscriber, key)
@@ -134,7 +122,7 @@ class ClusterPresenceBook(PresenceBook):
         super()._left(subscriber, key)
         if isinstance(key, str):
             for node in self._watchers.get(key, ()):
-                node.send(Kind.AWAY, key, _number_of(subscriber), *subscriber.departure)
+                node.send(Kind.AWAY, key, number_of(subscriber), *subscriber.departure)
 
     # -- what other nodes tell --------------------------------------------------------------
 
@@ -181,10 +169,3 @@ class ClusterPresenceBook(PresenceBook):
             for name, number in list(elsewhere):
                 if name == node.id:
                     self.went(node, topic, number, *LOST)
-
-
-def _number_of(subscriber: Subscriber) -> int:
-    if isinstance(subscriber, ServerSession):
-        return subscriber.number
-    assert isinstance(subscriber, LocalProgram)
-    return 0

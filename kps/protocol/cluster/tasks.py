@@ -1,7 +1,7 @@
 """Tasks for groups whose members are on several nodes: the home of the group gives them out."""
 
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.bus.tasks import DISCONNECTED, MOST_RETURNS, TaskBook
 from kps.protocol.cluster.asker import Asker
 from kps.protocol.cluster.bus import ClusterBus
+from kps.protocol.cluster.carrying import About
 from kps.protocol.cluster.frames import Kind, write_key
 from kps.protocol.cluster.nodes import Node
 from kps.protocol.dialect.outcome import NO_MEMBER, as_json, size_of_failure
@@ -29,15 +30,21 @@ class ClusterTaskBook(TaskBook):
 
     _bus: ClusterBus
 
-    now: Callable[[], float]
-    give_up: Callable[[AckRequest], None]
-    """Ends a request without an answer."""
-    taken_back: Callable[[InGroup, Member], None]
-    """Is called when a member has a task no more."""
+    def connect(
+        self,
+        now: Callable[[], float],
+        give_up: Callable[[AckRequest], None],
+        taken_back: Callable[[InGroup, Member], None],
+    ) -> None:
+        """Note what is known only when the other parts have been made.
 
-    @cached_property
-    def _offers(self) -> dict[str, _Offer]:
-        return {}
+        ``give_up`` ends a request without an answer; ``taken_back`` is called when a member has a
+        task no more.
+        """
+        self._now = now
+        self._give_up = give_up
+        self._taken_back = taken_back
+        self._offers: dict[str, _Offer] = {}
 
     def has_any(self, subscriber: Subscriber) -> bool:
         """Tell whether a member has a task."""
@@ -61,7 +68,7 @@ class ClusterTaskBook(TaskBook):
         if isinstance(request.owner, Asker):
             request.owner.tell(Kind.MOVED, task.member_id, task.attempt, task.failures)
             request.owner.node.asking.pop(request.owner.ack_id, None)
-            self.give_up(request)
+            self._give_up(request)
         else:
             self._offer(task, home)
 
@@ -69,7 +76,7 @@ class ClusterTaskBook(TaskBook):
         member = task.member
         super()._take_back(task)
         if member is not None:
-            self.taken_back(task.key, member)
+            self._taken_back(task.key, member)
 
     def move(self) -> Iterator[int]:
         """Pass on what waits for groups whose home is not here any more."""
@@ -87,10 +94,10 @@ class ClusterTaskBook(TaskBook):
         request = task.request
         assert request is not None
         self._offers[task.id] = _Offer(task, home)
-        seconds = (request.deadline or 0.0) - self.now()
-        about = write_key(task.key), task.topic, task.sender, task.headers.decode()
+        seconds = (request.deadline or 0.0) - self._now()
         state = task.message_key, task.retries, task.attempt, task.failures, seconds
-        home.send(Kind.OFFER, task.id, *about, *state, payload=task.data)
+        about = About(task.topic, task.sender, 1, task.headers.decode())
+        home.send(Kind.OFFER, task.id, write_key(task.key), *state, *about, payload=task.data)
 
     def took(
         self, task_id: str, member_id: str, attempt: int, failures: list[tuple[str, str]]

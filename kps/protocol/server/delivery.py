@@ -76,7 +76,7 @@ class Delivery:
     def publish(self, publication: Publication) -> int:
         """Deliver a publication; return how many subscribers had room for its last message."""
         state = self._state
-        if state.logs is not None:
+        if state.logs is not None and not publication.offset:
             self._keep(state.logs, publication)
         reached = state.bus.publish(publication)
         messages = publication.count

@@ -110,15 +110,15 @@ def test_what_a_worker_had_that_has_gone_goes_to_another_one(workers: Workers) -
     assert response.failures == ((name, "disconnected"),)
 
 
-@pytest.mark.parametrize("publisher", NODES)
-def test_what_a_node_had_that_has_died_goes_to_another_one(
-    workers: Workers, publisher: str
-) -> None:
-    handle = workers.ask(publisher, "x")
+def test_what_a_node_had_that_has_died_goes_to_another_one(workers: Workers) -> None:
+    first = workers.ask("n1", "y")
+    ((busy, _),) = workers.take()
+    # Whoever has the first task gets no second one, so what is asked there goes elsewhere.
+    handle = workers.ask(busy.removeprefix("w-"), "x")
     ((name, _),) = workers.take()
     node = name.removeprefix("w-")
-    if node == publisher:
-        return
+    assert name != busy
+    assert not first.finished
     workers.cluster.kill(node)
     workers.cluster.run()
     ((other, message),) = workers.take()
@@ -127,14 +127,11 @@ def test_what_a_node_had_that_has_died_goes_to_another_one(
     assert outcome(handle).attempts == 2
 
 
-@pytest.mark.parametrize("publisher", NODES)
-def test_when_the_home_dies_its_tasks_go_on_at_the_next_one(
-    workers: Workers, publisher: str
-) -> None:
+@pytest.mark.parametrize("which", [0, 1])
+def test_when_the_home_dies_its_tasks_go_on_at_the_next_one(workers: Workers, which: int) -> None:
     cluster = workers.cluster
-    home = cluster[publisher].cluster.nodes.home_of_group(workers.group)
-    if home is None:
-        return
+    homes = {name: cluster[name].cluster.nodes.home_of_group(workers.group) for name in NODES}
+    publisher, home = [(name, one) for name, one in homes.items() if one is not None][which]
     handles = [workers.ask(publisher, number) for number in range(6)]
     cluster.kill(home.id)
     cluster.run()
@@ -184,12 +181,14 @@ def test_a_failure_is_tried_again_and_told(workers: Workers) -> None:
 
 
 def test_messages_with_one_key_go_to_one_member(workers: Workers) -> None:
+    takers = set()
     for number in range(6):
         handle = workers.ask(NODES[number % 3], number, message_key="k")
         ((name, message),) = workers.take()
         workers.settle(name, message)
         assert outcome(handle).success
-        assert name == workers.__dict__.setdefault("first", name)
+        takers.add(name)
+    assert len(takers) == 1
 
 
 def test_without_members_a_request_is_told_so(cluster: MemoryCluster) -> None:

@@ -7,6 +7,7 @@ from kps.protocol.client.events import Ended, ErrorReceived
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect.requests import Demands
 from kps.protocol.patterns import Pattern
+from kps.protocol.server.config import HubConfig
 from kps.testing.cluster import MemoryCluster
 from kps.testing.network import MemoryClient
 
@@ -317,3 +318,19 @@ class TestFaults:
         again.session.publish("t", 1, cluster.clock.now)
         cluster.run()
         assert data(box) == [1]
+
+
+@pytest.mark.parametrize("key", ["__kps/stats", Pattern("__kps/**")])
+def test_each_node_shows_its_own_figures(key: str | Pattern) -> None:
+    cluster = MemoryCluster(NODES, config=HubConfig(id="n", is_monitored=True))
+    session = cluster["n1"].client("console").session
+    cluster.run()
+    box = session.subscribe(key, cluster.clock.now)
+    other = cluster["n2"].client("other").session.subscribe(key, cluster.clock.now)
+    cluster.run()
+    for _ in range(5):
+        cluster.advance(1.0)
+    shown = [message.data["id"] for message in box.take_all()]
+    assert shown
+    assert set(shown) == {"n1"}
+    assert {message.data["id"] for message in other.take_all()} == {"n2"}
