@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from kps.cli.arguments import Rules, address, file, rate, rule, seconds, size
@@ -18,6 +19,7 @@ from kps.io_common.handing import Place
 from kps.io_common.ids import random_id
 from kps.io_common.logger import write
 from kps.io_common.server_options import SYNCS
+from kps.io_common.system_errors import describe
 from kps.io_common.verdicts import TokenHook, TokenVerdict
 from kps.protocol.access.identity import Permissions
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, DEFAULT_PATH, Address
@@ -35,10 +37,13 @@ _NEEDS = {
     "jwt_algorithm": "jwt_key",
     "jwt_audience": "jwt_key",
     "jwt_issuer": "jwt_key",
+    "cluster_name": "cluster",
+    "cluster_secret_file": "cluster",
+    "cluster_credentials": "cluster",
     "history_file": "history",
     "history_sync": "history_file",
 }
-_FOR_ONE_PROCESS = ("threads", "history_file", "metrics", "metrics_address")
+_FOR_ONE_PROCESS = ("threads", "cluster", "history_file", "metrics", "metrics_address")
 _MOST_WORKERS = 64
 _RATES = ("message_rate", "byte_rate")
 _DEFAULTS = ServerLimits()
@@ -80,6 +85,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=partial(size, most=_MOST_WORKERS), metavar="N", default=1,
         help="processes that share the clients, so that the server has several cores; "
         "default: %(default)s")  # fmt: skip
+
+    together = parser.add_argument_group(
+        "cluster", "Servers on several machines that are one for their clients: kps[cluster]."
+    )
+    add = together.add_argument
+    add("--cluster", metavar="URL", help="the NATS server over which the nodes talk, such as "
+        "nats://host:4222; several with commas between")  # fmt: skip
+    add("--cluster-name", metavar="TEXT", help="the name of the cluster; default: kps")
+    add("--cluster-secret-file", type=file, metavar="FILE",
+        help="a file with what all nodes know and nobody else does")  # fmt: skip
+    add("--cluster-credentials", type=file, metavar="FILE", help="credentials for NATS")
 
     kept = parser.add_argument_group(
         "history", "Without these options, the server keeps no messages."
@@ -123,6 +139,8 @@ def serve(options: argparse.Namespace) -> int:
     for option, other in _NEEDS.items():
         if getattr(options, option) is not None and getattr(options, other) is None:
             raise InvalidArgument(f"{_flag(option)} needs {_flag(other)}")
+    if options.cluster is not None and options.threads:
+        raise InvalidArgument("--threads does not go with --cluster")
     place = Place.of_this_process()
     if place is None and options.workers > 1:
         return _serve_with_workers(options)
@@ -143,6 +161,10 @@ def serve(options: argparse.Namespace) -> int:
         metrics=options.metrics,
         metrics_address=options.metrics_address,
         auth=_auth(options),
+        cluster=options.cluster,
+        cluster_name=options.cluster_name,
+        cluster_secret=_secret(options.cluster_secret_file),
+        cluster_credentials=options.cluster_credentials,
         history=options.history or (),
         history_file=options.history_file,
         history_sync=options.history_sync or "normal",
@@ -219,6 +241,19 @@ def _collect_less() -> None:
     Only what a connection leaves behind has cycles; messages have none.
     """
     gc.set_threshold(10_000)
+
+
+def _secret(path: str | None) -> str | None:
+    """Return the text of a file."""
+    if path is None:
+        return None
+    try:
+        text = Path(path).read_text().strip()
+    except (OSError, ValueError) as error:
+        raise InvalidArgument(f"cannot read {path}: {describe(error)}") from error
+    if not text:
+        raise InvalidArgument(f"there is no secret in {path}")
+    return text
 
 
 def _auth(options: argparse.Namespace) -> TokenHook | None:

@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kps.errors import ServerStartFailed
 from kps.io_asyncio.connection import Connection, OperatorConnection
@@ -19,12 +19,15 @@ from kps.io_asyncio.runtime import Runtime, Timer, stopped
 from kps.io_asyncio.tls_listener import ListeningSocket, TlsListener
 from kps.io_asyncio.workers import ends_task
 from kps.io_common.explaining import explained, listen_for_explanations
+from kps.io_common.ids import random_id
 from kps.io_common.listening import BACKLOG, Listeners, listen, name_of
 from kps.io_common.server_logs import FiguresLog, LifeLog, hook_failed
 from kps.io_common.server_options import ServerSettings
+from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
 from kps.protocol.wire.endpoint import Endpoint
+from kps.protocol.wire.http import Responder
 from kps.protocol.wire.websocket import Output
 
 if TYPE_CHECKING:
@@ -39,6 +42,13 @@ _TURNS_TO_ACCEPT = 5
 
 Answer = Callable[[int, Any, float], None]
 """A verb of the hub that takes a hook's verdict on a session."""
+
+
+class ServerFace(Face, Protocol):
+    """The server that a driver runs."""
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Stop gracefully."""
 
 
 class ServerDriver(Driver):
@@ -69,8 +79,14 @@ class ServerDriver(Driver):
         self._history: HistoryFile | None = None
         self._reporter: Timer | None = None
         self.ending = Ending()
+        self.failure: ServerStartFailed | None = None
+        """Why it has ended, if no call of the program is the reason."""
         self.is_ending = False
         """Whether the end has begun, perhaps while the server was still starting."""
+
+    def new_hub(self, config: HubConfig, metrics: Responder | None) -> Hub:
+        """Make the core."""
+        return Hub(config, new_id=lambda: random_id("client"), now=self.clock(), metrics=metrics)
 
     def open(self, hub: Hub, exporter: "Exporter | None") -> None:
         """Run a hub, whose figures an ``exporter`` shows."""
@@ -90,12 +106,14 @@ class ServerDriver(Driver):
         history = self._history = self._settings.new_history_file(self.clock(), write)
         sockets = await self._bind()
         try:
-            self._check_not_ending()
+            if self.is_ending:
+                stopped()
             if history is not None:
                 history.attach(self._hub.state.logs, self.clock())
             host, port = sockets.bus[0].getsockname()[:2]
             await self._accept_at(sockets)
-            self._check_not_ending()
+            if self.is_ending:
+                stopped()
             if sockets.operators:
                 self.metrics_address = name_of(sockets.operators[0])
             if self._exporter is not None:
@@ -125,10 +143,6 @@ class ServerDriver(Driver):
         except asyncio.CancelledError:
             binding.add_done_callback(partial(_close_all, self._history))  # the thread goes on
             raise
-
-    def _check_not_ending(self) -> None:
-        if self.is_ending:
-            stopped()
 
     async def _accept_at(self, sockets: Listeners) -> None:
         loop, is_secure = self.runtime.loop, self._settings.certificates.context is not None

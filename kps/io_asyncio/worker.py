@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 import signal
 import socket
 from collections.abc import Callable, Coroutine
@@ -11,17 +10,14 @@ from typing import Any
 
 from kps.io_asyncio.connection import Connection
 from kps.io_asyncio.log import write
+from kps.io_asyncio.node_driver import NodeDriver
 from kps.io_asyncio.node_links import NodeLinks
 from kps.io_asyncio.server import Server
 from kps.io_asyncio.server_driver import ServerDriver
 from kps.io_asyncio.tls_listener import TlsListener
 from kps.io_common.handing import Channel, Place, What
-from kps.io_common.ids import random_id
-from kps.protocol.cluster.cluster import Cluster
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.dialect.address import Address
-from kps.protocol.server.config import HubConfig
-from kps.protocol.server.hub import Hub
 
 _AT_ONCE = 64  # packets of the parent that are taken in one turn
 
@@ -47,11 +43,11 @@ class _Handed:
             self._waiting.get_nowait()[0].close()
 
 
-class WorkerDriver(ServerDriver):
+class WorkerDriver(NodeDriver):
     """Runs the hub of a worker, and its links to the others."""
 
+    _links: NodeLinks
     place: Place
-    cluster: Cluster
     ended: Callable[[], None]
     """Is called when the parent is gone."""
 
@@ -130,17 +126,6 @@ class WorkerDriver(ServerDriver):
         if self._channel.send(What.CLOSED, str(self._untold)):
             self._untold = 0
 
-    def _flush(self) -> None:
-        super()._flush()
-        self._links.flush()
-        changes, self.cluster.changes = self.cluster.changes, []
-        for node, reason, lost in changes:
-            if reason and not self.is_ending:
-                text = "the link to %(node)s fell: %(reason)s; %(lost)d frames are lost"
-                write(logging.WARNING, "link_fell", text, node=node, reason=reason, lost=lost)
-            elif not reason:
-                write(logging.INFO, "link_up", "the link to %(node)s is up", node=node)
-
     async def close(self, grace: float) -> None:
         """End, and let the other workers notice."""
         await super().close(grace)
@@ -155,19 +140,7 @@ class WorkerServer(Server):
     _driver: WorkerDriver
 
     def _new_driver(self) -> ServerDriver:
-        return WorkerDriver(self, self._new_runtime(), self._settings)
-
-    def _new_hub(self, config: HubConfig) -> Hub:
-        driver = self._driver
-        driver.cluster = Cluster(
-            config,
-            ClusterConfig(),
-            new_id=lambda: random_id("client"),
-            new_token=lambda: secrets.randbits(64) or 1,
-            now=driver.clock(),
-            metrics=None if self._exporter is None else self._exporter.respond,
-        )
-        return driver.cluster.hub
+        return WorkerDriver(self, self._new_runtime(), self._settings, ClusterConfig())
 
     def work_at(self, place: Place) -> None:
         """Serve as a worker until the parent says so, or is gone."""

@@ -43,6 +43,7 @@ from kps.protocol.server_limits import LEAST_HEAD, LEAST_MESSAGE, ServerLimits
 from kps.version import __version__
 
 if TYPE_CHECKING:
+    from kps.io_common.cluster_options import ClusterSettings
     from kps.io_common.history_file import HistoryFile
     from kps.io_common.metrics import Exporter
 
@@ -57,6 +58,8 @@ HOOKS = (
     "on_server_data",
 )
 """The options that are hooks and callbacks."""
+
+_FILES = ("tls_cert", "tls_key", "tls_client_ca", "history_file", "cluster_credentials")
 
 SYNCS: Final = ("off", "normal", "full")
 """When a file for history waits for the disk: never, so that it stays whole, for each writing."""
@@ -90,6 +93,10 @@ class ServerOptions(TypedDict, total=False):
     history_file: str | os.PathLike[str] | None
     history_sync: str
     compress: bool
+    cluster: str | None
+    cluster_name: str | None
+    cluster_secret: str | None
+    cluster_credentials: str | os.PathLike[str] | None
     permissions: Permissions
     proxies: Iterable[str]
     relay_token: str | None
@@ -113,6 +120,8 @@ class ServerSettings:
     relay_token: str | None
     history_file: str | os.PathLike[str] | None
     history_sync: str
+    cluster: "ClusterSettings | None"
+    """The cluster of which it is a node, if it is one."""
     on_upgrade: UpgradeHook | None
     auth: TokenHook | None
     on_connect: ConnectHook | None
@@ -135,7 +144,7 @@ class ServerSettings:
             raise InvalidArgument(f"an id of this form is that of another server: {shown(own_id)}")
         check_limits(options.get("limits"), ServerLimits)
         check_own_id(options.get("id"), options.get("limits") or ServerLimits())
-        check_files(options, "tls_cert", "tls_key", "tls_client_ca", "history_file")
+        check_files(options, *_FILES)
         metrics_address = options.get("metrics_address")
         path = options.get("path", DEFAULT_PATH)
         if not isinstance(path, str) or not path.startswith("/"):
@@ -180,6 +189,7 @@ class ServerSettings:
             relay_token=None if relay_token is None else check_token(relay_token),
             history_file=_check_needed(options.get("history_file"), options.get("history", ())),
             history_sync=_check_sync(options.get("history_sync", "normal")),
+            cluster=_cluster(options),
             on_upgrade=options.get("on_upgrade"),
             auth=options.get("auth"),
             on_connect=options.get("on_connect"),
@@ -227,6 +237,26 @@ def _read_address(address: object) -> Address:
     if "/" in address:
         raise InvalidArgument(f"a server listens on host:port, not on {named(address)}")
     return Address.parse(address)
+
+
+def _cluster(options: ServerOptions) -> "ClusterSettings | None":
+    servers = options.get("cluster")
+    if servers is None:
+        for name in ("cluster_name", "cluster_secret", "cluster_credentials"):
+            if options.get(name) is not None:
+                raise InvalidArgument(f"{name} needs cluster: the URL of a NATS server")
+        return None
+    if options.get("history_file") is not None:
+        text = "history_file does not go with cluster: the nodes keep copies of all histories"
+        raise InvalidArgument(text)
+    from kps.io_common.cluster_options import ClusterSettings
+
+    return ClusterSettings.read(
+        servers,
+        options.get("cluster_name"),
+        options.get("cluster_secret"),
+        options.get("cluster_credentials"),
+    )
 
 
 def check_history(rules: object) -> tuple[History, ...]:

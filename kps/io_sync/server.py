@@ -11,7 +11,6 @@ from typing import Any, Self, Unpack, assert_never
 from kps.compat.blocking_server import UnifiedServer
 from kps.io_common.checks import check_main_thread
 from kps.io_common.hooks import AnyCallback, Callback
-from kps.io_common.ids import random_id
 from kps.io_common.server_logs import log_hub_event
 from kps.io_common.server_options import HOOKS, ServerOptions, ServerSettings
 from kps.io_common.verdicts import (
@@ -22,6 +21,7 @@ from kps.io_common.verdicts import (
     upgrade_verdict,
 )
 from kps.io_sync.dispatch import check_callback
+from kps.io_sync.drivers import new_driver
 from kps.io_sync.log import write
 from kps.io_sync.loop import call, finisher, off_loop, serve_beside
 from kps.io_sync.relay import Relays
@@ -37,7 +37,6 @@ from kps.protocol.dialect.address import (
     host_and_port,
 )
 from kps.protocol.limits import check_seconds
-from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import (
     ClientLeft,
     ClientRegistered,
@@ -115,6 +114,12 @@ class Server(ServerProgram, UnifiedServer):
         compress: Whether to compress long publications for clients that take it
             (permessage-deflate): once for all of them, and only on topics where it pays. It saves
             bandwidth for processor time.
+        cluster: The URL of a NATS server, or several with commas between: this server is a node
+            of a cluster, whose nodes are one server for their clients. It needs ``kps[cluster]``
+            and asyncio, and its ``id`` is the node's name.
+        cluster_name: The name of the cluster, so that several can share an engine.
+        cluster_secret: A text that all nodes know and nobody else does: they sign what they send.
+        cluster_credentials: A file of credentials for NATS, if a URL with a password does not do.
         permissions: Permissions of anonymous clients, in place of the default ones: see
             ``Permissions.open``.
         proxies: Addresses and networks of proxies in front of this server, whose
@@ -185,7 +190,11 @@ class Server(ServerProgram, UnifiedServer):
             )
 
     def serve(self) -> None:
-        """Listen (unless ``start`` was called) and wait until ``stop``."""
+        """Listen (unless ``start`` was called) and wait until ``stop``.
+
+        A node of a cluster also stops, and this raises :class:`kps.ServerStartFailed`, if a server
+        turns out to have its id that began before it.
+        """
         if not self._driver.is_started:
             self.start()
         self._driver.news.until(lambda: self._is_stopped)
@@ -229,23 +238,18 @@ class Server(ServerProgram, UnifiedServer):
         with self._driver.lock:
             self._driver.start()
             config = self._settings.hub_config(asks_upgrade=self._on_upgrade is not None)
-            hub = self._hub = self._new_hub(config)
-            self._driver.open(hub, self._exporter)
+            exporter = self._exporter
+            hub = self._hub = self._driver.new_hub(
+                config, None if exporter is None else exporter.respond
+            )
+            self._driver.open(hub, exporter)
             if self._on_id is not None:
                 self._attach_direct(self._on_id)
             for callback in self._on_server_data:
                 self._attach_server_data(callback)
 
     def _new_driver(self) -> ServerDriver:
-        return ServerDriver(self, self._new_runtime(), self._settings)
-
-    def _new_hub(self, config: HubConfig) -> Hub:
-        return Hub(
-            config,
-            new_id=lambda: random_id("client"),
-            now=self._driver.clock(),
-            metrics=None if self._exporter is None else self._exporter.respond,
-        )
+        return new_driver(self, self._new_runtime(), self._settings)
 
     def _begin(self, host: str, port: int) -> None:
         """Set the address of the listening socket, and start working."""

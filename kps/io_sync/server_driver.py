@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kps.errors import KPSError, ServerStartFailed
 from kps.io_common.explaining import explained, listen_for_explanations
 from kps.io_common.forks import watch_forks
+from kps.io_common.ids import random_id
 from kps.io_common.listening import Listeners, listen, name_of
 from kps.io_common.logger import write as write_now
 from kps.io_common.server_logs import FiguresLog, LifeLog, hook_failed
@@ -23,8 +24,10 @@ from kps.io_sync.ending import Ending
 from kps.io_sync.log import catch_up, write
 from kps.io_sync.runtime import Runtime, stopped
 from kps.io_sync.workers import Workers
+from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
+from kps.protocol.wire.http import Responder
 from kps.protocol.wire.websocket import Output
 
 if TYPE_CHECKING:
@@ -64,6 +67,10 @@ class ServerDriver(Driver):
         self.ending = Ending(self.put_off, lambda: self.dispatcher.is_this_thread)
         self.is_ending = False
         self._ends_by = inf
+
+    def new_hub(self, config: HubConfig, metrics: Responder | None) -> Hub:
+        """Make the core."""
+        return Hub(config, new_id=lambda: random_id("client"), now=self.clock(), metrics=metrics)
 
     def open(self, hub: Hub, exporter: "Exporter | None") -> None:
         """Run a hub, whose figures an ``exporter`` shows."""

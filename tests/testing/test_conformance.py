@@ -360,6 +360,7 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
             "behind its close frame",
         ),
     ],
+    ids=["unauthorized", "end", "text", "masked", "binary", "behind a close frame"],
 )
 def test_a_server_that_does_not_let_us_in(answer: bytes, complaint: str) -> None:
     with odd_server(answer) as new_target:

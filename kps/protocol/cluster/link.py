@@ -8,18 +8,16 @@ one end sends then arrives whole, once and in order, or the link falls.
 
 from collections import deque
 from collections.abc import Callable
-from hashlib import blake2b
-from hmac import compare_digest
 from struct import Struct
 from typing import Protocol
 
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.frames import Assembler, Frame
+from kps.protocol.cluster.seal import Seal
 from kps.protocol.dialect.envelope import InvalidMessage, load, write
 
-_HEAD = Struct(">BQQQ")  # greeting or data, token of the sender, of the receiver, number
-_GREETING, _DATA = 1, 2
-_SEAL = 16  # bytes of a signature
+_HEAD = Struct(">BQQQ")  # kind of chunk, token of the sender, of the receiver, number
+_GREETING, _DATA, _FAREWELL = 1, 2, 3
 
 
 class Listener(Protocol):
@@ -63,7 +61,7 @@ class Link:
         self._config = config
         self._listener = listener
         self._new_token = new_token
-        self._key = blake2b(config.secret).digest() if config.secret else b""
+        self._seal = Seal(config.secret)
         self._is_open = False  # whether there is a carrier
         self._mine = new_token()
         self._theirs = 0
@@ -90,8 +88,8 @@ class Link:
 
     def receive(self, chunk: bytes, now: float) -> None:
         """Take a chunk that the other node has sent."""
-        body = self._opened(chunk)
-        if body is None:
+        body = self._seal.open(chunk)
+        if body is None or len(body) < _HEAD.size:
             self.forged += 1
             return
         kind, theirs, mine, number = _HEAD.unpack_from(body)
@@ -99,6 +97,8 @@ class Link:
             self._greeted(theirs, mine, body[_HEAD.size :], now)
         elif theirs != self._theirs or mine != self._mine:
             self._greet(now)  # it does not know that we have begun anew
+        elif kind == _FAREWELL:
+            self._begin_anew("the node has ended")
         else:
             self._heard = now
             self._rise()
@@ -113,14 +113,17 @@ class Link:
 
     def take(self, now: float) -> list[bytes]:
         """Return the chunks for the carrier."""
+        self._number_frames(now)
+        ready = list(self._ready)
+        self._ready.clear()
+        return ready
+
+    def _number_frames(self, now: float) -> None:
         frames, self._frames, self._size = self._frames, [], 0
         if frames:
             data, most = b"".join(frames), self._config.max_chunk
             for begin in range(0, len(data), most):
                 self._number(data[begin : begin + most], now)
-        ready = list(self._ready)
-        self._ready.clear()
-        return ready
 
     # -- this node --------------------------------------------------------------------------
 
@@ -133,6 +136,13 @@ class Link:
         if self._size > self._config.max_queue:
             self.fail("too much waits for the node", self._spoke)
         self._listener.has_output(self)
+
+    def say_farewell(self, now: float) -> None:
+        """End, behind what was sent, so that the other node does not take this for a silence."""
+        if self.is_up:
+            self._number_frames(now)
+            self._put(_HEAD.pack(_FAREWELL, self._mine, self._theirs, 0), now)
+            self._listener.has_output(self)
 
     def fail(self, reason: str, now: float) -> None:
         """Begin anew, because nothing can be trusted any more."""
@@ -166,9 +176,7 @@ class Link:
         if not self._is_of_this_cluster(about):
             return
         if theirs != self._theirs:
-            if (
-                self.is_up
-            ):  # otherwise our token is still unused, and two ends could chase each other
+            if self.is_up:  # or our token is unused, and two ends could chase each other
                 self._begin_anew("the node has begun anew")
             self._theirs = theirs
         self._heard = now
@@ -213,14 +221,4 @@ class Link:
 
     def _put(self, body: bytes, now: float) -> None:
         self._spoke = now
-        self._ready.append(body + self._seal(body))
-
-    def _seal(self, body: bytes) -> bytes:
-        return blake2b(body, key=self._key, digest_size=_SEAL).digest() if self._key else b""
-
-    def _opened(self, chunk: bytes) -> bytes | None:
-        """Return a chunk without its signature; ``None`` if that is wrong."""
-        body, seal = (chunk[:-_SEAL], chunk[-_SEAL:]) if self._key else (chunk, b"")
-        if len(body) < _HEAD.size or not compare_digest(seal, self._seal(body)):
-            return None
-        return body
+        self._ready.append(self._seal.close(body))

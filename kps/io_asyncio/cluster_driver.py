@@ -1,0 +1,58 @@
+"""Runs the hub of a server that is one node of a cluster, whose engine is NATS."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from kps.errors import ServerStartFailed
+from kps.io_asyncio.log import write
+from kps.io_asyncio.nats_links import NatsLinks
+from kps.io_asyncio.node_driver import NodeDriver
+from kps.io_asyncio.runtime import Runtime
+from kps.io_asyncio.server_driver import ServerFace
+from kps.io_common.cluster_options import ClusterSettings
+from kps.io_common.server_options import ServerSettings
+
+
+class ClusterDriver(NodeDriver):
+    """Runs the hub of one node, and its links to the others over the engine."""
+
+    _links: NatsLinks
+
+    def __init__(
+        self,
+        face: ServerFace,
+        runtime: Runtime,
+        settings: ServerSettings,
+        cluster: ClusterSettings,
+    ) -> None:
+        super().__init__(face, runtime, settings, cluster.config)
+        self._cluster_settings = cluster
+        self._stop = face.stop
+        self._end: asyncio.Task[None] | None = None
+
+    async def listen(self, begin: Callable[[str, int], None]) -> None:
+        """Meet the other nodes, then accept connections. Raises the same as the base class."""
+        links = self._links = NatsLinks(
+            self.cluster, self._cluster_settings, self.clock, self.progress, self._yield_to_rival
+        )
+        await links.open()
+        try:
+            await super().listen(begin)
+        except BaseException:
+            await links.close()
+            raise
+
+    def _yield_to_rival(self) -> None:
+        """Stop, because a server that began before this one has its id."""
+        if not self.is_ending and self.failure is None:
+            self.failure = ServerStartFailed(self._links.rivalry)
+            write(logging.ERROR, "id_taken", f"{self._links.rivalry}: this server ends")
+            self._end = self.runtime.loop.create_task(self._stop())
+
+    async def close(self, grace: float) -> None:
+        """End as the base class does, then tell the other nodes."""
+        try:
+            await super().close(grace)
+        finally:
+            await self._links.close()

@@ -1,0 +1,215 @@
+"""Carries the links of a node over NATS: each node has a subject, and one is for all of them.
+
+Nothing is subscribed or unsubscribed as topics come and go. Whatever NATS loses leaves a gap in
+the numbers of a link, which notices it.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from kps.errors import InvalidArgument, ServerStartFailed
+from kps.io_asyncio.log import write
+from kps.io_common.cluster_options import ClusterSettings, without_password
+from kps.protocol.cluster.cluster import Cluster
+from kps.protocol.cluster.membership import Life, Membership
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+
+_CONNECT = 10.0  # seconds for the first connection to the engine
+_SETTLE = 0.5  # seconds in which other nodes answer the first announcement
+_PING = 2  # seconds between pings of the engine, of which two may have no answer
+_RECONNECT = 1  # seconds between attempts to reach the engine again
+_MUCH = 1024 * 1024  # bytes for the engine, after which we wait until it has taken them
+_WHILE_FULL = 0.005  # seconds between looks at that
+_LEAST_PAYLOAD = 512 * 1024  # bytes of a message that the engine must take
+
+
+class NatsLinks:
+    """The links of a node over NATS. ``progress`` asks its driver for a step."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: ClusterSettings,
+        clock: Callable[[], float],
+        progress: Callable[[], None],
+        rival: Callable[[], None],
+    ) -> None:
+        self.membership = Membership(
+            cluster, settings.config, Life(time.time(), secrets.randbits(64))
+        )
+        self._cluster = cluster
+        self._settings = settings
+        self._clock = clock
+        self._progress = progress
+        self._rival = rival
+        """Is called when another server has the id of this node."""
+        self._prefix = f"kps.{_quoted(settings.config.name)}"
+        self._me = _quoted(cluster.nodes.me)
+        self._client: Client
+        self._failure = ""  # of the latest attempt to reach the engine
+        self._nodes: dict[str, None] = {}  # those for which there is something to write
+        self._has_output = asyncio.Event()
+        self._has_met = self._has_warned = False
+        self._writer: asyncio.Task[None] | None = None
+
+    # -- life -------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Reach the engine, and meet the nodes that are there.
+
+        Raises :class:`kps.ServerStartFailed`.
+        """
+        try:
+            from nats.aio.client import Client
+        except ImportError:
+            raise InvalidArgument("a cluster needs nats-py: pip install 'kps[cluster]'") from None
+        client = self._client = Client()
+        try:
+            async with asyncio.timeout(_CONNECT):
+                await client.connect(
+                    list(self._settings.servers),
+                    name=f"kps {self._cluster.nodes.me}",
+                    user_credentials=self._settings.credentials,
+                    error_cb=self._failed,
+                    disconnected_cb=self._disconnected,
+                    reconnected_cb=self._reconnected,
+                    no_echo=True,
+                    pending_size=0,  # what waits while there is no engine would come too late
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=_RECONNECT,
+                    ping_interval=_PING,
+                )
+                await client.subscribe(f"{self._prefix}.to.{self._me}.*", cb=self._take)
+                await client.subscribe(f"{self._prefix}.all", cb=self._hear)
+        except Exception as error:
+            await self._end()
+            why = self._failure or str(error) or type(error).__name__
+            raise ServerStartFailed(f"no engine at {self._settings.shown}: {why}") from error
+        if client.max_payload < _LEAST_PAYLOAD:
+            await self._end()
+            text = (
+                f"the engine takes {client.max_payload} bytes at a time, and not {_LEAST_PAYLOAD}"
+            )
+            raise ServerStartFailed(f"{text}: see max_payload of NATS")
+        self._writer = asyncio.get_running_loop().create_task(self._write())
+        self.membership.open(self._clock())
+        self._progress()
+        await self._meet()
+
+    async def _meet(self) -> None:
+        """Wait until the links to all nodes are up, so that no client misses what they tell."""
+        begun = self._clock()
+        until = begun + _SETTLE + self._settings.config.patience
+        while self._clock() < begun + _SETTLE or self.membership.missing:
+            if self._clock() >= until:
+                missing = ", ".join(self.membership.missing)
+                text = "these nodes do not answer: %(nodes)s; this one begins without them"
+                write(logging.WARNING, "nodes_missing", text, nodes=missing)
+                break
+            await asyncio.sleep(0.02)
+        if self.membership.rival:
+            await self._end()
+            raise ServerStartFailed(self.rivalry)
+        self._has_met = True
+
+    @property
+    def rivalry(self) -> str:
+        """What to say if another server has the id of this node."""
+        config = self._settings.config
+        return f"the cluster {config.name} has a server with the id {self._cluster.nodes.me}"
+
+    async def close(self) -> None:
+        """Tell the other nodes that this one ends, and leave."""
+        self._cluster.say_farewell(self._clock())
+        self.flush()
+        if self._writer is not None and self._client.is_connected:
+            await asyncio.wait([asyncio.ensure_future(self._drain())], timeout=1.0)
+        await self._end()
+
+    async def _end(self) -> None:
+        self.membership.close(self._clock())
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.wait([self._writer])
+        await self._client.close()
+
+    # -- what goes out ----------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Let what waits for other nodes be written."""
+        self._nodes |= dict.fromkeys(self._cluster.take_unflushed())
+        if self._nodes or self.membership.has_output:
+            self._has_output.set()
+
+    async def _write(self) -> None:
+        while True:
+            await self._has_output.wait()
+            self._has_output.clear()
+            try:
+                await self._drain()
+            except Exception as error:  # the engine is gone; then ``_disconnected`` comes
+                self._failure = str(error)
+
+    async def _drain(self) -> None:
+        client = self._client
+        for chunk in self.membership.take():
+            await client.publish(f"{self._prefix}.all", chunk)
+        while self._nodes:
+            node = next(iter(self._nodes))
+            del self._nodes[node]
+            for chunk in self._cluster.take(node, self._clock()):
+                await client.publish(f"{self._prefix}.to.{_quoted(node)}.{self._me}", chunk)
+            while client.pending_data_size > _MUCH and client.is_connected:  # noqa: ASYNC110
+                await asyncio.sleep(_WHILE_FULL)  # the library has no event for it
+
+    # -- what comes in ----------------------------------------------------------------------
+
+    async def _take(self, message: "Msg") -> None:
+        node = unquote(message.subject.rpartition(".")[2])
+        self._cluster.receive(node, message.data, self._clock())
+        self._progress()
+
+    async def _hear(self, message: "Msg") -> None:
+        self.membership.hear(message.data, self._clock())
+        self._progress()
+        if self.membership.strange and not self._has_warned:
+            self._has_warned = True
+            text = "a node of the cluster %(cluster)s has another cluster_secret: they do not meet"
+            write(logging.WARNING, "strange_node", text, cluster=self._settings.config.name)
+        if self.membership.rival and self._has_met:
+            self._rival()
+
+    # -- what becomes of the engine ---------------------------------------------------------
+
+    async def _disconnected(self) -> None:
+        if self._client.is_closed:
+            return
+        text = "the engine of the cluster is away: %(error)s"
+        write(logging.ERROR, "engine_lost", text, error=self._failure or "the connection is lost")
+        self.membership.close(self._clock())
+        self._progress()
+
+    async def _reconnected(self) -> None:
+        url = self._client.connected_url
+        engine = "" if url is None else without_password(url.geturl())
+        write(
+            logging.INFO, "engine_found", "the engine of the cluster is %(engine)s", engine=engine
+        )
+        self.membership.open(self._clock())
+        self._progress()
+
+    async def _failed(self, error: Exception) -> None:
+        self._failure = str(error) or type(error).__name__
+
+
+def _quoted(name: str) -> str:
+    """Return a name as one part of a subject."""
+    return quote(name, safe="").replace(".", "%2E").replace("~", "%7E")

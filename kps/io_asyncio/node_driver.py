@@ -1,0 +1,65 @@
+"""Runs the hub of a server that is one node of a cluster."""
+
+import logging
+import secrets
+from typing import Protocol
+
+from kps.io_asyncio.driver import Face
+from kps.io_asyncio.log import write
+from kps.io_asyncio.runtime import Runtime
+from kps.io_asyncio.server_driver import ServerDriver
+from kps.io_common.ids import random_id
+from kps.io_common.server_options import ServerSettings
+from kps.protocol.cluster.cluster import Cluster
+from kps.protocol.cluster.config import ClusterConfig
+from kps.protocol.server.config import HubConfig
+from kps.protocol.server.hub import Hub
+from kps.protocol.wire.http import Responder
+
+
+class Links(Protocol):
+    """What carries the links of a node."""
+
+    def flush(self) -> None:
+        """Write what waits for other nodes."""
+
+
+class NodeDriver(ServerDriver):
+    """Runs the hub of one node of a cluster, and its links to the others."""
+
+    cluster: Cluster
+    _links: Links
+
+    def __init__(
+        self, face: Face, runtime: Runtime, settings: ServerSettings, config: ClusterConfig
+    ) -> None:
+        super().__init__(face, runtime, settings)
+        self._cluster_config = config
+
+    def new_hub(self, config: HubConfig, metrics: Responder | None) -> Hub:
+        """Make the core."""
+        self.cluster = Cluster(
+            config,
+            self._cluster_config,
+            new_id=lambda: random_id("client"),
+            new_token=new_token,
+            now=self.clock(),
+            metrics=metrics,
+        )
+        return self.cluster.hub
+
+    def _flush(self) -> None:
+        super()._flush()
+        self._links.flush()
+        changes, self.cluster.changes = self.cluster.changes, []
+        for node, reason, lost in changes:
+            if reason and not self.is_ending:
+                text = "the link to %(node)s fell: %(reason)s; %(lost)d frames are lost"
+                write(logging.WARNING, "link_fell", text, node=node, reason=reason, lost=lost)
+            elif not reason:
+                write(logging.INFO, "link_up", "the link to %(node)s is up", node=node)
+
+
+def new_token() -> int:
+    """Return an unpredictable number of 64 bits that is not 0."""
+    return secrets.randbits(64) or 1

@@ -1,0 +1,68 @@
+"""The options of a server that is one node of a cluster."""
+
+import os
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from kps.errors import InvalidArgument
+from kps.protocol.cluster.config import ClusterConfig
+from kps.protocol.limits import shown
+
+_SCHEMES = ("nats", "tls")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """Where the engine of a cluster is, and how its nodes know each other."""
+
+    servers: tuple[str, ...]
+    """URLs of NATS servers."""
+    credentials: str | None
+    """A file of credentials for them."""
+    config: ClusterConfig
+
+    @classmethod
+    def read(
+        cls,
+        servers: object,
+        name: str | None,
+        secret: str | None,
+        credentials: str | os.PathLike[str] | None,
+    ) -> "ClusterSettings":
+        """Check a program's options. Raises :class:`kps.InvalidArgument`."""
+        if not isinstance(servers, str):
+            raise InvalidArgument(f"cluster is the URL of a NATS server, not {shown(servers)}")
+        for option, value in (("cluster_name", name), ("cluster_secret", secret)):
+            if value is not None and (not isinstance(value, str) or not value):
+                raise InvalidArgument(f"{option} is a text that is not empty")
+        config = ClusterConfig(secret=(secret or "").encode())
+        return cls(
+            tuple(_check_url(one.strip()) for one in servers.split(",")),
+            None if credentials is None else os.fspath(credentials),
+            config if name is None else replace(config, name=name),
+        )
+
+    @property
+    def shown(self) -> str:
+        """The servers without their passwords."""
+        return ", ".join(map(without_password, self.servers))
+
+
+def without_password(url: str) -> str:
+    """Return a URL that may be logged."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _check_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in _SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise InvalidArgument(
+            f"cluster is the URL of a NATS server, such as nats://localhost:4222, not "
+            f"{shown(url.rpartition('@')[2])}"
+        )
+    return url

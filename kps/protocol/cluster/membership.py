@@ -1,0 +1,130 @@
+"""Which nodes there are, where all of them hear what one tells all: over an engine.
+
+Each node announces itself now and then, and answers the announcement of a node that it did not
+know. A node that announces itself is given a link, which finds out the rest. One that is silent,
+and whose link is down, is forgotten.
+"""
+
+from typing import Any, NamedTuple
+
+from kps.protocol.cluster.cluster import Cluster
+from kps.protocol.cluster.config import ClusterConfig
+from kps.protocol.cluster.seal import Seal
+from kps.protocol.dialect.envelope import InvalidMessage, load, write
+
+
+class Life(NamedTuple):
+    """One run of a server. Of two with one id, the later one gives way."""
+
+    began: float
+    """Seconds since 1970."""
+    token: int
+    """What tells two apart that began at the same time."""
+
+
+class Membership:
+    """The nodes that this one hears, over an engine that carries what one tells all."""
+
+    def __init__(self, cluster: Cluster, config: ClusterConfig, life: Life) -> None:
+        self.rival = False
+        """Whether another server that began before this one has its id."""
+        self.strange = 0
+        """Announcements that this node could not read, perhaps because of another secret."""
+        self._cluster = cluster
+        self._config = config
+        self._life = life
+        self._seal = Seal(config.secret)
+        self._me = cluster.nodes.me
+        self._heard: dict[str, float] = {}
+        self._is_open = False
+        self._next = 0.0  # when this node announces itself again
+        self._ready: list[bytes] = []
+
+    # -- the engine -------------------------------------------------------------------------
+
+    def open(self, now: float) -> None:
+        """Begin, because there is an engine."""
+        self._is_open = True
+        self._announce(now)
+        self._cluster.schedule(self)
+
+    def close(self, now: float) -> None:
+        """Let all nodes go, because there is no engine any more."""
+        self._is_open = False
+        self._ready.clear()
+        for node in list(self._heard):
+            self._forget(node, now)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._ready)
+
+    def take(self) -> list[bytes]:
+        """Return what the engine is to tell all nodes."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def hear(self, chunk: bytes, now: float) -> None:
+        """Take what a node tells all, perhaps this one."""
+        body = self._seal.open(chunk)
+        said = None if body is None else _read(body)
+        if said is None:
+            self.strange += 1
+        if said is None or said.cluster != self._config.name or not self._is_open:
+            return
+        if said.node == self._me:
+            self.rival = self.rival or said.life < self._life
+        elif said.node in self._heard:
+            self._heard[said.node] = now
+        else:
+            self._heard[said.node] = now
+            self._cluster.open(said.node, now)
+            self._announce(now)
+
+    @property
+    def missing(self) -> list[str]:
+        """The nodes that are there, but whose links are not up."""
+        return [node for node in self._heard if node not in self._cluster.nodes.others]
+
+    # -- time -------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When this node announces itself again."""
+        return self._next if self._is_open else None
+
+    def handle_timeout(self, now: float) -> None:
+        """Announce this node, and forget those that are silent."""
+        if self._is_open and now >= self._next:
+            self._announce(now)
+            for node, heard in list(self._heard.items()):
+                is_up = node in self._cluster.nodes.others
+                if not is_up and now >= heard + self._config.patience:
+                    self._forget(node, now)
+
+    # -- within -----------------------------------------------------------------------------
+
+    def _announce(self, now: float) -> None:
+        self._next = now + self._config.heartbeat
+        body = write([self._config.name, self._me, *self._life])
+        self._ready.append(self._seal.close(body))
+
+    def _forget(self, node: str, now: float) -> None:
+        del self._heard[node]
+        self._cluster.forget(node, now)
+
+
+class _Said(NamedTuple):
+    cluster: str
+    node: str
+    life: Life
+
+
+def _read(body: bytes) -> _Said | None:
+    """Return what a node has said; ``None`` if it says nothing that we understand."""
+    try:
+        said: Any = load(body)
+        cluster, node, began, token = said[:4]  # a later version may say more
+        return _Said(str(cluster), str(node), Life(float(began), int(token)))
+    except (InvalidMessage, TypeError, ValueError):
+        return None

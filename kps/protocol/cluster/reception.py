@@ -1,0 +1,150 @@
+"""Takes the frames of other nodes, each to the part that it is for."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kps.protocol.bus.publication import ForwardedPublication
+from kps.protocol.cluster.asks import Asks, DirectAsk
+from kps.protocol.cluster.carrying import About, restored
+from kps.protocol.cluster.delivery import ClusterDelivery
+from kps.protocol.cluster.frames import Frame, Kind
+from kps.protocol.cluster.histories import Histories
+from kps.protocol.cluster.interest import Interest
+from kps.protocol.cluster.members import Members
+from kps.protocol.cluster.names import Names
+from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.cluster.presence import ClusterPresenceBook
+from kps.protocol.cluster.tasks import ClusterTaskBook
+from kps.protocol.server.actions import no_such_client
+from kps.protocol.server.delivery import Direct, Refusal
+from kps.protocol.server.session import ServerSession
+
+
+class Reception:
+    """Takes the frames of other nodes. It has the parts of this one."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        delivery: ClusterDelivery,
+        interest: Interest,
+        names: Names,
+        asks: Asks,
+        members: Members,
+        tasks: ClusterTaskBook,
+        presence: ClusterPresenceBook,
+        histories: Histories | None,
+        find_session: Callable[[int], ServerSession | None],
+    ) -> None:
+        self.nodes = nodes
+        self.delivery = delivery
+        self.interest = interest
+        self.names = names
+        self.asks = asks
+        self.members = members
+        self.tasks = tasks
+        self.presence = presence
+        self.histories = histories
+        self._find_session = find_session
+
+    def take(self, node: Node, frame: Frame) -> None:
+        """Take a frame of a node."""
+        if frame.kind in _OF_HISTORY:
+            if self.histories is not None:
+                _OF_HISTORY[frame.kind](self.histories, node, frame.payload, *frame.values)
+        else:
+            _HANDLERS[frame.kind](self, node, frame.payload, *frame.values)
+
+    def _publish(self, node: Node, data: bytes, receipt: int, *about: Any) -> None:
+        publication = restored(ForwardedPublication, About(*about), data)
+        reached = self.delivery.publish(publication)
+        if receipt:
+            node.send(Kind.REACHED, receipt, reached)
+
+    def _direct(
+        self, node: Node, data: bytes, client_id: str, sender: str, headers: str, *where: Any
+    ) -> None:
+        origin, number, request = where
+        direct, refuse = Direct(sender, data, headers.encode()), Refusal(number, request)
+        if not self.delivery.route(client_id, direct, origin, refuse):
+            self._tell_nobody(origin, client_id, refuse)
+
+    def _hand(
+        self, node: Node, data: bytes, client_id: str, sender: str, headers: str, *where: Any
+    ) -> None:
+        origin, number, request = where
+        if not self.delivery.hand(client_id, Direct(sender, data, headers.encode())):
+            self._tell_nobody(origin, client_id, Refusal(number, request))
+
+    def _tell_nobody(self, origin: str, client_id: str, refuse: Refusal) -> None:
+        node = self.nodes.others.get(origin)
+        if node is not None:
+            node.send(Kind.NOBODY, client_id, *refuse)
+        elif origin == self.nodes.me:
+            self._refuse(client_id, *refuse)
+
+    def _nobody(self, node: Node, _: bytes, client_id: str, number: int, request: Any) -> None:
+        self._refuse(client_id, number, request)
+
+    def _refuse(self, client_id: str, number: int, request: Any) -> None:
+        session = self._find_session(number)
+        if session is not None:
+            session.refuse(no_such_client(client_id), request)
+
+    def _ask(self, node: Node, data: bytes, ack_id: str, seconds: float, *about: Any) -> None:
+        publication = restored(ForwardedPublication, About(*about), data)
+        self.asks.ask_topic(node, ack_id, publication, seconds)
+
+    def _ask_id(self, node: Node, data: bytes, *values: Any) -> None:
+        self.delivery.route_ask(node, DirectAsk(*values[:-1]), data)
+
+    def _hand_ask(self, node: Node, data: bytes, *values: Any) -> None:
+        origin = self.nodes.others.get(values[-1])
+        if origin is not None:
+            self.asks.ask_client(origin, DirectAsk(*values[:-1]), data)
+
+
+_Handler = Callable[..., None]
+
+_HANDLERS: dict[int, _Handler] = {
+    Kind.INTEREST: lambda it, node, _, *values: it.interest.heed(node, *values),
+    Kind.CONFIRM: lambda it, node, _, number: it.interest.confirmed(node, number),
+    Kind.PUBLISH: Reception._publish,
+    Kind.REACHED: lambda it, node, _, *values: it.delivery.reached(node.id, *values),
+    Kind.DIRECT: Reception._direct,
+    Kind.HAND: Reception._hand,
+    Kind.NOBODY: Reception._nobody,
+    Kind.CLAIM: lambda it, node, _, *values: it.names.claim_of(node, *values),
+    Kind.CLAIMED: lambda it, node, _, *values: it.names.claimed(node, *values),
+    Kind.REGISTER: lambda it, node, _, *values: it.names.registered(node.id, *values),
+    Kind.RELEASE: lambda it, _, __, *values: it.names.released(*values),
+    Kind.EVICT: lambda it, _, __, *values: it.names.evicted(*values),
+    Kind.ASK: Reception._ask,
+    Kind.ASK_ID: Reception._ask_id,
+    Kind.HAND_ASK: Reception._hand_ask,
+    Kind.ASKED: lambda it, node, _, *values: it.asks.asked(node, *values),
+    Kind.OUTCOME: lambda it, node, data, *values: it.asks.outcome(node, *values, data),
+    Kind.JOIN: lambda it, node, _, *values: it.members.join(node, *values),
+    Kind.LEAVE: lambda it, node, _, *values: it.members.leave(node, *values),
+    Kind.GONE: lambda it, node, _, *values: it.members.left_for_good(node, *values),
+    Kind.SHARE: lambda it, *values: it.members.share(*values),
+    Kind.OFFER: lambda it, *values: it.members.offered(*values),
+    Kind.TOOK: lambda it, _, __, *values: it.tasks.took(*values),
+    Kind.MOVED: lambda it, _, __, *values: it.tasks.moved(*values),
+    Kind.CONCLUDED: lambda it, _, data, *values: it.tasks.concluded(*values, data),
+    Kind.GIVE: lambda it, *values: it.members.take(*values),
+    Kind.ANSWER: lambda it, *values: it.members.answered(*values),
+    Kind.WATCH: lambda it, node, _, *values: it.presence.watch(node, *values),
+    Kind.PRESENT: lambda it, node, info, *values: it.presence.came(node, info, *values),
+    Kind.RENAMED: lambda it, node, _, *values: it.presence.has_new_id(node, *values),
+    Kind.AWAY: lambda it, node, _, *values: it.presence.went(node, *values),
+    Kind.END: lambda it, node, _, ack_id: it.asks.ended(node, ack_id),
+}
+
+_OF_HISTORY: dict[int, _Handler] = {
+    Kind.EPOCH: Histories.epoch,
+    Kind.KEEP: Histories.keep,
+    Kind.KEPT: Histories.kept,
+    Kind.LOG: Histories.log,
+    Kind.ENTRY: Histories.entry,
+}

@@ -1,0 +1,1 @@
+"""Servers on several machines that are one: a cluster whose engine is a real NATS server."""
