@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# More than there are cores, as many tests wait most of the time.
+PYTEST_WORKERS ?= 4
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
 .PHONY: serve test test-python test-js test-go test-rust test-chat lint faces conformance fuzz bench soak attacks check-all clean
@@ -13,7 +15,7 @@ serve: $(VENV)/run.stamp
 test: test-python test-js
 
 test-python: $(VENV)/dev.stamp
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 # The JavaScript client, and the console in a browser. Without Node they are left out.
 test-js: $(VENV)/dev.stamp

@@ -90,7 +90,7 @@ class ClientDriver(Driver):
 
     async def _connect(self) -> None:
         settings = self._settings
-        connection = Connection(self.runtime.loop, self, self.clock)
+        connection = Connection(self.runtime.loop, self, self.clock, self.runtime.stopwatch)
         try:
             self.session.renew_token()
             await self.runtime.connect(

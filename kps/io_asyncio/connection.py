@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
         "_is_writable",
         "_loop",
         "_owner",
+        "_stopwatch",
         "_transport",
         "_unwritten",
     )
@@ -72,9 +73,11 @@ class Connection(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         owner: Owner,
         clock: Callable[[], float] | None = None,
+        stopwatch: Callable[[], float] = monotonic,
     ) -> None:
         self._loop = loop
         self._clock = clock or loop.time
+        self._stopwatch = stopwatch
         self._owner = owner
         self._endpoint: Endpoint
         self._transport: asyncio.Transport
@@ -101,13 +104,13 @@ class Connection(asyncio.Protocol):
         self._owner.progress()
 
     def data_received(self, data: bytes) -> None:
-        begun = monotonic()
+        begun = self._stopwatch()
         try:
             self._endpoint.receive_data(data, self._clock())
         except BaseException:  # out of a signal handler, for instance: the stream has a hole
             self.abort()
             raise
-        took = monotonic() - begun
+        took = self._stopwatch() - begun
         if took > _TURN:
             self._is_resting = True  # let other connections have their turn
             self._loop.call_soon(self._rested)

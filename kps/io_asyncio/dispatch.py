@@ -59,8 +59,9 @@ class Dispatcher:
         progress: Callable[[], None],
         max_notices: int,
         max_notice_bytes: int,
+        stopwatch: Callable[[], float] = monotonic,
     ) -> None:
-        self._host = Host(settle, progress)
+        self._host = Host(settle, progress, stopwatch)
         self._loop = self._host.loop
         self._callbacks = self._host.callbacks
         self.due: Mapping[Handler, None] = self._host.due
@@ -114,7 +115,8 @@ class Dispatcher:
         Tell whether it was short, so that more may follow in this turn of the loop.
         """
         host, due = self._host, self._host.due
-        now = monotonic()
+        stopwatch = host.stopwatch
+        now = stopwatch()
         turn_ends, is_long_from = now + TURN, now + _SHORT
         while due:
             if host.is_closed:
@@ -131,7 +133,7 @@ class Dispatcher:
                 del due[handler]
             if has_more:
                 due[handler] = None  # behind the others
-            now = monotonic()
+            now = stopwatch()
             if now > turn_ends:
                 break
         return now < is_long_from

@@ -114,7 +114,11 @@ class Driver(Steps):
         self.clock = self.runtime.clock
         limits = self._limits
         self.dispatcher = Dispatcher(
-            self._face._settle, self.progress, limits.mailbox_messages, limits.mailbox_bytes
+            self._face._settle,
+            self.progress,
+            limits.mailbox_messages,
+            limits.mailbox_bytes,
+            self.runtime.stopwatch,
         )
         self.is_started = True
         self.thread = get_ident()

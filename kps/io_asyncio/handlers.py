@@ -15,7 +15,6 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from time import monotonic
 from typing import Any, Protocol
 
 from kps.io_asyncio.workers import ends_task, quiet
@@ -48,8 +47,11 @@ class Settle(Protocol):
 class Host:
     """What the handlers of one client or server share."""
 
-    def __init__(self, settle: Settle, progress: Callable[[], None]) -> None:
+    def __init__(
+        self, settle: Settle, progress: Callable[[], None], stopwatch: Callable[[], float]
+    ) -> None:
         self.settle = settle
+        self.stopwatch = stopwatch
         self.progress = progress
         """Asks for a step, and for a turn of those that are ``due`` behind it."""
         self.loop = asyncio.get_running_loop()
@@ -185,7 +187,8 @@ class OnLoop(_Tasks):
     async def _run(self) -> None:
         mailbox, settle = self.mailbox, self.host.settle
         callback: Callable[[Message], Awaitable[Any]] = self.callback  # type: ignore[assignment]
-        turn_ends = monotonic() + TURN
+        stopwatch = self.host.stopwatch
+        turn_ends = stopwatch() + TURN
         while mailbox.has_work:
             for message in mailbox.batch(_BATCH):
                 error: str | None = UNSUBSCRIBED
@@ -202,11 +205,11 @@ class OnLoop(_Tasks):
                 finally:
                     if message.acknowledgement is not None:
                         settle(message, error, result, more=mailbox.has_work)
-            if monotonic() > turn_ends:
+            if stopwatch() > turn_ends:
                 # A callback that never waits must not starve the loop. The loop reads much at
                 # a time, so the callback must not yield after each batch either.
                 await asyncio.sleep(0)
-                turn_ends = monotonic() + TURN
+                turn_ends = stopwatch() + TURN
         self._stop()
         if mailbox.error is not None:
             self.go_on()
@@ -251,7 +254,7 @@ class Inline(_Tasks):
                 finally:
                     if message.acknowledgement is not None and self._awaited is not message:
                         settle(message, error, result, more=True)
-                now = monotonic()
+                now = self.host.stopwatch()
                 if now > turn_ends:
                     if now > turn_ends + _SLOW:
                         self._warn(now - turn_ends)

@@ -2,9 +2,9 @@
 
 This is the seam for tests. A client or server makes its runtime by calling its class attribute
 ``_new_runtime``. A test can put another class there, and run the real client against an endpoint
-in memory, with a clock that it sets by hand: ``clock`` and ``call_at`` give the time, ``entropy``
-and ``chance`` give randomness, and ``connect`` opens a transport (it calls the protocol's
-``connection_made`` with any object that has the methods of a transport).
+in memory, with a clock that it sets by hand: ``clock``, ``call_at`` and ``stopwatch`` give the
+time, ``entropy`` and ``chance`` give randomness, and ``connect`` opens a transport (it calls the
+protocol's ``connection_made`` with any object that has the methods of a transport).
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import random
 import ssl
 from collections.abc import Callable
 from threading import get_ident
+from time import monotonic
 from typing import NoReturn, Protocol
 
 from kps.errors import InvalidState, ServerStopped, WrongThread
@@ -35,6 +36,9 @@ class Runtime:
     """Returns ``n`` unpredictable bytes."""
     chance: Callable[[], float] = staticmethod(random.random)
     """Returns a number in [0, 1)."""
+    stopwatch: Callable[[], float] = staticmethod(monotonic)
+    """Returns the time by which shares of a turn are measured, in seconds. What happens depends on
+    how fast the machine is, unless this stands still."""
     loop: asyncio.AbstractEventLoop
     """The event loop, set by ``start``."""
 

@@ -181,6 +181,11 @@ class MemoryCluster:
         for wire in self._between(one, other):
             wire.is_stalled = True
 
+    def leave(self, name: str) -> None:
+        """Let a node prepare for its end. Its clients are still there."""
+        self.nodes[name].cluster.leave(self.clock.now)
+        self.run()
+
     def kill(self, name: str) -> None:
         """End a node, with the connections of its clients."""
         node = self.nodes[name]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import kps
-from kps.io_asyncio import dispatch, handlers
+from kps.io_asyncio.runtime import Runtime
 from tests.interrupting import Interruption, at_every_place
 from tests.io.harness import PATIENCE
 from tests.io.test_asyncio import on_both_loops
@@ -265,8 +265,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(handlers, "monotonic", lambda: self.now)
-        monkeypatch.setattr(dispatch, "monotonic", lambda: self.now)
+        monkeypatch.setattr(Runtime, "stopwatch", staticmethod(lambda: self.now))
 
 
 @on_both_loops

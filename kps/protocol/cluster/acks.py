@@ -63,8 +63,8 @@ class ClusterAckBook(AckBook):
         """Return a pending request by this server's id of it."""
         return self._by_id.get(ack_id)
 
-    def replace(self, request: AckRequest, node: Subscriber, clients: Iterable[Addressee]) -> None:
-        """Await clients in place of their node."""
+    def replace(self, request: AckRequest, node: Addressee, clients: Iterable[Addressee]) -> None:
+        """Await others in place of a node, or of a client that has moved."""
         if node not in request.awaited:
             return
         others = [

@@ -71,8 +71,8 @@ class Asks:
         target: Client | LocalProgram | None = self._state.clients.get(client_id)
         if client_id == self._state.config.id:
             target = self._local
-        if target is None:
-            origin.send(Kind.OUTCOME, ack_id, client_id, "disconnected")
+        if target is None:  # it was here
+            origin.send(Kind.BACK_ASK, *ask, payload=data)
             return
         request = self._open(origin, ack_id, [target], seconds)
         if request is not None:
@@ -149,12 +149,12 @@ class Asks:
         else:
             self._acks.note_absent(request, ids)
 
-    def goes_by(self, request: AckRequest, owner: Node) -> None:
+    def goes_by(self, ack_id: str, owner: Node) -> None:
         """Note that a request goes to all nodes by way of the owner of its topic."""
         if len(self._by_owner) >= _MANY:
             pending = self._acks.pending
             self._by_owner = {one: node for one, node in self._by_owner.items() if pending(one)}
-        self._by_owner[request.id] = owner
+        self._by_owner[ack_id] = owner
 
     def ask_here(self, ack_id: str, publication: Publication) -> None:
         """Ask the subscribers here, of a message that has come back from the owner of its topic."""
@@ -175,6 +175,28 @@ class Asks:
         publication.ack_id = ack_id
         self._state.stats.published += 1
         self._state.stats.delivered += bus.publish(publication)
+
+    def ask_elsewhere(self, ask: DirectAsk, data: bytes, node: Node | None) -> None:
+        """Ask a client that has moved: one of this node or, if it is none of these, of another.
+
+        If it is on no node, nobody is asked.
+        """
+        request = self._acks.pending(ask.ack_id)
+        names = {} if request is None else request.awaited
+        before = next((one for one, name in names.items() if name == ask.client_id), None)
+        if request is None or before is None:
+            return
+        client = self._state.clients.get(ask.client_id)
+        if client is not None:
+            self._acks.replace(request, before, [client])
+            asked = Ask(ask.client_id, "", data, None, False, headers=ask.headers.encode())
+            client.deliver_direct(direct_publication(request, ask.sender, asked))
+        elif node is None:
+            self._acks.replace(request, before, [])
+        else:
+            self._acks.replace(request, before, [node])
+            request.awaited[node] = ask.client_id
+            node.send(Kind.HAND_ASK, *ask, self._nodes.me, payload=data)
 
     def asked(self, node: Node, ack_id: str, ids: list[str], at: str) -> None:
         """Note whom a node has asked, or that it has passed a request on to another node."""

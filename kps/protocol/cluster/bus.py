@@ -1,12 +1,14 @@
 """The bus of a node: other nodes subscribe to it, too, and its groups have members elsewhere."""
 
 from collections.abc import Container
+from functools import partial
 
 from kps.protocol.bus.groups import Group
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subjects import Subject
 from kps.protocol.bus.subscriber import Stage, Subscriber
 from kps.protocol.bus.topics import Bus
+from kps.protocol.cluster.agreement import Agreement
 from kps.protocol.cluster.carrying import About, payload_of
 from kps.protocol.cluster.frames import Kind, write_key
 from kps.protocol.cluster.nodes import Node, Nodes, Stranger
@@ -21,11 +23,14 @@ class ClusterGroup(Group):
     there.
     """
 
-    __slots__ = ("_nodes", "elsewhere")
+    __slots__ = ("_agreement", "_nodes", "elsewhere")
 
-    def __init__(self, key: InGroup, leaving: Container[Subscriber], nodes: Nodes) -> None:
+    def __init__(
+        self, key: InGroup, leaving: Container[Subscriber], nodes: Nodes, agreement: Agreement
+    ) -> None:
         super().__init__(key, leaving)
         self._nodes = nodes
+        self._agreement = agreement
         self.elsewhere: set[Node] = set()
         """The nodes that have members."""
 
@@ -37,7 +42,10 @@ class ClusterGroup(Group):
         """Give each message to one member, in turn, or let the home do that."""
         home = self._nodes.home_of_group(self.key)
         if home is None:
-            return super().publish(publication)
+            if self._agreement.is_sure:
+                return super().publish(publication)
+            self._agreement.when_sure(partial(self.publish, publication))
+            return 0
         values = write_key(self.key), publication.receipt, *About.of(publication)
         home.send(Kind.SHARE, *values, payload=payload_of(publication))
         return 0
@@ -46,12 +54,13 @@ class ClusterGroup(Group):
 class ClusterBus(Bus):
     """The bus of a node. What other nodes and their clients do here is no news for its program."""
 
-    def __init__(self, deadlines: Deadlines, nodes: Nodes) -> None:
+    def __init__(self, deadlines: Deadlines, nodes: Nodes, agreement: Agreement) -> None:
         super().__init__(deadlines)
         self.nodes = nodes
+        self.agreement = agreement
 
     def _new_group(self, key: InGroup) -> Group:
-        return ClusterGroup(key, self._leaving, self.nodes)
+        return ClusterGroup(key, self._leaving, self.nodes, self.agreement)
 
     def _tell_joined(self, subscriber: Subscriber, key: Key) -> None:
         if isinstance(subscriber, (Node, Stranger)):

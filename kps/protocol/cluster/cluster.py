@@ -1,15 +1,18 @@
 """One node of a cluster: its links, and who takes what comes over them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
+from kps.protocol.bus.slices import MakeWork, Slices
 from kps.protocol.calls import entry
 from kps.protocol.cluster.acks import ClusterAckBook
+from kps.protocol.cluster.agreement import Agreement
 from kps.protocol.cluster.asks import Asks
 from kps.protocol.cluster.bus import ClusterBus
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.delivery import ClusterDelivery
-from kps.protocol.cluster.frames import Frame
+from kps.protocol.cluster.frames import Frame, Kind
 from kps.protocol.cluster.histories import Histories
 from kps.protocol.cluster.interest import Interest
 from kps.protocol.cluster.link import Link
@@ -19,12 +22,14 @@ from kps.protocol.cluster.names import Names
 from kps.protocol.cluster.nodes import LinkEncoding, Node, Nodes
 from kps.protocol.cluster.presence import ClusterPresenceBook
 from kps.protocol.cluster.reception import Reception
+from kps.protocol.server.actions import no_such_client
 from kps.protocol.server.config import HubConfig
+from kps.protocol.server.delivery import Refusal
 from kps.protocol.server.hub import Hub
 from kps.protocol.server.local import LocalProgram
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import Parts, ServerState
-from kps.protocol.timers import Timed
+from kps.protocol.timers import Deadlines, Timed
 from kps.protocol.wire.http import Responder
 
 
@@ -62,13 +67,17 @@ class Cluster:
         self._unflushed: dict[str, None] = {}
         self.changes: list[LinkChange] = []
         """What has become of links, for the driver's log."""
+        self.is_leaving = False
+        """Whether this node is about to end."""
+        self.has_left = False
+        """Whether it is home to nothing any more, and owns no topic."""
         self.nodes = Nodes(config.id)
         self.hub = Hub(
             config,
             new_id=new_id,
             now=now,
             parts=Parts(
-                lambda deadlines: ClusterBus(deadlines, self.nodes),
+                self._new_bus,
                 ClusterAckBook,
                 ClusterPresenceBook,
                 ClusterLogBook,
@@ -78,10 +87,16 @@ class Cluster:
         )
         self.calls = self.hub.calls
 
+    def _new_bus(self, deadlines: Deadlines) -> ClusterBus:
+        patience = self._config.confirm_timeout
+        self.agreement = Agreement(self.nodes, deadlines, patience, now=lambda: self._state.now)
+        return ClusterBus(deadlines, self.nodes, self.agreement)
+
     def _begin(self, state: ServerState, local: LocalProgram) -> ClusterDelivery:
         """Make the parts that the hub needs."""
         patience, nodes = self._config.confirm_timeout, self.nodes
         self._state = state
+        self._slices = Slices(state.deadlines)
         self._encoding = LinkEncoding(self._seconds_left)
         bus, acks = state.bus, state.acks
         assert isinstance(bus, ClusterBus)
@@ -97,11 +112,11 @@ class Cluster:
         )
         self._presence = state.presence
         self._presence.begin(nodes, self.interest)
-        self.names = Names(state, nodes, patience, self._judge)
+        self.names = Names(state, nodes, self.agreement, patience, self._judge)
         state.names = self.names
         self._asks = Asks(state, local, nodes)
         self._delivery = ClusterDelivery(
-            state, local, nodes, self.interest, self.names, self._asks, patience
+            state, local, nodes, self.interest, self.names, self._asks, patience, self._refuse
         )
         self._histories: Histories | None = None
         if isinstance(state.logs, ClusterLogBook):
@@ -109,6 +124,7 @@ class Cluster:
             self._delivery.histories = self._histories
         self._reception = Reception(
             nodes,
+            self.agreement,
             self._delivery,
             self.interest,
             self.names,
@@ -117,7 +133,8 @@ class Cluster:
             self._tasks,
             self._presence,
             self._histories,
-            self._find_session,
+            self._refuse,
+            self._left_by,
         )
         return self._delivery
 
@@ -151,6 +168,24 @@ class Cluster:
         if link is not None:
             link.close()
             self._state.deadlines.cancel(link)
+
+    @entry
+    def leave(self, now: float) -> None:
+        """Prepare for the end: let other nodes be home to what this one is, and own its topics.
+
+        ``has_left`` tells when that is done. Clients of this node are still served.
+        """
+        self._state.now = now
+        if self.is_leaving:
+            return
+        self.is_leaving = True
+        self.nodes.leave(self.nodes.me)
+        for node in self.nodes.others.values():
+            node.send(Kind.LEAVING)
+        if self._histories is not None:
+            self._histories.hold()
+        self._settle(partial(self.names.move_from, self.nodes.me))
+        self.agreement.when_sure(self._hand_over)
 
     @entry
     def say_farewell(self, now: float) -> None:
@@ -199,8 +234,10 @@ class Cluster:
             self._histories.node_came(node)
         self._presence.node_came(node)
         self.interest.greet(node)
-        self.names.node_came(node.id)
-        self.members.nodes_changed()
+        if self.is_leaving:
+            node.send(Kind.LEAVING)
+        registry = self.names.registry
+        self._settle(partial(self.names.move_to, node.id), registry.drop_others)
 
     def fell(self, link: Link, reason: str) -> None:
         """Let a node go, with all that its clients have here."""
@@ -214,7 +251,10 @@ class Cluster:
         self._asks.node_went(node)
         self.members.node_went(node)
         self._tasks.node_went(node)
-        self.members.nodes_changed()
+        self.agreement.node_went(node.id)
+        self._settle(
+            partial(self.names.registry.forget, node.id), partial(self.names.move_from, node.id)
+        )
         self.names.node_went(node.id)
         self._delivery.node_went(node.id)
         self.interest.look()
@@ -226,6 +266,30 @@ class Cluster:
             self._reception.take(node, frame)
 
     # -- within -----------------------------------------------------------------------------
+
+    def _left_by(self, node: Node) -> None:
+        """Turn to other homes, because a node is about to end."""
+        self.nodes.leave(node.id)
+        self._settle(partial(self.names.move_from, node.id))
+
+    def _settle(self, *works: MakeWork) -> None:
+        """Tell the homes what they must know, now that there are other ones."""
+        self.agreement.begin(*works, self.members.move, self._tasks.move)
+
+    def _hand_over(self) -> None:
+        if self._histories is None:
+            self.has_left = True
+        else:
+            self._slices.begin(partial(self._hand_over_all, self._histories))
+
+    def _hand_over_all(self, histories: Histories) -> Iterator[int]:
+        yield from histories.hand_over()
+        self.has_left = True
+
+    def _refuse(self, client_id: str, refuse: Refusal) -> None:
+        session = self._find_session(refuse.number)
+        if session is not None:
+            session.refuse(no_such_client(client_id), refuse.request)
 
     def _find_session(self, number: int) -> ServerSession | None:
         connection = self.hub.connections.get(number)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 from kps.protocol.bus.ack_request import AckOwner, AckRequest, Keeper
@@ -45,8 +46,10 @@ class ClusterDelivery(Delivery):
         names: Names,
         asks: Asks,
         patience: float,
+        refuse: Callable[[str, Refusal], None],
     ) -> None:
         super().__init__(state, local)
+        self._refuse = refuse
         self._nodes = nodes
         self._interest = interest
         self._names = names
@@ -162,12 +165,12 @@ class ClusterDelivery(Delivery):
 
     def _way_to(self, client_id: str) -> tuple[Node | None, bool]:
         """Return the node to which messages for an id go, and whether that is only its home."""
-        node = self._nodes.others.get(client_id)
+        node = self._names.places.node_of(client_id)
         if node is None:
             home = self._nodes.home(client_id)
             if home is not None:
                 return home, True
-            node = self._nodes.others.get(self._names.holder(client_id) or "")
+            node = self._nodes.others.get(self._names.registry.holder(client_id) or "")
         return node, False
 
     def _pass_on(
@@ -180,7 +183,7 @@ class ClusterDelivery(Delivery):
         """Deliver a direct message from another node to whoever has an id whose home is here."""
         if super().send_direct(client_id, direct):
             return True
-        holder = self._nodes.others.get(self._names.holder(client_id) or "")
+        holder = self._nodes.others.get(self._names.registry.holder(client_id) or "")
         if holder is None:
             return False
         self._pass_on(holder, Kind.HAND, client_id, direct, origin, refuse)
@@ -189,6 +192,24 @@ class ClusterDelivery(Delivery):
     def hand(self, client_id: str, direct: Direct) -> bool:
         """Deliver a direct message from another node to a client of this one."""
         return super().send_direct(client_id, direct)
+
+    def came_back(self, node: Node, client_id: str, direct: Direct, refuse: Refusal) -> None:
+        """Take a direct message back that has come to the wrong node: its client has moved."""
+        places = self._names.places
+        places.has_moved(client_id, node.id)
+        again = partial(self._send_again, node, client_id, direct, refuse)
+        if places.when_known(client_id, again):
+            again()
+
+    def _send_again(self, wrong: Node, client_id: str, direct: Direct, refuse: Refusal) -> None:
+        if super().send_direct(client_id, direct):
+            return
+        node = self._nodes.others.get(self._names.registry.holder(client_id) or "")
+        node = self._names.places.node_of(client_id) or node
+        if node is None or node is wrong:
+            self._refuse(client_id, refuse)
+        else:
+            self._pass_on(node, Kind.HAND, client_id, direct, self._nodes.me, refuse)
 
     # -- acks -------------------------------------------------------------------------------
 
@@ -214,7 +235,7 @@ class ClusterDelivery(Delivery):
 
     def route_ask(self, origin: Node, ask: DirectAsk, data: bytes) -> None:
         """Pass a direct message with ack on to whoever has an id whose home is here."""
-        node = self._nodes.others.get(self._names.holder(ask.client_id) or "")
+        node = self._nodes.others.get(self._names.registry.holder(ask.client_id) or "")
         if ask.client_id in self._state.clients:
             self._asks.ask_client(origin, ask, data)
         elif node is None or node is origin:  # there, the client has come after the message
@@ -222,3 +243,16 @@ class ClusterDelivery(Delivery):
         else:
             origin.send(Kind.ASKED, ask.ack_id, [ask.client_id], node.id)
             node.send(Kind.HAND_ASK, *ask, origin.id, payload=data)
+
+    def ask_came_back(self, node: Node, ask: DirectAsk, data: bytes) -> None:
+        """Take a direct message with ack back that has come to the wrong node."""
+        places = self._names.places
+        places.has_moved(ask.client_id, node.id)
+        again = partial(self._ask_again, node, ask, data)
+        if places.when_known(ask.client_id, again):
+            again()
+
+    def _ask_again(self, wrong: Node, ask: DirectAsk, data: bytes) -> None:
+        node = self._nodes.others.get(self._names.registry.holder(ask.client_id) or "")
+        node = self._names.places.node_of(ask.client_id) or node
+        self._asks.ask_elsewhere(ask, data, None if node is wrong else node)

@@ -73,6 +73,8 @@ class Kind(IntEnum):
     GIVE = 27
     """For a member: number of its session, group, task or empty, attempt, then about the
     publication."""
+    ANSWER = 28
+    """Number of the session, task, error, whether the member may have begun: the result."""
     WATCH = 29
     """Topic, and whether this node wants to know who is subscribed, from now on."""
     PRESENT = 30
@@ -93,8 +95,20 @@ class Kind(IntEnum):
     the topic. Entries follow."""
     ENTRY = 37
     """Epoch, offset, age in seconds, then about the publication."""
-    ANSWER = 28
-    """Number of the session, task, error, whether the member may have begun: the result."""
+    LEAVING = 38
+    """The sender is about to end, and is home to nothing any more."""
+    TOLD = 39
+    """The homes that the sender has told all that they must know."""
+    HANDOVER = 40
+    """Topic, epoch, offset of the latest message: the receiver owns the topic from now on."""
+    WHERE = 41
+    """For the home of an id: the id, whose node the sender wants to know."""
+    THERE = 42
+    """The id, and the node of the client that has it, or empty."""
+    BACK = 43
+    """A direct message that came to the wrong node: the values and the payload of ``HAND``."""
+    BACK_ASK = 44
+    """The same of one with ack: those of ``HAND_ASK``."""
 
 
 class Frame(NamedTuple):

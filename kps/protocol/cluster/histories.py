@@ -7,6 +7,7 @@ kept, in a new epoch, so nobody is told that nothing is missing. If two nodes ow
 split, the one with more messages keeps it.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kps.protocol.bus.ack_request import AckRequest
@@ -55,6 +56,8 @@ class Histories:
         self._told: dict[tuple[str, str], int] = {}  # how far a log was, by node and topic
         self._silent: dict[str, int] = {}  # up to where nothing is delivered that comes as past
         self._epoch = logs.own_epoch
+        self._held: list[tuple[Publication, Concern]] | None = None
+        """While this node hands its topics over: what their next owners will number."""
         logs.epoch_of = self._epoch_of
 
     def has(self, topic: str) -> bool:
@@ -70,11 +73,7 @@ class Histories:
     def publish(self, publication: Publication) -> int:
         """Number and deliver a publication, or let the owner of its topic do that."""
         concern = Concern(self._nodes.me, publication.receipt, "", 0.0)
-        owner = self._owner_of(publication.topic)
-        if owner is None:
-            self._number(publication, concern)
-        else:
-            self._send(owner, publication, concern)
+        self._number_or_send(publication, concern)
         return 0  # it is counted when it comes back
 
     def ask(self, request: AckRequest, sender: str, ask: Ask) -> None:
@@ -82,13 +81,18 @@ class Histories:
         publication = Publication(ask.target, sender, ask.data)
         publication.headers = ask.headers
         seconds = (request.deadline or 0.0) - self._state.now
-        concern = Concern(self._nodes.me, 0, request.id, seconds)
-        owner = self._owner_of(ask.target)
-        if owner is None:
-            self._number(publication, concern)
-        else:
-            self._asks.goes_by(request, owner)
+        self._number_or_send(publication, Concern(self._nodes.me, 0, request.id, seconds))
+
+    def _number_or_send(self, publication: Publication, concern: Concern) -> None:
+        owner = self._owner_of(publication.topic)
+        if owner is not None:
+            if concern.ack_id and concern.origin == self._nodes.me:
+                self._asks.goes_by(concern.ack_id, owner)
             self._send(owner, publication, concern)
+        elif self._held is not None:
+            self._held.append((publication, concern))
+        else:
+            self._number(publication, concern)
 
     def _send(self, owner: Node, publication: Publication, concern: Concern) -> None:
         owner.send(Kind.KEEP, *concern, *About.of(publication), payload=payload_of(publication))
@@ -99,11 +103,7 @@ class Histories:
         publication = restored(Publication, about, payload)
         if not self.has(publication.topic):
             return  # that node has other rules
-        owner = self._owner_of(publication.topic)
-        if owner is None:
-            self._number(publication, concern)
-        elif owner.id != concern.origin:
-            self._send(owner, publication, concern)
+        self._number_or_send(publication, concern)
 
     def _number(self, publication: Publication, concern: Concern) -> None:
         """Number and keep a publication, deliver it here, and tell all nodes."""
@@ -178,6 +178,37 @@ class Histories:
         self._owners[log.topic] = self._nodes.me
         for node in self._nodes.others.values():
             self._send_log(node, log)
+
+    def hold(self) -> None:
+        """Number nothing any more, because this node is about to end."""
+        self._held = []
+
+    def hand_over(self) -> Iterator[int]:
+        """Let other nodes go on with the topics that this one owns. All have what it numbered."""
+        me = self._nodes.me
+        for topic in [topic for topic, owner in self._owners.items() if owner == me]:
+            home, log = self._nodes.home(topic), self._log(topic)
+            if home is not None and log is not None:
+                self._owners[topic] = home.id
+                home.send(Kind.HANDOVER, topic, log.epoch, log.top)
+            yield 1
+        held, self._held = self._held or [], None
+        for publication, concern in held:
+            self._number_or_send(publication, concern)
+            yield 1
+
+    def handed_over(self, node: Node, _: bytes, topic: str, epoch: str, top: int) -> None:
+        """Own a topic that its owner has handed over, and go on in its epoch."""
+        log = self._log(topic)
+        if log is None:
+            return
+        if (log.epoch, log.top) != (epoch, top):  # this node has missed something
+            self._take_over(log)
+            return
+        self._owners[topic] = self._nodes.me
+        for other in self._nodes.others.values():
+            if other is not node:
+                other.send(Kind.LOG, topic, epoch, log.first, log.top)
 
     def _log(self, topic: str) -> TopicLog | None:
         return self._logs.known(topic) if self.has(topic) else None

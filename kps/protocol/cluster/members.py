@@ -14,12 +14,11 @@ from kps.errors import QueueFull
 from kps.protocol.bus.ack_request import Addressee, Work
 from kps.protocol.bus.groups import Group, Member
 from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.slices import Slices
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.cluster.acks import ClusterAckBook
 from kps.protocol.cluster.asker import Asker
 from kps.protocol.cluster.bus import ClusterBus
-from kps.protocol.cluster.carrying import About, restored
+from kps.protocol.cluster.carrying import About, payload_of, restored
 from kps.protocol.cluster.frames import Kind, read_group, write_key
 from kps.protocol.cluster.interest import Interest
 from kps.protocol.cluster.nodes import Guest, Node, Nodes, number_of
@@ -72,7 +71,6 @@ class Members:
         self._nodes = nodes
         self._interest = interest
         self._find_session = find_session
-        self._slices = Slices(state.deadlines)
         self._numbers = count(1)
         self._guests: dict[tuple[str, int], Guest] = {}
         self._errands: dict[Addressee, dict[str, _Errand]] = {}  # by who has them
@@ -252,10 +250,17 @@ class Members:
 
     def share(self, node: Node, payload: bytes, key: list[str], receipt: int, *about: Any) -> None:
         """Share messages of another node's publisher among the members."""
-        read = read_group(key)
-        group, reached = self._bus.group(read), 0
-        if group is not None:
-            publication = restored(Publication, About(*about), payload)
+        publication = restored(Publication, About(*about), payload)
+        share = partial(self._share, node, read_group(key), publication, receipt)
+        self._bus.agreement.when_sure(share)
+
+    def _share(self, node: Node, key: InGroup, publication: Publication, receipt: int) -> None:
+        group, reached = self._bus.group(key), 0
+        home = self._nodes.home_of_group(key)
+        if home is not None and home is not node:  # it has become another one meanwhile
+            about, payload = About.of(publication), payload_of(publication)
+            home.send(Kind.SHARE, write_key(key), 0, *about, payload=payload)
+        elif group is not None:
             reached = Group.publish(group, publication)
             self._state.stats.delivered += reached * publication.count + publication.partial
         if receipt:
@@ -314,12 +319,8 @@ class Members:
             if not errands:
                 del self._errands[receiver]
 
-    def nodes_changed(self) -> None:
-        """Join groups whose home has become another one, and pass on what waits for them."""
-        self._slices.begin(self._move)
-        self._slices.begin(partial(self._acks.tasks.move))
-
-    def _move(self) -> Iterator[int]:
+    def move(self) -> Iterator[int]:
+        """Join groups whose home has become another one."""
         for member, membership in list(self._memberships.items()):
             yield 1
             key, before = membership

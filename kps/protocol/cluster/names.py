@@ -11,10 +11,12 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
-from kps.protocol.bus.slices import Slices
+from kps.protocol.cluster.agreement import Agreement
 from kps.protocol.cluster.frames import Kind
 from kps.protocol.cluster.homes import weight
 from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.cluster.places import Places
+from kps.protocol.cluster.registry import Registry
 from kps.protocol.server.ports import Client
 from kps.protocol.server.state import ServerState
 
@@ -40,52 +42,70 @@ class _Held(NamedTuple):
     home: str
 
 
-class _Entry(NamedTuple):
-    """Who has an id whose home is this node."""
-
-    stamp: int
-    node: str
-    identity: str
-
-
 class Names:
-    """The ids that clients of this node have or ask for, and those whose home it is."""
+    """The ids that clients of this node have or ask for."""
 
-    def __init__(self, state: ServerState, nodes: Nodes, patience: float, judge: Judge) -> None:
+    def __init__(
+        self,
+        state: ServerState,
+        nodes: Nodes,
+        agreement: Agreement,
+        patience: float,
+        judge: Judge,
+    ) -> None:
         self.unconfirmed = 0
         """Ids that were taken though their home did not answer."""
         self._state = state
         self._nodes = nodes
+        self._agreement = agreement
         self._patience = patience
         self._judge = judge
-        self._clock = 0  # the highest stamp so far
+        self.registry = Registry(state, nodes, agreement, self.evicted)
+        """The ids whose home is this node."""
+        self.places = Places(state, nodes, agreement, self.registry.holder, patience)
+        """Where clients of other nodes are."""
         self._numbers = count(1)
         self._claims: dict[int, _Claim] = {}
         self._held: dict[str, _Held] = {}
-        self._entries: dict[str, _Entry] = {}
-        self._slices = Slices(state.deadlines)
 
     # -- clients of this node ---------------------------------------------------------------
 
     def claim(self, number: int, client_id: str, identity: str) -> bool | None:
         """Ask for an id on behalf of a session, which may get the verdict later."""
         home, me = self._nodes.home(client_id), self._nodes.me
-        if home is not None:
-            due = self._state.now + self._patience
-            claim = next(self._numbers)
-            self._claims[claim] = _Claim(number, client_id, identity, home.id, due)
+        if home is None and (self._agreement.is_sure or self.registry.holder(client_id)):
+            stamp = self.registry.decide(me, client_id, identity)
+            if stamp:
+                self._held[client_id] = _Held(identity, stamp, me)
+            return bool(stamp)
+        due, claim = self._state.now + self._patience, next(self._numbers)
+        at = me if home is None else home.id
+        self._claims[claim] = _Claim(number, client_id, identity, at, due)
+        self._state.deadlines.schedule(self)
+        if home is None:
+            self._agreement.when_sure(partial(self._claim_here, claim))
+        else:
             home.send(Kind.CLAIM, claim, client_id, identity)
-            self._state.deadlines.schedule(self)
-            return None
-        stamp = self._decide(me, client_id, identity)
+        return None
+
+    def _claim_here(self, claim: int) -> None:
+        claimed = self._claims.pop(claim, None)
+        if claimed is None:
+            return
+        stamp = self.registry.decide(self._nodes.me, claimed.client_id, claimed.identity)
         if stamp:
-            self._held[client_id] = _Held(identity, stamp, me)
-        return bool(stamp)
+            self._hold(claimed, stamp)
+        else:
+            self._judge(claimed.number, False)
+
+    def locate(self, number: int, client_id: str) -> bool:
+        """Tell whether the node of a client is known; if not, a verdict follows when it is."""
+        return self.places.when_known(client_id, partial(self._judge, number, True))
 
     def claimed(self, home: Node, claim: int, client_id: str, stamp: int) -> None:
         """Take the home's verdict on a claim: a stamp, or 0."""
         claimed = self._claims.pop(claim, None)
-        self._clock = max(self._clock, stamp)
+        self.registry.note(stamp)
         if claimed is None:
             self._claimed_late(home, client_id, stamp)
         elif stamp:
@@ -96,10 +116,12 @@ class Names:
     def _claimed_late(self, home: Node, client_id: str, stamp: int) -> None:
         """Take a verdict without which we have gone on."""
         held = self._held.get(client_id)
-        if held is None:
+        if held is not None and held.stamp < stamp:
+            held = self._held[client_id] = held._replace(stamp=stamp)
+            if held.home != home.id:
+                self._tell_home(held, Kind.REGISTER, client_id, held.identity, stamp)
+        if stamp and (held is None or held.home != home.id):
             home.send(Kind.RELEASE, client_id, stamp)
-        elif held.stamp < stamp:
-            self._held[client_id] = held._replace(stamp=stamp)
 
     def _hold(self, claim: _Claim, stamp: int) -> None:
         client_id = claim.client_id
@@ -109,6 +131,8 @@ class Names:
         client = self._state.clients.get(client_id)
         if client is None or client.number != claim.number:
             self._let_go(client_id, stamp)  # it has gone, or may not have it for another reason
+        elif (self._nodes.home(client_id) or self._nodes.here).id != claim.home:
+            self._move(client_id)  # the home has changed meanwhile
 
     def is_node(self, client_id: str) -> bool:
         """Tell whether an id is that of a node."""
@@ -134,9 +158,9 @@ class Names:
         elif held.home == self._nodes.me:
             client_id, stamp = str(values[0]), held.stamp
             if kind is Kind.RELEASE:
-                self.released(client_id, stamp)
+                self.registry.released(client_id, stamp)
             else:
-                self.registered(self._nodes.me, client_id, held.identity, stamp)
+                self.registry.registered(self._nodes.me, client_id, held.identity, stamp)
 
     def evicted(self, client_id: str, stamp: int) -> None:
         """Close the connection of a client whose id was given to one on another node."""
@@ -148,77 +172,18 @@ class Names:
         if client is not None:
             client.replaced()
 
-    # -- ids whose home is here -------------------------------------------------------------
-
-    def claim_of(self, node: Node, claim: int, client_id: str, identity: str) -> None:
-        """Answer a claim of another node."""
-        node.send(Kind.CLAIMED, claim, client_id, self._decide(node.id, client_id, identity))
-
-    def _decide(self, node: str, client_id: str, identity: str) -> int:
-        """Give an id to a client of a node; return the stamp, or 0 if it belongs to another."""
-        entry, owners = self._entries.get(client_id), self._state.owners
-        if entry is not None and entry.identity != identity:
-            return 0
-        if not owners.may_use(client_id, identity):
-            return 0
-        owners.take(client_id, identity)
-        self._clock += 1
-        self._entries[client_id] = _Entry(self._clock, node, identity)
-        if entry is not None and entry.node != node:
-            self._evict(entry.node, client_id, entry.stamp)
-        return self._clock
-
-    def _evict(self, node: str, client_id: str, stamp: int) -> None:
-        if node == self._nodes.me:
-            self.evicted(client_id, stamp)
-        elif node in self._nodes.others:
-            self._nodes.others[node].send(Kind.EVICT, client_id, stamp)
-
-    def registered(self, node: str, client_id: str, identity: str, stamp: int) -> None:
-        """Note who has an id whose home this node has become."""
-        self._clock = max(self._clock, stamp)
-        self._state.owners.take(client_id, identity)
-        new, entry = _Entry(stamp, node, identity), self._entries.get(client_id)
-        if entry is None or entry.node == node:
-            if entry is None or entry.stamp < stamp:
-                self._entries[client_id] = new
-            return
-        # Who took the id without the home's verdict has the stamp 0, and gives way.
-        winner, loser = max(entry, new), min(entry, new)
-        self._entries[client_id] = winner
-        self._evict(loser.node, client_id, loser.stamp)
-
-    def released(self, client_id: str, stamp: int) -> None:
-        """Note that nobody has an id any more."""
-        entry = self._entries.get(client_id)
-        if entry is not None and entry.stamp == stamp:
-            del self._entries[client_id]
-
-    def holder(self, client_id: str) -> str | None:
-        """Return the node of the client that has an id whose home is here, if one has it."""
-        entry = self._entries.get(client_id)
-        return None if entry is None else entry.node
-
     # -- nodes that come and go -------------------------------------------------------------
 
-    def node_came(self, node: str) -> None:
+    def move_to(self, node: str) -> Iterator[int]:
         """Tell a new node the ids of our clients whose home it has become."""
-        self._slices.begin(partial(self._move_to, node))
-
-    def _move_to(self, node: str) -> Iterator[int]:
         for client_id, held in list(self._held.items()):
             if weight(client_id, node) > weight(client_id, held.home):
                 self._move(client_id)
             yield 1
-        for client_id in list(self._entries):
-            if self._nodes.home(client_id) is not None:
-                self._entries.pop(client_id, None)
-            yield 1
 
     def node_went(self, node: str) -> None:
-        """Forget the clients of a node, and tell new homes the ids whose home it was."""
-        self._slices.begin(partial(self._forget, node))
-        self._slices.begin(partial(self._move_from, node))
+        """Ask the next home for the ids that a node has not given yet."""
+        self.places.node_went(node)
         for number, claim in list(self._claims.items()):
             if claim.home == node:
                 del self._claims[number]
@@ -226,7 +191,8 @@ class Names:
                 if verdict is not None:
                     self._judge(claim.number, verdict)
 
-    def _move_from(self, node: str) -> Iterator[int]:
+    def move_from(self, node: str) -> Iterator[int]:
+        """Tell the next homes the ids of our clients whose home a node was."""
         for client_id, held in list(self._held.items()):
             if held.home == node:
                 self._move(client_id)
@@ -243,12 +209,6 @@ class Names:
         self._tell_home(held, Kind.REGISTER, client_id, held.identity, held.stamp)
         if before.home != held.home:
             self._tell_home(before, Kind.RELEASE, client_id, before.stamp)
-
-    def _forget(self, node: str) -> Iterator[int]:
-        for client_id, entry in list(self._entries.items()):
-            if entry.node == node and self._entries.get(client_id) is entry:
-                del self._entries[client_id]
-            yield 1
 
     # -- time -------------------------------------------------------------------------------
 
@@ -270,5 +230,5 @@ class Names:
                 self._judge(claim.number, False)
                 continue
             self.unconfirmed += 1
-            self._hold(claim, 0)
+            self._hold(claim, 0 if held is None else held.stamp)
             self._move(claim.client_id)

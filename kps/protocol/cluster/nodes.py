@@ -125,30 +125,45 @@ class Nodes:
         self.me = me
         self.others: dict[str, Node] = {}
         self.here = Here(me)
-        self._homes: dict[InGroup, Node | None] = {}  # as far as they were asked for
+        self.homes: tuple[str, ...] = (me,)
+        """The nodes that are home to names: all but those that are about to end."""
+        self._leaving: set[str] = set()
+        self._homes_of_groups: dict[InGroup, Node | None] = {}  # as far as they were asked for
 
     def add(self, node: Node) -> None:
         """Take a node in."""
         self.others[node.id] = node
-        self._homes.clear()
+        self._changed()
 
     def remove(self, node: str) -> Node:
         """Let a node go."""
-        self._homes.clear()
-        return self.others.pop(node)
+        self._leaving.discard(node)
+        removed = self.others.pop(node)
+        self._changed()
+        return removed
+
+    def leave(self, node: str) -> None:
+        """Note that a node is about to end, and is home to nothing any more."""
+        self._leaving.add(node)
+        self._changed()
+
+    def _changed(self) -> None:
+        there = sorted((self.me, *self.others))
+        self.homes = tuple(one for one in there if one not in self._leaving) or tuple(there)
+        self._homes_of_groups.clear()
 
     def home(self, name: str) -> Node | None:
         """Return the node that is home to a name; ``None`` if it is this one."""
-        return self.others.get(home_of(name, (self.me, *self.others)))
+        return self.others.get(home_of(name, self.homes))
 
     def home_of_group(self, key: InGroup) -> Node | None:
         """Return the node that gives messages to the members of a group; ``None``: this one."""
         try:
-            return self._homes[key]
+            return self._homes_of_groups[key]
         except KeyError:
-            if len(self._homes) >= _MOST_HOMES:
-                self._homes.clear()
-            home = self._homes[key] = self.home("\0".join(write_key(key)))
+            if len(self._homes_of_groups) >= _MOST_HOMES:
+                self._homes_of_groups.clear()
+            home = self._homes_of_groups[key] = self.home("\0".join(write_key(key)))
             return home
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kps.protocol.bus.publication import ForwardedPublication
+from kps.protocol.cluster.agreement import Agreement
 from kps.protocol.cluster.asks import Asks, DirectAsk
 from kps.protocol.cluster.carrying import About, restored
 from kps.protocol.cluster.delivery import ClusterDelivery
@@ -15,9 +16,7 @@ from kps.protocol.cluster.names import Names
 from kps.protocol.cluster.nodes import Node, Nodes
 from kps.protocol.cluster.presence import ClusterPresenceBook
 from kps.protocol.cluster.tasks import ClusterTaskBook
-from kps.protocol.server.actions import no_such_client
 from kps.protocol.server.delivery import Direct, Refusal
-from kps.protocol.server.session import ServerSession
 
 
 class Reception:
@@ -26,6 +25,7 @@ class Reception:
     def __init__(
         self,
         nodes: Nodes,
+        agreement: Agreement,
         delivery: ClusterDelivery,
         interest: Interest,
         names: Names,
@@ -34,9 +34,11 @@ class Reception:
         tasks: ClusterTaskBook,
         presence: ClusterPresenceBook,
         histories: Histories | None,
-        find_session: Callable[[int], ServerSession | None],
+        refuse: Callable[[str, Refusal], None],
+        leaving: Callable[[Node], None],
     ) -> None:
         self.nodes = nodes
+        self.agreement = agreement
         self.delivery = delivery
         self.interest = interest
         self.names = names
@@ -45,7 +47,8 @@ class Reception:
         self.tasks = tasks
         self.presence = presence
         self.histories = histories
-        self._find_session = find_session
+        self._refuse = refuse
+        self.leaving = leaving
 
     def take(self, node: Node, frame: Frame) -> None:
         """Take a frame of a node."""
@@ -74,22 +77,27 @@ class Reception:
     ) -> None:
         origin, number, request = where
         if not self.delivery.hand(client_id, Direct(sender, data, headers.encode())):
-            self._tell_nobody(origin, client_id, Refusal(number, request))
+            sent_by = self.nodes.others.get(origin)
+            if sent_by is not None:
+                values = client_id, sender, headers, origin, number, request
+                sent_by.send(Kind.BACK, *values, payload=data)
+
+    def _came_back(
+        self, node: Node, data: bytes, client_id: str, sender: str, headers: str, *where: Any
+    ) -> None:
+        _, number, request = where
+        direct, refuse = Direct(sender, data, headers.encode()), Refusal(number, request)
+        self.delivery.came_back(node, client_id, direct, refuse)
 
     def _tell_nobody(self, origin: str, client_id: str, refuse: Refusal) -> None:
         node = self.nodes.others.get(origin)
         if node is not None:
             node.send(Kind.NOBODY, client_id, *refuse)
         elif origin == self.nodes.me:
-            self._refuse(client_id, *refuse)
+            self._refuse(client_id, refuse)
 
-    def _nobody(self, node: Node, _: bytes, client_id: str, number: int, request: Any) -> None:
-        self._refuse(client_id, number, request)
-
-    def _refuse(self, client_id: str, number: int, request: Any) -> None:
-        session = self._find_session(number)
-        if session is not None:
-            session.refuse(no_such_client(client_id), request)
+    def _nobody(self, node: Node, _: bytes, client_id: str, *refuse: Any) -> None:
+        self._refuse(client_id, Refusal(*refuse))
 
     def _ask(self, node: Node, data: bytes, ack_id: str, seconds: float, *about: Any) -> None:
         publication = restored(ForwardedPublication, About(*about), data)
@@ -114,14 +122,22 @@ _HANDLERS: dict[int, _Handler] = {
     Kind.DIRECT: Reception._direct,
     Kind.HAND: Reception._hand,
     Kind.NOBODY: Reception._nobody,
-    Kind.CLAIM: lambda it, node, _, *values: it.names.claim_of(node, *values),
+    Kind.CLAIM: lambda it, node, _, *values: it.names.registry.claim_of(node, *values),
     Kind.CLAIMED: lambda it, node, _, *values: it.names.claimed(node, *values),
-    Kind.REGISTER: lambda it, node, _, *values: it.names.registered(node.id, *values),
-    Kind.RELEASE: lambda it, _, __, *values: it.names.released(*values),
+    Kind.REGISTER: lambda it, node, _, *values: it.names.registry.registered(node.id, *values),
+    Kind.RELEASE: lambda it, _, __, *values: it.names.registry.released(*values),
     Kind.EVICT: lambda it, _, __, *values: it.names.evicted(*values),
     Kind.ASK: Reception._ask,
     Kind.ASK_ID: Reception._ask_id,
     Kind.HAND_ASK: Reception._hand_ask,
+    Kind.BACK: Reception._came_back,
+    Kind.BACK_ASK: lambda it, node, data, *ask: it.delivery.ask_came_back(
+        node, DirectAsk(*ask), data
+    ),
+    Kind.WHERE: lambda it, node, _, client_id: it.names.places.where(node, client_id),
+    Kind.THERE: lambda it, _, __, *values: it.names.places.is_there(*values),
+    Kind.LEAVING: lambda it, node, _: it.leaving(node),
+    Kind.TOLD: lambda it, node, _, homes: it.agreement.told(node, homes),
     Kind.ASKED: lambda it, node, _, *values: it.asks.asked(node, *values),
     Kind.OUTCOME: lambda it, node, data, *values: it.asks.outcome(node, *values, data),
     Kind.JOIN: lambda it, node, _, *values: it.members.join(node, *values),
@@ -147,4 +163,5 @@ _OF_HISTORY: dict[int, _Handler] = {
     Kind.KEPT: Histories.kept,
     Kind.LOG: Histories.log,
     Kind.ENTRY: Histories.entry,
+    Kind.HANDOVER: Histories.handed_over,
 }

@@ -60,6 +60,9 @@ class ClusterTaskBook(TaskBook):
 
     def _dispatch(self, task: Task, *, is_new: bool = False, is_returned: bool = False) -> None:
         home = self._bus.nodes.home_of_group(task.key)
+        if home is None and not self._bus.agreement.is_sure:
+            self._bus.agreement.when_sure(partial(self._dispatch_late, task, is_new, is_returned))
+            return
         if home is None:
             super()._dispatch(task, is_new=is_new, is_returned=is_returned)
             return
@@ -71,6 +74,10 @@ class ClusterTaskBook(TaskBook):
             self._give_up(request)
         else:
             self._offer(task, home)
+
+    def _dispatch_late(self, task: Task, is_new: bool, is_returned: bool) -> None:
+        if task.request is not None:  # it may have ended meanwhile
+            self._dispatch(task, is_new=is_new, is_returned=is_returned)
 
     def _take_back(self, task: Task) -> None:
         member = task.member

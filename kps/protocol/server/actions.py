@@ -139,6 +139,31 @@ def direct_message(actor: Actor, fields: Fields) -> None:
     headers = _read_headers(actor, fields) if "headers" in fields else b""
     direct = Direct(actor.id, data, headers)
     refusal = Refusal(actor.number, what_matters_in(fields))
+    if _is_known(actor, to):
+        _send_direct(actor, to, direct, refusal)
+    else:
+        _when_known(actor, refusal.request, partial(_send_direct, actor, to, direct, refusal))
+
+
+def _is_known(actor: Actor, client_id: str) -> bool:
+    """Tell whether it is known where a client is. In a cluster, we may have to ask first."""
+    names = actor.state.names
+    return names is None or names.locate(actor.number, client_id)
+
+
+def _when_known(actor: Actor, request: Fields, go_on: Callable[[], None]) -> None:
+    """Go on once it is known, and hear the sender no further until then."""
+
+    def located(_: object) -> None:
+        try:
+            go_on()
+        except InvalidMessage as error:
+            actor.refuse(error, request)
+
+    actor.gate.hold(located)
+
+
+def _send_direct(actor: Actor, to: str, direct: Direct, refusal: Refusal) -> None:
     if not actor.delivery.send_direct(to, direct, refusal):
         raise no_such_client(to)
 
@@ -207,7 +232,12 @@ def ask_topic(actor: Actor, ask: Ask) -> None:
 def ask_id(actor: Actor, ask: Ask) -> None:
     """Send a direct message with ack."""
     rules.check_direct(ask.target, actor.permissions)
-    _ask(actor, actor.delivery.ask_id, ask, "publish_to_id_with_ack")
+    action = "publish_to_id_with_ack"
+    if _is_known(actor, ask.target):
+        _ask(actor, actor.delivery.ask_id, ask, action)
+    else:
+        request = {"action": action, "to": ask.target, "ack_id": ask.ack_id}
+        _when_known(actor, request, partial(_ask, actor, actor.delivery.ask_id, ask, action))
 
 
 def _ask(

@@ -12,7 +12,7 @@ waits until the hook has answered::
 Every phase can end in OVER. Without a hook, a client passes through DECIDING at once. The hook
 judges a token in the header of the upgrade while DECIDING; a token in the first ping, and the id
 that it asks for, while JUDGING; and while REJUDGING a new token or id of a registered client, and a
-subscription of it.
+subscription of it. In a cluster a client is not heard either while we ask where another one is.
 """
 
 from collections.abc import Callable
@@ -206,10 +206,8 @@ class Gate:
                 raise InvalidMessage("field token must be a string")
             if token:
                 applicant = self._applicant
-                self._ask(
-                    TokenPresented(applicant.number, token, applicant.peer),
-                    partial(self._judge_token, what_matters_in(fields)),
-                )
+                self.hold(partial(self._judge_token, what_matters_in(fields)))
+                self._state.emit(TokenPresented(applicant.number, token, applicant.peer))
                 return
             if self.identity is None:
                 self._turn_away("a token is needed", fields)
@@ -232,13 +230,13 @@ class Gate:
             except InvalidMessage as error:
                 self._applicant.refuse(error, request)
 
-        self._ask(event, judged)
+        self.hold(judged)
+        self._state.emit(event)
 
-    def _ask(self, event: HubEvent, judged: Callable[[object], None]) -> None:
-        """Let a hook judge something, and hear the client no further until ``judged``."""
+    def hold(self, judged: Callable[[object], None]) -> None:
+        """Hear the client no further until there is a verdict; call ``judged`` with that."""
         self._question = judged
         self._move(Step.ASKED)
-        self._state.emit(event)
 
     def judge(self, verdict: object) -> None:
         """Take a hook's verdict on what the client wants."""
@@ -315,15 +313,8 @@ class Gate:
             dialect.level,
             previous,
         )
-        self._ask(
-            ConnectRequested(applicant.number, client),
-            partial(
-                self._judge_id,
-                what_matters_in(fields),
-                enter,
-                known,
-            ),
-        )
+        self.hold(partial(self._judge_id, what_matters_in(fields), enter, known))
+        state.emit(ConnectRequested(applicant.number, client))
 
     def _claim(
         self, client_id: str, ping: Fields, enter: Callable[[], None], before: _Known
@@ -340,8 +331,7 @@ class Gate:
                 self.identity, self.ends_at = before
                 self._applicant.refuse(InvalidMessage(_TAKEN, "id_unavailable"), ping)
 
-        self._question = judged
-        self._move(Step.ASKED)
+        self.hold(judged)
         verdict = state.names.claim(self._applicant.number, client_id, self.known.name)
         if verdict is not None:
             self.judge(verdict)

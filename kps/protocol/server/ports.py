@@ -70,6 +70,12 @@ class Names(Protocol):
         Return whether it gets it; ``None`` if the verdict comes later, by the session's gate.
         """
 
+    def locate(self, number: int, client_id: str) -> bool:
+        """Tell whether the node of a client is known.
+
+        If not, the session of that number gets a verdict, of any kind, when it is.
+        """
+
     def left(self, client_id: str) -> None:
         """Note that no client of this server has an id any more."""
 

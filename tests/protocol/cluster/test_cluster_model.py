@@ -56,6 +56,9 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("swallow"), node, node),
     st.tuples(st.just("mend"), node, node),
     st.tuples(st.just("kill"), node),
+    st.tuples(st.just("retire"), node),
+    st.tuples(st.just("say"), client_id, client_id),
+    st.tuples(st.just("say"), client_id, client_id),
     st.tuples(st.just("start"), node),
     st.tuples(st.just("advance"), st.sampled_from([0.2, 1.1, 6.0])),
 )
@@ -76,6 +79,7 @@ class Model:
         self.published = 0
         self.got: dict[tuple[int, Key], list[int]] = defaultdict(list)
         self.seen: dict[int, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+        self.latest_direct: dict[tuple[int, str], int] = defaultdict(int)
         self.by_member: dict[tuple[Key, int], int] = defaultdict(int)
         self.plain: set[int] = set()
 
@@ -190,6 +194,20 @@ class Model:
             self.cluster.kill(name)
             self.run()
 
+    def retire(self, name: str) -> None:
+        if self.cluster[name].is_running:
+            self.cluster.leave(name)
+            self.take()
+
+    def say(self, name: str, to: str) -> None:
+        """Send two direct messages, with nothing in between."""
+        client = self.ready(name)
+        if client is not None:
+            for _ in range(2):
+                self.published += 1
+                client.session.publish_to_id(to, self.published, self.now)
+            self.run()
+
     def start(self, name: str) -> None:
         if not self.cluster[name].is_running:
             self.cluster.start(name)
@@ -218,7 +236,12 @@ class Model:
             for message in box.take_all():
                 self.note(name, wanted, message)
         for name, box in self.direct.items():
-            self.unhandled[name] += box.take_all()
+            messages = box.take_all()
+            self.unhandled[name] += messages
+            for message in messages:
+                place = self.sessions.index(self.clients[name]), message.sender
+                assert message.data > self.latest_direct[place], "direct messages are in order"
+                self.latest_direct[place] = message.data
 
     def note(self, name: str, wanted: Key, message: Any) -> None:
         self.unhandled[name].append(message)
@@ -237,6 +260,8 @@ class Model:
 
     def heal(self) -> None:
         for name in NODES:
+            if self.cluster[name].cluster.is_leaving:
+                self.kill(name)
             self.start(name)
         for one in NODES:
             for other in NODES:
@@ -301,7 +326,10 @@ def check_empty(node: Any) -> None:
     assert not state.clients
     assert not len(state.bus), [str(one.key) for one in state.bus.routes]
     assert not len(state.acks)
-    assert not cluster.names._entries
+    assert not cluster.names.registry._entries
+    assert not cluster.names.places._asking
+    assert not cluster.names.places._by_id
+    assert not cluster.agreement._waiting
     assert not cluster.names._held
     assert not cluster.names._claims
     assert not cluster.interest._since

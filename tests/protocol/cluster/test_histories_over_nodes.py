@@ -143,15 +143,16 @@ def test_a_node_that_comes_back_has_the_past(cluster: MemoryCluster, topic: str)
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_a_link_that_falls_loses_nothing_of_them(cluster: MemoryCluster, topic: str) -> None:
-    publisher, reader = client(cluster, "n1", "publisher"), client(cluster, "n2", "reader")
-    box = subscribe(cluster, reader, topic)
-    publish(cluster, publisher, topic, 0)
+    publishers = {name: client(cluster, name, f"c-{name}") for name in NODES}
+    publish(cluster, publishers["n1"], topic, "first")
     (owner,) = owners_of(cluster, topic)
-    if owner == "n2":
-        return
-    cluster.cut("n2", owner)
-    publish(cluster, client(cluster, owner, "other"), topic, 1)
-    cluster.mend("n2", owner)
+    place = "n2" if owner != "n2" else "n3"
+    reader = client(cluster, place, "reader")
+    box = subscribe(cluster, reader, topic)
+    publish(cluster, publishers["n1"], topic, 0)
+    cluster.cut(place, owner)
+    publish(cluster, publishers[owner], topic, 1)
+    cluster.mend(place, owner)
     cluster.run()
     assert [data for data, _ in got(box)] == [0, 1]
     assert not any(isinstance(event, Lost) for event in reader.events)

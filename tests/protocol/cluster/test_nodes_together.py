@@ -230,7 +230,7 @@ class TestIds:
         client.session.close(cluster.clock.now)
         cluster.run()
         for node in cluster.nodes.values():
-            assert node.cluster.names.holder("a") is None
+            assert node.cluster.names.registry.holder("a") is None
 
     def test_after_a_split_one_is_left(self, cluster: MemoryCluster) -> None:
         cluster.cut("n1", "n2")

@@ -1,0 +1,93 @@
+"""Whether the nodes agree about which of them there are, and have told each other what follows.
+
+A home of names must know what other nodes have there before it decides. When the set of homes
+changes, each node first tells the new homes what they must know, and then all nodes the set that it
+has done that for. A node is *sure* when all others have told it such a set, without a home that it
+does not see itself: with fewer homes they have told it no less than it must know.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from kps.protocol.bus.slices import MakeWork, Slices
+from kps.protocol.cluster.frames import Kind
+from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.timers import Deadlines
+
+
+class _Waiting(NamedTuple):
+    due: float
+    ready: Callable[[], object]
+
+
+class Agreement:
+    """What the other nodes have told this one since the set of homes has changed."""
+
+    def __init__(
+        self, nodes: Nodes, deadlines: Deadlines, patience: float, now: Callable[[], float]
+    ) -> None:
+        self.is_sure = True
+        """Whether this node knows all that it must know as a home."""
+        self._nodes = nodes
+        self._deadlines = deadlines
+        self._patience = patience
+        self._now = now
+        self._slices = Slices(deadlines)
+        self._unfinished = 0
+        self._told: dict[str, frozenset[str]] = {}  # the set of homes that each has told of
+        self._waiting: deque[_Waiting] = deque()
+
+    def begin(self, *works: MakeWork) -> None:
+        """Do what a change of the set of homes makes due, then tell the other nodes."""
+        self.is_sure = False
+        self._unfinished += 1
+        self._slices.begin(partial(self._work, works))
+
+    def _work(self, works: tuple[MakeWork, ...]) -> Iterator[int]:
+        for make in works:
+            yield from make()
+        self._unfinished -= 1
+        if not self._unfinished:
+            for node in self._nodes.others.values():
+                node.send(Kind.TOLD, list(self._nodes.homes))
+            self._look()
+
+    def told(self, node: Node, homes: list[str]) -> None:
+        """Note that a node has told the homes what they must know."""
+        self._told[node.id] = frozenset(homes)
+        self._look()
+
+    def node_went(self, node: str) -> None:
+        """Wait for a node no more."""
+        self._told.pop(node, None)
+
+    def when_sure(self, ready: Callable[[], object]) -> None:
+        """Call ``ready`` once this node is sure, or time is over."""
+        if self.is_sure:
+            ready()
+        else:
+            self._waiting.append(_Waiting(self._now() + self._patience, ready))
+            self._deadlines.schedule(self)
+
+    def _look(self) -> None:
+        homes, told = frozenset(self._nodes.homes), self._told
+        if not self._unfinished and all(
+            node in told and told[node] <= homes for node in self._nodes.others
+        ):
+            self.is_sure = True
+            self._go_on()
+
+    def _go_on(self) -> None:
+        while self._waiting and self.is_sure:
+            self._waiting.popleft().ready()
+
+    def next_deadline(self) -> float | None:
+        return self._waiting[0].due if self._waiting else None
+
+    def handle_timeout(self, now: float) -> None:
+        """Go on without those that do not tell; they may see other nodes than this one."""
+        if self._waiting and self._waiting[0].due <= now:
+            self.is_sure = True
+            self._go_on()

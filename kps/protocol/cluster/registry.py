@@ -1,0 +1,115 @@
+"""The ids whose home is this node: who has them."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from kps.protocol.cluster.agreement import Agreement
+from kps.protocol.cluster.frames import Kind
+from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.server.state import ServerState
+
+
+class _Entry(NamedTuple):
+    """Who has an id."""
+
+    stamp: int
+    node: str
+    identity: str
+
+
+class Registry:
+    """Orders the claims of ids whose home is this node.
+
+    ``evicted`` is called when a client here has lost an id, with the stamp under which it had it.
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        nodes: Nodes,
+        agreement: Agreement,
+        evicted: Callable[[str, int], None],
+    ) -> None:
+        self._state = state
+        self._nodes = nodes
+        self._agreement = agreement
+        self._evicted = evicted
+        self._clock = 0  # the highest stamp so far
+        self._entries: dict[str, _Entry] = {}
+
+    def claim_of(self, node: Node, claim: int, client_id: str, identity: str) -> None:
+        """Answer a claim of another node."""
+        if client_id in self._entries:
+            self._answer(node, claim, client_id, identity)
+        else:
+            self._agreement.when_sure(partial(self._answer, node, claim, client_id, identity))
+
+    def _answer(self, node: Node, claim: int, client_id: str, identity: str) -> None:
+        if node.id in self._nodes.others:
+            node.send(Kind.CLAIMED, claim, client_id, self.decide(node.id, client_id, identity))
+
+    def decide(self, node: str, client_id: str, identity: str) -> int:
+        """Give an id to a client of a node; return the stamp, or 0 if it belongs to another."""
+        entry, owners = self._entries.get(client_id), self._state.owners
+        if entry is not None and entry.identity != identity:
+            return 0
+        if not owners.may_use(client_id, identity):
+            return 0
+        owners.take(client_id, identity)
+        self._clock += 1
+        self._entries[client_id] = _Entry(self._clock, node, identity)
+        if entry is not None and entry.node != node:
+            self._evict(entry.node, client_id, entry.stamp)
+        return self._clock
+
+    def _evict(self, node: str, client_id: str, stamp: int) -> None:
+        if node == self._nodes.me:
+            self._evicted(client_id, stamp)
+        elif node in self._nodes.others:
+            self._nodes.others[node].send(Kind.EVICT, client_id, stamp)
+
+    def note(self, stamp: int) -> None:
+        """Give only higher stamps from now on."""
+        self._clock = max(self._clock, stamp)
+
+    def registered(self, node: str, client_id: str, identity: str, stamp: int) -> None:
+        """Note who has an id whose home this node has become."""
+        self.note(stamp)
+        self._state.owners.take(client_id, identity)
+        new, entry = _Entry(stamp, node, identity), self._entries.get(client_id)
+        if entry is None or entry.node == node:
+            if entry is None or entry.stamp < stamp:
+                self._entries[client_id] = new
+            return
+        # Who took the id without the home's verdict has the stamp 0, and gives way.
+        winner, loser = max(entry, new), min(entry, new)
+        self._entries[client_id] = winner
+        self._evict(loser.node, client_id, loser.stamp)
+
+    def released(self, client_id: str, stamp: int) -> None:
+        """Note that nobody has an id any more."""
+        entry = self._entries.get(client_id)
+        if entry is not None and entry.stamp == stamp:
+            del self._entries[client_id]
+
+    def holder(self, client_id: str) -> str | None:
+        """Return the node of the client that has an id whose home is here, if one has it."""
+        entry = self._entries.get(client_id)
+        return None if entry is None else entry.node
+
+    # -- nodes that come and go -------------------------------------------------------------
+
+    def forget(self, node: str) -> Iterator[int]:
+        """Forget the clients of a node that is gone."""
+        for client_id, entry in list(self._entries.items()):
+            if entry.node == node and self._entries.get(client_id) is entry:
+                del self._entries[client_id]
+            yield 1
+
+    def drop_others(self) -> Iterator[int]:
+        """Forget ids whose home has become another node."""
+        for client_id in list(self._entries):
+            if self._nodes.home(client_id) is not None:
+                self._entries.pop(client_id, None)
+            yield 1
