@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from math import ceil
 
 from kps.errors import ServerStartFailed
 from kps.io_asyncio.log import write
@@ -12,6 +13,9 @@ from kps.io_asyncio.runtime import Runtime
 from kps.io_asyncio.server_driver import ServerFace
 from kps.io_common.cluster_options import ClusterSettings
 from kps.io_common.server_options import ServerSettings
+
+_STEP = 0.02  # seconds between two ends of connections
+_LEAVE_PER_SECOND = 500  # clients of a node that ends, at least
 
 
 class ClusterDriver(NodeDriver):
@@ -49,6 +53,30 @@ class ClusterDriver(NodeDriver):
             self.failure = ServerStartFailed(self._links.rivalry)
             write(logging.ERROR, "id_taken", f"{self._links.rivalry}: this server ends")
             self._end = self.runtime.loop.create_task(self._stop())
+
+    async def end_connections(self, grace: float) -> None:
+        """Hand on what other nodes need, and end all connections within ``grace``.
+
+        The connections end one after the other, so that the clients do not all come to the other
+        nodes at once.
+        """
+        ends = self.clock() + grace
+        if grace and self.cluster.nodes.others and not self.cluster.is_leaving:
+            await self._stop_listening()
+            self.cluster.leave(self.clock())
+            self.progress()
+            await self.news.until(lambda: self.cluster.has_left, grace / 4)
+            await self._let_go(grace / 2)
+        await super().end_connections(max(0.0, ends - self.clock()))
+
+    async def _let_go(self, seconds: float) -> None:
+        """End connections, so many a second that this takes ``seconds`` at most."""
+        numbers = list(self._by_session)
+        step = max(1, ceil(len(numbers) * _STEP / seconds), int(_LEAVE_PER_SECOND * _STEP))
+        for begin in range(0, len(numbers), step):
+            self._hub.shutdown(seconds, self.clock(), numbers[begin : begin + step])
+            self.progress()
+            await asyncio.sleep(_STEP)
 
     async def close(self, grace: float) -> None:
         """End as the base class does, then tell the other nodes."""

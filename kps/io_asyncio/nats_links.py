@@ -105,13 +105,13 @@ class NatsLinks:
         await self._meet()
 
     async def _meet(self) -> None:
-        """Wait until the links to all nodes are up, so that no client misses what they tell."""
+        """Wait until all nodes have told this one what it must know, for its clients."""
         begun = self._clock()
         until = begun + _SETTLE + self._settings.config.patience
-        while self._clock() < begun + _SETTLE or self.membership.missing:
+        while self._clock() < begun + _SETTLE or not self._has_heard_all:
             if self._clock() >= until:
-                missing = ", ".join(self.membership.missing)
-                text = "these nodes do not answer: %(nodes)s; this one begins without them"
+                missing = ", ".join(self.membership.missing) or "some"
+                text = "not all nodes have answered (%(nodes)s); this one begins without them"
                 write(logging.WARNING, "nodes_missing", text, nodes=missing)
                 break
             await asyncio.sleep(0.02)
@@ -119,6 +119,10 @@ class NatsLinks:
             await self._end()
             raise ServerStartFailed(self.rivalry)
         self._has_met = True
+
+    @property
+    def _has_heard_all(self) -> bool:
+        return not self.membership.missing and self._cluster.agreement.is_sure
 
     @property
     def rivalry(self) -> str:

@@ -12,6 +12,7 @@ from kps.io_common.ids import random_id
 from kps.io_common.server_options import ServerSettings
 from kps.protocol.cluster.cluster import Cluster
 from kps.protocol.cluster.config import ClusterConfig
+from kps.protocol.cluster.link import ENDED
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.hub import Hub
 from kps.protocol.wire.http import Responder
@@ -51,11 +52,14 @@ class NodeDriver(ServerDriver):
     def _flush(self) -> None:
         super()._flush()
         self._links.flush()
+        if self.cluster.is_leaving:
+            self.news.announce()  # somebody waits until the cluster can do without this node
         changes, self.cluster.changes = self.cluster.changes, []
         for node, reason, lost in changes:
             if reason and not self.is_ending:
+                level = logging.INFO if reason == ENDED and not lost else logging.WARNING
                 text = "the link to %(node)s fell: %(reason)s; %(lost)d frames are lost"
-                write(logging.WARNING, "link_fell", text, node=node, reason=reason, lost=lost)
+                write(level, "link_fell", text, node=node, reason=reason, lost=lost)
             elif not reason:
                 write(logging.INFO, "link_up", "the link to %(node)s is up", node=node)
 

@@ -76,9 +76,14 @@ class Node(kps.Server):
 
 
 @contextlib.asynccontextmanager
-async def nodes(url: str, *names: str, **options: Any) -> AsyncIterator[list[Node]]:
-    """Nodes of one cluster, which all know each other."""
-    made = [Node("127.0.0.1:0", id=name, cluster=url, **options) for name in names]
+async def nodes(
+    url: str, *names: str, kind: type[kps.Server] = Node, **options: Any
+) -> AsyncIterator[list[kps.Server]]:
+    """Nodes of one cluster, which all know each other.
+
+    Those of processes of their own are not quick, so beside such they must be no ``Node`` either.
+    """
+    made = [kind("127.0.0.1:0", id=name, cluster=url, **options) for name in names]
     await asyncio.gather(*(node.start() for node in made))
     try:
         yield made
@@ -87,7 +92,7 @@ async def nodes(url: str, *names: str, **options: Any) -> AsyncIterator[list[Nod
 
 
 @contextlib.asynccontextmanager
-async def clients(*places: Node | str, **options: Any) -> AsyncIterator[list[kps.Client]]:
+async def clients(*places: kps.Server | str, **options: Any) -> AsyncIterator[list[kps.Client]]:
     """Clients of nodes, or of URLs: ``c0``, ``c1`` and so on."""
     made = []
     try:
@@ -107,7 +112,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def others(node: Node) -> set[str]:
+def others(node: kps.Server) -> set[str]:
     """The nodes whose links to one are up."""
     return set(node._driver.cluster.nodes.others)  # type: ignore[attr-defined]
 

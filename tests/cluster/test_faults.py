@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -46,12 +47,12 @@ def cable(engine: Engine) -> Iterator[Cable]:
         cable.close()
 
 
-async def all_meet(made: list[Node]) -> None:
+async def all_meet(made: list[kps.Server]) -> None:
     for node in made:
         await until(partial(_knows, node, made))
 
 
-def _knows(node: Node, made: list[Node]) -> bool:
+def _knows(node: kps.Server, made: list[kps.Server]) -> bool:
     return others(node) == {other.id for other in made} - {node.id}
 
 
@@ -174,7 +175,7 @@ def test_a_node_that_is_killed(engine: Engine) -> None:
 
     async def work() -> None:
         async with (
-            nodes(engine.url, "n1", "n2") as made,
+            nodes(engine.url, "n1", "n2", kind=kps.Server) as made,
             clients(made[0], made[1], third.url) as (a, b, c),
         ):
             asked = asyncio.Event()
@@ -210,7 +211,7 @@ def test_a_node_that_stands_still_is_let_go_and_comes_back(engine: Engine) -> No
 
     async def work() -> None:
         async with (
-            nodes(engine.url, "n1", "n2") as made,
+            nodes(engine.url, "n1", "n2", kind=kps.Server) as made,
             clients(made[0], made[1], third.url) as all_clients,
         ):
             for client in all_clients:
@@ -242,7 +243,7 @@ def test_a_node_that_ends_is_gone_at_once(engine: Engine) -> None:
     run(work())
 
 
-async def all_meet_with(made: list[Node], name: str) -> None:
+async def all_meet_with(made: list[kps.Server], name: str) -> None:
     await until(lambda: all(name in others(node) for node in made))
 
 
@@ -264,7 +265,7 @@ def test_nodes_with_another_name_or_secret_are_strangers(
 ) -> None:
     async def work() -> None:
         async with contextlib.AsyncExitStack() as stack:
-            options = [
+            options: list[dict[str, Any]] = [
                 {},
                 {"cluster_name": "other"},
                 {"cluster_secret": "one"},

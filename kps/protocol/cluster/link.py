@@ -17,6 +17,9 @@ from kps.protocol.cluster.seal import Seal
 from kps.protocol.dialect.envelope import InvalidMessage, load, write
 
 _HEAD = Struct(">BQQQ")  # kind of chunk, token of the sender, of the receiver, number
+ENDED = "the node has ended"
+"""Why a link falls in good order."""
+
 _GREETING, _DATA, _FAREWELL = 1, 2, 3
 
 
@@ -98,7 +101,7 @@ class Link:
         elif theirs != self._theirs or mine != self._mine:
             self._greet(now)  # it does not know that we have begun anew
         elif kind == _FAREWELL:
-            self._begin_anew("the node has ended")
+            self._begin_anew(ENDED)
         else:
             self._heard = now
             self._rise()

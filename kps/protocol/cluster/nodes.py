@@ -1,6 +1,6 @@
 """The nodes that this one can reach, as homes and as subscribers of the bus."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kps.protocol.bus.ack_request import AckOwner
@@ -123,7 +123,8 @@ class Nodes:
 
     def __init__(self, me: str) -> None:
         self.me = me
-        self.others: dict[str, Node] = {}
+        self.others: Mapping[str, Node] = {}
+        """Another one after each change: a link may fall while we send something to all."""
         self.here = Here(me)
         self.homes: tuple[str, ...] = (me,)
         """The nodes that are home to names: all but those that are about to end."""
@@ -132,13 +133,14 @@ class Nodes:
 
     def add(self, node: Node) -> None:
         """Take a node in."""
-        self.others[node.id] = node
+        self.others = {**self.others, node.id: node}
         self._changed()
 
     def remove(self, node: str) -> Node:
         """Let a node go."""
         self._leaving.discard(node)
-        removed = self.others.pop(node)
+        removed = self.others[node]
+        self.others = {name: one for name, one in self.others.items() if name != node}
         self._changed()
         return removed
 

@@ -5,7 +5,7 @@ A driver calls a verb when something happens, with the time. Then it handles
 for :meth:`Hub.next_deadline`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -224,16 +224,19 @@ class Hub:
             _isolated(connection, self.state, connection.relay_finished, to, error)
 
     @patient
-    def shutdown(self, grace: float, now: float) -> None:
-        """Close every connection, behind the data that is queued for it (spec, 8.8).
+    def shutdown(self, grace: float, now: float, numbers: Sequence[int] | None = None) -> None:
+        """Close every connection, or those of some numbers, behind their queued data (spec, 8.8).
 
+        Nobody is admitted any more.
         A connection that is not drained and closed within ``grace`` seconds, or
         ``close_timeout`` if that is longer, is dropped. Another call can only shorten this.
         """
         self.state.now = now
         self.state.stopping = True
-        for connection in list(self.connections.values()):
-            _isolated(connection, self.state, connection.shut_down, grace)
+        for number in list(self.connections) if numbers is None else numbers:
+            connection = self.connections.get(number)
+            if connection is not None:
+                _isolated(connection, self.state, connection.shut_down, grace)
 
     def end(self, now: float) -> None:
         """End the ack requests of the server's own program, since no answer comes any more."""
