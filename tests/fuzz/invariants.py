@@ -351,8 +351,9 @@ def check_acks(acks: AckBook) -> None:
         if isinstance(member, ServerSession):
             assert member.gate.phase in TAKES_PART
     assert not acks._leaving
-    ends, outcomes = acks.figures.ends(), acks.figures.outcomes(acks.awaited)
-    assert sum(ends.values()) + len(acks) == acks._count
+    ends, outcomes = acks.figures.ends(), acks.figures.outcomes()
+    assert sum(ends.values()) + acks.figures.pending == acks._count
+    assert acks.figures.pending == len(acks)
     assert min(*ends.values(), *outcomes.values()) >= 0
 
 

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from kps.protocol.bus.ack_request import AckRequest
 from kps.protocol.histogram import Histogram
 
 HANDLED: Final = "handled"
@@ -48,8 +47,12 @@ class AckFigures:
     """Counts since the start. What goes well is not counted: it is the rest."""
 
     def __init__(self) -> None:
+        self.pending = 0
+        """Requests under way."""
         self.asked = 0
         """Receivers that were to answer."""
+        self.awaited = 0
+        """Those that have not answered, while their requests are under way."""
         self._outcomes = dict.fromkeys(OUTCOMES, 0)
         self._ends = dict.fromkeys(ENDS, 0)
         self.duration = Histogram(_BOUNDS)
@@ -59,20 +62,20 @@ class AckFigures:
         """Count a receiver that has not handled a message."""
         self._outcomes[outcome] += 1
 
-    def late(self, request: AckRequest) -> None:
+    def late(self, receivers: int) -> None:
         """Count a request whose time is over, and the receivers that have not answered."""
-        self._outcomes[TIMED_OUT] += len(request.awaited)
+        self._outcomes[TIMED_OUT] += receivers
         self._ends[TIMED_OUT] += 1
 
-    def given_up(self, request: AckRequest, end: str) -> None:
-        """Count a request for whose outcomes nobody waits any more."""
-        self._outcomes[UNKNOWN] += len(request.awaited) + len(request.tasks)
+    def given_up(self, receivers: int, end: str) -> None:
+        """Count a request for whose outcomes nobody waits any more, and those that are missing."""
+        self._outcomes[UNKNOWN] += receivers
         self._ends[end] += 1
 
-    def outcomes(self, awaited: int) -> dict[str, int]:
-        """Return how many receivers had each outcome, while some are ``awaited``."""
+    def outcomes(self) -> dict[str, int]:
+        """Return how many receivers had each outcome."""
         others = sum(self._outcomes.values()) - self._outcomes[ABSENT]
-        return self._outcomes | {HANDLED: self.asked - awaited - others}
+        return self._outcomes | {HANDLED: self.asked - self.awaited - others}
 
     def ends(self) -> dict[str, int]:
         """Return how many requests have ended in each way."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
+from kps.protocol.bus.ack_figures import AckFigures
 from kps.protocol.bus.groups import Member
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.outcome import AckResponse
@@ -55,6 +56,7 @@ class AckRequest:
         "begun",
         "cost",
         "deadline",
+        "figures",
         "id",
         "is_late",
         "keeper",
@@ -82,6 +84,7 @@ class AckRequest:
         expire: Callable[["AckRequest", float], None],
         keeper: Keeper | None,
         begun: float,
+        figures: AckFigures,
     ) -> None:
         self.id = ack_id
         """The server's id of the request, which subscribers put into their answers."""
@@ -114,6 +117,8 @@ class AckRequest:
         """When the request began."""
         self.deadline = deadline
         """When the request times out; ``None`` once it has timed out or ended."""
+        self.figures = figures
+        """Which count it."""
         self._expire = expire
 
     def untold(self) -> list[AckResponse]:

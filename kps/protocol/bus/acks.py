@@ -60,8 +60,6 @@ class AckBook:
         self._time = time or Time()
         self._expiries = Expiries(deadlines)
         self._limits = limits
-        self.awaited = 0
-        """Answers that are pending, of all requests together."""
         self._cost = 0  # bytes that the requests take in memory, apart from the results
         self._results = 0  # bytes that their results take so far
         self._count = 0
@@ -82,6 +80,11 @@ class AckBook:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    @property
+    def awaited(self) -> int:
+        """Answers that are pending, of all requests together."""
+        return self.figures.awaited
+
     def open(
         self,
         owner: AckOwner,
@@ -94,12 +97,13 @@ class AckBook:
         absent: Iterable[str] = (),
         work: Work | None = None,
         keeper: Keeper | None = None,
+        figures: ack_figures.AckFigures | None = None,
     ) -> AckRequest:
         """Start a request. If it awaits nobody, call ``close`` then.
 
         ``absent`` are ids for which ``note_absent`` will be called: they are paid for. ``work`` is
         for groups, which get it with ``tasks.begin``. With a ``keeper`` the request goes on when
-        its owner is gone.
+        its owner is gone. It is counted in ``figures``, by default those of this book.
         Raises :class:`DuplicateAckId` and :class:`kps.QueueFull`.
         """
         of_owner = self._by_owner.get(owner)
@@ -126,6 +130,7 @@ class AckBook:
         if self._cost + size > limits.max_ack_bytes:
             raise QueueFull("the ack requests under way take too much memory")
         count = len(awaited) + len(groups)
+        figures = figures or self.figures
         request = AckRequest(
             f"ack_{self._count + 1}",
             owner,
@@ -138,6 +143,7 @@ class AckBook:
             self._expired,
             keeper,
             self._time.now,
+            figures,
         )
         if work is not None:
             data, headers = cost.compact(work.data), cost.compact(work.headers)
@@ -146,7 +152,8 @@ class AckBook:
             for key in groups:
                 request.tasks[Task(request, key, work)] = None
         self._count += 1
-        self.awaited += count
+        figures.awaited += count
+        figures.pending += 1
         self._cost += size
         self._by_id[request.id] = request
         try:
@@ -160,7 +167,7 @@ class AckBook:
         except BaseException:  # out of a signal handler: nobody would know of the request
             self._forget(request)
             raise
-        self.figures.asked += count
+        figures.asked += count
         return request
 
     def note_absent(self, request: AckRequest, ids: Iterable[str]) -> None:
@@ -168,7 +175,7 @@ class AckBook:
         for client_id in ids:
             response = AckResponse(client_id, False, ABSENT, request.id)
             request.responses[client_id] = response
-            self.figures.note(ack_figures.ABSENT)
+            request.figures.note(ack_figures.ABSENT)
             request.owner.ack_updated(request, response)
 
     def close(self, request: AckRequest) -> None:
@@ -185,11 +192,12 @@ class AckBook:
         size: int = 0,
         *,
         has_begun: bool = True,
+        ends_as: str = ack_figures.FAILED,
     ) -> None:
         """Record a subscriber's answer, whose result has ``size`` bytes; error texts count too.
 
-        ``has_begun`` tells whether it may have begun to handle the message. The answer is ignored
-        unless the request awaits this subscriber.
+        ``has_begun`` tells whether it may have begun to handle the message, and ``ends_as`` is a
+        word for an error. The answer is ignored unless the request awaits this subscriber.
         """
         request = self._by_id.get(ack_id)
         if request is None:
@@ -197,9 +205,9 @@ class AckBook:
         elif subscriber in request.awaited:
             if (error or size) and not self._charge(request, cost.of_answer(error, size)):
                 error, result = NO_ROOM, None
-                self.figures.note(ack_figures.NO_ROOM)
+                request.figures.note(ack_figures.NO_ROOM)
             elif error is not None:
-                self.figures.note(ack_figures.FAILED)
+                request.figures.note(ends_as)
             self._record(request, subscriber, error, result)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
@@ -239,9 +247,10 @@ class AckBook:
         if request is None:
             return
         if request.keeper is not None:
-            self._let_go_on(request)
+            self.hand_over(request, NOBODY, request.id, wants_updates=False)
         else:
-            self.figures.given_up(request, ack_figures.CANCELLED)
+            receivers = len(request.awaited) + len(request.tasks)
+            request.figures.given_up(receivers, ack_figures.CANCELLED)
             self._forget(request)
 
     def owners(self) -> list[AckOwner]:
@@ -260,7 +269,7 @@ class AckBook:
     def _disconnect(self, subscriber: Addressee) -> Iterator[int]:
         for request in list(self._by_subscriber.get(subscriber, ())):
             if request.id in self._by_id and subscriber in request.awaited:
-                self.figures.note(ack_figures.DISCONNECTED)
+                request.figures.note(ack_figures.DISCONNECTED)
                 self._record(request, subscriber, "disconnected")
                 yield 1
 
@@ -268,19 +277,16 @@ class AckBook:
         """Tell whether an owner is gone, whose requests have not all ended yet."""
         return owner in self._leaving
 
-    def _let_go_on(self, request: AckRequest) -> None:
-        self.hand_over(request, NOBODY, request.id, wants_updates=False)
-
     def _abandon(self, owner: AckOwner) -> Iterator[int]:
         for request in list(self._by_owner.get(owner, {}).values()):
             if request.id not in self._by_id or request.owner is not owner:
                 continue
             if request.keeper is not None:
-                self._let_go_on(request)
+                self.hand_over(request, NOBODY, request.id, wants_updates=False)
                 yield 1
             else:
                 awaited = len(request.awaited) + len(request.tasks)
-                self.figures.given_up(request, ack_figures.OWNER_LEFT)
+                request.figures.given_up(awaited, ack_figures.OWNER_LEFT)
                 self._forget(request)
                 yield 1 + awaited
         self._leaving.pop(owner, None)
@@ -309,7 +315,7 @@ class AckBook:
         of_subscriber = self._by_subscriber.get(subscriber, {})
         # Nothing is called from here on, so no signal handler comes in before all is noted.
         del request.awaited[subscriber]
-        self.awaited -= 1
+        request.figures.awaited -= 1
         if request in of_subscriber:
             del of_subscriber[request]
         if not of_subscriber and subscriber in self._by_subscriber:
@@ -327,10 +333,10 @@ class AckBook:
         if (error or size) and not self._charge(request, cost.of_answer(error, size)):
             response, outcome = response.without_result(NO_ROOM), ack_figures.NO_ROOM
         del request.tasks[task]
-        self.awaited -= 1
+        request.figures.awaited -= 1
         request.responses[response.key] = response
         if outcome != ack_figures.HANDLED:
-            self.figures.note(outcome)
+            request.figures.note(outcome)
         request.owner.ack_updated(request, response)
         if request.is_over:
             self._finish(request)
@@ -355,8 +361,8 @@ class AckBook:
                 return  # the last task has ended it
         self._forget(request)
         if request.awaited or request.is_late:
-            self.figures.late(request)
-        self.figures.duration.note(self._time.now - request.begun)
+            request.figures.late(len(request.awaited))
+        request.figures.duration.note(self._time.now - request.begun)
         if request.keeper is not None:
             request.keeper.ended(request)
         request.owner.ack_finished(request)
@@ -382,7 +388,8 @@ class AckBook:
         # Nothing is called from here on, so no signal handler comes in before all is noted.
         if request.id in self._by_id:
             del self._by_id[request.id]
-            self.awaited -= count
+            request.figures.awaited -= count
+            request.figures.pending -= 1
             self._cost -= request.cost
             self._results -= request.size
         request.deadline = None

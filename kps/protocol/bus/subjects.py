@@ -45,6 +45,16 @@ class Subject:
         return not self.subscribers and not self.own_groups
 
 
+def count_members(subject: Subject, elsewhere: tuple[type, ...]) -> int:
+    """Count the members of the groups of a topic or pattern, but for those of kinds ``elsewhere``.
+
+    A client is counted for each group.
+    """
+    groups = subject.own_groups.values()
+    members = chain.from_iterable([group.present() for group in groups])
+    return sum([not isinstance(member.subscriber, elsewhere) for member in members])
+
+
 class Subjects:
     """The topics and patterns that have subscriptions, and the routes of published topics."""
 

@@ -7,6 +7,7 @@ not begun, another member gets the task at once. What all members together canno
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 
 from kps.protocol import cost
 from kps.protocol.bus import ack_figures
@@ -71,6 +72,7 @@ class TaskBook:
         self._counts: dict[InGroup, int] = {}  # of all tasks that wait for a group
         self._answers: deque[_Answer] = deque()
         self._is_answering = False
+        self._numbers = count(1)
         self.begun = 0
         """How many tasks there have been."""
         self.attempts = 0
@@ -97,7 +99,7 @@ class TaskBook:
         for task in list(request.tasks):
             if task.request is not None:  # the request may have ended meanwhile
                 self.begun += 1
-                task.number = self.begun
+                task.number = next(self._numbers)
                 self._dispatch(task, is_new=True)
 
     def abandon(self, request: AckRequest) -> None:

@@ -7,7 +7,7 @@ from itertools import islice
 from kps.protocol.bus.groups import Group, MemberWatcher
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.slices import Slices
-from kps.protocol.bus.subjects import Subject, Subjects
+from kps.protocol.bus.subjects import Subject, Subjects, count_members
 from kps.protocol.bus.subscriber import Stage, Subscriber
 from kps.protocol.patterns import InGroup, Key, Scope
 from kps.protocol.timers import Deadlines
@@ -25,6 +25,9 @@ class Bus:
     The subscriptions of one that has left end in slices if they are very many. Meanwhile it gets
     nothing, and does not count.
     """
+
+    elsewhere: tuple[type, ...] = ()
+    """The kinds of subscribers that stand for those of other servers, which count there."""
 
     def __init__(self, deadlines: Deadlines) -> None:
         self.routes = Subjects()
@@ -70,7 +73,7 @@ class Bus:
     def subjects(self, most: int) -> list[tuple[Scope, int, int]]:
         """Return up to ``most`` topics and patterns: key, subscribers, messages since the first."""
         found = [
-            (len(self._of_subject(subject)) + _members(subject), subject)
+            (len(self._of_subject(subject)) + count_members(subject, self.elsewhere), subject)
             for subject in islice(self.routes, most)
         ]
         return [(subject.key, count, subject.published) for count, subject in found if count]
@@ -82,9 +85,9 @@ class Bus:
             return []
         return self._present(found) if self._leaving else list(found.addressed)
 
-    def own_subscribers(self, topic: str) -> list[Subscriber]:
-        """Return who is subscribed to a topic itself, not to a pattern that has it."""
-        found = self.routes.find(topic)
+    def own_subscribers(self, key: Scope) -> list[Subscriber]:
+        """Return who is subscribed to a topic itself, not to a pattern that has it; or to one."""
+        found = self.routes.find(key)
         return [] if found is None else self._of_subject(found)
 
     def receivers(self, topic: str) -> tuple[list[Subscriber], tuple[Group, ...]]:
@@ -241,11 +244,6 @@ class Bus:
             self.routes.searched += len(found.groups) * (1 + size // _COPIED)
             reached += sum([group.publish(publication) for group in found.groups])
         return reached
-
-
-def _members(subject: Subject) -> int:
-    """Count the members of the groups of a topic or pattern."""
-    return sum(1 for group in subject.own_groups.values() for _ in group.present())
 
 
 def _count(patterns: list[Subject], messages: int) -> None:

@@ -1,13 +1,15 @@
 """Ack requests whose receivers are on several nodes."""
 
 from collections.abc import Iterable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Protocol
 
 from kps.protocol import cost
+from kps.protocol.bus import ack_figures
 from kps.protocol.bus.ack_request import NO_ROOM, AckRequest, Addressee, RemoteClient
 from kps.protocol.bus.acks import AckBook
 from kps.protocol.bus.subscriber import Subscriber
+from kps.protocol.cluster.asker import FiguresOfOthers
 from kps.protocol.cluster.tasks import ClusterTaskBook
 from kps.protocol.dialect.outcome import Json
 
@@ -40,6 +42,16 @@ class ClusterAckBook(AckBook):
     tasks: ClusterTaskBook
     members: Passes
 
+    @cached_property
+    def of_others(self) -> FiguresOfOthers:
+        """The figures of requests whose publishers are on other nodes."""
+        return FiguresOfOthers()
+
+    @property
+    def awaited(self) -> int:
+        """Answers that are pending, of all requests together."""
+        return self.figures.awaited + self.of_others.awaited
+
     def answer(
         self,
         subscriber: Addressee,
@@ -49,10 +61,13 @@ class ClusterAckBook(AckBook):
         size: int = 0,
         *,
         has_begun: bool = True,
+        ends_as: str = ack_figures.FAILED,
     ) -> None:
         """Record an answer, or pass it on to the home of the group that has given out the task."""
         if not self.members.answer(subscriber, ack_id, error, result, has_begun):
-            super().answer(subscriber, ack_id, error, result, size, has_begun=has_begun)
+            super().answer(
+                subscriber, ack_id, error, result, size, has_begun=has_begun, ends_as=ends_as
+            )
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
         """Record ``disconnected`` for a subscriber that is gone."""
@@ -76,12 +91,13 @@ class ClusterAckBook(AckBook):
         size = sum(cost.ADDRESSED + cost.of_text(one.id) for one in others)
         has_room = self.awaited + len(others) <= limits.max_awaited_acks
         if not has_room or self._cost + size > limits.max_ack_bytes:
+            request.figures.note(ack_figures.NO_ROOM)
             self._record(request, node, NO_ROOM)
             return
         request.cost += size
         self._cost += size
-        self.awaited += len(others)
-        self.figures.asked += len(others) - 1
+        request.figures.awaited += len(others)
+        request.figures.asked += len(others) - 1
         for one in others:
             request.awaited[one] = one.id
             self._by_subscriber.setdefault(one, {})[request] = None
@@ -101,7 +117,7 @@ class ClusterAckBook(AckBook):
 
     def _await_no_more(self, request: AckRequest, addressee: Addressee) -> None:
         del request.awaited[addressee]
-        self.awaited -= 1
+        request.figures.awaited -= 1
         of_addressee = self._by_subscriber[addressee]
         del of_addressee[request]
         if not of_addressee:

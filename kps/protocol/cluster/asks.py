@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from kps.errors import QueueFull
+from kps.protocol.bus.ack_figures import DISCONNECTED, NO_ROOM
 from kps.protocol.bus.ack_request import AckRequest, RemoteClient
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import Subscriber
@@ -60,9 +61,7 @@ class Asks:
         if request is None:
             return
         publication.ack_id = request.id
-        stats = self._state.stats
-        stats.published += 1
-        stats.delivered += bus.publish(publication)
+        self._state.stats.delivered += bus.publish(publication)
         self._acks.close(request)
 
     def ask_client(self, origin: Node, ask: DirectAsk, data: bytes) -> None:
@@ -85,15 +84,20 @@ class Asks:
     ) -> AckRequest | None:
         state, me = self._state, self._nodes.me
         state.turns.left -= _ASKED * (1 + len(subscribers))
-        owner = Asker(node, ack_id)
+        owner = Asker(node, ack_id, self._acks.of_others)
         deadline = state.now + min(seconds, state.limits.max_ack_timeout)
         try:
             request = self._acks.open(
-                owner, ack_id, subscribers, tells_timeouts=True, deadline=deadline
+                owner,
+                ack_id,
+                subscribers,
+                tells_timeouts=True,
+                deadline=deadline,
+                figures=owner.figures,
             )
         except QueueFull as error:
             node.send(Kind.ASKED, ack_id, [me], me)
-            node.send(Kind.OUTCOME, ack_id, me, str(error))
+            node.send(Kind.OUTCOME, ack_id, me, str(error), NO_ROOM)
             return None
         node.send(Kind.ASKED, ack_id, list(request.awaited.values()), me)
         if not subscribers:
@@ -131,7 +135,7 @@ class Asks:
             for one in [one for one in request.awaited if isinstance(one, (Node, Here))]:
                 if request.id in self._expected:
                     self._settle(request, one)
-                self._acks.answer(one, ack_id, "disconnected")
+                self._acks.answer(one, ack_id, "disconnected", ends_as=DISCONNECTED)
 
     # -- of this node -----------------------------------------------------------------------
 
@@ -210,7 +214,7 @@ class Asks:
         self._acks.replace(request, node, clients)
         if at != self._nodes.me and at != node.id and at not in self._nodes.others:
             for client in clients:
-                self._acks.answer(client, ack_id, "disconnected")
+                self._acks.answer(client, ack_id, "disconnected", ends_as=DISCONNECTED)
 
     def _settle(self, request: AckRequest, node: Subscriber) -> None:
         """Tell who is absent if this node is the last one that had not said whom it asks."""
@@ -218,7 +222,7 @@ class Asks:
             self._acks.note_absent(request, self._expected.pop(request.id))
 
     def outcome(
-        self, node: Node, ack_id: str, client_id: str, error: str | None, result: bytes
+        self, node: Node, ack_id: str, client_id: str, error: str | None, word: str, result: bytes
     ) -> None:
         """Take an outcome of a client of another node."""
         request = self._acks.pending(ack_id)
@@ -233,4 +237,4 @@ class Asks:
                     self._acks.replace(request, addressee, [client])
                     break
         kept = as_json(result) if result else None
-        self._acks.answer(client, ack_id, error, kept, len(result))
+        self._acks.answer(client, ack_id, error, kept, len(result), ends_as=word)

@@ -54,6 +54,8 @@ class ClusterGroup(Group):
 class ClusterBus(Bus):
     """The bus of a node. What other nodes and their clients do here is no news for its program."""
 
+    elsewhere = (Node, Stranger)
+
     def __init__(self, deadlines: Deadlines, nodes: Nodes, agreement: Agreement) -> None:
         super().__init__(deadlines)
         self.nodes = nodes
@@ -63,13 +65,13 @@ class ClusterBus(Bus):
         return ClusterGroup(key, self._leaving, self.nodes, self.agreement)
 
     def _tell_joined(self, subscriber: Subscriber, key: Key) -> None:
-        if isinstance(subscriber, (Node, Stranger)):
+        if isinstance(subscriber, self.elsewhere):
             self.subscriptions -= 1  # it counts at its own node
         else:
             super()._tell_joined(subscriber, key)
 
     def _tell_left(self, subscriber: Subscriber, key: Key) -> None:
-        if isinstance(subscriber, (Node, Stranger)):
+        if isinstance(subscriber, self.elsewhere):
             self.subscriptions += 1
         else:
             super()._tell_left(subscriber, key)

@@ -80,11 +80,13 @@ class ClusterDelivery(Delivery):
         """
         histories = self.histories
         if histories is None or publication.is_forwarded or not histories.has(publication.topic):
-            return super().publish(publication)
+            return self.publish_here(publication)
         return histories.publish(publication)
 
     def publish_here(self, publication: Publication) -> int:
         """Deliver a publication that has its offset, if it has one, to subscribers here."""
+        if publication.is_forwarded:
+            self._state.stats.published -= publication.count  # it counts where it comes from
         return super().publish(publication)
 
     def ask_topic(

@@ -1,7 +1,7 @@
 """What nodes say to each other: frames with a kind, some values, and a payload as it came."""
 
 from collections.abc import Iterator, Sequence
-from enum import IntEnum
+from enum import IntEnum, unique
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ from kps.protocol.dialect.envelope import load, write
 from kps.protocol.patterns import InGroup, Key, Pattern
 
 
+@unique
 class Kind(IntEnum):
     """The kinds of frames, with their values. The payload is named behind a colon."""
 
@@ -49,7 +50,7 @@ class Kind(IntEnum):
     ASKED = 16
     """Request, ids of those who were asked, the node that has asked them."""
     OUTCOME = 17
-    """Request, id, error: the result, or empty."""
+    """Request, id, error, the outcome in a word of ``ack_figures``: the result, or empty."""
     END = 18
     """Request or task whose outcomes nobody wants any more."""
     JOIN = 19
@@ -69,7 +70,7 @@ class Kind(IntEnum):
     MOVED = 25
     """The same for a task that goes back because the home of its group is another node."""
     CONCLUDED = 26
-    """Task, error: the result."""
+    """Task, error, the outcome in a word: the result."""
     GIVE = 27
     """For a member: number of its session, group, task or empty, attempt, then about the
     publication."""

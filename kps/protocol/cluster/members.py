@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from kps.errors import QueueFull
+from kps.protocol.bus.ack_figures import NO_ROOM
 from kps.protocol.bus.ack_request import Addressee, Work
 from kps.protocol.bus.groups import Group, Member
 from kps.protocol.bus.publication import Publication
@@ -198,7 +199,7 @@ class Members:
         """Take in a member of another node, or note what has changed about one."""
         guest = self._guests.get((node.id, number))
         if guest is None:
-            guest = self._guests[node.id, number] = Guest(node, number, name)
+            guest = self._guests[node.id, number] = Guest(node, number, name, self._state.stats)
         read = read_group(key)
         before = guest.others.get(read, 0)
         guest.others[read] = others
@@ -280,17 +281,23 @@ class Members:
         *values: Any,
     ) -> None:
         """Give a task of another node's publisher to a member."""
-        owner, state = Asker(node, task_id), self._state
+        owner, state = Asker(node, task_id, self._acks.of_others), self._state
         about, groups = About(*values), [read_group(key)]
         how = message_key, retries, about.headers.encode()
         work = Work(groups, about.topic, about.sender, payload, *how)
         deadline = state.now + min(seconds, state.limits.max_ack_timeout)
         try:
             request = self._acks.open(
-                owner, task_id, [], tells_timeouts=True, deadline=deadline, work=work
+                owner,
+                task_id,
+                [],
+                tells_timeouts=True,
+                deadline=deadline,
+                work=work,
+                figures=owner.figures,
             )
         except QueueFull as error:
-            node.send(Kind.CONCLUDED, task_id, str(error))
+            node.send(Kind.CONCLUDED, task_id, str(error), NO_ROOM)
             return
         node.asking[task_id] = owner
         for task in request.tasks:

@@ -10,6 +10,7 @@ from kps.protocol.cluster.carrying import About, payload_of
 from kps.protocol.cluster.frames import Kind, compose, write_key
 from kps.protocol.cluster.homes import home_of
 from kps.protocol.patterns import InGroup, Key
+from kps.protocol.server.figures import Stats
 from kps.protocol.server.session import ServerSession
 
 if TYPE_CHECKING:
@@ -94,10 +95,14 @@ class Stranger:
 
 
 class Guest(Stranger):
-    """A member of a group, on another node than the home of the group."""
+    """A member of a group, on another node than the home of the group.
 
-    def __init__(self, node: Node, number: int, client_id: str) -> None:
+    What it is given counts among the ``stats`` of its own node.
+    """
+
+    def __init__(self, node: Node, number: int, client_id: str, stats: Stats) -> None:
         super().__init__(node, number, client_id)
+        self._stats = stats
         self.others: dict[Key, int] = {}
         """How much it has to do that other nodes have given it, by group."""
 
@@ -107,6 +112,7 @@ class Guest(Stranger):
         task = publication.ack_id, publication.attempt
         values = self.number, write_key(publication.group), *task, *About.of(publication)
         self.node.send(Kind.GIVE, *values, payload=payload_of(publication))
+        self._stats.delivered -= publication.count  # which are added now, and at its node
         return True
 
 

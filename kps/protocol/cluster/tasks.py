@@ -50,6 +50,12 @@ class ClusterTaskBook(TaskBook):
         """Tell whether a member has a task."""
         return subscriber in self._by_subscriber
 
+    def begin(self, request: AckRequest) -> None:
+        """Give the tasks of a request to members, or to the homes of their groups."""
+        if isinstance(request.owner, Asker):
+            self.begun -= len(request.tasks)  # they count at the node of their publisher
+        super().begin(request)
+
     # -- at the home ------------------------------------------------------------------------
 
     def _hand_out(self, task: Task, group: Group, member: Member) -> None:
@@ -132,11 +138,12 @@ class ClusterTaskBook(TaskBook):
         else:
             self._dispatch(task)
 
-    def concluded(self, task_id: str, error: str | None, result: bytes) -> None:
+    def concluded(self, task_id: str, error: str | None, word: str, result: bytes) -> None:
         """Take the outcome of a task from its home."""
         offer = self._offers.pop(task_id, None)
         if offer is not None:
-            self._end(offer.task, error, as_json(result) if result else None, len(result))
+            kept = as_json(result) if result else None
+            self._end(offer.task, error, kept, len(result), ends_as=word)
 
     def _let_go(self, task: Task) -> None:
         offer = self._offers.pop(task.id, None)

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from kps.errors import ServerStopped
+from kps.protocol.bus.census import audience
 from kps.protocol.bus.message import AckHandle, check_id, check_topic
 from kps.protocol.bus.publication import Publication
 from kps.protocol.calls import entry, patient, verb
@@ -262,7 +263,8 @@ class Hub:
         calls = self.calls
         if calls.is_under_way:
             calls.waiting.append(partial(self._publish, topic, payload, headers))
-            return sum(map(len, self.state.bus.receivers(topic)))
+            bus = self.state.bus
+            return len(audience(bus, topic)[0]) + len(bus.receivers(topic)[1])
         state = self.state
         state.now = now
         if topic not in state.bus and state.logs is None:
@@ -362,8 +364,7 @@ class Hub:
 
         Members of groups have one for each group.
         """
-        subscribers, groups = self.state.bus.receivers(topic)
-        members = [member.subscriber for group in groups for member in group.present()]
+        subscribers, members = audience(self.state.bus, topic)
         own, as_member = self.local.subscriptions.count(topic), members.count(self.local)
         clients = len(subscribers) - bool(own) + len(members) - as_member
         return own + as_member, clients, own + as_member + clients

@@ -158,8 +158,8 @@ def gather(hub: Hub, driver: str) -> Figures:
         ("kps_groups",): bus.routes.groups,
         ("kps_subscriptions",): bus.subscriptions,
         ("kps_presence_rosters",): len(state.presence),
-        ("kps_acks_pending",): len(acks),
-        ("kps_acks_awaited",): acks.awaited,
+        ("kps_acks_pending",): acks.figures.pending,
+        ("kps_acks_awaited",): acks.figures.awaited,
         ("kps_group_tasks",): acks.tasks.begun,
         ("kps_group_attempts",): acks.tasks.attempts,
         ("kps_group_tasks_active",): acks.tasks.under_way,
@@ -185,7 +185,7 @@ def gather(hub: Hub, driver: str) -> Figures:
     figures |= labelled("kps_http_responses", tally.responses)
     figures |= labelled("kps_refused_messages", tally.refusals)
     figures |= labelled("kps_ack_requests", acks.figures.ends())
-    figures |= labelled("kps_ack_outcomes", acks.figures.outcomes(acks.awaited))
+    figures |= labelled("kps_ack_outcomes", acks.figures.outcomes())
     figures |= labelled("kps_history_recoveries", tally.recoveries)
     return figures | distribution("kps_ack_duration_seconds", acks.figures.duration)
 
