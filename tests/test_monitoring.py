@@ -16,10 +16,11 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 import kps.io_common.logger
+from kps.io_common.handing import Place
 from kps.io_common.metrics import METRICS, Exporter
 from kps.protocol.server.relays import RelayQueues
 from kps.protocol.server_limits import ServerLimits
-from kps.web.exposition import write
+from kps.protocol.wire.http import HttpRequest, HttpResponse
 from tests.protocol.helpers import new_hub
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +37,7 @@ BY_PROMETHEUS = {"job", "instance"}
 
 @cache
 def told() -> dict[str, dict[str, set[str]]]:
-    """The series of a server that has everything: the values of their labels, by sample name."""
+    """The series of a worker that has everything: the values of their labels, by sample name."""
 
     class File:
         is_failing, waiting, lost = False, 0, 0
@@ -44,13 +45,20 @@ def told() -> dict[str, dict[str, set[str]]]:
     exporter = Exporter("asyncio", RelayQueues(ServerLimits()))
     exporter.hub = new_hub(version="1.2.3")
     exporter.history = File()  # type: ignore[assignment]
+    exporter.place = Place(0, "hub.1", "localhost", 9313, 2, 0)
     found: dict[str, dict[str, set[str]]] = {}
-    for family in read_text(write(METRICS, exporter.gather())):
+    for family in read_text(answer_of(exporter)):
         for sample in family.samples:
             labels = found.setdefault(sample.name, defaultdict(set))
             for name, value in sample.labels.items():
                 labels[name].add(value)
     return found
+
+
+def answer_of(exporter: Exporter) -> str:
+    answers: list[HttpResponse] = []
+    exporter.respond(HttpRequest("GET", "/metrics", ()), answers.append)
+    return answers[0].body.decode()
 
 
 @cache
@@ -174,20 +182,21 @@ class TestAlerts:
         ask_promtool("check", "rules", str(DEPLOY / "prometheus-rules.yml"))
 
     @needs_promtool
+    @pytest.mark.parametrize("workers", [("",), ("1", "2")], ids=["one process", "workers"])
     def test_each_is_given_when_it_should_and_none_for_a_server_that_is_well(
-        self, tmp_path: Path
+        self, tmp_path: Path, workers: tuple[str, ...]
     ) -> None:
         assert FIRING.keys() == {rule["alert"] for rule in rules()}
         assert set().union(*FIRING.values()) <= WELL.keys()
-        well = [{"series": series(name), "values": values} for name, values in WELL.items()]
+        well = of_workers(WELL, *workers)
         tests = [{"interval": "1m", "input_series": well, "alert_rule_test": [
             {"eval_time": "20m", "alertname": alert, "exp_alerts": []} for alert in FIRING
         ]}]  # fmt: skip
         for alert, inputs in FIRING.items():
             (rule,) = [one for one in rules() if one["alert"] == alert]
-            test = {"interval": "1m", "input_series": [
-                {"series": series(name), "values": values} for name, values in inputs.items()
-            ], "promql_expr_test": [
+            others = {name: WELL[name] for name in inputs.keys() & WELL.keys() - OF_ALL}
+            series = of_workers(inputs, workers[0]) + of_workers(others, *workers[1:])
+            test = {"interval": "1m", "input_series": series, "promql_expr_test": [
                 {"expr": f'count(ALERTS{{alertname="{alert}", alertstate="firing"}})',
                  "eval_time": "20m",
                  "exp_samples": [{"labels": "{}", "value": 1}]},
@@ -204,6 +213,7 @@ class TestAlerts:
 FIRING = {
     "KPSDown": {"up": "0x30"},
     "KPSRestartsOften": {"process_start_time_seconds": "0+100x30"},
+    "KPSWorkerMissing": {"kps_workers_missing": "0x10 1x20"},
     "KPSIsLate": {
         'kps_driver_lag_seconds_bucket{le="0.1"}': "0+10x30",
         'kps_driver_lag_seconds_bucket{le="0.25"}': "0+12x30",
@@ -227,6 +237,7 @@ FIRING = {
 WELL = {
     "up": "1x30",
     "process_start_time_seconds": "1700000000x30",
+    "kps_workers_missing": "0x18 1 0x11",
     'kps_driver_lag_seconds_bucket{le="0.1"}': "0+10x30",
     'kps_driver_lag_seconds_bucket{le="0.25"}': "0+10x30",
     'kps_driver_lag_seconds_bucket{le="+Inf"}': "0+10x30",
@@ -247,15 +258,25 @@ WELL = {
 """Those of a server that works, and is well."""
 
 
+OF_ALL = {"up", "kps_workers_missing"}
+"""What does not have the label ``worker``."""
+
+
 def name_in(text: str) -> str:
     return text.partition("{")[0]
 
 
-def series(text: str) -> str:
-    """A series of the server of the tests."""
-    name, _, labels = text.partition("{")
-    own = 'job="kps", instance="bus:9314"'
-    return f"{name}{{{own}, {labels}" if labels else f"{name}{{{own}}}"
+def of_workers(inputs: dict[str, str], *workers: str) -> list[dict[str, str]]:
+    """The same series of each of some workers; once what has no worker, or is of one process."""
+    found = {}
+    for worker in workers:
+        for text, values in inputs.items():
+            name, _, labels = text.rstrip("}").partition("{")
+            own = ['job="kps"', 'instance="bus:9314"']
+            if worker and name not in OF_ALL:
+                own.append(f'worker="{worker}"')
+            found[f"{name}{{{', '.join([*own, labels] if labels else own)}}}"] = values
+    return [{"series": series, "values": values} for series, values in found.items()]
 
 
 def ask_promtool(*arguments: str) -> None:
@@ -270,7 +291,7 @@ def ask_promtool(*arguments: str) -> None:
 def test_the_linter_of_prometheus_finds_nothing() -> None:
     exporter = Exporter("asyncio", RelayQueues(ServerLimits()))
     exporter.hub = new_hub(version="1.2.3")
-    text = write(METRICS, exporter.gather())
+    text = answer_of(exporter)
     assert promtool is not None
     result = subprocess.run(
         [promtool, "check", "metrics"], input=text, capture_output=True, text=True,

@@ -43,7 +43,7 @@ _NEEDS = {
     "history_file": "history",
     "history_sync": "history_file",
 }
-_FOR_ONE_PROCESS = ("threads", "cluster", "history_file", "metrics", "metrics_address")
+_FOR_ONE_PROCESS = ("threads", "cluster", "history_file")
 _MOST_WORKERS = 64
 _RATES = ("message_rate", "byte_rate")
 _DEFAULTS = ServerLimits()
@@ -188,9 +188,13 @@ def _serve_with_workers(options: argparse.Namespace) -> int:
     for name in _FOR_ONE_PROCESS:
         if getattr(options, name):
             raise InvalidArgument(f"{_flag(name)} does not go with several --workers")
-    server_id = options.id or random_id("server")
+    for_operators = options.metrics_address
     return serve_with_workers(
-        Address.parse(options.address), server_id, options.workers, _announce_url
+        Address.parse(options.address),
+        None if for_operators is None else Address.parse(for_operators),
+        options.id or random_id("server"),
+        options.workers,
+        _announce_url,
     )
 
 

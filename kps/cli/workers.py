@@ -1,7 +1,9 @@
 """``kps serve --workers``: a parent that accepts connections, and workers that share them.
 
-The parent hands each connection to the worker that has the fewest. It starts a worker again that
-has died, after a pause that grows while that goes on. The workers are the nodes of a cluster.
+The parent hands each connection to the worker that has the fewest, and one of an operator to the
+first that says it takes it: whoever looks after a server must not wait for a worker that hangs.
+It starts a worker again that has died, after a pause that grows while that goes on. The workers are
+the nodes of a cluster.
 """
 
 import contextlib
@@ -12,22 +14,25 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 
+from kps.cli.door import Door
 from kps.errors import ServerStartFailed
 from kps.io_common.handing import Channel, Place, What
-from kps.io_common.listening import listen
+from kps.io_common.listening import Listeners, listen, name_of
 from kps.io_common.logger import write
 from kps.io_common.system_errors import describe
-from kps.protocol.dialect.address import Address, host_and_port
+from kps.protocol.dialect.address import Address
+from kps.version import __version__
 
 _FIRST_PAUSE = 0.1  # seconds before a worker starts again
 _LONGEST_PAUSE = 5.0
 _LIVES = 10.0  # seconds after which a worker counts as one that works
 _PATIENCE = 30.0  # seconds in which workers must stop
 _MOST_WAITING = 256  # connections that no worker takes now
+_MOST_OPERATORS = 64  # those of operators
 
 
 class _Worker:
@@ -39,27 +44,38 @@ class _Worker:
         self.channel: Channel
         self.clients = 0
         self.is_ready = self.is_told = False
+        self.is_asked = False
+        """Whether it has yet to say that it takes a connection of an operator."""
         self.started = 0.0
+        self.restarts = 0
         self.pause = _FIRST_PAUSE
         self.due: float | None = 0.0
         """When it is to be started, if it is not there."""
 
 
 class Workers:
-    """The parent of workers. ``command`` is how a worker is started."""
+    """The parent of workers. ``command`` is how a worker is started.
+
+    It listens on ``address``, and for operators on another one, if that is given.
+    """
 
     def __init__(
-        self, command: Sequence[str], address: Address, server_id: str, count: int
+        self,
+        command: Sequence[str],
+        address: Address,
+        for_operators: Address | None,
+        server_id: str,
+        count: int,
     ) -> None:
         self._command = list(command)
-        self._address = address
+        self._addresses = address, for_operators
         self._workers = [_Worker(f"{server_id}.{number}") for number in range(1, count + 1)]
         self._selector = selectors.DefaultSelector()
-        self._listeners: list[socket.socket] = []
-        self._waiting: deque[tuple[socket.socket, str]] = deque()
+        self._listeners: Listeners
+        self._bus: Door
+        self._operators: Door
         self._is_stopping = self._is_to_reload = False
         self._owed: set[tuple[_Worker, _Worker]] = set()  # pairs that have no connection yet
-        self._is_full = False  # whether we accept no more until workers take what waits
         self._is_announced = False
 
     def run(self, announce: Callable[[str], None]) -> int:
@@ -68,10 +84,9 @@ class Workers:
         Raises :class:`kps.ServerStartFailed`.
         """
         self._announce = announce
-        self._listeners = listen(self._address, None).bus
-        for listener in self._listeners:
-            listener.setblocking(False)
-            self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        listeners = self._listeners = listen(*self._addresses)
+        self._bus = Door(self._selector, listeners.bus, _MOST_WAITING, self._hand_on)
+        self._operators = Door(self._selector, listeners.operators, _MOST_OPERATORS)
         wakes, wake = socket.socketpair()
         for end in (wakes, wake):
             end.setblocking(False)
@@ -86,8 +101,7 @@ class Workers:
             for worker in self._workers:
                 if worker.process is not None and worker.process.poll() is None:
                     worker.process.kill()
-            for sock in self._listeners:
-                sock.close()
+            self._listeners.close()
 
     def _serve(self) -> int:
         deadline: float | None = None
@@ -97,7 +111,8 @@ class Workers:
             if self._is_stopping:
                 if deadline is None:
                     deadline = now + _PATIENCE
-                    self._stop_listening()
+                    for door in (self._bus, self._operators):
+                        door.close()
                 if not any(worker.process for worker in self._workers):
                     return 0
                 if now >= deadline:
@@ -108,12 +123,14 @@ class Workers:
             for key, _ in self._selector.select(self._pause(now)):
                 key.data(key.fileobj)
             self._hand_on()
-            self._accept_again()
+            self._ask_who_takes_operators()
+            for door in (self._bus, self._operators):
+                door.accept_again()
 
     def _pause(self, now: float) -> float:
         due = [worker.due for worker in self._workers if worker.due is not None]
         soonest = min(due, default=now + 1.0) - now
-        is_pressed = self._waiting or self._owed
+        is_pressed = self._bus.waiting or self._operators.waiting or self._owed
         return max(0.0, min(soonest, 0.05 if is_pressed else 1.0))
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
@@ -144,7 +161,8 @@ class Workers:
             worker.process = None
             self._selector.unregister(worker.channel.socket)
             worker.channel.close()
-            worker.is_ready, worker.clients = False, 0
+            worker.is_ready, worker.is_asked, worker.clients = False, False, 0
+            worker.restarts += 1
             self._owed = {pair for pair in self._owed if worker not in pair}
             if self._is_stopping:
                 return
@@ -178,8 +196,9 @@ class Workers:
 
     def _start(self, worker: _Worker, now: float) -> None:
         worker.channel, theirs = Channel.pair()
-        host, port = self._listeners[0].getsockname()[:2]
-        place = Place(theirs.fileno(), worker.name, host, port)
+        host, port = self._listeners.bus[0].getsockname()[:2]
+        count = len(self._workers)
+        place = Place(theirs.fileno(), worker.name, host, port, count, worker.restarts)
         worker.process = subprocess.Popen(
             self._command,
             env=place.environment(),
@@ -212,68 +231,69 @@ class Workers:
                 what, text, _ = packet
                 if what is What.CLOSED:
                     worker.clients -= int(text)
+                elif what is What.OPERATOR_WAITS:
+                    worker.is_asked = False
+                    self._hand_operator_to(worker)
                 elif what is What.READY:
                     worker.is_ready = True
                     if not self._is_announced and all(one.is_ready for one in self._workers):
                         self._is_announced = True
+                        self._log_start()
                         self._announce(text)
             # It has ended; its process tells how.
             time.sleep(0.01)
 
     # -- connections ------------------------------------------------------------------------
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(64):
-            if len(self._waiting) >= _MOST_WAITING:
-                self._is_full = True
-                for full in self._listeners:
-                    self._selector.unregister(full)
-                return
-            try:
-                sock, address = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                text = "cannot accept a connection: %(error)s"
-                write(logging.WARNING, "accept_failed", text, error=describe(error))
-                time.sleep(0.05)
-                return
-            self._waiting.append((sock, host_and_port(*address[:2])))
-            self._hand_on()
-
-    def _accept_again(self) -> None:
-        if self._is_full and not self._is_stopping and len(self._waiting) < _MOST_WAITING:
-            self._is_full = False
-            for listener in self._listeners:
-                self._selector.register(listener, selectors.EVENT_READ, self._accept)
-
     def _hand_on(self) -> None:
         """Hand connections to the workers that have the fewest."""
-        while self._waiting:
-            sock, peer = self._waiting[0]
+        while self._bus.waiting:
             ready = [worker for worker in self._workers if worker.is_ready]
-            for worker in sorted(ready, key=lambda worker: worker.clients):
-                if worker.channel.send(What.CLIENT, peer, sock.fileno()):
-                    worker.clients += 1
-                    break
-            else:
+            ready.sort(key=lambda worker: worker.clients)
+            hand = partial(self._hand, What.CLIENT)
+            if not any(self._bus.pass_first(partial(hand, worker)) for worker in ready):
                 return  # until one is ready again
-            self._waiting.popleft()
-            sock.close()
 
-    def _stop_listening(self) -> None:
-        for listener in self._listeners:
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(listener)
-            listener.close()
-        for sock, _ in self._waiting:
-            sock.close()
-        self._waiting.clear()
+    def _hand(self, what: What, worker: _Worker, sock: socket.socket, peer: str) -> bool:
+        """Hand a connection to a worker; tell whether that takes it."""
+        is_taken = worker.channel.send(what, peer, sock.fileno())
+        worker.clients += is_taken
+        return is_taken
+
+    def _ask_who_takes_operators(self) -> None:
+        """Ask the workers which of them takes a connection of an operator, if one waits."""
+        for worker in self._workers if self._operators.waiting else ():
+            if worker.is_ready and not worker.is_asked:
+                worker.is_asked = worker.channel.send(What.OPERATOR_WAITS, "")
+
+    def _hand_operator_to(self, worker: _Worker) -> None:
+        """Hand the first connection of an operator to a worker, unless another one has it."""
+        if self._operators.waiting:
+            self._operators.pass_first(partial(self._hand, What.OPERATOR, worker))
+
+    def _log_start(self) -> None:
+        operators = self._listeners.operators
+        text = (
+            "the server of version %(version)s, with %(workers)d workers, listens on %(addresses)s"
+        )
+        write(
+            logging.INFO,
+            "started",
+            text + ("; figures on %(metrics)s" if operators else ""),
+            version=__version__,
+            workers=len(self._workers),
+            addresses=", ".join(map(name_of, self._listeners.bus)),
+            metrics=", ".join(map(name_of, operators)),
+        )
 
 
 def serve_with_workers(
-    address: Address, server_id: str, count: int, announce: Callable[[str], None]
+    address: Address,
+    for_operators: Address | None,
+    server_id: str,
+    count: int,
+    announce: Callable[[str], None],
 ) -> int:
     """Run workers with the arguments and the environment of this process."""
     command = [sys.executable, "-m", "kps", *sys.argv[1:]]
-    return Workers(command, address, server_id, count).run(announce)
+    return Workers(command, address, for_operators, server_id, count).run(announce)

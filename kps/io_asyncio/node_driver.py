@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kps.io_asyncio.driver import Face
 from kps.io_asyncio.log import write
@@ -15,7 +15,9 @@ from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.link import ENDED
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.hub import Hub
-from kps.protocol.wire.http import Responder
+
+if TYPE_CHECKING:
+    from kps.io_common.metrics import Exporter
 
 
 class Links(Protocol):
@@ -28,6 +30,8 @@ class Links(Protocol):
 class NodeDriver(ServerDriver):
     """Runs the hub of one node of a cluster, and its links to the others."""
 
+    answers_for_all = False
+    """Whether one node has the figures of all for operators; otherwise each has its own."""
     cluster: Cluster
     _links: Links
 
@@ -37,15 +41,17 @@ class NodeDriver(ServerDriver):
         super().__init__(face, runtime, settings)
         self._cluster_config = config
 
-    def new_hub(self, config: HubConfig, metrics: Responder | None) -> Hub:
+    def new_hub(self, config: HubConfig, exporter: "Exporter | None") -> Hub:
         """Make the core."""
+        is_own = exporter is not None and not self.answers_for_all
         self.cluster = Cluster(
             config,
             self._cluster_config,
             new_id=lambda: random_id("client"),
             new_token=new_token,
             now=self.clock(),
-            metrics=metrics,
+            metrics=exporter.respond if exporter is not None and is_own else None,
+            exporter=None if is_own else exporter,
         )
         return self.cluster.hub
 

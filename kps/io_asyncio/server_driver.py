@@ -27,7 +27,6 @@ from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
 from kps.protocol.wire.endpoint import Endpoint
-from kps.protocol.wire.http import Responder
 from kps.protocol.wire.websocket import Output
 
 if TYPE_CHECKING:
@@ -84,8 +83,9 @@ class ServerDriver(Driver):
         self.is_ending = False
         """Whether the end has begun, perhaps while the server was still starting."""
 
-    def new_hub(self, config: HubConfig, metrics: Responder | None) -> Hub:
+    def new_hub(self, config: HubConfig, exporter: "Exporter | None") -> Hub:
         """Make the core."""
+        metrics = None if exporter is None else exporter.respond
         return Hub(config, new_id=lambda: random_id("client"), now=self.clock(), metrics=metrics)
 
     def open(self, hub: Hub, exporter: "Exporter | None") -> None:

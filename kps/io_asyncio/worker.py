@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from kps.io_asyncio.connection import Connection
+from kps.io_asyncio.connection import Connection, OperatorConnection
 from kps.io_asyncio.log import write
 from kps.io_asyncio.node_driver import NodeDriver
 from kps.io_asyncio.node_links import NodeLinks
@@ -46,6 +46,7 @@ class _Handed:
 class WorkerDriver(NodeDriver):
     """Runs the hub of a worker, and its links to the others."""
 
+    answers_for_all = True
     _links: NodeLinks
     place: Place
     ended: Callable[[], None]
@@ -83,7 +84,9 @@ class WorkerDriver(NodeDriver):
                     self.ended()
                 return
             what, text, descriptor = packet
-            if descriptor is not None:
+            if what is What.OPERATOR_WAITS:
+                self._channel.send(What.OPERATOR_WAITS, "")
+            elif descriptor is not None:
                 self._take(what, text, socket.socket(fileno=descriptor))
 
     def _take(self, what: What, text: str, sock: socket.socket) -> None:
@@ -93,10 +96,11 @@ class WorkerDriver(NodeDriver):
             sock.close()
         elif what is What.NODE:
             self._spawn(self._links.adopt(text, sock))
-        elif self._handed is not None:
+        elif what is What.CLIENT and self._handed is not None:
             self._handed.put(sock, text)
         else:
-            new = partial(Connection, loop, self, self.clock)
+            kind = OperatorConnection if what is What.OPERATOR else Connection
+            new = partial(kind, loop, self, self.clock)
             self._spawn(loop.connect_accepted_socket(new, sock))
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -146,5 +150,7 @@ class WorkerServer(Server):
         """Serve as a worker until the parent says so, or is gone."""
         driver = self._driver
         driver.place = place
+        if self._exporter is not None:
+            self._exporter.place = place
         driver.ended = lambda: signal.raise_signal(signal.SIGTERM)  # as the parent would
         self.run(ready=lambda _: driver.tell_ready(self.url))

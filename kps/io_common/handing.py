@@ -29,6 +29,15 @@ class Place(NamedTuple):
     host: str
     port: int
     """Where the parent listens."""
+    workers: int
+    """How many workers there are."""
+    restarts: int
+    """How often this one has been started again."""
+
+    def number_of(self, worker: str) -> str:
+        """Return the number of a worker by its name; of one of another server, the name."""
+        server = self.name.rpartition(".")[0]
+        return worker.removeprefix(f"{server}.")
 
     @classmethod
     def of_this_process(cls) -> "Place | None":
@@ -59,6 +68,10 @@ class What(Enum):
     """The worker is ready to take connections; the text is its URL."""
     CLOSED = b"d"
     """The worker has ended connections, as many as the text says."""
+    OPERATOR = b"o"
+    """A connection of an operator, from the address that is the text."""
+    OPERATOR_WAITS = b"w"
+    """From the parent: an operator waits. From a worker: it takes one, so it does not hang."""
 
 
 class Channel:

@@ -238,11 +238,8 @@ class Server(ServerProgram, UnifiedServer):
         with self._driver.lock:
             self._driver.start()
             config = self._settings.hub_config(asks_upgrade=self._on_upgrade is not None)
-            exporter = self._exporter
-            hub = self._hub = self._driver.new_hub(
-                config, None if exporter is None else exporter.respond
-            )
-            self._driver.open(hub, exporter)
+            hub = self._hub = self._driver.new_hub(config, self._exporter)
+            self._driver.open(hub, self._exporter)
             if self._on_id is not None:
                 self._attach_direct(self._on_id)
             for callback in self._on_server_data:

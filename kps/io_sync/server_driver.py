@@ -27,7 +27,6 @@ from kps.io_sync.workers import Workers
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.hub import Hub
-from kps.protocol.wire.http import Responder
 from kps.protocol.wire.websocket import Output
 
 if TYPE_CHECKING:
@@ -68,8 +67,9 @@ class ServerDriver(Driver):
         self.is_ending = False
         self._ends_by = inf
 
-    def new_hub(self, config: HubConfig, metrics: Responder | None) -> Hub:
+    def new_hub(self, config: HubConfig, exporter: "Exporter | None") -> Hub:
         """Make the core."""
+        metrics = None if exporter is None else exporter.respond
         return Hub(config, new_id=lambda: random_id("client"), now=self.clock(), metrics=metrics)
 
     def open(self, hub: Hub, exporter: "Exporter | None") -> None:

@@ -1,13 +1,14 @@
 """A cluster in memory: nodes with clients, links between the nodes, and their faults."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import permutations
 from random import Random
 
 from kps.protocol.cluster.cluster import Cluster
 from kps.protocol.cluster.config import ClusterConfig
+from kps.protocol.cluster.figures import Exporter
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.hub import Hub
 from kps.protocol.server_limits import ServerLimits
@@ -27,8 +28,10 @@ class NodeNetwork(Network):
         limits: ServerLimits,
         clock: ManualClock,
         seed: int,
+        exporter: "Callable[[NodeNetwork], Exporter] | None" = None,
     ) -> None:
         self._cluster_config = cluster
+        self._exporter = None if exporter is None else exporter(self)
         self.is_running = True
         super().__init__(config, limits=limits, clock=clock, seed=seed)
 
@@ -39,6 +42,7 @@ class NodeNetwork(Network):
             new_id=lambda: f"generated-{self.random.getrandbits(48):012x}",
             new_token=lambda: self.random.getrandbits(64) or 1,
             now=self.clock.now,
+            exporter=self._exporter,
         )
         return self.cluster.hub
 
@@ -57,7 +61,10 @@ class Wire:
 
 
 class MemoryCluster:
-    """Several nodes in one process, without sockets, and a time that is set by hand."""
+    """Several nodes in one process, without sockets, and a time that is set by hand.
+
+    ``exporter`` makes what has the figures of a node for operators.
+    """
 
     def __init__(
         self,
@@ -67,6 +74,7 @@ class MemoryCluster:
         cluster: ClusterConfig | None = None,
         limits: ServerLimits | None = None,
         seed: int = 0,
+        exporter: Callable[[NodeNetwork], Exporter] | None = None,
     ) -> None:
         self.clock = ManualClock()
         self.random = Random(seed)
@@ -79,6 +87,7 @@ class MemoryCluster:
                 limits=limits or ServerLimits(),
                 clock=self.clock,
                 seed=self.random.getrandbits(32),
+                exporter=exporter,
             )
             for name in names
         }

@@ -4,7 +4,7 @@ Both are short, so this is all there is, and every installation has it; the test
 parsers of ``prometheus_client``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import inf, isnan
 from typing import Final
 
@@ -22,10 +22,12 @@ _HEADERS = (
 )
 
 
-def answer(metrics: Iterable[Metric], figures: Figures, request: HttpRequest) -> HttpResponse:
+def answer(
+    metrics: Iterable[Metric], by_worker: Mapping[str, Figures], request: HttpRequest
+) -> HttpResponse:
     """Return the answer to a request for figures, in the format that it prefers."""
     form = chosen(request)
-    body = write(metrics, figures, is_open=form is OPEN_METRICS).encode()
+    body = write(metrics, by_worker, is_open=form is OPEN_METRICS).encode()
     return HttpResponse(200, body, form, _HEADERS)
 
 
@@ -51,18 +53,25 @@ def _quality(parameters: Iterable[str]) -> float:
     return value if 0.0 <= value <= 1.0 else 0.0
 
 
-def write(metrics: Iterable[Metric], figures: Figures, *, is_open: bool = False) -> str:
-    """Write figures as text, or as OpenMetrics; a metric without figures is left out."""
-    by_name: dict[str, list[tuple[tuple[str, ...], float]]] = {}
-    for (name, *values), figure in figures.items():
-        by_name.setdefault(name, []).append((tuple(values), figure))
+def write(
+    metrics: Iterable[Metric], by_worker: Mapping[str, Figures], *, is_open: bool = False
+) -> str:
+    """Write figures as text, or as OpenMetrics; a metric without figures is left out.
+
+    Those of each worker get a label with its name; those under the empty name get none.
+    """
+    by_name: dict[str, tuple[Metric, list[str]]] = {metric.name: (metric, []) for metric in metrics}
+    for worker, figures in by_worker.items():
+        labels = [("worker", worker)] if worker else []
+        for (name, *values), figure in figures.items():
+            if name in by_name:
+                metric, samples = by_name[name]
+                samples += _samples(metric, values, labels, figure)
     lines: list[str] = []
-    for metric in metrics:
-        if found := by_name.get(metric.name):
+    for metric, samples in by_name.values():
+        if samples:
             lines += _head(metric, is_open)
-            lines += [line for values, figure in found for line in _sample(metric, values, figure)]
-            if metric.kind == HISTOGRAM:
-                lines.append(f"{metric.name}_count {_number(figures[metric.name, _MOST])}")
+            lines += samples
     if is_open:
         lines.append("# EOF")
     return "\n".join(lines) + "\n"
@@ -84,17 +93,23 @@ def _head(metric: Metric, is_open: bool) -> Iterator[str]:
     yield f"# HELP {name} " + (text.replace('"', r"\"") if is_open else text)
 
 
-def _sample(metric: Metric, values: tuple[str, ...], figure: float) -> Iterator[str]:
-    name, names = metric.name + _SUFFIXES.get(metric.kind, ""), metric.labels
-    if metric.kind == HISTOGRAM:
-        if values == (SUM,):
-            yield f"{name}_sum {_number(figure)}"
-            return
-        name, names, values = f"{name}_bucket", ("le",), (_number(float(values[0])),)
-    labels = ",".join(
-        [f'{label}="{escaped(value)}"' for label, value in zip(names, values, strict=True)]
-    )
-    yield f"{name}{{{labels}}} {_number(figure)}" if labels else f"{name} {_number(figure)}"
+def _samples(
+    metric: Metric, values: list[str], labels: list[tuple[str, str]], figure: float
+) -> Iterator[str]:
+    name = metric.name + _SUFFIXES.get(metric.kind, "")
+    if metric.kind != HISTOGRAM:
+        yield _line(name, [*labels, *zip(metric.labels, values, strict=True)], figure)
+    elif values == [SUM]:
+        yield _line(f"{name}_sum", labels, figure)
+    else:
+        yield _line(f"{name}_bucket", [*labels, ("le", _number(float(values[0])))], figure)
+        if values == [_MOST]:
+            yield _line(f"{name}_count", labels, figure)
+
+
+def _line(name: str, labels: Iterable[tuple[str, str]], figure: float) -> str:
+    written = ",".join([f'{label}="{escaped(value)}"' for label, value in labels])
+    return f"{name}{{{written}}} {_number(figure)}" if written else f"{name} {_number(figure)}"
 
 
 def escaped(value: str) -> str:

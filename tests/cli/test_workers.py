@@ -22,12 +22,16 @@ PATIENCE = 30.0
 
 
 class Served:
-    """A server with workers that runs."""
+    """A server with workers that runs. Its log goes to a file, if there is one for that."""
 
-    def __init__(self, *options: str, workers: int = 2) -> None:
+    def __init__(self, *options: str, workers: int = 2, log: Path | None = None) -> None:
         command = [sys.executable, "-W", "error", "-m", "kps", "serve"]
         command += ["--address", "127.0.0.1:0", "--workers", str(workers), "--id", "hub", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with contextlib.ExitStack() as stack:
+            stderr = None if log is None else stack.enter_context(log.open("w"))
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().split()[-1]
 
@@ -207,12 +211,14 @@ def test_workers_end_when_the_parent_is_killed(served: Served) -> None:
     eventually(lambda: not any(map(is_alive, workers)), "the end of the workers")
 
 
-@pytest.mark.parametrize("option", [["--threads"], ["--metrics"], ["--metrics-address", "1"]])
-def test_what_does_not_go_with_workers(option: list[str]) -> None:
-    command = [sys.executable, "-m", "kps", "serve", "--workers", "2", *option]
+@pytest.mark.parametrize(
+    ("name", "more"), [("--threads", []), ("--history-file", ["x.db", "--history", "t=1"])]
+)
+def test_what_does_not_go_with_workers(name: str, more: list[str]) -> None:
+    command = [sys.executable, "-m", "kps", "serve", "--workers", "2", name, *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
-    assert re.fullmatch(rf"kps: {option[0]} does not go with several --workers.*\n", done.stderr)
+    assert re.fullmatch(rf"kps: {name} does not go with several --workers.*\n", done.stderr)
 
 
 @pytest.mark.parametrize("value", ["x", "", "[1]", '[99, "a", "h", 1]'])

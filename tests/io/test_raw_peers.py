@@ -116,7 +116,7 @@ def test_healthz(server: Any, connect: Connect) -> None:
     del health["uptime"]
     version = health.pop("version")
     assert version[0].isdigit()
-    assert health == {"status": "ok", "clients": 1, "topics": 1}
+    assert health == {"status": "ok", "clients": 1, "topics": 1, "nodes": 1}
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/ws/bus", "/healthz/", "/%00", "//"])

@@ -1,6 +1,7 @@
 """The formats of Prometheus, read by the parsers of ``prometheus_client``."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_open
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
+from kps.io_common.handing import Place
 from kps.io_common.metrics import METRICS, Exporter
 from kps.protocol.histogram import Histogram
 from kps.protocol.server.metrics import (
@@ -22,7 +24,7 @@ from kps.protocol.server.metrics import (
 )
 from kps.protocol.server.relays import RelayQueues
 from kps.protocol.server_limits import ServerLimits
-from kps.protocol.wire.http import HttpRequest
+from kps.protocol.wire.http import HttpRequest, HttpResponse
 from kps.web.exposition import OPEN_METRICS, TEXT, answer, chosen, write
 from tests.protocol.helpers import new_hub
 
@@ -60,11 +62,16 @@ def samples(families: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], floa
     return found
 
 
-def both(metrics: Any, figures: Figures) -> list[Any]:
+def both(metrics: Any, by_worker: Mapping[str, Figures]) -> list[Any]:
     """Both formats, as read."""
-    text = list(read_text(write(metrics, figures)))
-    open_metrics = read_open(write(metrics, figures, is_open=True))  # type: ignore[no-untyped-call]
-    return [text, list(open_metrics)]
+    text = list(read_text(write(metrics, by_worker)))
+    written = write(metrics, by_worker, is_open=True)
+    return [text, list(read_open(written))]  # type: ignore[no-untyped-call]
+
+
+def one(figures: Figures) -> dict[str, Figures]:
+    """Those of a server of one process."""
+    return {"": figures}
 
 
 EXPECTED = {
@@ -82,12 +89,12 @@ EXPECTED = {
 
 
 def test_what_is_written_can_be_read() -> None:
-    for families in both(SOME, values()):
+    for families in both(SOME, one(values())):
         assert samples(families) == EXPECTED
 
 
 def test_what_it_means_is_written_too() -> None:
-    text, open_metrics = both(SOME, values())
+    text, open_metrics = both(SOME, one(values()))
     described = {one.name: (one.type, one.documentation, one.unit) for one in open_metrics}
     assert described == {
         "kps_build": ("info", "The version.", ""),
@@ -104,11 +111,30 @@ def test_what_it_means_is_written_too() -> None:
 
 
 def test_the_two_formats_are_not_the_same_text() -> None:
-    text, open_metrics = write(SOME, values()), write(SOME, values(), is_open=True)
+    text, open_metrics = write(SOME, one(values())), write(SOME, one(values()), is_open=True)
     assert "# TYPE kps_sent_bytes_total counter\n" in text
     assert "# TYPE kps_sent_bytes counter\n# UNIT kps_sent_bytes bytes\n" in open_metrics
     assert open_metrics.endswith("\n# EOF\n")
     assert "# EOF" not in text
+
+
+def test_each_worker_has_its_own_series() -> None:
+    build: Figures = {("kps_build", "1.2"): 1}
+    by_worker = {"": build, "1": values(), "2": values()}
+    for figures in (by_worker["1"], by_worker["2"]):
+        del figures["kps_build", "1.2"]
+    by_worker["2"]["kps_clients",] = 7
+    for families in both(SOME, by_worker):
+        found = samples(families)
+        assert {name: value for (name, labels), value in found.items() if not labels} == {}
+        of_one = {
+            (name, labels[1:]): value
+            for (name, labels), value in found.items()
+            if labels[0] == ("worker", "1")
+        }
+        assert of_one == {key: EXPECTED[key] for key in EXPECTED if key[0] != "kps_build_info"}
+        assert found["kps_clients", (("worker", "2"),)] == 7
+        assert len(found) == 1 + 2 * len(of_one)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +142,12 @@ def test_the_two_formats_are_not_the_same_text() -> None:
     [(1, "1"), (0.1, "0.1"), (1e300, "1e+300"), (math.inf, "+Inf"), (-math.inf, "-Inf")],
 )
 def test_numbers(value: float, written: str) -> None:
-    line = write((Metric("a", GAUGE, "A."),), {("a",): value}).splitlines()[-1]
+    line = write((Metric("a", GAUGE, "A."),), one({("a",): value})).splitlines()[-1]
     assert line == f"a {written}"
 
 
 def test_what_is_no_number() -> None:
-    assert write((Metric("a", GAUGE, "A."),), {("a",): math.nan}).endswith("a NaN\n")
+    assert write((Metric("a", GAUGE, "A."),), one({("a",): math.nan})).endswith("a NaN\n")
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -132,7 +158,7 @@ def test_no_text_in_a_label_forges_anything(labels: list[str], more: str) -> Non
     metrics = Metric("a", COUNTER, "A.", ("x", "y")), Metric("b", GAUGE, "B.")
     figures: Figures = {("a", label, more): number for number, label in enumerate(labels)}
     figures["b",] = 5
-    for families in both(metrics, figures):
+    for families in both(metrics, one(figures)):
         found = samples(families)
         assert found.pop(("b", ())) == 5
         assert found == {
@@ -143,13 +169,13 @@ def test_no_text_in_a_label_forges_anything(labels: list[str], more: str) -> Non
 @given(TEXTS.filter(lambda text: text == text.strip() and "\r" not in text))
 def test_no_text_of_a_description_forges_anything(text: str) -> None:
     metrics = (Metric("a", GAUGE, text),)
-    for families in both(metrics, {("a",): 1}):
+    for families in both(metrics, one({("a",): 1})):
         assert samples(families) == {("a", ()): 1}
 
 
 def test_what_utf_8_lacks_does_no_harm() -> None:
     metrics = (Metric("a", GAUGE, "A.", ("x",)),)
-    write(metrics, {("a", "\ud800"): 1}).encode()
+    write(metrics, one({("a", "\ud800"): 1})).encode()
 
 
 class TestWholeServer:
@@ -162,7 +188,7 @@ class TestWholeServer:
 
     def test_it_can_be_read(self) -> None:
         figures = self.exporter().gather()
-        for families in both(METRICS, figures):
+        for families in both(METRICS, one(figures)):
             assert len(samples(families)) >= len(figures)
             assert all(family.documentation for family in families)
             assert {family.type for family in families} <= {
@@ -179,10 +205,37 @@ class TestWholeServer:
     def test_the_answer(self) -> None:
         exporter = self.exporter()
         for accepted, form in (("", TEXT), ("application/openmetrics-text", OPEN_METRICS)):
-            found = exporter.respond(asking(accepted))
+            answers: list[HttpResponse] = []
+            exporter.respond(asking(accepted), answers.append)
+            (found,) = answers
             assert (found.status, found.content_type) == (200, form)
             assert ("cache-control", "no-store") in found.headers
             assert found.body.endswith(b"# EOF\n") is (form is OPEN_METRICS)
+
+    def test_workers(self) -> None:
+        exporter = self.exporter()
+        exporter.place = Place(0, "hub.2", "localhost", 9313, 4, 3)
+        own = exporter.gather()
+        assert own["kps_worker_restarts",] == 3
+        others = {"hub.1": exporter.gather(), "elsewhere.1": exporter.gather()}
+        found = exporter.answer(asking(), others | {"hub.2": own}).body.decode()
+        told = samples(read_text(found))
+        workers = {dict(labels).get("worker", "") for _, labels in told}
+        assert workers == {"", "1", "2", "elsewhere.1"}
+        assert {name for name, labels in told if "worker" not in dict(labels)} == {
+            "kps_build_info", "kps_workers", "kps_workers_missing",
+        }  # fmt: skip
+        assert told["kps_workers", ()] == 4
+        assert told["kps_workers_missing", ()] == 1
+        assert told["kps_build_info", (("version", "1.2.3"), ("driver", "memory"))] == 1
+
+    def test_one_process(self) -> None:
+        answers: list[HttpResponse] = []
+        self.exporter().respond(asking(), answers.append)
+        told = samples(read_text(answers[0].body.decode()))
+        assert not any("worker" in dict(labels) for _, labels in told)
+        assert (told["kps_workers", ()], told["kps_workers_missing", ()]) == (1, 0)
+        assert ("kps_worker_restarts_total", ()) not in told
 
     def test_a_file_for_history(self) -> None:
         class File:
@@ -233,4 +286,4 @@ def test_what_a_request_prefers(accepted: list[str], form: str) -> None:
 
 @given(st.text(max_size=60))
 def test_any_wish_gets_an_answer(accepted: str) -> None:
-    assert answer(SOME, values(), asking(accepted)).status == 200
+    assert answer(SOME, one(values()), asking(accepted)).status == 200

@@ -12,6 +12,7 @@ from kps.protocol.cluster.asks import Asks
 from kps.protocol.cluster.bus import ClusterBus
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.delivery import ClusterDelivery
+from kps.protocol.cluster.figures import ClusterMonitor, Exporter, NodeFigures
 from kps.protocol.cluster.frames import Frame, Kind
 from kps.protocol.cluster.histories import Histories
 from kps.protocol.cluster.interest import Interest
@@ -22,6 +23,7 @@ from kps.protocol.cluster.names import Names
 from kps.protocol.cluster.nodes import LinkEncoding, Node, Nodes
 from kps.protocol.cluster.presence import ClusterPresenceBook
 from kps.protocol.cluster.reception import Reception
+from kps.protocol.cluster.survey import Survey
 from kps.protocol.server.actions import no_such_client
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.delivery import Refusal
@@ -30,7 +32,7 @@ from kps.protocol.server.local import LocalProgram
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import Parts, ServerState
 from kps.protocol.timers import Deadlines, Timed
-from kps.protocol.wire.http import Responder
+from kps.protocol.wire.http import LateResponder
 
 
 class LinkChange(NamedTuple):
@@ -49,6 +51,8 @@ class Cluster:
     A driver says with ``open`` that it can reach another node, gives ``receive`` what comes from
     there, and with ``close`` that it cannot any more. It writes what ``take`` returns for the nodes
     of ``take_unflushed``.
+
+    ``metrics`` answers requests for the figures of this node, an ``exporter`` for those of all.
     """
 
     def __init__(
@@ -59,7 +63,8 @@ class Cluster:
         new_id: Callable[[], str],
         new_token: Callable[[], int],
         now: float,
-        metrics: Responder | None = None,
+        metrics: LateResponder | None = None,
+        exporter: Exporter | None = None,
     ) -> None:
         self._config = cluster
         self._new_token = new_token
@@ -83,8 +88,15 @@ class Cluster:
                 ClusterLogBook,
             ),
             new_delivery=self._begin,
-            metrics=metrics,
+            new_monitor=lambda *parts: ClusterMonitor(
+                *parts, nodes=self.nodes, known=lambda: self._links, survey=self._survey
+            ),
+            metrics=metrics
+            if exporter is None
+            else lambda request, answer: self._figures.respond(request, answer),
         )
+        if exporter is not None:
+            self._figures = NodeFigures(exporter, config.id, self._survey)
         self.calls = self.hub.calls
 
     def _new_bus(self, deadlines: Deadlines) -> ClusterBus:
@@ -97,6 +109,7 @@ class Cluster:
         patience, nodes = self._config.confirm_timeout, self.nodes
         self._state = state
         self._slices = Slices(state.deadlines)
+        self._survey = Survey(nodes, state.deadlines, now=lambda: state.now)
         self._encoding = LinkEncoding(self._seconds_left)
         bus, acks = state.bus, state.acks
         assert isinstance(bus, ClusterBus)
@@ -133,6 +146,7 @@ class Cluster:
             self._tasks,
             self._presence,
             self._histories,
+            self._survey,
             self._refuse,
             self._left_by,
         )
@@ -230,6 +244,7 @@ class Cluster:
         self.changes.append(LinkChange(link.node, "", 0))
         node = Node(link, self._encoding)
         self.nodes.add(node)
+        self._state.others = self.nodes.others
         if self._histories is not None:
             self._histories.node_came(node)
         self._presence.node_came(node)
@@ -244,6 +259,7 @@ class Cluster:
         self.changes.append(LinkChange(link.node, reason, link.lost))
         link.lost = 0
         node = self.nodes.remove(link.node)
+        self._state.others = self.nodes.others
         self._state.bus.remove(node)
         if self._histories is not None:
             self._histories.node_went(node)
@@ -258,6 +274,7 @@ class Cluster:
         self.names.node_went(node.id)
         self._delivery.node_went(node.id)
         self.interest.look()
+        self._survey.node_went(node.id)
 
     def received(self, link: Link, frame: Frame) -> None:
         """Take a frame."""

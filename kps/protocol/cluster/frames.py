@@ -110,6 +110,10 @@ class Kind(IntEnum):
     """A direct message that came to the wrong node: the values and the payload of ``HAND``."""
     BACK_ASK = 44
     """The same of one with ack: those of ``HAND_ASK``."""
+    SURVEY = 45
+    """Number of the question, what is asked, and more about that."""
+    SURVEYED = 46
+    """Number of the question: the answer, or empty."""
 
 
 class Frame(NamedTuple):

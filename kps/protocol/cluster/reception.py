@@ -15,6 +15,7 @@ from kps.protocol.cluster.members import Members
 from kps.protocol.cluster.names import Names
 from kps.protocol.cluster.nodes import Node, Nodes
 from kps.protocol.cluster.presence import ClusterPresenceBook
+from kps.protocol.cluster.survey import Survey
 from kps.protocol.cluster.tasks import ClusterTaskBook
 from kps.protocol.server.delivery import Direct, Refusal
 
@@ -34,6 +35,7 @@ class Reception:
         tasks: ClusterTaskBook,
         presence: ClusterPresenceBook,
         histories: Histories | None,
+        survey: Survey,
         refuse: Callable[[str, Refusal], None],
         leaving: Callable[[Node], None],
     ) -> None:
@@ -47,6 +49,7 @@ class Reception:
         self.tasks = tasks
         self.presence = presence
         self.histories = histories
+        self.survey = survey
         self._refuse = refuse
         self.leaving = leaving
 
@@ -154,6 +157,8 @@ _HANDLERS: dict[int, _Handler] = {
     Kind.PRESENT: lambda it, node, info, *values: it.presence.came(node, info, *values),
     Kind.RENAMED: lambda it, node, _, *values: it.presence.has_new_id(node, *values),
     Kind.AWAY: lambda it, node, _, *values: it.presence.went(node, *values),
+    Kind.SURVEY: lambda it, node, _, *values: it.survey.asked(node, *values),
+    Kind.SURVEYED: lambda it, *values: it.survey.told(*values),
     Kind.END: lambda it, node, _, ack_id: it.asks.ended(node, ack_id),
 }
 

@@ -218,7 +218,7 @@ class WebSocketConnection:
             if request.is_upgrade:
                 session.gate.judge_header(verdict, request)
             else:
-                self._transport.refuse(self._routes.judged(request, verdict))
+                self._routes.judged(request, verdict, self._transport.answer)
         elif session.gate.holds:
             session.run.forget_permissions()
             session.gate.judge(verdict)
@@ -263,7 +263,7 @@ class WebSocketConnection:
     def _requested(self) -> None:
         """Pass a request for an upgrade to the gate, or refuse it; anything else has its answer.
 
-        It may also be a plain one that waits until a hook has judged its token.
+        It may also be a plain one whose answer must be found first.
         """
         if self._socket.state is _REQUEST:
             request = self._socket.request
@@ -273,7 +273,7 @@ class WebSocketConnection:
                 if request.is_upgrade:
                     self.session.gate.requested(request)
                 else:
-                    self._state.emit(self._routes.question(self.number, request))
+                    self._routes.look_into(self.number, request, self._transport.answer)
         self._changed(_HANDSHAKE)
 
     def _enter(self) -> bool:

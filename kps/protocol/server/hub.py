@@ -29,7 +29,7 @@ from kps.protocol.server.monitor import Monitor
 from kps.protocol.server.routes import OperatorRoutes, Routes
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import PARTS, Parts, ServerState
-from kps.protocol.wire.http import Responder
+from kps.protocol.wire.http import LateResponder
 from kps.protocol.wire.websocket import Closed, ClosedBy
 
 
@@ -77,6 +77,12 @@ class Connection(Protocol):
         """Close because the server stops."""
 
 
+NewMonitor = Callable[
+    [ServerState, Callable[[Publication], object], Callable[[], int]],
+    Monitor,
+]
+"""Makes a monitor, as its class does."""
+
 C = TypeVar("C", bound=Connection)
 P = ParamSpec("P")
 
@@ -85,7 +91,7 @@ class Hub:
     """The core of one server.
 
     ``new_id()`` returns an unused client id, for clients that name none. ``metrics`` answers a
-    request for the figures. A test may give a bus of its own among the ``parts``.
+    request for the figures, perhaps later. A test may give a bus of its own among the ``parts``.
     """
 
     def __init__(
@@ -96,7 +102,8 @@ class Hub:
         now: float,
         parts: Parts = PARTS,
         new_delivery: Callable[[ServerState, LocalProgram], Delivery] = Delivery,
-        metrics: Responder | None = None,
+        new_monitor: NewMonitor = Monitor,
+        metrics: LateResponder | None = None,
     ) -> None:
         self.config = config
         self.state = state = ServerState(config, new_id=new_id, now=now, parts=parts)
@@ -117,7 +124,7 @@ class Hub:
         self._routes = Routes(state, metrics if config.shows_metrics else None)
         self._operator_routes = None if metrics is None else OperatorRoutes(state, metrics)
         if config.is_monitored:
-            Monitor(state, self.delivery.publish, self.dropped)
+            new_monitor(state, self.delivery.publish, self.dropped)
 
     # -- called by a driver -----------------------------------------------------------------
 

@@ -1,22 +1,25 @@
 """Publishes the server's figures on a topic, which the console shows (spec, 12.8)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
 from kps.protocol.access.rules import RESERVED
+from kps.protocol.bus.census import audience
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.envelope import write
-from kps.protocol.patterns import Key, scope_of
+from kps.protocol.patterns import Key, Scope, scope_of
 from kps.protocol.server.clients import figures
 from kps.protocol.server.state import ServerState
 
 STATS_TOPIC = RESERVED + "stats"
 
+MOST = 200
+"""Clients, and topics, that are listed."""
+
 _INTERVAL = 1.0  # seconds
-_MOST = 200  # clients, and topics, that are listed
 
 
 class Monitor:
@@ -44,35 +47,63 @@ class Monitor:
             self._due = self._state.now
             self._state.deadlines.schedule(self)
 
+    @property
+    def _is_watched(self) -> bool:
+        return any(audience(self._state.bus, STATS_TOPIC))
+
     def next_deadline(self) -> float | None:
         return self._due
 
     def handle_timeout(self, now: float) -> None:
-        state = self._state
-        if STATS_TOPIC not in state.bus:
+        if not self._is_watched:
             self._due = None
         elif self._due is not None and now >= self._due:
             self._due = now + _INTERVAL
-            self._publish(Publication(STATS_TOPIC, state.config.id, write(self._figures(now))))
+            self._look()
 
-    def _figures(self, now: float) -> dict[str, Any]:
+    def _look(self) -> None:
+        """Find out the figures, and publish them."""
+        self._tell(self._counts(), self._clients(MOST), self._state.bus.subjects(MOST))
+
+    def _counts(self) -> dict[str, Any]:
+        """Return the figures of this server that are numbers."""
         state = self._state
         return {
-            "id": state.config.id,
-            "version": state.config.version,
             "uptime": state.uptime(),
             "client_count": len(state.clients),
-            "topic_count": len(state.bus),
-            "pending_acks": len(state.acks),
+            "pending_acks": state.acks.figures.pending,
             **asdict(state.stats),
             "dropped": self._dropped(),
-            "clients": [figures(client, now) for client in islice(state.clients.values(), _MOST)],
+        }
+
+    def _clients(self, most: int) -> list[dict[str, Any]]:
+        """Describe up to ``most`` clients of this server."""
+        state = self._state
+        return [figures(client, state.now) for client in islice(state.clients.values(), most)]
+
+    def _tell(
+        self,
+        counts: dict[str, Any],
+        clients: list[dict[str, Any]],
+        topics: Iterable[tuple[Scope, int, int]],
+        **more: object,
+    ) -> None:
+        """Publish figures. Of each topic or pattern there are its subscribers and its messages."""
+        state = self._state
+        told = {
+            "id": state.config.id,
+            "version": state.config.version,
+            **counts,
+            "topic_count": len(state.bus),
+            "clients": clients,
             "topics": [
                 {
                     "topic" if isinstance(key, str) else "pattern": str(key),
                     "subscribers": subscribers,
                     "published": published,
                 }
-                for key, subscribers, published in state.bus.subjects(_MOST)
+                for key, subscribers, published in topics
             ],
+            **more,
         }
+        self._publish(Publication(STATS_TOPIC, state.config.id, write(told)))

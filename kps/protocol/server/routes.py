@@ -7,7 +7,7 @@ from kps.protocol.access.identity import Identity
 from kps.protocol.dialect.envelope import write
 from kps.protocol.server.events import TokenPresented
 from kps.protocol.server.state import ServerState
-from kps.protocol.wire.http import HttpRequest, HttpResponse, Responder
+from kps.protocol.wire.http import Answer, HttpRequest, HttpResponse, LateResponder, Responder
 
 METRICS = "/metrics"
 
@@ -24,7 +24,7 @@ class Routes:
     or, on a server without identities, this machine itself.
     """
 
-    def __init__(self, state: ServerState, metrics: Responder | None) -> None:
+    def __init__(self, state: ServerState, metrics: LateResponder | None) -> None:
         config = state.config
         self.path = config.path
         """The path of the WebSocket; empty if there is none."""
@@ -36,11 +36,11 @@ class Routes:
         self._metrics = metrics
         self._answers: dict[str, Responder] = {"/healthz": self._health}
         if metrics is not None:
-            self._answers[METRICS] = self._show_metrics
+            self._answers[METRICS] = self._guard_metrics
         self._pages = config.pages
 
     def respond(self, request: HttpRequest) -> HttpResponse | None:
-        """Answer a request; ``None``: ``question`` is to be put to the program first."""
+        """Answer a request; ``None``: ``look_into`` finds the answer."""
         if request.method not in ("GET", "HEAD"):
             return _NOT_FOUND
         if page := self._pages.get(request.path):
@@ -48,37 +48,43 @@ class Routes:
         answer = self._answers.get(request.path)
         return answer(request) if answer is not None else _NOT_FOUND
 
-    def question(self, number: int, request: HttpRequest) -> TokenPresented:
-        """Return what a request waits for."""
-        return TokenPresented(number, request.token, request.peer)
+    def look_into(self, number: int, request: HttpRequest, answer: Answer) -> None:
+        """Find the answer to a request of a connection, at once or later.
 
-    def judged(self, request: HttpRequest, verdict: object) -> HttpResponse:
+        If a hook is to decide on its token, ``judged`` answers it.
+        """
+        state = self._state
+        if state.config.asks_token:
+            state.emit(TokenPresented(number, request.token, request.peer))
+        else:
+            self._show_metrics(request, answer)
+
+    def judged(self, request: HttpRequest, verdict: object, answer: Answer) -> None:
         """Answer a request as a hook decided on its token."""
-        assert self._metrics is not None
         if isinstance(verdict, HttpResponse):
-            return verdict
-        if not isinstance(verdict, Identity) or verdict.is_over:
+            answer(verdict)
+        elif not isinstance(verdict, Identity) or verdict.is_over:
             self._state.refuse_login(request.peer, "the token is not valid", verdict)
-            return UNAUTHORIZED
-        return self._shown_to(verdict, request)
+            answer(UNAUTHORIZED)
+        elif not verdict.permissions.console:
+            answer(_FORBIDDEN)
+        else:
+            self._show_metrics(request, answer)
 
-    def _show_metrics(self, request: HttpRequest) -> HttpResponse | None:
+    def _guard_metrics(self, request: HttpRequest) -> HttpResponse | None:
         state = self._state
         if state.config.asks_token:
             return None if request.token else UNAUTHORIZED
         if not _is_from_here(request):
             return _ONLY_HERE
-        return self._shown_to(state.anybody, request)
+        return None if state.anybody.permissions.console else _FORBIDDEN
 
-    def _shown_to(self, identity: Identity, request: HttpRequest) -> HttpResponse:
+    def _show_metrics(self, request: HttpRequest, answer: Answer) -> None:
         assert self._metrics is not None
-        if not identity.permissions.console:
-            return _FORBIDDEN
-        answer = self._metrics(request)
-        assert answer is not None
-        return answer
+        self._metrics(request, answer)
 
     def _health(self, request: HttpRequest) -> HttpResponse:
+        """Tell that this server, or worker, works. It is told at once, so it is about that only."""
         state = self._state
         health = {
             "status": "stopping" if state.stopping else "ok",
@@ -86,8 +92,10 @@ class Routes:
             "uptime": state.uptime(),
             "clients": len(state.clients),
             "topics": len(state.bus),
+            "nodes": 1 + len(state.others),
         }
-        return HttpResponse(200, write(health), "application/json")
+        status = 503 if state.stopping else 200
+        return HttpResponse(status, write(health), "application/json")
 
 
 class OperatorRoutes(Routes):
@@ -97,7 +105,7 @@ class OperatorRoutes(Routes):
     server that is full must see that.
     """
 
-    def __init__(self, state: ServerState, metrics: Responder) -> None:
+    def __init__(self, state: ServerState, metrics: LateResponder) -> None:
         super().__init__(state, metrics)
         self.path = ""
         self.is_secure = False
@@ -105,8 +113,12 @@ class OperatorRoutes(Routes):
             state.limits, max_connections=_OPERATORS, max_connections_per_address=_OPERATORS
         )
         self.admission = Admission(limits, ())
-        self._answers[METRICS] = metrics
+        self._answers[METRICS] = lambda _: None
         self._pages = {}
+
+    def look_into(self, number: int, request: HttpRequest, answer: Answer) -> None:
+        """Find the answer to a request. Nobody has to show a token."""
+        self._show_metrics(request, answer)
 
 
 def _is_from_here(request: HttpRequest) -> bool:

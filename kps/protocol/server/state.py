@@ -1,6 +1,6 @@
 """The state that all sessions of one server share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from kps.protocol.access.admission import Admission
@@ -93,6 +93,8 @@ class ServerState(Time):
         self.owners = IdOwners(config.limits.max_ids, config.limits.max_all_ids)
         self.clients: dict[str, Client] = {}
         """Registered clients by id."""
+        self.others: Collection[str] = ()
+        """The other nodes of the cluster that can be reached, if there is one."""
         self.names: Names | None = None
         """The ids in the cluster, if there is one."""
         self.addresses: set[str] = set()

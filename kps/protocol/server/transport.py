@@ -11,6 +11,7 @@ from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import State
 
 _OPEN = State.OPEN
+_REQUEST = State.REQUEST
 _QUEUED = Push.QUEUED
 _OVERFLOW = Push.OVERFLOW
 _REPLY = Kind.REPLY
@@ -114,6 +115,11 @@ class WebSocketTransport:
         before = self._socket.state
         self._socket.respond(response, self._state.now, patience)
         self._changed(before)
+
+    def answer(self, response: HttpResponse) -> None:
+        """Answer a plain request, unless its connection has ended while that was found."""
+        if self._socket.state is _REQUEST:
+            self.refuse(response)
 
     def close(self, code: int, reason: str, grace: float | None = None) -> None:
         """Start the closing handshake, behind the queued data. It has ``grace`` seconds."""

@@ -134,3 +134,9 @@ def _is_field(field: object) -> bool:
 
 Responder = Callable[[HttpRequest], HttpResponse | None]
 """Answers a plain HTTP request; ``None`` lets it wait for somebody's decision."""
+
+Answer = Callable[[HttpResponse], object]
+"""Takes the answer to a request."""
+
+LateResponder = Callable[[HttpRequest, Answer], object]
+"""Answers a plain HTTP request, at once or later, by a call."""

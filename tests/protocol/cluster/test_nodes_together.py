@@ -321,7 +321,7 @@ class TestFaults:
 
 
 @pytest.mark.parametrize("key", ["__kps/stats", Pattern("__kps/**")])
-def test_each_node_shows_its_own_figures(key: str | Pattern) -> None:
+def test_each_node_publishes_figures_for_those_who_watch_there(key: str | Pattern) -> None:
     cluster = MemoryCluster(NODES, config=HubConfig(id="n", is_monitored=True))
     session = cluster["n1"].client("console").session
     cluster.run()

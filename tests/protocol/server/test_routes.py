@@ -10,6 +10,7 @@ from kps.protocol.server.config import HubConfig
 from kps.protocol.server.events import LoginRefused, TokenPresented
 from kps.protocol.server.hub import Hub
 from kps.protocol.server_limits import ServerLimits
+from kps.protocol.wire.http import Answer as GiveAnswer
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 from kps.testing.network import ManualClock
 from tests.protocol.helpers import Answer, Peer, request, upgrade
@@ -34,9 +35,9 @@ class Scraped:
             metrics=self._answer if has_metrics else None,
         )
 
-    def _answer(self, request: HttpRequest) -> HttpResponse:
+    def _answer(self, request: HttpRequest, answer: GiveAnswer) -> None:
         self.asked.append(request)
-        return HttpResponse(200, b"figures", "text/plain")
+        answer(HttpResponse(200, b"figures", "text/plain"))
 
     def connect(self, peer: str = HERE, *, is_operator: bool = False) -> Any:
         connection = self.hub.connect(peer, self.clock.now, is_operator=is_operator)

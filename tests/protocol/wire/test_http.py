@@ -47,6 +47,7 @@ class TestHealth:
             "uptime": 12.5,
             "clients": 2,
             "topics": 2,
+            "nodes": 1,
         }
 
     def test_head_is_the_same_without_a_body(self) -> None:
@@ -67,6 +68,7 @@ class TestHealth:
         stage = Stage()
         stage.hub.shutdown(5, stage.clock.now)
         answer = ask(request("/healthz"), stage)
+        assert answer.status == 503
         assert orjson.loads(answer.body)["status"] == "stopping"
 
 

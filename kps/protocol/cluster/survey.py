@@ -1,0 +1,93 @@
+"""Asks all other nodes for something, and waits for what they tell, but not for long."""
+
+from collections.abc import Callable
+from itertools import count
+
+from kps.protocol.cluster.frames import Kind
+from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.timers import Deadlines
+
+Told = dict[str, bytes]
+"""What nodes have told, by their names."""
+
+
+class _Question:
+    """A question to which not all nodes have an answer yet."""
+
+    def __init__(self, awaited: set[str], due: float, done: Callable[[Told], object]) -> None:
+        self.awaited = awaited
+        self.due = due
+        self.done = done
+        self.told: Told = {}
+
+
+class Survey:
+    """The questions of this node, and its answers to those of others. ``now`` tells the time."""
+
+    def __init__(self, nodes: Nodes, deadlines: Deadlines, now: Callable[[], float]) -> None:
+        self.answers: dict[str, Callable[..., bytes]] = {}
+        """What this node tells, by what is asked. It gets what the question says about that."""
+        self._nodes = nodes
+        self._deadlines = deadlines
+        self._now = now
+        self._numbers = count(1)
+        self._questions: dict[int, _Question] = {}
+
+    def ask(
+        self, what: str, *about: object, patience: float, done: Callable[[Told], object]
+    ) -> None:
+        """Ask all nodes that can be reached; call ``done`` with what they have told.
+
+        That is when all have told something, or after ``patience`` seconds, or at once if there is
+        no other node. A node that falls meanwhile tells nothing.
+        """
+        others = self._nodes.others
+        if not others:
+            done({})
+            return
+        number = next(self._numbers)
+        self._questions[number] = _Question(set(others), self._now() + patience, done)
+        for node in list(others.values()):  # one that takes nothing more falls
+            node.send(Kind.SURVEY, number, what, *about)
+        self._deadlines.schedule(self)
+
+    def asked(self, node: Node, number: int, what: str, *about: object) -> None:
+        """Answer a question of another node."""
+        tell = self.answers.get(what)
+        node.send(Kind.SURVEYED, number, payload=b"" if tell is None else tell(*about))
+
+    def told(self, node: Node, answer: bytes, number: int) -> None:
+        """Take an answer of another node; one that comes too late does not count."""
+        question = self._questions.get(number)
+        if question is not None and node.id in question.awaited:
+            if answer:
+                question.told[node.id] = answer
+            self._await_no_more(number, node.id)
+
+    def node_went(self, node: str) -> None:
+        """Wait for a node no longer."""
+        for number in list(self._questions):
+            self._await_no_more(number, node)
+
+    def _await_no_more(self, number: int, node: str) -> None:
+        question = self._questions[number]
+        question.awaited.discard(node)
+        if not question.awaited:
+            self._conclude(number)
+
+    def _conclude(self, number: int) -> None:
+        question = self._questions.pop(number)
+        question.done(question.told)
+
+    # -- time -------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        return min((question.due for question in self._questions.values()), default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        """Wait no longer for nodes that say nothing."""
+        for number in [one for one, question in self._questions.items() if question.due <= now]:
+            try:
+                self._conclude(number)
+            finally:
+                self._deadlines.schedule(self)  # a fault in one must not keep the others waiting
