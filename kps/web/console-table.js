@@ -27,20 +27,21 @@ export class Table {
     this.#body = section.querySelector('tbody');
     this.#sort = { column: columns[0], sign: 1 };
     section.querySelector('thead').append(make('tr', {}, ...columns.map((column) => this.#heading(column))));
-    section.querySelector('input').addEventListener('input', () => this.draw());
+    section.querySelector('input')?.addEventListener('input', () => this.draw());
     this.#markSort();
   }
 
   /** `total` is how many there are, of which `rows` may be only the first; `others` whether any is not our own. */
-  show(rows, total, others) {
+  show(rows, total = rows.length, others = true) {
     this.#rows = rows;
     this.#total = total;
-    this.#section.querySelector('.empty').hidden = others;
+    const hint = this.#section.querySelector('.empty');
+    if (hint) hint.hidden = others;
     this.draw();
   }
 
   draw() {
-    const wanted = this.#section.querySelector('input').value.trim().toLowerCase();
+    const wanted = this.#section.querySelector('input')?.value.trim().toLowerCase();
     const matches = (row) => this.#columns.some(({ isText, value }) => isText && value(row).toLowerCase().includes(wanted));
     const rows = wanted ? this.#rows.filter(matches) : this.#rows;
     const { column: { value, isText }, sign } = this.#sort;

@@ -165,6 +165,16 @@ const byKey = (rows, key) => new Map(rows.map((row) => [row[key], row]));
 const subjects = (value) => ['topic', 'pattern'].flatMap((kind) =>
   list(value, kind).map((each) => ({ ...each, kind, name: each[kind], key: keyOf(kind, each[kind]) })));
 
+/** Whether a worker tells its figures. */
+const isUp = ({ state }) => state === 'up';
+
+/** Deliveries a second of a worker, by its own time: it may have begun again. */
+function rateOfNode(now, then) {
+  const seconds = number(now.uptime) - number(then?.uptime);
+  const isComparable = then && isUp(now) && isUp(then) && seconds > 0;
+  return isComparable ? Math.max(0, number(now.delivered) - number(then.delivered)) / seconds : undefined;
+}
+
 let latest; // the newest statistics, with rates
 let sparks = new Map(); // key of a topic or pattern -> its rates
 
@@ -174,11 +184,13 @@ function withRates(stats, before) {
   const isComparable = before && stats.id === before.id && seconds > 0;
   const perSecond = (now, then, name) => isComparable && then
     ? Math.max(0, number(now[name]) - number(then[name])) / seconds : undefined;
+  const nodes = byKey(before?.nodes ?? [], 'id');
   const clients = byKey(before?.clients ?? [], 'id');
   const topics = byKey(before?.topics ?? [], 'key');
   return {
     ...stats,
     rates: Object.fromEntries(['published', 'delivered', 'bytes_in', 'bytes_out'].map((name) => [name, perSecond(stats, before, name)])),
+    nodes: list(stats.nodes, 'id').map((each) => ({ ...each, rate: rateOfNode(each, nodes.get(each.id)) })),
     clients: list(stats.clients, 'id').map((each) => ({
       ...each,
       in: perSecond(each, clients.get(each.id), 'received'),
@@ -218,6 +230,8 @@ function show() {
   if (!latest) return;
   showFigures(latest);
   charts.draw();
+  byId('nodes').hidden = latest.nodes.length < 2;
+  nodes.show(latest.nodes);
   clients.show(latest.clients, number(latest.client_count), latest.clients.some(({ id }) => id !== client.id));
   topics.show(latest.topics, latest.topic_count, latest.topics.length > 0);
   suggest('topic-names', latest.topics.filter(({ kind }) => kind === 'topic').map(({ name }) => name));
@@ -287,6 +301,24 @@ function buildWatchButton(cell, key, { kind, name }) {
     setText(button, watch.has(key) ? 'Watching' : 'Watch');
   };
 }
+
+/** A figure of a worker, if that tells any. */
+const ofNode = (column) => ({ ...column, text: (row) => (isUp(row) ? column.text(row) : '–') });
+
+/** How many links a worker lacks, or all if it tells nothing. */
+const missingLinks = (row) => latest.nodes.length - (isUp(row) ? 1 + number(row.links) : 0);
+
+const nodes = new Table(byId('nodes'), [
+  { name: 'node', label: 'Worker', isText: true, value: ({ id }) => id, text: ({ id }) => shown(id) },
+  {
+    name: 'links', label: 'Links', isAlarm: true, value: missingLinks,
+    text: (row) => (isUp(row) ? `${count(number(row.links))} up` : shown(String(row.state))),
+  },
+  ofNode(figure('age', 'Running', 'uptime', (age) => duration(number(age)))),
+  ofNode(figure('crowd', 'Clients', 'client_count')),
+  ofNode(figure('delivered', 'Out/s', 'rate', rate)),
+  { ...ofNode(figure('drops', 'Drops', 'dropped')), isAlarm: true },
+], ({ id }) => id);
 
 const clients = new Table(byId('clients'), [
   { name: 'id', label: 'Id', isText: true, value: ({ id }) => id, build: buildClient },

@@ -172,6 +172,36 @@ describe('in a browser', { skip: missing }, () => {
     await hasGone(page, '#topics tbody tr', 'weather');
   });
 
+  test('several workers are one server, and each has a line', async (t) => {
+    const hub = await serve({ options: ['--workers', '3'] });
+    t.after(() => hub.kill());
+    const page = await openConsole(t, { viewport: { width: 360, height: 740 } }, hub);
+    const made = [];
+    for (const id of ['judy', 'karl', 'lena', 'mona']) made.push(await connect(t, { id }, hub));
+    for (const client of made) await client.subscribe('all', () => {});
+    for (const { id } of made) await isShown(page, '#clients tbody tr', id);
+    await isShown(page, '[data-figure=client_count]', '5');
+    for (const number of [1, 2, 3]) await isShown(page, '#nodes tbody tr', new RegExp(`hub\\.${number}.*2 up`));
+    const clients = await page.locator('#nodes tbody .c-crowd').allInnerTexts();
+    assert.deepEqual(clients.map(Number).sort(), [1, 2, 2]);
+    const out = () => page.locator('#nodes tbody .c-delivered').allInnerTexts();
+    do { await made[0].publishWithReceipt('all', 1); } while ((await out()).filter((text) => Number(text) > 0).length < 3);
+    for (const width of [360, 700, 1181, 1760]) {
+      await page.setViewportSize({ width, height: 900 });
+      const cut = await page.evaluate(() => [...document.querySelectorAll('#nodes :is(thead button, tbody :is(td, th))')]
+        .filter((element) => element.checkVisibility() && element.scrollWidth > element.clientWidth)
+        .map((element) => element.textContent));
+      assert.deepEqual(cut, [], `at ${width} pixels`);
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `at ${width} pixels`);
+    }
+  });
+
+  test('one process has no list of workers', async (t) => {
+    const page = await openConsole(t);
+    await isShown(page, '#clients tbody tr', 'you');
+    assert.equal(await page.locator('#nodes').isVisible(), false);
+  });
+
   test('the charts are read with the keyboard', async (t) => {
     const page = await openConsole(t);
     await page.waitForFunction(() => (document.querySelector('.series')?.getAttribute('d').match(/L/g)?.length ?? 0) >= 2);
