@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kps.cli.arguments import Rules, address, file, rate, rule, seconds, size
 from kps.errors import InvalidArgument
+from kps.io_common.cluster_options import WITHOUT_ENGINE
 from kps.io_common.handing import Place
 from kps.io_common.ids import random_id
 from kps.io_common.logger import write
@@ -96,6 +97,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--cluster-secret-file", type=file, metavar="FILE",
         help="a file with what all nodes know and nobody else does")  # fmt: skip
     add("--cluster-credentials", type=file, metavar="FILE", help="credentials for NATS")
+    add("--without-engine", choices=WITHOUT_ENGINE, default=WITHOUT_ENGINE[0],
+        help="while NATS is away, serve the clients that are here, or let them go; "
+        "default: %(default)s")  # fmt: skip
 
     kept = parser.add_argument_group(
         "history", "Without these options, the server keeps no messages."
@@ -165,6 +169,7 @@ def serve(options: argparse.Namespace) -> int:
         cluster_name=options.cluster_name,
         cluster_secret=_secret(options.cluster_secret_file),
         cluster_credentials=options.cluster_credentials,
+        without_engine=options.without_engine,
         history=options.history or (),
         history_file=options.history_file,
         history_sync=options.history_sync or "normal",

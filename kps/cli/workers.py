@@ -20,7 +20,7 @@ from types import FrameType
 
 from kps.cli.door import Door
 from kps.errors import ServerStartFailed
-from kps.io_common.handing import Channel, Place, What
+from kps.io_common.handing import BEAT, Channel, Place, What
 from kps.io_common.listening import Listeners, listen, name_of
 from kps.io_common.logger import write
 from kps.io_common.system_errors import describe
@@ -29,6 +29,7 @@ from kps.version import __version__
 
 _FIRST_PAUSE = 0.1  # seconds before a worker starts again
 _LONGEST_PAUSE = 5.0
+_HANGS = 3 * BEAT  # seconds of silence after which a worker gets no connections
 _LIVES = 10.0  # seconds after which a worker counts as one that works
 _PATIENCE = 30.0  # seconds in which workers must stop
 _MOST_WAITING = 256  # connections that no worker takes now
@@ -46,7 +47,7 @@ class _Worker:
         self.is_ready = self.is_told = False
         self.is_asked = False
         """Whether it has yet to say that it takes a connection of an operator."""
-        self.started = 0.0
+        self.started = self.heard = 0.0
         self.restarts = 0
         self.pause = _FIRST_PAUSE
         self.due: float | None = 0.0
@@ -198,7 +199,8 @@ class Workers:
         worker.channel, theirs = Channel.pair()
         host, port = self._listeners.bus[0].getsockname()[:2]
         count = len(self._workers)
-        place = Place(theirs.fileno(), worker.name, host, port, count, worker.restarts)
+        known = [one.name for one in self._workers if one.is_ready]
+        place = Place(theirs.fileno(), worker.name, host, port, count, worker.restarts, known)
         worker.process = subprocess.Popen(
             self._command,
             env=place.environment(),
@@ -229,6 +231,7 @@ class Workers:
         with contextlib.suppress(BlockingIOError):
             while (packet := worker.channel.receive()) is not None:
                 what, text, _ = packet
+                worker.heard = time.monotonic()
                 if what is What.CLOSED:
                     worker.clients -= int(text)
                 elif what is What.OPERATOR_WAITS:
@@ -249,6 +252,8 @@ class Workers:
         """Hand connections to the workers that have the fewest."""
         while self._bus.waiting:
             ready = [worker for worker in self._workers if worker.is_ready]
+            alive = time.monotonic() - _HANGS
+            ready = [worker for worker in ready if worker.heard > alive] or ready
             ready.sort(key=lambda worker: worker.clients)
             hand = partial(self._hand, What.CLIENT)
             if not any(self._bus.pass_first(partial(hand, worker)) for worker in ready):

@@ -15,10 +15,11 @@ from kps.io_asyncio.node_links import NodeLinks
 from kps.io_asyncio.server import Server
 from kps.io_asyncio.server_driver import ServerDriver
 from kps.io_asyncio.tls_listener import TlsListener
-from kps.io_common.handing import Channel, Place, What
+from kps.io_common.handing import BEAT, Channel, Place, What
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.dialect.address import Address
 
+_LOOK = 0.01  # seconds between two looks whether the other workers are there
 _AT_ONCE = 64  # packets of the parent that are taken in one turn
 
 
@@ -66,9 +67,22 @@ class WorkerDriver(NodeDriver):
         self._report()
         begin(self.place.host, self.place.port)
 
-    def tell_ready(self, url: str) -> None:
-        """Tell the parent that connections may come."""
+    async def tell_ready(self, url: str) -> None:
+        """Tell the parent that connections may come, once the other workers have told all."""
+        ends = self.clock() + self._cluster_config.patience
+        while self.clock() < ends:
+            if self._has_met:
+                break
+            await asyncio.sleep(_LOOK)
         self._channel.send(What.READY, url)
+        while not self.is_ending:
+            await asyncio.sleep(BEAT)
+            self._channel.send(What.LIVES, "")
+
+    @property
+    def _has_met(self) -> bool:
+        cluster = self.cluster
+        return cluster.agreement.is_sure and cluster.nodes.others.keys() >= set(self.place.known)
 
     def _hear(self) -> None:
         """Take what the parent hands over."""
@@ -153,4 +167,7 @@ class WorkerServer(Server):
         if self._exporter is not None:
             self._exporter.place = place
         driver.ended = lambda: signal.raise_signal(signal.SIGTERM)  # as the parent would
-        self.run(ready=lambda _: driver.tell_ready(self.url))
+        self.run(ready=self._tell_ready)
+
+    async def _tell_ready(self, _: Server) -> None:
+        await self._driver.tell_ready(self.url)

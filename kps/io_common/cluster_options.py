@@ -8,6 +8,9 @@ from kps.errors import InvalidArgument
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.limits import shown
 
+WITHOUT_ENGINE = ("local", "refuse")
+"""What a node does while the engine is away."""
+
 _SCHEMES = ("nats", "tls")
 
 
@@ -28,6 +31,7 @@ class ClusterSettings:
         name: str | None,
         secret: str | None,
         credentials: str | os.PathLike[str] | None,
+        without_engine: object,
     ) -> "ClusterSettings":
         """Check a program's options. Raises :class:`kps.InvalidArgument`."""
         if not isinstance(servers, str):
@@ -35,7 +39,12 @@ class ClusterSettings:
         for option, value in (("cluster_name", name), ("cluster_secret", secret)):
             if value is not None and (not isinstance(value, str) or not value):
                 raise InvalidArgument(f"{option} is a text that is not empty")
-        config = ClusterConfig(secret=(secret or "").encode())
+        if without_engine not in WITHOUT_ENGINE:
+            choices = " or ".join(WITHOUT_ENGINE)
+            raise InvalidArgument(f"without_engine is {choices}, not {shown(without_engine)}")
+        config = ClusterConfig(
+            secret=(secret or "").encode(), serves_alone=without_engine == WITHOUT_ENGINE[0]
+        )
         return cls(
             tuple(_check_url(one.strip()) for one in servers.split(",")),
             None if credentials is None else os.fspath(credentials),

@@ -8,10 +8,14 @@ import contextlib
 import json
 import os
 import socket
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
 from kps.errors import InvalidArgument
+
+BEAT = 1.0
+"""Seconds after which a worker says again that it works."""
 
 VARIABLE = "KPS_WORKER"
 """The environment variable by which a worker knows its place."""
@@ -33,6 +37,8 @@ class Place(NamedTuple):
     """How many workers there are."""
     restarts: int
     """How often this one has been started again."""
+    known: Sequence[str] = ()
+    """The workers that were there before it."""
 
     def number_of(self, worker: str) -> str:
         """Return the number of a worker by its name; of one of another server, the name."""
@@ -68,6 +74,8 @@ class What(Enum):
     """The worker is ready to take connections; the text is its URL."""
     CLOSED = b"d"
     """The worker has ended connections, as many as the text says."""
+    LIVES = b"l"
+    """The worker works. It says so now and then."""
     OPERATOR = b"o"
     """A connection of an operator, from the address that is the text."""
     OPERATOR_WAITS = b"w"

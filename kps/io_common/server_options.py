@@ -97,6 +97,7 @@ class ServerOptions(TypedDict, total=False):
     cluster_name: str | None
     cluster_secret: str | None
     cluster_credentials: str | os.PathLike[str] | None
+    without_engine: str
     permissions: Permissions
     proxies: Iterable[str]
     relay_token: str | None
@@ -256,6 +257,7 @@ def _cluster(options: ServerOptions) -> "ClusterSettings | None":
         options.get("cluster_name"),
         options.get("cluster_secret"),
         options.get("cluster_credentials"),
+        options.get("without_engine", "local"),
     )
 
 

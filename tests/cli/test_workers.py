@@ -198,6 +198,66 @@ def test_a_worker_that_dies_comes_back_and_so_do_its_clients(served: Served) -> 
     run(work())
 
 
+def test_a_worker_that_stands_still_is_let_go(served: Served) -> None:
+    """Its clients are gone for the others, it gets no connections, and later all is well again."""
+
+    async def work() -> None:
+        async with clients(served, 6) as made:
+            for client in made:
+                await client.subscribe("t", lambda message: message.data)
+            still, works = served.workers()
+            os.kill(still, signal.SIGSTOP)
+            try:
+                reached: set[str] = set()
+                while len(reached) != 3:  # once the link has fallen
+                    (speaker, *_) = [one for one in made if await _answers(one)]
+                    ack = await speaker.publish_with_ack("t", 1, timeout=PATIENCE)
+                    reached = {name for name, one in (await ack.wait()).items() if one.success}
+                for number in range(4):
+                    await (await kps.Client.connect(served.url, id=f"new-{number}")).close()
+            finally:
+                os.kill(still, signal.SIGCONT)
+            assert works in served.workers()
+            names = {client.id for client in made}
+            while reached != names:
+                await asyncio.gather(*(client.flush() for client in made if client.is_connected))
+                ack = await made[0].publish_with_ack("t", 2, timeout=PATIENCE)
+                reached = {name for name, one in (await ack.wait()).items() if one.success}
+
+    run(work())
+
+
+async def _answers(client: kps.Client) -> bool:
+    """Whether the worker of a client answers."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        async with asyncio.timeout(0.5):
+            await client.flush()
+        return True
+    return False
+
+
+def test_a_worker_that_begins_again_has_the_history() -> None:
+    served = Served("--history", "kept/**=100000")
+
+    async def work() -> None:
+        async with clients(served, 4) as made:
+            for number in range(200):
+                await made[number % 4].publish_with_receipt("kept/t", number)
+            victim = served.workers()[0]
+            os.kill(victim, signal.SIGKILL)
+            await asyncio.to_thread(eventually, lambda: victim not in served.workers())
+            await asyncio.to_thread(eventually, lambda: len(served.workers()) == 2)
+            await asyncio.to_thread(eventually, lambda: all(one.is_connected for one in made))
+            for client in made:
+                past = await client.history("kept/t", limit=1000)
+                assert len(past.messages) == 200
+
+    try:
+        run(work())
+    finally:
+        served.end()
+
+
 def test_all_end_with_the_parent(served: Served) -> None:
     workers = served.workers()
     assert served.stop() == 0

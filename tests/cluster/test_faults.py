@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import signal
 import socket
 from collections.abc import Iterator
@@ -78,11 +79,42 @@ def test_while_the_engine_is_away_each_node_serves_its_own_clients(engine: Engin
             await until(lambda: not any(map(others, made)))
             for client in all_clients:
                 assert await client.publish_with_receipt("t", "here") == 1
+            assert await health_of(made[0]) == (200, "degraded")
             engine.start()
             await all_meet(made)
+            assert await health_of(made[0]) == (200, "ok")
             await works_across(all_clients)
 
     run(work())
+
+
+def test_a_node_may_refuse_to_serve_without_the_engine(engine: Engine) -> None:
+    async def work() -> None:
+        async with (
+            nodes(engine.url, "n1", "n2", without_engine="refuse") as made,
+            clients(*made) as (a, b),
+        ):
+            await b.subscribe("t", lambda message: None)
+            engine.end()
+            await until(lambda: not a.is_connected and not b.is_connected)
+            assert await health_of(made[0]) == (503, "degraded")
+            engine.start()
+            await until(lambda: a.is_connected and b.is_connected)
+            await b.flush()
+            assert await a.publish_with_receipt("t", 1) == 1
+            assert await health_of(made[0]) == (200, "ok")
+
+    run(work())
+
+
+async def health_of(node: kps.Server) -> tuple[int, str]:
+    """The status, and what it is called, of a node that says how it is."""
+    host, _, port = node.address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return int(head.split()[1]), json.loads(body)["status"]
 
 
 def test_when_the_engine_dies_what_others_had_not_answered_is_told(engine: Engine) -> None:

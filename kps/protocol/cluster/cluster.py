@@ -27,6 +27,7 @@ from kps.protocol.cluster.survey import Survey
 from kps.protocol.server.actions import no_such_client
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.delivery import Refusal
+from kps.protocol.server.events import SessionFailed
 from kps.protocol.server.hub import Hub
 from kps.protocol.server.local import LocalProgram
 from kps.protocol.server.session import ServerSession
@@ -171,7 +172,11 @@ class Cluster:
         self._state.now = now
         link = self._links.get(node)
         if link is not None:
-            link.receive(chunk, now)
+            try:
+                link.receive(chunk, now)
+            except Exception as error:  # ours, or of a node of another version
+                self._state.emit(SessionFailed(f"the link to {node}", error))
+                link.fail("a fault in this node", now)
             self._state.deadlines.schedule(link)
 
     @entry
@@ -182,6 +187,19 @@ class Cluster:
         if link is not None:
             link.close()
             self._state.deadlines.cancel(link)
+
+    @entry
+    def lose_engine(self, now: float) -> None:
+        """Note that no other node can be reached; let all clients go, if they should not stay."""
+        self._state.now, self._state.is_degraded = now, True
+        if not self._config.serves_alone:
+            self.hub.shutdown(self._config.patience, now)
+
+    @entry
+    def find_engine(self, now: float) -> None:
+        """Note that other nodes can be reached, and serve again."""
+        self._state.now, self._state.is_degraded = now, False
+        self._state.stopping = self.is_leaving
 
     @entry
     def leave(self, now: float) -> None:

@@ -86,16 +86,16 @@ class Routes:
     def _health(self, request: HttpRequest) -> HttpResponse:
         """Tell that this server, or worker, works. It is told at once, so it is about that only."""
         state = self._state
+        status = "degraded" if state.is_degraded else "stopping" if state.stopping else "ok"
         health = {
-            "status": "stopping" if state.stopping else "ok",
+            "status": status,
             "version": state.config.version,
             "uptime": state.uptime(),
             "clients": len(state.clients),
             "topics": len(state.bus),
             "nodes": 1 + len(state.others),
         }
-        status = 503 if state.stopping else 200
-        return HttpResponse(status, write(health), "application/json")
+        return HttpResponse(503 if state.stopping else 200, write(health), "application/json")
 
 
 class OperatorRoutes(Routes):

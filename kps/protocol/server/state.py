@@ -95,6 +95,8 @@ class ServerState(Time):
         """Registered clients by id."""
         self.others: Collection[str] = ()
         """The other nodes of the cluster that can be reached, if there is one."""
+        self.is_degraded = False
+        """Whether it is a node of a cluster, and cannot reach the other ones."""
         self.names: Names | None = None
         """The ids in the cluster, if there is one."""
         self.addresses: set[str] = set()
