@@ -199,7 +199,7 @@ class NatsLinks:
         text = "the engine of the cluster is away: %(error)s"
         write(logging.ERROR, "engine_lost", text, error=self._failure or "the connection is lost")
         self.membership.close(self._clock())
-        self._cluster.lose_engine(self._clock())
+        self._cluster.has_engine(False, self._clock())
         self._progress()
 
     async def _reconnected(self) -> None:
@@ -209,7 +209,7 @@ class NatsLinks:
             logging.INFO, "engine_found", "the engine of the cluster is %(engine)s", engine=engine
         )
         self.membership.open(self._clock())
-        self._cluster.find_engine(self._clock())
+        self._cluster.has_engine(True, self._clock())
         self._progress()
 
     async def _failed(self, error: Exception) -> None:

@@ -229,8 +229,8 @@ def test_a_node_that_is_killed(engine: Engine) -> None:
             assert responses["c2"].error == "disconnected"
             third.start()
             await until(lambda: c.is_connected)
-            await c.flush()
-            assert set(await (await a.publish_with_ack("t", 2)).wait()) == {"c1", "c2"}
+            while set(await (await a.publish_with_ack("t", 2)).wait()) != {"c1", "c2"}:
+                await c.flush()  # on a slow machine, n1 may hear of its subscription later
 
     try:
         run(work())

@@ -189,17 +189,17 @@ class Cluster:
             self._state.deadlines.cancel(link)
 
     @entry
-    def lose_engine(self, now: float) -> None:
-        """Note that no other node can be reached; let all clients go, if they should not stay."""
-        self._state.now, self._state.is_degraded = now, True
-        if not self._config.serves_alone:
-            self.hub.shutdown(self._config.patience, now)
+    def has_engine(self, is_there: bool, now: float) -> None:
+        """Note whether there is an engine, without which no other node can be reached.
 
-    @entry
-    def find_engine(self, now: float) -> None:
-        """Note that other nodes can be reached, and serve again."""
-        self._state.now, self._state.is_degraded = now, False
-        self._state.stopping = self.is_leaving
+        Without it, all clients go if they should not stay.
+        """
+        state = self._state
+        state.now, state.is_degraded = now, not is_there
+        if is_there:
+            state.stopping = self.is_leaving
+        elif not self._config.serves_alone:
+            self.hub.shutdown(self._config.patience, now)
 
     @entry
     def leave(self, now: float) -> None:
