@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import kps.sync
 from kps.cli.commands import _build_parser
@@ -71,3 +72,40 @@ def test_the_containers_health_check() -> None:
     with kps.sync.Server("127.0.0.1:0") as server:
         assert run(server.address) == 0
     assert run(server.address) != 0
+
+
+def test_the_nodes_of_the_compose_file() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    nodes = [name for name in services if re.fullmatch(r"n\d", name)]
+    assert len(nodes) == 3
+    for name in nodes:
+        service = services[name]
+        options = _build_parser(service["environment"], {}).parse_args(
+            ["serve", *service["command"]]
+        )
+        assert options.id == name
+        assert options.cluster == "nats://nats:4222"
+        assert options.cluster_secret_file == "/run/secrets/cluster"
+        assert service["build"]["args"] == {"EXTRAS": "[cluster]"}
+    assert "nats" in services
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed here")
+def test_the_balancer_of_the_compose_file(tmp_path: Path) -> None:
+    configs = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["configs"]
+    server = configs["balancer"]["content"].replace("$$", "$")
+    server = re.sub(r"\bn\d:", "127.0.0.1:", server)  # names that only Docker knows
+    whole = f"events {{}}\nhttp {{\naccess_log off;\n{server}\n}}\n"
+    (tmp_path / "nginx.conf").write_text(f"pid {tmp_path}/pid;\nerror_log stderr;\n{whole}")
+    command = [
+        "nginx",
+        "-t",
+        "-e",
+        "stderr",
+        "-p",
+        str(tmp_path),
+        "-c",
+        str(tmp_path / "nginx.conf"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr

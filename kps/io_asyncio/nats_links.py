@@ -59,6 +59,7 @@ class NatsLinks:
         self._has_output = asyncio.Event()
         self._has_met = self._has_warned = False
         self._writer: asyncio.Task[None] | None = None
+        self._meeting: asyncio.Task[None] | None = None
 
     # -- life -------------------------------------------------------------------------------
 
@@ -103,6 +104,10 @@ class NatsLinks:
         self.membership.open(self._clock())
         self._progress()
         await self._meet()
+        if self.membership.rival:
+            await self._end()
+            raise ServerStartFailed(self.rivalry)
+        self._has_met = True
 
     async def _meet(self) -> None:
         """Wait until all nodes have told this one what it must know, for its clients."""
@@ -115,10 +120,6 @@ class NatsLinks:
                 write(logging.WARNING, "nodes_missing", text, nodes=missing)
                 break
             await asyncio.sleep(0.02)
-        if self.membership.rival:
-            await self._end()
-            raise ServerStartFailed(self.rivalry)
-        self._has_met = True
 
     @property
     def _has_heard_all(self) -> bool:
@@ -140,10 +141,13 @@ class NatsLinks:
 
     async def _end(self) -> None:
         self.membership.close(self._clock())
-        if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.wait([self._writer])
+        self._stop(self._meeting)
+        self._stop(self._writer)
         await self._client.close()
+
+    def _stop(self, task: "asyncio.Task[None] | None") -> None:
+        if task is not None:
+            task.cancel()
 
     # -- what goes out ----------------------------------------------------------------------
 
@@ -198,6 +202,7 @@ class NatsLinks:
             return
         text = "the engine of the cluster is away: %(error)s"
         write(logging.ERROR, "engine_lost", text, error=self._failure or "the connection is lost")
+        self._stop(self._meeting)
         self.membership.close(self._clock())
         self._cluster.has_engine(False, self._clock())
         self._progress()
@@ -209,6 +214,11 @@ class NatsLinks:
             logging.INFO, "engine_found", "the engine of the cluster is %(engine)s", engine=engine
         )
         self.membership.open(self._clock())
+        self._progress()
+        self._meeting = asyncio.get_running_loop().create_task(self._meet_again())
+
+    async def _meet_again(self) -> None:
+        await self._meet()
         self._cluster.has_engine(True, self._clock())
         self._progress()
 
