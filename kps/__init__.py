@@ -1,7 +1,7 @@
 """KPS: a real-time publish/subscribe bus over WebSockets, with acknowledged publishing.
 
 The names here are the public API. :mod:`kps.sync` is its blocking form, for programs without an
-event loop; :mod:`kps.testing` helps to test programs.
+event loop; :mod:`kps.otel` traces programs; :mod:`kps.testing` helps to test them.
 """
 
 import importlib
@@ -29,7 +29,7 @@ from kps.errors import (
 
 TYPE_CHECKING = False  # type checkers know it; typing is slow to import
 if TYPE_CHECKING:
-    from kps import sync
+    from kps import otel, sync
     from kps.auth.first_of import FirstOf
     from kps.auth.jwt import JWTVerifier
     from kps.auth.tokens import TokenFile
@@ -116,6 +116,7 @@ __all__ = [
     "Unsupported",
     "WrongThread",
     "__version__",
+    "otel",
     "pack_bytes",
     "sync",
     "unpack_bytes",
@@ -171,8 +172,8 @@ _LAZY = {
 if not TYPE_CHECKING:  # else a mistyped name would have the type Any
 
     def __getattr__(name: str) -> object:
-        if name == "sync":
-            return importlib.import_module("kps.sync")
+        if name in ("otel", "sync"):
+            return importlib.import_module(f"kps.{name}")
         if name in _LAZY:
             module, _, attribute = _LAZY[name].partition(":")
             value = getattr(importlib.import_module(module), attribute)

@@ -221,6 +221,22 @@ def test_worker_pool() -> None:
     assert done == "40 of 40 jobs are done"
 
 
+def test_tracing() -> None:
+    """Each line of a span has the ends of its parent's id and of its own."""
+    pytest.importorskip("opentelemetry.sdk", reason="the SDK of OpenTelemetry is not installed")
+    output = with_server(EXAMPLES / "tracing.py", log="ValueError: an order without an address")
+    outcomes, lines = output.splitlines()[:2], output.splitlines()[2:]
+    assert outcomes == ["bills: an order without an address", "packers of orders: done"]
+    spans = {text: (parent, own) for parent, _, own, text in (one.split(" ", 3) for one in lines)}
+    order = "PRODUCER shop: send orders: 1 of 2 failed, bills: an order without an address"
+    chain = [order, "CONSUMER stock: process orders", "PRODUCER stock: send packed",
+             "CONSUMER mail: process packed"]  # fmt: skip
+    bill = "CONSUMER bills: process orders: an order without an address"
+    assert spans.keys() == {*chain, bill}
+    assert [spans[one][0] for one in chain] == ["----", *(spans[one][1] for one in chain[:-1])]
+    assert spans[bill][0] == spans[order][1]
+
+
 def test_flask_view(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("flask", reason="Flask is not installed")
     with kps.sync.Server("127.0.0.1:0") as server:

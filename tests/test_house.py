@@ -56,12 +56,13 @@ ALLOWED_IN_PROTOCOL = {
     "zlib",
 }
 
-# Which modules may know a library that reads or writes the wire.
+# Which modules may know a library that reads or writes the wire, or that not everybody has.
 LIBRARIES = {
     "h11": {"kps.protocol.wire"},
     "wsproto": {"kps.protocol.wire"},
     "orjson": {"kps.protocol.dialect", "kps.cli"},
     "zlib": {"kps.protocol.wire.deflate"},
+    "opentelemetry": {"kps.otel"},
 }
 
 # The rooms of the package, from the bottom up. A room imports itself and those above its line
@@ -76,7 +77,7 @@ ROOMS: list[set[str]] = [
     {"kps.protocol.access"},
     {"kps.protocol.server", "kps.protocol.client"},
     {"kps.protocol.cluster"},
-    {"kps.web"},
+    {"kps.otel", "kps.web"},
     {"kps.io_common"},
     {"kps.compat"},
     {"kps.io_asyncio", "kps.io_sync"},
@@ -379,8 +380,8 @@ ONLY_CLIENTS = (
     "kps.protocol.dialect.client",
     "kps.protocol.wire.client_handshake",
 )
-DEAR = ("email", "importlib.metadata", "importlib.resources", "kps.auth", "kps.cli", "kps.testing",
-        "shutil", "wsproto", "zipfile", "zlib")  # fmt: skip
+DEAR = ("email", "importlib.metadata", "importlib.resources", "kps.auth", "kps.cli", "kps.otel",
+        "kps.testing", "opentelemetry", "shutil", "wsproto", "zipfile", "zlib")  # fmt: skip
 """What nobody needs to begin with."""
 
 # Publishes to itself, and waits for an answer. It ends without saying so.

@@ -24,7 +24,7 @@ FACES = {
     f"io_asyncio/{name}.py": f"io_sync/{name}.py"
     for name in (
         *("ack", "client", "participant", "publisher", "relay", "server"),
-        *("server_program", "subscription"),
+        *("server_program", "subscription", "traced", "traced_program", "traced_publisher"),
     )
 } | {f"compat/unified{end}.py": f"compat/blocking{end}.py" for end in ("", "_client", "_server")}
 

@@ -101,6 +101,8 @@ class Driver(Steps):
         """
         self.is_running: Callable[[], bool]
         """Whether the loop runs: a step that is due when it ends stays due for ever."""
+        self.around: Callable[[Mailbox, Callback], Callback] | None = None
+        """Makes what is called in place of a callback for messages."""
         self._face = face
         self._limits = limits
         self._subscriptions: Subscriptions
@@ -227,6 +229,8 @@ class Driver(Steps):
 
     def attach(self, mailbox: Mailbox, callback: Callback, inline: bool = False) -> None:
         """Let a callback handle the messages of a mailbox; ``inline`` is about plain functions."""
+        if self.around is not None:
+            callback = self.around(mailbox, callback)
         self.dispatcher.attach(mailbox, callback, inline)
 
     def iterate(self, mailbox: Mailbox) -> News:

@@ -130,6 +130,8 @@ class Server(ServerProgram, UnifiedServer):
             clients it goes only where their permission ``relay`` says.
         on_id: Called with a :class:`kps.Message` for each direct message to the server's id.
         on_server_data: Called with a :class:`kps.Message` for each message of another server.
+        tracing: Makes spans of what this program sends as the server, and of what its callbacks
+            handle: a :class:`kps.otel.Tracing`. What clients send to each other makes none here.
 
     Raises :class:`kps.InvalidArgument` for invalid options, and
     :class:`kps.ServerStartFailed` for an unusable certificate.
@@ -151,6 +153,11 @@ class Server(ServerProgram, UnifiedServer):
         if self._settings.on_server_data is not None:
             self._on_server_data.append(self._settings.on_server_data)
         self._address = self._settings.listens_on.netloc
+        if self._settings.tracing is not None:
+            from kps.io_asyncio.traced_program import TracedProgram  # others need none of it
+            from kps.otel import Spans
+
+            TracedProgram.trace(self, Spans(self._settings.tracing, lambda: self.id))
 
     # -- life -----------------------------------------------------------------------------
 

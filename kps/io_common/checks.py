@@ -42,6 +42,16 @@ def check_tls(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} is an ssl.SSLContext, not {shown(value)}")
 
 
+def check_tracing(value: object) -> None:
+    """Refuse anything but a :class:`kps.otel.Tracing` or ``None``."""
+    if value is None:
+        return
+    from kps.otel import Tracing  # as whoever has one has done
+
+    if not isinstance(value, Tracing):
+        raise InvalidArgument(f"tracing is a kps.otel.Tracing, not {shown(value)}")
+
+
 def check_limits(value: object, kind: type[ProgramLimits]) -> None:
     """Refuse anything but limits of this kind or ``None``."""
     if value is not None and not isinstance(value, kind):

@@ -12,6 +12,7 @@ from kps.io_common.checks import (
     check_limits,
     check_own_id,
     check_tls,
+    check_tracing,
 )
 from kps.io_common.client_hooks import (
     OnClose,
@@ -33,6 +34,8 @@ from kps.protocol.limits import ClientLimits, check_seconds, check_switch, shown
 
 if TYPE_CHECKING:
     import ssl as tls  # at run time only where there is TLS
+
+    from kps.otel import Tracing
 
 HIGH_WATER = 128 * 1024
 """Pending bytes above which ``publish`` waits until the connection has drained."""
@@ -67,6 +70,7 @@ class ClientOptions(TypedDict, total=False):
     on_lost: OnLost | None
     on_frame: OnFrame | None
     on_close: OnClose | None
+    tracing: "Tracing | None"
 
 
 class ClientSettings(NamedTuple):
@@ -85,6 +89,7 @@ class ClientSettings(NamedTuple):
     on_lost: OnLost | None
     on_frame: OnFrame | None
     on_close: OnClose | None
+    tracing: "Tracing | None"
 
     @classmethod
     def read(cls, address: str, **options: Unpack[ClientOptions]) -> "ClientSettings":
@@ -93,6 +98,7 @@ class ClientSettings(NamedTuple):
         if unknown:
             raise InvalidArgument(f"a client has no option {shown(min(unknown))}")
         check_tls("ssl", options.get("ssl"))
+        check_tracing(options.get("tracing"))
         check_limits(options.get("limits"), ClientLimits)
         limits = options.get("limits") or ClientLimits()
         check_own_id(options.get("id"), limits)
@@ -125,6 +131,7 @@ class ClientSettings(NamedTuple):
             on_lost=options.get("on_lost"),
             on_frame=on_frame,
             on_close=options.get("on_close"),
+            tracing=options.get("tracing"),
         )
 
 

@@ -16,6 +16,7 @@ from kps.io_common.checks import (
     check_own_id,
     check_texts,
     check_tls,
+    check_tracing,
 )
 from kps.io_common.hooks import Callback
 from kps.io_common.ids import random_id
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from kps.io_common.cluster_options import ClusterSettings
     from kps.io_common.history_file import HistoryFile
     from kps.io_common.metrics import Exporter
+    from kps.otel import Tracing
 
 HOOKS = (
     "on_upgrade",
@@ -103,6 +105,7 @@ class ServerOptions(TypedDict, total=False):
     relay_token: str | None
     on_id: Callback | None
     on_server_data: Callback | None
+    tracing: "Tracing | None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +134,7 @@ class ServerSettings:
     on_unsubscribe: UnsubscribeHook | None
     on_id: Callback | None
     on_server_data: Callback | None
+    tracing: "Tracing | None"
 
     @classmethod
     def read(cls, address: str, **options: Unpack[ServerOptions]) -> "ServerSettings":
@@ -140,6 +144,7 @@ class ServerSettings:
             raise InvalidArgument(f"a server has no option {shown(min(unknown))}")
         for name in ("ssl", "relay_ssl"):
             check_tls(name, options.get(name))
+        check_tracing(options.get("tracing"))
         own_id = options.get("id")
         if isinstance(own_id, str) and is_foreign(own_id):
             raise InvalidArgument(f"an id of this form is that of another server: {shown(own_id)}")
@@ -199,6 +204,7 @@ class ServerSettings:
             on_unsubscribe=options.get("on_unsubscribe"),
             on_id=options.get("on_id"),
             on_server_data=options.get("on_server_data"),
+            tracing=options.get("tracing"),
         )
 
     def hub_config(self, *, asks_upgrade: bool) -> HubConfig:

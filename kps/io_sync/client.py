@@ -96,6 +96,8 @@ class Client(Publisher, UnifiedClient):
         on_lost: Called with :class:`kps.Lost` when it does not get some of it.
         on_frame: Called with every message of the server, as a dictionary, and this client.
         on_close: Called without arguments once the client has closed for good.
+        tracing: Makes spans of what this client sends, and of what its callbacks handle: a
+            :class:`kps.otel.Tracing`.
 
     Raises :class:`kps.InvalidArgument` for invalid options.
     """
@@ -110,6 +112,13 @@ class Client(Publisher, UnifiedClient):
         self._questions: dict[AckHandle, list[StatusQuestion]] = {}
         self.on_close: OnClose | None = self._settings.on_close
         """Called without arguments once the client has closed for good."""
+        if self._settings.tracing is not None:
+            from kps.io_sync.traced_publisher import TracedPublisher  # others need none of it
+            from kps.otel import Spans
+
+            server = self._settings.address
+            spans = Spans(self._settings.tracing, lambda: self.id, server.host, server.port)
+            TracedPublisher.trace(self, spans)
 
     # -- life -----------------------------------------------------------------------------
 

@@ -276,7 +276,7 @@ class Dispatcher:
                 try:
                     result = callback(message)
                     if result is not None and inspect.iscoroutine(result):
-                        _refuse(result)
+                        refuse_coroutine(result)
                 except BaseException as failure:
                     error, result = report_failure(failure, mailbox.topic), None
             if message.acknowledgement is not None:
@@ -308,7 +308,7 @@ def check_callback(name: str, value: object) -> None:
         raise InvalidArgument(text)
 
 
-def _refuse(result: Any) -> None:
+def refuse_coroutine(result: Any) -> None:
     """Fail for a coroutine that a plain function returned, since nothing runs it here."""
     result.close()
     raise InvalidArgument("a callback of kps.sync returned a coroutine, which nothing runs")
@@ -318,6 +318,6 @@ def _call(callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
     try:
         result = callback(*args)
         if inspect.iscoroutine(result):
-            _refuse(result)
+            refuse_coroutine(result)
     except BaseException as failure:
         notice_failed(failure, callback)

@@ -77,6 +77,8 @@ class Driver(ABC):
         self.dispatcher: Dispatcher
         self.run_inline: Callable[[], None]
         """Without the lock, in a thread that has read: calls inline callbacks."""
+        self.around: Callable[[Mailbox, Callback], Callback] | None = None
+        """Makes what is called in place of a callback for messages."""
         self._face = face
         self._limits = limits
         self._left = EventQueue()  # subscriptions to end, each with its last message
@@ -226,6 +228,8 @@ class Driver(ABC):
 
     def attach(self, mailbox: Mailbox, callback: Callback, inline: bool = False) -> None:
         """Let a callback handle the messages of a mailbox; see :mod:`kps.io_sync.dispatch`."""
+        if self.around is not None:
+            callback = self.around(mailbox, callback)
         self.dispatcher.attach(mailbox, callback, inline)
 
     def iterate(self, mailbox: Mailbox) -> News:

@@ -223,7 +223,17 @@ class Participant(ABC):
             raise RequestTimeout(f"no answer to the request to {target!r} in time")
         raise RequestFailed(target, failures)
 
-    # -- called by subscriptions and acks -----------------------------------------------------
+    # -- what client and server do in their own ways --------------------------------------------
+
+    @abstractmethod
+    def publish(
+        self, topic: str, data: Any, *, headers: Mapping[str, str] | None = None
+    ) -> int | None: ...
+
+    @abstractmethod
+    def publish_to_id(
+        self, client_id: str, data: Any, *, headers: Mapping[str, str] | None = None
+    ) -> bool | None: ...
 
     @abstractmethod
     def publish_with_ack(
@@ -248,6 +258,8 @@ class Participant(ABC):
         *,
         headers: Mapping[str, str] | None = None,
     ) -> Ack[Any]: ...
+
+    # -- called by subscriptions and acks -----------------------------------------------------
 
     @property
     @abstractmethod

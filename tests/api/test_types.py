@@ -41,7 +41,11 @@ async def right(client: kps.Client) -> None:
         print(first.result.bit_length())
     async with kps.Client("localhost:9313", id="a", reconnect=5.0) as other:
         print(other.id)
-    kps.Server(on_upgrade=decide, origins=["https://app.example"])
+    tracing = kps.otel.Tracing(links=True)
+    kps.Server(on_upgrade=decide, origins=["https://app.example"], tracing=tracing)
+    async for order in (traced := kps.Client("a:1", tracing=tracing).subscribe("orders")):
+        with tracing.process(order, traced):
+            print(order.topic)
     unified = await kps.Client.NewClient(Address="localhost:9313", Id="a")
     print((await unified.PublishWithAck("t", 1)).id)
 
@@ -59,6 +63,7 @@ WRONG = {
     'kps.Server("a:1", origin=["*"])': "Unexpected keyword argument",
     'kps.Client("a:1", offline_queue="many")': "incompatible type",
     'kps.Client("a:1", on_connect=on_order)': "incompatible type",
+    'kps.Client("a:1", tracing=True)': "incompatible type",
     'kps.Server("a:1", on_upgrade=plain)': "incompatible type",
     'kps.Server("a:1", auth=decide)': "incompatible type",
     'async for _ in client.subscribe("t", plain): pass': "has no attribute",

@@ -1,0 +1,13 @@
+"""What only the program of a server has of what is traced."""
+
+from kps.io_asyncio.server_program import ServerProgram
+from kps.io_asyncio.traced import Traced
+
+
+class TracedProgram(Traced, ServerProgram):
+    """The verbs of a server's program with spans around them."""
+
+    async def _stop(self, grace: float) -> None:
+        await super()._stop(grace)  # type: ignore[misc]  # the server has it
+        for handle in list(self._under_way):  # no notice comes any more of those that end with it
+            await self._end_span(handle)

@@ -1,0 +1,1 @@
+"""Tests of tracing by OpenTelemetry. Without its SDK they are skipped."""
