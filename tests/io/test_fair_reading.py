@@ -150,22 +150,23 @@ class LoopOwner:
     progress = has_read
 
 
-def test_what_costs_much_is_read_once_in_a_turn_of_the_loop(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_costs_much_is_read_once_in_a_turn_of_the_loop() -> None:
     """Others have theirs before it is read again."""
     time = ManualClock()
-    monkeypatch.setattr(kps.io_asyncio.connection, "monotonic", lambda: time.now)
 
     async def main() -> None:
         endpoint, cheap = Costly(time, COST), Costly(time, 0.0)
         transport, other = Transport(), Transport()
         loop = asyncio.get_running_loop()
-        connection = kps.io_asyncio.connection.Connection(loop, LoopOwner(cheap))
+        connection = kps.io_asyncio.connection.Connection(
+            loop, LoopOwner(cheap), stopwatch=lambda: time.now
+        )
         connection.connection_made(other)  # type: ignore[arg-type]
         connection.data_received(b"cheap")
         assert other.reads
-        costly = kps.io_asyncio.connection.Connection(loop, LoopOwner(endpoint))
+        costly = kps.io_asyncio.connection.Connection(
+            loop, LoopOwner(endpoint), stopwatch=lambda: time.now
+        )
         costly.connection_made(transport)  # type: ignore[arg-type]
         for _ in range(3):
             costly.data_received(b"costly")

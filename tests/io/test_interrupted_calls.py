@@ -195,7 +195,7 @@ def test_events_are_handled_between_calls_only(monkeypatch: pytest.MonkeyPatch) 
             were_within.append(self.calls.is_under_way)
             return super().events()
 
-    monkeypatch.setattr(kps.io_sync.server, "Hub", Hub)
+    monkeypatch.setattr(kps.io_sync.server_driver, "Hub", Hub)
     with kps.sync.Server("127.0.0.1:0") as server, kps.sync.Client(server.address) as client:
         got = client.subscribe("t", timeout=PATIENCE)
         once_within(monkeypatch, Delivery, "publish", lambda: server.publish("t", 2))
