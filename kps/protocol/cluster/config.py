@@ -18,7 +18,8 @@ class ClusterConfig:
     confirm_timeout: float = 1.0
     """Seconds that a client waits at most for other nodes, with a subscription or an id."""
     max_queue: int = 64 * 1024 * 1024
-    """Bytes that may wait for one node. One more, and the link begins anew."""
+    """Bytes that may wait for one node. One more, and the link begins anew. What a node is told
+    when its link comes up does not count."""
     serves_alone: bool = True
     """Whether a node that has lost the engine serves its own clients. If not, it lets them go."""
     max_chunk: int = 256 * 1024

@@ -115,8 +115,8 @@ class Histories:
         assert log is not None
         self._tell_epoch()
         about, payload = About.of(publication), payload_of(publication)
-        for node in self._nodes.others.values():
-            node.send(Kind.KEPT, log.epoch, publication.offset, *concern, *about, payload=payload)
+        place = log.epoch, publication.offset
+        self._nodes.tell(Kind.KEPT, *place, *concern, *about, payload=payload)
         self._deliver(publication, concern)
 
     def kept(self, node: Node, payload: bytes, epoch: str, first: int, *values: Any) -> None:
@@ -176,7 +176,7 @@ class Histories:
         self._logs.renumber(log)
         self._tell_epoch()
         self._owners[log.topic] = self._nodes.me
-        for node in self._nodes.others.values():
+        for node in list(self._nodes.others.values()):
             self._send_log(node, log)
 
     def hold(self) -> None:
@@ -216,8 +216,7 @@ class Histories:
     def _tell_epoch(self) -> None:
         if self._epoch != self._logs.own_epoch:
             self._epoch = self._logs.own_epoch
-            for node in self._nodes.others.values():
-                node.send(Kind.EPOCH, self._epoch)
+            self._nodes.tell(Kind.EPOCH, self._epoch)
 
     def epoch(self, node: Node, _: bytes, epoch: str) -> None:
         """Note the epoch of topics that a node will own."""
@@ -244,7 +243,7 @@ class Histories:
             mine = self._contest(node, log)
             if (mine, log.epoch) > (top, epoch):
                 self._told.pop((node.id, topic), None)
-                for other in self._nodes.others.values():
+                for other in list(self._nodes.others.values()):
                     if other is not node:
                         self._send_log(other, log)
                 return

@@ -1,7 +1,7 @@
 """Tells other nodes what the clients of this one subscribe to, and subscribes those nodes here."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from kps.protocol.access.rules import RESERVED
@@ -55,7 +55,7 @@ class Interest:
     def when_all_answer(self, ready: Callable[[], object]) -> None:
         """Call ``ready`` once all other nodes have heeded what we have sent so far."""
         self._count += 1
-        self._tell(self._nodes.others.values(), [], [])
+        self._tell([], [])
         self._when_heeded(self._count, ready)
 
     def _when_heeded(self, number: int, ready: Callable[[], object]) -> None:
@@ -80,7 +80,7 @@ class Interest:
         if not count:
             self._count += 1
             self._since[key] = self._count
-            self._tell(self._nodes.others.values(), [key], [])
+            self._tell([key], [])
 
     def end(self, key: Key) -> None:
         """Note one less."""
@@ -88,18 +88,17 @@ class Interest:
         if not self._subscribers[key]:
             del self._subscribers[key], self._since[key]
             self._count += 1
-            self._tell(self._nodes.others.values(), [], [key])
+            self._tell([], [key])
 
-    def _tell(self, nodes: Iterable[Node], begun: Iterable[Key], ended: Iterable[Key]) -> None:
-        values = self._count, list(map(write_key, begun)), list(map(write_key, ended))
-        for node in nodes:
-            node.send(Kind.INTEREST, *values)
+    def _tell(self, begun: list[Key], ended: list[Key]) -> None:
+        keys = list(map(write_key, begun)), list(map(write_key, ended))
+        self._nodes.tell(Kind.INTEREST, self._count, *keys)
 
     # -- of others --------------------------------------------------------------------------
 
     def greet(self, node: Node) -> None:
         """Tell a node that is new all that we have subscribers for."""
-        self._tell([node], self._since, [])
+        node.send(Kind.INTEREST, self._count, list(map(write_key, self._since)), [])
 
     def heed(self, node: Node, number: int, begun: list[list[str]], ended: list[list[str]]) -> None:
         """Subscribe a node to what it has subscribers for."""

@@ -66,6 +66,7 @@ class Link:
         self._new_token = new_token
         self._seal = Seal(config.secret)
         self._is_open = False  # whether there is a carrier
+        self._is_rising = False  # whether the node is being told all that there is
         self._mine = new_token()
         self._theirs = 0
         self._sent = self._taken = 0  # numbers of chunks
@@ -136,7 +137,7 @@ class Link:
             return
         self._frames.append(frame)
         self._size += len(frame)
-        if self._size > self._config.max_queue:
+        if self._size > self._config.max_queue and not self._is_rising:
             self.fail("too much waits for the node", self._spoke)
         self._listener.has_output(self)
 
@@ -197,8 +198,11 @@ class Link:
 
     def _rise(self) -> None:
         if not self.is_up:
-            self.is_up = True
+            # What a new node is told is no sign that it is slow. If it counted, a node with much
+            # history could never be reached again.
+            self.is_up = self._is_rising = True
             self._listener.rose(self)
+            self._is_rising, self._size = False, 0
             self._number(b"", self._heard)  # so that the other end rises, too
             self._listener.has_output(self)
 

@@ -160,6 +160,12 @@ class Nodes:
         self.homes = tuple(one for one in there if one not in self._leaving) or tuple(there)
         self._homes_of_groups.clear()
 
+    def tell(self, kind: Kind, *values: object, payload: bytes = b"") -> None:
+        """Send a frame to all other nodes. Those for which too much waits then are let go."""
+        frame = compose(kind, values, payload)
+        for node in list(self.others.values()):
+            node.link.send(frame)
+
     def home(self, name: str) -> Node | None:
         """Return the node that is home to a name; ``None`` if it is this one."""
         return self.others.get(home_of(name, self.homes))

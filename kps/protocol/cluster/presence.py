@@ -42,8 +42,7 @@ class ClusterPresenceBook(PresenceBook):
         """Call ``ready`` once other nodes have told who is subscribed to a topic there."""
         if topic not in self._elsewhere:
             self._elsewhere[topic] = {}
-            for node in self._nodes.others.values():
-                node.send(Kind.WATCH, topic, True)
+            self._nodes.tell(Kind.WATCH, topic, True)
         self._preparing[topic] += 1
 
         def prepared() -> None:
@@ -65,8 +64,7 @@ class ClusterPresenceBook(PresenceBook):
         if topic in self._rosters or topic in self._preparing or topic not in self._elsewhere:
             return
         del self._elsewhere[topic]
-        for node in self._nodes.others.values():
-            node.send(Kind.WATCH, topic, False)
+        self._nodes.tell(Kind.WATCH, topic, False)
 
     def info_of(self, subscriber: Subscriber, topic: str) -> bytes:
         """Return what a subscriber says about itself on a topic, as JSON; empty for nothing."""
@@ -110,7 +108,7 @@ class ClusterPresenceBook(PresenceBook):
         super().renamed(subscriber, previous)
         if self._watchers:
             for key in subscriber.topics:
-                for node in self._watchers.get(key, ()) if isinstance(key, str) else ():
+                for node in list(self._watchers.get(key, ())) if isinstance(key, str) else ():
                     node.send(Kind.RENAMED, key, number_of(subscriber), subscriber.id)
 
     def _joined(self, subscriber: Subscriber, key: Key) -> None:
@@ -121,7 +119,7 @@ class ClusterPresenceBook(PresenceBook):
     def _left(self, subscriber: Subscriber, key: Key) -> None:
         super()._left(subscriber, key)
         if isinstance(key, str):
-            for node in self._watchers.get(key, ()):
+            for node in list(self._watchers.get(key, ())):
                 node.send(Kind.AWAY, key, number_of(subscriber), *subscriber.departure)
 
     # -- what other nodes tell --------------------------------------------------------------

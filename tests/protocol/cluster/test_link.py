@@ -49,6 +49,7 @@ class Both:
 
     def __init__(self, config: ClusterConfig = CONFIG, other: ClusterConfig | None = None) -> None:
         self.now = 0.0
+        self.config = config
         self.ends = End("a", "b", config), End("b", "a", other or config)
         self.wires: tuple[list[bytes], list[bytes]] = ([], [])
         for end in self.ends:
@@ -126,6 +127,29 @@ def test_too_much_that_waits_lets_the_link_fall() -> None:
     both.ends[0].send(99)
     both.settle()
     assert both.ends[1].times[-1] == [99]
+
+
+def test_what_a_node_is_told_at_first_may_be_more() -> None:
+    """Otherwise the link would fall whenever it rises, and never be of use."""
+
+    class Full(End):
+        def rose(self, link: Link) -> None:
+            super().rose(link)
+            for number in range(20):
+                self.send(number, size=100)
+
+    both = Both(ClusterConfig(max_queue=1000))
+    both.ends = Full("a", "b", both.config), both.ends[1]
+    both.ends[0].link.open(both.now)
+    both.settle()
+    assert all(end.link.is_up for end in both.ends)
+    assert both.ends[1].times == [list(range(20))]
+    for number in range(8):
+        both.ends[0].send(number, size=100)
+    assert both.ends[0].link.is_up
+    for number in range(8):
+        both.ends[0].send(number, size=100)
+    assert both.ends[0].reasons == ["too much waits for the node"]
 
 
 def test_silence_is_noticed_and_a_heartbeat_is_no_silence() -> None:

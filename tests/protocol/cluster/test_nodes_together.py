@@ -1,11 +1,16 @@
 """What clients of several nodes notice of each other."""
 
+from collections.abc import Callable
+
 import pytest
 
+from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.client.events import Ended, ErrorReceived
 from kps.protocol.client.reconnect import Backoff
-from kps.protocol.dialect.requests import Demands
+from kps.protocol.cluster.config import ClusterConfig
+from kps.protocol.cluster.homes import home_of
+from kps.protocol.dialect.requests import Demands, PresenceWish
 from kps.protocol.patterns import Pattern
 from kps.protocol.server.config import HubConfig
 from kps.testing.cluster import MemoryCluster
@@ -318,6 +323,80 @@ class TestFaults:
         again.session.publish("t", 1, cluster.clock.now)
         cluster.run()
         assert data(box) == [1]
+
+
+class TestTooSlow:
+    """While a node is told something, too much waits for it. The others are told all the same."""
+
+    def fill(self, cluster: MemoryCluster, step: Callable[[int], object]) -> None:
+        """Take steps at the first node, of which the second one is not told."""
+        cluster.run()
+        node = cluster["n1"].cluster
+        for number in range(400):
+            step(number)
+            node.take_unflushed()
+            for other in set(node.nodes.others) - {"n2"}:
+                cluster.wires["n1", other].chunks += node.take(other, cluster.clock.now)
+        reasons = [change.reason for change in node.changes if change.node == "n2"]
+        assert "too much waits for the node" in reasons
+        cluster.run()
+        cluster.advance(2.0)
+        assert set(node.nodes.others) == {"n2", "n3"}
+
+    @pytest.fixture
+    def cluster(self) -> MemoryCluster:
+        config = HubConfig(id="n", history=(History("h/**", size=1000),))
+        return MemoryCluster(NODES, config=config, cluster=ClusterConfig(max_queue=4000))
+
+    def test_topics(self, cluster: MemoryCluster) -> None:
+        local = cluster["n1"].hub.local
+        boxes: list[Mailbox] = []
+
+        def step(number: int) -> None:
+            if number % 4 == 3:
+                local.unsubscribe(boxes.pop())
+            else:
+                boxes.append(local.subscribe(f"t{number}"))
+
+        self.fill(cluster, step)
+        wanted = {box.key for box in boxes}
+        for name in ("n2", "n3"):
+            assert set(cluster[name].cluster.nodes.others["n1"].topics) == wanted
+
+    def test_history(self, cluster: MemoryCluster) -> None:
+        node = cluster["n1"]
+        topic = next(one for one in map("h/{}".format, range(99)) if home_of(one, NODES) == "n1")
+        self.fill(cluster, lambda number: node.hub.publish(topic, number, cluster.clock.now))
+        for one in cluster.nodes.values():
+            assert one.hub.state.logs is not None
+            log = one.hub.state.logs.log(topic)
+            assert log is not None
+            assert (log.top, log.kept) == (400, 400)
+
+    @pytest.mark.parametrize("most", range(4000, 4100, 10))  # so that it is another frame
+    def test_presence(self, most: int) -> None:
+        cluster = MemoryCluster(NODES, cluster=ClusterConfig(max_queue=most))
+        node = cluster["n1"]
+        for name in ("n2", "n3"):
+            observer = cluster[name].client(f"observer-{name}").session
+            cluster.run()
+            observer.subscribe("t", cluster.clock.now, wish=PresenceWish(observes=True))
+        cluster.run()
+        session = node.client("a").session
+        cluster.run()
+        connection = next(iter(node.hub.connections.values()))
+        assert session.ready
+
+        def step(number: int) -> None:
+            if number % 2:
+                node.hub.state.bus.unsubscribe(connection.session, "t")
+            else:
+                node.hub.state.bus.subscribe(connection.session, "t")
+
+        self.fill(cluster, step)
+        for name in ("n2", "n3"):
+            members = cluster[name].cluster._presence._elsewhere["t"]
+            assert all(place[0] != "n1" for place in members)
 
 
 @pytest.mark.parametrize("key", ["__kps/stats", Pattern("__kps/**")])
