@@ -331,12 +331,12 @@ def test_without_an_engine_there_is_no_node(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_engine_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nats_links, "_CONNECT", 1.0)
     engine = Engine("--user", "me", "--pass", "right")
 
     async def work() -> None:
         async with nodes(engine.url.replace("//", "//me:right@"), "n1", "n2") as made:
             assert others(made[0]) == {"n2"}
+        monkeypatch.setattr(nats_links, "_CONNECT", 2.0)
         node = Node("127.0.0.1:0", id="n1", cluster=engine.url.replace("//", "//me:wrong@"))
         with pytest.raises(kps.ServerStartFailed, match=r"(?i)authorization"):
             await node.start()

@@ -209,7 +209,8 @@ class Asks:
             return
         clients = [RemoteClient(at, one) for one in ids]
         if ack_id in self._expected:
-            self._expected[ack_id] = [one for one in self._expected[ack_id] if one not in ids]
+            there = set(ids)
+            self._expected[ack_id] = [one for one in self._expected[ack_id] if one not in there]
             self._settle(request, node)
         self._acks.replace(request, node, clients)
         if at != self._nodes.me and at != node.id and at not in self._nodes.others:
@@ -230,11 +231,10 @@ class Asks:
             node.send(Kind.END, ack_id)
             return
         client = RemoteClient(node.id, client_id)
-        if client not in request.awaited:
+        if client not in request.awaited and len(request.awaited) == 1:
             # The home of the id has not told yet that this node asks the client.
-            for addressee, awaited in request.awaited.items():
-                if awaited == client_id and isinstance(addressee, Node):
-                    self._acks.replace(request, addressee, [client])
-                    break
+            ((addressee, awaited),) = request.awaited.items()
+            if awaited == client_id and isinstance(addressee, Node):
+                self._acks.replace(request, addressee, [client])
         kept = as_json(result) if result else None
         self._acks.answer(client, ack_id, error, kept, len(result), ends_as=word)

@@ -270,7 +270,7 @@ class Cluster:
         if self.is_leaving:
             node.send(Kind.LEAVING)
         registry = self.names.registry
-        self._settle(partial(self.names.move_to, node.id), registry.drop_others)
+        self._settle(partial(self.names.move_to, node.id), partial(registry.move_to, node.id))
 
     def fell(self, link: Link, reason: str) -> None:
         """Let a node go, with all that its clients have here."""

@@ -213,7 +213,8 @@ class Names:
     # -- time -------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        return min((claim.due for claim in self._claims.values()), default=None)
+        # All wait for as long, so the first is the one that has waited longest.
+        return next((claim.due for claim in self._claims.values()), None)
 
     def handle_timeout(self, now: float) -> None:
         """Take ids without the home's verdict: an id is never refused for want of an answer.
@@ -222,7 +223,7 @@ class Names:
         """
         for number, claim in list(self._claims.items()):
             if claim.due > now:
-                continue
+                break
             del self._claims[number]
             held, owners = self._held.get(claim.client_id), self._state.owners
             is_taken = held is not None and held.identity != claim.identity

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from kps.protocol.cluster.agreement import Agreement
 from kps.protocol.cluster.frames import Kind
+from kps.protocol.cluster.homes import weight
 from kps.protocol.cluster.nodes import Node, Nodes
 from kps.protocol.server.state import ServerState
 
@@ -107,9 +108,10 @@ class Registry:
                 del self._entries[client_id]
             yield 1
 
-    def drop_others(self) -> Iterator[int]:
-        """Forget ids whose home has become another node."""
+    def move_to(self, node: str) -> Iterator[int]:
+        """Forget ids whose home a new node has become."""
         for client_id in list(self._entries):
-            if self._nodes.home(client_id) is not None:
+            is_there = node in self._nodes.others
+            if is_there and weight(client_id, node) > weight(client_id, self._nodes.me):
                 self._entries.pop(client_id, None)
             yield 1
