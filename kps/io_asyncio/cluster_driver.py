@@ -14,8 +14,7 @@ from kps.io_asyncio.server_driver import ServerFace
 from kps.io_common.cluster_options import ClusterSettings
 from kps.io_common.server_options import ServerSettings
 
-_STEP = 0.02  # seconds between two ends of connections
-_LEAVE_PER_SECOND = 500  # clients of a node that ends, at least
+_LEAVE_PER_SECOND = 20  # clients of a node that ends, at least
 
 
 class ClusterDriver(NodeDriver):
@@ -70,13 +69,13 @@ class ClusterDriver(NodeDriver):
         await super().end_connections(max(0.0, ends - self.clock()))
 
     async def _let_go(self, seconds: float) -> None:
-        """End connections, so many a second that this takes ``seconds`` at most."""
+        """End connections one by one, or more at a time so that this takes ``seconds`` at most."""
         numbers = list(self._by_session)
-        step = max(1, ceil(len(numbers) * _STEP / seconds), int(_LEAVE_PER_SECOND * _STEP))
-        for begin in range(0, len(numbers), step):
+        step = ceil(len(numbers) / (seconds * _LEAVE_PER_SECOND))
+        for begin in range(0, len(numbers), max(1, step)):
             self._hub.shutdown(seconds, self.clock(), numbers[begin : begin + step])
             self.progress()
-            await asyncio.sleep(_STEP)
+            await asyncio.sleep(1 / _LEAVE_PER_SECOND)
 
     async def close(self, grace: float) -> None:
         """End as the base class does, then tell the other nodes."""

@@ -6,6 +6,7 @@ time, whenever it has drained, so that no replay overflows it.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from kps.protocol.bus.history import LARGEST_ENTRY, SPLIT, LogBook, TopicLog
@@ -67,6 +68,7 @@ class Replays:
         # For each topic the offset of the next message. It is taken from the front: of a plain
         # ``dict`` that would take longer and longer.
         self._open: OrderedDict[TopicLog, int] = OrderedDict()
+        self._expected: dict[Scope, list[str]] = {}  # topics that are held for a confirmation
 
     def __len__(self) -> int:
         return len(self._open)
@@ -86,6 +88,25 @@ class Replays:
         state.bus.release(self.session, log.topic)
         if self._open.pop(log, None) is not None:
             state.replays -= 1
+
+    def expect(self, key: Scope, topics: Iterable[str]) -> None:
+        """Hold new messages of topics until a subscription that asks for the past is confirmed.
+
+        In a cluster that is not at once, and the past comes behind the confirmation.
+        """
+        session = self.session
+        held = [topic for topic in topics if not _has(session, topic, key)]
+        for topic in held:
+            session.state.bus.hold(session, topic)
+        self._expected[key] = held
+
+    def confirmed(self, key: Scope) -> None:
+        """Let the topics go of which nothing is to be replayed: nothing has come meanwhile."""
+        state = self.session.state
+        for topic in self._expected.pop(key, ()):
+            log = None if state.logs is None else state.logs.log(topic)
+            if log is None or log not in self._open:
+                state.bus.release(self.session, topic)
 
     def next_offset(self, log: TopicLog) -> int:
         """Return the offset of the next message of a topic that the session will get."""
@@ -138,6 +159,8 @@ class Replays:
         if work > _MOST_WORK:
             return
         self.session.state.turns.left -= work
+        for key in [one for one in self._expected if one not in topics]:
+            self.confirmed(key)
         for log in list(self._open):
             topic = log.topic
             if topic not in topics and not any(one.selects(topic) for one in patterns):
@@ -146,6 +169,8 @@ class Replays:
     def end(self) -> None:
         """End all of them, because the session has ended."""
         self.session.state.turns.left -= len(self._open)
+        for key in list(self._expected):
+            self.confirmed(key)
         while self._open:
             self._close(next(iter(self._open)))
 

@@ -146,9 +146,13 @@ def _join(
     """Subscribe, as the rules and the program allow it."""
     _check_room(actor, key)
     logs = actor.state.logs
-    if logs is not None and not isinstance(key, str) and start is not None:
-        actor.replays = actor.replays or Replays(actor)
-        find_logs(logs, actor.replays, key)  # which refuses what would be too much
+    if logs is not None and start is not None:
+        replays = actor.replays = actor.replays or Replays(actor)
+        topics = [key] if isinstance(key, str) else []
+        if not isinstance(key, str):  # which refuses what would be too much
+            topics = [log.topic for log in find_logs(logs, replays, key)]
+        if actor.state.names is not None:
+            replays.expect(key, topics)
     if info and isinstance(key, str):
         actor.state.presence.set_info(actor, key, info)
     confirm = partial(_confirm, actor, key, start, observes)
@@ -192,6 +196,7 @@ def _confirm(actor: Actor, key: Scope, start: Start | None, observes: bool | Non
         return
     replays = actor.replays = actor.replays or Replays(actor)
     standing = stand(logs, replays, key, start)
+    replays.confirmed(key)
     tally.recovered(standing.recovered, standing.lost)
     actor.reply(actor.dialect.subscribed(key, standing, members))
     replays.go_on()

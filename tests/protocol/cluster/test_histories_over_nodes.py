@@ -8,6 +8,7 @@ from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.client.events import Lost, Recovered
 from kps.protocol.dialect.places import Position, Start
+from kps.protocol.patterns import Pattern
 from kps.protocol.server.config import HubConfig
 from kps.testing.cluster import MemoryCluster, NodeNetwork
 from kps.testing.network import MemoryClient
@@ -198,3 +199,28 @@ def test_acks_and_receipts(cluster: MemoryCluster, topic: str) -> None:
     assert {name: one.result for name, one in handle.responses.items()} == {
         f"c-{name}": name for name in NODES
     }
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+@pytest.mark.parametrize("by_pattern", [False, True])
+def test_what_comes_before_the_confirmation_comes_once_and_in_order(
+    cluster: MemoryCluster, topic: str, by_pattern: bool
+) -> None:
+    """A node is slow to heed a subscription that asks for the past, while messages come."""
+    publisher, reader = client(cluster, "n1", "publisher"), client(cluster, "n2", "reader")
+    for number in range(3):
+        publish(cluster, publisher, topic, number)
+    cluster.stall("n2", "n3")
+    key = Pattern("h/**") if by_pattern else topic
+    box = reader.session.subscribe(key, cluster.clock.now, Start(last=2))
+    cluster.run()
+    assert not reader.session.is_confirmed(key)
+    for number in (3, 4):
+        publish(cluster, publisher, topic, number)
+    cluster.mend("n2", "n3")
+    cluster.run()
+    publish(cluster, publisher, topic, 5)
+    data = [data for data, _ in got(box)]
+    assert data[-3:] == [3, 4, 5]
+    assert data == sorted(set(data))
+    assert not any(isinstance(event, Lost) for event in reader.events)

@@ -59,9 +59,9 @@ class TestIds:
             cluster = MemoryCluster(tuple(f"n{number}" for number in range(1, count + 1)))
             names = cluster["n1"].cluster.names
             for number in range(100):
-                names.registered("n2", f"id-{number}", "", number + 1)
-            costs.append(calls_of(lambda names=names: list(names._move_to("n2"))))  # type: ignore[misc]
-            assert 0 < len(names._entries) < 100
+                names.registry.registered("n2", f"id-{number}", "", number + 1)
+            costs.append(calls_of(lambda names=names: list(names.registry.move_to("n2"))))  # type: ignore[misc]
+            assert 0 < len(names.registry._entries) < 100
         few, many = costs
         assert many == few
 
@@ -71,9 +71,9 @@ class TestIds:
         names = cluster["n1"].cluster.names
         ids = [one for one in map(str, range(100)) if names._nodes.home(one) is None]
         for one in ids:
-            names.registered("n2", one, "", 1)
-        assert list(names._move_to("n4"))
-        assert all(names.holder(one) == "n2" for one in ids)
+            names.registry.registered("n2", one, "", 1)
+        assert list(names.registry.move_to("n4"))
+        assert all(names.registry.holder(one) == "n2" for one in ids)
 
 
 class _Unread(dict[Addressee, str]):
@@ -110,7 +110,7 @@ class TestAcks:
         handle, request = self._ask(cluster)
         asks, node = cluster["n1"].cluster._asks, cluster["n1"].cluster.nodes.others["n2"]
         request.awaited = _Unread(request.awaited)
-        asks.outcome(node, request.id, "somebody", None, b"")
+        asks.outcome(node, request.id, "somebody", None, "handled", b"")
         assert not handle.responses
 
     def test_expected_receivers_are_not_compared_with_each_that_is_there(
