@@ -1,17 +1,15 @@
 """Results as tables, with a description of the machine."""
 
 import datetime
-import os
-import platform
 import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import peers
 from goals import GOALS
+from machine import machine
 from model import Figure, Outcome, Result, Scenario
 from scenarios import golang
 
@@ -187,25 +185,6 @@ def _ratio(value: float) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("s" if number != 1 else "")
-
-
-def machine() -> str:
-    """The machine and its Python, in a few words."""
-    system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return (
-        f"{_count(os.cpu_count() or 1, 'core')} ({_cpu_model()}), {memory:.0f} GiB, {system}, "
-        f"Linux {platform.release().partition('-')[0]}, "
-        f"{platform.python_implementation()} {platform.python_version()}"
-    )
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return platform.machine()
 
 
 def _versions(part: Part) -> str:

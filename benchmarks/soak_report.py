@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 
 from chart import INK, OURS, QUIET, RULE
-from report import machine
+from machine import machine
 
 MIB = 2**20
 SHORTEST = 600
