@@ -1,14 +1,8 @@
 """Deliveries a second of the servers alone, driven by plain sockets."""
 
-import selectors
-import socket
-import threading
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
 
-import numpy as np
-
+from generator import Party, deliver
 from model import Case, Figure, Sample, Scale, Scenario
 from peers import (
     KPS,
@@ -22,132 +16,17 @@ from peers import (
     Peer,
     Server,
 )
-from processes import Failed
 from scenarios.flow import worker
-from wires import PAYLOAD, connect, discard, exchange
-
-BURST = 100
-"""Messages that the publisher writes at once: on level 2 of KPS, one batch."""
-IN_FLIGHT = 20_000
-"""Messages under way at most, so that no server takes a subscriber for a slow one."""
-DELIVERIES_IN_FLIGHT = 400_000
-"""Deliveries under way at most, so that slow servers are not waited for too long."""
-
-MARKER = b'"n":'
-"""Is in each payload once, and in nothing else that a server writes, nor in frame headers."""
-assert PAYLOAD.count(MARKER) == 1
 
 RATE = Figure("deliveries/s")
 FLOODED = Figure("beside a flood, deliveries/s", has_ratio=False)
 KEPT = Figure("kept", "%", has_ratio=False)
-_WORD = np.frombuffer(MARKER, np.uint32)[0]
-_TAIL = len(MARKER) - 1
-
-
-class Subscriber:
-    """Counts the messages in what one connection receives, wherever it is cut."""
-
-    def __init__(self, connection: socket.socket, buffer: bytearray) -> None:
-        self.connection = connection
-        self.received = 0
-        self._buffer = buffer
-        self._tail = b""
-
-    def receive(self) -> None:
-        buffer, start = self._buffer, len(self._tail)
-        buffer[:start] = self._tail
-        count = self.connection.recv_into(memoryview(buffer)[start:])
-        if not count:
-            raise Failed(f"the server closed a connection after {self.received} messages")
-        end = start + count
-        # bytes.count takes three times as long, and the generator must not be the slower one.
-        self.received += sum(
-            int(np.count_nonzero(np.frombuffer(buffer, np.uint32, (end - at) // 4, at) == _WORD))
-            for at in range(min(4, end - _TAIL))
-        )
-        self._tail = bytes(buffer[max(0, end - _TAIL) : end])
-
-
-class Publisher:
-    """Sends for some time, in a thread of its own, and never far ahead of the slowest reader."""
-
-    def __init__(
-        self, connection: socket.socket, burst: bytes, in_flight: int, seconds: float
-    ) -> None:
-        self.sent = 0
-        self._connection = connection
-        self._burst = burst
-        self._seconds = seconds
-        self._released = 0
-        self._room = threading.Semaphore(in_flight // BURST)  # bursts that may be sent
-        self.thread = threading.Thread(target=self._send, daemon=True)
-
-    def release(self, received: int) -> None:
-        """Note how many messages everybody has."""
-        while self._released < received // BURST:
-            self._released += 1
-            self._room.release()
-
-    def _send(self) -> None:
-        end = time.perf_counter() + self._seconds
-        with suppress(OSError):  # the connection was closed, which the receiver tells
-            while time.perf_counter() < end and self._room.acquire(timeout=10):
-                self._connection.sendall(self._burst)
-                self.sent += BURST
 
 
 def measure(server: Server, peer: Peer, subscribers: int, seconds: float) -> Sample:
     """From the first message sent to the last one received."""
-    buffer = bytearray(1 << 18)
-    with ExitStack() as stack:
-        selector = stack.enter_context(selectors.DefaultSelector())
-        audience: list[Subscriber] = []
-        for number in range(subscribers):
-            connection = connect(peer.wire, server.address, f"subscriber-{number}")
-            stack.callback(_hang_up, connection)
-            exchange(connection, *peer.wire.subscribing("bench"))
-            connection.setblocking(False)
-            audience.append(Subscriber(connection, buffer))
-            selector.register(connection, selectors.EVENT_READ, audience[-1])
-        connection = connect(peer.wire, server.address, "publisher")
-        connection.settimeout(None)
-        stack.callback(_hang_up, connection)
-        threading.Thread(target=discard, args=(connection,), daemon=True).start()
-        burst = peer.wire.publishing("bench", [PAYLOAD] * BURST)
-        in_flight = min(IN_FLIGHT, DELIVERIES_IN_FLIGHT // subscribers)
-        publisher = Publisher(connection, burst, in_flight, seconds)
-        began = time.perf_counter()
-        publisher.thread.start()
-        took = _receive_all(selector, audience, publisher) - began
-    for subscriber in audience:
-        if subscriber.received != publisher.sent:
-            raise Failed(f"a subscriber got {subscriber.received} of {publisher.sent} messages")
-    return {RATE.title: publisher.sent * subscribers / took}
-
-
-def _receive_all(
-    selector: selectors.BaseSelector, audience: Sequence[Subscriber], publisher: Publisher
-) -> float:
-    """Read until everybody has everything; return the time of the last message."""
-    latest = time.perf_counter()
-    slowest = 0
-    while publisher.thread.is_alive() or slowest < publisher.sent:
-        ready = selector.select(0.1)
-        for key, _ in ready:
-            key.data.receive()
-        if ready:
-            latest = time.perf_counter()
-        elif time.perf_counter() - latest > 10:
-            raise Failed(f"nothing came after {slowest} of {publisher.sent} messages")
-        slowest = min(subscriber.received for subscriber in audience)
-        publisher.release(slowest)
-    return latest
-
-
-def _hang_up(connection: socket.socket) -> None:
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-    connection.close()
+    party = Party(server.address, [(server.address, "bench")] * subscribers)
+    return {RATE.title: deliver(peer.wire, [party], seconds).rate}
 
 
 def _case(peer: Peer, subscribers: int) -> Case:
