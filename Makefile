@@ -66,7 +66,7 @@ fuzz: $(VENV)/fuzz.stamp
 	$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
 
 # KPS beside its peers, about 20 minutes. Debian's redis-server and mosquitto are among them if
-# they are installed.
+# they are installed. Servers of several processes are a part of their own (run.py --only nodes).
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/run.py --write
 
@@ -92,6 +92,7 @@ check-all: test lint
 	$(BIN)/python benchmarks/soak.py --minutes 5 --driver asyncio
 	$(BIN)/python benchmarks/soak.py --minutes 5 --driver threads
 	$(BIN)/python benchmarks/run.py --quick
+	$(BIN)/python benchmarks/run.py --only nodes --quick
 
 clean:
 	rm -rf $(VENV)

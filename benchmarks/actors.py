@@ -206,10 +206,17 @@ def publish_blocking(
 # -- round trips: a client that receives what it publishes -------------------------------
 
 
-async def echo(library: str, address: str, seconds: str) -> None:
-    """Publish one message, wait until it comes back, and so on."""
+async def echo(library: str, address: str, seconds: str, there: str = "") -> None:
+    """Publish one message, wait until it comes back, and so on; or until it is there.
+
+    That is at a client of another server, in this process too.
+    """
     client = LIBRARIES[library]()
     await client.connect(address)
+    receiver = client
+    if there:
+        receiver = LIBRARIES[library]()
+        await receiver.connect(there)
     loop = asyncio.get_running_loop()
     arrived: asyncio.Future[None] = loop.create_future()
 
@@ -217,7 +224,7 @@ async def echo(library: str, address: str, seconds: str) -> None:
         assert data["n"] == PAYLOAD["n"]
         arrived.set_result(None)
 
-    await client.subscribe("bench", receive)
+    await receiver.subscribe("bench", receive)
     publish = client.publisher("bench")
 
     async def once() -> None:

@@ -150,9 +150,7 @@ def deliver(
     for publisher in publishers:
         for subscriber in publisher.audience:
             if subscriber.received != publisher.sent:
-                raise Failed(
-                    f"a subscriber got {subscriber.received} of {publisher.sent} messages"
-                )
+                raise Failed(f"a subscriber got {subscriber.received} of {publisher.sent} messages")
     deliveries = sum(publisher.sent * len(publisher.audience) for publisher in publishers)
     return Delivered(deliveries, took, sum(theirs), own)
 
@@ -187,7 +185,7 @@ def _join(
 def _receive_all(selector: selectors.BaseSelector, publishers: Sequence[Publisher]) -> float:
     """Read until everybody has everything; return the time of the last message."""
     latest = time.perf_counter()
-    while not all([publisher.is_done() for publisher in publishers]):  # asks each of them
+    while [publisher for publisher in publishers if not publisher.is_done()]:
         ready = selector.select(0.1)
         for key, _ in ready:
             key.data.receive()

@@ -121,6 +121,9 @@ def run(scenario: Scenario, rounds: int, scale: Scale) -> Result:
             outcome = outcomes[case.name]
             try:
                 sample = case.measure(servers[case.name], scale)
+            except NotInstalled as error:
+                outcome.missing = str(error)
+                _log(f"{scenario.name} {case.name}: {error}")
             except Exception as error:  # a peer that fails is a result as well
                 reason = str(error) if isinstance(error, Failed) else repr(error)
                 outcome.failures.append(reason)

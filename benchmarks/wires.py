@@ -88,11 +88,18 @@ class NatsWire(Wire):
 
 
 class SocketioWire(Wire):
-    """Socket.IO over a WebSocket: only what an idle client needs."""
+    """Socket.IO over a WebSocket, with the events of the relay of this folder."""
 
     def opening(self, name: str) -> Sequence[tuple[bytes, bytes]]:
         request = _upgrade("/socket.io/?EIO=4&transport=websocket")
         return [(request, b'"sid"'), (_masked(b"40"), b"40{")]
+
+    def subscribing(self, topic: str) -> tuple[bytes, bytes]:
+        return _masked(b'421["join","' + topic.encode() + b'"]'), b"431[true]"
+
+    def publishing(self, topic: str, payloads: Sequence[bytes]) -> bytes:
+        head = b'42["publish","' + topic.encode() + b'",'
+        return b"".join(_masked(head + payload + b"]") for payload in payloads)
 
     def answer(self, received: bytes) -> bytes:
         # It has heartbeats of its own, above those of the WebSocket.
