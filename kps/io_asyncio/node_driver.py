@@ -56,6 +56,9 @@ class NodeDriver(ServerDriver):
         return self.cluster.hub
 
     def _flush(self) -> None:
+        # First what other nodes are told: who was asked must be known before a client can answer,
+        # and this node die.
+        self._links.flush()
         super()._flush()
         self._links.flush()
         if self.cluster.is_leaving:
