@@ -116,7 +116,9 @@ class Cluster:
         assert isinstance(bus, ClusterBus)
         assert isinstance(acks, ClusterAckBook)
         assert isinstance(state.presence, ClusterPresenceBook)
-        self.interest = Interest(bus, nodes, state.deadlines, patience, now=lambda: state.now)
+        self.interest = Interest(
+            bus, nodes, state.deadlines, patience, lambda: state.now, state.tally
+        )
         self.members = Members(state, local, nodes, self.interest, self._find_session)
         self._tasks = acks.tasks
         self._tasks.connect(
@@ -274,6 +276,9 @@ class Cluster:
 
     def fell(self, link: Link, reason: str) -> None:
         """Let a node go, with all that its clients have here."""
+        tally = self._state.tally
+        tally.links_fallen += 1
+        tally.frames_lost += link.lost
         self.changes.append(LinkChange(link.node, reason, link.lost))
         link.lost = 0
         node = self.nodes.remove(link.node)

@@ -10,6 +10,7 @@ from kps.protocol.cluster.bus import ClusterBus
 from kps.protocol.cluster.frames import Kind, read_key, write_key
 from kps.protocol.cluster.nodes import Node, Nodes
 from kps.protocol.patterns import InGroup, Key
+from kps.protocol.server.figures import Tally
 from kps.protocol.timers import Deadlines
 
 
@@ -31,14 +32,14 @@ class Interest:
         deadlines: Deadlines,
         patience: float,
         now: Callable[[], float],
+        tally: Tally,
     ) -> None:
-        self.unconfirmed = 0
-        """Subscriptions that began though not all nodes had confirmed them."""
         self._bus = bus
         self._nodes = nodes
         self._deadlines = deadlines
         self._patience = patience
         self._now = now
+        self._tally = tally
         self._count = 0  # changes
         self._since: dict[Key, int] = {}  # the number of the change with which each began
         self._subscribers: dict[Key, int] = {}
@@ -129,7 +130,7 @@ class Interest:
     def handle_timeout(self, now: float) -> None:
         """Wait no longer for nodes that do not confirm."""
         while self._waiting and self._waiting[0].due <= now:
-            self.unconfirmed += 1
+            self._tally.unconfirmed += 1
             self._waiting.popleft().ready()
 
 

@@ -53,8 +53,6 @@ class Names:
         patience: float,
         judge: Judge,
     ) -> None:
-        self.unconfirmed = 0
-        """Ids that were taken though their home did not answer."""
         self._state = state
         self._nodes = nodes
         self._agreement = agreement
@@ -230,6 +228,6 @@ class Names:
             if is_taken or not owners.may_use(claim.client_id, claim.identity):
                 self._judge(claim.number, False)
                 continue
-            self.unconfirmed += 1
+            self._state.tally.unconfirmed += 1
             self._hold(claim, 0 if held is None else held.stamp)
             self._move(claim.client_id)

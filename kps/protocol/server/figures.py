@@ -56,6 +56,12 @@ class Tally:
     """Messages dropped because they overflowed a queue, so that its connection was closed."""
     disconnected: int = 0
     """Messages dropped because the connection had ended."""
+    links_fallen: int = 0
+    """Links to other nodes of a cluster that have fallen."""
+    frames_lost: int = 0
+    """Frames for other nodes that had not been sent then."""
+    unconfirmed: int = 0
+    """Subscriptions and ids with which we went on though a node had not answered in time."""
     repeats: int = 0
     """Messages with ids that came again, and were answered as before."""
     unrecovered: int = 0

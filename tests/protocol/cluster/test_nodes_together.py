@@ -88,7 +88,7 @@ def test_nobody_waits_for_long_for_a_node_that_does_not_answer(pair: Pair) -> No
     pair.subscribe("n1", "t")
     cluster.advance(1.1)
     assert pair.clients["n1"].session.is_confirmed("t")
-    assert cluster["n1"].cluster.interest.unconfirmed == 1
+    assert cluster["n1"].hub.state.tally.unconfirmed == 1
 
 
 def test_what_nobody_wants_goes_nowhere(pair: Pair) -> None:
@@ -255,7 +255,7 @@ class TestIds:
         clients = [cluster["n1"].client(f"c{n}") for n in range(9)]
         cluster.advance(1.1)
         assert all(client.session.ready for client in clients)
-        assert cluster["n1"].cluster.names.unconfirmed
+        assert cluster["n1"].hub.state.tally.unconfirmed
         cluster.mend("n1", "n2")
         cluster.mend("n1", "n3")
         other = cluster["n2"].client("c3")
