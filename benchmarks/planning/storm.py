@@ -59,7 +59,7 @@ def _storm(nodes: int, count: int, topic_of: Callable[[int], str]) -> list[str]:
     back = mesh.traffic()
     survivors = nodes - 1
     assert all(client.session.topics for client in clients)
-    assert not any(node.interest.unconfirmed for node in mesh.nodes.values())
+    assert not any(node.hub.state.tally.unconfirmed for node in mesh.nodes.values())
     frames = back.frames
     return [
         seconds(death.work / survivors),
