@@ -41,6 +41,7 @@ _NEEDS = {
     "cluster_name": "cluster",
     "cluster_secret_file": "cluster",
     "cluster_credentials": "cluster",
+    "without_engine": "cluster",
     "history_file": "history",
     "history_sync": "history_file",
 }
@@ -97,9 +98,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--cluster-secret-file", type=file, metavar="FILE",
         help="a file with what all nodes know and nobody else does")  # fmt: skip
     add("--cluster-credentials", type=file, metavar="FILE", help="credentials for NATS")
-    add("--without-engine", choices=WITHOUT_ENGINE, default=WITHOUT_ENGINE[0],
+    add("--without-engine", choices=WITHOUT_ENGINE,
         help="while NATS is away, serve the clients that are here, or let them go; "
-        "default: %(default)s")  # fmt: skip
+        "default: local")  # fmt: skip
 
     kept = parser.add_argument_group(
         "history", "Without these options, the server keeps no messages."
@@ -169,7 +170,7 @@ def serve(options: argparse.Namespace) -> int:
         cluster_name=options.cluster_name,
         cluster_secret=_secret(options.cluster_secret_file),
         cluster_credentials=options.cluster_credentials,
-        without_engine=options.without_engine,
+        without_engine=options.without_engine or WITHOUT_ENGINE[0],
         history=options.history or (),
         history_file=options.history_file,
         history_sync=options.history_sync or "normal",

@@ -5,6 +5,7 @@ the numbers of a link, which notices it.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -57,7 +58,7 @@ class NatsLinks:
         self._failure = ""  # of the latest attempt to reach the engine
         self._nodes: dict[str, None] = {}  # those for which there is something to write
         self._has_output = asyncio.Event()
-        self._has_met = self._has_warned = False
+        self._has_met = self._has_warned = self._is_closing = False
         self._writer: asyncio.Task[None] | None = None
         self._meeting: asyncio.Task[None] | None = None
 
@@ -72,28 +73,16 @@ class NatsLinks:
             from nats.aio.client import Client
         except ImportError:
             raise InvalidArgument("a cluster needs nats-py: pip install 'kps[cluster]'") from None
-        client = self._client = Client()
+        self._new_client = Client
         try:
             async with asyncio.timeout(_CONNECT):
-                await client.connect(
-                    list(self._settings.servers),
-                    name=f"kps {self._cluster.nodes.me}",
-                    user_credentials=self._settings.credentials,
-                    error_cb=self._failed,
-                    disconnected_cb=self._disconnected,
-                    reconnected_cb=self._reconnected,
-                    no_echo=True,
-                    pending_size=0,  # what waits while there is no engine would come too late
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=_RECONNECT,
-                    ping_interval=_PING,
-                )
-                await client.subscribe(f"{self._prefix}.to.{self._me}.*", cb=self._take)
-                await client.subscribe(f"{self._prefix}.all", cb=self._hear)
+                await self._connect()
         except Exception as error:
             await self._end()
             why = self._failure or str(error) or type(error).__name__
-            raise ServerStartFailed(f"no engine at {self._settings.shown}: {why}") from error
+            text = f"no engine at {self._settings.shown}: {why}; does NATS run there?"
+            raise ServerStartFailed(text) from error
+        client = self._client
         if client.max_payload < _LEAST_PAYLOAD:
             await self._end()
             text = (
@@ -107,7 +96,25 @@ class NatsLinks:
         if self.membership.rival:
             await self._end()
             raise ServerStartFailed(self.rivalry)
-        self._has_met = True
+        self._has_met = self.membership.is_serving = True
+
+    async def _connect(self) -> None:
+        client = self._client = self._new_client()
+        await client.connect(
+            list(self._settings.servers),
+            name=f"kps {self._cluster.nodes.me}",
+            user_credentials=self._settings.credentials,
+            error_cb=self._failed,
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+            no_echo=True,
+            pending_size=0,  # what waits while there is no engine would come too late
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=_RECONNECT,
+            ping_interval=_PING,
+        )
+        await client.subscribe(f"{self._prefix}.to.{self._me}.*", cb=self._take)
+        await client.subscribe(f"{self._prefix}.all", cb=self._hear)
 
     async def _meet(self) -> None:
         """Wait until all nodes have told this one what it must know, for its clients."""
@@ -129,7 +136,8 @@ class NatsLinks:
     def rivalry(self) -> str:
         """What to say if another server has the id of this node."""
         config = self._settings.config
-        return f"the cluster {config.name} has a server with the id {self._cluster.nodes.me}"
+        me = self._cluster.nodes.me
+        return f"the cluster {config.name} has a server with the id {me}: give this one another id"
 
     async def close(self) -> None:
         """Tell the other nodes that this one ends, and leave."""
@@ -140,6 +148,7 @@ class NatsLinks:
         await self._end()
 
     async def _end(self) -> None:
+        self._is_closing = True
         self.membership.close(self._clock())
         self._stop(self._meeting)
         self._stop(self._writer)
@@ -198,7 +207,7 @@ class NatsLinks:
     # -- what becomes of the engine ---------------------------------------------------------
 
     async def _disconnected(self) -> None:
-        if self._client.is_closed:
+        if self._is_closing:
             return
         text = "the engine of the cluster is away: %(error)s"
         write(logging.ERROR, "engine_lost", text, error=self._failure or "the connection is lost")
@@ -206,8 +215,20 @@ class NatsLinks:
         self.membership.close(self._clock())
         self._cluster.has_engine(False, self._clock())
         self._progress()
+        if self._client.is_closed:  # the engine has turned us away, for instance; try again
+            self._meeting = asyncio.get_running_loop().create_task(self._connect_again())
+
+    async def _connect_again(self) -> None:
+        while True:
+            await asyncio.sleep(_RECONNECT)
+            with contextlib.suppress(Exception):  # ``_failed`` tells why
+                await self._connect()
+                break
+        self._meeting = None  # which is this task
+        await self._reconnected()
 
     async def _reconnected(self) -> None:
+        self._failure = ""
         url = self._client.connected_url
         engine = "" if url is None else without_password(url.geturl())
         write(
@@ -223,7 +244,10 @@ class NatsLinks:
         self._progress()
 
     async def _failed(self, error: Exception) -> None:
-        self._failure = str(error) or type(error).__name__
+        failure = str(error) or type(error).__name__
+        if failure != self._failure and self._has_met:
+            write(logging.WARNING, "engine_error", "NATS: %(error)s", error=failure)
+        self._failure = failure
 
 
 def _quoted(name: str) -> str:

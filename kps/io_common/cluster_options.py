@@ -1,15 +1,19 @@
 """The options of a server that is one node of a cluster."""
 
+import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from kps.errors import InvalidArgument
+from kps.io_common.logger import write
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.limits import shown
 
 WITHOUT_ENGINE = ("local", "refuse")
 """What a node does while the engine is away."""
+
+_LEAST_SECRET = 16  # bytes: signatures can be tried out at leisure
 
 _SCHEMES = ("nats", "tls")
 
@@ -18,8 +22,8 @@ _SCHEMES = ("nats", "tls")
 class ClusterSettings:
     """Where the engine of a cluster is, and how its nodes know each other."""
 
-    servers: tuple[str, ...]
-    """URLs of NATS servers."""
+    servers: tuple[str, ...] = field(repr=False)
+    """URLs of NATS servers, perhaps with passwords."""
     credentials: str | None
     """A file of credentials for them."""
     config: ClusterConfig
@@ -39,6 +43,11 @@ class ClusterSettings:
         for option, value in (("cluster_name", name), ("cluster_secret", secret)):
             if value is not None and (not isinstance(value, str) or not value):
                 raise InvalidArgument(f"{option} is a text that is not empty")
+        if secret is None:
+            text = "the cluster has no secret: whoever may publish to NATS may speak for a node"
+            write(logging.WARNING, "no_cluster_secret", text)
+        elif len(secret.encode()) < _LEAST_SECRET:
+            raise InvalidArgument(f"cluster_secret has at least {_LEAST_SECRET} bytes")
         if without_engine not in WITHOUT_ENGINE:
             choices = " or ".join(WITHOUT_ENGINE)
             raise InvalidArgument(f"without_engine is {choices}, not {shown(without_engine)}")
@@ -71,7 +80,7 @@ def _check_url(url: str) -> str:
         is_one = False
     if not is_one:
         raise InvalidArgument(
-            f"cluster is the URL of a NATS server, such as nats://localhost:4222, not "
-            f"{shown(url.rpartition('@')[2])}"
+            "cluster is the URL of a NATS server, such as nats://localhost:4222, or several with "
+            "commas between; in a password, write a comma as %2C"
         )
     return url

@@ -300,14 +300,16 @@ def test_nodes_with_another_name_or_secret_are_strangers(
             options: list[dict[str, Any]] = [
                 {},
                 {"cluster_name": "other"},
-                {"cluster_secret": "one"},
-                {"cluster_secret": "two"},
+                {"cluster_secret": "one secret of nodes"},
+                {"cluster_secret": "two secrets of nodes"},
             ]
             made = [
                 (await stack.enter_async_context(nodes(engine.url, f"n{number}", **one)))[0]
                 for number, one in enumerate(options)
             ]
-            same = await stack.enter_async_context(nodes(engine.url, "n4", cluster_secret="two"))
+            same = await stack.enter_async_context(
+                nodes(engine.url, "n4", cluster_secret="two secrets of nodes")
+            )
             assert others(same[0]) == {"n3"}
             assert [others(node) for node in made] == [set(), set(), set(), {"n4"}]
 

@@ -52,17 +52,18 @@ class Asks:
 
     # -- of other nodes ---------------------------------------------------------------------
 
-    def ask_topic(self, node: Node, ack_id: str, publication: Publication, seconds: float) -> None:
-        """Pass a node's request on to the subscribers here."""
+    def ask_topic(self, node: Node, ack_id: str, publication: Publication, seconds: float) -> bool:
+        """Pass a node's request on to the subscribers here; return whether anybody waits for it."""
         bus = self._state.bus
         found, _ = bus.receivers(publication.topic)
         subscribers = [one for one in found if not isinstance(one, Node)]
         request = self._open(node, ack_id, subscribers, seconds)
         if request is None:
-            return
+            return False
         publication.ack_id = request.id
         self._state.stats.delivered += bus.publish(publication)
         self._acks.close(request)
+        return True
 
     def ask_client(self, origin: Node, ask: DirectAsk, data: bytes) -> None:
         """Pass a node's request on to the one client here that has the id."""
@@ -160,11 +161,14 @@ class Asks:
             self._by_owner = {one: node for one, node in self._by_owner.items() if pending(one)}
         self._by_owner[ack_id] = owner
 
-    def ask_here(self, ack_id: str, publication: Publication) -> None:
-        """Ask the subscribers here, of a message that has come back from the owner of its topic."""
+    def ask_here(self, ack_id: str, publication: Publication) -> bool:
+        """Ask the subscribers here, of a message that has come back from the owner of its topic.
+
+        Return whether anybody still waits for the answers.
+        """
         request = self._acks.pending(ack_id)
         if request is None:
-            return
+            return False
         bus, here = self._state.bus, self._nodes.here
         subscribers = [
             one for one in bus.receivers(publication.topic)[0] if not isinstance(one, Node)
@@ -179,6 +183,7 @@ class Asks:
         publication.ack_id = ack_id
         self._state.stats.published += 1
         self._state.stats.delivered += bus.publish(publication)
+        return True
 
     def ask_elsewhere(self, ask: DirectAsk, data: bytes, node: Node | None) -> None:
         """Ask a client that has moved: one of this node or, if it is none of these, of another.

@@ -75,6 +75,7 @@ class Cluster:
         """What has become of links, for the driver's log."""
         self.is_leaving = False
         """Whether this node is about to end."""
+        self._is_suspended = False  # because there is no engine
         self.has_left = False
         """Whether it is home to nothing any more, and owns no topic."""
         self.nodes = Nodes(config.id)
@@ -198,9 +199,10 @@ class Cluster:
         """
         state = self._state
         state.now, state.is_degraded = now, not is_there
-        if is_there:
-            state.stopping = self.is_leaving
-        elif not self._config.serves_alone:
+        if is_there and self._is_suspended:
+            self._is_suspended = state.stopping = False
+        elif not is_there and not self._config.serves_alone and not state.stopping:
+            self._is_suspended = True
             self.hub.shutdown(self._config.patience, now)
 
     @entry

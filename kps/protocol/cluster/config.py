@@ -1,6 +1,6 @@
 """The configuration of a cluster, the same on all of its nodes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -9,7 +9,7 @@ class ClusterConfig:
 
     name: str = "kps"
     """The name of the cluster. Nodes of another one are strangers."""
-    secret: bytes = b""
+    secret: bytes = field(default=b"", repr=False)
     """What all nodes know and nobody else does. With it, each chunk between nodes is signed."""
     heartbeat: float = 1.0
     """Seconds of silence after which a node says that it lives."""

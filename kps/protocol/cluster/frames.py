@@ -93,7 +93,7 @@ class Kind(IntEnum):
     """Epoch, offset, and the same."""
     LOG = 36
     """Topic, epoch, offsets of the first message that is kept and of the latest: the sender owns
-    the topic. Entries follow."""
+    the topic. Entries follow, unless the receiver has them."""
     ENTRY = 37
     """Epoch, offset, age in seconds, then about the publication."""
     LEAVING = 38
@@ -109,7 +109,7 @@ class Kind(IntEnum):
     BACK = 43
     """A direct message that came to the wrong node: the values and the payload of ``HAND``."""
     BACK_ASK = 44
-    """The same of one with ack: those of ``HAND_ASK``."""
+    """The same of one with ack: those of ``HAND_ASK``, but for the origin."""
     SURVEY = 45
     """Number of the question, what is asked, and more about that."""
     SURVEYED = 46

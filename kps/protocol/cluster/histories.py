@@ -56,8 +56,8 @@ class Histories:
         self._told: dict[tuple[str, str], int] = {}  # how far a log was, by node and topic
         self._silent: dict[str, int] = {}  # up to where nothing is delivered that comes as past
         self._epoch = logs.own_epoch
-        self._held: list[tuple[Publication, Concern]] | None = None
-        """While this node hands its topics over: what their next owners will number."""
+        self._held: dict[str, list[tuple[Publication, Concern]]] | None = None
+        """While this node hands its topics over: what their next owners will number, by topic."""
         logs.epoch_of = self._epoch_of
 
     def has(self, topic: str) -> bool:
@@ -90,7 +90,7 @@ class Histories:
                 self._asks.goes_by(concern.ack_id, owner)
             self._send(owner, publication, concern)
         elif self._held is not None:
-            self._held.append((publication, concern))
+            self._held.setdefault(publication.topic, []).append((publication, concern))
         else:
             self._number(publication, concern)
 
@@ -147,12 +147,15 @@ class Histories:
                 origin.send(Kind.REACHED, concern.receipt, reached)
             elif concern.receipt and concern.origin == me:
                 self._delivery.reached(me, concern.receipt, reached)
-        elif origin is not None:
-            self._asks.ask_topic(
-                origin, concern.ack_id, _without_groups(publication), concern.seconds
-            )
+            return
+        for_subscribers, is_asked = _without_groups(publication), False
+        if origin is not None:
+            asking = origin, concern.ack_id, for_subscribers, concern.seconds
+            is_asked = self._asks.ask_topic(*asking)
         elif concern.origin == me:
-            self._asks.ask_here(concern.ack_id, _without_groups(publication))
+            is_asked = self._asks.ask_here(concern.ack_id, for_subscribers)
+        if not is_asked:  # nobody waits any more, but the message is one of the topic
+            self._delivery.publish_here(for_subscribers)
 
     # -- owners -----------------------------------------------------------------------------
 
@@ -181,7 +184,7 @@ class Histories:
 
     def hold(self) -> None:
         """Number nothing any more, because this node is about to end."""
-        self._held = []
+        self._held = {}
 
     def hand_over(self) -> Iterator[int]:
         """Let other nodes go on with the topics that this one owns. All have what it numbered."""
@@ -191,11 +194,13 @@ class Histories:
             if home is not None and log is not None:
                 self._owners[topic] = home.id
                 home.send(Kind.HANDOVER, topic, log.epoch, log.top)
+                for held in (self._held or {}).pop(topic, ()):  # before anything newer
+                    self._number_or_send(*held)
             yield 1
-        held, self._held = self._held or [], None
-        for publication, concern in held:
-            self._number_or_send(publication, concern)
-            yield 1
+        left, self._held = self._held or {}, None
+        for several in left.values():  # of topics that no other node takes
+            for held in several:
+                self._number_or_send(*held)
 
     def handed_over(self, node: Node, _: bytes, topic: str, epoch: str, top: int) -> None:
         """Own a topic that its owner has handed over, and go on in its epoch."""

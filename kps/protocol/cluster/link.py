@@ -106,6 +106,8 @@ class Link:
         else:
             self._heard = now
             self._rise()
+            if number <= self._taken:
+                return  # it comes once more
             if number != self._taken + 1:
                 self.fail(f"chunk {number} came in place of {self._taken + 1}", now)
                 return
@@ -180,6 +182,9 @@ class Link:
         if not self._is_of_this_cluster(about):
             return
         if theirs != self._theirs:
+            if self.is_up and mine != self._mine:
+                self._greet(now)  # only who knows our token now is the node, and no recording
+                return
             if self.is_up:  # or our token is unused, and two ends could chase each other
                 self._begin_anew("the node has begun anew")
             self._theirs = theirs

@@ -27,7 +27,11 @@ class Membership:
 
     def __init__(self, cluster: Cluster, config: ClusterConfig, life: Life) -> None:
         self.rival = False
-        """Whether another server that began before this one has its id."""
+        """Whether another server has the id of this one, and the better right to it: it serves
+        clients already, or has begun before this one."""
+        self.is_serving = False
+        """Whether this node serves clients."""
+        self._other = 0  # the token of another server with our id
         self.strange = 0
         """Announcements that this node could not read, perhaps because of another secret."""
         self._cluster = cluster
@@ -74,13 +78,26 @@ class Membership:
         if said is None or said.cluster != self._config.name or not self._is_open:
             return
         if said.node == self._me:
-            self.rival = self.rival or said.life < self._life
+            self._heard_own_name(said, now)
         elif said.node in self._heard:
             self._heard[said.node] = now
         else:
             self._heard[said.node] = now
             self._cluster.open(said.node, now)
             self._announce(now)
+
+    def _heard_own_name(self, said: "_Said", now: float) -> None:
+        """Find out whether another server has our id: one that answers us, and no recording."""
+        if said.life == self._life:
+            return
+        if said.life.token != self._other:
+            self._other = said.life.token
+            self._announce(now)  # an answer
+        if said.answers == self._life.token:
+            was_first = said.life < self._life
+            self.rival = self.rival or (
+                was_first if said.is_serving == self.is_serving else said.is_serving
+            )
 
     @property
     def missing(self) -> list[str]:
@@ -106,7 +123,8 @@ class Membership:
 
     def _announce(self, now: float) -> None:
         self._next = now + self._config.heartbeat
-        body = write([self._config.name, self._me, *self._life])
+        state = self.is_serving, self._other
+        body = write([self._config.name, self._me, *self._life, *state])
         self._ready.append(self._seal.close(body))
 
     def _forget(self, node: str, now: float) -> None:
@@ -118,13 +136,17 @@ class _Said(NamedTuple):
     cluster: str
     node: str
     life: Life
+    is_serving: bool
+    answers: int
+    """The token of the other server of the same id that it has heard, or 0."""
 
 
 def _read(body: bytes) -> _Said | None:
     """Return what a node has said; ``None`` if it says nothing that we understand."""
     try:
         said: Any = load(body)
-        cluster, node, began, token = said[:4]  # a later version may say more
-        return _Said(str(cluster), str(node), Life(float(began), int(token)))
+        cluster, node, began, token, is_serving, answers = said[:6]  # a later version may say more
+        life = Life(float(began), int(token))
+        return _Said(str(cluster), str(node), life, bool(is_serving), int(answers))
     except (InvalidMessage, TypeError, ValueError):
         return None

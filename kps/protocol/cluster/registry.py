@@ -111,7 +111,7 @@ class Registry:
     def move_to(self, node: str) -> Iterator[int]:
         """Forget ids whose home a new node has become."""
         for client_id in list(self._entries):
-            is_there = node in self._nodes.others
+            is_there = node in self._nodes.homes
             if is_there and weight(client_id, node) > weight(client_id, self._nodes.me):
                 self._entries.pop(client_id, None)
             yield 1

@@ -224,3 +224,33 @@ def test_what_comes_before_the_confirmation_comes_once_and_in_order(
     assert data[-3:] == [3, 4, 5]
     assert data == sorted(set(data))
     assert not any(isinstance(event, Lost) for event in reader.events)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+@pytest.mark.parametrize("who_goes", ["publisher", "node"])
+def test_a_message_whose_ack_nobody_awaits_any_more_comes_all_the_same(
+    cluster: MemoryCluster, topic: str, who_goes: str
+) -> None:
+    """It was numbered, so it is one of the topic."""
+    publish(cluster, client(cluster, "n1", "first"), topic, 0)
+    (owner,) = owners_of(cluster, topic)
+    place, third = [name for name in NODES if name != owner]
+    publisher, readers = client(cluster, place, "publisher"), {}
+    for name in (place, third):
+        readers[name] = subscribe(cluster, client(cluster, name, f"reader-{name}"), topic)
+    cluster.stall(owner, place if who_goes == "publisher" else third)
+    publisher.session.asking.publish_with_ack(topic, 1, 20.0, cluster.clock.now)
+    cluster.run()
+    if who_goes == "publisher":
+        publisher.session.close(cluster.clock.now)
+    else:
+        cluster.kill(place)
+        del readers[place]
+    cluster.run()
+    for other in (place, third):
+        if cluster[other].is_running:
+            cluster.mend(owner, other)
+    cluster.run()
+    publish(cluster, client(cluster, owner, "last"), topic, 2)
+    for box in readers.values():
+        assert [data for data, _ in got(box)] == [1, 2]

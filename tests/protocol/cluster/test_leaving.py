@@ -181,6 +181,30 @@ def test_a_node_that_comes_while_another_leaves_knows_that(
     assert cluster["n2"].cluster.nodes.homes == ("n1", "n3")
 
 
+@pytest.mark.parametrize("leaving", NODES)
+def test_ids_are_found_though_the_link_to_a_node_that_leaves_falls(
+    cluster: MemoryCluster, clients: Clients, leaving: str
+) -> None:
+    one, other = [name for name in NODES if name != leaving]
+    boxes = {}
+    for name in NAMES:
+        boxes[name] = cluster[one].client(name).session.subscriptions.open_direct()
+    cluster.run()
+    cluster.leave(leaving)
+    for name in (one, other):
+        cluster.cut(leaving, name)
+        cluster.mend(leaving, name)
+    cluster.advance(2.0)
+    for name in NAMES:
+        clients.by_node[other].session.publish_to_id(name, "hello", clients.now)
+    cluster.run()
+    assert all(data(box) == ["hello"] for box in boxes.values())
+    for name in NAMES:
+        cluster[other].client(name)
+        cluster.run()
+        assert [node for node in NODES if name in cluster[node].hub.clients] == [other]
+
+
 # -- homes that do not know yet ---------------------------------------------------------------
 
 

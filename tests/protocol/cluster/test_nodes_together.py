@@ -8,6 +8,7 @@ from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.client.events import Ended, ErrorReceived
 from kps.protocol.client.reconnect import Backoff
+from kps.protocol.cluster.cluster import Cluster
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.homes import home_of
 from kps.protocol.dialect.requests import Demands, PresenceWish
@@ -413,3 +414,29 @@ def test_each_node_publishes_figures_for_those_who_watch_there(key: str | Patter
     assert shown
     assert set(shown) == {"n1"}
     assert {message.data["id"] for message in other.take_all()} == {"n2"}
+
+
+def test_an_old_greeting_makes_no_link_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody has recorded what an earlier run of a node sent, and sends it again."""
+    recorded: list[bytes] = []
+    receive = Cluster.receive
+
+    def record(self: Cluster, node: str, chunk: bytes, now: float) -> None:
+        if node == "n2" and self.nodes.me == "n1":
+            recorded.append(chunk)
+        receive(self, node, chunk, now)
+
+    monkeypatch.setattr(Cluster, "receive", record)
+    cluster = MemoryCluster(("n1", "n2"))
+    cluster.kill("n2")
+    cluster.run()
+    cluster.start("n2")
+    cluster.advance(1.0)
+    node = cluster["n1"].cluster
+    node.changes.clear()
+    for chunk in list(recorded):
+        receive(node, "n2", chunk, cluster.clock.now)
+        cluster.run()
+    cluster.advance(3.0)
+    assert not node.changes
+    assert set(node.nodes.others) == {"n2"}
