@@ -39,8 +39,8 @@ class ClusterDriver(NodeDriver):
         links = self._links = NatsLinks(
             self.cluster, self._cluster_settings, self.clock, self.progress, self._yield_to_rival
         )
-        await links.open()
         try:
+            await links.open()
             await super().listen(begin)
         except BaseException:
             await links.close()

@@ -77,14 +77,14 @@ class NatsLinks:
         try:
             async with asyncio.timeout(_CONNECT):
                 await self._connect()
+        except ServerStartFailed:
+            raise
         except Exception as error:
-            await self._end()
             why = self._failure or str(error) or type(error).__name__
             text = f"no engine at {self._settings.shown}: {why}; does NATS run there?"
             raise ServerStartFailed(text) from error
         client = self._client
         if client.max_payload < _LEAST_PAYLOAD:
-            await self._end()
             text = (
                 f"the engine takes {client.max_payload} bytes at a time, and not {_LEAST_PAYLOAD}"
             )
@@ -94,7 +94,6 @@ class NatsLinks:
         self._progress()
         await self._meet()
         if self.membership.rival:
-            await self._end()
             raise ServerStartFailed(self.rivalry)
         self._has_met = self.membership.is_serving = True
 
@@ -115,6 +114,11 @@ class NatsLinks:
         )
         await client.subscribe(f"{self._prefix}.to.{self._me}.*", cb=self._take)
         await client.subscribe(f"{self._prefix}.all", cb=self._hear)
+        # What is not allowed is told later: so try both, and wait until all was said.
+        await client.publish(f"{self._prefix}.to.{self._me}.{self._me}", b"")
+        await client.flush()
+        if "permissions" in self._failure.lower():
+            raise ServerStartFailed(f"{self._failure} (a node needs {self._prefix}.>)")
 
     async def _meet(self) -> None:
         """Wait until all nodes have told this one what it must know, for its clients."""
@@ -152,7 +156,8 @@ class NatsLinks:
         self.membership.close(self._clock())
         self._stop(self._meeting)
         self._stop(self._writer)
-        await self._client.close()
+        with contextlib.suppress(Exception):  # it may never have connected
+            await self._client.close()
 
     def _stop(self, task: "asyncio.Task[None] | None") -> None:
         if task is not None:

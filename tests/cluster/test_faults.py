@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -347,3 +348,35 @@ def test_an_engine_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> Non
         run(work())
     finally:
         engine.end()
+
+
+def test_a_node_that_may_not_use_its_subjects_does_not_start(tmp_path: Path) -> None:
+    rights = 'permissions: {publish: "other.>", subscribe: "other.>"}'
+    users = f"users: [{{user: me, password: right, {rights}}}]"
+    (tmp_path / "nats.conf").write_text(f"authorization {{{users}}}")
+    engine = Engine("-c", str(tmp_path / "nats.conf"))
+
+    async def work() -> None:
+        url = engine.url.replace("//", "//me:right@")
+        node = Node("127.0.0.1:0", id="n1", cluster=url)
+        with pytest.raises(kps.ServerStartFailed, match=r"(?i)permissions.*kps\.kps\.>"):
+            await node.start()
+
+    try:
+        run(work())
+    finally:
+        engine.end()
+
+
+def test_a_start_that_is_cancelled_leaves_no_node(engine: Engine) -> None:
+    async def work() -> None:
+        async with nodes(engine.url, "n1") as (first,):
+            second = Node("127.0.0.1:0", id="n2", cluster=engine.url)
+            starting = asyncio.create_task(second.start())
+            await until(lambda: others(first) == {"n2"})
+            starting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+            await until(lambda: not others(first))
+
+    run(work())

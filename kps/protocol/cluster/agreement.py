@@ -88,6 +88,11 @@ class Agreement:
 
     def handle_timeout(self, now: float) -> None:
         """Go on without those that do not tell; they may see other nodes than this one."""
-        if self._waiting and self._waiting[0].due <= now:
+        due: list[_Waiting] = []
+        while self._waiting and self._waiting[0].due <= now:
+            due.append(self._waiting.popleft())
+        if due:
             self.is_sure = True
-            self._go_on()
+        for one in due:
+            one.ready()
+        self._go_on()

@@ -61,7 +61,8 @@ class Kind(IntEnum):
     GONE = 21
     """Number of the session, which has ended."""
     SHARE = 22
-    """For the home of a group: the group, receipt, or 0, then about the publication."""
+    """For the home of a group: the group, receipt, or 0, or -1 if it came to a node that is not the
+    home any more, then about the publication."""
     OFFER = 23
     """For the home of a group: task, group, key of the message, retries, attempts, failures,
     seconds, then about the publication."""

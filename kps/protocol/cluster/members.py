@@ -32,6 +32,7 @@ from kps.protocol.server.state import ServerState
 
 Receiver = ServerSession | LocalProgram
 
+_PASSED_ON = -1  # in place of a receipt, for messages that go no further
 _PROGRAM = 0  # the number of the server's own program
 
 
@@ -258,13 +259,13 @@ class Members:
     def _share(self, node: Node, key: InGroup, publication: Publication, receipt: int) -> None:
         group, reached = self._bus.group(key), 0
         home = self._nodes.home_of_group(key)
-        if home is not None and home is not node:  # it has become another one meanwhile
+        if home is not None and receipt != _PASSED_ON:  # it has become another one meanwhile
             about, payload = About.of(publication), payload_of(publication)
-            home.send(Kind.SHARE, write_key(key), 0, *about, payload=payload)
+            home.send(Kind.SHARE, write_key(key), _PASSED_ON, *about, payload=payload)
         elif group is not None:
             reached = Group.publish(group, publication)
             self._state.stats.delivered += reached * publication.count + publication.partial
-        if receipt:
+        if receipt > 0:
             node.send(Kind.REACHED, receipt, reached)
 
     def offered(

@@ -1,6 +1,7 @@
 """Takes the frames of other nodes, each to the part that it is for."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kps.protocol.bus.publication import ForwardedPublication
@@ -59,7 +60,9 @@ class Reception:
             if self.histories is not None:
                 _OF_HISTORY[frame.kind](self.histories, node, frame.payload, *frame.values)
         else:
-            _HANDLERS[frame.kind](self, node, frame.payload, *frame.values)
+            handler = _HANDLERS.get(frame.kind)
+            if handler is not None:  # a later version may say more
+                handler(self, node, frame.payload, *frame.values)
 
     def _publish(self, node: Node, data: bytes, receipt: int, *about: Any) -> None:
         publication = restored(ForwardedPublication, About(*about), data)
@@ -72,8 +75,20 @@ class Reception:
     ) -> None:
         origin, number, request = where
         direct, refuse = Direct(sender, data, headers.encode()), Refusal(number, request)
-        if not self.delivery.route(client_id, direct, origin, refuse):
-            self._tell_nobody(origin, client_id, refuse)
+        route = partial(self.delivery.route, client_id, direct, origin, refuse)
+        if route():
+            return
+        home = self.nodes.home(client_id)
+        if home is not None and home is not node:  # it has become another one meanwhile
+            values = client_id, sender, headers, *where
+            home.send(Kind.DIRECT, *values, payload=data)
+            return
+
+        def route_surely() -> None:
+            if not route():
+                self._tell_nobody(origin, client_id, refuse)
+
+        self.agreement.when_sure(route_surely)
 
     def _hand(
         self, node: Node, data: bytes, client_id: str, sender: str, headers: str, *where: Any
@@ -107,7 +122,12 @@ class Reception:
         self.asks.ask_topic(node, ack_id, publication, seconds)
 
     def _ask_id(self, node: Node, data: bytes, *values: Any) -> None:
-        self.delivery.route_ask(node, DirectAsk(*values[:-1]), data)
+        ask = DirectAsk(*values[:-1])
+        route = partial(self.delivery.route_ask, node, ask, data)
+        if self.names.places.knows(ask.client_id) or self.names.registry.holder(ask.client_id):
+            route()
+        else:
+            self.agreement.when_sure(route)
 
     def _hand_ask(self, node: Node, data: bytes, *values: Any) -> None:
         origin = self.nodes.others.get(values[-1])

@@ -160,6 +160,28 @@ def test_a_group_goes_on(cluster: MemoryCluster, clients: Clients, leaving: str)
     assert handle is not None
 
 
+@pytest.mark.parametrize("leaving", NODES)
+@pytest.mark.parametrize("publisher", NODES)
+def test_messages_for_a_group_on_their_way_to_a_node_that_leaves(
+    cluster: MemoryCluster, clients: Clients, leaving: str, publisher: str
+) -> None:
+    """They were sent to it before the publisher's node knew that it leaves."""
+    groups = [InGroup("t", name) for name in NAMES]
+    stays = [name for name in NODES if name != leaving]
+    boxes = {(name, key): clients.subscribe(name, key) for name in stays for key in groups}
+    if publisher != leaving:
+        cluster.stall(publisher, leaving)
+    clients.by_node[publisher].session.publish("t", "on its way", clients.now)
+    cluster.run()
+    cluster[leaving].cluster.leave(cluster.clock.now)
+    cluster.run()
+    if publisher != leaving:
+        cluster.mend(publisher, leaving)
+    cluster.advance(2.0)
+    for key in groups:
+        assert [one for name in stays for one in data(boxes[name, key])] == ["on its way"]
+
+
 def test_all_may_leave(cluster: MemoryCluster, clients: Clients) -> None:
     box = clients.subscribe("n3", "t")
     for name in NODES:
