@@ -59,6 +59,9 @@ async def nothing(message: kps.Message) -> None:
 
 
 class TestNotAskedFor:
+    @pytest.mark.skipif(
+        sys.version_info >= (3, 12), reason="from 3.12 on, a trace counts other steps each time"
+    )
     def test_no_step_more(self, spans: Spans) -> None:
         """Beside a traced client of the same process, another one takes as many as before."""
         steps = Steps()
