@@ -1,6 +1,6 @@
 """Traces from publisher to subscriber: an order, and what three other programs do for it.
 
-    pip install 'kps[otel]' opentelemetry-sdk
+    pip install '/path/to/the/checkout[otel]' opentelemetry-sdk
     kps serve
     python examples/tracing.py
 

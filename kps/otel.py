@@ -82,7 +82,7 @@ class Tracing:
         max_headers: int = _HEADERS,
     ) -> None:
         if not _is_installed:
-            raise InvalidState("tracing needs the API of OpenTelemetry: pip install 'kps[otel]'")
+            raise InvalidState("tracing needs OpenTelemetry: pip install opentelemetry-api")
         if template is not None and not callable(template):
             raise InvalidArgument(f"template is a function, not {shown(template)}")
         if tracer_provider is not None and not isinstance(tracer_provider, trace.TracerProvider):

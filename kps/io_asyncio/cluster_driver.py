@@ -47,7 +47,7 @@ class ClusterDriver(NodeDriver):
             raise
 
     def _yield_to_rival(self) -> None:
-        """Stop, because a server that began before this one has its id."""
+        """Stop, because another server has the id of this one, and the better right to it."""
         if not self.is_ending and self.failure is None:
             self.failure = ServerStartFailed(self._links.rivalry)
             write(logging.ERROR, "id_taken", f"{self._links.rivalry}: this server ends")

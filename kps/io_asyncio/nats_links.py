@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _CONNECT = 10.0  # seconds for the first connection to the engine
 _SETTLE = 0.5  # seconds in which other nodes answer the first announcement
+_LOOK = 0.02  # seconds between looks whether they have
 _PING = 2  # seconds between pings of the engine, of which two may have no answer
 _RECONNECT = 1  # seconds between attempts to reach the engine again
 _MUCH = 1024 * 1024  # bytes for the engine, after which we wait until it has taken them
@@ -72,17 +73,20 @@ class NatsLinks:
         try:
             from nats.aio.client import Client
         except ImportError:
-            raise InvalidArgument("a cluster needs nats-py: pip install 'kps[cluster]'") from None
+            raise InvalidArgument("a cluster needs nats-py: pip install 'nats-py[nkeys]'") from None
         self._new_client = Client
         try:
             async with asyncio.timeout(_CONNECT):
                 await self._connect()
-        except ServerStartFailed:
-            raise
+                # What is not allowed is told later: so try both, and wait until all was said.
+                await self._client.publish(f"{self._prefix}.to.{self._me}.{self._me}", b"")
+                await self._client.flush()
         except Exception as error:
             why = self._failure or str(error) or type(error).__name__
             text = f"no engine at {self._settings.shown}: {why}; does NATS run there?"
             raise ServerStartFailed(text) from error
+        if "permissions" in self._failure.lower():
+            raise ServerStartFailed(f"{self._failure} (a node needs {self._prefix}.>)")
         client = self._client
         if client.max_payload < _LEAST_PAYLOAD:
             text = (
@@ -114,11 +118,6 @@ class NatsLinks:
         )
         await client.subscribe(f"{self._prefix}.to.{self._me}.*", cb=self._take)
         await client.subscribe(f"{self._prefix}.all", cb=self._hear)
-        # What is not allowed is told later: so try both, and wait until all was said.
-        await client.publish(f"{self._prefix}.to.{self._me}.{self._me}", b"")
-        await client.flush()
-        if "permissions" in self._failure.lower():
-            raise ServerStartFailed(f"{self._failure} (a node needs {self._prefix}.>)")
 
     async def _meet(self) -> None:
         """Wait until all nodes have told this one what it must know, for its clients."""
@@ -130,7 +129,7 @@ class NatsLinks:
                 text = "not all nodes have answered (%(nodes)s); this one begins without them"
                 write(logging.WARNING, "nodes_missing", text, nodes=missing)
                 break
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_LOOK)
 
     @property
     def _has_heard_all(self) -> bool:
@@ -204,7 +203,10 @@ class NatsLinks:
         self._progress()
         if self.membership.strange and not self._has_warned:
             self._has_warned = True
-            text = "a node of the cluster %(cluster)s has another cluster_secret: they do not meet"
+            text = (
+                "a node of the cluster %(cluster)s has another cluster_secret, or another version: "
+                "they do not meet"
+            )
             write(logging.WARNING, "strange_node", text, cluster=self._settings.config.name)
         if self.membership.rival and self._has_met:
             self._rival()

@@ -200,8 +200,8 @@ class Server(ServerProgram, UnifiedServer):
     async def serve(self) -> None:
         """Listen (unless ``start`` was called) and wait until ``stop``.
 
-        A node of a cluster also stops, and this raises :class:`kps.ServerStartFailed`, if a server
-        turns out to have its id that began before it.
+        A node of a cluster also stops, and this raises :class:`kps.ServerStartFailed`, if another
+        server of the cluster turns out to have its id, which serves already, or began before it.
         """
         if not self._driver.is_started:
             await self.start()

@@ -210,6 +210,6 @@ def test_without_the_package_an_error_says_what_to_install() -> None:
         [sys.executable, "-c", WITHOUT_IT], capture_output=True, text=True, check=True
     )
     assert shown.stdout.splitlines() == [
-        "tracing needs the API of OpenTelemetry: pip install 'kps[otel]'",
+        "tracing needs OpenTelemetry: pip install opentelemetry-api",
         "tracing is a kps.otel.Tracing, not True",
     ]

@@ -50,8 +50,7 @@ class Agreement:
             yield from make()
         self._unfinished -= 1
         if not self._unfinished:
-            for node in self._nodes.others.values():
-                node.send(Kind.TOLD, list(self._nodes.homes))
+            self._nodes.tell(Kind.TOLD, list(self._nodes.homes))
             self._look()
 
     def told(self, node: Node, homes: list[str]) -> None:

@@ -133,7 +133,8 @@ class Cluster:
         state.names = self.names
         self._asks = Asks(state, local, nodes)
         self._delivery = ClusterDelivery(
-            state, local, nodes, self.interest, self.names, self._asks, patience, self._refuse
+            *(state, local, nodes, self.interest, self.names.places),
+            *(self._asks, patience, self._refuse),
         )
         self._histories: Histories | None = None
         if isinstance(state.logs, ClusterLogBook):
@@ -216,8 +217,7 @@ class Cluster:
             return
         self.is_leaving = True
         self.nodes.leave(self.nodes.me)
-        for node in self.nodes.others.values():
-            node.send(Kind.LEAVING)
+        self.nodes.tell(Kind.LEAVING)
         if self._histories is not None:
             self._histories.hold()
         self._settle(partial(self.names.move_from, self.nodes.me))

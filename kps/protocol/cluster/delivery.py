@@ -12,8 +12,8 @@ from kps.protocol.cluster.asks import Asks, DirectAsk
 from kps.protocol.cluster.frames import Kind
 from kps.protocol.cluster.histories import Histories
 from kps.protocol.cluster.interest import Interest
-from kps.protocol.cluster.names import Names
 from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.cluster.places import Places
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.patterns import Key
 from kps.protocol.server.delivery import IGNORED, Delivery, Direct, Refusal
@@ -43,7 +43,7 @@ class ClusterDelivery(Delivery):
         local: LocalProgram,
         nodes: Nodes,
         interest: Interest,
-        names: Names,
+        places: Places,
         asks: Asks,
         patience: float,
         refuse: Callable[[str, Refusal], None],
@@ -52,7 +52,7 @@ class ClusterDelivery(Delivery):
         self._refuse = refuse
         self._nodes = nodes
         self._interest = interest
-        self._names = names
+        self._places = places
         self._asks = asks
         self._patience = patience
         self._numbers = count(1)
@@ -166,14 +166,14 @@ class ClusterDelivery(Delivery):
         return True
 
     def _way_to(self, client_id: str) -> tuple[Node | None, bool]:
-        """Return the node to which messages for an id go, and whether that is only its home."""
-        node = self._names.places.node_of(client_id)
-        if node is None:
-            home = self._nodes.home(client_id)
-            if home is not None:
-                return home, True
-            node = self._nodes.others.get(self._names.registry.holder(client_id) or "")
-        return node, False
+        """Return the node to which messages for an id go, and whether that is only its home.
+
+        It is ``None`` if this node is the home, and nobody has the id.
+        """
+        node = self._places.node_of(client_id)
+        if node is not None:
+            return node, False
+        return self._nodes.home(client_id), True
 
     def _pass_on(
         self, node: Node, kind: Kind, client_id: str, direct: Direct, origin: str, refuse: Refusal
@@ -185,10 +185,10 @@ class ClusterDelivery(Delivery):
         """Deliver a direct message from another node to whoever has an id whose home is here."""
         if super().send_direct(client_id, direct):
             return True
-        holder = self._nodes.others.get(self._names.registry.holder(client_id) or "")
-        if holder is None:
+        node = self._places.node_of(client_id)
+        if node is None:
             return False
-        self._pass_on(holder, Kind.HAND, client_id, direct, origin, refuse)
+        self._pass_on(node, Kind.HAND, client_id, direct, origin, refuse)
         return True
 
     def hand(self, client_id: str, direct: Direct) -> bool:
@@ -197,7 +197,7 @@ class ClusterDelivery(Delivery):
 
     def came_back(self, node: Node, client_id: str, direct: Direct, refuse: Refusal) -> None:
         """Take a direct message back that has come to the wrong node: its client has moved."""
-        places = self._names.places
+        places = self._places
         places.has_moved(client_id, node.id)
         again = partial(self._send_again, node, client_id, direct, refuse)
         if places.when_known(client_id, again):
@@ -206,8 +206,7 @@ class ClusterDelivery(Delivery):
     def _send_again(self, wrong: Node, client_id: str, direct: Direct, refuse: Refusal) -> None:
         if super().send_direct(client_id, direct):
             return
-        node = self._nodes.others.get(self._names.registry.holder(client_id) or "")
-        node = self._names.places.node_of(client_id) or node
+        node = self._places.node_of(client_id)
         if node is None or node is wrong:
             self._refuse(client_id, refuse)
         else:
@@ -237,7 +236,7 @@ class ClusterDelivery(Delivery):
 
     def route_ask(self, origin: Node, ask: DirectAsk, data: bytes) -> None:
         """Pass a direct message with ack on to whoever has an id whose home is here."""
-        node = self._nodes.others.get(self._names.registry.holder(ask.client_id) or "")
+        node = self._places.node_of(ask.client_id)
         if ask.client_id in self._state.clients:
             self._asks.ask_client(origin, ask, data)
         elif node is None or node is origin:  # there, the client has come after the message
@@ -248,13 +247,12 @@ class ClusterDelivery(Delivery):
 
     def ask_came_back(self, node: Node, ask: DirectAsk, data: bytes) -> None:
         """Take a direct message with ack back that has come to the wrong node."""
-        places = self._names.places
+        places = self._places
         places.has_moved(ask.client_id, node.id)
         again = partial(self._ask_again, node, ask, data)
         if places.when_known(ask.client_id, again):
             again()
 
     def _ask_again(self, wrong: Node, ask: DirectAsk, data: bytes) -> None:
-        node = self._nodes.others.get(self._names.registry.holder(ask.client_id) or "")
-        node = self._names.places.node_of(ask.client_id) or node
+        node = self._places.node_of(ask.client_id)
         self._asks.ask_elsewhere(ask, data, None if node is wrong else node)

@@ -179,7 +179,7 @@ class Histories:
         self._logs.renumber(log)
         self._tell_epoch()
         self._owners[log.topic] = self._nodes.me
-        for node in list(self._nodes.others.values()):
+        for node in self._nodes.others.values():
             self._send_log(node, log)
 
     def hold(self) -> None:
@@ -248,7 +248,7 @@ class Histories:
             mine = self._contest(node, log)
             if (mine, log.epoch) > (top, epoch):
                 self._told.pop((node.id, topic), None)
-                for other in list(self._nodes.others.values()):
+                for other in self._nodes.others.values():
                     if other is not node:
                         self._send_log(other, log)
                 return

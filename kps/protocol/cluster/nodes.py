@@ -163,7 +163,7 @@ class Nodes:
     def tell(self, kind: Kind, *values: object, payload: bytes = b"") -> None:
         """Send a frame to all other nodes. Those for which too much waits then are let go."""
         frame = compose(kind, values, payload)
-        for node in list(self.others.values()):
+        for node in self.others.values():
             node.link.send(frame)
 
     def home(self, name: str) -> Node | None:

@@ -53,9 +53,13 @@ class Places:
     # -- of this node -----------------------------------------------------------------------
 
     def node_of(self, client_id: str) -> Node | None:
-        """Return the node of a client, if that is known and another one."""
+        """Return the node of a client, if that is known and another one.
+
+        If the home of the id is here, the registry knows better than what we were told before.
+        """
         others = self._nodes.others
-        return others.get(client_id) or others.get(self._known.get(client_id, ""))
+        place = self._holder(client_id) or self._known.get(client_id, "")
+        return others.get(client_id) or others.get(place)
 
     def knows(self, client_id: str) -> bool:
         """Tell whether nobody needs to be asked about an id."""

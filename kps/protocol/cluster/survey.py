@@ -47,8 +47,7 @@ class Survey:
             return
         number = next(self._numbers)
         self._questions[number] = _Question(set(others), self._now() + patience, done)
-        for node in list(others.values()):  # one that takes nothing more falls
-            node.send(Kind.SURVEY, number, what, *about)
+        self._nodes.tell(Kind.SURVEY, number, what, *about)
         self._deadlines.schedule(self)
 
     def asked(self, node: Node, number: int, what: str, *about: object) -> None:
