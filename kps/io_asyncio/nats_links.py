@@ -80,7 +80,8 @@ class NatsLinks:
                 await self._connect()
                 # What is not allowed is told later: so try both, and wait until all was said.
                 await self._client.publish(f"{self._prefix}.to.{self._me}.{self._me}", b"")
-                await self._client.flush()
+                for _ in range(2):  # the first ping overtakes what waits to be written
+                    await self._client.flush()
         except Exception as error:
             why = self._failure or str(error) or type(error).__name__
             text = f"no engine at {self._settings.shown}: {why}; does NATS run there?"

@@ -359,8 +359,11 @@ def test_a_node_that_may_not_use_its_subjects_does_not_start(tmp_path: Path) -> 
     async def work() -> None:
         url = engine.url.replace("//", "//me:right@")
         node = Node("127.0.0.1:0", id="n1", cluster=url)
-        with pytest.raises(kps.ServerStartFailed, match=r"(?i)permissions.*kps\.kps\.>"):
-            await node.start()
+        try:
+            with pytest.raises(kps.ServerStartFailed, match=r"(?i)permissions.*kps\.kps\.>"):
+                await node.start()
+        finally:
+            await node.stop()
 
     try:
         run(work())
