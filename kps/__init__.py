@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from kps.protocol.client.events import Connected, Disconnected, Lost, Recovered
     from kps.protocol.client.reconnect import Backoff
     from kps.protocol.dialect.binary import pack_bytes, unpack_bytes
-    from kps.protocol.dialect.outcome import AckResponse, GroupResponse
+    from kps.protocol.dialect.outcome import AckResponse, GroupResponse, Receipt
     from kps.protocol.dialect.places import Position
     from kps.protocol.limits import ClientLimits, Overflow
     from kps.protocol.patterns import Pattern
@@ -100,6 +100,7 @@ __all__ = [
     "Presence",
     "QueueFull",
     "RatePolicy",
+    "Receipt",
     "Recovered",
     "Refused",
     "RequestFailed",
@@ -141,6 +142,7 @@ _LAZY = {
     "Lost": "kps.protocol.client.events:Lost",
     "Past": "kps.protocol.bus.past:Past",
     "Position": "kps.protocol.dialect.places:Position",
+    "Receipt": "kps.protocol.dialect.outcome:Receipt",
     "Recovered": "kps.protocol.client.events:Recovered",
     "HttpRequest": "kps.protocol.wire.http:HttpRequest",
     "HttpResponse": "kps.protocol.wire.http:HttpResponse",

@@ -33,7 +33,7 @@ def patterns(number: int) -> Sample:
     holders = [new_connection(hub, 2, f"holder-{n}") for n in range(-(-number // 10_000))]
     held = tracemalloc.get_traced_memory()[0] - before
     for n in range(number):
-        hub.delivery.subscribe(holders[n // 10_000].session, Pattern(f"room/{n}/*"), lambda: None)
+        hub.delivery.subscribe(holders[n // 10_000].session, Pattern(f"room/{n}/*"), lambda _: None)
     memory = tracemalloc.get_traced_memory()[0] - before - held
     tracemalloc.stop()
     warm = KpsWire(2).publishing("room/0/x" if number else "bench", [PAYLOAD_BYTES] * BURST)

@@ -60,6 +60,15 @@ class Ack(UnifiedAck, Generic[R]):
         """
         return self._handle.presence
 
+    @property
+    def degraded(self) -> bool:
+        """Whether only the clients of one node were asked.
+
+        It could not reach the other nodes of its cluster, so it cannot name the subscribers there
+        (spec, 23.3). Known at the end of the request.
+        """
+        return self._handle.is_degraded
+
     @locked
     async def wait(self) -> dict[str, AckResponse[R]]:
         """Wait until all have answered or timed out; return the outcomes by client id.

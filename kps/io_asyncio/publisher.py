@@ -18,6 +18,7 @@ from kps.protocol.bus.message import Message, check_demands, check_headers, chec
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.session import ClientSession
+from kps.protocol.dialect.outcome import Receipt
 from kps.protocol.dialect.places import LARGEST, Position, Start
 
 
@@ -221,12 +222,12 @@ class Publisher(Participant):
         *,
         headers: Mapping[str, str] | None = None,
         message_id: str = "",
-    ) -> int | None:
+    ) -> Receipt | None:
         """Publish, wait until the server has delivered the message, and return to how many.
 
-        That is the number of subscribers whose queues had room; only ``publish_with_ack`` tells
-        whether they handled it. ``None`` from a server on level 1, which does not tell; there
-        ``on_error`` gets a refusal of the message.
+        That is the number of subscribers whose queues had room, a whole number with an attribute
+        ``degraded``; only ``publish_with_ack`` tells whether they handled it. ``None`` from a
+        server on level 1, which does not tell; there ``on_error`` gets a refusal of the message.
 
         A message with a ``message_id`` is handled once, also when it is sent again: see
         ``publish_with_ack``. The client does so by itself when the connection ends before the
@@ -244,7 +245,7 @@ class Publisher(Participant):
             check_message_id(message_id, self._settings.config.limits),
         )
         await self._wait_for(barrier)
-        return barrier.delivered
+        return barrier.receipt
 
     @locked
     async def history(self, topic: str, since: Position | None = None, limit: int = 100) -> Past:

@@ -6,6 +6,7 @@ from typing import Any
 from kps.io_asyncio.publisher import Publisher
 from kps.io_asyncio.traced import Headers, Traced
 from kps.otel import SEND
+from kps.protocol.dialect.outcome import Receipt
 
 
 class TracedPublisher(Traced, Publisher):
@@ -13,7 +14,7 @@ class TracedPublisher(Traced, Publisher):
 
     async def publish_with_receipt(
         self, topic: str, data: Any, *, headers: Headers = None, message_id: str = ""
-    ) -> int | None:
+    ) -> Receipt | None:
         begin = partial(self._spans.to_topic, SEND, topic, message_id)
         send = partial(super().publish_with_receipt, topic, data, message_id=message_id)
         return await self._send(begin, send, headers)

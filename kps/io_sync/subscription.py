@@ -2,6 +2,7 @@
 
 """The results of ``subscribe``."""
 
+from collections.abc import Sequence
 from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self
@@ -75,6 +76,14 @@ class Subscription(Handle, Generic[T]):
         """
         message = self._mailbox.latest
         return None if message is None else message.position
+
+    @property
+    def unconfirmed(self) -> Sequence[str]:
+        """The nodes of a cluster that had not confirmed the subscription when the server did.
+
+        What is published there may not come, until they know of it (spec, 23.2). Empty as a rule.
+        """
+        return self._mailbox.unconfirmed
 
     def unsubscribe(self) -> None:
         """End the subscription. May be called twice, and after the end.

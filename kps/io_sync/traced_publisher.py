@@ -8,6 +8,7 @@ from typing import Any
 from kps.io_sync.publisher import Publisher
 from kps.io_sync.traced import Headers, Traced
 from kps.otel import SEND
+from kps.protocol.dialect.outcome import Receipt
 
 
 class TracedPublisher(Traced, Publisher):
@@ -15,7 +16,7 @@ class TracedPublisher(Traced, Publisher):
 
     def publish_with_receipt(
         self, topic: str, data: Any, *, headers: Headers = None, message_id: str = ""
-    ) -> int | None:
+    ) -> Receipt | None:
         begin = partial(self._spans.to_topic, SEND, topic, message_id)
         send = partial(super().publish_with_receipt, topic, data, message_id=message_id)
         return self._send(begin, send, headers)

@@ -241,7 +241,7 @@ class Call:
         """What it has been told."""
         question = self.question
         if isinstance(question, Barrier):
-            return question.error, question.passed, question.delivered
+            return question.error, question.passed, question.receipt
         return question.error, {name: written(one) for name, one in question.outcomes.items()}
 
 

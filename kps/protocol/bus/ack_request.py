@@ -58,6 +58,7 @@ class AckRequest:
         "deadline",
         "figures",
         "id",
+        "is_degraded",
         "is_late",
         "keeper",
         "owner",
@@ -107,6 +108,8 @@ class AckRequest:
         """Bytes that the results and error texts so far take in memory."""
         self.is_late = False
         """Whether the time of a group was over."""
+        self.is_degraded = False
+        """Whether only this node's clients were asked, because the others could not be reached."""
         self.presence = 0
         """The number of the latest change of the topic's members; 0: nobody observes it."""
         self.keeper = keeper

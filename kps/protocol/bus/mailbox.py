@@ -1,7 +1,7 @@
 """The queue of messages pending for one subscription: bounded, with a named policy."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import length_hint
 
 from kps.errors import KPSError
@@ -37,6 +37,7 @@ class Mailbox:
         "size",
         "taken",
         "topic",
+        "unconfirmed",
         "waiters",
         "waits_for",
     )
@@ -60,6 +61,8 @@ class Mailbox:
         """Why the subscription ended, if the program did not end it."""
         self.observer: PresenceCallback | None = None
         """What the program wants to be called with the members of the topic, if anything."""
+        self.unconfirmed: Sequence[str] = ()
+        """The nodes of a cluster that may not know of the subscription."""
         self.waiters = 0
         """Number of callers that wait for the subscription, and will raise ``error``."""
         self.waits_for: Callable[[], int] | None = None

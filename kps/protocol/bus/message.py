@@ -192,7 +192,7 @@ def check_headers(headers: Any) -> bytes:
 class AckHandle:
     """An ack request, as its publisher sees it; answers fill it in."""
 
-    __slots__ = ("error", "finished", "id", "outcomes", "presence")
+    __slots__ = ("error", "finished", "id", "is_degraded", "outcomes", "presence")
 
     def __init__(self, ack_id: str) -> None:
         self.id = ack_id
@@ -200,6 +200,8 @@ class AckHandle:
         """The outcomes so far, by their keys."""
         self.presence: int | None = None
         """The number of the latest change of the topic's members before the message."""
+        self.is_degraded = False
+        """Whether the server could not reach the other nodes of its cluster, nor ask there."""
         self.finished = False
         """Whether it has ended: complete, timed out, cancelled or lost."""
         self.error: Exception | None = None

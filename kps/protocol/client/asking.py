@@ -26,7 +26,7 @@ from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.client import read_group_response, read_response
 from kps.protocol.dialect.codes import EXPECT, GROUPS, OUTCOME_UNKNOWN
 from kps.protocol.dialect.envelope import Fields, compose, embedded, text
-from kps.protocol.dialect.outcome import AckResponse, size_of, timed_out
+from kps.protocol.dialect.outcome import AckResponse, Receipt, size_of, timed_out
 from kps.protocol.dialect.requests import NO_DEMANDS, Demands
 from kps.protocol.limits import check_seconds
 from kps.protocol.timers import Expiries
@@ -231,12 +231,15 @@ class Asking:
 
     # -- answers ----------------------------------------------------------------------------
 
-    def passed(self, name: str, delivered: Any = None) -> None:
-        """Note that the server has reached a barrier."""
+    def passed(self, name: str, fields: Fields | None = None) -> None:
+        """Note that the server has reached a barrier; a receipt has the fields of its answer."""
         barrier = self.pending.take(name, Barrier)
         if barrier is not None:
             barrier.passed = True
-            barrier.delivered = delivered if type(delivered) is int else None
+            delivered = (fields or {}).get("delivered")
+            if fields is not None and type(delivered) is int:
+                is_degraded = fields.get("degraded") is True
+                barrier.receipt = Receipt(delivered, is_degraded=is_degraded)
             self._state.events.append(BarrierPassed(barrier))
 
     def updated(self, fields: Fields) -> ClientAck | None:
@@ -283,6 +286,7 @@ class Asking:
         if handle is not None:
             version = fields.get("presence")
             handle.presence = version if type(version) is int else None
+            handle.is_degraded = fields.get("degraded") is True
             handle.finished = True  # first, so that the last event shows a finished request
             if not fields.get("responses") and self._is_silence(handle):
                 handle.error = RequestTimeout("nobody had answered when the server's time was over")

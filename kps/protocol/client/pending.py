@@ -12,6 +12,7 @@ from kps.errors import KPSError
 from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import AckHandle, Message
 from kps.protocol.dialect.envelope import Fields
+from kps.protocol.dialect.outcome import Receipt
 from kps.protocol.dialect.places import Standing
 from kps.protocol.dialect.requests import Window
 
@@ -45,7 +46,7 @@ class Repeat(NamedTuple):
 class Barrier:
     """A point in the stream of messages to the server, and whether the server has reached it."""
 
-    __slots__ = ("delivered", "error", "name", "passed", "refusals", "repeat")
+    __slots__ = ("error", "name", "passed", "receipt", "refusals", "repeat")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -53,8 +54,8 @@ class Barrier:
         self.passed = False
         self.refusals: list[str] = []
         """The first errors that the server sent before it reached this point."""
-        self.delivered: int | None = None
-        """Number of subscribers that got the message, if this is a receipt and the server tells."""
+        self.receipt: Receipt | None = None
+        """What became of the message, if this waits for a receipt and the server gives one."""
         self.error: KPSError | None = None
         """Why the server will never reach it."""
         self.repeat: Repeat | None = None

@@ -21,7 +21,7 @@ from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topic_states import Verdict
 from kps.protocol.client.topics import Topics, needs
-from kps.protocol.dialect.client import DeliveryTemplate, key_in, window_in
+from kps.protocol.dialect.client import DeliveryTemplate, key_in, unconfirmed_in, window_in
 from kps.protocol.dialect.codes import PRESENCE
 from kps.protocol.dialect.envelope import (
     Fields,
@@ -230,6 +230,9 @@ class Receiver:
         if joins and isinstance(key, str) and type(members) is dict:
             self.members.confirmed(key, members)
         if self._topics.confirmed(key, joins=joins) in (Verdict.SETTLED, Verdict.EXTRA):
+            unconfirmed = unconfirmed_in(fields)
+            for mailbox in self._subscriptions.mailboxes(key):
+                mailbox.unconfirmed = unconfirmed
             self._state.events.append(SubscriptionConfirmed(key))
 
     def _publications(self, link: ClientLink, fields: Fields, size: int) -> None:
@@ -317,7 +320,7 @@ class Receiver:
     def _receipt(self, link: ClientLink, fields: Fields, size: int) -> None:
         if self._topics.positions is not None:
             self._topics.positions.confirmed += 1
-        self._asking.passed(text(fields, "receipt"), fields.get("delivered"))
+        self._asking.passed(text(fields, "receipt"), fields)
 
     def _ack_update(self, link: ClientLink, fields: Fields, size: int) -> None:
         self._asking.updated(fields)

@@ -16,7 +16,7 @@ from kps.protocol.cluster.nodes import Node, Nodes
 from kps.protocol.cluster.places import Places
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.patterns import Key
-from kps.protocol.server.delivery import IGNORED, Delivery, Direct, Refusal
+from kps.protocol.server.delivery import IGNORED, Delivery, Direct, Ready, Refusal
 from kps.protocol.server.local import LocalProgram
 from kps.protocol.server.state import ServerState
 
@@ -64,11 +64,11 @@ class ClusterDelivery(Delivery):
         self,
         subscriber: Subscriber,
         key: Key,
-        ready: Callable[[], object],
+        ready: Ready,
         concurrency: int = 1,
     ) -> None:
         """Make a subscription; call ``ready`` once all nodes heed it."""
-        super().subscribe(subscriber, key, lambda: None, concurrency)
+        super().subscribe(subscriber, key, lambda _: None, concurrency)
         self._interest.when_heeded(key, ready)
 
     # -- topics with history ----------------------------------------------------------------

@@ -10,6 +10,7 @@ from kps.protocol.cluster.bus import ClusterBus
 from kps.protocol.cluster.frames import Kind, read_key, write_key
 from kps.protocol.cluster.nodes import Node, Nodes
 from kps.protocol.patterns import InGroup, Key
+from kps.protocol.server.delivery import Ready
 from kps.protocol.server.figures import Tally
 from kps.protocol.timers import Deadlines
 
@@ -19,7 +20,7 @@ class _Waiting(NamedTuple):
 
     number: int
     due: float
-    ready: Callable[[], object]
+    ready: Ready
 
 
 class Interest:
@@ -49,19 +50,22 @@ class Interest:
 
     # -- of this node -----------------------------------------------------------------------
 
-    def when_heeded(self, key: Key, ready: Callable[[], object]) -> None:
-        """Call ``ready`` once all other nodes heed our interest in a key, or time is over."""
+    def when_heeded(self, key: Key, ready: Ready) -> None:
+        """Call ``ready`` once all other nodes heed our interest in a key, or time is over.
+
+        It is called with the nodes that do not.
+        """
         self._when_heeded(self._since.get(key, 0), ready)
 
     def when_all_answer(self, ready: Callable[[], object]) -> None:
         """Call ``ready`` once all other nodes have heeded what we have sent so far."""
         self._count += 1
         self._tell([], [])
-        self._when_heeded(self._count, ready)
+        self._when_heeded(self._count, lambda _: ready())
 
-    def _when_heeded(self, number: int, ready: Callable[[], object]) -> None:
-        if self._is_heeded(number):
-            ready()
+    def _when_heeded(self, number: int, ready: Ready) -> None:
+        if not self._deaf_to(number):
+            ready(())
         else:
             self._waiting.append(_Waiting(number, self._now() + self._patience, ready))
             self._deadlines.schedule(self)
@@ -116,11 +120,12 @@ class Interest:
 
     def look(self) -> None:
         """Confirm what all nodes heed by now. Those that have gone count no more."""
-        while self._waiting and self._is_heeded(self._waiting[0].number):
-            self._waiting.popleft().ready()
+        while self._waiting and not self._deaf_to(self._waiting[0].number):
+            self._waiting.popleft().ready(())
 
-    def _is_heeded(self, number: int) -> bool:
-        return all(node.heeds >= number for node in self._nodes.others.values())
+    def _deaf_to(self, number: int) -> list[str]:
+        """Return the nodes that have not heeded a change of ours."""
+        return [name for name, node in self._nodes.others.items() if node.heeds < number]
 
     # -- time -------------------------------------------------------------------------------
 
@@ -131,7 +136,8 @@ class Interest:
         """Wait no longer for nodes that do not confirm."""
         while self._waiting and self._waiting[0].due <= now:
             self._tally.unconfirmed += 1
-            self._waiting.popleft().ready()
+            waiting = self._waiting.popleft()
+            waiting.ready(self._deaf_to(waiting.number))
 
 
 def _is_told(key: Key) -> bool:

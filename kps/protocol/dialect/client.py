@@ -290,6 +290,12 @@ def window_in(fields: Fields) -> Window | None:
     return Window(name, times[0], most, times[1])
 
 
+def unconfirmed_in(fields: Fields) -> Sequence[str]:
+    """Return the nodes of a cluster that may not know of a subscription."""
+    nodes = fields.get("unconfirmed")
+    return [node for node in nodes if type(node) is str] if type(nodes) is list else ()
+
+
 def key_in(fields: Fields) -> Key:
     """Return the topic or pattern that an answer of the server names, or ``""``."""
     group = text(fields, "group")

@@ -94,10 +94,9 @@ def unsubscribed(key: Key) -> bytes:
     return write({"action": "unsubscribed", **_named_key(key)})
 
 
-def published(topic: str, receipt: str, delivered: int) -> bytes:
-    return write(
-        {"action": "published", "topic": topic, "receipt": receipt, "delivered": delivered}
-    )
+def published(topic: str, receipt: str, delivered: int, *, is_degraded: bool = False) -> bytes:
+    fields: Fields = {"action": "published", "topic": topic, "receipt": receipt}
+    return write(fields | {"delivered": delivered} | _degraded(is_degraded=is_degraded))
 
 
 def delivery(
@@ -150,24 +149,15 @@ def ack_update(ack_id: str, responses: Sequence[AckResponse]) -> bytes:
     return write({"action": "ack_update", "ack_id": ack_id, **_outcomes(responses)})
 
 
-def ack_response(
-    ack_id: str,
-    responses: Sequence[AckResponse],
-    missing: Sequence[str],
-    version: int,
-    *,
-    is_complete: bool,
-) -> bytes:
-    fields: Fields = {"action": "ack_response", "ack_id": ack_id}
-    return write(fields | _ending(responses, missing, version, is_complete=is_complete))
+def ack_response(outcomes: Outcomes) -> bytes:
+    """The final answer to an ack request, with the outcomes that were not sent before."""
+    fields: Fields = {"action": "ack_response", "ack_id": outcomes.owner_ack_id}
+    return write(fields | _ending(outcomes, outcomes.untold()))
 
 
 def kept_ending(outcomes: Outcomes) -> bytes:
     """What a later ``ack_response`` tells of a request that has ended now: all its outcomes."""
-    missing = outcomes.missing()
-    responses = list(outcomes.responses.values())
-    is_complete = not missing and not outcomes.is_late
-    return write(_ending(responses, missing, outcomes.presence, is_complete=is_complete))[1:-1]
+    return write(_ending(outcomes, list(outcomes.responses.values())))[1:-1]
 
 
 def ack_response_again(ack_id: str, ending: bytes) -> bytes:
@@ -175,15 +165,19 @@ def ack_response_again(ack_id: str, ending: bytes) -> bytes:
     return b'{"action":"ack_response","ack_id":%b,%b}' % (write(ack_id), ending)
 
 
-def _ending(
-    responses: Sequence[AckResponse], missing: Sequence[str], version: int, *, is_complete: bool
-) -> Fields:
-    fields: Fields = {"complete": is_complete} | _outcomes(responses)
+def _ending(outcomes: Outcomes, responses: Sequence[AckResponse]) -> Fields:
+    missing = outcomes.missing()
+    fields: Fields = {"complete": not missing and not outcomes.is_late} | _outcomes(responses)
     if missing:
         fields["missing"] = missing
-    if version:
-        fields["presence"] = version
-    return fields
+    if outcomes.presence:
+        fields["presence"] = outcomes.presence
+    return fields | _degraded(is_degraded=outcomes.is_degraded)
+
+
+def _degraded(*, is_degraded: bool) -> Fields:
+    """The field of an answer that knows of this node's clients only."""
+    return {"degraded": True} if is_degraded else {}
 
 
 def error(reason: str, code: str, request: Fields) -> bytes:

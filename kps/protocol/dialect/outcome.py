@@ -30,6 +30,19 @@ def as_json(written: bytes) -> Json:
     return Json(cost.compact(written))
 
 
+class Receipt(int):
+    """To how many subscribers the server has delivered a message (spec, 12.3)."""
+
+    degraded: bool
+    """Whether they are those of one node only, because it could not reach the others of its
+    cluster."""
+
+    def __new__(cls, delivered: int, *, is_degraded: bool) -> "Receipt":
+        receipt = super().__new__(cls, delivered)
+        receipt.degraded = is_degraded
+        return receipt
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class AckResponse(Generic[R]):
     """The outcome of an ack request for one addressed subscriber (spec, section 6)."""

@@ -149,6 +149,8 @@ class Outcomes(Protocol):
     """Whether the time of a group was over."""
     presence: int
     """The number of the latest change of the topic's members before it; 0: nobody observes it."""
+    is_degraded: bool
+    """Whether only this node's clients were asked, because the others could not be reached."""
 
     @property
     def responses(self) -> Mapping[str, AckResponse]:

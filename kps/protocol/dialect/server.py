@@ -150,9 +150,16 @@ class ServerLevel1:
         return level1.pong(client_id)
 
     def subscribed(
-        self, key: Key, standing: Standing = _NOWHERE, presence: Fields | None = None
+        self,
+        key: Key,
+        standing: Standing = _NOWHERE,
+        presence: Fields | None = None,
+        unconfirmed: Sequence[str] = (),
     ) -> bytes:
-        """The confirmation of a subscription. ``presence`` tells who is there."""
+        """The confirmation of a subscription.
+
+        ``presence`` tells who is there, ``unconfirmed`` which nodes of the cluster may not know.
+        """
         return level1.subscribed(str(key))
 
     def unsubscribed(self, key: Key) -> bytes:
@@ -346,26 +353,24 @@ class ServerLevel2(ServerLevel1):
         return level2.pong(client_id, max_message, heartbeat, window, nonce)
 
     def subscribed(
-        self, key: Key, standing: Standing = _NOWHERE, presence: Fields | None = None
+        self,
+        key: Key,
+        standing: Standing = _NOWHERE,
+        presence: Fields | None = None,
+        unconfirmed: Sequence[str] = (),
     ) -> bytes:
         more = standing.fields(is_pattern=isinstance(key, Pattern))
         if presence:
             more |= {"presence": presence}
+        if unconfirmed:
+            more |= {"unconfirmed": unconfirmed}
         return level2.subscribed(key, more)
 
     def unsubscribed(self, key: Key) -> bytes:
         return level2.unsubscribed(key)
 
     def ack_response(self, outcomes: Outcomes) -> bytes:
-        missing = outcomes.missing()
-        told = outcomes.untold()
-        return level2.ack_response(
-            outcomes.owner_ack_id,
-            told,
-            missing,
-            outcomes.presence,
-            is_complete=not missing and not outcomes.is_late,
-        )
+        return level2.ack_response(outcomes)
 
     def error(self, reason: str, code: str, request: Fields) -> bytes:
         return level2.error(reason, code, request)

@@ -90,7 +90,8 @@ def publish(actor: Actor, fields: Fields) -> None:
 def confirm(actor: Actor, topic: str, receipt: str | None, delivered: int) -> None:
     """Tell a client how many subscribers got a publication, if it wants to know."""
     if receipt is not None:
-        actor.reply(level2.published(topic, receipt, delivered))
+        is_degraded = actor.state.is_degraded
+        actor.reply(level2.published(topic, receipt, delivered, is_degraded=is_degraded))
 
 
 def _read_headers(actor: Actor, fields: Fields) -> bytes:

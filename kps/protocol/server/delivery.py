@@ -21,6 +21,10 @@ _TASK = 20
 _WEIGHED = 8  # members of groups, of which a key is for one, for one unit
 
 
+Ready = Callable[[Sequence[str]], object]
+"""Is called when a subscription is live, with the nodes of a cluster that may not know of it."""
+
+
 class Direct(NamedTuple):
     """A direct message that wants no ack."""
 
@@ -64,14 +68,14 @@ class Delivery:
         self,
         subscriber: Subscriber,
         key: Key,
-        ready: Callable[[], object],
+        ready: Ready,
         concurrency: int = 1,
     ) -> None:
         """Make a subscription; call ``ready`` once it is live, which is at once."""
         bus = self._state.bus
         bus.ask(subscriber, key)
         bus.subscribe(subscriber, key, concurrency)
-        ready()
+        ready(())
 
     def publish(self, publication: Publication) -> int:
         """Deliver a publication; return how many subscribers had room for its last message."""
@@ -219,7 +223,7 @@ class Delivery:
     ) -> AckRequest:
         limits = self._state.limits
         seconds = limits.ack_timeout if ask.timeout is None else ask.timeout
-        return self._state.acks.open(
+        request = self._state.acks.open(
             owner,
             ask.ack_id,
             receivers,
@@ -230,3 +234,5 @@ class Delivery:
             keeper=keeper,
             deadline=self._state.now + min(seconds, limits.max_ack_timeout),
         )
+        request.is_degraded = self._state.is_degraded
+        return request

@@ -250,7 +250,7 @@ class LocalAck(AckHandle):
         self._state.emit(AckChanged(self))
 
     def ack_finished(self, request: AckRequest) -> None:
-        self.presence = request.presence or None
+        self.presence, self.is_degraded = request.presence or None, request.is_degraded
         for client_id in request.missing():
             self.outcomes[client_id] = timed_out(client_id, request.id)
         self._finish()

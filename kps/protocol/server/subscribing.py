@@ -1,6 +1,6 @@
 """How clients subscribe: with messages of the past, with presence, in groups (spec, 14 to 18)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from kps.protocol.access import rules
@@ -65,8 +65,7 @@ def _join_group(actor: Actor, key: InGroup, fields: Fields) -> None:
             state.turns.left -= len(actor.topics) // _COUNTED
             if groups >= state.limits.max_groups:
                 raise InvalidMessage("this client is a member of too many groups", LIMIT_REACHED)
-        confirm = partial(_reply, actor, key)
-        actor.delivery.subscribe(actor, key, confirm, concurrency)
+        actor.delivery.subscribe(actor, key, partial(_reply, actor, key), concurrency)
 
     if key in actor.topics:
         join()
@@ -74,8 +73,8 @@ def _join_group(actor: Actor, key: InGroup, fields: Fields) -> None:
         _permit(actor, scope, key.group, fields, None, join)
 
 
-def _reply(actor: Actor, key: Key) -> None:
-    actor.reply(actor.dialect.subscribed(key))
+def _reply(actor: Actor, key: Key, unconfirmed: Sequence[str]) -> None:
+    actor.reply(actor.dialect.subscribed(key, unconfirmed=unconfirmed))
 
 
 def _change(actor: Actor, key: Scope, info: bytes | None, observes: bool | None) -> None:
@@ -155,8 +154,12 @@ def _join(
             replays.expect(key, topics)
     if info and isinstance(key, str):
         actor.state.presence.set_info(actor, key, info)
-    confirm = partial(_confirm, actor, key, start, observes)
-    actor.delivery.subscribe(actor, key, partial(_prepare, actor, key, observes, confirm))
+
+    def heeded(unconfirmed: Sequence[str]) -> None:
+        confirm = partial(_confirm, actor, key, start, observes, unconfirmed)
+        _prepare(actor, key, observes, confirm)
+
+    actor.delivery.subscribe(actor, key, heeded)
 
 
 def _prepare(actor: Actor, key: Scope, observes: bool | None, ready: Callable[[], object]) -> None:
@@ -184,7 +187,13 @@ def _check_room(actor: Actor, scope: Scope) -> None:
         raise InvalidMessage("too many patterns begin and end like this one", LIMIT_REACHED)
 
 
-def _confirm(actor: Actor, key: Scope, start: Start | None, observes: bool | None) -> None:
+def _confirm(
+    actor: Actor,
+    key: Scope,
+    start: Start | None,
+    observes: bool | None,
+    unconfirmed: Sequence[str],
+) -> None:
     """Confirm a subscription, and begin to replay what it asks for."""
     logs = actor.state.logs
     members = _attend(actor, key, None, observes)
@@ -192,13 +201,13 @@ def _confirm(actor: Actor, key: Scope, start: Start | None, observes: bool | Non
     if logs is None:
         standing = without_history(start)
         tally.recovered(standing.recovered, standing.lost)
-        actor.reply(actor.dialect.subscribed(key, standing, members))
+        actor.reply(actor.dialect.subscribed(key, standing, members, unconfirmed))
         return
     replays = actor.replays = actor.replays or Replays(actor)
     standing = stand(logs, replays, key, start)
     replays.confirmed(key)
     tally.recovered(standing.recovered, standing.lost)
-    actor.reply(actor.dialect.subscribed(key, standing, members))
+    actor.reply(actor.dialect.subscribed(key, standing, members, unconfirmed))
     replays.go_on()
 
 

@@ -210,4 +210,4 @@ def test_receipts_count_members(cluster: MemoryCluster) -> None:
                 f"t{number}", 1, cluster.clock.now
             )
             cluster.run()
-            assert receipt.delivered == 1
+            assert receipt.receipt == 1

@@ -189,7 +189,7 @@ def test_acks_and_receipts(cluster: MemoryCluster, topic: str) -> None:
     receipt = session.asking.publish_with_receipt(topic, 1, now)
     handle = session.asking.publish_with_ack(topic, 2, 5.0, now)
     cluster.run()
-    assert receipt.delivered == 3
+    assert receipt.receipt == 3
     for name, box in boxes.items():
         first, second = box.take_all()
         assert (first.offset, second.offset) == (1, 2)

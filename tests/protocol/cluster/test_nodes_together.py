@@ -6,11 +6,13 @@ import pytest
 
 from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
+from kps.protocol.bus.message import AckHandle
 from kps.protocol.client.events import Ended, ErrorReceived
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.cluster.cluster import Cluster
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.homes import home_of
+from kps.protocol.dialect.outcome import Receipt
 from kps.protocol.dialect.requests import Demands, PresenceWish
 from kps.protocol.patterns import Pattern
 from kps.protocol.server.config import HubConfig
@@ -86,10 +88,39 @@ def test_a_subscription_is_confirmed_when_all_nodes_heed_it(pair: Pair) -> None:
 def test_nobody_waits_for_long_for_a_node_that_does_not_answer(pair: Pair) -> None:
     cluster = pair.cluster
     cluster.stall("n1", "n3")
-    pair.subscribe("n1", "t")
+    late = pair.subscribe("n1", "t")
     cluster.advance(1.1)
     assert pair.clients["n1"].session.is_confirmed("t")
     assert cluster["n1"].hub.state.tally.unconfirmed == 1
+    assert late.unconfirmed == ["n3"]
+    cluster.mend("n1", "n3")
+    again = pair.subscribe("n1", "other")
+    assert not again.unconfirmed
+
+
+def test_answers_of_a_node_that_is_cut_off_say_so(pair: Pair) -> None:
+    cluster = pair.cluster
+    box, session = pair.subscribe("n1", "t"), pair.clients["n1"].session
+
+    def ask() -> tuple[Receipt | None, AckHandle, AckHandle]:
+        now = cluster.clock.now
+        receipt = session.asking.publish_with_receipt("t", 1, now)
+        handle = session.asking.publish_with_ack("t", 2, 5.0, now)
+        own = cluster["n1"].hub.publish_with_ack("t", 3, 5.0, now)
+        cluster.run()
+        for message in box.take_all():
+            session.settle(message, None, now)
+        cluster.run()
+        return receipt.receipt, handle, own
+
+    cluster["n1"].cluster.has_engine(False, cluster.clock.now)
+    receipt, *acks = ask()
+    assert (receipt, receipt is not None and receipt.degraded) == (1, True)
+    assert [ack.is_degraded for ack in acks] == [True, True]
+    cluster["n1"].cluster.has_engine(True, cluster.clock.now)
+    receipt, *acks = ask()
+    assert (receipt, receipt is not None and receipt.degraded) == (1, False)
+    assert [(ack.finished, ack.is_degraded) for ack in acks] == [(True, False)] * 2
 
 
 def test_what_nobody_wants_goes_nowhere(pair: Pair) -> None:
@@ -107,7 +138,7 @@ def test_receipts_count_the_subscribers_of_all_nodes(pair: Pair) -> None:
     session = pair.clients["n1"].session
     receipt = session.asking.publish_with_receipt("t", 1, cluster.clock.now)
     cluster.run()
-    assert receipt.delivered == 3
+    assert receipt.receipt == 3
 
 
 class TestDirectMessages:

@@ -445,7 +445,7 @@ class TestReceipts:
         assert not barrier.passed
         answer = {"action": "published", "topic": "t", "receipt": sent["receipt"], "delivered": 3}
         server.send(answer, answer)
-        assert (barrier.passed, barrier.delivered, barrier.error) == (True, 3, None)
+        assert (barrier.passed, barrier.receipt, barrier.error) == (True, 3, None)
         assert client.take(BarrierPassed) == [BarrierPassed(barrier)]
 
     def test_refused(self) -> None:
@@ -475,7 +475,7 @@ class TestReceipts:
         server.send({"action": "published", "topic": "t"})
         assert not barrier.passed
         server.send({"action": "ack_status", "ack_id": barrier.name})
-        assert (barrier.passed, barrier.delivered) == (True, None)
+        assert (barrier.passed, barrier.receipt) == (True, None)
 
     def test_who_has_no_room_does_not_count(self) -> None:
         stage = Stage(limits=ServerLimits(queue_messages=2, overflow=Overflow.DROP_NEWEST))
