@@ -93,6 +93,11 @@ export class Ack<R = any> implements AsyncIterable<Outcome<R>> {
    * nobody observed the topic.
    */
   readonly presence: number | null;
+  /**
+   * Whether only the clients of one node were asked, because it could not reach the other nodes of its cluster. Known at the
+   * end of the request.
+   */
+  readonly degraded: boolean;
   /** Wait until all have answered or the time is over; the outcomes by client id, or `GROUP of TOPIC`. */
   wait(): Promise<Map<string, Outcome<R>>>;
   /**

@@ -41,6 +41,7 @@ _NEEDS = {
     "cluster_name": "cluster",
     "cluster_secret_file": "cluster",
     "cluster_credentials": "cluster",
+    "cluster_ca": "cluster",
     "without_engine": "cluster",
     "history_file": "history",
     "history_sync": "history_file",
@@ -98,6 +99,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--cluster-secret-file", type=file, metavar="FILE",
         help="a file with what all nodes know and nobody else does")  # fmt: skip
     add("--cluster-credentials", type=file, metavar="FILE", help="credentials for NATS")
+    add(
+        "--cluster-ca",
+        type=file,
+        metavar="FILE",
+        help="authorities that vouch for NATS (tls://); default: those of the system",
+    )
     add("--without-engine", choices=WITHOUT_ENGINE,
         help="while NATS is away, serve the clients that are here, or let them go; "
         "default: local")  # fmt: skip
@@ -170,6 +177,7 @@ def serve(options: argparse.Namespace) -> int:
         cluster_name=options.cluster_name,
         cluster_secret=_secret(options.cluster_secret_file),
         cluster_credentials=options.cluster_credentials,
+        cluster_ca=options.cluster_ca,
         without_engine=options.without_engine or WITHOUT_ENGINE[0],
         history=options.history or (),
         history_file=options.history_file,

@@ -30,6 +30,7 @@ _PING = 2  # seconds between pings of the engine, of which two may have no answe
 _RECONNECT = 1  # seconds between attempts to reach the engine again
 _MUCH = 1024 * 1024  # bytes for the engine, after which we wait until it has taken them
 _WHILE_FULL = 0.005  # seconds between looks at that
+_LONGEST_ID = 1000  # characters, as it is written in a subject
 _LEAST_PAYLOAD = 512 * 1024  # bytes of a message that the engine must take
 
 
@@ -74,6 +75,11 @@ class NatsLinks:
             from nats.aio.client import Client
         except ImportError:
             raise InvalidArgument("a cluster needs nats-py: pip install 'nats-py[nkeys]'") from None
+        if len(self._me) > _LONGEST_ID:
+            text = (
+                "the id of a node is a part of subjects: at most %d characters, fewer if not ASCII"
+            )
+            raise ServerStartFailed(text % _LONGEST_ID)
         self._new_client = Client
         try:
             async with asyncio.timeout(_CONNECT):
@@ -108,6 +114,7 @@ class NatsLinks:
             list(self._settings.servers),
             name=f"kps {self._cluster.nodes.me}",
             user_credentials=self._settings.credentials,
+            tls=self._settings.tls,
             error_cb=self._failed,
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,

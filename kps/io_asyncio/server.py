@@ -119,6 +119,8 @@ class Server(ServerProgram, UnifiedServer):
         cluster_name: The name of the cluster, so that several can share an engine.
         cluster_secret: A text that all nodes know and nobody else does: they sign what they send.
         cluster_credentials: A file of credentials for NATS, if a URL with a password does not do.
+        cluster_ca: A file of the authorities (PEM) that vouch for NATS, with ``tls://`` URLs; as a
+            rule those of the system do.
         without_engine: What a node does while it cannot reach NATS: ``local`` serves its own
             clients, ``refuse`` lets them go, and takes none until it can.
         permissions: Permissions of anonymous clients, in place of the default ones: see

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import ssl
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from kps.errors import InvalidArgument
 from kps.io_common.logger import write
+from kps.io_common.tls import client_context
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.limits import shown
 
@@ -14,6 +16,7 @@ WITHOUT_ENGINE = ("local", "refuse")
 """What a node does while the engine is away."""
 
 _LEAST_SECRET = 16  # bytes: signatures can be tried out at leisure
+_LONGEST_NAME = 64  # characters: the name is part of each subject, whose length NATS bounds
 
 _SCHEMES = ("nats", "tls")
 
@@ -26,6 +29,8 @@ class ClusterSettings:
     """URLs of NATS servers, perhaps with passwords."""
     credentials: str | None
     """A file of credentials for them."""
+    tls: ssl.SSLContext | None
+    """How they are verified; ``None``: by the authorities of the system."""
     config: ClusterConfig
 
     @classmethod
@@ -35,6 +40,7 @@ class ClusterSettings:
         name: str | None,
         secret: str | None,
         credentials: str | os.PathLike[str] | None,
+        ca: str | os.PathLike[str] | None,
         without_engine: object,
     ) -> "ClusterSettings":
         """Check a program's options. Raises :class:`kps.InvalidArgument`."""
@@ -43,6 +49,8 @@ class ClusterSettings:
         for option, value in (("cluster_name", name), ("cluster_secret", secret)):
             if value is not None and (not isinstance(value, str) or not value):
                 raise InvalidArgument(f"{option} is a text that is not empty")
+        if len(name or "") > _LONGEST_NAME:
+            raise InvalidArgument(f"cluster_name has at most {_LONGEST_NAME} characters")
         if secret is None:
             text = "the cluster has no secret: whoever may publish to NATS may speak for a node"
             write(logging.WARNING, "no_cluster_secret", text)
@@ -51,12 +59,16 @@ class ClusterSettings:
         if without_engine not in WITHOUT_ENGINE:
             choices = " or ".join(WITHOUT_ENGINE)
             raise InvalidArgument(f"without_engine is {choices}, not {shown(without_engine)}")
+        urls = tuple(_check_url(one.strip()) for one in servers.split(","))
+        if ca is not None and not all(url.startswith("tls:") for url in urls):
+            raise InvalidArgument("cluster_ca needs TLS: a URL such as tls://nats:4222")
         config = ClusterConfig(
             secret=(secret or "").encode(), serves_alone=without_engine == WITHOUT_ENGINE[0]
         )
         return cls(
-            tuple(_check_url(one.strip()) for one in servers.split(",")),
+            urls,
             None if credentials is None else os.fspath(credentials),
+            None if ca is None else client_context(os.fspath(ca)),
             config if name is None else replace(config, name=name),
         )
 
@@ -75,7 +87,7 @@ def without_password(url: str) -> str:
 def _check_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        is_one = parts.scheme in _SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
+        is_one = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_one = False
     if not is_one:

@@ -61,7 +61,8 @@ HOOKS = (
 )
 """The options that are hooks and callbacks."""
 
-_FILES = ("tls_cert", "tls_key", "tls_client_ca", "history_file", "cluster_credentials")
+_FILES = ("tls_cert", "tls_key", "tls_client_ca", "history_file", "cluster_credentials",
+          "cluster_ca")  # fmt: skip
 
 SYNCS: Final = ("off", "normal", "full")
 """When a file for history waits for the disk: never, so that it stays whole, for each writing."""
@@ -99,6 +100,7 @@ class ServerOptions(TypedDict, total=False):
     cluster_name: str | None
     cluster_secret: str | None
     cluster_credentials: str | os.PathLike[str] | None
+    cluster_ca: str | os.PathLike[str] | None
     without_engine: str
     permissions: Permissions
     proxies: Iterable[str]
@@ -249,7 +251,7 @@ def _read_address(address: object) -> Address:
 def _cluster(options: ServerOptions) -> "ClusterSettings | None":
     servers = options.get("cluster")
     if servers is None:
-        for name in ("cluster_name", "cluster_secret", "cluster_credentials"):
+        for name in ("cluster_name", "cluster_secret", "cluster_credentials", "cluster_ca"):
             if options.get(name) is not None:
                 raise InvalidArgument(f"{name} needs cluster: the URL of a NATS server")
         return None
@@ -263,6 +265,7 @@ def _cluster(options: ServerOptions) -> "ClusterSettings | None":
         options.get("cluster_name"),
         options.get("cluster_secret"),
         options.get("cluster_credentials"),
+        options.get("cluster_ca"),
         options.get("without_engine", "local"),
     )
 

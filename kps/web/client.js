@@ -1665,6 +1665,7 @@ class Connection {
 /** The answers to one message, as they come. Those who wait get an error if they cannot come. */
 class Ack {
   presence = null;
+  degraded = false;
   #connection;
   #responses = new Map();
   #order = []; // the responses, as they came
@@ -1748,7 +1749,7 @@ class Ack {
     });
   }
 
-  _told({ action, responses, groups, missing, presence }) {
+  _told({ action, responses, groups, missing, presence, degraded }) {
     for (const [clientId, outcome] of entries(responses)) this.#add({ clientId }, outcome);
     for (const outcome of list(groups).filter(isObject)) this.#add(groupIn(outcome), outcome);
     for (const clientId of list(missing)) {
@@ -1756,6 +1757,7 @@ class Ack {
     }
     if (action !== 'ack_response') return this.#announce();
     if (isCount(presence)) this.presence = presence;
+    this.degraded = degraded === true;
     const isSilence = this.#connection.level < 2 && !this.#responses.size
       && Date.now() - this.#startedAt >= SILENT_END;
     const error = isSilence && new RequestTimeout('nobody had answered when the time was over');

@@ -588,6 +588,17 @@ test('an ack tells at which version its message was published', async () => {
   }
 });
 
+test('an ack tells whether its server could not reach the other nodes', async () => {
+  const { client, socket } = await connected();
+  for (const [degraded, expected] of [[true, true], [undefined, false], ['yes', false]]) {
+    const ack = await client.publishWithAck('t', 1);
+    assert.equal(ack.degraded, false);
+    socket.says({ action: 'ack_response', ack_id: ack.id, complete: true, degraded });
+    await ack.wait();
+    assert.equal(ack.degraded, expected);
+  }
+});
+
 test('fields of the wrong type', async () => {
   const wrong = [null, 5, -1, true, '', '__proto__', [], {}, [null], [[]], [{}], [{ id: 5 }], [{ id: 'bob', reason: {} }], { length: 1 }];
   for (const field of ['count', 'version', 'members', 'joined', 'left', 'presence', 'topic']) {

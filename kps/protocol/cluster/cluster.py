@@ -180,7 +180,7 @@ class Cluster:
                 link.receive(chunk, now)
             except Exception as error:  # ours, or of a node of another version
                 self._state.emit(SessionFailed(f"the link to {node}", error))
-                link.fail("a fault in this node", now)
+                link.rest("a fault in this node", now)
             self._state.deadlines.schedule(link)
 
     @entry

@@ -75,6 +75,7 @@ class Link:
         self._frames: list[bytes] = []
         self._size = 0
         self._spoke = self._heard = 0.0
+        self._rests_until = 0.0
 
     # -- the carrier ------------------------------------------------------------------------
 
@@ -92,6 +93,8 @@ class Link:
 
     def receive(self, chunk: bytes, now: float) -> None:
         """Take a chunk that the other node has sent."""
+        if now < self._rests_until:
+            return
         body = self._seal.open(chunk)
         if body is None or len(body) < _HEAD.size:
             self.forged += 1
@@ -155,6 +158,12 @@ class Link:
         self._begin_anew(reason)
         if self._is_open:
             self._greet(now)
+
+    def rest(self, reason: str, now: float) -> None:
+        """Begin anew a heartbeat later, because the same thing may happen again at once."""
+        self._begin_anew(reason)
+        self._spoke = now
+        self._rests_until = now + self._config.heartbeat
 
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` is due."""
