@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 import kps
 from kps.io_asyncio import nats_links
@@ -348,6 +349,43 @@ def test_an_engine_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> Non
         run(work())
     finally:
         engine.end()
+
+
+def test_an_engine_with_a_certificate_of_a_private_authority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    cert, key, ca = (tmp_path / name for name in ("cert.pem", "key.pem", "ca.pem"))
+    issued.cert_chain_pems[0].write_to_path(cert)
+    issued.private_key_pem.write_to_path(key)
+    authority.cert_pem.write_to_path(ca)
+    engine = Engine("--tls", "--tlscert", str(cert), "--tlskey", str(key))
+    url = engine.url.replace("nats:", "tls:")
+
+    async def work() -> None:
+        async with nodes(url, "n1", "n2", cluster_ca=ca) as (first, _):
+            assert others(first) == {"n2"}
+        monkeypatch.setattr(nats_links, "_CONNECT", 2.0)
+        distrustful = Node("127.0.0.1:0", id="n3", cluster=url)
+        with pytest.raises(kps.ServerStartFailed, match=r"(?i)certificate"):
+            await distrustful.start()
+
+    try:
+        run(work())
+    finally:
+        engine.end()
+
+
+@pytest.mark.parametrize(("name", "length"), [("n", 1001), ("é", 167)])
+def test_the_name_of_a_node_is_not_too_long_for_a_subject(name: str, length: int) -> None:
+    async def work() -> None:
+        limits = kps.ServerLimits(max_id=2000)
+        node = Node("127.0.0.1:0", id=name * length, cluster="nats://127.0.0.1:1", limits=limits)
+        with pytest.raises(kps.ServerStartFailed, match="the id of a node"):
+            await node.start()
+
+    run(work())
 
 
 def test_a_node_that_may_not_use_its_subjects_does_not_start(tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ FIELDS: dict[str, Sequence[bytes]] = {
     "delivered": (b"3", ABSENT, b"-1", b"1.5"),
     "token": (ABSENT, ABSENT, b'"secret"', b'""', b"5", b"{}"),
     "limits": (ABSENT, b'{"max_message":200}', b'{"max_message":20}', b'{"max_message":0}', b"5"),
+    "degraded": (ABSENT, ABSENT, b"true", b"5"),
+    "unconfirmed": (ABSENT, ABSENT, b'["n2"]', b'["n2",5]', b"5"),
     "missing": (ABSENT, b'["a","b"]', b'["a",5]', b"5"),
     "responses": (
         ABSENT,
@@ -251,11 +253,13 @@ TO_CLIENT: dict[str, tuple[str, ...]] = {
     ),
     "subscribed": (
         *("topic", "pattern", "epoch", "offset", "mark", "coming", "recovered", "lost"),
-        *("presence", "group"),
+        *("presence", "group", "unconfirmed"),
     ),
-    "ack_response": ("ack_id", "responses", "missing", "complete", "presence", "groups"),
+    "ack_response": (
+        *("ack_id", "responses", "missing", "complete", "presence", "groups", "degraded"),
+    ),
     "ack_update": ("ack_id", "responses", "groups"),
-    "published": ("topic", "receipt", "delivered"),
+    "published": ("topic", "receipt", "delivered", "degraded"),
     "error": ("error", "code", "request", "topic", "ack_id", "receipt"),
     "direct_message": ("from", "data", "headers"),
     "unsubscribed": ("topic", "pattern", "group"),
@@ -273,16 +277,18 @@ DELIVERED = frozenset(("from", "data", "headers"))
 ON_A_TOPIC = DELIVERED | {"topic", "offset", "epoch", "group", "pattern"}
 SENT_BY_SERVER: dict[str, frozenset[str]] = {
     "pong": frozenset(("id", "proto", "limits", "features", "message_ids")),
-    "subscribed": frozenset(("topic", "pattern", "group", "presence")) | STANDING,
+    "subscribed": frozenset(("topic", "pattern", "group", "presence", "unconfirmed")) | STANDING,
     "presence": frozenset(("topic", "nonce", "count", "version", "members", "joined", "left")),
     "history": frozenset(("topic", "nonce", "messages")) | STANDING - {"mark"},
     "unsubscribed": frozenset(("topic", "pattern", "group")),
-    "published": frozenset(("topic", "receipt", "delivered")),
+    "published": frozenset(("topic", "receipt", "delivered", "degraded")),
     "publish": ON_A_TOPIC | {"batch"},
     "publish_ack": ON_A_TOPIC | {"ack_id", "attempt"},
     "direct_message": DELIVERED,
     "server_message_sent": frozenset(("to",)),
-    "ack_response": frozenset(("ack_id", "responses", "groups", "complete", "missing", "presence")),
+    "ack_response": frozenset(
+        ("ack_id", "responses", "groups", "complete", "missing", "presence", "degraded")
+    ),
     "ack_update": frozenset(("ack_id", "responses", "groups")),
     "ack_status": frozenset(("ack_id", "status")),
     "ack_cancelled": frozenset(("ack_id",)),

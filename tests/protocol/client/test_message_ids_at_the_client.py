@@ -75,7 +75,7 @@ def answer(server: FakeServer, message: Fields) -> None:
 
 def check_answered(question: Any) -> None:
     assert question.error is None
-    if hasattr(question, "delivered"):
+    if hasattr(question, "receipt"):
         assert (question.passed, question.receipt) == (True, 3)
     else:
         assert (question.finished, question.responses["b"].result) == (True, 7)

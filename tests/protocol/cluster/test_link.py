@@ -105,6 +105,20 @@ def test_another_cluster_is_a_stranger() -> None:
     assert not any(end.link.is_up for end in both.ends)
 
 
+def test_after_a_fault_a_link_rests_for_a_heartbeat() -> None:
+    both = Both()
+    both.settle()
+    one, _ = both.ends
+    one.link.rest("a fault in this node", both.now)
+    both.pass_time(both.config.heartbeat * 0.9)
+    both.settle()
+    assert not one.link.is_up
+    both.pass_time(both.config.heartbeat * 0.2)
+    both.settle()
+    assert all(end.link.is_up for end in both.ends)
+    assert one.reasons == ["a fault in this node"]
+
+
 def test_a_changed_chunk_is_refused() -> None:
     both = Both(ClusterConfig(secret=b"secret"))
     both.settle()
