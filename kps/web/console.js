@@ -165,10 +165,10 @@ const byKey = (rows, key) => new Map(rows.map((row) => [row[key], row]));
 const subjects = (value) => ['topic', 'pattern'].flatMap((kind) =>
   list(value, kind).map((each) => ({ ...each, kind, name: each[kind], key: keyOf(kind, each[kind]) })));
 
-/** Whether a worker tells its figures. */
+/** Whether a node tells its figures. */
 const isUp = ({ state }) => state === 'up';
 
-/** Deliveries a second of a worker, by its own time: it may have begun again. */
+/** Deliveries a second of a node, by its own time: it may have begun again. */
 function rateOfNode(now, then) {
   const seconds = number(now.uptime) - number(then?.uptime);
   const isComparable = then && isUp(now) && isUp(then) && seconds > 0;
@@ -302,14 +302,14 @@ function buildWatchButton(cell, key, { kind, name }) {
   };
 }
 
-/** A figure of a worker, if that tells any. */
+/** A figure of a node, if that tells any. */
 const ofNode = (column) => ({ ...column, text: (row) => (isUp(row) ? column.text(row) : '–') });
 
-/** How many links a worker lacks, or all if it tells nothing. */
+/** How many links a node lacks, or all if it tells nothing. */
 const missingLinks = (row) => latest.nodes.length - (isUp(row) ? 1 + number(row.links) : 0);
 
 const nodes = new Table(byId('nodes'), [
-  { name: 'node', label: 'Worker', isText: true, value: ({ id }) => id, text: ({ id }) => shown(id) },
+  { name: 'node', label: 'Node', isText: true, value: ({ id }) => id, text: ({ id }) => shown(id) },
   {
     name: 'links', label: 'Links', isAlarm: true, value: missingLinks,
     text: (row) => (isUp(row) ? `${count(number(row.links))} up` : shown(String(row.state))),

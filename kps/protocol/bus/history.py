@@ -290,6 +290,11 @@ class LogBook:
         is_known = epoch == self.epoch and self.forgotten <= mark <= self.latest
         return is_known and mark // BREAK == self.latest // BREAK
 
+    @property
+    def selected(self) -> list[str]:
+        """The patterns of topics that have history."""
+        return [str(rule.topics) for _, rule in self._rules]
+
     def rule_of(self, topic: str) -> History | None:
         """Return the rule for a topic, if it has history."""
         return next((rule for selected, rule in self._rules if selected.selects(topic)), None)

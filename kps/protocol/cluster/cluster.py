@@ -73,6 +73,8 @@ class Cluster:
         self._unflushed: dict[str, None] = {}
         self.changes: list[LinkChange] = []
         """What has become of links, for the driver's log."""
+        self.strangers: list[str] = []
+        """Nodes that have come with history for other topics, for the driver's log."""
         self.is_leaving = False
         """Whether this node is about to end."""
         self._is_suspended = False  # because there is no engine
@@ -138,7 +140,9 @@ class Cluster:
         )
         self._histories: Histories | None = None
         if isinstance(state.logs, ClusterLogBook):
-            self._histories = Histories(state, state.logs, nodes, self._asks, self._delivery)
+            self._histories = Histories(
+                state, state.logs, nodes, self._asks, self._delivery, self.strangers
+            )
             self._delivery.histories = self._histories
         self._reception = Reception(
             nodes,
@@ -151,6 +155,7 @@ class Cluster:
             self._tasks,
             self._presence,
             self._histories,
+            self.strangers,
             self._survey,
             self._refuse,
             self._left_by,

@@ -46,6 +46,7 @@ class Histories:
         nodes: Nodes,
         asks: Asks,
         delivery: DeliversHere,
+        strangers: list[str],
     ) -> None:
         self._state = state
         self._logs = logs
@@ -55,6 +56,7 @@ class Histories:
         self._owners: dict[str, str] = {}
         self._told: dict[tuple[str, str], int] = {}  # how far a log was, by node and topic
         self._silent: dict[str, int] = {}  # up to where nothing is delivered that comes as past
+        self._strangers = strangers
         self._epoch = logs.own_epoch
         self._held: dict[str, list[tuple[Publication, Concern]]] | None = None
         """While this node hands its topics over: what their next owners will number, by topic."""
@@ -223,9 +225,11 @@ class Histories:
             self._epoch = self._logs.own_epoch
             self._nodes.tell(Kind.EPOCH, self._epoch)
 
-    def epoch(self, node: Node, _: bytes, epoch: str) -> None:
-        """Note the epoch of topics that a node will own."""
+    def epoch(self, node: Node, _: bytes, epoch: str, selected: list[str] | None = None) -> None:
+        """Note the epoch of topics that a node will own, and which topics have history there."""
         node.epoch = epoch
+        if selected is not None and selected != self._logs.selected:
+            self._strangers.append(node.id)
 
     # -- copies -----------------------------------------------------------------------------
 
@@ -281,7 +285,7 @@ class Histories:
 
     def node_came(self, node: Node) -> None:
         """Tell a new node the logs of this one."""
-        node.send(Kind.EPOCH, self._epoch)
+        node.send(Kind.EPOCH, self._epoch, self._logs.selected)
         for topic, owner in list(self._owners.items()):
             log = self._logs.known(topic)
             if log is None:

@@ -36,6 +36,7 @@ class Reception:
         tasks: ClusterTaskBook,
         presence: ClusterPresenceBook,
         histories: Histories | None,
+        strangers: list[str],
         survey: Survey,
         refuse: Callable[[str, Refusal], None],
         leaving: Callable[[Node], None],
@@ -50,6 +51,7 @@ class Reception:
         self.tasks = tasks
         self.presence = presence
         self.histories = histories
+        self._strangers = strangers
         self.survey = survey
         self._refuse = refuse
         self.leaving = leaving
@@ -59,6 +61,8 @@ class Reception:
         if frame.kind in _OF_HISTORY:
             if self.histories is not None:
                 _OF_HISTORY[frame.kind](self.histories, node, frame.payload, *frame.values)
+            elif frame.kind == Kind.EPOCH and len(frame.values) > 1:  # its greeting
+                self._strangers.append(node.id)
         else:
             handler = _HANDLERS.get(frame.kind)
             if handler is not None:  # a later version may say more

@@ -1,5 +1,6 @@
 """Topics with history on several nodes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,20 @@ def test_all_see_one_order_and_one_numbering(cluster: MemoryCluster, topic: str)
     expected = [(number, number + 1) for number in range(6)]
     assert [got(box) for box in boxes] == [expected] * 3
     assert not any(isinstance(event, Lost) for one in clients.values() for event in one.events)
+
+
+@pytest.mark.parametrize("rules", [(History("h/*"),), ()])
+def test_a_node_with_other_rules_is_a_stranger(
+    cluster: MemoryCluster, rules: tuple[History, ...]
+) -> None:
+    assert not any(node.cluster.strangers for node in cluster.nodes.values())
+    cluster.kill("n2")
+    other = cluster["n2"]
+    other._config = replace(other._config, history=rules)
+    cluster.start("n2")
+    assert sorted(other.cluster.strangers) == ["n1", "n3"]
+    if rules:  # a node without any tells nothing
+        assert cluster["n1"].cluster.strangers == ["n2"]
 
 
 @pytest.mark.parametrize("topic", TOPICS)
