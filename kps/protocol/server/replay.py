@@ -70,7 +70,9 @@ class Replays:
         self._open: OrderedDict[TopicLog, int] = OrderedDict()
         self._expected: dict[Scope, list[str]] = {}  # topics that are held for a confirmation
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many topics are being replayed."""
         return len(self._open)
 
     def begin(self, log: TopicLog, offset: int) -> None:
@@ -279,7 +281,7 @@ def find_logs(book: LogBook, replays: Replays, pattern: Pattern) -> list[TopicLo
         and log.topic not in topics
         and not any(other.selects(log.topic) for other in others)
     ]
-    room = min(MOST_OPEN - len(replays), MOST_OPEN_IN_ALL - session.state.replays)
+    room = min(MOST_OPEN - replays.count, MOST_OPEN_IN_ALL - session.state.replays)
     if len(found) > room:
         raise InvalidMessage("the pattern has too many topics with history", LIMIT_REACHED)
     return found

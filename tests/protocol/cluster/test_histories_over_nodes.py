@@ -115,6 +115,26 @@ def test_a_client_resumes_on_another_node(cluster: MemoryCluster, topic: str) ->
 
 
 @pytest.mark.parametrize("topic", TOPICS)
+def test_a_client_that_has_missed_nothing_goes_on(cluster: MemoryCluster, topic: str) -> None:
+    publisher = client(cluster, "n1", "publisher")
+    first = client(cluster, "n2", "moves")
+    box = subscribe(cluster, first, topic)
+    publish(cluster, publisher, topic, 0)
+    (message,) = box.take_all()
+    assert isinstance(message.position, Position)
+    first.session.close(cluster.clock.now)
+    cluster.run()
+    again = client(cluster, "n3", "moves")
+    box = subscribe(cluster, again, topic, Start(message.position))
+    publish(cluster, publisher, topic, 1)
+    assert got(box) == [(1, 2)]
+    empty = client(cluster, "n3", "empty")
+    box = subscribe(cluster, empty, "h/nothing yet", Start(last=3))
+    publish(cluster, publisher, "h/nothing yet", 2)
+    assert got(box) == [(2, 1)]
+
+
+@pytest.mark.parametrize("topic", TOPICS)
 def test_what_is_kept_outlives_the_owner_and_nobody_is_told_that_nothing_is_missing(
     cluster: MemoryCluster, topic: str
 ) -> None:
