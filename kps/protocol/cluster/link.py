@@ -17,6 +17,9 @@ from kps.protocol.cluster.seal import Seal
 from kps.protocol.dialect.envelope import InvalidMessage, load, write
 
 _HEAD = Struct(">BQQQ")  # kind of chunk, token of the sender, of the receiver, number
+VERSION = 1
+"""Of what nodes tell each other. It grows when a node of the version before would not understand
+all of it: then a node tells such a one only what that understands."""
 ENDED = "the node has ended"
 """Why a link falls in good order."""
 
@@ -56,6 +59,8 @@ class Link:
         self.node = node
         """The name of the other node."""
         self.is_up = False
+        self.version = VERSION
+        """The version of the other node, known when the link is up."""
         self.lost = 0
         """Frames that were not sent because the link fell."""
         self.forged = 0
@@ -208,7 +213,11 @@ class Link:
             said = load(about)
         except InvalidMessage:
             return False
-        return bool(said == [self._config.name, self.node, self._me])
+        if type(said) is not list or said[:3] != [self._config.name, self.node, self._me]:
+            return False
+        if len(said) > 3 and type(said[3]) is int:  # a later version may say more
+            self.version = said[3]
+        return True
 
     def _rise(self) -> None:
         if not self.is_up:
@@ -232,7 +241,7 @@ class Link:
             self._listener.fell(self, reason)
 
     def _greet(self, now: float) -> None:
-        about = write([self._config.name, self._me, self.node])
+        about = write([self._config.name, self._me, self.node, VERSION])
         self._put(_HEAD.pack(_GREETING, self._mine, self._theirs, 0) + about, now)
         self._listener.has_output(self)
 

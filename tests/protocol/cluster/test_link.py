@@ -3,6 +3,7 @@
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.frames import Assembler, Frame, Kind, compose, read_key, write_key
 from kps.protocol.cluster.homes import home_of
 from kps.protocol.cluster.link import Link
+from kps.protocol.dialect.envelope import write
 from kps.protocol.patterns import InGroup, Key, Pattern
 
 CONFIG = ClusterConfig()
@@ -103,6 +105,17 @@ def test_another_cluster_is_a_stranger() -> None:
     both = Both(ClusterConfig(name="one"), ClusterConfig(name="two"))
     both.settle()
     assert not any(end.link.is_up for end in both.ends)
+
+
+def test_a_node_of_a_later_version_says_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def greeting(said: list[Any]) -> bytes:
+        return write([*said[:3], 2, {"what": "is new"}] if said[1] == "a" else said)
+
+    monkeypatch.setattr("kps.protocol.cluster.link.write", greeting)
+    both = Both()
+    both.settle()
+    later, ours = (end.link for end in both.ends)
+    assert (ours.is_up, ours.version, later.version) == (True, 2, 1)
 
 
 def test_after_a_fault_a_link_rests_for_a_heartbeat() -> None:
