@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PYTEST_WORKERS ?= 4
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
-.PHONY: serve test test-python test-js test-go test-rust test-chat lint faces conformance fuzz bench soak attacks check-all clean
+.PHONY: serve test test-python test-js test-go test-rust test-chat lint faces conformance fuzz bench soak soak-nodes attacks check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -77,6 +77,10 @@ DRIVER ?= asyncio
 soak: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --driver $(DRIVER) --write
 
+# The same of workers, and of nodes over NATS, which are struck meanwhile: minutes for each.
+soak-nodes: $(VENV)/bench.stamp
+	$(BIN)/python benchmarks/soak_nodes.py --minutes $(MINUTES) --write
+
 # What attacks do to honest clients. ATTACKS="fragments zeros-20" is some of them.
 ATTACKS ?= --all
 attacks: $(VENV)/bench.stamp
@@ -91,6 +95,7 @@ check-all: test lint
 	$(MAKE) $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/soak.py --minutes 5 --driver asyncio
 	$(BIN)/python benchmarks/soak.py --minutes 5 --driver threads
+	$(BIN)/python benchmarks/soak_nodes.py --minutes 4
 	$(BIN)/python benchmarks/run.py --quick
 	$(BIN)/python benchmarks/run.py --only nodes --quick
 

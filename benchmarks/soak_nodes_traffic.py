@@ -55,6 +55,7 @@ class Traffic:
         self._numbers: dict[kps.Client, int] = {}
         self._moves = 0
         self._checks = 0
+        self._seen = ""
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -186,7 +187,7 @@ class Traffic:
                 if await holds():
                     return
             if time.monotonic() > deadline:
-                self._fail(f"not so: {what}")
+                self._fail(f"not so: {what} ({self._seen})")
                 return
             await asyncio.sleep(0.1)
 
@@ -214,6 +215,7 @@ class Traffic:
         ack = await self._clients["from-probe"].publish_to_id_with_ack("nomad", 0, 5.0)
         answers = [response.result for response in (await ack.wait()).values()]
         there = [number for number, one in enumerate(self._nomads) if one.is_connected]
+        self._seen = f"{[self._numbers[self._nomads[one]] for one in there]} of {self._moves} are there, {answers} answer"
         if len(there) != 1 or answers != [self._numbers[self._nomads[there[0]]]]:
             return False
         holder = self._nomads.pop(there[0])

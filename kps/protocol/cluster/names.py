@@ -40,6 +40,8 @@ class _Held(NamedTuple):
     identity: str
     stamp: int
     home: str
+    claim: int
+    """The number of the claim by which the client has it."""
 
 
 class Names:
@@ -74,7 +76,7 @@ class Names:
         if home is None and (self._agreement.is_sure or self.registry.holder(client_id)):
             stamp = self.registry.decide(me, client_id, identity)
             if stamp:
-                self._held[client_id] = _Held(identity, stamp, me)
+                self._held[client_id] = _Held(identity, stamp, me, next(self._numbers))
             return bool(stamp)
         due, claim = self._state.now + self._patience, next(self._numbers)
         at = me if home is None else home.id
@@ -92,7 +94,7 @@ class Names:
             return
         stamp = self.registry.decide(self._nodes.me, claimed.client_id, claimed.identity)
         if stamp:
-            self._hold(claimed, stamp)
+            self._hold(claim, claimed, stamp)
         else:
             self._judge(claimed.number, False)
 
@@ -105,15 +107,17 @@ class Names:
         claimed = self._claims.pop(claim, None)
         self.registry.note(stamp)
         if claimed is None:
-            self._claimed_late(home, client_id, stamp)
+            self._claimed_late(home, claim, client_id, stamp)
         elif stamp:
-            self._hold(claimed, stamp)
+            self._hold(claim, claimed, stamp)
         else:
             self._judge(claimed.number, False)
 
-    def _claimed_late(self, home: Node, client_id: str, stamp: int) -> None:
+    def _claimed_late(self, home: Node, claim: int, client_id: str, stamp: int) -> None:
         """Take a verdict without which we have gone on."""
         held = self._held.get(client_id)
+        if held is not None and held.claim > claim:
+            return  # another client of ours has the id by now; the verdict on its claim counts
         if held is not None and held.stamp < stamp:
             held = self._held[client_id] = held._replace(stamp=stamp)
             if held.home != home.id:
@@ -121,10 +125,10 @@ class Names:
         if stamp and (held is None or held.home != home.id):
             home.send(Kind.RELEASE, client_id, stamp)
 
-    def _hold(self, claim: _Claim, stamp: int) -> None:
+    def _hold(self, number: int, claim: _Claim, stamp: int) -> None:
         client_id = claim.client_id
         self._state.owners.take(client_id, claim.identity)
-        self._held[client_id] = _Held(claim.identity, stamp, claim.home)
+        self._held[client_id] = _Held(claim.identity, stamp, claim.home, number)
         self._judge(claim.number, True)
         client = self._state.clients.get(client_id)
         if client is None or client.number != claim.number:
@@ -229,5 +233,5 @@ class Names:
                 self._judge(claim.number, False)
                 continue
             self._state.tally.unconfirmed += 1
-            self._hold(claim, 0 if held is None else held.stamp)
+            self._hold(number, claim, 0)  # what another client of ours had is not its own
             self._move(claim.client_id)

@@ -261,6 +261,25 @@ class TestIds:
                 (ended,) = [one for one in first.events if isinstance(one, Ended)]
                 assert "took this id" in str(ended.error)
 
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_late_verdicts_are_about_clients_that_have_gone(
+        self, cluster: MemoryCluster, is_known: bool
+    ) -> None:
+        """The home has decided in time, but its verdicts on one node's claims come late."""
+        name = next(one for one in map("id-{}".format, range(99)) if home_of(one, NODES) == "n3")
+        late, clients = cluster.wires["n3", "n1"], []
+        for at in ("n1", "n2", "n1"):
+            late.is_stalled = bool(clients) or not is_known
+            clients.append(cluster[at].client(name))
+            cluster.advance(1.1)
+        late.is_stalled = False
+        cluster.advance(1.1)
+        assert [client.session.ready for client in clients] == [False, False, True]
+        assert cluster["n3"].cluster.names.registry.holder(name) == "n1"
+        clients[-1].session.close(cluster.clock.now)
+        cluster.run()
+        assert cluster["n3"].cluster.names.registry.holder(name) is None
+
     def test_an_id_is_free_again_when_its_client_has_left(self, cluster: MemoryCluster) -> None:
         client = cluster["n1"].client("a")
         cluster.run()
