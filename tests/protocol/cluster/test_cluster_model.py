@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle
+from kps.protocol.client.events import Disconnected, Ended
+from kps.protocol.dialect.places import Position, Start
 from kps.protocol.dialect.requests import Demands
 from kps.protocol.patterns import InGroup, Key, Pattern
 from kps.protocol.server.config import HubConfig
 from kps.testing.cluster import MemoryCluster
 from kps.testing.network import MemoryClient
 
+_ENDS = (Disconnected, Ended)
 NODES = ("n1", "n2", "n3")
 IDS = ("a", "b", "c", "d")
 TOPICS = ("t", "u", "kept")
@@ -39,6 +42,7 @@ topic = st.sampled_from(TOPICS)
 
 OPERATIONS = st.one_of(
     st.tuples(st.just("connect"), client_id, node),
+    st.tuples(st.just("move"), client_id, node),
     st.tuples(st.just("leave"), client_id),
     st.tuples(st.just("break"), client_id),
     st.tuples(st.just("subscribe"), client_id, key),
@@ -53,6 +57,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("handle"), client_id, st.sampled_from([None, None, "failed"])),
     st.tuples(st.just("cut"), node, node),
     st.tuples(st.just("stall"), node, node),
+    st.tuples(st.just("hold_back"), node, node),
     st.tuples(st.just("swallow"), node, node),
     st.tuples(st.just("mend"), node, node),
     st.tuples(st.just("kill"), node),
@@ -79,6 +84,12 @@ class Model:
         self.published = 0
         self.got: dict[tuple[int, Key], list[int]] = defaultdict(list)
         self.seen: dict[int, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+        self.position: dict[str, Position] = {}
+        """The place of the latest message with history, by client."""
+        self.began: list[int] = []
+        self.ended: dict[int, int] = {}
+        """With which operation each session has begun, and ended."""
+        self.operation = 0
         self.latest_direct: dict[tuple[int, str], int] = defaultdict(int)
         self.by_member: dict[tuple[Key, int], int] = defaultdict(int)
         self.plain: set[int] = set()
@@ -91,9 +102,22 @@ class Model:
         self.forget(name)
         client = self.cluster[at].client(name)
         self.sessions.append(client)
+        self.began.append(self.operation)
         self.clients[name] = client
         self.direct[name] = client.session.subscriptions.open_direct()
         self.run()
+
+    def move(self, name: str, at: str) -> None:
+        """Come to a node again, and go on in the history."""
+        start = self.position.get(name)
+        if self.cluster[at].is_running:
+            self.leave(name)
+            self.connect(name, at)
+            client = self.ready(name)
+            if client is not None:
+                since = None if start is None else Start(start)
+                self.boxes[name, "kept"] = client.session.subscribe("kept", self.now, since)
+                self.run()
 
     def forget(self, name: str) -> None:
         self.clients.pop(name, None)
@@ -180,6 +204,11 @@ class Model:
         if one != other:
             self.cluster.stall(one, other)
 
+    def hold_back(self, one: str, other: str) -> None:
+        """Let what one node sends to another one wait, but not the other way round."""
+        if one != other:
+            self.cluster.wires[one, other].is_stalled = True
+
     def swallow(self, one: str, other: str) -> None:
         if one != other:
             self.cluster.swallow(one, other)
@@ -232,6 +261,10 @@ class Model:
         self.take()
 
     def take(self) -> None:
+        self.operation += 1
+        for number, session in enumerate(self.sessions):
+            if number not in self.ended and any(isinstance(one, _ENDS) for one in session.events):
+                self.ended[number] = self.operation
         for (name, wanted), box in self.boxes.items():
             for message in box.take_all():
                 self.note(name, wanted, message)
@@ -246,6 +279,8 @@ class Model:
     def note(self, name: str, wanted: Key, message: Any) -> None:
         self.unhandled[name].append(message)
         number = message.data
+        if wanted == "kept" and message.position is not None:
+            self.position[name] = message.position
         if isinstance(wanted, InGroup):
             if number in self.plain:
                 self.by_member[wanted, number] += 1
@@ -277,6 +312,7 @@ class Model:
                 if client.session.id == name and client.session.ready
             ]
             assert len(holders) <= 1, f"{name} has several holders"
+            assert holders or not self.only_took_from_each_other(name)
         for name in list(self.clients):
             self.handle(name, None)
         self.advance(25.0)
@@ -288,6 +324,21 @@ class Model:
         self.advance(30.0)
         for node in self.cluster.nodes.values():
             check_empty(node)
+
+    def only_took_from_each_other(self, name: str) -> bool:
+        """Tell whether clients have lost an id to others, and none of these ended otherwise."""
+        ended = {
+            number: any("took this id" in str(one) for one in session.events)
+            for number, session in enumerate(self.sessions)
+            if session.session.id == name
+        }
+        others = [
+            self.ended.get(number, self.operation)
+            for number, is_taken in ended.items()
+            if not is_taken
+        ]
+        latest = max(others, default=-1)
+        return any(is_taken and self.began[number] > latest for number, is_taken in ended.items())
 
     def check_that_all_hear(self) -> None:
         """After the faults, what is published anywhere reaches everybody."""

@@ -267,7 +267,8 @@ class TestIds:
     ) -> None:
         """The home has decided in time, but its verdicts on one node's claims come late."""
         name = next(one for one in map("id-{}".format, range(99)) if home_of(one, NODES) == "n3")
-        late, clients = cluster.wires["n3", "n1"], []
+        late = cluster.wires["n3", "n1"]
+        clients: list[MemoryClient] = []
         for at in ("n1", "n2", "n1"):
             late.is_stalled = bool(clients) or not is_known
             clients.append(cluster[at].client(name))
