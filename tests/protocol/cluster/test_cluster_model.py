@@ -42,6 +42,7 @@ topic = st.sampled_from(TOPICS)
 
 OPERATIONS = st.one_of(
     st.tuples(st.just("connect"), client_id, node),
+    st.tuples(st.just("compete"), client_id, st.lists(node, min_size=3, max_size=4), node, node),
     st.tuples(st.just("move"), client_id, node),
     st.tuples(st.just("leave"), client_id),
     st.tuples(st.just("break"), client_id),
@@ -106,6 +107,14 @@ class Model:
         self.clients[name] = client
         self.direct[name] = client.session.subscriptions.open_direct()
         self.run()
+
+    def compete(self, name: str, places: list[str], one: str, other: str) -> None:
+        """Take an id over again and again, while what a node sends to another one waits."""
+        self.hold_back(one, other)
+        for at in places:
+            self.connect(name, at)
+            self.advance(1.1)
+        self.mend(one, other)
 
     def move(self, name: str, at: str) -> None:
         """Come to a node again, and go on in the history."""
