@@ -1,13 +1,14 @@
 """The database of a file for history: SQLite, with one connection, in one thread.
 
 It tells whether it was closed in order. If it was not, messages may be missing that clients have
-got, and the core leaves a gap (``BREAK``) behind all numbers that it may have used.
+got, and the core leaves a gap (``BREAK``) behind all numbers that it may have used. So it does if
+another node of a cluster may have gone on with a topic.
 """
 
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
@@ -15,28 +16,37 @@ from kps.errors import ServerStartFailed
 from kps.protocol.bus.history import BREAK
 from kps.protocol.bus.store import Entry, KeptPast, KeptTopic, new_entry
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The version of the tables below."""
 
 _MARK: Final = 0x4B505348  # "KPSH": whose database it is
 
 # The row of ``book``: the latest epoch, a number above which no entry has one, and whether the file
-# was closed in order. Of topics: the latest offset, and the number of the latest entry that is
-# forgotten. Entries are numbered as they come, so each goes to the end of its table. Times are
-# those of the system's clock.
+# was closed in order. Of topics: the latest offset, the number of the latest entry that is
+# forgotten, and whether all was there when the file was closed. Entries are numbered as they come,
+# so each goes to the end of its table. Times are those of the system's clock.
 _TABLES = """
 CREATE TABLE book (epoch TEXT, number INTEGER NOT NULL, is_closed INTEGER NOT NULL);
 INSERT INTO book VALUES (NULL, 0, 1);
 CREATE TABLE topics (topic TEXT PRIMARY KEY, epoch TEXT NOT NULL, top INTEGER NOT NULL,
-    forgotten INTEGER NOT NULL DEFAULT 0);
+    forgotten INTEGER NOT NULL DEFAULT 0, is_whole INTEGER NOT NULL DEFAULT 1);
 CREATE TABLE entries (number INTEGER PRIMARY KEY, topic TEXT NOT NULL, first INTEGER NOT NULL,
     messages INTEGER NOT NULL, sender TEXT NOT NULL, time REAL NOT NULL, text BLOB NOT NULL,
     headers BLOB NOT NULL DEFAULT x'');
 CREATE INDEX entries_of_topic ON entries (topic, first);
 """
-_WITHOUT_HEADERS = 1
-_HEADERS = "headers BLOB NOT NULL DEFAULT x''"
+# What makes a file of each earlier format one of the next.
+_CHANGES = {
+    1: "ALTER TABLE entries ADD COLUMN headers BLOB NOT NULL DEFAULT x''",
+    2: "ALTER TABLE topics ADD COLUMN is_whole INTEGER NOT NULL DEFAULT 1;"
+    f"UPDATE topics SET top = max(top, (SELECT number FROM book) / {BREAK} * {BREAK})",
+}
 _ROW = [int, str, int, int, str, float, bytes, bytes]
+
+_PUT = """
+INSERT INTO topics (topic, epoch, top, forgotten) VALUES (?, ?, ?, ?) ON CONFLICT (topic) DO UPDATE
+SET epoch = excluded.epoch, top = excluded.top, forgotten = max(forgotten, excluded.forgotten)
+"""
 
 # The file shrinks when so many of its pages are free, and they are half of it.
 _MOST_FREE = 256
@@ -65,6 +75,15 @@ class Forget(NamedTuple):
     topic: str
 
 
+class Put(NamedTuple):
+    """Note where a topic is, whatever was known of it."""
+
+    topic: str
+    epoch: str
+    top: int
+    forgotten: int
+
+
 class Begin(NamedTuple):
     """Note an epoch, and a number below all new ones."""
 
@@ -72,7 +91,7 @@ class Begin(NamedTuple):
     number: int
 
 
-Command = Append | Trim | Forget | Begin
+Command = Append | Trim | Forget | Put | Begin
 
 
 class Database:
@@ -104,9 +123,11 @@ class Database:
         """Tell whether the file is empty. Raises if it is not ours."""
         mark, version = self._number("PRAGMA application_id"), self._number("PRAGMA user_version")
         if mark == _MARK:
-            if version == _WITHOUT_HEADERS:
+            if version in _CHANGES:
                 with self._transaction():
-                    self._run(f"ALTER TABLE entries ADD COLUMN {_HEADERS}")
+                    for older in range(version, FORMAT):
+                        for statement in _CHANGES[older].split(";"):
+                            self._run(statement)
                     self._run(f"PRAGMA user_version = {FORMAT}")
             elif version != FORMAT:
                 raise ServerStartFailed(
@@ -137,16 +158,23 @@ class Database:
                 these = "SELECT topic FROM topics ORDER BY rowid LIMIT ?"
                 self._run(f"DELETE FROM entries WHERE topic IN ({these})", surplus)
                 self._run(f"DELETE FROM topics WHERE topic IN ({these})", surplus)
-            is_orderly = bool(is_closed) and surplus <= 0
+            if not is_closed or surplus > 0:
+                self._run("UPDATE topics SET is_whole = 0")
             entries = self._load_entries(most_bytes, now)
-            columns = "topic, epoch, top, forgotten"
+            columns = "topic, epoch, top, forgotten, is_whole"
             topics = [
-                KeptTopic(topic, its_epoch, top, entries.pop(topic, [])[::-1], forgotten)
-                for topic, its_epoch, top, forgotten in self._run(f"SELECT {columns} FROM topics")
+                KeptTopic(
+                    topic, its_epoch, top, entries.pop(topic, [])[::-1], forgotten, bool(is_whole)
+                )
+                for topic, its_epoch, top, forgotten, is_whole in self._run(
+                    f"SELECT {columns} FROM topics"
+                )
             ]
+            is_orderly = bool(is_closed) and surplus <= 0 and all(one.is_whole for one in topics)
             self._run("UPDATE book SET is_closed = 0")
             if not is_orderly:  # now, as the core uses such numbers before anything is written
                 self._run(f"UPDATE book SET number = (number / {BREAK} + 1) * {BREAK}")
+                self._run(f"UPDATE topics SET top = (top / {BREAK} + 1) * {BREAK}")
         return None if epoch is None else KeptPast(epoch, number, is_orderly, topics)
 
     def _load_entries(self, most_bytes: int, now: float) -> dict[str, list[Entry]]:
@@ -199,6 +227,9 @@ class Database:
                         batch.write()
                         self._run("DELETE FROM entries WHERE topic = ?", topic)
                         self._run("DELETE FROM topics WHERE topic = ?", topic)
+                    case Put():
+                        batch.write()
+                        self._run(_PUT, *command)
                     case Begin(epoch, number):
                         self._run("UPDATE book SET epoch = ?", epoch)
                         batch.number = number
@@ -209,18 +240,23 @@ class Database:
             if free > _MOST_FREE and 2 * free > self._number("PRAGMA page_count"):
                 self._connection.executescript("PRAGMA incremental_vacuum")
 
-    def finish(self, tops: Mapping[str, int] | None) -> bool:
+    def finish(self, tops: Mapping[str, int] | None, copies: Iterable[str] = ()) -> bool:
         """Note that the file is closed in order, unless something is missing; tell whether it is.
 
-        ``tops`` are the latest offsets of all topics; ``None``: the core has not begun.
+        ``tops`` are the latest offsets of all topics; ``None``: the core has not begun. Other
+        servers may go on with those topics that are ``copies``.
         """
-        if tops is not None:
-            least = self._number("SELECT number FROM book") // BREAK * BREAK
-            kept = dict(self._run("SELECT topic, max(top, ?) FROM topics", least))
-            begun = {topic for topic, top in tops.items() if top % BREAK}  # with messages since
-            if not begun <= kept.keys() or any(tops.get(topic) != kept[topic] for topic in kept):
-                return False
-        self._run("UPDATE book SET is_closed = 1")
+        with self._transaction():
+            if tops is not None:
+                kept = dict(self._run("SELECT topic, top FROM topics"))
+                begun = {topic for topic, top in tops.items() if top % BREAK}  # with messages since
+                if not begun <= kept.keys() or any(tops.get(one) != kept[one] for one in kept):
+                    return False
+                self._run("UPDATE topics SET is_whole = 1")
+                self._connection.executemany(
+                    "UPDATE topics SET is_whole = 0 WHERE topic = ?", [(one,) for one in copies]
+                )
+            self._run("UPDATE book SET is_closed = 1")
         return True
 
     def close(self) -> None:

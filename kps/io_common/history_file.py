@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from kps.errors import ServerStartFailed
-from kps.io_common.history_database import Append, Begin, Command, Database, Forget, Trim
+from kps.io_common.history_database import Append, Begin, Command, Database, Forget, Put, Trim
 from kps.io_common.logger import Write
 from kps.io_common.system_errors import describe
 from kps.protocol.bus.history import LogBook
@@ -67,6 +67,7 @@ class HistoryFile:
         self._past: KeptPast | None = None
         self._book: LogBook | None = None
         self._tops: dict[str, int] | None = None  # the latest offset of each topic, at the end
+        self._copies: list[str] = []  # topics with which other servers may go on
         self._commands: SimpleQueue[Command | None] = SimpleQueue()  # None: close the file
         self._hurry: SimpleQueue[None] = SimpleQueue()  # wakes the thread
         self._is_open = False  # for commands
@@ -113,6 +114,7 @@ class HistoryFile:
         if not self._is_closing:
             if self._book is not None:
                 self._tops = {log.topic: log.top for log in self._book.logs()}
+                self._copies = [one for one in self._tops if not self._book.owns(one)]
             self._commands.put(None)
             self._is_closing = True  # last, should a signal handler raise
         self._hurry.put(None)
@@ -145,6 +147,10 @@ class HistoryFile:
     def forget(self, topic: str) -> None:
         if topic not in self._refused:
             self._put(Forget(topic))
+
+    def place(self, topic: str, epoch: str, top: int, forgotten: int) -> None:
+        if topic not in self._refused:
+            self._put(Put(topic, epoch, top, forgotten))
 
     def begin(self, epoch: str, number: int) -> None:
         self._put(Begin(epoch, number))
@@ -216,7 +222,7 @@ class HistoryFile:
             if not self._carry_out(database, commands):
                 return False
             self._written += sum(map(_size, commands))
-        return not self.lost and not self._gave_up and database.finish(self._tops)
+        return not self.lost and not self._gave_up and database.finish(self._tops, self._copies)
 
     def _next(self) -> tuple[list[Command], bool]:
         """Wait for commands; return them, and whether the file is then to be closed."""

@@ -1,7 +1,7 @@
 """A cluster in memory: nodes with clients, links between the nodes, and their faults."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import permutations
 from random import Random
@@ -9,9 +9,11 @@ from random import Random
 from kps.protocol.cluster.cluster import Cluster
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.figures import Exporter
+from kps.protocol.cluster.resuming import Resumption
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.hub import Hub
 from kps.protocol.server_limits import ServerLimits
+from kps.testing.kept import MemoryStore
 from kps.testing.network import ManualClock, Network
 
 
@@ -63,7 +65,8 @@ class Wire:
 class MemoryCluster:
     """Several nodes in one process, without sockets, and a time that is set by hand.
 
-    ``exporter`` makes what has the figures of a node for operators.
+    ``exporter`` makes what has the figures of a node for operators. What the nodes of ``stores``
+    keep of topics with history outlives them.
     """
 
     def __init__(
@@ -75,8 +78,10 @@ class MemoryCluster:
         limits: ServerLimits | None = None,
         seed: int = 0,
         exporter: Callable[[NodeNetwork], Exporter] | None = None,
+        stores: Iterable[str] = (),
     ) -> None:
         self.clock = ManualClock()
+        self.stores = {name: MemoryStore() for name in stores}
         self.random = Random(seed)
         self._cluster = cluster or ClusterConfig()
         config = config or HubConfig(id="n")
@@ -94,6 +99,8 @@ class MemoryCluster:
         self.wires = {pair: Wire() for pair in permutations(names, 2)}
         for one, other in self.wires:
             self.nodes[one].cluster.open(other, self.clock.now)
+        for name in self.stores:
+            self._open_store(name)
         self.run()
 
     def __getitem__(self, name: str) -> NodeNetwork:
@@ -206,12 +213,38 @@ class MemoryCluster:
         node.reachable = False
         node.is_running = False
 
-    def start(self, name: str) -> None:
-        """Start a node that was killed. It knows nothing."""
+    def stop(self, name: str) -> None:
+        """End a node in order."""
         node = self.nodes[name]
-        node.reachable = node.is_running = True
-        node.restart()
-        for other in self.nodes:
-            if other != name and self.nodes[other].is_running:
-                self.mend(name, other)
+        others = (one for one in self.nodes if one != name and self.nodes[one].is_running)
+        if any(others) and not node.cluster.is_leaving:
+            self.leave(name)
+        logs = node.hub.state.logs
+        if name in self.stores and logs is not None:
+            self.stores[name].close(logs)
+        self.kill(name)
         self.run()
+
+    def start(self, *names: str) -> None:
+        """Start nodes at once that were killed or stopped. They know what they have stored."""
+        for name in names:
+            node = self.nodes[name]
+            node.reachable = node.is_running = True
+            node.restart()
+            if name in self.stores:
+                self._open_store(name)
+            for other in self.nodes:
+                if other != name and self.nodes[other].is_running:
+                    self.mend(name, other)
+        self.run()
+        for work in (Resumption.own_whole, Resumption.own_copies):
+            for name in names:
+                resumption = self.nodes[name].cluster.resumption
+                if resumption is not None:
+                    work(resumption, self.clock.now)
+            self.run()
+
+    def _open_store(self, name: str) -> None:
+        logs, store = self.nodes[name].hub.state.logs, self.stores[name]
+        if logs is not None:
+            logs.open(store, store.load(), self.clock.now)

@@ -441,9 +441,9 @@ class TestRefused:
     def test_a_newer_format(self, start: Start, path: Path) -> None:
         start().close()
         connection = sqlite3.connect(path)
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
         connection.close()
-        assert self.refusal(path) == "it has the format 3, and this version of KPS knows 2"
+        assert self.refusal(path) == "it has the format 4, and this version of KPS knows 3"
 
     def test_a_database_of_something_else(self, path: Path) -> None:
         connection = sqlite3.connect(path)

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from kps.protocol.bus.history import History
+from kps.protocol.bus.history import History, break_behind
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.store import Entry, KeptPast, KeptTopic, new_entry
 from kps.protocol.client.config import ClientConfig
@@ -44,6 +44,9 @@ class Disk:
     def forget(self, topic: str) -> None:
         self.pending.append(("forget", topic))
 
+    def place(self, topic: str, epoch: str, top: int, forgotten: int) -> None:
+        self.pending.append(("place", topic, epoch, top))
+
     def begin(self, epoch: str, number: int) -> None:
         self.pending.append(("begin", epoch, number))
 
@@ -68,10 +71,18 @@ class Disk:
                     topics[topic] = its_epoch, top, [one for one in entries if one.behind > offset]
                 case ("forget", topic):
                     topics.pop(topic, None)
+                case ("place", topic, its_epoch, top):
+                    entries = topics[topic][2] if topic in topics else []
+                    topics[topic] = its_epoch, top, entries
                 case ("begin", epoch, first):
                     number = max(number, first)
         if not epoch:
             return None
+        if not is_orderly:
+            self.committed += [
+                ("place", topic, its_epoch, break_behind(top))
+                for topic, (its_epoch, top, _) in topics.items()
+            ]
         kept = [KeptTopic(topic, *rest) for topic, rest in topics.items()]
         return KeptPast(epoch, number, is_orderly, kept)
 

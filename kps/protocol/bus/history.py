@@ -16,7 +16,7 @@ from typing import Final
 from kps.errors import InvalidArgument
 from kps.protocol import cost
 from kps.protocol.bus.publication import Publication
-from kps.protocol.bus.store import Entry, KeptPast, Store
+from kps.protocol.bus.store import Entry, KeptPast, KeptTopic, Store
 from kps.protocol.limits import LONGEST, shown
 from kps.protocol.patterns import Pattern, pattern
 from kps.protocol.timers import Deadlines
@@ -358,10 +358,7 @@ class LogBook:
         if past is None:
             store.begin(self.epoch, self.latest)
             return
-        self.epoch = self._latest_epoch = past.epoch
-        self.latest = past.number if past.is_orderly else _break_behind(past.number)
-        if not past.is_orderly:
-            store.begin(self.epoch, self.latest)
+        self._resume(store, past)
         for one in past.topics:
             rule = self.rule_of(one.topic)
             if rule is None:
@@ -374,11 +371,26 @@ class LogBook:
             self._empty[log] = None
             for entry in one.entries:
                 log.add(entry)
-            least = self.latest // BREAK * BREAK
-            log.top = max(least, one.top if past.is_orderly else _break_behind(one.top))
+            log.top = self._top_of(store, past, one)
             while log.entries and log.kept - log.entries[0].messages >= rule.size:
                 log.drop_oldest()
             log.handle_timeout(now)
+
+    def _resume(self, store: Store, past: KeptPast) -> None:
+        """Go on with the numbers of entries, and with the epoch of new topics."""
+        self.epoch = self._latest_epoch = past.epoch
+        self.latest = past.number if past.is_orderly else break_behind(past.number)
+        if not past.is_orderly:
+            store.begin(self.epoch, self.latest)
+
+    def _top_of(self, store: Store, past: KeptPast, one: KeptTopic) -> int:
+        """Return the offset behind which a topic goes on. That is in the file, too."""
+        return one.top if past.is_orderly else break_behind(one.top)
+
+    def owns(self, topic: str) -> bool:
+        """Tell whether this server has numbered the latest message of a topic, and no other one
+        goes on with it."""
+        return True
 
     def has_begun(self, log: TopicLog) -> None:
         """Note that a log has got its first entry."""
@@ -433,5 +445,6 @@ class LogBook:
             self.store.begin(self._latest_epoch, self.latest)
 
 
-def _break_behind(number: int) -> int:
+def break_behind(number: int) -> int:
+    """Return the next break behind an offset, or behind the number of an entry."""
     return (number // BREAK + 1) * BREAK

@@ -68,6 +68,10 @@ class Store(Protocol):
     def forget(self, topic: str) -> None:
         """Forget a topic."""
 
+    def place(self, topic: str, epoch: str, top: int, forgotten: int) -> None:
+        """Note the epoch of a topic, the offset of its latest message, and the number of its latest
+        entry that is forgotten, whatever was known of it. Its entries stay."""
+
     def begin(self, epoch: str, number: int) -> None:
         """Note the epoch of topics of which nothing is known, and a number below all new ones."""
 
@@ -82,6 +86,8 @@ class KeptTopic(NamedTuple):
     entries: Sequence[Entry]
     forgotten: int = 0
     """The number of the latest entry that is forgotten, or a larger one; 0: none is."""
+    is_whole: bool = True
+    """Whether these are all that there was: the server ended in order, and owned the topic then."""
 
 
 class KeptPast(NamedTuple):
@@ -91,5 +97,7 @@ class KeptPast(NamedTuple):
     number: int
     """The number of the latest entry, or that with which the epoch began if it is larger."""
     is_orderly: bool
-    """Whether it has kept all that there was."""
+    """Whether it has kept all that there was, of each topic. If not, a number and the tops that it
+    returns the next time are behind the breaks (``history.BREAK``), whatever it is told until then:
+    the server uses such offsets before anything is kept."""
     topics: Iterable[KeptTopic]

@@ -23,6 +23,7 @@ from kps.protocol.cluster.names import Names
 from kps.protocol.cluster.nodes import LinkEncoding, Node, Nodes
 from kps.protocol.cluster.presence import ClusterPresenceBook
 from kps.protocol.cluster.reception import Reception
+from kps.protocol.cluster.resuming import Resumption
 from kps.protocol.cluster.survey import Survey
 from kps.protocol.server.actions import no_such_client
 from kps.protocol.server.config import HubConfig
@@ -138,12 +139,14 @@ class Cluster:
             *(state, local, nodes, self.interest, self.names.places),
             *(self._asks, patience, self._refuse),
         )
-        self._histories: Histories | None = None
+        self.histories: Histories | None = None
+        """The topics with history, if there are rules for any."""
+        self.resumption: Resumption | None = None
+        """How this node goes on with what a store has kept of them."""
         if isinstance(state.logs, ClusterLogBook):
-            self._histories = Histories(
-                state, state.logs, nodes, self._asks, self._delivery, self.strangers
-            )
-            self._delivery.histories = self._histories
+            self.histories = Histories(state, state.logs, nodes, self._asks, self._delivery)
+            self.resumption = Resumption(state, state.logs, self.histories)
+            self._delivery.histories = self.histories
         self._reception = Reception(
             nodes,
             self.agreement,
@@ -154,7 +157,7 @@ class Cluster:
             self.members,
             self._tasks,
             self._presence,
-            self._histories,
+            self.histories,
             self.strangers,
             self._survey,
             self._refuse,
@@ -223,8 +226,8 @@ class Cluster:
         self.is_leaving = True
         self.nodes.leave(self.nodes.me)
         self.nodes.tell(Kind.LEAVING)
-        if self._histories is not None:
-            self._histories.hold()
+        if self.histories is not None:
+            self.histories.hold()
         self._settle(partial(self.names.move_from, self.nodes.me))
         self.agreement.when_sure(self._hand_over)
 
@@ -272,8 +275,8 @@ class Cluster:
         node = Node(link, self._encoding)
         self.nodes.add(node)
         self._state.others = self.nodes.others
-        if self._histories is not None:
-            self._histories.node_came(node)
+        if self.histories is not None:
+            self.histories.node_came(node)
         self._presence.node_came(node)
         self.interest.greet(node)
         if self.is_leaving:
@@ -291,8 +294,8 @@ class Cluster:
         node = self.nodes.remove(link.node)
         self._state.others = self.nodes.others
         self._state.bus.remove(node)
-        if self._histories is not None:
-            self._histories.node_went(node)
+        if self.histories is not None:
+            self.histories.node_went(node)
         self._presence.node_went(node)
         self._asks.node_went(node)
         self.members.node_went(node)
@@ -324,10 +327,10 @@ class Cluster:
         self.agreement.begin(*works, self.members.move, self._tasks.move)
 
     def _hand_over(self) -> None:
-        if self._histories is None:
+        if self.histories is None:
             self.has_left = True
         else:
-            self._slices.begin(partial(self._hand_over_all, self._histories))
+            self._slices.begin(partial(self._hand_over_all, self.histories))
 
     def _hand_over_all(self, histories: Histories) -> Iterator[int]:
         yield from histories.hand_over()

@@ -93,8 +93,8 @@ class Kind(IntEnum):
     KEPT = 35
     """Epoch, offset, and the same."""
     LOG = 36
-    """Topic, epoch, offsets of the first message that is kept and of the latest: the sender owns
-    the topic. Entries follow, unless the receiver has them."""
+    """Topic, epoch, offsets of the first message that is kept and of the latest, and the right of
+    the sender, who owns the topic (``histories``). Entries follow, unless the receiver has them."""
     ENTRY = 37
     """Epoch, offset, age in seconds, then about the publication."""
     LEAVING = 38

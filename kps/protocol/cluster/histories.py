@@ -5,6 +5,11 @@ what is kept outlives any node. A topic of which nothing is known is owned by it
 its owner stays the same, until it is gone: then the home of that moment goes on with what it has
 kept, in a new epoch, so nobody is told that nothing is missing. If two nodes own one topic after a
 split, the one with more messages keeps it.
+
+A node may have a store, such as a file, with what it has kept before it started. What other nodes
+own then, it follows. Of the rest, it owns again what it owned when it ended in order, in the same
+epochs; what it had copies of, it goes on with in a new epoch. A topic with a message since the node
+has started wins over one that is as a store had it.
 """
 
 from collections.abc import Iterator
@@ -18,6 +23,7 @@ from kps.protocol.cluster.carrying import About, payload_of, restored
 from kps.protocol.cluster.frames import Kind
 from kps.protocol.cluster.logs import ClusterLogBook
 from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.cluster.owners import COPY, LIVES, WHOLE, Owners
 from kps.protocol.cluster.ports import DeliversHere
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.server.state import ServerState
@@ -46,20 +52,24 @@ class Histories:
         nodes: Nodes,
         asks: Asks,
         delivery: DeliversHere,
-        strangers: list[str],
     ) -> None:
         self._state = state
         self._logs = logs
         self._nodes = nodes
         self._asks = asks
         self._delivery = delivery
-        self._owners: dict[str, str] = {}
-        self._told: dict[tuple[str, str], int] = {}  # how far a log was, by node and topic
+        self.owners = Owners(logs, nodes)
+        """Who owns which topic."""
+        self._told: dict[tuple[str, str], tuple[int, int]] = {}  # right and top, by node and topic
+        self._new: set[str] = set()  # nodes that have not told everything yet
         self._silent: dict[str, int] = {}  # up to where nothing is delivered that comes as past
-        self._strangers = strangers
         self._epoch = logs.own_epoch
-        self._held: dict[str, list[tuple[Publication, Concern]]] | None = None
-        """While this node hands its topics over: what their next owners will number, by topic."""
+        self._holds = self._has_handed_over = False
+        self._held: dict[str, list[tuple[Publication, Concern]]] = {}
+        """What waits for the next owner of its topic: while this node hands its topics over, and
+        after its start."""
+        self.selected = logs.selected
+        """The patterns of topics that have history."""
         logs.epoch_of = self._epoch_of
 
     def has(self, topic: str) -> bool:
@@ -86,18 +96,22 @@ class Histories:
         self._number_or_send(publication, Concern(self._nodes.me, 0, request.id, seconds))
 
     def _number_or_send(self, publication: Publication, concern: Concern) -> None:
-        owner = self._owner_of(publication.topic)
+        topic = publication.topic
+        owner = None if topic in self._logs.waiting else self._owner_of(topic)
         if owner is not None:
             if concern.ack_id and concern.origin == self._nodes.me:
                 self._asks.goes_by(concern.ack_id, owner)
-            self._send(owner, publication, concern)
-        elif self._held is not None:
-            self._held.setdefault(publication.topic, []).append((publication, concern))
+            values = *concern, *About.of(publication)
+            owner.send(Kind.KEEP, *values, payload=payload_of(publication))
+        elif self._holds or topic in self._logs.waiting:
+            self._held.setdefault(topic, []).append((publication, concern))
         else:
             self._number(publication, concern)
 
-    def _send(self, owner: Node, publication: Publication, concern: Concern) -> None:
-        owner.send(Kind.KEEP, *concern, *About.of(publication), payload=payload_of(publication))
+    def _release(self, topic: str) -> None:
+        """Number what has waited for the owner of a topic, or let that do it."""
+        for held in self._held.pop(topic, ()):
+            self._number_or_send(*held)
 
     def keep(self, _: Node, payload: bytes, *values: Any) -> None:
         """Number a publication of another node, as the owner of its topic."""
@@ -111,6 +125,7 @@ class Histories:
         """Number and keep a publication, deliver it here, and tell all nodes."""
         state, logs = self._state, self._logs
         logs.keep(publication, state.now)
+        self.owners.lives(publication.topic)
         if logs.work:
             state.turns.left -= logs.take_work()
         log = logs.known(publication.topic)
@@ -125,17 +140,18 @@ class Histories:
         """Keep and deliver what the owner of a topic has numbered."""
         concern, about = _split(values)
         topic = about.topic
-        log = self._log(topic)
+        log = self._logs.of(topic)
         if log is None:
             return
-        owner = self._owners.get(topic)
+        owner = self.owners.of(topic)
         if owner == self._nodes.me:
             self._contest(node, log)
             return
         if owner is None:
-            self._owners[topic] = node.id
+            self.owners.note(topic, node.id)
         elif owner != node.id:
             return  # the owner has won against it, and it does not know yet
+        self.owners.lives(topic)
         publication = restored(ForwardedPublication, about, payload)
         if self._logs.follow(log, publication, epoch, first, self._state.now):
             self._deliver(publication, concern)
@@ -163,106 +179,118 @@ class Histories:
 
     def _owner_of(self, topic: str) -> Node | None:
         """Return the node that numbers the messages of a topic; ``None``: this one."""
-        owner, me = self._owners.get(topic), self._nodes.me
+        owner, me = self.owners.of(topic), self._nodes.me
         if owner == me:
             return None
         if owner is not None:
             return self._nodes.others[owner]
         home = self._nodes.home(topic)
         if home is None:
-            log = self._log(topic)
+            log = self._logs.of(topic)
             if log is not None and log.top:
-                self._take_over(log)
-            self._owners[topic] = me
+                self.take_over([log])
+            self.owners.note(topic, me)
         return home
 
-    def _take_over(self, log: TopicLog) -> None:
-        """Own a topic whose owner is gone."""
-        self._logs.renumber(log)
-        self._tell_epoch()
-        self._owners[log.topic] = self._nodes.me
+    def take_over(self, logs: list[TopicLog], right: int = LIVES) -> None:
+        """Own topics of which this node has copies, in a new epoch."""
+        if logs:
+            self._logs.renew(logs)
+            self._tell_epoch()
+        for log in logs:
+            self.own(log, right)
+
+    def own(self, log: TopicLog, right: int) -> None:
+        """Own a topic, and tell all nodes what is kept of it."""
+        topic = log.topic
+        self.owners.note(topic, self._nodes.me, right)
         for node in self._nodes.others.values():
             self._send_log(node, log)
+        self._release(topic)
 
     def hold(self) -> None:
         """Number nothing any more, because this node is about to end."""
-        self._held = {}
+        self._holds = True
 
     def hand_over(self) -> Iterator[int]:
         """Let other nodes go on with the topics that this one owns. All have what it numbered."""
-        me = self._nodes.me
-        for topic in [topic for topic, owner in self._owners.items() if owner == me]:
-            home, log = self._nodes.home(topic), self._log(topic)
+        for topic in self.owners.owned_by(self._nodes.me):
+            home, log = self._nodes.home(topic), self._logs.of(topic)
             if home is not None and log is not None:
-                self._owners[topic] = home.id
+                self.owners.note(topic, home.id, self.owners.right_to(topic))
                 home.send(Kind.HANDOVER, topic, log.epoch, log.top)
-                for held in (self._held or {}).pop(topic, ()):  # before anything newer
-                    self._number_or_send(*held)
+                self._release(topic)  # before anything newer
             yield 1
-        left, self._held = self._held or {}, None
-        for several in left.values():  # of topics that no other node takes
-            for held in several:
-                self._number_or_send(*held)
+        self._holds, self._has_handed_over = False, True
+        for topic in list(self._held):  # that no other node takes
+            self._release(topic)
 
     def handed_over(self, node: Node, _: bytes, topic: str, epoch: str, top: int) -> None:
         """Own a topic that its owner has handed over, and go on in its epoch."""
-        log = self._log(topic)
+        log, home = self._logs.of(topic), self._nodes.home(topic)
         if log is None:
             return
-        if (log.epoch, log.top) != (epoch, top):  # this node has missed something
-            self._take_over(log)
+        if home is not None and self._has_handed_over:  # this node is about to end as well
+            self.owners.note(topic, home.id, self.owners.right_to(topic))
+            home.send(Kind.HANDOVER, topic, epoch, top)
             return
-        self._owners[topic] = self._nodes.me
+        if (log.epoch, log.top) != (epoch, top):  # this node has missed something
+            self.take_over([log])
+            return
+        right = self.owners.right_to(topic)
+        self.owners.note(topic, self._nodes.me, right)
         for other in self._nodes.others.values():
             if other is not node:
-                other.send(Kind.LOG, topic, epoch, log.first, log.top)
-
-    def _log(self, topic: str) -> TopicLog | None:
-        return self._logs.known(topic) if self.has(topic) else None
+                other.send(Kind.LOG, topic, epoch, log.first, log.top, right)
 
     def _tell_epoch(self) -> None:
         if self._epoch != self._logs.own_epoch:
             self._epoch = self._logs.own_epoch
             self._nodes.tell(Kind.EPOCH, self._epoch)
 
-    def epoch(self, node: Node, _: bytes, epoch: str, selected: list[str] | None = None) -> None:
-        """Note the epoch of topics that a node will own, and which topics have history there."""
-        node.epoch = epoch
-        if selected is not None and selected != self._logs.selected:
-            self._strangers.append(node.id)
-
     # -- copies -----------------------------------------------------------------------------
 
     def _send_log(self, node: Node, log: TopicLog) -> None:
         """Tell a node that this one owns a topic, and all that is kept of it."""
-        self._told[node.id, log.topic] = log.top
-        node.send(Kind.LOG, log.topic, log.epoch, log.first, log.top)
+        right = self.owners.right_to(log.topic)
+        self._told[node.id, log.topic] = right, log.top
+        node.send(Kind.LOG, log.topic, log.epoch, log.first, log.top, right)
         now = self._state.now
         for entry in self._logs.entries_of(log):
             place = log.epoch, entry.first, now - entry.time
             about = About(log.topic, entry.sender, entry.messages, entry.headers.decode())
             node.send(Kind.ENTRY, *place, *about, payload=entry.text)
 
-    def log(self, node: Node, _: bytes, topic: str, epoch: str, first: int, top: int) -> None:
-        """Follow a node that owns a topic, unless this one does, with more messages."""
-        log = self._log(topic)
+    def log(
+        self, node: Node, _: bytes, topic: str, epoch: str, first: int, top: int, right: int
+    ) -> None:
+        """Follow a node that owns a topic, unless this one does, with more right or messages."""
+        log = self._logs.of(topic)
         if log is None:
             return
-        if self._owners.get(topic) == self._nodes.me:
+        is_whole = self._logs.waiting.get(topic)
+        if is_whole is not None and (WHOLE if is_whole else COPY, log.top) > (right, top):
+            if is_whole:
+                self.own(log, WHOLE)
+            else:
+                self.take_over([log], COPY)
+        if self.owners.of(topic) == self._nodes.me:
             mine = self._contest(node, log)
-            if (mine, log.epoch) > (top, epoch):
+            if (*mine, log.epoch) > (right, top, epoch):
                 self._told.pop((node.id, topic), None)
                 for other in self._nodes.others.values():
                     if other is not node:
                         self._send_log(other, log)
                 return
-        self._owners[topic] = node.id
-        if log.epoch != epoch:
+        if log.epoch != epoch or log.top > top:  # it is no beginning of that one
             self._logs.begin_anew(log, epoch, first - 1)
             self._silent[topic] = top
+        self.owners.note(topic, node.id, right)
+        self._release(topic)
 
-    def _contest(self, node: Node, log: TopicLog) -> int:
-        """Tell a node that owns a topic, too, of our log; return how far that was then."""
+    def _contest(self, node: Node, log: TopicLog) -> tuple[int, int]:
+        """Tell a node that owns a topic, too, of our log; return our right, and how far the log
+        was, when we told that."""
         if (node.id, log.topic) not in self._told:
             self._send_log(node, log)
         return self._told[node.id, log.topic]
@@ -273,8 +301,8 @@ class Histories:
         """Keep a part of the log of a node; deliver what of it has been missed here."""
         about = About(*values)
         topic = about.topic
-        log = self._log(topic)
-        if log is None or self._owners.get(topic) != node.id:
+        log = self._logs.of(topic)
+        if log is None or self.owners.of(topic) != node.id:
             return
         publication = restored(ForwardedPublication, about, payload)
         is_new = self._logs.follow(log, publication, epoch, first, self._state.now - age)
@@ -285,17 +313,25 @@ class Histories:
 
     def node_came(self, node: Node) -> None:
         """Tell a new node the logs of this one."""
-        node.send(Kind.EPOCH, self._epoch, self._logs.selected)
-        for topic, owner in list(self._owners.items()):
+        self._new.add(node.id)
+        node.send(Kind.EPOCH, self._epoch, self.selected)
+        for topic in self.owners.owned_by(self._nodes.me):
             log = self._logs.known(topic)
             if log is None:
-                del self._owners[topic]
-            elif owner == self._nodes.me:
+                self.owners.forget(topic)
+            else:
                 self._send_log(node, log)
+
+    def told_all(self, node: Node) -> None:
+        """Own what nobody owns, also not a new node, which has told all: so it has that as well."""
+        if node.id in self._new:
+            self._new.discard(node.id)
+            self.take_over(self.owners.orphans(node))
 
     def node_went(self, node: Node) -> None:
         """Forget what was told to a node, and what it owned. It may come back without that."""
-        self._owners = {topic: one for topic, one in self._owners.items() if one != node.id}
+        self.owners.node_went(node.id)
+        self._new.discard(node.id)
         self._told = {place: top for place, top in self._told.items() if place[0] != node.id}
 
 

@@ -61,12 +61,23 @@ class Reception:
         if frame.kind in _OF_HISTORY:
             if self.histories is not None:
                 _OF_HISTORY[frame.kind](self.histories, node, frame.payload, *frame.values)
-            elif frame.kind == Kind.EPOCH and len(frame.values) > 1:  # its greeting
-                self._strangers.append(node.id)
         else:
             handler = _HANDLERS.get(frame.kind)
             if handler is not None:  # a later version may say more
                 handler(self, node, frame.payload, *frame.values)
+
+    def told(self, node: Node, homes: list[str]) -> None:
+        """Note that a node has told the homes what they must know, and others what it owns."""
+        if self.histories is not None:
+            self.histories.told_all(node)
+        self.agreement.told(node, homes)
+
+    def _epoch(self, node: Node, _: bytes, epoch: str, selected: list[str] | None = None) -> None:
+        """Note the epoch of topics that a node will own, and which topics have history there."""
+        node.epoch = epoch
+        mine = [] if self.histories is None else self.histories.selected
+        if selected is not None and selected != mine:
+            self._strangers.append(node.id)
 
     def _publish(self, node: Node, data: bytes, receipt: int, *about: Any) -> None:
         publication = restored(ForwardedPublication, About(*about), data)
@@ -164,7 +175,7 @@ _HANDLERS: dict[int, _Handler] = {
     Kind.WHERE: lambda it, node, _, client_id: it.names.places.where(node, client_id),
     Kind.THERE: lambda it, _, __, *values: it.names.places.is_there(*values),
     Kind.LEAVING: lambda it, node, _: it.leaving(node),
-    Kind.TOLD: lambda it, node, _, homes: it.agreement.told(node, homes),
+    Kind.TOLD: lambda it, node, _, homes: it.told(node, homes),
     Kind.ASKED: lambda it, node, _, *values: it.asks.asked(node, *values),
     Kind.OUTCOME: lambda it, node, data, *values: it.asks.outcome(node, *values, data),
     Kind.JOIN: lambda it, node, _, *values: it.members.join(node, *values),
@@ -183,11 +194,11 @@ _HANDLERS: dict[int, _Handler] = {
     Kind.AWAY: lambda it, node, _, *values: it.presence.went(node, *values),
     Kind.SURVEY: lambda it, node, _, *values: it.survey.asked(node, *values),
     Kind.SURVEYED: lambda it, *values: it.survey.told(*values),
+    Kind.EPOCH: Reception._epoch,
     Kind.END: lambda it, node, _, ack_id: it.asks.ended(node, ack_id),
 }
 
 _OF_HISTORY: dict[int, _Handler] = {
-    Kind.EPOCH: Histories.epoch,
     Kind.KEEP: Histories.keep,
     Kind.KEPT: Histories.kept,
     Kind.LOG: Histories.log,

@@ -24,6 +24,8 @@ from kps.testing.network import MemoryClient
 
 _ENDS = (Disconnected, Ended)
 NODES = ("n1", "n2", "n3")
+STORES = NODES[:2]
+"""Nodes that go on with what they have kept when they are started again."""
 IDS = ("a", "b", "c", "d")
 TOPICS = ("t", "u", "kept")
 KEYS: tuple[Key, ...] = (
@@ -62,6 +64,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("swallow"), node, node),
     st.tuples(st.just("mend"), node, node),
     st.tuples(st.just("kill"), node),
+    st.tuples(st.just("stop"), node),
     st.tuples(st.just("retire"), node),
     st.tuples(st.just("say"), client_id, client_id),
     st.tuples(st.just("say"), client_id, client_id),
@@ -75,7 +78,7 @@ class Model:
 
     def __init__(self) -> None:
         config = HubConfig(id="n", history=(History("kept", size=1000),))
-        self.cluster = MemoryCluster(NODES, config=config)
+        self.cluster = MemoryCluster(NODES, config=config, stores=STORES)
         self.sessions: list[MemoryClient] = []
         self.clients: dict[str, MemoryClient] = {}
         self.boxes: dict[tuple[str, Key], Mailbox] = {}
@@ -230,6 +233,11 @@ class Model:
     def kill(self, name: str) -> None:
         if self.cluster[name].is_running:
             self.cluster.kill(name)
+            self.run()
+
+    def stop(self, name: str) -> None:
+        if self.cluster[name].is_running:
+            self.cluster.stop(name)
             self.run()
 
     def retire(self, name: str) -> None:

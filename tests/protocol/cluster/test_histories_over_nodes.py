@@ -43,8 +43,10 @@ def publish(cluster: MemoryCluster, one: MemoryClient, topic: str, payload: Any)
 
 
 def owners_of(cluster: MemoryCluster, topic: str) -> set[str]:
-    histories = [node.cluster._histories for node in cluster.nodes.values()]
-    return {one._owners[topic] for one in histories if one is not None}
+    histories = [node.cluster.histories for node in cluster.nodes.values()]
+    owners = [one.owners.of(topic) for one in histories if one is not None]
+    assert all(owners)
+    return {owner for owner in owners if owner is not None}
 
 
 def state_of(node: NodeNetwork, topic: str) -> tuple[str, int]:

@@ -59,7 +59,7 @@ def data(box: Mailbox) -> list[Any]:
 def histories(cluster: MemoryCluster) -> Iterator[Any]:
     for node in cluster.nodes.values():
         if node.is_running:
-            yield node.cluster._histories
+            yield node.cluster.histories
 
 
 @pytest.mark.parametrize("leaving", NODES)
@@ -93,7 +93,7 @@ def test_topics_with_history_go_on_in_their_epochs(
         assert [message.data for message in got] == [0, 1, 2]
         assert [message.offset for message in got] == [1, 2, 3]
         assert len({message.position.epoch for message in got if message.position}) == 1
-    owners = {topic: {one._owners[topic] for one in histories(cluster)} for topic in topics}
+    owners = {topic: {one.owners.of(topic) for one in histories(cluster)} for topic in topics}
     assert all(len(found) == 1 and leaving not in found for found in owners.values())
     assert not any(isinstance(event, Lost) for event in clients.by_node[reader].events)
 
