@@ -46,7 +46,7 @@ _NEEDS = {
     "history_file": "history",
     "history_sync": "history_file",
 }
-_FOR_ONE_PROCESS = ("threads", "cluster", "history_file")
+_FOR_ONE_PROCESS = ("threads", "cluster")
 _MOST_WORKERS = 64
 _RATES = ("message_rate", "byte_rate")
 _DEFAULTS = ServerLimits()
@@ -209,6 +209,7 @@ def _serve_with_workers(options: argparse.Namespace) -> int:
         options.id or random_id("server"),
         options.workers,
         _announce_url,
+        is_first_ahead=options.history_file is not None,
     )
 
 

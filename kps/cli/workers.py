@@ -57,7 +57,8 @@ class _Worker:
 class Workers:
     """The parent of workers. ``command`` is how a worker is started.
 
-    It listens on ``address``, and for operators on another one, if that is given.
+    It listens on ``address``, and for operators on another one, if that is given. If the first
+    worker ``is_first_ahead``, the others start after it: then they follow what its file has.
     """
 
     def __init__(
@@ -67,7 +68,10 @@ class Workers:
         for_operators: Address | None,
         server_id: str,
         count: int,
+        *,
+        is_first_ahead: bool = False,
     ) -> None:
+        self._is_first_ahead = is_first_ahead
         self._command = list(command)
         self._addresses = address, for_operators
         self._workers = [_Worker(f"{server_id}.{number}") for number in range(1, count + 1)]
@@ -129,10 +133,16 @@ class Workers:
                 door.accept_again()
 
     def _pause(self, now: float) -> float:
-        due = [worker.due for worker in self._workers if worker.due is not None]
+        due = [one.due for one in self._workers if one.due is not None and self._may_start(one)]
         soonest = min(due, default=now + 1.0) - now
         is_pressed = self._bus.waiting or self._operators.waiting or self._owed
         return max(0.0, min(soonest, 0.05 if is_pressed else 1.0))
+
+    def _may_start(self, worker: _Worker) -> bool:
+        """Tell whether a worker need not wait for the first one."""
+        first = self._workers[0]
+        is_free = worker is first or first.is_ready or self._is_announced
+        return is_free or not self._is_first_ahead
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         """Note a signal; the loop acts on it, so it interrupts nothing."""
@@ -182,7 +192,7 @@ class Workers:
                 seconds=worker.pause,
             )
             worker.pause = min(2 * worker.pause, _LONGEST_PAUSE)
-        is_due = worker.due is not None and now >= worker.due
+        is_due = worker.due is not None and now >= worker.due and self._may_start(worker)
         if worker.process is None and is_due and not self._is_stopping:
             try:
                 self._start(worker, now)
@@ -298,7 +308,12 @@ def serve_with_workers(
     server_id: str,
     count: int,
     announce: Callable[[str], None],
+    *,
+    is_first_ahead: bool,
 ) -> int:
     """Run workers with the arguments and the environment of this process."""
     command = [sys.executable, "-m", "kps", *sys.argv[1:]]
-    return Workers(command, address, for_operators, server_id, count).run(announce)
+    workers = Workers(
+        command, address, for_operators, server_id, count, is_first_ahead=is_first_ahead
+    )
+    return workers.run(announce)

@@ -35,16 +35,21 @@ class ClusterDriver(NodeDriver):
         self._end: asyncio.Task[None] | None = None
 
     async def listen(self, begin: Callable[[str, int], None]) -> None:
-        """Meet the other nodes, then accept connections. Raises the same as the base class."""
+        """Accept connections, once it has met the other nodes. Raises as the base class does."""
         links = self._links = NatsLinks(
             self.cluster, self._cluster_settings, self.clock, self.progress, self._yield_to_rival
         )
         try:
-            await links.open()
             await super().listen(begin)
         except BaseException:
             await links.close()
             raise
+
+    async def prepare(self) -> None:
+        """Open the file, then meet the other nodes, and hear what they own."""
+        await super().prepare()
+        await self._links.open()
+        await self.resume()
 
     def _yield_to_rival(self) -> None:
         """Stop, because another server has the id of this one, and the better right to it."""

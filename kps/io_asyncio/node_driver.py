@@ -1,5 +1,6 @@
 """Runs the hub of a server that is one node of a cluster."""
 
+import asyncio
 import logging
 import secrets
 from typing import TYPE_CHECKING, Protocol
@@ -18,6 +19,9 @@ from kps.protocol.server.hub import Hub
 
 if TYPE_CHECKING:
     from kps.io_common.metrics import Exporter
+
+
+_MOMENT = 0.5  # seconds in which other nodes own what they have all of, or what nobody owns
 
 
 class Links(Protocol):
@@ -54,6 +58,24 @@ class NodeDriver(ServerDriver):
             exporter=None if is_own else exporter,
         )
         return self.cluster.hub
+
+    async def resume(self) -> None:
+        """Go on with what the file for history has of topics that no other node owns."""
+        resumption = self.cluster.resumption
+        if resumption is None or resumption.is_over:
+            return
+        resumption.own_whole(self.clock())
+        self.progress()
+        if not resumption.is_over:
+            await asyncio.sleep(_MOMENT)
+            resumption.own_copies(self.clock())
+            self.progress()
+
+    async def close(self, grace: float) -> None:
+        """End as the base class does. What others want to have kept now would not be in a file."""
+        if self._history is not None and self.cluster.histories is not None:
+            self.cluster.histories.hold()
+        await super().close(grace)
 
     def _flush(self) -> None:
         # First what other nodes are told: who was asked must be known before a client can answer,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from kps.io_common.metrics import Exporter
 
 Subject = TypeVar("Subject")
+Done = TypeVar("Done")
 
 _AT_ONCE = 16  # reads with a step at once, between two turns in which we count the reads
 _TURNS_TO_ACCEPT = 5
@@ -103,21 +104,19 @@ class ServerDriver(Driver):
         Raises :class:`kps.ServerStartFailed`, and :class:`kps.ServerStopped` if the end has begun
         meanwhile. Whatever it raises, also when it is cancelled: then nothing listens.
         """
-        history = self._history = self._settings.new_history_file(self.clock(), write)
-        sockets = await self._bind()
+        sockets = Listeners([], [])
         try:
+            await self.prepare()
+            work = partial(listen, self._settings.listens_on, self._settings.for_operators)
+            sockets = await _in_thread(self.runtime.loop, work, Listeners.close)
             if self.is_ending:
                 stopped()
-            if history is not None:
-                history.attach(self._hub.state.logs, self.clock())
             host, port = sockets.bus[0].getsockname()[:2]
             await self._accept_at(sockets)
             if self.is_ending:
                 stopped()
             if sockets.operators:
                 self.metrics_address = name_of(sockets.operators[0])
-            if self._exporter is not None:
-                self._exporter.history = history
             self._report()
             begin(host, port)
             self._life.started(self.name, sockets)
@@ -127,22 +126,22 @@ class ServerDriver(Driver):
                 listener.close()
             self._listeners.clear()
             sockets.close()
-            if history is not None:
-                history.close()  # which has little to write
+            if self._history is not None:
+                self._history.close()  # which has little to write
             raise
 
-    async def _bind(self) -> Listeners:
-        """Listen, in a thread: it may block on a name server, and on the disk."""
-        occupy = partial(_occupy, self._settings, self._history)
-        try:
-            binding = self.runtime.loop.run_in_executor(None, occupy)
-        except RuntimeError as error:  # the system has no more threads
-            raise ServerStartFailed(f"the server has no thread: {error}") from error
-        try:
-            return await asyncio.shield(binding)
-        except asyncio.CancelledError:
-            binding.add_done_callback(partial(_close_all, self._history))  # the thread goes on
-            raise
+    async def prepare(self) -> None:
+        """Do what must be done before there are clients: go on with the file for history.
+
+        Raises :class:`kps.ServerStartFailed`.
+        """
+        history = self._settings.new_history_file(self.clock(), write)
+        if history is not None:
+            await _in_thread(self.runtime.loop, history.open, lambda _: history.close())
+            self._history = history
+            history.attach(self._hub.state.logs, self.clock())
+        if self._exporter is not None:
+            self._exporter.history = history
 
     async def _accept_at(self, sockets: Listeners) -> None:
         loop, is_secure = self.runtime.loop, self._settings.certificates.context is not None
@@ -369,17 +368,6 @@ class ServerDriver(Driver):
             self.progress()
 
 
-def _occupy(settings: ServerSettings, history: "HistoryFile | None") -> Listeners:
-    """Open the file for history, and listen. Raises :class:`kps.ServerStartFailed`."""
-    with contextlib.ExitStack() as unless_done:
-        if history is not None:
-            unless_done.callback(history.close)
-            history.open()
-        sockets = listen(settings.listens_on, settings.for_operators)
-        unless_done.pop_all()
-    return sockets
-
-
 async def _close(history: "HistoryFile", loop: asyncio.AbstractEventLoop) -> None:
     """Let the file be closed, and wait for that in a thread."""
     history.end()
@@ -391,9 +379,26 @@ async def _close(history: "HistoryFile", loop: asyncio.AbstractEventLoop) -> Non
         await closing
 
 
-def _close_all(history: "HistoryFile | None", binding: "asyncio.Future[Listeners]") -> None:
-    """Close what a start has opened that was cancelled."""
-    if not binding.cancelled() and binding.exception() is None:
-        binding.result().close()
-        if history is not None:
-            history.close()
+async def _in_thread(
+    loop: asyncio.AbstractEventLoop, work: Callable[[], Done], undo: Callable[[Done], None]
+) -> Done:
+    """Do what may block, on a disk or a name server.
+
+    If this is cancelled, the thread goes on; then its work is undone. Raises
+    :class:`kps.ServerStartFailed`.
+    """
+    try:
+        doing = loop.run_in_executor(None, work)
+    except RuntimeError as error:  # the system has no more threads
+        raise ServerStartFailed(f"the server has no thread: {error}") from error
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        doing.add_done_callback(partial(_undo, undo))
+        raise
+
+
+def _undo(undo: Callable[[Done], None], doing: "asyncio.Future[Done]") -> None:
+    """Undo what a thread has done for a start that was cancelled."""
+    if not doing.cancelled() and doing.exception() is None:
+        undo(doing.result())

@@ -56,6 +56,7 @@ class WorkerDriver(NodeDriver):
     async def listen(self, begin: Callable[[str, int], None]) -> None:
         """Take connections from the parent."""
         self._links = NodeLinks(self.cluster, self.clock, self.progress)
+        await self.prepare()
         self._handed = _Handed() if self._settings.certificates.context is not None else None
         if self._handed is not None:
             callbacks = self._admit, self._give_up, self._latest_context
@@ -67,6 +68,11 @@ class WorkerDriver(NodeDriver):
         self._report()
         begin(self.place.host, self.place.port)
 
+    async def prepare(self) -> None:
+        """Go on with the file for history, which the first worker has for all."""
+        if self.place.is_first:
+            await super().prepare()
+
     async def tell_ready(self, url: str) -> None:
         """Tell the parent that connections may come, once the other workers have told all."""
         ends = self.clock() + self._cluster_config.patience
@@ -74,6 +80,7 @@ class WorkerDriver(NodeDriver):
             if self._has_met:
                 break
             await asyncio.sleep(_LOOK)
+        await self.resume()
         self._channel.send(What.READY, url)
         while not self.is_ending:
             await asyncio.sleep(BEAT)
@@ -143,6 +150,29 @@ class WorkerDriver(NodeDriver):
         self._untold += 1
         if self._channel.send(What.CLOSED, str(self._untold)):
             self._untold = 0
+
+    async def end_connections(self, grace: float) -> None:
+        """End all connections within ``grace``. If there is a file for history, the first worker
+        then owns all topics, so that the file has all that comes until it ends."""
+        ends = self.clock() + grace
+        if self._settings.history_file is not None and grace and not self.is_ending:
+            await self._hand_on(self.clock() + grace / 4)
+        await super().end_connections(max(0.0, ends - self.clock()))
+
+    async def _hand_on(self, until: float) -> None:
+        cluster, is_first = self.cluster, self.place.is_first
+        if not is_first and cluster.nodes.others:
+            cluster.leave(self.clock())
+            self.progress()
+        while self.clock() < until:
+            if self._owns_all if is_first else cluster.has_left or not cluster.nodes.others:
+                break
+            await asyncio.sleep(_LOOK)
+
+    @property
+    def _owns_all(self) -> bool:
+        histories = self.cluster.histories
+        return histories is None or histories.owners.have_all_here
 
     async def close(self, grace: float) -> None:
         """End, and let the other workers notice."""

@@ -40,6 +40,11 @@ class Place(NamedTuple):
     known: Sequence[str] = ()
     """The workers that were there before it."""
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the first worker."""
+        return self.number_of(self.name) == "1"
+
     def number_of(self, worker: str) -> str:
         """Return the number of a worker by its name; of one of another server, the name."""
         server = self.name.rpartition(".")[0]

@@ -255,9 +255,6 @@ def _cluster(options: ServerOptions) -> "ClusterSettings | None":
             if options.get(name) is not None:
                 raise InvalidArgument(f"{name} needs cluster: the URL of a NATS server")
         return None
-    if options.get("history_file") is not None:
-        text = "history_file does not go with cluster: the nodes keep copies of all histories"
-        raise InvalidArgument(text)
     from kps.io_common.cluster_options import ClusterSettings
 
     return ClusterSettings.read(
