@@ -69,7 +69,7 @@ class ClusterDriver(NodeDriver):
             await self._stop_listening()
             self.cluster.leave(self.clock())
             self.progress()
-            await self.news.until(lambda: self.cluster.has_left, grace / 4)
+            await self.news.until(lambda: self.has_left, grace / 4)
             await self._let_go(grace / 2)
         await super().end_connections(max(0.0, ends - self.clock()))
 

@@ -71,10 +71,16 @@ class NodeDriver(ServerDriver):
             resumption.own_copies(self.clock())
             self.progress()
 
+    @property
+    def has_left(self) -> bool:
+        """Whether this node is home to nothing any more, and others own its topics."""
+        histories = self.cluster.histories
+        return self.cluster.has_left and not (histories and histories.owners.unconfirmed)
+
     async def close(self, grace: float) -> None:
         """End as the base class does. What others want to have kept now would not be in a file."""
         if self._history is not None and self.cluster.histories is not None:
-            self.cluster.histories.hold()
+            self.cluster.histories.hold(for_good=True)
         await super().close(grace)
 
     def _flush(self) -> None:

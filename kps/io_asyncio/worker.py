@@ -165,7 +165,7 @@ class WorkerDriver(NodeDriver):
             cluster.leave(self.clock())
             self.progress()
         while self.clock() < until:
-            if self._owns_all if is_first else cluster.has_left or not cluster.nodes.others:
+            if self._owns_all if is_first else self.has_left or not cluster.nodes.others:
                 break
             await asyncio.sleep(_LOOK)
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import kps
-from tests.cli.test_workers import Served, clients, eventually, run
+from tests.cli.test_workers import Served, clients, run
+from tests.io.harness import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are for Linux")
 

@@ -1,10 +1,12 @@
 """Nodes with files for history: the whole cluster is stopped, one is killed, one was away."""
 
 import asyncio
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -33,15 +35,27 @@ class Nodes:
         codes = await asyncio.gather(*ends)
         assert number is signal.SIGKILL or codes == [0] * len(names)
 
+    async def until_linked(self, name: str, count: int) -> None:
+        """Wait until a node sees so many, itself included."""
+        url = f"http://{self._nodes[name].address}/healthz"
+
+        def look() -> int:
+            with urlopen(url) as answer:
+                return int(json.load(answer)["nodes"])
+
+        async with asyncio.timeout(30.0):
+            while await asyncio.to_thread(look) != count:
+                await asyncio.sleep(0.05)
+
     async def publish(self, name: str, *payloads: object) -> None:
-        async with await kps.Client.connect(self._nodes[name].url) as client:
+        async with kps.Client(self._nodes[name].url) as client:
             for topic in TOPICS:
                 for payload in payloads:
                     await client.publish_with_receipt(topic, payload)
 
     async def places(self, name: str) -> dict[str, kps.Position]:
         found = {}
-        async with await kps.Client.connect(self._nodes[name].url) as client:
+        async with kps.Client(self._nodes[name].url) as client:
             for topic in TOPICS:
                 position = (await client.history(topic, limit=1)).position
                 assert position is not None
@@ -50,7 +64,7 @@ class Nodes:
 
     async def has(self, name: str, expected: list[object]) -> bool:
         """Whether a node has these messages of all topics. Others may still tell it."""
-        async with await kps.Client.connect(self._nodes[name].url) as client:
+        async with kps.Client(self._nodes[name].url) as client:
             for topic in TOPICS:
                 past = await client.history(topic, limit=1000)
                 if [message.data for message in past.messages] != expected:
@@ -58,7 +72,7 @@ class Nodes:
         return True
 
     async def recovered(self, name: str, since: dict[str, kps.Position]) -> set[bool | None]:
-        async with await kps.Client.connect(self._nodes[name].url) as client:
+        async with kps.Client(self._nodes[name].url) as client:
             return {(await client.history(topic, since=since[topic])).recovered for topic in TOPICS}
 
     async def until_all_have(self, *expected: object) -> None:
@@ -112,6 +126,7 @@ def test_a_node_is_killed_and_another_was_away(nodes: Nodes) -> None:
         await nodes.end(signal.SIGTERM, "n3")  # whose file will be stale
         await nodes.publish("n1", 2)
         await nodes.end(signal.SIGKILL, "n1")
+        await nodes.until_linked("n2", 1)
         await nodes.publish("n2", 3)
         since = await nodes.places("n2")
         await nodes.start("n1")

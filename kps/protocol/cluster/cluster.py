@@ -16,7 +16,7 @@ from kps.protocol.cluster.figures import ClusterMonitor, Exporter, NodeFigures
 from kps.protocol.cluster.frames import Frame, Kind
 from kps.protocol.cluster.histories import Histories
 from kps.protocol.cluster.interest import Interest
-from kps.protocol.cluster.link import Link
+from kps.protocol.cluster.link import ENDED, Link
 from kps.protocol.cluster.logs import ClusterLogBook
 from kps.protocol.cluster.members import Members
 from kps.protocol.cluster.names import Names
@@ -295,7 +295,7 @@ class Cluster:
         self._state.others = self.nodes.others
         self._state.bus.remove(node)
         if self.histories is not None:
-            self.histories.node_went(node)
+            self.histories.node_went(node, is_orderly=reason == ENDED)
         self._presence.node_went(node)
         self._asks.node_went(node)
         self.members.node_went(node)

@@ -64,7 +64,7 @@ class Histories:
         self._new: set[str] = set()  # nodes that have not told everything yet
         self._silent: dict[str, int] = {}  # up to where nothing is delivered that comes as past
         self._epoch = logs.own_epoch
-        self._holds = self._has_handed_over = False
+        self._holds = self._hands_over = self._is_over = False
         self._held: dict[str, list[tuple[Publication, Concern]]] = {}
         """What waits for the next owner of its topic: while this node hands its topics over, and
         after its start."""
@@ -208,40 +208,40 @@ class Histories:
             self._send_log(node, log)
         self._release(topic)
 
-    def hold(self) -> None:
-        """Number nothing any more, because this node is about to end."""
-        self._holds = True
+    def hold(self, *, for_good: bool = False) -> None:
+        """Number nothing any more, because this node is about to end; nor own anything new."""
+        self._holds, self._is_over = True, for_good
 
     def hand_over(self) -> Iterator[int]:
         """Let other nodes go on with the topics that this one owns. All have what it numbered."""
+        self._hands_over = True
         for topic in self.owners.owned_by(self._nodes.me):
-            home, log = self._nodes.home(topic), self._logs.of(topic)
-            if home is not None and log is not None:
-                self.owners.note(topic, home.id, self.owners.right_to(topic))
-                home.send(Kind.HANDOVER, topic, log.epoch, log.top)
+            log = self._logs.of(topic)
+            if log is not None and self.owners.pass_on(log, log.epoch, log.top):
                 self._release(topic)  # before anything newer
             yield 1
-        self._holds, self._has_handed_over = False, True
+        self._holds = self._is_over
         for topic in list(self._held):  # that no other node takes
             self._release(topic)
 
     def handed_over(self, node: Node, _: bytes, topic: str, epoch: str, top: int) -> None:
         """Own a topic that its owner has handed over, and go on in its epoch."""
-        log, home = self._logs.of(topic), self._nodes.home(topic)
+        log, was_ours = self._logs.of(topic), topic in self.owners.unconfirmed
         if log is None:
             return
-        if home is not None and self._has_handed_over:  # this node is about to end as well
-            self.owners.note(topic, home.id, self.owners.right_to(topic))
-            home.send(Kind.HANDOVER, topic, epoch, top)
+        if self._hands_over and self.owners.pass_on(log, epoch, top):
+            return  # this node is about to end as well
+        if self._is_over:
+            if not was_ours:
+                node.send(Kind.HANDOVER, topic, epoch, top)
             return
         if (log.epoch, log.top) != (epoch, top):  # this node has missed something
             self.take_over([log])
             return
         right = self.owners.right_to(topic)
         self.owners.note(topic, self._nodes.me, right)
-        for other in self._nodes.others.values():
-            if other is not node:
-                other.send(Kind.LOG, topic, epoch, log.first, log.top, right)
+        self._nodes.tell(Kind.LOG, topic, epoch, log.first, log.top, right)
+        self._release(topic)
 
     def _tell_epoch(self) -> None:
         if self._epoch != self._logs.own_epoch:
@@ -328,9 +328,9 @@ class Histories:
             self._new.discard(node.id)
             self.take_over(self.owners.orphans(node))
 
-    def node_went(self, node: Node) -> None:
+    def node_went(self, node: Node, *, is_orderly: bool) -> None:
         """Forget what was told to a node, and what it owned. It may come back without that."""
-        self.owners.node_went(node.id)
+        self.owners.node_went(node.id, is_orderly=is_orderly)
         self._new.discard(node.id)
         self._told = {place: top for place, top in self._told.items() if place[0] != node.id}
 

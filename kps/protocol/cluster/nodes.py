@@ -155,6 +155,11 @@ class Nodes:
         self._leaving.add(node)
         self._changed()
 
+    @property
+    def somebody_stays(self) -> bool:
+        """Whether another node is not about to end."""
+        return not self._leaving.issuperset(self.others)
+
     def _changed(self) -> None:
         there = sorted((self.me, *self.others))
         self.homes = tuple(one for one in there if one not in self._leaving) or tuple(there)

@@ -3,6 +3,7 @@
 from typing import Final
 
 from kps.protocol.bus.history import TopicLog
+from kps.protocol.cluster.frames import Kind
 from kps.protocol.cluster.homes import home_of
 from kps.protocol.cluster.logs import ClusterLogBook
 from kps.protocol.cluster.nodes import Node, Nodes
@@ -23,6 +24,8 @@ class Owners:
         self._nodes = nodes
         self._owners: dict[str, str] = {}
         self._rights: dict[str, int] = {}  # but for that of most owners, whose topics live
+        self.unconfirmed: set[str] = set()
+        """Topics of this node that others are to own, and have not said that they do."""
         logs.is_owned = lambda topic: self._owners.get(topic) == nodes.me
 
     def of(self, topic: str) -> str | None:
@@ -39,6 +42,17 @@ class Owners:
         me = self._nodes.me
         return self._nodes.homes == (me,) and all(one == me for one in self._owners.values())
 
+    def pass_on(self, log: TopicLog, epoch: str, top: int) -> bool:
+        """Let another node go on with a topic of this one, unless all others are about to end."""
+        topic = log.topic
+        home = self._nodes.home(topic) if self._nodes.somebody_stays else None
+        if home is None:
+            return False
+        self.note(topic, home.id, self.right_to(topic))
+        self.unconfirmed.add(topic)
+        home.send(Kind.HANDOVER, topic, epoch, top)
+        return True
+
     def right_to(self, topic: str) -> int:
         """Return by which right the owner of a topic has it."""
         return self._rights.get(topic, LIVES)
@@ -46,6 +60,7 @@ class Owners:
     def note(self, topic: str, owner: str, right: int = LIVES) -> None:
         """Note who owns a topic."""
         self._owners[topic] = owner
+        self.unconfirmed.discard(topic)
         self._logs.waiting.pop(topic, None)
         if right < LIVES:
             self._rights[topic] = right
@@ -60,11 +75,21 @@ class Owners:
         """Forget a topic that has no log any more."""
         self._owners.pop(topic, None)
         self._rights.pop(topic, None)
+        self.unconfirmed.discard(topic)
 
-    def node_went(self, node: str) -> None:
-        """Forget what a node owned."""
+    def node_went(self, node: str, *, is_orderly: bool) -> None:
+        """Forget what a node owned.
+
+        If it has ended in order, it had not taken what it did not confirm. So that is ours again,
+        or another one's who stays.
+        """
         for topic in self.owned_by(node):
-            self.forget(topic)
+            log = self._logs.known(topic)
+            if is_orderly and topic in self.unconfirmed and log is not None:
+                self.note(topic, self._nodes.me, self.right_to(topic))
+                self.pass_on(log, log.epoch, log.top)
+            else:
+                self.forget(topic)
 
     def orphans(self, new: Node) -> list[TopicLog]:
         """Return logs that nobody owns, and whose home this node was before another one came."""
