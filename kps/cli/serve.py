@@ -117,7 +117,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="keep the latest SIZE messages of each such topic, for SECONDS; the first rule that "
         "has a topic counts; in a TOML file: tables of topics, size, ttl; repeatable")  # fmt: skip
     add("--history-file", type=file, metavar="FILE",
-        help="keep them in this file too, beyond the end of the server")  # fmt: skip
+        help="keep them in this file too, beyond the end of the server: one for all workers, one "
+        "for each node of a cluster")  # fmt: skip
     add("--history-sync", choices=SYNCS, help="when the file waits for the disk: never, so that "
         "it stays whole, or each time; default: normal")  # fmt: skip
 

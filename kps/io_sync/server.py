@@ -109,7 +109,8 @@ class Server(ServerProgram, UnifiedServer):
         on_unsubscribe: Called with a :class:`kps.Unsubscribed` when a subscription has ended.
         history: For which topics the server keeps messages: :class:`kps.History` rules, of which
             the first that has a topic counts.
-        history_file: A file that keeps them beyond the end of the server, for one at a time.
+        history_file: A file that keeps them beyond the end of the server, for one at a time; each
+            node of a cluster has its own.
         history_sync: When it waits for the disk: ``normal`` (to stay whole), ``full``, ``off``.
         compress: Whether to compress long publications for clients that take it
             (permessage-deflate): once for all of them, and only on topics where it pays. It saves

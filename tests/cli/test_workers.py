@@ -271,9 +271,7 @@ def test_workers_end_when_the_parent_is_killed(served: Served) -> None:
     eventually(lambda: not any(map(is_alive, workers)), "the end of the workers")
 
 
-@pytest.mark.parametrize(
-    ("name", "more"), [("--threads", []), ("--history-file", ["x.db", "--history", "t=1"])]
-)
+@pytest.mark.parametrize(("name", "more"), [("--threads", []), ("--cluster", ["nats://localhost"])])
 def test_what_does_not_go_with_workers(name: str, more: list[str]) -> None:
     command = [sys.executable, "-m", "kps", "serve", "--workers", "2", name, *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)

@@ -60,6 +60,7 @@ class Run:
         most_bytes: int = MUCH,
         most_topics: int = 1000,
         sync: str = "off",
+        kind: type[LogBook] = LogBook,
     ) -> None:
         self.lines: list[tuple[int, str]] = []
         self.path = path
@@ -68,7 +69,7 @@ class Run:
         self.file.open()
         rules = rules or (History("**"),)
         new_epoch = lambda: f"epoch {next(epochs)}"  # noqa: E731
-        self.book = LogBook(rules, Deadlines(), new_epoch, most_bytes, most_topics)
+        self.book = kind(rules, Deadlines(), new_epoch, most_bytes, most_topics)
         self.file.attach(self.book, now)
 
     def _write(
@@ -438,6 +439,18 @@ class TestRefused:
         assert text.startswith(f"cannot use the history in {path}: ")
         return text.partition(f"{path}: ")[2]
 
+    def test_format_2_did_not_tell_the_break_behind_each_topic(self, path: Path) -> None:
+        connection = sqlite3.connect(path)
+        connection.executescript(FORMAT_1)
+        connection.executescript(
+            "ALTER TABLE entries ADD COLUMN headers BLOB NOT NULL DEFAULT x'';"
+            f"PRAGMA user_version = 2; UPDATE book SET number = {BREAK}"
+        )
+        connection.close()
+        run = Run(path)
+        assert run.contents()["a"][1] == BREAK
+        run.close()
+
     def test_a_newer_format(self, start: Start, path: Path) -> None:
         start().close()
         connection = sqlite3.connect(path)
@@ -782,3 +795,57 @@ os.kill(os.getpid(), 9)
     assert (result.returncode, result.stderr) == (-9, "")
     run = start()
     assert [text for _, _, text in run.contents()["a"][2]] == [b"1", b"3"]
+
+
+class Node(LogBook):
+    """Others may go on with all topics but one."""
+
+    def owns(self, topic: str) -> bool:
+        return topic == "mine"
+
+
+class TestOfANode:
+    @pytest.fixture
+    def file(self, path: Path) -> Path:
+        """A file of a node that has ended in order, and had a place noted for each topic."""
+        run = Run(path, kind=Node)
+        for topic in ("mine", "other", "anew"):
+            run.publish(topic, 1, 2)
+        for topic in ("mine", "other"):
+            run.file.place(topic, f"of {topic}", 2, 0)
+        run.file.forget("anew")
+        run.file.place("anew", "of anew", 7, 3)
+        run.book._logs["anew"].top = 7
+        run.close()
+        assert run.lines == []
+        return path
+
+    def test_it_knows_what_it_has_all_of(self, file: Path) -> None:
+        database = Database(str(file), "off")
+        past = database.load(MUCH, 9, NOW)
+        database.close()
+        assert past is not None
+        assert not past.is_orderly
+        assert {
+            one.topic: (one.epoch, one.top, len(one.entries), one.forgotten, one.is_whole)
+            for one in past.topics
+        } == {
+            "mine": ("of mine", 2, 1, 0, True),
+            "other": ("of other", 2, 1, 0, False),
+            "anew": ("of anew", 7, 0, 3, False),
+        }
+
+    def test_nothing_is_whole_after_a_kill(self, file: Path) -> None:
+        for is_whole in (True, False):
+            database = Database(str(file), "off")
+            past = database.load(MUCH, 9, NOW)
+            database.close()
+            assert past is not None
+            assert [one.is_whole for one in past.topics if one.topic == "mine"] == [is_whole]
+
+    def test_a_server_alone_goes_on_behind_a_break(self, file: Path) -> None:
+        for offset in (1, 2):
+            run = Run(file)
+            assert run.publish("mine", 3).offset == BREAK + offset
+            assert run.contents()["other"][1] == BREAK
+            run.close()

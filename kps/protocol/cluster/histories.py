@@ -323,9 +323,17 @@ class Histories:
                 self._send_log(node, log)
 
     def told_all(self, node: Node) -> None:
-        """Own what nobody owns, also not a new node, which has told all: so it has that as well."""
-        if node.id in self._new:
-            self._new.discard(node.id)
+        """Own what nobody owns, also not a new node, which has told all: so it has that as well.
+
+        A node that is about to end lets the new one go on with its topics.
+        """
+        if node.id not in self._new:
+            return
+        self._new.discard(node.id)
+        if self._hands_over:
+            for _ in () if self._is_over else self.hand_over():
+                pass
+        elif not self._holds:
             self.take_over(self.owners.orphans(node))
 
     def node_went(self, node: Node, *, is_orderly: bool) -> None:

@@ -121,6 +121,26 @@ def test_a_cluster_that_was_stopped_in_order_goes_on_in_its_epochs(stop: Any) ->
                 assert program.data(name, topic)[:4] == [1, 2, 3, 4]
 
 
+def test_a_node_starts_again_while_the_others_still_end() -> None:
+    cluster = new_cluster(*NODES)
+    program = Program(cluster)
+    program.publish("n1", 1, 2)
+    places = program.places("n1")
+    for name in NODES:
+        cluster[name].cluster.leave(cluster.clock.now)
+    cluster.run()
+    cluster.stop("n1")
+    cluster.start("n1")
+    cluster.stop("n2")
+    cluster.start("n2")
+    cluster.stop("n3")
+    cluster.start("n3")
+    check_agreed(cluster)
+    for topic in TOPICS:
+        assert program.data("n1", topic) == [1, 2]
+        assert program.is_recovered("n1", topic, places[topic])
+
+
 def test_the_last_one_alone_goes_on_and_the_others_follow_it() -> None:
     cluster = new_cluster(*NODES)
     program = Program(cluster)
