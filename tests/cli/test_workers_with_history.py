@@ -6,13 +6,15 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
 import kps
-from tests.cli.test_workers import Served, clients, run
+from tests.cli.test_workers import PATIENCE, Served, clients
 from tests.io.harness import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are for Linux")
@@ -24,7 +26,7 @@ class Serving:
     """Servers with one file, one after the other."""
 
     def __init__(self, path: Path) -> None:
-        self._options = "--history", "kept/**=1000", "--history-file", str(path)
+        self._options = "--history", "kept/**=1000", "--history-file", str(path), "--metrics"
         self.log = path.with_name("log")
         self.served: list[Served] = []
 
@@ -44,6 +46,20 @@ def serving(tmp_path: Path) -> Any:
     made = Serving(tmp_path / "history.db")
     yield made
     made.end()
+
+
+def nothing_waits(served: Served) -> bool:
+    """Whether all is in the file."""
+    with urlopen(served.url.replace("ws:", "http:").replace("/ws/bus", "/metrics")) as answer:
+        found = re.findall(
+            r"(?m)^kps_history_file_queue_bytes\{(.*)\} (.*)$", answer.read().decode()
+        )
+    assert [labels for labels, _ in found] == ['worker="1"']
+    return float(found[0][1]) == 0
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 3 * PATIENCE))  # several servers
 
 
 async def publish(served: Served, *payloads: object) -> None:
@@ -118,7 +134,7 @@ def test_after_all_were_killed_nobody_is_told_that_nothing_is_missing(serving: S
     async def work() -> None:
         served = await asyncio.to_thread(serving.start, 2)
         await publish(served, 1, 2)
-        await asyncio.sleep(1.0)  # the file begins to be written within 0.1 s
+        await asyncio.to_thread(eventually, lambda: nothing_waits(served), "the writing")
         since = await places(served)
         await asyncio.to_thread(served.end)
         served = await asyncio.to_thread(serving.start, 2)
