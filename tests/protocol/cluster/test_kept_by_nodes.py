@@ -260,6 +260,24 @@ def test_all_are_killed_and_no_offset_stands_for_two_messages() -> None:
             assert len(program.data("n1", topic)) >= 3
 
 
+def test_a_copy_that_is_ahead_of_the_owner_begins_anew() -> None:
+    """The owner's disk has not kept its promise."""
+    cluster = new_cluster(*NODES)
+    program = Program(cluster)
+    for number in (1, 2, 3):
+        program.publish("n1", number)
+    stop_one_by_one(cluster)
+    for topic in TOPICS:
+        cluster.stores["n3"].lose(topic)
+    cluster.start("n3")
+    cluster.start("n1", "n2")
+    program.publish("n1", 4)
+    check_agreed(cluster)
+    for topic in TOPICS:
+        for name in NODES:
+            assert program.data(name, topic) == [1, 2, 4]
+
+
 def test_a_store_goes_to_nodes_that_have_none() -> None:
     cluster = new_cluster("n1")
     program = Program(cluster)
