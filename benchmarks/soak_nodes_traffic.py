@@ -215,8 +215,9 @@ class Traffic:
         ack = await self._clients["from-probe"].publish_to_id_with_ack("nomad", 0, 5.0)
         answers = [response.result for response in (await ack.wait()).values()]
         there = [number for number, one in enumerate(self._nomads) if one.is_connected]
-        self._seen = f"{[self._numbers[self._nomads[one]] for one in there]} of {self._moves} are there, {answers} answer"
-        if len(there) != 1 or answers != [self._numbers[self._nomads[there[0]]]]:
+        numbers = [self._numbers[self._nomads[one]] for one in there]
+        self._seen = f"{numbers} of {self._moves} are there, {answers} answer"
+        if len(numbers) != 1 or answers != numbers:
             return False
         holder = self._nomads.pop(there[0])
         for other in self._nomads:
