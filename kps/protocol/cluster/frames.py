@@ -36,11 +36,11 @@ class Kind(IntEnum):
     CLAIMED = 9
     """Number of the claim, id, and the stamp, or 0 if it is refused."""
     REGISTER = 10
-    """Id, name of the identity, stamp."""
+    """Number of the claim, id, name of the identity, stamp."""
     RELEASE = 11
-    """Id, stamp."""
+    """Number of the claim, id."""
     EVICT = 12
-    """Id, stamp."""
+    """Id, number of the claim."""
     ASK = 13
     """Request, seconds, then about the publication: the payload."""
     ASK_ID = 14

@@ -74,9 +74,10 @@ class Names:
         """Ask for an id on behalf of a session, which may get the verdict later."""
         home, me = self._nodes.home(client_id), self._nodes.me
         if home is None and (self._agreement.is_sure or self.registry.holder(client_id)):
-            stamp = self.registry.decide(me, client_id, identity)
+            claim = next(self._numbers)
+            stamp = self.registry.decide(me, claim, client_id, identity)
             if stamp:
-                self._held[client_id] = _Held(identity, stamp, me, next(self._numbers))
+                self._held[client_id] = _Held(identity, stamp, me, claim)
             return bool(stamp)
         due, claim = self._state.now + self._patience, next(self._numbers)
         at = me if home is None else home.id
@@ -92,7 +93,8 @@ class Names:
         claimed = self._claims.pop(claim, None)
         if claimed is None:
             return
-        stamp = self.registry.decide(self._nodes.me, claimed.client_id, claimed.identity)
+        me, identity = self._nodes.me, claimed.identity
+        stamp = self.registry.decide(me, claim, claimed.client_id, identity)
         if stamp:
             self._hold(claim, claimed, stamp)
         else:
@@ -116,14 +118,12 @@ class Names:
     def _claimed_late(self, home: Node, claim: int, client_id: str, stamp: int) -> None:
         """Take a verdict without which we have gone on."""
         held = self._held.get(client_id)
-        if held is not None and held.claim > claim:
-            return  # another client of ours has the id by now; the verdict on its claim counts
-        if held is not None and held.stamp < stamp:
+        if held is not None and held.claim == claim and held.stamp < stamp:
             held = self._held[client_id] = held._replace(stamp=stamp)
-            if held.home != home.id:
-                self._tell_home(held, Kind.REGISTER, client_id, held.identity, stamp)
-        if stamp and (held is None or held.home != home.id):
-            home.send(Kind.RELEASE, client_id, stamp)
+            if held.home == home.id:
+                return
+            self._register(client_id, held)
+        home.send(Kind.RELEASE, claim, client_id)
 
     def _hold(self, number: int, claim: _Claim, stamp: int) -> None:
         client_id = claim.client_id
@@ -132,7 +132,7 @@ class Names:
         self._judge(claim.number, True)
         client = self._state.clients.get(client_id)
         if client is None or client.number != claim.number:
-            self._let_go(client_id, stamp)  # it has gone, or may not have it for another reason
+            self._let_go(client_id, number)  # it has gone, or may not have it for another reason
         elif (self._nodes.home(client_id) or self._nodes.here).id != claim.home:
             self._move(client_id)  # the home has changed meanwhile
 
@@ -144,30 +144,35 @@ class Names:
         """Note that no client of this node has an id any more."""
         held = self._held.get(client_id)
         if held is not None:
-            self._let_go(client_id, held.stamp)
+            self._let_go(client_id, held.claim)
 
-    def _let_go(self, client_id: str, stamp: int) -> None:
+    def _let_go(self, client_id: str, claim: int) -> None:
         held = self._held.get(client_id)
-        if held is None or held.stamp != stamp or client_id in self._state.clients:
+        if held is None or held.claim != claim or client_id in self._state.clients:
             return
         del self._held[client_id]
-        self._tell_home(held, Kind.RELEASE, client_id, stamp)
+        self._release(client_id, held)
 
-    def _tell_home(self, held: _Held, kind: Kind, *values: object) -> None:
+    def _register(self, client_id: str, held: _Held) -> None:
+        """Tell the home of an id that a client of this node has it."""
+        home, values = self._nodes.others.get(held.home), (client_id, held.identity, held.stamp)
+        if home is not None:
+            home.send(Kind.REGISTER, held.claim, *values)
+        elif held.home == self._nodes.me:
+            self.registry.registered(self._nodes.me, held.claim, *values)
+
+    def _release(self, client_id: str, held: _Held) -> None:
+        """Tell the home of an id that a client of this node has it no more."""
         home = self._nodes.others.get(held.home)
         if home is not None:
-            home.send(kind, *values)
+            home.send(Kind.RELEASE, held.claim, client_id)
         elif held.home == self._nodes.me:
-            client_id, stamp = str(values[0]), held.stamp
-            if kind is Kind.RELEASE:
-                self.registry.released(client_id, stamp)
-            else:
-                self.registry.registered(self._nodes.me, client_id, held.identity, stamp)
+            self.registry.released(self._nodes.me, held.claim, client_id)
 
-    def evicted(self, client_id: str, stamp: int) -> None:
+    def evicted(self, client_id: str, claim: int) -> None:
         """Close the connection of a client whose id was given to one on another node."""
         held = self._held.get(client_id)
-        if held is None or held.stamp != stamp:
+        if held is None or held.claim != claim:
             return  # it has left, or was itself replaced meanwhile
         del self._held[client_id]
         client: Client | None = self._state.clients.get(client_id)
@@ -208,9 +213,9 @@ class Names:
         home, before = self._nodes.home(client_id), held
         held = held._replace(home=self._nodes.me if home is None else home.id)
         self._held[client_id] = held
-        self._tell_home(held, Kind.REGISTER, client_id, held.identity, held.stamp)
+        self._register(client_id, held)
         if before.home != held.home:
-            self._tell_home(before, Kind.RELEASE, client_id, before.stamp)
+            self._release(client_id, before)
 
     # -- time -------------------------------------------------------------------------------
 

@@ -163,7 +163,7 @@ _HANDLERS: dict[int, _Handler] = {
     Kind.CLAIM: lambda it, node, _, *values: it.names.registry.claim_of(node, *values),
     Kind.CLAIMED: lambda it, node, _, *values: it.names.claimed(node, *values),
     Kind.REGISTER: lambda it, node, _, *values: it.names.registry.registered(node.id, *values),
-    Kind.RELEASE: lambda it, _, __, *values: it.names.registry.released(*values),
+    Kind.RELEASE: lambda it, node, _, *values: it.names.registry.released(node.id, *values),
     Kind.EVICT: lambda it, _, __, *values: it.names.evicted(*values),
     Kind.ASK: Reception._ask,
     Kind.ASK_ID: Reception._ask_id,

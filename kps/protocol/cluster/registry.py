@@ -16,13 +16,15 @@ class _Entry(NamedTuple):
 
     stamp: int
     node: str
+    number: int
+    """The number of the claim, by which its node knows the client."""
     identity: str
 
 
 class Registry:
     """Orders the claims of ids whose home is this node.
 
-    ``evicted`` is called when a client here has lost an id, with the stamp under which it had it.
+    ``evicted`` is called when a client here has lost an id, with the number of its claim.
     """
 
     def __init__(
@@ -48,9 +50,10 @@ class Registry:
 
     def _answer(self, node: Node, claim: int, client_id: str, identity: str) -> None:
         if node.id in self._nodes.others:
-            node.send(Kind.CLAIMED, claim, client_id, self.decide(node.id, client_id, identity))
+            stamp = self.decide(node.id, claim, client_id, identity)
+            node.send(Kind.CLAIMED, claim, client_id, stamp)
 
-    def decide(self, node: str, client_id: str, identity: str) -> int:
+    def decide(self, node: str, claim: int, client_id: str, identity: str) -> int:
         """Give an id to a client of a node; return the stamp, or 0 if it belongs to another."""
         entry, owners = self._entries.get(client_id), self._state.owners
         if entry is not None and entry.identity != identity:
@@ -59,39 +62,40 @@ class Registry:
             return 0
         owners.take(client_id, identity)
         self._clock += 1
-        self._entries[client_id] = _Entry(self._clock, node, identity)
+        self._entries[client_id] = _Entry(self._clock, node, claim, identity)
         if entry is not None and entry.node != node:
-            self._evict(entry.node, client_id, entry.stamp)
+            self._evict(client_id, entry)
         return self._clock
 
-    def _evict(self, node: str, client_id: str, stamp: int) -> None:
-        if node == self._nodes.me:
-            self._evicted(client_id, stamp)
-        elif node in self._nodes.others:
-            self._nodes.others[node].send(Kind.EVICT, client_id, stamp)
+    def _evict(self, client_id: str, loser: _Entry) -> None:
+        if loser.node == self._nodes.me:
+            self._evicted(client_id, loser.number)
+        elif loser.node in self._nodes.others:
+            self._nodes.others[loser.node].send(Kind.EVICT, client_id, loser.number)
 
     def note(self, stamp: int) -> None:
         """Give only higher stamps from now on."""
         self._clock = max(self._clock, stamp)
 
-    def registered(self, node: str, client_id: str, identity: str, stamp: int) -> None:
-        """Note who has an id whose home this node has become."""
+    def registered(self, node: str, claim: int, client_id: str, identity: str, stamp: int) -> None:
+        """Note who has an id: this node has become its home, or has not answered in time."""
         self.note(stamp)
         self._state.owners.take(client_id, identity)
-        new, entry = _Entry(stamp, node, identity), self._entries.get(client_id)
-        if entry is None or entry.node == node:
-            if entry is None or entry.stamp < stamp:
-                self._entries[client_id] = new
-            return
-        # Who took the id without the home's verdict has the stamp 0, and gives way.
-        winner, loser = max(entry, new), min(entry, new)
-        self._entries[client_id] = winner
-        self._evict(loser.node, client_id, loser.stamp)
+        new, entry = _Entry(stamp, node, claim, identity), self._entries.get(client_id)
+        if entry is None:
+            self._entries[client_id] = new
+        elif entry.node == node:  # which knows best to which of its clients it belongs
+            self._entries[client_id] = new._replace(stamp=max(entry.stamp, stamp))
+        else:
+            # Who took the id without the home's verdict has the stamp 0, and gives way.
+            winner, loser = max(entry, new), min(entry, new)
+            self._entries[client_id] = winner
+            self._evict(client_id, loser)
 
-    def released(self, client_id: str, stamp: int) -> None:
+    def released(self, node: str, claim: int, client_id: str) -> None:
         """Note that nobody has an id any more."""
         entry = self._entries.get(client_id)
-        if entry is not None and entry.stamp == stamp:
+        if entry is not None and (entry.node, entry.number) == (node, claim):
             del self._entries[client_id]
 
     def holder(self, client_id: str) -> str | None:

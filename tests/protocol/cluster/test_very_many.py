@@ -59,7 +59,7 @@ class TestIds:
             cluster = MemoryCluster(tuple(f"n{number}" for number in range(1, count + 1)))
             names = cluster["n1"].cluster.names
             for number in range(100):
-                names.registry.registered("n2", f"id-{number}", "", number + 1)
+                names.registry.registered("n2", number, f"id-{number}", "", number + 1)
             costs.append(calls_of(lambda names=names: list(names.registry.move_to("n2"))))  # type: ignore[misc]
             assert 0 < len(names.registry._entries) < 100
         few, many = costs
@@ -71,7 +71,7 @@ class TestIds:
         names = cluster["n1"].cluster.names
         ids = [one for one in map(str, range(100)) if names._nodes.home(one) is None]
         for one in ids:
-            names.registry.registered("n2", one, "", 1)
+            names.registry.registered("n2", 1, one, "", 1)
         assert list(names.registry.move_to("n4"))
         assert all(names.registry.holder(one) == "n2" for one in ids)
 
