@@ -82,7 +82,7 @@ ROOMS: list[set[str]] = [
     {"kps.compat"},
     {"kps.io_asyncio", "kps.io_sync"},
     {"kps.auth", "kps.testing"},
-    {"kps.sync"},  # the public names that block
+    {"kps.asgi", "kps.sync"},  # the public names for web applications, and those that block
     {"kps"},  # the public names
     {"kps.cli"},
     {"kps.__main__"},

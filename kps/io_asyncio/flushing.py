@@ -1,8 +1,7 @@
 """Shares the time for writing among the connections of a server."""
 
 from collections.abc import Callable, Mapping
-
-from kps.io_asyncio.connection import Connection
+from typing import Generic, Protocol, TypeVar
 
 # What one step writes, before other things that are due: bytes, where each connection counts for
 # some more. uvloop writes small parts at the end of the turn, so their time is not seen here.
@@ -12,15 +11,23 @@ _CONNECTION = 4 * 1024
 _LITTLE = 256 * 1024  # pending bytes that do not wait for others'
 
 
-class Flushing:
+class Flushes(Protocol):
+    """What writes what is pending for it."""
+
+    def flush(self) -> int:
+        """Write pending data as far as possible; return the bytes that it wrote."""
+
+
+F = TypeVar("F", bound=Flushes)
+
+
+class Flushing(Generic[F]):
     """Writes what is pending for connections, and reads in between while that is very much.
 
     ``connections`` has them by number; ``pending`` returns the bytes that are pending for one.
     """
 
-    def __init__(
-        self, connections: Mapping[int, Connection], pending: Callable[[Connection], int]
-    ) -> None:
+    def __init__(self, connections: Mapping[int, F], pending: Callable[[F], int]) -> None:
         self.waiting: list[int] = []
         """Connections to be flushed: new ones, behind those for which there was no time."""
         self._is_late = False

@@ -145,10 +145,8 @@ class Server(ServerProgram, UnifiedServer):
         for name in HOOKS:
             check_callback(name, options.get(name))
         check_callback("auth.reload", getattr(options.get("auth"), "reload", None))
-        self._settings = ServerSettings.read(address, **options)
-        self._driver: ServerDriver = self._new_driver()
-        self._relays = Relays(self._settings, self._driver)
-        self._exporter = self._settings.new_exporter(self._driver.name, self._relays.queues)
+        self._settings = self._read(address, **options)
+        self._driver: ServerDriver
         self._hub: Hub
         self._on_upgrade: UpgradeHook | None = self._settings.on_upgrade
         self._on_id: Callback | None = self._settings.on_id
@@ -156,6 +154,7 @@ class Server(ServerProgram, UnifiedServer):
         if self._settings.on_server_data is not None:
             self._on_server_data.append(self._settings.on_server_data)
         self._address = self._settings.listens_on.netloc
+        self._renew()
         if self._settings.tracing is not None:
             from kps.io_asyncio.traced_program import TracedProgram  # others need none of it
             from kps.otel import Spans
@@ -246,6 +245,15 @@ class Server(ServerProgram, UnifiedServer):
         traceback: TracebackType | None,
     ) -> None:
         await self.stop()
+
+    def _read(self, address: str, **options: Unpack[ServerOptions]) -> ServerSettings:
+        return ServerSettings.read(address, **options)
+
+    def _renew(self) -> None:
+        """Make what one life of the server needs."""
+        self._driver = self._new_driver()
+        self._relays = Relays(self._settings, self._driver)
+        self._exporter = self._settings.new_exporter(self._driver.name, self._relays.queues)
 
     @locked
     def _prepare(self) -> None:

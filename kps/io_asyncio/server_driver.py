@@ -6,22 +6,20 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from kps.errors import ServerStartFailed
 from kps.io_asyncio.connection import Connection, OperatorConnection
-from kps.io_asyncio.dispatch import end_of
+from kps.io_asyncio.decisions import Answer, Decisions, Subject
 from kps.io_asyncio.driver import Driver, Face
 from kps.io_asyncio.ending import Ending
 from kps.io_asyncio.flushing import Flushing
 from kps.io_asyncio.log import write
 from kps.io_asyncio.runtime import Runtime, Timer, stopped
 from kps.io_asyncio.tls_listener import ListeningSocket, TlsListener
-from kps.io_asyncio.workers import ends_task
-from kps.io_common.explaining import explained, listen_for_explanations
 from kps.io_common.ids import random_id
 from kps.io_common.listening import BACKLOG, Listeners, listen, name_of
-from kps.io_common.server_logs import FiguresLog, LifeLog, hook_failed
+from kps.io_common.server_logs import FiguresLog, LifeLog
 from kps.io_common.server_options import ServerSettings
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
@@ -33,15 +31,21 @@ if TYPE_CHECKING:
     from kps.io_common.history_file import HistoryFile
     from kps.io_common.metrics import Exporter
 
-Subject = TypeVar("Subject")
 Done = TypeVar("Done")
 
 _AT_ONCE = 16  # reads with a step at once, between two turns in which we count the reads
 _TURNS_TO_ACCEPT = 5
 """Turns of the loop in which a connection that it has accepted surely comes here."""
 
-Answer = Callable[[int, Any, float], None]
-"""A verb of the hub that takes a hook's verdict on a session."""
+
+class Carrier(Protocol):
+    """What carries a connection of the core, over a transport of the loop or otherwise."""
+
+    def flush(self) -> int:
+        """Write pending data as far as possible; return the bytes that it wrote."""
+
+    def abort(self) -> None:
+        """Drop the connection now."""
 
 
 class ServerFace(Face, Protocol):
@@ -56,7 +60,7 @@ class ServerDriver(Driver):
 
     def __init__(self, face: Face, runtime: Runtime, settings: ServerSettings) -> None:
         super().__init__(face, runtime, settings.config.limits)
-        self.connections: dict[Connection, WebSocketConnection] = {}
+        self.connections: dict[Carrier, WebSocketConnection] = {}
         self._settings = settings
         self._hub: Hub
         self.name = "asyncio"
@@ -66,7 +70,7 @@ class ServerDriver(Driver):
         self._figures: FiguresLog
         self._life: LifeLog
         self._exporter: Exporter | None = None
-        self._by_session: dict[int, Connection] = {}
+        self._by_session: dict[int, Carrier] = {}
         self._flushing = Flushing(
             self._by_session,
             lambda connection: self.connections[connection].session.transport.queued_bytes,
@@ -74,7 +78,7 @@ class ServerDriver(Driver):
         self._reads = 0  # in this turn, if we count them
         self._at_once = 0  # reads that a step may follow at once
         self._shaking: dict[Connection, WebSocketConnection] = {}  # TLS handshakes under way
-        self._decisions: dict[int, asyncio.Task[None]] = {}
+        self._decisions = Decisions(self)
         self._listeners: list[asyncio.Server | TlsListener] = []
         self._history: HistoryFile | None = None
         self._reporter: Timer | None = None
@@ -107,11 +111,13 @@ class ServerDriver(Driver):
         sockets = Listeners([], [])
         try:
             await self.prepare()
-            work = partial(listen, self._settings.listens_on, self._settings.for_operators)
+            settings = self._settings
+            listens_on = None if settings.is_mounted else settings.listens_on
+            work = partial(listen, listens_on, settings.for_operators)
             sockets = await _in_thread(self.runtime.loop, work, Listeners.close)
             if self.is_ending:
                 stopped()
-            host, port = sockets.bus[0].getsockname()[:2]
+            host, port = sockets.bus[0].getsockname()[:2] if sockets.bus else ("", 0)
             await self._accept_at(sockets)
             if self.is_ending:
                 stopped()
@@ -217,11 +223,8 @@ class ServerDriver(Driver):
         waiting = self.ending.waiting
         self._hub.end(self.clock())
         self._face._handle_events()
-        decisions = [task for task in self._decisions.values() if task not in waiting]
-        for decision in decisions:
-            decision.cancel()
         try:
-            await end_of(decisions, grace, waiting)
+            await self._decisions.close(grace, waiting)
             await self.dispatcher.close(grace, waiting)
         finally:
             self.alarm.stop()
@@ -230,6 +233,11 @@ class ServerDriver(Driver):
                 await _close(self._history, self.runtime.loop)
         self._figures.log()
         self._life.ended(self.clock())
+
+    async def abandon(self) -> None:
+        """Close the file for history of a server whose event loop has gone without its end."""
+        if self._history is not None:
+            await asyncio.to_thread(self._history.close)
 
     def ask(
         self,
@@ -244,33 +252,7 @@ class ServerDriver(Driver):
 
         ``read`` reads what the hook returned. Whatever it raises is a failure of the hook.
         """
-        decision = self.dispatcher.start(
-            self._decide(hook, read, subject, partial(answer, session), peer)
-        )
-        self._decisions[session] = decision
-        decision.add_done_callback(partial(self._decided, session))
-
-    async def _decide(
-        self,
-        hook: Callable[[Subject], object],
-        read: Callable[[object], object],
-        subject: Subject,
-        answer: Callable[[Any, float], None],
-        peer: str,
-    ) -> None:
-        noted = listen_for_explanations()
-        try:
-            verdict = read(await self.dispatcher.call(hook, subject))
-        except BaseException as error:
-            if ends_task(error):
-                raise
-            verdict = hook_failed(peer, error)
-        answer(explained(verdict, noted), self.clock())
-        self.progress()
-
-    def _decided(self, session: int, decision: asyncio.Task[None]) -> None:
-        if self._decisions.get(session) is decision:
-            del self._decisions[session]
+        self._decisions.ask(session, hook, read, subject, answer, peer)
 
     def flush_soon(self) -> None:
         self.progress()
@@ -329,24 +311,27 @@ class ServerDriver(Driver):
         session = self._shaking.pop(connection, None) or self._hub.connect(
             peer, self.clock(), is_operator=is_operator
         )
-        self.connections[connection] = session
-        self._by_session[session.number] = connection
+        self.take_in(connection, session)
+        return session
+
+    def take_in(self, carrier: Carrier, session: WebSocketConnection) -> None:
+        """Flush and end a connection of the core together with the others, until ``_detach``."""
+        self.connections[carrier] = session
+        self._by_session[session.number] = carrier
         if self.is_ending:  # it was accepted before the end began
             session.shut_down(0.0)
         self._hub.touch(session.number)  # the session may already have data to write
-        return session
 
     def _touch(self, connection: Connection) -> None:
         session = self.connections.get(connection)
         if session is not None:  # else it was dropped
             self._hub.touch(session.number)
 
-    def _detach(self, connection: Connection) -> None:
+    def _detach(self, connection: Carrier) -> None:
         session = self.connections.pop(connection)
         del self._by_session[session.number]
-        decision = self._decisions.get(session.number)
-        if decision is not None and not self.is_ending:  # a hook itself may stop the server
-            decision.cancel()  # nobody needs the verdict, and other hooks wait for its thread
+        if not self.is_ending:  # a hook itself may stop the server
+            self._decisions.drop(session.number)
         if not self.connections:
             self.news.announce()
 

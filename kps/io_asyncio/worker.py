@@ -13,7 +13,7 @@ from kps.io_asyncio.log import write
 from kps.io_asyncio.node_driver import NodeDriver
 from kps.io_asyncio.node_links import NodeLinks
 from kps.io_asyncio.server import Server
-from kps.io_asyncio.server_driver import ServerDriver
+from kps.io_asyncio.server_driver import Carrier, ServerDriver
 from kps.io_asyncio.tls_listener import TlsListener
 from kps.io_common.handing import BEAT, Channel, Place, What
 from kps.protocol.cluster.config import ClusterConfig
@@ -129,7 +129,7 @@ class WorkerDriver(NodeDriver):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _detach(self, connection: Connection) -> None:
+    def _detach(self, connection: Carrier) -> None:
         super()._detach(connection)
         self._tell_closed()
 

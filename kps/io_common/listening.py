@@ -27,12 +27,13 @@ class Listeners(NamedTuple):
             listener.close()
 
 
-def listen(address: Address, for_operators: Address | None) -> Listeners:
+def listen(address: Address | None, for_operators: Address | None) -> Listeners:
     """Listen on every address of each host name; with port 0, on one of them only.
 
-    It may block on a name server. Raises :class:`kps.ServerStartFailed`.
+    Without an ``address`` nothing listens for the bus, which another program carries. It may block
+    on a name server. Raises :class:`kps.ServerStartFailed`.
     """
-    bus = _listen(address)
+    bus = [] if address is None else _listen(address)
     try:
         return Listeners(bus, [] if for_operators is None else _listen(for_operators))
     except BaseException:

@@ -148,8 +148,9 @@ class LifeLog:
         self._cut_off = 0  # of which so many were dropped at last
 
     def started(self, driver: str, listeners: Listeners) -> None:
-        """Log where the server listens."""
-        text = "the server of version %(version)s, on %(driver)s, listens on %(addresses)s"
+        """Log where the server listens, if it does."""
+        text = "the server of version %(version)s, on %(driver)s, "
+        text += "listens on %(addresses)s" if listeners.bus else "is mounted in an application"
         operators = listeners.operators
         self._write(
             logging.INFO,

@@ -137,6 +137,8 @@ class ServerSettings:
     on_id: Callback | None
     on_server_data: Callback | None
     tracing: "Tracing | None"
+    is_mounted: bool = False
+    """Whether another program's server listens for this one, and its path is a folder there."""
 
     @classmethod
     def read(cls, address: str, **options: Unpack[ServerOptions]) -> "ServerSettings":
@@ -213,11 +215,12 @@ class ServerSettings:
         """Return the core's configuration at the start."""
         from kps.web.pages import pages
 
+        is_monitored = self.config.is_monitored
         return replace(
             self.config,
             asks_upgrade=asks_upgrade,
             is_secure=self.certificates.context is not None,
-            pages=pages(self.config.path, console=self.config.is_monitored),
+            pages=pages("." if self.is_mounted else self.config.path, console=is_monitored),
             version=__version__,
         )
 

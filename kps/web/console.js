@@ -41,7 +41,7 @@ byId('theme').addEventListener('click', () => {
 
 // -- the connection ------------------------------------------------------------------------------
 
-const bus = new URL(document.querySelector('meta[name=kps-path]').content, location.origin);
+const bus = new URL(document.querySelector('meta[name=kps-path]').content, location.href);
 
 /** This page's token. One in its URL moves to where nobody reads or shares it. */
 function ownToken() {

@@ -39,7 +39,10 @@ _FOR_ALL = (("access-control-allow-origin", "*"),)
 
 
 def pages(path: str, *, console: bool) -> dict[str, HttpResponse]:
-    """Return the answers by path. ``path`` is that of the WebSocket, which goes into the page."""
+    """Return the answers by path. ``path`` is that of the WebSocket, which goes into the page.
+
+    A path that does not begin with ``/`` is relative to the page.
+    """
     found: dict[str, HttpResponse] = {}
     for name in FILES if console else _CLIENTS:
         body = get_data("kps.web", name)

@@ -84,6 +84,7 @@ NewMonitor = Callable[
 """Makes a monitor, as its class does."""
 
 C = TypeVar("C", bound=Connection)
+W = TypeVar("W", bound=WebSocketConnection)
 P = ParamSpec("P")
 
 
@@ -137,9 +138,15 @@ class Hub:
         if is_operator:
             assert self._operator_routes is not None
             routes = self._operator_routes
+        return self._connect(WebSocketConnection, peer, now, routes)
 
-        def make(number: int) -> WebSocketConnection:
-            return WebSocketConnection(
+    def connect_as(self, kind: type[W], peer: str, now: float) -> W:
+        """Begin a session for a client from ``peer``, with a connection of another kind of ours."""
+        return self._connect(kind, peer, now, self._routes)
+
+    def _connect(self, kind: type[W], peer: str, now: float, routes: Routes) -> W:
+        def make(number: int) -> W:
+            return kind(
                 self.state,
                 self.delivery,
                 number,

@@ -7,7 +7,7 @@ from kps.protocol.server.gate import Phase
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.throttle import TOO_FAST
-from kps.protocol.wire.server_handshake import ServerWebSocket
+from kps.protocol.wire.server_end import ServerEnd
 from kps.protocol.wire.websocket import State
 
 # Units of work (see ``turns``).
@@ -52,7 +52,7 @@ class Intake:
         self,
         state: ServerState,
         session: ServerSession,
-        socket: ServerWebSocket,
+        socket: ServerEnd,
         *,
         requested: Callable[[], None],
         handled: Callable[[], None],

@@ -7,7 +7,7 @@ from kps.protocol.server.encodings import FRAMES, FrameEncoding
 from kps.protocol.server.state import ServerState
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Entry, Kind, Push
-from kps.protocol.wire.server_handshake import ServerWebSocket
+from kps.protocol.wire.server_end import ServerEnd
 from kps.protocol.wire.websocket import State
 
 _OPEN = State.OPEN
@@ -29,7 +29,7 @@ class WebSocketTransport:
         self,
         state: ServerState,
         number: int,
-        socket: ServerWebSocket,
+        socket: ServerEnd,
         changed: Callable[[State], None],
     ) -> None:
         self._state = state

@@ -15,10 +15,10 @@ import h11
 from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.accepting import accept_token
 from kps.protocol.wire.extensions import accept
-from kps.protocol.wire.frames import text_frame
 from kps.protocol.wire.http import WITHOUT_BODY, HttpRequest, HttpResponse, Responder
 from kps.protocol.wire.outbox import control
-from kps.protocol.wire.websocket import Closed, ClosedBy, State, Step, WebSocket
+from kps.protocol.wire.server_end import Books, ServerEnd
+from kps.protocol.wire.websocket import State, Step
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -55,19 +55,6 @@ class Proxies(Protocol):
         """Return the client behind a TCP peer, by the peer's ``X-Forwarded-For`` header."""
 
 
-class Books(Protocol):
-    """Counts what becomes of a connection."""
-
-    def answered(self, status: int) -> None:
-        """Count an answer to an HTTP request."""
-
-    def overflowed(self, messages: int) -> None:
-        """Count messages dropped because they overflowed the queue of a connection."""
-
-    def cut_off(self, messages: int) -> None:
-        """Count messages dropped because their connection had ended."""
-
-
 class _Opening:
     """State of the opening handshake, dropped when the connection is open."""
 
@@ -79,24 +66,13 @@ class _Opening:
         self.head_size = 0
 
 
-class ServerWebSocket(WebSocket):
+class ServerWebSocket(ServerEnd):
     """The server's end of a WebSocket connection, from the first byte of HTTP on.
 
     If it ``compresses``, it agrees with clients that offer it on permessage-deflate.
     """
 
-    __slots__ = (
-        "_books",
-        "_is_secure",
-        "_opening",
-        "_path",
-        "_peer",
-        "_proxies",
-        "_responder",
-        "deflates",
-        "host",
-        "request",
-    )
+    __slots__ = ("_is_secure", "_opening", "_path", "_peer", "_proxies", "_responder")
 
     def __init__(
         self,
@@ -111,33 +87,22 @@ class ServerWebSocket(WebSocket):
         books: Books | None = None,
         compresses: bool = False,
     ) -> None:
-        super().__init__(is_client=False, text_frame=text_frame, limits=limits, now=now)
-        self.request: HttpRequest | None = None
-        """The request, from the end of its head until ``accept``."""
-        self.host = ""
-        """The ``Host`` header, by which the client reached the server."""
-        self.deflates = False
-        """Whether the client takes messages that are deflated."""
+        super().__init__(limits=limits, now=now, books=books)
         self._path = path
         self._responder = respond
         self._peer = peer
         self._is_secure = is_secure  # whether the server speaks TLS
         self._proxies = proxies
-        self._books = books
         self._opening: _Opening | None = _Opening(limits.max_head, compresses=compresses)
 
     def accept(self) -> None:
-        """Accept the upgrade. Messages that came with the request can then be read."""
         if self.state is State.REQUEST:
             opening, self._opening = self._opening, None
             assert opening is not None
-            assert self.request is not None
-            self.host = self.request.header("host")
-            token = accept_token(self.request.header("sec-websocket-key").encode("latin-1"))
-            extensions = self._agree(self.request) if opening.compresses else b""
-            self.request = None
+            request = self._take_request()
+            token = accept_token(request.header("sec-websocket-key").encode("latin-1"))
+            extensions = self._agree(request) if opening.compresses else b""
             self.outbox.push(control(_ACCEPTED % (token, extensions)))
-            self._note_answer(101)
             self._opened(opening.http.trailing_data[0])
 
     def _agree(self, request: HttpRequest) -> bytes:
@@ -152,10 +117,6 @@ class ServerWebSocket(WebSocket):
         return (_EXTENSIONS % accepted.answer).encode()
 
     def respond(self, response: HttpResponse, now: float, patience: float | None = None) -> None:
-        """Answer with plain HTTP, and close.
-
-        The peer has ``patience`` seconds to read the answer, by default ``close_timeout``.
-        """
         if self.state is not State.HANDSHAKE and self.state is not State.REQUEST:
             return
         http = h11.Connection(h11.SERVER)  # a new one: nothing of an earlier answer is in it
@@ -173,35 +134,7 @@ class ServerWebSocket(WebSocket):
         is_head = self.request is not None and self.request.method == "HEAD"
         answer = http.send(head) or b""
         self.outbox.push(control(answer if is_head else answer + response.body))
-        self._note_answer(response.status)
-        self._end(Closed(1006, f"HTTP status {response.status}", ClosedBy.LOCAL), now)
-        if patience is not None:
-            self._give_up_at = now + patience
-
-    def overflowed(self, messages: int, now: float) -> None:
-        before = self.outbox.dropped
-        super().overflowed(messages, now)
-        if self._books is not None:
-            self._books.overflowed(self.outbox.dropped - before)
-
-    def connection_lost(self, now: float) -> None:
-        before = self.outbox.dropped
-        super().connection_lost(now)
-        if self._books is not None:
-            self._books.cut_off(self.outbox.dropped - before)
-
-    def handle_timeout(self, now: float) -> None:
-        deadline = self.next_deadline()
-        waits = self.state is State.HANDSHAKE or self.state is State.REQUEST
-        if waits and deadline is not None and now >= deadline:
-            status = 408 if self.state is State.HANDSHAKE else 503
-            self.respond(HttpResponse.text(status, "the request took too long"), now)
-        else:
-            super().handle_timeout(now)
-
-    def _note_answer(self, status: int) -> None:
-        if self._books is not None:
-            self._books.answered(status)
+        self._answered(response.status, now, patience)
 
     def _receive_handshake(self, data: bytes, now: float) -> None:
         opening = self._opening
@@ -247,7 +180,7 @@ class ServerWebSocket(WebSocket):
             self.respond(HttpResponse.text(400, "bad upgrade: the target is not a path"), now)
         elif request.path != self._path:
             self.respond(HttpResponse.text(404, "no WebSocket on this path"), now)
-        elif fault := _fault_of(request):
+        elif fault := fault_of(request):
             self.respond(HttpResponse.text(400, f"bad upgrade: {fault}"), now)
         else:
             self._read_upgrade(request, event.http_version, now)
@@ -312,8 +245,8 @@ def _items(request: HttpRequest, name: str) -> list[str]:
     return [item.strip().lower() for item in ",".join(_values(request, name)).split(",")]
 
 
-def _fault_of(request: HttpRequest) -> str:
-    """Return what is ambiguous in an upgrade, or ``""``."""
+def fault_of(request: HttpRequest) -> str:
+    """Return what is ambiguous in a request for an upgrade, or ``""``."""
     counts = Counter(name for name, _ in request.headers)
     for name in sorted(_ONCE):
         if counts[name] > 1:

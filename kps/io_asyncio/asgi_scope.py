@@ -1,0 +1,93 @@
+"""What a server of ASGI tells of a connection, as the core's requests."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from kps.protocol.dialect.address import host_and_port
+from kps.protocol.wire.http import HttpRequest
+
+Scope = MutableMapping[str, Any]
+"""What an application is told of a connection."""
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[object]]
+"""An application of ASGI (version 3)."""
+
+_SECURE = ("https", "wss")
+
+
+@dataclass(frozen=True, slots=True)
+class ScopedRequest(HttpRequest):
+    """A request with the scope that it came with."""
+
+    scope: Scope = field(default_factory=dict, repr=False, compare=False)
+
+
+def path_below(scope: Scope) -> str:
+    """Return the path below the place where the application is mounted.
+
+    Frameworks differ in whether the ``path`` still has the ``root_path`` in front. With ASGI it
+    does; where it does not, it hardly ever begins like that.
+    """
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    if root and (path == root or path.startswith(f"{root}/")):
+        return path[len(root) :]
+    return path
+
+
+def with_slash(scope: Scope) -> str:
+    """Return the target of a request with a slash behind its path."""
+    path, query = str(scope["path"]) or str(scope.get("root_path", "")), _query(scope)
+    return f"{quote(path)}/?{query}" if query else f"{quote(path)}/"
+
+
+def upgrade_of(scope: Scope) -> ScopedRequest:
+    """Return the request for a WebSocket."""
+    headers = _headers(scope)
+    if not any(name == "upgrade" for name, _ in headers):  # as with HTTP/2
+        headers += (("upgrade", "websocket"),)
+    raw = scope.get("raw_path") or quote(str(scope["path"])).encode()
+    return _request("GET", raw.decode("latin-1"), headers, scope)
+
+
+def request_of(scope: Scope, path: str) -> ScopedRequest:
+    """Return a plain request for a path below the place where the application is mounted."""
+    headers = tuple([field for field in _headers(scope) if field[0] != "upgrade"])
+    return _request(str(scope["method"]), quote(path), headers, scope)
+
+
+def peer_of(scope: Scope) -> str:
+    """Return the ``host:port`` of the client; empty if the server does not know it."""
+    client = scope.get("client")
+    return "" if not client else host_and_port(str(client[0]), client[1] or 0)
+
+
+def _request(
+    method: str, path: str, headers: tuple[tuple[str, str], ...], scope: Scope
+) -> ScopedRequest:
+    query = _query(scope)
+    return ScopedRequest(
+        method=method,
+        target=f"{path}?{query}" if query else path,
+        headers=headers,
+        peer=peer_of(scope),
+        # What is not secure here may be so in front of a proxy that the server does not know.
+        scheme="https" if scope.get("scheme") in _SECURE else "",
+        scope=scope,
+    )
+
+
+def _query(scope: Scope) -> str:
+    return bytes(scope.get("query_string", b"")).decode("latin-1")
+
+
+def _headers(scope: Scope) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        [
+            (bytes(name).decode("latin-1").lower(), bytes(value).decode("latin-1"))
+            for name, value in scope["headers"]
+        ]
+    )

@@ -1,0 +1,83 @@
+"""A connection of the server that another program carries: it takes and gives whole messages."""
+
+from collections.abc import Iterator
+
+from kps.protocol.access.identity import Identity
+from kps.protocol.calls import entry
+from kps.protocol.server.connection import WebSocketConnection
+from kps.protocol.wire.controls import CLOSE_FIN, CloseReceived, close_payload, control_frame
+from kps.protocol.wire.frames import text_frame
+from kps.protocol.wire.http import HttpRequest, HttpResponse
+from kps.protocol.wire.message_socket import MessageSocket, read_written
+from kps.protocol.wire.websocket import State
+
+_BINARY_FIN = 0x82
+
+_REQUEST = 150  # units of work (see ``turns``) of the answer to a request
+
+_LOST = (1006, 1015)
+"""Codes by which a server tells that there was no close frame."""
+
+
+class MessageConnection(WebSocketConnection):
+    """Carries messages between a driver and the session of one client.
+
+    A driver calls ``begin`` first, and then looks at ``answer`` and ``is_accepted`` whenever the
+    hub says that there is something to write. Once it is accepted, the driver calls
+    ``receive_text``, ``receive_bytes`` and ``take``, and at the end ``peer_closed`` (if it knows
+    how) and ``connection_lost``.
+    """
+
+    __slots__ = ("_identity",)
+
+    _socket: MessageSocket
+
+    def _new_socket(self, peer: str) -> MessageSocket:
+        state = self._state
+        return MessageSocket(limits=state.limits, now=state.now, books=state.tally)
+
+    @entry
+    def begin(self, request: HttpRequest, now: float, identity: Identity | None = None) -> None:
+        """Take the request of the client, unless it was turned away already.
+
+        With an ``identity`` the program knows it, and is not asked.
+        """
+        self._identity = identity
+        state, socket = self._state, self._socket
+        state.now = now
+        if socket.state is State.HANDSHAKE:
+            state.turns.left -= _REQUEST
+            socket.begin(request, self._routes.respond, now)
+            self._requested()
+
+    def _present(self, request: HttpRequest) -> None:
+        self.session.gate.requested(request, self._identity)
+
+    @property
+    def answer(self) -> HttpResponse | None:
+        """The plain answer to the request, once it is known that it is not accepted."""
+        return self._socket.answer
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the request was accepted, so that messages may follow."""
+        return self._socket.is_accepted
+
+    def receive_text(self, message: str, now: float) -> None:
+        """Take a text message."""
+        # What is no text in UTF-8 is found by the reader.
+        self.receive_data(text_frame(message.encode("utf-8", "surrogatepass")), now)
+
+    def receive_bytes(self, message: bytes, now: float) -> None:
+        """Take a binary message, which is read as text (spec, 2.5)."""
+        self.receive_data(bytes((_BINARY_FIN,)) + text_frame(message)[1:], now)
+
+    def peer_closed(self, code: int, reason: str, now: float) -> None:
+        """Note that the peer has closed. ``connection_lost`` follows."""
+        if code not in _LOST:
+            payload = close_payload(code, reason)
+            self.receive_data(control_frame(CLOSE_FIN, payload, text_frame), now)
+
+    def take(self, limit: int) -> Iterator[str | CloseReceived]:
+        """Take messages of up to ``limit`` bytes, or a longer one, to write; and how to close."""
+        return read_written(self.data_to_send(limit))
