@@ -198,6 +198,11 @@ def _relay(name: str, program: str, wire: Wire, *options: str) -> Peer:
     return Peer(name, (sys.executable, str(HERE / program), *options), "serves on", wire)
 
 
+def mounted_bus(name: str, *options: str, level: int) -> Peer:
+    """A bus in an application of uvicorn."""
+    return _relay(name, "mounted_bus.py", KpsWire(level), *options)
+
+
 def _nats() -> Peer:
     program = shutil.which("nats-server", path=PLACES)
     command = (program or "", "--addr", "127.0.0.1", "--port", "-1")

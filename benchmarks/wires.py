@@ -43,7 +43,8 @@ class KpsWire(Wire):
     def opening(self, name: str) -> Sequence[tuple[bytes, bytes]]:
         proto = b',"proto":2' if self._level == 2 else b""
         ping = b'{"action":"ping","from":"' + name.encode() + b'"' + proto + b"}"
-        return [(_upgrade("/ws/bus") + _masked(ping), b'"action":"pong"')]
+        # uvicorn drops what comes together with the request.
+        return [(_upgrade("/ws/bus"), b"\r\n\r\n"), (_masked(ping), b'"action":"pong"')]
 
     def subscribing(self, topic: str) -> tuple[bytes, bytes]:
         message = b'{"action":"subscribe","topic":"' + topic.encode() + b'"}'

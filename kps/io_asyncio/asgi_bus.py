@@ -20,19 +20,21 @@ from kps.io_asyncio.asgi_scope import (
     Send,
     path_below,
     request_of,
+    scope_of,
     upgrade_of,
     with_slash,
 )
+from kps.io_asyncio.carried import CarriedConnection
 from kps.io_asyncio.dispatch import check_callback
 from kps.io_asyncio.log import write
 from kps.io_asyncio.server import Server
 from kps.io_common.other_processes import sign_of_others
 from kps.io_common.server_options import ServerOptions, ServerSettings
-from kps.io_common.verdicts import AnyUpgradeHook, UpgradeVerdict
+from kps.io_common.verdicts import AnyUpgradeHook, UpgradeVerdict, upgrade_verdict
 from kps.protocol.access.identity import Identity
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
 from kps.protocol.limits import shown
-from kps.protocol.server.message_connection import MessageConnection
+from kps.protocol.server.message_connection import connect
 from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 Known = Identity | HttpResponse | str | None
@@ -113,8 +115,8 @@ class Bus(Server):
         self._starting: asyncio.Task[None] | None = None
         super().__init__(DEFAULT_ADDRESS, **options)
         self._address = min(self._settings.names, default="localhost")
-        if identify is not None:
-            self._on_upgrade = self._find_out
+        self._hook = self._on_upgrade  # that of the program
+        self._on_upgrade = self._find_out
 
     # -- life -----------------------------------------------------------------------------
 
@@ -157,12 +159,12 @@ class Bus(Server):
         await self._start_here()
         message = await receive()
         if message["type"] == "websocket.connect":
-            request = upgrade_of(scope)
-            endpoint = self._hub.connect_as(MessageConnection, request.peer, self._driver.clock())
             known = None if identity is None else self._known(identity)
+            request = upgrade_of(scope, known)
+            endpoint = connect(self._hub, request.peer, self._driver.clock())
             has_responses = "websocket.http.response" in (scope.get("extensions") or ())
             connection = AsgiConnection(self._driver, endpoint, send, has_responses=has_responses)
-            await connection.run(request, receive, known)
+            await connection.run(request, receive)
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
@@ -218,7 +220,9 @@ class Bus(Server):
     def on_upgrade(self, hook: AnyUpgradeHook) -> AnyUpgradeHook:
         if self._identify is not None:
             raise InvalidState("identify takes the place of on_upgrade: use one of them")
-        return super().on_upgrade(hook)
+        super().on_upgrade(hook)
+        self._hook, self._on_upgrade = hook, self._find_out
+        return hook
 
     # -- within -----------------------------------------------------------------------------
 
@@ -249,6 +253,13 @@ class Bus(Server):
                 self._starting = None  # the next one tries again
             raise
 
+    def _new_connection(self, peer: str, among: set[object]) -> CarriedConnection | None:
+        """Return a connection for a transport of this event loop, if the bus runs here."""
+        driver, loop = self._driver, asyncio.get_running_loop()
+        if not self._runs or driver.is_ending or driver.runtime.loop is not loop:
+            return None
+        return CarriedConnection(driver, self._hub, peer, among)
+
     async def _answer(self, path: str, scope: Scope, send: Send) -> None:
         if not path:  # what the page names is relative to it
             moved = HttpResponse(307, headers=(("location", with_slash(scope)),))
@@ -256,13 +267,19 @@ class Bus(Server):
             return
         await self._start_here()
         request = request_of(scope, path)
-        endpoint = self._hub.connect_as(MessageConnection, request.peer, self._driver.clock())
+        endpoint = connect(self._hub, request.peer, self._driver.clock())
         await AsgiExchange(self._driver, endpoint).run(request, send)
 
     async def _find_out(self, request: HttpRequest) -> UpgradeVerdict:
-        assert self._identify is not None
-        assert isinstance(request, ScopedRequest)
-        found = await self._driver.dispatcher.call(self._identify, request.scope)
+        """Decide on a client in place of the program's ``on_upgrade``, or by that."""
+        if isinstance(request, ScopedRequest) and request.identity is not None:
+            return request.identity
+        if self._identify is None:
+            if self._hook is None:
+                return True
+            return upgrade_verdict(await self._driver.dispatcher.call(self._hook, request))
+        scope = request.scope if isinstance(request, ScopedRequest) else scope_of(request)
+        found = await self._driver.dispatcher.call(self._identify, scope)
         if found is None:
             return True if self._settings.auth is not None else _NOT_LOGGED_IN
         return found if isinstance(found, HttpResponse) else self._known(found)

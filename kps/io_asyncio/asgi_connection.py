@@ -5,7 +5,6 @@ import asyncio
 from kps.io_asyncio.asgi_http import fields_of
 from kps.io_asyncio.asgi_scope import Receive, ScopedRequest, Send
 from kps.io_asyncio.server_driver import ServerDriver
-from kps.protocol.access.identity import Identity
 from kps.protocol.server.message_connection import MessageConnection
 from kps.protocol.wire.controls import CloseReceived
 from kps.protocol.wire.http import HttpResponse
@@ -41,9 +40,7 @@ class AsgiConnection:
         self._heard: asyncio.Future[None] | None = None  # while the reader is to wait
         self._has_written = False
 
-    async def run(
-        self, request: ScopedRequest, receive: Receive, identity: Identity | None = None
-    ) -> None:
+    async def run(self, request: ScopedRequest, receive: Receive) -> None:
         """Carry messages until either side ends the connection."""
         driver, endpoint = self._driver, self._endpoint
         self._patience = asyncio.timeout(None)
@@ -51,7 +48,7 @@ class AsgiConnection:
         writer: asyncio.Task[None] | None = None
         try:
             async with self._patience:
-                endpoint.begin(request, driver.clock(), identity)
+                endpoint.begin(request, driver.clock())
                 writer = driver.runtime.loop.create_task(self._write())
                 writer.add_done_callback(lambda _: self.abort())
                 driver.progress()

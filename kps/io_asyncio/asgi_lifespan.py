@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from kps.errors import InvalidState
 from kps.io_asyncio.asgi_scope import Application, Message, Receive, Scope, Send
 
 Act = Callable[[], Awaitable[None]]
@@ -26,7 +27,7 @@ async def share_lifespan(
 ) -> None:
     """Pass the lifespan on to another application, within which the bus lives.
 
-    One that knows of no lifespan raises, or returns, before it has answered.
+    One that knows of no lifespan raises, returns, or answers with something else.
     """
     given: list[Message] = []
     has_answered = False
@@ -40,6 +41,8 @@ async def share_lifespan(
 
     async def tell(message: Message) -> None:
         nonlocal has_answered
+        if not str(message["type"]).startswith("lifespan."):
+            raise InvalidState("the application takes the lifespan for a request")
         has_answered = True
         if message["type"] != "lifespan.startup.complete":  # it has ended, or has not begun
             await stop()

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from kps.protocol.access.admission import host_of
+from kps.protocol.access.identity import Identity
 from kps.protocol.dialect.address import host_and_port
 from kps.protocol.wire.http import HttpRequest
 
@@ -24,6 +26,8 @@ class ScopedRequest(HttpRequest):
     """A request with the scope that it came with."""
 
     scope: Scope = field(default_factory=dict, repr=False, compare=False)
+    identity: Identity | None = None
+    """Whose it is, if the program has found that out before it gave the request to the bus."""
 
 
 def path_below(scope: Scope) -> str:
@@ -44,19 +48,34 @@ def with_slash(scope: Scope) -> str:
     return f"{quote(path)}/?{query}" if query else f"{quote(path)}/"
 
 
-def upgrade_of(scope: Scope) -> ScopedRequest:
+def upgrade_of(scope: Scope, identity: Identity | None = None) -> ScopedRequest:
     """Return the request for a WebSocket."""
     headers = _headers(scope)
     if not any(name == "upgrade" for name, _ in headers):  # as with HTTP/2
         headers += (("upgrade", "websocket"),)
     raw = scope.get("raw_path") or quote(str(scope["path"])).encode()
-    return _request("GET", raw.decode("latin-1"), headers, scope)
+    return _request("GET", raw.decode("latin-1"), headers, scope, identity)
 
 
 def request_of(scope: Scope, path: str) -> ScopedRequest:
     """Return a plain request for a path below the place where the application is mounted."""
     headers = tuple([field for field in _headers(scope) if field[0] != "upgrade"])
     return _request(str(scope["method"]), quote(path), headers, scope)
+
+
+def scope_of(request: HttpRequest) -> Scope:
+    """Return a scope for a request that came past ASGI. It has what the request has."""
+    return {
+        "type": "websocket",
+        "scheme": "wss" if request.scheme == "https" else "ws",
+        "path": request.path,
+        "root_path": "",
+        "query_string": request.query.encode("latin-1"),
+        "headers": [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers
+        ],
+        "client": (host_of(request.peer), int(request.peer.rpartition(":")[2] or 0)),
+    }
 
 
 def peer_of(scope: Scope) -> str:
@@ -66,7 +85,11 @@ def peer_of(scope: Scope) -> str:
 
 
 def _request(
-    method: str, path: str, headers: tuple[tuple[str, str], ...], scope: Scope
+    method: str,
+    path: str,
+    headers: tuple[tuple[str, str], ...],
+    scope: Scope,
+    identity: Identity | None = None,
 ) -> ScopedRequest:
     query = _query(scope)
     return ScopedRequest(
@@ -77,6 +100,7 @@ def _request(
         # What is not secure here may be so in front of a proxy that the server does not know.
         scheme="https" if scope.get("scheme") in _SECURE else "",
         scope=scope,
+        identity=identity,
     )
 
 

@@ -76,6 +76,12 @@ class Client(Publisher, UnifiedClient):
         reconnect: ``True`` (default) for exponential backoff with jitter, a number for a
             fixed interval in seconds, a :class:`kps.Backoff`, or ``False``. Unless it is
             ``False``, the client waits for a server that is down, also at the start.
+        wait: Whether the start waits for the first connection (the default), for as long as that
+            takes. With ``False`` the client starts at once, also while the server is down, and
+            connects meanwhile, as after a connection was lost: until then publishing raises
+            :class:`kps.NotConnected` or, with ``offline_queue``, keeps the publications, and
+            subscriptions begin with the connection. ``on_connect`` tells of it. What the server
+            refuses for good then shows in ``on_close`` and in later calls.
         offline_queue: How many publications to keep while there is no connection. The client
             sends them, in order, when the connection is back. With 0 (the default) publishing
             raises :class:`kps.NotConnected` instead. At most 16 MiB.
@@ -124,7 +130,7 @@ class Client(Publisher, UnifiedClient):
     async def connect(
         cls, address: str = DEFAULT_ADDRESS, **options: Unpack[ClientOptions]
     ) -> Self:
-        """Make a client (same arguments) and wait until it is connected.
+        """Make a client (same arguments) and wait until it is connected, unless ``wait`` is off.
 
         On a client that exists it raises :class:`kps.InvalidState`: enter that one.
         Raises :class:`kps.ConnectFailed` when the server refuses, or cannot be reached and
@@ -207,7 +213,11 @@ class Client(Publisher, UnifiedClient):
         self._driver.allow_calls()
         try:
             await self._driver.news.until(
-                lambda: self._session.ready or self._session.ended is not None
+                lambda: (
+                    self._session.ready
+                    or self._session.ended is not None
+                    or not self._settings.waits
+                )
             )
             self._raise_if_ended()
         except BaseException:

@@ -95,13 +95,17 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=_TRANSPORT_BUFFER)
         self._is_tls = transport.get_extra_info("ssl_object") is not None
         try:
-            self._endpoint = self._owner._attach(self, _name(transport.get_extra_info("peername")))
+            self._endpoint = self._owner._attach(self, self.peer_of(transport))
         except BaseException:
             self._is_gone = True  # nobody cares for this transport
             self._transport.abort()
             raise
         keep_from_children(self)
         self._owner.progress()
+
+    def peer_of(self, transport: asyncio.BaseTransport) -> str:
+        """Return the address of the client, ``host:port``."""
+        return _name(transport.get_extra_info("peername"))
 
     def data_received(self, data: bytes) -> None:
         begun = self._stopwatch()

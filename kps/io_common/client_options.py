@@ -56,6 +56,7 @@ class ClientOptions(TypedDict, total=False):
     headers: Mapping[str, str] | None
     token: str | Callable[[], str] | None
     reconnect: bool | float | Backoff
+    wait: bool
     offline_queue: int
     connect_timeout: float
     request_timeout: float
@@ -81,6 +82,8 @@ class ClientSettings(NamedTuple):
     config: ClientConfig
     connect_timeout: float
     request_timeout: float
+    waits: bool
+    """Whether the start waits for the first connection."""
     on_id: Callback | None
     on_connect: OnConnect | None
     on_disconnect: OnDisconnect | None
@@ -123,6 +126,7 @@ class ClientSettings(NamedTuple):
             ),
             connect_timeout=check_seconds("connect_timeout", options.get("connect_timeout", 10.0)),
             request_timeout=check_seconds("request_timeout", options.get("request_timeout", 10.0)),
+            waits=check_switch("wait", options.get("wait", True)),
             on_id=options.get("on_id"),
             on_connect=options.get("on_connect"),
             on_disconnect=options.get("on_disconnect"),

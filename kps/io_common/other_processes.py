@@ -37,7 +37,7 @@ def sign_of_others(
 def _asked(arguments: Sequence[str]) -> list[tuple[str, str]]:
     """Return the options in a command line that tell how many processes there are."""
     found = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         option, equals, value = argument.partition("=")
         if option in _OPTIONS:
             found.append((option, value if equals else following))

@@ -20,6 +20,7 @@ CLIENT: list[dict[str, Any]] = [
     {"offline_queue": -1},
     {"offline_queue": 1.5},
     {"offline_queue": True},
+    {"wait": 1},
     {"connect_timeout": 0},
     {"connect_timeout": -1.0},
     {"connect_timeout": float("inf")},

@@ -12,7 +12,7 @@ from kps.protocol.server.routes import Routes
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.transport import WebSocketTransport
-from kps.protocol.wire.http import HttpRequest, HttpResponse
+from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.server_end import ServerEnd
 from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import Closed, Output, State
@@ -39,6 +39,7 @@ class WebSocketConnection:
         *,
         routes: Routes,
         forget: Callable[["WebSocketConnection"], None],
+        socket: ServerEnd | None = None,
     ) -> None:
         self.number = number
         """The number by which events and the hub's verbs name it."""
@@ -47,7 +48,7 @@ class WebSocketConnection:
         self._forget = forget
         self._routes = routes
         self._origin: str | None = None  # the address for which it counts
-        self._socket = self._new_socket(peer)
+        self._socket = _new_socket(state, routes, peer) if socket is None else socket
         # Nobody needs a long message to register.
         self._socket.reader.max_message = min(state.limits.max_message, 4 * state.limits.max_head)
         self._transport = WebSocketTransport(state, number, self._socket, self._changed)
@@ -66,20 +67,6 @@ class WebSocketConnection:
             self._turn_away("full")
         elif not routes.admission.is_proxy(peer):
             self._enter()
-
-    def _new_socket(self, peer: str) -> ServerEnd:
-        state, routes = self._state, self._routes
-        return ServerWebSocket(
-            limits=state.limits,
-            path=routes.path,
-            respond=routes.respond,
-            peer=peer,
-            now=state.now,
-            is_secure=routes.is_secure,
-            proxies=routes.admission if routes.admission.has_proxies else None,
-            books=state.tally,
-            compresses=state.config.compresses,
-        )
 
     # -- called by a driver -----------------------------------------------------------------
 
@@ -276,14 +263,10 @@ class WebSocketConnection:
             self.session.peer = request.peer
             if self._origin is not None or self._state.stopping or self._enter():
                 if request.is_upgrade:
-                    self._present(request)
+                    self.session.gate.requested(request)
                 else:
                     self._routes.look_into(self.number, request, self._transport.answer)
         self._changed(_HANDSHAKE)
-
-    def _present(self, request: HttpRequest) -> None:
-        """Let the gate decide on the client."""
-        self.session.gate.requested(request)
 
     def _enter(self) -> bool:
         """Count the connection for its address; refuse it if the address has too many."""
@@ -355,6 +338,20 @@ class WebSocketConnection:
         elif socket.state is _OPEN and not socket.outbox.pending_bytes:
             return  # the driver has nothing to do
         state.unflushed[self.number] = None
+
+
+def _new_socket(state: ServerState, routes: Routes, peer: str) -> ServerWebSocket:
+    return ServerWebSocket(
+        limits=state.limits,
+        path=routes.path,
+        respond=routes.respond,
+        peer=peer,
+        now=state.now,
+        is_secure=routes.is_secure,
+        proxies=routes.admission if routes.admission.has_proxies else None,
+        books=state.tally,
+        compresses=state.config.compresses,
+    )
 
 
 _HANDSHAKE = State.HANDSHAKE

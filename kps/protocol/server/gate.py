@@ -146,11 +146,8 @@ class Gate:
 
     # -- the upgrade ------------------------------------------------------------------------
 
-    def requested(self, request: HttpRequest, identity: Identity | None = None) -> None:
-        """Decide on an upgrade, or ask the program to decide.
-
-        With an ``identity`` the program has decided, before the request came here.
-        """
+    def requested(self, request: HttpRequest) -> None:
+        """Decide on an upgrade, or ask the program to decide."""
         self._move(Step.REQUESTED)
         refused = self._state.tally.refused
         if self._state.stopping:
@@ -162,8 +159,6 @@ class Gate:
             if self._state.origins.is_news(origin):
                 self._state.emit(OriginRefused(request.peer, origin))
             self._transport.refuse(HttpResponse.text(403, "origin not allowed"))
-        elif identity is not None:
-            self.decide(identity, request)
         elif self._state.config.asks_upgrade:
             self._state.emit(UpgradeRequested(self._applicant.number, request))
         else:

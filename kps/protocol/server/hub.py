@@ -84,7 +84,6 @@ NewMonitor = Callable[
 """Makes a monitor, as its class does."""
 
 C = TypeVar("C", bound=Connection)
-W = TypeVar("W", bound=WebSocketConnection)
 P = ParamSpec("P")
 
 
@@ -122,7 +121,8 @@ class Hub:
         self.connections: dict[int, Connection] = {}
         """Every connection by its number, from the first byte on."""
         self._numbers = count(1)
-        self._routes = Routes(state, metrics if config.shows_metrics else None)
+        self.routes = Routes(state, metrics if config.shows_metrics else None)
+        """What it answers to plain requests."""
         self._operator_routes = None if metrics is None else OperatorRoutes(state, metrics)
         if config.is_monitored:
             new_monitor(state, self.delivery.publish, self.dropped)
@@ -134,19 +134,13 @@ class Hub:
 
         With ``is_operator`` it came to the port for operators.
         """
-        routes = self._routes
+        routes = self.routes
         if is_operator:
             assert self._operator_routes is not None
             routes = self._operator_routes
-        return self._connect(WebSocketConnection, peer, now, routes)
 
-    def connect_as(self, kind: type[W], peer: str, now: float) -> W:
-        """Begin a session for a client from ``peer``, with a connection of another kind of ours."""
-        return self._connect(kind, peer, now, self._routes)
-
-    def _connect(self, kind: type[W], peer: str, now: float, routes: Routes) -> W:
-        def make(number: int) -> W:
-            return kind(
+        def make(number: int) -> WebSocketConnection:
+            return WebSocketConnection(
                 self.state,
                 self.delivery,
                 number,

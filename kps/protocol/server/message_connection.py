@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from kps.protocol.access.identity import Identity
 from kps.protocol.calls import entry
 from kps.protocol.server.connection import WebSocketConnection
+from kps.protocol.server.hub import Hub
 from kps.protocol.wire.controls import CLOSE_FIN, CloseReceived, close_payload, control_frame
 from kps.protocol.wire.frames import text_frame
 from kps.protocol.wire.http import HttpRequest, HttpResponse
@@ -28,30 +28,31 @@ class MessageConnection(WebSocketConnection):
     how) and ``connection_lost``.
     """
 
-    __slots__ = ("_identity",)
+    __slots__ = ()
 
     _socket: MessageSocket
 
-    def _new_socket(self, peer: str) -> MessageSocket:
-        state = self._state
-        return MessageSocket(limits=state.limits, now=state.now, books=state.tally)
+    def __init__(self, hub: Hub, number: int, peer: str) -> None:
+        state = hub.state
+        super().__init__(
+            state,
+            hub.delivery,
+            number,
+            peer,
+            routes=hub.routes,
+            forget=hub.forget,
+            socket=MessageSocket(limits=state.limits, now=state.now, books=state.tally),
+        )
 
     @entry
-    def begin(self, request: HttpRequest, now: float, identity: Identity | None = None) -> None:
-        """Take the request of the client, unless it was turned away already.
-
-        With an ``identity`` the program knows it, and is not asked.
-        """
-        self._identity = identity
+    def begin(self, request: HttpRequest, now: float) -> None:
+        """Take the request of the client, unless it was turned away already."""
         state, socket = self._state, self._socket
         state.now = now
         if socket.state is State.HANDSHAKE:
             state.turns.left -= _REQUEST
             socket.begin(request, self._routes.respond, now)
             self._requested()
-
-    def _present(self, request: HttpRequest) -> None:
-        self.session.gate.requested(request, self._identity)
 
     @property
     def answer(self) -> HttpResponse | None:
@@ -81,3 +82,12 @@ class MessageConnection(WebSocketConnection):
     def take(self, limit: int) -> Iterator[str | CloseReceived]:
         """Take messages of up to ``limit`` bytes, or a longer one, to write; and how to close."""
         return read_written(self.data_to_send(limit))
+
+
+def connect(hub: Hub, peer: str, now: float) -> MessageConnection:
+    """Begin a session for a client from ``peer``, whose connection another program carries."""
+
+    def make(number: int) -> MessageConnection:
+        return MessageConnection(hub, number, peer)
+
+    return hub.adopt(make, now)

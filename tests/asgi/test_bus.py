@@ -1,0 +1,381 @@
+"""The bus as an application of ASGI, called as its servers do."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+import kps
+from kps.asgi import Bus, Known, Receive, Scope, Send
+from kps.io_common.other_processes import sign_of_others
+from tests.asgi.harness import Caller
+
+RESPONSES = {"websocket.http.response": {}}
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def within() -> None:
+        async with asyncio.timeout(60):
+            await test()
+
+    asyncio.run(within())
+
+
+async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that has no lifespan, as Django's."""
+    if scope["type"] == "lifespan":
+        raise ValueError("no lifespan")
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+@pytest.mark.parametrize("name", ["address", "ssl", "tls_cert", "proxies", "workers"])
+def test_it_has_no_options_of_a_server_that_listens(name: str) -> None:
+    options: Any = {name: None}
+    with pytest.raises(kps.InvalidArgument, match=f"no option {name}: "):
+        Bus(**options)
+
+
+def test_other_mistakes_in_its_options() -> None:
+    text: Any = "localhost:9313"
+    for make, says in (
+        (lambda: Bus(text), "no address of its own"),
+        (lambda: Bus(path="/x"), "path needs other_app"),
+        (lambda: Bus(identify=lambda scope: "a", on_upgrade=lambda request: True), "in place"),
+    ):
+        with pytest.raises(kps.InvalidArgument, match=says.replace("in place", "takes the place")):
+            make()
+    bus = Bus()
+    with pytest.raises(kps.InvalidState, match="server of the application"):
+        bus.run()
+    assert (bus.address, bus.url) == ("", "")
+
+
+def test_it_starts_with_the_first_client_and_the_program_takes_part() -> None:
+    bus = Bus(console=False)
+
+    async def test() -> None:
+        alice = await Caller(bus, "/bus/", root_path="/bus").connected("alice")
+        (client,) = bus.clients()
+        assert (client.id, client.address) == ("alice", "192.0.2.7:4711")
+        alice.say(action="subscribe", topic="t")
+        assert (await alice.hear())["action"] == "subscribed"
+        assert await bus.publish("t", {"x": 1}) == 1
+        assert (await alice.hear())["data"] == {"x": 1}
+        ack = await bus.publish_with_ack("t", 2)
+        alice.say(action="ack", ack_id=(await alice.hear())["ack_id"], success=True)
+        assert (await ack.wait())["alice"].success
+        async with bus.subscribe("up") as messages:
+            alice.say(action="publish", topic="up", data="é")
+            assert (await anext(messages)).data == "é"
+        alice.give("websocket.receive", bytes=b'{"action":"ping","from":"alice"}')
+        assert (await alice.hear())["action"] == "pong"
+        await alice.end()
+        assert bus.clients() == []
+        await bus.stop()
+
+    run(test)
+
+
+def test_pages_below_its_place() -> None:
+    bus = Bus(metrics=True)
+
+    async def get(path: str, method: str = "GET") -> tuple[int, Any, bytes]:
+        fields = {"root_path": "/a/bus", "query_string": b"q=1"}
+        caller = Caller(bus, path, type="http", method=method, **fields)
+        start, body = await caller.next(), await caller.next()
+        await caller.task
+        return start["status"], dict(start["headers"]), body["body"]
+
+    async def test() -> None:
+        status, headers, _ = await get("/a/bus")
+        assert (status, headers[b"location"]) == (307, b"/a/bus/?q=1")
+        status, _, page = await get("/a/bus/")
+        assert (status, b'name="kps-path" content="."' in page) == (200, True)
+        for path in ("/a/bus/kps.js", "/kps.js"):  # some frameworks take off the root path
+            status, headers, body = await get(path)
+            assert (status, headers[b"content-length"]) == (200, str(len(body)).encode())
+        assert (await get("/a/bus/healthz"))[0] == 200
+        assert (await get("/a/bus/kps.css"))[0] == 404
+        assert (await get("/a/bus/metrics"))[0] == 403  # not from this machine
+        status, _, body = await get("/a/bus/", method="HEAD")
+        assert (status, body) == (200, b"")
+        await bus.stop()
+
+    run(test)
+
+
+def test_around_another_application() -> None:
+    bus = Bus(nothing, path="/ws/bus")
+
+    async def test() -> None:
+        lifespan = Caller(bus, type="lifespan")
+        lifespan.give("lifespan.startup")
+        assert (await lifespan.next())["type"] == "lifespan.startup.complete"
+        assert await bus.publish("t", 1) == 0  # it has started
+        page = Caller(bus, "/ws/busy", type="http", method="GET")
+        assert (await page.next())["status"] == 204
+        await (await Caller(bus, "/ws/bus").connected("alice")).end()
+        await (await Caller(bus, "/root/ws/bus", root_path="/root").connected("bob")).end()
+        lifespan.give("lifespan.shutdown")
+        assert (await lifespan.next())["type"] == "lifespan.shutdown.complete"
+        await lifespan.task
+        with pytest.raises(kps.ServerStopped):
+            await bus.publish("t", 1)
+
+    run(test)
+
+
+def test_the_lifespan_of_another_application_is_around_that_of_the_bus() -> None:
+    done: list[str] = []
+
+    async def other(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        done.append(f"started, and {await bus.publish('t', 1)} heard")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        done.append(f"ends, and {await bus.publish('t', 1)} heard")
+        await send({"type": "lifespan.shutdown.complete"})
+
+    bus = Bus(other)
+
+    async def test() -> None:
+        caller = Caller(bus, type="lifespan")
+        for step in ("startup", "shutdown"):
+            caller.give(f"lifespan.{step}")
+            assert (await caller.next())["type"] == f"lifespan.{step}.complete"
+        await caller.task
+        with pytest.raises(kps.ServerStopped):
+            await bus.publish("t", 1)
+
+    run(test)
+    assert done == ["started, and 0 heard", "ends, and 0 heard"]
+
+
+def test_it_starts_again_on_another_loop() -> None:
+    bus = Bus()
+    came: list[str] = []
+    bus.on_id(lambda message: came.append(message.data))
+
+    async def test() -> None:
+        async with bus.lifespan():
+            alice = await Caller(bus).connected("alice")
+            alice.say(action="direct_message", to=bus.id, data="hello")
+            while not came:
+                await asyncio.sleep(0.01)
+            alice.task.cancel()
+
+    async def without_an_end() -> None:
+        (await Caller(bus).connected("alice")).task.cancel()
+
+    for _ in range(2):
+        run(test)
+        came.clear()
+        run(without_an_end)
+
+
+def test_two_loops_at_a_time_are_refused() -> None:
+    bus = Bus()
+    told: list[str] = []
+
+    def elsewhere() -> None:
+        async def connect() -> None:
+            with pytest.raises(kps.InvalidState) as caught:
+                await Caller(bus).task
+            told.append(str(caught.value))
+
+        asyncio.run(connect())
+
+    async def test() -> None:
+        alice = await Caller(bus).connected("alice")
+        await asyncio.to_thread(elsewhere)
+        await (await Caller(bus).connected("bob")).end()
+        await alice.end()
+        await bus.stop()
+
+    run(test)
+    assert "one loop at a time" in told[0]
+
+
+@pytest.mark.parametrize("extensions", [{}, RESPONSES])
+@pytest.mark.parametrize(
+    ("known", "status"),
+    [(None, 401), (kps.HttpResponse.text(402, "pay"), 402), (42, 500)],
+)
+def test_whom_identify_refuses(known: Any, status: int, extensions: dict[str, Any]) -> None:
+    bus = Bus(identify=lambda scope: known)
+
+    async def test() -> None:
+        caller = Caller(bus, extensions=extensions)
+        caller.give("websocket.connect")
+        answer = await caller.next()
+        if extensions:
+            assert (answer["type"], answer["status"]) == ("websocket.http.response.start", status)
+            assert (await caller.next())["type"] == "websocket.http.response.body"
+        else:
+            assert answer["type"] == "websocket.close"
+        await asyncio.wait_for(caller.task, 30)
+        await bus.stop()
+
+    run(test)
+
+
+def test_whom_identify_knows() -> None:
+    async def by_loop(scope: Scope) -> Known:
+        return str(scope["user"])
+
+    def in_thread(scope: Scope) -> Known:
+        assert threading.current_thread() is not threading.main_thread()
+        return kps.Identity(scope["user"], kps.Permissions(subscribe=()))
+
+    async def test(identify: Any) -> None:
+        bus = Bus(identify=identify, permissions=kps.Permissions.open())
+        await (await Caller(bus, user="ann").connected("alice")).end()
+        alice = await Caller(bus, user="ann").connected("alice")
+        assert [client.name for client in bus.clients()] == ["ann"]
+        alice.say(action="subscribe", topic="t")
+        assert (await alice.hear())["action"] == ("subscribed" if identify is by_loop else "error")
+        await alice.end()
+        await bus.stop()
+
+    for identify in (by_loop, in_thread):
+        run(lambda identify=identify: test(identify))  # type: ignore[misc]
+
+
+def test_a_user_whom_the_program_knows_already() -> None:
+    bus = Bus(on_upgrade=lambda request: False)
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        await bus.admit(scope, receive, send, identity="ann")
+
+    async def test() -> None:
+        alice = await Caller(endpoint).connected("alice")
+        assert [client.name for client in bus.clients()] == ["ann"]
+        await alice.end()
+        stranger = Caller(bus)
+        stranger.give("websocket.connect")
+        assert (await stranger.next())["type"] == "websocket.close"
+        await bus.stop()
+
+    run(test)
+
+
+def test_identify_before_tokens() -> None:
+    seen: list[str] = []
+
+    def auth(token: str) -> kps.Identity:
+        seen.append(token)
+        return kps.Identity("service")
+
+    bus = Bus(identify=lambda scope: scope.get("user"), auth=auth)
+
+    async def test() -> None:
+        one = await Caller(bus, user="ann").connected("one")
+        headers = [(b"authorization", b"Bearer secret")]
+        two = await Caller(bus, headers=headers).connected("two")
+        assert {client.name for client in bus.clients()} == {"ann", "service"}
+        for caller in (one, two):
+            await caller.end()
+        await bus.stop()
+
+    run(test)
+    assert seen == ["secret"]
+
+
+def test_a_slow_client_gets_what_the_policy_leaves_it() -> None:
+    limits = kps.ServerLimits(queue_messages=10, overflow=kps.Overflow.DROP_OLDEST)
+    bus = Bus(limits=limits)
+
+    async def test() -> None:
+        alice = await Caller(bus).connected("alice")
+        alice.say(action="subscribe", topic="t")
+        assert (await alice.hear())["action"] == "subscribed"
+        alice.room.clear()
+        await bus.publish("t", -1)
+        assert (await alice.hear())["data"] == -1  # the server of the application has taken it
+        for number in range(100):
+            await bus.publish("t", number)
+        await asyncio.sleep(0)
+        assert alice.sent.empty()
+        alice.room.set()
+        assert [(await alice.hear())["data"] for _ in range(10)] == list(range(90, 100))
+        await alice.end()
+        await bus.stop()
+
+    run(test)
+
+
+def test_a_client_that_cannot_be_written_to_any_more_is_gone() -> None:
+    bus = Bus()
+
+    async def test() -> None:
+        alice = await Caller(bus).connected("alice")
+        sends = 0
+
+        async def failing(message: Any) -> None:
+            nonlocal sends
+            sends += 1
+            if sends > 1:
+                raise OSError("lost")
+
+        given: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        given.put_nowait({"type": "websocket.connect"})
+        given.put_nowait({"type": "websocket.receive", "text": '{"action":"ping","from":"carl"}'})
+        scope: Scope = {"type": "websocket", "path": "/", "headers": []}
+        await asyncio.wait_for(bus(scope, given.get, failing), 30)
+        assert [client.id for client in bus.clients()] == ["alice"]
+        await alice.end()
+        await bus.stop()
+
+    run(test)
+
+
+def test_stopping_closes_the_clients() -> None:
+    bus = Bus()
+
+    async def test() -> None:
+        alice = await Caller(bus).connected("alice")
+        await bus.stop()
+        closed = await alice.next()
+        assert (closed["type"], closed["code"]) == ("websocket.close", 1001)
+        await asyncio.wait_for(alice.task, 30)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "is_child", "sign"),
+    [
+        ([], {}, False, ""),
+        (["uvicorn", "a:b", "--workers", "2"], {}, True, "--workers 2"),
+        (["gunicorn", "-w4"], {}, False, "-w 4"),
+        (["gunicorn", "--workers=3"], {}, False, "--workers 3"),
+        (["gunicorn", "--workers", "1"], {}, False, ""),
+        ([], {"WEB_CONCURRENCY": "4"}, False, "WEB_CONCURRENCY=4"),
+        ([], {"WEB_CONCURRENCY": "1"}, False, ""),
+        (["uvicorn", "--reload"], {}, True, ""),
+        ([], {}, True, "it is a child of another process"),
+        (["uvicorn", "--workers"], {}, False, ""),
+    ],
+)
+def test_signs_of_other_processes(
+    arguments: list[str], environment: dict[str, str], is_child: bool, sign: str
+) -> None:
+    assert sign_of_others(arguments, environment, is_child=is_child) == sign
+
+
+def test_one_of_several_processes_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+
+    async def test() -> None:
+        async with Bus().lifespan():
+            pass
+
+    run(test)
+    (line,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "clients of one process do not hear those of another" in line.getMessage()
+    assert "WEB_CONCURRENCY=2" in line.getMessage()
