@@ -49,12 +49,9 @@ class _Fork(asyncio.Protocol):
     _path: bytes
 
     def __init__(self, config: Any, server_state: Any, app_state: Any) -> None:
-        new_other: Callable[..., asyncio.Protocol] = cast("Any", AutoWebSocketsProtocol)
-        self._new_other = lambda: new_other(
-            config=config, server_state=server_state, app_state=app_state
-        )
         self._config = config
-        self._connections = server_state.connections
+        self._server_state = server_state
+        self._app_state = app_state
         self._transport: asyncio.Transport
         self._chosen: asyncio.Protocol | None = None
 
@@ -81,11 +78,15 @@ class _Fork(asyncio.Protocol):
         method, target, rest = head.split(b" ", 2)
         path, mark, query = target.partition(b"?")
         if path == self._path or path.startswith(self._path + b"/"):
-            connection = self._bus._new_connection(self._peer(rest), self._connections)
+            connection = self._bus._new_connection(self._peer(rest), self._server_state.connections)
             if connection is not None:
                 within = self._bus._settings.config.path.encode() + mark + query
                 return connection, b" ".join((method, within, rest))
-        return self._new_other(), head
+        new_other: Callable[..., asyncio.Protocol] = cast("Any", AutoWebSocketsProtocol)
+        other = new_other(
+            config=self._config, server_state=self._server_state, app_state=self._app_state
+        )
+        return other, head
 
     def _peer(self, rest: bytes) -> str:
         """Return the address of the client, behind the proxies that uvicorn trusts."""

@@ -82,7 +82,11 @@ ROOMS: list[set[str]] = [
     {"kps.compat"},
     {"kps.io_asyncio", "kps.io_sync"},
     {"kps.auth", "kps.testing"},
-    {"kps.asgi", "kps.sync"},  # the public names for web applications, and those that block
+    {
+        "kps.asgi",
+        "kps.sync",
+        "kps.uvicorn",
+    },  # the public names for web applications, and those that block
     {"kps"},  # the public names
     {"kps.cli"},
     {"kps.__main__"},

@@ -261,9 +261,8 @@ class Bus(Server):
         return CarriedConnection(driver, self._hub, peer, among)
 
     async def _answer(self, path: str, scope: Scope, send: Send) -> None:
-        if not path:  # what the page names is relative to it
-            moved = HttpResponse(307, headers=(("location", with_slash(scope)),))
-            await answer(moved, send, is_head=False)
+        if path in ("", "/") and (place := with_slash(scope)):  # the page names what is beside it
+            await answer(HttpResponse(307, headers=(("location", place),)), send, is_head=False)
             return
         await self._start_here()
         request = request_of(scope, path)

@@ -43,9 +43,11 @@ def path_below(scope: Scope) -> str:
 
 
 def with_slash(scope: Scope) -> str:
-    """Return the target of a request with a slash behind its path."""
-    path, query = str(scope["path"]) or str(scope.get("root_path", "")), _query(scope)
-    return f"{quote(path)}/?{query}" if query else f"{quote(path)}/"
+    """Return the target of a request with a slash behind its path; empty if it has one."""
+    path, query = _raw_path(scope), _query(scope)
+    if path.endswith("/"):
+        return ""
+    return f"{path}/?{query}" if query else f"{path}/"
 
 
 def upgrade_of(scope: Scope, identity: Identity | None = None) -> ScopedRequest:
@@ -53,14 +55,14 @@ def upgrade_of(scope: Scope, identity: Identity | None = None) -> ScopedRequest:
     headers = _headers(scope)
     if not any(name == "upgrade" for name, _ in headers):  # as with HTTP/2
         headers += (("upgrade", "websocket"),)
-    raw = scope.get("raw_path") or quote(str(scope["path"])).encode()
-    return _request("GET", raw.decode("latin-1"), headers, scope, identity)
+    return _request("GET", _raw_path(scope), headers, scope, identity)
 
 
 def request_of(scope: Scope, path: str) -> ScopedRequest:
     """Return a plain request for a path below the place where the application is mounted."""
     headers = tuple([field for field in _headers(scope) if field[0] != "upgrade"])
-    return _request(str(scope["method"]), quote(path), headers, scope)
+    # Some frameworks put a slash behind every path.
+    return _request(str(scope["method"]), quote(path.rstrip("/") or "/"), headers, scope)
 
 
 def scope_of(request: HttpRequest) -> Scope:
@@ -102,6 +104,13 @@ def _request(
         scope=scope,
         identity=identity,
     )
+
+
+def _raw_path(scope: Scope) -> str:
+    """Return the path as it was sent, as far as is known."""
+    raw = scope.get("raw_path")
+    path = str(scope["path"]) or str(scope.get("root_path", ""))
+    return bytes(raw).decode("latin-1") if raw else quote(path)
 
 
 def _query(scope: Scope) -> str:

@@ -211,13 +211,11 @@ class Client(Publisher, UnifiedClient):
     async def _open(self) -> None:
         self._driver.open()
         self._driver.allow_calls()
+        if not self._settings.waits:
+            return
         try:
             await self._driver.news.until(
-                lambda: (
-                    self._session.ready
-                    or self._session.ended is not None
-                    or not self._settings.waits
-                )
+                lambda: self._session.ready or self._session.ended is not None
             )
             self._raise_if_ended()
         except BaseException:

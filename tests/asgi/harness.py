@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import uvicorn
+import pytest
 
 from kps.asgi import Application, Scope
 
@@ -21,6 +21,7 @@ PATIENCE = 30.0
 @contextmanager
 def served(app: Any, **options: Any) -> Iterator[str]:
     """Serve an application with uvicorn, in a thread; give ``host:port``."""
+    uvicorn = pytest.importorskip("uvicorn")
     options.setdefault("ws", "wsproto")
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, **options)
     server = uvicorn.Server(config)
@@ -65,12 +66,10 @@ def program(*arguments: str, says: str, **environment: str) -> Iterator[str]:
                 break
         else:
             raise AssertionError("".join(lines))
-        reading = threading.Thread(target=process.stdout.read, daemon=True)
-        reading.start()
         yield line.partition(says)[2].split()[0]
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        process.communicate(timeout=PATIENCE)
 
 
 class Caller:

@@ -33,6 +33,7 @@ from kps.protocol.server_limits import RatePolicy
 from kps.protocol.timers import Deadlines, Expiries, Timed
 from kps.protocol.wire.outbox import Kind, Outbox
 from kps.protocol.wire.reader import FrameReader
+from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import Output, State, WebSocket
 
 
@@ -170,7 +171,8 @@ def check_connection(hub: Hub, connection: WebSocketConnection) -> None:
     check_session(hub, session)
     assert session.gate.phase in PHASES[socket.state]
     if socket.state is State.OPEN:
-        assert (socket.request, socket._opening) == (None, None)
+        assert socket.request is None
+        assert not isinstance(socket, ServerWebSocket) or socket._opening is None
         assert socket.outbox.join is session.dialect.join
         assert connection.wants_pause or not session.gate.holds
     check_input(connection)

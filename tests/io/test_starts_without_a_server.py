@@ -15,7 +15,7 @@ from tests.io.harness import PATIENCE, eventually
 def address() -> str:
     """Where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        return "127.0.0.1:{}".format(listener.getsockname()[1])
+        return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 def test_on_asyncio(address: str) -> None:

@@ -1,0 +1,356 @@
+"""The bus in real frameworks, on real servers, with real clients."""
+
+import asyncio
+import http.client
+import importlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+import kps
+import kps.sync
+from kps.asgi import Bus
+from tests.asgi.harness import PATIENCE, program, served
+
+pytest.importorskip("uvicorn")
+
+
+def on_fastapi(bus: Bus) -> Any:
+    fastapi = pytest.importorskip("fastapi")
+    app = fastapi.FastAPI(lifespan=bus.lifespan)
+    app.mount("/bus", bus)
+
+    async def publish() -> dict[str, int]:
+        return {"heard": await bus.publish("news", "of the framework")}
+
+    app.get("/publish")(publish)
+    return app
+
+
+def on_starlette(bus: Bus) -> Any:
+    applications = pytest.importorskip("starlette.applications")
+    from starlette.responses import JSONResponse
+    from starlette.routing import Mount, Route
+
+    async def publish(request: Any) -> Any:
+        return JSONResponse({"heard": await bus.publish("news", "of the framework")})
+
+    routes = [Route("/publish", publish), Mount("/bus", bus)]
+    return applications.Starlette(routes=routes, lifespan=bus.lifespan)
+
+
+def on_litestar(bus: Bus) -> Any:
+    litestar = pytest.importorskip("litestar")
+
+    async def publish() -> dict[str, int]:
+        return {"heard": await bus.publish("news", "of the framework")}
+
+    place = litestar.asgi("/bus", is_mount=True, copy_scope=True)(bus.__call__)
+    return litestar.Litestar([litestar.get("/publish")(publish), place], lifespan=[bus.lifespan])
+
+
+def on_quart(bus: Bus) -> Any:
+    quart = pytest.importorskip("quart")
+    app = quart.Quart(__name__)
+
+    async def publish() -> dict[str, int]:
+        return {"heard": await bus.publish("news", "of the framework")}
+
+    app.get("/publish")(publish)
+    return app
+
+
+def around(make: Callable[[Bus], Any]) -> Callable[[Bus], Any]:
+    """Put the bus around the application, in place of within it."""
+
+    def made(_: Bus) -> Any:
+        async def later(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, send)
+
+        bus = Bus(later, path="/bus")
+        app = make(bus)
+        return bus
+
+    return made
+
+
+def get(address: str, path: str, **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+    connection.request("GET", path, headers=headers)
+    response = connection.getresponse()
+    body = response.read().strip()
+    connection.close()
+    return response.status, body
+
+
+def settle(client: kps.sync.Client) -> None:
+    """Wait until the bus has heard all that a client has said."""
+    assert client.publish_with_ack("nobody listens here", 1).wait() == {}
+
+
+def users(bus: Bus) -> list[tuple[str, str]]:
+    """The ids and names of the clients, seen from the thread of the test."""
+    return [(one.id, one.name) for one in bus._hub.directory.all(0.0)]
+
+
+def take_part(address: str) -> None:
+    """Use the bus of an application, from outside and by its own pages."""
+    url = f"ws://{address}/bus/"
+    with kps.sync.Client(url, id="alice") as alice, kps.sync.Client(url, id="bob") as bob:
+        news = alice.subscribe("news")
+        alice.subscribe("asked", lambda message: message.data * 2)
+        settle(alice)
+        ack = bob.publish_with_ack("asked", 21)
+        assert ack.wait()["alice"].result == 42
+        assert get(address, "/publish") == (200, b'{"heard":1}')
+        bob.publish("news", "x" * 70_000)
+        assert [next(news).data for _ in range(2)] == ["of the framework", "x" * 70_000]
+    assert get(address, "/bus/kps.js")[0] == 200
+    assert b'name="kps-path" content="."' in get(address, "/bus/")[1]
+
+
+FRAMEWORKS = {
+    "fastapi": on_fastapi,
+    "starlette": on_starlette,
+    "litestar": on_litestar,
+    "around fastapi": around(on_fastapi),
+    "around quart": around(on_quart),
+}
+
+
+@pytest.mark.parametrize("ws", ["wsproto", "websockets-sansio"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_with_uvicorn(framework: str, ws: str) -> None:
+    with served(FRAMEWORKS[framework](Bus()), ws=ws) as address:
+        take_part(address)
+
+
+def test_a_framework_that_starts_nothing() -> None:
+    fastapi = pytest.importorskip("fastapi")
+    bus = Bus()
+    app = fastapi.FastAPI()
+    app.mount("/bus", bus)
+    with served(app) as address, kps.sync.Client(f"ws://{address}/bus/x", id="alice") as alice:
+        assert (alice.id, alice.is_connected) == ("alice", True)
+
+
+def test_under_a_root_path() -> None:
+    with served(on_fastapi(Bus()), root_path="/api") as address:
+        take_part(address)
+
+
+def test_the_address_of_a_client_and_how_it_is_refused() -> None:
+    pytest.importorskip("fastapi")
+    seen: list[str] = []
+
+    def identify(scope: Any) -> str | None:
+        seen.append(scope["client"][0])
+        return dict(scope["headers"]).get(b"x-user", b"").decode() or None
+
+    bus = Bus(identify=identify)
+    with served(on_fastapi(bus)) as address:
+        url = f"ws://{address}/bus/"
+        headers = {"X-User": "ann", "X-Forwarded-For": "192.0.2.9"}
+        with kps.sync.Client(url, id="alice", headers=headers):
+            assert users(bus) == [("alice", "ann")]
+        with pytest.raises(kps.ConnectFailed, match="401"):
+            kps.sync.Client.connect(url, reconnect=False)
+    assert seen == ["192.0.2.9", "127.0.0.1"]
+
+
+def test_dependencies_of_fastapi_tell_who_a_client_is() -> None:
+    fastapi = pytest.importorskip("fastapi")
+    from fastapi import WebSocket
+
+    bus = Bus()
+    app = fastapi.FastAPI(lifespan=bus.lifespan)
+
+    async def user(websocket: WebSocket) -> str:
+        name = websocket.cookies.get("user")
+        if name is None:
+            raise fastapi.WebSocketException(1008)
+        return str(name)
+
+    async def endpoint(websocket: Any, name: str) -> None:
+        await bus.admit(websocket.scope, websocket.receive, websocket.send, identity=name)
+
+    endpoint.__annotations__ = {"websocket": WebSocket, "name": str}
+    endpoint.__defaults__ = (fastapi.Depends(user),)
+    app.websocket("/ws")(endpoint)
+    with served(app) as address:
+        cookies = {"Cookie": "user=ann"}
+        with kps.sync.Client(f"ws://{address}/ws", id="alice", headers=cookies):
+            assert users(bus) == [("alice", "ann")]
+        with pytest.raises(kps.ConnectFailed, match="403"):
+            kps.sync.Client.connect(f"ws://{address}/ws", reconnect=False)
+
+
+def test_users_of_starlette() -> None:
+    pytest.importorskip("starlette")
+    from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
+    from starlette.middleware.authentication import AuthenticationMiddleware
+
+    class Backend(AuthenticationBackend):
+        async def authenticate(self, conn: Any) -> Any:
+            name = conn.headers.get("x-user")
+            return None if name is None else (AuthCredentials(), SimpleUser(name))
+
+    def identify(scope: Any) -> str | None:
+        return scope["user"].display_name or None
+
+    bus = Bus(identify=identify)
+    app = on_starlette(bus)
+    app.add_middleware(AuthenticationMiddleware, backend=Backend())
+    with served(app) as address:
+        url = f"ws://{address}/bus/"
+        with kps.sync.Client(url, id="alice", headers={"X-User": "ann"}):
+            assert users(bus) == [("alice", "ann")]
+        with pytest.raises(kps.ConnectFailed, match="401"):
+            kps.sync.Client.connect(url, reconnect=False)
+
+
+def test_starlettes_test_client() -> None:
+    pytest.importorskip("httpx")
+    testclient = pytest.importorskip("starlette.testclient")
+    bus = Bus()
+    app = on_starlette(bus)
+    for _ in range(2):  # each time on another event loop
+        with testclient.TestClient(app) as client:
+            with client.websocket_connect("/bus/") as socket:
+                socket.send_json({"action": "ping", "from": "alice", "proto": 2})
+                assert socket.receive_json()["action"] == "pong"
+                socket.send_json({"action": "subscribe", "topic": "news"})
+                assert socket.receive_json()["action"] == "subscribed"
+                assert client.get("/publish").json() == {"heard": 1}
+                assert socket.receive_json()["data"] == "of the framework"
+            assert client.get("/bus").status_code == 200  # it follows to the page
+    with pytest.raises(testclient.WebSocketDenialResponse) as refused:
+        headers = {"origin": "https://elsewhere.example"}
+        with testclient.TestClient(app) as client:
+            client.websocket_connect("/bus/", headers=headers).__enter__()
+    assert refused.value.status_code == 403
+
+
+def test_a_client_of_another_bus_within_an_application() -> None:
+    """The recipe of docs/frameworks.md: the application starts although that bus is down."""
+    fastapi = pytest.importorskip("fastapi")
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        async with kps.Client("127.0.0.1:1", wait=False) as bus:
+            app.state.bus = bus
+            yield
+
+    app = fastapi.FastAPI(lifespan=lifespan)
+
+    async def show() -> bool:
+        return bool(app.state.bus.is_connected)
+
+    app.get("/")(show)
+
+    with served(app) as address:
+        assert get(address, "/") == (200, b"false")
+
+
+def test_with_the_protocol_of_uvicorn() -> None:
+    module = importlib.import_module("kps.uvicorn")
+    from fastapi import WebSocket
+    from websockets.sync.client import connect
+
+    seen: list[str] = []
+
+    def identify(scope: Any) -> str:
+        seen.append(scope["client"][0])
+        return str(dict(scope["headers"])[b"x-user"], "ascii")
+
+    bus = Bus(identify=identify)
+    app = on_fastapi(bus)
+
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text(await websocket.receive_text())
+
+    app.websocket("/echo")(echo)
+    headers = {"X-User": "ann", "X-Forwarded-For": "192.0.2.9"}
+    with served(app, ws=module.protocol(bus, "/bus")) as address:
+        url = f"ws://{address}/bus/?a=b"
+        with kps.sync.Client(url, id="alice", headers=headers) as alice:
+            connections = list(bus._driver.connections)
+            assert [type(one).__name__ for one in connections] == ["CarriedConnection"]
+            news = alice.subscribe("news")
+            settle(alice)
+            assert get(address, "/publish") == (200, b'{"heard":1}')
+            assert next(news).data == "of the framework"
+        with connect(f"ws://{address}/echo") as socket:
+            socket.send("is not of the bus")
+            assert socket.recv(PATIENCE) == "is not of the bus"
+        stays = kps.sync.Client.connect(url, id="bob", headers=headers, reconnect=False)
+    # The server has stopped, although a client was there.
+    assert set(seen) == {"192.0.2.9"}
+    stays.close()
+
+
+@pytest.mark.parametrize("value", ["bus", None])
+def test_mistakes_with_the_protocol_of_uvicorn(value: Any) -> None:
+    module = importlib.import_module("kps.uvicorn")
+    with pytest.raises(kps.InvalidArgument):
+        module.protocol(Bus(), value)
+    with pytest.raises(kps.InvalidArgument):
+        module.protocol(value, "/bus")
+
+
+SERVERS = {
+    "uvicorn": (("-m", "uvicorn", "--port", "0", "--ws", "wsproto"), "running on http://"),
+    "daphne": (("-m", "daphne", "-e", "tcp:0:interface=127.0.0.1"), "Listening on TCP address "),
+    "hypercorn": (("-m", "hypercorn", "--bind", "127.0.0.1:0"), "Running on http://"),
+}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_django(server: str) -> None:
+    for name in (server, "django"):
+        pytest.importorskip(name)
+    command, says = SERVERS[server]
+    with program(*command, "examples.django_bus:application", says=says) as address:
+        url = f"ws://{address}/ws/bus"
+        connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+        connection.request("GET", "/login?name=ann")
+        response = connection.getresponse()
+        response.read()
+        connection.close()
+        cookie = str(response.getheader("set-cookie")).partition(";")[0]
+        with kps.sync.Client(url, id="alice", headers={"Cookie": cookie}) as alice:
+            orders = alice.subscribe("orders")
+            settle(alice)
+            assert get(address, "/order?item=tea")[0] == 200
+            assert next(orders).data == {"item": "tea"}
+        with pytest.raises(kps.ConnectFailed, match=r"401|403"):
+            kps.sync.Client.connect(url, reconnect=False)
+
+
+def test_fastapi_example() -> None:
+    pytest.importorskip("fastapi")
+    command = "-m", "uvicorn", "--port", "0", "--ws", "wsproto", "examples.fastapi_bus:app"
+    with program(*command, says="running on http://") as address:
+        assert b"kps.js" in get(address, "/")[1]
+        asyncio.run(vote(address))
+
+
+async def vote(address: str) -> None:
+    came: asyncio.Queue[object] = asyncio.Queue()
+    async with kps.Client(f"ws://{address}/bus/") as client, asyncio.timeout(PATIENCE):
+        await client.subscribe("votes", lambda message: came.put_nowait(message.data), inline=True)
+        with pytest.raises(kps.ServerError):
+            await client.request("votes", 1)
+        assert await asyncio.to_thread(post, address, "/vote/tea") == 200
+        assert await came.get() == {"tea": 1, "coffee": 0}
+
+
+def post(address: str, path: str) -> int:
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+    connection.request("POST", path)
+    status = connection.getresponse().status
+    connection.close()
+    return status
