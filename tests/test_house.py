@@ -86,7 +86,7 @@ ROOMS: list[set[str]] = [
         "kps.asgi",
         "kps.sync",
         "kps.uvicorn",
-    },  # the public names for web applications, and those that block
+    },  # public names besides those of the package
     {"kps"},  # the public names
     {"kps.cli"},
     {"kps.__main__"},
