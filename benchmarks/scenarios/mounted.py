@@ -33,9 +33,10 @@ SCENARIOS: Sequence[Scenario] = tuple(
     Scenario(
         name=f"mounted_{subscribers}",
         title=f"A bus in an application: 1 publisher, {subscribers} subscribers",
-        text="As above. The bus is the outermost application of uvicorn on uvloop, which carries "
-        "its WebSockets over ASGI, or leaves them to the protocol of `kps.uvicorn`. On level 2 "
-        "a message of the server carries 100 publications here, on level 1 one.",
+        text="As for the server alone, with plain sockets. The bus is the outermost application of "
+        "uvicorn on uvloop, which carries its WebSockets over ASGI, or leaves them to the protocol "
+        "of `kps.uvicorn`. On level 2 a message of the server carries 100 publications here, on "
+        "level 1 one.",
         figures=(RATE, CPU),
         cases=[_case(peer, subscribers) for peer in PEERS],
         reference=KPS.name,

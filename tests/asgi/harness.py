@@ -91,6 +91,11 @@ class Caller:
         }
         self.task = asyncio.ensure_future(app(scope, self._given.get, self._send))
 
+    @property
+    def waiting(self) -> int:
+        """Messages that the application has not received."""
+        return self._given.qsize()
+
     async def _send(self, message: Any) -> None:
         self.sent.put_nowait(dict(message))
         await self.room.wait()

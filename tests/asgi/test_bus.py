@@ -383,3 +383,86 @@ def test_one_of_several_processes_is_told_so(
     (line,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert "clients of one process do not hear those of another" in line.getMessage()
     assert "WEB_CONCURRENCY=2" in line.getMessage()
+
+
+def test_a_client_that_takes_nothing_does_not_keep_the_bus_from_stopping() -> None:
+    bus = Bus()
+
+    async def test() -> None:
+        alice = await Caller(bus).connected("alice")
+        alice.say(action="subscribe", topic="t")
+        assert (await alice.hear())["action"] == "subscribed"
+        alice.room.clear()
+        for number in range(10):
+            await bus.publish("t", number)
+        await alice.next()  # of which nobody says that it has arrived
+        await bus.stop(grace=0.05)
+        async with asyncio.timeout(30):
+            await alice.task
+
+    run(test)
+
+
+def test_a_client_that_takes_nothing_is_gone_in_time() -> None:
+    limits = kps.ServerLimits(heartbeat_interval=0.1, heartbeat_timeout=0.1)
+    bus = Bus(limits=limits)
+
+    async def test() -> None:
+        alice, idle = [await Caller(bus).connected(name) for name in ("alice", "idle")]
+        alice.say(action="subscribe", topic="t")
+        assert (await alice.hear())["action"] == "subscribed"
+        alice.room.clear()
+        while not alice.task.done():
+            await bus.publish("t", 1)
+            await asyncio.sleep(0.01)
+        assert [client.id for client in bus.clients()] == ["idle"]  # silence means nothing
+        await idle.end()
+        await bus.stop()
+
+    run(test)
+
+
+def test_a_client_is_not_heard_while_a_hook_decides() -> None:
+    allowed = asyncio.Event()
+
+    async def on_subscribe(_: kps.Subscribing) -> None:
+        await allowed.wait()
+
+    bus = Bus(on_subscribe=on_subscribe)
+
+    async def test() -> None:
+        alice = await Caller(bus).connected("alice")
+        alice.say(action="subscribe", topic="t")
+        for number in range(100):
+            alice.say(action="publish", topic="t", data=number)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert alice.waiting > 90
+        assert alice.sent.empty()
+        allowed.set()
+        assert (await alice.hear())["action"] == "subscribed"
+        came: list[int] = []
+        while len(came) < 100:
+            message = await alice.hear()
+            came += [message["data"]] if "data" in message else message["batch"]
+        assert came == list(range(100))
+        await alice.end()
+        await bus.stop()
+
+    run(test)
+
+
+def test_a_client_that_leaves_while_a_hook_decides() -> None:
+    bus = Bus(on_upgrade=lambda request: ends.wait(30))
+    ends = threading.Event()
+
+    async def test() -> None:
+        alice = Caller(bus)
+        alice.give("websocket.connect")
+        await asyncio.sleep(0.05)
+        await alice.end()
+        ends.set()
+        assert bus.clients() == []
+        await bus.stop()
+
+    run(test)

@@ -292,6 +292,19 @@ def test_with_the_protocol_of_uvicorn() -> None:
     stays.close()
 
 
+def test_until_the_bus_has_started_uvicorn_carries_it_over_asgi() -> None:
+    fastapi = pytest.importorskip("fastapi")
+    module = importlib.import_module("kps.uvicorn")
+    bus = Bus()
+    app = fastapi.FastAPI()
+    app.mount("/bus", bus)
+    with served(app, ws=module.protocol(bus, "/bus")) as address:
+        url = f"ws://{address}/bus/"
+        with kps.sync.Client(url, id="alice"), kps.sync.Client(url, id="bob"):
+            kinds = [type(one).__name__ for one in bus._driver.connections]
+            assert kinds == ["AsgiConnection", "CarriedConnection"]
+
+
 @pytest.mark.parametrize("value", ["bus", None])
 def test_mistakes_with_the_protocol_of_uvicorn(value: Any) -> None:
     module = importlib.import_module("kps.uvicorn")

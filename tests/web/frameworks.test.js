@@ -1,0 +1,58 @@
+// A page of a web framework, and the console, with the bus mounted in the application.
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { after, before, describe, test } from 'node:test';
+
+import { TIME_LIMIT, chromium, launch, launcher, python, run } from './bus.js';
+
+const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
+  : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM'
+    : spawnSync(python(), ['-c', 'import fastapi, uvicorn']).status ? 'FastAPI or uvicorn is missing' : false;
+
+/** An application in a folder of the project that uvicorn serves: its URL, and its process. */
+async function serve(application, folder) {
+  const server = run('-m', 'uvicorn', '--app-dir', folder, '--port', '0', application);
+  server.stdout.resume();
+  for await (const line of createInterface({ input: server.stderr })) {
+    const found = /running on (http:[^ ]+)/.exec(line);
+    if (!found) continue;
+    server.stderr.resume();
+    return { url: found[1], async kill() { server.kill('SIGKILL'); await server.ended; } };
+  }
+  throw new Error('no server');
+}
+
+describe('in a framework', { skip: missing }, () => {
+  let browser;
+  let server;
+  before(async () => {
+    browser = await launch();
+  });
+  after(() => browser?.close());
+
+  async function open(t, application, folder, path) {
+    server = await serve(application, folder);
+    t.after(() => server.kill());
+    const page = await browser.newPage();
+    page.setDefaultTimeout(TIME_LIMIT);
+    t.after(() => page.close());
+    await page.goto(server.url + path);
+    return page;
+  }
+
+  test('a page of FastAPI shows what the application publishes', async (t) => {
+    const page = await open(t, 'fastapi_bus:app', 'examples', '/');
+    await page.waitForFunction(() => document.querySelector('#votes').textContent.includes('"tea":0'));
+    await page.click('button[value=tea]');
+    await page.waitForFunction(() => document.querySelector('#votes').textContent.includes('"tea":1'));
+    assert.equal(await page.textContent('#votes'), '{"tea":1,"coffee":0}');
+  });
+
+  test('the console finds the bus below its own place', async (t) => {
+    const page = await open(t, 'mounted_console:app', 'tests/web', '/deep/bus');
+    await page.waitForFunction(() => document.body.textContent.includes('Connected'));
+    assert.equal(new URL(page.url()).pathname, '/deep/bus/');
+  });
+});
