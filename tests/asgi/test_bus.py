@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -466,3 +467,23 @@ def test_a_client_that_leaves_while_a_hook_decides() -> None:
         await bus.stop()
 
     run(test)
+
+
+def test_a_file_for_history_outlives_an_event_loop_that_went_without_an_end(tmp_path: Path) -> None:
+    bus = Bus(history=[kps.History("t")], history_file=tmp_path / "history")
+    found: list[list[object]] = []
+
+    async def test() -> None:
+        await (await Caller(bus).connected("alice")).end()
+        await bus.publish("t", len(found))
+        found.append([message.data for message in bus.history("t").messages])
+
+    for _ in range(3):
+        run(test)
+    assert found == [[0], [0, 1], [0, 1, 2]]
+
+    async def end() -> None:
+        async with bus.lifespan():
+            pass
+
+    run(end)
