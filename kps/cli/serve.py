@@ -79,6 +79,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--compress", action="store_true",
         help="compress long publications where it pays, for clients that take it")  # fmt: skip
     add("--no-console", action="store_true", help="serve no console page at /")
+    add("--no-http-api", action="store_true",
+        help="do not answer POST /publish, POST /request and GET /sse")  # fmt: skip
     add("--metrics", action="store_true",
         help="answer GET /metrics, for Prometheus: to a token with the permission console, or, "
         "without tokens, to this machine only")  # fmt: skip
@@ -170,6 +172,7 @@ def serve(options: argparse.Namespace) -> int:
         tls_client_ca=options.tls_client_ca,
         limits=limits,
         console=not options.no_console,
+        http_api=not options.no_http_api,
         compress=options.compress,
         metrics=options.metrics,
         metrics_address=options.metrics_address,

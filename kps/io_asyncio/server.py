@@ -86,6 +86,9 @@ class Server(ServerProgram, UnifiedServer):
         limits: Bounds and timeouts, see :class:`kps.ServerLimits`.
         console: Whether to serve the console page at ``/``, and its figures to clients that
             have the permission ``console``; without ``auth`` every client has it.
+        http_api: Whether clients may also publish, ask and subscribe by plain HTTP requests:
+            ``POST /publish``, ``POST /request``, ``GET /sse`` (docs/http.md). All that decides
+            on other clients decides on these. A server of level 1 never answers them.
         metrics: Whether to answer ``GET /metrics`` with figures for Prometheus: to a token of an
             identity with the permission ``console``, or without ``auth`` to this machine only.
         metrics_address: ``host:port`` where whoever reaches it gets the same, by plain HTTP.

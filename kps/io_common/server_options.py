@@ -82,6 +82,7 @@ class ServerOptions(TypedDict, total=False):
     level: int
     limits: ServerLimits | None
     console: bool
+    http_api: bool
     metrics: bool
     metrics_address: str | None
     relay_timeout: float
@@ -159,6 +160,7 @@ class ServerSettings:
         path = options.get("path", DEFAULT_PATH)
         if not isinstance(path, str) or not path.startswith("/"):
             raise InvalidArgument(f"a path starts with '/': {shown(path)}")
+        level = check_level(options.get("level", LEVEL))
         permissions = options.get("permissions", OPEN)
         if not isinstance(permissions, Permissions):
             raise InvalidArgument(f"permissions is a kps.Permissions, not {shown(permissions)}")
@@ -181,9 +183,11 @@ class ServerSettings:
                 permissions=permissions,
                 proxies=read_networks(check_texts("proxies", options.get("proxies", ()))),
                 limits=_check_usable(options.get("limits") or ServerLimits()),
-                level=check_level(options.get("level", LEVEL)),
+                level=level,
                 history=check_history(options.get("history", ())),
                 compresses=check_switch("compress", options.get("compress", False)),
+                # Over HTTP a client has what level 2 has.
+                has_http=check_switch("http_api", options.get("http_api", True)) and level >= LEVEL,
                 is_monitored=check_switch("console", options.get("console", True)),
                 shows_metrics=check_switch("metrics", options.get("metrics", False)),
             ),

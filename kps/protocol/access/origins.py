@@ -46,6 +46,10 @@ class Origins:
         """
         if ANY in self._allowed or not any(name == "origin" for name, _ in request.headers):
             return True
+        return self.names(request)
+
+    def names(self, request: HttpRequest) -> bool:
+        """Tell whether the page has an origin that is listed, or the server's own."""
         text = request.header("origin")
         if text in self._allowed:
             return True

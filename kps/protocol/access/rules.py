@@ -14,6 +14,9 @@ from kps.protocol.server_limits import ServerLimits
 RESERVED = "__kps/"
 """Prefix of the topics that belong to the server: only the server publishes on them."""
 
+OVER_HTTP = "http:"
+"""Prefix of the senders of requests over HTTP, which no client has as its id."""
+
 MAX_URL = 1024
 """Characters of another server's URL in a sender."""
 
@@ -85,6 +88,8 @@ def check_id(client_id: str, permissions: Permissions, limits: ServerLimits) -> 
     _check_characters(client_id, "id")
     if not matches(client_id, permissions.ids):
         raise InvalidMessage("this client may not use this id", "forbidden")
+    if client_id.startswith(OVER_HTTP):
+        raise InvalidMessage("an id of this form is that of requests over HTTP", "forbidden")
     if is_foreign(client_id) and not permissions.peer:
         raise InvalidMessage("an id of this form is that of another server", "forbidden")
 

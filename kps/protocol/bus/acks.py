@@ -118,6 +118,8 @@ class AckBook:
         size = cost.ACK_REQUEST + cost.of_text(owner_ack_id)
         awaited: dict[Addressee, str] = {}
         for subscriber in subscribers:
+            if not subscriber.answers:
+                continue
             client_id = awaited[subscriber] = subscriber.id
             size += cost.ADDRESSED + client_id.__sizeof__()  # it has been written before, as UTF-8
         size += sum(cost.ADDRESSED + cost.of_text(client_id) for client_id in absent)

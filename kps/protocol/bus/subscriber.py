@@ -43,6 +43,8 @@ class Subscriber(Protocol):
     id: str
     departure: Departure
     """Why a subscription of it ends now, if one does."""
+    answers: bool
+    """Whether it can answer an ack request; if not, it gets the message and is not asked."""
     topics: dict[Key, Stage]
     """Its subscriptions and their stages, which the bus maintains."""
 

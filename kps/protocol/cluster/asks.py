@@ -58,10 +58,13 @@ class Asks:
         found, _ = bus.receivers(publication.topic)
         subscribers = [one for one in found if not isinstance(one, Node)]
         request = self._open(node, ack_id, subscribers, seconds)
+        if request is not None:
+            publication.ack_id = request.id
+        elif not subscribers or any(one.answers for one in subscribers):
+            return False
+        self._state.stats.delivered += bus.publish(publication)
         if request is None:
             return False
-        publication.ack_id = request.id
-        self._state.stats.delivered += bus.publish(publication)
         self._acks.close(request)
         return True
 
@@ -101,7 +104,7 @@ class Asks:
             node.send(Kind.OUTCOME, ack_id, me, str(error), NO_ROOM)
             return None
         node.send(Kind.ASKED, ack_id, list(request.awaited.values()), me)
-        if not subscribers:
+        if not request.awaited:
             self._acks.close(request)
             return None
         node.asking[ack_id] = owner
@@ -171,7 +174,9 @@ class Asks:
             return False
         bus, here = self._state.bus, self._nodes.here
         subscribers = [
-            one for one in bus.receivers(publication.topic)[0] if not isinstance(one, Node)
+            one
+            for one in bus.receivers(publication.topic)[0]
+            if one.answers and not isinstance(one, Node)
         ]
         if request.id in self._expected:
             ids = {one.id for one in subscribers}
@@ -196,6 +201,8 @@ class Asks:
         if request is None or before is None:
             return
         client = self._state.clients.get(ask.client_id)
+        if client is not None and not client.answers:
+            client, node = None, None
         if client is not None:
             self._acks.replace(request, before, [client])
             asked = Ask(ask.client_id, "", data, None, False, headers=ask.headers.encode())

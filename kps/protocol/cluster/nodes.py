@@ -44,6 +44,7 @@ class Node:
     """Another node whose link is up. It subscribes to all that its own clients subscribe to."""
 
     departure: Departure = LOST
+    answers = True
 
     def __init__(self, link: "Link", encoding: LinkEncoding) -> None:
         self.id = link.node
@@ -80,6 +81,7 @@ class Stranger:
     """A client of another node, or its program, as a subscriber here."""
 
     departure: Departure = LOST
+    answers = True
     encoding: Encoding[Any] = _Nothing()
 
     def __init__(self, node: Node, number: int, client_id: str) -> None:

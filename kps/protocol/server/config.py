@@ -54,6 +54,8 @@ class HubConfig:
     """Whether the server compresses publications for clients that take it (spec, section 22)."""
     shows_metrics: bool = False
     """Whether the port of the bus also has figures for operators, at ``/metrics``."""
+    has_http: bool = True
+    """Whether ``/publish``, ``/request`` and ``/sse`` answer HTTP requests (spec, section 23)."""
     is_monitored: bool = False
     """Whether the server publishes its figures to subscribers (spec, 12.8)."""
 

@@ -6,7 +6,9 @@ from functools import partial
 
 from kps.protocol.calls import entry
 from kps.protocol.server.delivery import Delivery
+from kps.protocol.server.exchange import Exchange
 from kps.protocol.server.gate import STOPPING, Phase
+from kps.protocol.server.http_carrier import PortCarrier
 from kps.protocol.server.intake import Intake
 from kps.protocol.server.routes import Routes
 from kps.protocol.server.session import ServerSession
@@ -26,9 +28,9 @@ class WebSocketConnection:
     called when the transport is gone.
     """
 
-    __slots__ = ("__weakref__", "_forget", "_intake", "_is_admitted", "_is_gone", "_origin",
-                 "_routes", "_socket", "_state", "_transport", "calls", "number",
-                 "session")  # fmt: skip
+    __slots__ = ("__weakref__", "_delivery", "_exchange", "_forget", "_intake", "_is_admitted",
+                 "_is_gone", "_origin", "_routes", "_socket", "_state", "_transport", "calls",
+                 "number", "session")  # fmt: skip
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class WebSocketConnection:
         """The number by which events and the hub's verbs name it."""
         self.calls = state.calls
         self._state = state
+        self._delivery = delivery
         self._forget = forget
         self._routes = routes
         self._origin: str | None = None  # the address for which it counts
@@ -61,6 +64,7 @@ class WebSocketConnection:
             handled=self._worked,
             failed=self._transport.abort,
         )
+        self._exchange: Exchange | None = None
         self._is_gone = False
         self._is_admitted = routes.admission.admit()
         if not self._is_admitted:
@@ -193,6 +197,9 @@ class WebSocketConnection:
 
     def decide(self, verdict: object, now: float) -> None:
         """Accept or refuse the client, as a hook decided."""
+        if self._exchange is not None:
+            self._exchange.decide(verdict, now)
+            return
         self._state.now = now
         request = self._socket.request
         if self._socket.state is _REQUEST and request is not None:
@@ -202,6 +209,9 @@ class WebSocketConnection:
 
     def judge(self, verdict: object, now: float) -> None:
         """Take a hook's verdict on what the client wants."""
+        if self._exchange is not None:
+            self._exchange.judge(verdict, now)
+            return
         self._state.now = now
         socket, session = self._socket, self.session
         before = socket.state
@@ -234,7 +244,9 @@ class WebSocketConnection:
         self._finish(partial(self._shut_down, grace, until), now, grace / 2)
 
     def _shut_down(self, grace: float, until: float, now: float) -> None:
-        if self._socket.state in (_HANDSHAKE, _REQUEST):
+        if self._exchange is not None:
+            self._exchange.shut_down(grace)
+        elif self._socket.state in (_HANDSHAKE, _REQUEST):
             self._transport.refuse(STOPPING, min(grace, _PATIENCE))
         else:
             code = self.session.dialect.stop_code
@@ -264,6 +276,14 @@ class WebSocketConnection:
             if self._origin is not None or self._state.stopping or self._enter():
                 if request.is_upgrade:
                     self.session.gate.requested(request)
+                elif self._routes.is_exchange(request):
+                    carrier = PortCarrier(self._state, self.number, self._socket, self._changed)
+                    throttle = self.session.throttle
+                    exchange = self._exchange = Exchange(
+                        self._state, self._delivery, self.number, request, carrier, throttle
+                    )
+                    self.session = exchange.session
+                    exchange.begin()
                 else:
                     self._routes.look_into(self.number, request, self._transport.answer)
         self._changed(_HANDSHAKE)
@@ -314,7 +334,10 @@ class WebSocketConnection:
     def _lost(self, now: float) -> None:
         state = self._state
         self._socket.connection_lost(now)
-        self.session.leave(self._socket.closed)
+        closed = self._socket.closed
+        self.session.leave(closed)
+        if self._exchange is not None and closed is not None:
+            self._exchange.lost(closed)
         # What is noted as soon as a call returns is noted before a signal handler comes in.
         if not self._is_gone:
             self._routes.admission.release(was_admitted=self._is_admitted)

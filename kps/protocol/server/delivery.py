@@ -145,7 +145,7 @@ class Delivery:
             self._charge_search()
         absent: list[str] = []
         if demands.expected:
-            ids = {subscriber.id for subscriber in subscribers}
+            ids = {subscriber.id for subscriber in subscribers if subscriber.answers}
             absent = [one for one in dict.fromkeys(demands.expected) if one not in ids]
         if demands.groups:
             there = {key.group for key in groups}
@@ -188,6 +188,8 @@ class Delivery:
         state = self._state
         is_local = ask.target == state.config.id
         target = self._local if is_local else state.clients.get(ask.target)
+        if target is not None and not target.answers:
+            target = None
         request = self._open(owner, ask, [target] if target is not None else [], keeper)
         state.turns.left -= _ASKED
         if target is not None:

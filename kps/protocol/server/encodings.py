@@ -1,10 +1,15 @@
-"""The encodings in which publications are queued for clients: WebSocket frames of a dialect."""
+"""The encodings in which publications are queued for clients.
 
-from collections.abc import Mapping
+They are WebSocket frames of a dialect, and the events of an event stream.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from kps.protocol.bus.publication import Encoding, Publication
-from kps.protocol.dialect import level2
+from kps.protocol.dialect import event_stream, level2
 from kps.protocol.dialect.server import LEVEL_1, LEVEL_2, ServerLevel1
+from kps.protocol.dialect.texts import split_joined
 from kps.protocol.server.compression import Compressor
 from kps.protocol.wire.frames import text_frame, text_frames
 from kps.protocol.wire.outbox import Entry, Kind
@@ -127,3 +132,48 @@ class CompressedEncoding(FrameEncoding):
 def compressed(compressor: Compressor) -> Encodings:
     """Return the encodings of a server that compresses."""
     return {dialect: CompressedEncoding(dialect, compressor) for dialect in FRAMES}
+
+
+class EventEncoding(FrameEncoding):
+    """Encodes publications as events of a stream.
+
+    Each event has the place of its message as its id, if the topic has history and the encoding
+    ``has_ids``. ``epoch`` returns that of all offsets that tell no other.
+    """
+
+    def __init__(self, epoch: Callable[[], str], *, has_ids: bool) -> None:
+        super().__init__(LEVEL_2)
+        self._epoch = epoch
+        self._has_ids = has_ids
+
+    def encode(self, publication: Publication) -> Entry:
+        return self.encode_some(
+            publication, publication.texts, publication.count, publication.offset
+        )
+
+    def encode_some(
+        self, publication: Publication, texts: list[bytes], count: int, offset: int
+    ) -> Entry:
+        if len(texts) != count:
+            texts = [one for text in texts for one in split_joined(text)]
+        ids = [""] * count
+        if self._has_ids and offset:
+            epoch = publication.epoch or self._epoch()
+            ids = [event_stream.place_text(epoch, offset + one) for one in range(count)]
+        topic, sender, headers = publication.topic, publication.sender, publication.headers
+        events = event_stream.messages(topic, sender, headers, texts, ids)
+        return Entry(b"".join(events), _DROPPABLE, count, count)
+
+
+class EventEncodings(NamedTuple):
+    """The encodings of one server's event streams."""
+
+    with_ids: EventEncoding
+    """For streams of one topic: the place of a message is that of the stream."""
+    plain: EventEncoding
+    """For all others."""
+
+
+def event_encodings(epoch: Callable[[], str]) -> EventEncodings:
+    """Return the encodings of a server, the epoch of whose history is what ``epoch`` returns."""
+    return EventEncodings(EventEncoding(epoch, has_ids=True), EventEncoding(epoch, has_ids=False))

@@ -149,16 +149,8 @@ class Gate:
     def requested(self, request: HttpRequest) -> None:
         """Decide on an upgrade, or ask the program to decide."""
         self._move(Step.REQUESTED)
-        refused = self._state.tally.refused
-        if self._state.stopping:
-            refused["stopping"] += 1
-            self._transport.refuse(STOPPING)
-        elif not self._state.origins.allows(request):
-            refused["origin"] += 1
-            origin = request.header("origin")
-            if self._state.origins.is_news(origin):
-                self._state.emit(OriginRefused(request.peer, origin))
-            self._transport.refuse(HttpResponse.text(403, "origin not allowed"))
+        if refusal := refusal_at_once(self._state, request):
+            self._transport.refuse(refusal)
         elif self._state.config.asks_upgrade:
             self._state.emit(UpgradeRequested(self._applicant.number, request))
         else:
@@ -411,6 +403,21 @@ class Gate:
     def _move(self, step: Step) -> None:
         """Take a step. A phase ignores a step that it does not list: the end may come first."""
         self.phase = TRANSITIONS[self.phase].get(step, self.phase)
+
+
+def refusal_at_once(state: ServerState, request: HttpRequest) -> HttpResponse | None:
+    """Return the refusal of a request that no hook is to see, if it is one."""
+    refused = state.tally.refused
+    if state.stopping:
+        refused["stopping"] += 1
+        return STOPPING
+    if not state.origins.allows(request):
+        refused["origin"] += 1
+        origin = request.header("origin")
+        if state.origins.is_news(origin):
+            state.emit(OriginRefused(request.peer, origin))
+        return HttpResponse.text(403, "origin not allowed")
+    return None
 
 
 def _refusal_of(verdict: object, gate: Gate) -> str:

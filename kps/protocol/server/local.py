@@ -62,6 +62,8 @@ _SIZES = _Sizes()
 class LocalProgram:
     """The server's own program as a subscriber."""
 
+    answers = True
+
     def __init__(self, state: ServerState) -> None:
         self.id = state.config.id
         self.encoding = _SIZES

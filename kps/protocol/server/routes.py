@@ -5,6 +5,7 @@ from dataclasses import replace
 from kps.protocol.access.admission import Admission, host_of, is_loopback
 from kps.protocol.access.identity import Identity
 from kps.protocol.dialect.envelope import write
+from kps.protocol.dialect.http_calls import PATHS
 from kps.protocol.server.events import TokenPresented
 from kps.protocol.server.state import ServerState
 from kps.protocol.wire.http import Answer, HttpRequest, HttpResponse, LateResponder, Responder
@@ -30,6 +31,8 @@ class Routes:
         """The path of the WebSocket; empty if there is none."""
         self.is_secure = config.is_secure
         """Whether this port speaks TLS."""
+        self.has_http = config.has_http
+        """Whether requests over HTTP can use the bus."""
         self.admission = state.admission
         """Counts its connections."""
         self._state = state
@@ -40,13 +43,19 @@ class Routes:
         self._pages = config.pages
 
     def respond(self, request: HttpRequest) -> HttpResponse | None:
-        """Answer a request; ``None``: ``look_into`` finds the answer."""
+        """Answer a request; ``None``: ``look_into`` finds the answer, or an exchange does."""
+        if self.is_exchange(request):
+            return None
         if request.method not in ("GET", "HEAD"):
             return _NOT_FOUND
         if page := self._pages.get(request.path):
             return page.unless_known(request)
         answer = self._answers.get(request.path)
         return answer(request) if answer is not None else _NOT_FOUND
+
+    def is_exchange(self, request: HttpRequest) -> bool:
+        """Tell whether a request is for the bus, so that an exchange answers it."""
+        return self.has_http and request.path in PATHS
 
     def look_into(self, number: int, request: HttpRequest, answer: Answer) -> None:
         """Find the answer to a request of a connection, at once or later.
@@ -108,6 +117,7 @@ class OperatorRoutes(Routes):
     def __init__(self, state: ServerState, metrics: LateResponder) -> None:
         super().__init__(state, metrics)
         self.path = ""
+        self.has_http = False
         self.is_secure = False
         limits = replace(
             state.limits, max_connections=_OPERATORS, max_connections_per_address=_OPERATORS

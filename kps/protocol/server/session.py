@@ -1,6 +1,6 @@
 """The session of one client, independent of its transport."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kps.protocol.access.admission import origin_of
@@ -25,7 +25,7 @@ from kps.protocol.server.actions import ACTIONS, NO_ACTION, relay_failed
 from kps.protocol.server.clients import departure
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.encodings import FRAMES
-from kps.protocol.server.gate import Gate
+from kps.protocol.server.gate import Applicant, Gate
 from kps.protocol.server.inbox import Inbox
 from kps.protocol.server.ports import Transport
 from kps.protocol.server.replay import Replays
@@ -59,6 +59,7 @@ class ServerSession:
     __slots__ = (
         "_has_left",
         "_transport",
+        "answers",
         "deep",
         "delivered",
         "delivery",
@@ -81,7 +82,13 @@ class ServerSession:
     )
 
     def __init__(
-        self, state: ServerState, delivery: Delivery, number: int, peer: str, transport: Transport
+        self,
+        state: ServerState,
+        delivery: Delivery,
+        number: int,
+        peer: str,
+        transport: Transport,
+        new_gate: Callable[[ServerState, Transport, Applicant], Gate] = Gate,
     ) -> None:
         self.number = number
         """Its number, by which events and the hub's verbs name it."""
@@ -93,6 +100,8 @@ class ServerSession:
         """The dialect, which the first ping settles."""
         self.encoding = FRAMES[self.dialect]
         self.topics: dict[Key, Stage] = {}
+        self.answers = True
+        """Whether it can answer an ack request."""
         self.departure = UNSUBSCRIBED
         """Why a subscription of it ends now, if one does."""
         self.since = state.now
@@ -109,7 +118,7 @@ class ServerSession:
         """What it gets of the past, if it has asked for something."""
         self.state = state
         self.delivery = delivery
-        self.gate = Gate(state, transport, self)
+        self.gate = new_gate(state, transport, self)
         self.inbox = Inbox(state, self)
         self.run = Run(self, delivery, state.limits)
         self.throttle = throttle(state.limits, state.now)

@@ -15,7 +15,7 @@ from kps.protocol.bus.topics import Bus
 from kps.protocol.calls import Calls
 from kps.protocol.server.compression import Compressor
 from kps.protocol.server.config import HubConfig
-from kps.protocol.server.encodings import FRAMES, compressed
+from kps.protocol.server.encodings import FRAMES, compressed, event_encodings
 from kps.protocol.server.events import HubEvent, LoginRefused
 from kps.protocol.server.figures import Stats, Tally
 from kps.protocol.server.ports import Client, Names
@@ -77,6 +77,8 @@ class ServerState(Time):
                 limits.history_bytes,
                 limits.history_topics,
             )
+        self.event_encodings = event_encodings(self._epoch)
+        """The encodings for event streams."""
         self.acks = parts.acks(self.bus, self.deadlines, limits, self._count_delivered, self)
         self.message_ids = MessageIds(
             self.deadlines, limits, self._random_name(), now=lambda: self.now
@@ -112,6 +114,10 @@ class ServerState(Time):
 
     def _random_name(self) -> str:
         return self.new_id().rpartition("-")[2]
+
+    def _epoch(self) -> str:
+        """Return the epoch of offsets that tell no other."""
+        return self.logs.epoch if self.logs is not None else ""
 
     def _count_delivered(self) -> None:
         """Count a message for a group that has found room at a member."""

@@ -12,6 +12,9 @@ from kps.protocol.limits import shown
 WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 """The statuses of answers that have no body, and nothing that describes one."""
 
+# Fields that decide about a request. Of two values, another program may take the other one.
+_ONCE = ("authorization", "content-length", "host", "origin", "sec-websocket-key",
+         "sec-websocket-version", "upgrade")  # fmt: skip
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[!-~]([ -~\t]*[!-~])?|")
 _OURS = frozenset(("connection", "content-length", "content-type", "keep-alive",
@@ -55,6 +58,17 @@ class HttpRequest:
     def is_upgrade(self) -> bool:
         """Whether it asks for a WebSocket, however badly."""
         return "websocket" in self.header("upgrade").lower()
+
+    @property
+    def ambiguity(self) -> str:
+        """What another program may read in another way; empty if there is nothing."""
+        names = [name for name, _ in self.headers]
+        twice = next((name for name in _ONCE if names.count(name) > 1), "")
+        if twice:
+            return f"two headers {twice}"
+        if "transfer-encoding" in names and "content-length" in names:
+            return "two lengths of the body"
+        return ""
 
     @property
     def cookies(self) -> dict[str, str]:

@@ -53,7 +53,8 @@ class MessageSocket(ServerEnd):
     def respond(self, response: HttpResponse, now: float, patience: float | None = None) -> None:
         if self.state is State.HANDSHAKE or self.state is State.REQUEST:
             self.answer = response
-            self._answered(response.status, now, patience)
+            self._note_answer(response.status)
+            self._close_behind_answer(response.status, now, patience)
 
     def set_reading(self, is_reading: bool, now: float) -> None:
         """Do nothing: the keepalive stays as it is while nobody reads."""

@@ -1,5 +1,6 @@
 """The server's end of a WebSocket, however its request and its messages come here."""
 
+import math
 from abc import abstractmethod
 from typing import Protocol
 
@@ -9,11 +10,24 @@ from kps.protocol.wire.http import HttpRequest, HttpResponse
 from kps.protocol.wire.websocket import Closed, ClosedBy, State, WebSocket
 
 
+ANSWERABLE = (State.HANDSHAKE, State.REQUEST, State.EXCHANGE)
+"""In which there may be a plain answer."""
+
+
 class Books(Protocol):
     """Counts what becomes of a connection."""
 
     def answered(self, status: int) -> None:
         """Count an answer to an HTTP request."""
+
+    def end_stream(self, closed: Closed, now: float) -> None:
+        """End an answer that is a stream, behind what is queued."""
+        if self.state is State.EXCHANGE:
+            self._end(closed, now)
+
+    def next_deadline(self) -> float | None:
+        due = super().next_deadline()
+        return None if due == math.inf else due
 
     def overflowed(self, messages: int) -> None:
         """Count messages dropped because they overflowed the queue of a connection."""
@@ -62,9 +76,9 @@ class ServerEnd(WebSocket):
 
     def handle_timeout(self, now: float) -> None:
         deadline = self.next_deadline()
-        waits = self.state is State.HANDSHAKE or self.state is State.REQUEST
+        waits = self.state in ANSWERABLE
         if waits and deadline is not None and now >= deadline:
-            status = 408 if self.state is State.HANDSHAKE else 503
+            status = 503 if self.state is State.REQUEST else 408
             self.respond(HttpResponse.text(status, "the request took too long"), now)
         else:
             super().handle_timeout(now)
@@ -77,9 +91,8 @@ class ServerEnd(WebSocket):
         self._note_answer(101)
         return request
 
-    def _answered(self, status: int, now: float, patience: float | None) -> None:
+    def _close_behind_answer(self, status: int, now: float, patience: float | None) -> None:
         """Close behind a plain answer, which the peer has ``patience`` seconds to read."""
-        self._note_answer(status)
         self._end(Closed(1006, f"HTTP status {status}", ClosedBy.LOCAL), now)
         if patience is not None:
             self._give_up_at = now + patience

@@ -1,12 +1,13 @@
 """The server's end of a WebSocket, with its opening handshake.
 
 :class:`ServerWebSocket` reads one HTTP request. An upgrade to WebSocket on the bus's
-path becomes a connection of the bus. Any other request gets one plain HTTP answer, and
-the connection closes.
+path becomes a connection of the bus. Any other request gets one plain HTTP answer, or a stream
+of bytes whose end is that of the connection, and the connection closes.
 """
 
+import math
 import re
-from collections import Counter
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
@@ -14,10 +15,11 @@ import h11
 
 from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.accepting import accept_token
+from kps.protocol.wire.body import Body
 from kps.protocol.wire.extensions import accept
 from kps.protocol.wire.http import WITHOUT_BODY, HttpRequest, HttpResponse, Responder
-from kps.protocol.wire.outbox import control
-from kps.protocol.wire.server_end import Books, ServerEnd
+from kps.protocol.wire.outbox import Outbox, control
+from kps.protocol.wire.server_end import ANSWERABLE, Books, ServerEnd
 from kps.protocol.wire.websocket import State, Step
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -33,10 +35,6 @@ _ACCEPTED = (
     b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n"
 )
 _EXTENSIONS = "Sec-WebSocket-Extensions: %s\r\n"
-
-# Fields that decide about an upgrade. Of two values, another program may take the other one.
-_ONCE = frozenset(("authorization", "host", "origin", "sec-websocket-key",
-                   "sec-websocket-version", "upgrade"))  # fmt: skip
 
 _PROTOCOL = "websocket"
 _CONNECTION = "upgrade"
@@ -72,7 +70,7 @@ class ServerWebSocket(ServerEnd):
     If it ``compresses``, it agrees with clients that offer it on permessage-deflate.
     """
 
-    __slots__ = ("_is_secure", "_opening", "_path", "_peer", "_proxies", "_responder")
+    __slots__ = ("_body", "_is_secure", "_opening", "_path", "_peer", "_proxies", "_responder")
 
     def __init__(
         self,
@@ -93,6 +91,7 @@ class ServerWebSocket(ServerEnd):
         self._peer = peer
         self._is_secure = is_secure  # whether the server speaks TLS
         self._proxies = proxies
+        self._body: Body | None = None
         self._opening: _Opening | None = _Opening(limits.max_head, compresses=compresses)
 
     def accept(self) -> None:
@@ -117,26 +116,66 @@ class ServerWebSocket(ServerEnd):
         return (_EXTENSIONS % accepted.answer).encode()
 
     def respond(self, response: HttpResponse, now: float, patience: float | None = None) -> None:
-        if self.state is not State.HANDSHAKE and self.state is not State.REQUEST:
+        if self.state not in ANSWERABLE:
             return
-        http = h11.Connection(h11.SERVER)  # a new one: nothing of an earlier answer is in it
-        headers: list[tuple[str, str]] = [("connection", "close"), *response.headers]
-        if response.status not in WITHOUT_BODY:
-            headers += [
-                ("content-type", response.content_type),
-                ("content-length", str(len(response.body))),
-            ]
-        head = h11.Response(
-            status_code=response.status,
-            headers=headers,
-            reason=_PHRASES.get(response.status, b""),
-        )
+        fields: list[tuple[str, str]] = []
         is_head = self.request is not None and self.request.method == "HEAD"
-        answer = http.send(head) or b""
+        if response.status not in WITHOUT_BODY and (response.body or not is_head):
+            fields.append(("content-length", str(len(response.body))))
+        answer = self._head_of(response, fields)
         self.outbox.push(control(answer if is_head else answer + response.body))
-        self._answered(response.status, now, patience)
+        self._close_behind_answer(response.status, now, patience)
+
+    def read_body(
+        self, receive: Callable[[bytes], None], end: Callable[[], None], now: float
+    ) -> None:
+        """Read the body of a plain request, which must come in ``handshake_timeout``.
+
+        Each part is given to ``receive``, and ``end`` is called behind the last one. Either may
+        come within this call. Until then the body waits. The answer has no particular time.
+        """
+        if not self._move(Step.TAKEN):
+            return
+        opening, self._opening = self._opening, None
+        assert opening is not None
+        self._body = Body(opening.http, receive, end)
+        self._give_up_at = now + self.limits.handshake_timeout
+        if invitation := self._body.invitation:
+            self.outbox.push(control(invitation))
+        self._feed_body(b"", now)
+
+    def stream(self, head: HttpResponse, outbox: Outbox) -> None:
+        """Begin an answer that has no end yet: its bytes are those of an outbox."""
+        if self._move(Step.TAKEN):
+            self._opening = None
+            self._give_up_at = math.inf
+            outbox.push_first(control(self._head_of(head, [])))
+            self.outbox = outbox
+
+    def _head_of(self, response: HttpResponse, fields: list[tuple[str, str]]) -> bytes:
+        """Write the head of an answer, and count it."""
+        self._note_answer(response.status)
+        http = h11.Connection(h11.SERVER)  # a new one: nothing of an earlier answer is in it
+        headers = [("connection", "close"), *response.headers, *fields]
+        if response.status not in WITHOUT_BODY:
+            headers.append(("content-type", response.content_type))
+        reason = _PHRASES.get(response.status, b"")
+        head = h11.Response(status_code=response.status, headers=headers, reason=reason)
+        return http.send(head) or b""
+
+    def _feed_body(self, data: bytes, now: float) -> None:
+        body = self._body
+        if body is None:
+            return  # nobody wants to read it
+        if fault := body.feed(data):
+            self.respond(HttpResponse.text(400, fault), now)
+        elif body.is_complete:
+            self._give_up_at = math.inf
 
     def _receive_handshake(self, data: bytes, now: float) -> None:
+        if self.state is State.EXCHANGE:
+            self._feed_body(data, now)
+            return
         opening = self._opening
         assert opening is not None
         if self.state is State.REQUEST:
@@ -246,11 +285,9 @@ def _items(request: HttpRequest, name: str) -> list[str]:
 
 
 def fault_of(request: HttpRequest) -> str:
-    """Return what is ambiguous in a request for an upgrade, or ``""``."""
-    counts = Counter(name for name, _ in request.headers)
-    for name in sorted(_ONCE):
-        if counts[name] > 1:
-            return f"two headers {name}"
-    if request.header("content-length", "0").strip("0") or counts["transfer-encoding"]:
+    """Return what is ambiguous in an upgrade, or ``""``."""
+    if twice := request.ambiguity:
+        return twice
+    if request.header("content-length", "0").strip("0") or request.header("transfer-encoding"):
         return "it has a body"  # which the server would read as frames
     return ""

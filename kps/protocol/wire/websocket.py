@@ -32,6 +32,8 @@ class State(Enum):
     """The opening handshake is under way."""
     REQUEST = auto()
     """Server only: the upgrade request is complete and waits for ``accept`` or ``respond``."""
+    EXCHANGE = auto()
+    """Server only: the body of a plain request is read, or its answer is made or written."""
     OPEN = auto()
     CLOSING = auto()
     """We sent a close frame and wait for the peer's."""
@@ -48,6 +50,8 @@ class Step(Enum):
     """The request for an upgrade is complete."""
     OPENED = auto()
     """The opening handshake is done."""
+    TAKEN = auto()
+    """Somebody has taken on a plain request."""
     CLOSE_SENT = auto()
     """We began the closing handshake."""
     ENDED = auto()
@@ -66,9 +70,11 @@ TRANSITIONS: dict[State, dict[Step, State]] = {
     },
     State.REQUEST: {
         Step.OPENED: State.OPEN,
+        Step.TAKEN: State.EXCHANGE,
         Step.ENDED: State.DRAINING,
         Step.GONE: State.CLOSED,
     },
+    State.EXCHANGE: {Step.ENDED: State.DRAINING, Step.GONE: State.CLOSED},
     State.OPEN: {
         Step.CLOSE_SENT: State.CLOSING,
         Step.ENDED: State.DRAINING,
@@ -119,10 +125,12 @@ class Closed:
 # Python 3.11 finds a name of a module ten times as fast as an attribute of an enum.
 _HANDSHAKE = State.HANDSHAKE
 _REQUEST = State.REQUEST
+_EXCHANGE = State.EXCHANGE
 _OPEN = State.OPEN
 _CLOSING = State.CLOSING
 _DRAINING = State.DRAINING
 _CLOSED = State.CLOSED
+_WITHOUT_FRAMES = (_HANDSHAKE, _REQUEST, _EXCHANGE)
 _DROPPED = Push.DROPPED
 _OVERFLOW = Push.OVERFLOW
 _KEEP = Output.KEEP
@@ -178,7 +186,7 @@ class WebSocket(ABC):
         self._keepalive.heard(now)
         if self.state is _OPEN or self.state is _CLOSING:
             self.reader.feed(data)
-        elif self.state is _HANDSHAKE or self.state is _REQUEST:
+        elif self.state in _WITHOUT_FRAMES:
             self._receive_handshake(data, now)
 
     def read(self, now: float, allowance: int = ALL) -> list[bytes]:
@@ -279,7 +287,7 @@ class WebSocket(ABC):
             self._give_up_at = give_up_at
         elif self.state is _CLOSING:
             self._give_up_at = min(self._give_up_at, give_up_at)
-        elif self.state is _HANDSHAKE or self.state is _REQUEST:
+        elif self.state in _WITHOUT_FRAMES:
             self._end(Closed(1006, reason, ClosedBy.LOCAL), now)
 
     def fail(self, code: int, reason: str, now: float) -> None:

@@ -37,6 +37,7 @@ class Listener:
         self.encoding = encoding
         self.topics: dict[Key, Stage] = {}
         self.departure = UNSUBSCRIBED
+        self.answers = True
         self.got: list[Publication] = []
         self._then = then
 
