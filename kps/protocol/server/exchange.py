@@ -18,6 +18,7 @@ from kps.protocol.dialect.event_stream import TYPE, Subscribe
 from kps.protocol.dialect.http_answers import in_json, refusal, refused
 from kps.protocol.dialect.http_calls import CALLS, STREAM
 from kps.protocol.dialect.http_fields import check_length, check_type, payload_in, too_large
+from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.gate import STOPPING, Gate, Phase, refusal_at_once
 from kps.protocol.server.http_transports import CallTransport, StreamTransport
@@ -104,6 +105,7 @@ class Exchange:
         new_gate = Gate if self._is_stream else RequestGate
         session = ServerSession(state, delivery, number, request.peer, self._transport, new_gate)
         session.answers = not self._is_stream
+        session.dialect = LEVEL_2
         self._throttle = throttle or session.throttle
         session.throttle = None  # what the gate is told is no message of the client
         self.session = session

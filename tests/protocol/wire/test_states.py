@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.connection import ConnectionType
 
+from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.client_handshake import ClientWebSocket
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Kind
@@ -14,6 +15,7 @@ from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import TRANSITIONS, Output, State, Step, WebSocket
 from tests.protocol.helpers import (
     KEY,
+    PATH,
     PING,
     THOROUGH,
     Answer,
@@ -108,6 +110,20 @@ class TestEachState:
         assert state_of(end) is State.DRAINING
         end.connection_lost(NOW)
         assert state_of(end) is State.CLOSED
+
+    def test_server_that_reads_a_body(self) -> None:
+        end = ServerWebSocket(
+            limits=ConnectionLimits(), path=PATH, respond=lambda _: None, peer="", now=NOW
+        )
+        feed(end, request("/", method="POST", headers=[("Host", "x"), ("Content-Length", "2")]))
+        assert state_of(end) is State.REQUEST
+        parts: list[bytes] = []
+        end.read_body(parts.append, lambda: parts.append(b"end"), NOW)
+        assert state_of(end) is State.EXCHANGE
+        feed(end, b"12")
+        assert parts == [b"12", b"end"]
+        end.respond(HttpResponse.text(200, "yes"), NOW)
+        assert state_of(end) is State.DRAINING
 
     def test_client(self) -> None:
         end, server = new_client_end(), new_server_end()
@@ -307,4 +323,4 @@ def test_every_state_is_passed_in_a_whole_life(end: str, ending: str) -> None:
     for what in ("write", "open", "accept", "message", "close", "peer closes", ending, "lost"):
         life.do(what, 0.0)
     life.check_written()
-    assert life.seen == set(State) - ({State.REQUEST} if end == "client" else set())
+    assert life.seen == set(State) - {State.EXCHANGE, *([State.REQUEST] if end == "client" else [])}
