@@ -143,13 +143,19 @@ class StreamOutbox(Outbox):
         data = super().take(limit)
         if not data:
             return data
-        self.stream.go_on()
-        if self.dropped > self._told:
-            self._told = self.dropped
-            data += event_stream.event("dropped", {"dropped": self.dropped})
+        self.stream.taken()
+        if untold := self.tell_dropped():
+            data += event_stream.event("dropped", untold)
         if not self.framed_bytes:
             data += self.stream.place_now()
         return data
+
+    def tell_dropped(self) -> Fields:
+        """Return what is to be told of dropped messages, if it was not told before."""
+        if self.dropped == self._told:
+            return {}
+        self._told = self.dropped
+        return {"dropped": self.dropped}
 
 
 class StreamTransport(CallTransport):
@@ -170,8 +176,7 @@ class StreamTransport(CallTransport):
         self._place = ""  # that the reader knows
         self._has_history: dict[Wanted, None] = {}
         self._beat_at: float | None = None
-        self._gone = 0  # bytes that had left the queue at the last beat
-        self._moved_at = 0.0
+        self._took_at = 0.0  # when the carrier last took something
 
     @property
     def queued_bytes(self) -> int:  # type: ignore[override]
@@ -234,8 +239,9 @@ class StreamTransport(CallTransport):
         else:
             super().fail(code, reason)
 
-    def go_on(self) -> None:
-        """Queue more of the past, if there is some to come."""
+    def taken(self) -> None:
+        """Note that the carrier takes something; queue more of the past, if some is to come."""
+        self._took_at = self._state.now
         replays = self._exchange.session.replays
         if replays:
             replays.go_on()
@@ -271,19 +277,17 @@ class StreamTransport(CallTransport):
         if self._beat_at is None or now < self._beat_at:
             return
         outbox, limits = self._outbox, self._state.limits
-        has_moved = outbox.gone != self._gone
-        self._gone = outbox.gone
-        if not outbox.pending_bytes:
-            self._moved_at = now
-            if not has_moved:
-                outbox.push_first(control(event_stream.BEAT))
-                self._exchange.carrier.touch()
-        elif has_moved:
-            self._moved_at = now
-        elif now >= self._moved_at + limits.heartbeat_interval + limits.heartbeat_timeout:
-            self._exchange.carrier.abort()
-            return
-        self._beat_at = now + limits.heartbeat_interval
+        silent_from = self._took_at + limits.heartbeat_interval
+        if outbox.pending_bytes:
+            self._beat_at = silent_from + limits.heartbeat_timeout
+            if now >= self._beat_at:
+                self._exchange.carrier.abort()
+        elif now < silent_from:
+            self._beat_at = silent_from
+        else:
+            self._beat_at = now + limits.heartbeat_interval
+            outbox.push_first(control(event_stream.BEAT))
+            self._exchange.carrier.touch()
 
     # -- within -----------------------------------------------------------------------------
 
@@ -306,7 +310,7 @@ class StreamTransport(CallTransport):
             exchange = self._exchange
             exchange.carrier.stream(exchange.head(exchange.session.id), self._outbox)
             self._outbox.push_first(control(event_stream.BEGIN))
-            self._moved_at = self._state.now
+            self._took_at = self._state.now
             self._beat_at = self._state.now + self._state.limits.heartbeat_interval
         self._touch()
 
@@ -332,6 +336,6 @@ class StreamTransport(CallTransport):
         if not self._begun:
             super().close(closed.code, closed.reason)
             return
-        told = event_stream.event("end", {"code": closed.code, "reason": closed.reason})
-        self._outbox.push_anyway(_own(told))
+        told = {"code": closed.code, "reason": closed.reason} | self._outbox.tell_dropped()
+        self._outbox.push_anyway(_own(event_stream.event("end", told)))
         self._exchange.end(closed)
