@@ -104,7 +104,7 @@ def check_length(request: HttpRequest, most: int) -> None:
     length = request.header("content-length")
     if not length and not request.header("transfer-encoding"):
         raise InvalidMessage("there is no body: send the payload, which is JSON", "length")
-    if length.isdigit() and (len(length) > 15 or int(length) > most):
+    if length.isascii() and length.isdigit() and (len(length) > 15 or int(length) > most):
         raise too_large(most)
 
 

@@ -74,6 +74,7 @@ def test_requests_are_read_or_refused(
             for message in read_one.messages():
                 assert orjson.loads(message)["action"] == "subscribe"
         else:
+            assert isinstance(read_one, (Publish, Request))
             message = orjson.loads(read_one.message(b"[1]"))
             assert message["data"] == [1]
             assert ("topic" in message) != ("to" in message)
