@@ -120,6 +120,7 @@ SERVER: list[dict[str, Any]] = [
     {"level": True},
     {"console": "no"},
     {"console": 1},
+    {"http_api": 1},
     {"compress": "no"},
     {"tracing": True},
     {"metrics": "yes"},

@@ -390,6 +390,15 @@ def test_the_console_can_be_switched_off(serve: Callable[..., Serve]) -> None:
         connection.close()
 
 
+def test_requests_over_http_can_be_switched_off(serve: Callable[..., Serve]) -> None:
+    for options, status in (((), 204), (("--no-http-api",), 404)):
+        address = serve("--address", "127.0.0.1:0", *options).url.split("/")[2]
+        connection = http.client.HTTPConnection(address, timeout=20)
+        connection.request("POST", "/publish?topic=t", b"1")
+        assert connection.getresponse().status == status
+        connection.close()
+
+
 def test_compression_is_switched_on(serve: Callable[..., Serve]) -> None:
     for options, expected in (((), False), (("--compress",), True)):
         url = serve("--address", "127.0.0.1:0", *options).url

@@ -1,4 +1,4 @@
-"""The wording of an event stream, over which a client subscribes with one request (spec, 23.4)."""
+"""The wording of an event stream, over which a client subscribes with one request (spec, 24.3)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Refusals as answers to HTTP requests (spec, 23)."""
+"""Refusals as answers to HTTP requests (spec, 24)."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Requests over HTTP that have one answer, as messages of level 2, and their answers (spec, 23).
+"""Requests over HTTP that have one answer, as messages of level 2, and their answers (spec, 24).
 
 A call is a client of level 2 for the time of one message: it writes the message, and reads what
 the server answers.

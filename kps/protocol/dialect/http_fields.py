@@ -1,4 +1,4 @@
-"""Reads the parameters, the headers and the body of an HTTP request (spec, 23).
+"""Reads the parameters, the headers and the body of an HTTP request (spec, 24).
 
 Each function raises :class:`InvalidMessage` for what cannot be read.
 """

@@ -55,7 +55,7 @@ class HubConfig:
     shows_metrics: bool = False
     """Whether the port of the bus also has figures for operators, at ``/metrics``."""
     has_http: bool = True
-    """Whether ``/publish``, ``/request`` and ``/sse`` answer HTTP requests (spec, section 23)."""
+    """Whether ``/publish``, ``/request`` and ``/sse`` answer HTTP requests (spec, section 24)."""
     is_monitored: bool = False
     """Whether the server publishes its figures to subscribers (spec, 12.8)."""
 

@@ -1,4 +1,4 @@
-"""One HTTP request to the bus, and its answer: one response, or a stream of bytes (spec, 23).
+"""One HTTP request to the bus, and its answer: one response, or a stream of bytes (spec, 24).
 
 Whatever carries HTTP can carry it: our own port (``http_carrier``), or a framework. The carrier
 makes an :class:`Exchange` with the head of the request, and calls ``begin``. The exchange asks for

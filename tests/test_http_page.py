@@ -1,0 +1,87 @@
+"""The page about HTTP does what it says, with the curl of this machine, and so does its example."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import kps
+import kps.sync
+from tests.io.harness import PATIENCE, eventually
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```(?:\n\n```(?:json|text)\n(.*?)```)?", PAGE, re.DOTALL)
+
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+
+
+@pytest.fixture
+def server() -> Iterator[kps.sync.Server]:
+    with kps.sync.Server("127.0.0.1:0", history=[kps.History("orders/**", size=1000)]) as server:
+        yield server
+
+
+@pytest.fixture
+def adder(server: kps.sync.Server) -> Iterator[kps.sync.Client]:
+    def add(message: kps.Message) -> int:
+        if not all(isinstance(one, int) for one in message.data):
+            raise ValueError("these are no numbers")
+        return sum(message.data)
+
+    with kps.sync.Client(server.address, id="adder") as client:
+        client.subscribe("numbers", add)
+        yield client
+
+
+def run(script: str) -> str:
+    command = ["sh", "-e", "-c", script.replace("curl ", f"curl -sS -m {PATIENCE} ")]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_there_are_blocks() -> None:
+    assert len(BLOCKS) >= 8
+    assert PAGE.count("```sh") == len(BLOCKS)
+
+
+@pytest.mark.usefixtures("adder")
+@pytest.mark.parametrize(("script", "output"), BLOCKS)
+def test_the_page(server: kps.sync.Server, script: str, output: str) -> None:
+    script = script.replace("localhost:9313", server.address)
+    if "curl -N" not in script:
+        assert run(script) == output
+        return
+    with subprocess.Popen(["sh", "-c", f"exec {script}"], stdout=subprocess.PIPE, text=True) as it:
+        assert it.stdout is not None
+        try:
+            assert it.stdout.readline() == "retry: 3000\n"
+            run(BLOCKS[0][0].replace("localhost:9313", server.address))
+            assert output in iter(it.stdout.readline, "")
+        finally:
+            it.kill()
+
+
+def test_a_script_goes_on_where_it_was(server: kps.sync.Server) -> None:
+    script = [str(ROOT / "examples" / "watch.sh"), server.address, "orders/new"]
+    with subprocess.Popen(
+        script, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as watch:
+        assert watch.stdout is not None
+        try:
+            lines = []
+            for number in range(2):
+                eventually(lambda: server.count_subscribers("orders/new")[2] == 1, "it listens")
+                server.publish("orders/new", 2 * number)
+                lines.append(watch.stdout.readline())
+                (client,) = server.clients()
+                assert server.disconnect(client.id)
+                server.publish("orders/new", 2 * number + 1)
+                lines.append(watch.stdout.readline())
+        finally:
+            os.killpg(watch.pid, signal.SIGKILL)
+    assert [f'"data":{number}}}\n' in line for number, line in enumerate(lines)] == [True] * 4
