@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 import kps
 from tests.io.harness import eventually
+from tests.io.test_http import EventSource, ask
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are for Linux")
 
@@ -124,6 +126,32 @@ def test_acks_ids_and_direct_messages(served: Served) -> None:
                 }
                 with pytest.raises(kps.NobodyThere):
                     await client.request("nobody", 1, timeout=PATIENCE)
+
+    run(work())
+
+
+def test_requests_over_http_reach_all_workers(served: Served) -> None:
+    """Each of them goes to one of the workers, and so do the clients."""
+    address = served.url.split("/")[2]
+
+    async def work() -> None:
+        streams = [EventSource(address, "/sse?topic=t") for _ in range(4)]
+        async with clients(served, 4) as made:
+            for client in made:
+                await client.subscribe("t", lambda _: None)
+            await made[0].subscribe("ask", lambda message: message.data + 1)
+            for number in range(4):
+                post = partial(ask, address, "/publish?topic=t&receipt=1", b"%d" % number)
+                assert await asyncio.to_thread(post) == (200, {"delivered": 8})
+                request = partial(ask, address, "/request?topic=ask", b"%d" % number)
+                assert await asyncio.to_thread(request) == (200, number + 1)
+                acked = partial(ask, address, "/publish?topic=t&ack=5", b"-1")
+                status, answer = await asyncio.to_thread(acked)
+                assert (status, answer["complete"], len(answer["responses"])) == (200, True, 4)
+        for stream in streams:
+            got = [stream.next().data["data"] for _ in range(8)]
+            assert sorted(got) == [-1, -1, -1, -1, 0, 1, 2, 3]
+            stream.close()
 
     run(work())
 
