@@ -243,7 +243,7 @@ class StreamTransport(CallTransport):
         """Note that the carrier takes something; queue more of the past, if some is to come."""
         self._took_at = self._state.now
         replays = self._exchange.session.replays
-        if replays:
+        if replays is not None and replays.count:
             replays.go_on()
 
     def place_now(self) -> bytes:
@@ -252,7 +252,8 @@ class StreamTransport(CallTransport):
         A stream of one topic tells it with each event.
         """
         session, logs = self._exchange.session, self._state.logs
-        if not self._has_history or session.replays or logs is None:
+        is_behind = session.replays is not None and session.replays.count > 0
+        if not self._has_history or is_behind or logs is None:
             return b""
         places: dict[Wanted, Place] = {}
         for wanted in self._has_history:
