@@ -60,6 +60,8 @@ the standard input of the command, as JSON. What it prints is the result: JSON, 
 its exit code is not 0, it has failed, with the last line on its standard error as the reason. It
 has the variables KPS_TOPIC, KPS_FROM and KPS_ATTEMPT."""
 
+_EXAMPLE_OF_BRIDGE = "Example: kps bridge mqtt --in 'sensors/#' --out 'commands/**'"
+
 _ABOUT_CONFORMANCE = """A server is expected to be as 'kps serve --id refserver --history kept/**=5
 --relay-to "**"' is, with default limits, and to let everyone do everything. What it cannot do as it
 is configured is left out, with the reason, where that can be found out. It sees connections that
@@ -150,8 +152,7 @@ def _build_parser(
     serve.set_defaults(run=kps.cli.serve.serve)
     kps.cli.serve.add_options(serve)
     _add_log_level(serve, "info")
-    serve.add_argument("--log-format", choices=["text", "json"], default="text",
-                       help="json: one object per line; default: %(default)s")  # fmt: skip
+    _add_log_format(serve)
     if config is not None:
         set_defaults(serve, config, "the file")
         set_defaults(serve, variables(serve, environment), "the environment")
@@ -231,6 +232,9 @@ def _build_parser(
                      help="go on with who comes and goes, as a subscriber")  # fmt: skip
     _add_client_options(who, environment)
 
+    bridge = commands.add_parser("bridge", help="carry messages between the bus and an MQTT broker")
+    _add_bridge(bridge, environment)
+
     token = commands.add_parser("token", help="make a token for an identity, as TOML for --tokens")
     token.set_defaults(run=_later("kps.auth.tokens", "print_new_token"))
     token.add_argument("name", metavar="NAME", help="name of the identity")
@@ -273,6 +277,42 @@ def _build_parser(
     add_identity(judge, environment)
     _add_log_level(judge, "error")
     return parser
+
+
+def _add_bridge(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    mqtt = kinds.add_parser("mqtt", help="to an MQTT broker", epilog=_EXAMPLE_OF_BRIDGE)
+    mqtt.set_defaults(run=_later("kps.cli.bridge", "bridge"))
+    mqtt.add_argument("--config", type=file, metavar="FILE",
+                      default=environment.get("KPS_MQTT_CONFIG") or None,
+                      help="TOML file with all options and rules; also from KPS_MQTT_CONFIG; see "
+                      "docs/mqtt.md")  # fmt: skip
+    mqtt.add_argument("--in", dest="rules_in", action="append", type=name, metavar="FILTER",
+                      help="what comes from the broker, as MQTT has it ('sensors/#'); "
+                      "repeatable")  # fmt: skip
+    mqtt.add_argument("--out", dest="rules_out", action="append", type=name, metavar="PATTERN",
+                      help="what goes to the broker, as KPS has it ('commands/**'); "
+                      "repeatable")  # fmt: skip
+    mqtt.add_argument("--qos", type=int, choices=(0, 1), default=1,
+                      help="of these rules: at most once, or at least once; "
+                      "default: %(default)s")  # fmt: skip
+    mqtt.add_argument("--broker", type=name, metavar="URL",
+                      help="mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts://; also from "
+                      "KPS_MQTT_BROKER, KPS_MQTT_USER and KPS_MQTT_PASSWORD; default: "
+                      "mqtt://localhost:1883")  # fmt: skip
+    mqtt.add_argument("--id", type=name, metavar="NAME",
+                      help="name of the bridge, on both sides; default: mqtt-bridge")  # fmt: skip
+    mqtt.add_argument("--mqtt-version", choices=("auto", "5", "3.1.1"), help="default: auto")
+    mqtt.add_argument("--figures-topic", type=name, metavar="TOPIC", help="publish the figures")
+    mqtt.add_argument("--figures-every", type=seconds, metavar="S", help="default: 60")
+    for what, about in (("ca", "authorities to trust for the broker, not the system's"),
+                        ("cert", "certificate to show to the broker"),
+                        ("key", "its private key")):  # fmt: skip
+        mqtt.add_argument(f"--broker-{what}", type=file, metavar="FILE", help=about)
+    add_connecting(mqtt, environment)
+    mqtt.set_defaults(address=environment.get("KPS_ADDRESS") or None)
+    _add_log_level(mqtt, "info")
+    _add_log_format(mqtt)
 
 
 def _add_group_options(parser: argparse.ArgumentParser, concurrency: str) -> None:
@@ -322,3 +362,8 @@ def _add_client_options(parser: argparse.ArgumentParser, environment: Mapping[st
 def _add_log_level(parser: argparse.ArgumentParser, default: str) -> None:
     levels = ["debug", "info", "warning", "error"]
     parser.add_argument("--log-level", choices=levels, default=default, help="default: %(default)s")
+
+
+def _add_log_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log-format", choices=["text", "json"], default="text",
+                        help="json: one object per line; default: %(default)s")  # fmt: skip

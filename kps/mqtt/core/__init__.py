@@ -1,0 +1,1 @@
+"""What the bridge decides, without I/O: packets, sessions, rules, topics, payloads, books."""

@@ -1,0 +1,87 @@
+"""A message of one side as a message of the other."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from kps.mqtt.core.fields import LONGEST_TEXT
+from kps.mqtt.core.packets import Publish
+from kps.mqtt.core.path import headers_of, passed
+from kps.mqtt.core.payloads import from_mqtt, to_mqtt
+from kps.mqtt.core.reasons import BAD_TOPIC, TOO_LARGE
+from kps.mqtt.core.refusal import Refusal
+from kps.mqtt.core.rules import InRule, OutRule
+from kps.protocol.bus.message import has_controls
+from kps.protocol.patterns import HIDDEN
+
+
+class Place(NamedTuple):
+    """Where a message passes."""
+
+    bridge: str
+    """The bridge's name, which no other one has."""
+    max_topic: int
+    """Characters of a topic that the bus takes."""
+    max_bridges: int
+    """Bridges that a message may pass."""
+
+
+class Inward(NamedTuple):
+    """A message for the bus."""
+
+    topic: str
+    data: Any
+    headers: dict[str, str]
+
+
+def inwards(rule: InRule, message: Publish, place: Place) -> Inward:
+    """Return a message of the broker as one of the bus. Raises :class:`Refusal`."""
+    topic = _renamed(rule, message.topic)
+    _check_for_bus(topic, place.max_topic)
+    if message.left_out:
+        raise Refusal("too_large", f"it has {message.left_out} bytes", TOO_LARGE)
+    headers = passed(headers_of(message.user), place.bridge, place.max_bridges)
+    return Inward(topic, from_mqtt(message.payload, rule.format), headers)
+
+
+def outwards(
+    rule: OutRule, topic: str, data: Any, headers: Mapping[str, str], place: Place
+) -> Publish:
+    """Return a message of the bus as one of the broker. Raises :class:`Refusal`."""
+    target = _renamed(rule, topic)
+    _check_for_broker(target)
+    user = tuple(passed(headers, place.bridge, place.max_bridges).items())
+    if any(len(part.encode()) > LONGEST_TEXT for pair in user for part in pair):
+        raise Refusal("too_large", "a header is longer than MQTT allows")
+    payload = to_mqtt(data, rule.format, retain=rule.retain)
+    return Publish(target, payload, rule.qos, rule.retain, user=user)
+
+
+def _renamed(rule: InRule | OutRule, topic: str) -> str:
+    name = rule.renamed(topic)
+    if name is None:
+        raise Refusal("no_prefix", f"the topic does not begin with {rule.strip!r}", BAD_TOPIC)
+    if not name:
+        raise Refusal("no_topic", "nothing is left of the topic", BAD_TOPIC)
+    return name
+
+
+def _check_for_bus(topic: str, most: int) -> None:
+    if len(topic) > most:
+        raise Refusal("topic_long", f"the topic has more than {most} characters", BAD_TOPIC)
+    if has_controls(topic):
+        raise Refusal("topic_controls", "the topic has control characters", BAD_TOPIC)
+    if topic.startswith(HIDDEN):
+        raise Refusal("reserved", f"the bus keeps topics with {HIDDEN} for itself", BAD_TOPIC)
+
+
+def _check_for_broker(topic: str) -> None:
+    if "+" in topic or "#" in topic:
+        raise Refusal("wildcard", "a topic of MQTT has no + and no #")
+    if topic.startswith("$"):
+        raise Refusal("reserved", "the broker keeps topics with $ for itself")
+    if topic.startswith(HIDDEN):
+        raise Refusal("reserved", f"the bus keeps topics with {HIDDEN} for itself")
+    if has_controls(topic):
+        raise Refusal("topic_controls", "the topic has control characters")
+    if len(topic.encode()) > LONGEST_TEXT:
+        raise Refusal("topic_long", f"the topic has more than {LONGEST_TEXT} bytes")

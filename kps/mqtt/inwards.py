@@ -1,0 +1,407 @@
+"""Messages of the broker, on their way to the bus."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from kps.errors import (
+    ClientClosed,
+    ConnectionLost,
+    InvalidArgument,
+    MessageTooLarge,
+    NotConnected,
+    QueueFull,
+    RequestTimeout,
+    ServerError,
+    Unsupported,
+)
+from kps.io_asyncio.client import Client
+from kps.io_common.logger import write
+from kps.mqtt.broker import BrokerFailed, BrokerLink
+from kps.mqtt.core.books import Account, Books
+from kps.mqtt.core.carrying import Inward, inwards
+from kps.mqtt.core.intake import Entry, Intake
+from kps.mqtt.core.packets import Filter, Publish
+from kps.mqtt.core.reasons import (
+    BAD_PAYLOAD,
+    FORBIDDEN,
+    NOBODY,
+    REFUSED,
+    SUCCESS,
+    TOO_LARGE,
+    in_words,
+)
+from kps.mqtt.core.refusal import Refusal
+from kps.mqtt.core.retained import Latest
+from kps.mqtt.core.rules import Choice, InRule, Retained
+from kps.mqtt.core.settings import Settings
+from kps.protocol.dialect.codes import HEADERS, MESSAGE_ID_IN_USE, OUTCOME_UNKNOWN
+from kps.protocol.patterns import Pattern
+
+_AGAIN = 1.0  # seconds until the bus is given again what nobody has taken
+_MOST_WAITING = 1000  # messages, after which we read no more from the broker
+_MUCH = 16 * 1024 * 1024  # bytes, likewise
+_HANDLING = {Retained.ALWAYS: 0, Retained.ONCE: 1, Retained.NEVER: 2}
+_QUIET = frozenset(("looped", "retained", "retained_again"))  # what needs no line of the log
+_UNKNOWN = "in, no rule"
+
+
+class _Again(Exception):
+    """The bus has not taken a message now, and may take it later."""
+
+    def __init__(self, *, is_answered: bool) -> None:
+        super().__init__()
+        self.is_answered = is_answered
+        """Whether the bus has handled this attempt, so that the next one is another message."""
+
+
+class _Waiting(NamedTuple):
+    message: Publish
+    entry: Entry | None  # with QoS 1
+
+
+class Inwards:
+    """The direction from the broker to the bus."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        link: BrokerLink,
+        books: Books,
+        is_ours: Callable[[str], bool],
+    ) -> None:
+        self._rules = settings.ins
+        self._place = settings.place
+        self._client = client
+        self._link = link
+        self._books = books
+        self._is_ours = is_ours
+        """Tells whether this bridge itself is subscribed to a topic of the bus."""
+        self.is_connected = asyncio.Event()
+        """Whether the bus is there, or is so again."""
+        self._intake = Intake()
+        self._latest = Latest()
+        self._waiting: deque[_Waiting] = deque()
+        self._bytes = 0  # of messages that wait or are under way
+        self._places = asyncio.Semaphore(settings.window)
+        self._news = asyncio.Event()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._asked: list[InRule] = []  # what the latest SUBSCRIBE was about
+        self._has_subscribed = False
+        self._is_ending = False
+        self._has_started = False  # whether tasks have begun that have not run yet
+        self._failure: BaseException | None = None
+        self._has_headers = True
+        self._names = (f"{secrets.token_hex(6)}-{number}" for number in itertools.count(1))
+        for rule in self._rules:
+            books.account(rule.name)
+
+    # -- the connection to the broker -------------------------------------------------------
+
+    def opened(self, session_present: bool) -> None:
+        """Subscribe, unless the broker has kept the subscriptions of this process."""
+        self._intake.opened(session_present)
+        is_kept = session_present and self._has_subscribed
+        rules = [rule for rule in self._rules if not is_kept or rule.retained is Retained.ALWAYS]
+        if rules:
+            self._link.subscribe(
+                [Filter(one.filter, one.qos, _HANDLING[one.retained]) for one in rules]
+            )
+            self._asked = rules
+
+    def subscribed(self, codes: tuple[int, ...]) -> None:
+        """The broker has answered. Raises :class:`BrokerFailed`."""
+        for rule, code in zip(self._asked, codes, strict=False):
+            if code >= REFUSED:
+                reason = in_words(code)
+                raise BrokerFailed(f"the broker refuses the filter {rule.filter!r}: {reason}")
+        self._has_subscribed = True
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self._intake.lost()
+
+    def arrived(self, message: Publish) -> None:
+        """Take a message."""
+        entry = None
+        if message.qos:
+            entry = self._intake.came(message)
+            if entry is None:
+                self._books.events["sent again by the broker"] += 1
+                self._acknowledge()
+                return
+        self._waiting.append(_Waiting(message, entry))
+        self._bytes += len(message.payload)
+        self._news.set()
+        self._read()
+
+    def _read(self) -> None:
+        has_room = len(self._waiting) <= _MOST_WAITING and self._bytes <= _MUCH
+        self._link.read(has_room and not self._is_ending)
+
+    # -- the way ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Carry messages, in the order of their arrival."""
+        while True:
+            while not self._waiting:
+                self._news.clear()
+                await self._news.wait()
+                if self._failure is not None:
+                    raise self._failure
+            waiting = self._waiting.popleft()
+            try:
+                await self._carry(*waiting)
+            finally:
+                if waiting.entry is None:
+                    self._bytes -= len(waiting.message.payload)
+                self._read()
+
+    async def finish(self, timeout: float) -> None:
+        """Take no more from the broker, and wait for what is under way."""
+        self._is_ending = True
+        self._read()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._under_way or self._waiting:
+                    if self._under_way:
+                        await asyncio.wait(self._under_way, timeout=0.05)
+                    else:
+                        await asyncio.sleep(0)
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        left = [waiting.message for waiting in self._waiting]
+        for message in left:
+            account = self._account(self._rule_for(message.topic))
+            account.came += 1
+            account.not_passed["left_to_broker" if message.qos else "at_end"] += 1
+        self._waiting.clear()
+
+    def _rule_for(self, topic: str) -> InRule | None:
+        for rule in self._rules:
+            if rule.has(topic):
+                return rule
+        return None
+
+    def _account(self, rule: InRule | None) -> Account:
+        return self._books.account(_UNKNOWN if rule is None else rule.name)
+
+    async def _carry(self, message: Publish, entry: Entry | None) -> None:
+        rule = self._rule_for(message.topic)
+        account = self._account(rule)
+        account.came += 1
+        try:
+            if rule is None:  # of a session with other rules
+                raise Refusal("no_rule", "no rule has the topic")
+            self._check_retained(rule, message)
+            inward = inwards(rule, message, self._place)
+        except Refusal as refusal:
+            self._refused(account, message, entry, refusal)
+            return
+        if entry is None:
+            if self._has_started:  # those with QoS 1 in front of it begin first
+                self._has_started = False
+                await asyncio.sleep(0)
+            await self._publish(rule, account, message, inward)
+            return
+        await self._places.acquire()
+        task = asyncio.create_task(self._deliver(rule, account, entry, inward))
+        self._has_started = True
+        self._under_way.add(task)
+        task.add_done_callback(self._delivered)
+
+    def _check_retained(self, rule: InRule, message: Publish) -> None:
+        if message.retain and rule.retained is Retained.NEVER:
+            raise Refusal("retained", "it is a retained message")
+        if (
+            message.retain
+            and rule.retained is Retained.ONCE
+            and self._latest.is_known(message.topic, message.payload)
+        ):
+            raise Refusal("retained_again", "the bus has had this retained message")
+
+    def _passed(self, rule: InRule, account: Account, message: Publish) -> None:
+        account.passed += 1
+        if rule.retained is Retained.ONCE:
+            self._latest.note(message.topic, message.payload)
+
+    def _refused(
+        self, account: Account, message: Publish, entry: Entry | None, refusal: Refusal
+    ) -> None:
+        account.not_passed[refusal.name] += 1
+        log_refusal(message.topic, refusal)
+        if entry is not None:
+            is_quiet = refusal.name in _QUIET  # the sender has done nothing wrong
+            self._settle(entry, SUCCESS if is_quiet else refusal.code)
+
+    def _settle(self, entry: Entry, code: int) -> None:
+        self._bytes -= len(entry.message.payload)
+        self._intake.settle(entry, code)
+        self._acknowledge()
+        self._read()
+
+    def _acknowledge(self) -> None:
+        if self._link.is_open:
+            for pid, code in self._intake.take():
+                self._link.acknowledge(pid, code)
+
+    # -- QoS 0 ------------------------------------------------------------------------------
+
+    async def _publish(
+        self, rule: InRule, account: Account, message: Publish, inward: Inward
+    ) -> None:
+        try:
+            await self._client.publish(inward.topic, inward.data, headers=self._headers(inward))
+        except (NotConnected, ConnectionLost, QueueFull):
+            self._refused(account, message, None, Refusal("bus_away", "the bus is away"))
+        except Unsupported as error:
+            self._lacks(error)
+            await self._publish(rule, account, message, inward)
+        except InvalidArgument as error:
+            self._refused(account, message, None, _invalid(error))
+        else:
+            self._passed(rule, account, message)
+
+    def _headers(self, inward: Inward) -> Mapping[str, str] | None:
+        return inward.headers if self._has_headers else None
+
+    def _lacks(self, error: Unsupported) -> None:
+        """Do without what the server of the bus does not have, if that is possible."""
+        if error.feature != HEADERS or not self._has_headers:
+            raise error
+        self._has_headers = False
+        text = "the bus has no headers: the names of bridges and user properties do not pass"
+        write(logging.WARNING, "headers_left_out", text)
+
+    # -- QoS 1 ------------------------------------------------------------------------------
+
+    def _delivered(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._places.release()
+        if not task.cancelled() and task.exception() is not None:  # a mistake of ours
+            self._failure = task.exception()
+            self._news.set()
+
+    async def _deliver(self, rule: InRule, account: Account, entry: Entry, inward: Inward) -> None:
+        """Give a message to the bus until it has taken or refused it."""
+        name = next(self._names)
+        while True:
+            try:
+                code = await self._give(rule, inward, name)
+            except _Again as again:
+                account.retries += 1
+                if again.is_answered:
+                    name = next(self._names)
+                await self._until_again()
+            except Refusal as refusal:
+                self._refused(account, entry.message, entry, refusal)
+                return
+            except ClientClosed:  # the broker sends it again, to the next bridge with this id
+                account.not_passed["left_to_broker"] += 1
+                return
+            except asyncio.CancelledError:
+                account.not_passed["left_to_broker"] += 1
+                raise
+            else:
+                self._passed(rule, account, entry.message)
+                self._settle(entry, code)
+                return
+
+    async def _until_again(self) -> None:
+        if self._client.is_connected:
+            await asyncio.sleep(_AGAIN)
+            return
+        self.is_connected.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.is_connected.wait(), _AGAIN)
+
+    async def _give(self, rule: InRule, inward: Inward, name: str) -> int:
+        """Give a message to the bus once; return the code for the broker."""
+        try:
+            if rule.acks:
+                return await self._ask(rule, inward, name)
+            receipt = await self._client.publish_with_receipt(
+                inward.topic, inward.data, headers=self._headers(inward), message_id=name
+            )
+        except ClientClosed:
+            raise
+        except (NotConnected, ConnectionLost, RequestTimeout, QueueFull):
+            raise _Again(is_answered=False) from None
+        except Unsupported as error:
+            self._lacks(error)
+            return await self._give(rule, inward, name)
+        except ServerError as error:
+            raise _refusal_of(error) from None
+        except InvalidArgument as error:
+            raise _invalid(error) from None
+        if receipt is None or receipt - self._is_ours(inward.topic) > 0:
+            return SUCCESS
+        return self._choose(rule.nobody, "nobody", "nobody is subscribed", NOBODY)
+
+    async def _ask(self, rule: InRule, inward: Inward, name: str) -> int:
+        ack = await self._client.publish_with_ack(
+            inward.topic,
+            inward.data,
+            rule.timeout,
+            headers=self._headers(inward),
+            message_id=name,
+        )
+        answers = await ack.wait()
+        others = [one for one in answers.values() if one.client_id != self._client.id]
+        if not others:
+            return self._choose(rule.nobody, "nobody", "nobody is subscribed", NOBODY)
+        failures = [one for one in others if not one.success]
+        if failures:
+            text = f"{failures[0].client_id}: {failures[0].error}"
+            return self._choose(rule.failed, "failed", text, SUCCESS)
+        return SUCCESS
+
+    def _choose(self, choice: Choice, name: str, text: str, code: int) -> int:
+        if choice is Choice.AGAIN:
+            raise _Again(is_answered=True)
+        if choice is Choice.REFUSE:
+            raise Refusal(name, text)
+        return code
+
+
+def is_among(topic: str, scopes: list[str | Pattern]) -> bool:
+    """Tell whether one of some subscriptions has a topic."""
+    return any(
+        scope == topic if isinstance(scope, str) else scope.selects(topic) for scope in scopes
+    )
+
+
+def log_refusal(topic: str, refusal: Refusal) -> None:
+    """Log that a message does not pass, unless that is as it should be."""
+    if refusal.name not in _QUIET and refusal.name != "own":
+        write(
+            logging.WARNING,
+            "message_refused",
+            "a message of %(topic)r does not pass (%(name)s): %(reason)s",
+            topic=topic,
+            name=refusal.name,
+            reason=str(refusal),
+        )
+
+
+def _refusal_of(error: ServerError) -> Refusal | _Again:
+    if error.is_temporary:
+        return _Again(is_answered=False)
+    if error.code in (MESSAGE_ID_IN_USE, OUTCOME_UNKNOWN):
+        return _Again(is_answered=True)
+    if error.code == "forbidden":
+        return Refusal("forbidden", str(error), FORBIDDEN)
+    return Refusal("bus_refused", str(error))
+
+
+def _invalid(error: InvalidArgument) -> Refusal:
+    if isinstance(error, MessageTooLarge):
+        return Refusal("too_large", str(error), TOO_LARGE)
+    return Refusal("bus_refused", str(error), BAD_PAYLOAD)

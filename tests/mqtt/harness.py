@@ -1,0 +1,224 @@
+"""A broker, other clients of it, and bridges, for the tests that need the real ones."""
+
+import asyncio
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+import kps
+from kps.mqtt.bridge import Bridge
+from kps.mqtt.core.settings import Settings
+
+PATIENCE = 30.0
+"""Seconds after which something that should have happened counts as never happening."""
+
+PROGRAM = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+needs_broker = pytest.mark.skipif(
+    PROGRAM is None, reason="mosquitto is not installed (apt-get install mosquitto)"
+)
+
+_SETTINGS = """\
+per_listener_settings false
+listener {port} 127.0.0.1
+persistence true
+persistence_location {folder}/
+max_queued_messages 0
+user {user}
+{more}
+"""
+
+
+class Mosquitto:
+    """A broker that runs, and keeps what it has over a restart."""
+
+    def __init__(self, folder: Path, more: str = "allow_anonymous true") -> None:
+        folder.mkdir(exist_ok=True)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port: int = listener.getsockname()[1]
+        self._file = folder / "mosquitto.conf"
+        self._file.write_text(
+            _SETTINGS.format(port=self.port, folder=folder, user=getpass.getuser(), more=more)
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        assert PROGRAM is not None
+        self.process = subprocess.Popen(
+            [PROGRAM, "-c", str(self._file)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        ends = time.monotonic() + PATIENCE
+        while time.monotonic() < ends:
+            assert self.process.poll() is None, "mosquitto does not start"
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            time.sleep(0.01)
+        raise AssertionError("mosquitto takes no connections")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it; by SIGTERM it keeps its sessions and messages."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(PATIENCE)
+            self.process = None
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
+
+@contextlib.contextmanager
+def broker(folder: Path, more: str = "allow_anonymous true") -> Any:
+    """Run a broker."""
+    one = Mosquitto(folder, more)
+    one.start()
+    try:
+        yield one
+    finally:
+        one.stop()
+
+
+class Got(NamedTuple):
+    """A message, as a client of the broker has it."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    user: tuple[tuple[str, str], ...]
+
+
+class Peer:
+    """Another client of the broker, by another library."""
+
+    def __init__(
+        self, port: int, name: str = "peer", version: int = 5, login: tuple[str, str] | None = None
+    ) -> None:
+        self.got: list[Got] = []
+        """What has come."""
+        self.codes: list[int] = []
+        """The broker's answers to what was published with QoS 1."""
+        kind = MQTTProtocolVersion.MQTTv5 if version == 5 else MQTTProtocolVersion.MQTTv311
+        self._version = version
+        self._client = Client(CallbackAPIVersion.VERSION2, name, protocol=kind)
+        self._client.max_inflight_messages_set(1000)
+        self._client.on_message = self._came
+        self._client.on_publish = lambda *args: self.codes.append(args[3].value)
+        if login:
+            self._client.username_pw_set(*login)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        until_now(self._client.is_connected)
+
+    def subscribe(self, topic: str, qos: int = 1) -> None:
+        answers: list[object] = []
+        self._client.on_subscribe = lambda *args: answers.append(args)
+        self._client.subscribe(topic, qos)
+        until_now(lambda: bool(answers))
+
+    def publish(
+        self, topic: str, payload: bytes = b"", qos: int = 1, retain: bool = False, **user: str
+    ) -> None:
+        """Publish; with QoS 1 wait for the broker."""
+        properties = None
+        if user:
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.UserProperty = list(user.items())
+        self._client.publish(topic, payload, qos, retain, properties).wait_for_publish(PATIENCE)
+
+    def publish_soon(self, topic: str, payload: bytes, qos: int = 1) -> None:
+        """Publish without waiting."""
+        self._client.publish(topic, payload, qos)
+
+    def payloads(self) -> list[bytes]:
+        return [one.payload for one in self.got]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _came(self, client: Client, userdata: object, message: MQTTMessage) -> None:
+        found = getattr(message.properties, "UserProperty", [])
+        self.got.append(
+            Got(message.topic, message.payload, message.qos, message.retain, tuple(found))
+        )
+
+
+def until_now(condition: Callable[[], bool]) -> None:
+    """Wait for something that no event announces, without a loop."""
+    ends = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < ends, "it never came true"
+        time.sleep(0.005)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that no event announces."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@contextlib.contextmanager
+def peer(port: int, name: str = "peer", version: int = 5, **options: Any) -> Any:
+    """Connect another client."""
+    one = Peer(port, name, version, **options)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+@contextlib.asynccontextmanager
+async def bridged(
+    server: str, url: str, is_ready: bool = True, **values: Any
+) -> AsyncIterator[Bridge]:
+    """Run a bridge; ``ins`` and ``outs`` are its rules. At the end it must end by itself."""
+    tables = {"in": values.pop("ins", []), "out": values.pop("outs", [])}
+    settings = Settings.read({"broker": url, "grace": 2.0, **values, **tables})
+    one = Bridge(settings, server)
+    stop = asyncio.Event()
+    work = asyncio.create_task(one.run_until(stop))
+    ready = asyncio.create_task(one.is_ready.wait())
+    try:
+        if is_ready:
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.wait((work, ready), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work
+        yield one
+    finally:
+        ready.cancel()
+        stop.set()
+        async with asyncio.timeout(PATIENCE):
+            await work
+
+
+def account(bridge: Bridge, name: str) -> dict[str, Any]:
+    """The figures of a rule."""
+    return bridge.books.account(name).figures()
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 3 * PATIENCE))
+
+
+def server() -> kps.Server:
+    return kps.Server("127.0.0.1:0")
