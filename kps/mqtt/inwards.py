@@ -136,6 +136,9 @@ class Inwards:
                 self._books.events["sent again by the broker"] += 1
                 self._acknowledge()
                 return
+        if self._is_ending:
+            self._leave(message)
+            return
         self._waiting.append(_Waiting(message, entry))
         self._bytes += len(message.payload)
         self._news.set()
@@ -143,7 +146,7 @@ class Inwards:
 
     def _read(self) -> None:
         has_room = len(self._waiting) <= _MOST_WAITING and self._bytes <= _MUCH
-        self._link.read(has_room and not self._is_ending)
+        self._link.read(has_room or self._is_ending)
 
     # -- the way ----------------------------------------------------------------------------
 
@@ -164,7 +167,10 @@ class Inwards:
                 self._read()
 
     async def finish(self, timeout: float) -> None:
-        """Take no more from the broker, and wait for what is under way."""
+        """Take no more messages, and wait for what is under way.
+
+        The connection is read all the same, as the broker's answers to ours come over it.
+        """
         self._is_ending = True
         self._read()
         with contextlib.suppress(TimeoutError):
@@ -177,12 +183,14 @@ class Inwards:
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
-        left = [waiting.message for waiting in self._waiting]
-        for message in left:
-            account = self._account(self._rule_for(message.topic))
-            account.came += 1
-            account.not_passed["left_to_broker" if message.qos else "at_end"] += 1
-        self._waiting.clear()
+        while self._waiting:
+            self._leave(self._waiting.popleft().message)
+
+    def _leave(self, message: Publish) -> None:
+        """Note that a message came too late; one with QoS 1 comes again after the next start."""
+        account = self._account(self._rule_for(message.topic))
+        account.came += 1
+        account.not_passed["left_to_broker" if message.qos else "at_end"] += 1
 
     def _rule_for(self, topic: str) -> InRule | None:
         for rule in self._rules:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -109,21 +110,31 @@ class Peer:
     """Another client of the broker, by another library."""
 
     def __init__(
-        self, port: int, name: str = "peer", version: int = 5, login: tuple[str, str] | None = None
+        self, port: int, name: str = "peer", version: int = 5, is_lasting: bool = False
     ) -> None:
         self.got: list[Got] = []
         """What has come."""
         self.codes: list[int] = []
         """The broker's answers to what was published with QoS 1."""
         kind = MQTTProtocolVersion.MQTTv5 if version == 5 else MQTTProtocolVersion.MQTTv311
-        self._version = version
-        self._client = Client(CallbackAPIVersion.VERSION2, name, protocol=kind)
+        self._client = Client(
+            CallbackAPIVersion.VERSION2,
+            name,
+            protocol=kind,
+            clean_session=not is_lasting if version == 3 else None,
+            reconnect_on_failure=True,
+        )
+        self._client.reconnect_delay_set(1, 1)
         self._client.max_inflight_messages_set(1000)
         self._client.on_message = self._came
         self._client.on_publish = lambda *args: self.codes.append(args[3].value)
-        if login:
-            self._client.username_pw_set(*login)
-        self._client.connect("127.0.0.1", port)
+        if version == 3:
+            self._client.connect("127.0.0.1", port)
+        else:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = 3600 * is_lasting
+            start = not is_lasting
+            self._client.connect("127.0.0.1", port, clean_start=start, properties=properties)
         self._client.loop_start()
         until_now(self._client.is_connected)
 
@@ -139,7 +150,7 @@ class Peer:
         """Publish; with QoS 1 wait for the broker."""
         properties = None
         if user:
-            properties = Properties(PacketTypes.PUBLISH)
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.UserProperty = list(user.items())
         self._client.publish(topic, payload, qos, retain, properties).wait_for_publish(PATIENCE)
 
@@ -157,7 +168,7 @@ class Peer:
     def _came(self, client: Client, userdata: object, message: MQTTMessage) -> None:
         found = getattr(message.properties, "UserProperty", [])
         self.got.append(
-            Got(message.topic, message.payload, message.qos, message.retain, tuple(found))
+            Got(message.topic, bytes(message.payload), message.qos, message.retain, tuple(found))
         )
 
 
@@ -188,12 +199,16 @@ def peer(port: int, name: str = "peer", version: int = 5, **options: Any) -> Any
 
 @contextlib.asynccontextmanager
 async def bridged(
-    server: str, url: str, is_ready: bool = True, **values: Any
+    server: str,
+    url: str,
+    is_ready: bool = True,
+    tls: ssl.SSLContext | None = None,
+    **values: Any,
 ) -> AsyncIterator[Bridge]:
     """Run a bridge; ``ins`` and ``outs`` are its rules. At the end it must end by itself."""
     tables = {"in": values.pop("ins", []), "out": values.pop("outs", [])}
     settings = Settings.read({"broker": url, "grace": 2.0, **values, **tables})
-    one = Bridge(settings, server)
+    one = Bridge(settings, server, tls)
     stop = asyncio.Event()
     work = asyncio.create_task(one.run_until(stop))
     ready = asyncio.create_task(one.is_ready.wait())

@@ -130,10 +130,10 @@ def test_no_broker_needs_megabytes_for_an_answer() -> None:
 
 def test_what_a_client_writes() -> None:
     options = {"keep_alive": 30, "session_expiry": 60, "receive_maximum": 100}
-    assert packets.connect(V3, "me", user="u", password="p", **options) == (  # type: ignore[arg-type]
+    assert packets.connect(V3, "me", user="u", password="p", **options) == (
         b"\x10\x14\x00\x04MQTT\x04\xc0\x00\x1e\x00\x02me\x00\x01u\x00\x01p"
     )
-    assert packets.connect(V5, "me", user=None, password=None, **options) == (  # type: ignore[arg-type]
+    assert packets.connect(V5, "me", user=None, password=None, **options) == (
         b"\x10\x17\x00\x04MQTT\x05\x00\x00\x1e\x08\x11\x00\x00\x00\x3c\x21\x00\x64\x00\x02me"
     )
     filters = [Filter("a/#", 1, 1), Filter("b", 0, 2)]
