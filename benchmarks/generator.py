@@ -37,6 +37,8 @@ class Party:
     """The server that it publishes to."""
     subscribers: Sequence[tuple[str, str]]
     """The server and the topic of each."""
+    reading: Wire | None = None
+    """What the subscribers speak, if not the same as the publisher."""
 
     @property
     def topics(self) -> list[str]:
@@ -168,9 +170,10 @@ def _join(
     audience: list[Subscriber] = []
     first = len(selector.get_map())
     for number, (address, topic) in enumerate(party.subscribers, first):
-        connection = connect(wire, address, f"subscriber-{number}")
+        reading = party.reading or wire
+        connection = connect(reading, address, f"subscriber-{number}")
         stack.callback(_hang_up, connection)
-        exchange(connection, *wire.subscribing(topic))
+        exchange(connection, *reading.subscribing(topic))
         connection.setblocking(False)
         audience.append(Subscriber(connection, buffer))
         selector.register(connection, selectors.EVENT_READ, audience[-1])

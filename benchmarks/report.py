@@ -246,3 +246,10 @@ NODES = Part(
     ),
     _debian_versions,
 )
+BRIDGE = Part(
+    "The bridge to MQTT",
+    "python benchmarks/run.py --only bridge --write",
+    "`kps bridge mqtt` and `kps serve` run on uvloop; mosquitto is a program in C.",
+    ("kps", "orjson", "uvloop"),
+    _debian_versions,
+)

@@ -11,6 +11,7 @@ where they are not installed the results say so.
     python benchmarks/run.py --write              # keep results.md and results.svg
     python benchmarks/run.py --only go --write    # the part of results.md about clients in Go
     python benchmarks/run.py --only nodes --write # that about servers of several processes
+    python benchmarks/run.py --only bridge --write # that about the bridge to MQTT
 """
 
 import argparse
@@ -25,6 +26,7 @@ import model
 import report
 from scenarios import (
     answers,
+    bridging,
     compression,
     core,
     costs,
@@ -41,7 +43,7 @@ from scenarios import (
     workers,
 )
 
-PARTS = {"python": report.PYTHON, "go": report.GO, "nodes": report.NODES}
+PARTS = {"python": report.PYTHON, "go": report.GO, "nodes": report.NODES, "bridge": report.BRIDGE}
 MODULES = {
     "python": (
         flow,
@@ -59,6 +61,7 @@ MODULES = {
     ),
     "go": (golang,),
     "nodes": (workers, nodes),
+    "bridge": (bridging,),
 }
 SCENARIOS: dict[str, dict[str, model.Scenario]] = {
     part: {scenario.name: scenario for module in modules for scenario in module.SCENARIOS}

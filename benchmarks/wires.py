@@ -138,7 +138,10 @@ class RedisWire(Wire):
 
 
 class MqttWire(Wire):
-    """MQTT 3.1.1, quality of service 0."""
+    """MQTT 3.1.1. It publishes with a quality of service, and subscribes with 0."""
+
+    def __init__(self, qos: int = 0) -> None:
+        self._qos = qos
 
     def opening(self, name: str) -> Sequence[tuple[bytes, bytes]]:
         # A clean session, and no keep-alive.
@@ -152,7 +155,13 @@ class MqttWire(Wire):
 
     def publishing(self, topic: str, payloads: Sequence[bytes]) -> bytes:
         head = _counted(topic.encode())
-        return b"".join(_mqtt(0x30, head + payload) for payload in payloads)
+        if not self._qos:
+            return b"".join(_mqtt(0x30, head + payload) for payload in payloads)
+        # The numbers come again: the server has answered the earlier ones, or will as they came.
+        return b"".join(
+            _mqtt(0x32, head + number.to_bytes(2) + payload)
+            for number, payload in enumerate(payloads, 1)
+        )
 
 
 def connect(wire: Wire, address: str, name: str) -> socket.socket:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 import ssl
-from typing import Protocol
+from typing import Protocol, cast
 
 from kps.errors import KPSError
 from kps.io_common.logger import write
@@ -297,8 +297,8 @@ class _Bytes(asyncio.Protocol):
         self._version = version
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._link.made(transport, self._version)
+        # Those of uvloop have the methods, and not the class.
+        self._link.made(cast("asyncio.Transport", transport), self._version)
 
     def data_received(self, data: bytes) -> None:
         self._link.received(data)

@@ -21,6 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 import kps
+from kps.io_asyncio import loop
 from kps.mqtt.bridge import Bridge
 from kps.mqtt.core.settings import Settings
 
@@ -232,7 +233,12 @@ def account(bridge: Bridge, name: str) -> dict[str, Any]:
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 3 * PATIENCE))
+    """Run a test on the loop that the command has."""
+    loop.run(in_time(work))
+
+
+async def in_time(work: Coroutine[Any, Any, None]) -> None:
+    await asyncio.wait_for(work, 3 * PATIENCE)
 
 
 def server() -> kps.Server:
