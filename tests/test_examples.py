@@ -12,6 +12,7 @@ import pytest
 
 import kps
 import kps.sync
+from tests.mqtt.harness import broker, needs_broker
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -250,6 +251,30 @@ def test_flask_view(monkeypatch: pytest.MonkeyPatch) -> None:
             assert (answer.status_code, answer.json) == (202, {"taken by": [server.id]})
         finally:
             view["bus"]().close()
+
+
+@needs_broker
+def test_mqtt_sensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the bridge of bridge.toml, and a broker."""
+    with broker(tmp_path) as there, kps.sync.Server("127.0.0.1:0") as server:
+        monkeypatch.setenv("KPS_MQTT_BROKER", there.url)
+        monkeypatch.setenv("KPS_ADDRESS", server.address)
+        bridge = start("-m", "kps", "bridge", "mqtt", "--config", str(EXAMPLES / "bridge.toml"))
+        sensor = start(str(EXAMPLES / "mqtt_sensor.py"), "127.0.0.1", str(there.port))
+        try:
+            for message in server.subscribe("sensors/1/temperature", timeout=PATIENCE):
+                assert 10 < message.data < 30
+                break
+            ack = server.publish_with_ack("lamps/1", "on", timeout=PATIENCE)
+            assert ack.wait()["hall-bridge"].success
+            assert sensor.stdout is not None
+            assert sensor.stdout.readline() == "the lamp is on\n"
+        finally:
+            bridge.terminate()
+            sensor.kill()
+            sensor.communicate(timeout=PATIENCE)
+        assert "the bridge has ended: " in bridge.communicate(timeout=PATIENCE)[1]
+        assert bridge.returncode == 0
 
 
 @pytest.mark.parametrize("page", sorted(EXAMPLES.glob("*.html")), ids=lambda page: page.name)

@@ -178,7 +178,7 @@ class Bridge:
     # -- the bus ----------------------------------------------------------------------------
 
     async def _bus_found(self, event: Connected) -> None:
-        self._in.is_connected.set()
+        self._in.bus.is_connected.set()
 
     async def _bus_lost(self, event: Disconnected) -> None:
         self.books.events["connections to the bus lost"] += 1

@@ -6,20 +6,10 @@ import itertools
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
-from kps.errors import (
-    ClientClosed,
-    ConnectionLost,
-    InvalidArgument,
-    MessageTooLarge,
-    NotConnected,
-    QueueFull,
-    RequestTimeout,
-    ServerError,
-    Unsupported,
-)
+from kps.errors import ClientClosed
 from kps.io_asyncio.client import Client
 from kps.io_common.logger import write
 from kps.mqtt.broker import BrokerFailed, BrokerLink
@@ -27,37 +17,19 @@ from kps.mqtt.core.books import Account, Books
 from kps.mqtt.core.carrying import Inward, inwards
 from kps.mqtt.core.intake import Entry, Intake
 from kps.mqtt.core.packets import Filter, Publish
-from kps.mqtt.core.reasons import (
-    BAD_PAYLOAD,
-    FORBIDDEN,
-    NOBODY,
-    REFUSED,
-    SUCCESS,
-    TOO_LARGE,
-    in_words,
-)
+from kps.mqtt.core.reasons import REFUSED, SUCCESS, in_words
 from kps.mqtt.core.refusal import Refusal
 from kps.mqtt.core.retained import Latest
-from kps.mqtt.core.rules import Choice, InRule, Retained
+from kps.mqtt.core.rules import InRule, Retained
 from kps.mqtt.core.settings import Settings
-from kps.protocol.dialect.codes import HEADERS, MESSAGE_ID_IN_USE, OUTCOME_UNKNOWN
+from kps.mqtt.giving import Again, Giver
 from kps.protocol.patterns import Pattern
 
-_AGAIN = 1.0  # seconds until the bus is given again what nobody has taken
 _MOST_WAITING = 1000  # messages, after which we read no more from the broker
 _MUCH = 16 * 1024 * 1024  # bytes, likewise
 _HANDLING = {Retained.ALWAYS: 0, Retained.ONCE: 1, Retained.NEVER: 2}
 _QUIET = frozenset(("looped", "retained", "retained_again"))  # what needs no line of the log
 _UNKNOWN = "in, no rule"
-
-
-class _Again(Exception):
-    """The bus has not taken a message now, and may take it later."""
-
-    def __init__(self, *, is_answered: bool) -> None:
-        super().__init__()
-        self.is_answered = is_answered
-        """Whether the bus has handled this attempt, so that the next one is another message."""
 
 
 class _Waiting(NamedTuple):
@@ -78,13 +50,9 @@ class Inwards:
     ) -> None:
         self._rules = settings.ins
         self._place = settings.place
-        self._client = client
         self._link = link
         self._books = books
-        self._is_ours = is_ours
-        """Tells whether this bridge itself is subscribed to a topic of the bus."""
-        self.is_connected = asyncio.Event()
-        """Whether the bus is there, or is so again."""
+        self.bus = Giver(client, is_ours)
         self._intake = Intake()
         self._latest = Latest()
         self._waiting: deque[_Waiting] = deque()
@@ -97,7 +65,6 @@ class Inwards:
         self._is_ending = False
         self._has_started = False  # whether tasks have begun that have not run yet
         self._failure: BaseException | None = None
-        self._has_headers = True
         self._names = (f"{secrets.token_hex(6)}-{number}" for number in itertools.count(1))
         for rule in self._rules:
             books.account(rule.name)
@@ -142,7 +109,8 @@ class Inwards:
         self._waiting.append(_Waiting(message, entry))
         self._bytes += len(message.payload)
         self._news.set()
-        self._read()
+        if len(self._waiting) > _MOST_WAITING or self._bytes > _MUCH:
+            self._read()
 
     def _read(self) -> None:
         has_room = len(self._waiting) <= _MOST_WAITING and self._bytes <= _MUCH
@@ -266,27 +234,11 @@ class Inwards:
         self, rule: InRule, account: Account, message: Publish, inward: Inward
     ) -> None:
         try:
-            await self._client.publish(inward.topic, inward.data, headers=self._headers(inward))
-        except (NotConnected, ConnectionLost, QueueFull):
-            self._refused(account, message, None, Refusal("bus_away", "the bus is away"))
-        except Unsupported as error:
-            self._lacks(error)
-            await self._publish(rule, account, message, inward)
-        except InvalidArgument as error:
-            self._refused(account, message, None, _invalid(error))
+            await self.bus.publish(inward)
+        except Refusal as refusal:
+            self._refused(account, message, None, refusal)
         else:
             self._passed(rule, account, message)
-
-    def _headers(self, inward: Inward) -> Mapping[str, str] | None:
-        return inward.headers if self._has_headers else None
-
-    def _lacks(self, error: Unsupported) -> None:
-        """Do without what the server of the bus does not have, if that is possible."""
-        if error.feature != HEADERS or not self._has_headers:
-            raise error
-        self._has_headers = False
-        text = "the bus has no headers: the names of bridges and user properties do not pass"
-        write(logging.WARNING, "headers_left_out", text)
 
     # -- QoS 1 ------------------------------------------------------------------------------
 
@@ -302,12 +254,12 @@ class Inwards:
         name = next(self._names)
         while True:
             try:
-                code = await self._give(rule, inward, name)
-            except _Again as again:
+                code = await self.bus.give(rule, inward, name)
+            except Again as again:
                 account.retries += 1
                 if again.is_answered:
                     name = next(self._names)
-                await self._until_again()
+                await self.bus.until_again()
             except Refusal as refusal:
                 self._refused(account, entry.message, entry, refusal)
                 return
@@ -321,62 +273,6 @@ class Inwards:
                 self._passed(rule, account, entry.message)
                 self._settle(entry, code)
                 return
-
-    async def _until_again(self) -> None:
-        if self._client.is_connected:
-            await asyncio.sleep(_AGAIN)
-            return
-        self.is_connected.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.is_connected.wait(), _AGAIN)
-
-    async def _give(self, rule: InRule, inward: Inward, name: str) -> int:
-        """Give a message to the bus once; return the code for the broker."""
-        try:
-            if rule.acks:
-                return await self._ask(rule, inward, name)
-            receipt = await self._client.publish_with_receipt(
-                inward.topic, inward.data, headers=self._headers(inward), message_id=name
-            )
-        except ClientClosed:
-            raise
-        except (NotConnected, ConnectionLost, RequestTimeout, QueueFull):
-            raise _Again(is_answered=False) from None
-        except Unsupported as error:
-            self._lacks(error)
-            return await self._give(rule, inward, name)
-        except ServerError as error:
-            raise _refusal_of(error) from None
-        except InvalidArgument as error:
-            raise _invalid(error) from None
-        if receipt is None or receipt - self._is_ours(inward.topic) > 0:
-            return SUCCESS
-        return self._choose(rule.nobody, "nobody", "nobody is subscribed", NOBODY)
-
-    async def _ask(self, rule: InRule, inward: Inward, name: str) -> int:
-        ack = await self._client.publish_with_ack(
-            inward.topic,
-            inward.data,
-            rule.timeout,
-            headers=self._headers(inward),
-            message_id=name,
-        )
-        answers = await ack.wait()
-        others = [one for one in answers.values() if one.client_id != self._client.id]
-        if not others:
-            return self._choose(rule.nobody, "nobody", "nobody is subscribed", NOBODY)
-        failures = [one for one in others if not one.success]
-        if failures:
-            text = f"{failures[0].client_id}: {failures[0].error}"
-            return self._choose(rule.failed, "failed", text, SUCCESS)
-        return SUCCESS
-
-    def _choose(self, choice: Choice, name: str, text: str, code: int) -> int:
-        if choice is Choice.AGAIN:
-            raise _Again(is_answered=True)
-        if choice is Choice.REFUSE:
-            raise Refusal(name, text)
-        return code
 
 
 def is_among(topic: str, scopes: list[str | Pattern]) -> bool:
@@ -397,19 +293,3 @@ def log_refusal(topic: str, refusal: Refusal) -> None:
             name=refusal.name,
             reason=str(refusal),
         )
-
-
-def _refusal_of(error: ServerError) -> Refusal | _Again:
-    if error.is_temporary:
-        return _Again(is_answered=False)
-    if error.code in (MESSAGE_ID_IN_USE, OUTCOME_UNKNOWN):
-        return _Again(is_answered=True)
-    if error.code == "forbidden":
-        return Refusal("forbidden", str(error), FORBIDDEN)
-    return Refusal("bus_refused", str(error))
-
-
-def _invalid(error: InvalidArgument) -> Refusal:
-    if isinstance(error, MessageTooLarge):
-        return Refusal("too_large", str(error), TOO_LARGE)
-    return Refusal("bus_refused", str(error), BAD_PAYLOAD)

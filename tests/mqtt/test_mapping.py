@@ -192,6 +192,8 @@ class TestRules:
             {"out": [{"pattern": "a"}], "user": 1},
             {"out": [{"pattern": "a"}], "mqtt_version": "4"},
             {"out": [{"pattern": "a"}], "figures_every": -1.0},
+            {"out": [{"pattern": "a"}], "figures_topic": "__kps/x"},
+            {"out": [{"pattern": "a"}], "id": ""},
             {"out": [{"pattern": "a/*"}], "in": [{"filter": "a/#"}], "mqtt_version": "3.1.1"},
         ],
     )

@@ -5,6 +5,7 @@ A topic is the same text on both sides. A filter of MQTT says the same as one or
 """
 
 import re
+from functools import lru_cache
 
 from kps.errors import InvalidArgument
 from kps.mqtt.core.fields import LONGEST_TEXT
@@ -38,6 +39,7 @@ def matches(filter_text: str, topic: str) -> bool:
     return any(pattern.matches(topic) for pattern in patterns(filter_text))
 
 
+@lru_cache(maxsize=4096)
 def patterns(filter_text: str) -> tuple[Pattern, ...]:
     """Return patterns that together match what a filter matches, apart from the ``$``.
 

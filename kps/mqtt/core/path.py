@@ -5,6 +5,7 @@ one that has passed very many bridges ends.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
 from kps.mqtt.core.refusal import Refusal
@@ -18,14 +19,21 @@ def passed(headers: Mapping[str, str], name: str, most: int) -> dict[str, str]:
 
     ``most`` is the number of bridges that a message may pass.
     """
+    here = _written(name)
     way = headers.get(HEADER, "")
-    names = way.split(",") if way else []
-    here = quote(name, safe="")
+    if not way:
+        return {**headers, HEADER: here}
+    names = way.split(",")
     if here in names:
         raise Refusal("looped", "the message has passed this bridge before")
     if len(names) >= most:
         raise Refusal("too_far", f"the message has passed {len(names)} bridges")
     return {**headers, HEADER: ",".join((*names, here))}
+
+
+@lru_cache(maxsize=16)
+def _written(name: str) -> str:
+    return quote(name, safe="")
 
 
 def headers_of(user: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -10,7 +10,9 @@ from kps.mqtt.core.carrying import Place
 from kps.mqtt.core.packets import V3, V5
 from kps.mqtt.core.rules import InRule, OutRule, check_together, loop_among, read_rule
 from kps.mqtt.core.session import SessionConfig
+from kps.protocol.bus.message import has_controls
 from kps.protocol.limits import check_seconds, shown
+from kps.protocol.patterns import HIDDEN
 
 DEFAULT_BROKER = "mqtt://localhost:1883"
 DEFAULT_ID = "mqtt-bridge"
@@ -87,6 +89,8 @@ class Settings:
         _check_number("max_bridges", self.max_bridges, 1, 100)
         if not self.id:
             raise InvalidArgument("id is a text that is not empty")
+        if has_controls(self.figures_topic) or self.figures_topic.startswith(HIDDEN):
+            raise InvalidArgument("figures_topic is a topic that programs may publish on")
         self._login()
         check_together(self.ins, self.outs)
         if self.version == V3:
