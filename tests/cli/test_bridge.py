@@ -65,6 +65,30 @@ def test_it_carries_until_a_signal(tmp_path: Path, number: signal.Signals) -> No
 
 
 @needs_broker
+def test_a_bridge_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    """What it had not acknowledged comes again to the next one with its id."""
+    here = kps.sync.Server("127.0.0.1:0")
+    with broker(tmp_path) as there, peer(there.port) as sensor, here:
+        seen: set[int] = set()
+        here.subscribe("s", lambda message: seen.add(message.data))
+        options = ("--in", "s", "--address", here.address, "--broker", there.url)
+        count = 0
+        for _ in range(3):
+            process = start(*options)
+            wait_for(process, "carries messages")
+            for _ in range(500):
+                sensor.publish_soon("s", b"%d" % count)
+                count += 1
+            until_now(lambda begun=count - 500: len(seen) > begun)  # type: ignore[misc]
+            process.kill()
+            end(process)
+        process = start(*options)
+        until_now(lambda: seen == set(range(count)))
+        process.terminate()
+        assert end(process)[0] == 0
+
+
+@needs_broker
 def test_a_file_and_variables(tmp_path: Path) -> None:
     """The file has the rules, the variables have the secrets, and neither are in the log."""
     passwords = tmp_path / "passwords"
