@@ -88,6 +88,8 @@ class Inwards:
             if code >= REFUSED:
                 reason = in_words(code)
                 raise BrokerFailed(f"the broker refuses the filter {rule.filter!r}: {reason}")
+            if code < rule.qos:
+                raise BrokerFailed(f"the broker gives the filter {rule.filter!r} QoS 0 only")
         self._has_subscribed = True
 
     def lost(self) -> None:

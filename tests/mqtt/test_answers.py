@@ -51,14 +51,11 @@ class Broker:
         try:
             while True:
                 head = (await reader.readexactly(1))[0]
-                size = shift = 0
-                while (byte := (await reader.readexactly(1))[0]) >= 0x80 or not shift:
+                size, shift, byte = 0, 0, 0x80
+                while byte >= 0x80:
+                    byte = (await reader.readexactly(1))[0]
                     size |= (byte & 0x7F) << shift
                     shift += 7
-                    if byte < 0x80:
-                        break
-                else:
-                    size |= byte << shift
                 self._take(head, await reader.readexactly(size), writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -216,6 +213,7 @@ def test_no_more_goes_out_than_the_broker_acknowledges() -> None:
             {"ins": [{"filter": "a/#"}]},
             "refuses the filter 'a/#': not authorized",
         ),
+        ({"granted": 0}, {"ins": [{"filter": "a/#"}]}, "the filter 'a/#' QoS 0 only"),
         ({"told": b"\x02\x24\x00"}, {"outs": [{"pattern": "a"}]}, "QoS 0 only"),
         (
             {"told": b"\x02\x25\x00"},

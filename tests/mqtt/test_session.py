@@ -95,6 +95,8 @@ def test_what_the_next_connection_does_not_take_is_refused() -> None:
     assert answers == [(0x95, "")]
     assert not session.fits(Publish("t", b"x" * 200, 1))
     assert session.fits(Publish("t", b"x" * 20, 1))
+    assert session.fits(Publish("t", b"x" * 90, 1))
+    assert not session.fits(Publish("t", b"x" * 20, 1, user=(("name", "x" * 70),)))
 
 
 def test_pings() -> None:

@@ -129,7 +129,9 @@ class Session:
 
     def fits(self, message: Publish) -> bool:
         """Tell whether the broker takes a message of this size, as far as it has said."""
-        return len(message.payload) + 4 * len(message.topic) + 1024 <= self._max_packet or (
+        names = len(message.topic) + sum(len(name) + len(one) + 2 for name, one in message.user)
+        most = len(message.payload) + 4 * names + 16  # a character takes up to four bytes
+        return most <= self._max_packet or (
             len(packets.publish(self.version, message)) <= self._max_packet
         )
 
