@@ -139,7 +139,7 @@ class Bus(Server):
         if kind == "websocket":
             await self.admit(scope, receive, send)
         elif kind == "http":
-            await self._answer(path, scope, send)
+            await self._answer(path, scope, receive, send)
         else:
             raise InvalidState(f"this bus knows nothing of connections of the type {kind!r}")
 
@@ -260,14 +260,14 @@ class Bus(Server):
             return None
         return CarriedConnection(driver, self._hub, peer, among)
 
-    async def _answer(self, path: str, scope: Scope, send: Send) -> None:
+    async def _answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         if path in ("", "/") and (place := with_slash(scope)):  # the page names what is beside it
             await answer(HttpResponse(307, headers=(("location", place),)), send, is_head=False)
             return
         await self._start_here()
         request = request_of(scope, path)
         endpoint = connect(self._hub, request.peer, self._driver.clock())
-        await AsgiExchange(self._driver, endpoint).run(request, send)
+        await AsgiExchange(self._driver, endpoint, send).run(request, receive)
 
     async def _find_out(self, request: HttpRequest) -> UpgradeVerdict:
         """Decide on a client in place of the program's ``on_upgrade``, or by that."""

@@ -1,48 +1,120 @@
-"""Answers plain requests that a server of ASGI passes on: pages, figures, health."""
+"""Answers plain requests that a server of ASGI passes on: pages, figures, and what uses the bus."""
 
-from kps.io_asyncio.asgi_scope import ScopedRequest, Send
+import asyncio
+
+from kps.io_asyncio.asgi_scope import Receive, ScopedRequest, Send
 from kps.io_asyncio.server_driver import ServerDriver
 from kps.protocol.server.message_connection import MessageConnection
 from kps.protocol.wire.http import WITHOUT_BODY, HttpResponse
 from kps.protocol.wire.websocket import Output
 
+_AT_ONCE = 64 * 1024  # bytes of a stream that leave the core's queue at once
 _OVERLOADED = HttpResponse.text(503, "too many connections")
 
 
 class AsgiExchange:
-    """One request and its answer, which may have to be found first."""
+    """One request and its answer: a response, which may have to be found, or a stream of bytes.
 
-    __slots__ = ("__weakref__", "_answered", "_driver", "_endpoint")
+    ``run`` writes in the task of the application. One more task reads the body, and notices that
+    the client has gone.
+    """
 
-    def __init__(self, driver: ServerDriver, endpoint: MessageConnection) -> None:
+    __slots__ = ("__weakref__", "_driver", "_endpoint", "_for_reader", "_for_writer", "_patience",
+                 "_send")  # fmt: skip
+
+    def __init__(self, driver: ServerDriver, endpoint: MessageConnection, send: Send) -> None:
         self._driver = driver
         self._endpoint = endpoint
-        self._answered = driver.runtime.loop.create_future()
+        self._send = send
+        self._for_reader, self._for_writer = asyncio.Event(), asyncio.Event()
+        """There is something new."""
+        self._patience: asyncio.Timeout
 
-    async def run(self, request: ScopedRequest, send: Send) -> None:
+    async def run(self, request: ScopedRequest, receive: Receive) -> None:
         """Answer a request."""
         driver, endpoint = self._driver, self._endpoint
+        self._patience = asyncio.timeout(None)
         driver.take_in(self, endpoint)
+        reader = driver.runtime.loop.create_task(self._read(receive))
         try:
-            endpoint.begin(request, driver.clock())
-            driver.progress()
-            await self._answered
-            await answer(endpoint.answer or _OVERLOADED, send, is_head=request.method == "HEAD")
+            async with self._patience:
+                endpoint.begin(request, driver.clock())
+                driver.progress()
+                await self._write(is_head=request.method == "HEAD")
+        except OSError:  # the client has gone
+            pass
+        except TimeoutError:
+            if not self._patience.expired():
+                raise
         finally:
+            reader.cancel()
             endpoint.connection_lost(driver.clock())
             driver._detach(self)
             driver.progress()
 
+    # -- called by the driver ---------------------------------------------------------------
+
     def flush(self) -> int:
-        """Note that the answer is there, if it is."""
-        if self._endpoint.output is not Output.KEEP:
-            self.abort()
+        """Let reader and writer go on. Return 0, as nothing is written at once."""
+        self._wake()
+        if self._endpoint.output is Output.ABORT:
+            self.abort()  # the client takes nothing
         return 0
 
     def abort(self) -> None:
-        """Answer now."""
-        if not self._answered.done():
-            self._answered.set_result(None)
+        """End at once."""
+        self._wake()
+        # Later, as the writer may not have begun.
+        self._driver.runtime.loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        patience = self._patience
+        if self in self._driver.connections and patience.when() is None:
+            patience.reschedule(self._driver.runtime.loop.time())
+
+    # -- within -----------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._for_reader.set()
+        self._for_writer.set()
+
+    async def _read(self, receive: Receive) -> None:
+        endpoint, driver = self._endpoint, self._driver
+        while not (endpoint.wants_body or endpoint.head is not None):
+            if endpoint.output is not Output.KEEP:
+                return
+            await _next(self._for_reader)
+        while (message := await receive())["type"] == "http.request":
+            part, is_last = message.get("body", b""), not message.get("more_body", False)
+            endpoint.receive_body(part, driver.clock(), is_last=is_last)
+            driver.progress()
+        self.abort()  # the client has gone
+
+    async def _write(self, *, is_head: bool) -> None:
+        endpoint, send = self._endpoint, self._send
+        while endpoint.output is Output.KEEP and endpoint.head is None:
+            await _next(self._for_writer)
+        if endpoint.head is None:
+            await answer(endpoint.answer or _OVERLOADED, send, is_head=is_head)
+            return
+        fields = fields_of(endpoint.head, has_length=False)
+        status = endpoint.head.status
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        while True:
+            if data := endpoint.data_to_send(_AT_ONCE):
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                self._driver.progress()  # there is room now, for which others may wait
+            elif endpoint.output is not Output.KEEP:
+                break
+            else:
+                await _next(self._for_writer)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _next(news: asyncio.Event) -> None:
+    """Wait for something new."""
+    news.clear()
+    await news.wait()
 
 
 async def answer(response: HttpResponse, send: Send, *, is_head: bool) -> None:
@@ -52,12 +124,11 @@ async def answer(response: HttpResponse, send: Send, *, is_head: bool) -> None:
     await send({"type": "http.response.body", "body": b"" if is_head else response.body})
 
 
-def fields_of(response: HttpResponse) -> list[tuple[bytes, bytes]]:
+def fields_of(response: HttpResponse, *, has_length: bool = True) -> list[tuple[bytes, bytes]]:
     """Return the headers of an answer."""
     fields = list(response.headers)
     if response.status not in WITHOUT_BODY:
-        fields += [
-            ("content-type", response.content_type),
-            ("content-length", str(len(response.body))),
-        ]
+        fields.append(("content-type", response.content_type))
+        if has_length:
+            fields.append(("content-length", str(len(response.body))))
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields]

@@ -19,6 +19,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[object]]
 """An application of ASGI (version 3)."""
 
 _SECURE = ("https", "wss")
+_TELL_OF_A_BODY = ("content-length", "transfer-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ def upgrade_of(scope: Scope, identity: Identity | None = None) -> ScopedRequest:
 def request_of(scope: Scope, path: str) -> ScopedRequest:
     """Return a plain request for a path below the place where the application is mounted."""
     headers = tuple([field for field in _headers(scope) if field[0] != "upgrade"])
+    if not any(name in _TELL_OF_A_BODY for name, _ in headers):  # HTTP/2 needs neither of them
+        headers += (("transfer-encoding", "chunked"),)
     # Some frameworks put a slash behind every path.
     return _request(str(scope["method"]), quote(path.rstrip("/") or "/"), headers, scope)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from kps.protocol.server.state import ServerState
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Outbox
-from kps.protocol.wire.server_handshake import ServerWebSocket
+from kps.protocol.wire.server_end import ServerEnd
 from kps.protocol.wire.websocket import Closed, State
 
 
@@ -19,7 +19,7 @@ class PortCarrier:
         self,
         state: ServerState,
         number: int,
-        socket: ServerWebSocket,
+        socket: ServerEnd,
         changed: Callable[[State], None],
     ) -> None:
         self._state = state

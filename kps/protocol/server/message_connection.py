@@ -60,6 +60,25 @@ class MessageConnection(WebSocketConnection):
         return self._socket.answer
 
     @property
+    def head(self) -> HttpResponse | None:
+        """The head of the answer, if that is a stream of bytes, which ``data_to_send`` gives."""
+        return self._socket.head
+
+    @property
+    def wants_body(self) -> bool:
+        """Whether ``receive_body`` may be called: before, nobody may keep what comes."""
+        return self._socket.wants_body
+
+    @entry
+    def receive_body(self, part: bytes, now: float, *, is_last: bool) -> None:
+        """Take a part of the body of a plain request."""
+        state, before = self._state, self._socket.state
+        state.now = now
+        state.stats.bytes_in += len(part)
+        self._socket.take_body(part, is_last=is_last)
+        self._changed(before)
+
+    @property
     def is_accepted(self) -> bool:
         """Whether the request was accepted, so that messages may follow."""
         return self._socket.is_accepted

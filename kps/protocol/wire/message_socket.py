@@ -9,30 +9,43 @@ Within, messages are frames as everywhere, so the queue, the reader and the limi
 They are unmasked in both directions, which is what the reader of a client expects.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.controls import CLOSE_FIN, CloseReceived, read_control
 from kps.protocol.wire.frames import TEXT_FIN, read_header
 from kps.protocol.wire.http import HttpRequest, HttpResponse, Responder
+from kps.protocol.wire.outbox import Outbox
 from kps.protocol.wire.reader import FrameReader
-from kps.protocol.wire.server_end import Books, ServerEnd
+from kps.protocol.wire.server_end import ANSWERABLE, Books, ServerEnd
 from kps.protocol.wire.server_handshake import fault_of
 from kps.protocol.wire.websocket import State, Step
+
+
+class _Body(NamedTuple):
+    """What takes the body of a request."""
+
+    receive: Callable[[bytes], None]
+    end: Callable[[], None]
 
 
 class MessageSocket(ServerEnd):
     """The server's end of a WebSocket of which it sees requests and messages as values."""
 
-    __slots__ = ("answer", "is_accepted")
+    __slots__ = ("_body", "answer", "head", "is_accepted")
 
     def __init__(self, *, limits: ConnectionLimits, now: float, books: Books | None = None) -> None:
         super().__init__(limits=limits, now=now, books=books)
         self.reader = FrameReader(is_client=True, max_message=limits.max_message)
         self.answer: HttpResponse | None = None
         """The plain answer to the request, if that is not accepted."""
+        self.head: HttpResponse | None = None
+        """The head of the answer, if that is a stream of bytes."""
         self.is_accepted = False
         """Whether the request was accepted."""
+        self._body: _Body | None = None  # whoever wants it
         self._keepalive.pause(now)  # for ever
 
     def begin(self, request: HttpRequest, respond: Responder, now: float) -> None:
@@ -51,10 +64,41 @@ class MessageSocket(ServerEnd):
             self._opened(b"")
 
     def respond(self, response: HttpResponse, now: float, patience: float | None = None) -> None:
-        if self.state is State.HANDSHAKE or self.state is State.REQUEST:
+        if self.state in ANSWERABLE:
             self.answer = response
             self._note_answer(response.status)
             self._close_behind_answer(response.status, now, patience)
+
+    def read_body(
+        self, receive: Callable[[bytes], None], end: Callable[[], None], now: float
+    ) -> None:
+        if self._move(Step.TAKEN):
+            self._give_up_at = now + self.limits.handshake_timeout
+            self._body = _Body(receive, end)
+
+    @property
+    def wants_body(self) -> bool:
+        """Whether the body of the request may come."""
+        return self._body is not None
+
+    def take_body(self, part: bytes, *, is_last: bool) -> None:
+        """Take a part of the body, which may be empty."""
+        body = self._body
+        if body is None:
+            return  # nobody wants it
+        if part:
+            body.receive(part)
+        if is_last:
+            self._body = None
+            body.end()
+            if self.state is State.EXCHANGE:  # there is no answer yet
+                self._give_up_at = math.inf
+
+    def stream(self, head: HttpResponse, outbox: Outbox) -> None:
+        if self._move(Step.TAKEN):
+            self._give_up_at = math.inf
+            self._note_answer(head.status)
+            self.head, self.outbox = head, outbox
 
     def set_reading(self, is_reading: bool, now: float) -> None:
         """Do nothing: the keepalive stays as it is while nobody reads."""

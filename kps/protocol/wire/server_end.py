@@ -2,13 +2,14 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.frames import text_frame
 from kps.protocol.wire.http import HttpRequest, HttpResponse
+from kps.protocol.wire.outbox import Outbox
 from kps.protocol.wire.websocket import Closed, ClosedBy, State, WebSocket
-
 
 ANSWERABLE = (State.HANDSHAKE, State.REQUEST, State.EXCHANGE)
 """In which there may be a plain answer."""
@@ -19,15 +20,6 @@ class Books(Protocol):
 
     def answered(self, status: int) -> None:
         """Count an answer to an HTTP request."""
-
-    def end_stream(self, closed: Closed, now: float) -> None:
-        """End an answer that is a stream, behind what is queued."""
-        if self.state is State.EXCHANGE:
-            self._end(closed, now)
-
-    def next_deadline(self) -> float | None:
-        due = super().next_deadline()
-        return None if due == math.inf else due
 
     def overflowed(self, messages: int) -> None:
         """Count messages dropped because they overflowed the queue of a connection."""
@@ -61,6 +53,29 @@ class ServerEnd(WebSocket):
 
         The peer has ``patience`` seconds to read the answer, by default ``close_timeout``.
         """
+
+    @abstractmethod
+    def read_body(
+        self, receive: Callable[[bytes], None], end: Callable[[], None], now: float
+    ) -> None:
+        """Read the body of a plain request, which must come in ``handshake_timeout``.
+
+        Each part is given to ``receive``, and ``end`` is called behind the last one. Either may
+        come within this call. Until then the body waits. The answer has no particular time.
+        """
+
+    @abstractmethod
+    def stream(self, head: HttpResponse, outbox: Outbox) -> None:
+        """Begin an answer that has no end yet: its bytes are those of an outbox."""
+
+    def end_stream(self, closed: Closed, now: float) -> None:
+        """End an answer that is a stream, behind what is queued."""
+        if self.state is State.EXCHANGE:
+            self._end(closed, now)
+
+    def next_deadline(self) -> float | None:
+        due = super().next_deadline()
+        return None if due == math.inf else due
 
     def overflowed(self, messages: int, now: float) -> None:
         before = self.outbox.dropped

@@ -129,11 +129,6 @@ class ServerWebSocket(ServerEnd):
     def read_body(
         self, receive: Callable[[bytes], None], end: Callable[[], None], now: float
     ) -> None:
-        """Read the body of a plain request, which must come in ``handshake_timeout``.
-
-        Each part is given to ``receive``, and ``end`` is called behind the last one. Either may
-        come within this call. Until then the body waits. The answer has no particular time.
-        """
         if not self._move(Step.TAKEN):
             return
         opening, self._opening = self._opening, None
@@ -145,7 +140,6 @@ class ServerWebSocket(ServerEnd):
         self._feed_body(b"", now)
 
     def stream(self, head: HttpResponse, outbox: Outbox) -> None:
-        """Begin an answer that has no end yet: its bytes are those of an outbox."""
         if self._move(Step.TAKEN):
             self._opening = None
             self._give_up_at = math.inf
@@ -169,7 +163,7 @@ class ServerWebSocket(ServerEnd):
             return  # nobody wants to read it
         if fault := body.feed(data):
             self.respond(HttpResponse.text(400, fault), now)
-        elif body.is_complete:
+        elif body.is_complete and self.state is State.EXCHANGE:  # there is no answer yet
             self._give_up_at = math.inf
 
     def _receive_handshake(self, data: bytes, now: float) -> None:
