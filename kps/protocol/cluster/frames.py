@@ -86,7 +86,8 @@ class Kind(IntEnum):
     AWAY = 32
     """Topic, number of the session, the reason, and whether it may come back."""
     EPOCH = 33
-    """The epoch of topics with history that this node will own."""
+    """The epoch of topics with history that this node will own; at first also the patterns of the
+    topics that have history there."""
     KEEP = 34
     """For the owner of a topic with history: whom it concerns (``histories.Concern``), then about
     the publication."""
@@ -102,7 +103,8 @@ class Kind(IntEnum):
     TOLD = 39
     """The homes that the sender has told all that they must know."""
     HANDOVER = 40
-    """Topic, epoch, offset of the latest message: the receiver owns the topic from now on."""
+    """Topic, epoch, offset of the latest message: the receiver is to own the topic. It answers with
+    ``LOG``, hands it over to another node, or gives it back if it is about to end itself."""
     WHERE = 41
     """For the home of an id: the id, whose node the sender wants to know."""
     THERE = 42
@@ -115,6 +117,10 @@ class Kind(IntEnum):
     """Number of the question, what is asked, and more about that."""
     SURVEYED = 46
     """Number of the question: the answer, or empty."""
+    LACKS = 47
+    """For the owner of a topic: the topic, of which the sender lacks something."""
+    YIELDED = 48
+    """Topic, and the node that owns it from now on, because it has won against the sender."""
 
 
 class Frame(NamedTuple):

@@ -62,6 +62,7 @@ class Histories:
         """Who owns which topic."""
         self._told: dict[tuple[str, str], tuple[int, int]] = {}  # right and top, by node and topic
         self._new: set[str] = set()  # nodes that have not told everything yet
+        self._lacking: set[str] = set()  # topics that their owners are to send as a whole
         self._silent: dict[str, int] = {}  # up to where nothing is delivered that comes as past
         self._epoch = logs.own_epoch
         self._holds = self._hands_over = self._is_over = False
@@ -71,6 +72,15 @@ class Histories:
         self.selected = logs.selected
         """The patterns of topics that have history."""
         logs.epoch_of = self._epoch_of
+        logs.forgot = self._forgot
+
+    def _forgot(self, topic: str) -> None:
+        """Forget a topic whose log is forgotten."""
+        self.owners.forget(topic)
+        self._lacking.discard(topic)
+        self._silent.pop(topic, None)
+        for node in self._nodes.others:
+            self._told.pop((node, topic), None)
 
     def has(self, topic: str) -> bool:
         """Tell whether a topic has history."""
@@ -143,18 +153,47 @@ class Histories:
         log = self._logs.of(topic)
         if log is None:
             return
-        owner = self.owners.of(topic)
+        if self.owners.of(topic) is None:
+            self.owners.note(topic, node.id)
+        owner, is_next = self.owners.of(topic), (log.epoch, log.top + 1) == (epoch, first)
         if owner == self._nodes.me:
             self._contest(node, log)
+        if owner != node.id:
+            # It has lost against the owner, and does not know yet; or it has handed the topic over,
+            # and what it sent before comes late.
+            is_wanted = is_next and owner != self._nodes.me
+        else:
+            is_gap = first > 1 and (log.epoch != epoch or first > log.top + 1)
+            if is_gap:
+                self._ask_for(node, topic)
+            is_wanted = not is_gap and topic not in self._lacking
+        if not is_wanted:
+            self._pass_over(concern)
             return
-        if owner is None:
-            self.owners.note(topic, node.id)
-        elif owner != node.id:
-            return  # the owner has won against it, and it does not know yet
         self.owners.lives(topic)
         publication = restored(ForwardedPublication, about, payload)
         if self._logs.follow(log, publication, epoch, first, self._state.now):
             self._deliver(publication, concern)
+
+    def _ask_for(self, owner: Node, topic: str) -> None:
+        """Let the owner of a topic send all of it, because something is missing here."""
+        if topic not in self._lacking:
+            self._lacking.add(topic)
+            owner.send(Kind.LACKS, topic)
+
+    def lacks(self, node: Node, _: bytes, topic: str) -> None:
+        """Send all of a topic to a node that lacks something of it."""
+        log = self._logs.known(topic)
+        if log is not None and self.owners.of(topic) == self._nodes.me:
+            self._send_log(node, log)
+
+    def _pass_over(self, concern: Concern) -> None:
+        """Tell the publisher's node that nobody here gets a publication from this one."""
+        origin = self._nodes.others.get(concern.origin)
+        if origin is not None and concern.ack_id:
+            origin.send(Kind.ASKED, concern.ack_id, [], self._nodes.me)
+        elif origin is not None and concern.receipt:
+            origin.send(Kind.REACHED, concern.receipt, 0)
 
     def _deliver(self, publication: Publication, concern: Concern) -> None:
         """Deliver to subscribers here, and tell the publisher's node what it wants to know."""
@@ -209,7 +248,10 @@ class Histories:
         self._release(topic)
 
     def hold(self, *, for_good: bool = False) -> None:
-        """Number nothing any more, because this node is about to end; nor own anything new."""
+        """Number nothing any more, because this node is about to end.
+
+        With ``for_good`` it owns nothing new either.
+        """
         self._holds, self._is_over = True, for_good
 
     def hand_over(self) -> Iterator[int]:
@@ -229,6 +271,8 @@ class Histories:
         log, was_ours = self._logs.of(topic), topic in self.owners.unconfirmed
         if log is None:
             return
+        if was_ours:
+            self.owners.refusing.add(node.id)
         if self._hands_over and self.owners.pass_on(log, epoch, top):
             return  # this node is about to end as well
         if self._is_over:
@@ -282,11 +326,31 @@ class Histories:
                     if other is not node:
                         self._send_log(other, log)
                 return
+            self._yield_to(node, topic)
+        self._lacking.discard(topic)
+        self._silent.pop(topic, None)
         if log.epoch != epoch or log.top > top:  # it is no beginning of that one
             self._logs.begin_anew(log, epoch, first - 1)
             self._silent[topic] = top
         self.owners.note(topic, node.id, right)
         self._release(topic)
+
+    def _yield_to(self, winner: Node, topic: str) -> None:
+        """Tell those that may take this node for the owner of a topic that another one is."""
+        for other in self._nodes.others.values():
+            if self._told.pop((other.id, topic), None) and other is not winner:
+                other.send(Kind.YIELDED, topic, winner.id)
+
+    def yielded(self, node: Node, _: bytes, topic: str, winner: str) -> None:
+        """Turn to another owner of a topic, because the one that we follow has lost against it."""
+        if self.owners.of(topic) != node.id:
+            return
+        owner = self._nodes.others.get(winner)
+        if owner is None:
+            self.owners.forget(topic)
+        else:
+            self.owners.note(topic, winner)
+            self._ask_for(owner, topic)
 
     def _contest(self, node: Node, log: TopicLog) -> tuple[int, int]:
         """Tell a node that owns a topic, too, of our log; return our right, and how far the log
@@ -323,7 +387,7 @@ class Histories:
                 self._send_log(node, log)
 
     def told_all(self, node: Node) -> None:
-        """Own what nobody owns, also not a new node, which has told all: so it has that as well.
+        """Own the topics that still have no owner, now that a new node has told everything.
 
         A node that is about to end lets the new one go on with its topics.
         """
@@ -338,6 +402,7 @@ class Histories:
 
     def node_went(self, node: Node, *, is_orderly: bool) -> None:
         """Forget what was told to a node, and what it owned. It may come back without that."""
+        self._lacking.difference_update(self.owners.owned_by(node.id))
         self.owners.node_went(node.id, is_orderly=is_orderly)
         self._new.discard(node.id)
         self._told = {place: top for place, top in self._told.items() if place[0] != node.id}

@@ -15,6 +15,8 @@ class ClusterLogBook(LogBook):
     """Returns the epoch that a topic of which nothing is known will have."""
     is_owned: Callable[[str], bool]
     """Tells whether this node owns a topic."""
+    forgot: Callable[[str], None]
+    """Is called when a topic is forgotten."""
 
     def __init__(
         self,
@@ -70,6 +72,11 @@ class ClusterLogBook(LogBook):
     def _place(self, log: TopicLog) -> None:
         if self.store is not None:
             self.store.place(log.topic, log.epoch, log.top, log.forgotten)
+
+    def _forget(self, log: TopicLog) -> None:
+        super()._forget(log)
+        self.waiting.pop(log.topic, None)
+        self.forgot(log.topic)
 
     def begin_anew(self, log: TopicLog, epoch: str, top: int) -> None:
         """Forget the messages of a topic, which goes on behind an offset of another epoch."""

@@ -23,7 +23,9 @@ class Owners:
         self._logs = logs
         self._nodes = nodes
         self._owners: dict[str, str] = {}
-        self._rights: dict[str, int] = {}  # but for that of most owners, whose topics live
+        self._rights: dict[str, int] = {}  # only those below LIVES
+        self.refusing: set[str] = set()
+        """Nodes that are about to end, and take no topics."""
         self.unconfirmed: set[str] = set()
         """Topics of this node that others are to own, and have not said that they do."""
         logs.is_owned = lambda topic: self._owners.get(topic) == nodes.me
@@ -45,9 +47,11 @@ class Owners:
     def pass_on(self, log: TopicLog, epoch: str, top: int) -> bool:
         """Let another node go on with a topic of this one, unless all others are about to end."""
         topic = log.topic
-        home = self._nodes.home(topic) if self._nodes.somebody_stays else None
-        if home is None:
+        me, refusing = self._nodes.me, self.refusing
+        homes = [one for one in self._nodes.homes if one != me and one not in refusing]
+        if not homes or not self._nodes.somebody_stays:
             return False
+        home = self._nodes.others[home_of(topic, homes)]
         self.note(topic, home.id, self.right_to(topic))
         self.unconfirmed.add(topic)
         home.send(Kind.HANDOVER, topic, epoch, top)
@@ -83,6 +87,7 @@ class Owners:
         If it has ended in order, it had not taken what it did not confirm. So that is ours again,
         or another one's who stays.
         """
+        self.refusing.discard(node)
         for topic in self.owned_by(node):
             log = self._logs.known(topic)
             if is_orderly and topic in self.unconfirmed and log is not None:

@@ -204,4 +204,6 @@ _OF_HISTORY: dict[int, _Handler] = {
     Kind.LOG: Histories.log,
     Kind.ENTRY: Histories.entry,
     Kind.HANDOVER: Histories.handed_over,
+    Kind.LACKS: Histories.lacks,
+    Kind.YIELDED: Histories.yielded,
 }
