@@ -80,7 +80,7 @@ class NatsLinks:
                 "the id of a node is a part of subjects: at most %d characters, fewer if not ASCII"
             )
             raise ServerStartFailed(text % _LONGEST_ID)
-        self._new_client = Client
+        self._new_client = _demanding(Client)
         try:
             async with asyncio.timeout(_CONNECT):
                 await self._connect()
@@ -94,12 +94,8 @@ class NatsLinks:
             raise ServerStartFailed(text) from error
         if "permissions" in self._failure.lower():
             raise ServerStartFailed(f"{self._failure} (a node needs {self._prefix}.>)")
-        client = self._client
-        if client.max_payload < _LEAST_PAYLOAD:
-            text = (
-                f"the engine takes {client.max_payload} bytes at a time, and not {_LEAST_PAYLOAD}"
-            )
-            raise ServerStartFailed(f"{text}: see max_payload of NATS")
+        if self._takes_too_little:
+            raise ServerStartFailed(self._takes_too_little)
         self._writer = asyncio.get_running_loop().create_task(self._write())
         self.membership.open(self._clock())
         self._progress()
@@ -107,6 +103,15 @@ class NatsLinks:
         if self.membership.rival:
             raise ServerStartFailed(self.rivalry)
         self._has_met = self.membership.is_serving = True
+
+    @property
+    def _takes_too_little(self) -> str:
+        """What to say if the engine takes too little at a time; else empty."""
+        most = self._client.max_payload
+        if most >= _LEAST_PAYLOAD:
+            return ""
+        text = f"the engine takes {most} bytes at a time, and not {_LEAST_PAYLOAD}"
+        return f"{text}: see max_payload of NATS"
 
     async def _connect(self) -> None:
         client = self._client = self._new_client()
@@ -194,6 +199,8 @@ class NatsLinks:
         while self._nodes:
             node = next(iter(self._nodes))
             del self._nodes[node]
+            if len(_quoted(node)) > _LONGEST_ID:
+                continue  # no node; somebody who knows no secret may have said so
             for chunk in self._cluster.take(node, self._clock()):
                 await client.publish(f"{self._prefix}.to.{_quoted(node)}.{self._me}", chunk)
             while client.pending_data_size > _MUCH and client.is_connected:  # noqa: ASYNC110
@@ -249,6 +256,9 @@ class NatsLinks:
         write(
             logging.INFO, "engine_found", "the engine of the cluster is %(engine)s", engine=engine
         )
+        if self._takes_too_little:  # so it is as if there were none
+            write(logging.ERROR, "engine_too_small", self._takes_too_little)
+            return
         self.membership.open(self._clock())
         self._progress()
         self._meeting = asyncio.get_running_loop().create_task(self._meet_again())
@@ -263,6 +273,23 @@ class NatsLinks:
         if failure != self._failure and self._has_met:
             write(logging.WARNING, "engine_error", "NATS: %(error)s", error=failure)
         self._failure = failure
+
+
+def _demanding(client: "type[Client]") -> "type[Client]":
+    """Return a client that says nothing, above all no password, to an engine without TLS.
+
+    The library takes what the engine tells of itself, so anybody in between could prevent TLS.
+    """
+    from nats.errors import Error
+
+    class DemandingClient(client):  # type: ignore[misc, valid-type]
+        def _connect_command(self) -> bytes:
+            is_secret = self._current_server.uri.scheme == "tls"
+            if is_secret and not self._server_info.get("tls_required"):
+                raise Error("it offers no TLS, which a tls:// URL demands")
+            return bytes(super()._connect_command())
+
+    return DemandingClient
 
 
 def _quoted(name: str) -> str:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.unified_server import UnifiedServer
+from kps.errors import ServerStopped
 from kps.io_asyncio.dispatch import check_callback
 from kps.io_asyncio.drivers import new_driver
 from kps.io_asyncio.locked import locked
@@ -283,11 +284,14 @@ class Server(ServerProgram, UnifiedServer):
         self._driver.allow_calls()  # at last: an interrupted start allows none
 
     async def _run(self, ready: "Callable[[Server], object] | None") -> None:
-        await self.start()
         handlers = {signal.SIGINT: self._stop_or_drop, signal.SIGTERM: self._stop_or_drop}
         if hasattr(signal, "SIGHUP"):  # not on Windows
             handlers[signal.SIGHUP] = self._reload_and_log
         with on_signals(handlers):
+            try:
+                await self.start()
+            except ServerStopped:  # by a signal
+                return
             try:
                 await serve_beside(None if ready is None else ready(self), self.serve)
             finally:

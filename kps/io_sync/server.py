@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack, assert_never
 
 from kps.compat.blocking_server import UnifiedServer
+from kps.errors import ServerStopped
 from kps.io_common.checks import check_main_thread
 from kps.io_common.hooks import AnyCallback, Callback
 from kps.io_common.server_logs import log_hub_event
@@ -282,11 +283,14 @@ class Server(ServerProgram, UnifiedServer):
             self._driver.allow_calls()  # at last: an interrupted start allows none
 
     def _run(self, ready: "Callable[[Server], object] | None") -> None:
-        self.start()
         handlers = {signal.SIGINT: self._stop_or_drop, signal.SIGTERM: self._stop_or_drop}
         if hasattr(signal, "SIGHUP"):  # not on Windows
             handlers[signal.SIGHUP] = self._reload_and_log
         with on_signals(handlers):
+            try:
+                self.start()
+            except ServerStopped:  # by a signal
+                return
             try:
                 serve_beside(None if ready is None else ready(self), self.serve)
             finally:

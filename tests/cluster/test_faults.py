@@ -377,6 +377,20 @@ def test_an_engine_with_a_certificate_of_a_private_authority(
         engine.end()
 
 
+def test_an_engine_without_tls_gets_no_password(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nats_links, "_CONNECT", 2.0)
+
+    async def work() -> None:
+        url = engine.url.replace("nats://", "tls://me:hidden@")
+        node = Node("127.0.0.1:0", id="n1", cluster=url)
+        with pytest.raises(kps.ServerStartFailed, match="it offers no TLS"):
+            await node.start()
+
+    run(work())
+
+
 @pytest.mark.parametrize(("name", "length"), [("n", 1001), ("é", 167)])
 def test_the_name_of_a_node_is_not_too_long_for_a_subject(name: str, length: int) -> None:
     async def work() -> None:

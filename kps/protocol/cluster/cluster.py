@@ -272,6 +272,9 @@ class Cluster:
     def rose(self, link: Link) -> None:
         """Take a node in."""
         self.changes.append(LinkChange(link.node, "", 0))
+        namesake = self._state.clients.get(link.node)
+        if namesake is not None:
+            namesake.replaced()  # while the node was not there, nobody knew whose id that is
         node = Node(link, self._encoding)
         self.nodes.add(node)
         self._state.others = self.nodes.others

@@ -12,6 +12,8 @@ from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.seal import Seal
 from kps.protocol.dialect.envelope import InvalidMessage, load, write
 
+_LONGEST_NAME = 1000  # characters: one that is longer has no subject
+
 
 class Life(NamedTuple):
     """One run of a server. Of two with one id, the later one gives way."""
@@ -39,8 +41,9 @@ class Membership:
         self._life = life
         self._seal = Seal(config.secret)
         self._me = cluster.nodes.me
-        self._heard: dict[str, float] = {}
+        self._heard: dict[str, _Heard] = {}
         self._is_open = False
+        self._times = 0  # that there was an engine
         self._next = 0.0  # when this node announces itself again
         self._ready: list[bytes] = []
 
@@ -49,6 +52,7 @@ class Membership:
     def open(self, now: float) -> None:
         """Begin, because there is an engine."""
         self._is_open = True
+        self._times += 1
         self._announce(now)
         self._cluster.schedule(self)
 
@@ -79,12 +83,13 @@ class Membership:
             return
         if said.node == self._me:
             self._heard_own_name(said, now)
-        elif said.node in self._heard:
-            self._heard[said.node] = now
-        else:
-            self._heard[said.node] = now
+            return
+        heard, begun = self._heard.get(said.node), (said.life, said.times)
+        self._heard[said.node] = _Heard(now, begun)
+        if heard is None:
             self._cluster.open(said.node, now)
-            self._announce(now)
+        if heard is None or heard.begun != begun:
+            self._announce(now)  # it may not know us: it has begun again, perhaps in a moment
 
     def _heard_own_name(self, said: "_Said", now: float) -> None:
         """Find out whether another server has our id: one that answers us, and no recording."""
@@ -116,7 +121,7 @@ class Membership:
             self._announce(now)
             for node, heard in list(self._heard.items()):
                 is_up = node in self._cluster.nodes.others
-                if not is_up and now >= heard + self._config.patience:
+                if not is_up and now >= heard.at + self._config.patience:
                     self._forget(node, now)
 
     # -- within -----------------------------------------------------------------------------
@@ -124,7 +129,7 @@ class Membership:
     def _announce(self, now: float) -> None:
         self._next = now + self._config.heartbeat
         state = self.is_serving, self._other
-        body = write([self._config.name, self._me, *self._life, *state])
+        body = write([self._config.name, self._me, *self._life, *state, self._times])
         self._ready.append(self._seal.close(body))
 
     def _forget(self, node: str, now: float) -> None:
@@ -139,14 +144,26 @@ class _Said(NamedTuple):
     is_serving: bool
     answers: int
     """The token of the other server of the same id that it has heard, or 0."""
+    times: int
+    """How often it has found the engine."""
+
+
+class _Heard(NamedTuple):
+    """When a node was heard last, and in which life, and after which loss of the engine."""
+
+    at: float
+    begun: tuple[Life, int]
 
 
 def _read(body: bytes) -> _Said | None:
     """Return what a node has said; ``None`` if it says nothing that we understand."""
     try:
         said: Any = load(body)
-        cluster, node, began, token, is_serving, answers = said[:6]  # a later version may say more
+        # A later version may say more.
+        cluster, node, began, token, is_serving, answers, times = said[:7]
         life = Life(float(began), int(token))
-        return _Said(str(cluster), str(node), life, bool(is_serving), int(answers))
+        if not 0 < len(node) <= _LONGEST_NAME:
+            return None
+        return _Said(str(cluster), str(node), life, bool(is_serving), int(answers), int(times))
     except (InvalidMessage, TypeError, ValueError):
         return None

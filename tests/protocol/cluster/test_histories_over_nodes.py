@@ -1,6 +1,7 @@
 """Topics with history on several nodes."""
 
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.client.events import Lost, Recovered
+from kps.protocol.cluster.homes import home_of
 from kps.protocol.dialect.places import Position, Start
 from kps.protocol.patterns import Pattern
 from kps.protocol.server.config import HubConfig
@@ -84,6 +86,80 @@ def test_a_node_with_other_rules_is_a_stranger(
     assert sorted(other.cluster.strangers) == ["n1", "n3"]
     if rules:  # a node without any tells nothing
         assert cluster["n1"].cluster.strangers == ["n2"]
+
+
+def owned_by(first: str, second: str) -> str:
+    """A topic whose home is the first node, and the second one without that."""
+    others = [name for name in NODES if name != first]
+    return next(
+        topic
+        for topic in map("h/{}".format, range(99))
+        if home_of(topic, NODES) == first and home_of(topic, others) == second
+    )
+
+
+def test_what_an_owner_sent_before_it_handed_a_topic_over_may_come_late(
+    cluster: MemoryCluster,
+) -> None:
+    topic = owned_by("n1", "n2")
+    publisher, subscriber = client(cluster, "n2", "p"), client(cluster, "n3", "s")
+    box = subscribe(cluster, subscriber, topic)
+    publish(cluster, publisher, topic, 0)
+    cluster.wires["n1", "n3"].is_stalled = True
+    for number in (1, 2, 3):
+        publish(cluster, publisher, topic, number)
+    cluster.leave("n1")
+    cluster.advance(1.5)
+    publish(cluster, publisher, topic, 4)  # which comes before the three, and leaves a gap
+    cluster.wires["n1", "n3"].is_stalled = False
+    cluster.run()
+    publish(cluster, publisher, topic, 5)
+    assert got(box) == [(number, number + 1) for number in range(6)]
+    assert not any(isinstance(event, Lost) for event in subscriber.events)
+
+
+def test_nobody_follows_the_loser_of_a_contest(cluster: MemoryCluster) -> None:
+    topic = "h/t"
+    clients = {name: client(cluster, name, f"c-{name}") for name in NODES}
+    for one, other in combinations(NODES, 2):
+        cluster.cut(one, other)
+    cluster.run()
+    for number in range(4):
+        publish(cluster, clients["n1"], topic, number)  # which has more than the others
+    publish(cluster, clients["n2"], topic, "x")
+    cluster.mend("n1", "n3")
+    cluster.run()
+    cluster.mend("n1", "n2")
+    while not {"n1", "n2"} <= {*cluster["n1"].cluster.nodes.others, "n1"} or (
+        "n1" not in cluster["n2"].cluster.nodes.others
+    ):
+        cluster.step()
+    cluster.wires["n1", "n2"].is_stalled = True  # so n2 does not know yet that it has lost
+    cluster.mend("n2", "n3")
+    cluster.run()
+    cluster.wires["n1", "n2"].is_stalled = False
+    cluster.run()
+    boxes = [subscribe(cluster, one, topic) for one in clients.values()]
+    for name in NODES:
+        publish(cluster, clients[name], topic, f"from {name}")
+    assert owners_of(cluster, topic) == {"n1"}
+    assert [[data for data, _ in got(box)] for box in boxes] == [
+        [f"from {name}" for name in NODES]
+    ] * 3
+    late = subscribe(cluster, client(cluster, "n3", "late"), topic, Start(last=50))
+    assert [data for data, _ in got(late)] == [2, 3, *(f"from {name}" for name in NODES)]
+
+
+def test_a_topic_that_no_node_takes_does_not_go_round(cluster: MemoryCluster) -> None:
+    topic = owned_by("n1", "n2")
+    publish(cluster, client(cluster, "n3", "p"), topic, 1)
+    for name in ("n2", "n3"):
+        histories = cluster[name].cluster.histories
+        assert histories is not None
+        histories.hold(for_good=True)  # as a node that ends, and has not said so
+    cluster.leave("n1")  # which returns
+    cluster.advance(0.1)
+    assert owners_of(cluster, topic) == {"n1"}
 
 
 @pytest.mark.parametrize("topic", TOPICS)

@@ -47,6 +47,28 @@ def test_nodes_meet_and_forget_those_that_are_silent() -> None:
     assert not one.membership.missing
 
 
+def test_a_node_that_comes_back_in_a_moment_has_an_answer_at_once() -> None:
+    one, other = node("n1", 1.0, 1), node("n2", 2.0, 2)
+    exchange(one, other)
+    again = node("n2", 3.0, 3)
+    exchange(one, again)
+    assert again.membership.missing == ["n1"]
+    again.membership.close(again.cluster.clock.now)  # it loses the engine, which others do not see
+    again.membership.open(again.cluster.clock.now)
+    assert not again.membership.missing
+    exchange(one, again)
+    assert again.membership.missing == ["n1"]
+    exchange(one, again)
+    again.membership.handle_timeout(again.cluster.clock.advance(1.0))
+    assert len(exchange(one, again)) == 1  # nobody answers what is not new
+
+
+def test_a_name_without_a_subject_is_none() -> None:
+    one, other = node("n1", 1.0, 1), node("n" * 1001, 2.0, 2)
+    exchange(one, other)
+    assert not one.membership.missing
+
+
 def test_of_two_with_one_id_the_one_that_serves_stays_whatever_the_clocks_say() -> None:
     old, new = node("n1", began=1000.0, token=1), node("n1", began=5.0, token=2)
     old.membership.is_serving = True

@@ -289,6 +289,15 @@ class TestIds:
         for node in cluster.nodes.values():
             assert node.cluster.names.registry.holder("a") is None
 
+    def test_a_node_takes_its_name_from_a_client(self, cluster: MemoryCluster) -> None:
+        cluster.kill("n2")
+        cluster.advance(6.0)
+        client = cluster["n1"].client("n2")
+        cluster.run()
+        assert client.session.ready
+        cluster.start("n2")
+        assert not client.session.ready
+
     def test_after_a_split_one_is_left(self, cluster: MemoryCluster) -> None:
         cluster.cut("n1", "n2")
         cluster.cut("n1", "n3")
