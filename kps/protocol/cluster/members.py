@@ -173,16 +173,18 @@ class Members:
         if not errands:
             del self._errands[receiver]
         member, home = errand.member, errand.home
-        self._given[member, home.id] -= 1
-        if not self._given[member, home.id]:
-            del self._given[member, home.id]
-        self._done(errand.key, member, home.id)
+        self._done(errand)
         payload = b"" if result is None else write(result)
         number = number_of(errand.receiver)
         home.send(Kind.ANSWER, number, errand.task_id, error, has_begun, payload=payload)
         return True
 
-    def _done(self, key: InGroup, member: Member, home: str) -> None:
+    def _done(self, errand: _Errand) -> None:
+        """Note that a member has a task no more, also at its home, if another node gave the task."""
+        home, member, key = errand.home.id, errand.member, errand.key
+        self._given[member, home] -= 1
+        if not self._given[member, home]:
+            del self._given[member, home]
         group = self._bus.group(key)
         if group is None:
             member.load -= 1
@@ -320,10 +322,7 @@ class Members:
             for errand_id, errand in list(errands.items()):
                 if errand.home is node:
                     del errands[errand_id]
-                    self._given.pop((errand.member, node.id), None)
-                    group = self._bus.group(errand.key)
-                    if group is not None:
-                        group.done(errand.member)
+                    self._done(errand)
             if not errands:
                 del self._errands[receiver]
 

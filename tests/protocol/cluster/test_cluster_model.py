@@ -333,8 +333,15 @@ class Model:
         for name in list(self.clients):
             self.handle(name, None)
         self.advance(25.0)
+        there = [name for name in self.clients if self.ready(name) is not None]
+        while any(self.unhandled[name] for name in there):  # what was given to members again
+            for name in there:
+                self.handle(name, None)
         for handle, client in self.handles:
             assert handle.finished or not client.session.ready, "each request ends"
+        for node in self.cluster.nodes.values():
+            for guest in node.cluster.members._guests.values():
+                assert not any(guest.others.values()), "nobody is busy when all is handled"
         self.check_that_all_hear()
         for client in self.sessions:  # also those that have lost their id, and got it back
             client.session.close(self.now)

@@ -6,12 +6,20 @@ from typing import Any
 import pytest
 
 from kps.protocol.bus.message import AckHandle, Message
+from kps.protocol.cluster.frames import write_key
+from kps.protocol.cluster.homes import home_of
 from kps.protocol.dialect.outcome import GroupResponse
 from kps.protocol.dialect.requests import Demands
 from kps.protocol.patterns import InGroup
 from kps.testing.cluster import MemoryCluster
 
 NODES = ("n1", "n2", "n3")
+
+GROUPS = [InGroup("jobs", f"g{number}") for number in range(200)]
+
+
+def home(group: InGroup, nodes: tuple[str, ...]) -> str:
+    return home_of("\0".join(write_key(group)), nodes)
 
 
 class Workers:
@@ -167,6 +175,41 @@ def test_a_node_that_comes_back_takes_its_part(workers: Workers) -> None:
     assert all(outcome(handle).success for handle in handles)
     assert sum(by.values()) == 8
     assert by["again"]
+
+
+def test_a_member_is_free_once_the_home_before_the_present_one_is_gone() -> None:
+    """The present home knew that the member had a task of the one before."""
+    group = next(one for one in GROUPS if home(one, NODES[:2]) == "n1" and home(one, NODES) == "n3")
+    cluster = MemoryCluster(NODES)
+    cluster.kill("n3")
+    worker, publisher = cluster["n2"].client("worker"), cluster["n2"].client("publisher")
+    cluster.run()
+    box = worker.session.subscribe(group, cluster.clock.now)
+    cluster.run()
+
+    def ask(number: int) -> AckHandle:
+        now = cluster.clock.now
+        handle = publisher.session.asking.publish_with_ack("jobs", number, 60.0, now, Demands())
+        cluster.run()
+        return handle
+
+    def handle_all() -> None:
+        for message in box.take_all():
+            worker.session.settle(message, None, cluster.clock.now)
+        cluster.run()
+
+    handles = [ask(1)]
+    cluster.start("n3")
+    (guest,) = cluster["n3"].cluster.members._guests.values()
+    assert guest.others == {group: 1}
+    cluster.kill("n1")
+    cluster.run()
+    assert guest.others == {group: 0}
+    for _ in range(2):  # also what the present home gives it again
+        handle_all()
+    handles.append(ask(2))
+    handle_all()
+    assert [outcome(handle).success for handle in handles] == [True, True]
 
 
 def test_a_failure_is_tried_again_and_told(workers: Workers) -> None:
