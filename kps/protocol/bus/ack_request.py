@@ -36,7 +36,8 @@ class Keeper(Protocol):
 class RemoteClient(NamedTuple):
     """A client of another node of the cluster."""
 
-    node: str
+    node: Subscriber
+    """The node as it is while its link is up; once that has fallen and risen, it is another one."""
     id: str
 
 

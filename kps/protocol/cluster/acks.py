@@ -107,11 +107,11 @@ class ClusterAckBook(AckBook):
     def drop_node(self, node: Subscriber) -> None:
         """Record ``disconnected`` for a node that is gone, and for its clients."""
         self.drop_subscriber(node)
-        self._slices.begin(partial(self._disconnect_clients, node.id))
+        self._slices.begin(partial(self._disconnect_clients, node))
 
-    def _disconnect_clients(self, node: str) -> Iterator[int]:
+    def _disconnect_clients(self, node: Subscriber) -> Iterator[int]:
         for addressee in list(self._by_subscriber):
-            if isinstance(addressee, RemoteClient) and addressee.node == node:
+            if isinstance(addressee, RemoteClient) and addressee.node is node:
                 yield from self._disconnect(addressee)
             yield 1
 

@@ -219,15 +219,15 @@ class Asks:
         request = self._acks.pending(ack_id)
         if request is None:
             return
-        clients = [RemoteClient(at, one) for one in ids]
         if ack_id in self._expected:
-            there = set(ids)
-            self._expected[ack_id] = [one for one in self._expected[ack_id] if one not in there]
+            asked = set(ids)
+            self._expected[ack_id] = [one for one in self._expected[ack_id] if one not in asked]
             self._settle(request, node)
-        self._acks.replace(request, node, clients)
-        if at != self._nodes.me and at != node.id and at not in self._nodes.others:
-            for client in clients:
-                self._acks.answer(client, ack_id, "disconnected", ends_as=DISCONNECTED)
+        there = self._nodes.others.get(at)
+        if there is None:  # it is gone, and so is the one client that was asked there
+            self._acks.answer(node, ack_id, "disconnected", ends_as=DISCONNECTED)
+        else:
+            self._acks.replace(request, node, [RemoteClient(there, one) for one in ids])
 
     def _settle(self, request: AckRequest, node: Subscriber) -> None:
         """Tell who is absent if this node is the last one that had not said whom it asks."""
@@ -242,7 +242,7 @@ class Asks:
         if request is None:
             node.send(Kind.END, ack_id)
             return
-        client = RemoteClient(node.id, client_id)
+        client = RemoteClient(node, client_id)
         if client not in request.awaited and len(request.awaited) == 1:
             # The home of the id has not told yet that this node asks the client.
             ((addressee, awaited),) = request.awaited.items()

@@ -172,7 +172,7 @@ class Members:
             return False
         if not errands:
             del self._errands[receiver]
-        member, home = errand.member, errand.home
+        home = errand.home
         self._done(errand)
         payload = b"" if result is None else write(result)
         number = number_of(errand.receiver)
@@ -180,7 +180,7 @@ class Members:
         return True
 
     def _done(self, errand: _Errand) -> None:
-        """Note that a member has a task no more, also at its home, if another node gave the task."""
+        """Note that a member has a task no more; tell its home, if another node gave the task."""
         home, member, key = errand.home.id, errand.member, errand.key
         self._given[member, home] -= 1
         if not self._given[member, home]:

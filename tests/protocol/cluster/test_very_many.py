@@ -124,6 +124,37 @@ class TestAcks:
         asks.asked(node, request.id, there, "n2")
         assert all(one.times <= 2 for one in expected)
 
+    def test_a_link_that_falls_ends_no_request_of_its_next_life(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Although what has fallen with it is told in slices."""
+        monkeypatch.setattr("kps.protocol.bus.slices.AT_ONCE", 2)
+        cluster = MemoryCluster(("n1", "n2"))
+        now = cluster.clock.now
+        names = [f"c{number}" for number in range(8)]
+        clients = [cluster["n2"].client(name) for name in names]
+        publisher = cluster["n1"].client("publisher")
+        cluster.run()
+        boxes = [client.session.subscribe("t", now) for client in clients]
+        cluster.run()
+        asking = publisher.session.asking
+        before = asking.publish_with_ack("t", 1, 60.0, now, Demands())
+        cluster.run()
+        cluster.cut("n1", "n2")
+        cluster.mend("n1", "n2")
+        cluster.run()
+        assert not before.finished
+        after = asking.publish_with_ack("t", 2, 60.0, now, Demands())
+        cluster.advance(1.0)
+        assert before.finished
+        assert {one.error for one in before.responses.values()} == {"disconnected"}
+        for client, box in zip(clients, boxes, strict=True):
+            for message in box.take_all():
+                client.session.settle(message, None, cluster.clock.now)
+        cluster.run()
+        assert after.finished
+        assert {name: one.error for name, one in after.responses.items()} == dict.fromkeys(names)
+
     def _ask(self, cluster: MemoryCluster) -> tuple[Any, Any]:
         """Ask the clients of two other nodes, which have not said whom that concerns."""
         for name in ("n2", "n3"):
