@@ -1,6 +1,6 @@
 """Ack requests whose receivers are on several nodes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from typing import Protocol
 
@@ -41,6 +41,8 @@ class ClusterAckBook(AckBook):
     _new_task_book = ClusterTaskBook
     tasks: ClusterTaskBook
     members: Passes
+    ended: Callable[[AckRequest], object]
+    """Told of each request that has ended."""
 
     @cached_property
     def of_others(self) -> FiguresOfOthers:
@@ -114,6 +116,10 @@ class ClusterAckBook(AckBook):
             if isinstance(addressee, RemoteClient) and addressee.node is node:
                 yield from self._disconnect(addressee)
             yield 1
+
+    def _forget(self, request: AckRequest) -> None:
+        super()._forget(request)
+        self.ended(request)
 
     def _await_no_more(self, request: AckRequest, addressee: Addressee) -> None:
         del request.awaited[addressee]

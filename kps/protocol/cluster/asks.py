@@ -18,7 +18,6 @@ from kps.protocol.server.local import LocalProgram
 from kps.protocol.server.ports import Client
 from kps.protocol.server.state import ServerState
 
-_MANY = 1000  # requests that go by owners, among which we look for those that have ended
 _ASKED = 5  # units of work (see ``turns``)
 
 
@@ -45,6 +44,7 @@ class Asks:
         self._nodes = nodes
         self._by_owner: dict[str, Node] = {}  # of the topics of requests
         self._expected: dict[str, list[str]] = {}  # ids that may yet turn out to be there
+        self._acks.ended = self._forget
 
     def pending(self, ack_id: str) -> AckRequest | None:
         """Return a pending request by this server's id of it."""
@@ -123,12 +123,10 @@ class Asks:
         node.asking.clear()
         for ack_id in list(self._expected):
             request = self._acks.pending(ack_id)
-            if request is None:
-                del self._expected[ack_id]
-            elif node in request.awaited:
+            if request is not None and node in request.awaited:
                 self._settle(request, node)
         for ack_id in [one for one, owner in self._by_owner.items() if owner is node]:
-            del self._by_owner[ack_id]
+            self._by_owner.pop(ack_id, None)
             self._give_up(ack_id)
         self._acks.drop_node(node)
 
@@ -143,26 +141,22 @@ class Asks:
 
     # -- of this node -----------------------------------------------------------------------
 
-    def _forget_expected(self) -> None:
-        """Forget what was expected of requests that have ended."""
-        pending = self._acks.pending
-        self._expected = {one: ids for one, ids in self._expected.items() if pending(one)}
+    def _forget(self, request: AckRequest) -> None:
+        """Forget what is kept of a request that has ended."""
+        self._expected.pop(request.id, None)
+        self._by_owner.pop(request.id, None)
 
     def expect(self, request: AckRequest, ids: list[str]) -> None:
         """Tell which expected receivers are absent, once all nodes have said whom they ask."""
         if any(isinstance(one, (Node, Here)) for one in request.awaited):
-            if len(self._expected) >= _MANY:
-                self._forget_expected()
             self._expected[request.id] = ids
         else:
             self._acks.note_absent(request, ids)
 
     def goes_by(self, ack_id: str, owner: Node) -> None:
         """Note that a request goes to all nodes by way of the owner of its topic."""
-        if len(self._by_owner) >= _MANY:
-            pending = self._acks.pending
-            self._by_owner = {one: node for one, node in self._by_owner.items() if pending(one)}
-        self._by_owner[ack_id] = owner
+        if self._acks.pending(ack_id) is not None:
+            self._by_owner[ack_id] = owner
 
     def ask_here(self, ack_id: str, publication: Publication) -> bool:
         """Ask the subscribers here, of a message that has come back from the owner of its topic.

@@ -415,6 +415,8 @@ def check_empty(node: Any) -> None:
     assert not cluster.members._given
     assert not cluster._tasks._offers
     assert not cluster._tasks._by_subscriber
+    assert not cluster._asks._expected
+    assert not cluster._asks._by_owner
     assert not cluster._delivery._counting
     assert not cluster._presence._watchers
     for other in cluster.nodes.others.values():

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from kps.protocol.bus.ack_request import Addressee
+from kps.protocol.bus.ack_request import AckRequest, Addressee
+from kps.protocol.cluster.asker import Asker, FiguresOfOthers
 from kps.protocol.dialect.requests import Demands
 from kps.testing.cluster import MemoryCluster
 from tests.fuzz.work import Calls
@@ -154,6 +155,29 @@ class TestAcks:
         cluster.run()
         assert after.finished
         assert {name: one.error for name, one in after.responses.items()} == dict.fromkeys(names)
+
+    def test_a_request_that_goes_by_an_owner_does_not_look_at_the_others(
+        self, cluster: MemoryCluster
+    ) -> None:
+        owner, asks = cluster["n1"].cluster.nodes.others["n2"], cluster["n1"].cluster._asks
+        acks, publisher = cluster["n1"].hub.state.acks, Asker(owner, "", FiguresOfOthers())
+        requests = [
+            acks.open(publisher, str(number), [owner], deadline=60.0, tells_timeouts=False)
+            for number in range(2000)
+        ]
+
+        def pass_on(request: AckRequest) -> None:
+            asks.goes_by(request.id, owner)
+            asks.expect(request, ["somebody"])
+
+        first = calls_of(lambda: pass_on(requests[0]))
+        for request in requests[1:-1]:
+            pass_on(request)
+        assert calls_of(lambda: pass_on(requests[-1])) == first
+        for number in range(2000):
+            acks.cancel(publisher, str(number))
+        assert not asks._by_owner
+        assert not asks._expected
 
     def _ask(self, cluster: MemoryCluster) -> tuple[Any, Any]:
         """Ask the clients of two other nodes, which have not said whom that concerns."""
