@@ -41,6 +41,8 @@ class Door:
             selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def _accept(self, listener: socket.socket) -> None:
+        if self._is_full:
+            return  # because of another listener that was ready in the same turn
         for _ in range(_AT_ONCE):
             if len(self.waiting) >= self._most:
                 self._is_full = True
