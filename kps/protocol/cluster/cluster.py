@@ -78,7 +78,6 @@ class Cluster:
         """Nodes that have come with history for other topics, for the driver's log."""
         self.is_leaving = False
         """Whether this node is about to end."""
-        self._is_suspended = False  # because there is no engine
         self.has_left = False
         """Whether it is home to nothing any more, and owns no topic."""
         self.nodes = Nodes(config.id)
@@ -208,11 +207,10 @@ class Cluster:
         """
         state = self._state
         state.now, state.is_degraded = now, not is_there
-        if is_there and self._is_suspended:
-            self._is_suspended = state.stopping = False
-        elif not is_there and not self._config.serves_alone and not state.stopping:
-            self._is_suspended = True
-            self.hub.shutdown(self._config.patience, now)
+        if is_there:
+            state.suspended = False
+        elif not self._config.serves_alone and state.admits:
+            self.hub.shutdown(self._config.patience, now, for_good=False)
 
     @entry
     def leave(self, now: float) -> None:

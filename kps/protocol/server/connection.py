@@ -273,7 +273,7 @@ class WebSocketConnection:
             request = self._socket.request
             assert request is not None
             self.session.peer = request.peer
-            if self._origin is not None or self._state.stopping or self._enter():
+            if self._origin is not None or not self._state.admits or self._enter():
                 if request.is_upgrade:
                     self.session.gate.requested(request)
                 elif self._routes.is_exchange(request):

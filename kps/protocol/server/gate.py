@@ -408,7 +408,7 @@ class Gate:
 def refusal_at_once(state: ServerState, request: HttpRequest) -> HttpResponse | None:
     """Return the refusal of a request that no hook is to see, if it is one."""
     refused = state.tally.refused
-    if state.stopping:
+    if not state.admits:
         refused["stopping"] += 1
         return STOPPING
     if not state.origins.allows(request):

@@ -233,15 +233,25 @@ class Hub:
             _isolated(connection, self.state, connection.relay_finished, to, error)
 
     @patient
-    def shutdown(self, grace: float, now: float, numbers: Sequence[int] | None = None) -> None:
+    def shutdown(
+        self,
+        grace: float,
+        now: float,
+        numbers: Sequence[int] | None = None,
+        *,
+        for_good: bool = True,
+    ) -> None:
         """Close every connection, or those of some numbers, behind their queued data (spec, 8.8).
 
-        Nobody is admitted any more.
+        Nobody is admitted any more or, if not ``for_good``, while the server is ``suspended``.
         A connection that is not drained and closed within ``grace`` seconds, or
         ``close_timeout`` if that is longer, is dropped. Another call can only shorten this.
         """
         self.state.now = now
-        self.state.stopping = True
+        if for_good:
+            self.state.stopping = True
+        else:
+            self.state.suspended = True
         for number in list(self.connections) if numbers is None else numbers:
             connection = self.connections.get(number)
             if connection is not None:

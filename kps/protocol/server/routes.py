@@ -104,7 +104,7 @@ class Routes:
             "topics": len(state.bus),
             "nodes": 1 + len(state.others),
         }
-        return HttpResponse(503 if state.stopping else 200, write(health), "application/json")
+        return HttpResponse(200 if state.admits else 503, write(health), "application/json")
 
 
 class OperatorRoutes(Routes):

@@ -54,6 +54,9 @@ class ServerState(Time):
         """The time of the latest verb."""
         self.started = now
         self.stopping = False
+        """Whether the server ends."""
+        self.suspended = False
+        """Whether it serves nobody for a while."""
         self.new_id = new_id
         """Makes an unused id, for a client that names none."""
         self.calls = Calls()
@@ -122,6 +125,11 @@ class ServerState(Time):
     def _count_delivered(self) -> None:
         """Count a message for a group that has found room at a member."""
         self.stats.delivered += 1
+
+    @property
+    def admits(self) -> bool:
+        """Whether clients may come."""
+        return not (self.stopping or self.suspended)
 
     def emit(self, event: HubEvent) -> None:
         """Add an event for the driver."""

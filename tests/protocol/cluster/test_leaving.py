@@ -9,6 +9,7 @@ from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 from kps.protocol.client.events import ErrorReceived, Lost
+from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.dialect.places import Start
 from kps.protocol.dialect.requests import Demands
 from kps.protocol.patterns import InGroup, Key
@@ -251,6 +252,23 @@ def test_a_new_home_does_not_say_that_nobody_is_there(cluster: MemoryCluster) ->
 
 
 # -- order ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_stopping", [False, True])
+def test_a_node_that_stops_takes_no_clients_when_the_engine_is_back(is_stopping: bool) -> None:
+    cluster = MemoryCluster(("n1",), cluster=ClusterConfig(serves_alone=False))
+    node, now = cluster["n1"], cluster.clock.now
+    there = node.client("there")
+    cluster.run()
+    node.cluster.has_engine(False, now)
+    cluster.run()
+    assert not there.session.ready
+    if is_stopping:
+        node.hub.shutdown(10.0, now)
+    node.cluster.has_engine(True, now)
+    again = node.client("again")
+    cluster.run()
+    assert again.session.ready is not is_stopping
 
 
 @pytest.fixture
