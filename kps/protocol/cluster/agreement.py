@@ -6,20 +6,16 @@ has done that for. A node is *sure* when all others have told it such a set, wit
 does not see itself: with fewer homes they have told it no less than it must know.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
 
 from kps.protocol.bus.slices import MakeWork, Slices
 from kps.protocol.cluster.frames import Kind
 from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.cluster.waiting import Waiting
 from kps.protocol.timers import Deadlines
 
-
-class _Waiting(NamedTuple):
-    due: float
-    ready: Callable[[], object]
+_Ready = Callable[[], object]
 
 
 class Agreement:
@@ -31,13 +27,10 @@ class Agreement:
         self.is_sure = True
         """Whether this node knows all that it must know as a home."""
         self._nodes = nodes
-        self._deadlines = deadlines
-        self._patience = patience
-        self._now = now
         self._slices = Slices(deadlines)
         self._unfinished = 0
         self._told: dict[str, frozenset[str]] = {}  # the set of homes that each has told of
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting = Waiting(deadlines, now, patience, self._give_up)
 
     def begin(self, *works: MakeWork) -> None:
         """Do what a change of the set of homes makes due, then tell the other nodes."""
@@ -62,13 +55,12 @@ class Agreement:
         """Wait for a node no more."""
         self._told.pop(node, None)
 
-    def when_sure(self, ready: Callable[[], object]) -> None:
+    def when_sure(self, ready: _Ready) -> None:
         """Call ``ready`` once this node is sure, or time is over."""
         if self.is_sure:
             ready()
         else:
-            self._waiting.append(_Waiting(self._now() + self._patience, ready))
-            self._deadlines.schedule(self)
+            self._waiting.add(ready)
 
     def _look(self) -> None:
         homes, told = frozenset(self._nodes.homes), self._told
@@ -80,18 +72,12 @@ class Agreement:
 
     def _go_on(self) -> None:
         while self._waiting and self.is_sure:
-            self._waiting.popleft().ready()
+            self._waiting.take_first()()
 
-    def next_deadline(self) -> float | None:
-        return self._waiting[0].due if self._waiting else None
-
-    def handle_timeout(self, now: float) -> None:
+    def _give_up(self, ready: _Ready) -> None:
         """Go on without those that do not tell; they may see other nodes than this one."""
-        due: list[_Waiting] = []
-        while self._waiting and self._waiting[0].due <= now:
-            due.append(self._waiting.popleft())
-        if due:
-            self.is_sure = True
-        for one in due:
-            one.ready()
-        self._go_on()
+        self.is_sure = True
+        try:
+            ready()
+        finally:
+            self._go_on()

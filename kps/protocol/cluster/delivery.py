@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 
 from kps.protocol.bus.ack_request import AckOwner, AckRequest, Keeper
 from kps.protocol.bus.publication import CountedPublication, Publication
@@ -14,6 +13,7 @@ from kps.protocol.cluster.histories import Histories
 from kps.protocol.cluster.interest import Interest
 from kps.protocol.cluster.nodes import Node, Nodes
 from kps.protocol.cluster.places import Places
+from kps.protocol.cluster.waiting import Waiting
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.patterns import Key
 from kps.protocol.server.delivery import IGNORED, Delivery, Direct, Ready, Refusal
@@ -24,14 +24,17 @@ from kps.protocol.server.state import ServerState
 class _Counting:
     """A publication of which one must tell how many subscribers got it."""
 
-    __slots__ = ("awaited", "due", "reached", "tell")
+    __slots__ = ("_tell", "awaited", "reached")
 
-    def __init__(self, awaited: Counter[str], tell: Callable[[int], None], due: float) -> None:
+    def __init__(self, awaited: Counter[str], tell: Callable[[int], None]) -> None:
         self.awaited = awaited
         """Answers that have not come yet, by node."""
-        self.tell = tell
-        self.due = due
         self.reached = 0
+        self._tell = tell
+
+    def conclude(self) -> None:
+        """Tell how many got it, as far as that is known."""
+        self._tell(self.reached)
 
 
 class ClusterDelivery(Delivery):
@@ -54,9 +57,7 @@ class ClusterDelivery(Delivery):
         self._interest = interest
         self._places = places
         self._asks = asks
-        self._patience = patience
-        self._numbers = count(1)
-        self._counting: dict[int, _Counting] = {}
+        self._counting = Waiting(state.deadlines, lambda: state.now, patience, _Counting.conclude)
         self.histories: Histories | None = None
         """The topics with history, if any have it."""
 
@@ -118,12 +119,10 @@ class ClusterDelivery(Delivery):
         if not awaited:
             super().publish_counted(publication, tell)
             return
-        number = publication.receipt = next(self._numbers)
-        counting = _Counting(awaited, tell, self._state.now + self._patience)
-        self._counting[number] = counting
+        counting = _Counting(awaited, tell)
+        publication.receipt = self._counting.add(counting)
         here = self.publish(publication)  # which may count, too, on topics with history
         counting.reached += here
-        self._state.deadlines.schedule(self)
 
     def reached(self, node: str, number: int, count: int) -> None:
         """Note how many subscribers of a node got a publication."""
@@ -131,26 +130,17 @@ class ClusterDelivery(Delivery):
         if counting is not None and counting.awaited[node]:
             counting.awaited[node] -= 1
             counting.reached += count
-            if not counting.awaited.total():
-                self._tell(number)
-
-    def _tell(self, number: int) -> None:
-        counting = self._counting.pop(number)
-        counting.tell(counting.reached)
-
-    def next_deadline(self) -> float | None:
-        return next((counting.due for counting in self._counting.values()), None)
-
-    def handle_timeout(self, now: float) -> None:
-        """Wait no longer for nodes that do not say how many got a publication."""
-        while (due := self.next_deadline()) is not None and due <= now:
-            self._tell(next(iter(self._counting)))
+            self._conclude_if_known(number, counting)
 
     def node_went(self, node: str) -> None:
         """Wait for a node no longer."""
-        for number, counting in list(self._counting.items()):
-            if counting.awaited.pop(node, 0) and not counting.awaited.total():
-                self._tell(number)
+        for number, counting in self._counting:
+            if counting.awaited.pop(node, 0):
+                self._conclude_if_known(number, counting)
+
+    def _conclude_if_known(self, number: int, counting: _Counting) -> None:
+        if not counting.awaited.total() and self._counting.take(number):
+            counting.conclude()
 
     # -- direct messages --------------------------------------------------------------------
 

@@ -1,6 +1,5 @@
 """Tells other nodes what the clients of this one subscribe to, and subscribes those nodes here."""
 
-from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,17 +8,17 @@ from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.cluster.bus import ClusterBus
 from kps.protocol.cluster.frames import Kind, read_key, write_key
 from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.cluster.waiting import Waiting
 from kps.protocol.patterns import InGroup, Key
 from kps.protocol.server.delivery import Ready
 from kps.protocol.server.figures import Tally
 from kps.protocol.timers import Deadlines
 
 
-class _Waiting(NamedTuple):
+class _Unheeded(NamedTuple):
     """A subscription that waits until all other nodes heed it."""
 
     number: int
-    due: float
     ready: Ready
 
 
@@ -37,14 +36,11 @@ class Interest:
     ) -> None:
         self._bus = bus
         self._nodes = nodes
-        self._deadlines = deadlines
-        self._patience = patience
-        self._now = now
         self._tally = tally
         self._count = 0  # changes
         self._since: dict[Key, int] = {}  # the number of the change with which each began
         self._subscribers: dict[Key, int] = {}
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting = Waiting(deadlines, now, patience, self._give_up)
         bus.on_join.append(self._joined)
         bus.on_leave.append(self._left)
 
@@ -67,8 +63,7 @@ class Interest:
         if not self._deaf_to(number):
             ready(())
         else:
-            self._waiting.append(_Waiting(number, self._now() + self._patience, ready))
-            self._deadlines.schedule(self)
+            self._waiting.add(_Unheeded(number, ready))
 
     def _joined(self, subscriber: Subscriber, key: Key) -> None:
         if _is_told(key):
@@ -120,24 +115,17 @@ class Interest:
 
     def look(self) -> None:
         """Confirm what all nodes heed by now. Those that have gone count no more."""
-        while self._waiting and not self._deaf_to(self._waiting[0].number):
-            self._waiting.popleft().ready(())
+        while (first := self._waiting.first()) and not self._deaf_to(first.number):
+            self._waiting.take_first().ready(())
 
     def _deaf_to(self, number: int) -> list[str]:
         """Return the nodes that have not heeded a change of ours."""
         return [name for name, node in self._nodes.others.items() if node.heeds < number]
 
-    # -- time -------------------------------------------------------------------------------
-
-    def next_deadline(self) -> float | None:
-        return self._waiting[0].due if self._waiting else None
-
-    def handle_timeout(self, now: float) -> None:
+    def _give_up(self, waiting: _Unheeded) -> None:
         """Wait no longer for nodes that do not confirm."""
-        while self._waiting and self._waiting[0].due <= now:
-            self._tally.unconfirmed += 1
-            waiting = self._waiting.popleft()
-            waiting.ready(self._deaf_to(waiting.number))
+        self._tally.unconfirmed += 1
+        waiting.ready(self._deaf_to(waiting.number))
 
 
 def _is_told(key: Key) -> bool:

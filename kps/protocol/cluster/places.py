@@ -7,12 +7,12 @@ asks the home of the id, and the sender is not heard meanwhile.
 
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 from typing import NamedTuple
 
 from kps.protocol.cluster.agreement import Agreement
 from kps.protocol.cluster.frames import Kind
 from kps.protocol.cluster.nodes import Node, Nodes
+from kps.protocol.cluster.waiting import Waiting
 from kps.protocol.server.state import ServerState
 
 _MOST = 16_384  # ids of which the node is kept
@@ -22,8 +22,16 @@ class _Asking(NamedTuple):
     """Who waits for the node of a client."""
 
     client_id: str
-    due: float
     ready: Callable[[], object]
+
+
+class _Question(NamedTuple):
+    """What is asked about an id, and for whom."""
+
+    home: str
+    """The node that is asked; empty: this one decides, once it is sure."""
+    numbers: list[int]
+    """Of those who wait."""
 
 
 class Places:
@@ -44,11 +52,9 @@ class Places:
         self._nodes = nodes
         self._agreement = agreement
         self._holder = holder
-        self._patience = patience
         self._known: dict[str, str] = {}
-        self._numbers = count(1)
-        self._asking: dict[int, _Asking] = {}
-        self._by_id: dict[str, list[int]] = {}
+        self._asking = Waiting(state.deadlines, lambda: state.now, patience, self._give_up)
+        self._by_id: dict[str, _Question] = {}
 
     # -- of this node -----------------------------------------------------------------------
 
@@ -81,18 +87,20 @@ class Places:
         home = self._nodes.home(client_id)
         if home is None and (self._agreement.is_sure or self._holder(client_id)):
             return True
-        number = next(self._numbers)
-        asking = _Asking(client_id, self._state.now + self._patience, ready)
-        self._asking[number] = asking
-        waiting = self._by_id.setdefault(client_id, [])
-        waiting.append(number)
-        self._state.deadlines.schedule(self)
-        if len(waiting) == 1:
-            if home is None:
-                self._agreement.when_sure(partial(self._settle, client_id))
-            else:
-                home.send(Kind.WHERE, client_id)
+        number = self._asking.add(_Asking(client_id, ready))
+        if client_id in self._by_id:
+            self._by_id[client_id].numbers.append(number)
+        else:
+            self._ask(client_id, [number])
         return False
+
+    def _ask(self, client_id: str, numbers: list[int]) -> None:
+        home = self._nodes.home(client_id)
+        self._by_id[client_id] = _Question("" if home is None else home.id, numbers)
+        if home is None:
+            self._agreement.when_sure(partial(self._settle, client_id))
+        else:
+            home.send(Kind.WHERE, client_id)
 
     def is_there(self, client_id: str, node: str) -> None:
         """Take the answer of a home: the node of a client, or empty."""
@@ -108,10 +116,24 @@ class Places:
             del self._known[client_id]
 
     def _settle(self, client_id: str) -> None:
-        for number in self._by_id.pop(client_id, ()):
-            asking = self._asking.pop(number, None)
+        question = self._by_id.pop(client_id, None)
+        if question is not None:
+            self._go_on(question)
+
+    def _go_on(self, question: _Question) -> None:
+        for number in question.numbers:
+            asking = self._asking.take(number)
             if asking is not None:
                 asking.ready()
+
+    def _give_up(self, asking: _Asking) -> None:
+        """Go on without the answer. What is asked about the id from now on is another question."""
+        question = self._by_id.pop(asking.client_id, None)
+        try:
+            asking.ready()
+        finally:
+            if question is not None:
+                self._go_on(question)
 
     # -- of other nodes ---------------------------------------------------------------------
 
@@ -126,21 +148,8 @@ class Places:
         node.send(Kind.THERE, client_id, self._holder(client_id) or "")
 
     def node_went(self, node: str) -> None:
-        """Forget who was on a node, and ask the new homes of what its answers are missing for."""
+        """Forget who was on a node, and ask the new homes of what it was asked for."""
         self._known = {one: place for one, place in self._known.items() if place != node}
-        for client_id in list(self._by_id):
-            home = self._nodes.home(client_id)
-            if home is None:
-                self._agreement.when_sure(partial(self._settle, client_id))
-            else:
-                home.send(Kind.WHERE, client_id)
-
-    # -- time -------------------------------------------------------------------------------
-
-    def next_deadline(self) -> float | None:
-        return next((asking.due for asking in self._asking.values()), None)
-
-    def handle_timeout(self, now: float) -> None:
-        """Go on without the answer."""
-        while (due := self.next_deadline()) is not None and due <= now:
-            self._settle(next(iter(self._asking.values())).client_id)
+        for client_id, question in list(self._by_id.items()):
+            if question.home == node:
+                self._ask(client_id, question.numbers)
