@@ -22,11 +22,17 @@ class Agreement:
     """What the other nodes have told this one since the set of homes has changed."""
 
     def __init__(
-        self, nodes: Nodes, deadlines: Deadlines, patience: float, now: Callable[[], float]
+        self,
+        nodes: Nodes,
+        deadlines: Deadlines,
+        patience: float,
+        now: Callable[[], float],
+        failed: Callable[[Exception], object],
     ) -> None:
         self.is_sure = True
         """Whether this node knows all that it must know as a home."""
         self._nodes = nodes
+        self._failed = failed
         self._slices = Slices(deadlines)
         self._unfinished = 0
         self._told: dict[str, frozenset[str]] = {}  # the set of homes that each has told of
@@ -40,7 +46,10 @@ class Agreement:
 
     def _work(self, works: tuple[MakeWork, ...]) -> Iterator[int]:
         for make in works:
-            yield from make()
+            try:
+                yield from make()
+            except Exception as error:  # ours; the nodes must not wait for the rest for ever
+                self._failed(error)
         self._unfinished -= 1
         if not self._unfinished:
             self._nodes.tell(Kind.TOLD, list(self._nodes.homes))

@@ -105,7 +105,13 @@ class Cluster:
 
     def _new_bus(self, deadlines: Deadlines) -> ClusterBus:
         patience = self._config.confirm_timeout
-        self.agreement = Agreement(self.nodes, deadlines, patience, now=lambda: self._state.now)
+        self.agreement = Agreement(
+            self.nodes,
+            deadlines,
+            patience,
+            now=lambda: self._state.now,
+            failed=partial(self._failed, "what the nodes that decide must know"),
+        )
         return ClusterBus(deadlines, self.nodes, self.agreement)
 
     def _begin(self, state: ServerState, local: LocalProgram) -> ClusterDelivery:
@@ -113,7 +119,12 @@ class Cluster:
         patience, nodes = self._config.confirm_timeout, self.nodes
         self._state = state
         self._slices = Slices(state.deadlines)
-        self._survey = Survey(nodes, state.deadlines, now=lambda: state.now)
+        self._survey = Survey(
+            nodes,
+            state.deadlines,
+            now=lambda: state.now,
+            failed=partial(self._failed, "a question to all nodes"),
+        )
         self._encoding = LinkEncoding(self._seconds_left)
         bus, acks = state.bus, state.acks
         assert isinstance(bus, ClusterBus)
@@ -186,7 +197,7 @@ class Cluster:
             try:
                 link.receive(chunk, now)
             except Exception as error:  # ours, or of a node of another version
-                self._state.emit(SessionFailed(f"the link to {node}", error))
+                self._failed(f"the link to {node}", error)
                 link.rest("a fault in this node", now)
             self._state.deadlines.schedule(link)
 
@@ -317,6 +328,9 @@ class Cluster:
             self._reception.take(node, frame)
 
     # -- within -----------------------------------------------------------------------------
+
+    def _failed(self, where: str, error: Exception) -> None:
+        self._state.emit(SessionFailed(where, error))
 
     def _left_by(self, node: Node) -> None:
         """Turn to other homes, because a node is about to end."""

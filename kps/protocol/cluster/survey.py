@@ -22,14 +22,25 @@ class _Question:
 
 
 class Survey:
-    """The questions of this node, and its answers to those of others. ``now`` tells the time."""
+    """The questions of this node, and its answers to those of others.
 
-    def __init__(self, nodes: Nodes, deadlines: Deadlines, now: Callable[[], float]) -> None:
+    ``now`` tells the time. ``failed`` is called with a fault in an answer, which then is empty, and
+    with one in what is done with the answers of others.
+    """
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        deadlines: Deadlines,
+        now: Callable[[], float],
+        failed: Callable[[Exception], object],
+    ) -> None:
         self.answers: dict[str, Callable[..., bytes]] = {}
         """What this node tells, by what is asked. It gets what the question says about that."""
         self._nodes = nodes
         self._deadlines = deadlines
         self._now = now
+        self._failed = failed
         self._numbers = count(1)
         self._questions: dict[int, _Question] = {}
 
@@ -52,8 +63,13 @@ class Survey:
 
     def asked(self, node: Node, number: int, what: str, *about: object) -> None:
         """Answer a question of another node."""
-        tell = self.answers.get(what)
-        node.send(Kind.SURVEYED, number, payload=b"" if tell is None else tell(*about))
+        tell, answer = self.answers.get(what), b""
+        if tell is not None:
+            try:
+                answer = tell(*about)
+            except Exception as error:  # ours, or of what the program shows of itself
+                self._failed(error)
+        node.send(Kind.SURVEYED, number, payload=answer)
 
     def told(self, node: Node, answer: bytes, number: int) -> None:
         """Take an answer of another node; one that comes too late does not count."""
@@ -76,7 +92,10 @@ class Survey:
 
     def _conclude(self, number: int) -> None:
         question = self._questions.pop(number)
-        question.done(question.told)
+        try:
+            question.done(question.told)
+        except Exception as error:  # ours: it must not end the link over which the last word came
+            self._failed(error)
 
     # -- time -------------------------------------------------------------------------------
 
@@ -86,7 +105,4 @@ class Survey:
     def handle_timeout(self, now: float) -> None:
         """Wait no longer for nodes that say nothing."""
         for number in [one for one, question in self._questions.items() if question.due <= now]:
-            try:
-                self._conclude(number)
-            finally:
-                self._deadlines.schedule(self)  # a fault in one must not keep the others waiting
+            self._conclude(number)

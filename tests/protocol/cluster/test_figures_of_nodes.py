@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kps.protocol.access.identity import Identity, Permissions
+from kps.protocol.cluster.cluster import Cluster
 from kps.protocol.cluster.figures import _packed, _unpacked
 from kps.protocol.patterns import InGroup, Pattern
 from kps.protocol.server.config import HubConfig
@@ -185,6 +186,31 @@ class TestForOperators:
         for name in ("n2", "n3"):
             cluster[name].cluster._survey.answers.clear()
         assert Scrape(cluster, "n1").clients == {"n1": 0}
+
+    @pytest.mark.parametrize("node", ["n1", "n2"])
+    def test_a_fault_in_the_figures_of_a_node_ends_no_link(
+        self, node: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither at the node that is asked, nor at the one that asks and has its own figures."""
+
+        def fail(self: Shown) -> Figures:
+            if self._node is cluster[node]:
+                raise RuntimeError("a fault")
+            return gather_all(self)
+
+        def note(self: Cluster, where: str, error: Exception) -> None:
+            faults.append((self.nodes.me, str(error)))
+
+        gather_all, faults = Shown.gather, list[tuple[str, str]]()
+        monkeypatch.setattr(Shown, "gather", fail)
+        monkeypatch.setattr(Cluster, "_failed", note)
+        cluster = new_cluster()
+        for one in cluster.nodes.values():
+            one.cluster.changes.clear()
+        scrape = Scrape(cluster, "n1")
+        assert scrape.clients == (None if node == "n1" else {"n1": 0, "n3": 0})
+        assert not any(one.cluster.changes for one in cluster.nodes.values())
+        assert faults == [(node, "a fault")]
 
     def test_figures_come_as_they_went(self) -> None:
         figures: Figures = {("a",): 1, ("b", "x", "ÿ\n"): 2.5, ("c",): inf}
