@@ -216,7 +216,7 @@ class NatsLinks:
     async def _hear(self, message: "Msg") -> None:
         self.membership.hear(message.data, self._clock())
         self._progress()
-        if self.membership.strange and not self._has_warned:
+        if self.membership.unreadable and not self._has_warned:
             self._has_warned = True
             text = (
                 "a node of the cluster %(cluster)s has another cluster_secret, or another version: "

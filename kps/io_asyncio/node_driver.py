@@ -99,12 +99,12 @@ class NodeDriver(ServerDriver):
                 write(level, "link_fell", text, node=node, reason=reason, lost=lost)
             elif not reason:
                 write(logging.INFO, "link_up", "the link to %(node)s is up", node=node)
-        while self.cluster.strangers:
+        while self.cluster.other_histories:
             text = (
                 "%(node)s has history for other topics than this node: messages on a topic that "
                 "has it on one of them only do not reach the other"
             )
-            write(logging.ERROR, "other_history", text, node=self.cluster.strangers.pop())
+            write(logging.ERROR, "other_history", text, node=self.cluster.other_histories.pop())
 
 
 def new_token() -> int:

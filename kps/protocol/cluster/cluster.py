@@ -74,7 +74,7 @@ class Cluster:
         self._unflushed: dict[str, None] = {}
         self.changes: list[LinkChange] = []
         """What has become of links, for the driver's log."""
-        self.strangers: list[str] = []
+        self.other_histories: list[str] = []
         """Nodes that have come with history for other topics, for the driver's log."""
         self.is_leaving = False
         """Whether this node is about to end."""
@@ -168,7 +168,7 @@ class Cluster:
             self._tasks,
             self._presence,
             self.histories,
-            self.strangers,
+            self.other_histories,
             self._survey,
             self._refuse,
             self._left_by,

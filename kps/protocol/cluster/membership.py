@@ -34,7 +34,7 @@ class Membership:
         self.is_serving = False
         """Whether this node serves clients."""
         self._other = 0  # the token of another server with our id
-        self.strange = 0
+        self.unreadable = 0
         """Announcements that this node could not read, perhaps because of another secret."""
         self._cluster = cluster
         self._config = config
@@ -78,7 +78,7 @@ class Membership:
         body = self._seal.open(chunk)
         said = None if body is None else _read(body)
         if said is None:
-            self.strange += 1
+            self.unreadable += 1
         if said is None or said.cluster != self._config.name or not self._is_open:
             return
         if said.node == self._me:

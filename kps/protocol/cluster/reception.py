@@ -36,7 +36,7 @@ class Reception:
         tasks: ClusterTaskBook,
         presence: ClusterPresenceBook,
         histories: Histories | None,
-        strangers: list[str],
+        other_histories: list[str],
         survey: Survey,
         refuse: Callable[[str, Refusal], None],
         leaving: Callable[[Node], None],
@@ -51,7 +51,7 @@ class Reception:
         self.tasks = tasks
         self.presence = presence
         self.histories = histories
-        self._strangers = strangers
+        self._other_histories = other_histories
         self.survey = survey
         self._refuse = refuse
         self.leaving = leaving
@@ -77,7 +77,7 @@ class Reception:
         node.epoch = epoch
         mine = [] if self.histories is None else self.histories.selected
         if selected is not None and selected != mine:
-            self._strangers.append(node.id)
+            self._other_histories.append(node.id)
 
     def _publish(self, node: Node, data: bytes, receipt: int, *about: Any) -> None:
         publication = restored(ForwardedPublication, About(*about), data)

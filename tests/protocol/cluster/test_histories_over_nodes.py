@@ -75,17 +75,17 @@ def test_all_see_one_order_and_one_numbering(cluster: MemoryCluster, topic: str)
 
 
 @pytest.mark.parametrize("rules", [(History("h/*"),), ()])
-def test_a_node_with_other_rules_is_a_stranger(
+def test_a_node_with_other_rules_is_noted(
     cluster: MemoryCluster, rules: tuple[History, ...]
 ) -> None:
-    assert not any(node.cluster.strangers for node in cluster.nodes.values())
+    assert not any(node.cluster.other_histories for node in cluster.nodes.values())
     cluster.kill("n2")
     other = cluster["n2"]
     other._config = replace(other._config, history=rules)
     cluster.start("n2")
-    assert sorted(other.cluster.strangers) == ["n1", "n3"]
+    assert sorted(other.cluster.other_histories) == ["n1", "n3"]
     if rules:  # a node without any tells nothing
-        assert cluster["n1"].cluster.strangers == ["n2"]
+        assert cluster["n1"].cluster.other_histories == ["n2"]
 
 
 def owned_by(first: str, second: str) -> str:

@@ -93,11 +93,11 @@ def test_a_recording_of_an_earlier_run_is_no_rival() -> None:
     assert len(now.membership.take()) < 2 + 2 * len(recorded)
 
 
-def test_what_is_signed_with_another_secret_counts_as_strange() -> None:
+def test_what_is_signed_with_another_secret_is_unreadable() -> None:
     one = node("n1", 1.0, 1)
     other = node("n2", 1.0, 2, ClusterConfig(secret=b"another one of these"))
     exchange(one, other)
-    assert one.membership.strange
+    assert one.membership.unreadable
     assert not one.membership.missing
     one.hear(b"", b"x" * 100, b"[]" * 20)
-    assert one.membership.strange == 4
+    assert one.membership.unreadable == 4
