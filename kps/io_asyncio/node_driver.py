@@ -105,6 +105,12 @@ class NodeDriver(ServerDriver):
                 "has it on one of them only do not reach the other"
             )
             write(logging.ERROR, "other_history", text, node=self.cluster.other_histories.pop())
+        while self.cluster.forged:
+            text = (
+                "a chunk in the name of %(node)s has a wrong signature: that node has another "
+                "cluster_secret, or somebody forges; it and all others like it are dropped"
+            )
+            write(logging.WARNING, "forged_chunk", text, node=self.cluster.forged.pop())
 
 
 def new_token() -> int:

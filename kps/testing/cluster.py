@@ -222,6 +222,8 @@ class MemoryCluster:
         logs = node.hub.state.logs
         if name in self.stores and logs is not None:
             self.stores[name].close(logs)
+        node.cluster.say_farewell(self.clock.now)
+        self.run()
         self.kill(name)
         self.run()
 

@@ -76,6 +76,8 @@ class Cluster:
         """What has become of links, for the driver's log."""
         self.other_histories: list[str] = []
         """Nodes that have come with history for other topics, for the driver's log."""
+        self.forged: list[str] = []
+        """Nodes in whose name a chunk has come with a wrong signature, each once, for that log."""
         self.is_leaving = False
         """Whether this node is about to end."""
         self.has_left = False
@@ -320,6 +322,10 @@ class Cluster:
         self._delivery.node_went(node.id)
         self.interest.look()
         self._survey.node_went(node.id)
+
+    def got_forged(self, link: Link) -> None:
+        """Note that a chunk with a wrong signature has come in the name of a node."""
+        self.forged.append(link.node)
 
     def received(self, link: Link, frame: Frame) -> None:
         """Take a frame."""

@@ -18,8 +18,7 @@ from kps.protocol.dialect.envelope import InvalidMessage, load, write
 
 _HEAD = Struct(">BQQQ")  # kind of chunk, token of the sender, of the receiver, number
 VERSION = 1
-"""Of what nodes tell each other. It grows when a node of the version before would not understand
-all of it: then a node tells such a one only what that understands."""
+"""Of what nodes tell each other. All nodes of this version understand all of it."""
 ENDED = "the node has ended"
 """Why a link falls in good order."""
 
@@ -34,6 +33,9 @@ class Listener(Protocol):
 
     def fell(self, link: "Link", reason: str) -> None:
         """Note that the link is not up any more. What waited for the other node is lost."""
+
+    def got_forged(self, link: "Link") -> None:
+        """Note that a chunk has come whose signature is wrong: the first one of all."""
 
     def received(self, link: "Link", frame: Frame) -> None:
         """Take a frame."""
@@ -60,16 +62,15 @@ class Link:
         """The name of the other node."""
         self.is_up = False
         self.version = VERSION
-        """The version of the other node, known when the link is up."""
+        """The version that the other node has told; nothing depends on it yet."""
         self.lost = 0
         """Frames that were not sent because the link fell."""
-        self.forged = 0
-        """Chunks whose signature was wrong."""
         self._me = me
         self._config = config
         self._listener = listener
         self._new_token = new_token
         self._seal = Seal(config.secret)
+        self._has_forged = False  # whether a chunk has come whose signature was wrong
         self._is_open = False  # whether there is a carrier
         self._is_rising = False  # whether the node is being told all that there is
         self._mine = new_token()
@@ -102,7 +103,9 @@ class Link:
             return
         body = self._seal.open(chunk)
         if body is None or len(body) < _HEAD.size:
-            self.forged += 1
+            if not self._has_forged:
+                self._has_forged = True
+                self._listener.got_forged(self)
             return
         kind, theirs, mine, number = _HEAD.unpack_from(body)
         if kind == _GREETING:

@@ -9,7 +9,9 @@ from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import Message
 from kps.protocol.client.events import ErrorReceived, Lost
+from kps.protocol.cluster.cluster import LinkChange
 from kps.protocol.cluster.config import ClusterConfig
+from kps.protocol.cluster.link import ENDED
 from kps.protocol.dialect.places import Start
 from kps.protocol.dialect.requests import Demands
 from kps.protocol.patterns import InGroup, Key
@@ -181,6 +183,14 @@ def test_messages_for_a_group_on_their_way_to_a_node_that_leaves(
     cluster.advance(2.0)
     for key in groups:
         assert [one for name in stays for one in data(boxes[name, key])] == ["on its way"]
+
+
+def test_others_know_that_a_node_ends_in_order(cluster: MemoryCluster) -> None:
+    for node in cluster.nodes.values():
+        node.cluster.changes.clear()
+    cluster.stop("n2")
+    for name in ("n1", "n3"):
+        assert cluster[name].cluster.changes == [LinkChange("n2", ENDED, 0)]
 
 
 def test_all_may_leave(cluster: MemoryCluster, clients: Clients) -> None:

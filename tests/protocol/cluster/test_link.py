@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.frames import Assembler, Frame, Kind, compose, read_key, write_key
 from kps.protocol.cluster.homes import home_of
-from kps.protocol.cluster.link import Link
+from kps.protocol.cluster.link import ENDED, Link
 from kps.protocol.dialect.envelope import write
 from kps.protocol.patterns import InGroup, Key, Pattern
 
@@ -26,6 +26,7 @@ class End:
         self.times: list[list[Any]] = []
         self.sent: list[list[Any]] = []
         self.reasons: list[str] = []
+        self.forged = 0
 
     def rose(self, link: Link) -> None:
         self.times.append([])
@@ -33,6 +34,9 @@ class End:
 
     def fell(self, link: Link, reason: str) -> None:
         self.reasons.append(reason)
+
+    def got_forged(self, link: Link) -> None:
+        self.forged += 1
 
     def received(self, link: Link, frame: Frame) -> None:
         self.times[-1].append(frame.values[0])
@@ -94,11 +98,13 @@ def test_what_is_sent_arrives_in_order() -> None:
     assert both.ends[1].times == [list(range(50))]
 
 
-def test_a_signature_that_is_wrong_counts_and_changes_nothing() -> None:
+def test_a_signature_that_is_wrong_is_told_once_and_changes_nothing() -> None:
     both = Both(ClusterConfig(secret=b"one"), ClusterConfig(secret=b"two"))
     both.settle()
     assert not any(end.link.is_up for end in both.ends)
-    assert all(end.link.forged for end in both.ends)
+    both.pass_time(both.config.heartbeat)
+    both.settle()
+    assert [end.forged for end in both.ends] == [1, 1]
 
 
 def test_another_cluster_is_a_stranger() -> None:
@@ -140,7 +146,35 @@ def test_a_changed_chunk_is_refused() -> None:
     both.wires[0][-1] = both.wires[0][-1][:-1] + b"\0"
     both.deliver(0)
     assert both.ends[1].times == [[]]
-    assert both.ends[1].link.forged == 1
+    assert both.ends[1].forged == 1
+
+
+def test_a_farewell_comes_behind_all_that_was_sent() -> None:
+    both = Both(ClusterConfig(max_chunk=64))
+    both.settle()
+    leaving, other = both.ends
+    for number in range(20):
+        leaving.send(number, size=50)
+    leaving.link.say_farewell(both.now)
+    both.take(0)
+    farewell = both.wires[0][-1]
+    both.deliver(0)
+    assert other.times == [list(range(20))]
+    assert other.reasons == [ENDED]
+    assert not other.link.is_up
+    leaving.link.close()
+    leaving.link.open(both.now)  # it begins again
+    both.settle()
+    assert all(end.link.is_up for end in both.ends)
+    other.link.receive(farewell, both.now)  # a recording
+    assert other.link.is_up
+
+
+def test_who_is_not_up_says_no_farewell() -> None:
+    both = Both()
+    both.take(0)
+    both.ends[0].link.say_farewell(both.now)
+    assert not both.ends[0].link.take(both.now)
 
 
 def test_too_much_that_waits_lets_the_link_fall() -> None:

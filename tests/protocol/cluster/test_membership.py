@@ -101,3 +101,11 @@ def test_what_is_signed_with_another_secret_is_unreadable() -> None:
     assert not one.membership.missing
     one.hear(b"", b"x" * 100, b"[]" * 20)
     assert one.membership.unreadable == 4
+
+
+def test_a_chunk_that_is_not_of_the_node_in_whose_name_it_comes_is_noted_once() -> None:
+    cluster = MemoryCluster(("n1", "n2"), cluster=ClusterConfig(secret=b"the secret of both"))
+    for _ in range(3):
+        cluster["n1"].cluster.receive("n2", bytes(100), cluster.clock.now)
+    assert cluster["n1"].cluster.forged == ["n2"]
+    assert "n2" in cluster["n1"].cluster.nodes.others
