@@ -19,7 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +27,7 @@ from pathlib import Path
 from machine import machine
 from soak_nodes_servers import Nodes, Several, Workers
 from soak_nodes_traffic import Traffic
-from soak_report import Sample, growth
+from soak_report import SHORTEST, Sample, growth
 
 HERE = Path(__file__).parent
 KINDS: dict[str, type[Several]] = {"workers": Workers, "nats": Nodes}
@@ -76,11 +76,23 @@ async def soak(over: str, minutes: float, seed: int) -> Outcome:
         outcome.counts = traffic.counts()
         outcome.failures += traffic.failures
         outcome.failures += await servers.end()
-    for name in outcome.samples[-1].memory if outcome.samples else ():
+    outcome.failures += faults_of_memory(outcome)
+    return outcome
+
+
+def faults_of_memory(outcome: Outcome) -> list[str]:
+    """Tell which processes grow, and of which that is not known though the run was long enough."""
+    is_long = outcome.minutes * 60 >= SHORTEST + 4 * SAMPLE_EVERY
+    if not outcome.samples:
+        return ["nobody has looked at the memory"] if is_long else []
+    faults = []
+    for name in outcome.samples[-1].memory:
         found = growth(outcome.samples, name)
         if found.is_known and not found.is_flat:
-            outcome.failures.append(f"{name}: memory grows by {found.rise / MIB:.1f} MiB")
-    return outcome
+            faults.append(f"{name}: memory grows by {found.rise / MIB:.1f} MiB")
+        elif is_long and not found.is_known:
+            faults.append(f"{name}: its memory is known for {found.seconds:.0f} s only")
+    return faults
 
 
 @asynccontextmanager
@@ -100,6 +112,8 @@ async def sampling(servers: Several, outcome: Outcome) -> AsyncIterator[None]:
         yield
     finally:
         looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking  # which raises what it has met
 
 
 def render(outcomes: list[Outcome]) -> str:
