@@ -12,7 +12,7 @@ import kps
 from kps.asgi import Bus
 from tests.asgi.harness import PATIENCE, Caller, served
 from tests.asgi.test_bus import run
-from tests.event_source import EventReader
+from tests.event_source import Event, EventReader
 
 
 def call(bus: Bus, method: str, path: str, query: str = "", **changed: Any) -> Caller:
@@ -123,7 +123,7 @@ def test_a_stream_goes_on_until_the_client_has_gone() -> None:
             )
             await until(lambda: len(bus.clients()) == 1)
             await bus.publish("news", "hello")
-            reader, events = EventReader(), []
+            reader, events = EventReader(), list[Event]()
             while not any(event.kind == "message" for event in events):
                 events += reader.feed((await caller.next())["body"])
             assert events[-1].data["data"] == "hello"
@@ -137,7 +137,9 @@ def test_a_stream_goes_on_until_the_client_has_gone() -> None:
 
 def test_a_client_that_takes_nothing_of_its_stream_is_let_go() -> None:
     async def test() -> None:
-        limits = kps.ServerLimits(queue_bytes=20_000, close_timeout=0.2, overflow="close")
+        limits = kps.ServerLimits(
+            queue_bytes=20_000, close_timeout=0.2, overflow=kps.Overflow.CLOSE
+        )
         async with running(limits=limits) as bus:
             caller = call(bus, "GET", "/sse", "topic=news")
             caller.give("http.request")
@@ -164,7 +166,7 @@ def test_with_a_real_server() -> None:
         httpx.Client(base_url=f"http://{address}/bus", timeout=PATIENCE) as client,
         client.stream("GET", "/sse", params={"topic": "news"}) as stream,
     ):
-        parts, reader, events = stream.iter_raw(), EventReader(), []
+        parts, reader, events = stream.iter_raw(), EventReader(), list[Event]()
         reader.feed(next(parts))
         published = client.post("/publish", params={"topic": "news", "receipt": 1}, json={"n": 1})
         assert published.json() == {"delivered": 1}
