@@ -50,6 +50,11 @@ class Asks:
         """Return a pending request by this server's id of it."""
         return self._acks.pending(ack_id)
 
+    def seconds_left(self, ack_id: str) -> float:
+        """Return how long an ack request still waits."""
+        request = self.pending(ack_id)
+        return 0.0 if request is None else (request.deadline or 0.0) - self._state.now
+
     # -- of other nodes ---------------------------------------------------------------------
 
     def ask_topic(self, node: Node, ack_id: str, publication: Publication, seconds: float) -> bool:

@@ -1,6 +1,6 @@
 """Publications on their way between nodes: what each frame with one has at its end."""
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from kps.protocol.bus.publication import Publication
 
@@ -34,3 +34,21 @@ def restored(kind: type[P], about: About, payload: bytes) -> P:
     publication.add([payload], messages)
     publication.headers = headers.encode()
     return publication
+
+
+class Concern(NamedTuple):
+    """Who wants to know what becomes of a publication."""
+
+    origin: str
+    """The node of the publisher."""
+    receipt: int
+    """The number of the receipt, or 0."""
+    ack_id: str
+    """The ack request, or empty."""
+    seconds: float
+    """For how long that waits."""
+
+
+def concern_in(values: tuple[Any, ...]) -> tuple[Concern, About]:
+    middle = len(Concern._fields)
+    return Concern(*values[:middle]), About(*values[middle:])

@@ -127,7 +127,7 @@ class Cluster:
             now=lambda: state.now,
             failed=partial(self._failed, "a question to all nodes"),
         )
-        self._encoding = LinkEncoding(self._seconds_left)
+        self._encoding = LinkEncoding(lambda ack_id: self._asks.seconds_left(ack_id))
         bus, acks = state.bus, state.acks
         assert isinstance(bus, ClusterBus)
         assert isinstance(acks, ClusterAckBook)
@@ -240,7 +240,7 @@ class Cluster:
         if self.histories is not None:
             self.histories.hold()
         self._settle(partial(self.names.move_from, self.nodes.me))
-        self.agreement.when_sure(self._hand_over)
+        self.agreement.when_sure(partial(self._slices.begin, self._hand_over))
 
     @entry
     def say_farewell(self, now: float) -> None:
@@ -347,14 +347,9 @@ class Cluster:
         """Tell the homes what they must know, now that there are other ones."""
         self.agreement.begin(*works, self.members.move, self._tasks.move)
 
-    def _hand_over(self) -> None:
-        if self.histories is None:
-            self.has_left = True
-        else:
-            self._slices.begin(partial(self._hand_over_all, self.histories))
-
-    def _hand_over_all(self, histories: Histories) -> Iterator[int]:
-        yield from histories.hand_over()
+    def _hand_over(self) -> Iterator[int]:
+        if self.histories is not None:
+            yield from self.histories.hand_over()
         self.has_left = True
 
     def _refuse(self, client_id: str, refuse: Refusal) -> None:
@@ -370,7 +365,3 @@ class Cluster:
         connection = self.hub.connections.get(number)
         if connection is not None:
             connection.judge(verdict, self._state.now)
-
-    def _seconds_left(self, ack_id: str) -> float:
-        request = self._asks.pending(ack_id)
-        return 0.0 if request is None else (request.deadline or 0.0) - self._state.now

@@ -121,6 +121,11 @@ class Kind(IntEnum):
     """For the owner of a topic: the topic, of which the sender lacks something."""
     YIELDED = 48
     """Topic, and the node that owns it from now on, because it has won against the sender."""
+    FENCE = 49
+    """Topic, and a node: whoever owns the topic tells that with ``FENCED``, behind what has come to
+    it by the same way."""
+    FENCED = 50
+    """Topic."""
 
 
 class Frame(NamedTuple):

@@ -13,33 +13,21 @@ has started wins over one that is as a store had it.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from kps.protocol.bus.ack_request import AckRequest
 from kps.protocol.bus.history import TopicLog
 from kps.protocol.bus.publication import ForwardedPublication, Publication
 from kps.protocol.cluster.asks import Asks
-from kps.protocol.cluster.carrying import About, payload_of, restored
+from kps.protocol.cluster.carrying import About, Concern, concern_in, payload_of, restored
+from kps.protocol.cluster.copies import Copies
 from kps.protocol.cluster.frames import Kind
 from kps.protocol.cluster.logs import ClusterLogBook
 from kps.protocol.cluster.nodes import Node, Nodes
-from kps.protocol.cluster.owners import COPY, LIVES, WHOLE, Owners
+from kps.protocol.cluster.owners import LIVES, Owners
 from kps.protocol.cluster.ports import DeliversHere
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.server.state import ServerState
-
-
-class Concern(NamedTuple):
-    """Who wants to know what becomes of a publication."""
-
-    origin: str
-    """The node of the publisher."""
-    receipt: int
-    """The number of the receipt, or 0."""
-    ack_id: str
-    """The ack request, or empty."""
-    seconds: float
-    """For how long that waits."""
 
 
 class Histories:
@@ -60,10 +48,12 @@ class Histories:
         self._delivery = delivery
         self.owners = Owners(logs, nodes)
         """Who owns which topic."""
-        self._told: dict[tuple[str, str], tuple[int, int]] = {}  # right and top, by node and topic
+        self.copies = Copies(state, logs, nodes, self.owners, delivery, self)
+        """The logs of topics that other nodes own."""
         self._new: set[str] = set()  # nodes that have not told everything yet
-        self._lacking: set[str] = set()  # topics that their owners are to send as a whole
-        self._silent: dict[str, int] = {}  # up to where nothing is delivered that comes as past
+        self._fences: dict[str, str] = {}
+        """Topics with a new owner, and the former one, by way of which messages of ours may still
+        be under way: so that newer ones do not overtake them, these are held."""
         self._epoch = logs.own_epoch
         self._holds = self._hands_over = self._is_over = False
         self._held: dict[str, list[tuple[Publication, Concern]]] = {}
@@ -77,10 +67,7 @@ class Histories:
     def _forgot(self, topic: str) -> None:
         """Forget a topic whose log is forgotten."""
         self.owners.forget(topic)
-        self._lacking.discard(topic)
-        self._silent.pop(topic, None)
-        for node in self._nodes.others:
-            self._told.pop((node, topic), None)
+        self.copies.forget(topic)
 
     def has(self, topic: str) -> bool:
         """Tell whether a topic has history."""
@@ -108,7 +95,9 @@ class Histories:
     def _number_or_send(self, publication: Publication, concern: Concern) -> None:
         topic = publication.topic
         owner = None if topic in self._logs.waiting else self._owner_of(topic)
-        if owner is not None:
+        if topic in self._fences:
+            self._held.setdefault(topic, []).append((publication, concern))
+        elif owner is not None:
             if concern.ack_id and concern.origin == self._nodes.me:
                 self._asks.goes_by(concern.ack_id, owner)
             values = *concern, *About.of(publication)
@@ -118,14 +107,14 @@ class Histories:
         else:
             self._number(publication, concern)
 
-    def _release(self, topic: str) -> None:
+    def release(self, topic: str) -> None:
         """Number what has waited for the owner of a topic, or let that do it."""
         for held in self._held.pop(topic, ()):
             self._number_or_send(*held)
 
     def keep(self, _: Node, payload: bytes, *values: Any) -> None:
         """Number a publication of another node, as the owner of its topic."""
-        concern, about = _split(values)
+        concern, about = concern_in(values)
         publication = restored(Publication, about, payload)
         if not self.has(publication.topic):
             return  # that node has other rules
@@ -144,58 +133,9 @@ class Histories:
         about, payload = About.of(publication), payload_of(publication)
         place = log.epoch, publication.offset
         self._nodes.tell(Kind.KEPT, *place, *concern, *about, payload=payload)
-        self._deliver(publication, concern)
+        self.deliver(publication, concern)
 
-    def kept(self, node: Node, payload: bytes, epoch: str, first: int, *values: Any) -> None:
-        """Keep and deliver what the owner of a topic has numbered."""
-        concern, about = _split(values)
-        topic = about.topic
-        log = self._logs.of(topic)
-        if log is None:
-            return
-        if self.owners.of(topic) is None:
-            self.owners.note(topic, node.id)
-        owner, is_next = self.owners.of(topic), (log.epoch, log.top + 1) == (epoch, first)
-        if owner == self._nodes.me:
-            self._contest(node, log)
-        if owner != node.id:
-            # It has lost against the owner, and does not know yet; or it has handed the topic over,
-            # and what it sent before comes late.
-            is_wanted = is_next and owner != self._nodes.me
-        else:
-            is_gap = first > 1 and (log.epoch != epoch or first > log.top + 1)
-            if is_gap:
-                self._ask_for(node, topic)
-            is_wanted = not is_gap and topic not in self._lacking
-        if not is_wanted:
-            self._pass_over(concern)
-            return
-        self.owners.lives(topic)
-        publication = restored(ForwardedPublication, about, payload)
-        if self._logs.follow(log, publication, epoch, first, self._state.now):
-            self._deliver(publication, concern)
-
-    def _ask_for(self, owner: Node, topic: str) -> None:
-        """Let the owner of a topic send all of it, because something is missing here."""
-        if topic not in self._lacking:
-            self._lacking.add(topic)
-            owner.send(Kind.LACKS, topic)
-
-    def lacks(self, node: Node, _: bytes, topic: str) -> None:
-        """Send all of a topic to a node that lacks something of it."""
-        log = self._logs.known(topic)
-        if log is not None and self.owners.of(topic) == self._nodes.me:
-            self._send_log(node, log)
-
-    def _pass_over(self, concern: Concern) -> None:
-        """Tell the publisher's node that nobody here gets a publication from this one."""
-        origin = self._nodes.others.get(concern.origin)
-        if origin is not None and concern.ack_id:
-            origin.send(Kind.ASKED, concern.ack_id, [], self._nodes.me)
-        elif origin is not None and concern.receipt:
-            origin.send(Kind.REACHED, concern.receipt, 0)
-
-    def _deliver(self, publication: Publication, concern: Concern) -> None:
+    def deliver(self, publication: Publication, concern: Concern) -> None:
         """Deliver to subscribers here, and tell the publisher's node what it wants to know."""
         me, origin = self._nodes.me, self._nodes.others.get(concern.origin)
         if not concern.ack_id:
@@ -244,8 +184,8 @@ class Histories:
         topic = log.topic
         self.owners.note(topic, self._nodes.me, right)
         for node in self._nodes.others.values():
-            self._send_log(node, log)
-        self._release(topic)
+            self.copies.send(node, log)
+        self.release(topic)
 
     def hold(self, *, for_good: bool = False) -> None:
         """Number nothing any more, because this node is about to end.
@@ -260,11 +200,11 @@ class Histories:
         for topic in self.owners.owned_by(self._nodes.me):
             log = self._logs.of(topic)
             if log is not None and self.owners.pass_on(log, log.epoch, log.top):
-                self._release(topic)  # before anything newer
+                self.release(topic)  # before anything newer
             yield 1
         self._holds = self._is_over
         for topic in list(self._held):  # that no other node takes
-            self._release(topic)
+            self.release(topic)
 
     def handed_over(self, node: Node, _: bytes, topic: str, epoch: str, top: int) -> None:
         """Own a topic that its owner has handed over, and go on in its epoch."""
@@ -285,93 +225,33 @@ class Histories:
         right = self.owners.right_to(topic)
         self.owners.note(topic, self._nodes.me, right)
         self._nodes.tell(Kind.LOG, topic, epoch, log.first, log.top, right)
-        self._release(topic)
+        self.release(topic)
 
     def _tell_epoch(self) -> None:
         if self._epoch != self._logs.own_epoch:
             self._epoch = self._logs.own_epoch
             self._nodes.tell(Kind.EPOCH, self._epoch)
 
-    # -- copies -----------------------------------------------------------------------------
+    def follows_another(self, topic: str, before: Node) -> None:
+        """Send nothing to the new owner of a topic before what has gone by way of the former one.
 
-    def _send_log(self, node: Node, log: TopicLog) -> None:
-        """Tell a node that this one owns a topic, and all that is kept of it."""
-        right = self.owners.right_to(log.topic)
-        self._told[node.id, log.topic] = right, log.top
-        node.send(Kind.LOG, log.topic, log.epoch, log.first, log.top, right)
-        now = self._state.now
-        for entry in self._logs.entries_of(log):
-            place = log.epoch, entry.first, now - entry.time
-            about = About(log.topic, entry.sender, entry.messages, entry.headers.decode())
-            node.send(Kind.ENTRY, *place, *about, payload=entry.text)
+        ``before`` is that one.
+        """
+        self._fences[topic] = before.id
+        before.send(Kind.FENCE, topic, self._nodes.me)
 
-    def log(
-        self, node: Node, _: bytes, topic: str, epoch: str, first: int, top: int, right: int
-    ) -> None:
-        """Follow a node that owns a topic, unless this one does, with more right or messages."""
-        log = self._logs.of(topic)
-        if log is None:
-            return
-        is_whole = self._logs.waiting.get(topic)
-        if is_whole is not None and (WHOLE if is_whole else COPY, log.top) > (right, top):
-            if is_whole:
-                self.own(log, WHOLE)
-            else:
-                self.take_over([log], COPY)
-        if self.owners.of(topic) == self._nodes.me:
-            mine = self._contest(node, log)
-            if (*mine, log.epoch) > (right, top, epoch):
-                self._told.pop((node.id, topic), None)
-                for other in self._nodes.others.values():
-                    if other is not node:
-                        self._send_log(other, log)
-                return
-            self._yield_to(node, topic)
-        self._lacking.discard(topic)
-        self._silent.pop(topic, None)
-        if log.epoch != epoch or log.top > top:  # it is no beginning of that one
-            self._logs.begin_anew(log, epoch, first - 1)
-            self._silent[topic] = top
-        self.owners.note(topic, node.id, right)
-        self._release(topic)
+    def fence(self, _: Node, __: bytes, topic: str, origin: str) -> None:
+        """Pass on what comes behind all that a node has sent to a former owner of a topic."""
+        owner, other = self._owner_of(topic), self._nodes.others.get(origin)
+        if owner is not None:
+            owner.send(Kind.FENCE, topic, origin)
+        elif other is not None:
+            other.send(Kind.FENCED, topic)
 
-    def _yield_to(self, winner: Node, topic: str) -> None:
-        """Tell those that may take this node for the owner of a topic that another one is."""
-        for other in self._nodes.others.values():
-            if self._told.pop((other.id, topic), None) and other is not winner:
-                other.send(Kind.YIELDED, topic, winner.id)
-
-    def yielded(self, node: Node, _: bytes, topic: str, winner: str) -> None:
-        """Turn to another owner of a topic, because the one that we follow has lost against it."""
-        if self.owners.of(topic) != node.id:
-            return
-        owner = self._nodes.others.get(winner)
-        if owner is None:
-            self.owners.forget(topic)
-        else:
-            self.owners.note(topic, winner)
-            self._ask_for(owner, topic)
-
-    def _contest(self, node: Node, log: TopicLog) -> tuple[int, int]:
-        """Tell a node that owns a topic, too, of our log; return our right, and how far the log
-        was, when we told that."""
-        if (node.id, log.topic) not in self._told:
-            self._send_log(node, log)
-        return self._told[node.id, log.topic]
-
-    def entry(
-        self, node: Node, payload: bytes, epoch: str, first: int, age: float, *values: Any
-    ) -> None:
-        """Keep a part of the log of a node; deliver what of it has been missed here."""
-        about = About(*values)
-        topic = about.topic
-        log = self._logs.of(topic)
-        if log is None or self.owners.of(topic) != node.id:
-            return
-        publication = restored(ForwardedPublication, about, payload)
-        is_new = self._logs.follow(log, publication, epoch, first, self._state.now - age)
-        if is_new and publication.offset > self._silent.get(topic, 0):
-            self._delivery.publish_here(publication)
+    def fenced(self, _: Node, __: bytes, topic: str) -> None:
+        """Send to the owner of a topic, which has all by now that went by way of another node."""
+        if self._fences.pop(topic, None) is not None:
+            self.release(topic)
 
     # -- nodes that come and go -------------------------------------------------------------
 
@@ -384,7 +264,7 @@ class Histories:
             if log is None:
                 self.owners.forget(topic)
             else:
-                self._send_log(node, log)
+                self.copies.send(node, log)
 
     def told_all(self, node: Node) -> None:
         """Own the topics that still have no owner, now that a new node has told everything.
@@ -402,15 +282,13 @@ class Histories:
 
     def node_went(self, node: Node, *, is_orderly: bool) -> None:
         """Forget what was told to a node, and what it owned. It may come back without that."""
-        self._lacking.difference_update(self.owners.owned_by(node.id))
+        self.copies.node_went(node)
         self.owners.node_went(node.id, is_orderly=is_orderly)
         self._new.discard(node.id)
-        self._told = {place: top for place, top in self._told.items() if place[0] != node.id}
-
-
-def _split(values: tuple[Any, ...]) -> tuple[Concern, About]:
-    middle = len(Concern._fields)
-    return Concern(*values[:middle]), About(*values[middle:])
+        for topic, before in list(self._fences.items()):
+            if before == node.id or self.owners.of(topic) is None:
+                del self._fences[topic]
+                self.release(topic)
 
 
 def _without_groups(publication: Publication) -> Publication:

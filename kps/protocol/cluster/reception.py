@@ -200,10 +200,12 @@ _HANDLERS: dict[int, _Handler] = {
 
 _OF_HISTORY: dict[int, _Handler] = {
     Kind.KEEP: Histories.keep,
-    Kind.KEPT: Histories.kept,
-    Kind.LOG: Histories.log,
-    Kind.ENTRY: Histories.entry,
+    Kind.KEPT: lambda it, *values: it.copies.kept(*values),
+    Kind.LOG: lambda it, *values: it.copies.log(*values),
+    Kind.ENTRY: lambda it, *values: it.copies.entry(*values),
     Kind.HANDOVER: Histories.handed_over,
-    Kind.LACKS: Histories.lacks,
-    Kind.YIELDED: Histories.yielded,
+    Kind.LACKS: lambda it, *values: it.copies.lacks(*values),
+    Kind.YIELDED: lambda it, *values: it.copies.yielded(*values),
+    Kind.FENCE: Histories.fence,
+    Kind.FENCED: Histories.fenced,
 }

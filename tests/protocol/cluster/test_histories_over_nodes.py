@@ -118,6 +118,41 @@ def test_what_an_owner_sent_before_it_handed_a_topic_over_may_come_late(
     assert not any(isinstance(event, Lost) for event in subscriber.events)
 
 
+def test_a_message_overtakes_none_that_goes_by_way_of_the_former_owner(
+    cluster: MemoryCluster,
+) -> None:
+    topic = owned_by("n1", "n2")
+    publisher, subscriber = client(cluster, "n3", "p"), client(cluster, "n2", "s")
+    box = subscribe(cluster, subscriber, topic)
+    publish(cluster, publisher, topic, 0)
+    cluster.wires["n2", "n3"].is_stalled = True  # so n3 does not know yet who owns the topic
+    cluster.leave("n1")
+    cluster.wires["n3", "n1"].is_stalled = True
+    publish(cluster, publisher, topic, 1)  # which goes to n1
+    cluster.wires["n2", "n3"].is_stalled = False
+    cluster.run()
+    publish(cluster, publisher, topic, 2)  # which would go to n2
+    cluster.wires["n3", "n1"].is_stalled = False
+    cluster.run()
+    assert got(box) == [(0, 1), (1, 2), (2, 3)]
+
+
+@pytest.mark.parametrize("gone", ["n1", "n2"])
+def test_what_is_held_goes_on_when_an_owner_is_gone(cluster: MemoryCluster, gone: str) -> None:
+    topic = owned_by("n1", "n2")
+    publisher, subscriber = client(cluster, "n3", "p"), client(cluster, "n3", "s")
+    box = subscribe(cluster, subscriber, topic)
+    publish(cluster, publisher, topic, 0)
+    cluster.wires["n3", "n1"].is_stalled = True  # no fence comes back
+    cluster.leave("n1")
+    cluster.advance(1.5)
+    publish(cluster, publisher, topic, 1)
+    assert got(box) == [(0, 1)]
+    cluster.kill(gone)
+    cluster.advance(6.0)
+    assert [data for data, _ in got(box)] == [1]
+
+
 def test_nobody_follows_the_loser_of_a_contest(cluster: MemoryCluster) -> None:
     topic = "h/t"
     clients = {name: client(cluster, name, f"c-{name}") for name in NODES}
