@@ -118,10 +118,10 @@ class Store:
                     self._announced.add(channel)
             try:
                 if announce is not None and is_due:
-                    await self._announce(channel, announce)
+                    await announce()
                 await waiter
-            except BaseException:  # cancelled
-                self._leave(channel, box, waiter)
+            except BaseException:  # cancelled, or the announcement has failed
+                self._leave(channel, box, waiter, has_announced=is_due)
                 raise
 
     def leave_unawaited(self, channel: str) -> bool:
@@ -199,21 +199,18 @@ class Store:
 
     # -- within, without the lock -------------------------------------------------------------
 
-    async def _announce(self, channel: str, announce: Callable[[], Awaitable[object]]) -> None:
-        try:
-            await announce()
-        except BaseException:
-            with self._lock:
-                self._announced.discard(channel)
-            raise
+    def _leave(self, channel: str, box: _Box, waiter: Waiter, *, has_announced: bool) -> None:
+        """Note that somebody waits no more.
 
-    def _leave(self, channel: str, box: _Box, waiter: Waiter) -> None:
-        """Note that somebody waits no more. If it was woken, wake the next one in its place."""
+        If it was woken, or was to announce that somebody waits, wake the next one in its place.
+        """
         woken: list[Waiter] = []
         with self._lock:
             if waiter in box.waiters:
                 box.waiters.remove(waiter)
-            elif box.entries:
+            if has_announced:
+                self._announced.discard(channel)
+            if box.entries or has_announced:
                 self._pick(box, woken)
             self._forget(channel, box)
         _wake(woken)

@@ -1,0 +1,8 @@
+"""Chat rooms on Django Channels, with KPS between the processes. ``docs/channels.md`` explains it.
+
+In examples/django_chat, each in a terminal of its own::
+
+    kps serve
+    python manage.py runserver      # or: uvicorn chatsite.asgi:application
+    python manage.py runworker dice
+"""

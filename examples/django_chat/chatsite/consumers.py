@@ -1,0 +1,52 @@
+"""The consumers: people in rooms, the dice in the background, and what comes from the bus."""
+
+import random
+from typing import Any
+
+from channels.consumer import AsyncConsumer
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+
+import kps
+from kps.channels import KpsConsumer
+
+
+class Person(AsyncJsonWebsocketConsumer):
+    """Somebody in a room. All in it are a group of the channel layer, in whatever process."""
+
+    async def connect(self) -> None:
+        self.room = self.scope["url_route"]["kwargs"]["room"]
+        await self.channel_layer.group_add(self.room, self.channel_name)
+        await self.accept()
+
+    async def disconnect(self, code: int) -> None:
+        await self.channel_layer.group_discard(self.room, self.channel_name)
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        said = {"type": "room.said", "text": content["text"]}
+        await self.channel_layer.group_send(self.room, said)
+        if content["text"] == "/roll":
+            await self.channel_layer.send("dice", {"type": "roll", "room": self.room})
+
+    async def room_said(self, message: dict[str, Any]) -> None:
+        await self.send_json({"text": message["text"]})
+
+
+class Dice(AsyncConsumer):
+    """Works in the background: ``python manage.py runworker dice``."""
+
+    async def roll(self, message: dict[str, Any]) -> None:
+        said = {"type": "room.said", "text": f"The dice show {random.randint(1, 6)}."}
+        await self.channel_layer.group_send(message["room"], said)
+
+
+class Readings(KpsConsumer, AsyncJsonWebsocketConsumer):
+    """Shows what any client of KPS publishes: ``kps pub sensors/kitchen 21.5``."""
+
+    async def connect(self) -> None:
+        await self.accept()
+        await self.kps_subscribe(kps.Pattern("sensors/**"))
+        await self.send_json({"ready": True})
+
+    async def kps_message(self, message: kps.Message) -> str:
+        await self.send_json({"sensor": message.topic, "value": message.data})
+        return "shown"

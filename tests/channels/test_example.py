@@ -1,0 +1,121 @@
+"""The project in ``examples/django_chat``, under the servers with which people run it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+import kps.sync
+from tests.channels.harness import PATIENCE
+
+PROJECT = Path(__file__).parent.parent.parent / "examples" / "django_chat"
+SERVERS = {
+    "daphne": ("daphne", "-e", "tcp:0:interface=127.0.0.1", "chatsite.asgi:application"),
+    "uvicorn": ("uvicorn", "--port", "0", "chatsite.asgi:application"),
+}
+LISTENS = re.compile(r"Listening on TCP address 127.0.0.1:(\d+)|running on http://127.0.0.1:(\d+)")
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(server: kps.sync.Server) -> Iterator[Start]:
+    """Starts programs of the project, which end with the test."""
+    with ExitStack() as stack:
+
+        def run(*arguments: str) -> "subprocess.Popen[str]":
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=PROJECT,
+                env={
+                    **os.environ,
+                    "KPS_ADDRESS": server.address,
+                    "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(PROJECT)]),
+                },
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(process.communicate, timeout=PATIENCE)
+            stack.callback(process.kill)
+            return process
+
+        yield run
+
+
+def listen(start: Start, name: str) -> str:
+    """Start a web server, and return ``host:port``."""
+    process = start("-m", *SERVERS[name])
+    assert process.stderr is not None
+    lines = []
+    impatient = threading.Timer(2 * PATIENCE, process.kill)
+    impatient.start()
+    try:
+        for line in process.stderr:
+            lines.append(line)
+            if found := LISTENS.search(line):
+                return f"127.0.0.1:{found[1] or found[2]}"
+    finally:
+        impatient.cancel()
+    raise AssertionError("".join(lines))
+
+
+def enter(host: str, path: str) -> ClientConnection:
+    return connect(f"ws://{host}/ws/{path}", origin=f"http://{host}", open_timeout=PATIENCE)  # type: ignore[arg-type]
+
+
+def say(socket: ClientConnection, text: str) -> None:
+    socket.send(json.dumps({"text": text}))
+
+
+def hear(socket: ClientConnection) -> Any:
+    return json.loads(socket.recv(3 * PATIENCE))  # the worker may still be starting
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_rooms_and_the_worker(start: Start, name: str) -> None:
+    """Two web servers, and a worker beside them."""
+    hosts = [listen(start, name) for _ in range(2)]
+    start("manage.py", "runworker", "dice")
+    with (
+        enter(hosts[0], "rooms/red/") as alice,
+        enter(hosts[1], "rooms/red/") as bob,
+        enter(hosts[1], "rooms/blue/") as eve,
+    ):
+        say(alice, "hello")
+        assert hear(alice) == hear(bob) == {"text": "hello"}
+        say(bob, "/roll")
+        assert hear(alice) == hear(bob) == {"text": "/roll"}
+        shown = hear(alice)
+        assert re.fullmatch(r"The dice show [1-6]\.", shown["text"])
+        assert hear(bob) == shown
+        say(eve, "nobody else here")
+        assert hear(eve) == {"text": "nobody else here"}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_topics_of_the_bus(start: Start, server: kps.sync.Server, name: str) -> None:
+    host = listen(start, name)
+    with enter(host, "readings/") as socket, kps.sync.Client(server.address) as client:
+        assert hear(socket) == {"ready": True}
+        [response] = client.publish_with_ack("sensors/kitchen", 21.5, PATIENCE).wait().values()
+        assert response.result == "shown"
+        assert hear(socket) == {"sensor": "sensors/kitchen", "value": 21.5}
+        socket.close()
+        while client.publish_with_ack("sensors/kitchen", 0, PATIENCE).wait():
+            pass  # until the consumer has ended, and its subscription with it
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_the_page_of_a_room(start: Start, name: str) -> None:
+    with urlopen(f"http://{listen(start, name)}/rooms/red/", timeout=PATIENCE) as page:
+        assert b"/ws/rooms/red/" in page.read()
