@@ -142,14 +142,14 @@ class TestBothKinds:
                 for _ in range(number % 5):
                     await asyncio.sleep(0)
                 first.cancel()
-                done = await asyncio.gather(first, return_exceptions=True)
-                if isinstance(done[0], dict):
-                    got += done
-                    second.cancel()
-                    done = await asyncio.gather(second, return_exceptions=True)
-                    assert isinstance(done[0], asyncio.CancelledError)
-                else:
+                await asyncio.wait({first})
+                if first.cancelled():
                     got.append(await second)
+                else:
+                    got.append(await first)
+                    second.cancel()
+                    await asyncio.wait({second})
+                    assert second.cancelled()
             assert got == [*map(text, range(30))]
 
     @on_loop

@@ -19,7 +19,7 @@ if not settings.configured:
     settings.configure()
 
 
-class Consumer(KpsConsumer, AsyncConsumer):  # type: ignore[misc]
+class Consumer(KpsConsumer, AsyncConsumer):
     """Does what it is told, and tells what comes of it."""
 
     async def do(self, told: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 import kps.sync
 from tests.channels.harness import PATIENCE
@@ -70,7 +71,8 @@ def listen(start: Start, name: str) -> str:
 
 
 def enter(host: str, path: str) -> ClientConnection:
-    return connect(f"ws://{host}/ws/{path}", origin=f"http://{host}", open_timeout=PATIENCE)  # type: ignore[arg-type]
+    origin = Origin(f"http://{host}")
+    return connect(f"ws://{host}/ws/{path}", origin=origin, open_timeout=PATIENCE)
 
 
 def say(socket: ClientConnection, text: str) -> None:
