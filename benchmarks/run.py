@@ -27,6 +27,7 @@ import report
 from scenarios import (
     answers,
     bridging,
+    channels,
     compression,
     core,
     costs,
@@ -58,6 +59,7 @@ MODULES = {
         presence,
         compression,
         mounted,
+        channels,
     ),
     "go": (golang,),
     "nodes": (workers, nodes),
