@@ -14,6 +14,7 @@ from typing import Any
 
 from actors import LIFE, tell
 from blocking import PAYLOAD
+from kps.io_asyncio.loop import run
 
 GROUP = "bench"
 BATCH = 50
@@ -88,4 +89,4 @@ async def main(role: str, *arguments: str) -> None:
 
 if __name__ == "__main__":
     signal.alarm(LIFE)
-    asyncio.run(main(*sys.argv[1:]))
+    run(main(*sys.argv[1:]))
