@@ -18,7 +18,8 @@ class Counts:
     """To a channel of a process that is not on the bus any more."""
     lost: int = 0
     """To a normal channel: the connection ended, ours or the worker's, so it is unknown whether a
-    worker has got them. They are not sent again, as a message comes at most once."""
+    worker has got them, and they are not sent again, as a message comes at most once; or the server
+    refused them, or the program ended before a worker took them."""
     invalid: int = 0
     """What came was no message of a channel layer: another program has published it."""
 
@@ -38,6 +39,6 @@ _REASONS = {
     "full": "channels of a group were full; raise capacity, or receive faster",
     "expired": "nobody received them in time",
     "nobody": "the process of their channel is gone",
-    "lost": "a connection ended while they were on their way to a worker",
+    "lost": "a connection or the program ended before a worker had them, or they were refused",
     "invalid": "another program has published what is no message",
 }

@@ -6,7 +6,6 @@ process: it is a group of KPS on that topic, of all processes that have added it
 gets a message sends it on.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +15,6 @@ from kps.channels.bus import Bus
 from kps.channels.counts import Counts
 from kps.channels.names import Names, owner_of
 from kps.channels.store import Store
-from kps.errors import ServerError
 from kps.io_asyncio.subscription import Subscription
 from kps.protocol.bus.message import Message
 
@@ -77,7 +75,7 @@ class Groups:
         known.channels[channel] = self._clock()
         try:
             await known.subscription  # also if another one has begun it
-        except (ServerError, asyncio.CancelledError):
+        except BaseException:  # refused, or cancelled
             await self.discard(group, channel)
             raise
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from kps.channels.bus import Bus
 from kps.channels.counts import Counts
 from kps.channels.names import WORKERS, Names
-from kps.errors import ConnectionLost, KPSError, NotConnected, RequestTimeout
+from kps.errors import KPSError, NotConnected
 from kps.io_asyncio.subscription import Subscription
 from kps.protocol.bus.message import UNSUBSCRIBED
 from kps.protocol.dialect.outcome import NO_MEMBER, GroupResponse
@@ -145,10 +145,10 @@ class Outbox:
                 topic, message, timeout=self._timeout, expect_groups=[WORKERS]
             )
             outcome = (await ack.wait()).get(f"{WORKERS} of {topic}")
-        except (ConnectionLost, RequestTimeout):
-            return Offer.LOST
         except NotConnected:
             return Offer.NOBODY
+        except KPSError:  # the connection ended, no answer came, or the server refuses it
+            return Offer.LOST
         if not isinstance(outcome, GroupResponse) or outcome.error == NO_MEMBER:
             return Offer.NOBODY
         if outcome.success:

@@ -144,6 +144,8 @@ async def test_with_a_token() -> None:
                 await layer.group_add("group", await layer.new_channel())
             with pytest.raises(kps.ServerError):
                 await layer.receive("tasks")
+            await layer.send("tasks", text(1))
+            await until(lambda: layer.counts.lost == 1)
         async with layers(server, token="wrong") as [layer]:
             for _ in range(2):
                 with pytest.raises(kps.ConnectFailed):

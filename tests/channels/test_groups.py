@@ -67,7 +67,7 @@ async def test_added_and_removed_all_the_time(server: kps.sync.Server) -> None:
             await layer.group_send("group", text(number))
             assert await layer.receive(channel) == text(number)
             await layer.group_discard("group", channel)
-        assert server.count_subscribers("channels/group/group") == (0, 0, 0)
+        await until(lambda: server.count_subscribers("channels/group/group") == (0, 0, 0))
 
 
 @on_loop
