@@ -210,6 +210,7 @@ class Post:
         while True:
             await asyncio.sleep(seconds)
             self.store.sweep()
-            await self._groups.sweep()
-            await self._workers.sweep()
+            with contextlib.suppress(KPSError):  # a client that has ended has nothing to leave
+                await self._groups.sweep()
+                await self._workers.sweep()
             self.counts.tell()
