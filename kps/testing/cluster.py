@@ -110,32 +110,37 @@ class MemoryCluster:
 
     def run(self) -> None:
         """Move bytes and handle events until nothing moves any more."""
-        moved = True
-        while moved:
-            moved = False
-            for name, node in self.nodes.items():
-                if node.is_running:
-                    node.run()
-                    moved = self._send(name, node.cluster) or moved
+        while self.run_within():
             for (source, target), wire in self.wires.items():
-                moved = self._deliver(source, target, wire) or moved
+                self._deliver(source, target, wire, len(wire.chunks))
 
-    def _send(self, name: str, cluster: Cluster) -> bool:
-        unflushed = cluster.take_unflushed()
-        for target in unflushed:
+    def run_within(self) -> bool:
+        """Do the same within each node: what it sends to others waits. Tell if something does."""
+        for name, node in self.nodes.items():
+            if node.is_running:
+                node.run()
+                self._send(name, node.cluster)
+        return any(self._may_deliver(*pair, wire) for pair, wire in self.wires.items())
+
+    def deliver_next(self, source: str, target: str) -> None:
+        """Deliver the next chunk that a node has sent to another one, if there is any."""
+        self._deliver(source, target, self.wires[source, target], 1)
+
+    def _send(self, name: str, cluster: Cluster) -> None:
+        for target in cluster.take_unflushed():
             wire = self.wires[name, target]
             chunks = cluster.take(target, self.clock.now)
             if not wire.is_cut and not wire.swallows:
                 wire.chunks += chunks
-        return bool(unflushed)
 
-    def _deliver(self, source: str, target: str, wire: Wire) -> bool:
-        node = self.nodes[target]
-        if wire.is_stalled or not wire.chunks or not node.is_running:
-            return False
-        while wire.chunks:
-            node.cluster.receive(source, wire.chunks.popleft(), self.clock.now)
-        return True
+    def _may_deliver(self, source: str, target: str, wire: Wire) -> bool:
+        return bool(wire.chunks) and not wire.is_stalled and self.nodes[target].is_running
+
+    def _deliver(self, source: str, target: str, wire: Wire, most: int) -> None:
+        for _ in range(most):
+            if self._may_deliver(source, target, wire):
+                chunk = wire.chunks.popleft()
+                self.nodes[target].cluster.receive(source, chunk, self.clock.now)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, stopping at every deadline on the way."""

@@ -7,6 +7,7 @@ healed; and when everybody has left, nothing is kept.
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message import AckHandle
+from kps.protocol.bus.slices import AT_ONCE
 from kps.protocol.client.events import Disconnected, Ended
 from kps.protocol.dialect.places import Position, Start
 from kps.protocol.dialect.requests import Demands
@@ -58,6 +60,12 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("ask_id"), client_id, client_id),
     st.tuples(st.just("receipt"), client_id, topic),
     st.tuples(st.just("handle"), client_id, st.sampled_from([None, None, "failed"])),
+    st.tuples(st.just("publish_many"), client_id, st.lists(topic, min_size=2, max_size=4)),
+    st.tuples(st.just("slow_down")),
+    st.tuples(st.just("slow_down")),
+    st.tuples(st.just("deliver"), st.lists(st.tuples(node, node), min_size=1, max_size=6)),
+    st.tuples(st.just("deliver"), st.lists(st.tuples(node, node), min_size=1, max_size=6)),
+    st.tuples(st.just("speed_up")),
     st.tuples(st.just("cut"), node, node),
     st.tuples(st.just("stall"), node, node),
     st.tuples(st.just("hold_back"), node, node),
@@ -94,6 +102,8 @@ class Model:
         self.ended: dict[int, int] = {}
         """With which operation each session has begun, and ended."""
         self.operation = 0
+        self.is_slow = False
+        """Whether what nodes send to each other waits until ``deliver``."""
         self.latest_direct: dict[tuple[int, str], int] = defaultdict(int)
         self.by_member: dict[tuple[Key, int], int] = defaultdict(int)
         self.plain: set[int] = set()
@@ -171,6 +181,30 @@ class Model:
             self.plain.add(self.published)
             client.session.publish(on, self.published, self.now)
             self.run()
+
+    def publish_many(self, name: str, topics: list[str]) -> None:
+        client = self.ready(name)
+        if client is not None:
+            for on in topics:
+                self.published += 1
+                self.plain.add(self.published)
+                client.session.publish(on, self.published, self.now)
+                self.cluster.run_within()  # or all of them would be one message between nodes
+            self.run()
+
+    def slow_down(self) -> None:
+        self.is_slow = True
+
+    def speed_up(self) -> None:
+        self.is_slow = False
+        self.run()
+
+    def deliver(self, ways: list[tuple[str, str]]) -> None:
+        """Deliver one chunk after the other that nodes have sent."""
+        for one, other in ways:
+            if one != other:
+                self.cluster.deliver_next(one, other)
+                self.run()
 
     def ask(self, name: str, on: str, retries: int) -> None:
         client = self.ready(name)
@@ -274,7 +308,10 @@ class Model:
         return client if client is not None and client.session.ready else None
 
     def run(self) -> None:
-        self.cluster.run()
+        if self.is_slow:
+            self.cluster.run_within()
+        else:
+            self.cluster.run()
         self.take()
 
     def take(self) -> None:
@@ -311,6 +348,7 @@ class Model:
     # -- what holds -------------------------------------------------------------------------
 
     def heal(self) -> None:
+        self.speed_up()
         for name in NODES:
             if self.cluster[name].cluster.is_leaving:
                 self.kill(name)
@@ -425,12 +463,15 @@ def check_empty(node: Any) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(OPERATIONS, max_size=40))
-def test_random_programs(operations: list[tuple[Any, ...]]) -> None:
-    model = Model()
-    for name, at in zip(IDS, (*NODES, "n1"), strict=True):
-        model.connect(name, at)
-    for operation, *arguments in operations:
-        verb: Callable[..., None] = getattr(model, {"break": "break_"}.get(operation, operation))
-        verb(*arguments)
-    model.check()
+@given(st.lists(OPERATIONS, max_size=40), st.sampled_from([2, AT_ONCE]))
+def test_random_programs(operations: list[tuple[Any, ...]], at_once: int) -> None:
+    with patch("kps.protocol.bus.slices.AT_ONCE", at_once):
+        model = Model()
+        for name, at in zip(IDS, (*NODES, "n1"), strict=True):
+            model.connect(name, at)
+        for operation, *arguments in operations:
+            verb: Callable[..., None] = getattr(
+                model, {"break": "break_"}.get(operation, operation)
+            )
+            verb(*arguments)
+        model.check()
