@@ -679,7 +679,7 @@ export class ClientClosed extends NotConnected {}
 
 /** No connection could be made. */
 export class ConnectFailed extends KPSError {
-  /** The HTTP status of the server's refusal, where it can be seen: not in browsers. */
+  /** The HTTP status of the server's refusal, where it can be seen: in browsers only 403, for pages of another origin. */
   readonly status?: number;
 }
 

@@ -261,11 +261,16 @@ class Bus(Server):
         return CarriedConnection(driver, self._hub, peer, among)
 
     async def _answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        if path in ("", "/") and (place := with_slash(scope)):  # the page names what is beside it
-            await answer(HttpResponse(307, headers=(("location", place),)), send, is_head=False)
-            return
         await self._start_here()
         request = request_of(scope, path)
+        if path in ("", "/"):
+            response = self._hub.routes.refusal(request)
+            if response is None and (place := with_slash(scope)):
+                # The page names what is beside it.
+                response = HttpResponse(307, headers=(("location", place),))
+            if response is not None:
+                await answer(response, send, is_head=request.method == "HEAD")
+                return
         endpoint = connect(self._hub, request.peer, self._driver.clock())
         await AsgiExchange(self._driver, endpoint, send).run(request, receive)
 

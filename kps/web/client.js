@@ -2289,6 +2289,7 @@ class Client {
   #attempt = 0; // failed attempts, and before them connections that soon ended
   #shortLived = 0; // connections in a row that soon ended
   #wasConnected = false;
+  #mayAskWhy; // whether this is a page of another origin, and has neither connected nor asked
   _isClosing = false;
   #hasEnded = false;
   #error; // why it ended, unless the program closed it
@@ -2324,6 +2325,8 @@ class Client {
     right(config.WebSocket, 'WebSocket', OPTIONS.WebSocket);
     config.id ??= randomId();
     this.#url = parseAddress(address, config.path, config.secure);
+    const { origin } = globalThis.location ?? {};
+    this.#mayAskWhy = origin && !this.#url.startsWith(`${origin.replace('http', 'ws')}/`);
     const first = config.reconnect;
     const fixed = typeof first === 'number' && { first, factor: 1, longest: first, jitter: 0 };
     this.#backoff = { ...BACKOFF, ...config.backoff, ...fixed };
@@ -2609,6 +2612,7 @@ class Client {
     const reconnected = this.#wasConnected;
     const { id, level } = connection;
     this.#wasConnected = true;
+    this.#mayAskWhy = false;
     this.#attempt = Math.max(0, this.#shortLived - FORGIVEN);
     connection.setReading(!this._flow.isPaused);
     this.#standings.connected();
@@ -2645,18 +2649,24 @@ class Client {
   }
 
   /** `count` publications were not sent. */
-  _connectionEnded(connection, lost, reason, count) {
+  async _connectionEnded(connection, lost, reason, count) {
     if (count) {
       const { code, message } = lost;
       this.#dropped += count;
       this._report(new ConnectionLost(`${count} publications were not sent: ${message}`, { code, count }));
     }
     if (connection !== this.#connection) return;
+    let why = reason || lost.code;
+    if (why === NO_CODE && this.#mayAskWhy && !this._isClosing) {
+      this.#mayAskWhy = false;
+      why = await this.#askWhy() || why; // meanwhile this connection is the current one, so no other is made
+      if (this.#hasEnded) return;
+    }
     this.#connection = undefined;
     if (this._isClosing) return this.#end();
     const isTooLong = !connection.registered && lost.code === TOO_BIG; // as it will be each time
     const tooLong = 'the id is too long for the server';
-    const error = connection.registered ? lost : this.#failure(isTooLong ? tooLong : reason || lost.code);
+    const error = connection.registered ? lost : this.#failure(isTooLong ? tooLong : why);
     const { status } = error;
     const isDenied = status === 401 || status === 403; // a proxy says other things for a while
     const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
@@ -2673,6 +2683,20 @@ class Client {
     } else if (!isFinal) this._report(error);
     if (isFinal) this.#end(error);
     else this.#retry(retryIn);
+  }
+
+  /** Why the server refuses pages of this origin, if it does. The WebSocket of a browser does not tell, but the server does. */
+  async #askWhy() {
+    try {
+      const { status, body } = await fetch(withoutQuery(this.#url).replace('ws', 'http'), {
+        credentials: 'omit', redirect: 'error', signal: AbortSignal.timeout(SHORT_PATIENCE),
+      });
+      if (status !== 403) return;
+      const { value } = await body.getReader().read(); // its beginning, however long it is
+      const why = `server response: 403, ${quoted(new TextDecoder().decode(value).trim())}`;
+      console.warn(why);
+      return why;
+    } catch { /* nothing that this page may read: there is another reason */ }
   }
 
   /** `reason` is a text, or else a close code. */

@@ -112,6 +112,40 @@ def test_pages_below_its_place() -> None:
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("bus", "place"),
+    [
+        (Bus(), ("/a/bus", "/a/bus")),
+        (Bus(), ("/a/bus/", "/a/bus")),
+        (Bus(nothing, path="/ws"), ("/ws", "")),
+    ],
+    ids=["mounted", "with a slash", "around"],
+)
+def test_a_page_of_another_origin_learns_why_it_may_not_connect(
+    bus: Bus, place: tuple[str, str]
+) -> None:
+    path, root = place
+
+    async def ask(origin: str) -> tuple[int, Any, bytes]:
+        headers = [(b"host", b"app.example"), (b"origin", origin.encode())]
+        fields = {"root_path": root, "headers": headers}
+        caller = Caller(bus, path, type="http", method="GET", **fields)
+        start, body = await caller.next(), await caller.next()
+        await caller.task
+        return start["status"], dict(start["headers"]), body["body"]
+
+    async def test() -> None:
+        status, headers, body = await ask("https://elsewhere.example")
+        assert (status, headers[b"access-control-allow-origin"]) == (403, b"*")
+        assert body.startswith(b"pages of https://elsewhere.example may not connect: ")
+        status, headers, _ = await ask("https://app.example")
+        assert status in (200, 307)
+        assert b"access-control-allow-origin" not in headers
+        await bus.stop()
+
+    run(test)
+
+
 def test_around_another_application() -> None:
     bus = Bus(nothing, path="/ws/bus")
 

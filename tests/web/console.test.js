@@ -96,6 +96,27 @@ describe('in a browser', { skip: missing }, () => {
     await isShown(alice, '#lines li', 'bob: <b>hello</b> yourself');
   });
 
+  test('a page of another origin learns what to do, and nothing else', async (t) => {
+    const closed = await serve();
+    t.after(() => closed.kill());
+    const refused = new RegExp(`${UNREACHABLE.source}|status of 403|server response: 403|CORS|net::`);
+    const page = await (await browse(t, { allowed: refused })).newPage();
+    const warnings = [];
+    page.on('console', (message) => message.type() === 'warning' && warnings.push(message.text()));
+    await page.goto(`${examples.origin}/examples/chat.html?bus=${new URL(server.page).host}#alice`);
+    const told = await page.evaluate(async (bus) => {
+      const { Client } = await import(`${bus}kps.js`);
+      const { name, status, message } = await Client.connect(bus).catch((error) => error);
+      const read = (path) => fetch(bus + path).then((response) => response.status, () => 'unreadable');
+      return { name, status, message, others: await Promise.all(['', 'healthz', 'console.js'].map(read)) };
+    }, closed.page);
+    assert.deepEqual([told.name, told.status], ['ConnectFailed', 403]);
+    const advice = `pages of ${examples.origin} may not connect: start the server with --origin ${examples.origin}`;
+    assert.ok(told.message.includes(advice), told.message);
+    assert.equal(warnings.filter((text) => text.includes(advice)).length, 1);
+    assert.deepEqual(told.others, Array(3).fill('unreadable'));
+  });
+
   test('sensors are plotted', async (t) => {
     const sensors = run('examples/sensors.py', new URL(server.url).host);
     t.after(() => { sensors.kill(); return sensors.ended; });

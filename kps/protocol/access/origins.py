@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from kps.errors import InvalidArgument
 from kps.protocol.limits import shown
-from kps.protocol.wire.http import HttpRequest
+from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 ANY = "*"
 """Allows the pages of all origins."""
@@ -18,6 +18,14 @@ _DNS_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 _PORTS = {"http": 80, "https": 443}
 _REMEMBERED = 100
 """Refused origins of which ``Origins`` knows that it has told."""
+
+_LONGEST_SHOWN = 300  # characters of an origin in a text about it; names of hosts have 253 at most
+# Every page may read the refusal, which says nothing but what the page is, and what to do.
+_FOR_ALL = (
+    ("access-control-allow-origin", "*"),
+    ("cache-control", "no-store"),
+    ("x-content-type-options", "nosniff"),
+)
 
 
 class _Origin(NamedTuple):
@@ -56,6 +64,20 @@ class Origins:
         origin = _parse(text.lower())
         return origin is not None and (str(origin) in self._allowed or _is_own(origin, request))
 
+    def refusal(self, request: HttpRequest) -> HttpResponse | None:
+        """Return the answer that tells a page why it may not connect; ``None`` if it may.
+
+        A browser does not show a page the answer to an upgrade. So the page asks for it with a
+        plain request.
+        """
+        if self.allows(request):
+            return None
+        text = request.header("origin")
+        origin = _written(text) if len(text) <= _LONGEST_SHOWN else ""
+        advice = f"start the server with --origin {origin}".rstrip() + " (origins= in a program)"
+        body = f"pages of {origin or 'this origin'} may not connect: {advice}\n".encode()
+        return HttpResponse(403, body, headers=_FOR_ALL)
+
     def is_news(self, origin: str) -> bool:
         """Tell whether a refused origin is a new one, as far as we remember."""
         if origin in self._told:
@@ -89,6 +111,14 @@ def read_origin(text: str) -> str:
     if origin is None or not origin.host or (scheme in _PORTS and not _is_host(origin.host)):
         raise _unusable(text, "it is scheme, host and port: https://app.example:8443")
     return str(origin)
+
+
+def _written(text: str) -> str:
+    """Return the origin of a page as an option takes it; empty if none does."""
+    try:
+        return read_origin(text).replace(ANY, "")
+    except InvalidArgument:
+        return ""
 
 
 def _is_own(origin: _Origin, request: HttpRequest) -> bool:

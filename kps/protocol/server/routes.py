@@ -48,10 +48,17 @@ class Routes:
             return None
         if request.method not in ("GET", "HEAD"):
             return _NOT_FOUND
+        if request.path == self.path and (refusal := self.refusal(request)):
+            return refusal
         if page := self._pages.get(request.path):
             return page.unless_known(request)
         answer = self._answers.get(request.path)
         return answer(request) if answer is not None else _NOT_FOUND
+
+    def refusal(self, request: HttpRequest) -> HttpResponse | None:
+        """Tell a page that asks with a plain request why it may not connect, if it may not."""
+        asks = bool(self.path) and request.method in ("GET", "HEAD")
+        return self._state.origins.refusal(request) if asks else None
 
     def is_exchange(self, request: HttpRequest) -> bool:
         """Tell whether a request is for the bus, so that an exchange answers it."""

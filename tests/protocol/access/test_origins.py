@@ -4,6 +4,7 @@ import pytest
 
 from kps.errors import InvalidArgument
 from kps.protocol.access.origins import Origins, read_origin
+from kps.protocol.wire.http import HttpRequest, HttpResponse
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,44 @@ def test_remembers_some_of_the_refused_origins() -> None:
     assert not origins.is_news("http://999")
     assert origins.is_news("http://0")
     assert len(origins._told) == 100
+
+
+class TestRefusal:
+    def refusal(self, origin: str | None, *allowed: str) -> HttpResponse | None:
+        fields = [("host", "localhost:9313")]
+        if origin is not None:
+            fields.append(("origin", origin))
+        request = HttpRequest("GET", "/ws/bus", headers=tuple(fields))
+        return Origins(allowed).refusal(request)
+
+    def test_says_what_to_do(self) -> None:
+        refusal = self.refusal("http://localhost:8000")
+        assert refusal is not None
+        assert refusal.status == 403
+        assert refusal.body == (
+            b"pages of http://localhost:8000 may not connect: start the server with "
+            b"--origin http://localhost:8000 (origins= in a program)\n"
+        )
+        assert dict(refusal.headers)["access-control-allow-origin"] == "*"
+
+    @pytest.mark.parametrize("origin", [None, "http://localhost:9313", "https://friend.example"])
+    def test_is_not_for_who_may_connect(self, origin: str | None) -> None:
+        assert self.refusal(origin, "https://friend.example") is None
+
+    def test_what_it_advises_lets_the_page_in(self) -> None:
+        for origin in ("http://localhost:8000", "chrome-extension://abc", "null", "file://"):
+            refusal = self.refusal(origin)
+            assert refusal is not None
+            option = refusal.body.decode().split("--origin ")[1].split()[0]
+            assert self.refusal(origin, read_origin(option)) is None
+
+    @pytest.mark.parametrize(
+        "origin", ["", "*", "x" * 10_000, f"http://{'x' * 400}", "http://$(reboot)"]
+    )
+    def test_repeats_nothing_that_is_no_origin(self, origin: str) -> None:
+        refusal = self.refusal(origin)
+        assert refusal is not None
+        assert refusal.body == (
+            b"pages of this origin may not connect: start the server with --origin "
+            b"(origins= in a program)\n"
+        )

@@ -214,3 +214,59 @@ class TestPortForOperators:
         for connection in waiting:
             connection.connection_lost(scraped.clock.now)
         assert scraped.status(is_operator=True) == 200
+
+
+FOREIGN = ("Origin", "http://localhost:8000")
+
+
+class TestPagesOfOtherOrigins:
+    """They may ask why they may not connect, and read nothing else."""
+
+    def answer(self, *headers: tuple[str, str], **options: Any) -> Answer:
+        hub = Scraped(origins=("https://friend.example",), pages={"/kps.js": HttpResponse(200)})
+        method = options.get("method", "GET")
+        return Answer(hub.ask(*headers, **options).data_to_send(), method=method)
+
+    def test_are_told_what_to_do(self) -> None:
+        answer = self.answer(FOREIGN, target="/ws/bus?x=1")
+        assert answer.status == 403
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert answer.body.startswith(b"pages of http://localhost:8000 may not connect: ")
+        assert len(answer.body.splitlines()) == 1
+
+    def test_are_refused_when_they_connect(self) -> None:
+        scraped = Scraped()
+        connection = scraped.connect()
+        connection.receive_data(upgrade(changed={"origin": FOREIGN[1]}), scraped.clock.now)
+        answer = Answer(connection.data_to_send())
+        assert answer.status == 403
+        assert "access-control-allow-origin" not in answer.headers
+
+    def test_a_head_has_no_body(self) -> None:
+        answer = self.answer(FOREIGN, target="/ws/bus", method="HEAD")
+        assert (answer.status, answer.body) == (403, b"")
+
+    @pytest.mark.parametrize("method", ["POST", "OPTIONS", "PUT"])
+    def test_may_only_ask(self, method: str) -> None:
+        answer = self.answer(FOREIGN, target="/ws/bus", method=method)
+        assert answer.status == 404
+        assert "access-control-allow-origin" not in answer.headers
+
+    @pytest.mark.parametrize("target", ["/", "/healthz", "/metrics", "/kps.js", "/elsewhere"])
+    def test_read_nothing_else(self, target: str) -> None:
+        answer = self.answer(FOREIGN, target=target)
+        assert "access-control-allow-origin" not in answer.headers
+        assert b"may not connect" not in answer.body
+
+    @pytest.mark.parametrize("origin", [None, "https://friend.example", f"http://{LOCAL}"])
+    def test_who_may_connect_gets_what_it_got(self, origin: str | None) -> None:
+        headers = [] if origin is None else [("Origin", origin)]
+        answer = self.answer(*headers, target="/ws/bus")
+        assert answer.status == 404
+        assert "access-control-allow-origin" not in answer.headers
+
+    @pytest.mark.parametrize("target", ["/ws/bus", "http://bus", "http://bus/"])
+    def test_learn_nothing_from_the_port_for_operators(self, target: str) -> None:
+        answer = self.answer(FOREIGN, target=target, is_operator=True)
+        assert answer.status == 404
+        assert "access-control-allow-origin" not in answer.headers
