@@ -1,34 +1,90 @@
-"""A Flask view that publishes: one client for the whole process, used by all its threads.
+"""A Flask view that publishes, and a page that shows it live.
 
     pip install flask
-    kps serve
+    kps serve --origin http://localhost:5000
     flask --app examples/flask_view run
-    curl -X POST -H 'Content-Type: application/json' -d '{"n": 1}' localhost:5000/orders
+    gunicorn --chdir examples --workers 2 --threads 4 --preload flask_view:app      # or this
 
-The server's address is taken from the variable ``KPS_ADDRESS``.
+Then open http://localhost:5000, and order something. The server's address is taken from the
+variable ``KPS_ADDRESS``; with gunicorn, which has another port, give its origin to ``kps serve``.
 """
 
 import os
-from functools import cache
+from threading import Lock
 
-from flask import Flask, request
+from flask import Flask, render_template_string, request
 from flask.typing import ResponseReturnValue
 
 import kps.sync
 
+ADDRESS = os.environ.get("KPS_ADDRESS", "localhost:9313")
+
+PAGE = """<!doctype html>
+<meta charset="utf-8">
+<title>Orders</title>
+<form><input name="what" placeholder="What do you want?" required> <button>Order</button></form>
+<output></output>
+<ul></ul>
+<script type="module">
+  import { Client } from {{ ("http://" + bus + "/kps.js") | tojson }};
+  const client = await Client.connect({{ bus | tojson }});
+  await client.subscribe('orders', ({ data }) => {
+    const line = document.createElement('li');
+    line.textContent = data.what;
+    document.querySelector('ul').append(line);
+  });
+  const state = document.querySelector('output');
+  state.value = 'live';
+  document.forms[0].addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const body = JSON.stringify({ what: event.target.what.value });
+    const headers = { 'Content-Type': 'application/json' };
+    const answer = await fetch('/orders', { method: 'POST', headers, body });
+    state.value = answer.ok ? 'ordered' : `not ordered: ${(await answer.json()).error}`;
+  });
+</script>
+"""
+
 app = Flask(__name__)
 
 
-@cache
-def bus() -> kps.sync.Client:
-    """The process's connection to the bus, made when it is first needed."""
-    address = os.environ.get("KPS_ADDRESS", "localhost:9313")
-    return kps.sync.Client.connect(address, id=f"shop-{os.getpid()}", connect_timeout=2)
+class Bus:
+    """The process's connection to the bus, which all its threads share.
+
+    It is made when it is first needed, so in the process that needs it and not in one that forks,
+    and again by the next request when it is gone: a request never waits for a server that is down.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._client: kps.sync.Client | None = None
+
+    def client(self) -> kps.sync.Client:
+        """Return the client. Raises :class:`kps.ConnectFailed`."""
+        with self._lock:
+            if self._client is None or not self._client.is_connected:
+                self._client = kps.sync.Client.connect(ADDRESS, reconnect=False, connect_timeout=2)
+            return self._client
+
+
+bus = Bus()
+
+
+@app.get("/")
+def page() -> str:
+    """Show the orders as they come."""
+    return render_template_string(PAGE, bus=ADDRESS)
 
 
 @app.post("/orders")
 def order() -> ResponseReturnValue:
     """Pass an order on, and answer with who has taken it."""
-    responses = bus().publish_with_ack("orders", request.get_json(), timeout=2).wait()
+    try:
+        ack = bus.client().publish_with_ack("orders", request.get_json(), timeout=2)
+        responses = ack.wait()
+    except ConnectionError as error:
+        return {"error": str(error)}, 503
     taken = [client_id for client_id, response in responses.items() if response.success]
-    return {"taken by": taken}, 202 if taken else 503
+    if not taken:
+        return {"error": "nobody has taken it"}, 503
+    return {"taken by": taken}, 202

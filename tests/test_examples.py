@@ -250,7 +250,7 @@ def test_flask_view(monkeypatch: pytest.MonkeyPatch) -> None:
             answer = client.post("/orders", json={"n": 1})
             assert (answer.status_code, answer.json) == (202, {"taken by": [server.id]})
         finally:
-            view["bus"]().close()
+            view["bus"].client().close()
 
 
 @needs_broker
@@ -286,7 +286,7 @@ def test_pages_load_scripts_from_their_own_origin_only(page: Path) -> None:
 
 
 def test_every_example_is_tested() -> None:
-    source = Path(__file__).read_text()
+    source = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
     for path in EXAMPLES.glob("*.py"):
         assert path.name in source
 

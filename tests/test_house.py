@@ -66,6 +66,8 @@ LIBRARIES = {
     "zlib": {"kps.protocol.wire.deflate"},
     "opentelemetry": {"kps.otel"},
     "channels": {"kps.channels"},
+    "broadcaster": {"kps.broadcaster"},
+    "litestar": {"kps.litestar"},
 }
 
 # The rooms of the package, from the bottom up. A room imports itself and those above its line
@@ -85,6 +87,7 @@ ROOMS: list[set[str]] = [
     {"kps.compat"},
     {"kps.io_asyncio", "kps.io_sync"},
     {"kps.auth", "kps.testing", "kps.mqtt"},
+    {"kps.broadcaster", "kps.litestar"},  # backends of other libraries
     {"kps.asgi", "kps.sync", "kps.uvicorn"},  # public names besides those of the package
     {"kps"},  # the public names
     {"kps.channels", "kps.cli"},

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 
 import WebSocket from 'ws';
@@ -115,6 +116,30 @@ describe('in a browser', { skip: missing }, () => {
     assert.ok(told.message.includes(advice), told.message);
     assert.equal(warnings.filter((text) => text.includes(advice)).length, 1);
     assert.deepEqual(told.others, Array(3).fill('unreadable'));
+  });
+
+  test('orders of a Flask view are shown as they come', async (t) => {
+    const bus = await serve({ options: ['--origin', '*'] });
+    t.after(() => bus.kill());
+    const setUp = `import os, sys; os.environ['KPS_ADDRESS'] = '${new URL(bus.url).host}'; sys.path.insert(0, 'examples')`;
+    const flask = run('-c', `${setUp}; from flask_view import app; app.run(port=0)`);
+    t.after(() => { flask.kill(); return flask.ended; });
+    let url;
+    for await (const line of createInterface({ input: flask.stderr })) {
+      if ((url = /http:\/\/127\.0\.0\.1:\d+/.exec(line)?.[0])) break;
+    }
+    flask.stderr.resume();
+    const context = await browse(t, { allowed: /status of 404/ }); // it has no favicon.ico
+    const [one, other] = await Promise.all([1, 2].map(async () => {
+      const page = await context.newPage();
+      await page.goto(url);
+      await page.waitForFunction(() => document.querySelector('output').value === 'live');
+      return page;
+    }));
+    await one.getByPlaceholder('What do you want?').fill('<b>tea</b>');
+    await one.keyboard.press('Enter');
+    await Promise.all([one, other].map((page) => isShown(page, 'li', '<b>tea</b>')));
+    await one.waitForFunction(() => document.querySelector('output').value === 'ordered');
   });
 
   test('sensors are plotted', async (t) => {

@@ -1,0 +1,1 @@
+"""KPS below and beside web frameworks, with the real ones."""
