@@ -220,6 +220,21 @@ def test_a_server_that_is_not_there_is_told_in_time() -> None:
     asyncio.run(main())
 
 
+def test_it_may_start_without_the_server() -> None:
+    async def main() -> None:
+        async with kps.Server("127.0.0.1:0") as server:
+            address = server.address
+        backend = KpsChannelsBackend(address, wait=False, reconnect=0.05)
+        await backend.on_startup()
+        await backend.subscribe(["news"])
+        await backend.publish(b"1", ["news"])
+        async with kps.Server(address):
+            assert await take(backend, 1) == [("news", b"1")]
+            await backend.on_shutdown()
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
 def test_the_end_of_the_client_ends_the_stream() -> None:
     async def test(server: kps.Server) -> None:
         async with Started(server, 1, id="litestar") as (backend,):
