@@ -288,7 +288,7 @@ def test_pages_load_scripts_from_their_own_origin_only(page: Path) -> None:
 def test_every_example_is_tested() -> None:
     source = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
     for path in EXAMPLES.glob("*.py"):
-        assert path.name in source
+        assert path.stem in source
 
 
 README = (ROOT / "README.md").read_text()
