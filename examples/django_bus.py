@@ -2,7 +2,7 @@
 
 A project of one file. In yours, only what begins at ``identify`` is new.
 
-    pip install kps django "uvicorn[standard]"
+    pip install /path/to/the/checkout django "uvicorn[standard]"
     uvicorn django_bus:application
 """
 

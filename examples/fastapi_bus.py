@@ -1,6 +1,6 @@
 """A vote with live results: a page of FastAPI, and the bus in the same process, on the same port.
 
-pip install kps fastapi "uvicorn[standard]"
+pip install /path/to/the/checkout fastapi "uvicorn[standard]"
 uvicorn fastapi_bus:app        # and open http://127.0.0.1:8000 twice
 """
 

@@ -1,6 +1,6 @@
 """Litestar's channels over KPS: what one process publishes comes to the users of all of them.
 
-    pip install 'kps[litestar]' 'uvicorn[standard]'
+    pip install '/path/to/the/checkout[litestar]' 'uvicorn[standard]'
     kps serve --history '**'
     uvicorn --app-dir examples --workers 2 litestar_channels:app
     curl -X POST -H 'Content-Type: application/json' -d '{"title": "hello"}' localhost:8000/news

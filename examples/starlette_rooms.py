@@ -1,6 +1,6 @@
 """Rooms in which all users hear each other, whichever process they are connected to.
 
-    pip install 'kps[broadcaster]' starlette 'uvicorn[standard]'
+    pip install '/path/to/the/checkout[broadcaster]' starlette 'uvicorn[standard]'
     kps serve
     uvicorn --app-dir examples --workers 2 starlette_rooms:app
 
