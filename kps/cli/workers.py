@@ -31,7 +31,7 @@ _FIRST_PAUSE = 0.1  # seconds before a worker starts again
 _LONGEST_PAUSE = 5.0
 _HANGS = 3 * BEAT  # seconds of silence after which a worker gets no connections
 _LIVES = 10.0  # seconds after which a worker counts as one that works
-_PATIENCE = 30.0  # seconds in which workers must stop
+_PATIENCE = 15.0  # seconds in which workers must stop, which have 10 themselves
 _MOST_WAITING = 256  # connections that no worker takes now
 _MOST_OPERATORS = 64  # those of operators
 
@@ -121,6 +121,8 @@ class Workers:
                 if not any(worker.process for worker in self._workers):
                     return 0
                 if now >= deadline:
+                    text = "a worker has not ended in %(seconds)d s, and is killed"
+                    write(logging.ERROR, "worker_killed", text, seconds=int(_PATIENCE))
                     return 1
             for worker in self._workers:
                 self._look_after(worker, now)

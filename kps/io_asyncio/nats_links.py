@@ -96,6 +96,9 @@ class NatsLinks:
             raise ServerStartFailed(f"{self._failure} (a node needs {self._prefix}.>)")
         if self._takes_too_little:
             raise ServerStartFailed(self._takes_too_little)
+        if not self._settings.config.secret:
+            text = "the cluster has no secret: whoever may publish to NATS may speak for a node"
+            write(logging.WARNING, "no_cluster_secret", text)
         self._writer = asyncio.get_running_loop().create_task(self._write())
         self.membership.open(self._clock())
         self._progress()

@@ -1,13 +1,11 @@
 """The options of a server that is one node of a cluster."""
 
-import logging
 import os
 import ssl
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from kps.errors import InvalidArgument
-from kps.io_common.logger import write
 from kps.io_common.tls import client_context
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.limits import shown
@@ -51,10 +49,7 @@ class ClusterSettings:
                 raise InvalidArgument(f"{option} is a text that is not empty")
         if len(name or "") > _LONGEST_NAME:
             raise InvalidArgument(f"cluster_name has at most {_LONGEST_NAME} characters")
-        if secret is None:
-            text = "the cluster has no secret: whoever may publish to NATS may speak for a node"
-            write(logging.WARNING, "no_cluster_secret", text)
-        elif len(secret.encode()) < _LEAST_SECRET:
+        if secret is not None and len(secret.encode()) < _LEAST_SECRET:
             raise InvalidArgument(f"cluster_secret has at least {_LEAST_SECRET} bytes")
         if without_engine not in WITHOUT_ENGINE:
             choices = " or ".join(WITHOUT_ENGINE)
