@@ -40,15 +40,23 @@ class Registry:
         self._evicted = evicted
         self._clock = 0  # the highest stamp so far
         self._entries: dict[str, _Entry] = {}
+        self._waiting: dict[tuple[str, int], bool] = {}
+        """Claims that wait until this node is sure, and whether their nodes have gone on without a
+        verdict."""
 
     def claim_of(self, node: Node, claim: int, client_id: str, identity: str) -> None:
         """Answer a claim of another node."""
         if client_id in self._entries:
             self._answer(node, claim, client_id, identity)
         else:
+            self._waiting[node.id, claim] = False
             self._agreement.when_sure(partial(self._answer, node, claim, client_id, identity))
 
     def _answer(self, node: Node, claim: int, client_id: str, identity: str) -> None:
+        if self._waiting.pop((node.id, claim), False):
+            entry = self._entries.get(client_id)
+            if entry is None or (entry.node, entry.number) != (node.id, claim):
+                return  # its client has lost the id meanwhile
         if node.id in self._nodes.others:
             stamp = self.decide(node.id, claim, client_id, identity)
             node.send(Kind.CLAIMED, claim, client_id, stamp)
@@ -80,6 +88,8 @@ class Registry:
     def registered(self, node: str, claim: int, client_id: str, identity: str, stamp: int) -> None:
         """Note who has an id: this node has become its home, or has not answered in time."""
         self.note(stamp)
+        if (node, claim) in self._waiting:
+            self._waiting[node, claim] = True
         self._state.owners.take(client_id, identity)
         new, entry = _Entry(stamp, node, claim, identity), self._entries.get(client_id)
         if entry is None:

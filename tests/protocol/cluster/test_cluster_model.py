@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kps.protocol.bus.history import History
@@ -462,6 +462,14 @@ def check_empty(node: Any) -> None:
         assert not other.topics
 
 
+@example(
+    [
+        ("stall", "n1", "n2"),
+        ("compete", "b", ["n1", "n3", "n2", "n3"], "n3", "n1"),
+        ("cut", "n2", "n3"),
+    ],
+    500,
+)
 @settings(max_examples=60, deadline=None)
 @given(st.lists(OPERATIONS, max_size=40), st.sampled_from([2, AT_ONCE]))
 def test_random_programs(operations: list[tuple[Any, ...]], at_once: int) -> None:
