@@ -119,8 +119,7 @@ class Workers(Several):
         return {"parent": resident(self._parent.pid), "first worker": resident(self._first)}
 
     async def end(self) -> list[str]:
-        self._parent.signal(signal.SIGTERM)
-        await asyncio.to_thread(self._parent.stop)
+        await end_in_order(self._parent)
         self._log += self._parent.said()
         faults = [
             f"log: {line}" for line in self._log if " CRITICAL " in line or "Traceback" in line
@@ -206,10 +205,8 @@ class Nodes(Several):
         return {"first node": resident(self._nodes[0].pid)}
 
     async def end(self) -> list[str]:
+        await asyncio.gather(*map(end_in_order, self._nodes))
         for node in self._nodes:
-            node.signal(signal.SIGTERM)
-        for node in self._nodes:
-            await asyncio.to_thread(node.stop)
             self._log += node.said()
         faults = [
             f"log: {line}" for line in self._log if " CRITICAL " in line or "Traceback" in line
@@ -263,6 +260,15 @@ class Nodes(Several):
 
     async def _stall_engine(self, chance: Random) -> None:
         await stand_still(self._engine.pid, chance.uniform(*LONG))
+
+
+async def end_in_order(process: Process) -> None:
+    """End a process by one signal, as a second one would hurry it."""
+    process.signal(signal.SIGTERM)
+    deadline = time.monotonic() + PATIENCE
+    while process.code is None and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    await asyncio.to_thread(process.stop)
 
 
 async def stand_still(pid: int, seconds: float) -> None:
