@@ -105,7 +105,10 @@ def test_a_real_server(project: pytest.Pytester) -> None:
     project.runpytest_subprocess().assert_outcomes(passed=3)
 
 
-def test_costs_nothing_that_is_not_asked_for(project: pytest.Pytester) -> None:
+def test_costs_nothing_that_is_not_asked_for(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others load what they like
     project.makepyfile(
         """
         import sys
@@ -117,7 +120,7 @@ def test_costs_nothing_that_is_not_asked_for(project: pytest.Pytester) -> None:
             assert not {"wsproto", "h11", "orjson", "ssl"} & set(sys.modules)
         """
     )
-    project.runpytest_subprocess().assert_outcomes(passed=1)
+    project.runpytest_subprocess("-p", "kps.testing.pytest_plugin").assert_outcomes(passed=1)
 
 
 def test_the_marks_and_fixtures_are_explained(project: pytest.Pytester) -> None:

@@ -74,7 +74,7 @@ def test_clauses_are_numbered_without_gaps() -> None:
         else:
             section, clause = section + 1, 0
             assert number == str(section)
-    assert section == 23
+    assert section == 24
 
 
 def test_the_tables_of_messages_have_every_field() -> None:

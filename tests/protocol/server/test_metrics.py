@@ -12,6 +12,7 @@ from kps.errors import Refused
 from kps.protocol.bus.ack_figures import ENDS, OUTCOMES
 from kps.protocol.bus.history import History
 from kps.protocol.dialect.codes import ERRORS
+from kps.protocol.dialect.http_answers import STATUSES
 from kps.protocol.limits import Overflow
 from kps.protocol.patterns import InGroup
 from kps.protocol.server.metrics import COUNTER, HISTOGRAM, METRICS, SUM, Figures, gather
@@ -495,5 +496,5 @@ class TestErrorCodes:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "InvalidMessage":
                     used |= {arg.value for arg in node.args[1:] if isinstance(arg, ast.Constant)}
-        assert used <= set(ERRORS)
+        assert used <= {*ERRORS, *STATUSES}  # of answers over HTTP
         assert len(used) > 5
