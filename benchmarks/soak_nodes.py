@@ -146,7 +146,7 @@ def render(outcomes: list[Outcome]) -> str:
         lines += [f"| {name} | {count:,} |" for name, count in outcome.counts.items()]
         lines += [
             "",
-            "| memory of who is never struck | mean | rise of the line |",
+            "| memory of who is never killed | mean | rise |",
             "|---|---:|---:|",
         ]
         for name in samples[-1].memory if samples else ():
