@@ -140,6 +140,7 @@ class Copies:
         """Turn to another owner of a topic, because the one that we follow has lost against it."""
         if self._owners.of(topic) != node.id:
             return
+        self._lacking.discard(topic)  # who was asked for it sends it no more
         owner = self._nodes.others.get(winner)
         if owner is None:
             self._owners.forget(topic)
