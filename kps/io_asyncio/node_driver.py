@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kps.io_common.metrics import Exporter
 
 
-_MOMENT = 0.5  # seconds in which other nodes own what they have all of, or what nobody owns
+_MOMENT = 0.5  # seconds for nodes with a better right to a topic to say that they own it
 
 
 class Links(Protocol):

@@ -66,7 +66,7 @@ async def test_the_loop_is_never_blocked(nowhere: str) -> None:
     with pytest.raises(kps.NotConnected):
         await sending
     await layer.close()
-    assert turns > 5
+    assert turns > 1  # a loop that waits itself has one
 
 
 @on_loop

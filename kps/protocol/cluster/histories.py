@@ -274,8 +274,10 @@ class Histories:
         if node.id not in self._new:
             return
         self._new.discard(node.id)
+        if self._is_over:
+            return
         if self._hands_over:
-            for _ in () if self._is_over else self.hand_over():
+            for _ in self.hand_over():
                 pass
         elif not self._holds:
             self.take_over(self.owners.orphans(node))

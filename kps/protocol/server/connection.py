@@ -8,7 +8,7 @@ from kps.protocol.calls import entry
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.exchange import Exchange
 from kps.protocol.server.gate import STOPPING, Phase
-from kps.protocol.server.http_carrier import PortCarrier
+from kps.protocol.server.http_carrier import SocketCarrier
 from kps.protocol.server.intake import Intake
 from kps.protocol.server.routes import Routes
 from kps.protocol.server.session import ServerSession
@@ -277,7 +277,7 @@ class WebSocketConnection:
                 if request.is_upgrade:
                     self.session.gate.requested(request)
                 elif self._routes.is_exchange(request):
-                    carrier = PortCarrier(self._state, self.number, self._socket, self._changed)
+                    carrier = SocketCarrier(self._state, self.number, self._socket, self._changed)
                     throttle = self.session.throttle
                     exchange = self._exchange = Exchange(
                         self._state, self._delivery, self.number, request, carrier, throttle

@@ -1,6 +1,6 @@
 """One HTTP request to the bus, and its answer: one response, or a stream of bytes (spec, 24).
 
-Whatever carries HTTP can carry it: our own port (``http_carrier``), or a framework. The carrier
+Whatever carries HTTP can carry it, as our connections do (``http_carrier``). The carrier
 makes an :class:`Exchange` with the head of the request, and calls ``begin``. The exchange asks for
 the body when it wants it, and then gives a response, or begins a stream. It takes part in the bus
 as any other client does, by a session, whose transport (``http_transports``) turns what the

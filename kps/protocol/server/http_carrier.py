@@ -1,4 +1,4 @@
-"""Carries HTTP exchanges over a connection to our own port."""
+"""Carries an HTTP exchange over a connection, to our own port or by a server of ASGI."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from kps.protocol.wire.server_end import ServerEnd
 from kps.protocol.wire.websocket import Closed, State
 
 
-class PortCarrier:
+class SocketCarrier:
     """Carries one exchange, whose answer ends with the connection.
 
     ``changed`` is called with the former state, when a call may have changed it.
