@@ -66,7 +66,8 @@ fuzz: $(VENV)/fuzz.stamp
 	$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
 
 # KPS beside its peers, about 20 minutes. Debian's redis-server and mosquitto are among them if
-# they are installed. Servers of several processes are a part of their own (run.py --only nodes).
+# they are installed. Servers of several processes, and what is around the bus (frameworks, HTTP,
+# MQTT), are parts of their own: run.py --only nodes, --only edges.
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/run.py --write
 
@@ -98,6 +99,7 @@ check-all: test lint
 	$(BIN)/python benchmarks/soak_nodes.py --minutes 4
 	$(BIN)/python benchmarks/run.py --quick
 	$(BIN)/python benchmarks/run.py --only nodes --quick
+	$(BIN)/python benchmarks/run.py --only edges --quick
 
 clean:
 	rm -rf $(VENV)

@@ -246,10 +246,20 @@ NODES = Part(
     ),
     _debian_versions,
 )
-BRIDGE = Part(
-    "The bridge to MQTT",
-    "python benchmarks/run.py --only bridge --write",
-    "`kps bridge mqtt` and `kps serve` run on uvloop; mosquitto is a program in C.",
-    ("kps", "orjson", "uvloop"),
+EDGES = Part(
+    "Frameworks, plain HTTP, MQTT and compression",
+    "python benchmarks/run.py --only edges --write",
+    "The servers in Python run on uvloop; mosquitto and Redis are programs in C.",
+    (
+        "kps",
+        "orjson",
+        "uvloop",
+        "uvicorn",
+        "websockets",
+        "channels",
+        "channels-redis",
+        "redis",
+        "hiredis",
+    ),
     _debian_versions,
 )

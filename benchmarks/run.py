@@ -11,7 +11,7 @@ where they are not installed the results say so.
     python benchmarks/run.py --write              # keep results.md and results.svg
     python benchmarks/run.py --only go --write    # the part of results.md about clients in Go
     python benchmarks/run.py --only nodes --write # that about servers of several processes
-    python benchmarks/run.py --only bridge --write # that about the bridge to MQTT
+    python benchmarks/run.py --only edges --write # that about frameworks, HTTP, MQTT, compression
 """
 
 import argparse
@@ -37,6 +37,7 @@ from scenarios import (
     groups,
     mounted,
     nodes,
+    plain_http,
     presence,
     slow_reader,
     topics,
@@ -44,7 +45,7 @@ from scenarios import (
     workers,
 )
 
-PARTS = {"python": report.PYTHON, "go": report.GO, "nodes": report.NODES, "bridge": report.BRIDGE}
+PARTS = {"python": report.PYTHON, "go": report.GO, "nodes": report.NODES, "edges": report.EDGES}
 MODULES = {
     "python": (
         flow,
@@ -57,13 +58,10 @@ MODULES = {
         core,
         topics,
         presence,
-        compression,
-        mounted,
-        channels,
     ),
     "go": (golang,),
     "nodes": (workers, nodes),
-    "bridge": (bridging,),
+    "edges": (mounted, plain_http, bridging, channels, compression),
 }
 SCENARIOS: dict[str, dict[str, model.Scenario]] = {
     part: {scenario.name: scenario for module in modules for scenario in module.SCENARIOS}

@@ -70,6 +70,16 @@ class KpsWire(Wire):
         return _pongs(received)
 
 
+class EventStreamWire(Wire):
+    """What reads a topic of KPS over plain HTTP."""
+
+    def opening(self, name: str) -> Sequence[tuple[bytes, bytes]]:
+        return []
+
+    def subscribing(self, topic: str) -> tuple[bytes, bytes]:
+        return b"GET /sse?topic=" + topic.encode() + b" HTTP/1.1\r\nHost: bench\r\n\r\n", b"retry: "
+
+
 class NatsWire(Wire):
     """The protocol of NATS."""
 

@@ -39,8 +39,8 @@ class OfferingWire(KpsWire):
     """A client that offers compression, as browsers do."""
 
     def opening(self, name: str) -> Sequence[tuple[bytes, bytes]]:
-        ((request, answer),) = super().opening(name)
-        return [(request.replace(b"\r\n\r\n", _OFFER, 1), answer)]
+        (request, answer), *more = super().opening(name)
+        return [(request.replace(b"\r\n\r\n", _OFFER, 1), answer), *more]
 
 
 WIRE = OfferingWire()

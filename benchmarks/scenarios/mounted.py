@@ -32,7 +32,8 @@ def _case(peer: Peer, subscribers: int) -> Case:
 SCENARIOS: Sequence[Scenario] = tuple(
     Scenario(
         name=f"mounted_{subscribers}",
-        title=f"A bus in an application: 1 publisher, {subscribers} subscribers",
+        title=f"A bus in an application: 1 publisher, {subscribers} subscriber"
+        + ("s" if subscribers > 1 else ""),
         text="As for the server alone, with plain sockets. The bus is the outermost application of "
         "uvicorn on uvloop, which carries its WebSockets over ASGI, or leaves them to the protocol "
         "of `kps.uvicorn`. On level 2 a message of the server carries 100 publications here, on "
