@@ -244,6 +244,7 @@ class TestCurl:
         assert curl("-H", "Content-Type: text/plain", "-d", "hello", url) == (204, None)
         assert curl(url)[0] == 405
         assert curl("-X", "POST", url)[0] == 411
+        assert curl("-0", "-d", "1", url) == (204, None)
 
     def test_bodies(self, server: Any) -> None:
         url = f"http://{server.address}/publish?topic=t&receipt=1"

@@ -30,6 +30,9 @@ _ORIGIN_FORM = re.compile(r"/(?!/)[^#]*")
 _URL = re.compile(r"https?://[^#]*", re.IGNORECASE)
 _NOT_FOUND = HttpResponse.text(404, "not found")
 
+# A host, by its name or address, and maybe a port (RFC 3986, 3.2). A request may name none.
+_HOST = re.compile(r"(\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z.~_!$&'()*+,;=%-]*)(:[0-9]*)?")
+
 _ACCEPTED = (
     b"HTTP/1.1 101 Switching Protocols\r\n"
     b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n"
@@ -207,6 +210,8 @@ class ServerWebSocket(ServerEnd):
         self.request = request
         if event.http_version not in (b"1.0", b"1.1"):
             self.respond(HttpResponse.text(505, "this server speaks HTTP/1.1"), now)
+        elif fault := _fault_in_head(request, event.http_version):
+            self.respond(HttpResponse.text(400, f"bad request: {fault}"), now)
         elif not request.is_upgrade:
             self._answer(request, now)
         elif not _ORIGIN_FORM.fullmatch(request.target):
@@ -259,8 +264,6 @@ class ServerWebSocket(ServerEnd):
             fault = "it has no Sec-WebSocket-Key"
         elif set(_items(request, "upgrade")) != {_PROTOCOL}:  # proxies may have repeated it
             fault = "it has no Upgrade: websocket"
-        elif not request.header("host").isascii():
-            fault = "unreadable headers"
         else:
             self._move(Step.REQUESTED)
             return
@@ -276,6 +279,15 @@ def _values(request: HttpRequest, name: str) -> list[str]:
 def _items(request: HttpRequest, name: str) -> list[str]:
     """Return the items of a field."""
     return [item.strip().lower() for item in ",".join(_values(request, name)).split(",")]
+
+
+def _fault_in_head(request: HttpRequest, version: bytes) -> str:
+    """Return what another program may read otherwise, or reads as a fault; ``""`` for nothing."""
+    if not _HOST.fullmatch(request.header("host")):
+        return "Host is no host"
+    if version == b"1.0" and _values(request, "transfer-encoding"):
+        return "HTTP/1.0 has no Transfer-Encoding"  # who passes it on may know no chunks
+    return ""
 
 
 def fault_of(request: HttpRequest) -> str:
