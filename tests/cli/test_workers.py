@@ -156,6 +156,44 @@ def test_requests_over_http_reach_all_workers(served: Served) -> None:
     run(work())
 
 
+def test_streams_go_on_at_any_worker() -> None:
+    """Those that come back go to a worker with few connections, which may be another one."""
+    served = Served("--history", "kept/**=100", workers=3)
+    try:
+        address = served.url.split("/")[2]
+        topics = [f"kept/{number}" for number in range(6)]
+        sources = {topic: EventSource(address, f"/sse?topic={topic}") for topic in topics}
+        got: dict[str, list[int]] = {topic: [] for topic in topics}
+        for number in range(0, 6, 2):
+            for topic, source in sources.items():
+                post = f"/publish?topic={topic}"
+                assert ask(address, post, b"%d" % number) == (204, None)
+                got[topic].append(source.next().data["data"])
+                source.close()
+                assert ask(address, post, b"%d" % (number + 1)) == (204, None)
+            for topic, source in sources.items():
+                source.connect()
+                got[topic].append(source.next().data["data"])
+        for source in sources.values():
+            source.close()
+        assert got == {topic: list(range(6)) for topic in topics}
+    finally:
+        served.end()
+
+
+def test_what_is_posted_again_to_any_worker_is_handled_once(served: Served) -> None:
+    address = served.url.split("/")[2]
+    sources = [EventSource(address, "/sse?topic=t")]
+    for _ in range(6):
+        key = {"Idempotency-Key": "k"}
+        assert ask(address, "/publish?topic=t&receipt=1", b"1", **key) == (200, {"delivered": 1})
+        sources.append(EventSource(address, "/sse?topic=u"))
+    assert ask(address, "/publish?topic=t", b"2") == (204, None)
+    assert [sources[0].next().data["data"] for _ in range(2)] == [1, 2]
+    for source in sources:
+        source.close()
+
+
 def test_a_group_over_workers(served: Served) -> None:
     async def work() -> None:
         async with clients(served, 5) as made:

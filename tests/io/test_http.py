@@ -48,7 +48,9 @@ class EventSource:
         self.reader = EventReader()
         self.connect()
 
-    def connect(self) -> None:
+    def connect(self, address: str = "") -> None:
+        """Connect again, maybe to another node."""
+        self._address = address or self._address
         known = {"Last-Event-ID": self.reader.last_id} if self.reader.last_id else {}
         self.reader = EventReader(self.reader.last_id)
         self._connection = http.client.HTTPConnection(self._address, timeout=PATIENCE)

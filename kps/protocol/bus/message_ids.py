@@ -6,6 +6,7 @@ answered.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import NamedTuple
 
 from kps.errors import QueueFull
@@ -17,6 +18,7 @@ from kps.protocol.dialect.requests import Outcomes, Window
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.timers import Deadlines, Expiries
 
+_DIGEST = 8  # bytes
 _SHARE = 8  # this part of the memory may be taken by the clients of one identity or address
 
 Owner = tuple[str, str]
@@ -30,7 +32,12 @@ class About(NamedTuple):
     target: str
     """The topic, or the id of the receiver."""
     digest: int
-    """The hash of its payload."""
+    """That of its payload, for which any node gets the same."""
+
+
+def digest(*texts: bytes) -> int:
+    """Return the digest of payloads, as they are written."""
+    return int.from_bytes(blake2b(b",".join(texts), digest_size=_DIGEST).digest())
 
 
 class Handled:

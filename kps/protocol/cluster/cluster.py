@@ -22,6 +22,7 @@ from kps.protocol.cluster.members import Members
 from kps.protocol.cluster.names import Names
 from kps.protocol.cluster.nodes import LinkEncoding, Node, Nodes
 from kps.protocol.cluster.presence import ClusterPresenceBook
+from kps.protocol.cluster.recall import Recall
 from kps.protocol.cluster.reception import Reception
 from kps.protocol.cluster.resuming import Resumption
 from kps.protocol.cluster.survey import Survey
@@ -146,6 +147,7 @@ class Cluster:
         self._presence.begin(nodes, self.interest)
         self.names = Names(state, nodes, self.agreement, patience, self._judge)
         state.names = self.names
+        state.recall = Recall(state.message_ids, self._survey, patience)
         self._asks = Asks(state, local, nodes)
         self._delivery = ClusterDelivery(
             *(state, local, nodes, self.interest, self.names.places),

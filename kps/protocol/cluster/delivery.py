@@ -190,7 +190,7 @@ class ClusterDelivery(Delivery):
         places = self._places
         places.has_moved(client_id, node.id)
         again = partial(self._send_again, node, client_id, direct, refuse)
-        if places.when_known(client_id, again):
+        if places.when_known(client_id, lambda _: again()):
             again()
 
     def _send_again(self, wrong: Node, client_id: str, direct: Direct, refuse: Refusal) -> None:
@@ -240,7 +240,7 @@ class ClusterDelivery(Delivery):
         places = self._places
         places.has_moved(ask.client_id, node.id)
         again = partial(self._ask_again, node, ask, data)
-        if places.when_known(ask.client_id, again):
+        if places.when_known(ask.client_id, lambda _: again()):
             again()
 
     def _ask_again(self, wrong: Node, ask: DirectAsk, data: bytes) -> None:

@@ -100,9 +100,9 @@ class Names:
         else:
             self._judge(claimed.number, False)
 
-    def locate(self, number: int, client_id: str) -> bool:
+    def locate(self, number: int, client_id: str, *, anew: bool = False) -> bool:
         """Tell whether the node of a client is known; if not, a verdict follows when it is."""
-        return self.places.when_known(client_id, partial(self._judge, number, True))
+        return self.places.when_known(client_id, partial(self._judge, number), anew=anew)
 
     def claimed(self, home: Node, claim: int, client_id: str, stamp: int) -> None:
         """Take the home's verdict on a claim: a stamp, or 0."""

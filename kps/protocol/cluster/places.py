@@ -17,12 +17,16 @@ from kps.protocol.server.state import ServerState
 
 _MOST = 16_384  # ids of which the node is kept
 
+Ready = Callable[[bool], object]
+"""Is called when the node of a client is known, with ``True``; with ``False`` if nobody has the id.
+It is ``True``, too, if nobody could say."""
+
 
 class _Asking(NamedTuple):
     """Who waits for the node of a client."""
 
     client_id: str
-    ready: Callable[[], object]
+    ready: Ready
 
 
 class _Question(NamedTuple):
@@ -76,12 +80,14 @@ class Places:
             or client_id in self._nodes.others
         )
 
-    def when_known(self, client_id: str, ready: Callable[[], object]) -> bool:
+    def when_known(self, client_id: str, ready: Ready, *, anew: bool = False) -> bool:
         """Return ``True`` if the node of a client is known, or call ``ready`` later.
 
         That is when the home of the id has said where it is, or that nobody has it, or when time
-        is over.
+        is over. What the home said before does not count if it is to be asked ``anew``.
         """
+        if anew:
+            self._known.pop(client_id, None)
         if self.knows(client_id):
             return True
         home = self._nodes.home(client_id)
@@ -98,42 +104,45 @@ class Places:
         home = self._nodes.home(client_id)
         self._by_id[client_id] = _Question("" if home is None else home.id, numbers)
         if home is None:
-            self._agreement.when_sure(partial(self._settle, client_id))
+            self._agreement.when_sure(partial(self._settle, client_id, is_there=True))
         else:
             home.send(Kind.WHERE, client_id)
 
-    def is_there(self, client_id: str, node: str) -> None:
-        """Take the answer of a home: the node of a client, or empty."""
+    def is_there(self, home: Node, client_id: str, node: str) -> None:
+        """Take the answer of a home: the node of a client, or empty.
+
+        Of an id that has another home meanwhile, it may know nothing any more.
+        """
         if node and node != self._nodes.me:
             if len(self._known) >= _MOST:
                 self._known.clear()
             self._known[client_id] = node
-        self._settle(client_id)
+        self._settle(client_id, is_there=bool(node) or self._nodes.home(client_id) is not home)
 
     def has_moved(self, client_id: str, node: str) -> None:
         """Note that a client is not on a node any more."""
         if self._known.get(client_id) == node:
             del self._known[client_id]
 
-    def _settle(self, client_id: str) -> None:
+    def _settle(self, client_id: str, *, is_there: bool) -> None:
         question = self._by_id.pop(client_id, None)
         if question is not None:
-            self._go_on(question)
+            self._go_on(question, is_there=is_there)
 
-    def _go_on(self, question: _Question) -> None:
+    def _go_on(self, question: _Question, *, is_there: bool) -> None:
         for number in question.numbers:
             asking = self._asking.take(number)
             if asking is not None:
-                asking.ready()
+                asking.ready(is_there)
 
     def _give_up(self, asking: _Asking) -> None:
         """Go on without the answer. What is asked about the id from now on is another question."""
         question = self._by_id.pop(asking.client_id, None)
         try:
-            asking.ready()
+            asking.ready(True)
         finally:
             if question is not None:
-                self._go_on(question)
+                self._go_on(question, is_there=True)
 
     # -- of other nodes ---------------------------------------------------------------------
 

@@ -173,7 +173,7 @@ _HANDLERS: dict[int, _Handler] = {
         node, DirectAsk(*ask), data
     ),
     Kind.WHERE: lambda it, node, _, client_id: it.names.places.where(node, client_id),
-    Kind.THERE: lambda it, _, __, *values: it.names.places.is_there(*values),
+    Kind.THERE: lambda it, node, _, *values: it.names.places.is_there(node, *values),
     Kind.LEAVING: lambda it, node, _: it.leaving(node),
     Kind.TOLD: lambda it, node, _, homes: it.told(node, homes),
     Kind.ASKED: lambda it, node, _, *values: it.asks.asked(node, *values),

@@ -23,6 +23,8 @@ _TIMEOUT = 5.0
 class Call(Protocol):
     """A request that has one answer."""
 
+    message_id: str
+    """The id of its message, which is handled once; empty for none."""
     has_reply: bool
     """Whether the server replies; if not, the call is done when the message was handled."""
 
@@ -58,6 +60,7 @@ class Publish:
             fields["receipt"] = ""
         self._fields = fields
         self._to = text(to, "to")
+        self.message_id = text(fields, "message_id")
         self.has_reply = wants_receipt or ack is not None
 
     def message(self, payload: bytes) -> bytes:
@@ -91,6 +94,7 @@ class Request:
         timeout = parameters.seconds("timeout") or _TIMEOUT
         self._fields = to | extras(request) | _ask(parameters, to, timeout) | {"updates": True}
         self._failures: dict[str, str] = {}
+        self.message_id = text(self._fields, "message_id")
 
     def message(self, payload: bytes) -> bytes:
         return _with_payload(self._fields, payload)

@@ -14,7 +14,7 @@ from kps.errors import InvalidArgument, QueueFull
 from kps.protocol.access import rules
 from kps.protocol.bus.ack_request import AckOwner, Keeper
 from kps.protocol.bus.acks import DuplicateAckId
-from kps.protocol.bus.message_ids import About
+from kps.protocol.bus.message_ids import About, digest
 from kps.protocol.dialect import level1, level2
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.dialect.codes import LIMIT_REACHED
@@ -73,7 +73,7 @@ def publish(actor: Actor, fields: Fields) -> None:
     if message_id is not None:
         actor.run.finish()
         actor.run.check(topic)
-        about = About("publish", topic, hash((batch is None, *texts)))
+        about = About("publish", topic, digest(b"" if batch is None else b"[", *texts))
         handled, is_known = once.look_up(actor, message_id, about)
         if is_known:
             confirm(actor, topic, receipt, handled.delivered)
@@ -140,28 +140,41 @@ def direct_message(actor: Actor, fields: Fields) -> None:
     headers = _read_headers(actor, fields) if "headers" in fields else b""
     direct = Direct(actor.id, data, headers)
     refusal = Refusal(actor.number, what_matters_in(fields))
-    if _is_known(actor, to):
+    if _is_known(actor, to, anew=actor.gate.is_for_one_request):
         _send_direct(actor, to, direct, refusal)
     else:
-        _when_known(actor, refusal.request, partial(_send_direct, actor, to, direct, refusal))
+        _when_known(actor, refusal.request, partial(_send_if, actor, to, direct, refusal))
 
 
-def _is_known(actor: Actor, client_id: str) -> bool:
-    """Tell whether it is known where a client is. In a cluster, we may have to ask first."""
+def _is_known(actor: Actor, client_id: str, *, anew: bool = False) -> bool:
+    """Tell whether it is known where a client is. In a cluster, we may have to ask first.
+
+    A client may have left since we asked. Who sends one message only learns that later from nobody,
+    so we ask ``anew``.
+    """
     names = actor.state.names
-    return names is None or names.locate(actor.number, client_id)
+    return names is None or names.locate(actor.number, client_id, anew=anew)
 
 
-def _when_known(actor: Actor, request: Fields, go_on: Callable[[], None]) -> None:
-    """Go on once it is known, and hear the sender no further until then."""
+def _when_known(actor: Actor, request: Fields, go_on: Callable[[object], None]) -> None:
+    """Go on once it is known, and hear the sender no further until then.
 
-    def located(_: object) -> None:
+    ``go_on`` gets ``False`` if nobody has the id.
+    """
+
+    def located(verdict: object) -> None:
         try:
-            go_on()
+            go_on(verdict)
         except InvalidMessage as error:
             actor.refuse(error, request)
 
     actor.gate.hold(located)
+
+
+def _send_if(actor: Actor, to: str, direct: Direct, refusal: Refusal, is_there: object) -> None:
+    if is_there is False:
+        raise no_such_client(to)
+    _send_direct(actor, to, direct, refusal)
 
 
 def _send_direct(actor: Actor, to: str, direct: Direct, refusal: Refusal) -> None:
@@ -238,7 +251,8 @@ def ask_id(actor: Actor, ask: Ask) -> None:
         _ask(actor, actor.delivery.ask_id, ask, action)
     else:
         request = {"action": action, "to": ask.target, "ack_id": ask.ack_id}
-        _when_known(actor, request, partial(_ask, actor, actor.delivery.ask_id, ask, action))
+        ask_id = actor.delivery.ask_id
+        _when_known(actor, request, lambda _: _ask(actor, ask_id, ask, action))
 
 
 def _ask(
@@ -260,7 +274,7 @@ def _ask(
     rules.check_length(demands.message_key, "key", limits.max_topic)
     handled, is_known = None, False
     if ask.message_id is not None:
-        about = About(action, ask.target, hash(ask.data))
+        about = About(action, ask.target, digest(ask.data))
         handled, is_known = once.look_up(actor, ask.message_id, about)
     try:
         if handled is not None and is_known:

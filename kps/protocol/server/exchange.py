@@ -10,8 +10,10 @@ session sends into the answer.
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
+from kps.protocol.access import rules
 from kps.protocol.access.cross_origin import fields_for, preflight
 from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.dialect.event_stream import TYPE, Subscribe
@@ -141,6 +143,9 @@ class Exchange:
         if self.closed is None:
             self.closed = closed
         self.session.leave(self.closed)
+        recall, call = self._state.recall, self._transport.call
+        if recall is not None and call is not None:
+            recall.over(self.number, self.session.id, call.message_id)
         if not self._is_stream:
             self.session.id = ""  # it was that of one request, and no client's
         self._forget(self)
@@ -304,20 +309,41 @@ class Exchange:
             self.session.gate.requested(request)
 
     def _give(self) -> None:
-        """Give the message to the session."""
+        """Give the message to the session, once it is known that no other node has handled it."""
         body, self._parts = b"".join(self._parts), []
-        limits, call = self._state.limits, self._transport.call
+        limits, call, recall = self._state.limits, self._transport.call, self._state.recall
         assert call is not None
         self._state.turns.left -= len(body) // _PARSED
         try:
             payload = payload_in(self.request, body, limits.max_brackets)
             if len(payload) > limits.max_message:
                 raise too_large(limits.max_message)
+            rules.check_message_id(call.message_id, limits)
         except InvalidMessage as error:
             self.answer(refused(error))
             return
-        self._is_given = True
-        self.session.inbox.put([call.message(payload)])
+        ready = partial(self._ready, call.message(payload))
+        if recall is None or not call.message_id:
+            ready(None)
+        else:
+            session = self.session
+            self._state.turns.left -= len(self._state.others)
+            recall.ask(self.number, session.id, session.owner, call.message_id, ready)
+
+    def _ready(self, message: bytes, refusal: InvalidMessage | None) -> None:
+        """Go on with a message that may be handled, unless the client has gone meanwhile."""
+
+        def go_on() -> None:
+            if refusal is not None:
+                self.answer(refused(refusal))
+            else:
+                self._is_given = True
+                self.session.inbox.put([message])
+
+        if self._is_busy:
+            go_on()
+        elif self.closed is None:
+            self._step(go_on)
 
     def _step(self, step: Callable[[], None]) -> None:
         """Take a step of the request, and handle what it has brought."""

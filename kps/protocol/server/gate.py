@@ -112,6 +112,9 @@ class Applicant(Client, Protocol):
 class Gate:
     """Admits one client, or refuses it."""
 
+    is_for_one_request = False
+    """Whether the client is one for the time of a request, and gets one answer."""
+
     __slots__ = ("_applicant", "_question", "_state", "_transport", "ends_at", "identity", "phase",
                  "register_by")  # fmt: skip
 

@@ -3,11 +3,14 @@
 With them no part depends on a whole other one, and another kind of client or transport fits in.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from kps.protocol.bus.ack_request import AckOwner
+from kps.protocol.bus.message_ids import Owner
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import Subscriber
+from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.dialect.server import ServerLevel1
 from kps.protocol.server.encodings import FrameEncoding
 from kps.protocol.wire.http import HttpResponse
@@ -70,10 +73,10 @@ class Names(Protocol):
         Return whether it gets it; ``None`` if the verdict comes later, by the session's gate.
         """
 
-    def locate(self, number: int, client_id: str) -> bool:
-        """Tell whether the node of a client is known.
+    def locate(self, number: int, client_id: str, *, anew: bool = False) -> bool:
+        """Tell whether the node of a client is known, or has to be found ``anew``.
 
-        If not, the session of that number gets a verdict, of any kind, when it is.
+        If not, the session of that number gets a verdict: ``False`` if nobody has the id.
         """
 
     def left(self, client_id: str) -> None:
@@ -81,6 +84,27 @@ class Names(Protocol):
 
     def is_node(self, client_id: str) -> bool:
         """Tell whether an id is that of a server of the cluster."""
+
+
+class Recall(Protocol):
+    """What is known in a cluster of messages with ids that requests over HTTP bring."""
+
+    def ask(
+        self,
+        number: int,
+        client_id: str,
+        owner: Owner,
+        message_id: str,
+        ready: Callable[[InvalidMessage | None], object],
+    ) -> None:
+        """Find out if a message was handled on any node; call ``ready`` at once or later.
+
+        It gets why the message cannot be handled now, if it cannot. If it was handled, that is
+        known here then. ``number`` is that of the request.
+        """
+
+    def over(self, number: int, client_id: str, message_id: str) -> None:
+        """Note that a request has ended."""
 
 
 class Client(Subscriber, AckOwner, Protocol):

@@ -16,6 +16,8 @@ class RequestGate(Gate):
     its id. The program decides on it as on an id.
     """
 
+    is_for_one_request = True
+
     __slots__ = ()
 
     def _register(self, fields: Fields, before: object = None) -> None:

@@ -18,7 +18,7 @@ from kps.protocol.server.config import HubConfig
 from kps.protocol.server.encodings import FRAMES, compressed, event_encodings
 from kps.protocol.server.events import HubEvent, LoginRefused
 from kps.protocol.server.figures import Stats, Tally
-from kps.protocol.server.ports import Client, Names
+from kps.protocol.server.ports import Client, Names, Recall
 from kps.protocol.server.presence import PresenceBook
 from kps.protocol.server.turns import Turns
 from kps.protocol.timers import Deadlines
@@ -104,6 +104,8 @@ class ServerState(Time):
         """Whether it is a node of a cluster, and cannot reach the other ones."""
         self.names: Names | None = None
         """The ids in the cluster, if there is one."""
+        self.recall: Recall | None = None
+        """What other nodes have handled, if there is a cluster."""
         self.addresses: set[str] = set()
         """The addresses, hosts and domains by which other servers may reach this one."""
         self.stats = Stats()

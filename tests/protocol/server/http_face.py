@@ -1,16 +1,28 @@
 """What the tests of the HTTP face share: requests made by hand, and what came of them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import h11
 import orjson
 
+from kps.protocol.server.hub import Hub
+from kps.testing.network import ManualClock
 from tests.event_source import Event, EventReader
 from tests.protocol.helpers import ADDRESS, Answer, Fields, Peer, Stage, request
 
 HOST = ("Host", "localhost:9313")
 Headers = Sequence[tuple[str, str]]
+
+
+class Place(Protocol):
+    """A server, or one node of several, and its time."""
+
+    @property
+    def hub(self) -> Hub: ...
+
+    @property
+    def clock(self) -> ManualClock: ...
 
 
 class Asker(Peer):
@@ -39,7 +51,7 @@ class Asker(Peer):
 
 
 def post(
-    stage: Stage,
+    stage: Place,
     target: str,
     body: bytes | None = b"null",
     headers: Headers = (),
@@ -89,7 +101,7 @@ class Reader(Asker):
 
 
 def stream(
-    stage: Stage, target: str, last_id: str = "", headers: Headers = (), address: str = ADDRESS
+    stage: Place, target: str, last_id: str = "", headers: Headers = (), address: str = ADDRESS
 ) -> Reader:
     """Begin to read an event stream, in a new turn."""
     stage.hub.take_unflushed()
