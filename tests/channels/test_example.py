@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -21,8 +22,9 @@ from tests.channels.harness import PATIENCE
 
 PROJECT = Path(__file__).parent.parent.parent / "examples" / "django_chat"
 SERVERS = {
-    "daphne": ("daphne", "-e", "tcp:0:interface=127.0.0.1", "chatsite.asgi:application"),
-    "uvicorn": ("uvicorn", "--port", "0", "chatsite.asgi:application"),
+    "runserver": ("manage.py", "runserver", "127.0.0.1:0"),  # which starts a process of its own
+    "daphne": ("-m", "daphne", "-e", "tcp:0:interface=127.0.0.1", "chatsite.asgi:application"),
+    "uvicorn": ("-m", "uvicorn", "--port", "0", "chatsite.asgi:application"),
 }
 LISTENS = re.compile(r"Listening on TCP address 127.0.0.1:(\d+)|running on http://127.0.0.1:(\d+)")
 
@@ -38,8 +40,10 @@ def start(server: kps.sync.Server) -> Iterator[Start]:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=PROJECT,
+                start_new_session=True,
                 env={
                     **os.environ,
+                    "DJANGO_SETTINGS_MODULE": "tests.channels.told_settings",
                     "KPS_ADDRESS": server.address,
                     "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(PROJECT)]),
                 },
@@ -47,7 +51,7 @@ def start(server: kps.sync.Server) -> Iterator[Start]:
                 text=True,
             )
             stack.callback(process.communicate, timeout=PATIENCE)
-            stack.callback(process.kill)
+            stack.callback(os.killpg, process.pid, signal.SIGKILL)
             return process
 
         yield run
@@ -55,10 +59,10 @@ def start(server: kps.sync.Server) -> Iterator[Start]:
 
 def listen(start: Start, name: str) -> str:
     """Start a web server, and return ``host:port``."""
-    process = start("-m", *SERVERS[name])
+    process = start(*SERVERS[name])
     assert process.stderr is not None
     lines = []
-    impatient = threading.Timer(2 * PATIENCE, process.kill)
+    impatient = threading.Timer(2 * PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
     impatient.start()
     try:
         for line in process.stderr:

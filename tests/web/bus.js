@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
@@ -23,9 +24,12 @@ const cleanEnvironment = () =>
 /** Run `python -m kps …`. */
 export const kps = (...options) => run('-m', 'kps', ...options);
 
-/** Run Python; it ends with the tests at the latest. */
-export function run(...options) {
-  const child = spawn(python(), options, { cwd: root, env: cleanEnvironment() });
+/** Run Python in the project. */
+export const run = (...options) => runIn('', {}, ...options);
+
+/** Run Python in a folder of the project, with more in its environment; it ends with the tests at the latest. */
+export function runIn(folder, environment, ...options) {
+  const child = spawn(python(), options, { cwd: join(root, folder), env: { ...cleanEnvironment(), ...environment } });
   const kill = () => child.kill('SIGKILL');
   process.once('exit', kill);
   child.ended = new Promise((resolve) => {
@@ -33,6 +37,20 @@ export function run(...options) {
     child.once('exit', resolve);
   }).finally(() => process.off('exit', kill));
   return child;
+}
+
+/** The URL that a web server in a process of its own tells; the rest of what it tells is dropped. */
+export async function urlOf(server) {
+  server.stdout.resume();
+  const told = [];
+  for await (const line of createInterface({ input: server.stderr })) {
+    told.push(line);
+    const found = /(?:running on http:\/\/|listening on tcp address )(127\.0\.0\.1:\d+)/i.exec(line);
+    if (!found) continue;
+    server.stderr.resume();
+    return `http://${found[1]}`;
+  }
+  throw new Error(`no web server\n${told.join('\n')}`);
 }
 
 /** Start a server; on the port of another one that has gone, if it is given. */
@@ -49,6 +67,7 @@ export async function serve({ port = 0, options = [] } = {}) {
       page: `http://${found[1]}/`,
       port: Number(found[2]),
       async kill() { server.kill('SIGKILL'); await server.ended; },
+      async stop() { server.kill('SIGTERM'); await server.ended; },
     };
   }
   throw new Error(`no server; KPS_PYTHON names the Python that has kps\n${complaints}`);

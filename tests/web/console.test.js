@@ -4,13 +4,12 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 
 import WebSocket from 'ws';
 
 import { Client, Pattern } from '../../clients/js/kps.js';
-import { TIME_LIMIT, chromium, launch, launcher, publish, run, serve, serveExamples } from './bus.js';
+import { TIME_LIMIT, chromium, launch, launcher, publish, run, serve, serveExamples, urlOf } from './bus.js';
 
 const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
   : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM' : false;
@@ -124,11 +123,7 @@ describe('in a browser', { skip: missing }, () => {
     const setUp = `import os, sys; os.environ['KPS_ADDRESS'] = '${new URL(bus.url).host}'; sys.path.insert(0, 'examples')`;
     const flask = run('-c', `${setUp}; from flask_view import app; app.run(port=0)`);
     t.after(() => { flask.kill(); return flask.ended; });
-    let url;
-    for await (const line of createInterface({ input: flask.stderr })) {
-      if ((url = /http:\/\/127\.0\.0\.1:\d+/.exec(line)?.[0])) break;
-    }
-    flask.stderr.resume();
+    const url = await urlOf(flask);
     const context = await browse(t, { allowed: /status of 404/ }); // it has no favicon.ico
     const [one, other] = await Promise.all([1, 2].map(async () => {
       const page = await context.newPage();

@@ -2,10 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 
-import { TIME_LIMIT, chromium, launch, launcher, python, run } from './bus.js';
+import { TIME_LIMIT, chromium, launch, launcher, python, run, urlOf } from './bus.js';
 
 const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
   : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM'
@@ -14,14 +13,7 @@ const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
 /** An application in a folder of the project that uvicorn serves: its URL, and its process. */
 async function serve(application, folder) {
   const server = run('-m', 'uvicorn', '--app-dir', folder, '--port', '0', application);
-  server.stdout.resume();
-  for await (const line of createInterface({ input: server.stderr })) {
-    const found = /running on (http:[^ ]+)/.exec(line);
-    if (!found) continue;
-    server.stderr.resume();
-    return { url: found[1], async kill() { server.kill('SIGKILL'); await server.ended; } };
-  }
-  throw new Error('no server');
+  return { url: await urlOf(server), async kill() { server.kill('SIGKILL'); await server.ended; } };
 }
 
 describe('in a framework', { skip: missing }, () => {
