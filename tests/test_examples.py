@@ -287,7 +287,7 @@ def test_pages_load_scripts_from_their_own_origin_only(page: Path) -> None:
 
 def test_every_example_is_tested() -> None:
     source = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
-    for path in EXAMPLES.glob("*.py"):
+    for path in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.sh")):
         assert path.stem in source
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,43 @@ def test_the_page(server: kps.sync.Server, script: str, output: str) -> None:
             assert output in iter(it.stdout.readline, "")
         finally:
             it.kill()
+
+
+def test_a_script_repeats_what_has_no_answer(server: kps.sync.Server) -> None:
+    """Its first answers are lost, and the message comes once."""
+    reports = server.subscribe("disks", timeout=PATIENCE)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        script = [
+            str(ROOT / "examples" / "report.sh"),
+            f"127.0.0.1:{proxy.getsockname()[1]}",
+            "disks",
+        ]
+        with subprocess.Popen(script) as report:
+            try:
+                for is_last in (False, False, True):
+                    pass_on(proxy, server.address, answers=is_last)
+                assert report.wait(PATIENCE) == 0
+            finally:
+                report.kill()
+    assert next(reports).data.keys() == {"disk", "percent"}
+    server.publish("disks", "the next one")
+    assert next(reports).data == "the next one"
+
+
+def pass_on(proxy: socket.socket, address: str, *, answers: bool) -> None:
+    """Pass one request on, and maybe the answer."""
+    proxy.settimeout(PATIENCE)
+    client, _ = proxy.accept()
+    host, _, port = address.rpartition(":")
+    with client, socket.create_connection((host, int(port)), PATIENCE) as there:
+        request = b""
+        while not request.endswith(b"}"):  # the end of its body
+            request += client.recv(65536)
+        there.sendall(request)
+        answer = b"".join(iter(lambda: there.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 204 ")
+        if answers:
+            client.sendall(answer)
 
 
 def test_a_script_goes_on_where_it_was(server: kps.sync.Server) -> None:

@@ -3,6 +3,9 @@
 import asyncio
 import http.client
 import importlib
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 import kps
 import kps.sync
 from kps.asgi import Bus
-from tests.asgi.harness import PATIENCE, program, served
+from tests.asgi.harness import PATIENCE, ROOT, program, served
 
 pytest.importorskip("uvicorn")
 
@@ -351,19 +354,72 @@ def test_fastapi_example() -> None:
         asyncio.run(vote(address))
 
 
+def test_starlette_example() -> None:
+    """Workers of another example come to the bus of ``starlette_bus.py``."""
+    pytest.importorskip("starlette")
+    command = "-m", "uvicorn", "--port", "0", "--ws", "wsproto", "examples.starlette_bus:app"
+    with program(*command, says="running on http://") as address:
+        assert post(address, "/sums", b"[1, 2, 3]") == (503, {"error": "there is no worker"})
+        assert post(address, "/sums", b"one")[0] == 400
+        url = f"ws://{address}/bus/"
+        with subprocess.Popen(
+            [sys.executable, "-u", str(ROOT / "examples" / "worker.py"), url, "1"],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as worker:
+            try:
+                assert worker.stdout is not None
+                assert worker.stdout.readline() == "ready\n"
+                status, told = post(address, "/sums", b"[1, 2, 3]")
+                assert (status, list(told)) == (200, ["done by"])
+                assert worker.stdout.readline().endswith(" gets 6\n")
+                assert worker.wait(PATIENCE) == 0
+            finally:
+                worker.kill()
+
+
+def test_litestar_example() -> None:
+    """Who has signed in with ``litestar_bus.py`` gets the notes, those of the past too."""
+    pytest.importorskip("litestar")
+    command = "-m", "uvicorn", "--port", "0", "--ws", "wsproto", "examples.litestar_bus:app"
+    with program(*command, says="running on http://") as address:
+        note = json.dumps({"text": "hello"}).encode()
+        assert post(address, "/notes", note)[0] == 401
+        connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+        connection.request("GET", "/login?name=ann")
+        response = connection.getresponse()
+        connection.close()
+        cookie = str(response.getheader("set-cookie")).partition(";")[0]
+        assert post(address, "/notes", note, Cookie=cookie)[0] == 201
+        assert b"kps.js" in get(address, "/", Cookie=cookie)[1]
+        url = f"ws://{address}/bus/"
+        with kps.sync.Client(url, headers={"Cookie": cookie}) as client:
+            notes = client.subscribe("notes", last=20)
+            assert next(notes).data == {"by": "ann", "text": "hello"}
+            post(address, "/notes", note, Cookie=cookie)
+            assert next(notes).data == {"by": "ann", "text": "hello"}
+            with pytest.raises(kps.ServerError):
+                client.publish_with_receipt("notes", "of a client")
+        with pytest.raises(kps.ConnectFailed, match=r"401|403"):
+            kps.sync.Client.connect(url, reconnect=False)
+
+
 async def vote(address: str) -> None:
     came: asyncio.Queue[object] = asyncio.Queue()
     async with kps.Client(f"ws://{address}/bus/") as client, asyncio.timeout(PATIENCE):
         await client.subscribe("votes", lambda message: came.put_nowait(message.data), inline=True)
         with pytest.raises(kps.ServerError):
             await client.request("votes", 1)
-        assert await asyncio.to_thread(post, address, "/vote/tea") == 200
-        assert await came.get() == {"tea": 1, "coffee": 0}
+        counted = {"tea": 1, "coffee": 0}
+        assert await asyncio.to_thread(post, address, "/vote/tea") == (200, counted)
+        assert await came.get() == counted
 
 
-def post(address: str, path: str) -> int:
+def post(address: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Any]:
+    """Post JSON; return the status, and what came."""
     connection = http.client.HTTPConnection(address, timeout=PATIENCE)
-    connection.request("POST", path)
-    status = connection.getresponse().status
+    connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
+    response = connection.getresponse()
+    text = response.read()
     connection.close()
-    return status
+    return response.status, json.loads(text) if text else None

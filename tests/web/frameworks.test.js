@@ -8,7 +8,7 @@ import { TIME_LIMIT, chromium, launch, launcher, python, run, urlOf } from './bu
 
 const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
   : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM'
-    : spawnSync(python(), ['-c', 'import fastapi, uvicorn']).status ? 'FastAPI or uvicorn is missing' : false;
+    : spawnSync(python(), ['-c', 'import fastapi, litestar, uvicorn']).status ? 'FastAPI, Litestar or uvicorn is missing' : false;
 
 /** An application in a folder of the project that uvicorn serves: its URL, and its process. */
 async function serve(application, folder) {
@@ -40,6 +40,22 @@ describe('in a framework', { skip: missing }, () => {
     await page.click('button[value=tea]');
     await page.waitForFunction(() => document.querySelector('#votes').textContent.includes('"tea":1'));
     assert.equal(await page.textContent('#votes'), '{"tea":1,"coffee":0}');
+  });
+
+  test('notes of Litestar come to all who have signed in', async (t) => {
+    const ann = await open(t, 'litestar_bus:app', 'examples', '/login?name=ann');
+    const note = (page, text) => page.locator('li', { hasText: text }).first().waitFor();
+    await ann.getByPlaceholder('A note').fill('<b>tea</b>');
+    await ann.keyboard.press('Enter');
+    await note(ann, 'ann: <b>tea</b>');
+    const context = await browser.newContext();
+    t.after(() => context.close());
+    const bob = await context.newPage();
+    await bob.goto(new URL('/login?name=bob', ann.url()).href);
+    await note(bob, 'ann: <b>tea</b>'); // from the history
+    await bob.getByPlaceholder('A note').fill('yes, please');
+    await bob.keyboard.press('Enter');
+    await Promise.all([ann, bob].map((page) => note(page, 'bob: yes, please')));
   });
 
   test('the console finds the bus below its own place', async (t) => {
