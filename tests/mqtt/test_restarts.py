@@ -1,12 +1,14 @@
 """Restarts of the broker and of the server, with messages under way and an account of all."""
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 import kps
+from kps.mqtt.bridge import Bridge
 from tests.mqtt.harness import (
     Mosquitto,
     account,
@@ -25,10 +27,36 @@ COUNT = 600
 EVERY = COUNT // 6  # messages between two restarts
 
 
-async def restart(there: Mosquitto) -> None:
-    """Restart the broker, while the rest goes on."""
-    await asyncio.to_thread(there.stop)
-    await asyncio.to_thread(there.start)
+class Both:
+    """A server and a broker that are restarted in turn, while the rest goes on."""
+
+    def __init__(self, there: Mosquitto) -> None:
+        self.here = server()
+        self._there = there
+        self._is_brokers_turn = False
+
+    async def __aenter__(self) -> Self:
+        await self.here.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.here.stop(0.0)
+
+    async def restart_one(self, bridge: Bridge, done: Collection[int]) -> None:
+        """Restart one of them, once some more is done, and wait until the bridge has it again."""
+        before = len(done)
+        await until(lambda: len(done) > before)
+        if self._is_brokers_turn:
+            await asyncio.to_thread(self._there.stop)
+            await asyncio.to_thread(self._there.start)
+            await until(lambda: bridge._link.is_open)
+        else:
+            address = self.here.address
+            await self.here.stop(0.0)
+            self.here = kps.Server(address)
+            await self.here.start()
+            await until(lambda: bridge._client.is_connected)
+        self._is_brokers_turn = not self._is_brokers_turn
 
 
 def check(figures: dict[str, Any]) -> None:
@@ -39,38 +67,27 @@ def check(figures: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_what_comes_with_qos_1_reaches_the_subscribers(tmp_path: Path, version: str) -> None:
-    """At least once: the bus and the broker are restarted in turn, while messages come."""
+    """At least once."""
 
     async def work() -> None:
-        with broker(tmp_path) as there:
-            here = server()
-            await here.start()
-            address = here.address
-            seen: set[int] = set()
+        seen: set[int] = set()
 
-            async def take(message: kps.Message[Any]) -> None:
-                seen.add(message.data)
+        async def take(message: kps.Message[Any]) -> None:
+            seen.add(message.data)
 
-            ins = [{"filter": "s/#", "acks": True, "nobody": "again", "failed": "again"}]
-            with peer(there.port, "sensor", is_lasting=True) as sensor:
+        with broker(tmp_path) as there, peer(there.port, "sensor", is_lasting=True) as sensor:
+            async with Both(there) as both:
+                url = both.here.url
+                ins = [{"filter": "s/#", "acks": True, "nobody": "again", "failed": "again"}]
                 async with (
-                    kps.Client(here.url, id="taker", reconnect=0.05) as taker,
-                    bridged(here.url, there.url, ins=ins, mqtt_version=version) as bridge,
+                    kps.Client(url, id="taker", reconnect=0.05) as taker,
+                    bridged(url, there.url, ins=ins, mqtt_version=version) as bridge,
                 ):
                     await taker.subscribe("s/1", take)
                     for number in range(COUNT):
                         sensor.publish_soon("s/1", b"%d" % number)
                         if number % EVERY == EVERY - 1:
-                            before = len(seen)
-                            await until(lambda before=before: len(seen) > before)  # type: ignore[misc]
-                            if number // EVERY % 2:
-                                await restart(there)
-                                await until(lambda: bridge._link.is_open)
-                            else:
-                                await here.stop(0.0)
-                                here = kps.Server(address)
-                                await here.start()
-                                await until(lambda: bridge._client.is_connected)
+                            await both.restart_one(bridge, seen)
                     await until(lambda: len(seen) == COUNT)
                     await until(lambda: not account(bridge, "in s/#")["under_way"])
                     assert bridge.books.events["connections to the broker lost"] == 3
@@ -79,56 +96,43 @@ def test_what_comes_with_qos_1_reaches_the_subscribers(tmp_path: Path, version: 
                 check(figures)
                 assert figures["not_passed"] == {}
                 assert figures["passed"] >= COUNT
-            await here.stop(0.0)
 
     run(work())
 
 
 def test_what_a_publisher_has_an_ack_for_is_at_the_broker(tmp_path: Path) -> None:
     async def work() -> None:
-        with broker(tmp_path) as there:
-            here = server()
-            await here.start()
-            address = here.address
-            acked: set[int] = set()
+        acked: set[int] = set()
 
-            async def publish(boss: kps.Client, number: int) -> None:
-                """Until the broker has taken it."""
-                while True:
-                    try:
-                        ack = await boss.publish_with_ack("c/1", number, 20.0)
-                        outcome = (await ack.wait()).get("mqtt-bridge")
-                    except (kps.NotConnected, kps.ConnectionLost, kps.RequestTimeout):
-                        outcome = None
-                    if outcome is not None and outcome.success:
-                        acked.add(number)
-                        return
-                    await asyncio.sleep(0.02)
+        async def publish(boss: kps.Client, number: int) -> None:
+            """Until the broker has taken it."""
+            while True:
+                try:
+                    ack = await boss.publish_with_ack("c/1", number, 20.0)
+                    outcome = (await ack.wait()).get("mqtt-bridge")
+                except (kps.NotConnected, kps.ConnectionLost, kps.RequestTimeout):
+                    outcome = None
+                if outcome is not None and outcome.success:
+                    acked.add(number)
+                    return
+                await asyncio.sleep(0.02)
 
-            with peer(there.port, "lamp", is_lasting=True) as lamp:
-                lamp.subscribe("c/#")
-                outs = [{"pattern": "c/**"}]
+        with broker(tmp_path) as there, peer(there.port, "lamp", is_lasting=True) as lamp:
+            lamp.subscribe("c/#")
+            async with Both(there) as both:
+                url = both.here.url
                 async with (
-                    kps.Client(here.url, id="boss", reconnect=0.05) as boss,
-                    bridged(here.url, there.url, outs=outs) as bridge,
+                    kps.Client(url, id="boss", reconnect=0.05) as boss,
+                    bridged(url, there.url, outs=[{"pattern": "c/**"}]) as bridge,
                     asyncio.TaskGroup() as group,
                 ):
                     for number in range(COUNT):
                         group.create_task(publish(boss, number))
                         if number % EVERY == EVERY - 1:
-                            before = len(acked)
-                            await until(lambda before=before: len(acked) > before)  # type: ignore[misc]
-                            if number // EVERY % 2:
-                                await restart(there)
-                                await until(lambda: bridge._link.is_open)
-                            else:
-                                await here.stop(0.0)
-                                here = kps.Server(address)
-                                await here.start()
+                            await both.restart_one(bridge, acked)
                 assert acked == set(range(COUNT))
                 check(account(bridge, "out c/**"))
                 await until(lambda: {int(one) for one in lamp.payloads()} == acked)
-            await here.stop(0.0)
 
     run(work())
 
@@ -183,15 +187,18 @@ def test_either_may_be_away_at_the_start(tmp_path: Path, first: str) -> None:
     run(work())
 
 
-def test_a_bridge_ends_although_nothing_is_there(tmp_path: Path) -> None:
+def test_a_bridge_ends_although_nothing_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def work() -> None:
         there = Mosquitto(tmp_path)
         async with server() as here:
             ins = [{"filter": "a"}]
             async with bridged(here.url, there.url, is_ready=False, ins=ins) as bridge:
                 await until(lambda: bridge._client.is_connected)
+        caplog.clear()
         async with bridged(here.url, there.url, is_ready=False, ins=[{"filter": "a"}]):
-            await asyncio.sleep(0.05)
+            await until(lambda: "cannot connect to" in caplog.text)  # it tries
 
     run(work())
 
